@@ -1,0 +1,108 @@
+"""The `delivery` command.
+
+Exit codes: 0 all went well, 1 what was asked for failed, 2 a mistake in the call or in a setting,
+70 a fault of this program (start it again; the log has the cause).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import click
+from mode import Service
+
+from app import __version__, bootstrap
+from app.cli.submit import submit
+from app.errors import ConfigurationError, DeliveryError
+from app.logs import configure_logging, get_logger
+from app.settings import Settings, load_settings
+
+log = get_logger(__name__)
+
+EXIT_FAILED = 1
+EXIT_MISTAKE = 2
+EXIT_FAULT = 70
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="delivery")
+def cli() -> None:
+    """Deliver ordered products as one verified ZIP on S3. Settings: DELIVERY_* variables."""
+
+
+@cli.command()
+def worker() -> None:
+    """Take in requests and transfer; without HTTP."""
+    _serve(lambda settings: bootstrap.running_worker(settings, site=False))
+
+
+@cli.command()
+def web() -> None:
+    """Answer HTTP; without work."""
+    _serve(bootstrap.running_site)
+
+
+@cli.command()
+def serve() -> None:
+    """Work and answer HTTP in one process."""
+    _serve(lambda settings: bootstrap.running_worker(settings, site=True))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database schema up to date."""
+    applied = asyncio.run(bootstrap.run_migrations(load_settings()))
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+cli.add_command(submit)
+
+
+def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) -> None:
+    settings = load_settings()
+    configure_logging(level=settings.log_level, fmt=settings.log_format)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def stopping(name: str) -> None:
+            if stop.is_set():
+                log.warning("stopped_at_once", signal=name)
+                # The operator asked twice: leases run out, nothing is lost.
+                sys.stderr.flush()
+                signal.raise_signal(signal.SIGKILL)
+            log.info("stopping", signal=name)
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopping, number.name)
+        async with running(settings) as service:
+            await bootstrap.run_until(stop, service)
+        log.info("stopped")
+
+    asyncio.run(run())
+
+
+def main() -> None:
+    """Run the command; every error that is not a fault of the program is one sentence."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ConfigurationError as error:
+        click.echo(f"delivery: {error}", err=True)
+        sys.exit(EXIT_MISTAKE)
+    except DeliveryError as error:
+        click.echo(f"delivery: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except Exception:
+        get_logger(__name__).exception("fault")
+        sys.exit(EXIT_FAULT)

@@ -1,0 +1,209 @@
+"""`delivery submit`: send a request as a client would, and wait for its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import click
+from aio_pika import ExchangeType, Message
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueueIterator
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+from app import model
+from app.errors import ConfigurationError, DeliveryError
+from app.model import Phase, Status
+from app.settings import Settings, load_settings
+from streams import names
+from streams.amqp import connect
+from streams.progress import watch_progress
+from streams.topics import Topics
+
+
+class DeliveryFailedError(DeliveryError):
+    """The answer was DENIED or ERROR."""
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--tenant", help="Tenant of the request; default: the first of DELIVERY_TENANTS.")
+@click.option("--priority", type=click.IntRange(1, names.MAX_PRIORITY), default=1)
+@click.option("--wait", is_flag=True, help="Show progress, and print the answer.")
+@click.option("--timeout", type=float, default=3600, show_default=True, help="Seconds to wait.")
+def submit(file: Path, tenant: str | None, priority: int, wait: bool, timeout: float) -> None:
+    """Send the delivery request in FILE (JSON; - for standard input)."""
+    settings = load_settings()
+    body = _read(file)
+    tenant = tenant or settings.tenants[0]
+    asyncio.run(
+        _submit(settings, body, tenant=tenant, priority=priority, wait=wait, timeout=timeout)
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        body = json.loads(text)
+    except OSError as error:
+        raise click.UsageError(f"can't read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise click.UsageError(f"{file} is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise click.UsageError(f"{file} holds no JSON object")
+    if not isinstance(body.setdefault("correlationId", f"d-{uuid4().hex[:12]}"), str):
+        raise click.UsageError(f"{file}: correlationId must be a text")
+    return body
+
+
+async def _submit(
+    settings: Settings,
+    body: dict[str, Any],
+    *,
+    tenant: str,
+    priority: int,
+    wait: bool,
+    timeout: float,  # noqa: ASYNC109 - the user's word for it
+) -> None:
+    correlation_id = body["correlationId"]
+    async with (
+        connect(settings.amqp_url.get_secret_value(), start_timeout=5) as connection,
+        connection.channel() as channel,
+    ):
+        exchange = await channel.declare_exchange(
+            names.DELIVERY_REQUESTS, ExchangeType.FANOUT, durable=True
+        )
+        message = Message(
+            json.dumps(body).encode(),
+            headers={names.HEADER_TENANT: tenant},
+            priority=priority,
+            content_type="application/json",
+            app_id="delivery-cli",
+        )
+        if not wait:
+            await exchange.publish(message, "")
+            click.echo(correlation_id)
+            return
+        await channel.declare_exchange(names.DELIVERY_RESPONSES, ExchangeType.FANOUT, durable=True)
+        responses = await channel.declare_queue(exclusive=True, auto_delete=True)
+        await responses.bind(names.DELIVERY_RESPONSES)
+        async with (
+            show_progress(settings, tenant, correlation_id) as bar,
+            responses.iterator(no_ack=True) as answers,
+        ):
+            await exchange.publish(message, "")
+            try:
+                async with asyncio.timeout(timeout):
+                    answer = await _final(answers, tenant, correlation_id, bar)
+            except TimeoutError:
+                raise DeliveryError(
+                    f"no final answer for {correlation_id} within {timeout:g} s; it may still "
+                    "come: is a worker running?"
+                ) from None
+    click.echo(json.dumps(answer, indent=2))
+    if answer["status"] != Status.DONE:
+        raise DeliveryFailedError(f"{answer['errorType']}: {answer.get('message', '')}")
+
+
+async def _final(
+    answers: AbstractQueueIterator, tenant: str, correlation_id: str, bar: Progress
+) -> dict[str, Any]:
+    async for message in answers:
+        body = _answer(message, tenant)
+        if body.get("correlationId") != correlation_id:
+            continue
+        bar.console.print(f"{body['status']} {correlation_id}", highlight=False)
+        if body["status"] != Status.GRANTED:
+            return body
+    raise DeliveryError("the connection to RabbitMQ was closed while waiting for the answer")
+
+
+def _answer(message: AbstractIncomingMessage, tenant: str) -> dict[str, Any]:
+    if message.headers.get(names.HEADER_TENANT) != tenant:
+        return {}
+    body: dict[str, Any] = json.loads(message.body)
+    return body
+
+
+@contextlib.asynccontextmanager
+async def show_progress(
+    settings: Settings, tenant: str, correlation_id: str
+) -> AsyncIterator[Progress]:
+    """Show a bar of bytes, files and rate while the block runs (plain lines without a terminal)."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[files]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    topic = Topics(prefix=settings.kafka_topic_prefix).progress
+    started = asyncio.Event()
+
+    async def follow() -> None:
+        task = None
+        async for tick in watch_progress(
+            settings.kafka_bootstrap_servers,
+            topic,
+            tenant=tenant,
+            correlation_id=correlation_id,
+            started=started,
+        ):
+            if not console.is_terminal:
+                console.print(_line(tick), highlight=False)
+                continue
+            if task is None:
+                task = bar.add_task(correlation_id, total=tick.bytes_total, files="")
+            bar.update(
+                task,
+                completed=tick.bytes_done,
+                total=tick.bytes_total,
+                description=f"{correlation_id} {tick.phase}",
+                files=f"{tick.files_done}/{tick.files_total} files",
+            )
+
+    following = asyncio.create_task(follow())
+    ready = asyncio.create_task(started.wait())
+    try:
+        await asyncio.wait({following, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if following.done() and following.exception() is not None:
+            raise ConfigurationError(
+                f"can't follow the progress on Kafka at {settings.kafka_bootstrap_servers}: "
+                f"{following.exception()}"
+            )
+        with bar:
+            yield bar
+            # The last report comes right after the answer, if not before.
+            await asyncio.sleep(0.2)
+    finally:
+        ready.cancel()
+        following.cancel()
+        await asyncio.gather(ready, following, return_exceptions=True)
+
+
+def _line(tick: model.Progress) -> str:
+    percent = 100 * tick.bytes_done / tick.bytes_total if tick.bytes_total else 100
+    rate = tick.bytes_done / tick.elapsed / 1e6 if tick.elapsed else 0
+    mark = "#" * int(percent / 5)
+    phase = tick.phase if tick.phase is not Phase.TRANSFERRING else "transferring"
+    return (
+        f"[{mark:<20}] {percent:5.1f} %  {tick.bytes_done / 1e6:,.1f}/"
+        f"{tick.bytes_total / 1e6:,.1f} MB  {tick.files_done}/{tick.files_total} files  "
+        f"{rate:,.1f} MB/s  {phase}"
+    )

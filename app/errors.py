@@ -1,0 +1,101 @@
+"""Every error that this service raises on purpose.
+
+DeliveryError
+├── RetryableError            it may go well later: wait and try again
+│   ├── StoreUnavailableError     PostgreSQL
+│   ├── BrokerUnavailableError    RabbitMQ or Kafka
+│   ├── SourceUnavailableError    rs-order
+│   ├── SourceNotReadyError       rs-order has the order, but not all of its files yet
+│   └── TargetUnavailableError    the object store
+├── PermanentError            it will not go well: the delivery ends, with this as its cause
+│   ├── InvalidRequestError       the request breaks rules (the client's mistake)
+│   ├── EmptyOrderError           the order holds no file
+│   ├── SourceRefusedError        rs-order answers 403, 404 or 422
+│   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
+│   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
+├── WrongFileError            a file is not what the listing says; a new attempt may get it right
+├── WrongObjectError          the stored object is not what was sent; likewise
+├── LeaseLostError            another worker owns this transfer now: stop, change nothing
+├── UnreadableMessageError    a message that can't be understood: to the dead letters
+└── ConfigurationError        a setting is wrong; the sentence says which, and what to do
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DeliveryError(Exception):
+    """Root of the errors of this service. Its message is a sentence for an operator."""
+
+
+class RetryableError(DeliveryError):
+    """Something is away for now."""
+
+
+class StoreUnavailableError(RetryableError):
+    """PostgreSQL does not answer."""
+
+
+class BrokerUnavailableError(RetryableError):
+    """RabbitMQ or Kafka does not confirm."""
+
+
+class SourceUnavailableError(RetryableError):
+    """rs-order does not answer, or breaks off."""
+
+
+class SourceNotReadyError(RetryableError):
+    """rs-order asks to come back later (202 or 206)."""
+
+
+class TargetUnavailableError(RetryableError):
+    """The object store does not answer, or asks to slow down."""
+
+
+class PermanentError(DeliveryError):
+    """Trying again would give the same outcome."""
+
+
+class InvalidRequestError(PermanentError):
+    """The request breaks rules of the contract."""
+
+    def __init__(self, violations: Sequence[str]) -> None:
+        super().__init__("; ".join(violations))
+        self.violations = tuple(violations)
+
+
+class EmptyOrderError(PermanentError):
+    """The order is done and holds no file."""
+
+
+class SourceRefusedError(PermanentError):
+    """rs-order refuses for good."""
+
+
+class TargetRefusedError(PermanentError):
+    """The object store refuses for good."""
+
+
+class ArchiveTooLargeError(PermanentError):
+    """The archive can't be stored within the limits that are configured."""
+
+
+class WrongFileError(DeliveryError):
+    """Size or MD5 of a file differ from what rs-order's listing says."""
+
+
+class WrongObjectError(DeliveryError):
+    """Size or ETag of the stored object differ from what was sent."""
+
+
+class LeaseLostError(DeliveryError):
+    """The transfer belongs to another worker, or has ended."""
+
+
+class UnreadableMessageError(DeliveryError):
+    """A message can't be decoded; its reason travels to the dead letters with it."""
+
+
+class ConfigurationError(DeliveryError):
+    """A setting can't be used. Ends a command with exit code 2."""

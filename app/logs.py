@@ -1,0 +1,56 @@
+"""Logging: structlog in front, every library's records through the same renderer."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import Processor
+
+# Libraries that tell at INFO what interests their own developers only.
+_QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "aiormq", "asyncio")
+
+
+def _of_interest(record: logging.LogRecord) -> bool:
+    """Leave out what Faust's base class tells of each service that starts and stops."""
+    return record.levelno > logging.INFO or not str(record.msg).startswith("[%s]")
+
+
+def configure_logging(*, level: str, fmt: str) -> None:
+    """Set up logging for this process. `fmt` is `auto`, `json` or `console`; output is stderr."""
+    console = fmt == "console" or (fmt == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_of_interest)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def get_logger(name: str) -> Any:
+    """Return a logger; bind `tenant` and `correlation_id` to it where a delivery is concerned."""
+    return structlog.stdlib.get_logger(name)

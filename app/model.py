@@ -1,0 +1,226 @@
+"""What the service talks about: deliveries, their states, files, and what is read and written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class State(StrEnum):
+    """Where a delivery stands. Only `Status` reaches the outside."""
+
+    GRANTED = "GRANTED"  # the request is saved and answered; rs-order is being asked
+    ORDERED = "ORDERED"  # rs-order accepted the order and named it
+    AVAILABLE = "AVAILABLE"  # the order is done: its files can be listed
+    READY = "READY"  # the manifest is written: a worker may transfer it
+    TRANSFERRING = "TRANSFERRING"  # a worker holds the lease and streams
+    DONE = "DONE"  # the archive is on the target, verified
+    ERROR = "ERROR"  # ended without an archive
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can happen to the delivery any more."""
+        return self in (State.DONE, State.ERROR)
+
+
+ACTIVE_STATES = tuple(state for state in State if not state.ended)
+
+
+class Status(StrEnum):
+    """What a client is told."""
+
+    GRANTED = "GRANTED"
+    DENIED = "DENIED"
+    DONE = "DONE"
+    ERROR = "ERROR"
+
+
+class ErrorType(StrEnum):
+    """Why a request was denied or a delivery failed (contract, section 1)."""
+
+    INVALID_CONTENT = "INVALID_CONTENT"
+    FORBIDDEN = "FORBIDDEN"
+    ORDER_LIMIT_REACHED = "ORDER_LIMIT_REACHED"
+    TOO_MANY_SUBORDERS = "TOO_MANY_SUBORDERS"
+    EMPTY_ORDER = "EMPTY_ORDER"
+    EXPIRED = "EXPIRED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """One arrival of a delivery request over AMQP, before its body is judged."""
+
+    ingress_id: UUID  # given at arrival; becomes the delivery's id
+    digest: bytes  # of tenant, body and properties: recognises a redelivered message
+    redelivered: bool  # RabbitMQ's flag
+    tenant: str
+    correlation_id: str
+    origin_app: str | None  # app_id of the message, else the ordering user
+    priority: int  # 1 to 255
+    received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryRequest:
+    """A request whose every rule holds."""
+
+    target: str
+    user: str
+    order: dict[str, Any]  # queries, filters and user as received, for rs-order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """A delivery as stored."""
+
+    id: UUID
+    tenant: str
+    correlation_id: str
+    state: State
+    user: str
+    target: str
+    order: dict[str, Any]
+    origin_app: str | None
+    priority: int
+    requested_at: datetime
+    expires_at: datetime
+    order_id: int | None = None
+    total_suborders: int | None = None
+    archive_name: str | None = None
+    file_count: int = 0
+    total_bytes: int = 0
+    attempt: int = 0  # transfers begun; fences whoever began an earlier one
+    failures: int = 0  # transfers ended by a wrong file or object
+    upload: Upload | None = None  # multipart upload that the last attempt opened
+
+    def __str__(self) -> str:
+        return f"delivery {self.correlation_id} of tenant {self.tenant}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """A multipart upload as S3 knows it."""
+
+    bucket: str
+    key: str
+    upload_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedFile:
+    """A file as rs-order lists it."""
+
+    file_id: int
+    product_id: str
+    version: int
+    filename: str
+    size: int | None  # bytes, where the listing tells
+    md5: str | None  # hex, lower case, where the listing tells
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestFile:
+    """A file of a delivery, with its place and name in the archive."""
+
+    position: int  # from 0; the order of the members
+    file_id: int
+    member: str
+    size: int | None
+    md5: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """All that goes into one archive."""
+
+    archive_name: str
+    files: list[ManifestFile]
+
+    @property
+    def total_bytes(self) -> int:
+        """Sum of the known sizes."""
+        return sum(file.size or 0 for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class S3Target:
+    """Where archives are put."""
+
+    endpoint: str
+    region: str
+    key: str
+    secret: str = field(repr=False)
+    bucket: str
+
+    def __str__(self) -> str:
+        return f"bucket {self.bucket} at {self.endpoint}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TenantSettings:
+    """What a tenant has configured."""
+
+    request_ttl: timedelta
+    order_size_limit_bytes: int
+    target: S3Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredObject:
+    """A verified archive."""
+
+    url: str  # s3://bucket/key
+    md5: str  # hex, lower case
+    size: int
+
+
+class OrderStatus(StrEnum):
+    """What rs-order says of an order."""
+
+    GRANTED = "GRANTED"
+    DENIED = "DENIED"
+    SUBORDER_DONE = "SUBORDER_DONE"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderEvent:
+    """One message of rs-order about an order."""
+
+    tenant: str
+    correlation_id: str
+    status: OrderStatus
+    order_id: int | None = None
+    message: str | None = None
+    error_type: str | None = None
+    errors: int = 0
+    total_suborders: int | None = None
+
+
+class Phase(StrEnum):
+    """What a transfer is doing."""
+
+    TRANSFERRING = "transferring"  # bytes flow
+    COMPLETING = "completing"  # all parts are sent; S3 assembles the object
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a transfer is."""
+
+    tenant: str
+    correlation_id: str
+    attempt: int
+    phase: Phase
+    bytes_done: int  # of the source files
+    bytes_total: int
+    files_done: int
+    files_total: int
+    elapsed: float  # seconds since the attempt began

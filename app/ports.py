@@ -1,0 +1,155 @@
+"""What the use-cases need from the outside, and nothing more.
+
+Each port has one real adapter: PostgreSQL in `app.store`, rs-order in `streams.rs_order`, the
+tenants in `app.tenants`, S3 in `sinks.s3`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from app.model import (
+    Delivery,
+    DeliveryRequest,
+    ErrorType,
+    ListedFile,
+    Manifest,
+    ManifestFile,
+    Progress,
+    Receipt,
+    S3Target,
+    State,
+    StoredObject,
+    TenantSettings,
+    Upload,
+)
+from app.outgoing import Lane, Outgoing
+
+
+class Transaction(Protocol):
+    """One unit of work: all of it is committed, or none."""
+
+    async def remember(self, receipt: Receipt) -> bool:
+        """Note a receipt in the inbox. False when this very message was noted before."""
+
+    async def open(
+        self, receipt: Receipt, request: DeliveryRequest, *, expires_at: datetime
+    ) -> Delivery | None:
+        """Save a new delivery. None when its correlation id is in use by an active one."""
+
+    async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
+        """Return the active delivery with this correlation id, locked until the end; or None."""
+
+    async def advance(
+        self,
+        delivery: Delivery,
+        state: State,
+        *,
+        manifest: Manifest | None = None,
+        result: StoredObject | None = None,
+        error: tuple[ErrorType, str] | None = None,
+        order_id: int | None = None,
+        total_suborders: int | None = None,
+    ) -> bool:
+        """Compare and set: change the delivery only if state and attempt are still as given."""
+
+    async def owe(self, *messages: Outgoing) -> None:
+        """Put messages into the outbox."""
+
+
+class Store(Protocol):
+    """Where deliveries are kept."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction; leaving the block commits, an exception rolls back."""
+
+    def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
+        """Iterate over the manifest in the order of the members, a batch at a time."""
+
+
+class Leases(Protocol):
+    """Who works on what. Every call is one short statement."""
+
+    async def claim_plan(self) -> Delivery | None:
+        """Take the next delivery whose order is done, for this worker; or None."""
+
+    async def claim_transfer(self) -> Delivery | None:
+        """Take the next delivery to be transferred, for this worker, as a new attempt; or None."""
+
+    async def renew(self, delivery: Delivery) -> bool:
+        """Hold on to a lease. False when it is gone."""
+
+    async def release(self, delivery: Delivery, *, after: timedelta, failed: bool) -> None:
+        """Let go: anyone may claim it, not before `after`. `failed` counts a failed attempt."""
+
+    async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
+        """Note the multipart upload of this attempt. False when the lease is gone."""
+
+
+class Outbox(Protocol):
+    """Messages that are owed."""
+
+    async def relay(
+        self, lanes: Sequence[Lane], publish: Callable[[Outgoing], Awaitable[None]]
+    ) -> tuple[int, int]:
+        """Publish what is due; return how many were confirmed and how many were not."""
+
+
+class OrderSource(Protocol):
+    """rs-order's REST side."""
+
+    def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
+        """Iterate over the files of the delivery's order, page after page."""
+
+    def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a file's bytes, from the first to the last."""
+
+
+class ArchiveSink(Protocol):
+    """The place that archives are put on."""
+
+    async def abort(self, target: S3Target, upload: Upload) -> None:
+        """Abort a multipart upload; one that is gone already is fine."""
+
+    async def begin(self, target: S3Target, key: str) -> Upload:
+        """Open a multipart upload."""
+
+    async def abort_orphans(self, target: S3Target, key: str) -> None:
+        """Abort every open multipart upload of this key."""
+
+
+class Archiver(Protocol):
+    """Streams the files of a delivery into one verified object."""
+
+    async def run(
+        self,
+        delivery: Delivery,
+        files: AsyncIterator[ManifestFile],
+        target: S3Target,
+        upload: Upload,
+        *,
+        may_complete: Callable[[], bool],
+    ) -> StoredObject:
+        """Transfer. `may_complete` is asked right before the object would appear."""
+
+
+class Tenants(Protocol):
+    """Who may ask for deliveries, and how theirs are made."""
+
+    def known(self, tenant: str) -> bool:
+        """Whether the tenant exists."""
+
+    def settings(self, tenant: str) -> TenantSettings:
+        """What holds for the tenant now."""
+
+
+class ProgressListener(Protocol):
+    """Hears how far transfers are."""
+
+    def report(self, progress: Progress) -> None:
+        """Take note; must not block."""

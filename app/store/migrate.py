@@ -1,0 +1,60 @@
+"""Numbered migrations, applied once, in order, whoever starts first.
+
+Forty lines rather than a tool: the steps are plain SQL files, they run in one transaction under an
+advisory lock, and nothing else of a migration framework is wanted.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import asyncpg
+
+from app.errors import ConfigurationError
+from app.store.pool import wrap_errors
+
+# Any number will do, as long as every instance takes the same one.
+_LOCK = 0x72732D64
+
+
+def steps() -> list[tuple[int, str, str]]:
+    """Return number, name and SQL of every migration, in order."""
+    found = [
+        (int(path.name.split("_", 1)[0]), path.name, path.read_text(encoding="utf-8"))
+        for path in files("app.store").joinpath("migrations").iterdir()
+        if path.name.endswith(".sql")
+    ]
+    return sorted(found)
+
+
+async def migrate(pool: asyncpg.Pool) -> list[str]:
+    """Bring the schema up to date; return the names of the steps that were applied.
+
+    Safe to call from any number of processes at once: they wait for each other. Raises
+    ConfigurationError when the database is newer than this program.
+    """
+    known = steps()
+    with wrap_errors():
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS schema_migration ("
+                "number integer PRIMARY KEY, name text NOT NULL, "
+                "applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+            rows = await connection.fetch("SELECT number FROM schema_migration")
+            done = {row["number"] for row in rows}
+            if done and max(done) > known[-1][0]:
+                raise ConfigurationError(
+                    f"the database is at migration {max(done)}, this program knows "
+                    f"{known[-1][0]}: start the newer version that migrated it"
+                )
+            applied = []
+            for number, name, sql in known:
+                if number not in done:
+                    await connection.execute(sql)
+                    await connection.execute(
+                        "INSERT INTO schema_migration (number, name) VALUES ($1, $2)", number, name
+                    )
+                    applied.append(name)
+            return applied

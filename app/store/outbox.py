@@ -1,0 +1,66 @@
+"""The outbox: what is owed, until a broker has confirmed it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import asyncpg
+
+from app.errors import BrokerUnavailableError
+from app.outgoing import Kind, Lane, Outgoing
+from app.store.pool import wrap_errors
+from app.store.sql import QUERIES
+
+_LONGEST_WAIT = timedelta(seconds=60)
+
+
+class Outbox:
+    """Hands out what is due, and forgets what was confirmed."""
+
+    def __init__(self, pool: asyncpg.Pool, *, batch: int) -> None:
+        self._pool = pool
+        self._batch = batch
+
+    async def relay(
+        self, lanes: Sequence[Lane], publish: Callable[[Outgoing], Awaitable[None]]
+    ) -> tuple[int, int]:
+        """Publish what is due; return how many were confirmed and how many were not.
+
+        `publish` returns once the broker has confirmed, and raises BrokerUnavailableError
+        otherwise. Rows stay locked meanwhile: when this process dies, another takes them.
+        """
+        with wrap_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                rows = await connection.fetch(
+                    QUERIES["due"], [lane.value for lane in lanes], self._batch
+                )
+                outcomes = await asyncio.gather(
+                    *(publish(_outgoing_of(row)) for row in rows), return_exceptions=True
+                )
+                sent = []
+                for row, outcome in zip(rows, outcomes, strict=True):
+                    if outcome is None:
+                        sent.append(row["id"])
+                    elif isinstance(outcome, BrokerUnavailableError):
+                        await connection.execute(
+                            QUERIES["postpone"], row["id"], str(outcome), _LONGEST_WAIT
+                        )
+                    else:
+                        raise outcome
+                await connection.execute(QUERIES["sent"], sent)
+        return len(sent), len(rows) - len(sent)
+
+
+def _outgoing_of(row: asyncpg.Record) -> Outgoing:
+    return Outgoing(
+        delivery_id=row["delivery_id"],
+        kind=Kind(row["kind"]),
+        message_id=row["message_id"],
+        tenant=row["tenant"],
+        correlation_id=row["correlation_id"],
+        priority=row["priority"],
+        origin_app=row["origin_app"],
+        body=row["body"],
+    )

@@ -1,0 +1,134 @@
+-- Every statement of the service, by name. Read by app/store/sql.py.
+
+-- name: note_receipt
+-- Note a request in the inbox. No row when this message was noted before: by its ingress id (Kafka
+-- gave the event again), or, where RabbitMQ says that it redelivers, by its digest.
+INSERT INTO inbox (ingress_id, digest)
+SELECT $1, $2
+WHERE NOT ($3 AND EXISTS (SELECT 1 FROM inbox WHERE digest = $2))
+ON CONFLICT (ingress_id) DO NOTHING
+RETURNING ingress_id;
+
+-- name: open_delivery
+-- Save a new delivery. No row when its correlation id is in use.
+INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
+                      origin_app, priority, requested_at, expires_at)
+VALUES ($1, $2, $3, 'GRANTED', $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ('DONE', 'ERROR') DO NOTHING
+RETURNING *;
+
+-- name: lock_active
+-- The active delivery of a correlation id, held until the transaction ends.
+SELECT * FROM delivery
+WHERE tenant = $1 AND correlation_id = $2 AND state NOT IN ('DONE', 'ERROR')
+FOR UPDATE;
+
+-- name: advance
+-- Compare and set: leave the state and attempt that the caller saw. Frees the lease.
+UPDATE delivery SET
+    state = $4,
+    order_id = coalesce($5, order_id),
+    total_suborders = coalesce($6, total_suborders),
+    archive_name = coalesce($7, archive_name),
+    file_count = coalesce($8, file_count),
+    total_bytes = coalesce($9, total_bytes),
+    url = $10, md5 = $11, archive_size = $12,
+    error_type = $13, error_message = $14,
+    lease_owner = NULL, lease_until = NULL,
+    not_before = now(), updated_at = now(),
+    finished_at = CASE WHEN $4 IN ('DONE', 'ERROR') THEN now() END
+WHERE id = $1 AND state = $2 AND attempt = $3
+RETURNING id;
+
+-- name: files
+-- The next files of a manifest, after position $2.
+SELECT position, file_id, member, size, md5 FROM delivery_file
+WHERE delivery_id = $1 AND position > $2
+ORDER BY position
+LIMIT $3;
+
+-- name: claim_plan
+-- Lease the next delivery whose order is done: by priority, then age.
+UPDATE delivery SET lease_owner = $1, lease_until = now() + $2, updated_at = now()
+WHERE id = (
+    SELECT id FROM delivery
+    WHERE state = 'AVAILABLE' AND not_before <= now()
+      AND (lease_until IS NULL OR lease_until < now())
+    ORDER BY priority DESC, requested_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING *;
+
+-- name: claim_transfer
+-- Lease the next delivery to transfer, as a new attempt: tenants with fewer running transfers
+-- first, then by priority, then age. A lease that ran out belongs to a worker that is dead.
+UPDATE delivery SET
+    state = 'TRANSFERRING', attempt = attempt + 1,
+    lease_owner = $1, lease_until = now() + $2, updated_at = now()
+WHERE id = (
+    SELECT d.id FROM delivery d
+    LEFT JOIN (
+        SELECT tenant, count(*) AS running FROM delivery
+        WHERE state = 'TRANSFERRING' AND lease_until >= now()
+        GROUP BY tenant
+    ) busy USING (tenant)
+    WHERE d.state IN ('READY', 'TRANSFERRING') AND d.not_before <= now()
+      AND (d.lease_until IS NULL OR d.lease_until < now())
+    ORDER BY coalesce(busy.running, 0), d.priority DESC, d.requested_at
+    LIMIT 1
+    FOR UPDATE OF d SKIP LOCKED
+)
+RETURNING *;
+
+-- name: renew
+-- Hold on to a lease.
+UPDATE delivery SET lease_until = now() + $4
+WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND state IN ('AVAILABLE', 'TRANSFERRING')
+RETURNING id;
+
+-- name: release
+-- Let go of a lease, for a later attempt.
+UPDATE delivery SET
+    lease_owner = NULL, lease_until = NULL, not_before = now() + $4,
+    failures = failures + $5, updated_at = now()
+WHERE id = $1 AND attempt = $2 AND lease_owner = $3;
+
+-- name: record_upload
+-- Note the multipart upload of an attempt, before its first part.
+UPDATE delivery SET upload_bucket = $4, upload_key = $5, upload_id = $6
+WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND state = 'TRANSFERRING'
+RETURNING id;
+
+-- name: owe
+-- Put a message into the outbox.
+INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
+                    origin_app, body)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: due
+-- Messages to publish now: of each delivery only the first of its lane, so that order is kept
+-- however many relays there are. Locked for as long as their publishing takes.
+SELECT * FROM outbox o
+WHERE lane = ANY ($1) AND due_at <= now()
+  AND NOT EXISTS (
+      SELECT 1 FROM outbox earlier
+      WHERE earlier.lane = o.lane AND earlier.delivery_id = o.delivery_id AND earlier.id < o.id)
+ORDER BY id
+LIMIT $2
+FOR UPDATE SKIP LOCKED;
+
+-- name: sent
+-- The broker has confirmed these.
+DELETE FROM outbox WHERE id = ANY ($1);
+
+-- name: postpone
+-- The broker has not confirmed this one: it stays owed.
+UPDATE outbox SET tries = tries + 1, last_error = $2,
+    due_at = now() + least(interval '1 second' * 2 ^ least(tries, 10), $3)
+WHERE id = $1;
+
+-- name: summary
+-- How many deliveries are in each state, and how many messages are owed.
+SELECT state, count(*) AS deliveries FROM delivery GROUP BY state
+UNION ALL SELECT 'OWED', count(*) FROM outbox;

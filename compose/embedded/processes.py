@@ -1,0 +1,116 @@
+"""Child processes that end with their parent, and free ports for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+GUARD = Path(__file__).with_name("guard.py")
+
+
+class StackError(Exception):
+    """A part of the stack can't be started; the sentence says what to do."""
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Child:
+    """A program under the guard, with its output in a file."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.process = process
+        self.log = log
+
+    @property
+    def running(self) -> bool:
+        """Whether the program still runs."""
+        return self.process.poll() is None
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the end of its output."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+        return ""
+
+    async def stop(self) -> int:
+        """End it, wait until it is gone, and return its exit code."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        return await asyncio.to_thread(self.process.wait)
+
+
+def start(
+    name: str,
+    arguments: Sequence[str | Path],
+    *,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    user: str | None = None,
+    stop_signal: str = "SIGTERM",
+    cwd: Path | None = None,
+) -> Child:
+    """Start a program under the guard. `environment` is added to this process's."""
+    env = os.environ | dict(environment or {}) | {"GUARD_SIGNAL": stop_signal}
+    if user is not None:
+        env["GUARD_USER"] = user
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-E", str(GUARD), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    return Child(name, process, log)
+
+
+async def wait_until(
+    ready: Callable[[], Awaitable[object]], child: Child, *, seconds: float = 60
+) -> None:
+    """Ask `ready` until it no longer raises OSError. Raises StackError when the child ended."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            await ready()
+        except OSError as error:
+            if not child.running:
+                raise StackError(f"{child.name} ended while it started:\n{child.tail()}") from None
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"{child.name} is not up after {seconds:g} s ({error}):\n{child.tail()}"
+                ) from None
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+async def listens(port: int) -> None:
+    """Raise OSError unless something listens on the loopback port."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+    await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def running(child: Child) -> AsyncIterator[Child]:
+    """Stop the child at the end of the block."""
+    try:
+        yield child
+    finally:
+        await child.stop()

@@ -1,0 +1,92 @@
+"""RabbitMQ from Debian's package, as a child with a node name, ports and a home of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aio_pika
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from compose.embedded.processes import StackError, free_port, listens, running, start, wait_until
+
+VHOST = "regards.multitenant.manager"
+
+
+def _server() -> Path:
+    # The script of the package itself: the wrapper on the PATH changes the user.
+    found = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))
+    if not found:
+        raise StackError(
+            "RabbitMQ is not installed: run `apt-get install rabbitmq-server` as root (or `make "
+            "setup`, which does), or set DELIVERY_AMQP_URL to a RabbitMQ that runs"
+        )
+    return found[-1]
+
+
+def _definitions(password: str) -> dict[str, object]:
+    user = {"name": "regards", "password": password, "tags": "administrator"}
+    grant = {"user": "regards", "vhost": VHOST, "configure": ".*", "write": ".*", "read": ".*"}
+    return {"users": [user], "vhosts": [{"name": VHOST}], "permissions": [grant]}
+
+
+@contextlib.asynccontextmanager
+async def rabbitmq(folder: Path) -> AsyncIterator[str]:
+    """Run RabbitMQ; give its AMQP address."""
+    server = _server()
+    epmd = shutil.which("epmd")
+    if epmd is None:
+        raise StackError("Erlang is not complete: `epmd` is missing; reinstall rabbitmq-server")
+    home = folder / "rabbitmq"
+    home.mkdir()
+    password = secrets.token_urlsafe(12)
+    port, dist_port, epmd_port = free_port(), free_port(), free_port()
+    (home / "definitions.json").write_text(json.dumps(_definitions(password)))
+    (home / "enabled_plugins").write_text("[].\n")
+    (home / "rabbitmq.conf").write_text(
+        f"load_definitions = {home / 'definitions.json'}\n"
+        "log.console = true\nlog.console.level = warning\nlog.file = false\n"
+        "disk_free_limit.absolute = 50MB\n"
+    )
+    environment = {
+        "HOME": str(home),
+        "RABBITMQ_NODENAME": f"delivery-{port}@localhost",
+        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(dist_port),
+        "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+        "RABBITMQ_CONF_ENV_FILE": str(home / "none"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "ERL_EPMD_PORT": str(epmd_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+    }
+    # Started here and in the foreground: the one that Erlang would start outlives everything.
+    daemon = start(
+        "epmd",
+        [epmd, "-port", str(epmd_port), "-address", "127.0.0.1"],
+        log=home / "epmd.log",
+        environment=environment,
+    )
+    async with running(daemon):
+        await wait_until(lambda: listens(epmd_port), daemon)
+        child = start("RabbitMQ", [server], log=folder / "rabbitmq.log", environment=environment)
+        async with running(child):
+            url = f"amqp://regards:{password}@127.0.0.1:{port}/{VHOST}"
+            await wait_until(lambda: listens(port), child)
+            await wait_until(lambda: _answers(url), child)
+            yield url
+
+
+async def _answers(url: str) -> None:
+    try:
+        connection = await aio_pika.connect(url, timeout=5)
+    except CONNECTION_EXCEPTIONS as error:
+        raise OSError(str(error)) from error
+    await connection.close()

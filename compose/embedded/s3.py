@@ -1,0 +1,50 @@
+"""An S3 server for the demo and the tests: moto."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aioboto3
+
+from compose.embedded.processes import free_port, listens, running, start, wait_until
+
+KEY = "demo-access-key"
+SECRET = "demo-secret-key"
+REGION = "eu-west-1"
+BUCKET = "deliveries"
+
+
+@contextlib.asynccontextmanager
+async def s3(folder: Path) -> AsyncIterator[str]:
+    """Run the server with an empty bucket; give its address."""
+    port = free_port()
+    spill = folder / "s3"
+    spill.mkdir()
+    child = start(
+        "S3 (moto)",
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        log=folder / "s3.log",
+        environment={"TMPDIR": str(spill)},
+    )
+    async with running(child):
+        await wait_until(lambda: listens(port), child)
+        endpoint = f"http://127.0.0.1:{port}"
+        async with client(endpoint, KEY, SECRET, REGION) as s3_client:
+            await s3_client.create_bucket(
+                Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
+            )
+        yield endpoint
+
+
+def client(endpoint: str, key: str, secret: str, region: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """Return an S3 client (to be entered) that knows nothing of the service's own settings."""
+    return aioboto3.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        region_name=region,
+    )

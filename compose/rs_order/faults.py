@@ -1,0 +1,50 @@
+"""How the stand-in misbehaves when told to, by `PUT /control/faults`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Faults(BaseModel):
+    """What goes wrong from now on. Counters are used up; everything else holds until changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Orders
+    order: Literal["deny", "fail", "silent"] | None = Field(
+        None, description="Deny or fail every order, or never say anything of it."
+    )
+    error_type: str | None = Field(None, description="errorType of what is denied or fails.")
+    order_errors: int = Field(0, ge=0, description="`errors` in SUBORDER_DONE and DONE.")
+    events_late: float = Field(0, ge=0, description="Seconds before each order event.")
+    events_twice: bool = Field(False, description="Send every order event twice.")
+    events_reversed: bool = Field(False, description="Send an order's events last first.")
+    # Listing and downloads
+    answers_500: int = Field(0, ge=0, description="REST answers to come that are a 500.")
+    not_ready: int = Field(0, ge=0, description="Downloads to come that are a 202.")
+    listing_not_ready: int = Field(0, ge=0, description="Listings to come that are a 206.")
+    refuse: int | None = Field(None, ge=400, le=499, description="Status of every download.")
+    bytes_per_second: int | None = Field(None, ge=1, description="Rate of each download.")
+    drop_after: int | None = Field(None, ge=0, description="Bytes after which downloads break.")
+    drops: int = Field(0, ge=0, description="Downloads to come that break.")
+    no_ranges: bool = Field(False, description="Ignore the Range header.")
+    # Lies
+    wrong_checksums: int = Field(0, ge=0, description="Downloads to come with a changed byte.")
+    wrong_sizes: bool = Field(False, description="List each file a byte too long.")
+    no_checksum: bool = Field(False, description="List files without their checksum.")
+    no_size: bool = Field(False, description="List files without their size.")
+
+    def use(self, counter: str) -> bool:
+        """Use up one of a counter; False when none is left."""
+        left: int = getattr(self, counter)
+        if left:
+            setattr(self, counter, left - 1)
+        return left > 0
+
+    async def pace(self, size: int) -> None:
+        """Wait as long as `size` bytes take at the set rate."""
+        if self.bytes_per_second:
+            await asyncio.sleep(size / self.bytes_per_second)

@@ -1,0 +1,1 @@
+"""What goes out: the archive and the object store it is put on."""

@@ -1,0 +1,213 @@
+"""An S3-compatible store: multipart uploads that appear complete and verified, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import aioboto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import EndpointConnectionError as _NoEndpoint
+
+from app.errors import (
+    DeliveryError,
+    RetryableError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    WrongObjectError,
+)
+from app.model import S3Target, Upload
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+_PART_TIMEOUT = 120.0  # seconds for one part
+_COMPLETE_TIMEOUT = 900.0  # some stores copy all parts while the client waits
+
+_ADVICE = {
+    "NoSuchBucket": "create the bucket, or correct the tenant's delivery bucket",
+    "AccessDenied": "give the key the right to put, list and abort uploads in this bucket",
+    "InvalidAccessKeyId": "correct the access key",
+    "SignatureDoesNotMatch": "correct the secret key",
+    "AuthorizationHeaderMalformed": "correct the region",
+    "PermanentRedirect": "correct the region or the endpoint",
+}
+
+
+def _config(region: str) -> Config:
+    return Config(
+        region_name=region,
+        connect_timeout=10,
+        read_timeout=_COMPLETE_TIMEOUT,
+        max_pool_connections=64,
+        retries={"mode": "standard", "total_max_attempts": 6},
+        # Other stores than AWS refuse the newer integrity headers; parts are verified by ETag.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path", "payload_signing_enabled": False},
+    )
+
+
+@contextlib.contextmanager
+def _wrapped(target: S3Target, action: str) -> Iterator[None]:
+    """Sort S3's answers into those that pass and those that stay. No message holds a secret."""
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        sentence = f"S3 refused to {action} in {target} ({code or status})"
+        if status >= 500 or code in ("SlowDown", "RequestTimeout", "InternalError"):
+            raise TargetUnavailableError(sentence) from error
+        advice = _ADVICE.get(code, "see the store's log")
+        raise TargetRefusedError(f"{sentence}: {advice}") from error
+    except _NoEndpoint as error:
+        raise TargetUnavailableError(f"no S3 server answers for {target}") from error
+    except (BotoCoreError, HTTPClientError, TimeoutError, OSError) as error:
+        raise TargetUnavailableError(
+            f"S3 did not {action} in {target} ({type(error).__name__})"
+        ) from error
+
+
+def _code(error: DeliveryError) -> str:
+    cause = error.__cause__
+    return str(cause.response["Error"].get("Code", "")) if isinstance(cause, ClientError) else ""
+
+
+class S3Sink:
+    """See `app.ports.ArchiveSink`. Clients are made once for each target, and kept."""
+
+    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
+        self._stack = stack
+        self._session = aioboto3.Session()
+        self._clients: dict[S3Target, S3Client] = {}
+        self._opening = asyncio.Lock()
+
+    async def _client(self, target: S3Target) -> S3Client:
+        async with self._opening:
+            if target not in self._clients:
+                self._clients[target] = await self._stack.enter_async_context(
+                    self._session.client(
+                        "s3",
+                        endpoint_url=target.endpoint,
+                        aws_access_key_id=target.key,
+                        aws_secret_access_key=target.secret,
+                        config=_config(target.region),
+                    )
+                )
+            return self._clients[target]
+
+    async def begin(self, target: S3Target, key: str) -> Upload:
+        """Open a multipart upload."""
+        client = await self._client(target)
+        with _wrapped(target, f"begin an upload of {key}"):
+            answer = await client.create_multipart_upload(
+                Bucket=target.bucket, Key=key, ContentType="application/zip"
+            )
+        return Upload(bucket=target.bucket, key=key, upload_id=answer["UploadId"])
+
+    async def put_part(self, target: S3Target, upload: Upload, number: int, data: bytes) -> bytes:
+        """Send part `number` (from 1); return its MD5 digest. Raises WrongObjectError."""
+        client = await self._client(target)
+        digest = await asyncio.to_thread(hashlib.md5, data, usedforsecurity=False)
+        with _wrapped(target, f"take part {number} of {upload.key}"):
+            async with asyncio.timeout(_PART_TIMEOUT):
+                answer = await client.upload_part(
+                    Bucket=upload.bucket,
+                    Key=upload.key,
+                    UploadId=upload.upload_id,
+                    PartNumber=number,
+                    Body=data,
+                )
+        if answer["ETag"].strip('"') != digest.hexdigest():
+            raise WrongObjectError(
+                f"S3 stored part {number} of {upload.key} as {answer['ETag']}, "
+                f"sent was {digest.hexdigest()}"
+            )
+        return digest.digest()
+
+    async def complete(
+        self, target: S3Target, upload: Upload, digests: Sequence[bytes], size: int
+    ) -> None:
+        """Make the object appear, and verify it by size and ETag.
+
+        An answer that is lost or in doubt is settled by looking at the object. Raises
+        WrongObjectError when another object is there.
+        """
+        client = await self._client(target)
+        whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
+        etag = f"{whole}-{len(digests)}"
+        parts = [
+            {"PartNumber": number, "ETag": f'"{digest.hex()}"'}
+            for number, digest in enumerate(digests, start=1)
+        ]
+        doubt: DeliveryError | None = None
+        try:
+            with _wrapped(target, f"complete the upload of {upload.key}"):
+                await client.complete_multipart_upload(
+                    Bucket=upload.bucket,
+                    Key=upload.key,
+                    UploadId=upload.upload_id,
+                    MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+                )
+        except TargetUnavailableError as error:
+            doubt = error
+        except TargetRefusedError as error:
+            if _code(error) != "NoSuchUpload":
+                raise
+            # Completed by a request whose answer was lost, or aborted by a successor.
+            doubt = error
+        found = await self._look(target, upload)
+        if found == (size, etag):
+            return
+        if doubt is not None:
+            raise RetryableError(f"{doubt}; the object is not there") from doubt
+        raise WrongObjectError(
+            f"{upload.key} in {target} should have {size} bytes and ETag {etag}, found {found}"
+        )
+
+    async def _look(self, target: S3Target, upload: Upload) -> tuple[int, str] | None:
+        client = await self._client(target)
+        try:
+            with _wrapped(target, f"describe {upload.key}"):
+                head = await client.head_object(Bucket=upload.bucket, Key=upload.key)
+        except TargetRefusedError as error:
+            if _code(error) in ("404", "NoSuchKey", "NotFound"):
+                return None
+            raise
+        return head["ContentLength"], head["ETag"].strip('"')
+
+    async def abort(self, target: S3Target, upload: Upload) -> None:
+        """Abort an upload, also of a predecessor; one that is gone already is fine."""
+        client = await self._client(target)
+        try:
+            with _wrapped(target, f"abort the upload of {upload.key}"):
+                await client.abort_multipart_upload(
+                    Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id
+                )
+        except TargetRefusedError as error:
+            if _code(error) not in ("NoSuchUpload", "NoSuchBucket", "404"):
+                raise
+
+    async def abort_orphans(self, target: S3Target, key: str) -> None:
+        """Abort every open upload of this key."""
+        client = await self._client(target)
+        with _wrapped(target, f"list the uploads of {key}"):
+            answer = await client.list_multipart_uploads(Bucket=target.bucket, Prefix=key)
+        for found in answer.get("Uploads", []):
+            if found["Key"] == key:
+                await self.abort(
+                    target,
+                    Upload(bucket=target.bucket, key=key, upload_id=found["UploadId"]),
+                )
+
+
+@contextlib.asynccontextmanager
+async def open_sink() -> AsyncIterator[S3Sink]:
+    """Open the sink; its clients are closed at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield S3Sink(stack)

@@ -1,0 +1,118 @@
+"""The Faust agents: decode an event, call one use-case, done.
+
+An event's offset is committed after its handler has returned, that is after the use-case's
+transaction is committed, or after the event is confirmed on the dead-letter topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any
+
+from app.errors import DeliveryError, InvalidRequestError, RetryableError, UnreadableMessageError
+from app.logs import get_logger
+from app.ports import Store, Tenants
+from app.requests import parse_request
+from app.signals import Signal
+from app.usecases.order_progress import order_progressed
+from app.usecases.submit import deny, grant
+from streams.events import decode_order_event, decode_request
+from streams.kafka import EventLog
+
+log = get_logger(__name__)
+
+Handler = Callable[[bytes], Awaitable[None]]
+
+_TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
+_LONGEST_WAIT = 10.0  # seconds
+
+
+def submit_handler(*, store: Store, tenants: Tenants) -> Handler:
+    """Handle `delivery.requests`."""
+
+    async def handle(value: bytes) -> None:
+        event = decode_request(value)
+        try:
+            request = parse_request(event.body)
+        except InvalidRequestError as error:
+            await deny(event.receipt, error, store=store)
+        else:
+            await grant(event.receipt, request, store=store, tenants=tenants)
+
+    return handle
+
+
+def order_event_handler(*, store: Store) -> Handler:
+    """Handle `delivery.order-events`."""
+
+    async def handle(value: bytes) -> None:
+        await order_progressed(decode_order_event(value), store=store)
+
+    return handle
+
+
+def wake_handler(signal: Signal) -> Handler:
+    """Handle `delivery.orders-ready` and `delivery.transfers`: there is work to claim."""
+
+    async def handle(_value: bytes) -> None:
+        signal.notify()
+
+    return handle
+
+
+def agent(handler: Handler, *, events: EventLog) -> Callable[[Any], Awaitable[None]]:
+    """Make a Faust agent of a handler."""
+
+    async def run(stream: AsyncIterable[Any]) -> None:
+        async for event in stream.events():  # type: ignore[attr-defined]
+            await process(
+                event.key or b"",
+                event.value,
+                topic=event.message.topic,
+                handler=handler,
+                events=events,
+            )
+
+    return run
+
+
+async def process(
+    key: bytes, value: bytes, *, topic: str, handler: Handler, events: EventLog
+) -> None:
+    """Handle one event until it is handled: an exception that left here would skip it."""
+    unforeseen = 0
+    wait = 0.2
+    while True:
+        try:
+            await handler(value)
+        except UnreadableMessageError as error:
+            await _dead_letter(key, value, topic=topic, reason=str(error), events=events)
+            return
+        except RetryableError as error:
+            log.warning("event_waits", topic=topic, key=key.decode(), cause=str(error))
+        except Exception as error:
+            unforeseen += 1
+            log.exception("event_failed", topic=topic, key=key.decode(), tries=unforeseen)
+            if unforeseen >= _TRIES:
+                await _dead_letter(key, value, topic=topic, reason=repr(error), events=events)
+                return
+        else:
+            return
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, _LONGEST_WAIT)
+
+
+async def _dead_letter(
+    key: bytes, value: bytes, *, topic: str, reason: str, events: EventLog
+) -> None:
+    log.error("event_dead_lettered", topic=topic, key=key.decode(errors="replace"), reason=reason)
+    headers = [("origin-topic", topic.encode()), ("reason", reason.encode())]
+    while True:
+        try:
+            await events.append(events.topics.dead_letters, key=key, value=value, headers=headers)
+        except DeliveryError as error:
+            log.warning("dead_letter_waits", cause=str(error))
+            await asyncio.sleep(1)
+        else:
+            return

@@ -1,0 +1,132 @@
+"""The connection to RabbitMQ, and publishing with confirms."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractRobustConnection
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    ChannelPreconditionFailed,
+    DeliveryError,
+    ProbableAuthenticationError,
+    PublishError,
+)
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from app.errors import BrokerUnavailableError, ConfigurationError
+from app.outgoing import Lane, Outgoing
+from streams import names
+from streams.messages import encode, exchange_of
+from streams.topology import declare_topology
+
+_CONFIRM_TIMEOUT = 30.0  # seconds
+
+
+class AmqpPublisher:
+    """Publishes; returns once RabbitMQ has confirmed."""
+
+    def __init__(self, responses: AbstractChannel, orders: AbstractChannel) -> None:
+        self._responses = responses
+        self._orders = orders
+
+    async def publish(self, outgoing: Outgoing) -> None:
+        """Publish a message of the outbox. Raises BrokerUnavailableError.
+
+        Orders are mandatory: RabbitMQ would confirm a message that it can route nowhere.
+        """
+        mandatory = outgoing.lane is Lane.ORDERS
+        channel = self._orders if mandatory else self._responses
+        await self._publish(
+            channel, exchange_of(outgoing.kind), encode(outgoing), mandatory=mandatory
+        )
+
+    async def bury(self, queue: str, message: aio_pika.Message) -> None:
+        """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError."""
+        await self._publish(
+            self._orders,
+            names.DEAD_LETTER_EXCHANGE,
+            message,
+            routing_key=names.dead_letters_of(queue),
+            mandatory=True,
+        )
+
+    async def _publish(
+        self,
+        channel: AbstractChannel,
+        exchange: str,
+        message: aio_pika.Message,
+        *,
+        routing_key: str = "",
+        mandatory: bool,
+    ) -> None:
+        try:
+            destination = await channel.get_exchange(exchange, ensure=False)
+            await destination.publish(
+                message, routing_key, mandatory=mandatory, timeout=_CONFIRM_TIMEOUT
+            )
+        except PublishError as error:
+            raise BrokerUnavailableError(
+                f"no queue is bound to exchange {exchange}: is the service that reads it set up?"
+            ) from error
+        except (DeliveryError, TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+            raise BrokerUnavailableError(
+                f"RabbitMQ did not confirm a message to {exchange} ({type(error).__name__}: "
+                f"{error}); it is tried again"
+            ) from error
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 5672}, virtual host {parts.path.lstrip('/') or '/'}"
+
+
+@contextlib.asynccontextmanager
+async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRobustConnection]:
+    """Connect, waiting up to `start_timeout` seconds for RabbitMQ to come up.
+
+    Raises ConfigurationError when it doesn't, or refuses user, password or virtual host.
+    """
+    try:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((OSError, asyncio.TimeoutError)),
+            stop=stop_after_delay(start_timeout),
+            wait=wait_exponential(0.2, max=5),
+            reraise=True,
+        ):
+            with attempt:
+                connection = await aio_pika.connect_robust(url, timeout=10)
+    except ProbableAuthenticationError:
+        raise ConfigurationError(
+            f"RabbitMQ at {_place(url)} refuses the user or the password; correct DELIVERY_AMQP_URL"
+        ) from None
+    except CONNECTION_EXCEPTIONS as error:
+        raise ConfigurationError(
+            f"no RabbitMQ to be used at {_place(url)} ({error}); start it, create the virtual "
+            "host, or correct DELIVERY_AMQP_URL"
+        ) from None
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def open_publisher(connection: AbstractRobustConnection) -> AsyncIterator[AmqpPublisher]:
+    """Declare the topology and open the channels to publish on."""
+    async with (
+        connection.channel(on_return_raises=True) as orders,
+        connection.channel() as responses,
+    ):
+        try:
+            await declare_topology(orders)
+        except ChannelPreconditionFailed as error:
+            raise ConfigurationError(
+                f"RabbitMQ has an exchange or queue with other arguments than REGARDS': {error}; "
+                "delete it (it is made anew) or use another virtual host"
+            ) from None
+        yield AmqpPublisher(responses, orders)

@@ -1,0 +1,159 @@
+"""AMQP in, Kafka out.
+
+A message is acknowledged at one of two moments, and at no other: after Kafka has confirmed the
+event made of it, or after RabbitMQ has confirmed its copy in the dead-letter queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aio_pika import Message
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from mode import Service
+
+from app.errors import BrokerUnavailableError, UnreadableMessageError
+from app.logs import get_logger
+from app.ports import Tenants
+from streams import names
+from streams.amqp import AmqpPublisher
+from streams.events import encode_order_event, encode_request, event_key
+from streams.kafka import EventLog
+from streams.messages import decode_delivery_request, decode_order_response
+
+log = get_logger(__name__)
+
+_PAUSE = 1.0  # seconds before a message goes back to its queue while Kafka is away
+
+
+class Bridge(Service):
+    """Carries delivery requests and order responses from RabbitMQ to Kafka."""
+
+    def __init__(
+        self,
+        *,
+        connection: AbstractRobustConnection,
+        publisher: AmqpPublisher,
+        events: EventLog,
+        tenants: Tenants,
+        prefetch: int,
+        **kwargs: object,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._connection = connection
+        self._publisher = publisher
+        self._events = events
+        self._tenants = tenants
+        self._prefetch = prefetch
+        self._busy: set[asyncio.Task[None]] = set()
+
+    async def on_start(self) -> None:
+        """Begin to consume."""
+        channel = await self._connection.channel()
+        await channel.set_qos(prefetch_count=self._prefetch)
+        self._channel = channel
+        self._consuming = []
+        for name, carry in (
+            (names.DELIVERY_REQUEST_QUEUE, self.carry_request),
+            (names.ORDER_RESPONSE_QUEUE, self.carry_order_response),
+        ):
+            queue = await channel.get_queue(name, ensure=False)
+            tag = await queue.consume(self._handler(name, carry))
+            self._consuming.append((queue, tag))
+
+    async def on_stop(self) -> None:
+        """Stop consuming, finish what was taken, leave the rest to the queue."""
+        for queue, tag in self._consuming:
+            await queue.cancel(tag)
+        if self._busy:
+            await asyncio.wait(self._busy, timeout=10)
+        await self._channel.close()
+
+    def _handler(
+        self, queue: str, carry: Callable[[AbstractIncomingMessage], Awaitable[None]]
+    ) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+        async def handle(message: AbstractIncomingMessage) -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - aio-pika calls from a task
+            self._busy.add(task)
+            try:
+                await self._carry(queue, carry, message)
+            finally:
+                self._busy.discard(task)
+
+        return handle
+
+    async def _carry(
+        self,
+        queue: str,
+        carry: Callable[[AbstractIncomingMessage], Awaitable[None]],
+        message: AbstractIncomingMessage,
+    ) -> None:
+        try:
+            try:
+                await carry(message)
+            except UnreadableMessageError as error:
+                log.warning(
+                    "message_buried", queue=queue, reason=str(error), message_id=message.message_id
+                )
+                await self._publisher.bury(queue, _with_reason(message, str(error)))
+            await message.ack()
+        except BrokerUnavailableError as error:
+            log.warning("message_returned", queue=queue, cause=str(error))
+            await asyncio.sleep(_PAUSE)
+            await _give_back(message)
+        except CONNECTION_EXCEPTIONS as error:
+            # RabbitMQ gives an unacknowledged message again; what it became is recognised.
+            log.warning("acknowledgement_lost", queue=queue, cause=repr(error))
+
+    async def carry_request(self, message: AbstractIncomingMessage) -> None:
+        """Put a delivery request onto its topic."""
+        event = decode_delivery_request(message)
+        tenant = self._known(event.receipt.tenant)
+        await self._events.append(
+            self._events.topics.requests,
+            key=event_key(tenant, event.receipt.correlation_id),
+            value=encode_request(event),
+        )
+
+    async def carry_order_response(self, message: AbstractIncomingMessage) -> None:
+        """Put an order event onto its topic."""
+        event = decode_order_response(message)
+        await self._events.append(
+            self._events.topics.order_events,
+            key=event_key(self._known(event.tenant), event.correlation_id),
+            value=encode_order_event(event),
+        )
+
+    def _known(self, tenant: str) -> str:
+        if not self._tenants.known(tenant):
+            raise UnreadableMessageError(
+                f"unknown tenant {tenant!r}; add it to DELIVERY_TENANTS and move the message back"
+            )
+        return tenant
+
+
+async def _give_back(message: AbstractIncomingMessage) -> None:
+    try:
+        await message.nack(requeue=True)
+    except CONNECTION_EXCEPTIONS as error:
+        log.debug("message_not_returned", cause=repr(error))
+
+
+def _with_reason(message: AbstractIncomingMessage, reason: str) -> Message:
+    """Copy a message as it came, with the reason beside it."""
+    return Message(
+        message.body,
+        headers={**message.headers, names.HEADER_REASON: reason},
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        delivery_mode=2,  # type: ignore[arg-type] # persistent; aio-pika takes its number
+        priority=message.priority,
+        correlation_id=message.correlation_id,
+        message_id=message.message_id,
+        timestamp=message.timestamp,
+        type=message.type,
+        app_id=message.app_id,
+    )

@@ -1,0 +1,88 @@
+"""Writing to Kafka: an event counts once all in-sync replicas have it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from app.errors import BrokerUnavailableError, ConfigurationError
+from app.logs import get_logger
+from app.model import Progress
+from app.outgoing import Kind, Outgoing
+from app.settings import Settings
+from streams.events import dumps, encode_progress, event_key
+from streams.topics import Topics
+
+log = get_logger(__name__)
+
+_CONFIRM_TIMEOUT = 30.0  # seconds
+
+
+class EventLog:
+    """Writes events. No idempotent producer: a repeated event changes nothing downstream."""
+
+    def __init__(self, producer: AIOKafkaProducer, topics: Topics) -> None:
+        self._producer = producer
+        self.topics = topics
+
+    async def append(
+        self,
+        topic: str,
+        *,
+        key: bytes,
+        value: bytes,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        """Return once Kafka has confirmed (acks=all). Raises BrokerUnavailableError."""
+        try:
+            async with asyncio.timeout(_CONFIRM_TIMEOUT):
+                await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise BrokerUnavailableError(
+                f"Kafka did not confirm an event on {topic} ({type(error).__name__}); "
+                "it is tried again"
+            ) from error
+
+    async def publish(self, outgoing: Outgoing) -> None:
+        """Publish a message of the outbox's event lane."""
+        topic = (
+            self.topics.orders_ready if outgoing.kind is Kind.ORDER_READY else self.topics.transfers
+        )
+        key = event_key(outgoing.tenant, outgoing.correlation_id)
+        await self.append(topic, key=key, value=dumps(outgoing.body))
+
+    async def report(self, progress: Progress) -> None:
+        """Publish progress; nobody waits for it, and losing it costs nothing but a look."""
+        key = event_key(progress.tenant, progress.correlation_id)
+        try:
+            await self._producer.send(
+                self.topics.progress, value=encode_progress(progress), key=key
+            )
+        except KafkaError as error:
+            log.debug("progress_not_sent", error=repr(error))
+
+
+@contextlib.asynccontextmanager
+async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
+    """Connect to Kafka. Raises ConfigurationError when no broker answers."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        acks="all",
+        request_timeout_ms=20_000,
+    )
+    try:
+        await producer.start()
+    except KafkaError as error:
+        await producer.stop()
+        raise ConfigurationError(
+            f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
+            "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
+        ) from None
+    try:
+        yield EventLog(producer, Topics(prefix=settings.kafka_topic_prefix))
+    finally:
+        await producer.stop()

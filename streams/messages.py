@@ -1,0 +1,152 @@
+"""AMQP messages to values, and back (contract, section 1)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractIncomingMessage
+
+from app.errors import UnreadableMessageError
+from app.model import OrderEvent, OrderStatus, Receipt
+from app.outgoing import Kind, Outgoing
+from streams import names
+from streams.events import RequestReceived, dumps
+
+_ROUTES = {
+    Kind.RESPONSE: (names.DELIVERY_RESPONSES, names.DELIVERY_RESPONSE_TYPE),
+    Kind.ORDER: (names.ORDER_REQUESTS, names.ORDER_REQUEST_TYPE),
+    Kind.CANCEL: (names.ORDER_CANCELS, names.ORDER_CANCEL_TYPE),
+}
+
+
+def exchange_of(kind: Kind) -> str:
+    """Return the exchange that a kind of message is published to."""
+    return _ROUTES[kind][0]
+
+
+def _tenant(message: AbstractIncomingMessage) -> str:
+    tenant = message.headers.get(names.HEADER_TENANT)
+    if isinstance(tenant, bytes):
+        tenant = tenant.decode("utf-8", "replace")
+    if not isinstance(tenant, str) or not tenant.strip():
+        raise UnreadableMessageError(f"the header {names.HEADER_TENANT} is missing")
+    return tenant
+
+
+def _body(message: AbstractIncomingMessage) -> dict[str, Any]:
+    try:
+        body = json.loads(message.body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UnreadableMessageError("the body is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise UnreadableMessageError(f"the body is no JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise UnreadableMessageError("the body is no JSON object")
+    if "\\u0000" in message.body.decode("utf-8"):
+        # Neither PostgreSQL nor a file name can hold it.
+        raise UnreadableMessageError("the body holds a NUL character")
+    return body
+
+
+def _correlation_id(body: Mapping[str, Any]) -> str:
+    value = body.get("correlationId")
+    if not isinstance(value, str) or not value.strip():
+        raise UnreadableMessageError("the body has no correlationId")
+    return value
+
+
+def _origin(message: AbstractIncomingMessage, body: Mapping[str, Any]) -> str | None:
+    if message.app_id:
+        return message.app_id
+    order = body.get("order")
+    user = order.get("user") if isinstance(order, dict) else None
+    return user if isinstance(user, str) and len(user.encode()) <= names.MAX_PRIORITY else None
+
+
+def _digest(tenant: str, message: AbstractIncomingMessage) -> bytes:
+    stamp = message.timestamp.isoformat() if message.timestamp else ""
+    properties = dumps([tenant, message.message_id, stamp, message.app_id])
+    return hashlib.sha256(properties + b"\n" + message.body).digest()
+
+
+def decode_delivery_request(message: AbstractIncomingMessage) -> RequestReceived:
+    """Read a request far enough to answer it. Raises UnreadableMessageError.
+
+    Each call gives a new ingress id: it names this arrival of the message.
+    """
+    tenant = _tenant(message)
+    body = _body(message)
+    receipt = Receipt(
+        ingress_id=uuid4(),
+        digest=_digest(tenant, message),
+        redelivered=bool(message.redelivered),
+        tenant=tenant,
+        correlation_id=_correlation_id(body),
+        origin_app=_origin(message, body),
+        priority=min(message.priority or 1, names.MAX_PRIORITY),
+        received_at=datetime.now(UTC),
+    )
+    return RequestReceived(receipt=receipt, body=body)
+
+
+def _integer(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
+        raise UnreadableMessageError(f"{name} is no whole number")
+    return value
+
+
+def _text(body: Mapping[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
+    """Read what rs-order says of an order. Raises UnreadableMessageError."""
+    tenant = _tenant(message)
+    body = _body(message)
+    try:
+        status = OrderStatus(body.get("status"))
+    except ValueError:
+        raise UnreadableMessageError(f"unknown order status {body.get('status')!r}") from None
+    return OrderEvent(
+        tenant=tenant,
+        correlation_id=_correlation_id(body),
+        status=status,
+        order_id=_integer(body, "orderId"),
+        message=_text(body, "message"),
+        # Older versions of rs-order call it errorCode.
+        error_type=_text(body, "errorType") or _text(body, "errorCode"),
+        errors=_integer(body, "errors") or 0,
+        total_suborders=_integer(body, "totalSubOrders"),
+    )
+
+
+def encode(outgoing: Outgoing) -> Message:
+    """Make the AMQP message of a response, an order request or a cancel."""
+    java_type = _ROUTES[outgoing.kind][1]
+    return Message(
+        dumps(outgoing.body),
+        headers={
+            names.HEADER_TENANT: outgoing.tenant,
+            names.HEADER_CONVERTER: "GSON",
+            names.HEADER_JAVA_TYPE: java_type,
+            names.HEADER_TYPE: java_type,
+        },
+        content_type="application/json",
+        content_encoding="UTF-8",
+        delivery_mode=DeliveryMode.PERSISTENT,
+        timestamp=datetime.now(UTC),
+        priority=outgoing.priority,
+        app_id=outgoing.origin_app,
+        correlation_id=outgoing.correlation_id,
+        message_id=str(outgoing.message_id),
+    )

@@ -1,0 +1,65 @@
+"""Names on the wire, exactly as REGARDS uses them (contract, section 1)."""
+
+from __future__ import annotations
+
+_DELIVERY = "fr.cnes.regards.modules.delivery.amqp"
+_ORDER = "fr.cnes.regards.modules.order.amqp"
+
+# Java classes of the bodies, as consumers in Java look for them in the headers.
+DELIVERY_REQUEST_TYPE = f"{_DELIVERY}.input.DeliveryRequestDtoEvent"
+DELIVERY_RESPONSE_TYPE = f"{_DELIVERY}.output.DeliveryResponseDtoEvent"
+ORDER_REQUEST_TYPE = f"{_ORDER}.input.OrderRequestDtoEvent"
+ORDER_CANCEL_TYPE = f"{_ORDER}.input.OrderCancelRequestDtoEvent"
+ORDER_RESPONSE_TYPE = f"{_ORDER}.output.OrderResponseDtoEvent"
+
+_BROADCAST = "regards.broadcast"
+DELIVERY_REQUESTS = f"{_BROADCAST}.{DELIVERY_REQUEST_TYPE}"
+DELIVERY_RESPONSES = f"{_BROADCAST}.{DELIVERY_RESPONSE_TYPE}"
+ORDER_REQUESTS = f"{_BROADCAST}.{ORDER_REQUEST_TYPE}"
+ORDER_CANCELS = f"{_BROADCAST}.{ORDER_CANCEL_TYPE}"
+ORDER_RESPONSES = f"{_BROADCAST}.{ORDER_RESPONSE_TYPE}"
+
+# The public page about responses says `ltamanager` for `delivery`; who followed it listens here.
+MISSPELT_DELIVERY_RESPONSES = DELIVERY_RESPONSES.replace(
+    ".modules.delivery.", ".modules.ltamanager."
+)
+
+EXCHANGES = (
+    DELIVERY_REQUESTS,
+    DELIVERY_RESPONSES,
+    ORDER_REQUESTS,
+    ORDER_CANCELS,
+    ORDER_RESPONSES,
+    MISSPELT_DELIVERY_RESPONSES,
+)
+
+_QUEUE = f"{_BROADCAST}.rs-delivery.fr.cnes.regards.modules"
+DELIVERY_REQUEST_QUEUE = (
+    f"{_QUEUE}.delivery.service.submission.create.amqp.DeliveryRequestEventHandler"
+)
+ORDER_RESPONSE_QUEUE = f"{_QUEUE}.order.client.amqp.AutoOrderResponseHandler"
+
+DEAD_LETTER_EXCHANGE = "regards.DLX"
+DEAD_LETTER_QUEUE = "regards.DLQ"
+
+HEADER_TENANT = "regards.tenant"
+HEADER_TYPE = "regards.type"
+HEADER_JAVA_TYPE = "__TypeId__"
+HEADER_CONVERTER = "regards.converter"
+HEADER_REASON = "x-exception-message"
+
+MAX_PRIORITY = 255
+
+
+def dead_letters_of(queue: str) -> str:
+    """Return the dead-letter queue of a queue; it is its routing key, too."""
+    return f"{queue}.DLQ"
+
+
+def queue_arguments(queue: str) -> dict[str, int | str]:
+    """Return the arguments REGARDS declares a queue with; a different one would be refused."""
+    return {
+        "x-max-priority": MAX_PRIORITY,
+        "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
+        "x-dead-letter-routing-key": dead_letters_of(queue),
+    }

@@ -1,0 +1,67 @@
+"""Tells on Kafka how far transfers are; reads it for those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.errors import UnreadableMessageError
+from app.model import Phase, Progress
+from streams.events import decode_progress, event_key
+from streams.kafka import EventLog
+
+_AT_MOST = 1.0  # seconds between reports of one attempt, while its phase stays
+
+
+class ProgressReporter:
+    """See `app.ports.ProgressListener`: at most one report a second, and each change of phase."""
+
+    def __init__(self, events: EventLog) -> None:
+        self._events = events
+        self._last: dict[tuple[str, str], tuple[float, Phase]] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def report(self, progress: Progress) -> None:
+        """Send, unless the last report is fresh."""
+        key = progress.tenant, progress.correlation_id
+        now = time.monotonic()
+        sent_at, phase = self._last.get(key, (-_AT_MOST, None))
+        if phase is progress.phase and now - sent_at < _AT_MOST:
+            return
+        if progress.phase in (Phase.DONE, Phase.FAILED):
+            self._last.pop(key, None)
+        else:
+            self._last[key] = now, progress.phase
+        task = asyncio.create_task(self._events.report(progress))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+
+async def watch_progress(
+    bootstrap_servers: str, topic: str, *, tenant: str, correlation_id: str, started: asyncio.Event
+) -> AsyncIterator[Progress]:
+    """Follow one delivery from now on. `started` is set once nothing is missed any more."""
+    key = event_key(tenant, correlation_id)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, fetch_max_wait_ms=50)
+    await consumer.start()
+    try:
+        await consumer.topics()
+        partitions = consumer.partitions_for_topic(topic) or set()
+        assigned = [TopicPartition(topic, number) for number in partitions]
+        if not assigned:
+            started.set()
+            return
+        consumer.assign(assigned)
+        await consumer.seek_to_end(*assigned)
+        started.set()
+        async for record in consumer:
+            if record.key == key:
+                try:
+                    yield decode_progress(record.value)
+                except UnreadableMessageError:
+                    continue
+    finally:
+        await consumer.stop()

@@ -1,0 +1,52 @@
+"""Publishes what the outbox holds: one relay for each broker, so that neither waits for the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from mode import Service
+
+from app.errors import StoreUnavailableError
+from app.logs import get_logger
+from app.outgoing import Lane, Outgoing
+from app.ports import Outbox
+from app.signals import Signal
+
+log = get_logger(__name__)
+
+
+class Relay(Service):
+    """Empties some lanes of the outbox, woken by commits and by a slow clock."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        lanes: Sequence[Lane],
+        publish: Callable[[Outgoing], Awaitable[None]],
+        owed: Signal,
+        interval: float,
+        **kwargs: object,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._outbox = outbox
+        self._lanes = lanes
+        self._publish = publish
+        self._owed = owed.waiter()
+        self._interval = interval
+
+    @Service.task
+    async def _run(self) -> None:
+        while not self.should_stop:
+            try:
+                sent, unsent = await self._outbox.relay(self._lanes, self._publish)
+            except StoreUnavailableError as error:
+                log.warning("relay_waits", cause=str(error))
+                sent = unsent = 0
+            if unsent:
+                log.warning(
+                    "relay_postponed", messages=unsent, lanes=[lane.value for lane in self._lanes]
+                )
+            if not sent:
+                # Nothing was due, or nothing got through: what is sent may free what follows it.
+                await self._owed.wait(self._interval)

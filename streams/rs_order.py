@@ -1,0 +1,163 @@
+"""rs-order over REST: an order's listing and its files (contract, section 2)."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+
+from app.errors import SourceNotReadyError, SourceRefusedError, SourceUnavailableError
+from app.model import Delivery, ListedFile, ManifestFile
+from streams.tokens import TokenSigner
+
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
+# Big reads: every hand-over between stages costs the same, whatever its size.
+READ_BUFFER = 1024 * 1024
+
+
+class RsOrder:
+    """See `app.ports.OrderSource`. Addresses are made here; a listing's links are not followed."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, signer: TokenSigner, *, url: str, page_size: int
+    ) -> None:
+        self._session = session
+        self._signer = signer
+        self._url = url.rstrip("/")
+        self._page_size = page_size
+
+    async def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
+        """Iterate over the files of the delivery's order.
+
+        Raises SourceNotReadyError (206), SourceRefusedError (403, 404 and other refusals) and
+        SourceUnavailableError.
+        """
+        page = 0
+        while True:
+            what = f"page {page} of the files of order {delivery.order_id}"
+            path = f"/orders/{delivery.order_id}/files/available"
+            query = {"page": page, "size": self._page_size, "sort": "id,asc"}
+            async with self._get(delivery, path, what, params=query) as response:
+                if response.status == 204:
+                    return
+                if response.status == 206:
+                    raise SourceNotReadyError(
+                        f"rs-order has not finished order {delivery.order_id}"
+                    )
+                try:
+                    body = await response.json(content_type=None)
+                    files, last = _read_page(body, page)
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    raise SourceRefusedError(
+                        f"rs-order's answer for {what} is not a page of files ({error!r})"
+                    ) from None
+            for file in files:
+                yield file
+            if last:
+                return
+            page += 1
+
+    @contextlib.asynccontextmanager
+    async def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a file's bytes.
+
+        Raises SourceNotReadyError (202), SourceRefusedError (403, 404, 422) and, also while the
+        bytes are read, SourceUnavailableError.
+        """
+        what = f"file {file.file_id} ({file.member})"
+        async with self._get(delivery, f"/orders/files/{file.file_id}", what) as response:
+            if response.status == 202:
+                raise SourceNotReadyError(f"rs-order has not made {what} available yet")
+            yield self._chunks(response, what)
+
+    async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
+        with _wrapped(what):
+            async for chunk in response.content.iter_any():
+                yield chunk
+
+    @contextlib.asynccontextmanager
+    async def _get(
+        self, delivery: Delivery, path: str, what: str, *, params: dict[str, Any] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        token = self._signer.token(delivery.tenant, delivery.user)
+        headers = {"Authorization": f"Bearer {token}"}
+        async with contextlib.AsyncExitStack() as stack:
+            with _wrapped(what):
+                response = await stack.enter_async_context(
+                    self._session.get(
+                        self._url + path, params=params, headers=headers, allow_redirects=False
+                    )
+                )
+                await _check(response, what)
+            yield response
+
+
+async def _check(response: aiohttp.ClientResponse, what: str) -> None:
+    """Sort the refusals into those that pass and those that stay."""
+    status = response.status
+    if 200 <= status < 300:
+        return
+    detail = (await response.content.read(500)).decode("utf-8", "replace").strip()
+    sentence = f"rs-order answered {status} for {what}" + (f": {detail}" if detail else "")
+    if status >= 500 or status in (408, 429):
+        raise SourceUnavailableError(sentence)
+    raise SourceRefusedError(sentence)
+
+
+@contextlib.contextmanager
+def _wrapped(what: str) -> Any:
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise SourceUnavailableError(
+            f"rs-order broke off {what} ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _read_page(body: dict[str, Any], page: int) -> tuple[list[ListedFile], bool]:
+    """Return the files of a page, and whether it is the last."""
+    content = body.get("content") or []
+    files = [_read_file(entry) for entry in content]
+    metadata = body.get("metadata") or {}
+    if "totalPages" in metadata:
+        last = page + 1 >= int(metadata["totalPages"])
+    else:
+        last = not any(link.get("rel") == "next" for link in body.get("links") or [])
+    return files, last or not files
+
+
+def _read_file(entry: dict[str, Any]) -> ListedFile:
+    """Read an entry, nested in `content` (HATEOAS) or flat."""
+    data = entry["content"] if isinstance(entry.get("content"), dict) else entry
+    size = data.get("filesize", data.get("fileSize"))
+    checksum = data.get("checksum")
+    is_md5 = isinstance(checksum, str) and _MD5.fullmatch(checksum)
+    return ListedFile(
+        file_id=int(data["id"]),
+        product_id=str(data.get("productId") or ""),
+        version=int(data.get("version") or 1),
+        filename=str(data.get("filename") or ""),
+        size=int(size) if size is not None else None,
+        md5=checksum.lower() if is_md5 else None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_session(
+    *, connections: int, stall_timeout: float
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open an HTTP session for rs-order; `stall_timeout` is in seconds without a byte."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, limit_per_host=connections),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=stall_timeout),
+        # The bytes as they are: checksums are of the file, not of what unpacking would give.
+        auto_decompress=False,
+        headers={"Accept-Encoding": "identity"},
+        read_bufsize=READ_BUFFER,
+    ) as session:
+        yield session

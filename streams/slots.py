@@ -1,0 +1,174 @@
+"""The work that takes long: a worker's slots claim deliveries, work, and let go.
+
+Transfers take minutes to hours, so they run here and not in an agent, which would hold up the
+commits and rebalances of its partitions. Events only say "look again"; what to do is in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from mode import Service
+
+from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
+from app.logs import get_logger
+from app.model import Delivery
+from app.ports import Leases
+from app.signals import Signal
+
+log = get_logger(__name__)
+
+# The last of a lease's time is not used to complete an upload: an answer may take long.
+_MARGIN = 0.2
+
+
+class Held:
+    """A lease by this process's monotonic clock: never believed longer than the database's."""
+
+    def __init__(self, ttl: float) -> None:
+        self._ttl = ttl
+        self._until = time.monotonic() + ttl
+
+    def renewed(self, asked_at: float) -> None:
+        """Note a renewal; it counts from the moment it was asked for."""
+        self._until = asked_at + self._ttl
+
+    def good(self) -> bool:
+        """Whether the lease surely holds."""
+        return time.monotonic() < self._until - self._ttl * _MARGIN
+
+    def lost(self) -> bool:
+        """Whether the lease may have run out."""
+        return time.monotonic() >= self._until
+
+
+Work = Callable[[Delivery, Held], Awaitable[None]]
+
+
+class Slots(Service):
+    """Runs up to `count` pieces of one kind of work at a time, each under its lease."""
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        claim: Callable[[], Awaitable[Delivery | None]],
+        work: Work,
+        settle: Callable[[Delivery, DeliveryError], Awaitable[None]],
+        leases: Leases,
+        wake: Signal,
+        interval: float,
+        lease_ttl: float,
+        grace: float,
+        **kwargs: object,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._count = count
+        self._claim = claim
+        self._work = work
+        self._settle = settle
+        self._leases = leases
+        self._wake = wake
+        self._waiter = wake.waiter()
+        self._interval = interval
+        self._lease_ttl = lease_ttl
+        self._grace = grace
+        self._running: set[asyncio.Task[None]] = set()
+
+    @Service.task
+    async def _fill(self) -> None:
+        """Claim whenever a slot is free and something may be due."""
+        while not self.should_stop:
+            claimed = None
+            if len(self._running) < self._count:
+                asked_at = time.monotonic()
+                try:
+                    claimed = await self._claim()
+                except StoreUnavailableError as error:
+                    log.warning("claim_waits", cause=str(error))
+                if claimed is not None and self.should_stop:
+                    await self._tell(claimed, RetryableError("the worker was stopped"))
+                elif claimed is not None:
+                    self._begin(claimed, asked_at)
+                    continue
+            await self._waiter.wait(self._interval)
+
+    def _begin(self, delivery: Delivery, asked_at: float) -> None:
+        held = Held(self._lease_ttl)
+        held.renewed(asked_at)
+        task = asyncio.create_task(self._hold(delivery, held), name=str(delivery))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._waiter.event.set()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("slot_failed", exc_info=task.exception())
+
+    async def _hold(self, delivery: Delivery, held: Held) -> None:
+        """Work while the lease holds; then tell how it went."""
+        work = asyncio.ensure_future(self._work(delivery, held))
+        keeper = asyncio.create_task(self._keep(delivery, held))
+        try:
+            await asyncio.wait({work, keeper}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+                raise LeaseLostError(f"{delivery} was taken over, or has ended")
+            await work
+        except DeliveryError as error:
+            await self._tell(delivery, error)
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait({work})
+            await self._tell(delivery, RetryableError("the worker was stopped"))
+            raise
+        except Exception as error:
+            log.exception(
+                "work_failed", tenant=delivery.tenant, correlation_id=delivery.correlation_id
+            )
+            await self._tell(delivery, RetryableError(f"unforeseen: {error!r}"))
+        finally:
+            keeper.cancel()
+
+    async def _keep(self, delivery: Delivery, held: Held) -> None:
+        """Renew the lease at a third of its time; return when it is lost."""
+        while True:
+            await asyncio.sleep(self._lease_ttl / 3)
+            asked_at = time.monotonic()
+            try:
+                async with asyncio.timeout(self._lease_ttl / 3):
+                    if not await self._leases.renew(delivery):
+                        return
+                held.renewed(asked_at)
+            except (StoreUnavailableError, TimeoutError) as error:
+                log.warning(
+                    "renewal_waits", correlation_id=delivery.correlation_id, cause=str(error)
+                )
+                if held.lost():
+                    return
+
+    async def _tell(self, delivery: Delivery, error: DeliveryError) -> None:
+        try:
+            await self._settle(delivery, error)
+        except StoreUnavailableError as failure:
+            # The lease runs out, and whoever claims it next comes to the same end.
+            log.warning(
+                "outcome_not_saved",
+                tenant=delivery.tenant,
+                correlation_id=delivery.correlation_id,
+                cause=str(failure),
+            )
+
+    async def on_stop(self) -> None:
+        """Let what runs end for the grace period, then hand it back."""
+        if not self._running:
+            return
+        _, pending = await asyncio.wait(self._running, timeout=self._grace)
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending, timeout=30)

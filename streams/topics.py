@@ -1,0 +1,94 @@
+"""The Kafka topics, and how they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from app.errors import ConfigurationError
+from app.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topics:
+    """Names, with the deployment's prefix. Every event's key is `tenant/correlationId`."""
+
+    prefix: str = ""
+
+    @property
+    def requests(self) -> str:
+        """Delivery requests, as they arrived."""
+        return f"{self.prefix}delivery.requests"
+
+    @property
+    def order_events(self) -> str:
+        """What rs-order says of orders."""
+        return f"{self.prefix}delivery.order-events"
+
+    @property
+    def orders_ready(self) -> str:
+        """Deliveries whose files can be listed."""
+        return f"{self.prefix}delivery.orders-ready"
+
+    @property
+    def transfers(self) -> str:
+        """Deliveries that can be transferred."""
+        return f"{self.prefix}delivery.transfers"
+
+    @property
+    def progress(self) -> str:
+        """How far transfers are; compacted."""
+        return f"{self.prefix}delivery.progress"
+
+    @property
+    def dead_letters(self) -> str:
+        """Events that no agent could make sense of, with the reason."""
+        return f"{self.prefix}delivery.dead-letters"
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every topic."""
+        return (
+            self.requests,
+            self.order_events,
+            self.orders_ready,
+            self.transfers,
+            self.progress,
+            self.dead_letters,
+        )
+
+
+async def ensure_topics(settings: Settings) -> None:
+    """Create the topics that are missing. Several workers may do so at once."""
+    topics = Topics(prefix=settings.kafka_topic_prefix)
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    try:
+        await admin.start()
+        existing = set(await admin.list_topics())
+        missing = [
+            NewTopic(
+                name,
+                settings.kafka_partitions,
+                settings.kafka_replication,
+                topic_configs={"cleanup.policy": "compact"} if name == topics.progress else {},
+            )
+            for name in topics.all
+            if name not in existing
+        ]
+        if missing:
+            response = await admin.create_topics(missing)
+            for name, code, *_ in response.topic_errors:
+                if code not in (0, TopicAlreadyExistsError.errno):
+                    raise ConfigurationError(
+                        f"Kafka does not create topic {name} ({for_code(code).__name__}); "
+                        "create it by hand, or correct DELIVERY_KAFKA_REPLICATION"
+                    )
+    except KafkaError as error:
+        raise ConfigurationError(
+            f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
+            "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
+        ) from None
+    finally:
+        await admin.close()

@@ -1,0 +1,38 @@
+"""Declares exchanges, queues and bindings: ours and our neighbours', so that start order is free."""
+
+from __future__ import annotations
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel, AbstractQueue
+
+from streams import names
+
+
+async def declare_queue(channel: AbstractChannel, queue: str, exchange: str) -> AbstractQueue:
+    """Declare a queue with its dead-letter queue, and bind it to a fanout exchange."""
+    dead = names.dead_letters_of(queue)
+    await _declare_dead_letters(channel, dead)
+    declared = await channel.declare_queue(
+        queue, durable=True, arguments=names.queue_arguments(queue)
+    )
+    await declared.bind(exchange)
+    return declared
+
+
+async def _declare_dead_letters(channel: AbstractChannel, name: str) -> None:
+    queue = await channel.declare_queue(
+        name, durable=True, arguments={"x-max-priority": names.MAX_PRIORITY}
+    )
+    await queue.bind(names.DEAD_LETTER_EXCHANGE, routing_key=name)
+
+
+async def declare_topology(channel: AbstractChannel) -> None:
+    """Declare everything of contract.md, section 1. Repeating it changes nothing."""
+    await channel.declare_exchange(names.DEAD_LETTER_EXCHANGE, ExchangeType.TOPIC, durable=True)
+    await _declare_dead_letters(channel, names.DEAD_LETTER_QUEUE)
+    for exchange in names.EXCHANGES:
+        await channel.declare_exchange(exchange, ExchangeType.FANOUT, durable=True)
+    misspelt = await channel.get_exchange(names.MISSPELT_DELIVERY_RESPONSES, ensure=False)
+    await misspelt.bind(names.DELIVERY_RESPONSES)
+    await declare_queue(channel, names.DELIVERY_REQUEST_QUEUE, names.DELIVERY_REQUESTS)
+    await declare_queue(channel, names.ORDER_RESPONSE_QUEUE, names.ORDER_RESPONSES)

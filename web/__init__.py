@@ -1,0 +1,1 @@
+"""HTTP for operators: health now, configuration and console to come."""
