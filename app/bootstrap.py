@@ -290,6 +290,6 @@ async def running_site(settings: Settings) -> AsyncIterator[Site]:
 
 async def run_until(stop: asyncio.Event, service: Service) -> None:
     """Return when told to stop. Raises what crashed the service."""
-    await service.wait_for_stopped(stop)
+    await service.wait_for_stopped(stop.wait())
     if service.crashed and service.crash_reason is not None:
         raise service.crash_reason

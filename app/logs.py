@@ -15,7 +15,7 @@ _QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "a
 
 def _of_interest(record: logging.LogRecord) -> bool:
     """Leave out what Faust's base class tells of each service that starts and stops."""
-    return record.levelno > logging.INFO or not str(record.msg).startswith("[%s]")
+    return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
 
 
 def configure_logging(*, level: str, fmt: str) -> None:

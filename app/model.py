@@ -223,4 +223,4 @@ class Progress:
     bytes_total: int
     files_done: int
     files_total: int
-    elapsed: float  # seconds since the attempt began
+    elapsed: float  # seconds that bytes have flowed for

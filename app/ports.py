@@ -145,7 +145,7 @@ class Tenants(Protocol):
         """Whether the tenant exists."""
 
     def settings(self, tenant: str) -> TenantSettings:
-        """What holds for the tenant now."""
+        """Return what holds for the tenant now."""
 
 
 class ProgressListener(Protocol):

@@ -1,1 +1,1 @@
-"""What the service runs with: containers, the same stack as child processes, a stand-in rs-order."""
+"""What the service runs with: containers, the same as child processes, a stand-in rs-order."""

@@ -107,7 +107,7 @@ class _Current:
         yield from self._blocks
 
     def compressor(self) -> Any:
-        """Called by stream_zip once a member, right before it takes its first block."""
+        """Choose how; stream_zip asks once a member, right before it takes its first block."""
         self._first = next(self._blocks, b"")
         if self._compression == "deflate" or (
             self._compression == "auto"

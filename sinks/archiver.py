@@ -78,16 +78,16 @@ class StreamingArchiver:
         ticking = asyncio.create_task(meter.tick())
         try:
             zipper = await self._stream(delivery, files, target, upload, plan, meter)
-            meter.tell(Phase.COMPLETING)
+            meter.enter(Phase.COMPLETING)
             if not may_complete():
                 raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
             await self._sink.complete(target, upload, zipper.digests, zipper.size)
         except BaseException:
-            meter.tell(Phase.FAILED)
+            meter.enter(Phase.FAILED)
             raise
         finally:
             ticking.cancel()
-        meter.tell(Phase.DONE)
+        meter.enter(Phase.DONE)
         return StoredObject(
             url=f"s3://{upload.bucket}/{upload.key}",
             md5=zipper.md5.hexdigest(),
@@ -146,30 +146,40 @@ class _Meter:
         self._delivery = delivery
         self._listener = listener
         self._began = time.monotonic()
+        self._phase = Phase.TRANSFERRING
+        self._elapsed: float | None = None  # set when no more bytes come
         self.bytes = 0
         self.files = 0
 
     def count(self, size: int) -> None:
         self.bytes += size
 
-    def tell(self, phase: Phase) -> None:
+    def enter(self, phase: Phase) -> None:
+        """Change the phase, and tell. The rate is that of the bytes: its clock stops with them."""
+        if self._elapsed is None:
+            self._elapsed = time.monotonic() - self._began
+        self._phase = phase
+        self._tell()
+
+    def _tell(self) -> None:
+        elapsed = self._elapsed
         self._listener.report(
             Progress(
                 tenant=self._delivery.tenant,
                 correlation_id=self._delivery.correlation_id,
                 attempt=self._delivery.attempt,
-                phase=phase,
+                phase=self._phase,
                 bytes_done=self.bytes,
                 bytes_total=self._delivery.total_bytes,
                 files_done=self.files,
                 files_total=self._delivery.file_count,
-                elapsed=time.monotonic() - self._began,
+                elapsed=time.monotonic() - self._began if elapsed is None else elapsed,
             )
         )
 
     async def tick(self) -> None:
         while True:
-            self.tell(Phase.TRANSFERRING)
+            self._tell()
             await asyncio.sleep(_TICK)
 
 
@@ -205,7 +215,7 @@ class _Zipper:
             del part
 
     def sent(self) -> None:
-        """A part has left memory."""
+        """Note that a part has left memory."""
         self._permits.release()
 
     async def stop(self) -> None:

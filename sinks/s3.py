@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import aioboto3
-from botocore.config import Config
+from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import EndpointConnectionError as _NoEndpoint
 
@@ -38,8 +38,8 @@ _ADVICE = {
 }
 
 
-def _config(region: str) -> Config:
-    return Config(
+def _config(region: str) -> AioConfig:
+    return AioConfig(
         region_name=region,
         connect_timeout=10,
         read_timeout=_COMPLETE_TIMEOUT,

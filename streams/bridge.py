@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from aio_pika import Message
+from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from mode import Service
@@ -39,9 +39,8 @@ class Bridge(Service):
         events: EventLog,
         tenants: Tenants,
         prefetch: int,
-        **kwargs: object,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__()
         self._connection = connection
         self._publisher = publisher
         self._events = events
@@ -149,7 +148,7 @@ def _with_reason(message: AbstractIncomingMessage, reason: str) -> Message:
         headers={**message.headers, names.HEADER_REASON: reason},
         content_type=message.content_type,
         content_encoding=message.content_encoding,
-        delivery_mode=2,  # type: ignore[arg-type] # persistent; aio-pika takes its number
+        delivery_mode=DeliveryMode.PERSISTENT,
         priority=message.priority,
         correlation_id=message.correlation_id,
         message_id=message.message_id,

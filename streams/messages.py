@@ -114,7 +114,7 @@ def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
     tenant = _tenant(message)
     body = _body(message)
     try:
-        status = OrderStatus(body.get("status"))
+        status = OrderStatus(str(body.get("status")))
     except ValueError:
         raise UnreadableMessageError(f"unknown order status {body.get('status')!r}") from None
     return OrderEvent(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aiormq.abc import FieldTable
+
 _DELIVERY = "fr.cnes.regards.modules.delivery.amqp"
 _ORDER = "fr.cnes.regards.modules.order.amqp"
 
@@ -56,7 +58,7 @@ def dead_letters_of(queue: str) -> str:
     return f"{queue}.DLQ"
 
 
-def queue_arguments(queue: str) -> dict[str, int | str]:
+def queue_arguments(queue: str) -> FieldTable:
     """Return the arguments REGARDS declares a queue with; a different one would be refused."""
     return {
         "x-max-priority": MAX_PRIORITY,

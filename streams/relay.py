@@ -1,4 +1,4 @@
-"""Publishes what the outbox holds: one relay for each broker, so that neither waits for the other."""
+"""Publishes what the outbox holds: a relay a lane, so that none waits for the other."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ class Relay(Service):
         publish: Callable[[Outgoing], Awaitable[None]],
         owed: Signal,
         interval: float,
-        **kwargs: object,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__()
         self._outbox = outbox
         self._lanes = lanes
         self._publish = publish

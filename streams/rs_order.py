@@ -135,15 +135,14 @@ def _read_file(entry: dict[str, Any]) -> ListedFile:
     """Read an entry, nested in `content` (HATEOAS) or flat."""
     data = entry["content"] if isinstance(entry.get("content"), dict) else entry
     size = data.get("filesize", data.get("fileSize"))
-    checksum = data.get("checksum")
-    is_md5 = isinstance(checksum, str) and _MD5.fullmatch(checksum)
+    checksum = str(data.get("checksum") or "")
     return ListedFile(
         file_id=int(data["id"]),
         product_id=str(data.get("productId") or ""),
         version=int(data.get("version") or 1),
         filename=str(data.get("filename") or ""),
         size=int(size) if size is not None else None,
-        md5=checksum.lower() if is_md5 else None,
+        md5=checksum.lower() if _MD5.fullmatch(checksum) else None,
     )
 
 

@@ -62,9 +62,8 @@ class Slots(Service):
         interval: float,
         lease_ttl: float,
         grace: float,
-        **kwargs: object,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__()
         self._count = count
         self._claim = claim
         self._work = work

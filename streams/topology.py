@@ -1,4 +1,4 @@
-"""Declares exchanges, queues and bindings: ours and our neighbours', so that start order is free."""
+"""Declares exchanges, queues and bindings, the neighbours' too: any may start first."""
 
 from __future__ import annotations
 

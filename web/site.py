@@ -53,10 +53,8 @@ def create_site(checks: Mapping[str, Check]) -> web.Application:
 class Site(Service):
     """Serves the application as a part of the process."""
 
-    def __init__(
-        self, application: web.Application, *, host: str, port: int, **kwargs: object
-    ) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, application: web.Application, *, host: str, port: int) -> None:
+        super().__init__()
         self._runner = web.AppRunner(application, access_log=None)
         self._host = host
         self._port = port

@@ -103,6 +103,6 @@ def main() -> None:
     except DeliveryError as error:
         click.echo(f"delivery: {error}", err=True)
         sys.exit(EXIT_FAILED)
-    except Exception:
+    except Exception:  # noqa: BLE001 - logged whole, and told by the exit code
         get_logger(__name__).exception("fault")
         sys.exit(EXIT_FAULT)

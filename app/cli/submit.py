@@ -140,10 +140,10 @@ def _answer(message: AbstractIncomingMessage, tenant: str) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def show_progress(
-    settings: Settings, tenant: str, correlation_id: str
+    settings: Settings, tenant: str, correlation_id: str, *, console: Console | None = None
 ) -> AsyncIterator[Progress]:
     """Show a bar of bytes, files and rate while the block runs (plain lines without a terminal)."""
-    console = Console(stderr=True)
+    console = console or Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -166,7 +166,7 @@ async def show_progress(
             started=started,
         ):
             if not console.is_terminal:
-                console.print(_line(tick), highlight=False)
+                console.print(_line(tick), highlight=False, markup=False, soft_wrap=True)
                 continue
             if task is None:
                 task = bar.add_task(correlation_id, total=tick.bytes_total, files="")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -35,17 +36,15 @@ def main(arguments: list[str]) -> int:
         group=user and _group(user),
         extra_groups=[] if user else None,
         restore_signals=True,
-        preexec_fn=_default_signals,
+        preexec_fn=_default_signals,  # noqa: PLW1509 - no other thread runs yet
     )
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
         _kill_group(child.pid, stop)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            pass
         _kill_group(child.pid, signal.SIGKILL)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -61,8 +60,6 @@ def _default_signals() -> None:
 
 
 def _group(user: str) -> int:
-    import pwd
-
     return pwd.getpwnam(user).pw_gid
 
 

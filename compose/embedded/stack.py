@@ -26,7 +26,7 @@ USER = "scientist@example.org"
 # Short, so that a worker takes over within seconds: the stack is for demos and tests.
 _QUICK = {
     "DELIVERY_KAFKA_SESSION_TIMEOUT": "6",
-    "DELIVERY_KAFKA_REBALANCE_TIMEOUT": "6",
+    "DELIVERY_KAFKA_REBALANCE_TIMEOUT": "4",
     "DELIVERY_KAFKA_HEARTBEAT_INTERVAL": "1",
     "DELIVERY_CLAIM_POLL_INTERVAL": "1",
     "DELIVERY_RETRY_BACKOFF": "0.5",
@@ -60,12 +60,13 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
             )
         )
         folder.chmod(0o755)
-        environment = dict(_QUICK)
+        environment: dict[str, str] = dict(_QUICK)
 
         async def part(name: str, make: Callable[[Path], AbstractAsyncContextManager[str]]) -> None:
-            environment[name] = os.environ.get(name) or await stack.enter_async_context(
-                make(folder)
-            )
+            given = os.environ.get(name)
+            if given is None:
+                given = await stack.enter_async_context(make(folder))
+            environment[name] = given
 
         try:
             async with asyncio.TaskGroup() as starting:

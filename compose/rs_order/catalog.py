@@ -120,7 +120,7 @@ def _matches(tree: Item, product: str) -> bool:
         case SearchField():
             return tree.name == "*" or (tree.name in _FIELDS and _matches(tree.expr, product))
         case Phrase():
-            return tree.value.strip('"') == product
+            return bool(tree.value.strip('"') == product)
         case Word():
             # Escapes as Lucene has them; * and ? are its wildcards.
             plain = re.sub(r"\\(.)", lambda found: f"\x00{ord(found[1]):06x}", tree.value)

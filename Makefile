@@ -1,0 +1,60 @@
+# What a user and a developer can do. `make help` lists it.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PRODUCTS ?=
+
+.PHONY: help setup demo up test check lint types imports format lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(READY) ## Install what is missing: Debian's RabbitMQ, a virtual environment, dependencies
+	@sh compose/embedded/setup.sh
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "setup: $(PYTHON) is older than 3.11; set PYTHON=/path/to/a/newer/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh compose/embedded/setup.sh python3-venv
+	@echo "setup: making $(VENV) with the locked dependencies"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Deliver sample products for real and check the archive (PRODUCTS=/folder for your own)
+	@$(BIN)/python -m compose.demo $(if $(PRODUCTS),--products "$(PRODUCTS)")
+
+up: setup ## Keep the whole stack and the service in the foreground until Ctrl-C
+	@$(BIN)/python -m compose.up $(if $(PRODUCTS),--products "$(PRODUCTS)")
+
+test: setup ## Run all tests (on a stack of their own)
+	$(BIN)/python -m pytest
+
+check: lint types imports test ## All that CI runs
+
+lint: setup ## Style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## Static types
+	$(BIN)/mypy
+
+imports: setup ## The contract of layers
+	$(BIN)/lint-imports
+
+format: setup ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## Resolve the dependencies anew (names, versions and hashes; for every Python)
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --upgrade pyproject.toml -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --upgrade --extra dev --extra build -c requirements/runtime.txt \
+		pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

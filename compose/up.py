@@ -1,0 +1,55 @@
+"""`make up`: the whole stack and the service in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from compose.demo import PRODUCTS, say
+from compose.embedded.processes import StackError
+from compose.embedded.stack import running_service, running_stack
+
+
+@click.command()
+@click.option(
+    "--products",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=PRODUCTS,
+    help="Folder of products that rs-order offers.",
+)
+def main(products: Path) -> None:
+    """Run everything, print how to reach it, and wait."""
+    try:
+        asyncio.run(_up(products))
+    except StackError as error:
+        say(f"up: {error}")
+        sys.exit(1)
+
+
+async def _up(products: Path) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    say("Starting …")
+    async with running_stack(products) as stack, running_service(stack) as (service, address):
+        say(f"The service answers at {address} (try {address}/health/ready).")
+        say(f"Its log is {service.log}; the others' are beside it.\n")
+        say("To use the stack from another terminal, in this folder:\n")
+        for name, value in stack.environment.items():
+            say(f"export {name}='{value}'")
+        say("\n.venv/bin/delivery submit docs/example-request.json --wait\n")
+        say("Ctrl-C stops everything.")
+        stopped = asyncio.create_task(stop.wait())
+        while not stopped.done():
+            await asyncio.wait({stopped}, timeout=1)
+            if not service.running:
+                raise StackError(f"the service ended:\n{service.tail()}")
+        say("\nStopping …")
+
+
+if __name__ == "__main__":
+    main()

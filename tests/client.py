@@ -1,0 +1,132 @@
+"""A client of the service, as the contract describes one; knows nothing of its code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+from compose.embedded import s3
+from compose.embedded.stack import TENANT, USER, Stack
+
+_BROADCAST = "regards.broadcast.fr.cnes.regards.modules"
+REQUESTS = f"{_BROADCAST}.delivery.amqp.input.DeliveryRequestDtoEvent"
+RESPONSES = f"{_BROADCAST}.delivery.amqp.output.DeliveryResponseDtoEvent"
+MISSPELT = f"{_BROADCAST}.ltamanager.amqp.output.DeliveryResponseDtoEvent"
+ORDER_REQUESTS = f"{_BROADCAST}.order.amqp.input.OrderRequestDtoEvent"
+ORDER_CANCELS = f"{_BROADCAST}.order.amqp.input.OrderCancelRequestDtoEvent"
+ORDER_RESPONSES = f"{_BROADCAST}.order.amqp.output.OrderResponseDtoEvent"
+REQUEST_QUEUE = (
+    "regards.broadcast.rs-delivery.fr.cnes.regards.modules.delivery.service.submission.create."
+    "amqp.DeliveryRequestEventHandler"
+)
+
+
+def request_for(*products: str, **fields: Any) -> dict[str, Any]:
+    """Return a good request for some products."""
+    return {
+        "correlationId": f"d-{uuid4().hex[:12]}",
+        "order": {"user": USER, "queries": [f'productId:"{product}"' for product in products]},
+    } | fields
+
+
+class Client:
+    """Publishes; keeps every message that it hears, by exchange and correlation id."""
+
+    def __init__(self, channel: AbstractChannel, stack: Stack) -> None:
+        self.channel = channel
+        self._environment = stack.environment
+        self._heard: list[AbstractIncomingMessage] = []
+        self._news = asyncio.Condition()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connected(cls, stack: Stack) -> AsyncIterator[Client]:
+        connection = await aio_pika.connect(stack.environment["DELIVERY_AMQP_URL"])
+        async with connection, connection.channel() as channel:
+            client = cls(channel, stack)
+            queue = await channel.declare_queue(exclusive=True)
+            for name in (RESPONSES, MISSPELT, ORDER_REQUESTS, ORDER_CANCELS, REQUESTS):
+                exchange = await channel.declare_exchange(
+                    name, aio_pika.ExchangeType.FANOUT, durable=True
+                )
+                await queue.bind(exchange)
+            await queue.consume(client._hear, no_ack=True)
+            yield client
+
+    async def _hear(self, message: AbstractIncomingMessage) -> None:
+        async with self._news:
+            self._heard.append(message)
+            self._news.notify_all()
+
+    async def send(
+        self, body: dict[str, Any] | bytes, *, tenant: str | None = TENANT, **properties: Any
+    ) -> None:
+        """Publish a delivery request."""
+        headers = properties.pop("headers", {}) | ({"regards.tenant": tenant} if tenant else {})
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        exchange = await self.channel.get_exchange(REQUESTS, ensure=False)
+        await exchange.publish(aio_pika.Message(raw, headers=headers, **properties), "")
+
+    async def tell(self, event: dict[str, Any], *, tenant: str = TENANT) -> None:
+        """Publish an order event, as rs-order would."""
+        exchange = await self.channel.get_exchange(ORDER_RESPONSES, ensure=False)
+        await exchange.publish(
+            aio_pika.Message(json.dumps(event).encode(), headers={"regards.tenant": tenant}), ""
+        )
+
+    def heard(self, correlation_id: str, exchange: str = RESPONSES) -> list[dict[str, Any]]:
+        """Return all bodies heard so far of one delivery on one exchange."""
+        return [json.loads(m.body) for m in self.messages(correlation_id, exchange)]
+
+    def messages(
+        self, correlation_id: str, exchange: str = RESPONSES
+    ) -> list[AbstractIncomingMessage]:
+        """Return all messages heard so far of one delivery on one exchange."""
+        return [
+            message
+            for message in self._heard
+            if message.exchange == exchange
+            and json.loads(message.body).get("correlationId") == correlation_id
+        ]
+
+    async def wait_for(
+        self, correlation_id: str, *statuses: str, exchange: str = RESPONSES, seconds: float = 60
+    ) -> dict[str, Any]:
+        """Return the first message with one of the statuses (or any, if none is named)."""
+        async with asyncio.timeout(seconds), self._news:
+            while True:
+                for body in self.heard(correlation_id, exchange):
+                    if not statuses or body.get("status") in statuses:
+                        return body
+                await self._news.wait()
+
+    async def answer(self, body: dict[str, Any], **properties: Any) -> dict[str, Any]:
+        """Send a request and return its terminal response."""
+        await self.send(body, **properties)
+        return await self.wait_for(body["correlationId"], "DENIED", "DONE", "ERROR")
+
+    async def fetch(self, url: str) -> bytes:
+        """Download `s3://bucket/key`."""
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        async with self._s3() as store:
+            answer = await store.get_object(Bucket=bucket, Key=key)
+            content: bytes = await answer["Body"].read()
+            return content
+
+    async def open_uploads(self, correlation_id: str) -> list[str]:
+        """Return the keys of a delivery's multipart uploads that are open."""
+        async with self._s3() as store:
+            answer = await store.list_multipart_uploads(
+                Bucket=s3.BUCKET, Prefix=f"{correlation_id}/"
+            )
+            return [upload["Key"] for upload in answer.get("Uploads", [])]
+
+    def _s3(self) -> Any:
+        return s3.client(self._environment["DELIVERY_S3_ENDPOINT"], s3.KEY, s3.SECRET, s3.REGION)

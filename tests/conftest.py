@@ -1,0 +1,115 @@
+"""The stack that the tests run on: started once, shared by all, clean names for each test."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from app.settings import Settings
+from app.store import migrate, open_pool
+from compose.embedded.stack import Stack, running_stack
+from tests.client import Client
+from tests.standin import StandIn
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the stand-in serves; tests add products of their own."""
+    return tmp_path_factory.mktemp("products")
+
+
+@pytest.fixture(scope="session")
+async def stack(products: Path) -> AsyncIterator[Stack]:
+    """RabbitMQ, Kafka, PostgreSQL, S3 and rs-order, each a process."""
+    (products / "README.txt").write_text("products of the tests\n")
+    async with running_stack(products) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def environment(stack: Stack) -> Iterator[None]:
+    """The stack's addresses, as an operator would export them."""
+    before = dict(os.environ)
+    os.environ.update(stack.environment)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+async def database(stack: Stack) -> AsyncIterator[str]:
+    """An empty database of the test's own."""
+    url = stack.environment["DELIVERY_DATABASE_URL"]
+    name = f"t{uuid4().hex}"
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    yield url.rsplit("/", 1)[0] + "/" + name
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
+    """A migrated database of the test's own."""
+    async with open_pool(database, size=10, start_timeout=5) as opened:
+        await migrate(opened)
+        yield opened
+
+
+@pytest.fixture
+def settings(environment: None) -> Settings:
+    """Settings on the stack, with topics and a consumer group of the test's own."""
+    name = uuid4().hex[:8]
+    return Settings(kafka_topic_prefix=f"{name}.", kafka_group=name, kafka_partitions=2)
+
+
+@pytest.fixture
+async def client(stack: Stack) -> AsyncIterator[Client]:
+    """A client that publishes requests and hears every response."""
+    async with Client.connected(stack) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def standin(stack: Stack) -> AsyncIterator[StandIn]:
+    """The switches of rs-order; it behaves again after the test."""
+    async with StandIn.connected(stack.rs_order_url) as switches:
+        yield switches
+        await switches.behave()
+
+
+@pytest.fixture
+def make_product(products: Path) -> Iterator[Callable[..., str]]:
+    """Make a product of files; its id is new each time."""
+    made: list[Path] = []
+
+    def make(files: dict[str, bytes]) -> str:
+        product = f"P-{uuid4().hex[:10]}"
+        folder = products / product
+        folder.mkdir()
+        made.append(folder)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        return product
+
+    yield make
+    for folder in made:
+        for path in folder.iterdir():
+            path.unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def noise(size: int, seed: str = "noise") -> bytes:
+    """Return bytes that don't compress, the same for the same seed."""
+    blocks = -(-size // 64)
+    return b"".join(
+        hashlib.sha512(f"{seed}-{number}".encode()).digest() for number in range(blocks)
+    )[:size]

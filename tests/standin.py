@@ -1,0 +1,41 @@
+"""The switches of the stand-in rs-order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+
+
+class StandIn:
+    """Tells the stand-in to misbehave, and to behave."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connected(cls, url: str) -> AsyncIterator[StandIn]:
+        async with aiohttp.ClientSession(url, raise_for_status=True) as session:
+            yield cls(session)
+
+    async def misbehave(self, **faults: Any) -> None:
+        """Set faults; those that are not named are off."""
+        await self._session.put("/control/faults", json=faults)
+
+    async def behave(self) -> None:
+        """Turn all faults off."""
+        await self._session.delete("/control/faults")
+
+    async def faults(self) -> dict[str, Any]:
+        """Return the faults that are set; counters have gone down by what was used."""
+        async with self._session.get("/control/faults") as response:
+            found: dict[str, Any] = await response.json()
+            return found
+
+    async def orders(self, correlation_id: str) -> list[dict[str, Any]]:
+        """Return the orders taken for a delivery."""
+        async with self._session.get("/control/orders") as response:
+            return [o for o in await response.json() if o["correlationId"] == correlation_id]
