@@ -52,7 +52,7 @@ class Client:
         async with connection, connection.channel() as channel:
             client = cls(channel, stack)
             queue = await channel.declare_queue(exclusive=True)
-            for name in (RESPONSES, MISSPELT, ORDER_REQUESTS, ORDER_CANCELS, REQUESTS):
+            for name in (RESPONSES, ORDER_REQUESTS, ORDER_CANCELS, REQUESTS):
                 exchange = await channel.declare_exchange(
                     name, aio_pika.ExchangeType.FANOUT, durable=True
                 )
