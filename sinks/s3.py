@@ -44,7 +44,7 @@ def _config(region: str) -> AioConfig:
         connect_timeout=10,
         read_timeout=_COMPLETE_TIMEOUT,
         max_pool_connections=64,
-        retries={"mode": "standard", "total_max_attempts": 6},
+        retries={"mode": "standard", "total_max_attempts": 4},
         # Other stores than AWS refuse the newer integrity headers; parts are verified by ETag.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -25,6 +25,7 @@ from streams.messages import encode, exchange_of
 from streams.topology import declare_topology
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
+_CLOSE_TIMEOUT = 3.0  # seconds
 
 
 class AmqpPublisher:
@@ -80,6 +81,13 @@ class AmqpPublisher:
             ) from error
 
 
+async def give_up_on(closing: Awaitable[object]) -> None:
+    """Close something while RabbitMQ may be away: it forgets us anyway, so don't wait for long."""
+    with contextlib.suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await closing
+
+
 def _place(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or 5672}, virtual host {parts.path.lstrip('/') or '/'}"
@@ -112,21 +120,22 @@ async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRo
     try:
         yield connection
     finally:
-        await connection.close()
+        await give_up_on(connection.close())
 
 
 @contextlib.asynccontextmanager
 async def open_publisher(connection: AbstractRobustConnection) -> AsyncIterator[AmqpPublisher]:
     """Declare the topology and open the channels to publish on."""
-    async with (
-        connection.channel(on_return_raises=True) as orders,
-        connection.channel() as responses,
-    ):
-        try:
-            await declare_topology(orders)
-        except ChannelPreconditionFailed as error:
-            raise ConfigurationError(
-                f"RabbitMQ has an exchange or queue with other arguments than REGARDS': {error}; "
-                "delete it (it is made anew) or use another virtual host"
-            ) from None
+    orders = await connection.channel(on_return_raises=True)
+    responses = await connection.channel()
+    try:
+        await declare_topology(orders)
         yield AmqpPublisher(responses, orders)
+    except ChannelPreconditionFailed as error:
+        raise ConfigurationError(
+            f"RabbitMQ has an exchange or queue with other arguments than REGARDS': {error}; "
+            "delete it (it is made anew) or use another virtual host"
+        ) from None
+    finally:
+        await give_up_on(orders.close())
+        await give_up_on(responses.close())

@@ -18,7 +18,7 @@ from app.errors import BrokerUnavailableError, UnreadableMessageError
 from app.logs import get_logger
 from app.ports import Tenants
 from streams import names
-from streams.amqp import AmqpPublisher
+from streams.amqp import AmqpPublisher, give_up_on
 from streams.events import encode_order_event, encode_request, event_key
 from streams.kafka import EventLog
 from streams.messages import decode_delivery_request, decode_order_response
@@ -65,10 +65,10 @@ class Bridge(Service):
     async def on_stop(self) -> None:
         """Stop consuming, finish what was taken, leave the rest to the queue."""
         for queue, tag in self._consuming:
-            await queue.cancel(tag)
+            await give_up_on(queue.cancel(tag))
         if self._busy:
             await asyncio.wait(self._busy, timeout=10)
-        await self._channel.close()
+        await give_up_on(self._channel.close())
 
     def _handler(
         self, queue: str, carry: Callable[[AbstractIncomingMessage], Awaitable[None]]

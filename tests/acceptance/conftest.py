@@ -9,8 +9,8 @@ import pytest
 from compose.embedded.stack import Stack, running_service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def service(stack: Stack) -> AsyncIterator[str]:
-    """One `delivery serve`, shared by the acceptance tests; its HTTP address."""
+    """One `delivery serve`, shared by this folder and gone after it; its HTTP address."""
     async with running_service(stack) as (_child, address):
         yield address

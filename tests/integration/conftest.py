@@ -1,0 +1,113 @@
+"""What integration tests build by hand instead of starting the whole service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from app.model import Delivery, DeliveryRequest, OrderEvent, OrderStatus, Receipt, S3Target
+from app.requests import parse_request
+from app.settings import Settings
+from app.signals import Signal
+from app.store import PostgresLeases, PostgresStore
+from app.tenants import StaticTenants
+from app.usecases.order_progress import order_progressed
+from app.usecases.submit import grant
+from compose.embedded.stack import TENANT, USER
+from sinks.s3 import S3Sink, open_sink
+
+
+def receipt_for(correlation_id: str, **changes: Any) -> Receipt:
+    """Return the receipt of a message that arrived just now."""
+    fields: dict[str, Any] = {
+        "ingress_id": uuid4(), "digest": uuid4().bytes * 2, "redelivered": False,
+        "tenant": TENANT, "correlation_id": correlation_id, "origin_app": "app", "priority": 1,
+        "received_at": datetime.now(UTC),
+    }
+    return Receipt(**fields | changes)
+
+
+def request() -> DeliveryRequest:
+    """Return a good request."""
+    order = {"user": USER, "queries": ["*:*"]}
+    return parse_request({"correlationId": "any", "order": order})
+
+
+class Deliveries:
+    """Short cuts to the states of a delivery, through the real use-cases."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+        self.pool = pool
+        self.store = PostgresStore(pool, Signal())
+        self.tenants = StaticTenants(settings)
+
+    async def granted(self, correlation_id: str = "c", **changes: Any) -> Delivery:
+        """Grant a request."""
+        receipt = receipt_for(correlation_id, **changes)
+        await grant(receipt, request(), store=self.store, tenants=self.tenants)
+        return await self.active(correlation_id, receipt.tenant)
+
+    async def available(self, correlation_id: str = "c", **changes: Any) -> Delivery:
+        """Grant a request, and let its order be done."""
+        delivery = await self.granted(correlation_id, **changes)
+        await self.tell(OrderStatus.DONE, correlation_id, order_id=1, tenant=delivery.tenant)
+        return await self.active(correlation_id, delivery.tenant)
+
+    async def tell(
+        self, status: OrderStatus, correlation_id: str = "c", tenant: str = TENANT, **fields: Any
+    ) -> None:
+        """Apply an order event."""
+        event = OrderEvent(tenant=tenant, correlation_id=correlation_id, status=status, **fields)
+        await order_progressed(event, store=self.store)
+
+    async def active(self, correlation_id: str, tenant: str = TENANT) -> Delivery:
+        """Return the active delivery."""
+        async with self.store.transaction() as tx:
+            delivery = await tx.lock(tenant, correlation_id)
+        assert delivery is not None
+        return delivery
+
+    async def states(self) -> list[str]:
+        """Return the states of all deliveries."""
+        rows = await self.pool.fetch("SELECT state FROM delivery ORDER BY requested_at")
+        return [row["state"] for row in rows]
+
+    async def owed(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return kind and body of all that is owed, in order."""
+        rows = await self.pool.fetch("SELECT kind, body FROM outbox ORDER BY id")
+        return [(row["kind"], row["body"]) for row in rows]
+
+    async def history(self, delivery_id: UUID) -> list[str]:
+        """Return the states that a delivery went through."""
+        rows = await self.pool.fetch(
+            "SELECT state FROM delivery_history WHERE delivery_id = $1 ORDER BY id", delivery_id
+        )
+        return [row["state"] for row in rows]
+
+    def leases(self, owner: str, seconds: float = 30) -> PostgresLeases:
+        """Return the leases as a worker sees them."""
+        return PostgresLeases(self.pool, owner=owner, ttl=timedelta(seconds=seconds))
+
+
+@pytest.fixture
+def deliveries(pool: asyncpg.Pool, settings: Settings) -> Deliveries:
+    """Deliveries in a database of the test's own."""
+    return Deliveries(pool, settings)
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[S3Sink]:
+    """The real sink."""
+    async with open_sink() as opened:
+        yield opened
+
+
+@pytest.fixture
+def target(settings: Settings) -> S3Target:
+    """The embedded stack's bucket."""
+    return StaticTenants(settings).settings(TENANT).target

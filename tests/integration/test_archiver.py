@@ -1,0 +1,262 @@
+"""The transfer against a real S3 server: verified, bounded, and never half an object."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from app.errors import (
+    DeliveryError,
+    LeaseLostError,
+    SourceUnavailableError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    WrongFileError,
+)
+from app.model import Delivery, ManifestFile, Phase, Progress, S3Target, State, Upload
+from sinks.archiver import StreamingArchiver
+from sinks.s3 import S3Sink
+from tests.client import Client
+from tests.conftest import noise
+
+MIB = 1024 * 1024
+
+
+class Source:
+    """Files from memory, cut as a network would; one of them can fail half-way."""
+
+    def __init__(self, files: dict[str, bytes], *, fail: str | None = None) -> None:
+        self.files = files
+        self.fail = fail
+        self.read = 0
+        self.open = 0
+        self.most_open = 0
+
+    def manifest(self) -> list[ManifestFile]:
+        return [
+            ManifestFile(position=n, file_id=n, member=name, size=len(content),
+                         md5=hashlib.md5(content).hexdigest())
+            for n, (name, content) in enumerate(self.files.items())
+        ]
+
+    @contextlib.asynccontextmanager
+    async def download(
+        self, _delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            yield self._chunks(file)
+        finally:
+            self.open -= 1
+
+    async def _chunks(self, file: ManifestFile) -> AsyncIterator[bytes]:
+        content = self.files[file.member]
+        for start in range(0, len(content), 300_000):
+            if file.member == self.fail and start > len(content) // 2:
+                raise SourceUnavailableError("broke off")
+            await asyncio.sleep(0)
+            piece = content[start : start + 300_000]
+            self.read += len(piece)
+            yield piece
+
+    def listing(self, _delivery: Delivery) -> AsyncIterator[object]:
+        raise NotImplementedError
+
+
+class Listener:
+    """Keeps every report."""
+
+    def __init__(self) -> None:
+        self.reports: list[Progress] = []
+
+    def report(self, progress: Progress) -> None:
+        self.reports.append(progress)
+
+
+async def each(files: list[ManifestFile]) -> AsyncIterator[ManifestFile]:
+    for file in files:
+        yield file
+
+
+class Bench:
+    """One archiver with its source and its target."""
+
+    def __init__(self, sink: S3Sink, target: S3Target, source: Source) -> None:
+        self.sink = sink
+        self.target = target
+        self.source = source
+        self.listener = Listener()
+        self.key = f"{uuid4().hex}/a.zip"
+        manifest = source.manifest()
+        self.delivery = Delivery(
+            id=uuid4(), tenant="t", correlation_id="c", state=State.TRANSFERRING, user="u",
+            target="x", order={}, origin_app=None, priority=1, requested_at=datetime.now(UTC),
+            expires_at=datetime.now(UTC), attempt=1, archive_name="a.zip",
+            file_count=len(manifest), total_bytes=sum(f.size or 0 for f in manifest),
+        )
+
+    async def run(
+        self, *, may_complete: bool = True, files: list[ManifestFile] | None = None
+    ) -> tuple[str, int, Upload]:
+        archiver = StreamingArchiver(
+            self.source, self.sink, self.listener,  # type: ignore[arg-type]
+            compression="auto", part_size=5 * MIB, memory=32 * MIB,
+            max_object_size=1024**4, connections=4,
+        )
+        upload = await self.sink.begin(self.target, self.key)
+        try:
+            result = await archiver.run(
+                self.delivery, each(files or self.source.manifest()), self.target, upload,
+                may_complete=lambda: may_complete,
+            )
+        except DeliveryError:
+            await self.sink.abort(self.target, upload)
+            raise
+        return result.md5, result.size, upload
+
+
+async def test_the_object_is_the_archive(sink: S3Sink, target: S3Target, client: Client) -> None:
+    files = {"a": noise(12 * MIB, "a"), "b": b"", **{f"s{n}": noise(n * 100) for n in range(300)}}
+    bench = Bench(sink, target, Source(files))
+    md5, size, upload = await bench.run()
+    content = await client.fetch(f"s3://{upload.bucket}/{upload.key}")
+    assert (hashlib.md5(content).hexdigest(), len(content)) == (md5, size)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == files
+    assert bench.source.most_open > 1  # the next files are fetched while one is zipped
+    last = bench.listener.reports[-1]
+    assert last.phase is Phase.DONE
+    assert (last.bytes_done, last.files_done) == (sum(map(len, files.values())), len(files))
+
+
+async def test_the_same_files_give_the_same_bytes(sink: S3Sink, target: S3Target) -> None:
+    source = Source({"a": noise(MIB), "b": b"text " * 50_000})
+    assert (await Bench(sink, target, source).run())[:2] == (
+        await Bench(sink, target, source).run()
+    )[:2]
+
+
+async def test_a_slow_target_stops_the_reading(
+    sink: S3Sink, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No part leaves until the test says so: what was read meanwhile is within the budget."""
+    source = Source({f"f{n}": noise(8 * MIB, str(n)) for n in range(12)})
+    bench = Bench(sink, target, source)
+    real, gate, started = sink.put_part, asyncio.Event(), asyncio.Event()
+
+    async def held(*args: object) -> bytes:
+        started.set()
+        await gate.wait()
+        return await real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sink, "put_part", held)
+    running = asyncio.create_task(bench.run())
+    await started.wait()
+    before = -1
+    while before != source.read:  # until nothing moves any more
+        before = source.read
+        await asyncio.sleep(0.3)
+    # Parts in flight and being filled, the prefetch, and a chunk over in each queue.
+    assert source.read <= 32 * MIB + 8 * 300_000
+    gate.set()
+    await running
+    assert source.read == 96 * MIB
+
+
+@pytest.mark.parametrize("fail", ["first", "last"])
+async def test_a_source_that_breaks_off_leaves_no_object(
+    sink: S3Sink, target: S3Target, client: Client, fail: str
+) -> None:
+    files = {"first": noise(8 * MIB, "1"), "middle": noise(8 * MIB, "2"), "last": noise(8 * MIB)}
+    bench = Bench(sink, target, Source(files, fail=fail))
+    with pytest.raises(SourceUnavailableError):
+        await bench.run()
+    assert bench.source.open == 0
+    assert bench.listener.reports[-1].phase is Phase.FAILED
+    assert await client.open_uploads(bench.key.split("/")[0]) == []
+
+
+async def test_a_wrong_file_leaves_no_object(
+    sink: S3Sink, target: S3Target, client: Client
+) -> None:
+    source = Source({"a": noise(6 * MIB), "b": b"b"})
+    bench = Bench(sink, target, source)
+    files = source.manifest()
+    with pytest.raises(WrongFileError, match="expected MD5"):
+        await bench.run(files=[replace(files[0], md5="0" * 32), files[1]])
+    assert await client.open_uploads(bench.key.split("/")[0]) == []
+
+
+async def test_nothing_is_completed_without_a_lease(sink: S3Sink, target: S3Target) -> None:
+    bench = Bench(sink, target, Source({"a": b"a"}))
+    with pytest.raises(LeaseLostError):
+        await bench.run(may_complete=False)
+
+
+async def test_whoever_takes_over_fences_the_first_at_the_store(
+    sink: S3Sink, target: S3Target
+) -> None:
+    """The first worker's upload is aborted by the second: it can't complete any more."""
+    bench = Bench(sink, target, Source({"a": noise(MIB)}))
+    upload = await sink.begin(target, bench.key)
+    digest = await sink.put_part(target, upload, 1, b"x" * 10)
+    await sink.abort_orphans(target, bench.key)
+    with pytest.raises(DeliveryError, match="not there"):
+        await sink.complete(target, upload, [digest], 10)
+
+
+async def test_an_upload_that_is_cancelled_stops_its_thread(
+    sink: S3Sink, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(sink, target, Source({"a": noise(20 * MIB)}))
+    started = asyncio.Event()
+
+    async def stuck(*_args: object) -> bytes:
+        started.set()
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    monkeypatch.setattr(sink, "put_part", stuck)
+    running = asyncio.create_task(bench.run())
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert bench.source.open == 0
+    import threading  # noqa: PLC0415
+
+    assert not [thread for thread in threading.enumerate() if thread.name == "zip"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"bucket": "no-such-bucket"}, TargetRefusedError, "NoSuchBucket.*create the bucket"),
+        ({"endpoint": "http://127.0.0.1:1"}, TargetUnavailableError, "no S3 server answers"),
+    ],
+)
+async def test_a_target_that_refuses_is_named_without_its_secret(
+    sink: S3Sink, target: S3Target, changes: dict[str, str], error: type[Exception], words: str
+) -> None:
+    wrong = replace(target, **changes)
+    with pytest.raises(error, match=words) as raised:
+        await sink.begin(wrong, "k")
+    assert wrong.bucket in str(raised.value)
+    assert wrong.endpoint in str(raised.value)
+    assert wrong.secret not in str(raised.value)
+    assert wrong.secret not in repr(wrong)
+
+
+async def test_aborting_what_is_gone_is_fine(sink: S3Sink, target: S3Target) -> None:
+    upload = await sink.begin(target, "gone/a.zip")
+    await sink.abort(target, upload)
+    await sink.abort(target, upload)

@@ -1,0 +1,159 @@
+"""When an AMQP message is acknowledged, and when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from app.errors import BrokerUnavailableError
+from app.settings import Settings
+from app.tenants import StaticTenants
+from compose.embedded.stack import TENANT
+from streams.amqp import connect, open_publisher
+from streams.bridge import Bridge
+from streams.events import RequestReceived, decode_request
+from streams.kafka import EventLog, open_event_log
+from streams.topics import ensure_topics
+from tests.client import REQUEST_QUEUE, Client, request_for
+
+
+class HeldLog:
+    """The real event log, with Kafka's confirmation held back until it is let go."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.topics = log.topics
+        self.arrived = asyncio.Event()
+        self.confirmed = asyncio.Event()
+        self.failures = 0
+
+    async def append(self, topic: str, **event: Any) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise BrokerUnavailableError("told to fail")
+        await self._log.append(topic, **event)
+        self.arrived.set()
+        await self.confirmed.wait()
+
+
+@pytest.fixture
+async def held(settings: Settings) -> AsyncIterator[HeldLog]:
+    await ensure_topics(settings)
+    async with open_event_log(settings) as log:
+        yield HeldLog(log)
+
+
+@contextlib.asynccontextmanager
+async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[None]:
+    url = settings.amqp_url.get_secret_value()
+    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+        bridge = Bridge(
+            connection=connection, publisher=publisher, events=log,  # type: ignore[arg-type]
+            tenants=StaticTenants(settings), prefetch=10,
+        )
+        await bridge.start()
+        try:
+            yield
+        finally:
+            log.confirmed.set()
+            await bridge.stop()
+
+
+async def waiting(client: Client) -> int:
+    """Return how many messages nobody has taken or acknowledged."""
+    queue = await client.channel.declare_queue(REQUEST_QUEUE, passive=True)
+    return queue.declaration_result.message_count or 0
+
+
+async def written(settings: Settings, topic: str, count: int) -> list[RequestReceived]:
+    """Read the first events of a topic."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest",
+        fetch_max_wait_ms=50,
+    )
+    await consumer.start()
+    try:
+        async with asyncio.timeout(20):
+            return [decode_request((await consumer.getone()).value) for _ in range(count)]
+    finally:
+        await consumer.stop()
+
+
+async def test_a_message_is_not_acknowledged_before_kafka_has_confirmed(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    """Its connection is cut while the confirmation is held back: RabbitMQ still has the message."""
+    body = request_for("P")
+    url = settings.amqp_url.get_secret_value()
+    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+        bridge = Bridge(
+            connection=connection, publisher=publisher, events=held,  # type: ignore[arg-type]
+            tenants=StaticTenants(settings), prefetch=10,
+        )
+        await bridge.start()
+        await client.send(body)
+        await held.arrived.wait()
+        assert await waiting(client) == 0  # taken, but
+        await connection.close()
+        held.confirmed.set()
+        await bridge.stop()
+    assert await waiting(client) == 1
+
+    async with bridging(settings, held):
+        first, second = await written(settings, held.topics.requests, 2)
+    assert await waiting(client) == 0
+    assert (first.receipt.redelivered, second.receipt.redelivered) == (False, True)
+    assert first.receipt.digest == second.receipt.digest
+    assert first.receipt.ingress_id != second.receipt.ingress_id
+
+
+async def test_a_message_is_acknowledged_once_kafka_has_confirmed(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    held.confirmed.set()
+    body = request_for("P", targetDelivery="é")
+    async with bridging(settings, held):
+        await client.send(body, app_id="a", priority=9)
+        event, = await written(settings, held.topics.requests, 1)
+    assert await waiting(client) == 0
+    assert event.body == body
+    assert (event.receipt.tenant, event.receipt.origin_app, event.receipt.priority) == (
+        TENANT, "a", 9,
+    )
+
+
+async def test_while_kafka_is_away_a_message_goes_back_and_comes_again(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    held.failures = 1
+    held.confirmed.set()
+    async with bridging(settings, held):
+        await client.send(request_for("P"))
+        event, = await written(settings, held.topics.requests, 1)
+    assert event.receipt.redelivered
+    assert await waiting(client) == 0
+
+
+async def test_what_kafka_got_is_read_by_its_key(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    held.confirmed.set()
+    body = request_for("P")
+    async with bridging(settings, held):
+        await client.send(body)
+        await held.arrived.wait()
+    consumer = AIOKafkaConsumer(
+        held.topics.requests, bootstrap_servers=settings.kafka_bootstrap_servers,
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    record = await consumer.getone()
+    await consumer.stop()
+    assert record.key.decode() == f"{TENANT}/{body['correlationId']}"
+    assert json.loads(record.value)["body"] == body

@@ -1,0 +1,79 @@
+"""Settings: read from the environment, documented, and silent about secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.errors import ConfigurationError
+from app.settings import Settings, environment_names, load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", environment_names().values())
+def test_every_setting_is_documented(name: str) -> None:
+    documented = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in documented
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_documented_defaults_are_the_real_ones() -> None:
+    lines = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| `DELIVERY_")]
+    documented = {row[1].strip(" `"): row[2].strip(" `") for row in rows}
+    for name, field in Settings.model_fields.items():
+        default = field.get_default()
+        if name == "worker_id":
+            continue
+        if hasattr(default, "get_secret_value"):
+            default = default.get_secret_value()
+        shown = ",".join(default) if isinstance(default, tuple) else str(default)
+        assert documented[f"DELIVERY_{name.upper()}"] == shown, name
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELIVERY_TENANTS", " sentinel, swot ,")
+    monkeypatch.setenv("DELIVERY_MAX_TRANSFERS", "7")
+    settings = load_settings()
+    assert settings.tenants == ("sentinel", "swot")
+    assert settings.max_transfers == 7
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "DELIVERY_AVAILABLE_FILES_BULK_SIZE",
+        "regards.delivery.available.files.bulk.size",
+        "REGARDS_DELIVERY_AVAILABLE_FILES_BULK_SIZE",
+    ],
+)
+def test_names_of_regards_are_understood(monkeypatch: pytest.MonkeyPatch, alias: str) -> None:
+    monkeypatch.setenv(alias, "42")
+    assert load_settings().available_files_bulk_size == 42
+
+
+def test_a_mistake_names_the_variable_and_not_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELIVERY_LEASE_TTL", "hunter2")
+    monkeypatch.setenv("DELIVERY_WEB_PORT", "99999")
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings()
+    assert "DELIVERY_LEASE_TTL: " in str(raised.value)
+    assert "DELIVERY_WEB_PORT: " in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELIVERY_S3_SECRET", "hunter2")
+    monkeypatch.setenv("DELIVERY_DATABASE_URL", "postgresql://u:hunter2@h/d")
+    assert "hunter2" not in repr(load_settings())
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().max_transfers = 3  # type: ignore[misc]
