@@ -1,0 +1,66 @@
+"""`delivery submit`, as a user at a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compose.embedded.stack import ROOT, Stack
+from tests.client import request_for
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("service")]
+
+
+async def submit(stack: Stack, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.cli", "submit", *arguments, cwd=ROOT,
+        env={**os.environ, **stack.environment}, stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )
+    out, error = await process.communicate(stdin)
+    return process.returncode or 0, out.decode(), error.decode()
+
+
+async def test_waiting_shows_the_way_and_prints_the_answer(
+    stack: Stack, make_product: Callable[..., str], tmp_path: Path
+) -> None:
+    body = request_for(make_product({"a.bin": b"a" * 5000}))
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(body))
+    code, out, error = await submit(stack, str(file), "--wait")
+    assert code == 0, error
+    answer = json.loads(out)
+    assert (answer["correlationId"], answer["status"]) == (body["correlationId"], "DONE")
+    assert f"GRANTED {body['correlationId']}" in error
+    assert "1/1 files" in error
+
+
+async def test_a_denial_is_an_exit_code(stack: Stack) -> None:
+    code, out, error = await submit(stack, "-", "--wait", stdin=b'{"order": {}}')
+    assert code == 1
+    assert json.loads(out)["status"] == "DENIED"
+    assert "delivery: INVALID_CONTENT: order.user is missing" in error
+
+
+async def test_without_waiting_the_correlation_id_is_printed(
+    stack: Stack, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a": b"a"}))
+    code, out, _ = await submit(stack, "-", stdin=json.dumps(body).encode())
+    assert (code, out.strip()) == (0, body["correlationId"])
+
+
+async def test_no_answer_in_time_is_told(stack: Stack) -> None:
+    body = request_for("P")
+    code, _, error = await submit(
+        stack, "-", "--wait", "--timeout", "0.01", stdin=json.dumps(body).encode()
+    )
+    assert code == 1
+    assert "no final answer" in error
+    assert "Traceback" not in error
