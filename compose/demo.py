@@ -67,11 +67,14 @@ async def _demo(products: Path) -> None:
     async with running_stack(products) as stack:
         os.environ.update(stack.environment)
         say(f"  up after {time.monotonic() - began:.1f} s; starting the service …")
-        async with running_service(stack) as (service, address):
+        async with running_service(stack) as (_service, address):
             say(f"  ready after {time.monotonic() - began:.1f} s ({address}/health/ready)\n")
             answer = await _deliver(stack)
             if answer["status"] != "DONE":
-                raise StackError(f"the delivery failed: {answer}\n{service.tail()}")
+                raise StackError(
+                    f"the delivery ended in {answer['status']}: {answer['errorType']}: "
+                    f"{answer.get('message', '')}"
+                )
             await _check(stack, answer, products)
         say("Stopping everything …")
     say(f"All child processes are gone. {time.monotonic() - began:.1f} s in all.")

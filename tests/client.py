@@ -107,6 +107,11 @@ class Client:
                         return body
                 await self._news.wait()
 
+    async def wait_for_count(self, correlation_id: str, count: int, seconds: float = 60) -> None:
+        """Return once that many responses were heard."""
+        async with asyncio.timeout(seconds), self._news:
+            await self._news.wait_for(lambda: len(self.heard(correlation_id)) >= count)
+
     async def answer(self, body: dict[str, Any], **properties: Any) -> dict[str, Any]:
         """Send a request and return its terminal response."""
         await self.send(body, **properties)

@@ -14,12 +14,13 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from compose.embedded.processes import StackError, free_port, listens, running, start, wait_until
 
+PACKAGE = Path("/usr/lib/rabbitmq/lib")  # where Debian puts it
 VHOST = "regards.multitenant.manager"
 
 
 def _server() -> Path:
     # The script of the package itself: the wrapper on the PATH changes the user.
-    found = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))
+    found = sorted(PACKAGE.glob("rabbitmq_server-*/sbin/rabbitmq-server"))
     if not found:
         raise StackError(
             "RabbitMQ is not installed: run `apt-get install rabbitmq-server` as root (or `make "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import json
@@ -61,9 +60,7 @@ async def test_several_products_are_delivered_in_a_folder_each(
     answer = await client.answer(body)
 
     correlation_id = body["correlationId"]
-    assert answer["url"] == (
-        f"s3://deliveries/{correlation_id}/delivery-{correlation_id}.zip"
-    )
+    assert answer["url"] == (f"s3://deliveries/{correlation_id}/delivery-{correlation_id}.zip")
     assert contents(await client.fetch(answer["url"])) == {
         f"{first}_v1/same.txt": b"one",
         f"{second}_v1/same.txt": b"two",
@@ -103,7 +100,7 @@ async def test_messages_are_in_the_order_and_the_form_of_the_contract(
 
     correlation_id = body["correlationId"]
     assert contents(await client.fetch(answer["url"])) == {"a.tif": b"raster"}
-    order, = client.messages(correlation_id, ORDER_REQUESTS)
+    (order,) = client.messages(correlation_id, ORDER_REQUESTS)
     assert json.loads(order.body) == body["order"] | {
         "correlationId": correlation_id,
         "sizeLimitInBytes": 1024**4,
@@ -223,7 +220,7 @@ async def test_a_failed_order_ends_in_error_and_is_cancelled(
     answer = await client.answer(body)
     assert (answer["status"], answer["errorType"]) == ("ERROR", "INTERNAL_ERROR")
     cancel = await client.wait_for(body["correlationId"], exchange=ORDER_CANCELS)
-    order, = await standin.orders(body["correlationId"])
+    (order,) = await standin.orders(body["correlationId"])
     assert cancel == {"orderId": order["orderId"], "correlationId": body["correlationId"]}
 
 
@@ -242,7 +239,11 @@ async def test_faults_that_pass_only_delay(
     client: Client, standin: StandIn, make_product: Callable[..., str]
 ) -> None:
     await standin.misbehave(
-        answers_500=2, listing_not_ready=1, not_ready=1, drops=1, drop_after=1000,
+        answers_500=2,
+        listing_not_ready=1,
+        not_ready=1,
+        drops=1,
+        drop_after=1000,
         wrong_checksums=1,
     )
     files = {"a.bin": noise(3 * MIB)}
@@ -266,7 +267,10 @@ async def test_faults_that_pass_only_delay(
     ],
 )
 async def test_a_file_that_stays_wrong_ends_in_error_without_an_archive(
-    client: Client, standin: StandIn, make_product: Callable[..., str], faults: dict[str, object],
+    client: Client,
+    standin: StandIn,
+    make_product: Callable[..., str],
+    faults: dict[str, object],
     cause: str,
 ) -> None:
     await standin.misbehave(**faults)
@@ -298,9 +302,7 @@ async def test_a_correlation_id_may_be_used_again_after_its_delivery_has_ended(
     body = request_for(make_product({"a": b"a"}))
     await client.answer(body)
     await client.send(body)
-    async with asyncio.timeout(30):
-        while len(client.heard(body["correlationId"])) < 4:
-            await asyncio.sleep(0.05)
+    await client.wait_for_count(body["correlationId"], 4)
     statuses = [r["status"] for r in client.heard(body["correlationId"])]
     assert statuses == ["GRANTED", "DONE", "GRANTED", "DONE"]
     messages = client.messages(body["correlationId"])

@@ -19,9 +19,16 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("service")]
 
 async def submit(stack: Stack, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app.cli", "submit", *arguments, cwd=ROOT,
-        env={**os.environ, **stack.environment}, stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        sys.executable,
+        "-m",
+        "app.cli",
+        "submit",
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, **stack.environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     out, error = await process.communicate(stdin)
     return process.returncode or 0, out.decode(), error.decode()

@@ -25,8 +25,13 @@ from sinks.s3 import S3Sink, open_sink
 def receipt_for(correlation_id: str, **changes: Any) -> Receipt:
     """Return the receipt of a message that arrived just now."""
     fields: dict[str, Any] = {
-        "ingress_id": uuid4(), "digest": uuid4().bytes * 2, "redelivered": False,
-        "tenant": TENANT, "correlation_id": correlation_id, "origin_app": "app", "priority": 1,
+        "ingress_id": uuid4(),
+        "digest": uuid4().bytes * 2,
+        "redelivered": False,
+        "tenant": TENANT,
+        "correlation_id": correlation_id,
+        "origin_app": "app",
+        "priority": 1,
         "received_at": datetime.now(UTC),
     }
     return Receipt(**fields | changes)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import threading
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ from app.errors import (
     TargetUnavailableError,
     WrongFileError,
 )
-from app.model import Delivery, ManifestFile, Phase, Progress, S3Target, State, Upload
+from app.model import Delivery, ListedFile, ManifestFile, Phase, Progress, S3Target, State, Upload
 from sinks.archiver import StreamingArchiver
 from sinks.s3 import S3Sink
 from tests.client import Client
@@ -43,14 +44,19 @@ class Source:
 
     def manifest(self) -> list[ManifestFile]:
         return [
-            ManifestFile(position=n, file_id=n, member=name, size=len(content),
-                         md5=hashlib.md5(content).hexdigest())
+            ManifestFile(
+                position=n,
+                file_id=n,
+                member=name,
+                size=len(content),
+                md5=hashlib.md5(content).hexdigest(),
+            )
             for n, (name, content) in enumerate(self.files.items())
         ]
 
     @contextlib.asynccontextmanager
     async def download(
-        self, _delivery: Delivery, file: ManifestFile
+        self, delivery: Delivery, file: ManifestFile
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -69,7 +75,7 @@ class Source:
             self.read += len(piece)
             yield piece
 
-    def listing(self, _delivery: Delivery) -> AsyncIterator[object]:
+    def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
         raise NotImplementedError
 
 
@@ -99,24 +105,43 @@ class Bench:
         self.key = f"{uuid4().hex}/a.zip"
         manifest = source.manifest()
         self.delivery = Delivery(
-            id=uuid4(), tenant="t", correlation_id="c", state=State.TRANSFERRING, user="u",
-            target="x", order={}, origin_app=None, priority=1, requested_at=datetime.now(UTC),
-            expires_at=datetime.now(UTC), attempt=1, archive_name="a.zip",
-            file_count=len(manifest), total_bytes=sum(f.size or 0 for f in manifest),
+            id=uuid4(),
+            tenant="t",
+            correlation_id="c",
+            state=State.TRANSFERRING,
+            user="u",
+            target="x",
+            order={},
+            origin_app=None,
+            priority=1,
+            requested_at=datetime.now(UTC),
+            expires_at=datetime.now(UTC),
+            attempt=1,
+            archive_name="a.zip",
+            file_count=len(manifest),
+            total_bytes=sum(f.size or 0 for f in manifest),
         )
 
     async def run(
         self, *, may_complete: bool = True, files: list[ManifestFile] | None = None
     ) -> tuple[str, int, Upload]:
         archiver = StreamingArchiver(
-            self.source, self.sink, self.listener,  # type: ignore[arg-type]
-            compression="auto", part_size=5 * MIB, memory=32 * MIB,
-            max_object_size=1024**4, connections=4,
+            self.source,
+            self.sink,
+            self.listener,
+            compression="auto",
+            part_size=5 * MIB,
+            memory=32 * MIB,
+            max_object_size=1024**4,
+            connections=4,
         )
         upload = await self.sink.begin(self.target, self.key)
         try:
             result = await archiver.run(
-                self.delivery, each(files or self.source.manifest()), self.target, upload,
+                self.delivery,
+                each(files or self.source.manifest()),
+                self.target,
+                upload,
                 may_complete=lambda: may_complete,
             )
         except DeliveryError:
@@ -232,8 +257,6 @@ async def test_an_upload_that_is_cancelled_stops_its_thread(
     with pytest.raises(asyncio.CancelledError):
         await running
     assert bench.source.open == 0
-    import threading  # noqa: PLC0415
-
     assert not [thread for thread in threading.enumerate() if thread.name == "zip"]
 
 

@@ -54,8 +54,11 @@ async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[None]:
     url = settings.amqp_url.get_secret_value()
     async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
         bridge = Bridge(
-            connection=connection, publisher=publisher, events=log,  # type: ignore[arg-type]
-            tenants=StaticTenants(settings), prefetch=10,
+            connection=connection,
+            publisher=publisher,
+            events=log,  # type: ignore[arg-type]
+            tenants=StaticTenants(settings),
+            prefetch=10,
         )
         await bridge.start()
         try:
@@ -74,7 +77,9 @@ async def waiting(client: Client) -> int:
 async def written(settings: Settings, topic: str, count: int) -> list[RequestReceived]:
     """Read the first events of a topic."""
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest",
+        topic,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        auto_offset_reset="earliest",
         fetch_max_wait_ms=50,
     )
     await consumer.start()
@@ -93,8 +98,11 @@ async def test_a_message_is_not_acknowledged_before_kafka_has_confirmed(
     url = settings.amqp_url.get_secret_value()
     async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
         bridge = Bridge(
-            connection=connection, publisher=publisher, events=held,  # type: ignore[arg-type]
-            tenants=StaticTenants(settings), prefetch=10,
+            connection=connection,
+            publisher=publisher,
+            events=held,  # type: ignore[arg-type]
+            tenants=StaticTenants(settings),
+            prefetch=10,
         )
         await bridge.start()
         await client.send(body)
@@ -120,11 +128,13 @@ async def test_a_message_is_acknowledged_once_kafka_has_confirmed(
     body = request_for("P", targetDelivery="é")
     async with bridging(settings, held):
         await client.send(body, app_id="a", priority=9)
-        event, = await written(settings, held.topics.requests, 1)
+        (event,) = await written(settings, held.topics.requests, 1)
     assert await waiting(client) == 0
     assert event.body == body
     assert (event.receipt.tenant, event.receipt.origin_app, event.receipt.priority) == (
-        TENANT, "a", 9,
+        TENANT,
+        "a",
+        9,
     )
 
 
@@ -135,7 +145,7 @@ async def test_while_kafka_is_away_a_message_goes_back_and_comes_again(
     held.confirmed.set()
     async with bridging(settings, held):
         await client.send(request_for("P"))
-        event, = await written(settings, held.topics.requests, 1)
+        (event,) = await written(settings, held.topics.requests, 1)
     assert event.receipt.redelivered
     assert await waiting(client) == 0
 
@@ -149,7 +159,8 @@ async def test_what_kafka_got_is_read_by_its_key(
         await client.send(body)
         await held.arrived.wait()
     consumer = AIOKafkaConsumer(
-        held.topics.requests, bootstrap_servers=settings.kafka_bootstrap_servers,
+        held.topics.requests,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
         auto_offset_reset="earliest",
     )
     await consumer.start()

@@ -28,7 +28,11 @@ def taken_port() -> Iterator[int]:
 def delivery(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "app.cli", *arguments],
-        capture_output=True, text=True, check=False, timeout=60, cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=ROOT,
         env=os.environ | {"DELIVERY_START_TIMEOUT": "1"} | environment,
     )
 
@@ -83,8 +87,12 @@ def test_migrate_says_what_it_did(database: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "can't read"), ("{", "is not JSON"), ("[]", "holds no JSON object"),
-     ('{"correlationId": 1}', "correlationId must be a text")],
+    [
+        (None, "can't read"),
+        ("{", "is not JSON"),
+        ("[]", "holds no JSON object"),
+        ('{"correlationId": 1}', "correlationId must be a text"),
+    ],
 )
 def test_a_request_file_that_cannot_be_read_is_told(
     tmp_path: Path, content: str | None, sentence: str
@@ -100,7 +108,10 @@ def test_a_request_file_that_cannot_be_read_is_told(
 
 def test_web_alone_answers_and_ends_at_sigterm(settings: Settings, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "web"], stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        [sys.executable, "-m", "app.cli", "web"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
         env=os.environ | {"DELIVERY_WEB_PORT": "0", "DELIVERY_LOG_FORMAT": "json"},
     )
     assert process.stderr is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from app.errors import BrokerUnavailableError, ConfigurationError
 from app.model import ListedFile, OrderStatus, State, StoredObject, Upload
 from app.naming import build_manifest
-from app.outgoing import Lane, Outgoing
+from app.outgoing import Kind, Lane, Outgoing
 from app.store import Outbox, migrate, open_pool
 from app.usecases.submit import grant
 from tests.integration.conftest import Deliveries, receipt_for, request
@@ -66,8 +67,10 @@ async def test_a_request_granted_by_two_workers_at_once_is_one_delivery(
     await asyncio.gather(
         *(
             grant(
-                receipt_for("c", digest=receipt.digest, redelivered=True), request(),
-                store=deliveries.store, tenants=deliveries.tenants,
+                receipt_for("c", digest=receipt.digest, redelivered=True),
+                request(),
+                store=deliveries.store,
+                tenants=deliveries.tenants,
             )
             for _ in range(6)
         )
@@ -148,7 +151,11 @@ async def test_a_delivery_goes_through_its_states(deliveries: Deliveries) -> Non
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(claimed, State.DONE, result=result)
     assert await deliveries.history(claimed.id) == [
-        "GRANTED", "AVAILABLE", "READY", "TRANSFERRING", "DONE",
+        "GRANTED",
+        "AVAILABLE",
+        "READY",
+        "TRANSFERRING",
+        "DONE",
     ]
 
 
@@ -211,27 +218,27 @@ async def test_a_released_delivery_waits_and_counts_its_failures(deliveries: Del
     assert (again.attempt, again.failures) == (2, 1)
 
 
-def _owed(delivery_id: object, number: int) -> Outgoing:
-    from uuid import UUID, uuid4  # noqa: PLC0415
-
-    from app.outgoing import Kind  # noqa: PLC0415
-
+def _owed(delivery_id: UUID, number: int) -> Outgoing:
     return Outgoing(
-        delivery_id=UUID(str(delivery_id)), kind=Kind.RESPONSE, message_id=uuid4(), tenant="t",
-        correlation_id="c", priority=1, origin_app=None, body={"number": number},
+        delivery_id=delivery_id,
+        kind=Kind.RESPONSE,
+        message_id=uuid4(),
+        tenant="t",
+        correlation_id="c",
+        priority=1,
+        origin_app=None,
+        body={"number": number},
     )
 
 
 async def test_messages_of_a_delivery_leave_in_order_however_many_relays_there_are(
     deliveries: Deliveries,
 ) -> None:
-    from uuid import uuid4  # noqa: PLC0415
-
     ids = [uuid4() for _ in range(5)]
     async with deliveries.store.transaction() as tx:
         for number in range(6):
             await tx.owe(*(_owed(delivery_id, number) for delivery_id in ids))
-    sent: dict[object, list[int]] = {delivery_id: [] for delivery_id in ids}
+    sent: dict[UUID, list[int]] = {delivery_id: [] for delivery_id in ids}
 
     async def publish(message: Outgoing) -> None:
         await asyncio.sleep(0)
@@ -262,4 +269,5 @@ async def test_a_message_that_is_not_confirmed_stays_owed_and_holds_back_those_b
     assert await outbox.relay([Lane.RESPONSES], refuse) == (0, 0)  # not before its time
     assert await deliveries.owed() == before
     row = await deliveries.pool.fetchrow("SELECT tries, last_error FROM outbox ORDER BY id")
+    assert row is not None
     assert dict(row) == {"tries": 1, "last_error": "no"}

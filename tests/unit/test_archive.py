@@ -30,9 +30,7 @@ def member(
     )
 
 
-def zipped(
-    files: dict[str, bytes], *, compression: str = "auto", piece: int = 50_000
-) -> bytes:
+def zipped(files: dict[str, bytes], *, compression: str = "auto", piece: int = 50_000) -> bytes:
     def pieces(content: bytes) -> Iterator[bytes]:
         for start in range(0, len(content), piece):
             yield content[start : start + piece]

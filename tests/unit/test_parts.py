@@ -14,7 +14,10 @@ TIB = 1024**4
 
 def plan(total: int, **changes: int) -> object:
     given = {
-        "total_bytes": total, "file_count": 1, "part_size": 8 * MIB, "memory": 128 * MIB,
+        "total_bytes": total,
+        "file_count": 1,
+        "part_size": 8 * MIB,
+        "memory": 128 * MIB,
         "max_object_size": 5 * TIB,
     }
     return plan_parts(**{**given, **changes})
@@ -23,7 +26,10 @@ def plan(total: int, **changes: int) -> object:
 @given(st.integers(0, 350 * 1024**3), st.integers(1, 100_000))
 def test_ten_thousand_parts_are_enough_and_memory_is_kept(total: int, files: int) -> None:
     chosen = plan_parts(
-        total_bytes=total, file_count=files, part_size=8 * MIB, memory=128 * MIB,
+        total_bytes=total,
+        file_count=files,
+        part_size=8 * MIB,
+        memory=128 * MIB,
         max_object_size=5 * TIB,
     )
     assert chosen.part_size * MAX_PARTS >= total + total // 1000

@@ -1,0 +1,44 @@
+# Two images from one file: the service (the default), and the stand-in rs-order of the demo.
+#   docker build -t rs-delivery .
+#   docker build -t rs-order-standin --target rs-order .
+
+FROM python:3.12-slim-bookworm AS build
+WORKDIR /src
+RUN python -m venv /venv
+COPY requirements/runtime.txt requirements/
+RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+    -r requirements/runtime.txt || \
+    /venv/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY app app
+COPY streams streams
+COPY sinks sinks
+COPY web web
+RUN /venv/bin/pip install --no-cache-dir --no-deps .
+
+FROM build AS build-rs-order
+COPY requirements/dev.txt requirements/
+# Only the stand-in's own library, at its locked version.
+RUN grep -oE '^(luqum|ply)==[^ ]+' requirements/dev.txt > /tmp/standin.txt && \
+    /venv/bin/pip install --no-cache-dir --no-deps -r /tmp/standin.txt
+
+FROM python:3.12-slim-bookworm AS base
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin delivery
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER delivery
+STOPSIGNAL SIGTERM
+
+FROM base AS rs-order
+WORKDIR /srv
+COPY --from=build-rs-order /venv /venv
+COPY compose compose
+EXPOSE 9050
+ENTRYPOINT ["python", "-m", "compose.rs_order", "--host", "0.0.0.0"]
+
+FROM base AS service
+COPY --from=build /venv /venv
+EXPOSE 9049
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD \
+    ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('DELIVERY_WEB_PORT', '9049') + '/health/ready', timeout=4)"]
+ENTRYPOINT ["delivery"]
+CMD ["serve"]

@@ -1,0 +1,90 @@
+"""The embedded stack cleans up after itself, and says what it misses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from compose.embedded import rabbitmq
+from compose.embedded.processes import StackError, start, wait_until
+from compose.embedded.stack import ROOT
+
+_PARENT = """
+import sys, time
+from pathlib import Path
+from compose.embedded.processes import start
+child = start("sleeper", ["sh", "-c", "sleep 1000 & sleep 1000"], log=Path(sys.argv[1]))
+print(child.process.pid, flush=True)
+time.sleep(1000)
+"""
+
+
+async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT, tmp_path / "log"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert parent.stdout is not None
+    guard = psutil.Process(int(parent.stdout.readline()))
+    async with asyncio.timeout(20):
+        while len(guard.children(recursive=True)) < 3:
+            await asyncio.sleep(0.01)
+    family = [guard, *guard.children(recursive=True)]
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=20)
+    assert alive == []
+
+
+async def test_a_program_that_ends_at_once_is_told_with_its_words(tmp_path: Path) -> None:
+    child = start("the broker", ["sh", "-c", "echo no licence; exit 3"], log=tmp_path / "log")
+
+    async def ready() -> None:
+        raise OSError("not yet")
+
+    with pytest.raises(StackError, match="the broker ended while it started:\nno licence"):
+        await wait_until(ready, child)
+    assert await child.stop() == 3
+
+
+async def test_without_rabbitmq_one_sentence_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rabbitmq, "PACKAGE", tmp_path)
+    with pytest.raises(StackError, match=r"apt-get install rabbitmq-server.*DELIVERY_AMQP_URL"):
+        async with rabbitmq.rabbitmq(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda folder: folder / "absent", "is no folder"),
+        (lambda folder: folder, "holds no file"),
+    ],
+)
+def test_the_demo_refuses_products_that_are_none(
+    tmp_path: Path, make: object, sentence: str
+) -> None:
+    products = make(tmp_path)  # type: ignore[operator]
+    ended = subprocess.run(
+        [sys.executable, "-m", "compose.demo", "--products", products],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("demo: ")
+    assert sentence in ended.stdout
+    assert "Traceback" not in ended.stderr

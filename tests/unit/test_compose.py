@@ -1,0 +1,105 @@
+"""No Docker engine runs the tests: what compose and Dockerfile say is checked against the code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.cli import cli
+from app.settings import Settings, environment_names
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = ROOT / "compose" / "docker-compose.yml"
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    parsed = yaml.safe_load(COMPOSE.read_text())
+    found: dict[str, Any] = parsed["services"]
+    return found
+
+
+def test_the_service_is_given_settings_that_it_knows_and_accepts(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = services["delivery"]["environment"]
+    assert set(environment) <= set(environment_names().values())
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    Settings()
+
+
+def test_addresses_are_those_of_the_neighbours(services: dict[str, Any]) -> None:
+    environment = services["delivery"]["environment"]
+    rabbit = services["rabbitmq"]["environment"]
+    assert environment["DELIVERY_AMQP_URL"] == (
+        f"amqp://{rabbit['RABBITMQ_DEFAULT_USER']}:{rabbit['RABBITMQ_DEFAULT_PASS']}"
+        f"@rabbitmq:5672/{rabbit['RABBITMQ_DEFAULT_VHOST']}"
+    )
+    postgres = services["postgres"]["environment"]
+    assert environment["DELIVERY_DATABASE_URL"] == (
+        f"postgresql://{postgres['POSTGRES_USER']}:{postgres['POSTGRES_PASSWORD']}"
+        f"@postgres:5432/{postgres['POSTGRES_DB']}"
+    )
+    listeners = services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    assert f"INTERNAL://{environment['DELIVERY_KAFKA_BOOTSTRAP_SERVERS']}" in listeners
+    port = services["rs-order"]["command"][-1]
+    assert environment["DELIVERY_RS_ORDER_URL"] == f"http://rs-order:{port}"
+    for name in ("DELIVERY_AMQP_URL", "DELIVERY_RS_ORDER_TOKEN_SECRET"):
+        assert services["rs-order"]["environment"][name] == environment[name]
+    users = yaml.safe_load(COMPOSE.read_text())["configs"]["s3-users"]["content"]
+    assert f'"accessKey": "{environment["DELIVERY_S3_KEY"]}"' in users
+    assert f'"secretKey": "{environment["DELIVERY_S3_SECRET"]}"' in users
+    assert environment["DELIVERY_DELIVERY_BUCKET"] in services["s3-bucket"]["command"][0]
+
+
+def test_everything_that_is_waited_for_can_tell_that_it_is_well(services: dict[str, Any]) -> None:
+    for service in services.values():
+        for name, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in services[name], name
+
+
+def test_images_are_pinned_and_ports_are_on_loopback_only(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        if "build" not in service:
+            assert re.search(r":[0-9][\w.-]*$", service["image"]), name
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+
+
+def test_the_dockerfile_fits_the_program(services: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE)
+    for name in ("rs-order", "delivery"):
+        assert services[name]["build"]["target"] in stages
+    assert stages[-1] == "service"
+    command = re.findall(r'^CMD \["(\w+)"\]$', dockerfile, re.MULTILINE)
+    assert set(command) <= set(cli.commands)
+    assert f"EXPOSE {Settings.model_fields['web_port'].default}" in dockerfile
+    assert "USER delivery" in dockerfile
+    assert "HEALTHCHECK" in dockerfile
+    for package in ("app", "streams", "sinks", "web"):
+        assert f"COPY {package} {package}" in dockerfile
+
+
+def test_docker_compose_itself_accepts_the_file() -> None:
+    docker = shutil.which("docker")
+    works = (
+        docker
+        and subprocess.run(
+            [docker, "compose", "version"], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
+    if not works:
+        pytest.skip("the docker compose client is not installed")
+    subprocess.run(
+        ["docker", "compose", "-f", COMPOSE, "config", "--quiet"], check=True, timeout=60
+    )
