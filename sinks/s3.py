@@ -29,7 +29,7 @@ _PART_TIMEOUT = 120.0  # seconds for one part
 _COMPLETE_TIMEOUT = 900.0  # some stores copy all parts while the client waits
 
 _ADVICE = {
-    "NoSuchBucket": "create the bucket, or correct the tenant's delivery bucket",
+    "NoSuchBucket": "create the bucket, or correct DELIVERY_DELIVERY_BUCKET",
     "AccessDenied": "give the key the right to put, list and abort uploads in this bucket",
     "InvalidAccessKeyId": "correct the access key",
     "SignatureDoesNotMatch": "correct the secret key",

@@ -41,17 +41,38 @@ def _tenant(message: AbstractIncomingMessage) -> str:
 
 def _body(message: AbstractIncomingMessage) -> dict[str, Any]:
     try:
-        body = json.loads(message.body.decode("utf-8"))
+        body = json.loads(message.body.decode("utf-8"), parse_constant=_refuse)
+        if not isinstance(body, dict):
+            raise UnreadableMessageError("the body is no JSON object")
+        # Half of a surrogate pair can be written in JSON, but is no text.
+        dumps(body)
     except UnicodeDecodeError:
         raise UnreadableMessageError("the body is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise UnreadableMessageError("the body holds half of a surrogate pair") from None
     except (ValueError, RecursionError) as error:
         raise UnreadableMessageError(f"the body is no JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise UnreadableMessageError("the body is no JSON object")
-    if "\\u0000" in message.body.decode("utf-8"):
-        # Neither PostgreSQL nor a file name can hold it.
+    if _holds_nul(body):
+        # Neither PostgreSQL nor a file name can.
         raise UnreadableMessageError("the body holds a NUL character")
     return body
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not in the standard")
+
+
+def _holds_nul(body: Any) -> bool:
+    pending = [body]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str) and "\0" in value:
+            return True
+        if isinstance(value, dict):
+            pending += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            pending += value
+    return False
 
 
 def _correlation_id(body: Mapping[str, Any]) -> str:
@@ -61,12 +82,17 @@ def _correlation_id(body: Mapping[str, Any]) -> str:
     return value
 
 
+def _fits(text: str) -> bool:
+    """Whether a text can be a property of an AMQP message: those hold 255 bytes at most."""
+    return len(text.encode()) <= 255
+
+
 def _origin(message: AbstractIncomingMessage, body: Mapping[str, Any]) -> str | None:
     if message.app_id:
         return message.app_id
     order = body.get("order")
     user = order.get("user") if isinstance(order, dict) else None
-    return user if isinstance(user, str) and len(user.encode()) <= names.MAX_PRIORITY else None
+    return user if isinstance(user, str) and _fits(user) else None
 
 
 def _digest(tenant: str, message: AbstractIncomingMessage) -> bytes:
@@ -147,6 +173,7 @@ def encode(outgoing: Outgoing) -> Message:
         timestamp=datetime.now(UTC),
         priority=outgoing.priority,
         app_id=outgoing.origin_app,
-        correlation_id=outgoing.correlation_id,
+        # It is in the body, too, and there in full.
+        correlation_id=outgoing.correlation_id if _fits(outgoing.correlation_id) else None,
         message_id=str(outgoing.message_id),
     )

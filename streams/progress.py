@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -42,7 +42,7 @@ class ProgressReporter:
 
 async def watch_progress(
     bootstrap_servers: str, topic: str, *, tenant: str, correlation_id: str, started: asyncio.Event
-) -> AsyncIterator[Progress]:
+) -> AsyncGenerator[Progress, None]:
     """Follow one delivery from now on. `started` is set once nothing is missed any more."""
     key = event_key(tenant, correlation_id)
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, fetch_max_wait_ms=50)

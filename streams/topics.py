@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from app.errors import ConfigurationError
 from app.settings import Settings
@@ -61,7 +68,27 @@ class Topics:
 
 
 async def ensure_topics(settings: Settings) -> None:
-    """Create the topics that are missing. Several workers may do so at once."""
+    """Create the topics that are missing. Several workers may do so at once.
+
+    Waits up to `start_timeout` seconds for Kafka to come up. Raises ConfigurationError.
+    """
+    try:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((KafkaConnectionError, NodeNotReadyError)),
+            stop=stop_after_delay(settings.start_timeout),
+            wait=wait_exponential(0.2, max=5),
+            reraise=True,
+        ):
+            with attempt:
+                await _create_missing(settings)
+    except KafkaError as error:
+        raise ConfigurationError(
+            f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
+            "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
+        ) from None
+
+
+async def _create_missing(settings: Settings) -> None:
     topics = Topics(prefix=settings.kafka_topic_prefix)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     try:
@@ -77,18 +104,14 @@ async def ensure_topics(settings: Settings) -> None:
             for name in topics.all
             if name not in existing
         ]
-        if missing:
-            response = await admin.create_topics(missing)
-            for name, code, *_ in response.topic_errors:
-                if code not in (0, TopicAlreadyExistsError.errno):
-                    raise ConfigurationError(
-                        f"Kafka does not create topic {name} ({for_code(code).__name__}); "
-                        "create it by hand, or correct DELIVERY_KAFKA_REPLICATION"
-                    )
-    except KafkaError as error:
-        raise ConfigurationError(
-            f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
-            "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
-        ) from None
+        if not missing:
+            return
+        response = await admin.create_topics(missing)
+        for name, code, *_ in response.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise ConfigurationError(
+                    f"Kafka does not create topic {name} ({for_code(code).__name__}); "
+                    "create it by hand, or correct DELIVERY_KAFKA_REPLICATION"
+                )
     finally:
         await admin.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -66,9 +67,10 @@ class Site(Service):
             await web.TCPSite(self._runner, self._host, self._port).start()
         except OSError as error:
             await self._runner.cleanup()
+            reason = os.strerror(error.errno or 0)
             raise ConfigurationError(
-                f"can't listen on {self._host} port {self._port} ({error.strerror}); stop what "
-                "uses the port, or set DELIVERY_WEB_PORT"
+                f"can't listen on {self._host} port {self._port} ({reason}); stop what uses the "
+                "port, or set DELIVERY_WEB_PORT"
             ) from None
         log.info("web_listening", host=self._host, port=self.port)
 

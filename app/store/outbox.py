@@ -9,11 +9,14 @@ from datetime import timedelta
 import asyncpg
 
 from app.errors import BrokerUnavailableError
+from app.logs import get_logger
 from app.outgoing import Kind, Lane, Outgoing
 from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
 
-_LONGEST_WAIT = timedelta(seconds=60)
+log = get_logger(__name__)
+
+_LONGEST_WAIT = timedelta(seconds=15)
 
 
 class Outbox:
@@ -43,7 +46,10 @@ class Outbox:
                 for row, outcome in zip(rows, outcomes, strict=True):
                     if outcome is None:
                         sent.append(row["id"])
-                    elif isinstance(outcome, BrokerUnavailableError):
+                    elif isinstance(outcome, Exception):
+                        # Whatever it is: one message must not hold up those of others.
+                        if not isinstance(outcome, BrokerUnavailableError):
+                            log.error("message_not_sent", row=row["id"], exc_info=outcome)
                         await connection.execute(
                             QUERIES["postpone"], row["id"], str(outcome), _LONGEST_WAIT
                         )

@@ -45,6 +45,11 @@ class Child:
             return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
         return ""
 
+    def last_words(self) -> str:
+        """Return the sentence it ended with, if it said one; else the end of its output."""
+        lines = self.tail().splitlines()
+        return next((line for line in lines if line.startswith("delivery: ")), "\n".join(lines))
+
     async def stop(self) -> int:
         """End it, wait until it is gone, and return its exit code."""
         assert self.process.stdin is not None
@@ -90,7 +95,9 @@ async def wait_until(
             await ready()
         except OSError as error:
             if not child.running:
-                raise StackError(f"{child.name} ended while it started:\n{child.tail()}") from None
+                raise StackError(
+                    f"{child.name} ended while it started:\n{child.last_words()}"
+                ) from None
             if time.monotonic() > deadline:
                 raise StackError(
                     f"{child.name} is not up after {seconds:g} s ({error}):\n{child.tail()}"

@@ -170,12 +170,25 @@ async def test_a_request_that_breaks_rules_is_denied_with_every_reason(client: C
     }
 
 
+async def test_an_identifier_that_is_too_long_is_denied_like_anything_else(client: Client) -> None:
+    """It does not fit into the AMQP property of the answer; the body has it in full."""
+    body = request_for("P", correlationId="é" * 300)
+    answer = await client.answer(body)
+    assert answer["status"] == "DENIED"
+    assert answer["message"] == "correlationId must not be longer than 255 characters"
+
+
 @pytest.mark.parametrize(
     ("body", "tenant", "reason"),
     [
         (b"no json", TENANT, "the body is no JSON"),
         (b"[1]", TENANT, "the body is no JSON object"),
         (b"\xff{}", TENANT, "the body is not UTF-8"),
+        (b'{"correlationId": "\\ud800"}', TENANT, "the body holds half of a surrogate pair"),
+        (b'{"correlationId": "a\\u0000"}', TENANT, "the body holds a NUL character"),
+        (b'{"correlationId": NaN}', TENANT, "the body is no JSON: NaN"),
+        (b'{"a": ' * 100_000, TENANT, "the body is no JSON"),
+        (b'{"correlationId": 5}', TENANT, "the body has no correlationId"),
         (b'{"order": {}}', TENANT, "the body has no correlationId"),
         (b'{"correlationId": "x"}', None, "the header regards.tenant is missing"),
         (b'{"correlationId": "x"}', "nobody", "unknown tenant 'nobody'"),

@@ -1,0 +1,141 @@
+"""Workers that end in the middle: killed, stopped, or by a fault of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from app.bootstrap import run_until, running_worker
+from app.settings import Settings
+from app.store import Outbox
+from compose.embedded.processes import Child
+from compose.embedded.stack import TENANT, Stack, running_service
+from streams.progress import watch_progress
+from streams.topics import Topics
+from tests.client import Client, request_for
+from tests.conftest import noise
+from tests.standin import StandIn
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def quick(stack: Stack, database: str) -> dict[str, str]:
+    """Settings of workers that notice soon, apart from other tests."""
+    name = uuid4().hex[:8]
+    return {
+        "DELIVERY_DATABASE_URL": database,
+        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
+        "DELIVERY_KAFKA_GROUP": name,
+        "DELIVERY_LEASE_TTL": "3",
+        "DELIVERY_SHUTDOWN_GRACE": "0",
+    }
+
+
+@pytest.fixture
+async def slow_delivery(
+    client: Client, standin: StandIn, make_product: Callable[..., str]
+) -> dict[str, object]:
+    """A request whose transfer takes minutes until the stand-in behaves again."""
+    await standin.misbehave(bytes_per_second=200_000)
+    return request_for(make_product({"a.bin": noise(30 * MIB), "b.txt": b"b"}))
+
+
+async def in_transfer(
+    stack: Stack, quick: dict[str, str], client: Client, body: dict[str, object]
+) -> None:
+    """Send the request, and return once bytes flow."""
+    started = asyncio.Event()
+    ticks = watch_progress(
+        stack.environment["DELIVERY_KAFKA_BOOTSTRAP_SERVERS"],
+        Topics(prefix=quick["DELIVERY_KAFKA_TOPIC_PREFIX"]).progress,
+        tenant=TENANT,
+        correlation_id=str(body["correlationId"]),
+        started=started,
+    )
+    first = asyncio.ensure_future(anext(ticks))
+    await started.wait()
+    await client.send(body)
+    async with asyncio.timeout(60):
+        tick = await first
+        while tick.bytes_done == 0:
+            tick = await anext(ticks)
+    await ticks.aclose()
+
+
+def program(child: Child) -> psutil.Process:
+    """Return the worker itself, which runs under a guard."""
+    (worker,) = psutil.Process(child.process.pid).children()
+    return worker
+
+
+async def finished_by_another(
+    stack: Stack,
+    quick: dict[str, str],
+    client: Client,
+    standin: StandIn,
+    body: dict[str, object],
+) -> None:
+    """Start a new worker; the delivery must be done, once, and nothing may be left."""
+    correlation_id = str(body["correlationId"])
+    await standin.behave()
+    async with running_service(stack, extra=quick):
+        answer = await client.wait_for(correlation_id, "DONE", "ERROR")
+    assert answer["status"] == "DONE"
+    assert [r["status"] for r in client.heard(correlation_id)] == ["GRANTED", "DONE"]
+    assert await client.open_uploads(correlation_id) == []
+    assert len(await standin.orders(correlation_id)) == 1
+
+
+async def test_a_worker_that_is_killed_in_a_transfer_is_taken_over(
+    stack: Stack,
+    quick: dict[str, str],
+    client: Client,
+    standin: StandIn,
+    slow_delivery: dict[str, object],
+) -> None:
+    async with running_service(stack, extra=quick) as (child, _):
+        await in_transfer(stack, quick, client, slow_delivery)
+        program(child).send_signal(signal.SIGKILL)
+        await asyncio.to_thread(child.process.wait)
+    assert len(await client.open_uploads(str(slow_delivery["correlationId"]))) == 1
+    await finished_by_another(stack, quick, client, standin, slow_delivery)
+
+
+async def test_a_worker_that_is_stopped_hands_its_transfer_back(
+    stack: Stack,
+    quick: dict[str, str],
+    client: Client,
+    standin: StandIn,
+    slow_delivery: dict[str, object],
+) -> None:
+    async with running_service(stack, extra=quick) as (child, _):
+        await in_transfer(stack, quick, client, slow_delivery)
+        program(child).send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(child.process.wait) == 0, child.tail()
+    assert await client.open_uploads(str(slow_delivery["correlationId"])) == []
+    await finished_by_another(stack, quick, client, standin, slow_delivery)
+
+
+async def test_a_part_that_crashes_ends_the_worker(
+    settings: Settings, pool: object, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half-dead process would look alive to its supervisor."""
+
+    class BrokenError(RuntimeError):
+        pass
+
+    async def broken(*_args: object) -> tuple[int, int]:
+        raise BrokenError
+
+    changed = settings.model_copy(update={"database_url": type(settings.database_url)(database)})
+    async with running_worker(changed, site=False) as service:
+        monkeypatch.setattr(Outbox, "relay", broken)
+        with pytest.raises(BrokenError):
+            async with asyncio.timeout(30):
+                await run_until(asyncio.Event(), service)
