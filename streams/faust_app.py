@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -44,6 +43,9 @@ class DeliveryApp(faust.App):
     def _new_transport(self) -> Any:
         return _Transport(self.conf.broker, self, loop=self.loop)
 
+    def _create_directories(self) -> None:
+        """Create none: no table is kept here, and the file system may be read-only."""
+
 
 def create_app(
     settings: Settings,
@@ -53,16 +55,14 @@ def create_app(
     events: EventLog,
     orders_ready: Signal,
     transfers: Signal,
-    datadir: Path,
 ) -> DeliveryApp:
-    """Make the app and its agents. Faust keeps no state in `datadir`, but wants one."""
+    """Make the app and its agents."""
     brokers = ";".join(
         f"kafka://{address.strip()}" for address in settings.kafka_bootstrap_servers.split(",")
     )
     app = DeliveryApp(
         settings.kafka_group,
         broker=brokers,
-        datadir=str(datadir),
         store="memory://",
         key_serializer="raw",
         value_serializer="raw",

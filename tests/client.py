@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
+import zipfile
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -34,6 +36,13 @@ def request_for(*products: str, **fields: Any) -> dict[str, Any]:
         "correlationId": f"d-{uuid4().hex[:12]}",
         "order": {"user": USER, "queries": [f'productId:"{product}"' for product in products]},
     } | fields
+
+
+def contents(archive: bytes) -> dict[str, bytes]:
+    """Unpack an archive; the checksum of each member is checked."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        assert opened.testzip() is None
+        return {name: opened.read(name) for name in opened.namelist()}
 
 
 class Client:

@@ -16,6 +16,7 @@ import click
 from mode import Service
 
 from app import __version__, bootstrap
+from app import worker as worker_process
 from app.cli.submit import submit
 from app.errors import ConfigurationError, DeliveryError
 from app.logs import configure_logging, get_logger
@@ -37,19 +38,19 @@ def cli() -> None:
 @cli.command()
 def worker() -> None:
     """Take in requests and transfer; without HTTP."""
-    _serve(lambda settings: bootstrap.running_worker(settings, site=False))
+    _serve(lambda settings: worker_process.running_worker(settings, site=False))
 
 
 @cli.command()
 def web() -> None:
     """Answer HTTP; without work."""
-    _serve(bootstrap.running_site)
+    _serve(worker_process.running_site)
 
 
 @cli.command()
 def serve() -> None:
     """Work and answer HTTP in one process."""
-    _serve(lambda settings: bootstrap.running_worker(settings, site=True))
+    _serve(lambda settings: worker_process.running_worker(settings, site=True))
 
 
 @cli.command()
@@ -82,7 +83,7 @@ def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping, number.name)
         async with running(settings) as service:
-            await bootstrap.run_until(stop, service)
+            await worker_process.run_until(stop, service)
         log.info("stopped")
 
     asyncio.run(run())

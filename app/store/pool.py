@@ -12,8 +12,6 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from app.errors import ConfigurationError, StoreUnavailableError
 
-type_codecs = ("json", "jsonb")
-
 _AWAY = (
     OSError,
     TimeoutError,
@@ -46,10 +44,9 @@ def wrap_errors() -> Iterator[None]:
 
 
 async def _set_up(connection: asyncpg.Connection) -> None:
-    for name in type_codecs:
-        await connection.set_type_codec(
-            name, schema="pg_catalog", encoder=json.dumps, decoder=json.loads
-        )
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+    )
 
 
 @contextlib.asynccontextmanager

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,19 +13,21 @@ import aiohttp
 import pytest
 
 from compose.embedded.stack import TENANT, USER
-from tests.client import MISSPELT, ORDER_CANCELS, ORDER_REQUESTS, REQUESTS, Client, request_for
+from tests.client import (
+    MISSPELT,
+    ORDER_CANCELS,
+    ORDER_REQUESTS,
+    REQUESTS,
+    Client,
+    contents,
+    request_for,
+)
 from tests.conftest import noise
 from tests.standin import StandIn
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("service")]
 
 MIB = 1024 * 1024
-
-
-def contents(archive: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        assert opened.testzip() is None
-        return {name: opened.read(name) for name in opened.namelist()}
 
 
 async def test_one_product_is_delivered_with_its_files_at_the_root(
@@ -154,89 +154,6 @@ async def test_the_app_id_falls_back_to_the_user(
     assert {m.app_id for m in client.messages(body["correlationId"])} == {USER}
 
 
-async def test_a_request_that_breaks_rules_is_denied_with_every_reason(client: Client) -> None:
-    body = {
-        "correlationId": "d-denied",
-        "order": {"user": "x" * 200, "queries": [], "filters": {"dataTypes": ["PICTURE"]}},
-    }
-    answer = await client.answer(body)
-    assert answer == {
-        "correlationId": "d-denied",
-        "status": "DENIED",
-        "errorType": "INVALID_CONTENT",
-        "message": "order.user must not be longer than 128 characters; "
-        "order.queries must have at least one entry; "
-        "order.filters.dataTypes.0 must be RAWDATA or QUICKLOOK",
-    }
-
-
-async def test_an_identifier_that_is_too_long_is_denied_like_anything_else(client: Client) -> None:
-    """It does not fit into the AMQP property of the answer; the body has it in full."""
-    body = request_for("P", correlationId="é" * 300)
-    answer = await client.answer(body)
-    assert answer["status"] == "DENIED"
-    assert answer["message"] == "correlationId must not be longer than 255 characters"
-
-
-@pytest.mark.parametrize(
-    ("body", "tenant", "reason"),
-    [
-        (b"no json", TENANT, "the body is no JSON"),
-        (b"[1]", TENANT, "the body is no JSON object"),
-        (b"\xff{}", TENANT, "the body is not UTF-8"),
-        (b'{"correlationId": "\\ud800"}', TENANT, "the body holds half of a surrogate pair"),
-        (b'{"correlationId": "a\\u0000"}', TENANT, "the body holds a NUL character"),
-        (b'{"correlationId": NaN}', TENANT, "the body is no JSON: NaN"),
-        (b'{"a": ' * 100_000, TENANT, "the body is no JSON"),
-        (b'{"correlationId": 5}', TENANT, "the body has no correlationId"),
-        (b'{"order": {}}', TENANT, "the body has no correlationId"),
-        (b'{"correlationId": "x"}', None, "the header regards.tenant is missing"),
-        (b'{"correlationId": "x"}', "nobody", "unknown tenant 'nobody'"),
-    ],
-)
-async def test_what_cannot_be_answered_goes_to_the_dead_letters_untouched(
-    client: Client, body: bytes, tenant: str | None, reason: str
-) -> None:
-    await client.send(body, tenant=tenant, headers={"custom": "kept"}, message_id="m-1")
-    queue = await client.channel.get_queue(f"{REQUESTS_DLQ}", ensure=False)
-    async with queue.iterator(timeout=30) as letters:
-        async for letter in letters:
-            await letter.ack()
-            assert letter.body == body
-            assert str(letter.headers["x-exception-message"]).startswith(reason)
-            assert letter.headers["custom"] == "kept"
-            assert letter.message_id == "m-1"
-            break
-
-
-REQUESTS_DLQ = (
-    "regards.broadcast.rs-delivery.fr.cnes.regards.modules.delivery.service.submission.create."
-    "amqp.DeliveryRequestEventHandler.DLQ"
-)
-
-
-async def test_a_denied_order_ends_in_error_and_is_not_cancelled(
-    client: Client, standin: StandIn, make_product: Callable[..., str]
-) -> None:
-    await standin.misbehave(order="deny", error_type="ORDER_LIMIT_REACHED")
-    body = request_for(make_product({"a": b"a"}))
-    answer = await client.answer(body)
-    assert (answer["status"], answer["errorType"]) == ("ERROR", "ORDER_LIMIT_REACHED")
-    assert client.heard(body["correlationId"], ORDER_CANCELS) == []
-
-
-async def test_a_failed_order_ends_in_error_and_is_cancelled(
-    client: Client, standin: StandIn, make_product: Callable[..., str]
-) -> None:
-    await standin.misbehave(order="fail")
-    body = request_for(make_product({"a": b"a"}))
-    answer = await client.answer(body)
-    assert (answer["status"], answer["errorType"]) == ("ERROR", "INTERNAL_ERROR")
-    cancel = await client.wait_for(body["correlationId"], exchange=ORDER_CANCELS)
-    (order,) = await standin.orders(body["correlationId"])
-    assert cancel == {"orderId": order["orderId"], "correlationId": body["correlationId"]}
-
-
 async def test_events_twice_and_in_reverse_give_one_delivery(
     client: Client, standin: StandIn, make_product: Callable[..., str]
 ) -> None:
@@ -246,54 +163,6 @@ async def test_events_twice_and_in_reverse_give_one_delivery(
     assert answer["status"] == "DONE"
     await client.answer(request_for(make_product({"b": b"b"})))  # all of the first is history now
     assert [r["status"] for r in client.heard(body["correlationId"])] == ["GRANTED", "DONE"]
-
-
-async def test_faults_that_pass_only_delay(
-    client: Client, standin: StandIn, make_product: Callable[..., str]
-) -> None:
-    await standin.misbehave(
-        answers_500=2,
-        listing_not_ready=1,
-        not_ready=1,
-        drops=1,
-        drop_after=1000,
-        wrong_checksums=1,
-    )
-    files = {"a.bin": noise(3 * MIB)}
-    body = request_for(make_product(files))
-    answer = await client.answer(body)
-    assert answer["status"] == "DONE"
-    assert contents(await client.fetch(answer["url"])) == files
-    assert await client.open_uploads(body["correlationId"]) == []
-    left = await standin.faults()
-    assert not any(
-        left[name] for name in ("answers_500", "listing_not_ready", "not_ready", "drops")
-    )
-
-
-@pytest.mark.parametrize(
-    ("faults", "cause"),
-    [
-        ({"wrong_checksums": 99}, "expected MD5"),
-        ({"wrong_sizes": True}, "expected 100001 bytes, got 100000"),
-        ({"refuse": 403}, "rs-order answered 403"),
-    ],
-)
-async def test_a_file_that_stays_wrong_ends_in_error_without_an_archive(
-    client: Client,
-    standin: StandIn,
-    make_product: Callable[..., str],
-    faults: dict[str, object],
-    cause: str,
-) -> None:
-    await standin.misbehave(**faults)
-    body = request_for(make_product({"a.bin": noise(100_000)}))
-    answer = await client.answer(body)
-    assert (answer["status"], answer["errorType"]) == ("ERROR", "INTERNAL_ERROR")
-    assert cause in answer["message"]
-    assert "a.bin" in answer["message"]
-    assert await client.open_uploads(body["correlationId"]) == []
-    await client.wait_for(body["correlationId"], exchange=ORDER_CANCELS)
 
 
 async def test_a_request_sent_again_while_active_is_not_a_second_delivery(

@@ -10,9 +10,9 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from app.bootstrap import run_until, running_worker
 from app.settings import Settings
 from app.store import Outbox
+from app.worker import run_until, running_worker
 from compose.embedded.processes import Child
 from compose.embedded.stack import TENANT, Stack, running_service
 from streams.progress import watch_progress

@@ -1,4 +1,5 @@
 -- Deliveries, their files, what arrived (inbox), what is owed (outbox).
+-- Bodies are `json`, not `jsonb`: they are passed on, never searched, and keep their order.
 
 CREATE TABLE delivery (
     id              uuid PRIMARY KEY,           -- ingress id of the request that opened it
@@ -8,7 +9,7 @@ CREATE TABLE delivery (
         ('GRANTED', 'ORDERED', 'AVAILABLE', 'READY', 'TRANSFERRING', 'DONE', 'ERROR')),
     user_email      text NOT NULL,              -- the ordering user
     target          text NOT NULL,              -- targetDelivery
-    order_request   jsonb NOT NULL,             -- user, queries, filters as received
+    order_request   json NOT NULL,              -- user, queries, filters as received
     origin_app      text,
     priority        smallint NOT NULL,
     requested_at    timestamptz NOT NULL,
@@ -91,7 +92,7 @@ CREATE TABLE outbox (
     correlation_id text NOT NULL,
     priority       smallint NOT NULL,
     origin_app     text,
-    body           jsonb NOT NULL,
+    body           json NOT NULL,
     tries          integer NOT NULL DEFAULT 0,
     due_at         timestamptz NOT NULL DEFAULT now(),
     last_error     text

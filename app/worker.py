@@ -1,0 +1,193 @@
+"""The processes: which services run in them, and in what order they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from mode import Service
+
+from app.bootstrap import PLANS, Services, open_database, open_services
+from app.errors import BrokerUnavailableError
+from app.logs import get_logger
+from app.model import Delivery
+from app.outgoing import Lane
+from app.settings import Settings
+from app.signals import Signal
+from app.store import Outbox, PostgresLeases, PostgresStore
+from app.usecases.plan import plan
+from app.usecases.transfer import Backoff, Transfers
+from sinks.archiver import StreamingArchiver
+from streams.bridge import Bridge
+from streams.faust_app import DeliveryApp, create_app
+from streams.progress import ProgressReporter
+from streams.relay import Relay
+from streams.slots import Held, Slots
+from web.site import Check, Site, create_site
+
+log = get_logger(__name__)
+
+
+def _relays(services: Services) -> list[Service]:
+    settings = services.settings
+    outbox = Outbox(services.pool, batch=settings.outbox_batch_size)
+    routes = (
+        ((Lane.RESPONSES,), services.publisher.publish),
+        ((Lane.ORDERS,), services.publisher.publish),
+        ((Lane.EVENTS,), services.events.publish),
+    )
+    return [
+        Relay(
+            outbox=outbox,
+            lanes=lanes,
+            publish=publish,
+            owed=services.owed,
+            interval=settings.outbox_poll_interval,
+        )
+        for lanes, publish in routes
+    ]
+
+
+def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> list[Service]:
+    settings = services.settings
+    leases = PostgresLeases(services.pool, owner=settings.worker_id, ttl=settings.lease_duration)
+    work = Transfers(
+        store=services.store,
+        leases=leases,
+        tenants=services.tenants,
+        sink=services.sink,
+        archiver=StreamingArchiver(
+            services.source,
+            services.sink,
+            ProgressReporter(services.events),
+            compression=settings.compression,
+            part_size=settings.part_size,
+            memory=settings.transfer_memory,
+            max_object_size=settings.max_object_size,
+            connections=settings.source_connections,
+        ),
+        backoff=Backoff(
+            first=settings.retry_backoff,
+            longest=settings.retry_backoff_max,
+            attempts=settings.transfer_attempts,
+        ),
+    )
+
+    async def make_plan(delivery: Delivery, _held: Held) -> None:
+        await plan(delivery, source=services.source, store=services.store)
+
+    async def transfer(delivery: Delivery, held: Held) -> None:
+        await work.deliver(delivery, may_complete=held.good)
+
+    def slots(
+        count: int,
+        claim: Callable[[], Awaitable[Delivery | None]],
+        do: Callable[[Delivery, Held], Awaitable[None]],
+        wake: Signal,
+    ) -> Slots:
+        return Slots(
+            count=count,
+            claim=claim,
+            work=do,
+            settle=work.settle,
+            leases=leases,
+            wake=wake,
+            interval=settings.claim_poll_interval,
+            lease_ttl=settings.lease_ttl,
+            grace=settings.shutdown_grace,
+        )
+
+    return [
+        slots(PLANS, leases.claim_plan, make_plan, orders_ready),
+        slots(settings.max_transfers, leases.claim_transfer, transfer, transfers),
+    ]
+
+
+def _checks(services: Services) -> dict[str, Check]:
+    async def database() -> None:
+        await services.store.summary()
+
+    async def rabbitmq() -> None:
+        if not services.connection.connected.is_set():
+            raise BrokerUnavailableError("the connection to RabbitMQ is down; it is tried again")
+
+    return {"postgresql": database, "rabbitmq": rabbitmq}
+
+
+@contextlib.asynccontextmanager
+async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[DeliveryApp]:
+    """Run a worker, with the HTTP server beside it if asked; stop it in order at the end.
+
+    First the ways in (AMQP, Kafka), then the work under way, then the ways out.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_services(settings))
+        orders_ready, transfers = Signal(), Signal()
+        app = create_app(
+            settings,
+            store=services.store,
+            tenants=services.tenants,
+            events=services.events,
+            orders_ready=orders_ready,
+            transfers=transfers,
+        )
+        parts = [
+            *_relays(services),
+            *_workers(services, orders_ready=orders_ready, transfers=transfers),
+        ]
+        bridge = Bridge(
+            connection=services.connection,
+            publisher=services.publisher,
+            events=services.events,
+            tenants=services.tenants,
+            prefetch=settings.request_bulk_size,
+        )
+        if site:
+            await _started(
+                stack,
+                app,
+                Site(
+                    create_site(_checks(services)), host=settings.web_host, port=settings.web_port
+                ),
+            )
+        for part in parts:
+            await _started(stack, app, part)
+        await app.start()
+        stack.push_async_callback(app.stop)
+        await _started(stack, app, bridge)
+        log.info("worker_ready", worker=settings.worker_id)
+        yield app
+
+
+async def _started(stack: contextlib.AsyncExitStack, app: DeliveryApp, part: Service) -> None:
+    """Start a part of the process. Should it crash, the app (and with it the process) goes too."""
+    part.beacon.reattach(app.beacon)
+    await part.start()
+    stack.push_async_callback(part.stop)
+
+
+@contextlib.asynccontextmanager
+async def running_site(settings: Settings) -> AsyncIterator[Site]:
+    """Run the HTTP server alone."""
+    async with open_database(settings) as pool:
+        store = PostgresStore(pool, Signal())
+
+        async def database() -> None:
+            await store.summary()
+
+        site = Site(
+            create_site({"postgresql": database}), host=settings.web_host, port=settings.web_port
+        )
+        await site.start()
+        try:
+            yield site
+        finally:
+            await site.stop()
+
+
+async def run_until(stop: asyncio.Event, service: Service) -> None:
+    """Return when told to stop. Raises what crashed the service."""
+    await service.wait_for_stopped(stop.wait())
+    if service.crashed and service.crash_reason is not None:
+        raise service.crash_reason
