@@ -43,6 +43,9 @@ class Transaction(Protocol):
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
         """Return the active delivery with this correlation id, locked until the end; or None."""
 
+    async def note_order(self, tenant: str, correlation_id: str, order_id: int) -> Delivery | None:
+        """Note an order that became known after its delivery had failed; None if none."""
+
     async def advance(
         self,
         delivery: Delivery,
@@ -65,6 +68,9 @@ class Store(Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Begin a transaction; leaving the block commits, an exception rolls back."""
+
+    async def expired(self, limit: int) -> list[Delivery]:
+        """Return active deliveries whose time is over."""
 
     def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest in the order of the members, a batch at a time."""
@@ -133,7 +139,7 @@ class Archiver(Protocol):
         target: S3Target,
         upload: Upload,
         *,
-        may_complete: Callable[[], bool],
+        may_complete: Callable[[], Awaitable[bool]],
     ) -> StoredObject:
         """Transfer. `may_complete` is asked right before the object would appear."""
 

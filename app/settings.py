@@ -132,6 +132,18 @@ class Settings(BaseSettings):
         "default-delivery-bucket", min_length=3, description="Bucket that archives are put into."
     )
 
+    expiry_interval: float = Field(
+        60, gt=0, description="Seconds between looks for requests whose time is over."
+    )
+    expired_bulk_size: int = Field(
+        100,
+        ge=1,
+        description="Requests that are ended in one look, at most.",
+        validation_alias=_regards(
+            "regards.delivery.request.expired.bulk.size", "EXPIRED_BULK_SIZE"
+        ),
+    )
+
     # Transfers
     max_transfers: int = Field(2, ge=1, description="Transfers that a worker runs at once.")
     lease_ttl: float = Field(

@@ -16,6 +16,7 @@ from app.outgoing import Lane
 from app.settings import Settings
 from app.signals import Signal
 from app.store import Outbox, PostgresLeases, PostgresStore
+from app.usecases.expire import expire
 from app.usecases.plan import plan
 from app.usecases.transfer import Backoff, Transfers
 from sinks.archiver import StreamingArchiver
@@ -24,6 +25,7 @@ from streams.faust_app import DeliveryApp, create_app
 from streams.progress import ProgressReporter
 from streams.relay import Relay
 from streams.slots import Held, Slots
+from streams.timers import Timer
 from web.site import Check, Site, create_site
 
 log = get_logger(__name__)
@@ -78,7 +80,19 @@ def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> 
         await plan(delivery, source=services.source, store=services.store)
 
     async def transfer(delivery: Delivery, held: Held) -> None:
-        await work.deliver(delivery, may_complete=held.good)
+        async def may_complete() -> bool:
+            # The clock says that the lease holds; the database, that the delivery has not ended.
+            return held.good() and await leases.renew(delivery)
+
+        await work.deliver(delivery, may_complete=may_complete)
+
+    async def end_overdue() -> None:
+        await expire(
+            store=services.store,
+            sink=services.sink,
+            tenants=services.tenants,
+            limit=settings.expired_bulk_size,
+        )
 
     def slots(
         count: int,
@@ -99,6 +113,7 @@ def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> 
         )
 
     return [
+        Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
         slots(PLANS, leases.claim_plan, make_plan, orders_ready),
         slots(settings.max_transfers, leases.claim_transfer, transfer, transfers),
     ]

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from app.errors import DeliveryError, LeaseLostError
 from app.model import (
@@ -64,7 +64,7 @@ class StreamingArchiver:
         target: S3Target,
         upload: Upload,
         *,
-        may_complete: Callable[[], bool],
+        may_complete: Callable[[], Awaitable[bool]],
     ) -> StoredObject:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease."""
         plan = plan_parts(
@@ -79,7 +79,7 @@ class StreamingArchiver:
         try:
             zipper = await self._stream(delivery, files, target, upload, plan, meter)
             meter.enter(Phase.COMPLETING)
-            if not may_complete():
+            if not await may_complete():
                 raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
             await self._sink.complete(target, upload, zipper.digests, zipper.size)
         except BaseException:

@@ -49,6 +49,9 @@ def submit(file: Path, tenant: str | None, priority: int, wait: bool, timeout: f
     settings = load_settings()
     body = _read(file)
     tenant = tenant or settings.tenants[0]
+    if tenant not in settings.tenants:
+        known = ", ".join(settings.tenants)
+        raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
     asyncio.run(
         _submit(settings, body, tenant=tenant, priority=priority, wait=wait, timeout=timeout)
     )

@@ -23,6 +23,25 @@ SELECT * FROM delivery
 WHERE tenant = $1 AND correlation_id = $2 AND state NOT IN ('DONE', 'ERROR')
 FOR UPDATE;
 
+-- name: expired
+-- Active deliveries whose time is over, the longest overdue first.
+SELECT * FROM delivery
+WHERE state NOT IN ('DONE', 'ERROR') AND expires_at <= now()
+ORDER BY expires_at
+LIMIT $1;
+
+-- name: note_order
+-- An order became known after its delivery had ended in ERROR without one: note it, once.
+UPDATE delivery SET order_id = $3
+WHERE id = (
+    SELECT id FROM delivery
+    WHERE tenant = $1 AND correlation_id = $2 AND state = 'ERROR' AND order_id IS NULL
+    ORDER BY finished_at DESC
+    LIMIT 1
+    FOR UPDATE
+)
+RETURNING *;
+
 -- name: advance
 -- Compare and set: leave the state and attempt that the caller saw. Frees the lease.
 UPDATE delivery SET

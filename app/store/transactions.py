@@ -72,6 +72,13 @@ class PostgresTransaction:
         row = await self._connection.fetchrow(QUERIES["lock_active"], tenant, correlation_id)
         return delivery_of(row) if row else None
 
+    async def note_order(self, tenant: str, correlation_id: str, order_id: int) -> Delivery | None:
+        """Note the order of a delivery that has failed without one."""
+        row = await self._connection.fetchrow(
+            QUERIES["note_order"], tenant, correlation_id, order_id
+        )
+        return delivery_of(row) if row else None
+
     async def advance(
         self,
         delivery: Delivery,
@@ -153,6 +160,12 @@ class PostgresStore:
                 yield transaction
         if transaction.owes:
             self._owed.notify()
+
+    async def expired(self, limit: int) -> list[Delivery]:
+        """Return active deliveries whose time is over, by the database's clock."""
+        with wrap_errors():
+            rows = await self._pool.fetch(QUERIES["expired"], limit)
+        return [delivery_of(row) for row in rows]
 
     async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest; a batch at a time is in memory, no connection is held."""

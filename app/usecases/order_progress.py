@@ -37,6 +37,8 @@ async def order_progressed(event: OrderEvent, *, store: Store) -> None:
     """Apply an event. One that doesn't fit the delivery's state changes nothing."""
     async with store.transaction() as tx:
         delivery = await tx.lock(event.tenant, event.correlation_id)
+        if delivery is None and await _cancel_late(tx, event):
+            return
         if delivery is None or _of_another_order(delivery, event):
             log.info(
                 "order_event_ignored",
@@ -47,6 +49,23 @@ async def order_progressed(event: OrderEvent, *, store: Store) -> None:
             )
             return
         await _apply(tx, delivery, event)
+
+
+async def _cancel_late(tx: Transaction, event: OrderEvent) -> bool:
+    """Cancel an order that became known only after its delivery had failed."""
+    if event.order_id is None or event.status in (OrderStatus.DENIED, OrderStatus.FAILED):
+        return False
+    delivery = await tx.note_order(event.tenant, event.correlation_id, event.order_id)
+    if delivery is None:
+        return False
+    await tx.owe(outgoing.cancel(delivery, event.order_id))
+    log.info(
+        "order_cancelled_late",
+        tenant=event.tenant,
+        correlation_id=event.correlation_id,
+        order_id=event.order_id,
+    )
+    return True
 
 
 def _of_another_order(delivery: Delivery, event: OrderEvent) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,7 +51,9 @@ class Transfers:
     archiver: Archiver
     backoff: Backoff
 
-    async def deliver(self, delivery: Delivery, *, may_complete: Callable[[], bool]) -> None:
+    async def deliver(
+        self, delivery: Delivery, *, may_complete: Callable[[], Awaitable[bool]]
+    ) -> None:
         """Make the archive and end the delivery. Raises what `settle` decides on."""
         target = self.tenants.settings(delivery.tenant).target
         upload = await self._begin(delivery, target)

@@ -10,7 +10,17 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app.model import Delivery, DeliveryRequest, OrderEvent, OrderStatus, Receipt, S3Target
+from app.model import (
+    Delivery,
+    DeliveryRequest,
+    ListedFile,
+    OrderEvent,
+    OrderStatus,
+    Receipt,
+    S3Target,
+    State,
+)
+from app.naming import build_manifest
 from app.requests import parse_request
 from app.settings import Settings
 from app.signals import Signal
@@ -62,6 +72,17 @@ class Deliveries:
         delivery = await self.granted(correlation_id, **changes)
         await self.tell(OrderStatus.DONE, correlation_id, order_id=1, tenant=delivery.tenant)
         return await self.active(correlation_id, delivery.tenant)
+
+    async def ready(self, correlation_id: str = "c", **changes: Any) -> None:
+        """Grant a request, let its order be done, and plan three files."""
+        delivery = await self.available(correlation_id, **changes)
+        listing = [
+            ListedFile(file_id=n, product_id="P", version=1, filename=f"f{n}", size=n, md5=None)
+            for n in range(3)
+        ]
+        manifest = build_manifest(correlation_id, listing)
+        async with self.store.transaction() as tx:
+            assert await tx.advance(delivery, State.READY, manifest=manifest)
 
     async def tell(
         self, status: OrderStatus, correlation_id: str = "c", tenant: str = TENANT, **fields: Any

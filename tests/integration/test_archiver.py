@@ -136,13 +136,17 @@ class Bench:
             connections=4,
         )
         upload = await self.sink.begin(self.target, self.key)
+
+        async def asked() -> bool:
+            return may_complete
+
         try:
             result = await archiver.run(
                 self.delivery,
                 each(files or self.source.manifest()),
                 self.target,
                 upload,
-                may_complete=lambda: may_complete,
+                may_complete=asked,
             )
         except DeliveryError:
             await self.sink.abort(self.target, upload)

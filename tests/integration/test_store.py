@@ -10,8 +10,7 @@ import asyncpg
 import pytest
 
 from app.errors import BrokerUnavailableError, ConfigurationError
-from app.model import ListedFile, OrderStatus, State, StoredObject, Upload
-from app.naming import build_manifest
+from app.model import OrderStatus, State, StoredObject, Upload
 from app.outgoing import Kind, Lane, Outgoing
 from app.store import Outbox, migrate, open_pool
 from app.usecases.submit import grant
@@ -130,19 +129,8 @@ async def test_an_event_of_another_order_or_delivery_changes_nothing(
     assert await deliveries.states() == ["ORDERED"]
 
 
-async def ready(deliveries: Deliveries, correlation_id: str = "c", **changes: object) -> None:
-    delivery = await deliveries.available(correlation_id, **changes)
-    listing = [
-        ListedFile(file_id=n, product_id="P", version=1, filename=f"f{n}", size=n, md5=None)
-        for n in range(3)
-    ]
-    manifest = build_manifest(correlation_id, listing)
-    async with deliveries.store.transaction() as tx:
-        assert await tx.advance(delivery, State.READY, manifest=manifest)
-
-
 async def test_a_delivery_goes_through_its_states(deliveries: Deliveries) -> None:
-    await ready(deliveries)
+    await deliveries.ready()
     claimed = await deliveries.leases("w").claim_transfer()
     assert claimed is not None
     assert (claimed.attempt, claimed.file_count, claimed.total_bytes) == (1, 3, 3)
@@ -160,7 +148,7 @@ async def test_a_delivery_goes_through_its_states(deliveries: Deliveries) -> Non
 
 
 async def test_a_transfer_is_claimed_by_one_worker_only(deliveries: Deliveries) -> None:
-    await ready(deliveries)
+    await deliveries.ready()
     claims = await asyncio.gather(
         *(deliveries.leases(f"w{number}").claim_transfer() for number in range(8))
     )
@@ -170,7 +158,7 @@ async def test_a_transfer_is_claimed_by_one_worker_only(deliveries: Deliveries) 
 async def test_a_lease_that_ran_out_goes_to_another_and_fences_the_first(
     deliveries: Deliveries,
 ) -> None:
-    await ready(deliveries)
+    await deliveries.ready()
     dead, alive = deliveries.leases("dead", seconds=0), deliveries.leases("alive")
     first = await dead.claim_transfer()
     assert first is not None
@@ -190,7 +178,7 @@ async def test_a_lease_that_ran_out_goes_to_another_and_fences_the_first(
 
 async def test_claims_go_by_priority_and_then_by_age(deliveries: Deliveries) -> None:
     for name, priority in (("old", 1), ("young", 1), ("urgent", 200)):
-        await ready(deliveries, name, priority=priority)
+        await deliveries.ready(name, priority=priority)
     leases = deliveries.leases("w")
     claimed = [await leases.claim_transfer() for _ in range(4)]
     assert [c and c.correlation_id for c in claimed] == ["urgent", "old", "young", None]
@@ -198,15 +186,15 @@ async def test_claims_go_by_priority_and_then_by_age(deliveries: Deliveries) -> 
 
 async def test_a_tenant_with_fewer_running_transfers_comes_first(deliveries: Deliveries) -> None:
     for number in range(3):
-        await ready(deliveries, f"a{number}", tenant="a")
-    await ready(deliveries, "b0", tenant="b")
+        await deliveries.ready(f"a{number}", tenant="a")
+    await deliveries.ready("b0", tenant="b")
     leases = deliveries.leases("w")
     claimed = [await leases.claim_transfer() for _ in range(2)]
     assert [c and c.tenant for c in claimed] == ["a", "b"]
 
 
 async def test_a_released_delivery_waits_and_counts_its_failures(deliveries: Deliveries) -> None:
-    await ready(deliveries)
+    await deliveries.ready()
     leases = deliveries.leases("w")
     claimed = await leases.claim_transfer()
     assert claimed is not None

@@ -39,6 +39,8 @@ CREATE TABLE delivery (
 -- A correlation id may be used again, but only after its delivery has ended.
 CREATE UNIQUE INDEX delivery_one_active ON delivery (tenant, correlation_id)
     WHERE state NOT IN ('DONE', 'ERROR');
+CREATE INDEX delivery_of_client ON delivery (tenant, correlation_id, finished_at);
+CREATE INDEX delivery_expiring ON delivery (expires_at) WHERE state NOT IN ('DONE', 'ERROR');
 CREATE INDEX delivery_claimable ON delivery (priority DESC, requested_at)
     WHERE state IN ('AVAILABLE', 'READY', 'TRANSFERRING');
 

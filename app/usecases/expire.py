@@ -1,0 +1,36 @@
+"""The time of a request is over: end it, in whatever state it is."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from app.errors import DeliveryError
+from app.model import Delivery, ErrorType
+from app.ports import ArchiveSink, Store, Tenants
+from app.usecases.fail import fail
+
+
+async def expire(*, store: Store, sink: ArchiveSink, tenants: Tenants, limit: int) -> int:
+    """End up to `limit` overdue deliveries; return how many.
+
+    Safe to run in several workers at once: each delivery is locked, looked at again, and ended by
+    compare-and-set. A worker that transfers it finds its lease gone, and stops.
+    """
+    ended = 0
+    for overdue in await store.expired(limit):
+        async with store.transaction() as tx:
+            current = await tx.lock(overdue.tenant, overdue.correlation_id)
+            if current is None or current.id != overdue.id:
+                continue
+            hours = (overdue.expires_at - overdue.requested_at).total_seconds() / 3600
+            message = f"not done within {hours:g} hours; it was {current.state} at the end"
+            ended += await fail(tx, current, ErrorType.EXPIRED, message)
+        await _abort(current, sink=sink, tenants=tenants)
+    return ended
+
+
+async def _abort(delivery: Delivery, *, sink: ArchiveSink, tenants: Tenants) -> None:
+    """Abort the upload, should its worker be dead; a live one does so itself, too."""
+    if delivery.upload is not None:
+        with suppress(DeliveryError):
+            await sink.abort(tenants.settings(delivery.tenant).target, delivery.upload)
