@@ -144,6 +144,10 @@ class Settings(BaseSettings):
         ),
     )
 
+    finished_retention: float = Field(
+        7 * 86400, gt=0, description="Seconds that a finished delivery is kept for operators."
+    )
+
     # Transfers
     max_transfers: int = Field(2, ge=1, description="Transfers that a worker runs at once.")
     lease_ttl: float = Field(

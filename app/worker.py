@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 
 from mode import Service
 
@@ -29,6 +30,9 @@ from streams.timers import Timer
 from web.site import Check, Site, create_site
 
 log = get_logger(__name__)
+
+_JANITOR_INTERVAL = 600.0  # seconds
+_FORGOTTEN_AT_ONCE = 1000  # deliveries in one transaction
 
 
 def _relays(services: Services) -> list[Service]:
@@ -94,6 +98,11 @@ def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> 
             limit=settings.expired_bulk_size,
         )
 
+    async def forget() -> None:
+        retention = timedelta(seconds=settings.finished_retention)
+        while await services.store.forget(retention, limit=_FORGOTTEN_AT_ONCE):
+            pass
+
     def slots(
         count: int,
         claim: Callable[[], Awaitable[Delivery | None]],
@@ -113,6 +122,7 @@ def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> 
         )
 
     return [
+        Timer(name="janitor", job=forget, interval=_JANITOR_INTERVAL),
         Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
         slots(PLANS, leases.claim_plan, make_plan, orders_ready),
         slots(settings.max_transfers, leases.claim_transfer, transfer, transfers),

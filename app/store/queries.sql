@@ -42,6 +42,24 @@ WHERE id = (
 )
 RETURNING *;
 
+-- name: forget_deliveries
+-- Remove deliveries that ended before $1, with their files and history; the oldest first.
+DELETE FROM delivery
+WHERE id IN (
+    SELECT id FROM delivery
+    WHERE state IN ('DONE', 'ERROR') AND finished_at < now() - $1::interval
+    ORDER BY finished_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id;
+
+-- name: forget_receipts
+-- Remove what arrived before $1, unless its delivery is still kept.
+DELETE FROM inbox
+WHERE received_at < now() - $1::interval
+  AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = inbox.ingress_id);
+
 -- name: advance
 -- Compare and set: leave the state and attempt that the caller saw. Frees the lease.
 UPDATE delivery SET

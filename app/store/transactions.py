@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -166,6 +166,16 @@ class PostgresStore:
         with wrap_errors():
             rows = await self._pool.fetch(QUERIES["expired"], limit)
         return [delivery_of(row) for row in rows]
+
+    async def forget(self, retention: timedelta, *, limit: int) -> int:
+        """Remove up to `limit` deliveries that ended longer ago than that; return how many.
+
+        What arrived in the inbox is kept as long as the delivery that it opened.
+        """
+        with wrap_errors():
+            gone = await self._pool.fetch(QUERIES["forget_deliveries"], retention, limit)
+            await self._pool.execute(QUERIES["forget_receipts"], retention)
+        return len(gone)
 
     async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest; a batch at a time is in memory, no connection is held."""

@@ -1,11 +1,11 @@
-"""The time of a request is over: whatever its state, it ends, once."""
+"""What happens by the clock: requests end, and what has ended is forgotten."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from app.model import OrderStatus, S3Target
+from app.model import OrderStatus, S3Target, State
 from app.usecases.expire import expire
 from sinks.s3 import S3Sink
 from tests.client import Client
@@ -70,3 +70,27 @@ async def test_an_order_that_becomes_known_after_the_end_is_cancelled_once(
     cancels = [body for kind, body in await deliveries.owed() if kind == "cancel"]
     assert cancels == [{"orderId": 8, "correlationId": "c"}]
     assert await deliveries.states() == ["ERROR"]
+
+
+async def test_what_ended_long_ago_is_forgotten_and_nothing_else(deliveries: Deliveries) -> None:
+    for name in ("old", "recent"):
+        await deliveries.ready(name)
+        await deliveries.tell(OrderStatus.FAILED, name)  # too late: changes nothing
+        claimed = await deliveries.leases("w").claim_transfer()
+        assert claimed is not None
+        async with deliveries.store.transaction() as tx:
+            await tx.advance(claimed, State.DONE)
+    await deliveries.granted("active")
+    old = "UPDATE delivery SET finished_at = now() - interval '8 days' WHERE correlation_id = 'old'"
+    await deliveries.pool.execute(old)
+    await deliveries.pool.execute("UPDATE inbox SET received_at = now() - interval '8 days'")
+
+    retention = timedelta(days=7)
+    assert await deliveries.store.forget(retention, limit=100) == 1
+    assert await deliveries.store.forget(retention, limit=100) == 0
+
+    rows = await deliveries.pool.fetch("SELECT correlation_id FROM delivery ORDER BY 1")
+    assert [row["correlation_id"] for row in rows] == ["active", "recent"]
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 3
+    # What a delivery that is kept came from must still be recognised.
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM inbox") == 2

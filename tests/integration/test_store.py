@@ -78,6 +78,17 @@ async def test_a_request_granted_by_two_workers_at_once_is_one_delivery(
     assert len(await deliveries.owed()) == 2
 
 
+async def test_a_value_that_fits_no_column_is_not_taken_for_an_outage(
+    deliveries: Deliveries,
+) -> None:
+    """An outage is waited for, for ever; an event that can't be stored would hold up all others."""
+    await deliveries.granted()
+    with pytest.raises(asyncpg.DataError):
+        await deliveries.tell(OrderStatus.GRANTED, order_id=2**70)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2**63 - 1, total_suborders=2**40)
+    assert await deliveries.states() == ["ORDERED"]
+
+
 async def test_what_a_failed_transaction_owed_is_not_owed(deliveries: Deliveries) -> None:
     delivery = await deliveries.granted()
     before = await deliveries.owed()

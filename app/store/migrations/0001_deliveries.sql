@@ -15,7 +15,7 @@ CREATE TABLE delivery (
     requested_at    timestamptz NOT NULL,
     expires_at      timestamptz NOT NULL,
     order_id        bigint,
-    total_suborders integer,
+    total_suborders bigint,
     archive_name    text,
     file_count      integer NOT NULL DEFAULT 0,
     total_bytes     bigint NOT NULL DEFAULT 0,
@@ -40,6 +40,7 @@ CREATE TABLE delivery (
 CREATE UNIQUE INDEX delivery_one_active ON delivery (tenant, correlation_id)
     WHERE state NOT IN ('DONE', 'ERROR');
 CREATE INDEX delivery_of_client ON delivery (tenant, correlation_id, finished_at);
+CREATE INDEX delivery_finished ON delivery (finished_at) WHERE state IN ('DONE', 'ERROR');
 CREATE INDEX delivery_expiring ON delivery (expires_at) WHERE state NOT IN ('DONE', 'ERROR');
 CREATE INDEX delivery_claimable ON delivery (priority DESC, requested_at)
     WHERE state IN ('AVAILABLE', 'READY', 'TRANSFERRING');
@@ -83,6 +84,7 @@ CREATE TABLE inbox (
     received_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX inbox_digest ON inbox (digest);
+CREATE INDEX inbox_received ON inbox (received_at);
 
 CREATE TABLE outbox (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
