@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractRobustConnection
 
 from app.errors import ConfigurationError
 from app.logs import get_logger
+from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresStore, migrate, open_pool
@@ -18,6 +19,7 @@ from app.tenants import StaticTenants
 from sinks.s3 import S3Sink, open_sink
 from streams.amqp import AmqpPublisher, connect, open_publisher
 from streams.kafka import EventLog, open_event_log
+from streams.rs_admin import AnyUser, RsAdmin
 from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
 from streams.topics import ensure_topics
@@ -41,6 +43,7 @@ class Services:
     source: RsOrder
     sink: S3Sink
     tenants: StaticTenants
+    users: Users
 
 
 @contextlib.asynccontextmanager
@@ -89,6 +92,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ),
             sink=await stack.enter_async_context(open_sink()),
             tenants=StaticTenants(settings),
+            users=RsAdmin(session, signer, url=settings.rs_admin_url)
+            if settings.rs_admin_url
+            else AnyUser(),
         )
 
 

@@ -154,6 +154,13 @@ class Tenants(Protocol):
         """Return what holds for the tenant now."""
 
 
+class Users(Protocol):
+    """Who may order."""
+
+    async def known(self, tenant: str, email: str) -> bool:
+        """Whether the tenant has this user. Raises RetryableError when nobody can tell now."""
+
+
 class ProgressListener(Protocol):
     """Hears how far transfers are."""
 

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     rs_order_token_ttl: float = Field(
         300, gt=0, description="Seconds that a token for rs-order is good for."
     )
+    rs_admin_url: str = Field(
+        "",
+        pattern=r"^(https?://.*)?$",
+        description="Address of rs-admin, which knows the users; empty: any user may order.",
+    )
     available_files_bulk_size: int = Field(
         100,
         ge=1,

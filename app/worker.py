@@ -153,6 +153,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Del
             settings,
             store=services.store,
             tenants=services.tenants,
+            users=services.users,
             events=services.events,
             orders_ready=orders_ready,
             transfers=transfers,

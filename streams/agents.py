@@ -12,7 +12,8 @@ from typing import Any
 
 from app.errors import DeliveryError, InvalidRequestError, RetryableError, UnreadableMessageError
 from app.logs import get_logger
-from app.ports import Store, Tenants
+from app.model import ErrorType
+from app.ports import Store, Tenants, Users
 from app.requests import parse_request
 from app.signals import Signal
 from app.usecases.order_progress import order_progressed
@@ -28,7 +29,7 @@ _TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
 _LONGEST_WAIT = 10.0  # seconds
 
 
-def submit_handler(*, store: Store, tenants: Tenants) -> Handler:
+def submit_handler(*, store: Store, tenants: Tenants, users: Users) -> Handler:
     """Handle `delivery.requests`."""
 
     async def handle(value: bytes) -> None:
@@ -36,9 +37,9 @@ def submit_handler(*, store: Store, tenants: Tenants) -> Handler:
         try:
             request = parse_request(event.body)
         except InvalidRequestError as error:
-            await deny(event.receipt, error, store=store)
+            await deny(event.receipt, ErrorType.INVALID_CONTENT, str(error), store=store)
         else:
-            await grant(event.receipt, request, store=store, tenants=tenants)
+            await grant(event.receipt, request, store=store, tenants=tenants, users=users)
 
     return handle
 

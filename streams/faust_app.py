@@ -7,7 +7,7 @@ from typing import Any, cast
 import faust
 from faust.transport.drivers import aiokafka as driver
 
-from app.ports import Store, Tenants
+from app.ports import Store, Tenants, Users
 from app.settings import Settings
 from app.signals import Signal
 from streams.agents import agent, order_event_handler, submit_handler, wake_handler
@@ -52,6 +52,7 @@ def create_app(
     *,
     store: Store,
     tenants: Tenants,
+    users: Users,
     events: EventLog,
     orders_ready: Signal,
     transfers: Signal,
@@ -80,7 +81,7 @@ def create_app(
     app.fetch_max_wait_ms = settings.kafka_fetch_max_wait_ms
     topics = events.topics
     for name, topic, handler in (
-        ("submit", topics.requests, submit_handler(store=store, tenants=tenants)),
+        ("submit", topics.requests, submit_handler(store=store, tenants=tenants, users=users)),
         ("order-progress", topics.order_events, order_event_handler(store=store)),
         ("fetch-plan", topics.orders_ready, wake_handler(orders_ready)),
         ("transfers", topics.transfers, wake_handler(transfers)),

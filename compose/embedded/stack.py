@@ -116,6 +116,9 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
             )
             await stack.enter_async_context(running(standin))
             await wait_until(lambda: listens(port), standin)
+        environment["DELIVERY_RS_ADMIN_URL"] = os.environ.get(
+            "DELIVERY_RS_ADMIN_URL", environment["DELIVERY_RS_ORDER_URL"]
+        )
         yield Stack(folder=folder, environment=environment)
 
 

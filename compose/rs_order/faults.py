@@ -22,6 +22,9 @@ class Faults(BaseModel):
     events_late: float = Field(0, ge=0, description="Seconds before each order event.")
     events_twice: bool = Field(False, description="Send every order event twice.")
     events_reversed: bool = Field(False, description="Send an order's events last first.")
+    # Users
+    unknown_users: list[str] = Field([], description="Users that rs-admin does not know.")
+    admin_answers_500: int = Field(0, ge=0, description="Answers of rs-admin to come: a 500.")
     # Listing and downloads
     answers_500: int = Field(0, ge=0, description="REST answers to come that are a 500.")
     not_ready: int = Field(0, ge=0, description="Downloads to come that are a 202.")

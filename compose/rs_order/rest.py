@@ -35,6 +35,7 @@ class Rest:
         application = web.Application()
         application.router.add_get("/orders/{order:\\d+}/files/available", self.listing)
         application.router.add_get("/orders/files/{file:\\d+}", self.download)
+        application.router.add_get("/users/email/{email}", self.user)
         application.router.add_get("/control/faults", self.show_faults)
         application.router.add_put("/control/faults", self.set_faults)
         application.router.add_delete("/control/faults", self.reset_faults)
@@ -158,6 +159,16 @@ class Rest:
     def _chunk_size(self) -> int:
         rate = self._faults.bytes_per_second
         return min(_CHUNK, max(1, rate // 10)) if rate else _CHUNK
+
+    async def user(self, request: web.Request) -> web.Response:
+        """`GET /users/email/{email}`, as rs-admin answers it."""
+        self._claims(request)
+        if self._faults.use("admin_answers_500"):
+            raise web.HTTPInternalServerError(text="told to fail")
+        email = request.match_info["email"]
+        if email in self._faults.unknown_users:
+            raise web.HTTPNotFound(text="no such user")
+        return web.json_response({"content": {"email": email}, "links": []})
 
     async def show_faults(self, _request: web.Request) -> web.Response:
         """Tell what goes wrong now."""

@@ -32,6 +32,33 @@ async def test_a_request_that_breaks_rules_is_denied_with_every_reason(client: C
     }
 
 
+async def test_an_unknown_user_is_denied_and_nothing_is_ordered(
+    client: Client, standin: StandIn, make_product: Callable[..., str]
+) -> None:
+    await standin.misbehave(unknown_users=["stranger+1@example.org"])
+    body = request_for(make_product({"a": b"a"}))
+    body["order"]["user"] = "stranger+1@example.org"
+    answer = await client.answer(body)
+    assert answer == {
+        "correlationId": body["correlationId"],
+        "status": "DENIED",
+        "errorType": "FORBIDDEN",
+        "message": f"order.user stranger+1@example.org is not a user of tenant {TENANT}",
+    }
+    assert await standin.orders(body["correlationId"]) == []
+
+
+async def test_an_outage_of_rs_admin_delays_and_does_not_deny(
+    client: Client, standin: StandIn, make_product: Callable[..., str]
+) -> None:
+    await standin.misbehave(admin_answers_500=3)
+    body = request_for(make_product({"a": b"a"}))
+    body["order"]["user"] = f"{body['correlationId']}@example.org"
+    answer = await client.answer(body)
+    assert answer["status"] == "DONE"
+    assert (await standin.faults())["admin_answers_500"] == 0
+
+
 async def test_an_identifier_that_is_too_long_is_denied_like_anything_else(client: Client) -> None:
     """It does not fit into the AMQP property of the answer; the body has it in full."""
     body = request_for("P", correlationId="é" * 300)

@@ -30,6 +30,7 @@ from app.usecases.order_progress import order_progressed
 from app.usecases.submit import grant
 from compose.embedded.stack import TENANT, USER
 from sinks.s3 import S3Sink, open_sink
+from streams.rs_admin import AnyUser
 
 
 def receipt_for(correlation_id: str, **changes: Any) -> Receipt:
@@ -61,10 +62,14 @@ class Deliveries:
         self.store = PostgresStore(pool, Signal())
         self.tenants = StaticTenants(settings)
 
+    async def grant(self, receipt: Receipt) -> None:
+        """Grant the request of a receipt."""
+        await grant(receipt, request(), store=self.store, tenants=self.tenants, users=AnyUser())
+
     async def granted(self, correlation_id: str = "c", **changes: Any) -> Delivery:
         """Grant a request."""
         receipt = receipt_for(correlation_id, **changes)
-        await grant(receipt, request(), store=self.store, tenants=self.tenants)
+        await self.grant(receipt)
         return await self.active(correlation_id, receipt.tenant)
 
     async def available(self, correlation_id: str = "c", **changes: Any) -> Delivery:

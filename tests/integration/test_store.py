@@ -13,8 +13,7 @@ from app.errors import BrokerUnavailableError, ConfigurationError
 from app.model import OrderStatus, State, StoredObject, Upload
 from app.outgoing import Kind, Lane, Outgoing
 from app.store import Outbox, migrate, open_pool
-from app.usecases.submit import grant
-from tests.integration.conftest import Deliveries, receipt_for, request
+from tests.integration.conftest import Deliveries, receipt_for
 
 
 async def test_workers_that_start_at_once_migrate_once(database: str) -> None:
@@ -39,7 +38,7 @@ async def test_no_database_is_told_in_a_sentence() -> None:
 async def test_an_event_that_kafka_gives_again_changes_nothing(deliveries: Deliveries) -> None:
     receipt = receipt_for("c")
     for _ in range(3):
-        await grant(receipt, request(), store=deliveries.store, tenants=deliveries.tenants)
+        await deliveries.grant(receipt)
     assert await deliveries.states() == ["GRANTED"]
     assert [kind for kind, _ in await deliveries.owed()] == ["response", "order"]
 
@@ -48,14 +47,14 @@ async def test_a_message_that_rabbitmq_gives_again_changes_nothing_even_after_th
     deliveries: Deliveries,
 ) -> None:
     first = receipt_for("c")
-    await grant(first, request(), store=deliveries.store, tenants=deliveries.tenants)
+    await deliveries.grant(first)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
     again = receipt_for("c", digest=first.digest, redelivered=True)
-    await grant(again, request(), store=deliveries.store, tenants=deliveries.tenants)
+    await deliveries.grant(again)
     assert await deliveries.states() == ["ERROR"]
     # The same request sent anew by the client is another matter.
     anew = receipt_for("c", digest=first.digest)
-    await grant(anew, request(), store=deliveries.store, tenants=deliveries.tenants)
+    await deliveries.grant(anew)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
 
@@ -65,12 +64,7 @@ async def test_a_request_granted_by_two_workers_at_once_is_one_delivery(
     receipt = receipt_for("c")
     await asyncio.gather(
         *(
-            grant(
-                receipt_for("c", digest=receipt.digest, redelivered=True),
-                request(),
-                store=deliveries.store,
-                tenants=deliveries.tenants,
-            )
+            deliveries.grant(receipt_for("c", digest=receipt.digest, redelivered=True))
             for _ in range(6)
         )
     )
