@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from compose.embedded.s3 import client
@@ -17,16 +17,16 @@ class CheckError(Exception):
     """The archive is not what it should be."""
 
 
+def _store(environment: Mapping[str, str]) -> Any:
+    names = ("ENDPOINT", "KEY", "SECRET", "REGION")
+    return client(*(environment[f"DELIVERY_S3_{name}"] for name in names))
+
+
 async def download(url: str, environment: Mapping[str, str], to: Path) -> str:
     """Download `s3://bucket/key` into a file; return its MD5."""
     parts = urlsplit(url)
     digest = hashlib.md5(usedforsecurity=False)
-    async with client(
-        environment["DELIVERY_S3_ENDPOINT"],
-        environment["DELIVERY_S3_KEY"],
-        environment["DELIVERY_S3_SECRET"],
-        environment["DELIVERY_S3_REGION"],
-    ) as s3:
+    async with _store(environment) as s3:
         answer = await s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
         with to.open("wb") as file:
             async for chunk in answer["Body"].iter_chunks(1024 * 1024):
@@ -37,12 +37,7 @@ async def download(url: str, environment: Mapping[str, str], to: Path) -> str:
 
 async def open_uploads(environment: Mapping[str, str]) -> int:
     """Count the multipart uploads that are open in the bucket."""
-    async with client(
-        environment["DELIVERY_S3_ENDPOINT"],
-        environment["DELIVERY_S3_KEY"],
-        environment["DELIVERY_S3_SECRET"],
-        environment["DELIVERY_S3_REGION"],
-    ) as s3:
+    async with _store(environment) as s3:
         answer = await s3.list_multipart_uploads(Bucket=environment["DELIVERY_DELIVERY_BUCKET"])
     return len(answer.get("Uploads", []))
 

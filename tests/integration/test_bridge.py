@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aio_pika.abc import AbstractRobustConnection
 from aiokafka import AIOKafkaConsumer
 
 from app.errors import BrokerUnavailableError
@@ -50,7 +51,7 @@ async def held(settings: Settings) -> AsyncIterator[HeldLog]:
 
 
 @contextlib.asynccontextmanager
-async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[None]:
+async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[AbstractRobustConnection]:
     url = settings.amqp_url.get_secret_value()
     async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
         bridge = Bridge(
@@ -62,7 +63,7 @@ async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[None]:
         )
         await bridge.start()
         try:
-            yield
+            yield connection
         finally:
             log.confirmed.set()
             await bridge.stop()
@@ -95,22 +96,11 @@ async def test_a_message_is_not_acknowledged_before_kafka_has_confirmed(
 ) -> None:
     """Its connection is cut while the confirmation is held back: RabbitMQ still has the message."""
     body = request_for("P")
-    url = settings.amqp_url.get_secret_value()
-    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
-        bridge = Bridge(
-            connection=connection,
-            publisher=publisher,
-            events=held,  # type: ignore[arg-type]
-            tenants=StaticTenants(settings),
-            prefetch=10,
-        )
-        await bridge.start()
+    async with bridging(settings, held) as connection:
         await client.send(body)
         await held.arrived.wait()
         assert await waiting(client) == 0  # taken, but
         await connection.close()
-        held.confirmed.set()
-        await bridge.stop()
     assert await waiting(client) == 1
 
     async with bridging(settings, held):
