@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -47,6 +48,8 @@ def say(text: str = "") -> None:
 )
 def main(products: Path) -> None:
     """Deliver a folder of products over the whole embedded stack, and check what arrives."""
+    # Ended from outside, it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         files = [path for path in products.rglob("*") if path.is_file()]
         if not products.is_dir():
