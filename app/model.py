@@ -20,14 +20,6 @@ class State(StrEnum):
     DONE = "DONE"  # the archive is on the target, verified
     ERROR = "ERROR"  # ended without an archive
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing can happen to the delivery any more."""
-        return self in (State.DONE, State.ERROR)
-
-
-ACTIVE_STATES = tuple(state for state in State if not state.ended)
-
 
 class Status(StrEnum):
     """What a client is told."""

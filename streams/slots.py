@@ -145,7 +145,10 @@ class Slots(Service):
                 held.renewed(asked_at)
             except (StoreUnavailableError, TimeoutError) as error:
                 log.warning(
-                    "renewal_waits", correlation_id=delivery.correlation_id, cause=str(error)
+                    "renewal_waits",
+                    tenant=delivery.tenant,
+                    correlation_id=delivery.correlation_id,
+                    cause=str(error),
                 )
                 if held.lost():
                     return

@@ -26,7 +26,7 @@ from rich.progress import (
 
 from app import model
 from app.errors import ConfigurationError, DeliveryError
-from app.model import Phase, Status
+from app.model import Status
 from app.settings import Settings, load_settings
 from streams import names
 from streams.amqp import connect
@@ -204,9 +204,8 @@ def _line(tick: model.Progress) -> str:
     percent = 100 * tick.bytes_done / tick.bytes_total if tick.bytes_total else 100
     rate = tick.bytes_done / tick.elapsed / 1e6 if tick.elapsed else 0
     mark = "#" * int(percent / 5)
-    phase = tick.phase if tick.phase is not Phase.TRANSFERRING else "transferring"
     return (
         f"[{mark:<20}] {percent:5.1f} %  {tick.bytes_done / 1e6:,.1f}/"
         f"{tick.bytes_total / 1e6:,.1f} MB  {tick.files_done}/{tick.files_total} files  "
-        f"{rate:,.1f} MB/s  {phase}"
+        f"{rate:,.1f} MB/s  {tick.phase}"
     )

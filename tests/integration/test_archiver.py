@@ -76,7 +76,7 @@ class Source:
             yield piece
 
     def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
-        raise NotImplementedError
+        raise AssertionError("a transfer reads the manifest, not the listing")
 
 
 class Listener:

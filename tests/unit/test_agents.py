@@ -1,0 +1,74 @@
+"""No event is skipped: it is handled, waited for, or put where an operator finds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
+from streams.agents import process
+from streams.topics import Topics
+
+
+class Log:
+    """Keeps what is appended; fails as often as told first."""
+
+    topics = Topics()
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.appended: list[tuple[str, dict[str, Any]]] = []
+
+    async def append(self, topic: str, **event: Any) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise BrokerUnavailableError("told to fail")
+        self.appended.append((topic, event))
+
+
+class Handler:
+    """Fails with each of some errors, one a call, and then succeeds."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    async def __call__(self, value: bytes) -> None:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+async def handled(handler: Handler, log: Log) -> None:
+    await process(b"t/c", b"value", topic="delivery.requests", handler=handler, events=log)  # type: ignore[arg-type]
+
+
+def dead_letter(reason: str) -> tuple[str, dict[str, Any]]:
+    headers = [("origin-topic", b"delivery.requests"), ("reason", reason.encode())]
+    return "delivery.dead-letters", {"key": b"t/c", "value": b"value", "headers": headers}
+
+
+async def test_an_outage_is_waited_for() -> None:
+    handler, log = Handler(*[StoreUnavailableError("away")] * 3), Log()
+    await handled(handler, log)
+    assert (handler.calls, log.appended) == (4, [])
+
+
+async def test_an_event_that_cannot_be_read_goes_to_the_dead_letters_at_once() -> None:
+    handler, log = Handler(UnreadableMessageError("no JSON")), Log()
+    await handled(handler, log)
+    assert (handler.calls, log.appended) == (1, [dead_letter("no JSON")])
+
+
+async def test_an_event_that_keeps_failing_goes_to_the_dead_letters() -> None:
+    handler, log = Handler(*[KeyError("x")] * 9), Log()
+    await handled(handler, log)
+    assert (handler.calls, log.appended) == (5, [dead_letter("KeyError('x')")])
+
+
+@pytest.mark.parametrize("failures", [1])
+async def test_a_dead_letter_that_kafka_does_not_take_is_offered_again(failures: int) -> None:
+    log = Log(failures)
+    await handled(Handler(UnreadableMessageError("no JSON")), log)
+    assert log.appended == [dead_letter("no JSON")]
