@@ -26,6 +26,7 @@ from streams.topics import ensure_topics
 
 log = get_logger(__name__)
 
+CHECKS = 4  # users that a worker asks about at once
 PLANS = 4  # listings that a worker reads at once
 
 
@@ -67,8 +68,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         events = await stack.enter_async_context(open_event_log(settings))
         session = await stack.enter_async_context(
             open_session(
-                # Downloads must not keep a listing waiting.
-                connections=settings.max_transfers * settings.source_connections + PLANS,
+                # Downloads must not keep a listing or a check waiting.
+                connections=settings.max_transfers * settings.source_connections + PLANS + CHECKS,
                 stall_timeout=settings.source_stall_timeout,
             )
         )

@@ -12,13 +12,22 @@ from uuid import UUID
 class State(StrEnum):
     """Where a delivery stands. Only `Status` reaches the outside."""
 
-    GRANTED = "GRANTED"  # the request is saved and answered; rs-order is being asked
+    RECEIVED = "RECEIVED"  # the request is saved; whether its user may order is being asked
+    GRANTED = "GRANTED"  # the request is answered; rs-order is being asked
     ORDERED = "ORDERED"  # rs-order accepted the order and named it
     AVAILABLE = "AVAILABLE"  # the order is done: its files can be listed
     READY = "READY"  # the manifest is written: a worker may transfer it
     TRANSFERRING = "TRANSFERRING"  # a worker holds the lease and streams
     DONE = "DONE"  # the archive is on the target, verified
     ERROR = "ERROR"  # ended without an archive
+
+
+class Work(StrEnum):
+    """What a worker claims a delivery for."""
+
+    CHECK = "check"  # RECEIVED: ask rs-admin about the user
+    PLAN = "plan"  # AVAILABLE: read the order's listing
+    TRANSFER = "transfer"  # READY, or TRANSFERRING by a worker that is dead
 
 
 class Status(StrEnum):
@@ -87,6 +96,8 @@ class Delivery:
     total_bytes: int = 0
     attempt: int = 0  # transfers begun; fences whoever began an earlier one
     failures: int = 0  # transfers ended by a wrong file or object
+    tries: int = 0  # times that the work due now was given up for later
+    last_cause: str | None = None  # why, the last time
     upload: Upload | None = None  # multipart upload that the last attempt opened
 
     def __str__(self) -> str:

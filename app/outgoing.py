@@ -102,9 +102,9 @@ def granted(delivery: Delivery) -> Outgoing:
     return _response(delivery, Status.GRANTED)
 
 
-def denied(receipt: Receipt, error_type: ErrorType, message: str) -> Outgoing:
+def denied(origin: Delivery | Receipt, error_type: ErrorType, message: str) -> Outgoing:
     """Tell the client that its request is refused, and why."""
-    return _response(receipt, Status.DENIED, error_type=error_type, message=message)
+    return _response(origin, Status.DENIED, error_type=error_type, message=message)
 
 
 def done(delivery: Delivery, result: StoredObject) -> Outgoing:

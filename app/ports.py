@@ -6,7 +6,7 @@ tenants in `app.tenants`, S3 in `sinks.s3`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -25,6 +25,7 @@ from app.model import (
     StoredObject,
     TenantSettings,
     Upload,
+    Work,
 )
 from app.outgoing import Lane, Outgoing
 
@@ -36,9 +37,12 @@ class Transaction(Protocol):
         """Note a receipt in the inbox. False when this very message was noted before."""
 
     async def open(
-        self, receipt: Receipt, request: DeliveryRequest, *, expires_at: datetime
+        self, receipt: Receipt, request: DeliveryRequest, *, state: State, expires_at: datetime
     ) -> Delivery | None:
         """Save a new delivery. None when its correlation id is in use by an active one."""
+
+    async def withdraw(self, delivery: Delivery) -> bool:
+        """Forget a delivery that was never granted. False when it has moved on."""
 
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
         """Return the active delivery with this correlation id, locked until the end; or None."""
@@ -79,16 +83,21 @@ class Store(Protocol):
 class Leases(Protocol):
     """Who works on what. Every call is one short statement."""
 
-    async def claim_plan(self) -> Delivery | None:
-        """Take the next delivery whose order is done, for this worker; or None."""
+    async def claim(self, work: Work) -> Delivery | None:
+        """Take the next delivery that this work is due for, for this worker; or None.
 
-    async def claim_transfer(self) -> Delivery | None:
-        """Take the next delivery to be transferred, for this worker, as a new attempt; or None."""
+        A claim to transfer is a new attempt.
+        """
 
     async def renew(self, delivery: Delivery) -> bool:
         """Hold on to a lease. False when it is gone."""
 
-    async def release(self, delivery: Delivery, *, after: timedelta, failed: bool) -> None:
+    async def holds(self, delivery: Delivery) -> bool:
+        """Whether the lease is still this worker's: False, too, when the delivery has ended."""
+
+    async def release(
+        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+    ) -> None:
         """Let go: anyone may claim it, not before `after`. `failed` counts a failed attempt."""
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
@@ -99,7 +108,7 @@ class Outbox(Protocol):
     """Messages that are owed."""
 
     async def relay(
-        self, lanes: Sequence[Lane], publish: Callable[[Outgoing], Awaitable[None]]
+        self, lane: Lane, publish: Callable[[Outgoing], Awaitable[None]]
     ) -> tuple[int, int]:
         """Publish what is due; return how many were confirmed and how many were not."""
 
@@ -156,6 +165,9 @@ class Tenants(Protocol):
 
 class Users(Protocol):
     """Who may order."""
+
+    def remembers(self, tenant: str, email: str) -> bool:
+        """Whether this user is known without asking."""
 
     async def known(self, tenant: str, email: str) -> bool:
         """Whether the tenant has this user. Raises RetryableError when nobody can tell now."""

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 
 from mode import Service
 
-from app.bootstrap import PLANS, Services, open_database, open_services
+from app.bootstrap import CHECKS, PLANS, Services, open_database, open_services
 from app.errors import BrokerUnavailableError
 from app.logs import get_logger
-from app.model import Delivery
+from app.model import Delivery, Work
 from app.outgoing import Lane
 from app.settings import Settings
 from app.signals import Signal
 from app.store import Outbox, PostgresLeases, PostgresStore
 from app.usecases.expire import expire
 from app.usecases.plan import plan
+from app.usecases.submit import check
 from app.usecases.transfer import Backoff, Transfers
 from sinks.archiver import StreamingArchiver
 from streams.bridge import Bridge
@@ -39,23 +40,23 @@ def _relays(services: Services) -> list[Service]:
     settings = services.settings
     outbox = Outbox(services.pool, batch=settings.outbox_batch_size)
     routes = (
-        ((Lane.RESPONSES,), services.publisher.publish),
-        ((Lane.ORDERS,), services.publisher.publish),
-        ((Lane.EVENTS,), services.events.publish),
+        (Lane.RESPONSES, services.publisher.publish),
+        (Lane.ORDERS, services.publisher.publish),
+        (Lane.EVENTS, services.events.publish),
     )
     return [
         Relay(
             outbox=outbox,
-            lanes=lanes,
+            lane=lane,
             publish=publish,
             owed=services.owed,
             interval=settings.outbox_poll_interval,
         )
-        for lanes, publish in routes
+        for lane, publish in routes
     ]
 
 
-def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> list[Service]:
+def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service]:
     settings = services.settings
     leases = PostgresLeases(services.pool, owner=settings.worker_id, ttl=settings.lease_duration)
     work = Transfers(
@@ -80,6 +81,9 @@ def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> 
         ),
     )
 
+    async def check_user(delivery: Delivery, _held: Held) -> None:
+        await check(delivery, store=services.store, tenants=services.tenants, users=services.users)
+
     async def make_plan(delivery: Delivery, _held: Held) -> None:
         await plan(delivery, source=services.source, store=services.store)
 
@@ -103,19 +107,14 @@ def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> 
         while await services.store.forget(retention, limit=_FORGOTTEN_AT_ONCE):
             pass
 
-    def slots(
-        count: int,
-        claim: Callable[[], Awaitable[Delivery | None]],
-        do: Callable[[Delivery, Held], Awaitable[None]],
-        wake: Signal,
-    ) -> Slots:
+    def slots(kind: Work, count: int, do: Callable[[Delivery, Held], Awaitable[None]]) -> Slots:
         return Slots(
+            kind=kind,
             count=count,
-            claim=claim,
             work=do,
             settle=work.settle,
             leases=leases,
-            wake=wake,
+            wake=wake[kind],
             interval=settings.claim_poll_interval,
             lease_ttl=settings.lease_ttl,
             grace=settings.shutdown_grace,
@@ -124,8 +123,9 @@ def _workers(services: Services, *, orders_ready: Signal, transfers: Signal) -> 
     return [
         Timer(name="janitor", job=forget, interval=_JANITOR_INTERVAL),
         Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
-        slots(PLANS, leases.claim_plan, make_plan, orders_ready),
-        slots(settings.max_transfers, leases.claim_transfer, transfer, transfers),
+        slots(Work.CHECK, CHECKS, check_user),
+        slots(Work.PLAN, PLANS, make_plan),
+        slots(Work.TRANSFER, settings.max_transfers, transfer),
     ]
 
 
@@ -148,19 +148,18 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Del
     """
     async with contextlib.AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings))
-        orders_ready, transfers = Signal(), Signal()
+        wake = {kind: Signal() for kind in Work}
         app = create_app(
             settings,
             store=services.store,
             tenants=services.tenants,
             users=services.users,
             events=services.events,
-            orders_ready=orders_ready,
-            transfers=transfers,
+            wake=wake,
         )
         parts = [
             *_relays(services),
-            *_workers(services, orders_ready=orders_ready, transfers=transfers),
+            *_workers(services, wake=wake),
         ]
         bridge = Bridge(
             connection=services.connection,

@@ -1,23 +1,25 @@
 """The Faust agents: decode an event, call one use-case, done.
 
-An event's offset is committed after its handler has returned, that is after the use-case's
-transaction is committed, or after the event is confirmed on the dead-letter topic.
+An event is acknowledged, and so its offset committed, after its handler has returned, that is
+after the use-case's transaction is committed, or after the event is confirmed on the dead-letter
+topic; and after the same is true of all events before it in its partition (`streams.dispatch`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.errors import DeliveryError, InvalidRequestError, RetryableError, UnreadableMessageError
 from app.logs import get_logger
-from app.model import ErrorType
+from app.model import State
 from app.ports import Store, Tenants, Users
 from app.requests import parse_request
 from app.signals import Signal
 from app.usecases.order_progress import order_progressed
-from app.usecases.submit import deny, grant
+from app.usecases.submit import deny, receive
+from streams.dispatch import Dispatcher, Pending
 from streams.events import decode_order_event, decode_request
 from streams.kafka import EventLog
 
@@ -27,19 +29,22 @@ Handler = Callable[[bytes], Awaitable[None]]
 
 _TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
 _LONGEST_WAIT = 10.0  # seconds
+_CONCURRENCY = 4  # events that an agent handles at once; each holds a connection to PostgreSQL
 
 
-def submit_handler(*, store: Store, tenants: Tenants, users: Users) -> Handler:
-    """Handle `delivery.requests`."""
+def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Signal) -> Handler:
+    """Handle `delivery.requests`. `checks` is notified when there is a user to ask about."""
 
     async def handle(value: bytes) -> None:
         event = decode_request(value)
         try:
             request = parse_request(event.body)
         except InvalidRequestError as error:
-            await deny(event.receipt, ErrorType.INVALID_CONTENT, str(error), store=store)
-        else:
-            await grant(event.receipt, request, store=store, tenants=tenants, users=users)
+            await deny(event.receipt, str(error), store=store)
+            return
+        state = await receive(event.receipt, request, store=store, tenants=tenants, users=users)
+        if state is State.RECEIVED:
+            checks.notify()
 
     return handle
 
@@ -65,15 +70,23 @@ def wake_handler(signal: Signal) -> Handler:
 def agent(handler: Handler, *, events: EventLog) -> Callable[[Any], Awaitable[None]]:
     """Make a Faust agent of a handler."""
 
-    async def run(stream: AsyncIterable[Any]) -> None:
-        async for event in stream.events():  # type: ignore[attr-defined]
-            await process(
-                event.key or b"",
-                event.value,
-                topic=event.message.topic,
-                handler=handler,
-                events=events,
-            )
+    async def run(stream: Any) -> None:
+        topic = stream.channel.get_topic_name()
+
+        async def handle(key: bytes, value: bytes) -> None:
+            await process(key, value, topic=topic, handler=handler, events=events)
+
+        dispatcher = Dispatcher(handle, concurrency=_CONCURRENCY)
+        async with dispatcher.running():
+            async for event in stream.noack().events():
+                await dispatcher.put(
+                    Pending(
+                        key=event.key or b"",
+                        value=event.value or b"",
+                        partition=event.message.tp,
+                        acknowledge=event.ack,
+                    )
+                )
 
     return run
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import faust
 from faust.transport.drivers import aiokafka as driver
 
+from app.model import Work
 from app.ports import Store, Tenants, Users
 from app.settings import Settings
 from app.signals import Signal
@@ -54,8 +56,7 @@ def create_app(
     tenants: Tenants,
     users: Users,
     events: EventLog,
-    orders_ready: Signal,
-    transfers: Signal,
+    wake: Mapping[Work, Signal],
 ) -> DeliveryApp:
     """Make the app and its agents."""
     brokers = ";".join(
@@ -81,10 +82,14 @@ def create_app(
     app.fetch_max_wait_ms = settings.kafka_fetch_max_wait_ms
     topics = events.topics
     for name, topic, handler in (
-        ("submit", topics.requests, submit_handler(store=store, tenants=tenants, users=users)),
+        (
+            "submit",
+            topics.requests,
+            submit_handler(store=store, tenants=tenants, users=users, checks=wake[Work.CHECK]),
+        ),
         ("order-progress", topics.order_events, order_event_handler(store=store)),
-        ("fetch-plan", topics.orders_ready, wake_handler(orders_ready)),
-        ("transfers", topics.transfers, wake_handler(transfers)),
+        ("fetch-plan", topics.orders_ready, wake_handler(wake[Work.PLAN])),
+        ("transfers", topics.transfers, wake_handler(wake[Work.TRANSFER])),
     ):
         channel = app.topic(topic, key_type=bytes, value_type=bytes)
         app.agent(channel, name=name)(agent(handler, events=events))

@@ -1,8 +1,8 @@
-"""Publishes what the outbox holds: a relay a lane, so that none waits for the other."""
+"""Publishes what the outbox holds: a relay a lane, so that none waits for another."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from mode import Service
 
@@ -16,20 +16,20 @@ log = get_logger(__name__)
 
 
 class Relay(Service):
-    """Empties some lanes of the outbox, woken by commits and by a slow clock."""
+    """Empties one lane of the outbox, woken by commits and by a slow clock."""
 
     def __init__(
         self,
         *,
         outbox: Outbox,
-        lanes: Sequence[Lane],
+        lane: Lane,
         publish: Callable[[Outgoing], Awaitable[None]],
         owed: Signal,
         interval: float,
     ) -> None:
         super().__init__()
         self._outbox = outbox
-        self._lanes = lanes
+        self._lane = lane
         self._publish = publish
         self._owed = owed.waiter()
         self._interval = interval
@@ -38,14 +38,12 @@ class Relay(Service):
     async def _run(self) -> None:
         while not self.should_stop:
             try:
-                sent, unsent = await self._outbox.relay(self._lanes, self._publish)
+                sent, unsent = await self._outbox.relay(self._lane, self._publish)
             except StoreUnavailableError as error:
                 log.warning("relay_waits", cause=str(error))
                 sent = unsent = 0
             if unsent:
-                log.warning(
-                    "relay_postponed", messages=unsent, lanes=[lane.value for lane in self._lanes]
-                )
+                log.warning("relay_postponed", messages=unsent, lane=self._lane.value)
             if not sent:
                 # Nothing was due, or nothing got through: what is sent may free what follows it.
                 await self._owed.wait(self._interval)

@@ -14,7 +14,7 @@ from mode import Service
 
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.logs import get_logger
-from app.model import Delivery
+from app.model import Delivery, Work
 from app.ports import Leases
 from app.signals import Signal
 
@@ -22,6 +22,7 @@ log = get_logger(__name__)
 
 # The last of a lease's time is not used to complete an upload: an answer may take long.
 _MARGIN = 0.2
+_LOOK = 1.0  # seconds between looks at a lease
 
 
 class Held:
@@ -44,18 +45,15 @@ class Held:
         return time.monotonic() >= self._until
 
 
-Work = Callable[[Delivery, Held], Awaitable[None]]
-
-
 class Slots(Service):
     """Runs up to `count` pieces of one kind of work at a time, each under its lease."""
 
     def __init__(
         self,
         *,
+        kind: Work,
         count: int,
-        claim: Callable[[], Awaitable[Delivery | None]],
-        work: Work,
+        work: Callable[[Delivery, Held], Awaitable[None]],
         settle: Callable[[Delivery, DeliveryError], Awaitable[None]],
         leases: Leases,
         wake: Signal,
@@ -64,8 +62,8 @@ class Slots(Service):
         grace: float,
     ) -> None:
         super().__init__()
+        self._kind = kind
         self._count = count
-        self._claim = claim
         self._work = work
         self._settle = settle
         self._leases = leases
@@ -84,7 +82,7 @@ class Slots(Service):
             if len(self._running) < self._count:
                 asked_at = time.monotonic()
                 try:
-                    claimed = await self._claim()
+                    claimed = await self._leases.claim(self._kind)
                 except StoreUnavailableError as error:
                     log.warning("claim_waits", cause=str(error))
                 if claimed is not None and self.should_stop:
@@ -134,15 +132,24 @@ class Slots(Service):
             keeper.cancel()
 
     async def _keep(self, delivery: Delivery, held: Held) -> None:
-        """Renew the lease at a third of its time; return when it is lost."""
+        """Renew the lease at a third of its time; return when it is lost.
+
+        Between renewals, look whether it is still ours: a delivery that was ended, or taken over,
+        must not go on being transferred for more than a moment.
+        """
+        renewal = time.monotonic() + self._lease_ttl / 3
         while True:
-            await asyncio.sleep(self._lease_ttl / 3)
+            await asyncio.sleep(_LOOK)
             asked_at = time.monotonic()
+            renews = asked_at >= renewal
             try:
                 async with asyncio.timeout(self._lease_ttl / 3):
-                    if not await self._leases.renew(delivery):
+                    ask = self._leases.renew if renews else self._leases.holds
+                    if not await ask(delivery):
                         return
-                held.renewed(asked_at)
+                if renews:
+                    held.renewed(asked_at)
+                    renewal = asked_at + self._lease_ttl / 3
             except (StoreUnavailableError, TimeoutError) as error:
                 log.warning(
                     "renewal_waits",

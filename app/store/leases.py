@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from app.model import Delivery, Upload
+from app.model import Delivery, Upload, Work
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of
 from app.store.sql import QUERIES
@@ -20,17 +20,10 @@ class PostgresLeases:
         self._owner = owner
         self._ttl = ttl
 
-    async def claim_plan(self) -> Delivery | None:
-        """Lease the next delivery to plan."""
-        return await self._claim("claim_plan")
-
-    async def claim_transfer(self) -> Delivery | None:
-        """Lease the next delivery to transfer."""
-        return await self._claim("claim_transfer")
-
-    async def _claim(self, query: str) -> Delivery | None:
+    async def claim(self, work: Work) -> Delivery | None:
+        """Lease the next delivery that this work is due for."""
         with wrap_errors():
-            row = await self._pool.fetchrow(QUERIES[query], self._owner, self._ttl)
+            row = await self._pool.fetchrow(QUERIES["claim"], self._owner, self._ttl, work.value)
         return delivery_of(row) if row else None
 
     async def renew(self, delivery: Delivery) -> bool:
@@ -43,11 +36,28 @@ class PostgresLeases:
                 is not None
             )
 
-    async def release(self, delivery: Delivery, *, after: timedelta, failed: bool) -> None:
+    async def holds(self, delivery: Delivery) -> bool:
+        """Whether a lease is still this worker's."""
+        with wrap_errors():
+            return bool(
+                await self._pool.fetchval(
+                    QUERIES["holds"], delivery.id, delivery.attempt, self._owner
+                )
+            )
+
+    async def release(
+        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+    ) -> None:
         """Let go of a lease."""
         with wrap_errors():
             await self._pool.execute(
-                QUERIES["release"], delivery.id, delivery.attempt, self._owner, after, int(failed)
+                QUERIES["release"],
+                delivery.id,
+                delivery.attempt,
+                self._owner,
+                after,
+                int(failed),
+                cause,
             )
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:

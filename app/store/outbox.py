@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import asyncpg
@@ -27,7 +27,7 @@ class Outbox:
         self._batch = batch
 
     async def relay(
-        self, lanes: Sequence[Lane], publish: Callable[[Outgoing], Awaitable[None]]
+        self, lane: Lane, publish: Callable[[Outgoing], Awaitable[None]]
     ) -> tuple[int, int]:
         """Publish what is due; return how many were confirmed and how many were not.
 
@@ -36,9 +36,7 @@ class Outbox:
         """
         with wrap_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                rows = await connection.fetch(
-                    QUERIES["due"], [lane.value for lane in lanes], self._batch
-                )
+                rows = await connection.fetch(QUERIES["due"], lane.value, self._batch)
                 outcomes = await asyncio.gather(
                     *(publish(_outgoing_of(row)) for row in rows), return_exceptions=True
                 )

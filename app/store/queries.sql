@@ -13,9 +13,13 @@ RETURNING ingress_id;
 -- Save a new delivery. No row when its correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
                       origin_app, priority, requested_at, expires_at)
-VALUES ($1, $2, $3, 'GRANTED', $4, $5, $6, $7, $8, $9, $10)
+VALUES ($1, $2, $3, $11, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ('DONE', 'ERROR') DO NOTHING
 RETURNING *;
+
+-- name: withdraw
+-- Forget a delivery that was never granted.
+DELETE FROM delivery WHERE id = $1 AND state = 'RECEIVED' RETURNING id;
 
 -- name: lock_active
 -- The active delivery of a correlation id, held until the transaction ends.
@@ -72,7 +76,7 @@ UPDATE delivery SET
     url = $10, md5 = $11, archive_size = $12,
     error_type = $13, error_message = $14,
     lease_owner = NULL, lease_until = NULL,
-    not_before = now(), updated_at = now(),
+    not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
     finished_at = CASE WHEN $4 IN ('DONE', 'ERROR') THEN now() END
 WHERE id = $1 AND state = $2 AND attempt = $3
 RETURNING id;
@@ -84,51 +88,63 @@ WHERE delivery_id = $1 AND position > $2
 ORDER BY position
 LIMIT $3;
 
--- name: claim_plan
--- Lease the next delivery whose order is done: by priority, then age.
-UPDATE delivery SET lease_owner = $1, lease_until = now() + $2, updated_at = now()
-WHERE id = (
-    SELECT id FROM delivery
-    WHERE state = 'AVAILABLE' AND not_before <= now()
-      AND (lease_until IS NULL OR lease_until < now())
-    ORDER BY priority DESC, requested_at
+-- name: claim
+-- Lease the next delivery that this kind of work is due for: tenants with less of it under way
+-- first, then who waited longest for a turn; within a tenant by priority, then age. A transfer is
+-- a new attempt. A lease that ran out belongs to a worker that is dead.
+WITH RECURSIVE tenants AS (
+    (SELECT tenant FROM delivery WHERE work = $3 ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.tenant FROM delivery d WHERE d.work = $3 AND d.tenant > t.tenant
+            ORDER BY d.tenant LIMIT 1)
+    FROM tenants t WHERE t.tenant IS NOT NULL
+), busy AS (
+    SELECT tenant, count(*) AS running FROM delivery
+    WHERE work = $3 AND lease_until >= now()
+    GROUP BY tenant
+), next AS (
+    SELECT due.id, t.tenant
+    FROM tenants t
+    LEFT JOIN busy ON busy.tenant = t.tenant
+    LEFT JOIN turn ON turn.work = $3 AND turn.tenant = t.tenant
+    CROSS JOIN LATERAL (
+        SELECT id, priority, requested_at FROM delivery d
+        WHERE d.work = $3 AND d.tenant = t.tenant AND d.not_before <= now()
+          AND (d.lease_until IS NULL OR d.lease_until < now())
+        ORDER BY d.priority DESC, d.requested_at
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) due
+    ORDER BY coalesce(busy.running, 0), turn.at NULLS FIRST, due.priority DESC, due.requested_at
     LIMIT 1
-    FOR UPDATE SKIP LOCKED
+), taken AS (
+    INSERT INTO turn (work, tenant, at) SELECT $3, tenant, clock_timestamp() FROM next
+    ON CONFLICT (work, tenant) DO UPDATE SET at = excluded.at
 )
-RETURNING *;
-
--- name: claim_transfer
--- Lease the next delivery to transfer, as a new attempt: tenants with fewer running transfers
--- first, then by priority, then age. A lease that ran out belongs to a worker that is dead.
 UPDATE delivery SET
-    state = 'TRANSFERRING', attempt = attempt + 1,
+    state = CASE WHEN $3 = 'transfer' THEN 'TRANSFERRING' ELSE state END,
+    attempt = attempt + CASE WHEN $3 = 'transfer' THEN 1 ELSE 0 END,
     lease_owner = $1, lease_until = now() + $2, updated_at = now()
-WHERE id = (
-    SELECT d.id FROM delivery d
-    LEFT JOIN (
-        SELECT tenant, count(*) AS running FROM delivery
-        WHERE state = 'TRANSFERRING' AND lease_until >= now()
-        GROUP BY tenant
-    ) busy USING (tenant)
-    WHERE d.state IN ('READY', 'TRANSFERRING') AND d.not_before <= now()
-      AND (d.lease_until IS NULL OR d.lease_until < now())
-    ORDER BY coalesce(busy.running, 0), d.priority DESC, d.requested_at
-    LIMIT 1
-    FOR UPDATE OF d SKIP LOCKED
-)
+WHERE id = (SELECT id FROM next)
 RETURNING *;
 
 -- name: renew
 -- Hold on to a lease.
 UPDATE delivery SET lease_until = now() + $4
-WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND state IN ('AVAILABLE', 'TRANSFERRING')
+WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND work IS NOT NULL
 RETURNING id;
+
+-- name: holds
+-- Whether a lease is still the worker's.
+SELECT EXISTS (
+    SELECT 1 FROM delivery
+    WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND work IS NOT NULL);
 
 -- name: release
 -- Let go of a lease, for a later attempt.
 UPDATE delivery SET
     lease_owner = NULL, lease_until = NULL, not_before = now() + $4,
-    failures = failures + $5, updated_at = now()
+    failures = failures + $5, tries = tries + 1, last_cause = $6, updated_at = now()
 WHERE id = $1 AND attempt = $2 AND lease_owner = $3;
 
 -- name: record_upload
@@ -144,16 +160,27 @@ INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id,
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: due
--- Messages to publish now: of each delivery only the first of its lane, so that order is kept
--- however many relays there are. Locked for as long as their publishing takes.
-SELECT * FROM outbox o
-WHERE lane = ANY ($1) AND due_at <= now()
-  AND NOT EXISTS (
-      SELECT 1 FROM outbox earlier
-      WHERE earlier.lane = o.lane AND earlier.delivery_id = o.delivery_id AND earlier.id < o.id)
-ORDER BY id
-LIMIT $2
-FOR UPDATE SKIP LOCKED;
+-- Messages of a lane to publish now, the same number for each tenant that has any; of each
+-- delivery only the first, so that order is kept however many relays there are. Locked for as long
+-- as their publishing takes.
+WITH RECURSIVE tenants AS (
+    (SELECT tenant FROM outbox WHERE lane = $1 ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.tenant FROM outbox o WHERE o.lane = $1 AND o.tenant > t.tenant
+            ORDER BY o.tenant LIMIT 1)
+    FROM tenants t WHERE t.tenant IS NOT NULL
+)
+SELECT message.* FROM tenants t CROSS JOIN LATERAL (
+    SELECT * FROM outbox o
+    WHERE o.lane = $1 AND o.tenant = t.tenant AND o.due_at <= now()
+      AND NOT EXISTS (
+          SELECT 1 FROM outbox earlier
+          WHERE earlier.lane = o.lane AND earlier.delivery_id = o.delivery_id
+            AND earlier.id < o.id)
+    ORDER BY o.id
+    LIMIT greatest(1, $2 / (SELECT count(tenant) FROM tenants))
+    FOR UPDATE SKIP LOCKED
+) message;
 
 -- name: sent
 -- The broker has confirmed these.

@@ -33,6 +33,8 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         total_bytes=row["total_bytes"],
         attempt=row["attempt"],
         failures=row["failures"],
+        tries=row["tries"],
+        last_cause=row["last_cause"],
         upload=upload,
     )
 

@@ -49,7 +49,7 @@ class PostgresTransaction:
         )
 
     async def open(
-        self, receipt: Receipt, request: DeliveryRequest, *, expires_at: datetime
+        self, receipt: Receipt, request: DeliveryRequest, *, state: State, expires_at: datetime
     ) -> Delivery | None:
         """Save a new delivery, unless its correlation id is in use."""
         row = await self._connection.fetchrow(
@@ -64,8 +64,13 @@ class PostgresTransaction:
             receipt.priority,
             receipt.received_at,
             expires_at,
+            state.value,
         )
         return delivery_of(row) if row else None
+
+    async def withdraw(self, delivery: Delivery) -> bool:
+        """Forget a delivery that was never granted."""
+        return await self._connection.fetchval(QUERIES["withdraw"], delivery.id) is not None
 
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
         """Return and lock the active delivery with this correlation id."""

@@ -24,6 +24,8 @@ async def expire(*, store: Store, sink: ArchiveSink, tenants: Tenants, limit: in
                 continue
             hours = (overdue.expires_at - overdue.requested_at).total_seconds() / 3600
             message = f"not done within {hours:g} hours; it was {current.state} at the end"
+            if current.last_cause:
+                message += f", because {current.last_cause}"
             ended += await fail(tx, current, ErrorType.EXPIRED, message)
         await _abort(current, sink=sink, tenants=tenants)
     return ended

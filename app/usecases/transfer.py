@@ -34,9 +34,9 @@ class Backoff:
     longest: float  # seconds
     attempts: int
 
-    def after(self, attempt: int) -> timedelta:
-        """Return the wait before the attempt that follows the `attempt`-th."""
-        doubled: float = self.first * 2 ** min(max(attempt - 1, 0), 30)
+    def after(self, tries: int) -> timedelta:
+        """Return the wait after so many tries before this one."""
+        doubled: float = self.first * 2 ** min(tries, 30)
         return timedelta(seconds=min(doubled, self.longest))
 
 
@@ -99,7 +99,7 @@ class Transfers:
         )
 
     async def settle(self, delivery: Delivery, error: DeliveryError) -> None:
-        """Decide what an error of planning or transferring means for the delivery."""
+        """Decide what an error of checking, planning or transferring means for the delivery."""
         context = {
             "tenant": delivery.tenant,
             "correlation_id": delivery.correlation_id,
@@ -126,6 +126,11 @@ class Transfers:
             await fail(tx, delivery, error_type, str(error))
 
     async def _retry(self, delivery: Delivery, context: dict[str, object], *, failed: bool) -> None:
-        after = self.backoff.after(delivery.attempt)
-        log.warning("transfer_postponed", retry_in_seconds=after.total_seconds(), **context)
-        await self.leases.release(delivery, after=after, failed=failed)
+        after = self.backoff.after(delivery.tries)
+        log.warning(
+            "work_postponed",
+            state=delivery.state.value,
+            retry_in_seconds=after.total_seconds(),
+            **context,
+        )
+        await self.leases.release(delivery, after=after, failed=failed, cause=str(context["cause"]))

@@ -27,7 +27,7 @@ from app.signals import Signal
 from app.store import PostgresLeases, PostgresStore
 from app.tenants import StaticTenants
 from app.usecases.order_progress import order_progressed
-from app.usecases.submit import grant
+from app.usecases.submit import receive
 from compose.embedded.stack import TENANT, USER
 from sinks.s3 import S3Sink, open_sink
 from streams.rs_admin import AnyUser
@@ -64,7 +64,7 @@ class Deliveries:
 
     async def grant(self, receipt: Receipt) -> None:
         """Grant the request of a receipt."""
-        await grant(receipt, request(), store=self.store, tenants=self.tenants, users=AnyUser())
+        await receive(receipt, request(), store=self.store, tenants=self.tenants, users=AnyUser())
 
     async def granted(self, correlation_id: str = "c", **changes: Any) -> Delivery:
         """Grant a request."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from app.model import OrderStatus, S3Target, State
+from app.model import OrderStatus, S3Target, State, Work
 from app.usecases.expire import expire
 from sinks.s3 import S3Sink
 from tests.client import Client
@@ -21,7 +21,7 @@ async def test_a_delivery_whose_time_is_over_ends_in_any_state(
     await deliveries.ready("transferring", received_at=hours_ago)
     await deliveries.granted("fresh")
     leases = deliveries.leases("w")
-    claimed = await leases.claim_transfer()
+    claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
 
     async def look(limit: int) -> int:
@@ -52,7 +52,7 @@ async def test_an_upload_of_a_dead_worker_is_aborted_at_expiry(
 ) -> None:
     await deliveries.ready(received_at=datetime.now(UTC) - timedelta(hours=13))
     leases = deliveries.leases("dead")
-    claimed = await leases.claim_transfer()
+    claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
     upload = await sink.begin(target, "expired/a.zip")
     assert await leases.record_upload(claimed, upload)
@@ -76,7 +76,7 @@ async def test_what_ended_long_ago_is_forgotten_and_nothing_else(deliveries: Del
     for name in ("old", "recent"):
         await deliveries.ready(name)
         await deliveries.tell(OrderStatus.FAILED, name)  # too late: changes nothing
-        claimed = await deliveries.leases("w").claim_transfer()
+        claimed = await deliveries.leases("w").claim(Work.TRANSFER)
         assert claimed is not None
         async with deliveries.store.transaction() as tx:
             await tx.advance(claimed, State.DONE)

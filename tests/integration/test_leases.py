@@ -1,0 +1,87 @@
+"""Who works on what: claims, leases and turns."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from app.model import State, StoredObject, Upload, Work
+from tests.integration.conftest import Deliveries
+
+
+async def test_a_transfer_is_claimed_by_one_worker_only(deliveries: Deliveries) -> None:
+    await deliveries.ready()
+    claims = await asyncio.gather(
+        *(deliveries.leases(f"w{number}").claim(Work.TRANSFER) for number in range(8))
+    )
+    assert len([claim for claim in claims if claim]) == 1
+
+
+async def test_a_lease_that_ran_out_goes_to_another_and_fences_the_first(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.ready()
+    dead, alive = deliveries.leases("dead", seconds=0), deliveries.leases("alive")
+    first = await dead.claim(Work.TRANSFER)
+    assert first is not None
+    upload = Upload(bucket="b", key="k", upload_id="u1")
+    assert await dead.record_upload(first, upload)
+    second = await alive.claim(Work.TRANSFER)
+    assert second is not None
+    assert (second.attempt, second.upload) == (2, upload)
+    assert not await dead.renew(first)
+    assert not await dead.holds(first)
+    assert not await dead.record_upload(first, upload)
+    async with deliveries.store.transaction() as tx:
+        assert not await tx.advance(
+            first, State.DONE, result=StoredObject(url="s3://b/k", md5="0" * 32, size=9)
+        )
+    assert await alive.renew(second)
+    assert await alive.holds(second)
+
+
+async def test_claims_go_by_priority_and_then_by_age(deliveries: Deliveries) -> None:
+    for name, priority in (("old", 1), ("young", 1), ("urgent", 200)):
+        await deliveries.ready(name, priority=priority)
+    leases = deliveries.leases("w")
+    claimed = [await leases.claim(Work.TRANSFER) for _ in range(4)]
+    assert [c and c.correlation_id for c in claimed] == ["urgent", "old", "young", None]
+
+
+async def test_a_tenant_with_fewer_running_transfers_comes_first(deliveries: Deliveries) -> None:
+    for number in range(3):
+        await deliveries.ready(f"a{number}", tenant="a")
+    await deliveries.ready("b0", tenant="b")
+    leases = deliveries.leases("w")
+    claimed = [await leases.claim(Work.TRANSFER) for _ in range(2)]
+    assert [c and c.tenant for c in claimed] == ["a", "b"]
+
+
+async def test_tenants_take_turns_when_one_thing_is_done_at_a_time(deliveries: Deliveries) -> None:
+    """With one slot, nobody has less under way than another."""
+    for number in range(3):
+        await deliveries.ready(f"a{number}", tenant="a", priority=9)
+    await deliveries.ready("b0", tenant="b")
+    leases = deliveries.leases("w")
+    turns = []
+    for _ in range(4):
+        claimed = await leases.claim(Work.TRANSFER)
+        assert claimed is not None
+        turns.append(claimed.tenant)
+        async with deliveries.store.transaction() as tx:
+            assert await tx.advance(claimed, State.DONE)
+    assert turns == ["a", "b", "a", "a"]
+
+
+async def test_a_released_delivery_waits_and_counts_its_failures(deliveries: Deliveries) -> None:
+    await deliveries.ready()
+    leases = deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    await leases.release(claimed, after=timedelta(seconds=60), failed=True, cause="S3 is away")
+    assert await leases.claim(Work.TRANSFER) is None
+    await deliveries.pool.execute("UPDATE delivery SET not_before = now()")
+    again = await leases.claim(Work.TRANSFER)
+    assert again is not None
+    assert (again.attempt, again.failures, again.tries) == (2, 1, 1)
+    assert again.last_cause == "S3 is away"

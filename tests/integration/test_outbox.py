@@ -1,0 +1,81 @@
+"""What is owed is sent: once each, in order, fair between tenants."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID, uuid4
+
+from app.errors import BrokerUnavailableError
+from app.outgoing import Kind, Lane, Outgoing
+from app.store import Outbox
+from tests.integration.conftest import Deliveries
+
+
+def _owed(delivery_id: UUID, number: int, tenant: str = "t") -> Outgoing:
+    return Outgoing(
+        delivery_id=delivery_id,
+        kind=Kind.RESPONSE,
+        message_id=uuid4(),
+        tenant=tenant,
+        correlation_id="c",
+        priority=1,
+        origin_app=None,
+        body={"number": number},
+    )
+
+
+async def test_messages_of_a_delivery_leave_in_order_however_many_relays_there_are(
+    deliveries: Deliveries,
+) -> None:
+    ids = [uuid4() for _ in range(5)]
+    async with deliveries.store.transaction() as tx:
+        for number in range(6):
+            await tx.owe(*(_owed(delivery_id, number) for delivery_id in ids))
+    sent: dict[UUID, list[int]] = {delivery_id: [] for delivery_id in ids}
+
+    async def publish(message: Outgoing) -> None:
+        await asyncio.sleep(0)
+        sent[message.delivery_id].append(message.body["number"])
+
+    async def relay() -> None:
+        outbox = Outbox(deliveries.pool, batch=3)
+        while await deliveries.owed():
+            await outbox.relay(Lane.RESPONSES, publish)
+
+    await asyncio.gather(*(relay() for _ in range(4)))
+    assert all(numbers == list(range(6)) for numbers in sent.values())
+
+
+async def test_a_message_that_is_not_confirmed_stays_owed_and_holds_back_those_behind_it(
+    deliveries: Deliveries,
+) -> None:
+    delivery = await deliveries.granted()
+    async with deliveries.store.transaction() as tx:
+        await tx.owe(_owed(delivery.id, 2))
+
+    async def refuse(_message: Outgoing) -> None:
+        raise BrokerUnavailableError("no")
+
+    outbox = Outbox(deliveries.pool, batch=10)
+    before = await deliveries.owed()
+    assert await outbox.relay(Lane.RESPONSES, refuse) == (0, 1)
+    assert await outbox.relay(Lane.RESPONSES, refuse) == (0, 0)  # not before its time
+    assert await deliveries.owed() == before
+    row = await deliveries.pool.fetchrow("SELECT tries, last_error FROM outbox ORDER BY id")
+    assert row is not None
+    assert dict(row) == {"tries": 1, "last_error": "no"}
+
+
+async def test_a_burst_of_one_tenant_does_not_hold_up_the_message_of_another(
+    deliveries: Deliveries,
+) -> None:
+    async with deliveries.store.transaction() as tx:
+        await tx.owe(*(_owed(uuid4(), number, tenant="busy") for number in range(50)))
+        await tx.owe(_owed(uuid4(), 0, tenant="quiet"))
+    sent: list[str] = []
+
+    async def publish(message: Outgoing) -> None:
+        sent.append(message.tenant)
+
+    assert await Outbox(deliveries.pool, batch=10).relay(Lane.RESPONSES, publish) == (6, 0)
+    assert sorted(sent) == ["busy"] * 5 + ["quiet"]

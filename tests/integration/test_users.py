@@ -1,0 +1,93 @@
+"""Whether a user may order: asked once, waited for, and never held against others."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.errors import RetryableError, SourceUnavailableError
+from app.model import State, Work
+from app.usecases.submit import check, receive
+from tests.integration.conftest import Deliveries, receipt_for, request
+
+
+class SomeUsers:
+    """Knows who it is told; is away when told."""
+
+    def __init__(self, *, known: bool = True, away: bool = False) -> None:
+        self.answer = known
+        self.away = away
+
+    def remembers(self, tenant: str, email: str) -> bool:
+        return False
+
+    async def known(self, tenant: str, email: str) -> bool:
+        if self.away:
+            raise SourceUnavailableError("rs-admin is away")
+        return self.answer
+
+
+async def received(deliveries: Deliveries, correlation_id: str = "c") -> None:
+    state = await receive(
+        receipt_for(correlation_id),
+        request(),
+        store=deliveries.store,
+        tenants=deliveries.tenants,
+        users=SomeUsers(away=True),
+    )
+    assert state is State.RECEIVED
+
+
+async def asked(deliveries: Deliveries, users: SomeUsers) -> None:
+    claimed = await deliveries.leases("w").claim(Work.CHECK)
+    assert claimed is not None
+    await check(claimed, store=deliveries.store, tenants=deliveries.tenants, users=users)
+
+
+async def test_a_request_is_saved_before_anybody_is_asked_and_nothing_is_said_yet(
+    deliveries: Deliveries,
+) -> None:
+    await received(deliveries)
+    assert await deliveries.states() == ["RECEIVED"]
+    assert await deliveries.owed() == []
+    with pytest.raises(RetryableError):
+        await asked(deliveries, SomeUsers(away=True))
+    assert await deliveries.states() == ["RECEIVED"]
+
+
+async def test_a_known_user_is_granted_and_the_order_is_placed(deliveries: Deliveries) -> None:
+    await received(deliveries)
+    await asked(deliveries, SomeUsers())
+    assert await deliveries.states() == ["GRANTED"]
+    assert [kind for kind, _ in await deliveries.owed()] == ["response", "order"]
+
+
+async def test_an_unknown_user_is_denied_once_and_the_identifier_is_free_again(
+    deliveries: Deliveries,
+) -> None:
+    await received(deliveries)
+    claimed = await deliveries.leases("w").claim(Work.CHECK)
+    assert claimed is not None
+    for _ in range(2):  # the second as by a worker whose lease ran out
+        await check(
+            claimed,
+            store=deliveries.store,
+            tenants=deliveries.tenants,
+            users=SomeUsers(known=False),
+        )
+    ((_, body),) = await deliveries.owed()
+    assert (body["status"], body["errorType"]) == ("DENIED", "FORBIDDEN")
+    await received(deliveries)
+    assert await deliveries.states() == ["RECEIVED"]
+
+
+async def test_a_request_that_waits_for_its_check_is_active(deliveries: Deliveries) -> None:
+    await received(deliveries)
+    state = await receive(
+        receipt_for("c"),
+        request(),
+        store=deliveries.store,
+        tenants=deliveries.tenants,
+        users=SomeUsers(),
+    )
+    assert state is None
+    assert await deliveries.states() == ["RECEIVED"]
