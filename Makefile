@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test check lint types imports format lock clean
+.PHONY: help setup demo up test check lint types imports bench-burst format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -44,6 +44,9 @@ types: setup ## Static types
 
 imports: setup ## The contract of layers
 	$(BIN)/lint-imports
+
+bench-burst: setup ## Time one tenant's request behind a burst of another's (REQUESTS=10000)
+	@$(BIN)/python -m tests.bench.burst --requests $(or $(REQUESTS),10000)
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .

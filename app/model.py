@@ -75,6 +75,16 @@ class DeliveryRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Opening:
+    """A delivery that is about to be saved."""
+
+    receipt: Receipt
+    request: DeliveryRequest
+    state: State  # RECEIVED or GRANTED
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
     """A delivery as stored."""
 

@@ -6,18 +6,19 @@ tenants in `app.tenants`, S3 in `sinks.s3`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
+from uuid import UUID
 
 from app.model import (
     Delivery,
-    DeliveryRequest,
     ErrorType,
     ListedFile,
     Manifest,
     ManifestFile,
+    Opening,
     Progress,
     Receipt,
     S3Target,
@@ -33,13 +34,14 @@ from app.outgoing import Lane, Outgoing
 class Transaction(Protocol):
     """One unit of work: all of it is committed, or none."""
 
-    async def remember(self, receipt: Receipt) -> bool:
-        """Note a receipt in the inbox. False when this very message was noted before."""
+    async def remember(self, receipts: Sequence[Receipt]) -> set[UUID]:
+        """Note receipts in the inbox; return the ingress ids of messages not noted before."""
 
-    async def open(
-        self, receipt: Receipt, request: DeliveryRequest, *, state: State, expires_at: datetime
-    ) -> Delivery | None:
-        """Save a new delivery. None when its correlation id is in use by an active one."""
+    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+        """Save new deliveries; those whose correlation id is in use by an active one are left out.
+
+        No two of them may have the same correlation id.
+        """
 
     async def withdraw(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted. False when it has moved on."""

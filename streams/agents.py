@@ -8,42 +8,42 @@ topic; and after the same is true of all events before it in its partition (`str
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from app.errors import DeliveryError, InvalidRequestError, RetryableError, UnreadableMessageError
 from app.logs import get_logger
-from app.model import State
+from app.model import DeliveryRequest, Receipt, State
 from app.ports import Store, Tenants, Users
 from app.requests import parse_request
 from app.signals import Signal
 from app.usecases.order_progress import order_progressed
-from app.usecases.submit import deny, receive
-from streams.dispatch import Dispatcher, Pending
+from app.usecases.submit import receive
+from streams.dispatch import Dispatcher, Event
 from streams.events import decode_order_event, decode_request
 from streams.kafka import EventLog
 
 log = get_logger(__name__)
 
-Handler = Callable[[bytes], Awaitable[None]]
+# Handles a batch of events, each of another key; all of them, or it raises.
+Handler = Callable[[Sequence[bytes]], Awaitable[None]]
 
 _TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
 _LONGEST_WAIT = 10.0  # seconds
-_CONCURRENCY = 4  # events that an agent handles at once; each holds a connection to PostgreSQL
 
 
 def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Signal) -> Handler:
     """Handle `delivery.requests`. `checks` is notified when there is a user to ask about."""
 
-    async def handle(value: bytes) -> None:
-        event = decode_request(value)
-        try:
-            request = parse_request(event.body)
-        except InvalidRequestError as error:
-            await deny(event.receipt, str(error), store=store)
-            return
-        state = await receive(event.receipt, request, store=store, tenants=tenants, users=users)
-        if state is State.RECEIVED:
+    async def handle(values: Sequence[bytes]) -> None:
+        arrivals: list[tuple[Receipt, DeliveryRequest | InvalidRequestError]] = []
+        for event in map(decode_request, values):
+            try:
+                arrivals.append((event.receipt, parse_request(event.body)))
+            except InvalidRequestError as error:
+                arrivals.append((event.receipt, error))
+        saved = await receive(arrivals, store=store, tenants=tenants, users=users)
+        if any(delivery.state is State.RECEIVED for delivery in saved):
             checks.notify()
 
     return handle
@@ -52,8 +52,9 @@ def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Sign
 def order_event_handler(*, store: Store) -> Handler:
     """Handle `delivery.order-events`."""
 
-    async def handle(value: bytes) -> None:
-        await order_progressed(decode_order_event(value), store=store)
+    async def handle(values: Sequence[bytes]) -> None:
+        for value in values:
+            await order_progressed(decode_order_event(value), store=store)
 
     return handle
 
@@ -61,26 +62,31 @@ def order_event_handler(*, store: Store) -> Handler:
 def wake_handler(signal: Signal) -> Handler:
     """Handle `delivery.orders-ready` and `delivery.transfers`: there is work to claim."""
 
-    async def handle(_value: bytes) -> None:
+    async def handle(_values: Sequence[bytes]) -> None:
         signal.notify()
 
     return handle
 
 
-def agent(handler: Handler, *, events: EventLog) -> Callable[[Any], Awaitable[None]]:
-    """Make a Faust agent of a handler."""
+def agent(
+    handler: Handler, *, events: EventLog, concurrency: int, batch: int
+) -> Callable[[Any], Awaitable[None]]:
+    """Make a Faust agent of a handler, which runs `concurrency` batches at once.
+
+    Few at once make large batches: what arrives meanwhile is in the next.
+    """
 
     async def run(stream: Any) -> None:
         topic = stream.channel.get_topic_name()
 
-        async def handle(key: bytes, value: bytes) -> None:
-            await process(key, value, topic=topic, handler=handler, events=events)
+        async def handle(batch: Sequence[Event]) -> None:
+            await process(batch, topic=topic, handler=handler, events=events)
 
-        dispatcher = Dispatcher(handle, concurrency=_CONCURRENCY)
+        dispatcher = Dispatcher(handle, concurrency=concurrency, batch=batch)
         async with dispatcher.running():
             async for event in stream.noack().events():
                 await dispatcher.put(
-                    Pending(
+                    Event(
                         key=event.key or b"",
                         value=event.value or b"",
                         partition=event.message.tp,
@@ -92,24 +98,33 @@ def agent(handler: Handler, *, events: EventLog) -> Callable[[Any], Awaitable[No
 
 
 async def process(
-    key: bytes, value: bytes, *, topic: str, handler: Handler, events: EventLog
+    batch: Sequence[Event], *, topic: str, handler: Handler, events: EventLog
 ) -> None:
-    """Handle one event until it is handled: an exception that left here would skip it."""
+    """Handle events until they are handled: an exception that left here would skip them.
+
+    When a batch fails in another way than by an outage, its events are handled one by one, so that
+    a bad one takes no other with it.
+    """
     unforeseen = 0
     wait = 0.2
     while True:
         try:
-            await handler(value)
-        except UnreadableMessageError as error:
-            await _dead_letter(key, value, topic=topic, reason=str(error), events=events)
-            return
+            await handler([event.value for event in batch])
         except RetryableError as error:
-            log.warning("event_waits", topic=topic, key=key.decode(), cause=str(error))
+            log.warning("events_wait", topic=topic, events=len(batch), cause=str(error))
         except Exception as error:
+            if len(batch) > 1:
+                for event in batch:
+                    await process([event], topic=topic, handler=handler, events=events)
+                return
+            (event,) = batch
+            if isinstance(error, UnreadableMessageError):
+                await _dead_letter(event, topic=topic, reason=str(error), events=events)
+                return
             unforeseen += 1
-            log.exception("event_failed", topic=topic, key=key.decode(), tries=unforeseen)
+            log.exception("event_failed", topic=topic, key=_text(event.key), tries=unforeseen)
             if unforeseen >= _TRIES:
-                await _dead_letter(key, value, topic=topic, reason=repr(error), events=events)
+                await _dead_letter(event, topic=topic, reason=repr(error), events=events)
                 return
         else:
             return
@@ -117,14 +132,18 @@ async def process(
         wait = min(wait * 2, _LONGEST_WAIT)
 
 
-async def _dead_letter(
-    key: bytes, value: bytes, *, topic: str, reason: str, events: EventLog
-) -> None:
-    log.error("event_dead_lettered", topic=topic, key=key.decode(errors="replace"), reason=reason)
+def _text(key: bytes) -> str:
+    return key.decode(errors="replace")
+
+
+async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
+    log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
     headers = [("origin-topic", topic.encode()), ("reason", reason.encode())]
     while True:
         try:
-            await events.append(events.topics.dead_letters, key=key, value=value, headers=headers)
+            await events.append(
+                events.topics.dead_letters, key=event.key, value=event.value, headers=headers
+            )
         except DeliveryError as error:
             log.warning("dead_letter_waits", cause=str(error))
             await asyncio.sleep(1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 # What may wait in memory. More than a burst, or who comes after it would wait for all of it.
@@ -22,7 +22,7 @@ _MOST_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(kw_only=True, slots=True)
-class Pending:
+class Event:
     """An event that was read and is not acknowledged."""
 
     key: bytes  # tenant/correlationId
@@ -33,27 +33,32 @@ class Pending:
 
 
 class Dispatcher:
-    """Runs a handler on many events at once; `put` waits while too many are in memory."""
+    """Runs a handler on batches side by side; `put` waits while too many events are in memory.
+
+    A batch takes what is ready, up to `batch` events, each of another key.
+    """
 
     def __init__(
         self,
-        handle: Callable[[bytes, bytes], Awaitable[None]],
+        handle: Callable[[Sequence[Event]], Awaitable[None]],
         *,
         concurrency: int,
+        batch: int = 1,
         most_events: int = _MOST_EVENTS,
         most_bytes: int = _MOST_BYTES,
     ) -> None:
         self._handle = handle
         self._concurrency = concurrency
+        self._batch = batch
         self._most_events = most_events
         self._most_bytes = most_bytes
-        self._waiting: dict[bytes, deque[Pending]] = {}  # by key; also of keys being handled
+        self._waiting: dict[bytes, deque[Event]] = {}  # by key; also of keys being handled
         self._ready: dict[bytes, deque[bytes]] = {}  # by tenant: keys with an event to handle
         self._turns: deque[bytes] = deque()  # the tenants of _ready, in the order of their turns
-        self._partitions: dict[Hashable, deque[Pending]] = {}  # in the order they were read
+        self._partitions: dict[Hashable, deque[Event]] = {}  # in the order they were read
         self._events = 0
         self._bytes = 0
-        self._work = asyncio.Semaphore(0)  # as many permits as keys are ready
+        self._work = asyncio.Semaphore(0)  # a permit for each key that was made ready
         self._room = asyncio.Event()
         self._room.set()
 
@@ -68,7 +73,7 @@ class Dispatcher:
                 for task in tasks:
                     task.cancel()
 
-    async def put(self, event: Pending) -> None:
+    async def put(self, event: Event) -> None:
         """Take an event, once there is room."""
         self._partitions.setdefault(event.partition, deque()).append(event)
         queue = self._waiting.get(event.key)
@@ -105,16 +110,21 @@ class Dispatcher:
     async def _run(self) -> None:
         while True:
             await self._work.acquire()
-            key = self._next()
-            event = self._waiting[key].popleft()
-            await self._handle(event.key, event.value)
-            self._done(event)
-            if self._waiting[key]:
-                self._offer(key)
-            else:
-                del self._waiting[key]
+            if not self._turns:
+                continue  # another batch took along what this permit was for
+            keys = [self._next()]
+            while self._turns and len(keys) < self._batch:
+                keys.append(self._next())
+            batch = [self._waiting[key].popleft() for key in keys]
+            await self._handle(batch)
+            for event in batch:
+                self._done(event)
+                if self._waiting[event.key]:
+                    self._offer(event.key)
+                else:
+                    del self._waiting[event.key]
 
-    def _done(self, event: Pending) -> None:
+    def _done(self, event: Event) -> None:
         event.done = True
         self._events -= 1
         self._bytes -= len(event.value)

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import faust
-from faust.transport.drivers import aiokafka as driver
 
 from app.model import Work
 from app.ports import Store, Tenants, Users
 from app.settings import Settings
 from app.signals import Signal
 from streams.agents import agent, order_event_handler, submit_handler, wake_handler
+from streams.faust_transport import Transport
 from streams.kafka import EventLog
-
-
-class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's, with the wait of a fetch as a setting: 1.5 s is built in there.
-
-    Some brokers don't cut that wait short when data arrives, so it is paid at each hop.
-    """
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = cast("DeliveryApp", self.app).fetch_max_wait_ms  # noqa: SLF001 - no other way in
-        return consumer
-
-
-class _Consumer(driver.Consumer):
-    def _new_consumer_thread(self) -> Any:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-
-class _Transport(driver.Transport):
-    Consumer = _Consumer
 
 
 class DeliveryApp(faust.App):
     """A Faust app on that transport."""
 
-    fetch_max_wait_ms: int
+    fetch_max_wait_ms: int  # read by the transport
 
     def _new_transport(self) -> Any:
-        return _Transport(self.conf.broker, self, loop=self.loop)
+        return Transport(self.conf.broker, self, loop=self.loop)
 
     def _create_directories(self) -> None:
         """Create none: no table is kept here, and the file system may be read-only."""
@@ -81,16 +60,15 @@ def create_app(
     )
     app.fetch_max_wait_ms = settings.kafka_fetch_max_wait_ms
     topics = events.topics
-    for name, topic, handler in (
-        (
-            "submit",
-            topics.requests,
-            submit_handler(store=store, tenants=tenants, users=users, checks=wake[Work.CHECK]),
-        ),
-        ("order-progress", topics.order_events, order_event_handler(store=store)),
-        ("fetch-plan", topics.orders_ready, wake_handler(wake[Work.PLAN])),
-        ("transfers", topics.transfers, wake_handler(wake[Work.TRANSFER])),
+    submit = submit_handler(store=store, tenants=tenants, users=users, checks=wake[Work.CHECK])
+    progress = order_event_handler(store=store)
+    for name, topic, handler, concurrency, batch in (
+        ("submit", topics.requests, submit, 2, 100),
+        ("order-progress", topics.order_events, progress, 4, 1),
+        ("fetch-plan", topics.orders_ready, wake_handler(wake[Work.PLAN]), 1, 100),
+        ("transfers", topics.transfers, wake_handler(wake[Work.TRANSFER]), 1, 100),
     ):
         channel = app.topic(topic, key_type=bytes, value_type=bytes)
-        app.agent(channel, name=name)(agent(handler, events=events))
+        run = agent(handler, events=events, concurrency=concurrency, batch=batch)
+        app.agent(channel, name=name)(run)
     return app

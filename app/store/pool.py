@@ -49,6 +49,10 @@ async def _set_up(connection: asyncpg.Connection) -> None:
     )
 
 
+async def _leave_as_it_is(_connection: object) -> None:
+    """Save a round trip: no session state is ever set on a connection of the pool."""
+
+
 @contextlib.asynccontextmanager
 async def open_pool(url: str, *, size: int, start_timeout: float) -> AsyncIterator[asyncpg.Pool]:
     """Connect, waiting up to `start_timeout` seconds for the server to come up.
@@ -65,7 +69,13 @@ async def open_pool(url: str, *, size: int, start_timeout: float) -> AsyncIterat
         ):
             with attempt, wrap_errors():
                 pool = await asyncpg.create_pool(
-                    url, min_size=1, max_size=size, init=_set_up, command_timeout=60, timeout=10
+                    url,
+                    min_size=1,
+                    max_size=size,
+                    init=_set_up,
+                    reset=_leave_as_it_is,
+                    command_timeout=60,
+                    timeout=10,
                 )
     except _REFUSED as error:
         raise ConfigurationError(

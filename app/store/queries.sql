@@ -1,19 +1,26 @@
 -- Every statement of the service, by name. Read by app/store/sql.py.
 
--- name: note_receipt
--- Note a request in the inbox. No row when this message was noted before: by its ingress id (Kafka
--- gave the event again), or, where RabbitMQ says that it redelivers, by its digest.
+-- name: lock_digests
+-- Two redeliveries of one message may be handled at once: the second waits for the first.
+SELECT pg_advisory_xact_lock(digest) FROM unnest($1::bigint[]) AS digest;
+
+-- name: note_receipts
+-- Note requests in the inbox. No row for one that was noted before: by its ingress id (Kafka gave
+-- the event again), or, where RabbitMQ says that it redelivers, by its digest.
 INSERT INTO inbox (ingress_id, digest)
-SELECT $1, $2
-WHERE NOT ($3 AND EXISTS (SELECT 1 FROM inbox WHERE digest = $2))
+SELECT ingress_id, digest
+FROM unnest($1::uuid[], $2::bytea[], $3::boolean[]) AS arrived (ingress_id, digest, redelivered)
+WHERE NOT (redelivered AND EXISTS (SELECT 1 FROM inbox WHERE inbox.digest = arrived.digest))
 ON CONFLICT (ingress_id) DO NOTHING
 RETURNING ingress_id;
 
--- name: open_delivery
--- Save a new delivery. No row when its correlation id is in use.
+-- name: open_deliveries
+-- Save new deliveries. No row for one whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
                       origin_app, priority, requested_at, expires_at)
-VALUES ($1, $2, $3, $11, $4, $5, $6, $7, $8, $9, $10)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                     $7::json[], $8::text[], $9::smallint[], $10::timestamptz[],
+                     $11::timestamptz[])
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ('DONE', 'ERROR') DO NOTHING
 RETURNING *;
 

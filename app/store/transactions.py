@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
 
 from app.model import (
     Delivery,
-    DeliveryRequest,
     ErrorType,
     Manifest,
     ManifestFile,
+    Opening,
     Receipt,
     State,
     StoredObject,
@@ -34,39 +35,43 @@ class PostgresTransaction:
         self._connection = connection
         self.owes = False
 
-    async def remember(self, receipt: Receipt) -> bool:
-        """Note a receipt in the inbox."""
-        # Two redeliveries of one message may be handled at once; the second waits for the first.
-        await self._connection.execute(
-            "SELECT pg_advisory_xact_lock($1)",
-            int.from_bytes(receipt.digest[:8], "big", signed=True),
+    async def remember(self, receipts: Sequence[Receipt]) -> set[UUID]:
+        """Note receipts in the inbox; return the ingress ids that are new."""
+        # Sorted, so that two transactions can't wait for each other.
+        locks = sorted(
+            int.from_bytes(receipt.digest[:8], "big", signed=True) for receipt in receipts
         )
-        return (
-            await self._connection.fetchval(
-                QUERIES["note_receipt"], receipt.ingress_id, receipt.digest, receipt.redelivered
-            )
-            is not None
+        await self._connection.execute(QUERIES["lock_digests"], locks)
+        rows = await self._connection.fetch(
+            QUERIES["note_receipts"],
+            [receipt.ingress_id for receipt in receipts],
+            [receipt.digest for receipt in receipts],
+            [receipt.redelivered for receipt in receipts],
         )
+        return {row["ingress_id"] for row in rows}
 
-    async def open(
-        self, receipt: Receipt, request: DeliveryRequest, *, state: State, expires_at: datetime
-    ) -> Delivery | None:
-        """Save a new delivery, unless its correlation id is in use."""
-        row = await self._connection.fetchrow(
-            QUERIES["open_delivery"],
-            receipt.ingress_id,
-            receipt.tenant,
-            receipt.correlation_id,
-            request.user,
-            request.target,
-            request.order,
-            receipt.origin_app,
-            receipt.priority,
-            receipt.received_at,
-            expires_at,
-            state.value,
-        )
-        return delivery_of(row) if row else None
+    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+        """Save new deliveries, unless their correlation id is in use."""
+        rows = [
+            (
+                opening.receipt.ingress_id,
+                opening.receipt.tenant,
+                opening.receipt.correlation_id,
+                opening.state.value,
+                opening.request.user,
+                opening.request.target,
+                opening.request.order,
+                opening.receipt.origin_app,
+                opening.receipt.priority,
+                opening.receipt.received_at,
+                opening.expires_at,
+            )
+            for opening in sorted(
+                openings, key=lambda o: (o.receipt.tenant, o.receipt.correlation_id)
+            )
+        ]
+        opened = await self._connection.fetch(QUERIES["open_deliveries"], *zip(*rows, strict=True))
+        return [delivery_of(row) for row in opened]
 
     async def withdraw(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted."""

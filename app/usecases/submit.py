@@ -1,48 +1,66 @@
-"""A delivery request arrived: grant it or deny it, once."""
+"""Delivery requests arrived: grant each or deny it, once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app import outgoing
+from app.errors import InvalidRequestError
 from app.logs import get_logger
-from app.model import Delivery, DeliveryRequest, ErrorType, Receipt, State
+from app.model import Delivery, DeliveryRequest, ErrorType, Opening, Receipt, State
 from app.ports import Store, Tenants, Transaction, Users
 
 log = get_logger(__name__)
 
 
 async def receive(
-    receipt: Receipt, request: DeliveryRequest, *, store: Store, tenants: Tenants, users: Users
-) -> State | None:
-    """Save the delivery; grant it in the same transaction if its user is known without asking.
+    arrivals: Sequence[tuple[Receipt, DeliveryRequest | InvalidRequestError]],
+    *,
+    store: Store,
+    tenants: Tenants,
+    users: Users,
+) -> list[Delivery]:
+    """Answer or save requests that arrived, all in one transaction; return what was saved.
 
-    Otherwise it is left RECEIVED, and `check` asks: nobody's requests wait here for rs-admin.
-    Returns the state it is in now, or None when the request changed nothing.
+    What breaks rules is denied. A delivery whose user is known without asking is granted; others
+    are left RECEIVED, and `check` asks: nobody's requests wait here for rs-admin.
+
+    No two of them may have the same tenant and correlation id.
     """
-    settings = tenants.settings(receipt.tenant)
-    known = users.remembers(receipt.tenant, request.user)
     async with store.transaction() as tx:
-        if not await tx.remember(receipt):
-            log.info(
-                "request_repeated", tenant=receipt.tenant, correlation_id=receipt.correlation_id
-            )
-            return None
-        delivery = await tx.open(
-            receipt,
-            request,
-            state=State.GRANTED if known else State.RECEIVED,
-            expires_at=receipt.received_at + settings.request_ttl,
+        new = await tx.remember([receipt for receipt, _ in arrivals])
+        openings = []
+        for receipt, request in arrivals:
+            if receipt.ingress_id not in new:
+                _note("request_repeated", receipt)
+            elif isinstance(request, InvalidRequestError):
+                await _denied(tx, receipt, ErrorType.INVALID_CONTENT, str(request))
+            else:
+                openings.append(_opening(receipt, request, tenants=tenants, users=users))
+        deliveries = await tx.open(openings) if openings else []
+        await _granted(
+            tx,
+            [delivery for delivery in deliveries if delivery.state is State.GRANTED],
+            tenants=tenants,
         )
-        if delivery is None:
-            log.warning(
-                "request_ignored",
-                tenant=receipt.tenant,
-                correlation_id=receipt.correlation_id,
-                reason="a delivery with this correlationId is still active",
-            )
-            return None
-        if known:
-            await _granted(tx, delivery, tenants=tenants)
-    return delivery.state
+    saved = {delivery.id for delivery in deliveries}
+    for opening in openings:
+        if opening.receipt.ingress_id not in saved:
+            reason = "a delivery with this correlationId is still active"
+            _note("request_ignored", opening.receipt, reason=reason)
+    return deliveries
+
+
+def _opening(
+    receipt: Receipt, request: DeliveryRequest, *, tenants: Tenants, users: Users
+) -> Opening:
+    known = users.remembers(receipt.tenant, request.user)
+    return Opening(
+        receipt=receipt,
+        request=request,
+        state=State.GRANTED if known else State.RECEIVED,
+        expires_at=receipt.received_at + tenants.settings(receipt.tenant).request_ttl,
+    )
 
 
 async def check(delivery: Delivery, *, store: Store, tenants: Tenants, users: Users) -> None:
@@ -53,7 +71,7 @@ async def check(delivery: Delivery, *, store: Store, tenants: Tenants, users: Us
     if await users.known(delivery.tenant, delivery.user):
         async with store.transaction() as tx:
             if await tx.advance(delivery, State.GRANTED):
-                await _granted(tx, delivery, tenants=tenants)
+                await _granted(tx, [delivery], tenants=tenants)
         return
     reason = f"order.user {delivery.user} is not a user of tenant {delivery.tenant}"
     async with store.transaction() as tx:
@@ -62,34 +80,21 @@ async def check(delivery: Delivery, *, store: Store, tenants: Tenants, users: Us
             await _denied(tx, delivery, ErrorType.FORBIDDEN, reason)
 
 
-async def deny(receipt: Receipt, reason: str, *, store: Store) -> None:
-    """Answer DENIED to a request that breaks rules, once."""
-    async with store.transaction() as tx:
-        if await tx.remember(receipt):
-            await _denied(tx, receipt, ErrorType.INVALID_CONTENT, reason)
-
-
-async def _granted(tx: Transaction, delivery: Delivery, *, tenants: Tenants) -> None:
-    settings = tenants.settings(delivery.tenant)
-    await tx.owe(
-        outgoing.granted(delivery),
-        outgoing.order(delivery, size_limit=settings.order_size_limit_bytes),
-    )
-    log.info(
-        "delivery_granted",
-        tenant=delivery.tenant,
-        correlation_id=delivery.correlation_id,
-        target=delivery.target,
-    )
+async def _granted(tx: Transaction, deliveries: Sequence[Delivery], *, tenants: Tenants) -> None:
+    owed = []
+    for delivery in deliveries:
+        limit = tenants.settings(delivery.tenant).order_size_limit_bytes
+        owed += [outgoing.granted(delivery), outgoing.order(delivery, size_limit=limit)]
+        _note("delivery_granted", delivery, target=delivery.target)
+    await tx.owe(*owed)
 
 
 async def _denied(
     tx: Transaction, origin: Delivery | Receipt, error_type: ErrorType, reason: str
 ) -> None:
     await tx.owe(outgoing.denied(origin, error_type, reason))
-    log.info(
-        "delivery_denied",
-        tenant=origin.tenant,
-        correlation_id=origin.correlation_id,
-        reason=reason,
-    )
+    _note("delivery_denied", origin, reason=reason)
+
+
+def _note(event: str, origin: Delivery | Receipt, **context: str) -> None:
+    log.info(event, tenant=origin.tenant, correlation_id=origin.correlation_id, **context)

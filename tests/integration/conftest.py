@@ -64,7 +64,9 @@ class Deliveries:
 
     async def grant(self, receipt: Receipt) -> None:
         """Grant the request of a receipt."""
-        await receive(receipt, request(), store=self.store, tenants=self.tenants, users=AnyUser())
+        await receive(
+            [(receipt, request())], store=self.store, tenants=self.tenants, users=AnyUser()
+        )
 
     async def granted(self, correlation_id: str = "c", **changes: Any) -> Delivery:
         """Grant a request."""

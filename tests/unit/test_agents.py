@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
 from streams.agents import process
+from streams.dispatch import Event
 from streams.topics import Topics
 
 
@@ -34,14 +36,19 @@ class Handler:
         self.errors = list(errors)
         self.calls = 0
 
-    async def __call__(self, value: bytes) -> None:
+    async def __call__(self, values: Sequence[bytes]) -> None:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
 
 
+def event(key: bytes, value: bytes) -> Event:
+    return Event(key=key, value=value, partition=0, acknowledge=lambda: None)
+
+
 async def handled(handler: Handler, log: Log) -> None:
-    await process(b"t/c", b"value", topic="delivery.requests", handler=handler, events=log)  # type: ignore[arg-type]
+    batch = [event(b"t/c", b"value")]
+    await process(batch, topic="delivery.requests", handler=handler, events=log)  # type: ignore[arg-type]
 
 
 def dead_letter(reason: str) -> tuple[str, dict[str, Any]]:
@@ -72,3 +79,18 @@ async def test_a_dead_letter_that_kafka_does_not_take_is_offered_again(failures:
     log = Log(failures)
     await handled(Handler(UnreadableMessageError("no JSON")), log)
     assert log.appended == [dead_letter("no JSON")]
+
+
+async def test_a_bad_event_takes_no_other_of_its_batch_with_it() -> None:
+    done: list[bytes] = []
+
+    async def handler(values: Sequence[bytes]) -> None:
+        if b"bad" in values:
+            raise UnreadableMessageError("no JSON")
+        done.extend(values)
+
+    log = Log()
+    batch = [event(b"t/1", b"good"), event(b"t/c", b"bad"), event(b"t/2", b"better")]
+    await process(batch, topic="delivery.requests", handler=handler, events=log)  # type: ignore[arg-type]
+    assert done == [b"good", b"better"]
+    assert [entry["value"] for _, entry in log.appended] == [b"bad"]

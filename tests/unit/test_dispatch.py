@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.dispatch import Dispatcher, Pending
+from streams.dispatch import Dispatcher, Event
 
 
 class Handling:
@@ -20,9 +20,10 @@ class Handling:
         self.gates: dict[bytes, asyncio.Event] = {}
         self.news = asyncio.Event()
 
-    async def __call__(self, key: bytes, value: bytes) -> None:
-        gate = self.gates[value] = asyncio.Event()
-        self.began.append(value)
+    async def __call__(self, batch: Sequence[Event]) -> None:
+        (one,) = batch
+        gate = self.gates[one.value] = asyncio.Event()
+        self.began.append(one.value)
         self.news.set()
         await gate.wait()
 
@@ -39,8 +40,8 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def event(key: str, value: str, acked: list[bytes], partition: int = 0) -> Pending:
-    pending = Pending(
+def event(key: str, value: str, acked: list[bytes], partition: int = 0) -> Event:
+    pending = Event(
         key=key.encode(),
         value=value.encode(),
         partition=partition,
@@ -117,7 +118,7 @@ async def test_what_is_being_handled_at_the_end_is_not_acknowledged() -> None:
 
 
 async def test_a_handler_that_raises_ends_the_reading() -> None:
-    async def broken(_key: bytes, _value: bytes) -> None:
+    async def broken(_batch: Sequence[Event]) -> None:
         raise KeyError
 
     dispatcher = Dispatcher(broken, concurrency=1)
@@ -130,23 +131,26 @@ async def test_a_handler_that_raises_ends_the_reading() -> None:
 @given(
     keys=st.lists(st.sampled_from(["a/1", "a/2", "b/1", "c/1", "c/2"]), max_size=30),
     concurrency=st.integers(1, 5),
+    batch=st.integers(1, 4),
 )
-@example(keys=["a/1"] * 5 + ["b/1"], concurrency=2)
+@example(keys=["a/1"] * 5 + ["b/1"], concurrency=2, batch=1)
 async def test_whatever_comes_is_handled_once_in_the_order_of_its_key(
-    keys: list[str], concurrency: int
+    keys: list[str], concurrency: int, batch: int
 ) -> None:
     handled: dict[bytes, list[int]] = {}
     acked: list[bytes] = []
     every = asyncio.Event()
 
-    async def handle(key: bytes, value: bytes) -> None:
-        for _ in range(int(value) % 3):
+    async def handle(events: Sequence[Event]) -> None:
+        assert len({event.key for event in events}) == len(events) <= batch
+        for _ in range(int(events[0].value) % 3):
             await asyncio.sleep(0)
-        handled.setdefault(key, []).append(int(value))
+        for one in events:
+            handled.setdefault(one.key, []).append(int(one.value))
         if sum(map(len, handled.values())) == len(keys):
             every.set()
 
-    dispatcher = Dispatcher(handle, concurrency=concurrency)
+    dispatcher = Dispatcher(handle, concurrency=concurrency, batch=batch)
     async with dispatcher.running():
         for number, key in enumerate(keys):
             await dispatcher.put(event(key, str(number), acked))
