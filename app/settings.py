@@ -48,6 +48,11 @@ class Settings(BaseSettings):
         description="AMQP messages taken in before any is acknowledged.",
         validation_alias=_regards("regards.delivery.request.bulk.size", "REQUEST_BULK_SIZE"),
     )
+    max_message_bytes: int = Field(
+        1024 * 1024,
+        ge=1024,
+        description="Largest body of an AMQP message; a larger one goes to the dead letters.",
+    )
 
     # Kafka
     kafka_bootstrap_servers: str = Field(

@@ -167,6 +167,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Del
             events=services.events,
             tenants=services.tenants,
             prefetch=settings.request_bulk_size,
+            max_bytes=settings.max_message_bytes,
         )
         if site:
             await _started(

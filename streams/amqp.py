@@ -22,6 +22,7 @@ from app.errors import BrokerUnavailableError, ConfigurationError
 from app.outgoing import Lane, Outgoing
 from streams import names
 from streams.messages import encode, exchange_of
+from streams.properties import accept_any_properties
 from streams.topology import declare_topology
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
@@ -99,6 +100,7 @@ async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRo
 
     Raises ConfigurationError when it doesn't, or refuses user, password or virtual host.
     """
+    accept_any_properties()
     try:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((OSError, asyncio.TimeoutError)),

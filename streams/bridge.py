@@ -1,7 +1,8 @@
 """AMQP in, Kafka out.
 
 A message is acknowledged at one of two moments, and at no other: after Kafka has confirmed the
-event made of it, or after RabbitMQ has confirmed its copy in the dead-letter queue.
+event made of it, or after RabbitMQ has confirmed its copy in the dead-letter queue. One that can't
+even be copied is rejected, which lets RabbitMQ move it there as it is.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from mode import Service
 
-from app.errors import BrokerUnavailableError, UnreadableMessageError
+from app.errors import BrokerUnavailableError, DeliveryError, UnreadableMessageError
 from app.logs import get_logger
 from app.ports import Tenants
 from streams import names
 from streams.amqp import AmqpPublisher, give_up_on
+from streams.dead_letters import copied
 from streams.events import encode_order_event, encode_request, event_key
 from streams.kafka import EventLog
 from streams.messages import decode_delivery_request, decode_order_response
+from streams.properties import undecodable
 
 log = get_logger(__name__)
 
@@ -39,6 +41,7 @@ class Bridge(Service):
         events: EventLog,
         tenants: Tenants,
         prefetch: int,
+        max_bytes: int,
     ) -> None:
         super().__init__()
         self._connection = connection
@@ -46,6 +49,7 @@ class Bridge(Service):
         self._events = events
         self._tenants = tenants
         self._prefetch = prefetch
+        self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
 
     async def on_start(self) -> None:
@@ -92,13 +96,17 @@ class Bridge(Service):
     ) -> None:
         try:
             try:
+                self._check(message)
                 await carry(message)
             except UnreadableMessageError as error:
-                log.warning(
-                    "message_buried", queue=queue, reason=str(error), message_id=message.message_id
-                )
-                await self._publisher.bury(queue, _with_reason(message, str(error)))
-            await message.ack()
+                await self._bury(queue, message, str(error))
+            except DeliveryError:
+                raise
+            except Exception as error:
+                log.exception("message_failed", queue=queue, message_id=message.message_id)
+                await self._bury(queue, message, f"unforeseen: {error!r}")
+            else:
+                await message.ack()
         except BrokerUnavailableError as error:
             log.warning("message_returned", queue=queue, cause=str(error))
             await asyncio.sleep(_PAUSE)
@@ -106,6 +114,31 @@ class Bridge(Service):
         except CONNECTION_EXCEPTIONS as error:
             # RabbitMQ gives an unacknowledged message again; what it became is recognised.
             log.warning("acknowledgement_lost", queue=queue, cause=repr(error))
+
+    def _check(self, message: AbstractIncomingMessage) -> None:
+        broken = undecodable(message)
+        if broken:
+            raise UnreadableMessageError(f"its AMQP properties can't be decoded: {broken}")
+        if len(message.body) > self._max_bytes:
+            raise UnreadableMessageError(
+                f"the body has {len(message.body)} bytes, more than DELIVERY_MAX_MESSAGE_BYTES "
+                f"({self._max_bytes}) allows"
+            )
+
+    async def _bury(self, queue: str, message: AbstractIncomingMessage, reason: str) -> None:
+        """Move a message to its dead-letter queue, with the reason if it can be copied."""
+        log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
+        origin = {
+            names.HEADER_REASON: reason,
+            names.HEADER_ORIGIN_QUEUE: queue,
+            names.HEADER_ORIGIN_EXCHANGE: message.exchange or "",
+        }
+        letter = copied(message, headers={**message.headers, **origin})
+        if letter is None:
+            await message.reject(requeue=False)
+            return
+        await self._publisher.bury(queue, letter)
+        await message.ack()
 
     async def carry_request(self, message: AbstractIncomingMessage) -> None:
         """Put a delivery request onto its topic."""
@@ -139,20 +172,3 @@ async def _give_back(message: AbstractIncomingMessage) -> None:
         await message.nack(requeue=True)
     except CONNECTION_EXCEPTIONS as error:
         log.debug("message_not_returned", cause=repr(error))
-
-
-def _with_reason(message: AbstractIncomingMessage, reason: str) -> Message:
-    """Copy a message as it came, with the reason beside it."""
-    return Message(
-        message.body,
-        headers={**message.headers, names.HEADER_REASON: reason},
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        delivery_mode=DeliveryMode.PERSISTENT,
-        priority=message.priority,
-        correlation_id=message.correlation_id,
-        message_id=message.message_id,
-        timestamp=message.timestamp,
-        type=message.type,
-        app_id=message.app_id,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,8 @@ from app.outgoing import Kind, Outgoing
 from streams import names
 from streams.events import RequestReceived, dumps
 
+_MAX_DEPTH = 64  # of a body; a good one has 4
+
 _ROUTES = {
     Kind.RESPONSE: (names.DELIVERY_RESPONSES, names.DELIVERY_RESPONSE_TYPE),
     Kind.ORDER: (names.ORDER_REQUESTS, names.ORDER_REQUEST_TYPE),
@@ -30,7 +33,8 @@ def exchange_of(kind: Kind) -> str:
     return _ROUTES[kind][0]
 
 
-def _tenant(message: AbstractIncomingMessage) -> str:
+def read_tenant(message: AbstractIncomingMessage) -> str:
+    """Return the tenant that the headers name. Raises UnreadableMessageError."""
     tenant = message.headers.get(names.HEADER_TENANT)
     if isinstance(tenant, bytes):
         tenant = tenant.decode("utf-8", "replace")
@@ -39,9 +43,10 @@ def _tenant(message: AbstractIncomingMessage) -> str:
     return tenant
 
 
-def _body(message: AbstractIncomingMessage) -> dict[str, Any]:
+def read_body(message: AbstractIncomingMessage) -> dict[str, Any]:
+    """Return the body. Raises UnreadableMessageError when it is no JSON object that we can keep."""
     try:
-        body = json.loads(message.body.decode("utf-8"), parse_constant=_refuse)
+        body = json.loads(message.body.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
         if not isinstance(body, dict):
             raise UnreadableMessageError("the body is no JSON object")
         # Half of a surrogate pair can be written in JSON, but is no text.
@@ -52,9 +57,7 @@ def _body(message: AbstractIncomingMessage) -> dict[str, Any]:
         raise UnreadableMessageError("the body holds half of a surrogate pair") from None
     except (ValueError, RecursionError) as error:
         raise UnreadableMessageError(f"the body is no JSON: {error}") from None
-    if _holds_nul(body):
-        # Neither PostgreSQL nor a file name can.
-        raise UnreadableMessageError("the body holds a NUL character")
+    _check_depth_and_texts(body)
     return body
 
 
@@ -62,17 +65,26 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not in the standard")
 
 
-def _holds_nul(body: Any) -> bool:
-    pending = [body]
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is too large")
+    return value
+
+
+def _check_depth_and_texts(body: Any) -> None:
+    pending = [(body, 1)]
     while pending:
-        value = pending.pop()
+        value, depth = pending.pop()
+        if depth > _MAX_DEPTH:
+            raise UnreadableMessageError(f"the body is nested deeper than {_MAX_DEPTH} levels")
         if isinstance(value, str) and "\0" in value:
-            return True
+            # Neither PostgreSQL nor a file name can hold it.
+            raise UnreadableMessageError("the body holds a NUL character")
         if isinstance(value, dict):
-            pending += [*value.keys(), *value.values()]
+            pending += [(inner, depth + 1) for pair in value.items() for inner in pair]
         elif isinstance(value, list):
-            pending += value
-    return False
+            pending += [(inner, depth + 1) for inner in value]
 
 
 def _correlation_id(body: Mapping[str, Any]) -> str:
@@ -106,8 +118,8 @@ def decode_delivery_request(message: AbstractIncomingMessage) -> RequestReceived
 
     Each call gives a new ingress id: it names this arrival of the message.
     """
-    tenant = _tenant(message)
-    body = _body(message)
+    tenant = read_tenant(message)
+    body = read_body(message)
     receipt = Receipt(
         ingress_id=uuid4(),
         digest=_digest(tenant, message),
@@ -137,8 +149,8 @@ def _text(body: Mapping[str, Any], name: str) -> str | None:
 
 def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
     """Read what rs-order says of an order. Raises UnreadableMessageError."""
-    tenant = _tenant(message)
-    body = _body(message)
+    tenant = read_tenant(message)
+    body = read_body(message)
     try:
         status = OrderStatus(str(body.get("status")))
     except ValueError:

@@ -43,19 +43,23 @@ ORDER_RESPONSE_QUEUE = f"{_QUEUE}.order.client.amqp.AutoOrderResponseHandler"
 
 DEAD_LETTER_EXCHANGE = "regards.DLX"
 DEAD_LETTER_QUEUE = "regards.DLQ"
+DEAD_LETTER_SUFFIX = ".DLQ"
 
 HEADER_TENANT = "regards.tenant"
 HEADER_TYPE = "regards.type"
 HEADER_JAVA_TYPE = "__TypeId__"
 HEADER_CONVERTER = "regards.converter"
 HEADER_REASON = "x-exception-message"
+# Where a dead letter comes from; RabbitMQ's own x-death can't be written by a client.
+HEADER_ORIGIN_QUEUE = "x-death-queue"
+HEADER_ORIGIN_EXCHANGE = "x-death-exchange"
 
 MAX_PRIORITY = 255
 
 
 def dead_letters_of(queue: str) -> str:
     """Return the dead-letter queue of a queue; it is its routing key, too."""
-    return f"{queue}.DLQ"
+    return queue + DEAD_LETTER_SUFFIX
 
 
 def queue_arguments(queue: str) -> FieldTable:

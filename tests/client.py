@@ -1,4 +1,4 @@
-"""A client of the service, as the contract describes one; knows nothing of its code."""
+"""A client of the service, as the contract describes one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from compose.embedded import s3
 from compose.embedded.stack import TENANT, USER, Stack
+from streams.properties import accept_any_properties
 
 _BROADCAST = "regards.broadcast.fr.cnes.regards.modules"
 REQUESTS = f"{_BROADCAST}.delivery.amqp.input.DeliveryRequestDtoEvent"
@@ -67,6 +68,7 @@ class Client:
     @classmethod
     @contextlib.asynccontextmanager
     async def connected(cls, stack: Stack) -> AsyncIterator[Client]:
+        accept_any_properties()  # what some tests publish comes here, too
         connection = await aio_pika.connect(stack.environment["DELIVERY_AMQP_URL"])
         async with connection, connection.channel() as channel:
             client = cls(channel, stack)

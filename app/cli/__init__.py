@@ -17,6 +17,7 @@ from mode import Service
 
 from app import __version__, bootstrap
 from app import worker as worker_process
+from app.cli.dlq import dlq
 from app.cli.submit import submit
 from app.errors import ConfigurationError, DeliveryError
 from app.logs import configure_logging, get_logger
@@ -61,6 +62,7 @@ def migrate() -> None:
 
 
 cli.add_command(submit)
+cli.add_command(dlq)
 
 
 def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) -> None:

@@ -67,43 +67,6 @@ async def test_an_identifier_that_is_too_long_is_denied_like_anything_else(clien
     assert answer["message"] == "correlationId must not be longer than 255 characters"
 
 
-@pytest.mark.parametrize(
-    ("body", "tenant", "reason"),
-    [
-        (b"no json", TENANT, "the body is no JSON"),
-        (b"[1]", TENANT, "the body is no JSON object"),
-        (b"\xff{}", TENANT, "the body is not UTF-8"),
-        (b'{"correlationId": "\\ud800"}', TENANT, "the body holds half of a surrogate pair"),
-        (b'{"correlationId": "a\\u0000"}', TENANT, "the body holds a NUL character"),
-        (b'{"correlationId": NaN}', TENANT, "the body is no JSON: NaN"),
-        (b'{"a": ' * 100_000, TENANT, "the body is no JSON"),
-        (b'{"correlationId": 5}', TENANT, "the body has no correlationId"),
-        (b'{"order": {}}', TENANT, "the body has no correlationId"),
-        (b'{"correlationId": "x"}', None, "the header regards.tenant is missing"),
-        (b'{"correlationId": "x"}', "nobody", "unknown tenant 'nobody'"),
-    ],
-)
-async def test_what_cannot_be_answered_goes_to_the_dead_letters_untouched(
-    client: Client, body: bytes, tenant: str | None, reason: str
-) -> None:
-    await client.send(body, tenant=tenant, headers={"custom": "kept"}, message_id="m-1")
-    queue = await client.channel.get_queue(f"{REQUESTS_DLQ}", ensure=False)
-    async with queue.iterator(timeout=30) as letters:
-        async for letter in letters:
-            await letter.ack()
-            assert letter.body == body
-            assert str(letter.headers["x-exception-message"]).startswith(reason)
-            assert letter.headers["custom"] == "kept"
-            assert letter.message_id == "m-1"
-            break
-
-
-REQUESTS_DLQ = (
-    "regards.broadcast.rs-delivery.fr.cnes.regards.modules.delivery.service.submission.create."
-    "amqp.DeliveryRequestEventHandler.DLQ"
-)
-
-
 async def test_a_denied_order_ends_in_error_and_is_not_cancelled(
     client: Client, standin: StandIn, make_product: Callable[..., str]
 ) -> None:

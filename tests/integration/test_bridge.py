@@ -60,6 +60,7 @@ async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[AbstractRo
             events=log,  # type: ignore[arg-type]
             tenants=StaticTenants(settings),
             prefetch=10,
+            max_bytes=10_000,
         )
         await bridge.start()
         try:

@@ -16,6 +16,7 @@ from app import __version__
 from app.settings import Settings
 from app.store.migrate import steps
 from compose.embedded.stack import ROOT
+from tests.command import delivery
 
 
 @pytest.fixture
@@ -24,18 +25,6 @@ def taken_port() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield listener.getsockname()[1]
-
-
-def delivery(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=ROOT,
-        env=os.environ | {"DELIVERY_START_TIMEOUT": "1"} | environment,
-    )
 
 
 def test_the_version_is_told() -> None:

@@ -1,0 +1,231 @@
+"""`delivery dlq`: the messages that could not be answered; look, mend, put back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.settings import load_settings
+from streams.amqp import connect
+from streams.dead_letters import (
+    QUEUES,
+    DeadLetter,
+    DeadLetters,
+    NoSuchLetterError,
+    open_dead_letters,
+)
+
+_LIMIT = 1000  # letters that one command looks at in each queue
+_COLUMNS = ("id", "queue", "tenant", "correlationId", "bytes", "reason")
+T = TypeVar("T")
+
+queue_option = click.option(
+    "--queue",
+    "queues",
+    type=click.Choice(list(QUEUES)),
+    multiple=True,
+    help="Only this queue's dead letters (repeat for several).",
+)
+limit_option = click.option(
+    "--limit", type=click.IntRange(1), default=_LIMIT, show_default=True, help="Of each queue."
+)
+
+
+@click.group()
+def dlq() -> None:
+    """Dead letters: messages that nobody could be answered for."""
+
+
+@dlq.command("list")
+@queue_option
+@limit_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def list_(queues: Sequence[str], limit: int, as_json: bool) -> None:
+    """List dead letters, with the reason for each."""
+
+    async def run(letters: DeadLetters) -> list[dict[str, Any]]:
+        return [
+            _summary(letter) for letter in await letters.look(queues or list(QUEUES), limit=limit)
+        ]
+
+    found = _on_letters(run)
+    if as_json:
+        for entry in found:
+            click.echo(json.dumps(entry, ensure_ascii=False))
+        return
+    if not found:
+        click.echo("no dead letters")
+        return
+    console = Console()
+    table = Table(box=None, header_style="bold")
+    for name in _COLUMNS:
+        table.add_column(name, overflow="fold")
+    for entry in found:
+        row = [entry[name] for name in _COLUMNS]
+        table.add_row(*("-" if value is None else _printable(str(value)) for value in row))
+    console.print(table, markup=False)
+    click.echo(f"{len(found)} dead letters; `delivery dlq show ID` shows one, whole")
+
+
+@dlq.command()
+@click.argument("letter_id", metavar="ID")
+@click.option("--body", "only_body", is_flag=True, help="Print the body only, as it came.")
+@limit_option
+def show(letter_id: str, only_body: bool, limit: int) -> None:
+    """Show a dead letter: properties, headers and body."""
+
+    async def run(letters: DeadLetters) -> DeadLetter:
+        (letter,) = _pick(await letters.look(list(QUEUES), limit=limit), [letter_id])
+        return letter
+
+    letter = _on_letters(run)
+    if only_body:
+        sys.stdout.buffer.write(letter.message.body)
+        sys.stdout.flush()
+        return
+    click.echo(json.dumps(_whole(letter), indent=2, ensure_ascii=False, default=str))
+
+
+@dlq.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them (of --queue, if given).")
+@click.option(
+    "--body",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with a mended body, for one letter.",
+)
+@click.option("--tenant", help="Put this into the header regards.tenant.")
+@queue_option
+@limit_option
+def requeue(
+    ids: Sequence[str],
+    everything: bool,
+    body: Path | None,
+    tenant: str | None,
+    queues: Sequence[str],
+    limit: int,
+) -> None:
+    """Put dead letters back into the queue they were in."""
+    _check_choice(ids, everything=everything)
+    if body is not None and (everything or len(ids) != 1):
+        raise click.UsageError("--body is for one letter: give its ID")
+
+    mended = body.read_bytes() if body else None
+
+    async def run(letters: DeadLetters) -> None:
+        found = await letters.look(queues or list(QUEUES), limit=limit)
+        for letter in found if everything else _pick(found, ids):
+            where = await letters.requeue(letter, body=mended, tenant=tenant)
+            click.echo(f"{letter.id} put back into {where}")
+
+    _on_letters(run)
+
+
+@dlq.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them (of --queue, if given).")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@queue_option
+@limit_option
+def purge(
+    ids: Sequence[str], everything: bool, yes: bool, queues: Sequence[str], limit: int
+) -> None:
+    """Remove dead letters for good."""
+    _check_choice(ids, everything=everything)
+
+    async def run(letters: DeadLetters) -> None:
+        found = await letters.look(queues or list(QUEUES), limit=limit)
+        chosen = found if everything else _pick(found, ids)
+        if chosen and not yes:
+            await asyncio.to_thread(
+                click.confirm, f"remove {len(chosen)} dead letters for good?", abort=True
+            )
+        for letter in chosen:
+            await letters.remove(letter)
+        click.echo(f"{len(chosen)} dead letters removed")
+
+    _on_letters(run)
+
+
+def _check_choice(ids: Sequence[str], *, everything: bool) -> None:
+    if bool(ids) == everything:
+        raise click.UsageError("give IDs (`delivery dlq list` shows them), or --all")
+
+
+def _on_letters(run: Callable[[DeadLetters], Coroutine[Any, Any, T]]) -> T:
+    async def main() -> T:
+        async with _opened() as letters:
+            return await run(letters)
+
+    return asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def _opened() -> AsyncIterator[DeadLetters]:
+    settings = load_settings()
+    async with (
+        connect(settings.amqp_url.get_secret_value(), start_timeout=5) as connection,
+        open_dead_letters(connection) as letters,
+    ):
+        yield letters
+
+
+def _pick(letters: Sequence[DeadLetter], ids: Sequence[str]) -> list[DeadLetter]:
+    by_id = {letter.id: letter for letter in letters}
+    missing = [letter_id for letter_id in ids if letter_id not in by_id]
+    if missing:
+        raise NoSuchLetterError(
+            f"no dead letter {', '.join(missing)} among the {len(letters)} looked at; "
+            "`delivery dlq list` shows what is there"
+        )
+    return [by_id[letter_id] for letter_id in ids]
+
+
+def _summary(letter: DeadLetter) -> dict[str, Any]:
+    message = letter.message
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "tenant": letter.tenant,
+        "correlationId": letter.correlation_id,
+        "messageId": message.message_id,
+        "timestamp": message.timestamp.isoformat() if message.timestamp else None,
+        "bytes": len(message.body),
+        "reason": letter.reason,
+    }
+
+
+def _whole(letter: DeadLetter) -> dict[str, Any]:
+    message = letter.message
+    try:
+        body: Any = message.body.decode()
+        with contextlib.suppress(ValueError, RecursionError):
+            body = json.loads(body)
+    except UnicodeDecodeError:
+        body = {"base64": base64.b64encode(message.body).decode()}
+    properties = {
+        name: getattr(message, name)
+        for name in ("content_type", "app_id", "priority", "correlation_id", "reply_to", "type")
+    }
+    return {
+        **_summary(letter),
+        "origin": letter.origin,
+        "properties": {name: value for name, value in properties.items() if value is not None},
+        "headers": message.headers,
+        "body": body,
+    }
+
+
+def _printable(text: str) -> str:
+    """Keep what a stranger sent from driving the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,208 @@
+"""The dead-letter queues, for an operator: look, put back, remove."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import struct
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from aio_pika import Message
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractIncomingMessage,
+    HeadersType,
+)
+from aio_pika.exceptions import PublishError
+
+from app.errors import DeliveryError, UnreadableMessageError
+from streams import names
+from streams.messages import read_body, read_tenant
+from streams.properties import undecodable
+
+QUEUES = {
+    "requests": names.dead_letters_of(names.DELIVERY_REQUEST_QUEUE),
+    "order-responses": names.dead_letters_of(names.ORDER_RESPONSE_QUEUE),
+    "global": names.DEAD_LETTER_QUEUE,
+}
+_CONFIRM_TIMEOUT = 30.0  # seconds
+
+
+class NoSuchLetterError(DeliveryError):
+    """No dead letter has this id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A message in a dead-letter queue; held by us until the channel closes."""
+
+    id: str  # of its content: the same at each look
+    queue: str  # a key of QUEUES
+    message: AbstractIncomingMessage
+
+    @property
+    def origin(self) -> str | None:
+        """The queue it was in, and goes back to."""
+        if self.queue != "global":
+            return QUEUES[self.queue].removesuffix(names.DEAD_LETTER_SUFFIX)
+        for header in (names.HEADER_ORIGIN_QUEUE, "x-first-death-queue"):
+            if isinstance(found := self.message.headers.get(header), str):
+                return found
+        return None
+
+    @property
+    def reason(self) -> str:
+        """Why it is here."""
+        told = self.message.headers.get(names.HEADER_REASON)
+        if isinstance(told, str):
+            return told
+        if broken := undecodable(self.message):
+            return f"its AMQP properties can't be decoded: {broken}"
+        if not _encodable(copy(self.message, headers=self.message.headers)):
+            return "its AMQP properties can't be written again"
+        return "not told"
+
+    @property
+    def tenant(self) -> str | None:
+        """Tenant, where it can be read."""
+        with contextlib.suppress(UnreadableMessageError):
+            return read_tenant(self.message)
+        return None
+
+    @property
+    def correlation_id(self) -> str | None:
+        """Correlation id, where it can be read."""
+        with contextlib.suppress(UnreadableMessageError):
+            value = read_body(self.message).get("correlationId")
+            return value if isinstance(value, str) else None
+        return None
+
+
+class DeadLetters:
+    """Takes letters from their queues; those that are neither put back nor removed return."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self._channel = channel
+
+    async def look(self, queues: Sequence[str], *, limit: int) -> list[DeadLetter]:
+        """Return the letters of some queues, up to `limit` of each."""
+        return [letter for queue in queues for letter in await self._look(queue, limit)]
+
+    async def _look(self, name: str, limit: int) -> list[DeadLetter]:
+        queue = await self._channel.get_queue(QUEUES[name], ensure=False)
+        letters: list[DeadLetter] = []
+        seen: dict[str, int] = {}
+        while len(letters) < limit:
+            message = await queue.get(no_ack=False, fail=False)
+            if message is None:
+                break
+            digest = _digest(message)
+            seen[digest] = count = seen.get(digest, 0) + 1
+            letter_id = digest if count == 1 else f"{digest}-{count}"
+            letters.append(DeadLetter(id=letter_id, queue=name, message=message))
+        return letters
+
+    async def requeue(
+        self, letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
+    ) -> str:
+        """Put a letter back, with another body or tenant if given; return the queue it went to.
+
+        It leaves the dead letters once RabbitMQ has confirmed it where it goes.
+        """
+        origin = letter.origin
+        if origin is None:
+            raise DeliveryError(
+                f"{letter.id} does not say which queue it was in; publish it by hand"
+            )
+        message = letter.message
+        headers = {k: v for k, v in message.headers.items() if not _of_death(k)}
+        back = copy(message, headers=headers, body=body)
+        if undecodable(message) or not _encodable(back):
+            if body is None or tenant is None:
+                raise DeliveryError(
+                    f"{letter.id} can't go back as it is ({letter.reason}); give --tenant and "
+                    "--body (`delivery dlq show --body` prints it) to make it anew"
+                )
+            back = Message(body, delivery_mode=2)
+        if tenant is not None:
+            back.headers[names.HEADER_TENANT] = tenant
+        try:
+            await self._channel.default_exchange.publish(
+                back, origin, mandatory=True, timeout=_CONFIRM_TIMEOUT
+            )
+        except PublishError:
+            raise DeliveryError(
+                f"{letter.id} can't go back: there is no queue {origin}; start the service that "
+                "reads it once, or publish the message by hand"
+            ) from None
+        await message.ack()
+        return origin
+
+    async def remove(self, letter: DeadLetter) -> None:
+        """Forget a letter for good."""
+        await letter.message.ack()
+
+
+@contextlib.asynccontextmanager
+async def open_dead_letters(connection: AbstractConnection) -> AsyncIterator[DeadLetters]:
+    """Open a channel for one look; when it closes, what was only looked at is back."""
+    channel = await connection.channel(on_return_raises=True)
+    try:
+        for queue in QUEUES.values():
+            await channel.declare_queue(
+                queue, durable=True, arguments={"x-max-priority": names.MAX_PRIORITY}
+            )
+        yield DeadLetters(channel)
+    finally:
+        await channel.close()
+
+
+def copied(message: AbstractIncomingMessage, *, headers: HeadersType) -> Message | None:
+    """Copy a message with other headers; None when that can't be done without a change."""
+    if undecodable(message):
+        return None
+    made = copy(message, headers=headers)
+    return made if _encodable(made) else None
+
+
+def copy(
+    message: AbstractIncomingMessage, *, headers: HeadersType, body: bytes | None = None
+) -> Message:
+    """Copy a message with other headers, to be kept on disk and without an expiry."""
+    return Message(
+        message.body if body is None else body,
+        headers=headers,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        delivery_mode=2,
+        priority=message.priority,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        message_id=message.message_id,
+        timestamp=message.timestamp,
+        type=message.type,
+        app_id=message.app_id,
+    )
+
+
+def _encodable(message: Message) -> bool:
+    """Whether it can be sent: some headers can be read and not written."""
+    try:
+        message.properties.marshal()
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return False
+    return True
+
+
+def _of_death(header: str) -> bool:
+    return header == names.HEADER_REASON or header.startswith(
+        ("x-death", "x-first-death", "x-last-death", "x-undecodable")
+    )
+
+
+def _digest(message: AbstractIncomingMessage) -> str:
+    known = json.dumps([message.message_id, str(message.timestamp), str(sorted(message.headers))])
+    return hashlib.sha256(known.encode() + message.body).hexdigest()[:10]

@@ -1,0 +1,22 @@
+"""The `delivery` command, as an operator calls it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from compose.embedded.stack import ROOT
+
+
+def delivery(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=ROOT,
+        env=os.environ | {"DELIVERY_START_TIMEOUT": "1"} | environment,
+    )
