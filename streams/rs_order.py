@@ -33,32 +33,42 @@ class RsOrder:
         """Iterate over the files of the delivery's order.
 
         Raises SourceNotReadyError (206), SourceRefusedError (403, 404 and other refusals) and
-        SourceUnavailableError.
+        SourceUnavailableError; also when the listing changed while it was read, for then a file
+        may have slipped from one page to another unseen.
         """
         page = 0
+        announced: int | None = None
+        seen: set[int] = set()
         while True:
             what = f"page {page} of the files of order {delivery.order_id}"
             path = f"/orders/{delivery.order_id}/files/available"
             query = {"page": page, "size": self._page_size, "sort": "id,asc"}
             async with self._get(delivery, path, what, params=query) as response:
                 if response.status == 204:
-                    return
+                    break
                 if response.status == 206:
                     raise SourceNotReadyError(
                         f"rs-order has not finished order {delivery.order_id}"
                     )
                 try:
                     body = await response.json(content_type=None)
-                    files, last = _read_page(body, page)
+                    files, total, last = _read_page(body, page)
                 except (ValueError, TypeError, KeyError, AttributeError) as error:
                     raise SourceRefusedError(
                         f"rs-order's answer for {what} is not a page of files ({error!r})"
                     ) from None
+            if total is not None:
+                if announced is not None and total != announced:
+                    raise _changed(delivery, f"it had {announced} files, then {total}")
+                announced = total
             for file in files:
+                seen.add(file.file_id)
                 yield file
             if last:
-                return
+                break
             page += 1
+        if announced is not None and len(seen) != announced:
+            raise _changed(delivery, f"it announced {announced} files and listed {len(seen)}")
 
     @contextlib.asynccontextmanager
     async def download(
@@ -119,8 +129,14 @@ def _wrapped(what: str) -> Any:
         ) from error
 
 
-def _read_page(body: dict[str, Any], page: int) -> tuple[list[ListedFile], bool]:
-    """Return the files of a page, and whether it is the last."""
+def _changed(delivery: Delivery, how: str) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"the listing of order {delivery.order_id} changed while it was read: {how}"
+    )
+
+
+def _read_page(body: dict[str, Any], page: int) -> tuple[list[ListedFile], int | None, bool]:
+    """Return the files of a page, how many there are on all, and whether this is the last."""
     content = body.get("content") or []
     files = [_read_file(entry) for entry in content]
     metadata = body.get("metadata") or {}
@@ -128,7 +144,8 @@ def _read_page(body: dict[str, Any], page: int) -> tuple[list[ListedFile], bool]
         last = page + 1 >= int(metadata["totalPages"])
     else:
         last = not any(link.get("rel") == "next" for link in body.get("links") or [])
-    return files, last or not files
+    total = metadata.get("totalElements")
+    return files, int(total) if total is not None else None, last or not files
 
 
 def _read_file(entry: dict[str, Any]) -> ListedFile:

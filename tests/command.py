@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+from compose.embedded.processes import Child, wait_until
 from compose.embedded.stack import ROOT
 
 
@@ -20,3 +21,13 @@ def delivery(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         cwd=ROOT,
         env=os.environ | {"DELIVERY_START_TIMEOUT": "1"} | environment,
     )
+
+
+async def logged(child: Child, text: str, count: int = 1) -> None:
+    """Return once a running program has logged something, so many times."""
+
+    async def there() -> None:
+        if child.log.read_text().count(text) < count:
+            raise OSError(f"{text} was not logged yet")
+
+    await wait_until(there, child)

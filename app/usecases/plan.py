@@ -32,3 +32,13 @@ async def plan(delivery: Delivery, *, source: OrderSource, store: Store) -> None
         files=len(manifest.files),
         bytes=manifest.total_bytes,
     )
+    unchecked = sum(file.md5 is None for file in manifest.files)
+    if unchecked:
+        log.warning(
+            "files_without_checksum",
+            tenant=delivery.tenant,
+            correlation_id=delivery.correlation_id,
+            files=unchecked,
+            example=next(file.member for file in manifest.files if file.md5 is None),
+            consequence="verified by size alone",
+        )

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from uuid import uuid4
 
+import asyncpg
 import psutil
 import pytest
 
@@ -17,7 +18,8 @@ from compose.embedded.processes import Child
 from compose.embedded.stack import TENANT, Stack, running_service
 from streams.progress import watch_progress
 from streams.topics import Topics
-from tests.client import Client, request_for
+from tests.client import ORDER_CANCELS, Client, request_for
+from tests.command import logged
 from tests.conftest import noise
 from tests.standin import StandIn
 
@@ -120,6 +122,45 @@ async def test_a_worker_that_is_stopped_hands_its_transfer_back(
         assert await asyncio.to_thread(child.process.wait) == 0, child.tail()
     assert await client.open_uploads(str(slow_delivery["correlationId"])) == []
     await finished_by_another(stack, quick, client, standin, slow_delivery)
+
+
+async def test_a_running_transfer_is_stopped_when_its_time_is_over(
+    stack: Stack,
+    quick: dict[str, str],
+    client: Client,
+    standin: StandIn,
+    slow_delivery: dict[str, object],
+) -> None:
+    """Long before its lease would be renewed: the worker looks at it all the time."""
+    correlation_id = str(slow_delivery["correlationId"])
+    extra = quick | {"DELIVERY_LEASE_TTL": "3600", "DELIVERY_EXPIRY_INTERVAL": "0.2"}
+    async with running_service(stack, extra=extra) as (child, _):
+        await in_transfer(stack, quick, client, slow_delivery)
+        connection = await asyncpg.connect(quick["DELIVERY_DATABASE_URL"])
+        await connection.execute("UPDATE delivery SET expires_at = now()")
+        await connection.close()
+        answer = await client.wait_for(correlation_id, "DONE", "ERROR")
+        assert answer["errorType"] == "EXPIRED"
+        assert answer["message"].endswith("it was TRANSFERRING at the end")
+        await logged(child, '"lease_lost"')
+        assert await client.open_uploads(correlation_id) == []
+        cancel = await client.wait_for(correlation_id, exchange=ORDER_CANCELS)
+        (order,) = await standin.orders(correlation_id)
+        assert cancel["orderId"] == order["orderId"]
+
+
+async def test_a_request_that_may_take_no_time_ends_at_the_next_look(
+    stack: Stack, quick: dict[str, str], client: Client, standin: StandIn
+) -> None:
+    extra = quick | {"DELIVERY_REQUEST_TTL_HOURS": "0", "DELIVERY_EXPIRY_INTERVAL": "0.2"}
+    await standin.misbehave(order="silent")
+    body = request_for("P")
+    async with running_service(stack, extra=extra):
+        answer = await client.answer(body)
+    assert (answer["status"], answer["errorType"]) == ("ERROR", "EXPIRED")
+    assert answer["message"] == "not done within 0 hours; it was GRANTED at the end"
+    statuses = [response["status"] for response in client.heard(body["correlationId"])]
+    assert statuses == ["GRANTED", "ERROR"]
 
 
 async def test_a_part_that_crashes_ends_the_worker(

@@ -1,0 +1,224 @@
+"""An order's listing, however it comes: read whole, or read again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from app.errors import (
+    EmptyOrderError,
+    SourceNotReadyError,
+    SourceRefusedError,
+    SourceUnavailableError,
+)
+from app.model import Delivery, State, Work
+from app.usecases.plan import plan
+from compose.embedded.stack import TENANT, USER
+from streams.rs_order import RsOrder, open_session
+from streams.tokens import TokenSigner
+from tests.integration.conftest import Deliveries
+
+Page = Callable[[int, int], dict[str, Any] | int]
+
+
+ORDERED = Delivery(
+    id=uuid4(),
+    tenant=TENANT,
+    correlation_id="c",
+    state=State.AVAILABLE,
+    user=USER,
+    target="t",
+    order={},
+    origin_app=None,
+    priority=1,
+    requested_at=datetime.now(UTC),
+    expires_at=datetime.now(UTC),
+    order_id=7,
+)
+
+
+def entry(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": number,
+        "productId": "P",
+        "version": 1,
+        "checksum": f"{number:032x}",
+        "filesize": number,
+        "filename": f"f{number}.bin",
+    } | changes
+
+
+def page_of(entries: list[dict[str, Any]], page: int, size: int, total: int) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "size": size,
+            "totalElements": total,
+            "totalPages": -(-total // size),
+            "number": page,
+        },
+        "content": [{"content": item, "links": []} for item in entries],
+        "links": [],
+    }
+
+
+@pytest.fixture
+async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
+    """Serve pages as a function makes them: from page and size to a body or a status."""
+    servers: list[TestServer] = []
+    async with open_session(connections=4, stall_timeout=5) as session:
+
+        async def serve(make: Page, size: int = 100) -> RsOrder:
+            async def handle(request: web.Request) -> web.Response:
+                answer = make(int(request.query["page"]), int(request.query["size"]))
+                if isinstance(answer, int):
+                    return web.Response(status=answer, text="told to")
+                return web.json_response(answer)
+
+            application = web.Application()
+            application.router.add_get("/orders/{order}/files/available", handle)
+            server = TestServer(application)
+            await server.start_server()
+            servers.append(server)
+            signer = TokenSigner("s" * 64, ttl=60)
+            return RsOrder(session, signer, url=str(server.make_url("")), page_size=size)
+
+        yield serve
+        for server in servers:
+            await server.close()
+
+
+Listed = Callable[..., Awaitable[RsOrder]]
+
+
+async def planned(deliveries: Deliveries, source: RsOrder) -> list[tuple[str, int | None]]:
+    """Plan a delivery; return names and sizes of its members."""
+    await deliveries.available()
+    claimed = await deliveries.leases("w").claim(Work.PLAN)
+    assert claimed is not None
+    await plan(claimed, source=source, store=deliveries.store)
+    return [(f.member, f.size) async for f in deliveries.store.files(claimed)]
+
+
+@pytest.mark.parametrize("answer", [204, page_of([], 0, 100, 0), {"content": []}, {}])
+async def test_an_empty_list_and_204_are_an_empty_order(
+    deliveries: Deliveries, listed: Listed, answer: dict[str, Any] | int
+) -> None:
+    source = await listed(lambda _page, _size: answer)
+    with pytest.raises(EmptyOrderError):
+        await plan(ORDERED, source=source, store=deliveries.store)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (206, SourceNotReadyError),
+        (403, SourceRefusedError),
+        (404, SourceRefusedError),
+        (422, SourceRefusedError),
+        (429, SourceUnavailableError),
+        (500, SourceUnavailableError),
+        (503, SourceUnavailableError),
+    ],
+)
+async def test_a_listing_that_is_refused_or_not_ready(
+    deliveries: Deliveries, listed: Listed, status: int, error: type[Exception]
+) -> None:
+    source = await listed(lambda _page, _size: status)
+    with pytest.raises(error, match=r"order 7"):
+        await plan(ORDERED, source=source, store=deliveries.store)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"content": "x"},
+        {"content": [{"productId": "P"}]},
+        {"content": [entry(1, id="x")]},
+        {"content": [entry(1, filesize="many")]},
+        {"content": [None]},
+        {"content": [], "metadata": 5},
+    ],
+)
+async def test_a_listing_that_is_none_is_told_in_a_sentence(
+    deliveries: Deliveries, listed: Listed, body: dict[str, Any]
+) -> None:
+    source = await listed(lambda _page, _size: body)
+    with pytest.raises(SourceRefusedError, match="page 0 of the files of order 7 is not a page"):
+        await plan(ORDERED, source=source, store=deliveries.store)
+
+
+async def test_the_flat_form_and_pages_by_links_are_read(
+    deliveries: Deliveries, listed: Listed
+) -> None:
+    def make(page: int, _size: int) -> dict[str, Any]:
+        item = entry(page + 1)
+        item["fileSize"] = item.pop("filesize")
+        return {"content": [item], "links": [{"rel": "next", "href": "x"}] if page < 2 else []}
+
+    assert await planned(deliveries, await listed(make)) == [
+        ("f1.bin", 1),
+        ("f2.bin", 2),
+        ("f3.bin", 3),
+    ]
+
+
+async def test_files_without_size_or_checksum_or_with_the_same_name_are_planned(
+    deliveries: Deliveries, listed: Listed
+) -> None:
+    entries = [
+        entry(1, filesize=None, checksum=None),
+        entry(2, filename="F1.bin", checksum=""),
+        entry(3, filename="f1.bin", checksum="sha256:abc", filesize=0),
+    ]
+    source = await listed(lambda _page, size: page_of(entries, 0, size, 3))
+    assert await planned(deliveries, source) == [
+        ("f1.bin", None),
+        ("F1 (2).bin", 2),
+        ("f1 (3).bin", 0),
+    ]
+
+
+@pytest.mark.parametrize("announced", [150, 149])
+async def test_a_listing_that_changes_while_it_is_read_is_read_again(
+    deliveries: Deliveries, listed: Listed, announced: int
+) -> None:
+    """A file is removed after the first page: one of the second slips to the first, unseen."""
+
+    def make(page: int, size: int) -> dict[str, Any]:
+        entries = [entry(n) for n in range(150)]
+        if page == 0:
+            return page_of(entries[:size], 0, size, 150)
+        return page_of([e for e in entries if e["id"] != 3][size:], page, size, announced)
+
+    source = await listed(make)
+    with pytest.raises(SourceUnavailableError, match="order 7 changed while it was read"):
+        await plan(ORDERED, source=source, store=deliveries.store)
+
+
+async def test_a_hundred_thousand_files_are_planned(deliveries: Deliveries, listed: Listed) -> None:
+    total = 100_000
+
+    def make(page: int, size: int) -> dict[str, Any]:
+        numbers = range(page * size, min((page + 1) * size, total))
+        return page_of([entry(n, filename="same.bin") for n in numbers], page, size, total)
+
+    members = await planned(deliveries, await listed(make, 10_000))
+    assert len(members) == total
+    assert len({name.casefold() for name, _ in members}) == total
+    assert sum(size or 0 for _, size in members) == sum(range(total))
+
+
+async def test_a_connection_that_breaks_is_worth_another_try(listed: Listed) -> None:
+    async with aiohttp.ClientSession() as session:
+        source = RsOrder(
+            session, TokenSigner("s" * 64, ttl=60), url="http://127.0.0.1:9", page_size=10
+        )
+        with pytest.raises(SourceUnavailableError, match="rs-order broke off page 0"):
+            [file async for file in source.listing(ORDERED)]
