@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test check lint types imports bench-burst format lock clean
+.PHONY: help setup demo up test check lint types imports bench-burst format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -51,6 +51,9 @@ bench-burst: setup ## Time one tenant's request behind a burst of another's (REQ
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## Write docs/asyncapi.json and docs/schemas anew
+	@$(BIN)/delivery asyncapi --schemas docs/schemas > docs/asyncapi.json
 
 lock: setup ## Resolve the dependencies anew (names, versions and hashes; for every Python)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \

@@ -13,6 +13,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from app.model import Delivery, ErrorType, Receipt, Status, StoredObject
+from app.wire import (
+    DeliveryResponseDtoEvent,
+    OrderCancelRequestDtoEvent,
+    OrderRequestDtoEvent,
+    Wire,
+)
 
 
 class Lane(StrEnum):
@@ -61,7 +67,9 @@ class Outgoing:
         return _LANES[self.kind]
 
 
-def _owed(origin: Delivery | Receipt, kind: Kind, body: dict[str, Any], *, name: str) -> Outgoing:
+def _owed(
+    origin: Delivery | Receipt, kind: Kind, body: Wire | dict[str, Any], *, name: str
+) -> Outgoing:
     delivery_id = origin.id if isinstance(origin, Delivery) else origin.ingress_id
     return Outgoing(
         delivery_id=delivery_id,
@@ -71,7 +79,7 @@ def _owed(origin: Delivery | Receipt, kind: Kind, body: dict[str, Any], *, name:
         correlation_id=origin.correlation_id,
         priority=origin.priority,
         origin_app=origin.origin_app,
-        body={key: value for key, value in body.items() if value is not None},
+        body=body.body() if isinstance(body, Wire) else body,
     )
 
 
@@ -86,14 +94,14 @@ def _response(
     # Every terminal response of a request has one name, hence one message_id: a consumer that
     # drops repeats can never see two of them.
     name = "granted" if status is Status.GRANTED else "terminal"
-    body = {
-        "correlationId": origin.correlation_id,
-        "status": status.value,
-        "errorType": error_type.value if error_type else None,
-        "message": message,
-        "url": result.url if result else None,
-        "md5": result.md5 if result else None,
-    }
+    body = DeliveryResponseDtoEvent(
+        correlation_id=origin.correlation_id,
+        status=status,
+        error_type=error_type,
+        message=message,
+        url=result.url if result else None,
+        md5=result.md5 if result else None,
+    )
     return _owed(origin, Kind.RESPONSE, body, name=name)
 
 
@@ -119,16 +127,15 @@ def error(delivery: Delivery, error_type: ErrorType, message: str) -> Outgoing:
 
 def order(delivery: Delivery, *, size_limit: int) -> Outgoing:
     """Ask rs-order for the products."""
-    body = delivery.order | {
-        "correlationId": delivery.correlation_id,
-        "sizeLimitInBytes": size_limit,
-    }
+    body = OrderRequestDtoEvent.model_validate(
+        delivery.order | {"correlationId": delivery.correlation_id, "sizeLimitInBytes": size_limit}
+    )
     return _owed(delivery, Kind.ORDER, body, name="order")
 
 
 def cancel(delivery: Delivery, order_id: int) -> Outgoing:
     """Tell rs-order that an order is of no use any more."""
-    body = {"orderId": order_id, "correlationId": delivery.correlation_id}
+    body = OrderCancelRequestDtoEvent(order_id=order_id, correlation_id=delivery.correlation_id)
     return _owed(delivery, Kind.CANCEL, body, name="cancel")
 
 

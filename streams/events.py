@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 
 from app.errors import UnreadableMessageError
 from app.model import OrderEvent, OrderStatus, Phase, Progress, Receipt
+
+_Bytes = Annotated[int, Field(ge=0, description="bytes")]
 
 
 def event_key(tenant: str, correlation_id: str) -> bytes:
@@ -25,83 +28,125 @@ def dumps(value: Any) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RequestReceived:
+class Received:
     """A delivery request: how it arrived, and what it says."""
 
     receipt: Receipt
     body: dict[str, Any]
 
 
-def encode_request(event: RequestReceived) -> bytes:
-    """Encode for `delivery.requests`."""
-    receipt = event.receipt
-    return dumps(
-        {
-            "ingressId": str(receipt.ingress_id),
-            "digest": base64.b64encode(receipt.digest).decode(),
-            "redelivered": receipt.redelivered,
-            "tenant": receipt.tenant,
-            "correlationId": receipt.correlation_id,
-            "originApp": receipt.origin_app,
-            "priority": receipt.priority,
-            "receivedAt": receipt.received_at.isoformat(),
-            "body": event.body,
-        }
+class _Event(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        from_attributes=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
     )
 
+    tenant: str
+    correlation_id: str
 
-def _read(value: bytes) -> dict[str, Any]:
-    try:
-        loaded = json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableMessageError(f"the event is no JSON: {error}") from None
-    if not isinstance(loaded, dict):
-        raise UnreadableMessageError("the event is no JSON object")
-    return loaded
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Read an event. Raises UnreadableMessageError."""
+        try:
+            return cls.model_validate_json(value)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "all of it"
+            raise UnreadableMessageError(
+                f"the event is no {cls.__name__}: {where}: {first['msg']}"
+            ) from None
+
+    def encode(self) -> bytes:
+        """Write the event."""
+        return self.model_dump_json(by_alias=True).encode()
 
 
-def decode_request(value: bytes) -> RequestReceived:
+class RequestReceived(_Event):
+    """A delivery request arrived over AMQP. Topic `delivery.requests`."""
+
+    ingress_id: UUID = Field(description="Given at this arrival; the id of what it may open.")
+    digest: bytes = Field(
+        description="SHA-256 of tenant, properties and body: knows a redelivered message."
+    )
+    redelivered: bool = Field(description="RabbitMQ has given the message before.")
+    origin_app: str | None = Field(description="`app_id` of the message, else the ordering user.")
+    priority: int
+    received_at: datetime
+    body: dict[str, Any] = Field(description="As it came; its rules are checked by who reads this.")
+
+
+class OrderProgressed(_Event):
+    """What rs-order said of an order. Topic `delivery.order-events`."""
+
+    status: OrderStatus
+    order_id: int | None = None
+    message: str | None = None
+    error_type: str | None = None
+    errors: int = 0
+    total_suborders: int | None = None
+
+
+class WorkDue(_Event):
+    """A delivery can be worked on: listed (`delivery.orders-ready`), transferred (`…transfers`).
+
+    Only a hint to look at once: what is due is in PostgreSQL.
+    """
+
+    delivery_id: UUID
+
+
+class TransferProgressed(_Event):
+    """How far a transfer is. Topic `delivery.progress`, compacted."""
+
+    attempt: int
+    phase: Phase
+    bytes_done: _Bytes
+    bytes_total: _Bytes
+    files_done: int
+    files_total: int
+    elapsed: float = Field(description="Seconds that bytes have flowed for.")
+
+
+_Value = TypeVar("_Value", Receipt, OrderEvent, Progress)
+
+
+def _as(kind: type[_Value], event: _Event, *, leave_out: frozenset[str] = frozenset()) -> _Value:
+    return kind(**{k: v for k, v in event if k not in leave_out})
+
+
+def encode_request(received: Received) -> bytes:
+    """Encode for `delivery.requests`."""
+    receipt = received.receipt
+    fields = {name: getattr(receipt, name) for name in Receipt.__slots__}
+    return RequestReceived(**fields, body=received.body).encode()
+
+
+def decode_request(value: bytes) -> Received:
     """Decode from `delivery.requests`. Raises UnreadableMessageError."""
-    data = _read(value)
-    try:
-        receipt = Receipt(
-            ingress_id=UUID(data["ingressId"]),
-            digest=base64.b64decode(data["digest"]),
-            redelivered=data["redelivered"],
-            tenant=data["tenant"],
-            correlation_id=data["correlationId"],
-            origin_app=data["originApp"],
-            priority=data["priority"],
-            received_at=datetime.fromisoformat(data["receivedAt"]),
-        )
-        return RequestReceived(receipt=receipt, body=data["body"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableMessageError(f"the event is no delivery request: {error!r}") from None
+    event = RequestReceived.decode(value)
+    return Received(receipt=_as(Receipt, event, leave_out=frozenset({"body"})), body=event.body)
 
 
 def encode_order_event(event: OrderEvent) -> bytes:
     """Encode for `delivery.order-events`."""
-    return dumps(dataclasses.asdict(event))
+    return OrderProgressed.model_validate(event).encode()
 
 
 def decode_order_event(value: bytes) -> OrderEvent:
     """Decode from `delivery.order-events`. Raises UnreadableMessageError."""
-    data = _read(value)
-    try:
-        return OrderEvent(**data | {"status": OrderStatus(data["status"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableMessageError(f"the event is no order event: {error!r}") from None
+    return _as(OrderEvent, OrderProgressed.decode(value))
 
 
 def encode_progress(progress: Progress) -> bytes:
     """Encode for `delivery.progress`."""
-    return dumps(dataclasses.asdict(progress))
+    return TransferProgressed.model_validate(progress).encode()
 
 
 def decode_progress(value: bytes) -> Progress:
     """Decode from `delivery.progress`. Raises UnreadableMessageError."""
-    data = _read(value)
-    try:
-        return Progress(**data | {"phase": Phase(data["phase"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableMessageError(f"the event is no progress: {error!r}") from None
+    return _as(Progress, TransferProgressed.decode(value))

@@ -12,12 +12,14 @@ from uuid import uuid4
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
+from pydantic import ValidationError
 
 from app.errors import UnreadableMessageError
-from app.model import OrderEvent, OrderStatus, Receipt
+from app.model import OrderEvent, Receipt
 from app.outgoing import Kind, Outgoing
+from app.wire import OrderResponseDtoEvent, in_words
 from streams import names
-from streams.events import RequestReceived, dumps
+from streams.events import Received, dumps
 
 _MAX_DEPTH = 64  # of a body; a good one has 4
 
@@ -113,7 +115,7 @@ def _digest(tenant: str, message: AbstractIncomingMessage) -> bytes:
     return hashlib.sha256(properties + b"\n" + message.body).digest()
 
 
-def decode_delivery_request(message: AbstractIncomingMessage) -> RequestReceived:
+def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
     """Read a request far enough to answer it. Raises UnreadableMessageError.
 
     Each call gives a new ingress id: it names this arrival of the message.
@@ -130,41 +132,28 @@ def decode_delivery_request(message: AbstractIncomingMessage) -> RequestReceived
         priority=min(message.priority or 1, names.MAX_PRIORITY),
         received_at=datetime.now(UTC),
     )
-    return RequestReceived(receipt=receipt, body=body)
-
-
-def _integer(body: Mapping[str, Any], name: str) -> int | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
-        raise UnreadableMessageError(f"{name} is no whole number")
-    return value
-
-
-def _text(body: Mapping[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    return Received(receipt=receipt, body=body)
 
 
 def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
     """Read what rs-order says of an order. Raises UnreadableMessageError."""
     tenant = read_tenant(message)
     body = read_body(message)
+    _correlation_id(body)
     try:
-        status = OrderStatus(str(body.get("status")))
-    except ValueError:
-        raise UnreadableMessageError(f"unknown order status {body.get('status')!r}") from None
+        said = OrderResponseDtoEvent.model_validate(body)
+    except ValidationError as error:
+        broken = error.errors(include_input=False, include_url=False)
+        raise UnreadableMessageError("; ".join(map(in_words, broken))) from None
     return OrderEvent(
         tenant=tenant,
-        correlation_id=_correlation_id(body),
-        status=status,
-        order_id=_integer(body, "orderId"),
-        message=_text(body, "message"),
-        # Older versions of rs-order call it errorCode.
-        error_type=_text(body, "errorType") or _text(body, "errorCode"),
-        errors=_integer(body, "errors") or 0,
-        total_suborders=_integer(body, "totalSubOrders"),
+        correlation_id=said.correlation_id,
+        status=said.status,
+        order_id=said.order_id,
+        message=said.message,
+        error_type=said.error_type or said.error_code,
+        errors=said.errors or 0,
+        total_suborders=said.total_sub_orders,
     )
 
 

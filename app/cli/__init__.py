@@ -17,6 +17,7 @@ from mode import Service
 
 from app import __version__, bootstrap
 from app import worker as worker_process
+from app.cli.asyncapi import asyncapi
 from app.cli.dlq import dlq
 from app.cli.submit import submit
 from app.errors import ConfigurationError, DeliveryError
@@ -63,6 +64,7 @@ def migrate() -> None:
 
 cli.add_command(submit)
 cli.add_command(dlq)
+cli.add_command(asyncapi)
 
 
 def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) -> None:

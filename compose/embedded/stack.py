@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,9 +124,16 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
 
 @contextlib.asynccontextmanager
 async def running_service(
-    stack: Stack, *, command: str = "serve", extra: Mapping[str, str] | None = None
+    stack: Stack,
+    *,
+    command: str = "serve",
+    extra: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("app.cli",),
 ) -> AsyncIterator[tuple[Child, str]]:
-    """Run the service on a stack; give the child and its HTTP address once it is ready."""
+    """Run the service on a stack; give the child and its HTTP address once it is ready.
+
+    `program` is the module (and what it takes before the command) to run.
+    """
     port = (
         int((extra or {}).get("DELIVERY_WEB_PORT", 0))
         or int(os.environ.get("DELIVERY_WEB_PORT", 0))
@@ -135,7 +142,7 @@ async def running_service(
     environment = {**stack.environment, **(extra or {}), "DELIVERY_WEB_PORT": str(port)}
     child = start(
         "the service",
-        [sys.executable, "-m", "app.cli", command],
+        [sys.executable, "-m", *program, command],
         log=stack.folder / f"service-{port}.log",
         environment=environment,
         cwd=ROOT,

@@ -18,7 +18,7 @@ from app.tenants import StaticTenants
 from compose.embedded.stack import TENANT
 from streams.amqp import connect, open_publisher
 from streams.bridge import Bridge
-from streams.events import RequestReceived, decode_request
+from streams.events import Received, decode_request
 from streams.kafka import EventLog, open_event_log
 from streams.topics import ensure_topics
 from tests.client import REQUEST_QUEUE, Client, request_for
@@ -76,7 +76,7 @@ async def waiting(client: Client) -> int:
     return queue.declaration_result.message_count or 0
 
 
-async def written(settings: Settings, topic: str, count: int) -> list[RequestReceived]:
+async def written(settings: Settings, topic: str, count: int) -> list[Received]:
     """Read the first events of a topic."""
     consumer = AIOKafkaConsumer(
         topic,

@@ -1,0 +1,137 @@
+"""The bodies of AMQP messages, as REGARDS names and writes them (contract, section 1).
+
+The same models check what comes in, make what goes out, and are published as JSON Schemas.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from app.model import ErrorType, OrderStatus, Status
+
+_NotBlank = Annotated[str, StringConstraints(pattern=r"\S")]
+# Where a text is only passed on, anything will do.
+_Text = Annotated[
+    str, BeforeValidator(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
+]
+_Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class Wire(BaseModel):
+    """Names on the wire are in camel case; what is unknown is ignored."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
+    )
+
+    def body(self) -> dict[str, Any]:
+        """Return it as JSON; fields that are null are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class OrderFilters(Wire):
+    """Which files of the products are wanted."""
+
+    data_types: Annotated[
+        list[Literal["RAWDATA", "QUICKLOOK"]],
+        Field(min_length=1, description="Kinds of files."),
+    ]
+    filename_reg_exp: str | None = Field(
+        None, description="Regular expression for file names; applied by rs-order."
+    )
+
+
+class Order(Wire):
+    """What is ordered on rs-order."""
+
+    user: Annotated[
+        _NotBlank, Field(max_length=128, description="Who orders: a known user of the tenant.")
+    ]
+    queries: Annotated[
+        list[str], Field(min_length=1, description="Lucene queries, passed on untouched.")
+    ]
+    filters: OrderFilters | None = None
+
+
+class DeliveryRequestDtoEvent(Wire):
+    """A client asks for products to be delivered."""
+
+    correlation_id: Annotated[
+        _NotBlank, Field(max_length=255, description="Names the delivery; chosen by the client.")
+    ]
+    target_delivery: str | None = Field(
+        None, description="Name of the target; missing or blank: `regards-s3-minio`."
+    )
+    order: Order
+
+
+class DeliveryResponseDtoEvent(Wire):
+    """How a delivery goes. Exactly one DENIED, DONE or ERROR for each request."""
+
+    correlation_id: str
+    status: Status
+    error_type: ErrorType | None = Field(None, description="With DENIED and ERROR.")
+    message: str | None = Field(None, description="The cause, with DENIED and ERROR.")
+    url: str | None = Field(None, description="With DONE: `s3://bucket/correlationId/name.zip`.")
+    md5: str | None = Field(None, description="With DONE: MD5 of the archive, hex, lower case.")
+
+
+class OrderRequestDtoEvent(Wire):
+    """rs-order is asked for products."""
+
+    queries: list[str]
+    filters: OrderFilters | None = None
+    user: str
+    correlation_id: str
+    size_limit_in_bytes: int = Field(description="The tenant's `order_size_limit_bytes`.")
+
+
+class OrderCancelRequestDtoEvent(Wire):
+    """rs-order is told that an order is of no use any more."""
+
+    order_id: int
+    correlation_id: str
+
+
+class OrderResponseDtoEvent(Wire):
+    """rs-order tells how an order goes."""
+
+    status: Annotated[OrderStatus, Field(strict=False)]
+    correlation_id: _NotBlank
+    order_id: _Long | None = None
+    message: _Text | None = None
+    download_link: _Text | None = Field(None, description="Not used.")
+    error_type: _Text | None = Field(None, description="Mapped by name to the response's.")
+    error_code: _Text | None = Field(None, description="What older versions call errorType.")
+    errors: Annotated[_Long | None, Field(description="Files in error; null is none.")] = None
+    total_sub_orders: _Long | None = None
+    sub_order_id: _Long | None = None
+
+
+_WORDS = {
+    "missing": "is missing",
+    "string_type": "must be a text",
+    "string_pattern_mismatch": "must not be blank",
+    "list_type": "must be a list",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "less_than": "is too large",
+    "greater_than_equal": "is too small",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "string_too_long": "must not be longer than {max_length} characters",
+    "too_short": "must have at least one entry",
+}
+
+
+def in_words(item: Any) -> str:
+    """Say an error of pydantic in words that the sender understands: `field what`."""
+    words = _WORDS.get(item["type"], "is not valid")
+    context = {k: str(v).replace("'", "") for k, v in item.get("ctx", {}).items()}
+    return f"{'.'.join(map(str, item['loc']))} {words.format(**context)}"

@@ -1,0 +1,122 @@
+"""A request counts once, whenever a worker dies: real processes, real kills, in each window."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from compose.embedded.processes import Child
+from compose.embedded.stack import Stack, running_service
+from tests.client import ORDER_REQUESTS, Client, request_for
+from tests.command import logged
+from tests.standin import StandIn
+
+REPEATED = '"request_repeated"'
+
+
+@pytest.fixture
+def apart(database: str) -> dict[str, str]:
+    """A database, topics and a group of the test's own."""
+    name = uuid4().hex[:8]
+    return {
+        "DELIVERY_DATABASE_URL": database,
+        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
+        "DELIVERY_KAFKA_GROUP": name,
+    }
+
+
+def kill(child: Child) -> None:
+    """Kill the worker itself, which runs under a guard."""
+    (worker,) = psutil.Process(child.process.pid).children()
+    worker.send_signal(signal.SIGKILL)
+
+
+async def delivered_once(client: Client, body: dict[str, object]) -> None:
+    correlation_id = str(body["correlationId"])
+    await client.wait_for(correlation_id, "DONE")
+    # A worker that dies between RabbitMQ's confirmation and its own note says a thing again: by
+    # the message id a consumer knows that it is the same thing.
+    said = {m.message_id: json.loads(m.body)["status"] for m in client.messages(correlation_id)}
+    assert list(said.values()) == ["GRANTED", "DONE"]
+    assert len({m.message_id for m in client.messages(correlation_id, ORDER_REQUESTS)}) == 1
+
+
+async def test_killed_between_kafkas_confirmation_and_the_acknowledgement(
+    stack: Stack,
+    apart: dict[str, str],
+    client: Client,
+    make_product: Callable[..., str],
+) -> None:
+    """RabbitMQ gives the message again; what became of it is on Kafka already."""
+    body = request_for(make_product({"a": b"a"}))
+    dying = ("tests.integration.crash", "at-ack")
+    async with running_service(stack, extra=apart, program=dying) as (child, _):
+        await client.send(body)
+        assert await asyncio.to_thread(child.process.wait) != 0
+    async with running_service(stack, extra=apart) as (child, _):
+        await logged(child, REPEATED)
+        await delivered_once(client, body)
+
+
+async def test_killed_there_and_the_message_comes_again_after_the_delivery_has_ended(
+    stack: Stack,
+    apart: dict[str, str],
+    client: Client,
+    make_product: Callable[..., str],
+) -> None:
+    body = request_for(make_product({"a": b"a"}))
+    dying = ("tests.integration.crash", "before-ack")
+    async with running_service(stack, extra=apart, program=dying) as (child, _):
+        await client.send(body)
+        await delivered_once(client, body)
+        kill(child)
+    async with running_service(stack, extra=apart) as (child, _):
+        await logged(child, REPEATED)
+        await delivered_once(client, body)
+
+
+async def test_killed_before_the_offset_is_committed(
+    stack: Stack,
+    apart: dict[str, str],
+    client: Client,
+    standin: StandIn,
+    make_product: Callable[..., str],
+) -> None:
+    await standin.misbehave(events_late=2)
+    body = request_for(make_product({"a": b"a"}))
+    dying = ("tests.integration.crash", "before-commit")
+    async with running_service(stack, extra=apart, program=dying) as (child, _):
+        await client.send(body)
+        await client.wait_for(str(body["correlationId"]), "GRANTED")
+        kill(child)
+    async with running_service(stack, extra=apart) as (child, _):
+        await logged(child, REPEATED)
+        await delivered_once(client, body)
+
+
+async def test_killed_there_and_the_event_comes_again_after_the_delivery_has_ended(
+    stack: Stack,
+    apart: dict[str, str],
+    client: Client,
+    make_product: Callable[..., str],
+) -> None:
+    body = request_for(make_product({"a": b"a"}))
+    dying = ("tests.integration.crash", "before-commit")
+    async with running_service(stack, extra=apart, program=dying) as (child, _):
+        await client.send(body)
+        await delivered_once(client, body)
+        kill(child)
+    async with running_service(stack, extra=apart) as (child, _):
+        await logged(child, REPEATED)
+        await delivered_once(client, body)
+        # The same identifier, on purpose: a new delivery.
+        await client.send(body)
+        await client.wait_for_count(str(body["correlationId"]), 4)
+    statuses = [r["status"] for r in client.heard(str(body["correlationId"]))]
+    assert statuses == ["GRANTED", "DONE", "GRANTED", "DONE"]
