@@ -124,10 +124,18 @@ class Client:
                         return body
                 await self._news.wait()
 
-    async def wait_for_count(self, correlation_id: str, count: int, seconds: float = 60) -> None:
-        """Return once that many responses were heard."""
+    def said(self, correlation_id: str) -> list[str]:
+        """Return the statuses heard so far; what was said again (same message id) counts once.
+
+        A worker that dies between RabbitMQ's confirmation and its own note says a thing again.
+        """
+        first = {m.message_id: m.body for m in reversed(self.messages(correlation_id))}
+        return [json.loads(body)["status"] for body in reversed(first.values())]
+
+    async def wait_for_said(self, correlation_id: str, *statuses: str, seconds: float = 60) -> None:
+        """Return once exactly that was said."""
         async with asyncio.timeout(seconds), self._news:
-            await self._news.wait_for(lambda: len(self.heard(correlation_id)) >= count)
+            await self._news.wait_for(lambda: self.said(correlation_id) == list(statuses))
 
     async def answer(self, body: dict[str, Any], **properties: Any) -> dict[str, Any]:
         """Send a request and return its terminal response."""

@@ -118,6 +118,8 @@ async def test_faults_that_pass_only_delay(
         ({"wrong_checksums": 99}, "expected MD5"),
         ({"wrong_sizes": True}, "expected 100001 bytes, got 100000"),
         ({"refuse": 403}, "rs-order answered 403"),
+        ({"refuse": 404}, "rs-order answered 404"),
+        ({"refuse": 422}, "rs-order answered 422"),
     ],
 )
 async def test_a_file_that_stays_wrong_ends_in_error_without_an_archive(

@@ -1,0 +1,131 @@
+"""Each row of the wire contract, and the tests that fail when it no longer holds."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+_A, _I, _U, _C = "tests.acceptance", "tests.integration", "tests.unit", "tests.contract"
+_DELIVERY, _REFUSALS = f"{_A}.test_delivery", f"{_A}.test_refusals"
+_LETTERS, _WIRE = f"{_A}.test_dead_letters", f"{_C}.test_wire"
+_LISTING, _STORE, _OUTBOX = f"{_I}.test_listing", f"{_I}.test_store", f"{_I}.test_outbox"
+_ENDS = f"{_WIRE}:test_each_end_of_an_order_is_told"
+_FORM = f"{_DELIVERY}:test_messages_are_in_the_order_and_the_form_of_the_contract"
+_BURIED = f"{_LETTERS}:test_what_cannot_be_answered_is_kept_untouched_with_the_reason"
+_RULES = f"{_WIRE}:test_each_broken_rule_is_named"
+
+ROWS = {
+    # AMQP
+    "exchanges, queues, dead letters, arguments: either side may declare first": [
+        f"{_WIRE}:test_either_may_declare_first_and_another_argument_is_told"
+    ],
+    "the misspelt response exchange is bound to the right one": [
+        f"{_DELIVERY}:test_a_client_on_the_misspelt_exchange_hears_too"
+    ],
+    "one queue, competing consumers; a message is acknowledged after Kafka's confirmation": [
+        f"{_I}.test_bridge:test_a_message_is_not_acknowledged_before_kafka_has_confirmed"
+    ],
+    # Headers and properties
+    "incoming: only regards.tenant is needed; Java's headers, priority 0, no message id": [
+        f"{_WIRE}:test_a_request_as_java_publishes_it"
+    ],
+    "incoming: app_id, or order.user": [f"{_DELIVERY}:test_the_app_id_falls_back_to_the_user"],
+    "outgoing: headers, content type, delivery mode, priority, app_id, ids": [_FORM],
+    "outgoing: the same message id when a thing is said again": [
+        f"{_I}.test_windows:test_killed_before_the_offset_is_committed"
+    ],
+    "outgoing: orders are mandatory and stay owed": [
+        f"{_WIRE}:test_an_order_that_reaches_nobody_stays_owed",
+        f"{_OUTBOX}:test_a_message_that_is_not_confirmed_stays_owed_and_holds_back_those_behind_it",
+    ],
+    # DeliveryRequestDtoEvent
+    "correlationId, order, user, queries, filters: each broken rule is named": [
+        _RULES,
+        f"{_REFUSALS}:test_a_request_that_breaks_rules_is_denied_with_every_reason",
+        f"{_REFUSALS}:test_an_identifier_that_is_too_long_is_denied_like_anything_else",
+    ],
+    "targetDelivery is optional": [f"{_WIRE}:test_a_request_as_java_publishes_it"],
+    "unknown fields are ignored": [f"{_WIRE}:test_unknown_fields_are_ignored_and_not_passed_on"],
+    "no correlationId, no JSON, no tenant, unknown tenant: the queue's DLQ": [_BURIED],
+    "an unknown user: DENIED, FORBIDDEN": [
+        f"{_REFUSALS}:test_an_unknown_user_is_denied_and_nothing_is_ordered"
+    ],
+    "the user check delays while rs-admin is away": [
+        f"{_REFUSALS}:test_an_outage_of_rs_admin_delays_and_does_not_deny"
+    ],
+    "the same correlationId while active is ignored": [
+        f"{_DELIVERY}:test_a_request_sent_again_while_active_is_not_a_second_delivery"
+    ],
+    "the same correlationId after the end is a new delivery": [
+        f"{_DELIVERY}:test_a_correlation_id_may_be_used_again_after_its_delivery_has_ended"
+    ],
+    # DeliveryResponseDtoEvent
+    "GRANTED, DONE with url and md5": [
+        f"{_DELIVERY}:test_one_product_is_delivered_with_its_files_at_the_root",
+        _FORM,
+    ],
+    "DENIED with errorType and message": [_RULES],
+    "ERROR with errorType and message": [_ENDS],
+    "exactly one terminal response": [
+        f"{_I}.test_state_machine:test_each_delivery_ends_once_whatever_happens",
+        f"{_WIRE}:test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_buried",
+    ],
+    "EXPIRED": [
+        f"{_I}.test_recovery:test_a_running_transfer_is_stopped_when_its_time_is_over",
+        f"{_I}.test_recovery:test_a_request_that_may_take_no_time_ends_at_the_next_look",
+        f"{_I}.test_expiry:test_a_delivery_whose_time_is_over_ends_in_any_state",
+    ],
+    # Orders
+    "OrderRequestDtoEvent": [_FORM],
+    "order GRANTED, SUBORDER_DONE, DONE, in any order and twice": [
+        f"{_DELIVERY}:test_events_twice_and_in_reverse_give_one_delivery"
+    ],
+    "order DENIED, FAILED, errors, several suborders, errorType and errorCode": [_ENDS],
+    "an event for an unknown, finished or failed delivery changes nothing": [
+        f"{_STORE}:test_an_event_of_another_order_or_delivery_changes_nothing"
+    ],
+    "OrderCancelRequestDtoEvent": [
+        _ENDS,
+        f"{_REFUSALS}:test_a_failed_order_ends_in_error_and_is_cancelled",
+        f"{_I}.test_expiry:test_an_order_that_becomes_known_after_the_end_is_cancelled_once",
+    ],
+    "an order event that can't be understood: its queue's DLQ": [
+        f"{_LETTERS}:test_an_order_event_that_says_nothing_to_us_is_kept"
+    ],
+    # rs-order
+    "listing: 204 and none": [f"{_LISTING}:test_an_empty_list_and_204_are_an_empty_order"],
+    "listing: 206, 403, 404": [f"{_LISTING}:test_a_listing_that_is_refused_or_not_ready"],
+    "listing: flat form, fileSize, pages by links": [
+        f"{_LISTING}:test_the_flat_form_and_pages_by_links_are_read"
+    ],
+    "files: 202, 5xx, dropped": [f"{_REFUSALS}:test_faults_that_pass_only_delay"],
+    "files: 403, 404, 422": [
+        f"{_REFUSALS}:test_a_file_that_stays_wrong_ends_in_error_without_an_archive"
+    ],
+    # What is delivered
+    "one product: at the root": [
+        f"{_DELIVERY}:test_one_product_is_delivered_with_its_files_at_the_root"
+    ],
+    "several products: a folder each": [
+        f"{_DELIVERY}:test_several_products_are_delivered_in_a_folder_each"
+    ],
+    "names are safe and never the same": [
+        f"{_U}.test_extraction:test_zipfile_writes_each_member_below_its_folder",
+        f"{_U}.test_extraction:test_unzip_writes_each_member_below_its_folder",
+        f"{_U}.test_extraction:test_a_key_has_two_components_whatever_the_names",
+    ],
+    "one wrong file: no archive": [
+        f"{_REFUSALS}:test_a_file_that_stays_wrong_ends_in_error_without_an_archive"
+    ],
+    "the same files give the same MD5": [
+        f"{_DELIVERY}:test_a_correlation_id_may_be_used_again_after_its_delivery_has_ended"
+    ],
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_has_tests_that_exist(row: str) -> None:
+    for test in ROWS[row]:
+        module, _, name = test.partition(":")
+        assert callable(getattr(importlib.import_module(module), name)), test

@@ -1,0 +1,255 @@
+"""Whatever happens to a delivery, in whatever order: it ends once, and nothing stays behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from app.errors import (
+    DeliveryError,
+    EmptyOrderError,
+    SourceNotReadyError,
+    SourceRefusedError,
+    WrongFileError,
+)
+from app.model import (
+    ListedFile,
+    OrderEvent,
+    OrderStatus,
+    Receipt,
+    State,
+    StoredObject,
+    Work,
+)
+from app.naming import build_manifest
+from app.usecases.expire import expire
+from app.usecases.order_progress import order_progressed
+from app.usecases.submit import check, receive
+from app.usecases.transfer import Backoff, Transfers
+from sinks.s3 import S3Sink
+from tests.integration.conftest import Deliveries, receipt_for, request
+
+TERMINAL = ("DENIED", "DONE", "ERROR")
+
+
+@dataclass(frozen=True)
+class Event:
+    """rs-order says something."""
+
+    status: OrderStatus
+    order_id: int | None
+    total_suborders: int | None
+    errors: int
+    error_type: str | None
+
+
+@dataclass(frozen=True)
+class Arrives:
+    """A request arrives: a new one, by Kafka again, or by RabbitMQ again."""
+
+    how: str
+
+
+@dataclass(frozen=True)
+class Works:
+    """A worker does what is due, and it goes like this."""
+
+    work: Work
+    outcome: str
+
+
+@dataclass(frozen=True)
+class TimeIsOver:
+    """The time to live of all requests is over."""
+
+
+events = st.builds(
+    Event,
+    status=st.sampled_from(OrderStatus),
+    order_id=st.sampled_from([None, 1, 2]),
+    total_suborders=st.sampled_from([None, 1, 2]),
+    errors=st.sampled_from([0, 0, 0, 3]),
+    error_type=st.sampled_from([None, "FORBIDDEN", "SOMETHING"]),
+)
+works = st.builds(
+    Works,
+    work=st.sampled_from(Work),
+    outcome=st.sampled_from(["well", "well", "well", "later", "wrong", "refused", "empty"]),
+)
+arrivals = st.builds(Arrives, how=st.sampled_from(["new", "kafka", "rabbitmq"]))
+steps = st.lists(st.one_of(events, works, works, arrivals, st.just(TimeIsOver())), max_size=14)
+
+GOOD = [
+    Works(Work.CHECK, "well"),
+    Event(OrderStatus.GRANTED, 1, 1, 0, None),
+    Event(OrderStatus.DONE, 1, 1, 0, None),
+    Works(Work.PLAN, "well"),
+    Works(Work.TRANSFER, "well"),
+]
+
+
+class Users:
+    """Never known without asking, so that every state is gone through."""
+
+    def remembers(self, tenant: str, email: str) -> bool:
+        return False
+
+    async def known(self, tenant: str, email: str) -> bool:
+        return True
+
+
+class World:
+    """One correlation id, and all that can happen to it."""
+
+    def __init__(self, deliveries: Deliveries, sink: S3Sink) -> None:
+        self.deliveries = deliveries
+        self.sink = sink
+        self.correlation_id = f"c-{uuid4().hex}"
+        self.receipts: list[Receipt] = []
+        self.leases = deliveries.leases("w")
+        self.transfers = Transfers(
+            store=deliveries.store,
+            leases=self.leases,
+            tenants=deliveries.tenants,
+            sink=sink,
+            archiver=None,  # type: ignore[arg-type]  # transfers are played here
+            backoff=Backoff(first=0, longest=0, attempts=2),
+        )
+
+    async def arrive(self, how: str) -> None:
+        if how == "new" or not self.receipts:
+            receipt = receipt_for(self.correlation_id)
+        elif how == "kafka":
+            receipt = self.receipts[-1]
+        else:
+            old = self.receipts[-1]
+            receipt = receipt_for(self.correlation_id, digest=old.digest, redelivered=True)
+        self.receipts.append(receipt)
+        await receive(
+            [(receipt, request())],
+            store=self.deliveries.store,
+            tenants=self.deliveries.tenants,
+            users=Users(),
+        )
+
+    async def work(self, step: Works) -> None:
+        claimed = await self.leases.claim(step.work)
+        if claimed is None:
+            return
+        errors: dict[str, DeliveryError] = {
+            "later": SourceNotReadyError("not yet"),
+            "wrong": WrongFileError("wrong"),
+            "refused": SourceRefusedError("403"),
+            "empty": EmptyOrderError("nothing"),
+        }
+        if step.outcome in errors:
+            await self.transfers.settle(claimed, errors[step.outcome])
+            return
+        if step.work is Work.CHECK:
+            await check(
+                claimed,
+                store=self.deliveries.store,
+                tenants=self.deliveries.tenants,
+                users=Users(),
+            )
+        elif step.work is Work.PLAN:
+            file = ListedFile(file_id=1, product_id="P", version=1, filename="f", size=1, md5=None)
+            async with self.deliveries.store.transaction() as tx:
+                manifest = build_manifest(claimed.correlation_id, [file])
+                await tx.advance(claimed, State.READY, manifest=manifest)
+        else:
+            await self.transfers._finish(
+                claimed, StoredObject(url="s3://b/k", md5="0" * 32, size=1)
+            )
+
+    async def expire(self) -> None:
+        await self.deliveries.pool.execute("UPDATE delivery SET expires_at = now()")
+        await expire(
+            store=self.deliveries.store,
+            sink=self.sink,
+            tenants=self.deliveries.tenants,
+            limit=100,
+        )
+
+    async def take(self, step: object) -> None:
+        match step:
+            case Arrives(how):
+                await self.arrive(how)
+            case Works():
+                await self.work(step)
+            case TimeIsOver():
+                await self.expire()
+            case Event():
+                await order_progressed(
+                    OrderEvent(
+                        tenant=self.receipts[0].tenant,
+                        correlation_id=self.correlation_id,
+                        status=step.status,
+                        order_id=step.order_id,
+                        errors=step.errors,
+                        error_type=step.error_type,
+                        total_suborders=step.total_suborders,
+                    ),
+                    store=self.deliveries.store,
+                )
+
+    async def owed(self) -> list[asyncpg.Record]:
+        query = "SELECT * FROM outbox WHERE correlation_id = $1 ORDER BY id"
+        return await self.deliveries.pool.fetch(query, self.correlation_id)
+
+    async def ended(self) -> list[asyncpg.Record]:
+        query = "SELECT * FROM delivery WHERE correlation_id = $1"
+        return await self.deliveries.pool.fetch(query, self.correlation_id)
+
+
+@given(steps=steps)
+@example(steps=GOOD)
+@example(steps=[*GOOD, Arrives("kafka"), Arrives("rabbitmq"), Arrives("new"), *GOOD])
+@example(steps=[GOOD[0], TimeIsOver(), GOOD[1], GOOD[2]])
+@example(steps=[GOOD[0], GOOD[2], GOOD[1], *GOOD[3:]])
+@settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+async def test_each_delivery_ends_once_whatever_happens(
+    deliveries: Deliveries, sink: S3Sink, steps: list[object]
+) -> None:
+    world = World(deliveries, sink)
+    await world.arrive("new")
+    for step in steps:
+        await world.take(step)
+    await world.expire()
+
+    by_delivery: dict[Any, list[asyncpg.Record]] = {}
+    for message in await world.owed():
+        by_delivery.setdefault(message["delivery_id"], []).append(message)
+    rows = await world.ended()
+    new = {r.ingress_id for r in world.receipts if not r.redelivered}
+    assert {row["id"] for row in rows} == set(by_delivery) <= new
+    for row in rows:
+        messages = by_delivery[row["id"]]
+        statuses = [m["body"]["status"] for m in messages if m["kind"] == "response"]
+        kinds = [m["kind"] for m in messages]
+        assert row["state"] in ("DONE", "ERROR")
+        assert row["lease_owner"] is None
+        assert row["finished_at"] is not None
+        assert [status for status in statuses if status in TERMINAL] == [row["state"]]
+        assert statuses in ([row["state"]], ["GRANTED", row["state"]])
+        assert kinds.count("order") == statuses.count("GRANTED")
+        assert kinds.count("cancel") <= 1
+        if row["state"] == "DONE":
+            assert "cancel" not in kinds
+        assert len({m["message_id"] for m in messages}) == len(messages)
+
+
+async def test_released_work_waits_no_longer_than_it_is_told(deliveries: Deliveries) -> None:
+    backoff = Backoff(first=2, longest=60, attempts=3)
+    waits = [backoff.after(tries) for tries in (0, 1, 2, 5, 99)]
+    assert waits == [timedelta(seconds=s) for s in (2, 4, 8, 60, 60)]
