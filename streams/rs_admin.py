@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from urllib.parse import quote
 
 import aiohttp
@@ -11,7 +12,7 @@ from app.errors import SourceUnavailableError
 from streams.tokens import TokenSigner
 
 _CACHED = 300.0  # seconds
-_USERS = 10_000  # of all tenants
+_USERS = 1000  # of each tenant
 
 
 class RsAdmin:
@@ -21,11 +22,14 @@ class RsAdmin:
         self._session = session
         self._signer = signer
         self._url = url.rstrip("/")
-        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_USERS, _CACHED)
+        # One for each tenant: a busy one must not push out the users of others.
+        self._known: defaultdict[str, TTLCache[str, bool]] = defaultdict(
+            lambda: TTLCache(_USERS, _CACHED)
+        )
 
     def remembers(self, tenant: str, email: str) -> bool:
         """Whether rs-admin knew this user a short while ago."""
-        return (tenant, email) in self._known
+        return email in self._known[tenant]
 
     async def known(self, tenant: str, email: str) -> bool:
         """Ask rs-admin. Only its 404 means no; any other outcome raises SourceUnavailableError."""
@@ -46,7 +50,7 @@ class RsAdmin:
         if status not in (200, 404):
             raise SourceUnavailableError(f"rs-admin answered {status} for user {email}")
         if status == 200:
-            self._known[tenant, email] = True
+            self._known[tenant][email] = True
         return status == 200
 
 
