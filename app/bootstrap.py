@@ -19,6 +19,7 @@ from app.tenants import StaticTenants
 from sinks.s3 import S3Sink, open_sink
 from streams.amqp import AmqpPublisher, connect, open_publisher
 from streams.kafka import EventLog, open_event_log
+from streams.resume import Resumption
 from streams.rs_admin import AnyUser, RsAdmin
 from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
@@ -90,6 +91,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 signer,
                 url=settings.rs_order_url,
                 page_size=settings.available_files_bulk_size,
+                resumption=Resumption(
+                    tries=settings.source_resume_tries,
+                    pause=settings.retry_backoff,
+                    longest=settings.retry_backoff_max,
+                ),
             ),
             sink=await stack.enter_async_context(open_sink()),
             tenants=StaticTenants(settings),

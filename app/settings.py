@@ -123,6 +123,11 @@ class Settings(BaseSettings):
     source_stall_timeout: float = Field(
         30, gt=0, description="Seconds without a byte after which a download counts as dropped."
     )
+    source_resume_tries: int = Field(
+        5,
+        ge=0,
+        description="Times that a broken download is resumed in place before the attempt fails.",
+    )
 
     # Tenants, and what holds for each of them until it has settings of its own
     tenants: Annotated[tuple[str, ...], NoDecode] = Field(

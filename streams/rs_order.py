@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
 
-from app.errors import SourceNotReadyError, SourceRefusedError, SourceUnavailableError
+from app.errors import (
+    SourceNotReadyError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    WrongFileError,
+)
 from app.model import Delivery, ListedFile, ManifestFile
+from streams.resume import Resumption, resumed
 from streams.tokens import TokenSigner
 
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 # Big reads: every hand-over between stages costs the same, whatever its size.
 READ_BUFFER = 1024 * 1024
 
@@ -22,12 +29,19 @@ class RsOrder:
     """See `app.ports.OrderSource`. Addresses are made here; a listing's links are not followed."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, signer: TokenSigner, *, url: str, page_size: int
+        self,
+        session: aiohttp.ClientSession,
+        signer: TokenSigner,
+        *,
+        url: str,
+        page_size: int,
+        resumption: Resumption,
     ) -> None:
         self._session = session
         self._signer = signer
         self._url = url.rstrip("/")
         self._page_size = page_size
+        self._resumption = resumption
 
     async def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
         """Iterate over the files of the delivery's order.
@@ -74,16 +88,30 @@ class RsOrder:
     async def download(
         self, delivery: Delivery, file: ManifestFile
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a file's bytes.
+        """Open a file's bytes; a connection that breaks is resumed in place.
 
-        Raises SourceNotReadyError (202), SourceRefusedError (403, 404, 422) and, also while the
-        bytes are read, SourceUnavailableError.
+        Reading raises SourceNotReadyError (202), SourceRefusedError (403, 404, 422),
+        SourceUnavailableError, and WrongFileError when the file changes while it is read.
         """
         what = f"file {file.file_id} ({file.member})"
-        async with self._get(delivery, f"/orders/files/{file.file_id}", what) as response:
-            if response.status == 202:
-                raise SourceNotReadyError(f"rs-order has not made {what} available yet")
-            yield self._chunks(response, what)
+        validators: dict[str, str] = {}
+
+        @contextlib.asynccontextmanager
+        async def open_at(offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+            headers = {"Range": f"bytes={offset}-"} | validators if offset else {}
+            path = f"/orders/files/{file.file_id}"
+            async with self._get(delivery, path, what, headers=headers) as response:
+                if response.status == 202:
+                    raise SourceNotReadyError(f"rs-order has not made {what} available yet")
+                if not offset and (etag := response.headers.get("ETag", "")).startswith('"'):
+                    validators["If-Range"] = etag
+                yield _start_of(response), self._chunks(response, what)
+
+        stream = resumed(open_at, what=what, size=file.size, how=self._resumption)
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
 
     async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
         with _wrapped(what):
@@ -92,10 +120,16 @@ class RsOrder:
 
     @contextlib.asynccontextmanager
     async def _get(
-        self, delivery: Delivery, path: str, what: str, *, params: dict[str, Any] | None = None
+        self,
+        delivery: Delivery,
+        path: str,
+        what: str,
+        *,
+        params: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         token = self._signer.token(delivery.tenant, delivery.user)
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}"} | dict(headers or {})
         async with contextlib.AsyncExitStack() as stack:
             with _wrapped(what):
                 response = await stack.enter_async_context(
@@ -114,9 +148,19 @@ async def _check(response: aiohttp.ClientResponse, what: str) -> None:
         return
     detail = (await response.content.read(500)).decode("utf-8", "replace").strip()
     sentence = f"rs-order answered {status} for {what}" + (f": {detail}" if detail else "")
+    if status == 416:
+        raise WrongFileError(f"{what} is shorter than when it was first read: {sentence}")
     if status >= 500 or status in (408, 429):
         raise SourceUnavailableError(sentence)
     raise SourceRefusedError(sentence)
+
+
+def _start_of(response: aiohttp.ClientResponse) -> int:
+    """Return the offset that an answer begins at."""
+    if response.status != 206:
+        return 0
+    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else 0
 
 
 @contextlib.contextmanager

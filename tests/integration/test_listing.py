@@ -21,6 +21,7 @@ from app.errors import (
 from app.model import Delivery, State, Work
 from app.usecases.plan import plan
 from compose.embedded.stack import TENANT, USER
+from streams.resume import Resumption
 from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
 from tests.integration.conftest import Deliveries
@@ -42,6 +43,9 @@ ORDERED = Delivery(
     expires_at=datetime.now(UTC),
     order_id=7,
 )
+
+
+NEVER = Resumption(tries=0, pause=0, longest=0)
 
 
 def entry(number: int, **changes: Any) -> dict[str, Any]:
@@ -87,7 +91,9 @@ async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
             await server.start_server()
             servers.append(server)
             signer = TokenSigner("s" * 64, ttl=60)
-            return RsOrder(session, signer, url=str(server.make_url("")), page_size=size)
+            return RsOrder(
+                session, signer, url=str(server.make_url("")), page_size=size, resumption=NEVER
+            )
 
         yield serve
         for server in servers:
@@ -218,7 +224,11 @@ async def test_a_hundred_thousand_files_are_planned(deliveries: Deliveries, list
 async def test_a_connection_that_breaks_is_worth_another_try(listed: Listed) -> None:
     async with aiohttp.ClientSession() as session:
         source = RsOrder(
-            session, TokenSigner("s" * 64, ttl=60), url="http://127.0.0.1:9", page_size=10
+            session,
+            TokenSigner("s" * 64, ttl=60),
+            url="http://127.0.0.1:9",
+            page_size=10,
+            resumption=NEVER,
         )
         with pytest.raises(SourceUnavailableError, match="rs-order broke off page 0"):
             [file async for file in source.listing(ORDERED)]

@@ -1,0 +1,98 @@
+"""A file's bytes in one piece, although connections drop, stall or end early.
+
+A new connection goes on where the last one broke off. A server that ignores `Range` sends the file
+from its beginning: what was read already is skipped, and compared by its CRC, so that a file that
+has changed in the meantime can't be glued together from two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+
+from isal import isal_zlib
+
+from app.errors import SourceUnavailableError, WrongFileError
+from app.logs import get_logger
+
+log = get_logger(__name__)
+
+# Gives the offset that the bytes begin at (0 where a range was asked for and ignored), and them.
+OpenAt = Callable[[int], AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]]
+
+# So much in one piece shows that the source works: the tries count anew.
+_ENOUGH = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """How often, and with what pauses, a download is resumed."""
+
+    tries: int
+    pause: float  # seconds before the first; doubles each time
+    longest: float  # seconds
+
+
+async def resumed(
+    open_at: OpenAt, *, what: str, size: int | None, how: Resumption
+) -> AsyncGenerator[bytes, None]:
+    """Iterate over the bytes from the first to the last.
+
+    Raises SourceUnavailableError after `how.tries` in vain, WrongFileError when the file is another
+    one than at the beginning, and what opening raises beside that. A file of unknown size that ends
+    early without an error can't be told from a short one.
+    """
+    done = crc = 0
+    broken_at = 0
+    tries = 0
+    while True:
+        try:
+            async with (
+                open_at(done) as (start, chunks),
+                aclosing(_from(done, chunks, start=start, crc=crc, what=what)) as rest,
+            ):
+                async for chunk in rest:
+                    crc = isal_zlib.crc32(chunk, crc)
+                    done += len(chunk)
+                    yield chunk
+            if size is None or done >= size:
+                return
+            raise SourceUnavailableError(f"{what} ended after {done} of {size} bytes")
+        except SourceUnavailableError as error:
+            if done - broken_at >= _ENOUGH:
+                tries = 0
+            broken_at = done
+            if tries >= how.tries:
+                raise
+            pause = min(how.pause * 2**tries, how.longest)
+            tries += 1
+            log.warning(
+                "download_resumes", what=what, at=done, retry_in_seconds=pause, cause=str(error)
+            )
+            await asyncio.sleep(pause)
+
+
+async def _from(
+    offset: int, chunks: AsyncIterator[bytes], *, start: int, crc: int, what: str
+) -> AsyncGenerator[bytes, None]:
+    """Skip what lies before `offset`; `crc` is that of the first `offset` bytes."""
+    if start not in (0, offset):
+        raise SourceUnavailableError(f"{what}: asked from byte {offset}, got from {start}")
+    skip = offset - start
+    skipped = 0
+    async for chunk in chunks:
+        if not skip:
+            yield chunk
+            continue
+        view = memoryview(chunk)
+        skipped = isal_zlib.crc32(view[:skip], skipped)
+        rest = bytes(view[skip:])
+        skip -= len(view) - len(rest)
+        if not skip and skipped != crc:
+            raise WrongFileError(f"{what} changed while it was read: its beginning is another")
+        if rest:
+            yield rest
+    if skip:
+        raise SourceUnavailableError(f"{what} broke off before byte {offset}")

@@ -1,0 +1,119 @@
+"""Downloads over real HTTP that drop, stall, lie about ranges: resumed in place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from app.errors import SourceUnavailableError, WrongFileError
+from app.model import ManifestFile
+from streams.resume import Resumption
+from streams.rs_order import RsOrder, open_session
+from streams.tokens import TokenSigner
+from tests.conftest import noise
+from tests.integration.test_listing import ORDERED
+
+CONTENT = noise(3 * 1024 * 1024)
+FILE = ManifestFile(position=0, file_id=5, member="a.bin", size=len(CONTENT), md5=None)
+HALF = len(CONTENT) // 2
+
+
+class Faulty:
+    """Serves one file; the first connections break in the middle, in one way or another."""
+
+    def __init__(self, *, how: str, ranges: bool, times: int = 1) -> None:
+        self.how = how
+        self.ranges = ranges
+        self.times = times
+        self.asked: list[str | None] = []
+        self.content = CONTENT
+        self.stalled = asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        asked = request.headers.get("Range")
+        self.asked.append(asked)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        if asked and start >= len(self.content):
+            return web.Response(status=416)
+        if not self.ranges:
+            start = 0
+        response = web.StreamResponse(status=206 if start else 200)
+        if start:
+            end = len(self.content)
+            response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{end}"
+        response.content_length = len(self.content) - start
+        await response.prepare(request)
+        if self.times == 0:
+            await response.write(self.content[start:])
+            return response
+        self.times -= 1
+        await response.write(self.content[start:HALF])
+        if self.how == "stalls":
+            await self.stalled.wait()
+        assert request.transport is not None
+        request.transport.abort() if self.how == "drops" else request.transport.close()
+        return response
+
+
+Read = Callable[[Faulty], Awaitable[bytes]]
+
+
+@pytest.fixture
+async def read() -> AsyncIterator[Read]:
+    servers: list[TestServer] = []
+    async with open_session(connections=4, stall_timeout=0.5) as session:
+
+        async def run(faulty: Faulty) -> bytes:
+            application = web.Application()
+            application.router.add_get("/orders/files/5", faulty.handle)
+            server = TestServer(application)
+            await server.start_server()
+            servers.append(server)
+            source = RsOrder(
+                session,
+                TokenSigner("s" * 64, ttl=60),
+                url=str(server.make_url("")),
+                page_size=10,
+                resumption=Resumption(tries=2, pause=0, longest=0),
+            )
+            async with source.download(ORDERED, FILE) as chunks:
+                return b"".join([chunk async for chunk in chunks])
+
+        yield run
+        for server in servers:
+            await server.close()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("how", ["drops", "closes", "stalls"])
+async def test_a_broken_download_is_resumed_in_place(read: Read, how: str, ranges: bool) -> None:
+    faulty = Faulty(how=how, ranges=ranges)
+    try:
+        assert await read(faulty) == CONTENT
+    finally:
+        faulty.stalled.set()
+    first, second = faulty.asked
+    assert first is None
+    assert second is not None
+
+
+async def test_a_source_that_breaks_each_time_is_given_up(read: Read) -> None:
+    faulty = Faulty(how="drops", ranges=False, times=9)
+    with pytest.raises(SourceUnavailableError, match=r"file 5 \(a.bin\)"):
+        await read(faulty)
+    assert len(faulty.asked) == 3
+
+
+async def test_a_file_that_shrank_in_the_meantime_is_a_wrong_one(read: Read) -> None:
+    class Shrinking(Faulty):
+        async def handle(self, request: web.Request) -> web.StreamResponse:
+            response = await super().handle(request)
+            self.content = CONTENT[:10]
+            return response
+
+    with pytest.raises(WrongFileError, match="is shorter than when it was first read"):
+        await read(Shrinking(how="closes", ranges=True))
