@@ -28,7 +28,7 @@ from sinks.archive import Member, zip_blocks
 from sinks.handover import AbortedError
 from sinks.parts import PartPlan, into_parts, plan_parts
 from sinks.prefetch import Opened, Prefetcher
-from sinks.s3 import S3Sink
+from sinks.s3 import S3Sink, StoredPart
 
 _TICK = 0.5  # seconds between looks at the counters
 
@@ -81,7 +81,7 @@ class StreamingArchiver:
             meter.enter(Phase.COMPLETING)
             if not await may_complete():
                 raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
-            await self._sink.complete(target, upload, zipper.digests, zipper.size)
+            await self._sink.complete(target, upload, zipper.stored(), zipper.size)
         except BaseException:
             meter.enter(Phase.FAILED)
             raise
@@ -109,15 +109,12 @@ class StreamingArchiver:
         zipper = _Zipper(prefetcher, plan, self._compression, meter)
 
         async def send(number: int, part: bytes) -> None:
-            digest = await self._sink.put_part(target, upload, number, part)
-            zipper.digests[number - 1] = digest
-            zipper.sent()
+            zipper.sent(number, await self._sink.put_part(target, upload, number, part))
 
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(prefetcher.run(files))
                 async for number, part in zipper.parts():
-                    zipper.digests.append(b"")
                     stages.create_task(send(number, part))
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
@@ -201,7 +198,7 @@ class _Zipper:
         self._thread = threading.Thread(target=self._run, name="zip", daemon=True)
         self.md5 = hashlib.md5(usedforsecurity=False)  # of the archive
         self.size = 0
-        self.digests: list[bytes] = []
+        self._stored: dict[int, StoredPart] = {}
 
     async def parts(self) -> AsyncIterator[tuple[int, bytes]]:
         """Iterate over the numbered parts. Raises what made the zipping fail."""
@@ -214,9 +211,14 @@ class _Zipper:
             yield number, part
             del part
 
-    def sent(self) -> None:
-        """Note that a part has left memory."""
+    def sent(self, number: int, part: StoredPart) -> None:
+        """Note that a part is stored, and has left memory."""
+        self._stored[number] = part
         self._permits.release()
+
+    def stored(self) -> list[StoredPart]:
+        """Return all parts in their order."""
+        return [part for _, part in sorted(self._stored.items())]
 
     async def stop(self) -> None:
         """Make sure that the thread has ended, whatever it waits for."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aioboto3
@@ -24,9 +27,14 @@ from app.model import S3Target, Upload
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_s3.type_defs import UploadPartOutputTypeDef
 
 _PART_TIMEOUT = 120.0  # seconds for one part
 _COMPLETE_TIMEOUT = 900.0  # some stores copy all parts while the client waits
+
+_MD5 = re.compile("[0-9a-f]{32}")
+# A part that was spoilt on its way (BadDigest) is worth another try, too.
+_PASSING = ("SlowDown", "RequestTimeout", "InternalError", "BadDigest")
 
 _ADVICE = {
     "NoSuchBucket": "create the bucket, or correct DELIVERY_DELIVERY_BUCKET",
@@ -61,7 +69,7 @@ def _wrapped(target: S3Target, action: str) -> Iterator[None]:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         sentence = f"S3 refused to {action} in {target} ({code or status})"
-        if status >= 500 or code in ("SlowDown", "RequestTimeout", "InternalError"):
+        if status >= 500 or code in _PASSING:
             raise TargetUnavailableError(sentence) from error
         advice = _ADVICE.get(code, "see the store's log")
         raise TargetRefusedError(f"{sentence}: {advice}") from error
@@ -76,6 +84,31 @@ def _wrapped(target: S3Target, action: str) -> Iterator[None]:
 def _code(error: DeliveryError) -> str:
     cause = error.__cause__
     return str(cause.response["Error"].get("Code", "")) if isinstance(cause, ClientError) else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredPart:
+    """A part that S3 has."""
+
+    etag: str  # what S3 calls it
+    md5: bytes | None  # its MD5, where the ETag shows that S3 has the same
+
+
+def _etag_of(parts: Sequence[StoredPart]) -> str | None:
+    """Return the ETag that the whole object must have; None where ETags are no MD5s."""
+    digests = [part.md5 for part in parts if part.md5 is not None]
+    if len(digests) < len(parts):
+        return None
+    whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
+    return f"{whole}-{len(parts)}"
+
+
+def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
+    """Whether the store encrypts with keys of its own, which makes other ETags."""
+    return (
+        answer.get("ServerSideEncryption", "").startswith("aws:kms")
+        or "SSECustomerAlgorithm" in answer
+    )
 
 
 class S3Sink:
@@ -110,8 +143,14 @@ class S3Sink:
             )
         return Upload(bucket=target.bucket, key=key, upload_id=answer["UploadId"])
 
-    async def put_part(self, target: S3Target, upload: Upload, number: int, data: bytes) -> bytes:
-        """Send part `number` (from 1); return its MD5 digest. Raises WrongObjectError."""
+    async def put_part(
+        self, target: S3Target, upload: Upload, number: int, data: bytes
+    ) -> StoredPart:
+        """Send part `number` (from 1). Raises WrongObjectError when S3 stored other bytes.
+
+        The store compares the MD5 that goes along (Content-MD5), and its ETag is compared here,
+        where it is an MD5: that of an encrypted part need not be.
+        """
         client = await self._client(target)
         digest = await asyncio.to_thread(hashlib.md5, data, usedforsecurity=False)
         with _wrapped(target, f"take part {number} of {upload.key}"):
@@ -122,38 +161,40 @@ class S3Sink:
                     UploadId=upload.upload_id,
                     PartNumber=number,
                     Body=data,
+                    ContentMD5=base64.b64encode(digest.digest()).decode(),
                 )
-        if answer["ETag"].strip('"') != digest.hexdigest():
+        etag = answer["ETag"].strip('"')
+        is_md5 = etag == digest.hexdigest()
+        if not is_md5 and _MD5.fullmatch(etag) and not _encrypted(answer):
             raise WrongObjectError(
-                f"S3 stored part {number} of {upload.key} as {answer['ETag']}, "
-                f"sent was {digest.hexdigest()}"
+                f"S3 stored part {number} of {upload.key} as {etag}, sent was {digest.hexdigest()}"
             )
-        return digest.digest()
+        return StoredPart(etag=etag, md5=digest.digest() if is_md5 else None)
 
     async def complete(
-        self, target: S3Target, upload: Upload, digests: Sequence[bytes], size: int
+        self, target: S3Target, upload: Upload, parts: Sequence[StoredPart], size: int
     ) -> None:
-        """Make the object appear, and verify it by size and ETag.
+        """Make the object appear, and verify it: by size, and by ETag where ETags are MD5s.
 
         An answer that is lost or in doubt is settled by looking at the object. Raises
         WrongObjectError when another object is there.
         """
         client = await self._client(target)
-        whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
-        etag = f"{whole}-{len(digests)}"
-        parts = [
-            {"PartNumber": number, "ETag": f'"{digest.hex()}"'}
-            for number, digest in enumerate(digests, start=1)
+        listed = [
+            {"PartNumber": number, "ETag": f'"{part.etag}"'}
+            for number, part in enumerate(parts, start=1)
         ]
+        etag = _etag_of(parts)
         doubt: DeliveryError | None = None
         try:
             with _wrapped(target, f"complete the upload of {upload.key}"):
-                await client.complete_multipart_upload(
+                answer = await client.complete_multipart_upload(
                     Bucket=upload.bucket,
                     Key=upload.key,
                     UploadId=upload.upload_id,
-                    MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+                    MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
                 )
+                etag = etag or answer["ETag"].strip('"')
         except TargetUnavailableError as error:
             doubt = error
         except TargetRefusedError as error:
@@ -162,7 +203,7 @@ class S3Sink:
             # Completed by a request whose answer was lost, or aborted by a successor.
             doubt = error
         found = await self._look(target, upload)
-        if found == (size, etag):
+        if found is not None and found[0] == size and etag in (None, found[1]):
             return
         if doubt is not None:
             raise RetryableError(f"{doubt}; the object is not there") from doubt

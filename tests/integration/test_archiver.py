@@ -25,7 +25,7 @@ from app.errors import (
 )
 from app.model import Delivery, ListedFile, ManifestFile, Phase, Progress, S3Target, State, Upload
 from sinks.archiver import StreamingArchiver
-from sinks.s3 import S3Sink
+from sinks.s3 import S3Sink, StoredPart
 from tests.client import Client
 from tests.conftest import noise
 
@@ -183,7 +183,7 @@ async def test_a_slow_target_stops_the_reading(
     bench = Bench(sink, target, source)
     real, gate, started = sink.put_part, asyncio.Event(), asyncio.Event()
 
-    async def held(*args: object) -> bytes:
+    async def held(*args: object) -> StoredPart:
         started.set()
         await gate.wait()
         return await real(*args)  # type: ignore[arg-type]

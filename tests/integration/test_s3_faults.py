@@ -1,0 +1,127 @@
+"""S3 servers that are slow, break off, answer in riddles, or make ETags of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from app.errors import RetryableError, WrongObjectError
+from app.model import S3Target
+from sinks.s3 import S3Sink, StoredPart
+from tests.client import Client
+from tests.conftest import noise
+from tests.integration.s3_proxy import S3Proxy, running_proxy
+
+PARTS = [noise(5 * 1024 * 1024, "1"), noise(5 * 1024 * 1024, "2"), b"the last"]
+
+
+@pytest.fixture
+async def proxied(target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
+    async with running_proxy(target) as both:
+        yield both
+
+
+class Sent:
+    """An upload, from its beginning to its completion."""
+
+    def __init__(self, sink: S3Sink, target: S3Target) -> None:
+        self.sink = sink
+        self.target = target
+        self.folder = uuid4().hex
+        self.key = f"{self.folder}/a.zip"
+
+    async def parts(self) -> list[StoredPart]:
+        self.upload = await self.sink.begin(self.target, self.key)
+        return [
+            await self.sink.put_part(self.target, self.upload, number, part)
+            for number, part in enumerate(PARTS, start=1)
+        ]
+
+    async def complete(self, parts: list[StoredPart], size: int | None = None) -> None:
+        length = sum(map(len, PARTS)) if size is None else size
+        await self.sink.complete(self.target, self.upload, parts, length)
+
+    async def is_there(self, client: Client) -> bool:
+        found = await client.fetch(f"s3://{self.target.bucket}/{self.key}")
+        return found == b"".join(PARTS) and await client.open_uploads(self.folder) == []
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"slow_down": 1},
+        {"resets": 2},
+        {"errors_in_200": 1},
+        {"lost_completions": 1},
+        {"kms": True},
+        {"kms": True, "lost_completions": 1},
+        {},
+    ],
+    ids=str,
+)
+async def test_what_passes_or_is_only_strange_does_not_matter(
+    sink: S3Sink,
+    proxied: tuple[S3Proxy, S3Target],
+    client: Client,
+    faults: dict[str, int],
+) -> None:
+    proxy, target = proxied
+    for name, value in faults.items():
+        setattr(proxy, name, value)
+    sent = Sent(sink, target)
+    await sent.complete(await sent.parts())
+    assert await sent.is_there(client)
+    assert all(getattr(proxy, name) in (0, True) for name in faults)
+
+
+async def test_a_part_that_was_stored_as_another_is_noticed(
+    sink: S3Sink, proxied: tuple[S3Proxy, S3Target]
+) -> None:
+    proxy, target = proxied
+    proxy.other_etags = 1
+    with pytest.raises(WrongObjectError, match="S3 stored part 1 of"):
+        await Sent(sink, target).parts()
+
+
+@pytest.mark.parametrize("kms", [False, True])
+async def test_an_object_of_another_size_is_noticed(
+    sink: S3Sink, proxied: tuple[S3Proxy, S3Target], kms: bool
+) -> None:
+    proxy, target = proxied
+    proxy.kms = kms
+    sent = Sent(sink, target)
+    parts = await sent.parts()
+    with pytest.raises(WrongObjectError, match="should have 7 bytes"):
+        await sent.complete(parts, size=7)
+
+
+async def test_a_completion_that_never_works_is_tried_again_later(
+    sink: S3Sink, proxied: tuple[S3Proxy, S3Target], client: Client
+) -> None:
+    proxy, target = proxied
+    proxy.errors_in_200 = 99
+    sent = Sent(sink, target)
+    parts = await sent.parts()
+    with pytest.raises(RetryableError, match="the object is not there"):
+        await sent.complete(parts)
+    await sink.abort(target, sent.upload)
+    assert await client.open_uploads(sent.folder) == []
+
+
+async def test_parts_are_sent_with_their_md5(
+    sink: S3Sink, target: S3Target, client: Client, proxied: tuple[S3Proxy, S3Target]
+) -> None:
+    """The only check there is where ETags are no MD5s."""
+    proxy, through = proxied
+    digests: list[str | None] = []
+    forward = proxy._forward
+
+    async def spy(request: object, body: bytes) -> object:
+        digests.append(request.headers.get("Content-MD5"))  # type: ignore[attr-defined]
+        return await forward(request, body)  # type: ignore[arg-type]
+
+    proxy._forward = spy  # type: ignore[method-assign,assignment]
+    await Sent(sink, through).parts()
+    assert len([digest for digest in digests if digest]) == len(PARTS)
