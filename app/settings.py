@@ -49,9 +49,10 @@ class Settings(BaseSettings):
         validation_alias=_regards("regards.delivery.request.bulk.size", "REQUEST_BULK_SIZE"),
     )
     max_message_bytes: int = Field(
-        1024 * 1024,
+        512 * 1024,
         ge=1024,
-        description="Largest body of an AMQP message; a larger one goes to the dead letters.",
+        description="Largest body of an AMQP message, in bytes; a larger one goes to the dead "
+        "letters. Kafka must take the event made of it.",
     )
 
     # Kafka

@@ -30,6 +30,7 @@ Handler = Callable[[Sequence[bytes]], Awaitable[None]]
 
 _TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
 _LONGEST_WAIT = 10.0  # seconds
+_REASON = 500  # characters; with it, an event must still fit where it fitted without
 
 
 def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Signal) -> Handler:
@@ -138,7 +139,7 @@ def _text(key: bytes) -> str:
 
 async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
     log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
-    headers = [("origin-topic", topic.encode()), ("reason", reason.encode())]
+    headers = [("origin-topic", topic.encode()), ("reason", reason[:_REASON].encode())]
     while True:
         try:
             await events.append(

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from app.errors import BrokerUnavailableError, ConfigurationError
+from app.errors import BrokerUnavailableError, ConfigurationError, UnreadableMessageError
 from app.logs import get_logger
 from app.model import Progress
 from app.outgoing import Kind, Outgoing
@@ -37,10 +37,19 @@ class EventLog:
         value: bytes,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
-        """Return once Kafka has confirmed (acks=all). Raises BrokerUnavailableError."""
+        """Return once Kafka has confirmed (acks=all).
+
+        Raises BrokerUnavailableError, or UnreadableMessageError when the event is too large to ever
+        be taken.
+        """
         try:
             async with asyncio.timeout(_CONFIRM_TIMEOUT):
                 await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)
+        except MessageSizeTooLargeError:
+            raise UnreadableMessageError(
+                f"the event of {len(value)} bytes is larger than Kafka takes; lower "
+                "DELIVERY_MAX_MESSAGE_BYTES, or raise message.max.bytes of the brokers"
+            ) from None
         except (KafkaError, TimeoutError, OSError) as error:
             raise BrokerUnavailableError(
                 f"Kafka did not confirm an event on {topic} ({type(error).__name__}); "

@@ -60,7 +60,7 @@ async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[AbstractRo
             events=log,  # type: ignore[arg-type]
             tenants=StaticTenants(settings),
             prefetch=10,
-            max_bytes=10_000,
+            max_bytes=4 * 1024 * 1024,
         )
         await bridge.start()
         try:
@@ -159,3 +159,21 @@ async def test_what_kafka_got_is_read_by_its_key(
     await consumer.stop()
     assert record.key.decode() == f"{TENANT}/{body['correlationId']}"
     assert json.loads(record.value)["body"] == body
+
+
+async def test_what_kafka_will_never_take_goes_to_the_dead_letters(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    """Given back, it would come again for ever."""
+    held.confirmed.set()
+    body = json.dumps(request_for("P", filler="x" * 1_500_000)).encode()
+    async with bridging(settings, held):
+        await client.send(body)
+        letters = await client.channel.get_queue(f"{REQUEST_QUEUE}.DLQ", ensure=False)
+        async with letters.iterator(timeout=20) as arriving:
+            async for letter in arriving:
+                await letter.ack()
+                if letter.body == body:
+                    break
+    assert "is larger than Kafka takes" in str(letter.headers["x-exception-message"])
+    assert await waiting(client) == 0
