@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test check lint types imports bench-burst format docs lock clean
+.PHONY: help setup demo up test check lint types imports bench-burst bench-memory format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -47,6 +47,9 @@ imports: setup ## The contract of layers
 
 bench-burst: setup ## Time one tenant's request behind a burst of another's (REQUESTS=10000)
 	@$(BIN)/python -m tests.bench.burst --requests $(or $(REQUESTS),10000)
+
+bench-memory: setup ## Memory of the service for archives of growing size (SIZES="64 512 2048", MiB)
+	@$(BIN)/python -m tests.bench.memory $(or $(SIZES),64 512 2048)
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .

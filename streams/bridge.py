@@ -162,7 +162,7 @@ class Bridge(Service):
     def _known(self, tenant: str) -> str:
         if not self._tenants.known(tenant):
             raise UnreadableMessageError(
-                f"unknown tenant {tenant!r}; add it to DELIVERY_TENANTS and move the message back"
+                f"unknown tenant {tenant!r}; add it to DELIVERY_TENANTS, and `delivery dlq requeue`"
             )
         return tenant
 
