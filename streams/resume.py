@@ -19,8 +19,17 @@ from app.logs import get_logger
 
 log = get_logger(__name__)
 
-# Gives the offset that the bytes begin at (0 where a range was asked for and ignored), and them.
-OpenAt = Callable[[int], AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]]
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """An answer with bytes of a file."""
+
+    start: int  # offset of the first; 0 where a range was asked for and ignored
+    chunks: AsyncIterator[bytes]
+    tells_its_end: bool  # by a length or a last chunk: then an end without error is the end
+
+
+OpenAt = Callable[[int], AbstractAsyncContextManager[Connection]]
 
 # So much in one piece shows that the source works: the tries count anew.
 _ENOUGH = 8 * 1024 * 1024
@@ -41,8 +50,8 @@ async def resumed(
     """Iterate over the bytes from the first to the last.
 
     Raises SourceUnavailableError after `how.tries` in vain, WrongFileError when the file is another
-    one than at the beginning, and what opening raises beside that. A file of unknown size that ends
-    early without an error can't be told from a short one.
+    one than at the beginning, and what opening raises beside that. A file that is shorter than
+    `size`, and told so, is given as it is: whoever verifies it finds out.
     """
     done = crc = 0
     broken_at = 0
@@ -50,17 +59,19 @@ async def resumed(
     while True:
         try:
             async with (
-                open_at(done) as (start, chunks),
-                aclosing(_from(done, chunks, start=start, crc=crc, what=what)) as rest,
+                open_at(done) as connection,
+                aclosing(_from(done, connection, crc=crc, what=what)) as rest,
             ):
                 async for chunk in rest:
                     crc = isal_zlib.crc32(chunk, crc)
                     done += len(chunk)
                     yield chunk
-            if size is None or done >= size:
+            if connection.tells_its_end or size is None or done >= size:
                 return
             raise SourceUnavailableError(f"{what} ended after {done} of {size} bytes")
         except SourceUnavailableError as error:
+            if done == size:
+                return
             if done - broken_at >= _ENOUGH:
                 tries = 0
             broken_at = done
@@ -75,14 +86,16 @@ async def resumed(
 
 
 async def _from(
-    offset: int, chunks: AsyncIterator[bytes], *, start: int, crc: int, what: str
+    offset: int, connection: Connection, *, crc: int, what: str
 ) -> AsyncGenerator[bytes, None]:
     """Skip what lies before `offset`; `crc` is that of the first `offset` bytes."""
-    if start not in (0, offset):
-        raise SourceUnavailableError(f"{what}: asked from byte {offset}, got from {start}")
-    skip = offset - start
+    if connection.start not in (0, offset):
+        raise SourceUnavailableError(
+            f"{what}: asked from byte {offset}, got from {connection.start}"
+        )
+    skip = offset - connection.start
     skipped = 0
-    async for chunk in chunks:
+    async for chunk in connection.chunks:
         if not skip:
             yield chunk
             continue
@@ -94,5 +107,7 @@ async def _from(
             raise WrongFileError(f"{what} changed while it was read: its beginning is another")
         if rest:
             yield rest
+    if skip and connection.tells_its_end:
+        raise WrongFileError(f"{what} is shorter than when it was first read")
     if skip:
         raise SourceUnavailableError(f"{what} broke off before byte {offset}")

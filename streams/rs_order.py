@@ -16,7 +16,7 @@ from app.errors import (
     WrongFileError,
 )
 from app.model import Delivery, ListedFile, ManifestFile
-from streams.resume import Resumption, resumed
+from streams.resume import Connection, Resumption, resumed
 from streams.tokens import TokenSigner
 
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
@@ -97,7 +97,7 @@ class RsOrder:
         validators: dict[str, str] = {}
 
         @contextlib.asynccontextmanager
-        async def open_at(offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+        async def open_at(offset: int) -> AsyncIterator[Connection]:
             headers = {"Range": f"bytes={offset}-"} | validators if offset else {}
             path = f"/orders/files/{file.file_id}"
             async with self._get(delivery, path, what, headers=headers) as response:
@@ -105,7 +105,12 @@ class RsOrder:
                     raise SourceNotReadyError(f"rs-order has not made {what} available yet")
                 if not offset and (etag := response.headers.get("ETag", "")).startswith('"'):
                     validators["If-Range"] = etag
-                yield _start_of(response), self._chunks(response, what)
+                yield Connection(
+                    start=_start_of(response),
+                    chunks=self._chunks(response, what),
+                    tells_its_end="Content-Length" in response.headers
+                    or "Transfer-Encoding" in response.headers,
+                )
 
         stream = resumed(open_at, what=what, size=file.size, how=self._resumption)
         try:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import SourceRefusedError, SourceUnavailableError, WrongFileError
-from streams.resume import Resumption, resumed
+from streams.resume import Connection, Resumption, resumed
 from tests.conftest import noise
 
 CONTENT = noise(5000)
@@ -30,10 +30,10 @@ class Server:
         self.asked: list[int] = []
 
     @contextlib.asynccontextmanager
-    async def open_at(self, offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+    async def open_at(self, offset: int) -> AsyncIterator[Connection]:
         self.asked.append(offset)
         start = offset if self.ranges else 0
-        yield start, self._chunks(start)
+        yield Connection(start=start, chunks=self._chunks(start), tells_its_end=not self.ends)
 
     async def _chunks(self, start: int) -> AsyncIterator[bytes]:
         most = self.breaks.pop(0) if self.breaks else None
@@ -64,6 +64,12 @@ async def test_wherever_it_breaks_the_bytes_are_the_same(
 ) -> None:
     server = Server(*breaks, ranges=ranges, chunk=chunk, ends=ends)
     assert await read(server) == CONTENT
+
+
+async def test_what_breaks_after_the_last_byte_is_whole() -> None:
+    server = Server(len(CONTENT))
+    assert await read(server) == CONTENT
+    assert server.asked == [0]
 
 
 async def test_a_range_is_asked_for_from_where_it_broke_off() -> None:
@@ -104,15 +110,39 @@ async def test_much_in_one_piece_makes_the_tries_count_anew() -> None:
     assert await read(server, tries=1, size=len(server.content)) == server.content
 
 
+async def noone() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+async def test_a_file_that_is_shorter_than_listed_and_says_so_is_not_asked_for_again() -> None:
+    """Whoever verifies it finds out; asking for more would never end."""
+    server = Server()
+    assert await read(server, size=len(CONTENT) + 1) == CONTENT
+    assert server.asked == [0]
+
+
+async def test_a_file_that_shrank_below_what_was_read_is_a_wrong_one() -> None:
+    server = Server(1000, ranges=False)
+    stream = resumed(
+        server.open_at, what="f", size=None, how=Resumption(tries=1, pause=0, longest=0)
+    )
+    assert await anext(stream)
+    server.content = CONTENT[:500]
+    with pytest.raises(WrongFileError, match="is shorter than when it was first read"):
+        async for _ in stream:
+            pass
+
+
 async def test_a_refusal_is_not_tried_again() -> None:
     opened = 0
 
     @contextlib.asynccontextmanager
-    async def refuse(_offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+    async def refuse(_offset: int) -> AsyncIterator[Connection]:
         nonlocal opened
         opened += 1
         raise SourceRefusedError("404")
-        yield 0, aiter([])  # pragma: no cover
+        yield Connection(start=0, chunks=noone(), tells_its_end=True)
 
     with pytest.raises(SourceRefusedError):
         async for _ in resumed(
