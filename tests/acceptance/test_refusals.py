@@ -137,3 +137,26 @@ async def test_a_file_that_stays_wrong_ends_in_error_without_an_archive(
     assert "a.bin" in answer["message"]
     assert await client.open_uploads(body["correlationId"]) == []
     await client.wait_for(body["correlationId"], exchange=ORDER_CANCELS)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"no_checksum": True},
+        {"no_size": True},
+        {"no_checksum": True, "no_size": True, "drops": 1, "drop_after": 1_500_000},
+        {"drops": 2, "drop_after": 700_000},
+        {"drops": 2, "drop_after": 700_000, "no_ranges": True},
+    ],
+    ids=str,
+)
+async def test_files_that_are_listed_poorly_or_break_off_are_delivered_whole(
+    client: Client, standin: StandIn, make_product: Callable[..., str], faults: dict[str, int]
+) -> None:
+    await standin.misbehave(**faults)
+    files = {"a.bin": noise(2 * MIB), "empty.dat": b""}
+    body = request_for(make_product(files))
+    answer = await client.answer(body)
+    assert answer["status"] == "DONE"
+    assert contents(await client.fetch(answer["url"])) == files
+    assert (await standin.faults())["drops"] == 0
