@@ -139,12 +139,17 @@ def _text(key: bytes) -> str:
 
 async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
     log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
-    headers = [("origin-topic", topic.encode()), ("reason", reason[:_REASON].encode())]
+    headers: list[tuple[str, bytes]] | None = [
+        ("origin-topic", topic.encode()),
+        ("reason", reason[:_REASON].encode()),
+    ]
     while True:
         try:
             await events.append(
                 events.topics.dead_letters, key=event.key, value=event.value, headers=headers
             )
+        except UnreadableMessageError:
+            headers = None  # it fits only as it came; the reason is in the log
         except DeliveryError as error:
             log.warning("dead_letter_waits", cause=str(error))
             await asyncio.sleep(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,3 +95,18 @@ async def test_a_bad_event_takes_no_other_of_its_batch_with_it() -> None:
     await process(batch, topic="delivery.requests", handler=handler, events=log)  # type: ignore[arg-type]
     assert done == [b"good", b"better"]
     assert [entry["value"] for _, entry in log.appended] == [b"bad"]
+
+
+async def test_a_dead_letter_that_no_longer_fits_with_its_reason_goes_without() -> None:
+    """The reason is in the log, too; trying for ever would hold up the partition."""
+
+    class Full(Log):
+        async def append(self, topic: str, **event: Any) -> None:
+            if event.get("headers"):
+                raise UnreadableMessageError("larger than Kafka takes")
+            await super().append(topic, **event)
+
+    log = Full()
+    async with asyncio.timeout(10):
+        await handled(Handler(UnreadableMessageError("no JSON")), log)
+    assert [entry["value"] for _, entry in log.appended] == [b"value"]
