@@ -10,9 +10,16 @@ import os
 import secrets
 import socket
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigurationError
@@ -185,7 +192,14 @@ class Settings(BaseSettings):
     transfer_memory: int = Field(
         128 * MIB,
         ge=32 * MIB,
-        description="Bytes that one transfer may hold: prefetch, parts being filled and sent.",
+        description="Bytes that one transfer may hold: prefetch, parts being filled and sent. "
+        "An archive of more than about 480 GB needs larger parts, and takes more.",
+    )
+    worker_memory: int = Field(
+        1280 * MIB,
+        ge=32 * MIB,
+        description="Bytes that all transfers of a worker may hold; a transfer waits until what "
+        "it needs is free. An archive of 5 TiB needs 1,074 MiB.",
     )
     part_size: int = Field(
         8 * MIB, ge=5 * MIB, description="Bytes of an S3 part; larger when the archive needs it."
@@ -221,6 +235,15 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.transfer_memory > self.worker_memory:
+            raise ValueError(
+                "DELIVERY_WORKER_MEMORY: is less than DELIVERY_TRANSFER_MEMORY, so that no "
+                "transfer could begin"
+            )
+        return self
 
     @property
     def lease_duration(self) -> timedelta:

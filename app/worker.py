@@ -22,6 +22,7 @@ from app.usecases.plan import plan
 from app.usecases.submit import check
 from app.usecases.transfer import Backoff, Transfers
 from sinks.archiver import StreamingArchiver
+from sinks.budget import Budget
 from streams.bridge import Bridge
 from streams.faust_app import DeliveryApp, create_app
 from streams.progress import ProgressReporter
@@ -71,6 +72,7 @@ def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service
             compression=settings.compression,
             part_size=settings.part_size,
             memory=settings.transfer_memory,
+            worker_memory=Budget(settings.worker_memory),
             max_object_size=settings.max_object_size,
             connections=settings.source_connections,
         ),

@@ -1,31 +1,42 @@
 """Members in, the bytes of a ZIP file out: synchronous, for a thread of its own.
 
 The same members give the same bytes, however the network cut them: each file is cut anew to a
-fixed size, members carry one fixed date, and what is compressed is decided by the bytes alone.
+fixed size, members carry one fixed date, and what is compressed is decided by name and bytes alone.
 """
 
 from __future__ import annotations
 
-import hashlib
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 import stream_zip
 from isal import isal_zlib
 
-from app.errors import WrongFileError
 from app.model import ManifestFile
 
-BLOCK = 256 * 1024  # bytes; what a stage hands to the next
+_STORED = 0xFFFF  # bytes; the longest stored block of deflate
+# What a stage hands to the next: large, for every hand-over costs the same; and whole stored
+# blocks, so that neither the archive nor the parts have to be cut anew.
+BLOCK = 16 * _STORED
+_OUT = 16 * (_STORED + 5)
+_SAMPLE = 256 * 1024  # bytes of a file that decide whether it is compressed
+_WORTH_IT = 0.95  # a sample that does not shrink below this is stored
+# Formats that are compressed already; their headers may look otherwise.
+_COMPRESSED = frozenset(
+    {".7z", ".br", ".bz2", ".gz", ".j2k", ".jp2", ".jpeg", ".jpg", ".lz4", ".mp4", ".png"}
+    | {".tgz", ".webp", ".xz", ".zip", ".zst"}
+)
 _DATE = datetime(1980, 1, 1, tzinfo=UTC)  # the earliest that a ZIP can hold
 _MODE = 0o100644
-_WORTH_IT = 0.95  # a sample that does not shrink below this is stored
 _LIMIT_32 = 0xFFFFFFFF
 _MEMBERS_32 = 0xFFFF
 
 Member = tuple[ManifestFile, Iterable[bytes]]
+Check = Callable[[ManifestFile, Iterable[bytes]], Iterator[bytes]]
 
 
 def _sizes_32(file: ManifestFile, index: int, offset: int) -> tuple[bool, int]:
@@ -42,61 +53,59 @@ def _sizes_32(file: ManifestFile, index: int, offset: int) -> tuple[bool, int]:
 
 def cut(chunks: Iterable[bytes], size: int = BLOCK) -> Iterator[bytes]:
     """Cut anew into blocks of `size` bytes; the last may be shorter."""
-    parts: list[bytes] = []
+    held: list[bytes | memoryview] = []
     have = 0
-    for chunk in chunks:
-        view = memoryview(chunk)
-        while have + len(view) >= size:
-            parts.append(bytes(view[: size - have]) if parts or len(view) > size else bytes(view))
-            view = view[size - have :]
-            yield parts[0] if len(parts) == 1 else b"".join(parts)
-            parts, have = [], 0
-        if view:
-            parts.append(bytes(view))
-            have += len(view)
-    if parts:
-        yield b"".join(parts)
+    for whole in chunks:
+        chunk: bytes | memoryview = whole
+        while have + len(chunk) >= size:
+            view = memoryview(chunk)
+            held.append(chunk if have + len(chunk) == size else view[: size - have])
+            chunk = view[size - have :]
+            yield _joined(held)
+            held, have = [], 0
+        if chunk:
+            held.append(chunk)
+            have += len(chunk)
+    if held:
+        yield _joined(held)
 
 
-def verified(
-    file: ManifestFile, blocks: Iterable[bytes], note: Callable[[int], None]
-) -> Iterator[bytes]:
-    """Pass blocks on, and raise WrongFileError unless they are what the listing says.
+def _joined(pieces: list[bytes | memoryview]) -> bytes:
+    # join gives back a lone piece as it is, without a copy, if it is bytes.
+    return b"".join(pieces)
 
-    A file that turns out too long is wrong at once, not when it ends.
+
+class Stored:
+    """Deflate that only stores; zlib does the same at a fifth of the speed.
+
+    (ISA-L's level 0 is not "stored": it compresses, and grows what can't be.)
     """
-    digest = hashlib.md5(usedforsecurity=False)
-    size = 0
-    for block in blocks:
-        size += len(block)
-        if file.size is not None and size > file.size:
-            raise WrongFileError(
-                f"file {file.file_id} ({file.member}): expected {file.size} bytes, got more"
-            )
-        if file.md5 is not None:
-            digest.update(block)
-        note(len(block))
-        yield block
-    if file.size is not None and size != file.size:
-        raise WrongFileError(
-            f"file {file.file_id} ({file.member}): expected {file.size} bytes, got {size}"
-        )
-    if file.md5 is not None and digest.hexdigest() != file.md5:
-        raise WrongFileError(
-            f"file {file.file_id} ({file.member}): expected MD5 {file.md5}, "
-            f"got {digest.hexdigest()}"
-        )
+
+    def compress(self, data: bytes) -> bytes:
+        """Return `data` in stored blocks."""
+        view = memoryview(data)
+        out: list[bytes | memoryview] = []
+        for start in range(0, len(view), _STORED):
+            piece = view[start : start + _STORED]
+            out += (struct.pack("<BHH", 0, len(piece), len(piece) ^ _STORED), piece)
+        return b"".join(out)
+
+    def flush(self) -> bytes:
+        """Return the last block, which is empty."""
+        return b"\x01\x00\x00\xff\xff"
 
 
 class _Current:
-    """The member that is being zipped: its first block decides how."""
+    """The member that is being zipped: its name and its first block decide how."""
 
     def __init__(self, compression: str) -> None:
         self._compression = compression
         self._blocks: Iterator[bytes] = iter(())
         self._first: bytes | None = None
+        self._name = ""
 
-    def open(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    def open(self, name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        self._name = name
         self._blocks = blocks
         self._first = None
         return self._all()
@@ -104,26 +113,27 @@ class _Current:
     def _all(self) -> Iterator[bytes]:
         if self._first:
             yield self._first
+            self._first = None
         yield from self._blocks
 
     def compressor(self) -> Any:
         """Choose how; stream_zip asks once a member, right before it takes its first block."""
         self._first = next(self._blocks, b"")
-        if self._compression == "deflate" or (
-            self._compression == "auto"
-            and len(isal_zlib.compress(self._first, 1)) < len(self._first) * _WORTH_IT
-        ):
+        if self._compression == "deflate" or (self._compression == "auto" and self._worth_it()):
             return isal_zlib.compressobj(level=1, wbits=-zlib.MAX_WBITS)
-        # ISA-L's own level 0 is not "stored": zlib's is.
-        return zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
+        return Stored()
+
+    def _worth_it(self) -> bool:
+        sample = memoryview(self._first or b"")[:_SAMPLE]
+        if PurePosixPath(self._name).suffix.lower() in _COMPRESSED:
+            return False
+        return len(isal_zlib.compress(sample, 1)) < len(sample) * _WORTH_IT
 
 
-def zip_blocks(
-    members: Iterable[Member], *, compression: str, note: Callable[[int], None]
-) -> Iterator[bytes]:
-    """Return the ZIP file in blocks. `note` hears how many source bytes went in.
+def zip_blocks(members: Iterable[Member], *, compression: str, check: Check) -> Iterator[bytes]:
+    """Return the ZIP file in blocks; each file passes through `check` on its way.
 
-    Raises WrongFileError, and whatever reading a member raises.
+    Raises what reading or checking a member raises.
     """
     current = _Current(compression)
 
@@ -131,14 +141,14 @@ def zip_blocks(
         offset = 0
         for index, (file, chunks) in enumerate(members):
             small, offset = _sizes_32(file, index, offset)
-            blocks = current.open(verified(file, cut(chunks), note))
+            blocks = current.open(file.member, check(file, cut(chunks)))
             method = stream_zip.ZIP_32 if small else stream_zip.ZIP_64
             yield file.member, _DATE, _MODE, method, blocks
 
     return iter(
         stream_zip.stream_zip(
             entries(),
-            chunk_size=BLOCK,
+            chunk_size=_OUT,
             get_compressobj=current.compressor,
             extended_timestamps=False,
         )

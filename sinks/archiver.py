@@ -1,36 +1,24 @@
 """The transfer: GET → verify → zip → parts → S3, every stage beside the others, nothing on disk.
 
-The event loop reads from rs-order and writes to S3; one thread of the transfer's own checks,
-zips and cuts parts. (Not the default executor: transfers that wait for each other's threads there
-would stand still for ever.)
+The event loop reads from rs-order and writes to S3; `sinks.zipper` zips in a thread of its own,
+with the digests beside it. What is between two stages is bounded in bytes, so the slowest of them
+sets the pace of all, up to the source's socket.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from app.errors import DeliveryError, LeaseLostError
-from app.model import (
-    Delivery,
-    ManifestFile,
-    Phase,
-    Progress,
-    S3Target,
-    StoredObject,
-    Upload,
-)
+from app.model import Delivery, ManifestFile, Phase, S3Target, StoredObject, Upload
 from app.ports import OrderSource, ProgressListener
-from sinks.archive import Member, zip_blocks
-from sinks.handover import AbortedError
-from sinks.parts import PartPlan, into_parts, plan_parts
-from sinks.prefetch import Opened, Prefetcher
-from sinks.s3 import S3Sink, StoredPart
-
-_TICK = 0.5  # seconds between looks at the counters
+from sinks.budget import Budget
+from sinks.meter import Meter
+from sinks.parts import Part, PartPlan, plan_parts
+from sinks.prefetch import Prefetcher
+from sinks.s3 import S3Sink
+from sinks.zipper import Zipper
 
 
 class StreamingArchiver:
@@ -45,6 +33,7 @@ class StreamingArchiver:
         compression: str,
         part_size: int,
         memory: int,
+        worker_memory: Budget,
         max_object_size: int,
         connections: int,
     ) -> None:
@@ -54,6 +43,7 @@ class StreamingArchiver:
         self._compression = compression
         self._part_size = part_size
         self._memory = memory
+        self._worker_memory = worker_memory
         self._max_object_size = max_object_size
         self._connections = connections
 
@@ -72,12 +62,14 @@ class StreamingArchiver:
             file_count=delivery.file_count,
             part_size=self._part_size,
             memory=self._memory,
+            worker_memory=self._worker_memory.size,
             max_object_size=self._max_object_size,
         )
-        meter = _Meter(delivery, self._progress)
+        meter = Meter(delivery, self._progress)
         ticking = asyncio.create_task(meter.tick())
         try:
-            zipper = await self._stream(delivery, files, target, upload, plan, meter)
+            async with self._worker_memory.reserve(plan.memory):
+                zipper = await self._stream(delivery, files, target, upload, plan, meter)
             meter.enter(Phase.COMPLETING)
             if not await may_complete():
                 raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
@@ -101,14 +93,14 @@ class StreamingArchiver:
         target: S3Target,
         upload: Upload,
         plan: PartPlan,
-        meter: _Meter,
-    ) -> _Zipper:
+        meter: Meter,
+    ) -> Zipper:
         prefetcher = Prefetcher(
             delivery, self._source, budget=plan.prefetch, connections=self._connections
         )
-        zipper = _Zipper(prefetcher, plan, self._compression, meter)
+        zipper = Zipper(prefetcher, plan, self._compression, meter)
 
-        async def send(number: int, part: bytes) -> None:
+        async def send(number: int, part: Part) -> None:
             zipper.sent(number, await self._sink.put_part(target, upload, number, part))
 
         try:
@@ -134,128 +126,3 @@ def _first_cause(group: BaseExceptionGroup) -> BaseException:
         else:
             leaves.append(error)
     return next((error for error in leaves if isinstance(error, DeliveryError)), leaves[0])
-
-
-class _Meter:
-    """Counts what went through; the zipping thread counts, the loop reads."""
-
-    def __init__(self, delivery: Delivery, listener: ProgressListener) -> None:
-        self._delivery = delivery
-        self._listener = listener
-        self._began = time.monotonic()
-        self._phase = Phase.TRANSFERRING
-        self._elapsed: float | None = None  # set when no more bytes come
-        self.bytes = 0
-        self.files = 0
-
-    def count(self, size: int) -> None:
-        self.bytes += size
-
-    def enter(self, phase: Phase) -> None:
-        """Change the phase, and tell. The rate is that of the bytes: its clock stops with them."""
-        if self._elapsed is None:
-            self._elapsed = time.monotonic() - self._began
-        self._phase = phase
-        self._tell()
-
-    def _tell(self) -> None:
-        elapsed = self._elapsed
-        self._listener.report(
-            Progress(
-                tenant=self._delivery.tenant,
-                correlation_id=self._delivery.correlation_id,
-                attempt=self._delivery.attempt,
-                phase=self._phase,
-                bytes_done=self.bytes,
-                bytes_total=self._delivery.total_bytes,
-                files_done=self.files,
-                files_total=self._delivery.file_count,
-                elapsed=time.monotonic() - self._began if elapsed is None else elapsed,
-            )
-        )
-
-    async def tick(self) -> None:
-        while True:
-            self._tell()
-            await asyncio.sleep(_TICK)
-
-
-class _Zipper:
-    """The thread that zips, and the parts that it hands to the loop."""
-
-    def __init__(
-        self, prefetcher: Prefetcher, plan: PartPlan, compression: str, meter: _Meter
-    ) -> None:
-        self._prefetcher = prefetcher
-        self._plan = plan
-        self._compression = compression
-        self._meter = meter
-        self._loop = asyncio.get_running_loop()
-        self._parts: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue()
-        # One permit a part in flight; the one being filled has none yet.
-        self._permits = threading.Semaphore(plan.in_flight)
-        self._aborted = False
-        self._thread = threading.Thread(target=self._run, name="zip", daemon=True)
-        self.md5 = hashlib.md5(usedforsecurity=False)  # of the archive
-        self.size = 0
-        self._stored: dict[int, StoredPart] = {}
-
-    async def parts(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Iterate over the numbered parts. Raises what made the zipping fail."""
-        self._thread.start()
-        number = 0
-        while (part := await self._parts.get()) is not None:
-            if isinstance(part, BaseException):
-                raise part
-            number += 1
-            yield number, part
-            del part
-
-    def sent(self, number: int, part: StoredPart) -> None:
-        """Note that a part is stored, and has left memory."""
-        self._stored[number] = part
-        self._permits.release()
-
-    def stored(self) -> list[StoredPart]:
-        """Return all parts in their order."""
-        return [part for _, part in sorted(self._stored.items())]
-
-    async def stop(self) -> None:
-        """Make sure that the thread has ended, whatever it waits for."""
-        self._aborted = True
-        self._prefetcher.abort()
-        self._permits.release()
-        if self._thread.ident is not None:
-            await asyncio.to_thread(self._thread.join)
-
-    def _members(self) -> Iterator[Member]:
-        while (opened := self._prefetcher.next()) is not None:
-            yield opened.file, _chunks(opened)
-            self._prefetcher.done(opened)
-            self._meter.files += 1
-
-    def _run(self) -> None:
-        end: BaseException | None = None
-        try:
-            blocks = zip_blocks(
-                self._members(), compression=self._compression, note=self._meter.count
-            )
-            for part in into_parts(self._hashed(blocks), self._plan.part_size):
-                self._permits.acquire()
-                if self._aborted:
-                    raise AbortedError
-                self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
-        except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
-            end = error
-        self._loop.call_soon_threadsafe(self._parts.put_nowait, end)
-
-    def _hashed(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        for block in blocks:
-            self.md5.update(block)
-            self.size += len(block)
-            yield block
-
-
-def _chunks(opened: Opened) -> Iterator[bytes]:
-    while (chunk := opened.chunks.get()) is not None:
-        yield chunk

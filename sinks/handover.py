@@ -14,12 +14,15 @@ class AbortedError(Exception):
 class ByteQueue:
     """A queue of chunks: the loop puts and waits for room, one thread gets and blocks.
 
-    `capacity` is in bytes; it may be exceeded by the last chunk that was put.
+    `capacity` is in bytes; it may be exceeded by the last chunk that was put. The thread is woken
+    when `batch` bytes are there, not for every chunk: a network brings small ones, and waking a
+    thread costs more than passing one on.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int, *, batch: int) -> None:
         self._loop = loop
         self._capacity = capacity
+        self._batch = min(batch, capacity)
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._ended = False
@@ -30,7 +33,8 @@ class ByteQueue:
 
     async def put(self, chunk: bytes) -> None:
         """Add a chunk, once there is room. Raises AbortedError when nobody reads any more."""
-        await self._room.wait()
+        if not self._room.is_set():
+            await self._room.wait()
         with self._changed:
             if self._ended:
                 raise AbortedError
@@ -38,7 +42,8 @@ class ByteQueue:
             self._size += len(chunk)
             if self._size >= self._capacity:
                 self._room.clear()
-            self._changed.notify()
+            if self._size >= self._batch:
+                self._changed.notify()
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more comes. With an error: `get` raises it, at once."""
@@ -46,24 +51,31 @@ class ByteQueue:
             if not self._ended:
                 self._ended, self._error = True, error
             self._changed.notify()
-        self._loop.call_soon_threadsafe(self._room.set)
+            full = self._size >= self._capacity
+        if full:  # somebody may wait for room
+            self._loop.call_soon_threadsafe(self._room.set)
 
-    def get(self) -> bytes | None:
-        """Return the next chunk, or None at the end. Blocks; for the reading thread only."""
+    def get(self) -> list[bytes]:
+        """Return the next chunks, about a batch of them; none at the end.
+
+        Blocks; for the reading thread only.
+        """
+        taken: list[bytes] = []
+        size = 0
         with self._changed:
-            while not self._chunks and not self._ended:
+            while self._size < self._batch and not self._ended:
                 self._changed.wait()
             if self._error is not None:
                 raise self._error
-            if not self._chunks:
-                return None
-            chunk = self._chunks.popleft()
+            while self._chunks and size < self._batch:
+                taken.append(self._chunks.popleft())
+                size += len(taken[-1])
             full = self._size >= self._capacity
-            self._size -= len(chunk)
+            self._size -= size
             freed = full and self._size < self._capacity
         if freed:
             self._loop.call_soon_threadsafe(self._open_room)
-        return chunk
+        return taken
 
     def _open_room(self) -> None:
         with self._changed:

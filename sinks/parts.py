@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 
 from app.errors import ArchiveTooLargeError
@@ -10,6 +11,9 @@ from app.errors import ArchiveTooLargeError
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
 _MEMBER_OVERHEAD = 1024  # bytes; headers and directory entry of a member, at most
+_LEAST_PREFETCH = 16 * MIB
+# More parts at once gain nothing on one host, and cost memory.
+_MOST_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,15 +22,29 @@ class PartPlan:
 
     part_size: int
     in_flight: int  # parts being sent at the same time
-    prefetch: int
+    prefetch: int  # of files read ahead
+    lag: int  # that each of the two digests may be behind
+
+    @property
+    def memory(self) -> int:
+        """Bytes held at most; of the parts, one is being filled and the others are being sent."""
+        return self.prefetch + 2 * self.lag + (self.in_flight + 1) * self.part_size
 
 
 def plan_parts(
-    *, total_bytes: int, file_count: int, part_size: int, memory: int, max_object_size: int
+    *,
+    total_bytes: int,
+    file_count: int,
+    part_size: int,
+    memory: int,
+    worker_memory: int,
+    max_object_size: int,
 ) -> PartPlan:
     """Choose the part size so that the largest possible archive fits into 10,000 equal parts.
 
-    Raises ArchiveTooLargeError, before anything is sent, when target or memory can't take it.
+    It gets along with `memory` bytes where it can, and else takes two parts and a small prefetch,
+    up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
+    worker can't take it.
     """
     largest = total_bytes + total_bytes // 1000 + file_count * _MEMBER_OVERHEAD + MIB
     if total_bytes > max_object_size:
@@ -36,30 +54,75 @@ def plan_parts(
         )
     needed = -(-largest // MAX_PARTS)
     size = max(part_size, -(-needed // MIB) * MIB)
-    prefetch = memory // 4
-    in_flight = (memory - prefetch) // size - 1
+    lag = memory // 32
+    ahead = memory // 4 - 2 * lag
+    in_flight = memory * 3 // 4 // size - 1
     if in_flight < 1:
+        ahead = min(ahead, _LEAST_PREFETCH)
+    plan = PartPlan(
+        part_size=size,
+        in_flight=max(1, min(in_flight, _MOST_IN_FLIGHT)),
+        prefetch=ahead,
+        lag=lag,
+    )
+    if plan.memory > worker_memory:
         raise ArchiveTooLargeError(
-            f"{total_bytes} bytes need parts of {size} bytes, which {memory} bytes a transfer "
-            f"can't hold: raise DELIVERY_TRANSFER_MEMORY to {-(-size * 8 // 3)} or more"
+            f"{total_bytes} bytes need parts of {size} bytes, and two of them at a time do not "
+            f"fit into the {worker_memory} bytes of a worker: raise DELIVERY_WORKER_MEMORY to "
+            f"{plan.memory} or more"
         )
-    # More than a few at once gains nothing on one host, and costs memory.
-    return PartPlan(part_size=size, in_flight=min(in_flight, 4), prefetch=prefetch)
+    return plan
 
 
-def into_parts(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Join blocks into parts, all of exactly `size` bytes but the last."""
-    part: list[bytes] = []
+class Part:
+    """The bytes of a part as they came, in pieces: joining them would cost a copy and its memory.
+
+    What S3's client library asks of a body, no more: a length, rewinding, and an asynchronous
+    iterator. A retry of the library iterates anew.
+    """
+
+    def __init__(self, pieces: list[bytes | memoryview], size: int) -> None:
+        self._pieces = pieces
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        for piece in self._pieces:
+            yield piece
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Rewind: each iteration begins at the first byte."""
+        assert (offset, whence) == (0, 0)  # noqa: S101 - nothing else is asked for
+        return 0
+
+    def read(self) -> bytes:
+        """Return all bytes."""
+        return b"".join(self._pieces)
+
+    def md5(self) -> hashlib._Hash:
+        """Return the digest of all bytes."""
+        digest = hashlib.md5(usedforsecurity=False)
+        for piece in self._pieces:
+            digest.update(piece)
+        return digest
+
+
+def into_parts(blocks: Iterable[bytes], size: int) -> Iterator[Part]:
+    """Gather blocks into parts, all of exactly `size` bytes but the last."""
+    pieces: list[bytes | memoryview] = []
     have = 0
     for whole in blocks:
-        block = whole
+        block: bytes | memoryview = whole
         while have + len(block) >= size:
-            part.append(block[: size - have])
-            block = block[size - have :]
-            yield b"".join(part)
-            part, have = [], 0
+            view = memoryview(block)
+            pieces.append(view[: size - have])
+            block = view[size - have :]
+            yield Part(pieces, size)
+            pieces, have = [], 0
         if block:
-            part.append(block)
+            pieces.append(block)
             have += len(block)
-    if part:
-        yield b"".join(part)
+    if pieces:
+        yield Part(pieces, have)

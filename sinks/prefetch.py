@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from app.errors import DeliveryError
 from app.model import Delivery, ManifestFile
 from app.ports import OrderSource
+from sinks.archive import BLOCK
 from sinks.handover import AbortedError, ByteQueue
 
 _LEAST_SHARE = 64 * 1024  # what the bookkeeping of an empty file may count for
@@ -52,7 +53,7 @@ class Prefetcher:
                 async for file in files:
                     share = await self._reserve(file)
                     await self._connections.acquire()
-                    chunks = ByteQueue(self._loop, share)
+                    chunks = ByteQueue(self._loop, share, batch=BLOCK)
                     self._live.add(chunks)
                     self._opened.put(Opened(file, chunks, share))
                     downloads.create_task(self._download(file, chunks))

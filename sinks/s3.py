@@ -24,12 +24,16 @@ from app.errors import (
     WrongObjectError,
 )
 from app.model import S3Target, Upload
+from sinks.parts import Part
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
     from types_aiobotocore_s3.client import S3Client
     from types_aiobotocore_s3.type_defs import UploadPartOutputTypeDef
 
-_PART_TIMEOUT = 120.0  # seconds for one part
+# A part may take so many seconds, and those that its bytes take at the slowest pace.
+_PART_TIMEOUT = 120.0
+_SLOWEST = 256 * 1024  # bytes a second
 _COMPLETE_TIMEOUT = 900.0  # some stores copy all parts while the client waits
 
 _MD5 = re.compile("[0-9a-f]{32}")
@@ -111,6 +115,11 @@ def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
     )
 
 
+def _at_once(request: AWSRequest, **_: object) -> None:
+    """Send a part without waiting for leave (`100 Continue`): some stores never give it."""
+    del request.headers["Expect"]
+
+
 class S3Sink:
     """See `app.ports.ArchiveSink`. Clients are made once for each target, and kept."""
 
@@ -123,7 +132,7 @@ class S3Sink:
     async def _client(self, target: S3Target) -> S3Client:
         async with self._opening:
             if target not in self._clients:
-                self._clients[target] = await self._stack.enter_async_context(
+                client = await self._stack.enter_async_context(
                     self._session.client(
                         "s3",
                         endpoint_url=target.endpoint,
@@ -132,6 +141,8 @@ class S3Sink:
                         config=_config(target.region),
                     )
                 )
+                client.meta.events.register("before-sign.s3.UploadPart", _at_once)
+                self._clients[target] = client
             return self._clients[target]
 
     async def begin(self, target: S3Target, key: str) -> Upload:
@@ -144,7 +155,7 @@ class S3Sink:
         return Upload(bucket=target.bucket, key=key, upload_id=answer["UploadId"])
 
     async def put_part(
-        self, target: S3Target, upload: Upload, number: int, data: bytes
+        self, target: S3Target, upload: Upload, number: int, part: Part
     ) -> StoredPart:
         """Send part `number` (from 1). Raises WrongObjectError when S3 stored other bytes.
 
@@ -152,15 +163,15 @@ class S3Sink:
         where it is an MD5: that of an encrypted part need not be.
         """
         client = await self._client(target)
-        digest = await asyncio.to_thread(hashlib.md5, data, usedforsecurity=False)
+        digest = await asyncio.to_thread(part.md5)
         with _wrapped(target, f"take part {number} of {upload.key}"):
-            async with asyncio.timeout(_PART_TIMEOUT):
+            async with asyncio.timeout(_PART_TIMEOUT + len(part) / _SLOWEST):
                 answer = await client.upload_part(
                     Bucket=upload.bucket,
                     Key=upload.key,
                     UploadId=upload.upload_id,
                     PartNumber=number,
-                    Body=data,
+                    Body=part,  # type: ignore[arg-type]
                     ContentMD5=base64.b64encode(digest.digest()).decode(),
                 )
         etag = answer["ETag"].strip('"')

@@ -120,7 +120,7 @@ class RsOrder:
 
     async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
         with _wrapped(what):
-            async for chunk in response.content.iter_any():
+            async for chunk, _ in response.content.iter_chunks():
                 yield chunk
 
     @contextlib.asynccontextmanager

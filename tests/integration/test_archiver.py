@@ -25,6 +25,8 @@ from app.errors import (
 )
 from app.model import Delivery, ListedFile, ManifestFile, Phase, Progress, S3Target, State, Upload
 from sinks.archiver import StreamingArchiver
+from sinks.budget import Budget
+from sinks.parts import Part
 from sinks.s3 import S3Sink, StoredPart
 from tests.client import Client
 from tests.conftest import noise
@@ -132,6 +134,7 @@ class Bench:
             compression="auto",
             part_size=5 * MIB,
             memory=32 * MIB,
+            worker_memory=Budget(256 * MIB),
             max_object_size=1024**4,
             connections=4,
         )
@@ -238,7 +241,7 @@ async def test_whoever_takes_over_fences_the_first_at_the_store(
     """The first worker's upload is aborted by the second: it can't complete any more."""
     bench = Bench(sink, target, Source({"a": noise(MIB)}))
     upload = await sink.begin(target, bench.key)
-    digest = await sink.put_part(target, upload, 1, b"x" * 10)
+    digest = await sink.put_part(target, upload, 1, Part([b"x" * 10], 10))
     await sink.abort_orphans(target, bench.key)
     with pytest.raises(DeliveryError, match="not there"):
         await sink.complete(target, upload, [digest], 10)

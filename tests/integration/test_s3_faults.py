@@ -9,6 +9,7 @@ import pytest
 
 from app.errors import RetryableError, WrongObjectError
 from app.model import S3Target
+from sinks.parts import Part
 from sinks.s3 import S3Sink, StoredPart
 from tests.client import Client
 from tests.conftest import noise
@@ -35,7 +36,7 @@ class Sent:
     async def parts(self) -> list[StoredPart]:
         self.upload = await self.sink.begin(self.target, self.key)
         return [
-            await self.sink.put_part(self.target, self.upload, number, part)
+            await self.sink.put_part(self.target, self.upload, number, Part([part], len(part)))
             for number, part in enumerate(PARTS, start=1)
         ]
 

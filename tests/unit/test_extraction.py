@@ -65,7 +65,9 @@ def listing(names: Iterable[tuple[str, str]]) -> list[ListedFile]:
 
 def archive_of(files: list[ManifestFile]) -> bytes:
     members = ((file, [b"x"]) for file in files)
-    return b"".join(zip_blocks(members, compression="store", note=lambda _size: None))
+    return b"".join(
+        zip_blocks(members, compression="store", check=lambda _file, blocks: iter(blocks))
+    )
 
 
 def written_below(folder: Path) -> list[Path]:

@@ -7,33 +7,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ArchiveTooLargeError
-from sinks.parts import MAX_PARTS, MIB, into_parts, plan_parts
+from sinks.parts import MAX_PARTS, MIB, PartPlan, into_parts, plan_parts
 
 TIB = 1024**4
 
 
-def plan(total: int, **changes: int) -> object:
+def plan(total: int, **changes: int) -> PartPlan:
     given = {
         "total_bytes": total,
         "file_count": 1,
         "part_size": 8 * MIB,
         "memory": 128 * MIB,
+        "worker_memory": 1280 * MIB,
         "max_object_size": 5 * TIB,
     }
     return plan_parts(**{**given, **changes})
 
 
-@given(st.integers(0, 350 * 1024**3), st.integers(1, 100_000))
+@given(st.integers(0, 5 * TIB), st.integers(1, 100_000))
 def test_ten_thousand_parts_are_enough_and_memory_is_kept(total: int, files: int) -> None:
-    chosen = plan_parts(
-        total_bytes=total,
-        file_count=files,
-        part_size=8 * MIB,
-        memory=128 * MIB,
-        max_object_size=5 * TIB,
-    )
+    chosen = plan(total, file_count=files)
     assert chosen.part_size * MAX_PARTS >= total + total // 1000
-    assert chosen.part_size * (chosen.in_flight + 1) + chosen.prefetch <= 128 * MIB
+    assert chosen.in_flight >= 1
+    assert chosen.memory <= (128 * MIB if total < 450 * 1024**3 else 1280 * MIB)
+
+
+def test_the_largest_object_needs_what_the_settings_say() -> None:
+    assert plan(5 * TIB, file_count=1).memory == 1074 * MIB
 
 
 def test_too_much_for_the_target_is_told_before_it_starts() -> None:
@@ -42,15 +42,15 @@ def test_too_much_for_the_target_is_told_before_it_starts() -> None:
 
 
 def test_too_much_for_the_memory_is_told_with_the_figure_that_works() -> None:
-    with pytest.raises(ArchiveTooLargeError, match="DELIVERY_TRANSFER_MEMORY to ") as raised:
-        plan(4 * TIB)
-    figure = int(str(raised.value).split("DELIVERY_TRANSFER_MEMORY to ")[1].split()[0])
-    plan(4 * TIB, memory=figure)
+    with pytest.raises(ArchiveTooLargeError, match="DELIVERY_WORKER_MEMORY to ") as raised:
+        plan(4 * TIB, worker_memory=256 * MIB)
+    figure = int(str(raised.value).split("DELIVERY_WORKER_MEMORY to ")[1].split()[0])
+    assert plan(4 * TIB, worker_memory=figure).memory == figure
 
 
 @given(st.lists(st.binary(max_size=70), max_size=20), st.integers(1, 40))
 def test_parts_have_one_size_but_the_last(blocks: list[bytes], size: int) -> None:
     parts = list(into_parts(blocks, size))
-    assert b"".join(parts) == b"".join(blocks)
+    assert b"".join(part.read() for part in parts) == b"".join(blocks)
     assert all(len(part) == size for part in parts[:-1])
     assert all(0 < len(part) <= size for part in parts)

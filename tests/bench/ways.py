@@ -1,0 +1,180 @@
+"""The ways to bring files into an object on S3: ours, and copies that show what is possible.
+
+Each takes a `Job` and returns when the object is complete. One runs in a process of its own
+(`tests.bench.one`), so that processor time and memory are its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from app.model import Delivery, ManifestFile, Progress, S3Target, State
+from sinks.archiver import StreamingArchiver
+from sinks.budget import Budget
+from sinks.s3 import open_sink
+from streams.resume import Resumption
+from streams.rs_order import RsOrder, open_session
+from streams.tokens import TokenSigner
+from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
+from tests.bench.upload import MIB, PART, Job, Multipart, Way
+
+
+class _Silent:
+    def report(self, progress: Progress) -> None:
+        """Nobody looks."""
+
+
+async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) -> str:
+    """Run this product's own data path, with its defaults."""
+    manifest = [
+        ManifestFile(position=n, file_id=file_id, member=f"{n}.bin", size=size, md5=md5 or None)
+        for n, (file_id, size, md5) in enumerate(job.files)
+    ]
+
+    async def files() -> AsyncIterator[ManifestFile]:
+        for file in manifest:
+            yield file
+
+    async def may_complete() -> bool:
+        return True
+
+    now = datetime.now(UTC)
+    delivery = Delivery(
+        id=uuid4(),
+        tenant="bench",
+        correlation_id="bench",
+        state=State.TRANSFERRING,
+        user="bench",
+        target="bench",
+        order={},
+        origin_app=None,
+        priority=1,
+        requested_at=now,
+        expires_at=now,
+        attempt=1,
+        archive_name="a.zip",
+        file_count=len(manifest),
+        total_bytes=job.size,
+    )
+    target = S3Target(endpoint=job.sink, region="eu-west-1", bucket="bench", key="k", secret="s")
+    async with (
+        open_session(connections=connections, stall_timeout=30) as session,
+        open_sink() as sink,
+    ):
+        source = RsOrder(
+            session,
+            TokenSigner("s" * 64, ttl=3600),
+            url=job.source,
+            page_size=100,
+            resumption=Resumption(tries=5, pause=1, longest=5),
+        )
+        archiver = StreamingArchiver(
+            source,
+            sink,
+            _Silent(),
+            compression=compression,
+            part_size=PART,
+            memory=128 * MIB,
+            worker_memory=Budget(1024 * MIB),
+            max_object_size=5 * 1024**4,
+            connections=connections,
+        )
+        upload = await sink.begin(target, "ours/a.zip")
+        stored = await archiver.run(delivery, files(), target, upload, may_complete=may_complete)
+        return stored.md5
+
+
+async def _parts(job: Job) -> AsyncIterator[bytes]:
+    """Iterate over the files' bytes in 8 MiB parts, with sessions as ours has them."""
+    async with open_session(connections=8, stall_timeout=30) as session:
+        held: list[bytes] = []
+        have = 0
+        for file_id, _, _ in job.files:
+            async with session.get(job.url(file_id)) as response:
+                async for chunk in response.content.iter_any():
+                    held.append(chunk)
+                    have += len(chunk)
+                    if have >= PART:
+                        joined = b"".join(held)
+                        yield joined[:PART]
+                        held = [joined[PART:]]
+                        have = len(held[0])
+        yield b"".join(held)
+
+
+async def copy(job: Job) -> None:
+    """GET → parts: no archive, nothing verified."""
+    async with Multipart.opened(job.sink, "copy") as upload:
+        number = 0
+        async for part in _parts(job):
+            number += 1
+            await upload.add(number, part)
+
+
+async def verified_copy(job: Job, *, etags: bool = False) -> None:
+    """Copy, with the MD5 of the source and of what is sent, each in a thread of its own.
+
+    With `etags`, also that of each part, as whoever wants to compare S3's ETag needs it.
+    """
+    source, sent = (hashlib.md5(usedforsecurity=False) for _ in range(2))
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        async with Multipart.opened(job.sink, "verified") as upload:
+            number = 0
+            pending: asyncio.Future[Any] | None = None
+            async for part in _parts(job):
+                number += 1
+                both = asyncio.gather(
+                    loop.run_in_executor(first, source.update, part),
+                    loop.run_in_executor(second, sent.update, part),
+                    *([asyncio.to_thread(hashlib.md5, part)] if etags else []),
+                )
+                await upload.add(number, part)
+                if pending is not None:
+                    await pending
+                pending = both
+            if pending is not None:
+                await pending
+
+
+async def verified_by_etags(job: Job) -> None:
+    """Verified copy, and the MD5 of each part: all that the contract asks for but the archive."""
+    await verified_copy(job, etags=True)
+
+
+async def auto(job: Job) -> str:
+    return await _ours(job)
+
+
+async def store(job: Job) -> str:
+    return await _ours(job, compression="store")
+
+
+async def deflate(job: Job) -> str:
+    return await _ours(job, compression="deflate")
+
+
+async def one_get(job: Job) -> str:
+    return await _ours(job, connections=1)
+
+
+WAYS: dict[str, Way] = {
+    "copy": copy,
+    "verified copy": verified_copy,
+    "verified copy, ETags": verified_by_etags,
+    "ours, auto": auto,
+    "ours, store": store,
+    "ours, deflate": deflate,
+    "ours, one GET at a time": one_get,
+    "staged": staged,
+    "stream-zip defaults": stream_zip_defaults,
+    "zipstream-ng + boto3": zipstream_ng,
+}
+# Many times slower than the others: measured once a payload, the others in every round.
+SLOW = ("staged", "stream-zip defaults", "zipstream-ng + boto3")

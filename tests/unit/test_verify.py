@@ -1,0 +1,67 @@
+"""Files against their listing, with digests that run beside."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+
+from app.errors import WrongFileError
+from sinks.verify import Verifier
+from tests.conftest import noise
+from tests.unit.test_archive import member
+
+BLOCK = 1024 * 1024
+CONTENT = noise(3 * BLOCK)
+
+
+@pytest.fixture
+def verifier() -> Iterator[Verifier]:
+    made = Verifier(lambda _size: None, lag=2 * BLOCK)
+    yield made
+    made.close()
+
+
+def blocks(content: bytes) -> Iterator[bytes]:
+    for start in range(0, len(content), BLOCK):
+        yield content[start : start + BLOCK]
+
+
+@pytest.mark.parametrize("content", [CONTENT, CONTENT[:100], b""], ids=["large", "small", "empty"])
+def test_what_is_right_passes_as_it_is(verifier: Verifier, content: bytes) -> None:
+    for md5 in ("", None):
+        assert (
+            b"".join(verifier.verified(member("m", content, md5=md5), blocks(content))) == content
+        )
+    verifier.finish()
+
+
+@pytest.mark.parametrize("length", [100, 3 * BLOCK])
+@pytest.mark.parametrize(
+    ("more", "md5", "words"),
+    [
+        (-1, None, "expected {} bytes, got more"),
+        (+1, None, "expected {} bytes, got {}"),
+        (0, "0" * 32, f"expected MD5 {'0' * 32}, got {{md5}}"),
+    ],
+)
+def test_a_wrong_file_is_told_with_both_values(
+    verifier: Verifier, length: int, more: int, md5: str | None, words: str
+) -> None:
+    content = CONTENT[:length]
+    file = member("m", content, size=length + more, md5=md5)
+    expected = words.format(length + more, length, md5=hashlib.md5(content).hexdigest())
+    with pytest.raises(WrongFileError, match=expected):
+        # Large ones are found out beside: when something later passes, or at the end.
+        for _ in verifier.verified(file, blocks(content)):
+            pass
+        verifier.finish()
+
+
+def test_one_that_is_wrong_is_told_while_later_ones_pass(verifier: Verifier) -> None:
+    wrong, right = member("wrong", CONTENT, md5="0" * 32), member("right", CONTENT)
+    with pytest.raises(WrongFileError, match="wrong"):
+        for file in (wrong, *[right] * 20):
+            for _ in verifier.verified(file, blocks(CONTENT)):
+                pass
