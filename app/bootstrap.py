@@ -91,6 +91,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 signer,
                 url=settings.rs_order_url,
                 page_size=settings.available_files_bulk_size,
+                stall_timeout=settings.source_stall_timeout,
                 resumption=Resumption(
                     tries=settings.source_resume_tries,
                     pause=settings.retry_backoff,

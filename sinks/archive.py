@@ -24,6 +24,7 @@ _STORED = 0xFFFF  # bytes; the longest stored block of deflate
 BLOCK = 16 * _STORED
 _OUT = 16 * (_STORED + 5)
 _SAMPLE = 256 * 1024  # bytes of a file that decide whether it is compressed
+_LEVEL = 1  # of ISA-L; 0 is no faster, 2 is slower for little gain
 _WORTH_IT = 0.95  # a sample that does not shrink below this is stored
 # Formats that are compressed already; their headers may look otherwise.
 _COMPRESSED = frozenset(
@@ -95,6 +96,19 @@ class Stored:
         return b"\x01\x00\x00\xff\xff"
 
 
+class _Deflated:
+    """A whole member that was compressed already, to see whether that is worth it."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def compress(self, _data: bytes) -> bytes:
+        return self._data
+
+    def flush(self) -> bytes:
+        return b""
+
+
 class _Current:
     """The member that is being zipped: its name and its first block decide how."""
 
@@ -118,16 +132,22 @@ class _Current:
 
     def compressor(self) -> Any:
         """Choose how; stream_zip asks once a member, right before it takes its first block."""
-        self._first = next(self._blocks, b"")
-        if self._compression == "deflate" or (self._compression == "auto" and self._worth_it()):
-            return isal_zlib.compressobj(level=1, wbits=-zlib.MAX_WBITS)
-        return Stored()
-
-    def _worth_it(self) -> bool:
-        sample = memoryview(self._first or b"")[:_SAMPLE]
+        self._first = first = next(self._blocks, b"")
+        if self._compression == "store" or not first:
+            return Stored()
+        if self._compression == "deflate":
+            return _deflate()
         if PurePosixPath(self._name).suffix.lower() in _COMPRESSED:
-            return False
-        return len(isal_zlib.compress(sample, 1)) < len(sample) * _WORTH_IT
+            return Stored()
+        whole = len(first) <= _SAMPLE
+        sample = isal_zlib.compress(memoryview(first)[:_SAMPLE], _LEVEL, -zlib.MAX_WBITS)
+        if len(sample) >= min(len(first), _SAMPLE) * _WORTH_IT:
+            return Stored()
+        return _Deflated(sample) if whole else _deflate()
+
+
+def _deflate() -> Any:
+    return isal_zlib.compressobj(level=_LEVEL, wbits=-zlib.MAX_WBITS)
 
 
 def zip_blocks(members: Iterable[Member], *, compression: str, check: Check) -> Iterator[bytes]:

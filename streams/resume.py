@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from isal import isal_zlib
 
-from app.errors import SourceUnavailableError, WrongFileError
+from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
 from app.logs import get_logger
 
 log = get_logger(__name__)
@@ -49,9 +49,9 @@ async def resumed(
 ) -> AsyncGenerator[bytes, None]:
     """Iterate over the bytes from the first to the last.
 
-    Raises SourceUnavailableError after `how.tries` in vain, WrongFileError when the file is another
-    one than at the beginning, and what opening raises beside that. A file that is shorter than
-    `size`, and told so, is given as it is: whoever verifies it finds out.
+    Raises SourceUnavailableError or SourceNotReadyError after `how.tries` in vain, WrongFileError
+    when the file is another one than at the beginning, and what opening raises beside that. A file
+    that is shorter than `size`, and told so, is given as it is: whoever verifies it finds out.
     """
     done = crc = 0
     broken_at = 0
@@ -69,7 +69,9 @@ async def resumed(
             if connection.tells_its_end or size is None or done >= size:
                 return
             raise SourceUnavailableError(f"{what} ended after {done} of {size} bytes")
-        except SourceUnavailableError as error:
+        except (SourceUnavailableError, SourceNotReadyError) as error:
+            # A file that is not there yet is waited for, too: to begin the archive anew would
+            # fetch all before it once more.
             if done == size:
                 return
             if done - broken_at >= _ENOUGH:

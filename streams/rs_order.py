@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import aiohttp
@@ -17,12 +19,17 @@ from app.errors import (
 )
 from app.model import Delivery, ListedFile, ManifestFile
 from streams.resume import Connection, Resumption, resumed
+from streams.stall import unstalled
 from streams.tokens import TokenSigner
 
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 # Big reads: every hand-over between stages costs the same, whatever its size.
 READ_BUFFER = 1024 * 1024
+
+
+# For downloads, whose bytes are watched by `unstalled`.
+_UNWATCHED = aiohttp.ClientTimeout(total=None, sock_connect=10)
 
 
 class RsOrder:
@@ -35,12 +42,14 @@ class RsOrder:
         *,
         url: str,
         page_size: int,
+        stall_timeout: float,
         resumption: Resumption,
     ) -> None:
         self._session = session
         self._signer = signer
         self._url = url.rstrip("/")
         self._page_size = page_size
+        self._stall_timeout = stall_timeout
         self._resumption = resumption
 
     async def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
@@ -100,7 +109,9 @@ class RsOrder:
         async def open_at(offset: int) -> AsyncIterator[Connection]:
             headers = {"Range": f"bytes={offset}-"} | validators if offset else {}
             path = f"/orders/files/{file.file_id}"
-            async with self._get(delivery, path, what, headers=headers) as response:
+            async with self._get(
+                delivery, path, what, headers=headers, timeout=_UNWATCHED
+            ) as response:
                 if response.status == 202:
                     raise SourceNotReadyError(f"rs-order has not made {what} available yet")
                 if not offset and (etag := response.headers.get("ETag", "")).startswith('"'):
@@ -120,8 +131,9 @@ class RsOrder:
 
     async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
         with _wrapped(what):
-            async for chunk, _ in response.content.iter_chunks():
-                yield chunk
+            async with aclosing(unstalled(response.content, limit=self._stall_timeout)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     @contextlib.asynccontextmanager
     async def _get(
@@ -132,16 +144,22 @@ class RsOrder:
         *,
         params: dict[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - that of the session's
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         token = self._signer.token(delivery.tenant, delivery.user)
         headers = {"Authorization": f"Bearer {token}"} | dict(headers or {})
         async with contextlib.AsyncExitStack() as stack:
             with _wrapped(what):
-                response = await stack.enter_async_context(
-                    self._session.get(
-                        self._url + path, params=params, headers=headers, allow_redirects=False
+                async with asyncio.timeout(self._stall_timeout):
+                    response = await stack.enter_async_context(
+                        self._session.get(
+                            self._url + path,
+                            params=params,
+                            headers=headers,
+                            allow_redirects=False,
+                            timeout=timeout or self._session.timeout,
+                        )
                     )
-                )
                 await _check(response, what)
             yield response
 

@@ -72,6 +72,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             TokenSigner("s" * 64, ttl=3600),
             url=job.source,
             page_size=100,
+            stall_timeout=30,
             resumption=Resumption(tries=5, pause=1, longest=5),
         )
         archiver = StreamingArchiver(

@@ -105,9 +105,11 @@ class S3Proxy:
 
 
 @contextlib.asynccontextmanager
-async def running_proxy(target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
+async def running_proxy(
+    target: S3Target, proxy: S3Proxy | None = None
+) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
     """Give the proxy, and the target as it is seen through it."""
-    proxy = S3Proxy(target)
+    proxy = proxy or S3Proxy(target)
     application = web.Application(client_max_size=2**30)
     application.router.add_route("*", "/{path:.*}", proxy.handle)
     server = TestServer(application)

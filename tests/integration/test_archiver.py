@@ -24,6 +24,7 @@ from app.errors import (
     WrongFileError,
 )
 from app.model import Delivery, ListedFile, ManifestFile, Phase, Progress, S3Target, State, Upload
+from app.ports import OrderSource
 from sinks.archiver import StreamingArchiver
 from sinks.budget import Budget
 from sinks.parts import Part
@@ -99,7 +100,10 @@ async def each(files: list[ManifestFile]) -> AsyncIterator[ManifestFile]:
 class Bench:
     """One archiver with its source and its target."""
 
-    def __init__(self, sink: S3Sink, target: S3Target, source: Source) -> None:
+    def __init__(
+        self, sink: S3Sink, target: S3Target, source: Source, *, budget: Budget | None = None
+    ) -> None:
+        self.budget = budget or Budget(256 * MIB)
         self.sink = sink
         self.target = target
         self.source = source
@@ -125,16 +129,20 @@ class Bench:
         )
 
     async def run(
-        self, *, may_complete: bool = True, files: list[ManifestFile] | None = None
+        self,
+        *,
+        may_complete: bool = True,
+        files: list[ManifestFile] | None = None,
+        source: OrderSource | None = None,
     ) -> tuple[str, int, Upload]:
         archiver = StreamingArchiver(
-            self.source,
+            source or self.source,
             self.sink,
             self.listener,
             compression="auto",
             part_size=5 * MIB,
             memory=32 * MIB,
-            worker_memory=Budget(256 * MIB),
+            worker_memory=self.budget,
             max_object_size=1024**4,
             connections=4,
         )
@@ -203,6 +211,65 @@ async def test_a_slow_target_stops_the_reading(
     gate.set()
     await running
     assert source.read == 96 * MIB
+
+
+async def test_a_slow_source_holds_no_connection_to_the_target(
+    sink: S3Sink, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part is sent when it is whole, not opened and fed as the source drips."""
+    gate, reached = asyncio.Event(), asyncio.Event()
+
+    class Dripping(Source):
+        async def _chunks(self, file: ManifestFile) -> AsyncIterator[bytes]:
+            async for chunk in super()._chunks(file):
+                if self.read > 8 * MIB and not gate.is_set():  # one part and a half
+                    reached.set()
+                    await gate.wait()
+                yield chunk
+
+    bench = Bench(sink, target, Dripping({"a": noise(12 * MIB)}))
+    real, sending = sink.put_part, 0
+    sent = asyncio.Event()
+
+    async def counted(*args: object) -> StoredPart:
+        nonlocal sending
+        sending += 1
+        stored = await real(*args)  # type: ignore[arg-type]
+        sending -= 1
+        sent.set()
+        return stored
+
+    monkeypatch.setattr(sink, "put_part", counted)
+    running = asyncio.create_task(bench.run())
+    await reached.wait()
+    await sent.wait()
+    assert sending == 0
+    gate.set()
+    await running
+
+
+async def test_transfers_of_a_worker_share_its_memory(
+    sink: S3Sink, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten transfers, memory for two: never more than two read at a time, and all end well."""
+    budget = Budget(64 * MIB)
+    running = most = 0
+
+    class Counting(Source):
+        @contextlib.asynccontextmanager
+        async def download(
+            self, delivery: Delivery, file: ManifestFile
+        ) -> AsyncIterator[AsyncIterator[bytes]]:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            async with super().download(delivery, file) as chunks:
+                yield chunks
+            running -= 1
+
+    benches = [Bench(sink, target, Counting({"a": noise(MIB)}), budget=budget) for _ in range(10)]
+    await asyncio.gather(*(bench.run() for bench in benches))
+    assert most == 2
 
 
 @pytest.mark.parametrize("fail", ["first", "last"])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.errors import SourceUnavailableError, WrongFileError
+from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
 from app.model import ManifestFile
 from streams.resume import Resumption
 from streams.rs_order import RsOrder, open_session
+from streams.stall import unstalled
 from streams.tokens import TokenSigner
 from tests.conftest import noise
 from tests.integration.test_listing import ORDERED
@@ -39,6 +41,9 @@ class Faulty:
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
         if asked and start >= len(self.content):
             return web.Response(status=416)
+        if self.how == "not ready" and self.times:
+            self.times -= 1
+            return web.Response(status=202)
         if not self.ranges:
             start = 0
         response = web.StreamResponse(status=206 if start else 200)
@@ -78,6 +83,7 @@ async def read() -> AsyncIterator[Read]:
                 TokenSigner("s" * 64, ttl=60),
                 url=str(server.make_url("")),
                 page_size=10,
+                stall_timeout=0.5,
                 resumption=Resumption(tries=2, pause=0, longest=0),
             )
             async with source.download(ORDERED, FILE) as chunks:
@@ -99,6 +105,44 @@ async def test_a_broken_download_is_resumed_in_place(read: Read, how: str, range
     first, second = faulty.asked
     assert first is None
     assert second is not None
+
+
+async def test_a_file_that_is_not_there_yet_is_waited_for(read: Read) -> None:
+    faulty = Faulty(how="not ready", ranges=True, times=2)
+    assert await read(faulty) == CONTENT
+    with pytest.raises(SourceNotReadyError, match=r"file 5 \(a.bin\)"):
+        await read(Faulty(how="not ready", ranges=True, times=9))
+
+
+async def test_an_answer_that_never_begins_is_given_up(read: Read) -> None:
+    class Silent(Faulty):
+        async def handle(self, request: web.Request) -> web.StreamResponse:
+            await self.stalled.wait()
+            return web.Response(status=500)
+
+    faulty = Silent(how="stalls", ranges=True)
+    try:
+        with pytest.raises(SourceUnavailableError, match="broke off file 5"):
+            await read(faulty)
+    finally:
+        faulty.stalled.set()
+
+
+async def test_only_the_source_is_timed_not_who_reads(read: Read) -> None:
+    """A slow target holds the reading up for as long as it likes."""
+
+    class Connected(aiohttp.base_protocol.BaseProtocol):
+        connected = True
+
+    content = aiohttp.StreamReader(Connected(asyncio.get_running_loop()), 2**16)
+    content.feed_data(b"first")
+    chunks = unstalled(content, limit=0.02)
+    assert await anext(chunks) == b"first"
+    await asyncio.sleep(0.1)
+    content.feed_data(b"second")
+    assert await anext(chunks) == b"second"
+    with pytest.raises(aiohttp.SocketTimeoutError, match=r"no byte for 0\.02 s"):
+        await anext(chunks)
 
 
 async def test_a_source_that_breaks_each_time_is_given_up(read: Read) -> None:

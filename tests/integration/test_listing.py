@@ -92,7 +92,12 @@ async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
             servers.append(server)
             signer = TokenSigner("s" * 64, ttl=60)
             return RsOrder(
-                session, signer, url=str(server.make_url("")), page_size=size, resumption=NEVER
+                session,
+                signer,
+                url=str(server.make_url("")),
+                page_size=size,
+                stall_timeout=5,
+                resumption=NEVER,
             )
 
         yield serve
@@ -228,6 +233,7 @@ async def test_a_connection_that_breaks_is_worth_another_try(listed: Listed) -> 
             TokenSigner("s" * 64, ttl=60),
             url="http://127.0.0.1:9",
             page_size=10,
+            stall_timeout=5,
             resumption=NEVER,
         )
         with pytest.raises(SourceUnavailableError, match="rs-order broke off page 0"):

@@ -1,0 +1,152 @@
+"""What users open archives with: every one of these programs reads what is made here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.model import ManifestFile
+from sinks.archive import zip_blocks
+from tests.conftest import noise
+
+GIB = 1024**3
+READ_ZIP = Path(__file__).with_name("ReadZip.java")
+
+
+def _run(*command: str | Path) -> str:
+    # Names in UTF-8 need a locale that has them.
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        timeout=170,
+    )
+    assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
+    return done.stdout.decode()
+
+
+def _zipfile(path: Path, names: list[str]) -> None:
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == names
+        assert archive.testzip() is None
+
+
+def _unzip(path: Path, names: list[str]) -> None:
+    listed = _run("unzip", "-Z1", path).splitlines() if names else []
+    assert listed == names
+    if names:
+        _run("unzip", "-tqq", path)
+
+
+def _seven_zip(path: Path, names: list[str]) -> None:
+    program = shutil.which("7zz") or shutil.which("7z")
+    assert program is not None
+    listed = _run(program, "l", "-slt", "-ba", path).splitlines()
+    found = {line.removeprefix("Path = ") for line in listed if line.startswith("Path = ")}
+    assert found == set(names)
+    _run(program, "t", path)
+
+
+def _bsdtar(path: Path, names: list[str]) -> None:
+    # To the standard output: every byte is unpacked and compared with its CRC.
+    assert _run("bsdtar", "-tf", path).splitlines() == names
+    with subprocess.Popen(["bsdtar", "-xOf", path], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while process.stdout.read(1024 * 1024):
+            pass
+    assert process.returncode == 0
+
+
+def _jar(path: Path, names: list[str]) -> None:
+    assert sorted(_run("jar", "tf", path).splitlines()) == sorted(names)
+
+
+def _java(path: Path, names: list[str]) -> None:
+    assert int(_run("java", READ_ZIP, path)) == len(names)
+
+
+READERS: dict[str, tuple[tuple[str, ...], Callable[[Path, list[str]], None]]] = {
+    "zipfile": (("sh",), _zipfile),
+    "unzip": (("unzip",), _unzip),
+    "7-Zip": (("7zz", "7z"), _seven_zip),
+    "bsdtar": (("bsdtar",), _bsdtar),
+    "jar": (("jar",), _jar),
+    "java": (("java",), _java),
+}
+
+
+def _file(name: str, size: int) -> ManifestFile:
+    return ManifestFile(position=0, file_id=1, member=name, size=size, md5=None)
+
+
+def _repeated(block: bytes, size: int) -> Iterator[bytes]:
+    for _ in range(size // len(block)):
+        yield block
+
+
+def _made(kind: str) -> Iterable[tuple[ManifestFile, Iterable[bytes]]]:
+    """Yield the members of an archive."""
+    match kind:
+        case "one":
+            yield _file("one.txt", 3), [b"one"]
+        case "names":
+            for name in ("é/à ü.txt", "日本/衛星.tif", "🛰.bin", "a b/c'd.txt"):
+                yield _file(name, 3), [b"abc"]
+            yield _file("empty", 0), []
+        case "many":
+            for number in range(70_000):
+                yield _file(f"{number % 100}/{number}", 1), [b"x"]
+        case "large, stored":  # both the member and the archive; and one that begins behind
+            block = noise(1024 * 1024)
+            yield _file("large.bin", 4 * GIB + 1024**2), _repeated(block, 4 * GIB + 1024**2)
+            yield _file("behind.txt", 6), [b"behind"]
+            yield _file("empty", 0), []
+        case "large, compressed":
+            yield _file("large.csv", 4 * GIB), _repeated(b"0,1,2,3\n" * 2**17, 4 * GIB)
+            yield _file("unknown size", 7), [b"unknown"]
+        case "size not listed":
+            nothing_listed = ManifestFile(position=0, file_id=1, member="a", size=None, md5=None)
+            yield nothing_listed, [b"a"]
+            yield _file("b", 1), [b"b"]
+
+
+KINDS = ["none", "one", "names", "many", "large, stored", "large, compressed", "size not listed"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def archive(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, list[str]]]:
+    folder = tmp_path_factory.mktemp("readers")
+    if request.param == "large, stored" and shutil.disk_usage(folder).free < 6 * GIB:
+        pytest.skip("needs 6 GiB of disk")
+    names: list[str] = []
+
+    def members() -> Iterator[tuple[ManifestFile, Iterable[bytes]]]:
+        for file, chunks in _made(request.param):
+            names.append(file.member)
+            yield file, chunks
+
+    path = folder / "a.zip"
+    with path.open("wb") as file:
+        for block in zip_blocks(
+            members(), compression="auto", check=lambda _file, blocks: iter(blocks)
+        ):
+            file.write(block)
+    assert (path.stat().st_size > 4 * GIB) == (request.param == "large, stored")
+    yield path, names
+    path.unlink()
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_finds_every_member_whole(archive: tuple[Path, list[str]], reader: str) -> None:
+    programs, read = READERS[reader]
+    if not any(shutil.which(program) for program in programs):
+        pytest.skip(f"{reader} is not installed")
+    read(*archive)
