@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test check lint types imports bench-burst bench-memory format docs lock clean
+.PHONY: help setup demo up test check lint types imports bench bench-burst bench-memory bench-latency format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -48,8 +48,14 @@ imports: setup ## The contract of layers
 bench-burst: setup ## Time one tenant's request behind a burst of another's (REQUESTS=10000)
 	@$(BIN)/python -m tests.bench.burst --requests $(or $(REQUESTS),10000)
 
-bench-memory: setup ## Memory of the service for archives of growing size (SIZES="64 512 2048", MiB)
-	@$(BIN)/python -m tests.bench.memory $(or $(SIZES),64 512 2048)
+bench: setup ## The data path beside a plain copy and other ways (SIZE=2048 MiB, ROUNDS=5; long)
+	@$(BIN)/python -m tests.bench.path --check --write --size $(or $(SIZE),2048) --rounds $(or $(ROUNDS),5)
+
+bench-memory: setup ## Memory of a transfer for growing archives (SIZES="1 8 32", GiB)
+	@$(BIN)/python -m tests.bench.memory $(or $(SIZES),1 8 32)
+
+bench-latency: setup ## Tiny deliveries through the whole stack (DELIVERIES=500)
+	@$(BIN)/python -m tests.bench.latency --deliveries $(or $(DELIVERIES),500)
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .

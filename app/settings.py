@@ -134,7 +134,8 @@ class Settings(BaseSettings):
     source_resume_tries: int = Field(
         5,
         ge=0,
-        description="Times that a broken download is resumed in place before the attempt fails.",
+        description="Times that a broken download is resumed in place, or a file that is not "
+        "there yet asked for again, before the attempt fails.",
     )
 
     # Tenants, and what holds for each of them until it has settings of its own

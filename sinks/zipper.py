@@ -89,7 +89,6 @@ class Zipper:
                     raise AbortedError
                 self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
             self._verifier.finish()
-            self._beside.finish()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
             end = error
         self._verifier.close()
@@ -113,7 +112,9 @@ class Zipper:
                 self.size += size
                 held, size = [], 0
             yield block
-        self._beside.submit(partial(self._digest, held), size)
+        # The rest here: a tiny archive needs no second thread.
+        self._beside.finish()
+        self._digest(held)
         self.size += size
 
     def _digest(self, blocks: list[bytes]) -> None:

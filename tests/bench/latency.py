@@ -1,0 +1,91 @@
+"""Tiny deliveries through the whole service: how long one takes, and how many a second.
+
+    make bench-latency [DELIVERIES=500]
+
+One file of 100 bytes each; from the moment that the request is published over AMQP to the moment
+that DONE comes in. First one after the other, then all at once. RabbitMQ, Kafka protocol broker,
+PostgreSQL, S3 server and rs-order run on the same machine and share its cores with the one worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from compose.embedded.stack import running_service, running_stack
+from tests.client import RESPONSES, Client, request_for
+
+
+class Clock:
+    """Times deliveries with little work of its own: the service needs the cores."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._ended: dict[str, asyncio.Future[float]] = {}
+
+    async def listen(self) -> None:
+        """Hear every response."""
+        queue = await self._client.channel.declare_queue(exclusive=True)
+        await queue.bind(RESPONSES)
+        await queue.consume(self._hear, no_ack=True)
+
+    async def _hear(self, message: AbstractIncomingMessage) -> None:
+        body = json.loads(message.body)
+        if body["status"] == "GRANTED":
+            return
+        assert body["status"] == "DONE", body
+        self._ended[body["correlationId"]].set_result(time.monotonic())
+
+    async def one(self) -> float:
+        """Return the seconds that one delivery takes."""
+        body = request_for("tiny")
+        ended = self._ended[body["correlationId"]] = asyncio.get_running_loop().create_future()
+        began = time.monotonic()
+        await self._client.send(body)
+        async with asyncio.timeout(600):
+            return await ended - began
+
+
+def _tell(what: str, took: list[float], seconds: float) -> None:
+    cuts = statistics.quantiles(took, n=100, method="inclusive")
+    print(
+        f"{len(took):5} {what:<22} p50 {cuts[49] * 1000:7.0f} ms   p99 {cuts[98] * 1000:7.0f} ms   "
+        f"{len(took) / seconds:6.1f} a second"
+    )
+
+
+async def _main(count: int, transfers: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        products = Path(name)
+        (products / "tiny").mkdir()
+        (products / "tiny" / "tiny.bin").write_bytes(b"x" * 100)
+        async with (
+            running_stack(products) as stack,
+            running_service(stack, extra={"DELIVERY_MAX_TRANSFERS": str(transfers)}),
+            Client.connected(stack) as client,
+        ):
+            clock = Clock(client)
+            await clock.listen()
+            for _ in range(10):  # connections, caches
+                await clock.one()
+            began = time.monotonic()
+            alone = [await clock.one() for _ in range(max(count // 5, 2))]
+            _tell("one after the other", alone, time.monotonic() - began)
+            began = time.monotonic()
+            at_once = await asyncio.gather(*(clock.one() for _ in range(count)))
+            _tell("all at once", at_once, time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--deliveries", type=int, default=500)
+    parser.add_argument("--transfers", type=int, default=2, help="DELIVERY_MAX_TRANSFERS")
+    asked = parser.parse_args()
+    asyncio.run(_main(asked.deliveries, asked.transfers))
