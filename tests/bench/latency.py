@@ -50,7 +50,8 @@ class Clock:
         began = time.monotonic()
         await self._client.send(body)
         async with asyncio.timeout(600):
-            return await ended - began
+            ended_at: float = await ended
+            return ended_at - began
 
 
 def _tell(what: str, took: list[float], seconds: float) -> None:

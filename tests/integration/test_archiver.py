@@ -254,6 +254,7 @@ async def test_transfers_of_a_worker_share_its_memory(
     """Ten transfers, memory for two: never more than two read at a time, and all end well."""
     budget = Budget(64 * MIB)
     running = most = 0
+    both = asyncio.Barrier(2)  # nobody goes on alone
 
     class Counting(Source):
         @contextlib.asynccontextmanager
@@ -263,6 +264,7 @@ async def test_transfers_of_a_worker_share_its_memory(
             nonlocal running, most
             running += 1
             most = max(most, running)
+            await both.wait()
             async with super().download(delivery, file) as chunks:
                 yield chunks
             running -= 1
