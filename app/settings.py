@@ -10,15 +10,15 @@ import os
 import secrets
 import socket
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AliasChoices,
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -237,14 +237,12 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.transfer_memory > self.worker_memory:
-            raise ValueError(
-                "DELIVERY_WORKER_MEMORY: is less than DELIVERY_TRANSFER_MEMORY, so that no "
-                "transfer could begin"
-            )
-        return self
+    @field_validator("worker_memory")
+    @classmethod
+    def _holds_a_transfer(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("transfer_memory", 0):
+            raise ValueError("less than DELIVERY_TRANSFER_MEMORY, so that no transfer could begin")
+        return value
 
     @property
     def lease_duration(self) -> timedelta:

@@ -77,3 +77,11 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         load_settings().max_transfers = 3  # type: ignore[misc]
+
+
+def test_a_worker_that_can_hold_no_transfer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELIVERY_WORKER_MEMORY", str(64 * 1024**2))
+    with pytest.raises(
+        ConfigurationError, match=r"DELIVERY_WORKER_MEMORY: .*less than DELIVERY_TRANSFER_MEMORY"
+    ):
+        load_settings()
