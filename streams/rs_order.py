@@ -160,7 +160,7 @@ class RsOrder:
                             timeout=timeout or self._session.timeout,
                         )
                     )
-                await _check(response, what)
+                    await _check(response, what)
             yield response
 
 

@@ -24,7 +24,7 @@ from streams.tokens import TokenSigner
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.s3_proxy import S3Proxy, running_proxy
-from tests.integration.test_archiver import MIB, Bench, Source
+from tests.integration.transfers import MIB, Bench, Source
 
 FILES = {
     "large": noise(11 * MIB, "large"),

@@ -128,6 +128,23 @@ async def test_an_answer_that_never_begins_is_given_up(read: Read) -> None:
         faulty.stalled.set()
 
 
+async def test_a_refusal_whose_words_never_come_is_given_up(read: Read) -> None:
+    class Wordless(Faulty):
+        async def handle(self, request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(status=503)
+            await response.prepare(request)
+            await self.stalled.wait()
+            return response
+
+    faulty = Wordless(how="stalls", ranges=True)
+    try:
+        with pytest.raises(SourceUnavailableError, match="file 5"):
+            async with asyncio.timeout(30):
+                await read(faulty)
+    finally:
+        faulty.stalled.set()
+
+
 async def test_only_the_source_is_timed_not_who_reads(read: Read) -> None:
     """A slow target holds the reading up for as long as it likes."""
 

@@ -1,0 +1,149 @@
+"""Transfers apart from the service: a source in memory, and an archiver before a real S3 server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from app.errors import DeliveryError, SourceUnavailableError
+from app.model import Delivery, ListedFile, ManifestFile, Progress, S3Target, State, Upload
+from app.ports import OrderSource
+from sinks.archiver import StreamingArchiver
+from sinks.budget import Budget
+from sinks.s3 import S3Sink
+
+MIB = 1024 * 1024
+
+
+class Source:
+    """Files from memory, cut as a network would; one of them can fail half-way."""
+
+    def __init__(self, files: dict[str, bytes], *, fail: str | None = None) -> None:
+        self.files = files
+        self.fail = fail
+        self.read = 0
+        self.open = 0
+        self.most_open = 0
+
+    def manifest(self) -> list[ManifestFile]:
+        return [
+            ManifestFile(
+                position=n,
+                file_id=n,
+                member=name,
+                size=len(content),
+                md5=hashlib.md5(content).hexdigest(),
+            )
+            for n, (name, content) in enumerate(self.files.items())
+        ]
+
+    @contextlib.asynccontextmanager
+    async def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            yield self._chunks(file)
+        finally:
+            self.open -= 1
+
+    async def _chunks(self, file: ManifestFile) -> AsyncIterator[bytes]:
+        content = self.files[file.member]
+        for start in range(0, len(content), 300_000):
+            if file.member == self.fail and start > len(content) // 2:
+                raise SourceUnavailableError("broke off")
+            await asyncio.sleep(0)
+            piece = content[start : start + 300_000]
+            self.read += len(piece)
+            yield piece
+
+    def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
+        raise AssertionError("a transfer reads the manifest, not the listing")
+
+
+class Listener:
+    """Keeps every report."""
+
+    def __init__(self) -> None:
+        self.reports: list[Progress] = []
+
+    def report(self, progress: Progress) -> None:
+        self.reports.append(progress)
+
+
+async def each(files: list[ManifestFile]) -> AsyncIterator[ManifestFile]:
+    for file in files:
+        yield file
+
+
+class Bench:
+    """One archiver with its source and its target."""
+
+    def __init__(
+        self, sink: S3Sink, target: S3Target, source: Source, *, budget: Budget | None = None
+    ) -> None:
+        self.budget = budget or Budget(256 * MIB)
+        self.sink = sink
+        self.target = target
+        self.source = source
+        self.listener = Listener()
+        self.key = f"{uuid4().hex}/a.zip"
+        manifest = source.manifest()
+        self.delivery = Delivery(
+            id=uuid4(),
+            tenant="t",
+            correlation_id="c",
+            state=State.TRANSFERRING,
+            user="u",
+            target="x",
+            order={},
+            origin_app=None,
+            priority=1,
+            requested_at=datetime.now(UTC),
+            expires_at=datetime.now(UTC),
+            attempt=1,
+            archive_name="a.zip",
+            file_count=len(manifest),
+            total_bytes=sum(f.size or 0 for f in manifest),
+        )
+
+    async def run(
+        self,
+        *,
+        may_complete: bool = True,
+        files: list[ManifestFile] | None = None,
+        source: OrderSource | None = None,
+    ) -> tuple[str, int, Upload]:
+        archiver = StreamingArchiver(
+            source or self.source,
+            self.sink,
+            self.listener,
+            compression="auto",
+            part_size=5 * MIB,
+            memory=32 * MIB,
+            worker_memory=self.budget,
+            max_object_size=1024**4,
+            connections=4,
+        )
+        upload = await self.sink.begin(self.target, self.key)
+
+        async def asked() -> bool:
+            return may_complete
+
+        try:
+            result = await archiver.run(
+                self.delivery,
+                each(files or self.source.manifest()),
+                self.target,
+                upload,
+                may_complete=asked,
+            )
+        except DeliveryError:
+            await self.sink.abort(self.target, upload)
+            raise
+        return result.md5, result.size, upload
