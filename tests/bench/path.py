@@ -167,6 +167,18 @@ def table(payload: Payload, medians: dict[str, Figures]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(results: dict[str, dict[str, Figures]], rounds: int) -> None:
+    """Keep the figures and draw them."""
+    on = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "rounds": rounds,
+    }
+    RESULTS.write_text(json.dumps({"on": on, "medians": results}, indent=1) + "\n")
+    draw(results, PLOT)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--size", type=int, default=2048, help="MiB of the large file")
@@ -185,16 +197,9 @@ def main() -> None:
                 check(payload, payload.files(), source)
             ways = [way for way in payload.ways if not asked.ways or way in asked.ways.split(";")]
             results[payload.name] = measure(payload, ways, asked.rounds, Servers(source, sink))
-            print(table(payload, results[payload.name]))
-    if asked.write:
-        on = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-            "rounds": asked.rounds,
-        }
-        RESULTS.write_text(json.dumps({"on": on, "medians": results}, indent=1) + "\n")
-        draw(results, PLOT)
+            print(table(payload, results[payload.name]), flush=True)
+            if asked.write:  # each time: an hour's figures must not hang on its last minute
+                write(results, asked.rounds)
 
 
 if __name__ == "__main__":
