@@ -14,8 +14,10 @@ from app.logs import get_logger
 from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresStore, migrate, open_pool
-from app.tenants import StaticTenants
+from app.store import PostgresConfiguration, PostgresStore, migrate, open_pool
+from app.tenants import ConfiguredTenants
+from app.usecases.configure import Configure
+from app.vault import Vault, make_key
 from sinks.s3 import S3Sink, open_sink
 from streams.amqp import AmqpPublisher, connect, open_publisher
 from streams.kafka import EventLog, open_event_log
@@ -32,6 +34,16 @@ PLANS = 4  # listings that a worker reads at once
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConfigurationParts:
+    """What a tenant's settings are kept, shown and changed with."""
+
+    store: PostgresConfiguration
+    tenants: ConfiguredTenants
+    configure: Configure
+    vault: Vault
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     """Everything that is open while a worker runs."""
 
@@ -44,7 +56,7 @@ class Services:
     events: EventLog
     source: RsOrder
     sink: S3Sink
-    tenants: StaticTenants
+    configuration: ConfigurationParts
     users: Users
 
 
@@ -99,11 +111,39 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 ),
             ),
             sink=await stack.enter_async_context(open_sink()),
-            tenants=StaticTenants(settings),
+            configuration=await open_configuration(settings, pool),
             users=RsAdmin(session, signer, url=settings.rs_admin_url)
             if settings.rs_admin_url
             else AnyUser(),
         )
+
+
+def open_vault(settings: Settings) -> Vault:
+    """Return what seals secrets. Raises ConfigurationError when no key is configured."""
+    keys = [key.get_secret_value() for key in settings.secret_keys]
+    if not keys:
+        if not settings.development:
+            raise ConfigurationError(
+                "DELIVERY_SECRET_KEYS is not set: the secrets of tenants are sealed with it. Make "
+                "a key with `delivery make-key`, keep it safe, and give every process the same"
+            )
+        log.warning(
+            "secret_key_made",
+            cause="DELIVERY_SECRET_KEYS is not set; secrets that are set now can't be read after "
+            "a restart, nor by other processes",
+        )
+        keys = [make_key()]
+    return Vault(keys)
+
+
+async def open_configuration(settings: Settings, pool: asyncpg.Pool) -> ConfigurationParts:
+    """Read the tenants' settings. Raises ConfigurationError, StoreUnavailableError."""
+    vault = open_vault(settings)
+    store = PostgresConfiguration(pool, vault)
+    tenants = ConfiguredTenants(settings)
+    configure = Configure(store, tenants)
+    await configure.refresh()
+    return ConfigurationParts(store=store, tenants=tenants, configure=configure, vault=vault)
 
 
 @contextlib.asynccontextmanager

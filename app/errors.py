@@ -6,7 +6,8 @@ DeliveryError
 │   ├── BrokerUnavailableError    RabbitMQ or Kafka
 │   ├── SourceUnavailableError    rs-order
 │   ├── SourceNotReadyError       rs-order has the order, but not all of its files yet
-│   └── TargetUnavailableError    the object store
+│   ├── TargetUnavailableError    the object store
+│   └── SecretUnreadableError     a stored secret that no configured key opens
 ├── PermanentError            it will not go well: the delivery ends, with this as its cause
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
 │   ├── EmptyOrderError           the order holds no file
@@ -16,6 +17,10 @@ DeliveryError
 ├── WrongFileError            a file is not what the listing says; a new attempt may get it right
 ├── WrongObjectError          the stored object is not what was sent; likewise
 ├── LeaseLostError            another worker owns this transfer now: stop, change nothing
+├── SettingError              a change of a tenant's setting that is not made
+│   ├── UnknownSettingError       there is no setting of this name
+│   ├── InvalidSettingError       the value breaks rules; it has every reason
+│   └── SettingChangedError       somebody else changed it first (If-Match)
 ├── UnreadableMessageError    a message that can't be understood: to the dead letters
 └── ConfigurationError        a setting is wrong; the sentence says which, and what to do
 """
@@ -51,6 +56,10 @@ class SourceNotReadyError(RetryableError):
 
 class TargetUnavailableError(RetryableError):
     """The object store does not answer, or asks to slow down."""
+
+
+class SecretUnreadableError(RetryableError):
+    """A stored secret can't be opened with the keys that are configured."""
 
 
 class PermanentError(DeliveryError):
@@ -91,6 +100,26 @@ class WrongObjectError(DeliveryError):
 
 class LeaseLostError(DeliveryError):
     """The transfer belongs to another worker, or has ended."""
+
+
+class SettingError(DeliveryError):
+    """A setting stays as it is."""
+
+
+class UnknownSettingError(SettingError):
+    """There is no such setting."""
+
+
+class InvalidSettingError(SettingError):
+    """The value breaks rules."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+class SettingChangedError(SettingError):
+    """The setting is not as the caller saw it."""
 
 
 class UnreadableMessageError(DeliveryError):

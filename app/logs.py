@@ -34,7 +34,12 @@ def configure_logging(*, level: str, fmt: str) -> None:
         cache_logger_on_first_use=True,
     )
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [
+            # The default would print the values of local variables, and secrets among them.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

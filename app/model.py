@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+DEFAULT_TARGET = "regards-s3-minio"  # what requests without a target mean
 
 
 class State(StrEnum):
@@ -121,6 +124,7 @@ class Upload:
     bucket: str
     key: str
     upload_id: str
+    target: str | None = field(default=None, repr=False)  # where it is open, sealed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,6 +172,11 @@ class S3Target:
     key: str
     secret: str = field(repr=False)
     bucket: str
+    prefix: str = ""  # of every key; ends with / unless empty
+    addressing_style: str = "path"  # or "virtual": the bucket as a part of the host name
+    storage_class: str | None = None  # None: the store's own choice
+    encryption: str | None = None  # AES256 or aws:kms, by the store
+    encryption_key: str | None = None  # of aws:kms
 
     def __str__(self) -> str:
         return f"bucket {self.bucket} at {self.endpoint}"
@@ -179,7 +188,17 @@ class TenantSettings:
 
     request_ttl: timedelta
     order_size_limit_bytes: int
-    target: S3Target
+    target: S3Target  # the default
+    targets: Mapping[str, S3Target] = field(default_factory=dict)  # further ones, by name
+
+    def target_named(self, name: str) -> S3Target | None:
+        """Return the target that a request chooses by `targetDelivery`; None if unknown.
+
+        As long as no targets are configured, any name means the default.
+        """
+        if name == DEFAULT_TARGET or not self.targets:
+            return self.target
+        return self.targets.get(name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
+from app.configuration import AuditEntry, Configuration, Done, Maintenance, Stored
 from app.model import (
     Delivery,
     ErrorType,
@@ -163,6 +164,53 @@ class Tenants(Protocol):
 
     def settings(self, tenant: str) -> TenantSettings:
         """Return what holds for the tenant now."""
+
+    def paused(self, tenant: str) -> bool:
+        """Whether the tenant is in maintenance: its requests wait."""
+
+
+class ConfigurationChange(Protocol):
+    """A tenant's settings, locked: all that is done is committed together, or nothing."""
+
+    values: dict[str, Stored]  # what is set, by name
+
+    async def set(self, name: str, value: Any) -> Stored:
+        """Set a value."""
+
+    async def reset(self, name: str) -> None:
+        """Forget a value: the default holds."""
+
+    async def maintain(self, *, active: bool) -> Maintenance:
+        """Put the tenant into maintenance, or take it out."""
+
+    async def note(self, done: Done) -> None:
+        """Put it into the audit trail."""
+
+
+class ConfigurationStore(Protocol):
+    """Where settings are kept. Every process hears of a change within moments."""
+
+    async def read(self) -> Configuration:
+        """Return what all tenants have set."""
+
+    def change(self, tenant: str) -> AbstractAsyncContextManager[ConfigurationChange]:
+        """Lock a tenant's settings; leaving the block commits, an exception rolls back."""
+
+    async def maintenance(self, tenant: str) -> Maintenance | None:
+        """Return whether the tenant is in maintenance; None if it never was."""
+
+    async def audit(self, tenant: str, *, before: int, limit: int) -> list[AuditEntry]:
+        """Return the newest entries with ids under `before`."""
+
+
+class Seal(Protocol):
+    """Makes texts unreadable to whoever has no key."""
+
+    def seal(self, secret: str) -> str:
+        """Return the text sealed."""
+
+    def open(self, sealed: str) -> str:
+        """Return the text. Raises SecretUnreadableError."""
 
 
 class Users(Protocol):

@@ -8,10 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.errors import InvalidRequestError
-from app.model import DeliveryRequest
+from app.model import DEFAULT_TARGET, DeliveryRequest
 from app.wire import DeliveryRequestDtoEvent, in_words
-
-DEFAULT_TARGET = "regards-s3-minio"
 
 
 def parse_request(body: Mapping[str, Any]) -> DeliveryRequest:

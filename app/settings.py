@@ -11,6 +11,7 @@ import secrets
 import socket
 from datetime import timedelta
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -23,13 +24,15 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigurationError
+from app.validation import bucket, host
 
 MIB = 1024 * 1024
 
 
-def _regards(prop: str, name: str) -> AliasChoices:
-    """Accept the service's own name, and the REGARDS property as dotted or shell variable."""
-    return AliasChoices(f"DELIVERY_{name}", prop, prop.replace(".", "_"))
+def _regards(prop: str, name: str, *others: str) -> AliasChoices:
+    """Accept the service's own name, and REGARDS properties as dotted or shell variables."""
+    properties = [form for one in (prop, *others) for form in (one, one.replace(".", "_"))]
+    return AliasChoices(f"DELIVERY_{name}", *properties)
 
 
 def _worker_id() -> str:
@@ -138,7 +141,7 @@ class Settings(BaseSettings):
         "there yet asked for again, before the attempt fails.",
     )
 
-    # Tenants, and what holds for each of them until it has settings of its own
+    # Tenants, and what holds for each of them until it sets something else
     tenants: Annotated[tuple[str, ...], NoDecode] = Field(
         ("default",), min_length=1, description="Names of the tenants, separated by commas."
     )
@@ -153,7 +156,20 @@ class Settings(BaseSettings):
     s3_key: str = Field("default-key", min_length=1, description="S3 access key.")
     s3_secret: SecretStr = Field(SecretStr("default-secret"), description="S3 secret key.")
     delivery_bucket: str = Field(
-        "default-delivery-bucket", min_length=3, description="Bucket that archives are put into."
+        "default-delivery-bucket", description="Bucket that archives are put into."
+    )
+    build_bucket: str = Field(
+        "default-build-bucket", description="Kept for compatibility; nothing is staged."
+    )
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Keys that seal the secrets of tenants in the database, separated by commas: "
+        "the first seals, any opens. `delivery make-key` prints one.",
+    )
+    development: bool = Field(
+        default=False,
+        description="Without `secret_keys`, make one for this process alone. For trying things "
+        "out: what is sealed with it can't be read after a restart.",
     )
 
     expiry_interval: float = Field(
@@ -164,7 +180,10 @@ class Settings(BaseSettings):
         ge=1,
         description="Requests that are ended in one look, at most.",
         validation_alias=_regards(
-            "regards.delivery.request.expired.bulk.size", "EXPIRED_BULK_SIZE"
+            "regards.delivery.request.expired.bulk.size",
+            "EXPIRED_BULK_SIZE",
+            # Upstream ends requests by jobs of so many each; here, it is one and the same.
+            "regards.delivery.request.expired.jobs.bulk.size",
         ),
     )
 
@@ -217,6 +236,24 @@ class Settings(BaseSettings):
     )
     web_host: str = Field("0.0.0.0", description="Address that the HTTP server listens on.")
     web_port: int = Field(9049, ge=0, le=65535, description="Port of the HTTP server.")
+    jwt_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Shared secret that tokens of callers are checked with (HS256, HS384, HS512); "
+        "empty: `rs_order_token_secret`, as REGARDS has one for all.",
+    )
+    jwt_public_key: str = Field(
+        "", description="RSA public key (PEM) that tokens are checked with (RS256, RS384, RS512)."
+    )
+    web_requests_per_second: float = Field(
+        500, gt=0, description="Requests a second that one caller may make over HTTP."
+    )
+    web_cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the HTTP API, separated by commas."
+    )
+    web_tls_certificate: str = Field(
+        "", description="File with the certificate chain (PEM) for HTTPS; empty: plain HTTP."
+    )
+    web_tls_key: str = Field("", description="File with the key of that certificate (PEM).")
     start_timeout: float = Field(
         60, gt=0, description="Seconds to wait at start for brokers and stores to answer."
     )
@@ -230,7 +267,21 @@ class Settings(BaseSettings):
         "auto", description="`auto`: console on a terminal, else one JSON object a line."
     )
 
-    @field_validator("tenants", mode="before")
+    @field_validator("delivery_bucket", "build_bucket")
+    @classmethod
+    def _is_a_bucket(cls, value: str) -> str:
+        return bucket(value)
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _is_a_server(cls, value: str) -> str:
+        address = urlsplit(value)
+        host(address.hostname or "")
+        if address.path.strip("/") or address.query or address.username or address.port == 0:
+            raise ValueError("must be scheme://host[:port] and nothing else")
+        return value
+
+    @field_validator("tenants", "secret_keys", "web_cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -9,18 +9,19 @@ from datetime import timedelta
 
 from mode import Service
 
-from app.bootstrap import CHECKS, PLANS, Services, open_database, open_services
-from app.errors import BrokerUnavailableError
+from app.bootstrap import CHECKS, PLANS, Services, open_services
 from app.logs import get_logger
 from app.model import Delivery, Work
 from app.outgoing import Lane
 from app.settings import Settings
 from app.signals import Signal
-from app.store import Outbox, PostgresLeases, PostgresStore
+from app.store import Outbox, PostgresLeases
 from app.usecases.expire import expire
 from app.usecases.plan import plan
 from app.usecases.submit import check
 from app.usecases.transfer import Backoff, Transfers
+from app.usecases.uploads import Uploads
+from app.website import make_site, make_watcher, worker_checks
 from sinks.archiver import StreamingArchiver
 from sinks.budget import Budget
 from streams.bridge import Bridge
@@ -29,7 +30,6 @@ from streams.progress import ProgressReporter
 from streams.relay import Relay
 from streams.slots import Held, Slots
 from streams.timers import Timer
-from web.site import Check, Site, create_site
 
 log = get_logger(__name__)
 
@@ -60,11 +60,14 @@ def _relays(services: Services) -> list[Service]:
 def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service]:
     settings = services.settings
     leases = PostgresLeases(services.pool, owner=settings.worker_id, ttl=settings.lease_duration)
+    tenants = services.configuration.tenants
+    uploads = Uploads(sink=services.sink, seal=services.configuration.vault)
     work = Transfers(
         store=services.store,
         leases=leases,
-        tenants=services.tenants,
+        tenants=tenants,
         sink=services.sink,
+        uploads=uploads,
         archiver=StreamingArchiver(
             services.source,
             services.sink,
@@ -84,7 +87,7 @@ def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service
     )
 
     async def check_user(delivery: Delivery, _held: Held) -> None:
-        await check(delivery, store=services.store, tenants=services.tenants, users=services.users)
+        await check(delivery, store=services.store, tenants=tenants, users=services.users)
 
     async def make_plan(delivery: Delivery, _held: Held) -> None:
         await plan(delivery, source=services.source, store=services.store)
@@ -97,12 +100,7 @@ def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service
         await work.deliver(delivery, may_complete=may_complete)
 
     async def end_overdue() -> None:
-        await expire(
-            store=services.store,
-            sink=services.sink,
-            tenants=services.tenants,
-            limit=settings.expired_bulk_size,
-        )
+        await expire(store=services.store, uploads=uploads, limit=settings.expired_bulk_size)
 
     async def forget() -> None:
         retention = timedelta(seconds=settings.finished_retention)
@@ -131,17 +129,6 @@ def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service
     ]
 
 
-def _checks(services: Services) -> dict[str, Check]:
-    async def database() -> None:
-        await services.store.summary()
-
-    async def rabbitmq() -> None:
-        if not services.connection.connected.is_set():
-            raise BrokerUnavailableError("the connection to RabbitMQ is down; it is tried again")
-
-    return {"postgresql": database, "rabbitmq": rabbitmq}
-
-
 @contextlib.asynccontextmanager
 async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[DeliveryApp]:
     """Run a worker, with the HTTP server beside it if asked; stop it in order at the end.
@@ -154,12 +141,13 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Del
         app = create_app(
             settings,
             store=services.store,
-            tenants=services.tenants,
+            tenants=services.configuration.tenants,
             users=services.users,
             events=services.events,
             wake=wake,
         )
         parts = [
+            make_watcher(services.configuration, wake[Work.CHECK]),
             *_relays(services),
             *_workers(services, wake=wake),
         ]
@@ -167,18 +155,13 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Del
             connection=services.connection,
             publisher=services.publisher,
             events=services.events,
-            tenants=services.tenants,
+            tenants=services.configuration.tenants,
             prefetch=settings.request_bulk_size,
             max_bytes=settings.max_message_bytes,
         )
         if site:
-            await _started(
-                stack,
-                app,
-                Site(
-                    create_site(_checks(services)), host=settings.web_host, port=settings.web_port
-                ),
-            )
+            checks = worker_checks(services)
+            await _started(stack, app, make_site(settings, services.configuration, checks))
         for part in parts:
             await _started(stack, app, part)
         await app.start()
@@ -193,25 +176,6 @@ async def _started(stack: contextlib.AsyncExitStack, app: DeliveryApp, part: Ser
     part.beacon.reattach(app.beacon)
     await part.start()
     stack.push_async_callback(part.stop)
-
-
-@contextlib.asynccontextmanager
-async def running_site(settings: Settings) -> AsyncIterator[Site]:
-    """Run the HTTP server alone."""
-    async with open_database(settings) as pool:
-        store = PostgresStore(pool, Signal())
-
-        async def database() -> None:
-            await store.summary()
-
-        site = Site(
-            create_site({"postgresql": database}), host=settings.web_host, port=settings.web_port
-        )
-        await site.start()
-        try:
-            yield site
-        finally:
-            await site.stop()
 
 
 async def run_until(stop: asyncio.Event, service: Service) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -41,7 +41,9 @@ _MD5 = re.compile("[0-9a-f]{32}")
 _PASSING = ("SlowDown", "RequestTimeout", "InternalError", "BadDigest")
 
 _ADVICE = {
-    "NoSuchBucket": "create the bucket, or correct DELIVERY_DELIVERY_BUCKET",
+    "NoSuchBucket": "create the bucket, or correct the tenant's settings",
+    "404": "create the bucket, or correct the tenant's settings",
+    "403": "correct the key and its secret, or give it rights to this bucket",
     "AccessDenied": "give the key the right to put, list and abort uploads in this bucket",
     "InvalidAccessKeyId": "correct the access key",
     "SignatureDoesNotMatch": "correct the secret key",
@@ -50,9 +52,9 @@ _ADVICE = {
 }
 
 
-def _config(region: str) -> AioConfig:
+def _config(target: S3Target) -> AioConfig:
     return AioConfig(
-        region_name=region,
+        region_name=target.region,
         connect_timeout=10,
         read_timeout=_COMPLETE_TIMEOUT,
         max_pool_connections=64,
@@ -60,7 +62,7 @@ def _config(region: str) -> AioConfig:
         # Other stores than AWS refuse the newer integrity headers; parts are verified by ETag.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": "path", "payload_signing_enabled": False},
+        s3={"addressing_style": target.addressing_style, "payload_signing_enabled": False},
     )
 
 
@@ -120,37 +122,54 @@ def _at_once(request: AWSRequest, **_: object) -> None:
     del request.headers["Expect"]
 
 
+def _kind(target: S3Target) -> dict[str, Any]:
+    """Return how the object is to be kept, where the target says."""
+    asked = {
+        "StorageClass": target.storage_class,
+        "ServerSideEncryption": target.encryption,
+        "SSEKMSKeyId": target.encryption_key,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
 class S3Sink:
     """See `app.ports.ArchiveSink`. Clients are made once for each target, and kept."""
 
     def __init__(self, stack: contextlib.AsyncExitStack) -> None:
         self._stack = stack
         self._session = aioboto3.Session()
-        self._clients: dict[S3Target, S3Client] = {}
+        self._clients: dict[tuple[str, ...], S3Client] = {}
         self._opening = asyncio.Lock()
 
     async def _client(self, target: S3Target) -> S3Client:
+        signed_in = (
+            target.endpoint,
+            target.region,
+            target.key,
+            target.secret,
+            target.addressing_style,
+        )
         async with self._opening:
-            if target not in self._clients:
+            if signed_in not in self._clients:
                 client = await self._stack.enter_async_context(
                     self._session.client(
                         "s3",
                         endpoint_url=target.endpoint,
                         aws_access_key_id=target.key,
                         aws_secret_access_key=target.secret,
-                        config=_config(target.region),
+                        config=_config(target),
                     )
                 )
                 client.meta.events.register("before-sign.s3.UploadPart", _at_once)
-                self._clients[target] = client
-            return self._clients[target]
+                self._clients[signed_in] = client
+            return self._clients[signed_in]
 
     async def begin(self, target: S3Target, key: str) -> Upload:
         """Open a multipart upload."""
         client = await self._client(target)
         with _wrapped(target, f"begin an upload of {key}"):
             answer = await client.create_multipart_upload(
-                Bucket=target.bucket, Key=key, ContentType="application/zip"
+                Bucket=target.bucket, Key=key, ContentType="application/zip", **_kind(target)
             )
         return Upload(bucket=target.bucket, key=key, upload_id=answer["UploadId"])
 
@@ -244,6 +263,17 @@ class S3Sink:
         except TargetRefusedError as error:
             if _code(error) not in ("NoSuchUpload", "NoSuchBucket", "404"):
                 raise
+
+    async def reach(self, target: S3Target) -> None:
+        """Return if the server answers, whatever it says. Raises TargetUnavailableError."""
+        with contextlib.suppress(TargetRefusedError):
+            await self.find_bucket(target)
+
+    async def find_bucket(self, target: S3Target) -> None:
+        """Return if the credentials are good and the bucket is there. Raises like all here."""
+        client = await self._client(target)
+        with _wrapped(target, "show the bucket"):
+            await client.head_bucket(Bucket=target.bucket)
 
     async def abort_orphans(self, target: S3Target, key: str) -> None:
         """Abort every open upload of this key."""

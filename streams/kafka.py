@@ -20,6 +20,7 @@ from streams.topics import Topics
 log = get_logger(__name__)
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
+_CHECK_TIMEOUT = 4.0  # seconds
 
 
 class EventLog:
@@ -63,6 +64,16 @@ class EventLog:
         )
         key = event_key(outgoing.tenant, outgoing.correlation_id)
         await self.append(topic, key=key, value=dumps(outgoing.body))
+
+    async def check(self) -> None:
+        """Return if a broker answers. Raises BrokerUnavailableError."""
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT):
+                await self._producer.client.fetch_all_metadata()
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise BrokerUnavailableError(
+                f"no Kafka broker answers ({type(error).__name__}); it is tried again"
+            ) from error
 
     async def report(self, progress: Progress) -> None:
         """Publish progress; nobody waits for it, and losing it costs nothing but a look."""

@@ -11,12 +11,23 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 
 from app.settings import Settings
 from app.store import migrate, open_pool
 from compose.embedded.stack import Stack, running_stack
 from tests.client import Client
 from tests.standin import StandIn
+
+# As the service's own: without the values of local variables, which may be secrets.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

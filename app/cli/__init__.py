@@ -15,10 +15,12 @@ from contextlib import AbstractAsyncContextManager
 import click
 from mode import Service
 
-from app import __version__, bootstrap
+from app import __version__, bootstrap, website
 from app import worker as worker_process
 from app.cli.asyncapi import asyncapi
 from app.cli.dlq import dlq
+from app.cli.keys import make_key, rotate_keys, token
+from app.cli.settings import settings as tenant_settings
 from app.cli.submit import submit
 from app.errors import ConfigurationError, DeliveryError
 from app.logs import configure_logging, get_logger
@@ -46,7 +48,7 @@ def worker() -> None:
 @cli.command()
 def web() -> None:
     """Answer HTTP; without work."""
-    _serve(worker_process.running_site)
+    _serve(website.running_site)
 
 
 @cli.command()
@@ -62,9 +64,8 @@ def migrate() -> None:
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
-cli.add_command(submit)
-cli.add_command(dlq)
-cli.add_command(asyncapi)
+for _command in (submit, dlq, tenant_settings, make_key, rotate_keys, token, asyncapi):
+    cli.add_command(_command)
 
 
 def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) -> None:

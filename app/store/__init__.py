@@ -1,9 +1,17 @@
 """PostgreSQL: the truth about every delivery."""
 
+from app.store.configuration import PostgresConfiguration
 from app.store.leases import PostgresLeases
 from app.store.migrate import migrate
 from app.store.outbox import Outbox
 from app.store.pool import open_pool
 from app.store.transactions import PostgresStore
 
-__all__ = ["Outbox", "PostgresLeases", "PostgresStore", "migrate", "open_pool"]
+__all__ = [
+    "Outbox",
+    "PostgresConfiguration",
+    "PostgresLeases",
+    "PostgresStore",
+    "migrate",
+    "open_pool",
+]

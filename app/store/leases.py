@@ -72,6 +72,7 @@ class PostgresLeases:
                     upload.bucket,
                     upload.key,
                     upload.upload_id,
+                    upload.target,
                 )
                 is not None
             )

@@ -38,6 +38,9 @@ FOR UPDATE;
 -- Active deliveries whose time is over, the longest overdue first.
 SELECT * FROM delivery
 WHERE state NOT IN ('DONE', 'ERROR') AND expires_at <= now()
+  -- What waits for the end of a maintenance has not begun yet.
+  AND NOT (state = 'RECEIVED' AND EXISTS (
+      SELECT 1 FROM tenant_maintenance m WHERE m.tenant = delivery.tenant AND m.active))
 ORDER BY expires_at
 LIMIT $1;
 
@@ -122,6 +125,9 @@ WITH RECURSIVE tenants AS (
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) due
+    -- While a tenant is in maintenance, its requests wait; what has begun goes on.
+    WHERE $3 <> 'check' OR NOT EXISTS (
+        SELECT 1 FROM tenant_maintenance m WHERE m.tenant = t.tenant AND m.active)
     ORDER BY coalesce(busy.running, 0), turn.at NULLS FIRST, due.priority DESC, due.requested_at
     LIMIT 1
 ), taken AS (
@@ -156,7 +162,7 @@ WHERE id = $1 AND attempt = $2 AND lease_owner = $3;
 
 -- name: record_upload
 -- Note the multipart upload of an attempt, before its first part.
-UPDATE delivery SET upload_bucket = $4, upload_key = $5, upload_id = $6
+UPDATE delivery SET upload_bucket = $4, upload_key = $5, upload_id = $6, upload_target = $7
 WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND state = 'TRANSFERRING'
 RETURNING id;
 
@@ -203,3 +209,71 @@ WHERE id = $1;
 -- How many deliveries are in each state, and how many messages are owed.
 SELECT state, count(*) AS deliveries FROM delivery GROUP BY state
 UNION ALL SELECT 'OWED', count(*) FROM outbox;
+
+-- name: settings
+-- What every tenant has set.
+SELECT tenant, name, value, version FROM tenant_setting;
+
+-- name: paused
+-- Tenants in maintenance.
+SELECT tenant FROM tenant_maintenance WHERE active;
+
+-- name: lock_configuration
+-- Changes to one tenant's settings happen one after the other.
+SELECT pg_advisory_xact_lock(hashtextextended('configuration ' || $1, 0));
+
+-- name: settings_of
+-- What one tenant has set.
+SELECT name, value, version FROM tenant_setting WHERE tenant = $1;
+
+-- name: set_setting
+-- Set a value; its version is a new one.
+INSERT INTO tenant_setting (tenant, name, value) VALUES ($1, $2, $3)
+ON CONFLICT (tenant, name) DO UPDATE SET
+    value = excluded.value, version = nextval('setting_version'), updated_at = now()
+RETURNING version;
+
+-- name: reset_setting
+-- Back to the default.
+DELETE FROM tenant_setting WHERE tenant = $1 AND name = $2;
+
+-- name: maintenance
+-- Whether a tenant is in maintenance, if that was ever set.
+SELECT active, updated_at FROM tenant_maintenance WHERE tenant = $1;
+
+-- name: maintain
+-- Put a tenant into maintenance, or take it out.
+INSERT INTO tenant_maintenance (tenant, active) VALUES ($1, $2)
+ON CONFLICT (tenant) DO UPDATE SET active = excluded.active, updated_at = now()
+RETURNING active, updated_at;
+
+-- name: restart_waiting
+-- Requests that waited for the end of a maintenance have their whole time before them.
+UPDATE delivery SET expires_at = now() + (expires_at - requested_at), not_before = now()
+WHERE tenant = $1 AND state = 'RECEIVED';
+
+-- name: note_change
+-- Who changed what, and how.
+INSERT INTO audit (tenant, actor, role, action, subject, before, after)
+VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: audit
+-- A tenant's changes, the newest first, those before $2.
+SELECT * FROM audit WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3;
+
+-- name: sealed_settings
+-- Values that may hold secrets, held until the transaction ends.
+SELECT tenant, name, value FROM tenant_setting ORDER BY tenant, name FOR UPDATE;
+
+-- name: resealed_setting
+-- The same value, sealed with another key: no new version.
+UPDATE tenant_setting SET value = $3 WHERE tenant = $1 AND name = $2;
+
+-- name: sealed_uploads
+-- Deliveries that remember where their upload is open; those that ended forget it.
+SELECT id, upload_target FROM delivery
+WHERE upload_target IS NOT NULL AND state NOT IN ('DONE', 'ERROR') FOR UPDATE;
+
+-- name: resealed_upload
+-- The same place, sealed with another key.
+UPDATE delivery SET upload_target = $2 WHERE id = $1;

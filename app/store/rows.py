@@ -12,7 +12,10 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
     upload = None
     if row["upload_id"] is not None:
         upload = Upload(
-            bucket=row["upload_bucket"], key=row["upload_key"], upload_id=row["upload_id"]
+            bucket=row["upload_bucket"],
+            key=row["upload_key"],
+            upload_id=row["upload_id"],
+            target=row["upload_target"],
         )
     return Delivery(
         id=row["id"],

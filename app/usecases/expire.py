@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 
 from app.errors import DeliveryError
-from app.model import Delivery, ErrorType
-from app.ports import ArchiveSink, Store, Tenants
+from app.model import ErrorType
+from app.ports import Store
 from app.usecases.fail import fail
+from app.usecases.uploads import Uploads
 
 
-async def expire(*, store: Store, sink: ArchiveSink, tenants: Tenants, limit: int) -> int:
+async def expire(*, store: Store, uploads: Uploads, limit: int) -> int:
     """End up to `limit` overdue deliveries; return how many.
 
     Safe to run in several workers at once: each delivery is locked, looked at again, and ended by
@@ -27,12 +28,7 @@ async def expire(*, store: Store, sink: ArchiveSink, tenants: Tenants, limit: in
             if current.last_cause:
                 message += f", because {current.last_cause}"
             ended += await fail(tx, current, ErrorType.EXPIRED, message)
-        await _abort(current, sink=sink, tenants=tenants)
-    return ended
-
-
-async def _abort(delivery: Delivery, *, sink: ArchiveSink, tenants: Tenants) -> None:
-    """Abort the upload, should its worker be dead; a live one does so itself, too."""
-    if delivery.upload is not None:
+        # Should its worker be dead; a live one aborts it itself, too.
         with suppress(DeliveryError):
-            await sink.abort(tenants.settings(delivery.tenant).target, delivery.upload)
+            await uploads.abort_last(current)
+    return ended

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from app import outgoing
 from app.errors import InvalidRequestError
 from app.logs import get_logger
-from app.model import Delivery, DeliveryRequest, ErrorType, Opening, Receipt, State
+from app.model import (
+    DEFAULT_TARGET,
+    Delivery,
+    DeliveryRequest,
+    ErrorType,
+    Opening,
+    Receipt,
+    State,
+)
 from app.ports import Store, Tenants, Transaction, Users
 
 log = get_logger(__name__)
@@ -23,7 +31,8 @@ async def receive(
     """Answer or save requests that arrived, all in one transaction; return what was saved.
 
     What breaks rules is denied. A delivery whose user is known without asking is granted; others
-    are left RECEIVED, and `check` asks: nobody's requests wait here for rs-admin.
+    are left RECEIVED, and `check` asks: nobody's requests wait here for rs-admin. Those of a tenant
+    in maintenance are left RECEIVED, too, until it is over.
 
     No two of them may have the same tenant and correlation id.
     """
@@ -35,6 +44,8 @@ async def receive(
                 _note("request_repeated", receipt)
             elif isinstance(request, InvalidRequestError):
                 await _denied(tx, receipt, ErrorType.INVALID_CONTENT, str(request))
+            elif (unknown := _unknown_target(receipt, request, tenants=tenants)) is not None:
+                await _denied(tx, receipt, ErrorType.INVALID_CONTENT, unknown)
             else:
                 openings.append(_opening(receipt, request, tenants=tenants, users=users))
         deliveries = await tx.open(openings) if openings else []
@@ -51,14 +62,22 @@ async def receive(
     return deliveries
 
 
+def _unknown_target(receipt: Receipt, request: DeliveryRequest, *, tenants: Tenants) -> str | None:
+    settings = tenants.settings(receipt.tenant)
+    if settings.target_named(request.target) is not None:
+        return None
+    known = ", ".join(sorted([DEFAULT_TARGET, *settings.targets]))
+    return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
+
+
 def _opening(
     receipt: Receipt, request: DeliveryRequest, *, tenants: Tenants, users: Users
 ) -> Opening:
-    known = users.remembers(receipt.tenant, request.user)
+    at_once = users.remembers(receipt.tenant, request.user) and not tenants.paused(receipt.tenant)
     return Opening(
         receipt=receipt,
         request=request,
-        state=State.GRANTED if known else State.RECEIVED,
+        state=State.GRANTED if at_once else State.RECEIVED,
         expires_at=receipt.received_at + tenants.settings(receipt.tenant).request_ttl,
     )
 

@@ -14,6 +14,7 @@ from app.errors import (
     LeaseLostError,
     PermanentError,
     RetryableError,
+    TargetRefusedError,
     WrongFileError,
     WrongObjectError,
 )
@@ -22,6 +23,7 @@ from app.model import Delivery, ErrorType, S3Target, State, StoredObject, Upload
 from app.naming import object_key
 from app.ports import Archiver, ArchiveSink, Leases, Store, Tenants
 from app.usecases.fail import fail
+from app.usecases.uploads import Uploads
 
 log = get_logger(__name__)
 
@@ -48,6 +50,7 @@ class Transfers:
     leases: Leases
     tenants: Tenants
     sink: ArchiveSink
+    uploads: Uploads
     archiver: Archiver
     backoff: Backoff
 
@@ -55,7 +58,12 @@ class Transfers:
         self, delivery: Delivery, *, may_complete: Callable[[], Awaitable[bool]]
     ) -> None:
         """Make the archive and end the delivery. Raises what `settle` decides on."""
-        target = self.tenants.settings(delivery.tenant).target
+        target = self.tenants.settings(delivery.tenant).target_named(delivery.target)
+        if target is None:
+            raise TargetRefusedError(
+                f"target {delivery.target} is not among the delivery_targets of tenant "
+                f"{delivery.tenant} any more; set it again, or ask for another one"
+            )
         upload = await self._begin(delivery, target)
         try:
             result = await self.archiver.run(
@@ -72,13 +80,12 @@ class Transfers:
     async def _begin(self, delivery: Delivery, target: S3Target) -> Upload:
         """Fence off whoever tried before, then open an upload and note it before any part."""
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
-        key = object_key(delivery.correlation_id, delivery.archive_name)
-        if delivery.upload is not None:
-            await self.sink.abort(target, delivery.upload)
+        key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
+        await self.uploads.abort_last(delivery)
         if delivery.attempt > 1:
             # A predecessor may have died between opening an upload and noting it.
             await self.sink.abort_orphans(target, key)
-        upload = await self.sink.begin(target, key)
+        upload = self.uploads.located(await self.sink.begin(target, key), target)
         if not await self.leases.record_upload(delivery, upload):
             await self.sink.abort(target, upload)
             raise LeaseLostError(f"{delivery} was taken over before its upload began")

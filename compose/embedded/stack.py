@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.vault import make_key
 from compose.embedded import s3 as s3_server
 from compose.embedded.kafka import kafka
 from compose.embedded.postgres import postgres
@@ -87,6 +88,7 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
             ),
             "DELIVERY_RS_ORDER_TOKEN_SECRET": os.environ.get("DELIVERY_RS_ORDER_TOKEN_SECRET")
             or secrets.token_urlsafe(64),
+            "DELIVERY_SECRET_KEYS": os.environ.get("DELIVERY_SECRET_KEYS") or make_key(),
             "DELIVERY_ORDER_SIZE_LIMIT_BYTES": str(1024**4),
             "DELIVERY_WEB_HOST": "127.0.0.1",
         }

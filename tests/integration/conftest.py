@@ -25,9 +25,11 @@ from app.requests import parse_request
 from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresLeases, PostgresStore
-from app.tenants import StaticTenants
+from app.tenants import ConfiguredTenants
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
+from app.usecases.uploads import Uploads
+from app.vault import Vault, make_key
 from compose.embedded.stack import TENANT, USER
 from sinks.s3 import S3Sink, open_sink
 from streams.rs_admin import AnyUser
@@ -48,10 +50,10 @@ def receipt_for(correlation_id: str, **changes: Any) -> Receipt:
     return Receipt(**fields | changes)
 
 
-def request() -> DeliveryRequest:
+def request(target: str | None = None) -> DeliveryRequest:
     """Return a good request."""
     order = {"user": USER, "queries": ["*:*"]}
-    return parse_request({"correlationId": "any", "order": order})
+    return parse_request({"correlationId": "any", "order": order, "targetDelivery": target})
 
 
 class Deliveries:
@@ -60,7 +62,12 @@ class Deliveries:
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         self.pool = pool
         self.store = PostgresStore(pool, Signal())
-        self.tenants = StaticTenants(settings)
+        self.tenants = ConfiguredTenants(settings)
+        self.vault = Vault([make_key()])
+
+    def uploads(self, sink: S3Sink) -> Uploads:
+        """Return what remembers where uploads are open."""
+        return Uploads(sink=sink, seal=self.vault)
 
     async def grant(self, receipt: Receipt) -> None:
         """Grant the request of a receipt."""
@@ -143,4 +150,4 @@ async def sink() -> AsyncIterator[S3Sink]:
 @pytest.fixture
 def target(settings: Settings) -> S3Target:
     """The embedded stack's bucket."""
-    return StaticTenants(settings).settings(TENANT).target
+    return ConfiguredTenants(settings).settings(TENANT).target

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from app.errors import BrokerUnavailableError
 from app.settings import Settings
-from app.tenants import StaticTenants
+from app.tenants import ConfiguredTenants
 from compose.embedded.stack import TENANT
 from streams.amqp import connect, open_publisher
 from streams.bridge import Bridge
@@ -58,7 +58,7 @@ async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[AbstractRo
             connection=connection,
             publisher=publisher,
             events=log,  # type: ignore[arg-type]
-            tenants=StaticTenants(settings),
+            tenants=ConfiguredTenants(settings),
             prefetch=10,
             max_bytes=4 * 1024 * 1024,
         )

@@ -25,9 +25,7 @@ async def test_a_delivery_whose_time_is_over_ends_in_any_state(
     assert claimed is not None
 
     async def look(limit: int) -> int:
-        return await expire(
-            store=deliveries.store, sink=sink, tenants=deliveries.tenants, limit=limit
-        )
+        return await expire(store=deliveries.store, uploads=deliveries.uploads(sink), limit=limit)
 
     assert await look(1) == 1
     assert sum(await asyncio.gather(look(100), look(100))) == 2
@@ -55,8 +53,9 @@ async def test_an_upload_of_a_dead_worker_is_aborted_at_expiry(
     claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
     upload = await sink.begin(target, "expired/a.zip")
+    upload = deliveries.uploads(sink).located(upload, target)
     assert await leases.record_upload(claimed, upload)
-    await expire(store=deliveries.store, sink=sink, tenants=deliveries.tenants, limit=10)
+    await expire(store=deliveries.store, uploads=deliveries.uploads(sink), limit=10)
     assert await client.open_uploads("expired") == []
 
 
@@ -64,7 +63,7 @@ async def test_an_order_that_becomes_known_after_the_end_is_cancelled_once(
     deliveries: Deliveries, sink: S3Sink
 ) -> None:
     await deliveries.granted(received_at=datetime.now(UTC) - timedelta(hours=13))
-    await expire(store=deliveries.store, sink=sink, tenants=deliveries.tenants, limit=10)
+    await expire(store=deliveries.store, uploads=deliveries.uploads(sink), limit=10)
     for status in (OrderStatus.GRANTED, OrderStatus.SUBORDER_DONE, OrderStatus.DONE):
         await deliveries.tell(status, order_id=8)
     cancels = [body for kind, body in await deliveries.owed() if kind == "cancel"]

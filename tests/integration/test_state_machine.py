@@ -118,6 +118,7 @@ class World:
             leases=self.leases,
             tenants=deliveries.tenants,
             sink=sink,
+            uploads=deliveries.uploads(sink),
             archiver=None,  # type: ignore[arg-type]  # transfers are played here
             backoff=Backoff(first=0, longest=0, attempts=2),
         )
@@ -172,8 +173,7 @@ class World:
         await self.deliveries.pool.execute("UPDATE delivery SET expires_at = now()")
         await expire(
             store=self.deliveries.store,
-            sink=self.sink,
-            tenants=self.deliveries.tenants,
+            uploads=self.deliveries.uploads(self.sink),
             limit=100,
         )
 

@@ -1,0 +1,196 @@
+"""Settings of tenants, maintenance and the audit trail in PostgreSQL. Secrets are sealed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from app.catalogue import with_secrets
+from app.configuration import AuditEntry, Configuration, Done, Maintenance, Stored
+from app.errors import SecretUnreadableError, StoreUnavailableError
+from app.store.pool import wrap_errors
+from app.store.sql import QUERIES
+from app.vault import Vault
+
+_CHANNEL = "delivery_configuration"
+
+
+class _Change:
+    """See `app.ports.ConfigurationChange`."""
+
+    def __init__(
+        self,
+        connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
+        vault: Vault,
+        *,
+        tenant: str,
+        values: dict[str, Stored],
+    ) -> None:
+        self._connection = connection
+        self._vault = vault
+        self._tenant = tenant
+        self.values = values
+
+    async def set(self, name: str, value: Any) -> Stored:
+        sealed = with_secrets(value, self._vault.seal)
+        version = await self._connection.fetchval(
+            QUERIES["set_setting"], self._tenant, name, sealed
+        )
+        self.values[name] = Stored(value=value, version=version)
+        return self.values[name]
+
+    async def reset(self, name: str) -> None:
+        await self._connection.execute(QUERIES["reset_setting"], self._tenant, name)
+        self.values.pop(name, None)
+
+    async def maintain(self, *, active: bool) -> Maintenance:
+        row = await self._connection.fetchrow(QUERIES["maintain"], self._tenant, active)
+        assert row is not None  # noqa: S101 - an upsert returns its row
+        if not active:
+            await self._connection.execute(QUERIES["restart_waiting"], self._tenant)
+        return Maintenance(**row)
+
+    async def note(self, done: Done) -> None:
+        await self._connection.execute(
+            QUERIES["note_change"],
+            self._tenant,
+            done.actor.name,
+            done.actor.role,
+            done.action,
+            done.subject,
+            done.before,
+            done.after,
+        )
+
+
+class PostgresConfiguration:
+    """See `app.ports.ConfigurationStore`."""
+
+    def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
+        self._pool = pool
+        self._vault = vault
+
+    async def read(self) -> Configuration:
+        """Return what all tenants have set."""
+        with wrap_errors():
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                rows = await connection.fetch(QUERIES["settings"])
+                paused = await connection.fetch(QUERIES["paused"])
+        settings: dict[str, dict[str, Stored]] = defaultdict(dict)
+        unreadable: dict[str, str] = {}
+        for row in rows:
+            value, why = self._opened(row["value"])
+            settings[row["tenant"]][row["name"]] = Stored(value=value, version=row["version"])
+            if why:
+                unreadable[row["tenant"]] = f"{row['name']}: {why}"
+        return Configuration(
+            settings=dict(settings),
+            paused=frozenset(row["tenant"] for row in paused),
+            unreadable=unreadable,
+        )
+
+    def _opened(self, value: Any) -> tuple[Any, str]:
+        """Return a value with its secrets, and why one of them (None then) can't be read."""
+        why = ""
+
+        def opened(sealed: str) -> Any:
+            nonlocal why
+            try:
+                return self._vault.open(sealed)
+            except SecretUnreadableError as error:
+                why = str(error)
+                return None
+
+        return with_secrets(value, opened), why
+
+    @contextlib.asynccontextmanager
+    async def change(self, tenant: str) -> AsyncIterator[_Change]:
+        """Lock a tenant's settings. Raises StoreUnavailableError; then nothing was changed."""
+        with wrap_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(QUERIES["lock_configuration"], tenant)
+                rows = await connection.fetch(QUERIES["settings_of"], tenant)
+                values = {
+                    row["name"]: Stored(value=self._opened(row["value"])[0], version=row["version"])
+                    for row in rows
+                }
+                yield _Change(connection, self._vault, tenant=tenant, values=values)
+
+    async def maintenance(self, tenant: str) -> Maintenance | None:
+        """Return whether the tenant is in maintenance; None if it never was."""
+        with wrap_errors():
+            row = await self._pool.fetchrow(QUERIES["maintenance"], tenant)
+        return Maintenance(**row) if row else None
+
+    async def audit(self, tenant: str, *, before: int, limit: int) -> list[AuditEntry]:
+        """Return the newest entries with ids under `before`."""
+        with wrap_errors():
+            rows = await self._pool.fetch(QUERIES["audit"], tenant, before, limit)
+        return [AuditEntry(**row) for row in rows]
+
+    async def reseal(self) -> int:
+        """Seal every secret with the first key; return how many values changed.
+
+        Raises SecretUnreadableError when one can't be opened; then nothing has changed.
+        """
+        with wrap_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                rows = await connection.fetch(QUERIES["sealed_settings"])
+                changed = 0
+                for row in rows:
+                    try:
+                        value = with_secrets(row["value"], self._vault.reseal)
+                    except SecretUnreadableError as error:
+                        raise SecretUnreadableError(
+                            f"{row['name']} of tenant {row['tenant']}: {error}"
+                        ) from None
+                    if value != row["value"]:
+                        changed += 1
+                        await connection.execute(
+                            QUERIES["resealed_setting"], row["tenant"], row["name"], value
+                        )
+                for row in await connection.fetch(QUERIES["sealed_uploads"]):
+                    changed += 1
+                    await connection.execute(
+                        QUERIES["resealed_upload"],
+                        row["id"],
+                        self._vault.reseal(row["upload_target"]),
+                    )
+                return changed
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Give what waits for the next change.
+
+        It raises StoreUnavailableError once the line is cut: changes may have been missed then.
+        """
+        news = asyncio.Event()
+
+        def heard(*_: object) -> None:
+            news.set()
+
+        with wrap_errors():
+            async with self._pool.acquire() as connection:
+
+                async def changed() -> None:
+                    await news.wait()
+                    news.clear()
+                    if connection.is_closed():
+                        raise StoreUnavailableError("PostgreSQL cut the line that changes come by")
+
+                connection.add_termination_listener(heard)
+                await connection.add_listener(_CHANNEL, heard)
+                try:
+                    yield changed
+                finally:
+                    connection.remove_termination_listener(heard)
+                    if not connection.is_closed():
+                        await connection.remove_listener(_CHANNEL, heard)

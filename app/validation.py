@@ -1,0 +1,54 @@
+"""Rules of texts that come from outside. Each raises ValueError in words that name no value."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
+_RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+_LONGEST = 1024  # characters
+
+
+def line(text: str) -> str:
+    """Accept a text of one line that is not blank: anything that prints."""
+    if not text.strip():
+        raise ValueError("must not be blank")
+    if len(text) > _LONGEST:
+        raise ValueError(f"must not be longer than {_LONGEST} characters")
+    if not text.isprintable():
+        raise ValueError("must not have control characters")
+    return text
+
+
+def host(text: str) -> str:
+    """Accept the name or the address of a host, without scheme and port."""
+    if "://" in text or "/" in text:
+        raise ValueError("must be a host alone, without scheme and path")
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        labels = text.split(".")
+    if ":" in text:
+        raise ValueError("must be a host alone; the port is a field of its own")
+    if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
+        raise ValueError("must be a host name or an IP address")
+    return text
+
+
+def bucket(text: str) -> str:
+    """Accept a bucket name by S3's rules for general purpose buckets."""
+    if not _BUCKET.fullmatch(text):
+        raise ValueError(
+            "must be 3 to 63 lower-case letters, digits, dots and hyphens, "
+            "with a letter or digit at both ends"
+        )
+    if ".." in text:
+        raise ValueError("must not have two dots in a row")
+    if re.fullmatch(r"[\d.]+", text) and text.count(".") == 3:
+        raise ValueError("must not look like an IP address")
+    if text.startswith(_RESERVED_PREFIXES) or text.endswith(_RESERVED_SUFFIXES):
+        raise ValueError("has a prefix or suffix that S3 reserves")
+    return text

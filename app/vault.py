@@ -1,0 +1,52 @@
+"""Secrets at rest: sealed with the first key, opened with any.
+
+Fernet (AES-128-CBC and HMAC-SHA-256, of the `cryptography` package): a sealed text that was
+tampered with doesn't open, and several keys are what a change of keys needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from app.errors import ConfigurationError, SecretUnreadableError
+
+
+def make_key() -> str:
+    """Return a new key for DELIVERY_SECRET_KEYS."""
+    return Fernet.generate_key().decode()
+
+
+class Vault:
+    """Seals and opens secrets. Raises ConfigurationError when a key is no key."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        fernets = []
+        for number, key in enumerate(keys, start=1):
+            try:
+                fernets.append(Fernet(key))
+            except ValueError:
+                raise ConfigurationError(
+                    f"DELIVERY_SECRET_KEYS: key {number} is not one; "
+                    "`delivery make-key` prints a good one"
+                ) from None
+        self._keys = MultiFernet(fernets)
+
+    def seal(self, secret: str) -> str:
+        """Return the secret in a form that may be stored."""
+        return self._keys.encrypt(secret.encode()).decode()
+
+    def open(self, sealed: str) -> str:
+        """Return the secret. Raises SecretUnreadableError when no key opens it."""
+        try:
+            return self._keys.decrypt(sealed.encode()).decode()
+        except InvalidToken:
+            raise SecretUnreadableError(
+                "none of DELIVERY_SECRET_KEYS opens it; add the key that it was sealed with, "
+                "or set the secret again"
+            ) from None
+
+    def reseal(self, sealed: str) -> str:
+        """Seal anew with the first key. Raises SecretUnreadableError."""
+        return self.seal(self.open(sealed))

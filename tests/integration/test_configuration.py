@@ -1,0 +1,284 @@
+"""Settings take effect: on every process at once, on what begins after it, never on what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from app.bootstrap import ConfigurationParts, open_configuration
+from app.configuration import Actor
+from app.errors import ConfigurationError, SecretUnreadableError, TargetRefusedError
+from app.model import ErrorType, S3Target, State, Work
+from app.settings import Settings
+from app.store import PostgresConfiguration
+from app.usecases.submit import receive
+from app.usecases.transfer import Backoff, Transfers
+from app.usecases.uploads import Uploads
+from app.vault import Vault, make_key
+from app.website import make_watcher
+from compose.embedded.stack import TENANT
+from sinks.s3 import S3Sink
+from streams.rs_admin import AnyUser
+from tests.client import Client
+from tests.integration.conftest import Deliveries, receipt_for, request
+
+ACTOR = Actor(name="admin", role="ADMIN", tenant=TENANT)
+SERVER = {
+    "scheme": "https",
+    "host": "s3.example.org",
+    "port": 9000,
+    "region": "eu",
+    "key": "k",
+    "secret": "hunter2-the-secret",
+}
+
+
+@pytest.fixture
+def keys() -> list[str]:
+    """The keys that every process has."""
+    return [make_key()]
+
+
+def with_keys(settings: Settings, keys: list[str]) -> Settings:
+    """Return settings with keys, as the environment would give them."""
+    return Settings(**{**settings.model_dump(), "secret_keys": ",".join(keys)})
+
+
+@contextlib.asynccontextmanager
+async def process(
+    settings: Settings, pool: asyncpg.Pool, keys: list[str]
+) -> AsyncIterator[ConfigurationParts]:
+    """Run what a process has of the configuration, and hears of it."""
+    parts = await open_configuration(with_keys(settings, keys), pool)
+    watcher = make_watcher(parts)
+    await watcher.start()
+    try:
+        yield parts
+    finally:
+        await watcher.stop()
+
+
+async def until(parts: ConfigurationParts, hours: int) -> None:
+    """Return once this process knows of a time to live."""
+    async with asyncio.timeout(10):
+        while parts.tenants.settings(TENANT).request_ttl != timedelta(hours=hours):
+            await asyncio.sleep(0.01)
+
+
+async def test_every_process_hears_of_a_change(
+    settings: Settings, pool: asyncpg.Pool, keys: list[str]
+) -> None:
+    async with (
+        process(settings, pool, keys) as one,
+        process(settings, pool, keys) as other,
+    ):
+        await one.configure.put(ACTOR, "request_ttl", 77)
+        await until(other, 77)
+        await other.configure.reset(ACTOR, "request_ttl")
+        await until(one, 12)
+
+
+async def test_a_change_is_heard_of_after_the_line_was_cut(
+    settings: Settings, pool: asyncpg.Pool, keys: list[str]
+) -> None:
+    async with process(settings, pool, keys) as one, process(settings, pool, keys) as other:
+        await one.configure.put(ACTOR, "request_ttl", 5)
+        await until(other, 5)
+        cut = await pool.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND query LIKE 'LISTEN%'"
+        )
+        assert cut
+        await one.configure.put(ACTOR, "request_ttl", 6)
+        await until(other, 6)
+
+
+async def test_secrets_are_read_with_any_key_and_sealed_with_the_first(
+    settings: Settings, pool: asyncpg.Pool, keys: list[str]
+) -> None:
+    old = await open_configuration(with_keys(settings, keys), pool)
+    await old.configure.put(ACTOR, "s3_server", SERVER)
+    new_key = make_key()
+    both = await open_configuration(with_keys(settings, [new_key, *keys]), pool)
+    assert both.tenants.settings(TENANT).target.secret == SERVER["secret"]
+    store = PostgresConfiguration(pool, Vault([new_key, *keys]))
+    assert await store.reseal() == 1
+    new = await open_configuration(with_keys(settings, [new_key]), pool)
+    assert new.tenants.settings(TENANT).target.secret == SERVER["secret"]
+    assert new.configure.setting(TENANT, "s3_server").version == 1
+
+
+async def test_a_secret_that_no_key_opens_stops_its_tenant_only_until_it_is_set_again(
+    settings: Settings, pool: asyncpg.Pool, keys: list[str]
+) -> None:
+    before = await open_configuration(with_keys(settings, keys), pool)
+    await before.configure.put(ACTOR, "s3_server", SERVER)
+    after = await open_configuration(with_keys(settings, [make_key()]), pool)
+    with pytest.raises(SecretUnreadableError, match=r"tenant sentinel.*DELIVERY_SECRET_KEYS"):
+        after.tenants.settings(TENANT)
+    assert after.tenants.settings("swot").request_ttl == timedelta(hours=12)
+    with pytest.raises(SecretUnreadableError, match="s3_server of tenant sentinel"):
+        await after.store.reseal()
+    await after.configure.put(ACTOR, "s3_server", SERVER)
+    assert after.tenants.settings(TENANT).target.secret == SERVER["secret"]
+
+
+async def test_without_a_key_nothing_starts_but_in_development(
+    settings: Settings, pool: asyncpg.Pool
+) -> None:
+    with pytest.raises(ConfigurationError, match="delivery make-key"):
+        await open_configuration(with_keys(settings, []), pool)
+    with pytest.raises(ConfigurationError, match="key 1 is not one") as raised:
+        await open_configuration(with_keys(settings, ["hunter2"]), pool)
+    assert "hunter2" not in str(raised.value)
+    development = settings.model_copy(update={"secret_keys": (), "development": True})
+    assert (await open_configuration(development, pool)).vault
+
+
+async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
+    deliveries: Deliveries, configuration: ConfigurationParts
+) -> None:
+    tenants = configuration.tenants
+    await configuration.configure.maintain(ACTOR, active=True)
+    for tenant, correlation_id in ((TENANT, "waits"), ("swot", "goes-on")):
+        receipt = receipt_for(correlation_id, tenant=tenant)
+        await receive(
+            [(receipt, request())], store=deliveries.store, tenants=tenants, users=AnyUser()
+        )
+    leases = deliveries.leases("w")
+    assert (await deliveries.active("goes-on", "swot")).state is State.GRANTED
+    assert (await deliveries.active("waits")).state is State.RECEIVED
+    assert await leases.claim(Work.CHECK) is None
+    await deliveries.pool.execute(
+        "UPDATE delivery SET requested_at = requested_at - interval '1 day', "
+        "expires_at = expires_at - interval '1 day' WHERE correlation_id = 'waits'"
+    )
+    assert await deliveries.store.expired(10) == []
+    await configuration.configure.maintain(ACTOR, active=False)
+    claimed = await leases.claim(Work.CHECK)
+    assert claimed is not None
+    assert claimed.correlation_id == "waits"
+    assert await deliveries.store.expired(10) == []  # its time began with the end of maintenance
+
+
+@pytest.fixture
+async def configuration(
+    settings: Settings, pool: asyncpg.Pool, keys: list[str]
+) -> ConfigurationParts:
+    """What settings are kept with."""
+    return await open_configuration(with_keys(settings, keys), pool)
+
+
+def server_of(target: S3Target) -> dict[str, object]:
+    """Return a server as a setting."""
+    scheme, _, rest = target.endpoint.partition("://")
+    host, _, port = rest.partition(":")
+    return {
+        "scheme": scheme,
+        "host": host,
+        "port": int(port),
+        "region": target.region,
+        "key": target.key,
+        "secret": target.secret,
+    }
+
+
+async def test_a_target_is_chosen_by_its_name(
+    deliveries: Deliveries, configuration: ConfigurationParts, target: S3Target
+) -> None:
+    async def ask(name: str | None) -> None:
+        await receive(
+            [(receipt_for(f"c-{name}"), request(target=name))],
+            store=deliveries.store,
+            tenants=configuration.tenants,
+            users=AnyUser(),
+        )
+
+    await ask("anything")
+    assert (await deliveries.active("c-anything")).state is State.GRANTED
+    far = {"s3_server": server_of(target), "bucket": "far-away", "prefix": "/in/"}
+    await configuration.configure.put(ACTOR, "delivery_targets", {"far": far})
+    for name in ("far", "regards-s3-minio", None):
+        await ask(name)
+        assert (await deliveries.active(f"c-{name}")).state is State.GRANTED
+    await ask("nowhere")
+    denials = [body for _, body in await deliveries.owed() if body.get("status") == "DENIED"]
+    (denied,) = denials
+    assert denied["errorType"] == ErrorType.INVALID_CONTENT.value
+    assert denied["message"] == (
+        "targetDelivery 'nowhere' is unknown; there are far, regards-s3-minio"
+    )
+    chosen = configuration.tenants.settings(TENANT).target_named("far")
+    assert chosen is not None
+    assert (chosen.bucket, chosen.prefix) == ("far-away", "in/")
+
+
+async def test_an_upload_is_aborted_where_it_was_opened(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, client: Client
+) -> None:
+    """Not where the tenant's settings point to by then."""
+    uploads = deliveries.uploads(sink)
+    await deliveries.ready()
+    leases = deliveries.leases("dead")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    upload = uploads.located(await sink.begin(target, "moved/a.zip"), target)
+    assert await leases.record_upload(claimed, upload)
+    stored = await deliveries.pool.fetchval("SELECT upload_target FROM delivery")
+    assert target.secret not in stored
+    assert await client.open_uploads("moved") == ["moved/a.zip"]
+    noted = await deliveries.active("c")
+    await uploads.abort_last(noted)
+    assert await client.open_uploads("moved") == []
+
+
+async def test_an_old_target_that_refuses_does_not_hold_up_the_delivery(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, settings: Settings
+) -> None:
+    await deliveries.ready()
+    leases = deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    upload = await sink.begin(target, "c/a.zip")
+    for seal in (deliveries.vault, Vault([make_key()])):  # the second's key is not known here
+        elsewhere = Uploads(sink=sink, seal=seal).located(
+            upload, replace(target, bucket="gone-bucket")
+        )
+        assert await leases.record_upload(claimed, elsewhere)
+        await deliveries.uploads(sink).abort_last(await deliveries.active("c"))
+    await sink.abort(target, upload)
+
+
+async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
+    deliveries: Deliveries, sink: S3Sink
+) -> None:
+    await deliveries.ready()
+    await deliveries.pool.execute("UPDATE delivery SET target = 'gone'")
+    leases = deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    tenants = deliveries.tenants
+    known = tenants.settings(TENANT)
+    tenants._resolved = {TENANT: replace(known, targets={"other": known.target})}
+    transfers = Transfers(
+        store=deliveries.store,
+        leases=leases,
+        tenants=tenants,
+        sink=sink,
+        uploads=deliveries.uploads(sink),
+        archiver=None,  # type: ignore[arg-type]  # it does not come to that
+        backoff=Backoff(first=1, longest=1, attempts=1),
+    )
+
+    async def yes() -> bool:
+        return True
+
+    with pytest.raises(TargetRefusedError, match="target gone is not among the delivery_targets"):
+        await transfers.deliver(claimed, may_complete=yes)

@@ -1,0 +1,125 @@
+"""The HTTP application on a database of its own, and callers with tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import jwt
+import pytest
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from app.bootstrap import ConfigurationParts, open_configuration
+from app.settings import Settings
+from app.vault import make_key
+from sinks.probe import probe
+from web.auth import Verifier
+from web.gate import Gate
+from web.health import Check, Health
+from web.limits import RateLimit
+from web.site import CONNECTION_LIMITS, Parts, create_site
+
+SECRET = "a-secret-of-the-tests-that-is-long-enough-for-HS512-0123456789-abcdef"
+TENANT = "sentinel"
+PLENTY = RateLimit(1e6, burst=1e6)
+
+MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """Return the claims of a good token; None leaves one out."""
+    good = {
+        "tenant": TENANT,
+        "sub": "admin@example.org",
+        "email": "admin@example.org",
+        "role": "PROJECT_ADMIN",
+        "exp": int(time.time()) + 600,
+    }
+    return {name: value for name, value in (good | changes).items() if value is not None}
+
+
+def token(*, key: str = SECRET, algorithm: str = "HS512", **changes: Any) -> str:
+    """Return a token."""
+    return jwt.encode(claims(**changes), key, algorithm=algorithm)
+
+
+def bearer(**changes: Any) -> dict[str, str]:
+    """Return the header of a caller."""
+    return {"Authorization": f"Bearer {token(**changes)}"}
+
+
+@pytest.fixture
+def web_settings(settings: Settings) -> Settings:
+    """Settings with two tenants and a key."""
+    return settings.model_copy(
+        update={"tenants": (TENANT, "swot"), "secret_keys": (_Key(make_key()),)}
+    )
+
+
+class _Key(str):
+    """What a SecretStr is to those who ask it."""
+
+    __slots__ = ()
+
+    def get_secret_value(self) -> str:
+        return str(self)
+
+
+@pytest.fixture
+async def configuration(pool: asyncpg.Pool, web_settings: Settings) -> ConfigurationParts:
+    """What settings are kept with, on an empty database."""
+    return await open_configuration(web_settings, pool)
+
+
+class Api:
+    """Calls as an administrator of a tenant, unless told otherwise."""
+
+    def __init__(self, client: TestClient[web.Request, web.Application]) -> None:
+        self.client = client
+
+    async def call(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any
+    ) -> ClientResponse:
+        caller = {name: arguments.pop(name) for name in ("tenant", "role") if name in arguments}
+        return await self.client.request(
+            method, path, headers=bearer(**caller) | (headers or {}), **arguments
+        )
+
+    async def put(self, name: str, value: Any, **arguments: Any) -> ClientResponse:
+        body = {"name": name, "value": value}
+        return await self.call("PUT", f"/settings/{name}", json=body, **arguments)
+
+    async def value(self, name: str, **arguments: Any) -> Any:
+        answer = await self.call("GET", "/settings", params={"names": name}, **arguments)
+        (setting,) = await answer.json()
+        return setting["content"]["value"]
+
+
+def parts_for(
+    configuration: ConfigurationParts, checks: dict[str, Check] | None = None, **changes: Any
+) -> Parts:
+    """Return what an application is made of."""
+    fields: dict[str, Any] = {
+        "configure": configuration.configure,
+        "store": configuration.store,
+        "gate": Gate(Verifier(secret=SECRET, public_key=""), configuration.tenants, limit=PLENTY),
+        "health": Health(checks or {}),
+        "probe": probe,
+    }
+    return Parts(**fields | changes)
+
+
+async def serve(make_client: MakeClient, parts: Parts) -> Api:
+    """Serve an application with the limits of the real server."""
+    server = TestServer(create_site(parts))
+    await server.start_server(**CONNECTION_LIMITS)
+    return Api(await make_client(server))
+
+
+@pytest.fixture
+async def api(configuration: ConfigurationParts, aiohttp_client: MakeClient) -> Api:
+    """The application, and its administrator."""
+    return await serve(aiohttp_client, parts_for(configuration))

@@ -1,0 +1,252 @@
+"""Who may do what over HTTP, and within what limits."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from app.bootstrap import ConfigurationParts
+from app.errors import ConfigurationError
+from tests.web.conftest import (
+    PLENTY,
+    SECRET,
+    TENANT,
+    Api,
+    MakeClient,
+    bearer,
+    claims,
+    parts_for,
+    serve,
+    token,
+)
+from web.auth import Verifier
+from web.gate import Gate
+from web.limits import RateLimit
+
+_RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PUBLIC = _RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+PRIVATE = _RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def by_hand(header: dict[str, Any], payload: Any, key: bytes = SECRET.encode()) -> str:
+    """Return a token that no library would make, with a good HS256 signature by the key."""
+
+    def part(value: Any) -> str:
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+    signed = f"{part(header)}.{part(payload)}"
+    return f"{signed}.{part(hmac.new(key, signed.encode(), hashlib.sha256).digest())}"
+
+
+def _unsigned(algorithm: str) -> str:
+    head, body, _ = by_hand({"alg": algorithm, "typ": "JWT"}, claims()).split(".")
+    return f"{head}.{body}."
+
+
+HOSTILE = {
+    "none at all": None,
+    "empty": "",
+    "nonsense": "x",
+    "three dots": "a.b.c",
+    "alg none": _unsigned("none"),
+    "alg None": _unsigned("None"),
+    "no signature": _unsigned("HS256"),
+    "no alg": by_hand({"typ": "JWT"}, claims()),
+    "alg is no text": by_hand({"alg": ["HS256"]}, claims()),
+    "another secret": token(key="x" * 64),
+    "an empty secret": by_hand({"alg": "HS256"}, claims(), key=b""),
+    "the public key as a secret": by_hand({"alg": "HS256"}, claims(), key=PUBLIC.encode()),
+    "RS256 by a key of its own": jwt.encode(
+        claims(), rsa.generate_private_key(public_exponent=65537, key_size=2048), "RS256"
+    ),
+    "the caller's own key in the header": by_hand(
+        {"alg": "HS256", "jwk": {"kty": "oct", "k": "eA"}}, claims(), key=b"x"
+    ),
+    "kid that is a path": by_hand({"alg": "HS256", "kid": "/dev/null"}, claims(), key=b""),
+    "kid that is SQL": by_hand({"alg": "HS256", "kid": "x' UNION SELECT 'x"}, claims(), key=b"x"),
+    "unknown extensions": by_hand({"alg": "HS256", "crit": ["x"], "x": 1}, claims()),
+    "expired": token(exp=int(time.time()) - 40),
+    "without exp": token(exp=None),
+    "exp is no number": by_hand({"alg": "HS256"}, claims(exp="tomorrow")),
+    "not yet": token(nbf=int(time.time()) + 100),
+    "claims are a list": by_hand({"alg": "HS256"}, [1]),
+    "claims are no JSON": by_hand({"alg": "HS256"}, b"\xff\xfe"),
+    "claims nested deeply": by_hand({"alg": "HS256"}, b'{"exp":' + b"[" * 5000),
+    "cut short": token()[:-10],
+    "huge": by_hand({"alg": "HS256"}, claims(more="x" * 16_000)),
+}
+FORBIDDEN: dict[str, dict[str, Any]] = {
+    "no role": {"role": None},
+    "a lesser role": {"role": "REGISTERED_USER"},
+    "the role in small letters": {"role": "project_admin"},
+    "a list of roles": {"role": ["PROJECT_ADMIN"]},
+    "no tenant": {"tenant": None},
+    "an unknown tenant": {"tenant": "nobody"},
+    "a tenant with blanks": {"tenant": f" {TENANT}"},
+    "a tenant that is no text": {"tenant": {"a": 1}},
+}
+PATHS = [
+    ("GET", "/settings"),
+    ("PUT", "/settings/request_ttl"),
+    ("DELETE", "/settings/request_ttl"),
+    ("GET", "/microservice/configuration"),
+    ("POST", "/microservice/configuration"),
+    ("GET", "/microservice/ready"),
+    ("GET", "/maintenance"),
+    ("PUT", f"/maintenance/{TENANT}/enable"),
+    ("GET", "/security/resources"),
+    ("GET", "/audit"),
+]
+
+
+@pytest.fixture
+async def both(configuration: ConfigurationParts, aiohttp_client: MakeClient) -> Api:
+    """An application that takes both kinds of keys."""
+    gate = Gate(Verifier(secret=SECRET, public_key=PUBLIC), configuration.tenants, limit=PLENTY)
+    return await serve(aiohttp_client, parts_for(configuration, gate=gate))
+
+
+@pytest.mark.parametrize("why", HOSTILE)
+async def test_a_token_that_proves_nothing_is_refused(both: Api, why: str) -> None:
+    given = HOSTILE[why]
+    headers = {} if given is None else {"Authorization": f"Bearer {given}"}
+    for method, path in PATHS:
+        answer = await both.client.request(method, path, headers=headers)
+        assert answer.status == 401, (method, path)
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert (await answer.json())["message"]
+    assert await both.value("request_ttl") == 12
+
+
+@pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "bearer", "Token x.y.z"])
+async def test_other_kinds_of_credentials_are_refused(both: Api, header: str) -> None:
+    answer = await both.client.get("/settings", headers={"Authorization": header})
+    assert answer.status == 401
+
+
+async def test_two_tokens_are_refused(both: Api) -> None:
+    headers = [("Authorization", f"Bearer {token()}"), ("Authorization", f"Bearer {token()}")]
+    answer = await both.client.get("/settings", headers=headers)
+    assert answer.status == 401
+
+
+@pytest.mark.parametrize("why", FORBIDDEN)
+async def test_a_good_token_that_does_not_suffice_is_forbidden(both: Api, why: str) -> None:
+    for method, path in PATHS:
+        answer = await both.client.request(method, path, headers=bearer(**FORBIDDEN[why]))
+        assert answer.status == 403, (method, path)
+
+
+@pytest.mark.parametrize("role", ["ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"])
+async def test_roles_open_what_they_are_for(api: Api, role: str) -> None:
+    assert (await api.call("GET", "/settings", role=role)).status == 200
+    assert (await api.call("GET", "/maintenance", role=role)).status == 200
+    expected = 403 if role == "ADMIN" else 200
+    assert (await api.call("GET", "/microservice/configuration", role=role)).status == expected
+
+
+@pytest.mark.parametrize("role", ["PROJECT_ADMIN", "INSTANCE_ADMIN"])
+async def test_nobody_touches_another_tenant(api: Api, role: str) -> None:
+    answer = await api.call("PUT", "/maintenance/swot/enable", role=role)
+    assert answer.status == 403
+    assert await (await api.call("GET", "/maintenance", tenant="swot")).json() == {
+        "content": {},
+        "links": [],
+    }
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512"])
+async def test_tokens_of_regards_are_accepted(both: Api, algorithm: str) -> None:
+    key = PRIVATE if algorithm.startswith("RS") else SECRET
+    signed = token(key=key, algorithm=algorithm)
+    answer = await both.client.get("/settings", headers={"Authorization": f"Bearer {signed}"})
+    assert answer.status == 200
+
+
+async def test_clocks_may_differ_a_little(api: Api) -> None:
+    headers = {"Authorization": f"Bearer {token(exp=int(time.time()) - 20)}"}
+    assert (await api.client.get("/settings", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize("key", ["nonsense", PRIVATE])
+def test_a_public_key_that_is_none_is_told(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="DELIVERY_JWT_PUBLIC_KEY") as raised:
+        Verifier(secret="", public_key=key)
+    assert "PRIVATE" not in str(raised.value)
+
+
+def test_without_any_key_nothing_starts() -> None:
+    with pytest.raises(ConfigurationError, match="DELIVERY_JWT_SECRET"):
+        Verifier(secret="", public_key="")
+
+
+async def test_too_many_requests_are_told_when_to_come_back(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    gate = Gate(
+        Verifier(secret=SECRET, public_key=""),
+        configuration.tenants,
+        limit=RateLimit(0.001, burst=5),  # then no more for a quarter of an hour
+    )
+    api = await serve(aiohttp_client, parts_for(configuration, gate=gate))
+    statuses = [(await api.call("GET", "/settings")).status for _ in range(6)]
+    assert statuses == [200] * 5 + [429]
+    refused = await api.call("GET", "/settings")
+    assert int(refused.headers["Retry-After"]) >= 1
+    other = await api.call("GET", "/settings", tenant="swot")
+    assert other.status == 200
+
+
+async def test_every_answer_carries_what_protects_the_caller(api: Api) -> None:
+    for path in ("/settings", "/docs", "/health/live", "/nothing"):
+        headers = (await api.call("GET", path)).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert headers["Server"] == "rs-delivery"
+        assert "Access-Control-Allow-Origin" not in headers
+
+
+async def test_errors_are_json_in_words(api: Api) -> None:
+    missing = await api.call("GET", "/nothing")
+    assert (missing.status, "openapi" in (await missing.json())["message"]) == (404, True)
+    wrong = await api.call("PATCH", "/settings")
+    assert wrong.status == 405
+    assert "GET" in wrong.headers["Allow"]
+    assert "GET" in (await wrong.json())["message"]
+    typed = await api.call("PUT", "/settings/request_ttl", data="value=1")
+    assert typed.status == 415
+    assert (await typed.json())["message"] == "the body must be application/json"
+
+
+async def test_pages_of_a_configured_origin_may_call(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    parts = parts_for(configuration, cors_origins=("https://admin.example.org",))
+    api = await serve(aiohttp_client, parts)
+    for origin, allowed in (("https://admin.example.org", True), ("https://evil.example", False)):
+        asked = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "PUT",
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        before = await api.client.options("/settings/request_ttl", headers=asked)
+        assert (before.status == 200) == allowed
+        answer = await api.call("GET", "/settings", headers={"Origin": origin})
+        assert ("Access-Control-Allow-Origin" in answer.headers) == allowed

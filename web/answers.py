@@ -1,0 +1,122 @@
+"""What goes out and what comes in as JSON, and what each error is in HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from app.errors import (
+    RetryableError,
+    SettingChangedError,
+    SettingError,
+    UnknownSettingError,
+)
+from app.logs import get_logger
+from web.auth import NotSignedInError
+from web.endpoint import Handler
+
+log = get_logger(__name__)
+
+_BODY_TIMEOUT = 30.0  # seconds for a client to send its body
+
+
+def refusal(
+    status: int, message: str, messages: Sequence[str] = (), **headers: str
+) -> web.Response:
+    """Return an error: `message`, and `messages` when there are several."""
+    body: dict[str, Any] = {"message": message}
+    if len(messages) > 1:
+        body["messages"] = list(messages)
+    return web.json_response(
+        body, status=status, headers={name.replace("_", "-"): v for name, v in headers.items()}
+    )
+
+
+_STATUSES: dict[type[Exception], int] = {
+    UnknownSettingError: 404,
+    SettingChangedError: 412,
+    SettingError: 422,
+    RetryableError: 503,
+}
+
+
+def refused(error: Exception) -> web.Response | None:
+    """Return the answer that an error means; None if nobody foresaw it."""
+    if isinstance(error, NotSignedInError):
+        return refusal(401, str(error), WWW_Authenticate="Bearer")
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            later = {"Retry_After": "5"} if status == 503 else {}
+            return refusal(status, str(error), getattr(error, "reasons", ()), **later)
+    return None
+
+
+@web.middleware
+async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error in JSON, without a traceback."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        kept = {k: v for k, v in error.headers.items() if k in (hdrs.ALLOW, hdrs.RETRY_AFTER)}
+        answer = refusal(error.status, _words(error))
+        answer.headers.update(kept)
+        return answer
+    except Exception as error:
+        answered = refused(error)
+        if answered is None:
+            log.exception("request_failed", method=request.method, path=request.path)
+            answered = refusal(500, "an unforeseen fault; the log of the service has the cause")
+        return answered
+
+
+def _words(error: web.HTTPException) -> str:
+    match error.status:
+        case 404:
+            return "there is nothing at this path; /openapi.json lists what there is"
+        case 405:
+            return f"this path takes {error.headers.get(hdrs.ALLOW, 'other methods')}"
+        case 413:
+            return "the body is too large"
+    return error.text or error.reason
+
+
+async def body_of(request: web.Request) -> bytes:
+    """Return the body. Raises HTTPException when it is too large or takes too long."""
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="the body did not come in time") from None
+
+
+async def json_of(request: web.Request) -> Any:
+    """Return the decoded body. Raises HTTPException when it is no JSON."""
+    if request.content_type not in ("application/json", "application/octet-stream"):
+        raise web.HTTPUnsupportedMediaType(text="the body must be application/json")
+    try:
+        return decoded(await body_of(request))
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from None
+
+
+def decoded(content: bytes) -> Any:
+    """Return JSON that is nothing but JSON. Raises ValueError in words."""
+    try:
+        return json.loads(content, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        # Without the text around: it may hold a secret.
+        raise ValueError(f"{error.msg}, line {error.lineno} column {error.colno}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number in JSON")

@@ -1,0 +1,40 @@
+"""What an endpoint is: one entry makes the route, its guard, its description, its resource."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from app.configuration import Actor
+
+PREFIX = "/api/v1/rs-delivery"
+
+ADMINS = frozenset({"ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"})
+PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ACTOR: web.RequestKey[Actor] = web.RequestKey("actor", Actor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A path, who may use it, and what it takes and answers (OpenAPI objects)."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    tag: str
+    roles: frozenset[str] | None = None  # None: anybody, without a token
+    in_maintenance: bool = False  # whether it answers then, too
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    body: Mapping[str, Any] | None = None
+    responses: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a token is needed."""
+        return self.roles is not None

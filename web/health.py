@@ -1,0 +1,101 @@
+"""`/health/…`: whether this process lives, and whether it can work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from app import __version__
+from app.errors import DeliveryError
+from web import schemas
+from web.endpoint import Endpoint
+
+# A check returns when its dependency works, and raises DeliveryError with the reason otherwise.
+Check = Callable[[], Awaitable[None]]
+
+_TIMEOUT = 5.0  # seconds that a check may take
+_FRESH = 1.0  # seconds that its outcome is told again: anybody may ask
+
+
+class Health:
+    """Looks at every dependency, and remembers the last error of each."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+        self._last: dict[str, tuple[str, str]] = {}  # name: when, what
+        self._broken: dict[str, str] = {}
+        self._looked_at = 0.0
+        self._looking = asyncio.Lock()
+        self._started = time.monotonic()
+
+    async def broken(self) -> dict[str, str]:
+        """Return what does not work, and why."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at > _FRESH:
+                outcomes = await asyncio.gather(*map(self._outcome, self._checks.values()))
+                self._broken = {
+                    name: error
+                    for name, error in zip(self._checks, outcomes, strict=True)
+                    if error is not None
+                }
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                self._last |= {name: (now, error) for name, error in self._broken.items()}
+                self._looked_at = time.monotonic()
+        return self._broken
+
+    async def _outcome(self, check: Check) -> str | None:
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await check()
+        except DeliveryError as error:
+            return str(error)
+        except TimeoutError:
+            return f"no answer within {_TIMEOUT:g} seconds"
+        return None
+
+    async def live(self, _request: web.Request) -> web.Response:
+        """Answer while the event loop turns."""
+        uptime = round(time.monotonic() - self._started, 1)
+        return web.json_response({"status": "UP", "version": __version__, "uptime": uptime})
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Name every dependency, and what is or was wrong with it; 503 when one is away."""
+        broken = await self.broken()
+        components: dict[str, dict[str, object]] = {}
+        for name in self._checks:
+            component = components[name] = {"status": "DOWN" if name in broken else "UP"}
+            if name in broken:
+                component["error"] = broken[name]
+            if name in self._last:
+                at, error = self._last[name]
+                component["lastError"] = {"at": at, "error": error}
+        body = {"status": "DOWN" if broken else "UP", "components": components}
+        return web.json_response(body, status=503 if broken else 200)
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        return [
+            Endpoint(
+                method="GET",
+                path="/health/live",
+                handler=self.live,
+                summary="Whether the process lives",
+                tag="health",
+                responses={200: schemas.answer("It does.", "Live")},
+            ),
+            Endpoint(
+                method="GET",
+                path="/health/ready",
+                handler=self.ready,
+                summary="Whether the process can work: every dependency, and its last error",
+                tag="health",
+                responses={
+                    200: schemas.answer("It can.", "Health"),
+                    503: schemas.answer("Something is away.", "Health"),
+                },
+            ),
+        ]

@@ -1,0 +1,149 @@
+"""The OpenAPI document, made of the endpoints themselves, and a page that shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from aiohttp import web
+
+from app import __version__, catalogue
+from web import schemas
+from web.endpoint import PREFIX, Endpoint
+
+_ABOUT = (
+    "Configuration and health of the delivery service. Everything but health and this description "
+    "needs `Authorization: Bearer <token>`; the token's tenant is the tenant. Secrets read "
+    f"`{catalogue.MASK}`; sent back like that, the stored ones are kept."
+)
+
+
+def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document."""
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for endpoint in endpoints:
+        operation: dict[str, Any] = {
+            "operationId": _identifier(endpoint),
+            "summary": endpoint.summary,
+            "tags": [endpoint.tag],
+            "parameters": list(endpoint.parameters),
+            "responses": {str(status): said for status, said in endpoint.responses.items()},
+        }
+        if endpoint.body is not None:
+            operation["requestBody"] = endpoint.body
+        if endpoint.roles is not None:
+            operation["security"] = [{"bearer": []}]
+            operation["description"] = f"Roles: {', '.join(sorted(endpoint.roles))}."
+        paths[endpoint.path][endpoint.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "rs-delivery", "version": __version__, "description": _ABOUT},
+        "servers": [{"url": "/"}, {"url": PREFIX}],
+        "paths": dict(paths),
+        "components": {
+            "schemas": schemas.components(),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+            },
+        },
+    }
+
+
+def _identifier(endpoint: Endpoint) -> str:
+    words = re.findall(r"\w+", endpoint.path)
+    return endpoint.method.lower() + "".join(word.capitalize() for word in words)
+
+
+def page(described: dict[str, Any]) -> str:
+    """Return the document as a page: plain HTML, without a script."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            groups[operation["tags"][0]].append(_operation(method.upper(), path, operation))
+    body = "\n".join(
+        f"<section><h2>{escape(tag)}</h2>\n{''.join(operations)}</section>"
+        for tag, operations in groups.items()
+    )
+    body += "<section><h2>schemas</h2>" + "".join(
+        f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>'
+        f"<pre>{escape(json.dumps(schema, indent=2, ensure_ascii=False))}</pre></details>"
+        for name, schema in described["components"]["schemas"].items()
+    )
+    about = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(described["info"]["description"]))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>rs-delivery {__version__}: API</title>"
+        '<link rel="stylesheet" href="docs.css"></head><body><main>'
+        f"<h1>rs-delivery <small>{__version__}</small></h1><p>{about}</p>"
+        f"<p>Every path is served under <code>{PREFIX}</code>, too. "
+        'For tools: <a href="openapi.json">openapi.json</a>.</p>'
+        f"{body}</section></main></body></html>\n"
+    )
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(p['name'])}</code></td><td>{escape(p['in'])}</td>"
+        f"<td>{escape(p.get('description', ''))}</td></tr>"
+        for p in operation["parameters"]
+    )
+    parameters = (
+        "<table><caption>Parameters</caption><tr><th>name</th><th>in</th><th>what</th></tr>"
+        f"{rows}</table>"
+        if rows
+        else ""
+    )
+    answers = "".join(
+        f"<tr><td>{status}</td><td>{escape(said['description'])}</td><td>{_linked(said)}</td></tr>"
+        for status, said in sorted(operation["responses"].items())
+    )
+    body = _linked(operation.get("requestBody", {}))
+    return (
+        f"<details><summary><b>{method}</b> <code>{escape(path)}</code> "
+        f"{escape(operation['summary'])}</summary>"
+        f"<p>{escape(operation.get('description', 'No token needed.'))}</p>"
+        f"{f'<p>Body: {body}</p>' if body else ''}{parameters}"
+        "<table><caption>Answers</caption><tr><th>status</th><th>what</th><th>body</th></tr>"
+        f"{answers}</table></details>\n"
+    )
+
+
+def _linked(said: dict[str, Any]) -> str:
+    """Return a link to the schema of a body."""
+    for kind, content in said.get("content", {}).items():
+        name = content["schema"].get("$ref", "").rpartition("/")[2]
+        if name:
+            return f'<a href="#{escape(name)}">{escape(name)}</a>'
+        return f"<code>{escape(kind)}</code>, field <code>file</code>"
+    return ""
+
+
+def endpoints(listed: Sequence[Endpoint]) -> list[Endpoint]:
+    """Return what serves the description of the others."""
+    described = document(listed)
+    shown = page(described)
+    style = files("web").joinpath("assets", "docs.css").read_text(encoding="utf-8")
+
+    async def openapi(_request: web.Request) -> web.Response:
+        return web.json_response(described)
+
+    async def docs(_request: web.Request) -> web.Response:
+        return web.Response(text=shown, content_type="text/html")
+
+    async def css(_request: web.Request) -> web.Response:
+        return web.Response(text=style, content_type="text/css")
+
+    return [
+        Endpoint(method="GET", path=path, handler=handler, summary=summary, tag="docs")
+        for path, handler, summary in (
+            ("/openapi.json", openapi, "This description, for tools"),
+            ("/docs", docs, "This description, to read"),
+            ("/docs.css", css, "Its style"),
+        )
+    ]
