@@ -23,9 +23,18 @@ from app.validation import bucket, host, line
 
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 
-_Line = Annotated[str, AfterValidator(line), Field(json_schema_extra={"minLength": 1})]
-_Host = Annotated[str, AfterValidator(host)]
-_Bucket = Annotated[str, AfterValidator(bucket)]
+# The rules themselves are in the validators; the patterns are what a schema can say of them.
+_Line = Annotated[
+    str, AfterValidator(line), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
+]
+_Host = Annotated[
+    str, AfterValidator(host), Field(json_schema_extra={"pattern": "^[A-Za-z0-9._:-]+$"})
+]
+_Bucket = Annotated[
+    str,
+    AfterValidator(bucket),
+    Field(json_schema_extra={"pattern": "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"}),
+]
 
 
 class _Value(BaseModel):

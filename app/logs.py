@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import Processor
 
 # Libraries that tell at INFO what interests their own developers only.
@@ -14,7 +15,13 @@ _QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "a
 
 
 def _of_interest(record: logging.LogRecord) -> bool:
-    """Leave out what Faust's base class tells of each service that starts and stops."""
+    """Leave out what no operator can use.
+
+    That is what Faust's base class tells of each service that starts and stops, and the traceback
+    that aiohttp makes of bytes that are no HTTP: the caller was told.
+    """
+    if record.name == "aiohttp.server" and record.exc_info and record.exc_info[0] is not None:
+        return not issubclass(record.exc_info[0], HttpProcessingError)
     return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
 
 

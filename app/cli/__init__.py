@@ -37,6 +37,8 @@ EXIT_FAULT = 70
 @click.version_option(__version__, prog_name="delivery")
 def cli() -> None:
     """Deliver ordered products as one verified ZIP on S3. Settings: DELIVERY_* variables."""
+    # On standard error, and only what matters; processes that stay configure it anew.
+    configure_logging(level="WARNING", fmt="auto")
 
 
 @cli.command()

@@ -136,7 +136,7 @@ async def _import(
             report.taken = True
     if module.get("resetBeforeImport") is True:
         for name in catalogue.DEFINITIONS.keys() - named:
-            report.done.append(await configure.unset(change, actor, name))
+            report.done += await configure.unset(change, actor, name)
         report.taken = report.taken or not report.errors
     return report
 

@@ -71,7 +71,8 @@ class Configure:
         async with self._store.change(actor.tenant) as change:
             _expect(change, name, versions)
             done = await self.set(change, actor, name, value)
-        return await self._shown(change, done)
+        await self.take_effect(done)
+        return self._tenants.shown(name, change.values.get(name))
 
     async def reset(
         self, actor: Actor, name: str, *, versions: Sequence[int] | None = None
@@ -81,7 +82,8 @@ class Configure:
         async with self._store.change(actor.tenant) as change:
             _expect(change, name, versions)
             done = await self.unset(change, actor, name)
-        return await self._shown(change, done)
+        await self.take_effect(*done)
+        return self._tenants.shown(name, change.values.get(name))
 
     async def set(self, change: ConfigurationChange, actor: Actor, name: str, value: Any) -> Done:
         """Set a value as a part of a change. Raises like `put`; then nothing of it is done."""
@@ -100,9 +102,10 @@ class Configure:
         await change.note(done)
         return done
 
-    async def unset(self, change: ConfigurationChange, actor: Actor, name: str) -> Done:
-        """Put a setting back to its default as a part of a change."""
-        was_set = name in change.values
+    async def unset(self, change: ConfigurationChange, actor: Actor, name: str) -> list[Done]:
+        """Put a setting back to its default as a part of a change; return what that changed."""
+        if name not in change.values:
+            return []
         done = Done(
             actor=actor,
             action="reset",
@@ -111,9 +114,8 @@ class Configure:
             after=catalogue.masked(self._tenants.default(name)),
         )
         await change.reset(name)
-        if was_set:
-            await change.note(done)
-        return done
+        await change.note(done)
+        return [done]
 
     async def take_effect(self, *done: Done) -> None:
         """Make what was committed hold here, and log it; the store tells other processes."""
@@ -152,10 +154,6 @@ class Configure:
     def _current(self, change: ConfigurationChange, name: str) -> Any:
         stored = change.values.get(name)
         return self._tenants.default(name) if stored is None else stored.value
-
-    async def _shown(self, change: ConfigurationChange, done: Done) -> Setting:
-        await self.take_effect(done)
-        return self._tenants.shown(done.subject, change.values.get(done.subject))
 
 
 def _expect(change: ConfigurationChange, name: str, versions: Sequence[int] | None) -> None:

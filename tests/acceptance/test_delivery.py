@@ -198,7 +198,8 @@ async def test_the_process_tells_that_it_lives_and_can_work(service: str) -> Non
             assert (await response.json())["status"] == "UP"
         async with session.get("/health/ready") as response:
             assert response.status == 200
+            names = ("postgresql", "secret keys", "rs-order", "s3", "rabbitmq", "kafka")
             assert await response.json() == {
                 "status": "UP",
-                "components": {"postgresql": {"status": "UP"}, "rabbitmq": {"status": "UP"}},
+                "components": {name: {"status": "UP"} for name in names},
             }

@@ -1,0 +1,47 @@
+"""What the description promises holds, whatever is sent (schemathesis)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.web.conftest import Api, token
+
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "20")  # of each operation
+SEED = os.environ.get("SCHEMATHESIS_SEED", "1")
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_schema_conformance,response_headers_conformance"
+)
+
+
+@pytest.mark.timeout(900)
+async def test_no_request_gets_an_answer_that_is_not_described(api: Api, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            str(api.client.make_url("/openapi.json")),
+        ),
+        *("--header", f"Authorization: Bearer {token()}"),
+        *("--checks", CHECKS),
+        *("--max-examples", EXAMPLES, "--seed", SEED, "--workers", "1", "--no-color"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    told = output.decode()
+    assert process.returncode == 0, told
+    tested = re.search(r"Tested: +(\d+)", told)
+    assert tested is not None, told
+    described = (await (await api.client.get("/openapi.json")).json())["paths"]
+    assert int(tested[1]) == sum(map(len, described.values()))
