@@ -24,8 +24,8 @@ _VERSION = re.compile(r"[0-9]{1,18}")
 
 
 def _shown(request: web.Request, setting: Setting) -> dict[str, Any]:
-    base = request.path.partition("/settings")[0]
-    href = f"{request.scheme}://{request.host}{base}/settings/{setting.name}"
+    # Without host and scheme: what the request says of them may be another's word, or a proxy's.
+    href = f"{request.path.partition('/settings')[0]}/settings/{setting.name}"
     links = [{"rel": "self", "href": href}, {"rel": "update", "href": href}]
     if setting.is_set:
         links.append({"rel": "delete", "href": href})

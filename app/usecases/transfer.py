@@ -89,6 +89,16 @@ class Transfers:
         if not await self.leases.record_upload(delivery, upload):
             await self.sink.abort(target, upload)
             raise LeaseLostError(f"{delivery} was taken over before its upload began")
+        log.info(
+            "transfer_began",
+            tenant=delivery.tenant,
+            correlation_id=delivery.correlation_id,
+            attempt=delivery.attempt,
+            target=str(target),
+            key=upload.key,
+            bytes=delivery.total_bytes,
+            files=delivery.file_count,
+        )
         return upload
 
     async def _finish(self, delivery: Delivery, result: StoredObject) -> None:
