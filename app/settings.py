@@ -193,6 +193,9 @@ class Settings(BaseSettings):
 
     # Transfers
     max_transfers: int = Field(2, ge=1, description="Transfers that a worker runs at once.")
+    max_transfers_per_tenant: int = Field(
+        0, ge=0, description="Transfers of one tenant that all workers run at once; 0: no limit."
+    )
     lease_ttl: float = Field(
         30, ge=3, description="Seconds until a silent worker's transfer goes to another."
     )

@@ -59,7 +59,12 @@ def _relays(services: Services) -> list[Service]:
 
 def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service]:
     settings = services.settings
-    leases = PostgresLeases(services.pool, owner=settings.worker_id, ttl=settings.lease_duration)
+    leases = PostgresLeases(
+        services.pool,
+        owner=settings.worker_id,
+        ttl=settings.lease_duration,
+        transfers_per_tenant=settings.max_transfers_per_tenant or None,
+    )
     tenants = services.configuration.tenants
     uploads = Uploads(sink=services.sink, seal=services.configuration.vault)
     work = Transfers(

@@ -15,15 +15,30 @@ from app.store.sql import QUERIES
 class PostgresLeases:
     """See `app.ports.Leases`."""
 
-    def __init__(self, pool: asyncpg.Pool, *, owner: str, ttl: timedelta) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        owner: str,
+        ttl: timedelta,
+        transfers_per_tenant: int | None = None,
+    ) -> None:
         self._pool = pool
         self._owner = owner
         self._ttl = ttl
+        self._limits = {Work.TRANSFER: transfers_per_tenant}
 
     async def claim(self, work: Work) -> Delivery | None:
         """Lease the next delivery that this work is due for."""
+        limit = self._limits.get(work)
+        arguments = (self._owner, self._ttl, work.value, limit)
         with wrap_errors():
-            row = await self._pool.fetchrow(QUERIES["claim"], self._owner, self._ttl, work.value)
+            if limit is None:
+                row = await self._pool.fetchrow(QUERIES["claim"], *arguments)
+            else:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await connection.execute(QUERIES["lock_claims"], work.value)
+                    row = await connection.fetchrow(QUERIES["claim"], *arguments)
         return delivery_of(row) if row else None
 
     async def renew(self, delivery: Delivery) -> bool:

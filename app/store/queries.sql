@@ -17,10 +17,12 @@ RETURNING ingress_id;
 -- name: open_deliveries
 -- Save new deliveries. No row for one whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
-                      origin_app, priority, requested_at, expires_at)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                     $7::json[], $8::text[], $9::smallint[], $10::timestamptz[],
-                     $11::timestamptz[])
+                      origin_app, priority, requested_at, expires_at, rank)
+SELECT *, requested_at - priority * interval '1 minute'
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::json[],
+            $8::text[], $9::smallint[], $10::timestamptz[], $11::timestamptz[])
+     AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
+                 origin_app, priority, requested_at, expires_at)
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ('DONE', 'ERROR') DO NOTHING
 RETURNING *;
 
@@ -100,8 +102,9 @@ LIMIT $3;
 
 -- name: claim
 -- Lease the next delivery that this kind of work is due for: tenants with less of it under way
--- first, then who waited longest for a turn; within a tenant by priority, then age. A transfer is
--- a new attempt. A lease that ran out belongs to a worker that is dead.
+-- first, then who waited longest for a turn; within a tenant by rank: priority and age in one. Not
+-- more than $4 of it under way for a tenant, if that is given. A transfer is a new attempt. A lease
+-- that ran out belongs to a worker that is dead.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM delivery WHERE work = $3 ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -118,17 +121,18 @@ WITH RECURSIVE tenants AS (
     LEFT JOIN busy ON busy.tenant = t.tenant
     LEFT JOIN turn ON turn.work = $3 AND turn.tenant = t.tenant
     CROSS JOIN LATERAL (
-        SELECT id, priority, requested_at FROM delivery d
+        SELECT id, rank FROM delivery d
         WHERE d.work = $3 AND d.tenant = t.tenant AND d.not_before <= now()
           AND (d.lease_until IS NULL OR d.lease_until < now())
-        ORDER BY d.priority DESC, d.requested_at
+        ORDER BY d.rank
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) due
     -- While a tenant is in maintenance, its requests wait; what has begun goes on.
-    WHERE $3 <> 'check' OR NOT EXISTS (
-        SELECT 1 FROM tenant_maintenance m WHERE m.tenant = t.tenant AND m.active)
-    ORDER BY coalesce(busy.running, 0), turn.at NULLS FIRST, due.priority DESC, due.requested_at
+    WHERE ($3 <> 'check' OR NOT EXISTS (
+        SELECT 1 FROM tenant_maintenance m WHERE m.tenant = t.tenant AND m.active))
+      AND ($4::integer IS NULL OR coalesce(busy.running, 0) < $4)
+    ORDER BY coalesce(busy.running, 0), turn.at NULLS FIRST, due.rank
     LIMIT 1
 ), taken AS (
     INSERT INTO turn (work, tenant, at) SELECT $3, tenant, clock_timestamp() FROM next
@@ -140,6 +144,10 @@ UPDATE delivery SET
     lease_owner = $1, lease_until = now() + $2, updated_at = now()
 WHERE id = (SELECT id FROM next)
 RETURNING *;
+
+-- name: lock_claims
+-- Claims of a kind happen one after the other, so that a limit is not passed by two at once.
+SELECT pg_advisory_xact_lock(hashtextextended('claim ' || $1, 0));
 
 -- name: renew
 -- Hold on to a lease.

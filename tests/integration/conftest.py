@@ -129,9 +129,16 @@ class Deliveries:
         )
         return [row["state"] for row in rows]
 
-    def leases(self, owner: str, seconds: float = 30) -> PostgresLeases:
+    def leases(
+        self, owner: str, seconds: float = 30, *, transfers_per_tenant: int | None = None
+    ) -> PostgresLeases:
         """Return the leases as a worker sees them."""
-        return PostgresLeases(self.pool, owner=owner, ttl=timedelta(seconds=seconds))
+        return PostgresLeases(
+            self.pool,
+            owner=owner,
+            ttl=timedelta(seconds=seconds),
+            transfers_per_tenant=transfers_per_tenant,
+        )
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The service, dying where it is told: `python -m tests.integration.crash POINT COMMAND`."""
+"""The service, dying or standing still where it is told.
+
+python -m tests.integration.crash POINT COMMAND
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from aio_pika.message import IncomingMessage
 from faust.transport.consumer import Consumer
 
 from app.cli import main
+from sinks.s3 import S3Sink
 
 
 def _die_before_acknowledging() -> None:
@@ -34,7 +38,18 @@ def _never_commit() -> None:
     Consumer.commit = commit  # type: ignore[method-assign]
 
 
+def _stand_still_before_completing() -> None:
+    complete = S3Sink.complete
+
+    async def later(self: S3Sink, *args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        await complete(self, *args)
+
+    S3Sink.complete = later  # type: ignore[method-assign,assignment]
+
+
 POINTS = {
+    "still-at-completion": _stand_still_before_completing,
     "at-ack": _die_before_acknowledging,
     "before-ack": _never_acknowledge,
     "before-commit": _never_commit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from app.model import State, StoredObject, Upload, Work
 from tests.integration.conftest import Deliveries
@@ -46,6 +46,43 @@ async def test_claims_go_by_priority_and_then_by_age(deliveries: Deliveries) -> 
     leases = deliveries.leases("w")
     claimed = [await leases.claim(Work.TRANSFER) for _ in range(4)]
     assert [c and c.correlation_id for c in claimed] == ["urgent", "old", "young", None]
+
+
+async def test_waiting_outweighs_priority_in_time(deliveries: Deliveries) -> None:
+    now = datetime.now(UTC)
+    for name, priority, minutes in (
+        ("least-for-five-hours", 1, 300),
+        ("least-for-four-hours", 1, 240),
+        ("most-urgent-now", 255, 0),
+        ("middle-for-an-hour", 100, 60),
+    ):
+        await deliveries.ready(
+            name, priority=priority, received_at=now - timedelta(minutes=minutes)
+        )
+    leases = deliveries.leases("w")
+    claimed = [await leases.claim(Work.TRANSFER) for _ in range(4)]
+    assert [c and c.correlation_id for c in claimed] == [
+        "least-for-five-hours",
+        "most-urgent-now",
+        "least-for-four-hours",
+        "middle-for-an-hour",
+    ]
+
+
+async def test_a_tenant_has_no_more_under_way_than_its_limit(deliveries: Deliveries) -> None:
+    for number in range(6):
+        await deliveries.ready(f"a{number}", tenant="a")
+    await deliveries.ready("b0", tenant="b")
+    workers = [deliveries.leases(f"w{number}", transfers_per_tenant=2) for number in range(8)]
+    claimed = await asyncio.gather(*(worker.claim(Work.TRANSFER) for worker in workers))
+    assert sorted(claim.tenant for claim in claimed if claim) == ["a", "a", "b"]
+    first = next(claim for claim in claimed if claim and claim.tenant == "a")
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(
+            first, State.DONE, result=StoredObject(url="s3://b/k", md5="0" * 32, size=9)
+        )
+    again = [await worker.claim(Work.TRANSFER) for worker in workers[:2]]
+    assert [claim and claim.tenant for claim in again] == ["a", None]
 
 
 async def test_a_tenant_with_fewer_running_transfers_comes_first(deliveries: Deliveries) -> None:

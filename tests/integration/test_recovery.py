@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
 from collections.abc import Callable
 from uuid import uuid4
@@ -18,7 +19,7 @@ from compose.embedded.processes import Child
 from compose.embedded.stack import TENANT, Stack, running_service
 from streams.progress import watch_progress
 from streams.topics import Topics
-from tests.client import ORDER_CANCELS, Client, request_for
+from tests.client import ORDER_CANCELS, Client, contents, request_for
 from tests.command import logged
 from tests.conftest import noise
 from tests.standin import StandIn
@@ -122,6 +123,34 @@ async def test_a_worker_that_is_stopped_hands_its_transfer_back(
         assert await asyncio.to_thread(child.process.wait) == 0, child.tail()
     assert await client.open_uploads(str(slow_delivery["correlationId"])) == []
     await finished_by_another(stack, quick, client, standin, slow_delivery)
+
+
+async def test_a_worker_that_stood_still_at_its_completion_changes_nothing(
+    stack: Stack,
+    quick: dict[str, str],
+    client: Client,
+    make_product: Callable[..., str],
+) -> None:
+    """Its lease ran out meanwhile; another worker delivered, and fenced it off."""
+    files = {"a.bin": noise(6 * MIB), "b.txt": b"b"}
+    body = request_for(make_product(files))
+    correlation_id = str(body["correlationId"])
+    still = ("tests.integration.crash", "still-at-completion")
+    async with running_service(stack, extra=quick, program=still) as (first, _):
+        await client.send(body)
+        stopped = program(first)
+        async with asyncio.timeout(60):
+            while stopped.status() != psutil.STATUS_STOPPED:
+                await asyncio.sleep(0.05)
+        async with running_service(stack, extra=quick) as (_, _):
+            done = await client.wait_for(correlation_id, "DONE", "ERROR")
+            stopped.send_signal(signal.SIGCONT)
+            await logged(first, "lease_lost")
+    assert client.said(correlation_id) == ["GRANTED", "DONE"]
+    archive = await client.fetch(done["url"])
+    assert hashlib.md5(archive).hexdigest() == done["md5"]
+    assert contents(archive) == files
+    assert await client.open_uploads(correlation_id) == []
 
 
 async def test_a_running_transfer_is_stopped_when_its_time_is_over(
