@@ -19,6 +19,7 @@ from app import __version__, bootstrap, website
 from app import worker as worker_process
 from app.cli.asyncapi import asyncapi
 from app.cli.dlq import dlq
+from app.cli.dlt import dlt
 from app.cli.keys import make_key, rotate_keys, token
 from app.cli.settings import settings as tenant_settings
 from app.cli.submit import submit
@@ -66,7 +67,7 @@ def migrate() -> None:
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
-for _command in (submit, dlq, tenant_settings, make_key, rotate_keys, token, asyncapi):
+for _command in (submit, dlq, dlt, tenant_settings, make_key, rotate_keys, token, asyncapi):
     cli.add_command(_command)
 
 

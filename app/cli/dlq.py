@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.dlt import printable
 from app.settings import load_settings
 from streams.amqp import connect
 from streams.dead_letters import (
@@ -72,7 +73,7 @@ def list_(queues: Sequence[str], limit: int, as_json: bool) -> None:
         table.add_column(name, overflow="fold")
     for entry in found:
         row = [entry[name] for name in _COLUMNS]
-        table.add_row(*("-" if value is None else _printable(str(value)) for value in row))
+        table.add_row(*("-" if value is None else printable(str(value)) for value in row))
     console.print(table, markup=False)
     click.echo(f"{len(found)} dead letters; `delivery dlq show ID` shows one, whole")
 
@@ -224,8 +225,3 @@ def _whole(letter: DeadLetter) -> dict[str, Any]:
         "headers": message.headers,
         "body": body,
     }
-
-
-def _printable(text: str) -> str:
-    """Keep what a stranger sent from driving the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)

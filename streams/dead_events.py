@@ -1,0 +1,119 @@
+"""The dead-letter topic, for an operator: events that no agent could handle; look, put back.
+
+Kafka forgets by time only, so an event that was put back stays there; a marker (a record with the
+header `requeued`) says so from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from app.errors import BrokerUnavailableError, DeliveryError
+from streams.kafka import EventLog
+
+_TIMEOUT = 30.0  # seconds for the broker to hand over what it has
+REQUEUED = "requeued"  # header of a marker: the id of the event
+
+
+class NoSuchEventError(DeliveryError):
+    """No dead event has this id."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadEvent:
+    """An event in the dead-letter topic."""
+
+    id: str  # partition:offset
+    topic: str | None  # where it was; None when nothing says so
+    reason: str
+    key: bytes
+    value: bytes
+    at: datetime
+
+
+async def look(bootstrap_servers: str, topic: str) -> list[DeadEvent]:
+    """Return the events that were not put back, the oldest first.
+
+    Raises BrokerUnavailableError.
+    """
+    events: dict[str, DeadEvent] = {}
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            async for record in _records(bootstrap_servers, topic):
+                headers = {name: value.decode(errors="replace") for name, value in record.headers}
+                if REQUEUED in headers:
+                    events.pop(headers[REQUEUED], None)
+                    continue
+                event = DeadEvent(
+                    id=f"{record.partition}:{record.offset}",
+                    topic=headers.get("origin-topic"),
+                    reason=headers.get("reason", "it did not fit with its reason; see the log"),
+                    key=record.key or b"",
+                    value=record.value or b"",
+                    at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+                )
+                events[event.id] = event
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise BrokerUnavailableError(
+            f"Kafka at {bootstrap_servers} does not hand over {topic} ({type(error).__name__})"
+        ) from None
+    return sorted(events.values(), key=lambda event: event.at)
+
+
+async def _records(bootstrap_servers: str, topic: str) -> AsyncIterator[Any]:
+    """Iterate over all that is there now; a partition's records in their order."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, fetch_max_wait_ms=50, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        await consumer.topics()
+        numbers = consumer.partitions_for_topic(topic) or set()
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        if not partitions:
+            return
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        left = {partition for partition, end in ends.items() if end > 0}
+        await consumer.seek_to_beginning(*partitions)
+        while left:
+            for partition, records in (await consumer.getmany(timeout_ms=200)).items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record
+            # What was deleted by time is not handed over: the position tells, not a count.
+            left = {one for one in left if await consumer.position(one) < ends[one]}
+    finally:
+        await consumer.stop()
+
+
+def pick(events: Sequence[DeadEvent], ids: Sequence[str]) -> list[DeadEvent]:
+    """Return the events with these ids. Raises NoSuchEventError."""
+    by_id = {event.id: event for event in events}
+    missing = [event_id for event_id in ids if event_id not in by_id]
+    if missing:
+        raise NoSuchEventError(
+            f"no dead event {', '.join(missing)}; `delivery dlt list` shows what is there"
+        )
+    return [by_id[event_id] for event_id in ids]
+
+
+async def put_back(event: DeadEvent, events: EventLog) -> str:
+    """Publish the event where it was, then the marker; return the topic.
+
+    Should this be cut short in between, the event is handled once more if it is put back again;
+    that has the effect of once. Raises NoSuchEventError when it does not say where it was.
+    """
+    if event.topic not in events.topics.all:
+        raise NoSuchEventError(f"{event.id} does not say which topic it was in; see the log")
+    await events.append(event.topic, key=event.key, value=event.value)
+    marker = [(REQUEUED, event.id.encode())]
+    await events.append(events.topics.dead_letters, key=event.key, value=b"", headers=marker)
+    return event.topic

@@ -1,0 +1,82 @@
+"""The dead-letter topic on the command line: what is there, why, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.settings import Settings
+from streams.agents import process
+from streams.dispatch import Event
+from streams.kafka import EventLog, open_event_log
+from streams.topics import ensure_topics
+from tests.command import delivery
+
+
+@pytest.fixture
+async def events(settings: Settings) -> AsyncIterator[EventLog]:
+    """A log with topics of the test's own."""
+    await ensure_topics(settings)
+    async with open_event_log(settings) as opened:
+        yield opened
+
+
+async def test_events_that_failed_are_listed_and_put_back(
+    settings: Settings, events: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.agents._TRIES", 1)
+    here = {"DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix}
+
+    async def fail(values: object) -> None:
+        raise ZeroDivisionError("of this test")
+
+    assert delivery("dlt", "list", **here).stdout == "no dead events\n"
+    for number in range(3):
+        event = Event(
+            key=f"sentinel/c-{number}".encode(),
+            value=f"event {number}".encode(),
+            partition=None,  # nothing is acknowledged here
+            acknowledge=lambda: None,
+        )
+        await process([event], topic=events.topics.requests, handler=fail, events=events)
+
+    listed = delivery("dlt", "list", "--json", **here).stdout.splitlines()
+    found = {entry["key"]: entry for entry in map(json.loads, listed)}
+    assert found.keys() == {f"sentinel/c-{number}" for number in range(3)}
+    one = found["sentinel/c-1"]
+    assert (one["topic"], one["bytes"]) == (events.topics.requests, 7)
+    assert one["reason"] == "ZeroDivisionError('of this test')"
+    shown = json.loads(delivery("dlt", "show", one["id"], **here).stdout)
+    assert shown == one | {"value": "event 1"}
+    assert one["id"] in delivery("dlt", "list", **here).stdout
+
+    back = delivery("dlt", "requeue", one["id"], **here)
+    assert back.stdout == f"{one['id']} put back into {events.topics.requests}\n"
+    assert one["id"] not in delivery("dlt", "list", "--json", **here).stdout
+    again = delivery("dlt", "requeue", one["id"], **here)
+    assert (again.returncode, "no dead event" in again.stderr) == (1, True)
+    assert delivery("dlt", "requeue", "--all", **here).stdout.count("put back") == 2
+    assert delivery("dlt", "list", **here).stdout == "no dead events\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("requeue",), 2, "give IDs"),
+        (("requeue", "0:0", "--all"), 2, "give IDs"),
+        (("show", "99:99"), 1, "no dead event 99:99"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    environment: None, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    ended = delivery("dlt", *arguments, DELIVERY_KAFKA_TOPIC_PREFIX="none.")
+    assert (ended.returncode, sentence in ended.stderr) == (code, True)
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_broker_that_is_away_is_told(environment: None) -> None:
+    ended = delivery("dlt", "list", DELIVERY_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert (ended.returncode, "127.0.0.1:1 does not hand over" in ended.stderr) == (1, True)
