@@ -7,6 +7,8 @@ import importlib
 import pytest
 
 _A, _I, _U, _C = "tests.acceptance", "tests.integration", "tests.unit", "tests.contract"
+_W = "tests.web"
+_SETTINGS, _FILES, _ACCESS = f"{_W}.test_settings", f"{_W}.test_configuration", f"{_W}.test_access"
 _DELIVERY, _REFUSALS = f"{_A}.test_delivery", f"{_A}.test_refusals"
 _LETTERS, _WIRE = f"{_A}.test_dead_letters", f"{_C}.test_wire"
 _LISTING, _STORE, _OUTBOX = f"{_I}.test_listing", f"{_I}.test_store", f"{_I}.test_outbox"
@@ -120,6 +122,50 @@ ROWS = {
     ],
     "the same files give the same MD5": [
         f"{_DELIVERY}:test_a_correlation_id_may_be_used_again_after_its_delivery_has_ended"
+    ],
+    # Tenant settings
+    "five settings with their defaults, content and links; by names; under the prefix": [
+        f"{_SETTINGS}:test_every_setting_is_shown_with_its_default",
+        f"{_SETTINGS}:test_only_the_settings_that_are_named_are_shown",
+    ],
+    "PUT and DELETE; 404; 422 with every reason": [
+        f"{_SETTINGS}:test_a_setting_is_changed_and_put_back",
+        f"{_SETTINGS}:test_an_unknown_setting_is_not_found",
+        f"{_SETTINGS}:test_a_wrong_value_is_refused_with_every_reason",
+    ],
+    "a secret is masked, kept when the mask comes back, sealed where it is stored": [
+        f"{_SETTINGS}:test_a_secret_is_masked_and_kept",
+        f"{_I}.test_configured_service:test_settings_take_effect_while_it_works",
+    ],
+    "the configuration file, as REGARDS writes and reads it": [
+        f"{_FILES}:test_a_file_of_regards_is_taken",
+        f"{_FILES}:test_the_file_has_the_form_of_regards",
+    ],
+    "imports: 201, 206, 409, 422; resetBeforeImport": [
+        f"{_FILES}:test_a_part_of_a_file_is_taken_and_the_rest_told",
+        f"{_FILES}:test_a_file_of_which_nothing_can_be_taken_changes_nothing",
+        f"{_FILES}:test_what_is_no_configuration_file_is_refused",
+        f"{_FILES}:test_reset_before_import_puts_back_what_the_file_does_not_name",
+    ],
+    "ready, enabled": [
+        f"{_FILES}:test_readiness_names_what_is_away_and_what_was",
+        f"{_FILES}:test_regards_hears_that_it_can_ask",
+    ],
+    "maintenance: REST answers 503, messages wait": [
+        f"{_W}.test_operation:test_a_tenant_in_maintenance_is_told_so",
+        f"{_I}.test_configuration:test_requests_of_a_tenant_in_maintenance_wait_and_then_begin",
+    ],
+    "security/resources": [f"{_W}.test_operation:test_every_endpoint_is_a_resource_with_its_role"],
+    "tokens, roles, tenants": [
+        f"{_ACCESS}:test_a_token_that_proves_nothing_is_refused",
+        f"{_ACCESS}:test_tokens_of_regards_are_accepted",
+        f"{_ACCESS}:test_roles_open_what_they_are_for",
+        f"{_ACCESS}:test_nobody_touches_another_tenant",
+    ],
+    "errors are JSON": [f"{_ACCESS}:test_errors_are_json_in_words"],
+    # Static configuration
+    "properties of REGARDS are accepted": [
+        f"{_U}.test_settings:test_names_of_regards_are_understood"
     ],
 }
 

@@ -46,6 +46,23 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("regards.delivery.request.finished.bulk.size", "outbox_batch_size"),
+        ("regards.delivery.available.files.bulk.size", "available_files_bulk_size"),
+        ("regards.delivery.request.bulk.size", "request_bulk_size"),
+        ("regards.delivery.request.expired.jobs.bulk.size", "expired_bulk_size"),
+        ("regards.delivery.request.expired.bulk.size", "expired_bulk_size"),
+    ],
+)
+def test_every_property_of_the_contract_has_a_setting(
+    monkeypatch: pytest.MonkeyPatch, alias: str, name: str
+) -> None:
+    monkeypatch.setenv(alias, "42")
+    assert getattr(load_settings(), name) == 42
+
+
+@pytest.mark.parametrize(
     "alias",
     [
         "DELIVERY_AVAILABLE_FILES_BULK_SIZE",

@@ -1,0 +1,64 @@
+"""A process: its name, its HTTP server, its logs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from app.settings.names import Group, from_list
+
+
+def _worker_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class Process(Group):
+    """How a process shows, starts and ends."""
+
+    worker_id: str = Field(
+        default_factory=_worker_id,
+        min_length=1,
+        description="Name of this worker in leases and logs; by default host, process and chance.",
+    )
+    web_host: str = Field("0.0.0.0", description="Address that the HTTP server listens on.")
+    web_port: int = Field(9049, ge=0, le=65535, description="Port of the HTTP server.")
+    jwt_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Shared secret that tokens of callers are checked with (HS256, HS384, HS512); "
+        "empty: `rs_order_token_secret`, as REGARDS has one for all.",
+    )
+    jwt_public_key: str = Field(
+        "", description="RSA public key (PEM) that tokens are checked with (RS256, RS384, RS512)."
+    )
+    web_requests_per_second: float = Field(
+        500, gt=0, description="Requests a second that one caller may make over HTTP."
+    )
+    web_cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the HTTP API, separated by commas."
+    )
+    web_tls_certificate: str = Field(
+        "", description="File with the certificate chain (PEM) for HTTPS; empty: plain HTTP."
+    )
+    web_tls_key: str = Field("", description="File with the key of that certificate (PEM).")
+    start_timeout: float = Field(
+        60, gt=0, description="Seconds to wait at start for brokers and stores to answer."
+    )
+    shutdown_grace: float = Field(
+        60, ge=0, description="Seconds that running transfers have to end after SIGTERM."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal, else one JSON object a line."
+    )
+
+    @field_validator("web_cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return from_list(value)

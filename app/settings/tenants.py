@@ -1,0 +1,84 @@
+"""The tenants, and what holds for each of them until it sets something else."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from app.settings.names import Group, from_list, regards
+from app.validation import bucket, host
+
+
+class Tenants(Group):
+    """Who is served, and how."""
+
+    tenants: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("default",), min_length=1, description="Names of the tenants, separated by commas."
+    )
+    request_ttl_hours: float = Field(12, ge=0, description="Hours that a request may take.")
+    order_size_limit_bytes: int = Field(
+        5368709120, ge=0, description="Largest order, in bytes, passed on to rs-order."
+    )
+    s3_endpoint: str = Field(
+        "https://rs-minio:9000", pattern=r"^https?://", description="S3 server, with scheme."
+    )
+    s3_region: str = Field("fr-regards-1", min_length=1, description="S3 region.")
+    s3_key: str = Field("default-key", min_length=1, description="S3 access key.")
+    s3_secret: SecretStr = Field(SecretStr("default-secret"), description="S3 secret key.")
+    delivery_bucket: str = Field(
+        "default-delivery-bucket", description="Bucket that archives are put into."
+    )
+    build_bucket: str = Field(
+        "default-build-bucket", description="Kept for compatibility; nothing is staged."
+    )
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Keys that seal the secrets of tenants in the database, separated by commas: "
+        "the first seals, any opens. `delivery make-key` prints one.",
+    )
+    development: bool = Field(
+        default=False,
+        description="Without `secret_keys`, make one for this process alone. For trying things "
+        "out: what is sealed with it can't be read after a restart.",
+    )
+
+    expiry_interval: float = Field(
+        60, gt=0, description="Seconds between looks for requests whose time is over."
+    )
+    expired_bulk_size: int = Field(
+        100,
+        ge=1,
+        description="Requests that are ended in one look, at most.",
+        validation_alias=regards(
+            "regards.delivery.request.expired.bulk.size",
+            "EXPIRED_BULK_SIZE",
+            # Upstream ends requests by jobs of so many each; here, it is one and the same.
+            "regards.delivery.request.expired.jobs.bulk.size",
+        ),
+    )
+
+    finished_retention: float = Field(
+        7 * 86400, gt=0, description="Seconds that a finished delivery is kept for operators."
+    )
+
+    @field_validator("delivery_bucket", "build_bucket")
+    @classmethod
+    def _is_a_bucket(cls, value: str) -> str:
+        return bucket(value)
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _is_a_server(cls, value: str) -> str:
+        address = urlsplit(value)
+        host(address.hostname or "")
+        if address.path.strip("/") or address.query or address.username or address.port == 0:
+            raise ValueError("must be scheme://host[:port] and nothing else")
+        return value
+
+    @field_validator("tenants", "secret_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return from_list(value)

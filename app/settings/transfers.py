@@ -1,0 +1,65 @@
+"""How transfers work."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from app.settings.names import MIB, Group
+
+
+class Transfers(Group):
+    """What a worker's transfers may take, and when they are given up."""
+
+    max_transfers: int = Field(2, ge=1, description="Transfers that a worker runs at once.")
+    max_transfers_per_tenant: int = Field(
+        0, ge=0, description="Transfers of one tenant that all workers run at once; 0: no limit."
+    )
+    lease_ttl: float = Field(
+        30, ge=3, description="Seconds until a silent worker's transfer goes to another."
+    )
+    claim_poll_interval: float = Field(
+        5, gt=0, description="Seconds between looks for work when no event wakes a worker."
+    )
+    transfer_attempts: int = Field(
+        3, ge=1, description="Attempts at a transfer before a wrong file or object fails it."
+    )
+    retry_backoff: float = Field(
+        2, gt=0, description="Seconds before the first new attempt; doubles each time."
+    )
+    retry_backoff_max: float = Field(60, gt=0, description="Seconds between attempts at most.")
+    compression: Literal["auto", "store", "deflate"] = Field(
+        "auto", description="`auto` decides for each file by a sample; `store`; `deflate`."
+    )
+    transfer_memory: int = Field(
+        128 * MIB,
+        ge=32 * MIB,
+        description="Bytes that one transfer may hold: prefetch, parts being filled and sent. "
+        "An archive of more than about 480 GB needs larger parts, and takes more.",
+    )
+    worker_memory: int = Field(
+        1280 * MIB,
+        ge=32 * MIB,
+        description="Bytes that all transfers of a worker may hold; a transfer waits until what "
+        "it needs is free. An archive of 5 TiB needs 1,074 MiB.",
+    )
+    part_size: int = Field(
+        8 * MIB, ge=5 * MIB, description="Bytes of an S3 part; larger when the archive needs it."
+    )
+    max_object_size: int = Field(
+        5 * 1024**4, ge=5 * MIB, description="Largest object of the target, in bytes."
+    )
+
+    @field_validator("worker_memory")
+    @classmethod
+    def _holds_a_transfer(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("transfer_memory", 0):
+            raise ValueError("less than DELIVERY_TRANSFER_MEMORY, so that no transfer could begin")
+        return value
+
+    @property
+    def lease_duration(self) -> timedelta:
+        """How long a lease holds from its last renewal."""
+        return timedelta(seconds=self.lease_ttl)
