@@ -50,7 +50,8 @@ class S3Server(_Value):
     region: _Line
     key: _Line = Field(description="Access key.")
     secret: _Line = Field(
-        description=f"Secret key. Reads `{MASK}`; sent back like that, the stored one is kept."
+        repr=False,
+        description=f"Secret key. Reads `{MASK}`; sent back like that, the stored one is kept.",
     )
 
 
