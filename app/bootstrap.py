@@ -76,7 +76,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         connection = await stack.enter_async_context(
             connect(settings.amqp_url.get_secret_value(), start_timeout=settings.start_timeout)
         )
-        publisher = await stack.enter_async_context(open_publisher(connection))
+        publisher = await stack.enter_async_context(
+            open_publisher(connection, queue_type=settings.amqp_queue_type)
+        )
         await ensure_topics(settings)
         events = await stack.enter_async_context(open_event_log(settings))
         session = await stack.enter_async_context(

@@ -22,6 +22,7 @@ from app.errors import BrokerUnavailableError, ConfigurationError
 from app.outgoing import Lane, Outgoing
 from streams import names
 from streams.messages import encode, exchange_of
+from streams.names import QueueType
 from streams.properties import accept_any_properties
 from streams.topology import declare_topology
 
@@ -126,17 +127,19 @@ async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRo
 
 
 @contextlib.asynccontextmanager
-async def open_publisher(connection: AbstractRobustConnection) -> AsyncIterator[AmqpPublisher]:
+async def open_publisher(
+    connection: AbstractRobustConnection, *, queue_type: QueueType = "classic"
+) -> AsyncIterator[AmqpPublisher]:
     """Declare the topology and open the channels to publish on."""
     orders = await connection.channel(on_return_raises=True)
     responses = await connection.channel()
     try:
-        await declare_topology(orders)
+        await declare_topology(orders, queue_type)
         yield AmqpPublisher(responses, orders)
     except ChannelPreconditionFailed as error:
         raise ConfigurationError(
-            f"RabbitMQ has an exchange or queue with other arguments than REGARDS': {error}; "
-            "delete it (it is made anew) or use another virtual host"
+            f"RabbitMQ has an exchange or queue with other arguments: {error}; delete it (it is "
+            "made anew), use another virtual host, or correct DELIVERY_AMQP_QUEUE_TYPE"
         ) from None
     finally:
         await give_up_on(orders.close())

@@ -147,14 +147,16 @@ class DeadLetters:
 
 
 @contextlib.asynccontextmanager
-async def open_dead_letters(connection: AbstractConnection) -> AsyncIterator[DeadLetters]:
+async def open_dead_letters(
+    connection: AbstractConnection, *, queue_type: names.QueueType = "classic"
+) -> AsyncIterator[DeadLetters]:
     """Open a channel for one look; when it closes, what was only looked at is back."""
     channel = await connection.channel(on_return_raises=True)
     try:
         for queue in QUEUES.values():
-            await channel.declare_queue(
-                queue, durable=True, arguments={"x-max-priority": names.MAX_PRIORITY}
-            )
+            shared = queue == names.DEAD_LETTER_QUEUE
+            arguments = names.dead_letter_arguments("classic" if shared else queue_type)
+            await channel.declare_queue(queue, durable=True, arguments=arguments)
         yield DeadLetters(channel)
     finally:
         await channel.close()

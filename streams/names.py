@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from aiormq.abc import FieldTable
 
 _DELIVERY = "fr.cnes.regards.modules.delivery.amqp"
@@ -55,6 +57,9 @@ HEADER_ORIGIN_QUEUE = "x-death-queue"
 HEADER_ORIGIN_EXCHANGE = "x-death-exchange"
 
 MAX_PRIORITY = 255
+_NEVER = 2**31 - 1  # times that a message may be given back
+
+QueueType = Literal["classic", "quorum"]
 
 
 def dead_letters_of(queue: str) -> str:
@@ -62,10 +67,26 @@ def dead_letters_of(queue: str) -> str:
     return queue + DEAD_LETTER_SUFFIX
 
 
-def queue_arguments(queue: str) -> FieldTable:
-    """Return the arguments REGARDS declares a queue with; a different one would be refused."""
-    return {
-        "x-max-priority": MAX_PRIORITY,
+def queue_arguments(queue: str, kind: QueueType = "classic") -> FieldTable:
+    """Return the arguments of a queue. Those of a classic one are REGARDS': others are refused.
+
+    A quorum queue has no priorities (they count from the claim on). It would drop a message that
+    was given back too often, and what its dead-letter queue can't take: neither happens here.
+    """
+    dead_letters: FieldTable = {
         "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
         "x-dead-letter-routing-key": dead_letters_of(queue),
     }
+    if kind == "quorum":
+        return dead_letters | {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": _NEVER,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+    return dead_letters | {"x-max-priority": MAX_PRIORITY}
+
+
+def dead_letter_arguments(kind: QueueType = "classic") -> FieldTable:
+    """Return the arguments of a dead-letter queue."""
+    return {"x-queue-type": "quorum"} if kind == "quorum" else {"x-max-priority": MAX_PRIORITY}

@@ -176,7 +176,7 @@ async def _opened() -> AsyncIterator[DeadLetters]:
     settings = load_settings()
     async with (
         connect(settings.amqp_url.get_secret_value(), start_timeout=5) as connection,
-        open_dead_letters(connection) as letters,
+        open_dead_letters(connection, queue_type=settings.amqp_queue_type) as letters,
     ):
         yield letters
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
 from app.settings.names import Group, regards
@@ -14,6 +16,11 @@ class Connections(Group):
     amqp_url: SecretStr = Field(
         SecretStr("amqp://guest:guest@localhost:5672/regards.multitenant.manager"),
         description="RabbitMQ: `amqp[s]://user:password@host:port/virtual-host`.",
+    )
+    amqp_queue_type: Literal["classic", "quorum"] = Field(
+        "classic",
+        description="Type of the queues that only this service reads. `classic` is what REGARDS "
+        "declares; `quorum` is for deployments that own the queues: replicated, no priorities.",
     )
     request_bulk_size: int = Field(
         1000,

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -58,37 +59,40 @@ def _unsigned(algorithm: str) -> str:
     return f"{head}.{body}."
 
 
-HOSTILE = {
-    "none at all": None,
-    "empty": "",
-    "nonsense": "x",
-    "three dots": "a.b.c",
-    "alg none": _unsigned("none"),
-    "alg None": _unsigned("None"),
-    "no signature": _unsigned("HS256"),
-    "no alg": by_hand({"typ": "JWT"}, claims()),
-    "alg is no text": by_hand({"alg": ["HS256"]}, claims()),
-    "another secret": token(key="x" * 64),
-    "an empty secret": by_hand({"alg": "HS256"}, claims(), key=b""),
-    "the public key as a secret": by_hand({"alg": "HS256"}, claims(), key=PUBLIC.encode()),
-    "RS256 by a key of its own": jwt.encode(
+# Made when they are used: some depend on the time.
+HOSTILE: dict[str, Callable[[], str | None]] = {
+    "none at all": lambda: None,
+    "empty": lambda: "",
+    "nonsense": lambda: "x",
+    "three dots": lambda: "a.b.c",
+    "alg none": lambda: _unsigned("none"),
+    "alg None": lambda: _unsigned("None"),
+    "no signature": lambda: _unsigned("HS256"),
+    "no alg": lambda: by_hand({"typ": "JWT"}, claims()),
+    "alg is no text": lambda: by_hand({"alg": ["HS256"]}, claims()),
+    "another secret": lambda: token(key="x" * 64),
+    "an empty secret": lambda: by_hand({"alg": "HS256"}, claims(), key=b""),
+    "the public key as a secret": lambda: by_hand({"alg": "HS256"}, claims(), key=PUBLIC.encode()),
+    "RS256 by a key of its own": lambda: jwt.encode(
         claims(), rsa.generate_private_key(public_exponent=65537, key_size=2048), "RS256"
     ),
-    "the caller's own key in the header": by_hand(
+    "the caller's own key in the header": lambda: by_hand(
         {"alg": "HS256", "jwk": {"kty": "oct", "k": "eA"}}, claims(), key=b"x"
     ),
-    "kid that is a path": by_hand({"alg": "HS256", "kid": "/dev/null"}, claims(), key=b""),
-    "kid that is SQL": by_hand({"alg": "HS256", "kid": "x' UNION SELECT 'x"}, claims(), key=b"x"),
-    "unknown extensions": by_hand({"alg": "HS256", "crit": ["x"], "x": 1}, claims()),
-    "expired": token(exp=int(time.time()) - 40),
-    "without exp": token(exp=None),
-    "exp is no number": by_hand({"alg": "HS256"}, claims(exp="tomorrow")),
-    "not yet": token(nbf=int(time.time()) + 100),
-    "claims are a list": by_hand({"alg": "HS256"}, [1]),
-    "claims are no JSON": by_hand({"alg": "HS256"}, b"\xff\xfe"),
-    "claims nested deeply": by_hand({"alg": "HS256"}, b'{"exp":' + b"[" * 5000),
-    "cut short": token()[:-10],
-    "huge": by_hand({"alg": "HS256"}, claims(more="x" * 16_000)),
+    "kid that is a path": lambda: by_hand({"alg": "HS256", "kid": "/dev/null"}, claims(), key=b""),
+    "kid that is SQL": lambda: by_hand(
+        {"alg": "HS256", "kid": "x' UNION SELECT 'x"}, claims(), key=b"x"
+    ),
+    "unknown extensions": lambda: by_hand({"alg": "HS256", "crit": ["x"], "x": 1}, claims()),
+    "expired": lambda: token(exp=int(time.time()) - 40),
+    "without exp": lambda: token(exp=None),
+    "exp is no number": lambda: by_hand({"alg": "HS256"}, claims(exp="tomorrow")),
+    "not yet": lambda: token(nbf=int(time.time()) + 100),
+    "claims are a list": lambda: by_hand({"alg": "HS256"}, [1]),
+    "claims are no JSON": lambda: by_hand({"alg": "HS256"}, b"\xff\xfe"),
+    "claims nested deeply": lambda: by_hand({"alg": "HS256"}, b'{"exp":' + b"[" * 5000),
+    "cut short": lambda: token()[:-10],
+    "huge": lambda: by_hand({"alg": "HS256"}, claims(more="x" * 16_000)),
 }
 FORBIDDEN: dict[str, dict[str, Any]] = {
     "no role": {"role": None},
@@ -123,7 +127,7 @@ async def both(configuration: ConfigurationParts, aiohttp_client: MakeClient) ->
 
 @pytest.mark.parametrize("why", HOSTILE)
 async def test_a_token_that_proves_nothing_is_refused(both: Api, why: str) -> None:
-    given = HOSTILE[why]
+    given = HOSTILE[why]()
     headers = {} if given is None else {"Authorization": f"Bearer {given}"}
     for method, path in PATHS:
         answer = await both.client.request(method, path, headers=headers)

@@ -1,0 +1,99 @@
+"""Quorum queues, for deployments that own them: what goes through, and what is buried."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import aio_pika
+import pytest
+
+from app.settings import Settings
+from app.tenants import ConfiguredTenants
+from streams import names
+from streams.amqp import connect, open_publisher
+from streams.bridge import Bridge
+from streams.events import decode_request
+from streams.kafka import open_event_log
+from streams.topics import ensure_topics
+from streams.topology import declare_topology
+from tests.client import Client, request_for
+from tests.command import delivery
+
+OURS = [
+    queue
+    for name in (names.DELIVERY_REQUEST_QUEUE, names.ORDER_RESPONSE_QUEUE)
+    for queue in (name, names.dead_letters_of(name))
+]
+
+
+@pytest.fixture
+async def quorum(settings: Settings) -> AsyncIterator[Settings]:
+    """Settings with quorum queues, and no other queues of these names; they are back after it."""
+    connection = await aio_pika.connect(settings.amqp_url.get_secret_value())
+    async with connection, connection.channel() as channel:
+        for queue in OURS:
+            await channel.queue_delete(queue)
+        yield settings.model_copy(update={"amqp_queue_type": "quorum"})
+        for queue in OURS:
+            await channel.queue_delete(queue)
+        await declare_topology(channel)
+
+
+async def test_requests_go_through_quorum_queues(quorum: Settings, client: Client) -> None:
+    await ensure_topics(quorum)
+    url = quorum.amqp_url.get_secret_value()
+    async with (
+        connect(url, start_timeout=5) as connection,
+        open_publisher(connection, queue_type="quorum") as publisher,
+        open_event_log(quorum) as log,
+    ):
+        appended: asyncio.Queue[bytes] = asyncio.Queue()
+        append = log.append
+
+        async def note(topic: str, *, key: bytes, value: bytes) -> None:
+            await append(topic, key=key, value=value)
+            await appended.put(value)
+
+        log.append = note  # type: ignore[method-assign,assignment]
+        bridge = Bridge(
+            connection=connection,
+            publisher=publisher,
+            events=log,
+            tenants=ConfiguredTenants(quorum),
+            prefetch=10,
+            max_bytes=1000,
+        )
+        await bridge.start()
+        try:
+            body = request_for("P")
+            await client.send(body, priority=7)
+            async with asyncio.timeout(20):
+                event = decode_request(await appended.get())
+            assert event.receipt.correlation_id == body["correlationId"]
+            assert event.receipt.priority == 7  # it counts from the claim on
+            await client.send(b"nonsense", message_id="no-json")
+            async with asyncio.timeout(20):
+                while not (listed := _listed()):
+                    await asyncio.sleep(0.1)
+        finally:
+            await bridge.stop()
+    (letter,) = listed
+    assert (letter["queue"], letter["messageId"]) == ("requests", "no-json")
+
+
+def _listed() -> list[dict[str, str]]:
+    told = delivery("dlq", "list", "--json", DELIVERY_AMQP_QUEUE_TYPE="quorum")
+    assert told.returncode == 0, told.stderr
+    return [json.loads(line) for line in told.stdout.splitlines()]
+
+
+async def test_a_queue_of_another_type_is_told(quorum: Settings) -> None:
+    connection = await aio_pika.connect(quorum.amqp_url.get_secret_value())
+    async with connection, connection.channel() as channel:
+        await declare_topology(channel)
+    ended = delivery("worker", DELIVERY_AMQP_QUEUE_TYPE="quorum", DELIVERY_LOG_LEVEL="ERROR")
+    assert ended.returncode == 2
+    assert "DELIVERY_AMQP_QUEUE_TYPE" in ended.stderr
+    assert "Traceback" not in ended.stderr
