@@ -165,6 +165,12 @@ class Tenants(Protocol):
     def settings(self, tenant: str) -> TenantSettings:
         """Return what holds for the tenant now."""
 
+    def check_secrets(self, tenant: str) -> None:
+        """Return if the tenant's secrets can be read. Raises SecretUnreadableError.
+
+        Asked before a target is used: all else must not wait for an operator to find a key.
+        """
+
     def paused(self, tenant: str) -> bool:
         """Whether the tenant is in maintenance: its requests wait."""
 

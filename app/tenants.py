@@ -33,13 +33,16 @@ class ConfiguredTenants:
         return tenant in self._names
 
     def settings(self, tenant: str) -> TenantSettings:
-        """Return what holds for the tenant. Raises SecretUnreadableError."""
+        """Return what holds for the tenant."""
+        return self._resolved.get(tenant, self._everyone)
+
+    def check_secrets(self, tenant: str) -> None:
+        """Return if the tenant's secrets can be read. Raises SecretUnreadableError."""
         if tenant in self._configuration.unreadable:
             raise SecretUnreadableError(
                 f"a secret in the settings of tenant {tenant} can't be read: "
                 f"{self._configuration.unreadable[tenant]}"
             )
-        return self._resolved.get(tenant, self._everyone)
 
     def paused(self, tenant: str) -> bool:
         """Whether the tenant is in maintenance."""
@@ -52,7 +55,6 @@ class ConfiguredTenants:
                 self._defaults | {name: stored.value for name, stored in own.items()}
             )
             for tenant, own in configuration.settings.items()
-            if tenant not in configuration.unreadable
         }
         for tenant, why in configuration.unreadable.items():
             log.error("settings_unreadable", tenant=tenant, cause=why)

@@ -93,7 +93,7 @@ def _checks(
 
     async def keys() -> None:
         for tenant in configuration.tenants.unreadable():
-            configuration.tenants.settings(tenant)  # raises
+            configuration.tenants.check_secrets(tenant)  # raises
 
     async def rs_order() -> None:
         try:
@@ -111,9 +111,8 @@ def _checks(
         # One tenant's wrong server must not make the service look broken to all others.
         servers: dict[str, S3Target] = {}
         for tenant in settings.tenants:
-            with contextlib.suppress(DeliveryError):
-                target = configuration.tenants.settings(tenant).target
-                servers.setdefault(target.endpoint, target)
+            target = configuration.tenants.settings(tenant).target
+            servers.setdefault(target.endpoint, target)
         outcomes = await asyncio.gather(*map(sink.reach, servers.values()), return_exceptions=True)
         errors = [str(outcome) for outcome in outcomes if isinstance(outcome, DeliveryError)]
         if errors and len(errors) == len(outcomes):

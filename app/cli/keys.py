@@ -34,7 +34,7 @@ def rotate_keys() -> None:
             return await PostgresConfiguration(pool, open_vault(settings)).reseal()
 
     changed = asyncio.run(run(load_settings()))
-    click.echo(f"sealed {changed} values anew")
+    click.echo(f"values sealed anew: {changed}")
 
 
 @click.command()

@@ -49,9 +49,10 @@ class _Change:
         self.values.pop(name, None)
 
     async def maintain(self, *, active: bool) -> Maintenance:
+        before = await self._connection.fetchrow(QUERIES["maintenance"], self._tenant)
         row = await self._connection.fetchrow(QUERIES["maintain"], self._tenant, active)
         assert row is not None  # noqa: S101 - an upsert returns its row
-        if not active:
+        if before is not None and before["active"] and not active:
             await self._connection.execute(QUERIES["restart_waiting"], self._tenant)
         return Maintenance(**row)
 
@@ -158,12 +159,11 @@ class PostgresConfiguration:
                             QUERIES["resealed_setting"], row["tenant"], row["name"], value
                         )
                 for row in await connection.fetch(QUERIES["sealed_uploads"]):
-                    changed += 1
-                    await connection.execute(
-                        QUERIES["resealed_upload"],
-                        row["id"],
-                        self._vault.reseal(row["upload_target"]),
-                    )
+                    # One that no key opens is of no use to anybody, and must not hold this up.
+                    with contextlib.suppress(SecretUnreadableError):
+                        sealed = self._vault.reseal(row["upload_target"])
+                        await connection.execute(QUERIES["resealed_upload"], row["id"], sealed)
+                        changed += 1
                 return changed
 
     @contextlib.asynccontextmanager

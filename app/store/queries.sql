@@ -88,6 +88,8 @@ UPDATE delivery SET
     url = $10, md5 = $11, archive_size = $12,
     error_type = $13, error_message = $14,
     lease_owner = NULL, lease_until = NULL,
+    -- Of no use once the upload is completed, and it holds a secret.
+    upload_target = CASE WHEN $4 <> 'DONE' THEN upload_target END,
     not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
     finished_at = CASE WHEN $4 IN ('DONE', 'ERROR') THEN now() END
 WHERE id = $1 AND state = $2 AND attempt = $3
@@ -278,9 +280,8 @@ SELECT tenant, name, value FROM tenant_setting ORDER BY tenant, name FOR UPDATE;
 UPDATE tenant_setting SET value = $3 WHERE tenant = $1 AND name = $2;
 
 -- name: sealed_uploads
--- Deliveries that remember where their upload is open; those that ended forget it.
-SELECT id, upload_target FROM delivery
-WHERE upload_target IS NOT NULL AND state NOT IN ('DONE', 'ERROR') FOR UPDATE;
+-- Deliveries that remember where their upload is, or was, open.
+SELECT id, upload_target FROM delivery WHERE upload_target IS NOT NULL FOR UPDATE;
 
 -- name: resealed_upload
 -- The same place, sealed with another key.

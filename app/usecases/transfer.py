@@ -58,6 +58,7 @@ class Transfers:
         self, delivery: Delivery, *, may_complete: Callable[[], Awaitable[bool]]
     ) -> None:
         """Make the archive and end the delivery. Raises what `settle` decides on."""
+        self.tenants.check_secrets(delivery.tenant)
         target = self.tenants.settings(delivery.tenant).target_named(delivery.target)
         if target is None:
             raise TargetRefusedError(

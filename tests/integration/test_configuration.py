@@ -122,12 +122,30 @@ async def test_a_secret_that_no_key_opens_stops_its_tenant_only_until_it_is_set_
     await before.configure.put(ACTOR, "s3_server", SERVER)
     after = await open_configuration(with_keys(settings, [make_key()]), pool)
     with pytest.raises(SecretUnreadableError, match=r"tenant sentinel.*DELIVERY_SECRET_KEYS"):
-        after.tenants.settings(TENANT)
-    assert after.tenants.settings("swot").request_ttl == timedelta(hours=12)
+        after.tenants.check_secrets(TENANT)
+    after.tenants.check_secrets("swot")
+    assert after.tenants.settings(TENANT).request_ttl == timedelta(hours=12)
     with pytest.raises(SecretUnreadableError, match="s3_server of tenant sentinel"):
         await after.store.reseal()
     await after.configure.put(ACTOR, "s3_server", SERVER)
+    after.tenants.check_secrets(TENANT)
     assert after.tenants.settings(TENANT).target.secret == SERVER["secret"]
+
+
+async def test_requests_are_answered_while_a_secret_cannot_be_read(
+    deliveries: Deliveries, settings: Settings, keys: list[str]
+) -> None:
+    """They share their batch with those of other tenants, which must not wait for an operator."""
+    before = await open_configuration(with_keys(settings, keys), deliveries.pool)
+    await before.configure.put(ACTOR, "s3_server", SERVER)
+    after = await open_configuration(with_keys(settings, [make_key()]), deliveries.pool)
+    await receive(
+        [(receipt_for("c"), request())],
+        store=deliveries.store,
+        tenants=after.tenants,
+        users=AnyUser(),
+    )
+    assert (await deliveries.active("c")).state is State.GRANTED
 
 
 async def test_without_a_key_nothing_starts_but_in_development(
@@ -166,6 +184,10 @@ async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
     assert claimed is not None
     assert claimed.correlation_id == "waits"
     assert await deliveries.store.expired(10) == []  # its time began with the end of maintenance
+    # Out of maintenance already: nobody gets more time.
+    await deliveries.pool.execute("UPDATE delivery SET expires_at = now() - interval '1 hour'")
+    await configuration.configure.maintain(ACTOR, active=False)
+    assert len(await deliveries.store.expired(10)) == 2
 
 
 @pytest.fixture

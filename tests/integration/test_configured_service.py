@@ -227,7 +227,7 @@ def test_keys_are_made_and_changed(environment: None, database: str) -> None:
     assert delivery("settings", "set", "s3_server", server, DELIVERY_DATABASE_URL=database)
     refused = delivery("rotate-keys", **one)
     assert (refused.returncode, "DELIVERY_SECRET_KEYS" in refused.stderr) == (1, True)
-    assert delivery("rotate-keys", **both).stdout == "sealed 1 values anew\n"
-    assert delivery("rotate-keys", **one).stdout == "sealed 1 values anew\n"
+    assert delivery("rotate-keys", **both).stdout == "values sealed anew: 1\n"
+    assert delivery("rotate-keys", **one).stdout == "values sealed anew: 1\n"
     without = delivery("worker", DELIVERY_DATABASE_URL=database, DELIVERY_SECRET_KEYS="")
     assert (without.returncode, "delivery make-key" in without.stderr) == (2, True)
