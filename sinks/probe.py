@@ -34,7 +34,7 @@ async def probe(target: S3Target) -> list[dict[str, Any]]:
                 sentence = f"no answer from {target} within {_TIMEOUT:g} seconds"
                 found.append({"check": check, "ok": False, "message": sentence})
                 break
-            found.append({"check": check, "ok": True, "message": f"{target}"})
+            found.append({"check": check, "ok": True, "message": "yes"})
         return found
 
 

@@ -272,7 +272,7 @@ class S3Sink:
     async def find_bucket(self, target: S3Target) -> None:
         """Return if the credentials are good and the bucket is there. Raises like all here."""
         client = await self._client(target)
-        with _wrapped(target, "show the bucket"):
+        with _wrapped(target, "look"):
             await client.head_bucket(Bucket=target.bucket)
 
     async def abort_orphans(self, target: S3Target, key: str) -> None:

@@ -95,6 +95,8 @@ class _OnServer:
         try:
             async with self.session.request(method, self.url + path, **arguments) as answer:
                 text = await answer.text()
+                if answer.status == 401 and "Authorization" not in self.session.headers:
+                    raise RefusedError(f"{self.url} needs a token: --token, or DELIVERY_TOKEN")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise RefusedError(f"{self.url} does not answer ({error})") from None
         try:

@@ -128,6 +128,8 @@ async def test_settings_take_effect_while_it_works(
         service.command("settings", "get", "--json"),
     ]
     assert everywhere[0].stdout == everywhere[1].stdout != ""
+    refused = service.command("settings", "--url", service.url, "get")
+    assert (refused.returncode, "needs a token: --token" in refused.stderr) == (1, True)
     file = tmp_path / "settings.json"
     assert service.command(*at, "export", str(file)).returncode == 0
     assert service.command("settings", "export").stdout == file.read_text()
