@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from app.cli.dlt import printable
+from app.cli.tables import show_all
 from app.settings import load_settings
 from streams.amqp import connect
 from streams.dead_letters import (
@@ -59,23 +57,13 @@ def list_(queues: Sequence[str], limit: int, as_json: bool) -> None:
             _summary(letter) for letter in await letters.look(queues or list(QUEUES), limit=limit)
         ]
 
-    found = _on_letters(run)
-    if as_json:
-        for entry in found:
-            click.echo(json.dumps(entry, ensure_ascii=False))
-        return
-    if not found:
-        click.echo("no dead letters")
-        return
-    console = Console()
-    table = Table(box=None, header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(name, overflow="fold")
-    for entry in found:
-        row = [entry[name] for name in _COLUMNS]
-        table.add_row(*("-" if value is None else printable(str(value)) for value in row))
-    console.print(table, markup=False)
-    click.echo(f"{len(found)} dead letters; `delivery dlq show ID` shows one, whole")
+    show_all(
+        _on_letters(run),
+        _COLUMNS,
+        as_json=as_json,
+        what="dead letters",
+        more="`delivery dlq show ID` shows one, whole",
+    )
 
 
 @dlq.command()

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from app.cli.tables import show_all
 from app.settings import load_settings
 from streams.dead_events import DeadEvent, look, pick, put_back
 from streams.kafka import open_event_log
@@ -45,21 +44,13 @@ def _summary(event: DeadEvent) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_(as_json: bool) -> None:
     """List the events that were not put back."""
-    found = [_summary(event) for event in _dead()]
-    if as_json:
-        for entry in found:
-            click.echo(json.dumps(entry, ensure_ascii=False))
-        return
-    if not found:
-        click.echo("no dead events")
-        return
-    table = Table(box=None, header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(name, overflow="fold")
-    for entry in found:
-        table.add_row(*(printable(str(entry[name])) for name in _COLUMNS))
-    Console(markup=False, highlight=False).print(table)
-    click.echo(f"{len(found)} dead events; `delivery dlt show ID` shows one, whole")
+    show_all(
+        [_summary(event) for event in _dead()],
+        _COLUMNS,
+        as_json=as_json,
+        what="dead events",
+        more="`delivery dlt show ID` shows one, whole",
+    )
 
 
 @dlt.command()
@@ -86,8 +77,3 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
                 click.echo(f"{event.id} put back into {await put_back(event, events)}")
 
     asyncio.run(run())
-
-
-def printable(text: str) -> str:
-    """Keep what a stranger sent from driving the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)

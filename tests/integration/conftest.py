@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from app.bootstrap import ConfigurationParts, open_configuration
 from app.model import (
     Delivery,
     DeliveryRequest,
@@ -158,3 +159,22 @@ async def sink() -> AsyncIterator[S3Sink]:
 def target(settings: Settings) -> S3Target:
     """The embedded stack's bucket."""
     return ConfiguredTenants(settings).settings(TENANT).target
+
+
+@pytest.fixture
+def keys() -> list[str]:
+    """The keys that every process has."""
+    return [make_key()]
+
+
+def with_keys(settings: Settings, keys: list[str]) -> Settings:
+    """Return settings with keys, as the environment would give them."""
+    return Settings(**{**settings.model_dump(), "secret_keys": ",".join(keys)})
+
+
+@pytest.fixture
+async def configuration(
+    settings: Settings, pool: asyncpg.Pool, keys: list[str]
+) -> ConfigurationParts:
+    """What settings are kept with."""
+    return await open_configuration(with_keys(settings, keys), pool)

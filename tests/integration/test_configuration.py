@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
@@ -13,20 +12,16 @@ import pytest
 
 from app.bootstrap import ConfigurationParts, open_configuration
 from app.configuration import Actor
-from app.errors import ConfigurationError, SecretUnreadableError, TargetRefusedError
-from app.model import ErrorType, S3Target, State, Work
+from app.errors import ConfigurationError, SecretUnreadableError
+from app.model import State, Work
 from app.settings import Settings
 from app.store import PostgresConfiguration
 from app.usecases.submit import receive
-from app.usecases.transfer import Backoff, Transfers
-from app.usecases.uploads import Uploads
 from app.vault import Vault, make_key
 from app.website import make_watcher
 from compose.embedded.stack import TENANT
-from sinks.s3 import S3Sink
 from streams.rs_admin import AnyUser
-from tests.client import Client
-from tests.integration.conftest import Deliveries, receipt_for, request
+from tests.integration.conftest import Deliveries, receipt_for, request, with_keys
 
 ACTOR = Actor(name="admin", role="ADMIN", tenant=TENANT)
 SERVER = {
@@ -37,17 +32,6 @@ SERVER = {
     "key": "k",
     "secret": "hunter2-the-secret",
 }
-
-
-@pytest.fixture
-def keys() -> list[str]:
-    """The keys that every process has."""
-    return [make_key()]
-
-
-def with_keys(settings: Settings, keys: list[str]) -> Settings:
-    """Return settings with keys, as the environment would give them."""
-    return Settings(**{**settings.model_dump(), "secret_keys": ",".join(keys)})
 
 
 @contextlib.asynccontextmanager
@@ -188,119 +172,3 @@ async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
     await deliveries.pool.execute("UPDATE delivery SET expires_at = now() - interval '1 hour'")
     await configuration.configure.maintain(ACTOR, active=False)
     assert len(await deliveries.store.expired(10)) == 2
-
-
-@pytest.fixture
-async def configuration(
-    settings: Settings, pool: asyncpg.Pool, keys: list[str]
-) -> ConfigurationParts:
-    """What settings are kept with."""
-    return await open_configuration(with_keys(settings, keys), pool)
-
-
-def server_of(target: S3Target) -> dict[str, object]:
-    """Return a server as a setting."""
-    scheme, _, rest = target.endpoint.partition("://")
-    host, _, port = rest.partition(":")
-    return {
-        "scheme": scheme,
-        "host": host,
-        "port": int(port),
-        "region": target.region,
-        "key": target.key,
-        "secret": target.secret,
-    }
-
-
-async def test_a_target_is_chosen_by_its_name(
-    deliveries: Deliveries, configuration: ConfigurationParts, target: S3Target
-) -> None:
-    async def ask(name: str | None) -> None:
-        await receive(
-            [(receipt_for(f"c-{name}"), request(target=name))],
-            store=deliveries.store,
-            tenants=configuration.tenants,
-            users=AnyUser(),
-        )
-
-    await ask("anything")
-    assert (await deliveries.active("c-anything")).state is State.GRANTED
-    far = {"s3_server": server_of(target), "bucket": "far-away", "prefix": "/in/"}
-    await configuration.configure.put(ACTOR, "delivery_targets", {"far": far})
-    for name in ("far", "regards-s3-minio", None):
-        await ask(name)
-        assert (await deliveries.active(f"c-{name}")).state is State.GRANTED
-    await ask("nowhere")
-    denials = [body for _, body in await deliveries.owed() if body.get("status") == "DENIED"]
-    (denied,) = denials
-    assert denied["errorType"] == ErrorType.INVALID_CONTENT.value
-    assert denied["message"] == (
-        "targetDelivery 'nowhere' is unknown; there are far, regards-s3-minio"
-    )
-    chosen = configuration.tenants.settings(TENANT).target_named("far")
-    assert chosen is not None
-    assert (chosen.bucket, chosen.prefix) == ("far-away", "in/")
-
-
-async def test_an_upload_is_aborted_where_it_was_opened(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, client: Client
-) -> None:
-    """Not where the tenant's settings point to by then."""
-    uploads = deliveries.uploads(sink)
-    await deliveries.ready()
-    leases = deliveries.leases("dead")
-    claimed = await leases.claim(Work.TRANSFER)
-    assert claimed is not None
-    upload = uploads.located(await sink.begin(target, "moved/a.zip"), target)
-    assert await leases.record_upload(claimed, upload)
-    stored = await deliveries.pool.fetchval("SELECT upload_target FROM delivery")
-    assert target.secret not in stored
-    assert await client.open_uploads("moved") == ["moved/a.zip"]
-    noted = await deliveries.active("c")
-    await uploads.abort_last(noted)
-    assert await client.open_uploads("moved") == []
-
-
-async def test_an_old_target_that_refuses_does_not_hold_up_the_delivery(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, settings: Settings
-) -> None:
-    await deliveries.ready()
-    leases = deliveries.leases("w")
-    claimed = await leases.claim(Work.TRANSFER)
-    assert claimed is not None
-    upload = await sink.begin(target, "c/a.zip")
-    for seal in (deliveries.vault, Vault([make_key()])):  # the second's key is not known here
-        elsewhere = Uploads(sink=sink, seal=seal).located(
-            upload, replace(target, bucket="gone-bucket")
-        )
-        assert await leases.record_upload(claimed, elsewhere)
-        await deliveries.uploads(sink).abort_last(await deliveries.active("c"))
-    await sink.abort(target, upload)
-
-
-async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
-    deliveries: Deliveries, sink: S3Sink
-) -> None:
-    await deliveries.ready()
-    await deliveries.pool.execute("UPDATE delivery SET target = 'gone'")
-    leases = deliveries.leases("w")
-    claimed = await leases.claim(Work.TRANSFER)
-    assert claimed is not None
-    tenants = deliveries.tenants
-    known = tenants.settings(TENANT)
-    tenants._resolved = {TENANT: replace(known, targets={"other": known.target})}
-    transfers = Transfers(
-        store=deliveries.store,
-        leases=leases,
-        tenants=tenants,
-        sink=sink,
-        uploads=deliveries.uploads(sink),
-        archiver=None,  # type: ignore[arg-type]  # it does not come to that
-        backoff=Backoff(first=1, longest=1, attempts=1),
-    )
-
-    async def yes() -> bool:
-        return True
-
-    with pytest.raises(TargetRefusedError, match="target gone is not among the delivery_targets"):
-        await transfers.deliver(claimed, may_complete=yes)

@@ -1,14 +1,29 @@
-"""What a target says of how objects are kept reaches the store."""
+"""Named targets: chosen by name, kept as they say, and left as they were."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from app.model import S3Target
+import pytest
+
+from app.bootstrap import ConfigurationParts
+from app.configuration import Actor
+from app.errors import TargetRefusedError
+from app.model import ErrorType, S3Target, State, Work
+from app.usecases.submit import receive
+from app.usecases.transfer import Backoff, Transfers
+from app.usecases.uploads import Uploads
+from app.vault import Vault, make_key
 from compose.embedded import s3
+from compose.embedded.stack import TENANT
 from sinks.s3 import S3Sink, open_sink
+from streams.rs_admin import AnyUser
+from tests.client import Client
 from tests.conftest import noise
+from tests.integration.conftest import Deliveries, receipt_for, request
 from tests.integration.transfers import Bench, Source
+
+ACTOR = Actor(name="admin", role="ADMIN", tenant=TENANT)
 
 
 async def test_storage_class_and_encryption_are_asked_for(sink: S3Sink, target: S3Target) -> None:
@@ -32,3 +47,111 @@ async def test_buckets_can_be_a_part_of_the_host_name(target: S3Target) -> None:
                 "get_object", Params={"Bucket": target.bucket, "Key": "k"}
             )
             assert signed.partition("?")[0] == url
+
+
+def server_of(target: S3Target) -> dict[str, object]:
+    """Return a server as a setting."""
+    scheme, _, rest = target.endpoint.partition("://")
+    host, _, port = rest.partition(":")
+    return {
+        "scheme": scheme,
+        "host": host,
+        "port": int(port),
+        "region": target.region,
+        "key": target.key,
+        "secret": target.secret,
+    }
+
+
+async def test_a_target_is_chosen_by_its_name(
+    deliveries: Deliveries, configuration: ConfigurationParts, target: S3Target
+) -> None:
+    async def ask(name: str | None) -> None:
+        await receive(
+            [(receipt_for(f"c-{name}"), request(target=name))],
+            store=deliveries.store,
+            tenants=configuration.tenants,
+            users=AnyUser(),
+        )
+
+    await ask("anything")
+    assert (await deliveries.active("c-anything")).state is State.GRANTED
+    far = {"s3_server": server_of(target), "bucket": "far-away", "prefix": "/in/"}
+    await configuration.configure.put(ACTOR, "delivery_targets", {"far": far})
+    for name in ("far", "regards-s3-minio", None):
+        await ask(name)
+        assert (await deliveries.active(f"c-{name}")).state is State.GRANTED
+    await ask("nowhere")
+    denials = [body for _, body in await deliveries.owed() if body.get("status") == "DENIED"]
+    (denied,) = denials
+    assert denied["errorType"] == ErrorType.INVALID_CONTENT.value
+    assert denied["message"] == (
+        "targetDelivery 'nowhere' is unknown; there are far, regards-s3-minio"
+    )
+    chosen = configuration.tenants.settings(TENANT).target_named("far")
+    assert chosen is not None
+    assert (chosen.bucket, chosen.prefix) == ("far-away", "in/")
+
+
+async def test_an_upload_is_aborted_where_it_was_opened(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, client: Client
+) -> None:
+    """Not where the tenant's settings point to by then."""
+    uploads = deliveries.uploads(sink)
+    await deliveries.ready()
+    leases = deliveries.leases("dead")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    upload = uploads.located(await sink.begin(target, "moved/a.zip"), target)
+    assert await leases.record_upload(claimed, upload)
+    stored = await deliveries.pool.fetchval("SELECT upload_target FROM delivery")
+    assert target.secret not in stored
+    assert await client.open_uploads("moved") == ["moved/a.zip"]
+    noted = await deliveries.active("c")
+    await uploads.abort_last(noted)
+    assert await client.open_uploads("moved") == []
+
+
+async def test_an_old_target_that_refuses_does_not_hold_up_the_delivery(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target
+) -> None:
+    await deliveries.ready()
+    leases = deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    upload = await sink.begin(target, "c/a.zip")
+    for seal in (deliveries.vault, Vault([make_key()])):  # the second's key is not known here
+        elsewhere = Uploads(sink=sink, seal=seal).located(
+            upload, replace(target, bucket="gone-bucket")
+        )
+        assert await leases.record_upload(claimed, elsewhere)
+        await deliveries.uploads(sink).abort_last(await deliveries.active("c"))
+    await sink.abort(target, upload)
+
+
+async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
+    deliveries: Deliveries, sink: S3Sink
+) -> None:
+    await deliveries.ready()
+    await deliveries.pool.execute("UPDATE delivery SET target = 'gone'")
+    leases = deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    tenants = deliveries.tenants
+    known = tenants.settings(TENANT)
+    tenants._resolved = {TENANT: replace(known, targets={"other": known.target})}
+    transfers = Transfers(
+        store=deliveries.store,
+        leases=leases,
+        tenants=tenants,
+        sink=sink,
+        uploads=deliveries.uploads(sink),
+        archiver=None,  # type: ignore[arg-type]  # it does not come to that
+        backoff=Backoff(first=1, longest=1, attempts=1),
+    )
+
+    async def yes() -> bool:
+        return True
+
+    with pytest.raises(TargetRefusedError, match="target gone is not among the delivery_targets"):
+        await transfers.deliver(claimed, may_complete=yes)

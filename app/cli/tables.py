@@ -1,0 +1,37 @@
+"""What commands list: a table on a terminal, or JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+
+def show_all(
+    found: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, what: str, more: str
+) -> None:
+    """Print entries of a kind (`what`); `more` says how to see one whole."""
+    if as_json:
+        for entry in found:
+            click.echo(json.dumps(entry, ensure_ascii=False))
+        return
+    if not found:
+        click.echo(f"no {what}")
+        return
+    table = Table(box=None, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for entry in found:
+        row = [entry[name] for name in columns]
+        table.add_row(*("-" if value is None else printable(str(value)) for value in row))
+    Console(markup=False, highlight=False).print(table)
+    click.echo(f"{len(found)} {what}; {more}")
+
+
+def printable(text: str) -> str:
+    """Keep what a stranger sent from driving the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
