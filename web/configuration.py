@@ -86,7 +86,7 @@ class ConfigurationApi:
                 method="POST",
                 path="/microservice/configuration",
                 handler=self.take,
-                summary="Import a configuration file, also one of REGARDS",
+                summary="Import a configuration file, in the form of REGARDS",
                 body={"required": True, "content": {"multipart/form-data": {"schema": form}}},
                 responses={
                     201: {"description": "All of it was taken."},

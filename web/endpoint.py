@@ -33,8 +33,3 @@ class Endpoint:
     parameters: tuple[Mapping[str, Any], ...] = ()
     body: Mapping[str, Any] | None = None
     responses: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-
-    @property
-    def guarded(self) -> bool:
-        """Whether a token is needed."""
-        return self.roles is not None
