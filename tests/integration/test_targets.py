@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from app.bootstrap import ConfigurationParts
 from app.configuration import Actor
 from app.errors import TargetRefusedError
-from app.model import ErrorType, S3Target, State, Work
+from app.model import ErrorType, ManifestFile, S3Target, State, Work
 from app.usecases.submit import receive
 from app.usecases.transfer import Backoff, Transfers
 from app.usecases.uploads import Uploads
@@ -18,7 +19,7 @@ from compose.embedded import s3
 from compose.embedded.stack import TENANT
 from sinks.s3 import S3Sink, open_sink
 from streams.rs_admin import AnyUser
-from tests.client import Client
+from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries, receipt_for, request
 from tests.integration.transfers import Bench, Source
@@ -155,3 +156,50 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
 
     with pytest.raises(TargetRefusedError, match="target gone is not among the delivery_targets"):
         await transfers.deliver(claimed, may_complete=yes)
+
+
+async def test_a_running_transfer_keeps_the_target_it_began_with(
+    deliveries: Deliveries,
+    configuration: ConfigurationParts,
+    sink: S3Sink,
+    target: S3Target,
+    client: Client,
+) -> None:
+    files = {f"f{n}": b"x" * n for n in range(3)}
+
+    class Moving(Source):
+        """The tenant moves away while the first file is read."""
+
+        async def _chunks(self, file: ManifestFile) -> AsyncIterator[bytes]:
+            if not self.moved:
+                self.moved = True
+                await configuration.configure.put(ACTOR, "delivery_bucket", "another-bucket")
+            async for piece in super()._chunks(file):
+                yield piece
+
+        moved = False
+
+    source = Moving(files)
+    await deliveries.ready("moves")
+    leases = deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    transfers = Transfers(
+        store=deliveries.store,
+        leases=leases,
+        tenants=configuration.tenants,
+        sink=sink,
+        uploads=Uploads(sink=sink, seal=configuration.vault),
+        archiver=Bench(sink, target, source).archiver(),
+        backoff=Backoff(first=1, longest=1, attempts=1),
+    )
+
+    async def yes() -> bool:
+        return True
+
+    await transfers.deliver(claimed, may_complete=yes)
+    assert source.moved
+    assert configuration.tenants.settings(TENANT).target.bucket == "another-bucket"
+    (done,) = [body for _, body in await deliveries.owed() if body.get("status") == "DONE"]
+    assert done["url"].startswith(f"s3://{target.bucket}/moves/")
+    assert contents(await client.fetch(done["url"])) == files

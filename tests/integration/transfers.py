@@ -112,14 +112,8 @@ class Bench:
             total_bytes=sum(f.size or 0 for f in manifest),
         )
 
-    async def run(
-        self,
-        *,
-        may_complete: bool = True,
-        files: list[ManifestFile] | None = None,
-        source: OrderSource | None = None,
-    ) -> tuple[str, int, Upload]:
-        archiver = StreamingArchiver(
+    def archiver(self, source: OrderSource | None = None) -> StreamingArchiver:
+        return StreamingArchiver(
             source or self.source,
             self.sink,
             self.listener,
@@ -130,6 +124,15 @@ class Bench:
             max_object_size=1024**4,
             connections=4,
         )
+
+    async def run(
+        self,
+        *,
+        may_complete: bool = True,
+        files: list[ManifestFile] | None = None,
+        source: OrderSource | None = None,
+    ) -> tuple[str, int, Upload]:
+        archiver = self.archiver(source)
         upload = await self.sink.begin(self.target, self.key)
 
         async def asked() -> bool:
