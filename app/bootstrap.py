@@ -14,7 +14,7 @@ from app.logs import get_logger
 from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresConfiguration, PostgresStore, migrate, open_pool
+from app.store import PostgresArrivals, PostgresConfiguration, PostgresStore, migrate, open_pool
 from app.tenants import ConfiguredTenants
 from app.usecases.configure import Configure
 from app.vault import Vault, make_key
@@ -50,6 +50,7 @@ class Services:
     settings: Settings
     pool: asyncpg.Pool
     store: PostgresStore
+    arrivals: PostgresArrivals
     owed: Signal
     connection: AbstractRobustConnection
     publisher: AmqpPublisher
@@ -96,6 +97,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             settings=settings,
             pool=pool,
             store=PostgresStore(pool, owed),
+            arrivals=PostgresArrivals(pool, allowance=settings.event_duration),
             owed=owed,
             connection=connection,
             publisher=publisher,

@@ -220,6 +220,23 @@ class OrderStatus(StrEnum):
     FAILED = "FAILED"
 
 
+class ArrivalKind(StrEnum):
+    """What arrived over AMQP."""
+
+    REQUEST = "request"
+    ORDER_EVENT = "order-event"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrival:
+    """A message that RabbitMQ may forget, as the event that was made of it."""
+
+    id: UUID  # also in the event
+    kind: ArrivalKind
+    key: bytes
+    value: bytes = field(repr=False)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OrderEvent:
     """One message of rs-order about an order."""
@@ -232,6 +249,7 @@ class OrderEvent:
     error_type: str | None = None
     errors: int = 0
     total_suborders: int | None = None
+    event_id: UUID | None = None  # given at arrival
 
 
 class Phase(StrEnum):

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from app.configuration import AuditEntry, Configuration, Done, Maintenance, Stored
 from app.model import (
+    Arrival,
     Delivery,
     ErrorType,
     ListedFile,
@@ -38,6 +39,9 @@ class Transaction(Protocol):
     async def remember(self, receipts: Sequence[Receipt]) -> set[UUID]:
         """Note receipts in the inbox; return the ingress ids of messages not noted before."""
 
+    async def handled(self, arrivals: Sequence[UUID]) -> None:
+        """Note that these arrivals need no further care."""
+
     async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries; those whose correlation id is in use by an active one are left out.
 
@@ -49,6 +53,9 @@ class Transaction(Protocol):
 
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
         """Return the active delivery with this correlation id, locked until the end; or None."""
+
+    async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
+        """Whether an order belonged to an earlier delivery with this correlation id."""
 
     async def note_order(self, tenant: str, correlation_id: str, order_id: int) -> Delivery | None:
         """Note an order that became known after its delivery had failed; None if none."""
@@ -79,8 +86,30 @@ class Store(Protocol):
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over."""
 
+    async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
+        """Return deliveries that ended so long ago and may have left an upload open."""
+
+    async def swept(self, delivery: Delivery) -> None:
+        """Note that nothing of the delivery is open any more."""
+
+    async def postpone_sweep(self, delivery: Delivery) -> None:
+        """Let others be looked at first."""
+
     def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest in the order of the members, a batch at a time."""
+
+
+class Arrivals(Protocol):
+    """What arrived over AMQP and no agent has handled: should Kafka lose it, it is here."""
+
+    async def note(self, arrival: Arrival) -> None:
+        """Return once it is saved; again changes nothing."""
+
+    async def forget(self, ids: Sequence[UUID]) -> None:
+        """Note that arrivals need no further care."""
+
+    async def overdue(self, limit: int) -> list[Arrival]:
+        """Return arrivals that count as lost; each has twice the time from now on."""
 
 
 class Leases(Protocol):

@@ -15,9 +15,10 @@ from app.model import Delivery, Work
 from app.outgoing import Lane
 from app.settings import Settings
 from app.signals import Signal
-from app.store import Outbox, PostgresLeases
+from app.store import Outbox, PostgresLeases, leading
 from app.usecases.expire import expire
 from app.usecases.plan import plan
+from app.usecases.reconcile import append_again, sweep
 from app.usecases.submit import check
 from app.usecases.transfer import Backoff, Transfers
 from app.usecases.uploads import Uploads
@@ -35,6 +36,8 @@ log = get_logger(__name__)
 
 _JANITOR_INTERVAL = 600.0  # seconds
 _FORGOTTEN_AT_ONCE = 1000  # deliveries in one transaction
+_APPENDED_AT_ONCE = 500  # events in one look for lost ones
+_SWEPT_AT_ONCE = 100  # deliveries in one look for uploads left open
 
 
 def _relays(services: Services) -> list[Service]:
@@ -54,6 +57,41 @@ def _relays(services: Services) -> list[Service]:
             interval=settings.outbox_poll_interval,
         )
         for lane, publish in routes
+    ]
+
+
+def _timers(services: Services, uploads: Uploads) -> list[Service]:
+    settings = services.settings
+
+    async def end_overdue() -> None:
+        await expire(store=services.store, uploads=uploads, limit=settings.expired_bulk_size)
+
+    async def forget() -> None:
+        retention = timedelta(seconds=settings.finished_retention)
+        while await services.store.forget(retention, limit=_FORGOTTEN_AT_ONCE):
+            pass
+
+    async def reconcile() -> None:
+        async with leading(services.pool, "reconcile") as leads:
+            if not leads:
+                return
+            await append_again(
+                arrivals=services.arrivals, append=services.events.carry, limit=_APPENDED_AT_ONCE
+            )
+            await sweep(
+                store=services.store,
+                tenants=services.configuration.tenants,
+                uploads=uploads,
+                sink=services.sink,
+                # By then a worker that lost its lease knows it, and has opened nothing more.
+                after=2 * settings.lease_duration,
+                limit=_SWEPT_AT_ONCE,
+            )
+
+    return [
+        Timer(name="janitor", job=forget, interval=_JANITOR_INTERVAL),
+        Timer(name="reconciler", job=reconcile, interval=settings.reconcile_interval),
+        Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
     ]
 
 
@@ -104,14 +142,6 @@ def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service
 
         await work.deliver(delivery, may_complete=may_complete)
 
-    async def end_overdue() -> None:
-        await expire(store=services.store, uploads=uploads, limit=settings.expired_bulk_size)
-
-    async def forget() -> None:
-        retention = timedelta(seconds=settings.finished_retention)
-        while await services.store.forget(retention, limit=_FORGOTTEN_AT_ONCE):
-            pass
-
     def slots(kind: Work, count: int, do: Callable[[Delivery, Held], Awaitable[None]]) -> Slots:
         return Slots(
             kind=kind,
@@ -126,8 +156,7 @@ def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service
         )
 
     return [
-        Timer(name="janitor", job=forget, interval=_JANITOR_INTERVAL),
-        Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
+        *_timers(services, uploads),
         slots(Work.CHECK, CHECKS, check_user),
         slots(Work.PLAN, PLANS, make_plan),
         slots(Work.TRANSFER, settings.max_transfers, transfer),
@@ -146,6 +175,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Del
         app = create_app(
             settings,
             store=services.store,
+            arrivals=services.arrivals,
             tenants=services.configuration.tenants,
             users=services.users,
             events=services.events,
@@ -160,6 +190,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Del
             connection=services.connection,
             publisher=services.publisher,
             events=services.events,
+            arrivals=services.arrivals,
             tenants=services.configuration.tenants,
             prefetch=settings.request_bulk_size,
             max_bytes=settings.max_message_bytes,

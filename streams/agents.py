@@ -14,13 +14,13 @@ from typing import Any
 from app.errors import DeliveryError, InvalidRequestError, RetryableError, UnreadableMessageError
 from app.logs import get_logger
 from app.model import DeliveryRequest, Receipt, State
-from app.ports import Store, Tenants, Users
+from app.ports import Arrivals, Store, Tenants, Users
 from app.requests import parse_request
 from app.signals import Signal
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from streams.dispatch import Dispatcher, Event
-from streams.events import decode_order_event, decode_request
+from streams.events import arrival_of, decode_order_event, decode_request
 from streams.kafka import EventLog
 
 log = get_logger(__name__)
@@ -70,20 +70,28 @@ def wake_handler(signal: Signal) -> Handler:
 
 
 def agent(
-    handler: Handler, *, events: EventLog, concurrency: int, batch: int
+    handler: Handler,
+    *,
+    events: EventLog,
+    arrivals: Arrivals,
+    register: Callable[[Dispatcher], object],
+    concurrency: int,
+    batch: int,
 ) -> Callable[[Any], Awaitable[None]]:
     """Make a Faust agent of a handler, which runs `concurrency` batches at once.
 
-    Few at once make large batches: what arrives meanwhile is in the next.
+    Few at once make large batches: what arrives meanwhile is in the next. What is held in memory is
+    made known by `register`.
     """
 
     async def run(stream: Any) -> None:
         topic = stream.channel.get_topic_name()
 
         async def handle(batch: Sequence[Event]) -> None:
-            await process(batch, topic=topic, handler=handler, events=events)
+            await process(batch, topic=topic, handler=handler, events=events, arrivals=arrivals)
 
         dispatcher = Dispatcher(handle, concurrency=concurrency, batch=batch)
+        register(dispatcher)
         async with dispatcher.running():
             async for event in stream.noack().events():
                 await dispatcher.put(
@@ -99,7 +107,12 @@ def agent(
 
 
 async def process(
-    batch: Sequence[Event], *, topic: str, handler: Handler, events: EventLog
+    batch: Sequence[Event],
+    *,
+    topic: str,
+    handler: Handler,
+    events: EventLog,
+    arrivals: Arrivals,
 ) -> None:
     """Handle events until they are handled: an exception that left here would skip them.
 
@@ -116,21 +129,37 @@ async def process(
         except Exception as error:
             if len(batch) > 1:
                 for event in batch:
-                    await process([event], topic=topic, handler=handler, events=events)
+                    await process(
+                        [event], topic=topic, handler=handler, events=events, arrivals=arrivals
+                    )
                 return
             (event,) = batch
             if isinstance(error, UnreadableMessageError):
-                await _dead_letter(event, topic=topic, reason=str(error), events=events)
-                return
+                reason = str(error)
+                break
             unforeseen += 1
             log.exception("event_failed", topic=topic, key=_text(event.key), tries=unforeseen)
             if unforeseen >= _TRIES:
-                await _dead_letter(event, topic=topic, reason=repr(error), events=events)
-                return
+                reason = repr(error)
+                break
         else:
             return
         await asyncio.sleep(wait)
         wait = min(wait * 2, _LONGEST_WAIT)
+    await _dead_letter(event, topic=topic, reason=reason, events=events)
+    await _forget(event, arrivals=arrivals)
+
+
+async def _forget(event: Event, *, arrivals: Arrivals) -> None:
+    """Let nobody append the event again: it is where an operator finds it."""
+    arrival = arrival_of(event.value)
+    if arrival is None:
+        return
+    try:
+        await arrivals.forget([arrival])
+    except RetryableError as error:
+        # It comes again, and ends here again.
+        log.warning("arrival_kept", key=_text(event.key), cause=str(error))
 
 
 def _text(key: bytes) -> str:

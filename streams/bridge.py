@@ -1,22 +1,28 @@
 """AMQP in, Kafka out.
 
-A message is acknowledged at one of two moments, and at no other: after Kafka has confirmed the
-event made of it, or after RabbitMQ has confirmed its copy in the dead-letter queue. One that can't
-even be copied is rejected, which lets RabbitMQ move it there as it is.
+A message is acknowledged at one of two moments, and at no other: after the event made of it is
+saved (until an agent has handled it) and Kafka has confirmed it, too; or after RabbitMQ has
+confirmed its copy in the dead-letter queue. One that can't even be copied is rejected, which lets
+RabbitMQ move it there as it is.
+
+While Kafka or PostgreSQL is away, messages wait here unacknowledged, no more than the prefetch; the
+rest waits in its queue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from mode import Service
 
-from app.errors import BrokerUnavailableError, DeliveryError, UnreadableMessageError
+from app.errors import DeliveryError, RetryableError, UnreadableMessageError
 from app.logs import get_logger
-from app.ports import Tenants
+from app.model import Arrival, ArrivalKind
+from app.ports import Arrivals, Tenants
 from streams import names
 from streams.amqp import AmqpPublisher, give_up_on
 from streams.dead_letters import copied
@@ -27,7 +33,10 @@ from streams.properties import undecodable
 
 log = get_logger(__name__)
 
-_PAUSE = 1.0  # seconds before a message goes back to its queue while Kafka is away
+_FIRST_PAUSE = 0.2  # seconds; doubles
+_LONGEST_PAUSE = 10.0  # seconds
+_HOLD = 600.0  # seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes
+_QUIET = 5.0  # seconds between two warnings: many messages wait for the same thing
 
 
 class Bridge(Service):
@@ -39,6 +48,7 @@ class Bridge(Service):
         connection: AbstractRobustConnection,
         publisher: AmqpPublisher,
         events: EventLog,
+        arrivals: Arrivals,
         tenants: Tenants,
         prefetch: int,
         max_bytes: int,
@@ -47,10 +57,12 @@ class Bridge(Service):
         self._connection = connection
         self._publisher = publisher
         self._events = events
+        self._arrivals = arrivals
         self._tenants = tenants
         self._prefetch = prefetch
         self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
+        self._warned_at = -_QUIET
 
     async def on_start(self) -> None:
         """Begin to consume."""
@@ -58,12 +70,12 @@ class Bridge(Service):
         await channel.set_qos(prefetch_count=self._prefetch)
         self._channel = channel
         self._consuming = []
-        for name, carry in (
-            (names.DELIVERY_REQUEST_QUEUE, self.carry_request),
-            (names.ORDER_RESPONSE_QUEUE, self.carry_order_response),
+        for name, read in (
+            (names.DELIVERY_REQUEST_QUEUE, self._read_request),
+            (names.ORDER_RESPONSE_QUEUE, self._read_order_response),
         ):
             queue = await channel.get_queue(name, ensure=False)
-            tag = await queue.consume(self._handler(name, carry))
+            tag = await queue.consume(self._handler(name, read))
             self._consuming.append((queue, tag))
 
     async def on_stop(self) -> None:
@@ -75,14 +87,14 @@ class Bridge(Service):
         await give_up_on(self._channel.close())
 
     def _handler(
-        self, queue: str, carry: Callable[[AbstractIncomingMessage], Awaitable[None]]
+        self, queue: str, read: Callable[[AbstractIncomingMessage], Arrival]
     ) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
         async def handle(message: AbstractIncomingMessage) -> None:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - aio-pika calls from a task
             self._busy.add(task)
             try:
-                await self._carry(queue, carry, message)
+                await self._carry(queue, read, message)
             finally:
                 self._busy.discard(task)
 
@@ -91,13 +103,13 @@ class Bridge(Service):
     async def _carry(
         self,
         queue: str,
-        carry: Callable[[AbstractIncomingMessage], Awaitable[None]],
+        read: Callable[[AbstractIncomingMessage], Arrival],
         message: AbstractIncomingMessage,
     ) -> None:
         try:
             try:
                 self._check(message)
-                await carry(message)
+                await self._hand_on(read(message))
             except UnreadableMessageError as error:
                 await self._bury(queue, message, str(error))
             except DeliveryError:
@@ -107,9 +119,8 @@ class Bridge(Service):
                 await self._bury(queue, message, f"unforeseen: {error!r}")
             else:
                 await message.ack()
-        except BrokerUnavailableError as error:
+        except RetryableError as error:
             log.warning("message_returned", queue=queue, cause=str(error))
-            await asyncio.sleep(_PAUSE)
             await _give_back(message)
         except CONNECTION_EXCEPTIONS as error:
             # RabbitMQ gives an unacknowledged message again; what it became is recognised.
@@ -140,24 +151,61 @@ class Bridge(Service):
         await self._publisher.bury(queue, letter)
         await message.ack()
 
-    async def carry_request(self, message: AbstractIncomingMessage) -> None:
-        """Put a delivery request onto its topic."""
+    def _read_request(self, message: AbstractIncomingMessage) -> Arrival:
         event = decode_delivery_request(message)
-        tenant = self._known(event.receipt.tenant)
-        await self._events.append(
-            self._events.topics.requests,
-            key=event_key(tenant, event.receipt.correlation_id),
+        return Arrival(
+            id=event.receipt.ingress_id,
+            kind=ArrivalKind.REQUEST,
+            key=event_key(self._known(event.receipt.tenant), event.receipt.correlation_id),
             value=encode_request(event),
         )
 
-    async def carry_order_response(self, message: AbstractIncomingMessage) -> None:
-        """Put an order event onto its topic."""
+    def _read_order_response(self, message: AbstractIncomingMessage) -> Arrival:
         event = decode_order_response(message)
-        await self._events.append(
-            self._events.topics.order_events,
+        assert event.event_id is not None  # noqa: S101 - given to each that arrives
+        return Arrival(
+            id=event.event_id,
+            kind=ArrivalKind.ORDER_EVENT,
             key=event_key(self._known(event.tenant), event.correlation_id),
             value=encode_order_event(event),
         )
+
+    async def _hand_on(self, arrival: Arrival) -> None:
+        """Save the event, then append it to its topic.
+
+        Raises RetryableError when that was not possible for long, or this service is stopped.
+        """
+        wait = _FIRST_PAUSE
+        until = time.monotonic() + _HOLD
+        while True:
+            try:
+                await self._arrivals.note(arrival)
+                await self._append(arrival)
+            except RetryableError as error:
+                if self.should_stop or time.monotonic() > until:
+                    raise
+                self._warn(arrival, error)
+            else:
+                return
+            await self.sleep(wait)
+            wait = min(wait * 2, _LONGEST_PAUSE)
+
+    async def _append(self, arrival: Arrival) -> None:
+        try:
+            await self._events.carry(arrival)
+        except UnreadableMessageError:
+            await self._arrivals.forget([arrival.id])
+            raise
+
+    def _warn(self, arrival: Arrival, error: RetryableError) -> None:
+        if time.monotonic() - self._warned_at >= _QUIET:
+            self._warned_at = time.monotonic()
+            log.warning(
+                "messages_wait",
+                messages=len(self._busy),
+                example=arrival.key.decode(),
+                cause=str(error),
+            )
 
     def _known(self, tenant: str) -> str:
         if not self._tenants.known(tenant):

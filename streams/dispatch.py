@@ -88,6 +88,10 @@ class Dispatcher:
             self._room.clear()
             await self._room.wait()
 
+    def holds(self, partition: Hashable) -> bool:
+        """Whether an event of this partition was read and is not acknowledged."""
+        return bool(self._partitions.get(partition))
+
     def _offer(self, key: bytes) -> None:
         tenant = key.partition(b"/")[0]
         ready = self._ready.get(tenant)

@@ -89,6 +89,7 @@ class OrderProgressed(_Event):
     error_type: str | None = None
     errors: int = 0
     total_suborders: int | None = None
+    event_id: UUID | None = Field(None, description="Given at this arrival.")
 
 
 class WorkDue(_Event):
@@ -140,6 +141,15 @@ def encode_order_event(event: OrderEvent) -> bytes:
 def decode_order_event(value: bytes) -> OrderEvent:
     """Decode from `delivery.order-events`. Raises UnreadableMessageError."""
     return _as(OrderEvent, OrderProgressed.decode(value))
+
+
+def arrival_of(value: bytes) -> UUID | None:
+    """Return the id of the arrival that an event was made of; None if it has none."""
+    try:
+        event = json.loads(value)
+        return UUID(event.get("ingressId") or event["eventId"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def encode_progress(progress: Progress) -> bytes:

@@ -8,10 +8,11 @@ from typing import Any
 import faust
 
 from app.model import Work
-from app.ports import Store, Tenants, Users
+from app.ports import Arrivals, Store, Tenants, Users
 from app.settings import Settings
 from app.signals import Signal
 from streams.agents import agent, order_event_handler, submit_handler, wake_handler
+from streams.dispatch import Dispatcher
 from streams.faust_transport import Transport
 from streams.kafka import EventLog
 
@@ -20,6 +21,7 @@ class DeliveryApp(faust.App):
     """A Faust app on that transport."""
 
     fetch_max_wait_ms: int  # read by the transport
+    dispatchers: list[Dispatcher]  # of the agents that run
 
     def _new_transport(self) -> Any:
         return Transport(self.conf.broker, self, loop=self.loop)
@@ -32,6 +34,7 @@ def create_app(
     settings: Settings,
     *,
     store: Store,
+    arrivals: Arrivals,
     tenants: Tenants,
     users: Users,
     events: EventLog,
@@ -59,6 +62,7 @@ def create_app(
         broker_commit_interval=1.0,
     )
     app.fetch_max_wait_ms = settings.kafka_fetch_max_wait_ms
+    app.dispatchers = []
     topics = events.topics
     submit = submit_handler(store=store, tenants=tenants, users=users, checks=wake[Work.CHECK])
     progress = order_event_handler(store=store)
@@ -69,6 +73,13 @@ def create_app(
         ("transfers", topics.transfers, wake_handler(wake[Work.TRANSFER]), 1, 100),
     ):
         channel = app.topic(topic, key_type=bytes, value_type=bytes)
-        run = agent(handler, events=events, concurrency=concurrency, batch=batch)
+        run = agent(
+            handler,
+            events=events,
+            arrivals=arrivals,
+            register=app.dispatchers.append,
+            concurrency=concurrency,
+            batch=batch,
+        )
         app.agent(channel, name=name)(run)
     return app

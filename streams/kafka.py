@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from app.errors import BrokerUnavailableError, ConfigurationError, UnreadableMessageError
 from app.logs import get_logger
-from app.model import Progress
+from app.model import Arrival, Progress
 from app.outgoing import Kind, Outgoing
 from app.settings import Settings
 from streams.events import dumps, encode_progress, event_key
@@ -56,6 +56,10 @@ class EventLog:
                 f"Kafka did not confirm an event on {topic} ({type(error).__name__}); "
                 "it is tried again"
             ) from error
+
+    async def carry(self, arrival: Arrival) -> None:
+        """Append what arrived over AMQP to its topic. Raises like `append`."""
+        await self.append(self.topics.of(arrival.kind), key=arrival.key, value=arrival.value)
 
     async def publish(self, outgoing: Outgoing) -> None:
         """Publish a message of the outbox's event lane."""

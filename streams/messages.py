@@ -136,7 +136,10 @@ def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
 
 
 def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
-    """Read what rs-order says of an order. Raises UnreadableMessageError."""
+    """Read what rs-order says of an order. Raises UnreadableMessageError.
+
+    Each call gives a new event id: it names this arrival of the message.
+    """
     tenant = read_tenant(message)
     body = read_body(message)
     _correlation_id(body)
@@ -154,6 +157,7 @@ def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
         error_type=said.error_type or said.error_code,
         errors=said.errors or 0,
         total_suborders=said.total_sub_orders,
+        event_id=uuid4(),
     )
 
 

@@ -15,6 +15,7 @@ from aiokafka.errors import (
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from app.errors import ConfigurationError
+from app.model import ArrivalKind
 from app.settings import Settings
 
 
@@ -54,17 +55,19 @@ class Topics:
         """Events that no agent could make sense of, with the reason."""
         return f"{self.prefix}delivery.dead-letters"
 
+    def of(self, kind: ArrivalKind) -> str:
+        """Return the topic of what arrives over AMQP."""
+        return self.requests if kind is ArrivalKind.REQUEST else self.order_events
+
+    @property
+    def consumed(self) -> tuple[str, ...]:
+        """The topics that agents read."""
+        return (self.requests, self.order_events, self.orders_ready, self.transfers)
+
     @property
     def all(self) -> tuple[str, ...]:
         """Every topic."""
-        return (
-            self.requests,
-            self.order_events,
-            self.orders_ready,
-            self.transfers,
-            self.progress,
-            self.dead_letters,
-        )
+        return (*self.consumed, self.progress, self.dead_letters)
 
 
 async def ensure_topics(settings: Settings) -> None:

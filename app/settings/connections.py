@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import Field, SecretStr
@@ -55,6 +56,16 @@ class Connections(Group):
     kafka_heartbeat_interval: float = Field(3, gt=0, description="Seconds between heartbeats.")
     kafka_fetch_max_wait_ms: int = Field(
         50, ge=1, description="Milliseconds the broker may hold back an empty fetch."
+    )
+
+    event_allowance: float = Field(
+        60,
+        gt=0,
+        description="Seconds until an event that no agent has handled counts as lost, and is "
+        "appended to its topic again.",
+    )
+    reconcile_interval: float = Field(
+        30, gt=0, description="Seconds between looks for lost events and uploads left open."
     )
 
     # PostgreSQL
@@ -111,3 +122,8 @@ class Connections(Group):
         description="Times that a broken download is resumed in place, or a file that is not "
         "there yet asked for again, before the attempt fails.",
     )
+
+    @property
+    def event_duration(self) -> timedelta:
+        """How long an event may take before it counts as lost."""
+        return timedelta(seconds=self.event_allowance)

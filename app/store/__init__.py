@@ -1,6 +1,8 @@
 """PostgreSQL: the truth about every delivery."""
 
+from app.store.arrivals import PostgresArrivals
 from app.store.configuration import PostgresConfiguration
+from app.store.leader import leading
 from app.store.leases import PostgresLeases
 from app.store.migrate import migrate
 from app.store.outbox import Outbox
@@ -9,9 +11,11 @@ from app.store.transactions import PostgresStore
 
 __all__ = [
     "Outbox",
+    "PostgresArrivals",
     "PostgresConfiguration",
     "PostgresLeases",
     "PostgresStore",
+    "leading",
     "migrate",
     "open_pool",
 ]

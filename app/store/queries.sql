@@ -46,6 +46,12 @@ WHERE state NOT IN ('DONE', 'ERROR') AND expires_at <= now()
 ORDER BY expires_at
 LIMIT $1;
 
+-- name: had_order
+-- Whether an order belonged to an earlier delivery of the same correlation id.
+SELECT EXISTS (
+    SELECT 1 FROM delivery
+    WHERE tenant = $1 AND correlation_id = $2 AND order_id = $3 AND state IN ('DONE', 'ERROR'));
+
 -- name: note_order
 -- An order became known after its delivery had ended in ERROR without one: note it, once.
 UPDATE delivery SET order_id = $3
@@ -57,6 +63,51 @@ WHERE id = (
     FOR UPDATE
 )
 RETURNING *;
+
+-- name: note_arrivals
+-- Keep events until they are handled; from then on that $5 is over, they count as lost.
+INSERT INTO arrival (id, kind, key, value, due_at)
+SELECT *, now() + $5::interval
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[])
+ON CONFLICT (id) DO NOTHING;
+
+-- name: forget_arrivals
+-- These were handled, or put where an operator finds them.
+DELETE FROM arrival WHERE id = ANY ($1::uuid[]);
+
+-- name: overdue_arrivals
+-- Events that count as lost, for one process to append again. Each time they have twice as long:
+-- where agents are only slow, repeats must not pile up before them.
+UPDATE arrival SET appends = appends + 1, due_at = now() + $1::interval * 2 ^ least(appends + 1, 6)
+WHERE id IN (
+    SELECT id FROM arrival WHERE due_at <= now()
+    ORDER BY due_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id, kind, key, value;
+
+-- name: unswept
+-- Deliveries that ended at least $1 ago and may have left an upload open: those without an archive,
+-- and those that took more than one attempt. Not while the same key may be in use again.
+SELECT * FROM delivery ended
+WHERE state IN ('DONE', 'ERROR') AND attempt > 0 AND NOT swept
+  AND (state = 'ERROR' OR attempt > 1)
+  AND not_before < now() - $1::interval
+  AND NOT EXISTS (
+      SELECT 1 FROM delivery active
+      WHERE active.tenant = ended.tenant AND active.correlation_id = ended.correlation_id
+        AND active.state NOT IN ('DONE', 'ERROR'))
+ORDER BY not_before
+LIMIT $2;
+
+-- name: swept
+-- Nothing of this one is open any more, and the place where it was is of no use.
+UPDATE delivery SET swept = true, upload_target = NULL WHERE id = $1;
+
+-- name: postpone_sweep
+-- That place does not answer now: others first.
+UPDATE delivery SET not_before = now() WHERE id = $1 AND state IN ('DONE', 'ERROR');
 
 -- name: forget_deliveries
 -- Remove deliveries that ended before $1, with their files and history; the oldest first.

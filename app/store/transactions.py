@@ -50,6 +50,10 @@ class PostgresTransaction:
         )
         return {row["ingress_id"] for row in rows}
 
+    async def handled(self, arrivals: Sequence[UUID]) -> None:
+        """Note that these arrivals need no further care."""
+        await self._connection.execute(QUERIES["forget_arrivals"], arrivals)
+
     async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""
         rows = [
@@ -81,6 +85,12 @@ class PostgresTransaction:
         """Return and lock the active delivery with this correlation id."""
         row = await self._connection.fetchrow(QUERIES["lock_active"], tenant, correlation_id)
         return delivery_of(row) if row else None
+
+    async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
+        """Whether an order belonged to an earlier delivery."""
+        return bool(
+            await self._connection.fetchval(QUERIES["had_order"], tenant, correlation_id, order_id)
+        )
 
     async def note_order(self, tenant: str, correlation_id: str, order_id: int) -> Delivery | None:
         """Note the order of a delivery that has failed without one."""
@@ -186,6 +196,22 @@ class PostgresStore:
             gone = await self._pool.fetch(QUERIES["forget_deliveries"], retention, limit)
             await self._pool.execute(QUERIES["forget_receipts"], retention)
         return len(gone)
+
+    async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
+        """Return deliveries that ended so long ago and may have left an upload open."""
+        with wrap_errors():
+            rows = await self._pool.fetch(QUERIES["unswept"], after, limit)
+        return [delivery_of(row) for row in rows]
+
+    async def swept(self, delivery: Delivery) -> None:
+        """Note that nothing of the delivery is open any more."""
+        with wrap_errors():
+            await self._pool.execute(QUERIES["swept"], delivery.id)
+
+    async def postpone_sweep(self, delivery: Delivery) -> None:
+        """Let others be looked at first."""
+        with wrap_errors():
+            await self._pool.execute(QUERIES["postpone_sweep"], delivery.id)
 
     async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest; a batch at a time is in memory, no connection is held."""

@@ -36,10 +36,12 @@ def _cause(event: OrderEvent, what: str) -> str:
 async def order_progressed(event: OrderEvent, *, store: Store) -> None:
     """Apply an event. One that doesn't fit the delivery's state changes nothing."""
     async with store.transaction() as tx:
+        if event.event_id is not None:
+            await tx.handled([event.event_id])
         delivery = await tx.lock(event.tenant, event.correlation_id)
         if delivery is None and await _cancel_late(tx, event):
             return
-        if delivery is None or _of_another_order(delivery, event):
+        if delivery is None or await _of_another_order(tx, delivery, event):
             log.info(
                 "order_event_ignored",
                 tenant=event.tenant,
@@ -68,13 +70,13 @@ async def _cancel_late(tx: Transaction, event: OrderEvent) -> bool:
     return True
 
 
-def _of_another_order(delivery: Delivery, event: OrderEvent) -> bool:
+async def _of_another_order(tx: Transaction, delivery: Delivery, event: OrderEvent) -> bool:
     """Whether the event is of an earlier use of the same correlation id."""
-    return (
-        delivery.order_id is not None
-        and event.order_id is not None
-        and delivery.order_id != event.order_id
-    )
+    if event.order_id is None:
+        return False
+    if delivery.order_id is not None:
+        return delivery.order_id != event.order_id
+    return await tx.had_order(event.tenant, event.correlation_id, event.order_id)
 
 
 async def _apply(tx: Transaction, delivery: Delivery, event: OrderEvent) -> None:

@@ -25,7 +25,7 @@ from app.naming import build_manifest
 from app.requests import parse_request
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresLeases, PostgresStore
+from app.store import PostgresArrivals, PostgresLeases, PostgresStore
 from app.tenants import ConfiguredTenants
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
@@ -146,6 +146,12 @@ class Deliveries:
 def deliveries(pool: asyncpg.Pool, settings: Settings) -> Deliveries:
     """Deliveries in a database of the test's own."""
     return Deliveries(pool, settings)
+
+
+@pytest.fixture
+def arrivals(pool: asyncpg.Pool) -> PostgresArrivals:
+    """What arrived, in a database of the test's own; it counts as lost at once."""
+    return PostgresArrivals(pool, allowance=timedelta())
 
 
 @pytest.fixture

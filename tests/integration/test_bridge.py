@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from aio_pika.abc import AbstractRobustConnection
 from aiokafka import AIOKafkaConsumer
 
-from app.errors import BrokerUnavailableError
+from app.errors import BrokerUnavailableError, StoreUnavailableError
+from app.model import Arrival
 from app.settings import Settings
+from app.store import PostgresArrivals
 from app.tenants import ConfiguredTenants
 from compose.embedded.stack import TENANT
 from streams.amqp import connect, open_publisher
@@ -27,27 +28,28 @@ from tests.client import REQUEST_QUEUE, Client, request_for
 class HeldLog:
     """The real event log, with Kafka's confirmation held back until it is let go."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, arrivals: PostgresArrivals) -> None:
         self._log = log
+        self.arrivals = arrivals
         self.topics = log.topics
         self.arrived = asyncio.Event()
         self.confirmed = asyncio.Event()
         self.failures = 0
 
-    async def append(self, topic: str, **event: Any) -> None:
+    async def carry(self, arrival: Arrival) -> None:
         if self.failures:
             self.failures -= 1
             raise BrokerUnavailableError("told to fail")
-        await self._log.append(topic, **event)
+        await self._log.carry(arrival)
         self.arrived.set()
         await self.confirmed.wait()
 
 
 @pytest.fixture
-async def held(settings: Settings) -> AsyncIterator[HeldLog]:
+async def held(settings: Settings, arrivals: PostgresArrivals) -> AsyncIterator[HeldLog]:
     await ensure_topics(settings)
     async with open_event_log(settings) as log:
-        yield HeldLog(log)
+        yield HeldLog(log, arrivals)
 
 
 @contextlib.asynccontextmanager
@@ -58,6 +60,7 @@ async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[AbstractRo
             connection=connection,
             publisher=publisher,
             events=log,  # type: ignore[arg-type]
+            arrivals=log.arrivals,
             tenants=ConfiguredTenants(settings),
             prefetch=10,
             max_bytes=4 * 1024 * 1024,
@@ -129,16 +132,52 @@ async def test_a_message_is_acknowledged_once_kafka_has_confirmed(
     )
 
 
-async def test_while_kafka_is_away_a_message_goes_back_and_comes_again(
+async def test_while_kafka_is_away_a_message_waits_and_counts_once(
     settings: Settings, held: HeldLog, client: Client
 ) -> None:
-    held.failures = 1
+    held.failures = 2
     held.confirmed.set()
     async with bridging(settings, held):
         await client.send(request_for("P"))
         (event,) = await written(settings, held.topics.requests, 1)
-    assert event.receipt.redelivered
+    assert not event.receipt.redelivered
+    assert [arrival.id for arrival in await held.arrivals.overdue(9)] == [event.receipt.ingress_id]
     assert await waiting(client) == 0
+
+
+async def test_a_message_that_waits_goes_back_when_the_bridge_is_stopped(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    held.failures = 1_000_000
+    async with bridging(settings, held):
+        await client.send(request_for("P"))
+        async with asyncio.timeout(20):
+            while held.failures == 1_000_000:
+                await asyncio.sleep(0.01)
+    assert await waiting(client) == 1
+    held.failures = 0
+    async with bridging(settings, held):
+        (event,) = await written(settings, held.topics.requests, 1)
+    assert event.receipt.redelivered
+
+
+async def test_nothing_reaches_kafka_before_it_is_saved(
+    settings: Settings, held: HeldLog, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, failures = held.arrivals.note, [StoreUnavailableError("away")] * 2
+
+    async def failing(arrival: Arrival) -> None:
+        if failures:
+            assert not held.arrived.is_set()
+            raise failures.pop()
+        await note(arrival)
+
+    monkeypatch.setattr(held.arrivals, "note", failing)
+    held.confirmed.set()
+    async with bridging(settings, held):
+        await client.send(request_for("P"))
+        (event,) = await written(settings, held.topics.requests, 1)
+    assert [arrival.id for arrival in await held.arrivals.overdue(9)] == [event.receipt.ingress_id]
 
 
 async def test_what_kafka_got_is_read_by_its_key(
@@ -177,3 +216,4 @@ async def test_what_kafka_will_never_take_goes_to_the_dead_letters(
                     break
     assert "is larger than Kafka takes" in str(letter.headers["x-exception-message"])
     assert await waiting(client) == 0
+    assert await held.arrivals.overdue(9) == []

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.settings import Settings
+from app.store import PostgresArrivals
 from streams.agents import process
 from streams.dispatch import Event
 from streams.kafka import EventLog, open_event_log
@@ -24,7 +25,10 @@ async def events(settings: Settings) -> AsyncIterator[EventLog]:
 
 
 async def test_events_that_failed_are_listed_and_put_back(
-    settings: Settings, events: EventLog, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    events: EventLog,
+    arrivals: PostgresArrivals,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("streams.agents._TRIES", 1)
     here = {"DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix}
@@ -40,7 +44,13 @@ async def test_events_that_failed_are_listed_and_put_back(
             partition=None,  # nothing is acknowledged here
             acknowledge=lambda: None,
         )
-        await process([event], topic=events.topics.requests, handler=fail, events=events)
+        await process(
+            [event],
+            topic=events.topics.requests,
+            handler=fail,
+            events=events,
+            arrivals=arrivals,
+        )
 
     listed = delivery("dlt", "list", "--json", **here).stdout.splitlines()
     found = {entry["key"]: entry for entry in map(json.loads, listed)}

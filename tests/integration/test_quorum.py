@@ -10,6 +10,7 @@ import aio_pika
 import pytest
 
 from app.settings import Settings
+from app.store import PostgresArrivals
 from app.tenants import ConfiguredTenants
 from streams import names
 from streams.amqp import connect, open_publisher
@@ -41,7 +42,9 @@ async def quorum(settings: Settings) -> AsyncIterator[Settings]:
         await declare_topology(channel)
 
 
-async def test_requests_go_through_quorum_queues(quorum: Settings, client: Client) -> None:
+async def test_requests_go_through_quorum_queues(
+    quorum: Settings, client: Client, arrivals: PostgresArrivals
+) -> None:
     await ensure_topics(quorum)
     url = quorum.amqp_url.get_secret_value()
     async with (
@@ -61,6 +64,7 @@ async def test_requests_go_through_quorum_queues(quorum: Settings, client: Clien
             connection=connection,
             publisher=publisher,
             events=log,
+            arrivals=arrivals,
             tenants=ConfiguredTenants(quorum),
             prefetch=10,
             max_bytes=1000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -30,6 +31,16 @@ class Log:
         self.appended.append((topic, event))
 
 
+class Arrivals:
+    """Keeps what is to be forgotten."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[UUID] = []
+
+    async def forget(self, ids: Sequence[UUID]) -> None:
+        self.forgotten.extend(ids)
+
+
 class Handler:
     """Fails with each of some errors, one a call, and then succeeds."""
 
@@ -47,9 +58,14 @@ def event(key: bytes, value: bytes) -> Event:
     return Event(key=key, value=value, partition=0, acknowledge=lambda: None)
 
 
-async def handled(handler: Handler, log: Log) -> None:
-    batch = [event(b"t/c", b"value")]
-    await process(batch, topic="delivery.requests", handler=handler, events=log)  # type: ignore[arg-type]
+async def handled(handler: Any, log: Log, *events: Event, arrivals: Arrivals | None = None) -> None:
+    await process(
+        events or [event(b"t/c", b"value")],
+        topic="delivery.requests",
+        handler=handler,
+        events=log,  # type: ignore[arg-type]
+        arrivals=arrivals or Arrivals(),  # type: ignore[arg-type]
+    )
 
 
 def dead_letter(reason: str) -> tuple[str, dict[str, Any]]:
@@ -75,6 +91,15 @@ async def test_an_event_that_keeps_failing_goes_to_the_dead_letters() -> None:
     assert (handler.calls, log.appended) == (5, [dead_letter("KeyError('x')")])
 
 
+@pytest.mark.parametrize("name", ["ingressId", "eventId"])
+async def test_what_is_in_the_dead_letters_is_not_appended_again(name: str) -> None:
+    arrival, arrivals = uuid4(), Arrivals()
+    value = f'{{"{name}":"{arrival}"}}'.encode()
+    handler = Handler(UnreadableMessageError("no"))
+    await handled(handler, Log(), event(b"t/c", value), arrivals=arrivals)
+    assert arrivals.forgotten == [arrival]
+
+
 @pytest.mark.parametrize("failures", [1])
 async def test_a_dead_letter_that_kafka_does_not_take_is_offered_again(failures: int) -> None:
     log = Log(failures)
@@ -91,8 +116,9 @@ async def test_a_bad_event_takes_no_other_of_its_batch_with_it() -> None:
         done.extend(values)
 
     log = Log()
-    batch = [event(b"t/1", b"good"), event(b"t/c", b"bad"), event(b"t/2", b"better")]
-    await process(batch, topic="delivery.requests", handler=handler, events=log)  # type: ignore[arg-type]
+    await handled(
+        handler, log, event(b"t/1", b"good"), event(b"t/c", b"bad"), event(b"t/2", b"better")
+    )
     assert done == [b"good", b"better"]
     assert [entry["value"] for _, entry in log.appended] == [b"bad"]
 

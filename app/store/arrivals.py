@@ -1,0 +1,88 @@
+"""What arrived and is not handled yet, in case that Kafka loses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from app.model import Arrival, ArrivalKind
+from app.store.pool import wrap_errors
+from app.store.sql import QUERIES
+
+_BATCH = 500
+_BATCH_BYTES = 4 * 1024 * 1024
+
+
+class PostgresArrivals:
+    """See `app.ports.Arrivals`. `allowance` is how long an event may take before it counts as lost.
+
+    Arrivals that come while others are being written are written together.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, *, allowance: timedelta) -> None:
+        self._pool = pool
+        self._allowance = allowance
+        self._waiting: list[tuple[Arrival, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def note(self, arrival: Arrival) -> None:
+        """Return once the arrival is saved."""
+        saved = asyncio.get_running_loop().create_future()
+        self._waiting.append((arrival, saved))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+        await saved
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch = self._next_batch()
+            arrivals = [arrival for arrival, _ in batch]
+            try:
+                with wrap_errors():
+                    await self._pool.execute(
+                        QUERIES["note_arrivals"],
+                        [arrival.id for arrival in arrivals],
+                        [arrival.kind.value for arrival in arrivals],
+                        [arrival.key for arrival in arrivals],
+                        [arrival.value for arrival in arrivals],
+                        self._allowance,
+                    )
+            except Exception as error:  # noqa: BLE001 - each who waits raises it
+                outcome: Exception | None = error
+            else:
+                outcome = None
+            for _, saved in batch:
+                if saved.done():
+                    continue  # who waited was cancelled
+                if outcome is None:
+                    saved.set_result(None)
+                else:
+                    saved.set_exception(outcome)
+
+    def _next_batch(self) -> list[tuple[Arrival, asyncio.Future[None]]]:
+        size = count = 0
+        for arrival, _ in self._waiting[:_BATCH]:
+            size += len(arrival.value)
+            if count and size > _BATCH_BYTES:
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return batch
+
+    async def forget(self, ids: Sequence[UUID]) -> None:
+        """Note that arrivals need no further care."""
+        with wrap_errors():
+            await self._pool.execute(QUERIES["forget_arrivals"], ids)
+
+    async def overdue(self, limit: int) -> list[Arrival]:
+        """Return arrivals that count as lost; each has twice the time from now on."""
+        with wrap_errors():
+            rows = await self._pool.fetch(QUERIES["overdue_arrivals"], self._allowance, limit)
+        return [
+            Arrival(id=row["id"], kind=ArrivalKind(row["kind"]), key=row["key"], value=row["value"])
+            for row in rows
+        ]
