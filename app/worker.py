@@ -26,11 +26,14 @@ from app.website import make_site, make_watcher, worker_checks
 from sinks.archiver import StreamingArchiver
 from sinks.budget import Budget
 from streams.bridge import Bridge
+from streams.consumer import Consumer
 from streams.faust_app import DeliveryApp, create_app
+from streams.lag import Lag
 from streams.progress import ProgressReporter
 from streams.relay import Relay
 from streams.slots import Held, Slots
 from streams.timers import Timer
+from streams.topics import ensure_topics
 
 log = get_logger(__name__)
 
@@ -163,16 +166,11 @@ def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service
     ]
 
 
-@contextlib.asynccontextmanager
-async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[DeliveryApp]:
-    """Run a worker, with the HTTP server beside it if asked; stop it in order at the end.
+def _consumer(services: Services, *, wake: Mapping[Work, Signal]) -> Consumer:
+    settings = services.settings
 
-    First the ways in (AMQP, Kafka), then the work under way, then the ways out.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        services = await stack.enter_async_context(open_services(settings))
-        wake = {kind: Signal() for kind in Work}
-        app = create_app(
+    def make() -> DeliveryApp:
+        return create_app(
             settings,
             store=services.store,
             arrivals=services.arrivals,
@@ -181,37 +179,57 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Del
             events=services.events,
             wake=wake,
         )
+
+    return Consumer(
+        make=make,
+        lag=Lag(settings),
+        ensure_topics=lambda: ensure_topics(settings),
+        stuck_after=settings.kafka_stuck_after,
+    )
+
+
+class Root(Service):
+    """What all parts of a worker hang on: crashed when one of them is."""
+
+
+@contextlib.asynccontextmanager
+async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Service]:
+    """Run a worker, with the HTTP server beside it if asked; stop it in order at the end.
+
+    First the ways in (AMQP, Kafka), then the work under way, then the ways out.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_services(settings))
+        wake = {kind: Signal() for kind in Work}
+        root = Root()
+        consumer = _consumer(services, wake=wake)
         parts = [
             make_watcher(services.configuration, wake[Work.CHECK]),
             *_relays(services),
             *_workers(services, wake=wake),
+            consumer,
+            Bridge(
+                connection=services.connection,
+                publisher=services.publisher,
+                events=services.events,
+                arrivals=services.arrivals,
+                tenants=services.configuration.tenants,
+                prefetch=settings.request_bulk_size,
+                max_bytes=settings.max_message_bytes,
+            ),
         ]
-        bridge = Bridge(
-            connection=services.connection,
-            publisher=services.publisher,
-            events=services.events,
-            arrivals=services.arrivals,
-            tenants=services.configuration.tenants,
-            prefetch=settings.request_bulk_size,
-            max_bytes=settings.max_message_bytes,
-        )
+        await root.start()
+        stack.push_async_callback(root.stop)
         if site:
-            checks = worker_checks(services)
-            await _started(stack, app, make_site(settings, services.configuration, checks))
+            checks = worker_checks(services) | {"events": consumer.check}
+            parts.insert(0, make_site(settings, services.configuration, checks))
         for part in parts:
-            await _started(stack, app, part)
-        await app.start()
-        stack.push_async_callback(app.stop)
-        await _started(stack, app, bridge)
+            # Should a part crash, the root (and with it the process) goes too.
+            part.beacon.reattach(root.beacon)
+            await part.start()
+            stack.push_async_callback(part.stop)
         log.info("worker_ready", worker=settings.worker_id)
-        yield app
-
-
-async def _started(stack: contextlib.AsyncExitStack, app: DeliveryApp, part: Service) -> None:
-    """Start a part of the process. Should it crash, the app (and with it the process) goes too."""
-    part.beacon.reattach(app.beacon)
-    await part.start()
-    stack.push_async_callback(part.stop)
+        yield root
 
 
 async def run_until(stop: asyncio.Event, service: Service) -> None:

@@ -58,6 +58,12 @@ class Connections(Group):
         50, ge=1, description="Milliseconds the broker may hold back an empty fetch."
     )
 
+    kafka_stuck_after: float = Field(
+        60,
+        gt=0,
+        description="Seconds without progress, although there are events to read, after which the "
+        "consumer is replaced.",
+    )
     event_allowance: float = Field(
         60,
         gt=0,

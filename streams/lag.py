@@ -1,0 +1,61 @@
+"""How far behind the consumer group is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from app.errors import BrokerUnavailableError
+from app.settings import Settings
+from streams.topics import Topics
+
+_TIMEOUT = 10.0  # seconds
+
+
+class Lag:
+    """Looks without joining the group."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topics = Topics(prefix=settings.kafka_topic_prefix)
+
+    async def look(self) -> dict[TopicPartition, tuple[int, int]]:
+        """Return what the group has committed (0 if nothing) and the end of each partition.
+
+        Raises BrokerUnavailableError.
+        """
+        try:
+            async with asyncio.timeout(_TIMEOUT), self._consumer() as consumer:
+                await consumer.topics()
+                partitions = [
+                    TopicPartition(topic, number)
+                    for topic in self._topics.consumed
+                    for number in consumer.partitions_for_topic(topic) or ()
+                ]
+                ends = await consumer.end_offsets(partitions)
+                return {
+                    partition: (await consumer.committed(partition) or 0, ends[partition])
+                    for partition in partitions
+                }
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise BrokerUnavailableError(
+                f"Kafka does not tell how far its readers are ({type(error).__name__})"
+            ) from error
+
+    @contextlib.asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        # A new one each time: one that lived through an outage might know no better than Faust's.
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka_bootstrap_servers,
+            group_id=self._settings.kafka_group,
+            enable_auto_commit=False,
+        )
+        await consumer.start()
+        try:
+            yield consumer
+        finally:
+            await consumer.stop()

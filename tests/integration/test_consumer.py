@@ -1,0 +1,94 @@
+"""A Faust app that crashed, or reads no more, is replaced by a new one; the process goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiokafka import TopicPartition
+from structlog.testing import capture_logs
+
+from app import worker
+from app.settings import Settings
+from app.worker import running_worker
+from streams import faust_app
+from streams.consumer import _LOOKS
+from streams.faust_app import DeliveryApp
+from streams.lag import Lag
+from tests.client import Client, request_for
+
+
+@pytest.fixture
+def changed(settings: Settings, pool: object, database: str) -> Settings:
+    """Settings of a worker that notices soon, with a database of the test's own."""
+    url = type(settings.database_url)(database)
+    return settings.model_copy(update={"database_url": url, "kafka_stuck_after": 3})
+
+
+@pytest.fixture
+async def apps(
+    changed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[DeliveryApp]]:
+    """The Faust apps of a worker that runs, the newest last."""
+    made: list[DeliveryApp] = []
+
+    def create(*args: object, **options: object) -> DeliveryApp:
+        made.append(faust_app.create_app(*args, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(worker, "create_app", create)
+    async with running_worker(changed, site=False):
+        yield made
+
+
+async def test_an_app_that_crashed_is_replaced(
+    apps: list[DeliveryApp], client: Client, make_product: Callable[..., str]
+) -> None:
+    with capture_logs() as logs:
+        await apps[0].crash(RuntimeError("of this test"))
+        answer = await client.answer(request_for(make_product({"a": b"a"})))
+    assert answer["status"] == "DONE"
+    assert len(apps) == 2
+    (entry,) = (entry for entry in logs if entry["event"] == "consumer_restarts")
+    assert "of this test" in entry["cause"]
+
+
+async def test_an_app_that_reads_no_more_is_replaced(
+    apps: list[DeliveryApp], client: Client, make_product: Callable[..., str]
+) -> None:
+    """As after some outages: it believes that it consumes."""
+    body = request_for(make_product({"a": b"a"}))
+    with capture_logs() as logs:
+        consumer = apps[0].consumer
+        consumer.pause_partitions(consumer.assignment())
+        answer = await client.answer(body)
+    assert answer["status"] == "DONE"
+    assert len(apps) == 2
+    (entry,) = (entry for entry in logs if entry["event"] == "consumer_restarts")
+    assert "delivery.requests" in entry["cause"]
+    assert client.said(body["correlationId"]) == ["GRANTED", "DONE"]
+
+
+async def test_a_healthy_app_stays(
+    apps: list[DeliveryApp],
+    client: Client,
+    make_product: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: asyncio.Queue[None] = asyncio.Queue()
+    look = Lag.look
+
+    async def noted(lag: Lag) -> dict[TopicPartition, tuple[int, int]]:
+        found = await look(lag)
+        looks.put_nowait(None)
+        return found
+
+    monkeypatch.setattr(Lag, "look", noted)
+    product = make_product({"a": b"a"})
+    for _ in range(6):
+        assert (await client.answer(request_for(product)))["status"] == "DONE"
+    async with asyncio.timeout(60):
+        for _ in range(2 * _LOOKS):  # longer than it may be stuck
+            await looks.get()
+    assert len(apps) == 1
