@@ -37,10 +37,13 @@ class Transaction(Protocol):
     """One unit of work: all of it is committed, or none."""
 
     async def remember(self, receipts: Sequence[Receipt]) -> set[UUID]:
-        """Note receipts in the inbox; return the ingress ids of messages not noted before."""
+        """Note receipts in the inbox; return the ingress ids of messages not noted before.
 
-    async def handled(self, arrivals: Sequence[UUID]) -> None:
-        """Note that these arrivals need no further care."""
+        Their arrivals need no further care.
+        """
+
+    async def handled(self, arrival: UUID) -> None:
+        """Note that an arrival needs no further care."""
 
     async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries; those whose correlation id is in use by an active one are left out.

@@ -33,7 +33,6 @@ from streams.progress import ProgressReporter
 from streams.relay import Relay
 from streams.slots import Held, Slots
 from streams.timers import Timer
-from streams.topics import ensure_topics
 
 log = get_logger(__name__)
 
@@ -180,12 +179,7 @@ def _consumer(services: Services, *, wake: Mapping[Work, Signal]) -> Consumer:
             wake=wake,
         )
 
-    return Consumer(
-        make=make,
-        lag=Lag(settings),
-        ensure_topics=lambda: ensure_topics(settings),
-        stuck_after=settings.kafka_stuck_after,
-    )
+    return Consumer(make=make, lag=Lag(settings), stuck_after=settings.kafka_stuck_after)
 
 
 class Root(Service):

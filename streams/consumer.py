@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 
 from aiokafka import TopicPartition
 from mode import Service
@@ -30,8 +30,8 @@ _LONGEST_WAIT = 30.0  # seconds between attempts to start
 class Consumer(Service):
     """Runs a Faust app; makes another when that one crashes, or is stuck for `stuck_after` seconds.
 
-    `ensure_topics` makes topics that are missing. When an app can't even be stopped, this service
-    crashes, and with it the process: its supervisor starts it anew.
+    When an app can't even be stopped, this service crashes, and with it the process: its supervisor
+    starts it anew.
     """
 
     def __init__(
@@ -39,58 +39,61 @@ class Consumer(Service):
         *,
         make: Callable[[], DeliveryApp],
         lag: Lag,
-        ensure_topics: Callable[[], Awaitable[None]],
         stuck_after: float,
     ) -> None:
         super().__init__()
         self._make = make
         self._lag = lag
-        self._ensure_topics = ensure_topics
         self._stuck_after = stuck_after
         self._app = make()
+        # What was committed of a partition, and when it was last as it should be.
+        self._seen: dict[TopicPartition, tuple[int, float]] = {}
         self._trouble: str | None = None
 
     async def on_start(self) -> None:
         """Start the first app: what it raises is for the operator who starts the process."""
         await self._app.start()
 
-    async def on_stop(self) -> None:
-        """Stop the app."""
+    async def on_shutdown(self) -> None:
+        """Stop the app; by now, no other one is about to take its place."""
         await self._stop_app()
 
     async def check(self) -> None:
         """Return if agents read. Raises BrokerUnavailableError."""
         if self._trouble is not None:
-            raise BrokerUnavailableError(f"events are not read: {self._trouble}; it is mended")
+            raise BrokerUnavailableError(
+                f"events are not read: {self._trouble}; a new consumer is being started"
+            )
 
     @Service.task
     async def _watch(self) -> None:
-        moved_at: dict[TopicPartition, float] = {}
-        before: dict[TopicPartition, int] = {}
         while not self.should_stop:
             await self.sleep(self._stuck_after / _LOOKS)
             if self._app.crashed:
                 await self._replace(f"the Faust app crashed: {self._app.crash_reason!r}")
-                moved_at.clear()
                 continue
             try:
-                await self._ensure_topics()
                 lags = await self._lag.look()
             except DeliveryError as error:
                 log.warning("lag_unknown", cause=str(error))
-                moved_at.clear()
+                self._seen.clear()
                 continue
-            now = time.monotonic()
-            stuck = []
-            for partition, (committed, end) in lags.items():
-                if committed >= end or committed != before.get(partition) or self._holds(partition):
-                    moved_at[partition] = now
-                elif now - moved_at.setdefault(partition, now) >= self._stuck_after:
-                    stuck.append(f"{partition.topic}/{partition.partition} at {committed} of {end}")
-                before[partition] = committed
+            stuck = self._stuck(lags)
             if stuck:
                 await self._replace(f"stuck: {', '.join(stuck)}")
-                moved_at.clear()
+
+    def _stuck(self, lags: Mapping[TopicPartition, tuple[int, int]]) -> list[str]:
+        """Name the partitions that should have moved and have not, for too long."""
+        now = time.monotonic()
+        stuck = []
+        for partition, (committed, end) in lags.items():
+            before, since = self._seen.get(partition, (committed, now))
+            if committed >= end or committed != before or self._holds(partition):
+                since = now
+            self._seen[partition] = committed, since
+            if now - since >= self._stuck_after:
+                stuck.append(f"{partition.topic}/{partition.partition} at {committed} of {end}")
+        return stuck
 
     def _holds(self, partition: TopicPartition) -> bool:
         """Whether it is not the consumer's turn: events were read and are being handled.
@@ -104,6 +107,7 @@ class Consumer(Service):
 
     async def _replace(self, reason: str) -> None:
         self._trouble = reason
+        self._seen.clear()
         log.error("consumer_restarts", cause=reason)
         await self._stop_app()
         wait = 1.0

@@ -1,4 +1,4 @@
-"""How far behind the consumer group is."""
+"""How far behind the consumer group is, and whether its topics are there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from app.errors import BrokerUnavailableError
+from app.logs import get_logger
 from app.settings import Settings
-from streams.topics import Topics
+from streams.topics import Topics, ensure_topics
+
+log = get_logger(__name__)
 
 _TIMEOUT = 10.0  # seconds
 
@@ -26,25 +29,35 @@ class Lag:
     async def look(self) -> dict[TopicPartition, tuple[int, int]]:
         """Return what the group has committed (0 if nothing) and the end of each partition.
 
-        Raises BrokerUnavailableError.
+        Topics that are missing are made, for the next look. Raises BrokerUnavailableError, and
+        ConfigurationError when they can't be made.
         """
+        found, lags = await self._look()
+        if not found.issuperset(self._topics.all):
+            log.warning("topics_missing", topics=sorted(set(self._topics.all) - found))
+            await ensure_topics(self._settings)
+        return lags
+
+    async def _look(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:
         try:
             async with asyncio.timeout(_TIMEOUT), self._consumer() as consumer:
-                await consumer.topics()
+                found = await consumer.topics()
                 partitions = [
                     TopicPartition(topic, number)
                     for topic in self._topics.consumed
                     for number in consumer.partitions_for_topic(topic) or ()
                 ]
                 ends = await consumer.end_offsets(partitions)
-                return {
+                lags = {
                     partition: (await consumer.committed(partition) or 0, ends[partition])
                     for partition in partitions
                 }
         except (KafkaError, TimeoutError, OSError) as error:
             raise BrokerUnavailableError(
-                f"Kafka does not tell how far its readers are ({type(error).__name__})"
+                f"Kafka does not tell how far its readers are ({type(error).__name__}); "
+                "it is asked again"
             ) from error
+        return set(found), lags
 
     @contextlib.asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
@@ -54,8 +67,8 @@ class Lag:
             group_id=self._settings.kafka_group,
             enable_auto_commit=False,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             yield consumer
         finally:
             await consumer.stop()

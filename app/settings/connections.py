@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from app.settings.names import Group, regards
 
@@ -59,10 +59,10 @@ class Connections(Group):
     )
 
     kafka_stuck_after: float = Field(
-        60,
+        180,
         gt=0,
         description="Seconds without progress, although there are events to read, after which the "
-        "consumer is replaced.",
+        "consumer is replaced; longer than a rebalance.",
     )
     event_allowance: float = Field(
         60,
@@ -128,6 +128,15 @@ class Connections(Group):
         description="Times that a broken download is resumed in place, or a file that is not "
         "there yet asked for again, before the attempt fails.",
     )
+
+    @field_validator("kafka_stuck_after")
+    @classmethod
+    def _outlasts_a_rebalance(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("kafka_rebalance_timeout", 0):
+            raise ValueError(
+                "not more than DELIVERY_KAFKA_REBALANCE_TIMEOUT: each rebalance would look stuck"
+            )
+        return value
 
     @property
     def event_duration(self) -> timedelta:

@@ -16,15 +16,26 @@ async def leading(pool: asyncpg.Pool, job: str) -> AsyncIterator[bool]:
 
     PostgreSQL frees the lock of a connection that is gone, hence also that of a process that died.
     """
-    with wrap_errors():
-        async with pool.acquire() as connection:
+    async with contextlib.AsyncExitStack() as stack:
+        with wrap_errors():
+            connection = await stack.enter_async_context(pool.acquire())
             leads = await connection.fetchval(
                 "SELECT pg_try_advisory_lock(hashtextextended('job ' || $1, 0))", job
             )
-            try:
-                yield leads
-            finally:
-                if leads:
-                    await connection.execute(
-                        "SELECT pg_advisory_unlock(hashtextextended('job ' || $1, 0))", job
-                    )
+        try:
+            yield leads
+        finally:
+            if leads:
+                await _unlock(connection, job)
+
+
+async def _unlock(connection: asyncpg.pool.PoolConnectionProxy, job: str) -> None:
+    try:
+        with wrap_errors():
+            await connection.execute(
+                "SELECT pg_advisory_unlock(hashtextextended('job ' || $1, 0))", job
+            )
+    except BaseException:
+        # Back in the pool, it would keep the lock from everybody for as long as this process lives.
+        connection.terminate()
+        raise

@@ -6,7 +6,11 @@ SELECT pg_advisory_xact_lock(digest) FROM unnest($1::bigint[]) AS digest;
 
 -- name: note_receipts
 -- Note requests in the inbox. No row for one that was noted before: by its ingress id (Kafka gave
--- the event again), or, where RabbitMQ says that it redelivers, by its digest.
+-- the event again), or, where RabbitMQ says that it redelivers, by its digest. None of them needs
+-- further care.
+WITH handled AS (
+    DELETE FROM arrival WHERE id = ANY ($1::uuid[])
+)
 INSERT INTO inbox (ingress_id, digest)
 SELECT ingress_id, digest
 FROM unnest($1::uuid[], $2::bytea[], $3::boolean[]) AS arrived (ingress_id, digest, redelivered)
@@ -78,7 +82,7 @@ DELETE FROM arrival WHERE id = ANY ($1::uuid[]);
 -- name: overdue_arrivals
 -- Events that count as lost, for one process to append again. Each time they have twice as long:
 -- where agents are only slow, repeats must not pile up before them.
-UPDATE arrival SET appends = appends + 1, due_at = now() + $1::interval * 2 ^ least(appends + 1, 6)
+UPDATE arrival SET appends = appends + 1, due_at = now() + $1::interval * 2 ^ least(appends + 1, 4)
 WHERE id IN (
     SELECT id FROM arrival WHERE due_at <= now()
     ORDER BY due_at

@@ -50,9 +50,9 @@ class PostgresTransaction:
         )
         return {row["ingress_id"] for row in rows}
 
-    async def handled(self, arrivals: Sequence[UUID]) -> None:
-        """Note that these arrivals need no further care."""
-        await self._connection.execute(QUERIES["forget_arrivals"], arrivals)
+    async def handled(self, arrival: UUID) -> None:
+        """Note that an arrival needs no further care."""
+        await self._connection.execute(QUERIES["forget_arrivals"], [arrival])
 
     async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""

@@ -37,7 +37,7 @@ async def order_progressed(event: OrderEvent, *, store: Store) -> None:
     """Apply an event. One that doesn't fit the delivery's state changes nothing."""
     async with store.transaction() as tx:
         if event.event_id is not None:
-            await tx.handled([event.event_id])
+            await tx.handled(event.event_id)
         delivery = await tx.lock(event.tenant, event.correlation_id)
         if delivery is None and await _cancel_late(tx, event):
             return

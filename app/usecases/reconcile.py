@@ -90,5 +90,8 @@ def _left_open(delivery: Delivery, error: DeliveryError, *, tried_again: bool = 
         tenant=delivery.tenant,
         correlation_id=delivery.correlation_id,
         cause=str(error),
-        tried_again=tried_again,
+        consequence="it is tried again"
+        if tried_again
+        else "an upload may stay open at the target; a lifecycle rule of the bucket, or `aws s3api "
+        "abort-multipart-upload`, ends it",
     )

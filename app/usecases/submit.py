@@ -38,7 +38,6 @@ async def receive(
     """
     async with store.transaction() as tx:
         new = await tx.remember([receipt for receipt, _ in arrivals])
-        await tx.handled([receipt.ingress_id for receipt, _ in arrivals])
         openings = []
         for receipt, request in arrivals:
             if receipt.ingress_id not in new:

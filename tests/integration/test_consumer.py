@@ -16,6 +16,7 @@ from streams import faust_app
 from streams.consumer import _LOOKS
 from streams.faust_app import DeliveryApp
 from streams.lag import Lag
+from streams.topics import Topics
 from tests.client import Client, request_for
 
 
@@ -23,7 +24,7 @@ from tests.client import Client, request_for
 def changed(settings: Settings, pool: object, database: str) -> Settings:
     """Settings of a worker that notices soon, with a database of the test's own."""
     url = type(settings.database_url)(database)
-    return settings.model_copy(update={"database_url": url, "kafka_stuck_after": 3})
+    return settings.model_copy(update={"database_url": url, "kafka_stuck_after": 5})
 
 
 @pytest.fixture
@@ -92,3 +93,10 @@ async def test_a_healthy_app_stays(
         for _ in range(2 * _LOOKS):  # longer than it may be stuck
             await looks.get()
     assert len(apps) == 1
+
+
+async def test_topics_that_are_missing_are_made(settings: Settings) -> None:
+    lag = Lag(settings)
+    assert await lag.look() == {}
+    consumed = Topics(prefix=settings.kafka_topic_prefix).consumed
+    assert {partition.topic for partition in await lag.look()} == set(consumed)

@@ -52,6 +52,7 @@ async def test_all_deliveries_end_right_although_every_topic_is_wiped(
                 await client.wait_for(correlation_id, "DONE", "ERROR", seconds=100)
             assert child.running
             async with aiohttp.ClientSession() as http, asyncio.timeout(60):
-                while (await http.get(f"{url}/health/ready")).status != 200:
+                while (ready := await http.get(f"{url}/health/ready")).status != 200:
                     await asyncio.sleep(0.2)
+                assert (await ready.json())["components"]["events"] == {"status": "UP"}
     assert all(client.said(one) == ["GRANTED", "DONE"] for one in ids)

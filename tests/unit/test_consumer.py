@@ -1,0 +1,170 @@
+"""When a Faust app is replaced, and when it is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from app.errors import BrokerUnavailableError, ConfigurationError
+from app.settings import load_settings
+from streams import consumer as module
+from streams.consumer import Consumer
+
+HERE, ELSEWHERE = TopicPartition("t", 0), TopicPartition("t", 1)
+Lags = dict[TopicPartition, tuple[int, int]]
+
+
+@dataclass
+class App:
+    """Stands for a Faust app: as a dispatcher it holds partitions, as a consumer it has some."""
+
+    held: set[TopicPartition] = field(default_factory=set)
+    assigned: set[TopicPartition] = field(default_factory=lambda: {HERE})
+    no_start: bool = False
+    no_stop: bool = False
+    running: bool = False
+    crashed: bool = False
+    crash_reason: Exception | None = None
+
+    @property
+    def dispatchers(self) -> list[App]:
+        return [self]
+
+    @property
+    def consumer(self) -> App:
+        return self
+
+    def holds(self, partition: TopicPartition) -> bool:
+        return partition in self.held
+
+    def assignment(self) -> set[TopicPartition]:
+        return self.assigned
+
+    async def start(self) -> None:
+        if self.no_start:
+            raise ConnectionError("no broker")
+        self.running = True
+
+    async def stop(self) -> None:
+        if self.no_stop:
+            await asyncio.Event().wait()
+        self.running = False
+
+
+class Lag:
+    """Tells what it is told, the last thing for ever; counts how often it was asked."""
+
+    def __init__(self, *answers: Lags | Exception) -> None:
+        self.answers = deque(answers)
+        self.asked = asyncio.Semaphore(0)
+
+    async def look(self) -> Lags:
+        self.asked.release()
+        answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def was_asked(self, times: int) -> None:
+        async with asyncio.timeout(10):
+            for _ in range(times):
+                await self.asked.acquire()
+
+
+@contextlib.asynccontextmanager
+async def consuming(lag: Lag, *apps: App) -> AsyncIterator[tuple[Consumer, list[App]]]:
+    """Give the consumer, and the apps that are left to be started."""
+    left = list(apps)
+    made: Any = lambda: left.pop(0)  # noqa: E731
+    consumer = Consumer(make=made, lag=lag, stuck_after=0.06)  # type: ignore[arg-type]
+    await consumer.start()
+    try:
+        yield consumer, left
+    finally:
+        await consumer.stop()
+
+
+async def until_taken(left: list[App]) -> None:
+    async with asyncio.timeout(10):
+        while left:
+            await asyncio.sleep(0.001)
+
+
+async def test_one_that_makes_no_progress_is_replaced_by_one_that_starts() -> None:
+    stuck, broken, good = App(), App(no_start=True), App()
+    lag = Lag({HERE: (3, 5)})
+    async with consuming(lag, stuck, broken, good) as (consumer, left):
+        async with asyncio.timeout(10):
+            while len(left) == 2:
+                await asyncio.sleep(0.001)
+            with pytest.raises(BrokerUnavailableError, match="t/0 at 3 of 5"):
+                await consumer.check()
+        lag.answers[0] = {HERE: (5, 5)}
+        await until_taken(left)
+        async with asyncio.timeout(10):
+            while not good.running:
+                await asyncio.sleep(0.001)
+        await consumer.check()
+        assert not stuck.running
+    assert not good.running
+
+
+@pytest.mark.parametrize(
+    ("app", "lags"),
+    [
+        (App(), {HERE: (5, 5)}),  # nothing to read
+        (App(), {HERE: (6, 5)}),  # nothing to read, and a broker that tells its end too low
+        (App(held={HERE}), {HERE: (3, 5)}),  # being handled, or waiting for PostgreSQL
+        (App(), {ELSEWHERE: (3, 5)}),  # another worker's
+    ],
+)
+async def test_one_whose_turn_it_is_not_is_left_alone(app: App, lags: Lags) -> None:
+    lag = Lag(lags)
+    async with consuming(lag, app, App()) as (_, left):
+        await lag.was_asked(30)
+        assert len(left) == 1
+
+
+async def test_one_that_was_given_no_partition_is_replaced() -> None:
+    async with consuming(Lag({HERE: (3, 5)}), App(assigned=set()), App(held={HERE})) as (_, left):
+        await until_taken(left)
+
+
+async def test_one_that_moves_is_left_alone() -> None:
+    lag = Lag(*({HERE: (number, 100)} for number in range(60)))
+    async with consuming(lag, App(), App()) as (_, left):
+        await lag.was_asked(50)
+        assert len(left) == 1
+
+
+async def test_while_kafka_does_not_answer_nothing_is_replaced() -> None:
+    lag = Lag(BrokerUnavailableError("away"))
+    async with consuming(lag, App(), App()) as (_, left):
+        await lag.was_asked(30)
+        assert len(left) == 1
+
+
+async def test_one_that_can_not_be_stopped_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
+    app = App(no_stop=True)
+    async with consuming(Lag({HERE: (3, 5)}), app, App()) as (consumer, _):
+        async with asyncio.timeout(10):
+            await consumer.wait_for_stopped(asyncio.Event().wait())
+        assert isinstance(consumer.crash_reason, TimeoutError)
+        app.no_stop = False
+
+
+def test_a_rebalance_must_not_look_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELIVERY_KAFKA_REBALANCE_TIMEOUT", "60")
+    monkeypatch.setenv("DELIVERY_KAFKA_STUCK_AFTER", "60")
+    with pytest.raises(ConfigurationError, match="DELIVERY_KAFKA_STUCK_AFTER"):
+        load_settings()
