@@ -74,7 +74,8 @@ class Bridge(Service):
             (names.DELIVERY_REQUEST_QUEUE, self._read_request),
             (names.ORDER_RESPONSE_QUEUE, self._read_order_response),
         ):
-            queue = await channel.get_queue(name, ensure=False)
+            # Declared, not just got: only such a queue is consumed again after a reconnection.
+            queue = await channel.declare_queue(name, passive=True)
             tag = await queue.consume(self._handler(name, read))
             self._consuming.append((queue, tag))
 

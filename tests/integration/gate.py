@@ -1,0 +1,69 @@
+"""A TCP proxy before a dependency: shut, it cuts all connections and refuses new ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+
+class Gate:
+    """One dependency's address, as a service sees it."""
+
+    def __init__(self, address: str) -> None:
+        self._address = urlsplit(address)
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self._open: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        """The address that leads through the gate."""
+        netloc = self._address.netloc.rpartition(":")[0] + f":{self._port}"
+        return self._address._replace(netloc=netloc).geturl()
+
+    async def let(self) -> None:
+        """Let connections through, from now on."""
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def shut(self) -> None:
+        """Cut every connection; refuse new ones."""
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        await self._server.wait_closed()
+        self._server = None
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            there, back = await asyncio.open_connection(self._address.hostname, self._address.port)
+            self._open |= {writer, back}
+            try:
+                await asyncio.gather(_pour(reader, back), _pour(there, writer))
+            finally:
+                for end in (writer, back):
+                    self._open.discard(end)
+                    end.close()
+
+
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+@contextlib.asynccontextmanager
+async def gate(address: str) -> AsyncIterator[Gate]:
+    """Give an open gate before an address."""
+    made = Gate(address)
+    await made.let()
+    try:
+        yield made
+    finally:
+        await made.shut()
