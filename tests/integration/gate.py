@@ -39,15 +39,19 @@ class Gate:
         self._server = None
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        ends = [writer]
+        self._open.add(writer)  # at once: it may be cut while its way on is still being opened
+        try:
             there, back = await asyncio.open_connection(self._address.hostname, self._address.port)
-            self._open |= {writer, back}
-            try:
-                await asyncio.gather(_pour(reader, back), _pour(there, writer))
-            finally:
-                for end in (writer, back):
-                    self._open.discard(end)
-                    end.close()
+            ends.append(back)
+            self._open.add(back)
+            await asyncio.gather(_pour(reader, back), _pour(there, writer))
+        except OSError:
+            pass  # cut, or the dependency itself is away
+        finally:
+            for end in ends:
+                self._open.discard(end)
+                end.close()
 
 
 async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -51,12 +50,12 @@ def behind(gates: dict[str, Gate]) -> dict[str, str]:
     }
 
 
-async def down(url: str) -> dict[str, Any]:
-    """Return the components that readiness calls down."""
+async def down(url: str) -> dict[str, str]:
+    """Return the components that readiness calls down, each with the reason."""
     async with aiohttp.ClientSession() as http, http.get(f"{url}/health/ready") as response:
         components = (await response.json())["components"]
         assert (response.status == 200) == all(c["status"] == "UP" for c in components.values())
-        return {n: c for n, c in components.items() if c["status"] != "UP"}
+        return {n: c["error"] for n, c in components.items() if c["status"] != "UP"}
 
 
 @pytest.mark.parametrize(
@@ -86,8 +85,9 @@ async def test_work_goes_on_after_an_outage(
             await gates[name].shut()
         await client.send(second)
         async with asyncio.timeout(60):
-            while not away <= set(await down(url)):
+            while not away <= (reasons := await down(url)).keys():
                 await asyncio.sleep(0.2)
+        assert all(reasons.values()), reasons
         for name in away:
             await gates[name].let()
         for one in ids:
