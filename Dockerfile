@@ -4,12 +4,15 @@
 
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
+# For sinks/_md5pair.c alone.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
+    rm -rf /var/lib/apt/lists/*
 RUN python -m venv /venv
 COPY requirements/runtime.txt requirements/
 RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
     -r requirements/runtime.txt || \
     /venv/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY app app
 COPY streams streams
 COPY sinks sinks

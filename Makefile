@@ -14,7 +14,7 @@ help: ## List the targets
 setup: $(READY) ## Install what is missing: Debian's RabbitMQ, a virtual environment, dependencies
 	@sh compose/embedded/setup.sh
 
-$(READY): requirements/dev.txt pyproject.toml
+$(READY): requirements/dev.txt pyproject.toml hatch_build.py sinks/_md5pair.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "setup: $(PYTHON) is older than 3.11; set PYTHON=/path/to/a/newer/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh compose/embedded/setup.sh python3-venv
@@ -22,6 +22,8 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import sinks._md5pair' 2>/dev/null || echo "setup: no C compiler or no headers of" \
+		"Python (gcc, python3-dev): archives are digested in two passes; the same bytes, slower"
 	@touch $@
 
 demo: setup ## Deliver sample products for real and check the archive (PRODUCTS=/folder for your own)

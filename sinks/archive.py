@@ -96,17 +96,26 @@ class Stored:
         return b"\x01\x00\x00\xff\xff"
 
 
-class _Deflated:
-    """A whole member that was compressed already, to see whether that is worth it."""
+class _Begun:
+    """Deflate that has compressed the first bytes already, to see whether that is worth it."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, begun: bytes, taken: int, deflate: Any | None) -> None:
+        self._begun = begun
+        self._taken = taken
+        self._deflate = deflate  # for what comes behind them, if anything does
 
-    def compress(self, _data: bytes) -> bytes:
-        return self._data
+    def compress(self, data: bytes) -> bytes:
+        """Return what became of the first bytes, and go on with those behind them."""
+        begun, taken = self._begun, self._taken
+        self._begun, self._taken = b"", 0
+        if self._deflate is None:
+            return begun
+        rest: bytes = self._deflate.compress(memoryview(data)[taken:])
+        return begun + rest if begun else rest
 
     def flush(self) -> bytes:
-        return b""
+        """Return the end."""
+        return b"" if self._deflate is None else self._deflate.flush()
 
 
 class _Current:
@@ -139,11 +148,16 @@ class _Current:
             return _deflate()
         if PurePosixPath(self._name).suffix.lower() in _COMPRESSED:
             return Stored()
-        whole = len(first) <= _SAMPLE
-        sample = isal_zlib.compress(memoryview(first)[:_SAMPLE], _LEVEL, -zlib.MAX_WBITS)
-        if len(sample) >= min(len(first), _SAMPLE) * _WORTH_IT:
-            return Stored()
-        return _Deflated(sample) if whole else _deflate()
+        # The sample is the beginning of the member, too, if it is worth it: no work is done twice.
+        taken = min(len(first), _SAMPLE)
+        deflate = None
+        if taken == len(first):
+            begun = isal_zlib.compress(first, _LEVEL, -zlib.MAX_WBITS)
+        else:
+            deflate = _deflate()
+            begun = deflate.compress(memoryview(first)[:taken])
+            begun += deflate.flush(isal_zlib.Z_SYNC_FLUSH)
+        return _Begun(begun, taken, deflate) if len(begun) < taken * _WORTH_IT else Stored()
 
 
 def _deflate() -> Any:

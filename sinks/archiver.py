@@ -82,7 +82,7 @@ class StreamingArchiver:
         meter.enter(Phase.DONE)
         return StoredObject(
             url=f"s3://{upload.bucket}/{upload.key}",
-            md5=zipper.md5.hexdigest(),
+            md5=zipper.md5(),
             size=zipper.size,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from app.errors import ArchiveTooLargeError
@@ -23,7 +23,7 @@ class PartPlan:
     part_size: int
     in_flight: int  # parts being sent at the same time
     prefetch: int  # of files read ahead
-    lag: int  # that each of the two digests may be behind
+    lag: int  # that the digests of source and archive may each be behind
 
     @property
     def memory(self) -> int:
@@ -53,7 +53,8 @@ def plan_parts(
             "object: order less at once, or raise DELIVERY_MAX_OBJECT_SIZE if it takes more"
         )
     needed = -(-largest // MAX_PARTS)
-    size = max(part_size, -(-needed // MIB) * MIB)
+    # Whole blocks of MD5, as `sinks.digest` needs them.
+    size = max(-(-part_size // 64) * 64, -(-needed // MIB) * MIB)
     lag = memory // 32
     ahead = memory // 4 - 2 * lag
     in_flight = memory * 3 // 4 // size - 1
@@ -78,12 +79,18 @@ class Part:
     """The bytes of a part as they came, in pieces: joining them would cost a copy and its memory.
 
     What S3's client library asks of a body, no more: a length, rewinding, and an asynchronous
-    iterator. A retry of the library iterates anew.
+    iterator. A retry of the library iterates anew. `md5` is that of all bytes, 16 bytes.
     """
 
-    def __init__(self, pieces: list[bytes | memoryview], size: int) -> None:
+    def __init__(self, pieces: Sequence[bytes | memoryview], size: int, md5: bytes) -> None:
         self._pieces = pieces
         self._size = size
+        self.md5 = md5
+
+    @classmethod
+    def of(cls, data: bytes) -> Part:
+        """Make a part of bytes that are at hand."""
+        return cls([data], len(data), hashlib.md5(data, usedforsecurity=False).digest())
 
     def __len__(self) -> int:
         return self._size
@@ -100,29 +107,3 @@ class Part:
     def read(self) -> bytes:
         """Return all bytes."""
         return b"".join(self._pieces)
-
-    def md5(self) -> hashlib._Hash:
-        """Return the digest of all bytes."""
-        digest = hashlib.md5(usedforsecurity=False)
-        for piece in self._pieces:
-            digest.update(piece)
-        return digest
-
-
-def into_parts(blocks: Iterable[bytes], size: int) -> Iterator[Part]:
-    """Gather blocks into parts, all of exactly `size` bytes but the last."""
-    pieces: list[bytes | memoryview] = []
-    have = 0
-    for whole in blocks:
-        block: bytes | memoryview = whole
-        while have + len(block) >= size:
-            view = memoryview(block)
-            pieces.append(view[: size - have])
-            block = view[size - have :]
-            yield Part(pieces, size)
-            pieces, have = [], 0
-        if block:
-            pieces.append(block)
-            have += len(block)
-    if pieces:
-        yield Part(pieces, have)

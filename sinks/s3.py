@@ -182,7 +182,6 @@ class S3Sink:
         where it is an MD5: that of an encrypted part need not be.
         """
         client = await self._client(target)
-        digest = await asyncio.to_thread(part.md5)
         with _wrapped(target, f"take part {number} of {upload.key}"):
             async with asyncio.timeout(_PART_TIMEOUT + len(part) / _SLOWEST):
                 answer = await client.upload_part(
@@ -191,15 +190,15 @@ class S3Sink:
                     UploadId=upload.upload_id,
                     PartNumber=number,
                     Body=part,  # type: ignore[arg-type]
-                    ContentMD5=base64.b64encode(digest.digest()).decode(),
+                    ContentMD5=base64.b64encode(part.md5).decode(),
                 )
         etag = answer["ETag"].strip('"')
-        is_md5 = etag == digest.hexdigest()
+        is_md5 = etag == part.md5.hex()
         if not is_md5 and _MD5.fullmatch(etag) and not _encrypted(answer):
             raise WrongObjectError(
-                f"S3 stored part {number} of {upload.key} as {etag}, sent was {digest.hexdigest()}"
+                f"S3 stored part {number} of {upload.key} as {etag}, sent was {part.md5.hex()}"
             )
-        return StoredPart(etag=etag, md5=digest.digest() if is_md5 else None)
+        return StoredPart(etag=etag, md5=part.md5 if is_md5 else None)
 
     async def complete(
         self, target: S3Target, upload: Upload, parts: Sequence[StoredPart], size: int

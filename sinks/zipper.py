@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 
 from sinks.archive import Member, zip_blocks
-from sinks.beside import Beside
+from sinks.gather import Gatherer
 from sinks.handover import AbortedError
 from sinks.meter import Meter
-from sinks.parts import Part, PartPlan, into_parts
+from sinks.parts import Part, PartPlan
 from sinks.prefetch import Opened, Prefetcher
 from sinks.s3 import StoredPart
 from sinks.verify import Verifier
-
-_WORTH_A_HANDOVER = 256 * 1024  # bytes; small members come in small blocks
 
 
 class Zipper:
@@ -41,9 +37,9 @@ class Zipper:
         self._aborted = False
         self._thread = threading.Thread(target=self._run, name="zip", daemon=True)
         self._verifier = Verifier(meter.count, lag=plan.lag)
-        self._beside = Beside("archive-md5", capacity=plan.lag)
-        self.md5 = hashlib.md5(usedforsecurity=False)  # of the archive; whole when parts() ended
-        self.size = 0
+        self._gatherer = Gatherer(
+            plan.part_size, lag=plan.lag, permit=self._wait_for_permit, hand_over=self._hand_over
+        )
         self._stored: dict[int, StoredPart] = {}
 
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
@@ -65,6 +61,15 @@ class Zipper:
         self._stored[number] = part
         self._permits.release()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the archive; when parts() ended."""
+        return self._gatherer.size
+
+    def md5(self) -> str:
+        """Return the MD5 of the archive, in hex; when parts() ended."""
+        return self._gatherer.md5()
+
     def stored(self) -> list[StoredPart]:
         """Return all parts in their order."""
         return [part for _, part in sorted(self._stored.items())]
@@ -83,43 +88,27 @@ class Zipper:
             blocks = zip_blocks(
                 self._members(), compression=self._compression, check=self._verifier.verified
             )
-            for part in into_parts(self._digested(blocks), self._plan.part_size):
-                self._permits.acquire()
-                if self._aborted:
-                    raise AbortedError
-                self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
+            self._gatherer.gather(blocks)
             self._verifier.finish()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
             end = error
         self._verifier.close()
-        self._beside.close()
+        self._gatherer.close()
         self._loop.call_soon_threadsafe(self._parts.put_nowait, end)
+
+    def _wait_for_permit(self) -> None:
+        self._permits.acquire()
+        if self._aborted:
+            raise AbortedError
+
+    def _hand_over(self, part: Part) -> None:
+        self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
 
     def _members(self) -> Iterator[Member]:
         while (opened := self._prefetcher.next()) is not None:
             yield opened.file, _chunks(opened)
             self._prefetcher.done(opened)
             self._meter.files += 1
-
-    def _digested(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        held: list[bytes] = []
-        size = 0
-        for block in blocks:
-            held.append(block)
-            size += len(block)
-            if size >= _WORTH_A_HANDOVER:
-                self._beside.submit(partial(self._digest, held), size)
-                self.size += size
-                held, size = [], 0
-            yield block
-        # The rest here: a tiny archive needs no second thread.
-        self._beside.finish()
-        self._digest(held)
-        self.size += size
-
-    def _digest(self, blocks: list[bytes]) -> None:
-        for block in blocks:
-            self.md5.update(block)
 
 
 def _chunks(opened: Opened) -> Iterator[bytes]:

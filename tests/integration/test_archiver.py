@@ -175,7 +175,7 @@ async def test_whoever_takes_over_fences_the_first_at_the_store(
     """The first worker's upload is aborted by the second: it can't complete any more."""
     bench = Bench(sink, target, Source({"a": noise(MIB)}))
     upload = await sink.begin(target, bench.key)
-    digest = await sink.put_part(target, upload, 1, Part([b"x" * 10], 10))
+    digest = await sink.put_part(target, upload, 1, Part.of(b"x" * 10))
     await sink.abort_orphans(target, bench.key)
     with pytest.raises(DeliveryError, match="not there"):
         await sink.complete(target, upload, [digest], 10)

@@ -36,7 +36,7 @@ class Sent:
     async def parts(self) -> list[StoredPart]:
         self.upload = await self.sink.begin(self.target, self.key)
         return [
-            await self.sink.put_part(self.target, self.upload, number, Part([part], len(part)))
+            await self.sink.put_part(self.target, self.upload, number, Part.of(part))
             for number, part in enumerate(PARTS, start=1)
         ]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ArchiveTooLargeError
-from sinks.parts import MAX_PARTS, MIB, PartPlan, into_parts, plan_parts
+from sinks.parts import MAX_PARTS, MIB, PartPlan, plan_parts
 
 TIB = 1024**4
 
@@ -48,9 +48,5 @@ def test_too_much_for_the_memory_is_told_with_the_figure_that_works() -> None:
     assert plan(4 * TIB, worker_memory=figure).memory == figure
 
 
-@given(st.lists(st.binary(max_size=70), max_size=20), st.integers(1, 40))
-def test_parts_have_one_size_but_the_last(blocks: list[bytes], size: int) -> None:
-    parts = list(into_parts(blocks, size))
-    assert b"".join(part.read() for part in parts) == b"".join(blocks)
-    assert all(len(part) == size for part in parts[:-1])
-    assert all(0 < len(part) <= size for part in parts)
+def test_parts_are_whole_blocks_of_md5() -> None:
+    assert plan(1, part_size=5 * MIB + 1).part_size == 5 * MIB + 64

@@ -1,0 +1,87 @@
+"""Both ways to the MD5s of an archive and its parts, against hashlib."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sinks.digest import PairedMd5, TwoPasses, paired_md5
+
+try:
+    from sinks._md5pair import Pair
+except ImportError:  # no compiler: then only the other way can be tested
+    ways: list[Callable[[], PairedMd5]] = [TwoPasses]
+else:
+    ways = [TwoPasses, Pair]
+
+
+def md5(data: bytes) -> bytes:
+    return hashlib.md5(data).digest()
+
+
+@pytest.mark.skipif(
+    not shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
+    or not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    reason="no C compiler, or no Python headers",
+)
+def test_where_there_is_a_compiler_one_pass_is_enough() -> None:
+    assert type(paired_md5()).__name__ == "Pair"
+
+
+@pytest.mark.parametrize("way", ways)
+@given(
+    parts=st.lists(st.integers(0, 5).map(lambda n: bytes(range(64)) * n), max_size=4),
+    last=st.binary(max_size=200),
+    sizes=st.lists(st.integers(1, 130), min_size=1, max_size=9),
+)
+@example(parts=[], last=b"x" * 55, sizes=[200])  # the padding just fits
+@example(parts=[], last=b"x" * 56, sizes=[200])  # it does not
+@example(parts=[b"x" * 64], last=b"", sizes=[64])
+def test_digests_are_those_of_the_bytes_however_they_come(
+    way: Callable[[], PairedMd5], parts: list[bytes], last: bytes, sizes: list[int]
+) -> None:
+    pair = way()
+    for part in [*parts, last]:
+        left, turn = memoryview(part), 0
+        while left:
+            size = sizes[turn % len(sizes)]
+            pair.update(left[:size])
+            left, turn = left[size:], turn + 1
+        assert pair.cut() == md5(part)
+    assert pair.digest() == md5(b"".join(parts) + last)
+    assert pair.cut() == md5(b"")
+
+
+@pytest.mark.parametrize("way", ways)
+def test_a_digest_in_between_changes_nothing(way: Callable[[], PairedMd5]) -> None:
+    pair = way()
+    pair.update(b"x" * 100_000)
+    assert pair.digest() == md5(b"x" * 100_000)
+    pair.update(memoryview(bytearray(100_000)))
+    assert pair.digest() == pair.cut() == md5(b"x" * 100_000 + bytes(100_000))
+
+
+@pytest.mark.parametrize("way", ways)
+def test_only_the_last_part_may_end_between_blocks(way: Callable[[], PairedMd5]) -> None:
+    pair = way()
+    pair.update(b"x" * 65)
+    assert pair.cut() == md5(b"x" * 65)
+    assert pair.digest() == md5(b"x" * 65)
+    with pytest.raises(ValueError, match="multiples of 64"):
+        pair.update(b"x")
+
+
+@pytest.mark.parametrize("way", ways)
+def test_lengths_over_four_gigabits_are_counted(way: Callable[[], PairedMd5]) -> None:
+    block, expected, pair = bytes(1 << 20), hashlib.md5(), way()
+    for _ in range(513):
+        pair.update(block)
+        expected.update(block)
+    assert pair.digest() == pair.cut() == expected.digest()
