@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test check lint types imports bench bench-burst bench-memory bench-latency bench-web format docs lock clean
+.PHONY: help setup demo up test check lint types imports bench bench-burst bench-memory bench-latency bench-web chaos format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -61,6 +61,10 @@ bench-latency: setup ## Tiny deliveries through the whole stack (DELIVERIES=500)
 
 bench-web: setup ## Time GET /settings beside two transfers in the same process (SECONDS=20)
 	@$(BIN)/python -m tests.bench.web --seconds $(or $(SECONDS),20)
+
+chaos: setup ## Deliveries under faults, three workers (DELIVERIES=200, SEED=…, SECONDS=…)
+	@$(BIN)/python -m tests.chaos --deliveries $(or $(DELIVERIES),200) \
+		$(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .

@@ -14,7 +14,14 @@ from app.logs import get_logger
 from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresArrivals, PostgresConfiguration, PostgresStore, migrate, open_pool
+from app.store import (
+    PostgresArrivals,
+    PostgresConfiguration,
+    PostgresStore,
+    alone,
+    migrate,
+    open_pool,
+)
 from app.tenants import ConfiguredTenants
 from app.usecases.configure import Configure
 from app.vault import Vault, make_key
@@ -80,7 +87,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         publisher = await stack.enter_async_context(
             open_publisher(connection, queue_type=settings.amqp_queue_type)
         )
-        await ensure_topics(settings)
+        await make_topics(settings, pool)
         events = await stack.enter_async_context(open_event_log(settings))
         session = await stack.enter_async_context(
             open_session(
@@ -120,6 +127,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             if settings.rs_admin_url
             else AnyUser(),
         )
+
+
+async def make_topics(settings: Settings, pool: asyncpg.Pool) -> None:
+    """Create the topics that are missing, one process at a time.
+
+    Workers start together, and miss lost topics together; not every broker takes two creations of
+    one topic for one (the embedded one then refuses what is appended). Raises ConfigurationError.
+    """
+    async with alone(pool, "topics"):
+        await ensure_topics(settings)
 
 
 def open_vault(settings: Settings) -> Vault:

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 
 from mode import Service
 
-from app.bootstrap import CHECKS, PLANS, Services, open_services
+from app.bootstrap import CHECKS, PLANS, Services, make_topics, open_services
 from app.logs import get_logger
 from app.model import Delivery, Work
 from app.outgoing import Lane
@@ -179,7 +180,8 @@ def _consumer(services: Services, *, wake: Mapping[Work, Signal]) -> Consumer:
             wake=wake,
         )
 
-    return Consumer(make=make, lag=Lag(settings), stuck_after=settings.kafka_stuck_after)
+    lag = Lag(settings, make_topics=partial(make_topics, settings, services.pool))
+    return Consumer(make=make, lag=lag, stuck_after=settings.kafka_stuck_after)
 
 
 class Root(Service):

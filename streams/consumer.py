@@ -114,7 +114,9 @@ class Consumer(Service):
         while not self.should_stop:
             self._app = self._make()
             try:
-                await self._app.start()
+                # One that waits for its group for ever is no better than one that is stuck.
+                async with asyncio.timeout(self._stuck_after):
+                    await self._app.start()
             except Exception as error:  # noqa: BLE001 - whatever it is, reading must go on
                 self._trouble = f"{reason}; then no start: {error!r}"
                 log.warning("consumer_not_started", cause=repr(error))

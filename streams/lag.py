@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from app.errors import BrokerUnavailableError
 from app.logs import get_logger
 from app.settings import Settings
-from streams.topics import Topics, ensure_topics
+from streams.topics import Topics
 
 log = get_logger(__name__)
 
@@ -22,8 +22,9 @@ _TIMEOUT = 10.0  # seconds
 class Lag:
     """Looks without joining the group."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, make_topics: Callable[[], Awaitable[None]]) -> None:
         self._settings = settings
+        self._make_topics = make_topics
         self._topics = Topics(prefix=settings.kafka_topic_prefix)
 
     async def look(self) -> dict[TopicPartition, tuple[int, int]]:
@@ -35,7 +36,7 @@ class Lag:
         found, lags = await self._look()
         if not found.issuperset(self._topics.all):
             log.warning("topics_missing", topics=sorted(set(self._topics.all) - found))
-            await ensure_topics(self._settings)
+            await self._make_topics()
         return lags
 
     async def _look(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:

@@ -2,7 +2,7 @@
 
 from app.store.arrivals import PostgresArrivals
 from app.store.configuration import PostgresConfiguration
-from app.store.leader import leading
+from app.store.leader import alone, leading
 from app.store.leases import PostgresLeases
 from app.store.migrate import migrate
 from app.store.outbox import Outbox
@@ -15,6 +15,7 @@ __all__ = [
     "PostgresConfiguration",
     "PostgresLeases",
     "PostgresStore",
+    "alone",
     "leading",
     "migrate",
     "open_pool",

@@ -29,6 +29,21 @@ async def leading(pool: asyncpg.Pool, job: str) -> AsyncIterator[bool]:
                 await _unlock(connection, job)
 
 
+@contextlib.asynccontextmanager
+async def alone(pool: asyncpg.Pool, job: str) -> AsyncIterator[None]:
+    """Do a job while no other process does; wait for one that does it now."""
+    async with contextlib.AsyncExitStack() as stack:
+        with wrap_errors():
+            connection = await stack.enter_async_context(pool.acquire())
+            await connection.execute(
+                "SELECT pg_advisory_lock(hashtextextended('job ' || $1, 0))", job
+            )
+        try:
+            yield
+        finally:
+            await _unlock(connection, job)
+
+
 async def _unlock(connection: asyncpg.pool.PoolConnectionProxy, job: str) -> None:
     try:
         with wrap_errors():

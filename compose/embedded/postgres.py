@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 
-from compose.embedded.processes import StackError, free_port, running, start, wait_until
+from compose.embedded.processes import Server, StackError, free_port, running, start, wait_until
 
 _TUNING = {
     "listen_addresses": "127.0.0.1",
@@ -70,8 +70,8 @@ def _reachable(binaries: Path, folder: Path, user: str | None) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def postgres(folder: Path) -> AsyncIterator[str]:
-    """Run PostgreSQL; give the address of its database `delivery`."""
+async def postgres(folder: Path) -> AsyncIterator[Server]:
+    """Run PostgreSQL; its address is that of the database `delivery`."""
     user = _unprivileged()
     home = folder / "postgres"
     home.mkdir()
@@ -120,11 +120,16 @@ async def postgres(folder: Path) -> AsyncIterator[str]:
     )
     async with running(child):
         address = f"postgresql://delivery:{password}@127.0.0.1:{port}"
-        await wait_until(lambda: _answers(f"{address}/postgres"), child)
+        server = Server(
+            url=f"{address}/delivery",
+            child=child,
+            answers=lambda: _answers(f"{address}/postgres"),
+        )
+        await wait_until(server.answers, child)
         connection = await asyncpg.connect(f"{address}/postgres")
         await connection.execute("CREATE DATABASE delivery")
         await connection.close()
-        yield f"{address}/delivery"
+        yield server
 
 
 async def _answers(url: str) -> None:

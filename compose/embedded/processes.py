@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -29,10 +30,11 @@ def free_port() -> int:
 class Child:
     """A program under the guard, with its output in a file."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, name: str, begin: Callable[[], subprocess.Popen[bytes]], log: Path) -> None:
         self.name = name
-        self.process = process
         self.log = log
+        self._begin = begin
+        self.process = begin()
 
     @property
     def running(self) -> bool:
@@ -57,6 +59,25 @@ class Child:
             self.process.stdin.close()
         return await asyncio.to_thread(self.process.wait)
 
+    async def restart(self) -> None:
+        """End it, and start it again just as it was."""
+        await self.stop()
+        self.process = self._begin()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A part of the stack that listens somewhere."""
+
+    url: str  # or `host:port`, for Kafka
+    child: Child
+    answers: Callable[[], Awaitable[object]]  # raises OSError until it does
+
+    async def restart(self) -> None:
+        """End it, start it again at the same address, and return when it answers."""
+        await self.child.restart()
+        await wait_until(self.answers, self.child)
+
 
 def start(
     name: str,
@@ -72,17 +93,20 @@ def start(
     env = os.environ | dict(environment or {}) | {"GUARD_SIGNAL": stop_signal}
     if user is not None:
         env["GUARD_USER"] = user
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-S", "-E", str(GUARD), *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-        )
-    return Child(name, process, log)
+
+    def begin() -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-S", "-E", str(GUARD), *map(str, arguments)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    return Child(name, begin, log)
 
 
 async def wait_until(

@@ -12,7 +12,15 @@ from pathlib import Path
 import aio_pika
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from compose.embedded.processes import StackError, free_port, listens, running, start, wait_until
+from compose.embedded.processes import (
+    Server,
+    StackError,
+    free_port,
+    listens,
+    running,
+    start,
+    wait_until,
+)
 
 PACKAGE = Path("/usr/lib/rabbitmq/lib")  # where Debian puts it
 VHOST = "regards.multitenant.manager"
@@ -36,9 +44,9 @@ def _definitions(password: str) -> dict[str, object]:
 
 
 @contextlib.asynccontextmanager
-async def rabbitmq(folder: Path) -> AsyncIterator[str]:
-    """Run RabbitMQ; give its AMQP address."""
-    server = _server()
+async def rabbitmq(folder: Path) -> AsyncIterator[Server]:
+    """Run RabbitMQ; what is durable survives its restart."""
+    program = _server()
     epmd = shutil.which("epmd")
     if epmd is None:
         raise StackError("Erlang is not complete: `epmd` is missing; reinstall rabbitmq-server")
@@ -64,7 +72,9 @@ async def rabbitmq(folder: Path) -> AsyncIterator[str]:
         "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
         "RABBITMQ_CONF_ENV_FILE": str(home / "none"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} "
+        # Its schedulers would spin for a while before they sleep: the stack shares its cores.
+        "+sbwt none +sbwtdcpu none +sbwtdio none",
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
     }
@@ -77,12 +87,13 @@ async def rabbitmq(folder: Path) -> AsyncIterator[str]:
     )
     async with running(daemon):
         await wait_until(lambda: listens(epmd_port), daemon)
-        child = start("RabbitMQ", [server], log=folder / "rabbitmq.log", environment=environment)
+        child = start("RabbitMQ", [program], log=folder / "rabbitmq.log", environment=environment)
         async with running(child):
             url = f"amqp://regards:{password}@127.0.0.1:{port}/{VHOST}"
+            server = Server(url=url, child=child, answers=lambda: _answers(url))
             await wait_until(lambda: listens(port), child)
-            await wait_until(lambda: _answers(url), child)
-            yield url
+            await wait_until(server.answers, child)
+            yield server
 
 
 async def _answers(url: str) -> None:

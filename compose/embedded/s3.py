@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aioboto3
 
-from compose.embedded.processes import free_port, listens, running, start, wait_until
+from compose.embedded.processes import Server, free_port, listens, running, start, wait_until
 
 KEY = "demo-access-key"
 SECRET = "demo-secret-key"
@@ -18,8 +18,8 @@ BUCKET = "deliveries"
 
 
 @contextlib.asynccontextmanager
-async def s3(folder: Path) -> AsyncIterator[str]:
-    """Run the server with an empty bucket; give its address."""
+async def s3(folder: Path) -> AsyncIterator[Server]:
+    """Run the server, with an empty bucket; it forgets everything when it ends."""
     port = free_port()
     spill = folder / "s3"
     spill.mkdir()
@@ -36,7 +36,7 @@ async def s3(folder: Path) -> AsyncIterator[str]:
             await s3_client.create_bucket(
                 Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
             )
-        yield endpoint
+        yield Server(url=endpoint, child=child, answers=lambda: listens(port))
 
 
 def client(endpoint: str, key: str, secret: str, region: str):  # type: ignore[no-untyped-def]  # noqa: ANN201

@@ -17,7 +17,15 @@ from app.vault import make_key
 from compose.embedded import s3 as s3_server
 from compose.embedded.kafka import kafka
 from compose.embedded.postgres import postgres
-from compose.embedded.processes import Child, free_port, listens, running, start, wait_until
+from compose.embedded.processes import (
+    Child,
+    Server,
+    free_port,
+    listens,
+    running,
+    start,
+    wait_until,
+)
 from compose.embedded.rabbitmq import rabbitmq
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +48,7 @@ class Stack:
 
     folder: Path  # logs and data; gone at the end
     environment: Mapping[str, str]  # what a service needs to run on it
+    servers: Mapping[str, Server]  # those started here, by the variable of their address
 
     @property
     def rs_order_url(self) -> str:
@@ -63,10 +72,15 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
         folder.chmod(0o755)
         environment: dict[str, str] = dict(_QUICK)
 
-        async def part(name: str, make: Callable[[Path], AbstractAsyncContextManager[str]]) -> None:
+        servers: dict[str, Server] = {}
+
+        async def part(
+            name: str, make: Callable[[Path], AbstractAsyncContextManager[Server]]
+        ) -> None:
             given = os.environ.get(name)
             if given is None:
-                given = await stack.enter_async_context(make(folder))
+                servers[name] = await stack.enter_async_context(make(folder))
+                given = servers[name].url
             environment[name] = given
 
         try:
@@ -121,7 +135,7 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
         environment["DELIVERY_RS_ADMIN_URL"] = os.environ.get(
             "DELIVERY_RS_ADMIN_URL", environment["DELIVERY_RS_ORDER_URL"]
         )
-        yield Stack(folder=folder, environment=environment)
+        yield Stack(folder=folder, environment=environment, servers=servers)
 
 
 @contextlib.asynccontextmanager

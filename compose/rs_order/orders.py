@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from compose.rs_order.catalog import Catalog, File, QueryError
 from compose.rs_order.faults import Faults
@@ -18,6 +20,7 @@ from streams.topology import declare_queue, declare_topology
 _BROADCAST = "regards.broadcast.rs-order.fr.cnes.regards.modules.order.service.handler"
 REQUEST_QUEUE = f"{_BROADCAST}.OrderRequestEventHandler"
 CANCEL_QUEUE = f"{_BROADCAST}.OrderCancelRequestEventHandler"
+_PAUSE = 0.5  # seconds between attempts to tell something
 
 
 @dataclass(kw_only=True)
@@ -45,6 +48,7 @@ class Orders:
         self.orders: dict[int, Order] = {}
         self._file_id = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._seen: set[str] = set()  # message ids of requests that were taken
 
     async def start(self) -> None:
         """Declare and consume."""
@@ -55,6 +59,9 @@ class Orders:
         await cancels.consume(self._cancel)
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
+        if message.message_id in self._seen:  # told again: its sender did not hear the confirmation
+            await message.ack()
+            return
         body = json.loads(message.body)
         tenant = str(message.headers[names.HEADER_TENANT])
         events = await self._events(tenant, body)
@@ -65,6 +72,8 @@ class Orders:
         task = asyncio.create_task(self._send(tenant, events))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if message.message_id is not None:
+            self._seen.add(message.message_id)
         await message.ack()
 
     async def _cancel(self, message: AbstractIncomingMessage) -> None:
@@ -136,18 +145,25 @@ class Orders:
         return None
 
     async def _send(self, tenant: str, events: list[dict[str, Any]]) -> None:
-        exchange = await self._channel.get_exchange(names.ORDER_RESPONSES, ensure=False)
         for event in events:
             await asyncio.sleep(self.faults.events_late)
-            await exchange.publish(
-                Message(
-                    json.dumps({k: v for k, v in event.items() if v is not None}).encode(),
-                    headers={
-                        names.HEADER_TENANT: tenant,
-                        names.HEADER_JAVA_TYPE: names.ORDER_RESPONSE_TYPE,
-                    },
-                    content_type="application/json",
-                    delivery_mode=DeliveryMode.PERSISTENT,
-                ),
-                "",
+            message = Message(
+                json.dumps({k: v for k, v in event.items() if v is not None}).encode(),
+                headers={
+                    names.HEADER_TENANT: tenant,
+                    names.HEADER_JAVA_TYPE: names.ORDER_RESPONSE_TYPE,
+                },
+                content_type="application/json",
+                delivery_mode=DeliveryMode.PERSISTENT,
             )
+            while not await self._published(message):  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(_PAUSE)
+
+    async def _published(self, message: Message) -> bool:
+        try:
+            exchange = await self._channel.get_exchange(names.ORDER_RESPONSES, ensure=False)
+            await exchange.publish(message, "", timeout=10)
+        except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+            logging.getLogger(__name__).warning("RabbitMQ is away: %r", error)
+            return False
+        return True

@@ -47,8 +47,8 @@ async def empty_broker() -> AsyncIterator[str]:
     """A RabbitMQ that nobody has declared anything on."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        async with rabbitmq(Path(folder)) as url:
-            yield url
+        async with rabbitmq(Path(folder)) as server:
+            yield server.url
 
 
 async def test_either_may_declare_first_and_another_argument_is_told(empty_broker: str) -> None:

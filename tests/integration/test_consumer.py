@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 from aiokafka import TopicPartition
@@ -16,7 +17,7 @@ from streams import faust_app
 from streams.consumer import _LOOKS
 from streams.faust_app import DeliveryApp
 from streams.lag import Lag
-from streams.topics import Topics
+from streams.topics import Topics, ensure_topics
 from tests.client import Client, request_for
 
 
@@ -96,7 +97,7 @@ async def test_a_healthy_app_stays(
 
 
 async def test_topics_that_are_missing_are_made(settings: Settings) -> None:
-    lag = Lag(settings)
+    lag = Lag(settings, make_topics=partial(ensure_topics, settings))
     assert await lag.look() == {}
     consumed = Topics(prefix=settings.kafka_topic_prefix).consumed
     assert {partition.topic for partition in await lag.look()} == set(consumed)

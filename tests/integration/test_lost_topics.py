@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -30,11 +29,10 @@ async def test_all_deliveries_end_right_although_every_topic_is_wiped(
     product = make_product({"a.txt": b"a", "b.txt": b"b"})
     bodies = [request_for(product) for _ in range(DELIVERIES)]
     ids = [str(body["correlationId"]) for body in bodies]
-    async with contextlib.AsyncExitStack() as broker:
-        address = await broker.enter_async_context(kafka(tmp_path))
+    async with kafka(tmp_path) as broker:
         extra = {
             "DELIVERY_DATABASE_URL": database,
-            "DELIVERY_KAFKA_BOOTSTRAP_SERVERS": address,
+            "DELIVERY_KAFKA_BOOTSTRAP_SERVERS": broker.url,
             "DELIVERY_KAFKA_GROUP": uuid4().hex[:8],
             "DELIVERY_KAFKA_STUCK_AFTER": "6",
             "DELIVERY_EVENT_ALLOWANCE": "5",
@@ -44,10 +42,10 @@ async def test_all_deliveries_end_right_although_every_topic_is_wiped(
             for body in bodies[: DELIVERIES // 2]:
                 await client.send(body)
             await client.wait_for(ids[0], "GRANTED")
-            await broker.aclose()
+            await broker.child.stop()
             for body in bodies[DELIVERIES // 2 :]:
                 await client.send(body)  # while there is no broker
-            await broker.enter_async_context(kafka(tmp_path, int(address.rsplit(":", 1)[1])))
+            await broker.restart()
             for correlation_id in ids:
                 await client.wait_for(correlation_id, "DONE", "ERROR", seconds=100)
             assert child.running

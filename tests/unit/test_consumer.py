@@ -28,6 +28,7 @@ class App:
     held: set[TopicPartition] = field(default_factory=set)
     assigned: set[TopicPartition] = field(default_factory=lambda: {HERE})
     no_start: bool = False
+    endless_start: bool = False
     no_stop: bool = False
     running: bool = False
     crashed: bool = False
@@ -50,6 +51,8 @@ class App:
     async def start(self) -> None:
         if self.no_start:
             raise ConnectionError("no broker")
+        if self.endless_start:
+            await asyncio.Event().wait()
         self.running = True
 
     async def stop(self) -> None:
@@ -95,6 +98,17 @@ async def until_taken(left: list[App]) -> None:
     async with asyncio.timeout(10):
         while left:
             await asyncio.sleep(0.001)
+
+
+async def test_one_that_never_starts_is_replaced_too() -> None:
+    """Seen when brokers came back empty: the group took it in and never answered."""
+    last = App()
+    apps = [App(), App(endless_start=True), last]
+    async with consuming(Lag({HERE: (3, 5)}), *apps) as (_, left):
+        await until_taken(left)
+        async with asyncio.timeout(10):
+            while not last.running:
+                await asyncio.sleep(0.001)
 
 
 async def test_one_that_makes_no_progress_is_replaced_by_one_that_starts() -> None:

@@ -1,0 +1,1 @@
+"""Many deliveries, several workers, and faults drawn at random: nothing lost, doubled or wrong."""
