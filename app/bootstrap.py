@@ -32,7 +32,7 @@ from streams.resume import Resumption
 from streams.rs_admin import AnyUser, RsAdmin
 from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
-from streams.topics import ensure_topics
+from streams.topics import Topics, ensure_topics
 
 log = get_logger(__name__)
 
@@ -87,7 +87,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         publisher = await stack.enter_async_context(
             open_publisher(connection, queue_type=settings.amqp_queue_type)
         )
-        await make_topics(settings, pool)
+        arrivals = PostgresArrivals(pool, allowance=settings.event_duration)
+        await make_topics(settings, pool, arrivals)
         events = await stack.enter_async_context(open_event_log(settings))
         session = await stack.enter_async_context(
             open_session(
@@ -104,7 +105,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             settings=settings,
             pool=pool,
             store=PostgresStore(pool, owed),
-            arrivals=PostgresArrivals(pool, allowance=settings.event_duration),
+            arrivals=arrivals,
             owed=owed,
             connection=connection,
             publisher=publisher,
@@ -129,14 +130,17 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
 
 
-async def make_topics(settings: Settings, pool: asyncpg.Pool) -> None:
-    """Create the topics that are missing, one process at a time.
+async def make_topics(settings: Settings, pool: asyncpg.Pool, arrivals: PostgresArrivals) -> None:
+    """Create the topics that are missing, one process at a time; what they held is due again.
 
     Workers start together, and miss lost topics together; not every broker takes two creations of
     one topic for one (the embedded one then refuses what is appended). Raises ConfigurationError.
     """
     async with alone(pool, "topics"):
-        await ensure_topics(settings)
+        if set(await ensure_topics(settings)) & set(
+            Topics(prefix=settings.kafka_topic_prefix).consumed
+        ):
+            await arrivals.all_lost()
 
 
 def open_vault(settings: Settings) -> Vault:

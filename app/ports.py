@@ -114,6 +114,12 @@ class Arrivals(Protocol):
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost; each has twice the time from now on."""
 
+    async def not_appended(self, ids: Sequence[UUID]) -> None:
+        """Note that these were overdue in vain: they are due at once, as if never looked at."""
+
+    async def all_lost(self) -> None:
+        """Note that Kafka has lost every event: all are due at once."""
+
 
 class Leases(Protocol):
     """Who works on what. Every call is one short statement."""

@@ -180,7 +180,9 @@ def _consumer(services: Services, *, wake: Mapping[Work, Signal]) -> Consumer:
             wake=wake,
         )
 
-    lag = Lag(settings, make_topics=partial(make_topics, settings, services.pool))
+    lag = Lag(
+        settings, make_topics=partial(make_topics, settings, services.pool, services.arrivals)
+    )
     return Consumer(make=make, lag=lag, stuck_after=settings.kafka_stuck_after)
 
 

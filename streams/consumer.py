@@ -23,6 +23,7 @@ from streams.lag import Lag
 log = get_logger(__name__)
 
 _LOOKS = 6  # in the time after which a partition counts as stuck
+_START_TIMEOUT = 30.0  # seconds, or `stuck_after` if that is more: it waits for a rebalance
 _STOP_TIMEOUT = 30.0  # seconds
 _LONGEST_WAIT = 30.0  # seconds between attempts to start
 
@@ -115,7 +116,7 @@ class Consumer(Service):
             self._app = self._make()
             try:
                 # One that waits for its group for ever is no better than one that is stuck.
-                async with asyncio.timeout(self._stuck_after):
+                async with asyncio.timeout(max(self._stuck_after, _START_TIMEOUT)):
                     await self._app.start()
             except Exception as error:  # noqa: BLE001 - whatever it is, reading must go on
                 self._trouble = f"{reason}; then no start: {error!r}"

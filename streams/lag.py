@@ -22,7 +22,7 @@ _TIMEOUT = 10.0  # seconds
 class Lag:
     """Looks without joining the group."""
 
-    def __init__(self, settings: Settings, *, make_topics: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, settings: Settings, *, make_topics: Callable[[], Awaitable[object]]) -> None:
         self._settings = settings
         self._make_topics = make_topics
         self._topics = Topics(prefix=settings.kafka_topic_prefix)

@@ -70,8 +70,8 @@ class Topics:
         return (*self.consumed, self.progress, self.dead_letters)
 
 
-async def ensure_topics(settings: Settings) -> None:
-    """Create the topics that are missing. Several workers may do so at once.
+async def ensure_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing; return their names.
 
     Waits up to `start_timeout` seconds for Kafka to come up. Raises ConfigurationError.
     """
@@ -83,15 +83,16 @@ async def ensure_topics(settings: Settings) -> None:
             reraise=True,
         ):
             with attempt:
-                await _create_missing(settings)
+                return await _create_missing(settings)
     except KafkaError as error:
         raise ConfigurationError(
             f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
             "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
         ) from None
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-async def _create_missing(settings: Settings) -> None:
+async def _create_missing(settings: Settings) -> list[str]:
     topics = Topics(prefix=settings.kafka_topic_prefix)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     try:
@@ -108,7 +109,7 @@ async def _create_missing(settings: Settings) -> None:
             if name not in existing
         ]
         if not missing:
-            return
+            return []
         response = await admin.create_topics(missing)
         for name, code, *_ in response.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
@@ -116,5 +117,6 @@ async def _create_missing(settings: Settings) -> None:
                     f"Kafka does not create topic {name} ({for_code(code).__name__}); "
                     "create it by hand, or correct DELIVERY_KAFKA_REPLICATION"
                 )
+        return [topic.name for topic in missing]
     finally:
         await admin.close()

@@ -78,6 +78,16 @@ class PostgresArrivals:
         with wrap_errors():
             await self._pool.execute(QUERIES["forget_arrivals"], ids)
 
+    async def not_appended(self, ids: Sequence[UUID]) -> None:
+        """Note that these were overdue in vain: they are due at once, as if never looked at."""
+        with wrap_errors():
+            await self._pool.execute(QUERIES["arrivals_not_appended"], ids)
+
+    async def all_lost(self) -> None:
+        """Note that Kafka has lost every event: all are due at once."""
+        with wrap_errors():
+            await self._pool.execute(QUERIES["all_arrivals_lost"])
+
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost; each has twice the time from now on."""
         with wrap_errors():

@@ -91,6 +91,14 @@ WHERE id IN (
 )
 RETURNING id, kind, key, value;
 
+-- name: arrivals_not_appended
+-- Kafka did not take these: nothing was repeated, so they need not have longer the next time.
+UPDATE arrival SET appends = greatest(appends - 1, 0), due_at = now() WHERE id = ANY ($1::uuid[]);
+
+-- name: all_arrivals_lost
+-- The topics were gone, and whatever was in them.
+UPDATE arrival SET appends = 0, due_at = now();
+
 -- name: unswept
 -- Deliveries that ended at least $1 ago and may have left an upload open: those without an archive,
 -- and those that took more than one attempt. Not while the same key may be in use again.

@@ -40,6 +40,13 @@ async def append_again(
             cause="no agent has handled them in their time; Kafka may have lost them",
         )
     if errors:
+        await arrivals.not_appended(
+            [
+                arrival.id
+                for arrival, outcome in zip(overdue, outcomes, strict=True)
+                if isinstance(outcome, BaseException)
+            ]
+        )
         log.warning("events_not_appended", events=len(errors), cause=str(errors[0]))
     return len(overdue) - len(errors)
 

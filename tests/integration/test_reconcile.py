@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from app.errors import BrokerUnavailableError
 from app.model import (
     Arrival,
     ArrivalKind,
@@ -56,6 +57,26 @@ async def test_an_event_that_nobody_handled_is_appended_again_each_time_later(
     assert appended == [late]
     waits = "SELECT round(extract(epoch FROM due_at - now()) / 3600) FROM arrival WHERE id = $1"
     assert await pool.fetchval(waits, late.id) == 2
+
+
+async def test_an_event_that_kafka_does_not_take_is_tried_at_the_next_look(
+    pool: asyncpg.Pool,
+) -> None:
+    """Nothing was repeated: after an outage, nobody waits longer for each look during it."""
+    arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
+    for one in (arrival(value=b"taken"), arrival(value=b"refused")):
+        await arrivals.note(one)
+    await arrivals.all_lost()
+    tried: list[bytes] = []
+
+    async def append(one: Arrival) -> None:
+        tried.append(one.value)
+        if one.value == b"refused":
+            raise BrokerUnavailableError("away")
+
+    assert await append_again(arrivals=arrivals, append=append, limit=9) == 1
+    assert await append_again(arrivals=arrivals, append=append, limit=9) == 0
+    assert sorted(tried) == [b"refused", b"refused", b"taken"]
 
 
 async def test_arrivals_of_one_moment_are_saved_together_and_once(

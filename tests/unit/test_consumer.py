@@ -100,8 +100,9 @@ async def until_taken(left: list[App]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_one_that_never_starts_is_replaced_too() -> None:
+async def test_one_that_never_starts_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen when brokers came back empty: the group took it in and never answered."""
+    monkeypatch.setattr(module, "_START_TIMEOUT", 0.01)
     last = App()
     apps = [App(), App(endless_start=True), last]
     async with consuming(Lag({HERE: (3, 5)}), *apps) as (_, left):
