@@ -23,6 +23,7 @@ DeliveryError
 │   └── SettingChangedError       somebody else changed it first (If-Match)
 ├── UnreadableMessageError    a message that can't be understood: to the dead letters
 └── ConfigurationError        a setting is wrong; the sentence says which, and what to do
+    └── NotReachableError         no answer at a configured address: wrong, or away for now
 """
 
 from __future__ import annotations
@@ -128,3 +129,7 @@ class UnreadableMessageError(DeliveryError):
 
 class ConfigurationError(DeliveryError):
     """A setting can't be used. Ends a command with exit code 2."""
+
+
+class NotReachableError(ConfigurationError):
+    """Nothing usable answers at a configured address. Ends a command with exit code 69."""

@@ -60,7 +60,7 @@ class Receipt:
 
     ingress_id: UUID  # given at arrival; becomes the delivery's id
     digest: bytes  # of tenant, body and properties: recognises a redelivered message
-    redelivered: bool  # RabbitMQ's flag
+    redelivered: bool  # it may be a repeat: then its digest decides
     tenant: str
     correlation_id: str
     origin_app: str | None  # app_id of the message, else the ordering user

@@ -18,7 +18,7 @@ from aio_pika.exceptions import (
 )
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from app.errors import BrokerUnavailableError, ConfigurationError
+from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.outgoing import Lane, Outgoing
 from streams import names
 from streams.messages import encode, exchange_of
@@ -116,7 +116,7 @@ async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRo
             f"RabbitMQ at {_place(url)} refuses the user or the password; correct DELIVERY_AMQP_URL"
         ) from None
     except CONNECTION_EXCEPTIONS as error:
-        raise ConfigurationError(
+        raise NotReachableError(
             f"no RabbitMQ to be used at {_place(url)} ({error}); start it, create the virtual "
             "host, or correct DELIVERY_AMQP_URL"
         ) from None
@@ -126,13 +126,25 @@ async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRo
         await give_up_on(connection.close())
 
 
+async def open_channel(
+    connection: AbstractRobustConnection, *, on_return_raises: bool = False
+) -> AbstractChannel:
+    """Open a channel. Raises NotReachableError when the connection has just broken."""
+    try:
+        return await connection.channel(on_return_raises=on_return_raises)
+    except (RuntimeError, *CONNECTION_EXCEPTIONS) as error:  # it has no other word for "closed"
+        raise NotReachableError(
+            f"RabbitMQ went away while this process started ({error}); start it again"
+        ) from error
+
+
 @contextlib.asynccontextmanager
 async def open_publisher(
     connection: AbstractRobustConnection, *, queue_type: QueueType = "classic"
 ) -> AsyncIterator[AmqpPublisher]:
     """Declare the topology and open the channels to publish on."""
-    orders = await connection.channel(on_return_raises=True)
-    responses = await connection.channel()
+    orders = await open_channel(connection, on_return_raises=True)
+    responses = await open_channel(connection)
     try:
         await declare_topology(orders, queue_type)
         yield AmqpPublisher(responses, orders)

@@ -24,7 +24,7 @@ from app.logs import get_logger
 from app.model import Arrival, ArrivalKind
 from app.ports import Arrivals, Tenants
 from streams import names
-from streams.amqp import AmqpPublisher, give_up_on
+from streams.amqp import AmqpPublisher, give_up_on, open_channel
 from streams.dead_letters import copied
 from streams.events import encode_order_event, encode_request, event_key
 from streams.kafka import EventLog
@@ -66,7 +66,7 @@ class Bridge(Service):
 
     async def on_start(self) -> None:
         """Begin to consume."""
-        channel = await self._connection.channel()
+        channel = await open_channel(self._connection)
         await channel.set_qos(prefetch_count=self._prefetch)
         self._channel = channel
         self._consuming = []

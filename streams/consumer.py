@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from mode import Service
 
-from app.errors import BrokerUnavailableError, DeliveryError
+from app.errors import BrokerUnavailableError, DeliveryError, NotReachableError
 from app.logs import get_logger
 from streams.faust_app import DeliveryApp
 from streams.lag import Lag
@@ -52,8 +53,13 @@ class Consumer(Service):
         self._trouble: str | None = None
 
     async def on_start(self) -> None:
-        """Start the first app: what it raises is for the operator who starts the process."""
-        await self._app.start()
+        """Start the first app. Raises NotReachableError."""
+        try:
+            await self._app.start()
+        except KafkaError as error:
+            raise NotReachableError(
+                f"Kafka went away while this process started ({error}); start it again"
+            ) from error
 
     async def on_shutdown(self) -> None:
         """Stop the app; by now, no other one is about to take its place."""

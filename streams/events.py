@@ -73,7 +73,10 @@ class RequestReceived(_Event):
     digest: bytes = Field(
         description="SHA-256 of tenant, properties and body: knows a redelivered message."
     )
-    redelivered: bool = Field(description="RabbitMQ has given the message before.")
+    redelivered: bool = Field(
+        description="It may be a repeat: RabbitMQ says so, or it has a message id. Its digest "
+        "decides."
+    )
     origin_app: str | None = Field(description="`app_id` of the message, else the ordering user.")
     priority: int
     received_at: datetime

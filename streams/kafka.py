@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from app.errors import BrokerUnavailableError, ConfigurationError, UnreadableMessageError
+from app.errors import BrokerUnavailableError, NotReachableError, UnreadableMessageError
 from app.logs import get_logger
 from app.model import Arrival, Progress
 from app.outgoing import Kind, Outgoing
@@ -92,7 +92,7 @@ class EventLog:
 
 @contextlib.asynccontextmanager
 async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
-    """Connect to Kafka. Raises ConfigurationError when no broker answers."""
+    """Connect to Kafka. Raises NotReachableError when no broker answers."""
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
         acks="all",
@@ -102,7 +102,7 @@ async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
         await producer.start()
     except KafkaError as error:
         await producer.stop()
-        raise ConfigurationError(
+        raise NotReachableError(
             f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
             "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
         ) from None

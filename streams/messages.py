@@ -125,7 +125,9 @@ def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
     receipt = Receipt(
         ingress_id=uuid4(),
         digest=_digest(tenant, message),
-        redelivered=bool(message.redelivered),
+        # RabbitMQ forgets what it has delivered when it restarts. Who sets a message id means that
+        # a message with the same one, and the same in all else, is the same message.
+        redelivered=bool(message.redelivered) or message.message_id is not None,
         tenant=tenant,
         correlation_id=_correlation_id(body),
         origin_app=_origin(message, body),

@@ -14,7 +14,7 @@ from aiokafka.errors import (
 )
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, NotReachableError
 from app.model import ArrivalKind
 from app.settings import Settings
 
@@ -85,7 +85,7 @@ async def ensure_topics(settings: Settings) -> list[str]:
             with attempt:
                 return await _create_missing(settings)
     except KafkaError as error:
-        raise ConfigurationError(
+        raise NotReachableError(
             f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
             "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
         ) from None

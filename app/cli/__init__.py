@@ -1,7 +1,8 @@
 """The `delivery` command.
 
 Exit codes: 0 all went well, 1 what was asked for failed, 2 a mistake in the call or in a setting,
-70 a fault of this program (start it again; the log has the cause).
+69 something that it needs does not answer (start it again), 70 a fault of this program (start it
+again; the log has the cause).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from app.cli.dlt import dlt
 from app.cli.keys import make_key, rotate_keys, token
 from app.cli.settings import settings as tenant_settings
 from app.cli.submit import submit
-from app.errors import ConfigurationError, DeliveryError
+from app.errors import ConfigurationError, DeliveryError, NotReachableError
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, load_settings
 
@@ -31,6 +32,7 @@ log = get_logger(__name__)
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
+EXIT_UNAVAILABLE = 69
 EXIT_FAULT = 70
 
 
@@ -106,6 +108,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except NotReachableError as error:
+        click.echo(f"delivery: {error}", err=True)
+        sys.exit(EXIT_UNAVAILABLE)
     except ConfigurationError as error:
         click.echo(f"delivery: {error}", err=True)
         sys.exit(EXIT_MISTAKE)

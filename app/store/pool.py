@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from app.errors import ConfigurationError, StoreUnavailableError
+from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 
 _AWAY = (
     OSError,
@@ -83,7 +83,7 @@ async def open_pool(url: str, *, size: int, start_timeout: float) -> AsyncIterat
             f"PostgreSQL refuses the connection ({error}); correct DELIVERY_DATABASE_URL"
         ) from None
     except StoreUnavailableError as error:
-        raise ConfigurationError(
+        raise NotReachableError(
             f"no PostgreSQL answers at DELIVERY_DATABASE_URL after {start_timeout:g} s "
             f"({error.__cause__}); start it, or correct the address"
         ) from None

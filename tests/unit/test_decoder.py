@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from aio_pika.abc import AbstractIncomingMessage
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -37,6 +38,17 @@ class Message:
 
     def arrived(self) -> AbstractIncomingMessage:
         return cast("AbstractIncomingMessage", self)
+
+
+@pytest.mark.parametrize("message_id", [None, "m-1"])
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_a_message_may_be_a_repeat_if_rabbitmq_says_so_or_if_it_has_an_id(
+    message_id: str | None, redelivered: bool
+) -> None:
+    """RabbitMQ forgets what it has delivered when it restarts; the id is still the same."""
+    message = Message(b'{"correlationId": "c"}', message_id=message_id, redelivered=redelivered)
+    receipt = decode_delivery_request(message.arrived()).receipt
+    assert receipt.redelivered == (redelivered or message_id is not None)
 
 
 values = st.recursive(
