@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test check lint types imports bench bench-burst bench-memory bench-latency bench-web chaos format docs lock clean
+.PHONY: help setup demo up test test-kafka check lint types imports bench bench-burst bench-memory bench-latency bench-web chaos format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -34,6 +34,9 @@ up: setup ## Keep the whole stack and the service in the foreground until Ctrl-C
 
 test: setup ## Run all tests (on a stack of their own)
 	$(BIN)/python -m pytest
+
+test-kafka: setup ## Integration tests on Apache Kafka itself (needs Java 17 and Maven)
+	@$(BIN)/python -m compose.embedded.apache_kafka $(BIN)/python -m pytest $(or $(TESTS),tests/integration)
 
 check: lint types imports test ## All that CI runs
 

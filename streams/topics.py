@@ -18,6 +18,9 @@ from app.errors import ConfigurationError, NotReachableError
 from app.model import ArrivalKind
 from app.settings import Settings
 
+_WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away
+_FOR_EVER = "-1"  # until an operator has looked
+
 
 @dataclass(frozen=True, kw_only=True)
 class Topics:
@@ -70,6 +73,19 @@ class Topics:
         return (*self.consumed, self.progress, self.dead_letters)
 
 
+def configs_of(name: str, settings: Settings) -> dict[str, str]:
+    """Return what a topic is configured with, beside partitions and replicas."""
+    topics = Topics(prefix=settings.kafka_topic_prefix)
+    # One replica may be away, and what was confirmed (acks=all) is still kept twice.
+    configs = {"min.insync.replicas": str(max(1, settings.kafka_replication - 1))}
+    if name == topics.progress:
+        # The last report of each delivery, until nobody looks at it any more.
+        return configs | {"cleanup.policy": "compact,delete", "retention.ms": _WEEK}
+    if name == topics.dead_letters:
+        return configs | {"cleanup.policy": "delete", "retention.ms": _FOR_EVER}
+    return configs | {"cleanup.policy": "delete", "retention.ms": _WEEK}
+
+
 async def ensure_topics(settings: Settings) -> list[str]:
     """Create the topics that are missing; return their names.
 
@@ -103,7 +119,7 @@ async def _create_missing(settings: Settings) -> list[str]:
                 name,
                 settings.kafka_partitions,
                 settings.kafka_replication,
-                topic_configs={"cleanup.policy": "compact"} if name == topics.progress else {},
+                topic_configs=configs_of(name, settings),
             )
             for name in topics.all
             if name not in existing

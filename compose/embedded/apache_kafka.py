@@ -1,0 +1,150 @@
+"""Apache Kafka itself, without Docker: its jars from Maven, each broker a child process.
+
+Brokers are controllers, too (KRaft). A module of its own beside `kafka.py`: it takes Java 17, Maven
+and half a gigabyte of memory a broker, which the demo does not ask for.
+
+    python -m compose.embedded.apache_kafka COMMAND…    # runs COMMAND against one broker
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+from compose.embedded.processes import (
+    Server,
+    StackError,
+    free_port,
+    listens,
+    running,
+    start,
+    wait_until,
+)
+
+_POM = Path(__file__).with_name("kafka-pom.xml")
+_JARS = Path(__file__).resolve().parents[2] / ".tools" / "kafka"
+_CLUSTER_ID = "rsDeliveryEmbedded0000"  # 22 characters of base64
+_JAVA = 17  # the oldest that Kafka 4 runs on
+
+
+def missing() -> str | None:
+    """Return what of Java and Maven is missing, as a sentence; None when all is there."""
+    java = shutil.which("java")
+    if java is None:
+        return f"Apache Kafka needs Java {_JAVA} or newer, and there is no `java`"
+    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = told.partition('"')[2].partition(".")[0].partition('"')[0]
+    if not version.isdigit() or int(version) < _JAVA:
+        return f"Apache Kafka needs Java {_JAVA} or newer; `java` is {version or 'unknown'}"
+    if not _JARS.is_dir() and shutil.which("mvn") is None:
+        return "Apache Kafka comes by Maven, and there is no `mvn`"
+    return None
+
+
+def _fetched() -> Path:
+    """Return the folder of the jars; Maven brings them the first time. Raises StackError."""
+    if sentence := missing():
+        raise StackError(sentence)
+    if not _JARS.is_dir():
+        _JARS.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_JARS.parent) as name:
+            folder = Path(name) / "jars"
+            command: list[str | Path] = ["mvn", "-q", "-B", "-f", _POM]
+            command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
+            command += [f"-DoutputDirectory={folder}"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise StackError(f"Maven did not bring Apache Kafka:\n{done.stdout[-2000:]}")
+            folder.rename(_JARS)  # whole, or not at all
+    return _JARS
+
+
+@contextlib.asynccontextmanager
+async def apache_kafka(folder: Path, *, brokers: int = 1) -> AsyncIterator[list[Server]]:
+    """Run a cluster; each server's address is its broker's. What it holds survives a restart.
+
+    Raises StackError naming what is missing.
+    """
+    classpath = f"{await asyncio.to_thread(_fetched)}/*"
+    java = ["java", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-cp", classpath]
+    ports = [(free_port(), free_port()) for _ in range(brokers)]
+    voters = ",".join(f"{n}@127.0.0.1:{port}" for n, (_, port) in enumerate(ports, start=1))
+    async with contextlib.AsyncExitStack() as opened:
+        servers = []
+        for number, (port, controller_port) in enumerate(ports, start=1):
+            home = folder / f"kafka-{number}"
+            home.mkdir()
+            properties = {
+                "node.id": number,
+                "process.roles": "broker,controller",
+                "controller.quorum.voters": voters,
+                "controller.listener.names": "CONTROLLER",
+                "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+                "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+                "log.dirs": home / "data",
+                "auto.create.topics.enable": "false",
+                "offsets.topic.replication.factor": brokers,
+                "offsets.topic.num.partitions": 4,
+                "transaction.state.log.replication.factor": brokers,
+                "transaction.state.log.min.isr": max(1, brokers - 1),
+                "group.initial.rebalance.delay.ms": 500,
+                "broker.session.timeout.ms": 6000,
+            }
+            path = home / "server.properties"
+            path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+            form: list[str | Path] = [*java, "kafka.tools.StorageTool", "format"]
+            form += ["-t", _CLUSTER_ID, "-c", path]
+            formatted = await asyncio.to_thread(
+                partial(subprocess.run, form, capture_output=True, text=True, check=False)
+            )
+            if formatted.returncode:
+                raise StackError(f"Kafka's storage can't be made:\n{formatted.stderr}")
+            child = start(
+                f"Apache Kafka {number}",
+                [*java, "kafka.Kafka", path],
+                log=folder / f"kafka-{number}.log",
+                cwd=home,
+            )
+            await opened.enter_async_context(running(child))
+            servers.append(
+                Server(
+                    url=f"127.0.0.1:{port}",
+                    child=child,
+                    answers=lambda port=port: listens(port),  # type: ignore[misc]
+                )
+            )
+        for server in servers:
+            await wait_until(server.answers, server.child)
+        yield servers
+
+
+async def _run(command: list[str]) -> int:
+    with tempfile.TemporaryDirectory(prefix="rs-delivery-kafka-") as folder:
+        async with apache_kafka(Path(folder)) as (broker,):
+            environment = os.environ | {"DELIVERY_KAFKA_BOOTSTRAP_SERVERS": broker.url}
+            process = await asyncio.create_subprocess_exec(*command, env=environment)
+            return await process.wait()
+
+
+def main() -> int:
+    """Run a command against one broker; where that can't be had, say so and succeed."""
+    if sentence := missing():
+        print(f"skipped: {sentence}")
+        return 0
+    try:
+        return asyncio.run(_run(sys.argv[1:]))
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Three brokers of Apache Kafka; one of them is killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from compose.embedded.apache_kafka import apache_kafka, missing
+from compose.embedded.stack import Stack, running_service
+from streams.topics import Topics
+from tests.client import Client, request_for
+
+DELIVERIES = 30
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "")
+
+
+@pytest.mark.timeout(400)
+async def test_deliveries_go_on_when_one_of_three_brokers_is_killed(
+    stack: Stack,
+    database: str,
+    client: Client,
+    make_product: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """Every event has two more copies: acks=all, and two replicas in sync are enough."""
+    product = make_product({"a.txt": b"a", "b.txt": b"b"})
+    bodies = [request_for(product) for _ in range(DELIVERIES)]
+    ids = [str(body["correlationId"]) for body in bodies]
+    async with apache_kafka(tmp_path, brokers=3) as brokers:
+        extra = {
+            "DELIVERY_DATABASE_URL": database,
+            "DELIVERY_KAFKA_BOOTSTRAP_SERVERS": ",".join(broker.url for broker in brokers),
+            "DELIVERY_KAFKA_REPLICATION": "3",
+            "DELIVERY_KAFKA_PARTITIONS": "3",
+            "DELIVERY_KAFKA_GROUP": uuid4().hex[:8],
+        }
+        async with running_service(stack, extra=extra) as (child, _):
+            await _topics_are_as_they_should_be(brokers[0].url)
+            for body in bodies[: DELIVERIES // 2]:
+                await client.send(body)
+            await client.wait_for(ids[0], "GRANTED")
+            (broker,) = psutil.Process(brokers[0].child.process.pid).children()
+            broker.send_signal(signal.SIGKILL)
+            for body in bodies[DELIVERIES // 2 :]:
+                await client.send(body)
+            for one in ids:
+                await client.wait_for(one, "DONE", "ERROR", seconds=120)
+            assert child.running
+    assert all(client.said(one) == ["GRANTED", "DONE"] for one in ids)
+
+
+async def _topics_are_as_they_should_be(broker: str) -> None:
+    topics = Topics()
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    try:
+        for found in await admin.describe_topics(list(topics.all)):
+            assert len(found["partitions"]) == 3
+            assert all(len(one["replicas"]) == 3 for one in found["partitions"])
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics.all]
+        answers = await admin.describe_configs(asked)
+    finally:
+        await admin.close()
+    configs = {
+        name: {entry[0]: entry[1] for entry in entries}
+        for answer in answers
+        for _, _, _, name, entries in answer.resources
+    }
+    assert all(configs[name]["min.insync.replicas"] == "2" for name in topics.all)
+    assert "compact" in configs[topics.progress]["cleanup.policy"]
+    assert configs[topics.dead_letters]["retention.ms"] == "-1"
