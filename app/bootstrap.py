@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import asyncpg
 from aio_pika.abc import AbstractRobustConnection
 
-from app.errors import ConfigurationError
+from app.errors import BrokerUnavailableError, ConfigurationError
 from app.logs import get_logger
 from app.ports import Users
 from app.settings import Settings
@@ -32,6 +32,7 @@ from streams.resume import Resumption
 from streams.rs_admin import AnyUser, RsAdmin
 from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
+from streams.topic_check import differences
 from streams.topics import Topics, ensure_topics
 
 log = get_logger(__name__)
@@ -89,6 +90,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         arrivals = PostgresArrivals(pool, allowance=settings.event_duration)
         await make_topics(settings, pool, arrivals)
+        await _look_at_topics(settings)
         events = await stack.enter_async_context(open_event_log(settings))
         session = await stack.enter_async_context(
             open_session(
@@ -141,6 +143,17 @@ async def make_topics(settings: Settings, pool: asyncpg.Pool, arrivals: Postgres
             Topics(prefix=settings.kafka_topic_prefix).consumed
         ):
             await arrivals.all_lost()
+
+
+async def _look_at_topics(settings: Settings) -> None:
+    """Tell the operator what is not as the settings ask for; work goes on meanwhile."""
+    try:
+        found = await differences(settings)
+    except BrokerUnavailableError as error:
+        log.warning("topics_not_checked", cause=str(error))
+        return
+    for one in found:
+        log.warning("topic_differs", **asdict(one))
 
 
 def open_vault(settings: Settings) -> Vault:

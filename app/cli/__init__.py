@@ -24,6 +24,7 @@ from app.cli.dlt import dlt
 from app.cli.keys import make_key, rotate_keys, token
 from app.cli.settings import settings as tenant_settings
 from app.cli.submit import submit
+from app.cli.topics import topics
 from app.errors import ConfigurationError, DeliveryError, NotReachableError
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, load_settings
@@ -69,7 +70,7 @@ def migrate() -> None:
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
-for _command in (submit, dlq, dlt, tenant_settings, make_key, rotate_keys, token, asyncapi):
+for _command in (submit, dlq, dlt, topics, tenant_settings, make_key, rotate_keys, token, asyncapi):
     cli.add_command(_command)
 
 

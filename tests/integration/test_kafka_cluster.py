@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +13,20 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from app.settings import Settings
 from compose.embedded.apache_kafka import apache_kafka, missing
 from compose.embedded.stack import Stack, running_service
-from streams.topics import Topics
+from streams.topic_check import differences
+from streams.topics import Topics, ensure_topics
 from tests.client import Client, request_for
+from tests.command import delivery
 
 DELIVERIES = 30
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "")
+with_kafka = pytest.mark.skipif(bool(missing()), reason=missing() or "")
 
 
+@with_kafka
 @pytest.mark.timeout(400)
 async def test_deliveries_go_on_when_one_of_three_brokers_is_killed(
     stack: Stack,
@@ -55,6 +60,46 @@ async def test_deliveries_go_on_when_one_of_three_brokers_is_killed(
                 await client.wait_for(one, "DONE", "ERROR", seconds=120)
             assert child.running
     assert all(client.said(one) == ["GRANTED", "DONE"] for one in ids)
+
+
+@with_kafka
+async def test_topics_are_brought_to_what_the_settings_ask_for(tmp_path: Path) -> None:
+    """What an operator set on a topic stays; what only an operator can change is told."""
+    async with apache_kafka(tmp_path) as (broker,):
+        address = {"DELIVERY_KAFKA_BOOTSTRAP_SERVERS": broker.url}
+        made = delivery("topics", "apply", DELIVERY_KAFKA_PARTITIONS="2", **address)
+        assert made.returncode == 0, made.stderr
+        assert made.stdout.count("created delivery.") == len(Topics().all)
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.url)
+        await admin.start()
+        wrong = {"retention.ms": "1000", "max.message.bytes": "2000000"}
+        resource = ConfigResource(ConfigResourceType.TOPIC, Topics().requests, wrong)
+        await admin.alter_configs([resource])
+
+        wanted = {"DELIVERY_KAFKA_PARTITIONS": "3", "DELIVERY_KAFKA_REPLICATION": "2"} | address
+        told = delivery("topics", "check", "--json", **wanted)
+        assert told.returncode == 1
+        differences = [json.loads(line) for line in told.stdout.splitlines()]
+        assert len(differences) == 2 * len(Topics().all) + 1
+        assert "delivery: 13 differences are left" in told.stderr
+
+        left = delivery("topics", "apply", "--json", **wanted)
+        assert left.returncode == 1
+        entries = [json.loads(line) for line in left.stdout.splitlines()]
+        assert {entry["what"] for entry in entries} == {"replicas"}
+        assert "kafka-reassign-partitions.sh" in entries[0]["advice"]
+        answers = await admin.describe_configs([resource])
+        await admin.close()
+        found = {entry[0]: entry[1] for entry in answers[0].resources[0][4]}
+        assert found["max.message.bytes"] == "2000000"
+        assert delivery("topics", "check", DELIVERY_KAFKA_PARTITIONS="3", **address).returncode == 0
+
+
+async def test_the_embedded_broker_has_the_topics_that_are_asked_for(settings: Settings) -> None:
+    await ensure_topics(settings)
+    assert await differences(settings) == []
+    more = settings.model_copy(update={"kafka_partitions": 9})
+    assert {one.what for one in await differences(more)} == {"partitions"}
 
 
 async def _topics_are_as_they_should_be(broker: str) -> None:

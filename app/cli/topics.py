@@ -1,0 +1,55 @@
+"""`delivery topics`: whether Kafka's topics are as they should be, and making them so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from app.cli.tables import show_all
+from app.errors import RetryableError
+from app.settings import load_settings
+from streams.topic_check import Difference, apply, differences
+from streams.topics import ensure_topics
+
+_COLUMNS = ("topic", "what", "found", "wanted", "advice")
+
+
+class TopicsDifferError(RetryableError):
+    """Some topics are not as they should be."""
+
+
+@click.group()
+def topics() -> None:
+    """Kafka topics: partitions, replicas, retention, compaction."""
+
+
+def _tell(found: Sequence[Difference], *, as_json: bool) -> None:
+    entries = [asdict(one) for one in found]
+    show_all(entries, _COLUMNS, as_json=as_json, what="differences", more="see the advice of each")
+    if found:
+        raise TopicsDifferError(f"{len(found)} differences are left")
+
+
+@topics.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def check(as_json: bool) -> None:
+    """Compare the topics with the settings; exit code 1 when they differ."""
+    _tell(asyncio.run(differences(load_settings())), as_json=as_json)
+
+
+@topics.command("apply")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def apply_(as_json: bool) -> None:
+    """Create what is missing, add partitions, set configurations; tell what is left."""
+    settings = load_settings()
+
+    async def make() -> tuple[list[str], list[Difference]]:
+        return await ensure_topics(settings), await apply(settings)
+
+    made, left = asyncio.run(make())
+    for name in made:
+        click.echo(f"created {name}", err=as_json)
+    _tell(left, as_json=as_json)
