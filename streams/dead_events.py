@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from app.errors import BrokerUnavailableError, DeliveryError
 from streams.kafka import EventLog
+from streams.topics import partitions_of
 
 _TIMEOUT = 30.0  # seconds for the broker to hand over what it has
 REQUEUED = "requeued"  # header of a marker: the id of the event
@@ -69,16 +70,14 @@ async def look(bootstrap_servers: str, topic: str) -> list[DeadEvent]:
 
 async def _records(bootstrap_servers: str, topic: str) -> AsyncIterator[Any]:
     """Iterate over all that is there now; a partition's records in their order."""
+    partitions = (await partitions_of(bootstrap_servers)).get(topic)
+    if not partitions:
+        return
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, fetch_max_wait_ms=50, auto_offset_reset="earliest"
     )
     await consumer.start()
     try:
-        await consumer.topics()
-        numbers = consumer.partitions_for_topic(topic) or set()
-        partitions = [TopicPartition(topic, number) for number in numbers]
-        if not partitions:
-            return
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         left = {partition for partition, end in ends.items() if end > 0}

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from app.errors import BrokerUnavailableError
 from app.logs import get_logger
 from app.settings import Settings
-from streams.topics import Topics
+from streams.topics import Topics, partitions_of
 
 log = get_logger(__name__)
 
@@ -42,11 +42,11 @@ class Lag:
     async def _look(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:
         try:
             async with asyncio.timeout(_TIMEOUT), self._consumer() as consumer:
-                found = await consumer.topics()
+                found = await partitions_of(self._settings.kafka_bootstrap_servers)
                 partitions = [
-                    TopicPartition(topic, number)
+                    partition
                     for topic in self._topics.consumed
-                    for number in consumer.partitions_for_topic(topic) or ()
+                    for partition in found.get(topic, ())
                 ]
                 ends = await consumer.end_offsets(partitions)
                 lags = {

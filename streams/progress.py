@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from app.errors import UnreadableMessageError
 from app.model import Phase, Progress
 from streams.events import decode_progress, event_key
 from streams.kafka import EventLog
+from streams.topics import partitions_of
 
 _AT_MOST = 1.0  # seconds between reports of one attempt, while its phase stays
 
@@ -45,15 +46,13 @@ async def watch_progress(
 ) -> AsyncGenerator[Progress, None]:
     """Follow one delivery from now on. `started` is set once nothing is missed any more."""
     key = event_key(tenant, correlation_id)
+    assigned = (await partitions_of(bootstrap_servers)).get(topic)
+    if not assigned:
+        started.set()
+        return
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, fetch_max_wait_ms=50)
     await consumer.start()
     try:
-        await consumer.topics()
-        partitions = consumer.partitions_for_topic(topic) or set()
-        assigned = [TopicPartition(topic, number) for number in partitions]
-        if not assigned:
-            started.set()
-            return
         consumer.assign(assigned)
         await consumer.seek_to_end(*assigned)
         started.set()

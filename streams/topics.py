@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     KafkaConnectionError,
@@ -71,6 +72,26 @@ class Topics:
     def all(self) -> tuple[str, ...]:
         """Every topic."""
         return (*self.consumed, self.progress, self.dead_letters)
+
+
+async def partitions_of(bootstrap_servers: str) -> dict[str, list[TopicPartition]]:
+    """Return all topics that there are, each with its partitions. Raises KafkaError.
+
+    (A consumer's `partitions_for_topic` knows those only of topics that it reads already.)
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    try:
+        await admin.start()
+        # All: to ask for one by its name may create it.
+        described = await admin.describe_topics()
+    finally:
+        await admin.close()
+    return {
+        topic["topic"]: [
+            TopicPartition(topic["topic"], one["partition"]) for one in topic["partitions"]
+        ]
+        for topic in described
+    }
 
 
 def configs_of(name: str, settings: Settings) -> dict[str, str]:

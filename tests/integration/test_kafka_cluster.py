@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +17,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from app.settings import Settings
 from compose.embedded.apache_kafka import apache_kafka, missing
 from compose.embedded.stack import Stack, running_service
+from streams.dead_events import look
+from streams.kafka import open_event_log
+from streams.lag import Lag
 from streams.topic_check import differences
 from streams.topics import Topics, ensure_topics
 from tests.client import Client, request_for
@@ -93,6 +97,23 @@ async def test_topics_are_brought_to_what_the_settings_ask_for(tmp_path: Path) -
         found = {entry[0]: entry[1] for entry in answers[0].resources[0][4]}
         assert found["max.message.bytes"] == "2000000"
         assert delivery("topics", "check", DELIVERY_KAFKA_PARTITIONS="3", **address).returncode == 0
+
+
+@with_kafka
+async def test_those_who_read_without_a_group_find_the_partitions(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Apache Kafka tells a consumer of the topics that it reads only; the embedded broker of all."""
+    async with apache_kafka(tmp_path) as (broker,):
+        here = settings.model_copy(update={"kafka_bootstrap_servers": broker.url})
+        await ensure_topics(here)
+        async with open_event_log(here) as events:
+            await events.append(events.topics.dead_letters, key=b"t/c", value=b"event")
+            (dead,) = await look(broker.url, events.topics.dead_letters)
+        assert (dead.key, dead.value) == (b"t/c", b"event")
+        lags = await Lag(here, make_topics=partial(ensure_topics, here)).look()
+        assert {one.topic for one in lags} == set(events.topics.consumed)
+        assert len(lags) == 2 * len(events.topics.consumed)
 
 
 async def test_the_embedded_broker_has_the_topics_that_are_asked_for(settings: Settings) -> None:
