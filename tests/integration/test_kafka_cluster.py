@@ -103,7 +103,7 @@ async def test_topics_are_brought_to_what_the_settings_ask_for(tmp_path: Path) -
 async def test_those_who_read_without_a_group_find_the_partitions(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """Apache Kafka tells a consumer of the topics that it reads only; the embedded broker of all."""
+    """Apache Kafka tells a consumer of topics that it reads; the embedded broker of all."""
     async with apache_kafka(tmp_path) as (broker,):
         here = settings.model_copy(update={"kafka_bootstrap_servers": broker.url})
         await ensure_topics(here)
