@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test test-kafka check lint types imports bench bench-burst bench-memory bench-latency bench-web chaos format docs lock clean
+.PHONY: help setup demo up test test-kafka check lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-web chaos format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -55,6 +55,9 @@ bench-burst: setup ## Time one tenant's request behind a burst of another's (REQ
 
 bench: setup ## The data path beside a plain copy and other ways (SIZE=2048 MiB, ROUNDS=5; long)
 	@$(BIN)/python -m tests.bench.path --check --write --size $(or $(SIZE),2048) --rounds $(or $(ROUNDS),5)
+
+bench-stages: setup ## How fast MD5, CRC and deflate are alone
+	@$(BIN)/python -m tests.bench.stages
 
 bench-memory: setup ## Memory of a transfer for growing archives (SIZES="1 8 32", GiB)
 	@$(BIN)/python -m tests.bench.memory $(or $(SIZES),1 8 32)
