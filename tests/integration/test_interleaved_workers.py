@@ -1,0 +1,283 @@
+"""Workers in every order: the lease protocol, against PostgreSQL and a store that keeps score.
+
+Real use-cases and real leases; each step to PostgreSQL or the store waits until it is let through,
+in an order that is drawn. A worker believes in its lease for ever (as one that stood still does),
+and may die at any step. What may not happen: two that deliver, an object that changes after the
+delivery has ended, an upload that stays open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import uuid4
+
+import asyncpg
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from app.errors import DeliveryError, RetryableError
+from app.model import Delivery, ManifestFile, S3Target, StoredObject, Upload, Work
+from app.store import PostgresLeases
+from app.usecases.reconcile import sweep
+from app.usecases.transfer import Backoff, Transfers
+from app.usecases.uploads import Uploads
+from tests.integration.conftest import Deliveries
+
+WORKERS = 3
+ENDED = "SELECT finished_at FROM delivery WHERE correlation_id = $1"
+
+
+class KilledError(BaseException):
+    """The worker is gone: nothing more of it happens, not even its clean-up."""
+
+
+@dataclass
+class Bucket:
+    """A store with S3's rules: what is aborted can't be completed; one object a key."""
+
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    open: dict[str, str] = field(default_factory=dict)  # keys of uploads by their id
+    completed: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)  # completed when the delivery had ended
+
+
+class Gate:
+    """Where one worker waits for its turn."""
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Future[None] | None = None
+        self.reached = asyncio.Event()
+        self.dead = False
+
+    async def turn(self) -> None:
+        """Wait until let through. Raises KilledError."""
+        if self.dead:
+            raise KilledError
+        self.waiting = asyncio.get_running_loop().create_future()
+        self.reached.set()
+        await self.waiting
+
+    def let(self) -> None:
+        """Let the worker take one step."""
+        assert self.waiting is not None
+        self.reached.clear()
+        waiting, self.waiting = self.waiting, None
+        if self.dead:
+            waiting.set_exception(KilledError())
+        else:
+            waiting.set_result(None)
+
+
+class OpenGate(Gate):
+    """Lets everything through."""
+
+    async def turn(self) -> None:
+        """Go on."""
+
+
+@dataclass
+class Sink:
+    """One worker's way to the store."""
+
+    gate: Gate
+    bucket: Bucket
+
+    async def begin(self, target: S3Target, key: str) -> Upload:
+        await self.gate.turn()
+        upload_id = str(next(self.bucket.numbers))
+        self.bucket.open[upload_id] = key
+        return Upload(bucket=target.bucket, key=key, upload_id=upload_id)
+
+    async def abort(self, target: S3Target, upload: Upload) -> None:
+        await self.gate.turn()
+        self.bucket.open.pop(upload.upload_id, None)
+
+    async def abort_orphans(self, target: S3Target, key: str) -> None:
+        await self.gate.turn()
+        for upload_id in [one for one, open_key in self.bucket.open.items() if open_key == key]:
+            del self.bucket.open[upload_id]
+
+
+@dataclass
+class Archiver:
+    """Completes an upload, if it is still open."""
+
+    gate: Gate
+    bucket: Bucket
+    pool: asyncpg.Pool
+
+    async def run(
+        self,
+        delivery: Delivery,
+        files: AsyncIterator[ManifestFile],
+        target: S3Target,
+        upload: Upload,
+        *,
+        may_complete: Callable[[], Awaitable[bool]],
+    ) -> StoredObject:
+        if not await may_complete():
+            raise RetryableError("the lease is gone")
+        await self.gate.turn()
+        if self.bucket.open.pop(upload.upload_id, None) is None:
+            raise RetryableError("NoSuchUpload; the object is not there")
+        self.bucket.completed.append(upload.upload_id)
+        if await self.pool.fetchval(ENDED, delivery.correlation_id) is not None:
+            self.bucket.late.append(upload.upload_id)
+        await self.gate.turn()
+        return StoredObject(url=f"s3://{upload.bucket}/{upload.key}", md5="0" * 32, size=1)
+
+
+class Leases(PostgresLeases):
+    """The real ones, each call in its turn."""
+
+    gate: Gate
+
+    async def claim(self, work: Work) -> Delivery | None:
+        await self.gate.turn()
+        return await super().claim(work)
+
+    async def renew(self, delivery: Delivery) -> bool:
+        await self.gate.turn()
+        return await super().renew(delivery)
+
+    async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
+        await self.gate.turn()
+        return await super().record_upload(delivery, upload)
+
+
+class Worker:
+    """Claims and delivers, one step at a time."""
+
+    def __init__(self, deliveries: Deliveries, bucket: Bucket, name: str) -> None:
+        self.gate = Gate()
+        self.leases = Leases(
+            deliveries.pool, owner=name, ttl=deliveries.leases(name)._ttl, transfers_per_tenant=None
+        )
+        self.leases.gate = self.gate
+        sink = Sink(self.gate, bucket)
+        self.transfers = Transfers(
+            store=deliveries.store,
+            leases=self.leases,
+            tenants=deliveries.tenants,
+            sink=sink,
+            uploads=Uploads(sink=sink, seal=deliveries.vault),
+            archiver=Archiver(self.gate, bucket, deliveries.pool),
+            backoff=Backoff(first=0, longest=0, attempts=1000),
+        )
+        self.task = asyncio.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            delivery = await self.leases.claim(Work.TRANSFER)
+            if delivery is None:
+                continue
+
+            async def may_complete(held: Delivery = delivery) -> bool:
+                return await self.leases.renew(held)
+
+            try:
+                await self.transfers.deliver(delivery, may_complete=may_complete)
+            except DeliveryError as error:
+                await self.transfers.settle(delivery, error)
+
+    async def step(self) -> None:
+        """Take one step, up to the next gate or the end."""
+        await self._stands()
+        if not self.task.done():
+            self.gate.let()
+            await self._stands()
+
+    async def _stands(self) -> None:
+        """Return when it waits at a gate, or has ended."""
+        reached = asyncio.ensure_future(self.gate.reached.wait())
+        await asyncio.wait({reached, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        reached.cancel()
+
+    async def stop(self) -> None:
+        """End it as a kill would."""
+        self.gate.dead = True
+        while not self.task.done():
+            await self.step()
+        assert isinstance(self.task.exception(), KilledError)
+
+
+steps = st.lists(
+    st.one_of(
+        st.integers(0, WORKERS - 1),  # a step of this worker
+        st.integers(0, WORKERS - 1),
+        st.integers(0, WORKERS - 1),
+        st.just("lease runs out"),
+        st.tuples(st.just("kill"), st.integers(0, WORKERS - 1)),
+    ),
+    max_size=60,
+)
+TO_COMPLETION = [0] * 4  # claim, begin, record, renew: the next step completes
+REST = [1] * 10
+REST_TURNS = 9  # of each worker; what it has begun before has ended by then
+
+
+@given(steps=steps)
+@example(steps=[*TO_COMPLETION, "lease runs out", *REST, 0, 0, 0])
+@example(steps=[*TO_COMPLETION, "lease runs out", 1, 0, 0, *REST, 0])
+@example(steps=[0, 0, ("kill", 0), "lease runs out", *REST])
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+async def test_one_of_many_workers_delivers_whatever_their_order(
+    deliveries: Deliveries, steps: list[object]
+) -> None:
+    name = f"c-{uuid4().hex}"
+    await deliveries.ready(name)
+    bucket = Bucket()
+    workers = [Worker(deliveries, bucket, f"w{number}") for number in range(WORKERS)]
+    let_it_run_out = (
+        "UPDATE delivery SET lease_until = now() - interval '1 second' WHERE work = 'transfer'"
+    )
+    rest = itertools.count()
+    try:
+        for step in steps:
+            match step:
+                case int(number):
+                    await workers[number].step()
+                case ("kill", int(number)):
+                    await workers[number].stop()
+                    workers[number] = Worker(deliveries, bucket, f"w{uuid4().hex[:6]}")
+                case _:
+                    await deliveries.pool.execute(let_it_run_out)
+        # From now on nobody dies: the delivery ends, and all come to rest.
+        await deliveries.pool.execute(let_it_run_out)
+        turns = itertools.count()
+        while await deliveries.pool.fetchval(ENDED, name) is None or next(rest) < REST_TURNS:
+            for worker in workers:
+                await worker.step()
+            if next(turns) % 15 == 14:
+                await deliveries.pool.execute(let_it_run_out)
+    finally:
+        for worker in workers:
+            await worker.stop()
+    open_sink = Sink(OpenGate(), bucket)
+    await sweep(
+        store=deliveries.store,
+        tenants=deliveries.tenants,
+        uploads=Uploads(sink=open_sink, seal=deliveries.vault),
+        sink=open_sink,
+        after=timedelta(),
+        limit=10,
+    )
+    query = "SELECT state, lease_owner FROM delivery WHERE correlation_id = $1"
+    row = await deliveries.pool.fetchrow(query, name)
+    assert row is not None
+    assert (row["state"], row["lease_owner"]) == ("DONE", None)
+    said = await deliveries.pool.fetch(
+        "SELECT body FROM outbox WHERE correlation_id = $1 AND kind = 'response'", name
+    )
+    assert [one["body"]["status"] for one in said] == ["GRANTED", "DONE"]
+    assert bucket.open == {}
+    assert bucket.completed
+    assert bucket.late == []
