@@ -138,11 +138,9 @@ async def make_topics(settings: Settings, pool: asyncpg.Pool, arrivals: Postgres
     Workers start together, and miss lost topics together; not every broker takes two creations of
     one topic for one (the embedded one then refuses what is appended). Raises ConfigurationError.
     """
-    async with alone(pool, "topics"):
-        if set(await ensure_topics(settings)) & set(
-            Topics(prefix=settings.kafka_topic_prefix).consumed
-        ):
-            await arrivals.all_lost()
+    made = await ensure_topics(settings, alone=lambda: alone(pool, "topics"))
+    if not set(made).isdisjoint(Topics(prefix=settings.kafka_topic_prefix).consumed):
+        await arrivals.all_lost()
 
 
 async def _look_at_topics(settings: Settings) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
@@ -107,10 +109,13 @@ def configs_of(name: str, settings: Settings) -> dict[str, str]:
     return configs | {"cleanup.policy": "delete", "retention.ms": _WEEK}
 
 
-async def ensure_topics(settings: Settings) -> list[str]:
+async def ensure_topics(
+    settings: Settings, *, alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+) -> list[str]:
     """Create the topics that are missing; return their names.
 
-    Waits up to `start_timeout` seconds for Kafka to come up. Raises ConfigurationError.
+    `alone` is entered while topics are created, and may wait for others who do the same. Waits up
+    to `start_timeout` seconds for Kafka to come up. Raises ConfigurationError.
     """
     try:
         async for attempt in AsyncRetrying(
@@ -120,7 +125,7 @@ async def ensure_topics(settings: Settings) -> list[str]:
             reraise=True,
         ):
             with attempt:
-                return await _create_missing(settings)
+                return await _create_missing(settings, alone)
     except KafkaError as error:
         raise NotReachableError(
             f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
@@ -129,31 +134,42 @@ async def ensure_topics(settings: Settings) -> list[str]:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-async def _create_missing(settings: Settings) -> list[str]:
-    topics = Topics(prefix=settings.kafka_topic_prefix)
+async def _create_missing(
+    settings: Settings, alone: Callable[[], AbstractAsyncContextManager[None]]
+) -> list[str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     try:
         await admin.start()
-        existing = set(await admin.list_topics())
-        missing = [
-            NewTopic(
-                name,
-                settings.kafka_partitions,
-                settings.kafka_replication,
-                topic_configs=configs_of(name, settings),
-            )
-            for name in topics.all
-            if name not in existing
-        ]
-        if not missing:
+        if not await _missing(admin, settings):
             return []
-        response = await admin.create_topics(missing)
-        for name, code, *_ in response.topic_errors:
-            if code not in (0, TopicAlreadyExistsError.errno):
-                raise ConfigurationError(
-                    f"Kafka does not create topic {name} ({for_code(code).__name__}); "
-                    "create it by hand, or correct DELIVERY_KAFKA_REPLICATION"
-                )
+        async with alone():
+            missing = await _missing(admin, settings)  # another may have created them by now
+            if missing:
+                await _create(admin, missing)
         return [topic.name for topic in missing]
     finally:
         await admin.close()
+
+
+async def _missing(admin: AIOKafkaAdminClient, settings: Settings) -> list[NewTopic]:
+    existing = set(await admin.list_topics())
+    return [
+        NewTopic(
+            name,
+            settings.kafka_partitions,
+            settings.kafka_replication,
+            topic_configs=configs_of(name, settings),
+        )
+        for name in Topics(prefix=settings.kafka_topic_prefix).all
+        if name not in existing
+    ]
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:
+    response = await admin.create_topics(missing)
+    for name, code, *_ in response.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise ConfigurationError(
+                f"Kafka does not create topic {name} ({for_code(code).__name__}); "
+                "create it by hand, or correct DELIVERY_KAFKA_REPLICATION"
+            )
