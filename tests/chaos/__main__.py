@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -31,6 +32,9 @@ def main() -> int:
     seed = secrets.randbelow(10**6) if asked.seed is None else asked.seed
     seconds = asked.seconds or max(45.0, asked.deliveries * 0.5)
     print(f"seed {seed}: {asked.deliveries} deliveries, {seconds:.0f} s of faults", flush=True)
+    # A stack of its own: servers that run already are not there to be restarted.
+    for name in [name for name in os.environ if name.startswith("DELIVERY_")]:
+        del os.environ[name]
     logging.getLogger("aio_pika").setLevel(logging.CRITICAL)  # RabbitMQ is away on purpose
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     plan = draw(seed=seed, deliveries=asked.deliveries, seconds=seconds, only=asked.only)
