@@ -23,7 +23,6 @@ class Worker:
     def __init__(self, child: Child) -> None:
         self.child = child
         self.exits: Counter[int] = Counter()
-        self._frozen = False
 
     async def supervise(self) -> None:
         """Start it again whenever it ends; until cancelled."""
