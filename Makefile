@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test test-kafka check lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-web chaos format docs lock clean
+.PHONY: help setup demo up test test-kafka test-outages check lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-claims bench-queue bench-workers bench-web chaos format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -38,6 +38,9 @@ test: setup ## Run all tests (on a stack of their own)
 test-kafka: setup ## Integration tests on Apache Kafka itself (needs Java 17 and Maven)
 	@$(BIN)/python -m compose.embedded.apache_kafka $(BIN)/python -m pytest $(or $(TESTS),tests/integration)
 
+test-outages: setup ## Every dependency away for long, in the middle and at start (SECONDS=60)
+	@OUTAGE_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest tests/integration/test_outages.py
+
 check: lint types imports test ## All that CI runs
 
 lint: setup ## Style and formatting
@@ -64,6 +67,15 @@ bench-memory: setup ## Memory of a transfer for growing archives (SIZES="1 8 32"
 
 bench-latency: setup ## Tiny deliveries through the whole stack (DELIVERIES=500)
 	@$(BIN)/python -m tests.bench.latency --deliveries $(or $(DELIVERIES),500)
+
+bench-claims: setup ## Time claims while many deliveries wait (DELIVERIES=100000)
+	@$(BIN)/python -m tests.bench.scale_claims --deliveries $(or $(DELIVERIES),100000)
+
+bench-queue: setup ## What many requests at once cost: time, memory, database (REQUESTS=10000)
+	@$(BIN)/python -m tests.bench.scale_queue --requests $(or $(REQUESTS),10000)
+
+bench-workers: setup ## What more workers add, at a slow source (WORKERS="1 2 4")
+	@$(BIN)/python -m tests.bench.scale_workers $(or $(WORKERS),1 2 4)
 
 bench-web: setup ## Time GET /settings beside two transfers in the same process (SECONDS=20)
 	@$(BIN)/python -m tests.bench.web --seconds $(or $(SECONDS),20)

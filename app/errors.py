@@ -21,6 +21,11 @@ DeliveryError
 │   ├── UnknownSettingError       there is no setting of this name
 │   ├── InvalidSettingError       the value breaks rules; it has every reason
 │   └── SettingChangedError       somebody else changed it first (If-Match)
+├── InterventionError         what a person asked for a delivery is not done
+│   ├── UnknownDeliveryError      there is no such delivery (of this tenant, of this user)
+│   ├── UnknownLetterError        there is no such dead letter
+│   └── NotPossibleError          it is not in a state for that; the sentence says why
+├── NotAcceptedError          nobody signs in with this
 ├── UnreadableMessageError    a message that can't be understood: to the dead letters
 └── ConfigurationError        a setting is wrong; the sentence says which, and what to do
     └── NotReachableError         no answer at a configured address: wrong, or away for now
@@ -72,7 +77,7 @@ class InvalidRequestError(PermanentError):
 
     def __init__(self, violations: Sequence[str]) -> None:
         super().__init__("; ".join(violations))
-        self.violations = tuple(violations)
+        self.reasons = tuple(violations)
 
 
 class EmptyOrderError(PermanentError):
@@ -121,6 +126,26 @@ class InvalidSettingError(SettingError):
 
 class SettingChangedError(SettingError):
     """The setting is not as the caller saw it."""
+
+
+class InterventionError(DeliveryError):
+    """A delivery stays as it is."""
+
+
+class UnknownDeliveryError(InterventionError):
+    """There is no such delivery."""
+
+
+class UnknownLetterError(InterventionError):
+    """There is no such dead letter."""
+
+
+class NotPossibleError(InterventionError):
+    """The delivery is not in a state for that."""
+
+
+class NotAcceptedError(DeliveryError):
+    """A user's credentials are not good."""
 
 
 class UnreadableMessageError(DeliveryError):

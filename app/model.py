@@ -225,6 +225,7 @@ class ArrivalKind(StrEnum):
 
     REQUEST = "request"
     ORDER_EVENT = "order-event"
+    CANCEL = "cancel"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,6 +236,17 @@ class Arrival:
     kind: ArrivalKind
     key: bytes
     value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancel:
+    """A client asks for a delivery to end."""
+
+    event_id: UUID  # given at arrival
+    tenant: str
+    correlation_id: str
+    origin_app: str | None  # who asks
+    reason: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,6 +271,11 @@ class Phase(StrEnum):
     COMPLETING = "completing"  # all parts are sent; S3 assembles the object
     DONE = "done"
     FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the attempt reports nothing more."""
+        return self in (Phase.DONE, Phase.FAILED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

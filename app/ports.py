@@ -79,6 +79,15 @@ class Transaction(Protocol):
     async def owe(self, *messages: Outgoing) -> None:
         """Put messages into the outbox."""
 
+    def on_commit(self, act: Callable[[], object]) -> None:
+        """Do something small, such as counting, once all of it is committed."""
+
+    async def hasten(self, delivery: Delivery) -> bool:
+        """Let what waits for a later attempt be claimed now. False when it is under way."""
+
+    async def note(self, done: Done) -> None:
+        """Put what somebody did into the audit trail."""
+
 
 class Store(Protocol):
     """Where deliveries are kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import Any
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -52,3 +53,25 @@ def bucket(text: str) -> str:
     if text.startswith(_RESERVED_PREFIXES) or text.endswith(_RESERVED_SUFFIXES):
         raise ValueError("has a prefix or suffix that S3 reserves")
     return text
+
+
+_MAX_DEPTH = 64  # of a body; a good one has 4
+
+
+def flaw_of(body: Any) -> str | None:
+    """Return why decoded JSON can't be kept or passed on, in words; None if it can."""
+    pending = [(body, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if depth > _MAX_DEPTH:
+            return f"is nested deeper than {_MAX_DEPTH} levels"
+        if isinstance(value, str):
+            if "\0" in value:
+                return "holds a NUL character"  # neither PostgreSQL nor a file name can
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                return "holds half of a surrogate pair"  # can be written in JSON, but is no text
+        elif isinstance(value, dict):
+            pending += [(inner, depth + 1) for pair in value.items() for inner in pair]
+        elif isinstance(value, list):
+            pending += [(inner, depth + 1) for inner in value]
+    return None

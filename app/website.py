@@ -5,40 +5,78 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 
 import aiohttp
+import asyncpg
+from mode import Service
 
 from app.bootstrap import ConfigurationParts, Services, open_configuration, open_database
-from app.errors import (
-    BrokerUnavailableError,
-    DeliveryError,
-    SourceUnavailableError,
-    TargetUnavailableError,
-)
+from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
 from app.model import S3Target
+from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresStore
+from app.store import PostgresStore, PostgresTracking
+from app.usecases.intervene import Interventions
+from app.usecases.uploads import Uploads
 from sinks.probe import probe
 from sinks.s3 import S3Sink, open_sink
+from streams.letter_box import Letters
+from streams.progress_table import ProgressTable
+from streams.rs_admin import AnyUser, AskedLater
+from streams.sign_in import PasswordFlow
+from streams.topics import Topics
 from streams.watcher import Watcher
 from web.auth import Verifier
+from web.console import Console, SignIn
+from web.feed import Feed
 from web.gate import Gate
 from web.health import Check, Health
 from web.limits import RateLimit
-from web.site import Parts, Site, create_site, tls_context
+from web.metrics import MetricsApi
+from web.site import Parts, Site, create_probe_site, create_site, tls_context
 
 
-def make_site(
-    settings: Settings, configuration: ConfigurationParts, checks: Mapping[str, Check]
-) -> Site:
-    """Make the server. Raises ConfigurationError when a key or a certificate is none."""
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What a process with an HTTP server has open."""
+
+    pool: asyncpg.Pool
+    store: PostgresStore
+    configuration: ConfigurationParts
+    sink: S3Sink
+    users: Users
+
+
+def interventions_of(base: Base) -> Interventions:
+    """Return what may be done to deliveries from outside."""
+    return Interventions(
+        store=base.store,
+        tracking=PostgresTracking(base.pool),
+        tenants=base.configuration.tenants,
+        users=base.users,
+        uploads=Uploads(sink=base.sink, seal=base.configuration.vault),
+    )
+
+
+def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> list[Service]:
+    """Make the server and what it shows things with, in the order in which they start.
+
+    Raises ConfigurationError when a key or a certificate is none.
+    """
     tls = tls_context(certificate=settings.web_tls_certificate, key=settings.web_tls_key)
     verifier = Verifier(
         secret=settings.jwt_secret.get_secret_value()
         or settings.rs_order_token_secret.get_secret_value(),
         public_key=settings.jwt_public_key,
     )
+    configuration = base.configuration
+    tracking = PostgresTracking(base.pool)
+    table = ProgressTable(
+        settings.kafka_bootstrap_servers, Topics(prefix=settings.kafka_topic_prefix).progress
+    )
+    feed = Feed(tracking, table.news)
     parts = Parts(
         configure=configuration.configure,
         store=configuration.store,
@@ -51,10 +89,32 @@ def make_site(
         ),
         health=Health(checks),
         probe=probe,
+        tracking=tracking,
+        changes=tracking,
+        overview=tracking,
+        interventions=interventions_of(base),
+        feed=feed,
+        progress=table.of,
+        letters=Letters(settings),
+        console=Console(_sign_in(settings)),
         cors_origins=settings.web_cors_origins,
         tls=tls is not None,
     )
-    return Site(create_site(parts), host=settings.web_host, port=settings.web_port, tls=tls)
+    site = Site(create_site(parts), host=settings.web_host, port=settings.web_port, tls=tls)
+    return [table, feed, site]
+
+
+def _sign_in(settings: Settings) -> SignIn | None:
+    if not settings.oauth_url:
+        return None
+    secret = settings.oauth_client_secret.get_secret_value()
+    return PasswordFlow(settings.oauth_url, client=settings.oauth_client, secret=secret).token
+
+
+def make_probe_site(settings: Settings, checks: Mapping[str, Check]) -> Site:
+    """Make the server of a worker that answers no HTTP but whether it works, and its figures."""
+    site = create_probe_site(Health(checks), MetricsApi(None))
+    return Site(site, host=settings.web_host, port=settings.worker_port, tls=None)
 
 
 def make_watcher(configuration: ConfigurationParts, *wake: Signal) -> Watcher:
@@ -71,25 +131,30 @@ def make_watcher(configuration: ConfigurationParts, *wake: Signal) -> Watcher:
     )
 
 
+def base_of(services: Services) -> Base:
+    """Return what a worker's own connections give its HTTP server."""
+    return Base(
+        pool=services.pool,
+        store=services.store,
+        configuration=services.configuration,
+        sink=services.sink,
+        users=services.users,
+    )
+
+
 def worker_checks(services: Services) -> dict[str, Check]:
-    """Return what a worker depends on."""
-
-    async def rabbitmq() -> None:
-        if not services.connection.connected.is_set():
-            raise BrokerUnavailableError("the connection to RabbitMQ is down; it is tried again")
-
+    """Return what a worker depends on, but for what its own parts tell."""
     return {
-        **_checks(services.settings, services.store, services.configuration, services.sink),
-        "rabbitmq": rabbitmq,
+        **_checks(services.settings, base_of(services)),
         "kafka": services.events.check,
     }
 
 
-def _checks(
-    settings: Settings, store: PostgresStore, configuration: ConfigurationParts, sink: S3Sink
-) -> dict[str, Check]:
+def _checks(settings: Settings, base: Base) -> dict[str, Check]:
+    configuration = base.configuration
+
     async def database() -> None:
-        await store.summary()
+        await base.store.summary()
 
     async def keys() -> None:
         for tenant in configuration.tenants.unreadable():
@@ -113,7 +178,9 @@ def _checks(
         for tenant in settings.tenants:
             target = configuration.tenants.settings(tenant).target
             servers.setdefault(target.endpoint, target)
-        outcomes = await asyncio.gather(*map(sink.reach, servers.values()), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *map(base.sink.reach, servers.values()), return_exceptions=True
+        )
         errors = [str(outcome) for outcome in outcomes if isinstance(outcome, DeliveryError)]
         if errors and len(errors) == len(outcomes):
             raise TargetUnavailableError("; ".join(errors))
@@ -122,16 +189,27 @@ def _checks(
 
 
 @contextlib.asynccontextmanager
-async def running_site(settings: Settings) -> AsyncIterator[Site]:
-    """Run the HTTP server alone."""
+async def open_base(settings: Settings) -> AsyncIterator[Base]:
+    """Open what deliveries are looked at and steered with, without a worker."""
     async with open_database(settings) as pool, open_sink() as sink:
-        configuration = await open_configuration(settings, pool)
-        store = PostgresStore(pool, Signal())
-        site = make_site(settings, configuration, _checks(settings, store, configuration, sink))
-        watcher = make_watcher(configuration)
-        watcher.beacon.reattach(site.beacon)
+        yield Base(
+            pool=pool,
+            store=PostgresStore(pool, Signal()),
+            configuration=await open_configuration(settings, pool),
+            sink=sink,
+            users=AskedLater() if settings.rs_admin_url else AnyUser(),
+        )
+
+
+@contextlib.asynccontextmanager
+async def running_site(settings: Settings) -> AsyncIterator[Service]:
+    """Run the HTTP server alone."""
+    async with open_base(settings) as base:
+        *beside, site = make_site(settings, base, _checks(settings, base))
         async with contextlib.AsyncExitStack() as stack:
-            for part in (watcher, site):
+            for part in (make_watcher(base.configuration), *beside, site):
+                if part is not site:
+                    part.beacon.reattach(site.beacon)
                 await part.start()
                 stack.push_async_callback(part.stop)
             yield site

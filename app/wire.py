@@ -69,6 +69,17 @@ class DeliveryRequestDtoEvent(Wire):
     order: Order
 
 
+class DeliveryCancelRequestDtoEvent(Wire):
+    """A client ends a delivery, which answers ERROR. REGARDS has no such event."""
+
+    correlation_id: Annotated[
+        _NotBlank, Field(max_length=255, description="Of the delivery that is to end.")
+    ]
+    reason: Annotated[str | None, Field(max_length=255)] = Field(
+        None, description="Told in the response, in the log and in the audit trail."
+    )
+
+
 class DeliveryResponseDtoEvent(Wire):
     """How a delivery goes. Exactly one DENIED, DONE or ERROR for each request."""
 

@@ -10,20 +10,29 @@ from functools import partial
 
 from mode import Service
 
+from app import __version__
 from app.bootstrap import CHECKS, PLANS, Services, make_topics, open_services
+from app.errors import DeliveryError
 from app.logs import get_logger
 from app.model import Delivery, Work
 from app.outgoing import Lane
 from app.settings import Settings
 from app.signals import Signal
-from app.store import Outbox, PostgresLeases, leading
+from app.store import Outbox, PostgresLeases, PostgresWorkers, leading
 from app.usecases.expire import expire
 from app.usecases.plan import plan
 from app.usecases.reconcile import append_again, sweep
 from app.usecases.submit import check
 from app.usecases.transfer import Backoff, Transfers
 from app.usecases.uploads import Uploads
-from app.website import make_site, make_watcher, worker_checks
+from app.website import (
+    base_of,
+    interventions_of,
+    make_probe_site,
+    make_site,
+    make_watcher,
+    worker_checks,
+)
 from sinks.archiver import StreamingArchiver
 from sinks.budget import Budget
 from streams.bridge import Bridge
@@ -37,6 +46,7 @@ from streams.timers import Timer
 
 log = get_logger(__name__)
 
+_PRESENCE = 10.0  # seconds between signs of life
 _JANITOR_INTERVAL = 600.0  # seconds
 _FORGOTTEN_AT_ONCE = 1000  # deliveries in one transaction
 _APPENDED_AT_ONCE = 500  # events in one look for lost ones
@@ -176,6 +186,7 @@ def _consumer(services: Services, *, wake: Mapping[Work, Signal]) -> Consumer:
             arrivals=services.arrivals,
             tenants=services.configuration.tenants,
             users=services.users,
+            interventions=interventions_of(base_of(services)),
             events=services.events,
             wake=wake,
         )
@@ -200,27 +211,39 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         services = await stack.enter_async_context(open_services(settings))
         wake = {kind: Signal() for kind in Work}
         root = Root()
+        presence = PostgresWorkers(
+            services.pool,
+            worker=settings.worker_id,
+            version=__version__,
+            slots=settings.max_transfers,
+        )
         consumer = _consumer(services, wake=wake)
-        parts = [
+        bridge = Bridge(
+            connection=services.connection,
+            publisher=services.publisher,
+            events=services.events,
+            arrivals=services.arrivals,
+            tenants=services.configuration.tenants,
+            queue_type=settings.amqp_queue_type,
+            prefetch=settings.request_bulk_size,
+            max_bytes=settings.max_message_bytes,
+        )
+        parts: list[Service] = [
+            Timer(name="presence", job=presence.seen, interval=_PRESENCE),
             make_watcher(services.configuration, wake[Work.CHECK]),
             *_relays(services),
             *_workers(services, wake=wake),
             consumer,
-            Bridge(
-                connection=services.connection,
-                publisher=services.publisher,
-                events=services.events,
-                arrivals=services.arrivals,
-                tenants=services.configuration.tenants,
-                prefetch=settings.request_bulk_size,
-                max_bytes=settings.max_message_bytes,
-            ),
+            bridge,
         ]
         await root.start()
         stack.push_async_callback(root.stop)
+        stack.push_async_callback(_leave, presence)
+        checks = worker_checks(services) | {"rabbitmq": bridge.check, "events": consumer.check}
         if site:
-            checks = worker_checks(services) | {"events": consumer.check}
-            parts.insert(0, make_site(settings, services.configuration, checks))
+            parts = make_site(settings, base_of(services), checks) + parts
+        elif settings.worker_port:
+            parts.insert(0, make_probe_site(settings, checks))
         for part in parts:
             # Should a part crash, the root (and with it the process) goes too.
             part.beacon.reattach(root.beacon)
@@ -228,6 +251,11 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             stack.push_async_callback(part.stop)
         log.info("worker_ready", worker=settings.worker_id)
         yield root
+
+
+async def _leave(presence: PostgresWorkers) -> None:
+    with contextlib.suppress(DeliveryError):  # its silence tells, too
+        await presence.left()
 
 
 async def run_until(stop: asyncio.Event, service: Service) -> None:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from app.errors import DeliveryError, LeaseLostError
+from app.metrics import TARGET_BYTES
 from app.model import Delivery, ManifestFile, Phase, S3Target, StoredObject, Upload
 from app.ports import OrderSource, ProgressListener
 from sinks.budget import Budget
@@ -102,6 +103,7 @@ class StreamingArchiver:
 
         async def send(number: int, part: Part) -> None:
             zipper.sent(number, await self._sink.put_part(target, upload, number, part))
+            TARGET_BYTES.labels(delivery.tenant).inc(len(part))
 
         try:
             async with asyncio.TaskGroup() as stages:

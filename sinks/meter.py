@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from app.metrics import SOURCE_BYTES
 from app.model import Delivery, Phase, Progress
 from app.ports import ProgressListener
 
@@ -20,12 +21,14 @@ class Meter:
         self._began = time.monotonic()
         self._phase = Phase.TRANSFERRING
         self._elapsed: float | None = None  # set when no more bytes come
+        self._counted = SOURCE_BYTES.labels(delivery.tenant)
         self.bytes = 0
         self.files = 0
 
     def count(self, size: int) -> None:
         """Note that so many bytes of the source went through."""
         self.bytes += size
+        self._counted.inc(size)
 
     def enter(self, phase: Phase) -> None:
         """Change the phase, and tell. The rate is that of the bytes: its clock stops with them."""

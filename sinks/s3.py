@@ -23,6 +23,7 @@ from app.errors import (
     TargetUnavailableError,
     WrongObjectError,
 )
+from app.metrics import S3_RETRIES
 from app.model import S3Target, Upload
 from sinks.parts import Part
 
@@ -122,6 +123,12 @@ def _at_once(request: AWSRequest, **_: object) -> None:
     del request.headers["Expect"]
 
 
+def _count(attempts: int, **_: object) -> None:
+    """Count what botocore sends again; it decides so after this."""
+    if attempts > 1:
+        S3_RETRIES.inc()
+
+
 def _kind(target: S3Target) -> dict[str, Any]:
     """Return how the object is to be kept, where the target says."""
     asked = {
@@ -161,6 +168,7 @@ class S3Sink:
                     )
                 )
                 client.meta.events.register("before-sign.s3.UploadPart", _at_once)
+                client.meta.events.register("needs-retry.s3", _count)
                 self._clients[signed_in] = client
             return self._clients[signed_in]
 

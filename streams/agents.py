@@ -11,16 +11,25 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from app.errors import DeliveryError, InvalidRequestError, RetryableError, UnreadableMessageError
+from app.configuration import Actor
+from app.errors import (
+    DeliveryError,
+    InterventionError,
+    InvalidRequestError,
+    RetryableError,
+    UnreadableMessageError,
+)
 from app.logs import get_logger
+from app.metrics import DEAD_EVENTS
 from app.model import DeliveryRequest, Receipt, State
 from app.ports import Arrivals, Store, Tenants, Users
 from app.requests import parse_request
 from app.signals import Signal
+from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from streams.dispatch import Dispatcher, Event
-from streams.events import arrival_of, decode_order_event, decode_request
+from streams.events import arrival_of, decode_cancel, decode_order_event, decode_request
 from streams.kafka import EventLog
 
 log = get_logger(__name__)
@@ -56,6 +65,30 @@ def order_event_handler(*, store: Store) -> Handler:
     async def handle(values: Sequence[bytes]) -> None:
         for value in values:
             await order_progressed(decode_order_event(value), store=store)
+
+    return handle
+
+
+def cancel_handler(*, interventions: Interventions) -> Handler:
+    """Handle `delivery.cancels`."""
+
+    async def handle(values: Sequence[bytes]) -> None:
+        for asked in map(decode_cancel, values):
+            actor = Actor(name=asked.origin_app or "its client", role="AMQP", tenant=asked.tenant)
+            try:
+                await interventions.cancel(
+                    actor,
+                    asked.correlation_id,
+                    reason=asked.reason or "",
+                    arrival=asked.event_id,
+                )
+            except InterventionError as error:
+                log.info(
+                    "cancel_ignored",
+                    tenant=asked.tenant,
+                    correlation_id=asked.correlation_id,
+                    cause=str(error),
+                )
 
     return handle
 
@@ -167,6 +200,7 @@ def _text(key: bytes) -> str:
 
 
 async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
+    DEAD_EVENTS.labels(topic).inc()
     log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
     headers: list[tuple[str, bytes]] | None = [
         ("origin-topic", topic.encode()),

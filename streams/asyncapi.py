@@ -68,6 +68,13 @@ _EXCHANGES: tuple[tuple[str, str, str, type[wire.Wire], str | None], ...] = (
         names.DELIVERY_REQUEST_QUEUE,
     ),
     (
+        "deliveryCancels",
+        "Clients end deliveries. What has ended, or is not known (yet), stays. Not of REGARDS.",
+        names.DELIVERY_CANCELS,
+        wire.DeliveryCancelRequestDtoEvent,
+        names.DELIVERY_CANCEL_QUEUE,
+    ),
+    (
         "orderResponses",
         "rs-order tells how orders go.",
         names.ORDER_RESPONSES,
@@ -101,6 +108,7 @@ _TOPICS = Topics()
 _EVENTS: tuple[tuple[str, str, str, type[BaseModel]], ...] = (
     ("requests", _TOPICS.requests, "Requests as they arrived.", events.RequestReceived),
     ("orderEvents", _TOPICS.order_events, "What rs-order said.", events.OrderProgressed),
+    ("cancels", _TOPICS.cancels, "What is to be cancelled.", events.CancelRequested),
     ("ordersReady", _TOPICS.orders_ready, "Listings can be read.", events.WorkDue),
     ("transfers", _TOPICS.transfers, "Transfers can be claimed.", events.WorkDue),
     ("progress", _TOPICS.progress, "How far transfers are; compacted.", events.TransferProgressed),

@@ -19,17 +19,28 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from mode import Service
 
-from app.errors import DeliveryError, RetryableError, UnreadableMessageError
+from app.errors import (
+    BrokerUnavailableError,
+    DeliveryError,
+    RetryableError,
+    UnreadableMessageError,
+)
 from app.logs import get_logger
+from app.metrics import BURIED
 from app.model import Arrival, ArrivalKind
 from app.ports import Arrivals, Tenants
 from streams import names
 from streams.amqp import AmqpPublisher, give_up_on, open_channel
 from streams.dead_letters import copied
-from streams.events import encode_order_event, encode_request, event_key
+from streams.events import encode_cancel, encode_order_event, encode_request, event_key
 from streams.kafka import EventLog
-from streams.messages import decode_delivery_request, decode_order_response
+from streams.messages import (
+    decode_cancel_request,
+    decode_delivery_request,
+    decode_order_response,
+)
 from streams.properties import undecodable
+from streams.topology import declare_queue
 
 log = get_logger(__name__)
 
@@ -40,7 +51,7 @@ _QUIET = 5.0  # seconds between two warnings: many messages wait for the same th
 
 
 class Bridge(Service):
-    """Carries delivery requests and order responses from RabbitMQ to Kafka."""
+    """Carries delivery requests, cancels and order responses from RabbitMQ to Kafka."""
 
     def __init__(
         self,
@@ -50,6 +61,7 @@ class Bridge(Service):
         events: EventLog,
         arrivals: Arrivals,
         tenants: Tenants,
+        queue_type: names.QueueType,
         prefetch: int,
         max_bytes: int,
     ) -> None:
@@ -59,6 +71,7 @@ class Bridge(Service):
         self._events = events
         self._arrivals = arrivals
         self._tenants = tenants
+        self._queue_type = queue_type
         self._prefetch = prefetch
         self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
@@ -70,14 +83,28 @@ class Bridge(Service):
         await channel.set_qos(prefetch_count=self._prefetch)
         self._channel = channel
         self._consuming = []
-        for name, read in (
-            (names.DELIVERY_REQUEST_QUEUE, self._read_request),
-            (names.ORDER_RESPONSE_QUEUE, self._read_order_response),
+        for name, exchange, read in (
+            (names.DELIVERY_REQUEST_QUEUE, names.DELIVERY_REQUESTS, self._read_request),
+            (names.DELIVERY_CANCEL_QUEUE, names.DELIVERY_CANCELS, self._read_cancel),
+            (names.ORDER_RESPONSE_QUEUE, names.ORDER_RESPONSES, self._read_order_response),
         ):
-            # Declared, not just got: only such a queue is consumed again after a reconnection.
-            queue = await channel.declare_queue(name, passive=True)
+            # Declared on this channel, too: it is made anew, bound and consumed again after a
+            # reconnection, and after somebody has deleted it.
+            queue = await declare_queue(channel, name, exchange, self._queue_type)
             tag = await queue.consume(self._handler(name, read))
             self._consuming.append((queue, tag))
+
+    async def check(self) -> None:
+        """Return if all its queues are being read. Raises BrokerUnavailableError."""
+        if not self._connection.connected.is_set():
+            raise BrokerUnavailableError("the connection to RabbitMQ is down; it is tried again")
+        channel = await self._channel.get_underlay_channel()
+        for queue, tag in self._consuming:
+            if tag not in channel.consumers:  # type: ignore[attr-defined]
+                raise BrokerUnavailableError(
+                    f"queue {queue.name} is not read: RabbitMQ has ended its consumer (was the "
+                    "queue deleted?); it is declared and read again"
+                )
 
     async def on_stop(self) -> None:
         """Stop consuming, finish what was taken, leave the rest to the queue."""
@@ -139,6 +166,7 @@ class Bridge(Service):
 
     async def _bury(self, queue: str, message: AbstractIncomingMessage, reason: str) -> None:
         """Move a message to its dead-letter queue, with the reason if it can be copied."""
+        BURIED.labels(queue).inc()
         log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
         origin = {
             names.HEADER_REASON: reason,
@@ -169,6 +197,15 @@ class Bridge(Service):
             kind=ArrivalKind.ORDER_EVENT,
             key=event_key(self._known(event.tenant), event.correlation_id),
             value=encode_order_event(event),
+        )
+
+    def _read_cancel(self, message: AbstractIncomingMessage) -> Arrival:
+        cancel = decode_cancel_request(message)
+        return Arrival(
+            id=cancel.event_id,
+            kind=ArrivalKind.CANCEL,
+            key=event_key(self._known(cancel.tenant), cancel.correlation_id),
+            value=encode_cancel(cancel),
         )
 
     async def _hand_on(self, arrival: Arrival) -> None:

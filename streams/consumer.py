@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from aiokafka import TopicPartition
@@ -18,6 +19,7 @@ from mode import Service
 
 from app.errors import BrokerUnavailableError, DeliveryError, NotReachableError
 from app.logs import get_logger
+from app.metrics import CONSUMER_LAG, CONSUMER_RESTARTS
 from streams.faust_app import DeliveryApp
 from streams.lag import Lag
 
@@ -85,6 +87,7 @@ class Consumer(Service):
                 log.warning("lag_unknown", cause=str(error))
                 self._seen.clear()
                 continue
+            _count(lags)
             stuck = self._stuck(lags)
             if stuck:
                 await self._replace(f"stuck: {', '.join(stuck)}")
@@ -116,6 +119,7 @@ class Consumer(Service):
         self._trouble = reason
         self._seen.clear()
         log.error("consumer_restarts", cause=reason)
+        CONSUMER_RESTARTS.inc()
         await self._stop_app()
         wait = 1.0
         while not self.should_stop:
@@ -139,3 +143,11 @@ class Consumer(Service):
         async with asyncio.timeout(_STOP_TIMEOUT):
             with contextlib.suppress(ConnectionError):
                 await self._app.stop()
+
+
+def _count(lags: Mapping[TopicPartition, tuple[int, int]]) -> None:
+    behind: Counter[str] = Counter()
+    for partition, (committed, end) in lags.items():
+        behind[partition.topic] += max(0, end - committed)
+    for topic, events in behind.items():
+        CONSUMER_LAG.labels(topic).set(events)

@@ -25,6 +25,7 @@ from streams.properties import undecodable
 
 QUEUES = {
     "requests": names.dead_letters_of(names.DELIVERY_REQUEST_QUEUE),
+    "cancels": names.dead_letters_of(names.DELIVERY_CANCEL_QUEUE),
     "order-responses": names.dead_letters_of(names.ORDER_RESPONSE_QUEUE),
     "global": names.DEAD_LETTER_QUEUE,
 }

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from app.errors import UnreadableMessageError
-from app.model import OrderEvent, OrderStatus, Phase, Progress, Receipt
+from app.model import Cancel, OrderEvent, OrderStatus, Phase, Progress, Receipt
 
 _Bytes = Annotated[int, Field(ge=0, description="bytes")]
 
@@ -95,6 +95,14 @@ class OrderProgressed(_Event):
     event_id: UUID | None = Field(None, description="Given at this arrival.")
 
 
+class CancelRequested(_Event):
+    """A client asks for a delivery to end. Topic `delivery.cancels`."""
+
+    event_id: UUID = Field(description="Given at this arrival.")
+    origin_app: str | None = Field(description="`app_id` of the message.")
+    reason: str | None = None
+
+
 class WorkDue(_Event):
     """A delivery can be worked on: listed (`delivery.orders-ready`), transferred (`…transfers`).
 
@@ -116,7 +124,7 @@ class TransferProgressed(_Event):
     elapsed: float = Field(description="Seconds that bytes have flowed for.")
 
 
-_Value = TypeVar("_Value", Receipt, OrderEvent, Progress)
+_Value = TypeVar("_Value", Receipt, OrderEvent, Cancel, Progress)
 
 
 def _as(kind: type[_Value], event: _Event, *, leave_out: frozenset[str] = frozenset()) -> _Value:
@@ -144,6 +152,16 @@ def encode_order_event(event: OrderEvent) -> bytes:
 def decode_order_event(value: bytes) -> OrderEvent:
     """Decode from `delivery.order-events`. Raises UnreadableMessageError."""
     return _as(OrderEvent, OrderProgressed.decode(value))
+
+
+def encode_cancel(cancel: Cancel) -> bytes:
+    """Encode for `delivery.cancels`."""
+    return CancelRequested.model_validate(cancel).encode()
+
+
+def decode_cancel(value: bytes) -> Cancel:
+    """Decode from `delivery.cancels`. Raises UnreadableMessageError."""
+    return _as(Cancel, CancelRequested.decode(value))
 
 
 def arrival_of(value: bytes) -> UUID | None:

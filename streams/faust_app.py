@@ -11,7 +11,14 @@ from app.model import Work
 from app.ports import Arrivals, Store, Tenants, Users
 from app.settings import Settings
 from app.signals import Signal
-from streams.agents import agent, order_event_handler, submit_handler, wake_handler
+from app.usecases.intervene import Interventions
+from streams.agents import (
+    agent,
+    cancel_handler,
+    order_event_handler,
+    submit_handler,
+    wake_handler,
+)
 from streams.dispatch import Dispatcher
 from streams.faust_transport import Transport
 from streams.kafka import EventLog
@@ -37,6 +44,7 @@ def create_app(
     arrivals: Arrivals,
     tenants: Tenants,
     users: Users,
+    interventions: Interventions,
     events: EventLog,
     wake: Mapping[Work, Signal],
 ) -> DeliveryApp:
@@ -66,9 +74,11 @@ def create_app(
     topics = events.topics
     submit = submit_handler(store=store, tenants=tenants, users=users, checks=wake[Work.CHECK])
     progress = order_event_handler(store=store)
+    cancel = cancel_handler(interventions=interventions)
     for name, topic, handler, concurrency, batch in (
         ("submit", topics.requests, submit, 2, 100),
         ("order-progress", topics.order_events, progress, 4, 1),
+        ("cancel", topics.cancels, cancel, 1, 1),
         ("fetch-plan", topics.orders_ready, wake_handler(wake[Work.PLAN]), 1, 100),
         ("transfers", topics.transfers, wake_handler(wake[Work.TRANSFER]), 1, 100),
     ):

@@ -15,13 +15,12 @@ from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
 
 from app.errors import UnreadableMessageError
-from app.model import OrderEvent, Receipt
+from app.model import Cancel, OrderEvent, Receipt
 from app.outgoing import Kind, Outgoing
-from app.wire import OrderResponseDtoEvent, in_words
+from app.validation import flaw_of
+from app.wire import DeliveryCancelRequestDtoEvent, OrderResponseDtoEvent, in_words
 from streams import names
 from streams.events import Received, dumps
-
-_MAX_DEPTH = 64  # of a body; a good one has 4
 
 _ROUTES = {
     Kind.RESPONSE: (names.DELIVERY_RESPONSES, names.DELIVERY_RESPONSE_TYPE),
@@ -51,15 +50,13 @@ def read_body(message: AbstractIncomingMessage) -> dict[str, Any]:
         body = json.loads(message.body.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
         if not isinstance(body, dict):
             raise UnreadableMessageError("the body is no JSON object")
-        # Half of a surrogate pair can be written in JSON, but is no text.
-        dumps(body)
     except UnicodeDecodeError:
         raise UnreadableMessageError("the body is not UTF-8") from None
-    except UnicodeEncodeError:
-        raise UnreadableMessageError("the body holds half of a surrogate pair") from None
     except (ValueError, RecursionError) as error:
         raise UnreadableMessageError(f"the body is no JSON: {error}") from None
-    _check_depth_and_texts(body)
+    flaw = flaw_of(body)
+    if flaw is not None:
+        raise UnreadableMessageError(f"the body {flaw}")
     return body
 
 
@@ -72,21 +69,6 @@ def _finite(number: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{number} is too large")
     return value
-
-
-def _check_depth_and_texts(body: Any) -> None:
-    pending = [(body, 1)]
-    while pending:
-        value, depth = pending.pop()
-        if depth > _MAX_DEPTH:
-            raise UnreadableMessageError(f"the body is nested deeper than {_MAX_DEPTH} levels")
-        if isinstance(value, str) and "\0" in value:
-            # Neither PostgreSQL nor a file name can hold it.
-            raise UnreadableMessageError("the body holds a NUL character")
-        if isinstance(value, dict):
-            pending += [(inner, depth + 1) for pair in value.items() for inner in pair]
-        elif isinstance(value, list):
-            pending += [(inner, depth + 1) for inner in value]
 
 
 def _correlation_id(body: Mapping[str, Any]) -> str:
@@ -160,6 +142,28 @@ def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
         errors=said.errors or 0,
         total_suborders=said.total_sub_orders,
         event_id=uuid4(),
+    )
+
+
+def decode_cancel_request(message: AbstractIncomingMessage) -> Cancel:
+    """Read what a client has no more use for. Raises UnreadableMessageError.
+
+    Each call gives a new event id: it names this arrival of the message.
+    """
+    tenant = read_tenant(message)
+    body = read_body(message)
+    _correlation_id(body)
+    try:
+        asked = DeliveryCancelRequestDtoEvent.model_validate(body)
+    except ValidationError as error:
+        broken = error.errors(include_input=False, include_url=False)
+        raise UnreadableMessageError("; ".join(map(in_words, broken))) from None
+    return Cancel(
+        event_id=uuid4(),
+        tenant=tenant,
+        correlation_id=asked.correlation_id,
+        origin_app=message.app_id,
+        reason=asked.reason,
     )
 
 

@@ -11,6 +11,8 @@ _ORDER = "fr.cnes.regards.modules.order.amqp"
 
 # Java classes of the bodies, as consumers in Java look for them in the headers.
 DELIVERY_REQUEST_TYPE = f"{_DELIVERY}.input.DeliveryRequestDtoEvent"
+# Not of REGARDS: named like its neighbours.
+DELIVERY_CANCEL_TYPE = f"{_DELIVERY}.input.DeliveryCancelRequestDtoEvent"
 DELIVERY_RESPONSE_TYPE = f"{_DELIVERY}.output.DeliveryResponseDtoEvent"
 ORDER_REQUEST_TYPE = f"{_ORDER}.input.OrderRequestDtoEvent"
 ORDER_CANCEL_TYPE = f"{_ORDER}.input.OrderCancelRequestDtoEvent"
@@ -18,6 +20,7 @@ ORDER_RESPONSE_TYPE = f"{_ORDER}.output.OrderResponseDtoEvent"
 
 _BROADCAST = "regards.broadcast"
 DELIVERY_REQUESTS = f"{_BROADCAST}.{DELIVERY_REQUEST_TYPE}"
+DELIVERY_CANCELS = f"{_BROADCAST}.{DELIVERY_CANCEL_TYPE}"
 DELIVERY_RESPONSES = f"{_BROADCAST}.{DELIVERY_RESPONSE_TYPE}"
 ORDER_REQUESTS = f"{_BROADCAST}.{ORDER_REQUEST_TYPE}"
 ORDER_CANCELS = f"{_BROADCAST}.{ORDER_CANCEL_TYPE}"
@@ -30,6 +33,7 @@ MISSPELT_DELIVERY_RESPONSES = DELIVERY_RESPONSES.replace(
 
 EXCHANGES = (
     DELIVERY_REQUESTS,
+    DELIVERY_CANCELS,
     DELIVERY_RESPONSES,
     ORDER_REQUESTS,
     ORDER_CANCELS,
@@ -40,6 +44,9 @@ EXCHANGES = (
 _QUEUE = f"{_BROADCAST}.rs-delivery.fr.cnes.regards.modules"
 DELIVERY_REQUEST_QUEUE = (
     f"{_QUEUE}.delivery.service.submission.create.amqp.DeliveryRequestEventHandler"
+)
+DELIVERY_CANCEL_QUEUE = (
+    f"{_QUEUE}.delivery.service.submission.cancel.amqp.DeliveryCancelRequestEventHandler"
 )
 ORDER_RESPONSE_QUEUE = f"{_QUEUE}.order.client.amqp.AutoOrderResponseHandler"
 

@@ -32,7 +32,7 @@ class ProgressReporter:
         sent_at, phase = self._last.get(key, (-_AT_MOST, None))
         if phase is progress.phase and now - sent_at < _AT_MOST:
             return
-        if progress.phase in (Phase.DONE, Phase.FAILED):
+        if progress.phase.ended:
             self._last.pop(key, None)
         else:
             self._last[key] = now, progress.phase

@@ -16,6 +16,7 @@ from isal import isal_zlib
 
 from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
 from app.logs import get_logger
+from app.metrics import SOURCE_RETRIES
 
 log = get_logger(__name__)
 
@@ -81,6 +82,7 @@ async def resumed(
                 raise
             pause = min(how.pause * 2**tries, how.longest)
             tries += 1
+            SOURCE_RETRIES.inc()
             log.warning(
                 "download_resumes", what=what, at=done, retry_in_seconds=pause, cause=str(error)
             )

@@ -54,6 +54,18 @@ class RsAdmin:
         return status == 200
 
 
+class AskedLater:
+    """See `app.ports.Users`. For processes that leave asking to the workers."""
+
+    def remembers(self, tenant: str, email: str) -> bool:  # noqa: ARG002 - the port's signature
+        """Return False: a worker asks."""
+        return False
+
+    async def known(self, tenant: str, email: str) -> bool:
+        """Raise: nobody asks here."""
+        raise SourceUnavailableError(f"user {email} of {tenant} is asked about by a worker")
+
+
 class AnyUser:
     """See `app.ports.Users`. For deployments without rs-admin: everybody may order."""
 

@@ -14,6 +14,7 @@ from mode import Service
 
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.logs import get_logger
+from app.metrics import LEASES_LOST, RUNNING, SLOTS
 from app.model import Delivery, Work
 from app.ports import Leases
 from app.signals import Signal
@@ -73,6 +74,8 @@ class Slots(Service):
         self._lease_ttl = lease_ttl
         self._grace = grace
         self._running: set[asyncio.Task[None]] = set()
+        SLOTS.labels(kind.value).set(count)
+        RUNNING.labels(kind.value).set_function(lambda: len(self._running))
 
     @Service.task
     async def _fill(self) -> None:
@@ -114,6 +117,7 @@ class Slots(Service):
             if not work.done():
                 work.cancel()
                 await asyncio.wait({work})
+                LEASES_LOST.labels(self._kind.value).inc()
                 raise LeaseLostError(f"{delivery} was taken over, or has ended")
             await work
         except DeliveryError as error:

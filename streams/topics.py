@@ -42,6 +42,11 @@ class Topics:
         return f"{self.prefix}delivery.order-events"
 
     @property
+    def cancels(self) -> str:
+        """What clients have no more use for."""
+        return f"{self.prefix}delivery.cancels"
+
+    @property
     def orders_ready(self) -> str:
         """Deliveries whose files can be listed."""
         return f"{self.prefix}delivery.orders-ready"
@@ -63,12 +68,22 @@ class Topics:
 
     def of(self, kind: ArrivalKind) -> str:
         """Return the topic of what arrives over AMQP."""
-        return self.requests if kind is ArrivalKind.REQUEST else self.order_events
+        return {
+            ArrivalKind.REQUEST: self.requests,
+            ArrivalKind.ORDER_EVENT: self.order_events,
+            ArrivalKind.CANCEL: self.cancels,
+        }[kind]
 
     @property
     def consumed(self) -> tuple[str, ...]:
         """The topics that agents read."""
-        return (self.requests, self.order_events, self.orders_ready, self.transfers)
+        return (
+            self.requests,
+            self.order_events,
+            self.cancels,
+            self.orders_ready,
+            self.transfers,
+        )
 
     @property
     def all(self) -> tuple[str, ...]:

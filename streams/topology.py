@@ -41,4 +41,5 @@ async def declare_topology(channel: AbstractChannel, kind: names.QueueType = "cl
     misspelt = await channel.get_exchange(names.MISSPELT_DELIVERY_RESPONSES, ensure=False)
     await misspelt.bind(names.DELIVERY_RESPONSES)
     await declare_queue(channel, names.DELIVERY_REQUEST_QUEUE, names.DELIVERY_REQUESTS, kind)
+    await declare_queue(channel, names.DELIVERY_CANCEL_QUEUE, names.DELIVERY_CANCELS, kind)
     await declare_queue(channel, names.ORDER_RESPONSE_QUEUE, names.ORDER_RESPONSES, kind)

@@ -10,9 +10,14 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from app.errors import (
+    InvalidRequestError,
+    NotAcceptedError,
+    NotPossibleError,
     RetryableError,
     SettingChangedError,
     SettingError,
+    UnknownDeliveryError,
+    UnknownLetterError,
     UnknownSettingError,
 )
 from app.logs import get_logger
@@ -40,13 +45,17 @@ _STATUSES: dict[type[Exception], int] = {
     UnknownSettingError: 404,
     SettingChangedError: 412,
     SettingError: 422,
+    InvalidRequestError: 422,
+    UnknownDeliveryError: 404,
+    UnknownLetterError: 404,
+    NotPossibleError: 409,
     RetryableError: 503,
 }
 
 
 def refused(error: Exception) -> web.Response | None:
     """Return the answer that an error means; None if nobody foresaw it."""
-    if isinstance(error, NotSignedInError):
+    if isinstance(error, NotSignedInError | NotAcceptedError):
         return refusal(401, str(error), WWW_Authenticate="Bearer")
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):

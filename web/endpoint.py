@@ -13,6 +13,9 @@ from app.configuration import Actor
 PREFIX = "/api/v1/rs-delivery"
 
 ADMINS = frozenset({"ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"})
+OPERATORS = ADMINS | {"EXPLOIT"}
+ONLY_OWN = frozenset({"REGISTERED_USER"})  # of deliveries
+USERS = OPERATORS | ONLY_OWN
 PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from app.configuration import Maintenance
-from app.errors import InvalidSettingError
 from app.usecases.configure import Configure
 from web import schemas
 from web.answers import refusal
 from web.endpoint import ACTOR, ADMINS, PROJECT_ADMINS, Endpoint
+from web.parameters import LAST, number
 
 _PAGE = 100
 _LARGEST_PAGE = 1000
-_LAST = 2**63 - 1
+_ROLES = ("REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN")  # the least first
 
 
 class OperationApi:
@@ -65,8 +64,8 @@ class OperationApi:
 
     async def audit(self, request: web.Request) -> web.Response:
         """Return who changed what, the newest first; a page at a time."""
-        limit = _number(request, "limit", _PAGE, largest=_LARGEST_PAGE)
-        before = _number(request, "before", _LAST, largest=_LAST)
+        limit = number(request, "limit", _PAGE, largest=_LARGEST_PAGE)
+        before = number(request, "before", LAST, largest=LAST)
         entries = await self._configure.audit(request[ACTOR].tenant, before=before, limit=limit)
         links = []
         if len(entries) == limit:
@@ -147,7 +146,7 @@ class OperationApi:
                     schemas.query(
                         "before",
                         "Only entries with smaller ids.",
-                        {"type": "integer", "minimum": 1, "maximum": _LAST},
+                        {"type": "integer", "minimum": 1, "maximum": LAST},
                     ),
                 ),
                 responses={200: schemas.answer("The entries.", "Audit")}
@@ -171,13 +170,4 @@ def _least(endpoint: Endpoint) -> str:
     """Return the least role that suffices, as REGARDS orders them."""
     if endpoint.roles is None:
         return "PUBLIC"
-    return "ADMIN" if "ADMIN" in endpoint.roles else "PROJECT_ADMIN"
-
-
-def _number(request: web.Request, name: str, default: int, *, largest: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,19}", text) or not 1 <= int(text) <= largest:
-        raise InvalidSettingError([f"{name} must be a number from 1 to {largest}"])
-    return int(text)
+    return next(role for role in _ROLES if role in endpoint.roles)

@@ -13,13 +13,13 @@ from typing import Any
 from aiohttp import web
 
 from app import __version__, catalogue
-from web import schemas
+from web import console, deliveries_schemas, letters, schemas, workers
 from web.endpoint import PREFIX, Endpoint
 
 _ABOUT = (
-    "Configuration and health of the delivery service. Everything but health and this description "
-    "needs `Authorization: Bearer <token>`; the token's tenant is the tenant. Secrets read "
-    f"`{catalogue.MASK}`; sent back like that, the stored ones are kept."
+    "Deliveries, configuration and health of the delivery service. Everything but health, metrics "
+    "and this description needs `Authorization: Bearer <token>`; the token's tenant is the tenant. "
+    f"Secrets read `{catalogue.MASK}`; sent back like that, the stored ones are kept."
 )
 
 
@@ -46,7 +46,12 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "servers": [{"url": "/"}, {"url": PREFIX}],
         "paths": dict(paths),
         "components": {
-            "schemas": schemas.components(),
+            "schemas": schemas.components(
+                deliveries_schemas.components()
+                | letters.components()
+                | workers.components()
+                | console.components()
+            ),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
             },

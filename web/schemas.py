@@ -11,9 +11,9 @@ _ERRORS = {
     400: "The body is not JSON, or not such a form.",
     401: "No token, or none that is accepted.",
     403: "The token's role does not suffice, or its tenant is not served here.",
-    404: "There is no such setting.",
+    404: "There is no such setting, or delivery.",
     408: "The body did not come in time.",
-    409: "Nothing of the file could be taken.",
+    409: "It is not in a state for that.",
     412: "The setting has another version than If-Match says.",
     413: "The body is too large.",
     415: "The body has another type.",
@@ -58,8 +58,8 @@ def _values() -> dict[str, Any]:
     }
 
 
-def components() -> dict[str, Any]:
-    """Return the schemas that answers and bodies refer to."""
+def components(more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schemas that answers and bodies refer to; `more` are those of other modules."""
     found: dict[str, Any] = {
         "Error": _object({"message": _TEXT}, messages=TEXTS),
         "Setting": _object(
@@ -153,6 +153,7 @@ def components() -> dict[str, Any]:
             }
         ),
     }
+    found |= more
     changes = []
     for name, schema in _values().items():
         found |= schema.pop("$defs", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +13,32 @@ from aiohttp import hdrs, web
 from mode import Service
 
 from app.errors import ConfigurationError
+from app.letters import LetterBox
 from app.logs import get_logger
+from app.metrics import watch_loop
 from app.ports import ConfigurationStore
+from app.tracking import Changes, Overview, Tracking
 from app.usecases.configure import Configure
+from app.usecases.intervene import Interventions
 from web import openapi
 from web.answers import in_json
 from web.configuration import ConfigurationApi
+from web.console import Console
+from web.deliveries import DeliveriesApi, Find
 from web.endpoint import PREFIX, Endpoint
+from web.events import EventsApi
+from web.feed import Feed
 from web.gate import Gate
 from web.health import Health
+from web.letters import LettersApi
 from web.maintenance import OperationApi
+from web.metrics import MetricsApi
 from web.settings import Probe, SettingsApi
+from web.workers import WorkersApi
 
 log = get_logger(__name__)
 
+_SHUTDOWN = 5.0  # seconds that requests under way have when the server stops
 _LARGEST_BODY = 2 * 1024 * 1024  # bytes
 CONNECTION_LIMITS: dict[str, Any] = {
     "max_line_size": 8 * 1024,  # bytes of a request line
@@ -37,8 +49,9 @@ CONNECTION_LIMITS: dict[str, Any] = {
 _HEADERS = {
     hdrs.SERVER: "rs-delivery",
     hdrs.CACHE_CONTROL: "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -54,6 +67,14 @@ class Parts:
     gate: Gate
     health: Health
     probe: Probe
+    tracking: Tracking
+    changes: Changes
+    overview: Overview
+    interventions: Interventions
+    feed: Feed
+    progress: Find
+    letters: LetterBox
+    console: Console
     cors_origins: Sequence[str] = ()
     tls: bool = False
 
@@ -65,6 +86,12 @@ def create_site(parts: Parts) -> web.Application:
         *SettingsApi(parts.configure, parts.probe).endpoints(),
         *ConfigurationApi(parts.configure, parts.store, parts.health).endpoints(),
         *OperationApi(parts.configure, lambda: listed).endpoints(),
+        *DeliveriesApi(parts.tracking, parts.interventions, parts.progress).endpoints(),
+        *EventsApi(parts.feed, parts.tracking, parts.changes, parts.progress).endpoints(),
+        *LettersApi(parts.letters).endpoints(),
+        *WorkersApi(parts.overview).endpoints(),
+        *MetricsApi(parts.overview).endpoints(),
+        *parts.console.endpoints(),
         *parts.health.endpoints(),
     ]
     site = web.Application(middlewares=[in_json], client_max_size=_LARGEST_BODY)
@@ -72,6 +99,9 @@ def create_site(parts: Parts) -> web.Application:
         handler = parts.gate.before(endpoint)
         for path in (endpoint.path, PREFIX + endpoint.path):
             site.router.add_route(endpoint.method, path, handler)
+    for name, handler in parts.console.files():
+        for path in (name, PREFIX + name):
+            site.router.add_get(path, handler)
     if parts.cors_origins:
         _allow(site, parts.cors_origins)
     headers = dict(_HEADERS)
@@ -80,15 +110,31 @@ def create_site(parts: Parts) -> web.Application:
 
     async def dress(_request: web.Request, response: web.StreamResponse) -> None:
         for name, value in headers.items():
-            response.headers[name] = value
+            response.headers.setdefault(name, value)
 
     site.on_response_prepare.append(dress)
+    site.on_shutdown.append(_releasing(parts.feed))
     return site
+
+
+def create_probe_site(health: Health, metrics: MetricsApi) -> web.Application:
+    """Make the application of a process that shows its health and figures, and nothing else."""
+    site = web.Application(middlewares=[in_json])
+    for endpoint in [*health.endpoints(), *metrics.endpoints()]:
+        site.router.add_route(endpoint.method, endpoint.path, endpoint.handler)
+    return site
+
+
+def _releasing(feed: Feed) -> Callable[[web.Application], Awaitable[None]]:
+    async def release(_site: web.Application) -> None:
+        feed.release()  # streams would hold the server up
+
+    return release
 
 
 def _allow(site: web.Application, origins: Sequence[str]) -> None:
     options = aiohttp_cors.ResourceOptions(
-        allow_headers=(hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.IF_MATCH),
+        allow_headers=(hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.IF_MATCH, "Last-Event-ID"),
         expose_headers=(hdrs.ETAG, hdrs.RETRY_AFTER),
         allow_methods=("GET", "PUT", "POST", "DELETE"),
     )
@@ -107,6 +153,7 @@ class Site(Service):
         self._runner = web.AppRunner(
             application,
             access_log=None,
+            shutdown_timeout=_SHUTDOWN,
             **CONNECTION_LIMITS,
         )
         self._host = host
@@ -131,6 +178,10 @@ class Site(Service):
     def port(self) -> int:
         """The port that is listened on, also when any free one was asked for."""
         return int(self._runner.addresses[0][1])
+
+    @Service.task
+    async def _watch_loop(self) -> None:
+        await watch_loop()
 
     async def on_stop(self) -> None:
         """Close the server and its connections."""

@@ -18,13 +18,16 @@ from mode import Service
 
 from app import __version__, bootstrap, website
 from app import worker as worker_process
+from app.cli import deliveries
 from app.cli.asyncapi import asyncapi
 from app.cli.dlq import dlq
 from app.cli.dlt import dlt
+from app.cli.doctor import doctor
 from app.cli.keys import make_key, rotate_keys, token
 from app.cli.settings import settings as tenant_settings
 from app.cli.submit import submit
 from app.cli.topics import topics
+from app.cli.watch import watch
 from app.errors import ConfigurationError, DeliveryError, NotReachableError
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, load_settings
@@ -70,7 +73,24 @@ def migrate() -> None:
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
-for _command in (submit, dlq, dlt, topics, tenant_settings, make_key, rotate_keys, token, asyncapi):
+for _command in (
+    submit,
+    deliveries.list_,
+    deliveries.show,
+    watch,
+    deliveries.cancel,
+    deliveries.retry,
+    deliveries.stats,
+    doctor,
+    dlq,
+    dlt,
+    topics,
+    tenant_settings,
+    make_key,
+    rotate_keys,
+    token,
+    asyncapi,
+):
     cli.add_command(_command)
 
 

@@ -27,6 +27,12 @@ class Process(Group):
     )
     web_host: str = Field("0.0.0.0", description="Address that the HTTP server listens on.")
     web_port: int = Field(9049, ge=0, le=65535, description="Port of the HTTP server.")
+    worker_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port on which `delivery worker` tells its health and metrics; 0: nowhere.",
+    )
     jwt_secret: SecretStr = Field(
         SecretStr(""),
         description="Shared secret that tokens of callers are checked with (HS256, HS384, HS512); "
@@ -35,6 +41,13 @@ class Process(Group):
     jwt_public_key: str = Field(
         "", description="RSA public key (PEM) that tokens are checked with (RS256, RS384, RS512)."
     )
+    oauth_url: str = Field(
+        "",
+        description="Where the console gets tokens for a user's password: REGARDS' "
+        "`…/oauth/token`. Empty: callers bring a token.",
+    )
+    oauth_client: str = Field("client", description="OAuth2 client that asks there.")
+    oauth_client_secret: SecretStr = Field(SecretStr("secret"), description="Its secret.")
     web_requests_per_second: float = Field(
         500, gt=0, description="Requests a second that one caller may make over HTTP."
     )

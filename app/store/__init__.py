@@ -7,6 +7,7 @@ from app.store.leases import PostgresLeases
 from app.store.migrate import migrate
 from app.store.outbox import Outbox
 from app.store.pool import open_pool
+from app.store.tracking import PostgresTracking, PostgresWorkers
 from app.store.transactions import PostgresStore
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "PostgresConfiguration",
     "PostgresLeases",
     "PostgresStore",
+    "PostgresTracking",
+    "PostgresWorkers",
     "alone",
     "leading",
     "migrate",

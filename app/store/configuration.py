@@ -13,6 +13,7 @@ import asyncpg
 from app.catalogue import with_secrets
 from app.configuration import AuditEntry, Configuration, Done, Maintenance, Stored
 from app.errors import SecretUnreadableError, StoreUnavailableError
+from app.store.audit import note
 from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
 from app.vault import Vault
@@ -57,16 +58,7 @@ class _Change:
         return Maintenance(**row)
 
     async def note(self, done: Done) -> None:
-        await self._connection.execute(
-            QUERIES["note_change"],
-            self._tenant,
-            done.actor.name,
-            done.actor.role,
-            done.action,
-            done.subject,
-            done.before,
-            done.after,
-        )
+        await note(self._connection, done)
 
 
 class PostgresConfiguration:

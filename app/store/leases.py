@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.metrics import TAKEOVERS
 from app.model import Delivery, Upload, Work
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of
@@ -39,6 +40,8 @@ class PostgresLeases:
                 async with self._pool.acquire() as connection, connection.transaction():
                     await connection.execute(QUERIES["lock_claims"], work.value)
                     row = await connection.fetchrow(QUERIES["claim"], *arguments)
+        if row and row["predecessor"] is not None:
+            TAKEOVERS.labels(work.value).inc()
         return delivery_of(row) if row else None
 
     async def renew(self, delivery: Delivery) -> bool:

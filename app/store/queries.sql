@@ -181,12 +181,12 @@ WITH RECURSIVE tenants AS (
     WHERE work = $3 AND lease_until >= now()
     GROUP BY tenant
 ), next AS (
-    SELECT due.id, t.tenant
+    SELECT due.id, t.tenant, due.lease_owner AS predecessor
     FROM tenants t
     LEFT JOIN busy ON busy.tenant = t.tenant
     LEFT JOIN turn ON turn.work = $3 AND turn.tenant = t.tenant
     CROSS JOIN LATERAL (
-        SELECT id, rank FROM delivery d
+        SELECT id, rank, lease_owner FROM delivery d
         WHERE d.work = $3 AND d.tenant = t.tenant AND d.not_before <= now()
           AND (d.lease_until IS NULL OR d.lease_until < now())
         ORDER BY d.rank
@@ -208,7 +208,7 @@ UPDATE delivery SET
     attempt = attempt + CASE WHEN $3 = 'transfer' THEN 1 ELSE 0 END,
     lease_owner = $1, lease_until = now() + $2, updated_at = now()
 WHERE id = (SELECT id FROM next)
-RETURNING *;
+RETURNING *, (SELECT predecessor FROM next) AS predecessor;
 
 -- name: lock_claims
 -- Claims of a kind happen one after the other, so that a limit is not passed by two at once.
@@ -349,3 +349,108 @@ SELECT id, upload_target FROM delivery WHERE upload_target IS NOT NULL FOR UPDAT
 -- name: resealed_upload
 -- The same place, sealed with another key.
 UPDATE delivery SET upload_target = $2 WHERE id = $1;
+
+-- name: browse
+-- Deliveries of some tenants ($1), the newest first, of those before ($2, $3) by time and id; each
+-- tenant's by its index. $4 states, $5 user, $6 and $7 when they were requested, $8 a text that the
+-- correlation id, the archive's name or the cause holds; null is any.
+SELECT found.* FROM unnest($1::text[]) AS asked (tenant) CROSS JOIN LATERAL (
+    SELECT * FROM delivery d
+    WHERE d.tenant = asked.tenant
+      AND ($2::timestamptz IS NULL OR (d.requested_at, d.id) < ($2, $3::uuid))
+      AND ($4::text[] IS NULL OR d.state = ANY ($4))
+      AND ($5::text IS NULL OR d.user_email = $5)
+      AND ($6::timestamptz IS NULL OR d.requested_at >= $6)
+      AND ($7::timestamptz IS NULL OR d.requested_at < $7)
+      AND ($8::text IS NULL OR position(lower($8) IN lower(concat_ws(
+          ' ', d.correlation_id, d.archive_name, d.error_type, d.error_message, d.last_cause))) > 0)
+    ORDER BY d.requested_at DESC, d.id DESC
+    LIMIT $9
+) found
+ORDER BY found.requested_at DESC, found.id DESC
+LIMIT $9;
+
+-- name: deliveries_of
+-- Every delivery of a correlation id, the newest first.
+SELECT * FROM delivery WHERE tenant = $1 AND correlation_id = $2 ORDER BY requested_at DESC, id DESC;
+
+-- name: history_of
+-- When a delivery came into each of its states.
+SELECT id, state, attempt, at FROM delivery_history WHERE delivery_id = $1 ORDER BY id;
+
+-- name: last_change
+-- The newest change of any delivery; 0 before the first.
+SELECT coalesce(max(id), 0) FROM delivery_history;
+
+-- name: changes
+-- Changes of state after $1, and those of $2: numbers are given before a transaction commits, so
+-- that smaller ones may appear later.
+SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at, d.*
+FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
+WHERE h.id > $1 OR h.id = ANY ($2::bigint[])
+ORDER BY h.id
+LIMIT $3;
+
+-- name: changes_of_tenant
+-- A tenant's changes after $2, for a reader who was away; and those of the moments before, which may
+-- have appeared later although their numbers are smaller.
+SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at, d.*
+FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
+WHERE d.tenant = $1
+  AND (h.id > $2 OR h.id > $2 - 1000
+       AND h.at > (SELECT at FROM delivery_history WHERE id = $2) - interval '5 seconds'
+       AND h.id <> $2)
+ORDER BY h.id
+LIMIT $3;
+
+-- name: hasten
+-- What waits for a later attempt may be claimed now.
+UPDATE delivery SET not_before = now()
+WHERE id = $1 AND work IS NOT NULL AND (lease_until IS NULL OR lease_until < now())
+RETURNING id;
+
+-- name: worker_seen
+-- A worker tells that it is there.
+INSERT INTO worker (id, version, slots) VALUES ($1, $2, $3)
+ON CONFLICT (id) DO UPDATE SET version = $2, slots = $3, seen_at = now();
+
+-- name: worker_left
+-- A worker has stopped.
+DELETE FROM worker WHERE id = $1;
+
+-- name: forget_workers
+-- Workers that died long ago.
+DELETE FROM worker WHERE seen_at < now() - interval '1 day';
+
+-- name: workers
+-- Which workers there are, and how many transfers each has under way.
+SELECT w.*, extract(epoch FROM now() - w.seen_at)::float8 AS silent_for,
+       (SELECT count(*) FROM delivery d
+        WHERE d.work = 'transfer' AND d.lease_owner = w.id AND d.lease_until >= now()) AS running
+FROM worker w ORDER BY w.id;
+
+-- name: depth
+-- For each tenant and state before the end: how many deliveries, and since when the oldest is in it.
+SELECT tenant, state, count(*) AS deliveries,
+       extract(epoch FROM now() - min(updated_at))::float8 AS oldest
+FROM delivery WHERE state NOT IN ('DONE', 'ERROR')
+GROUP BY tenant, state;
+
+-- name: owed
+-- Messages that are owed, by lane, and how long the oldest is overdue.
+SELECT lane, count(*) AS messages,
+       greatest(0, extract(epoch FROM now() - min(due_at)))::float8 AS oldest
+FROM outbox GROUP BY lane;
+
+-- name: outcomes
+-- What some tenants' deliveries that ended after $2 came to.
+SELECT state, error_type, count(*) AS deliveries, coalesce(sum(total_bytes), 0)::bigint AS bytes,
+       percentile_cont(0.5) WITHIN GROUP (
+           ORDER BY extract(epoch FROM finished_at - requested_at))::float8 AS median_seconds
+FROM delivery
+WHERE tenant = ANY ($1::text[]) AND state IN ('DONE', 'ERROR') AND finished_at > $2
+GROUP BY state, error_type ORDER BY state, error_type;
+
+-- name: last_error
+-- Why the message that is owed longest was not confirmed.
+SELECT last_error FROM outbox WHERE last_error IS NOT NULL ORDER BY due_at LIMIT 1;

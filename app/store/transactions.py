@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
+from app.configuration import Done
 from app.model import (
     Delivery,
     ErrorType,
@@ -21,6 +22,7 @@ from app.model import (
 )
 from app.outgoing import Outgoing
 from app.signals import Signal
+from app.store.audit import note
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of, file_of
 from app.store.sql import QUERIES
@@ -34,6 +36,7 @@ class PostgresTransaction:
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
         self.owes = False
+        self.afterwards: list[Callable[[], object]] = []
 
     async def remember(self, receipts: Sequence[Receipt]) -> set[UUID]:
         """Note receipts in the inbox; return the ingress ids that are new."""
@@ -160,6 +163,18 @@ class PostgresTransaction:
         )
         self.owes = True
 
+    def on_commit(self, act: Callable[[], object]) -> None:
+        """Do something small once all of it is committed."""
+        self.afterwards.append(act)
+
+    async def hasten(self, delivery: Delivery) -> bool:
+        """Let what waits for a later attempt be claimed now."""
+        return await self._connection.fetchval(QUERIES["hasten"], delivery.id) is not None
+
+    async def note(self, done: Done) -> None:
+        """Put what somebody did into the audit trail."""
+        await note(self._connection, done)
+
 
 class PostgresStore:
     """See `app.ports.Store`. `owed` is notified after a commit that left something to publish."""
@@ -180,6 +195,8 @@ class PostgresStore:
                 yield transaction
         if transaction.owes:
             self._owed.notify()
+        for act in transaction.afterwards:
+            act()
 
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over, by the database's clock."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app import outgoing
+from app import metrics, outgoing
 from app.logs import get_logger
 from app.model import Delivery, ErrorType, State
 from app.ports import Transaction
@@ -28,6 +28,7 @@ async def fail(
     if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):
         return False
     await tx.owe(outgoing.error(delivery, error_type, message))
+    tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.ERROR.value, error_type.value).inc)
     if cancel and known is not None:
         await tx.owe(outgoing.cancel(delivery, known))
     log.warning(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app import outgoing
+from app import metrics, outgoing
 from app.errors import InvalidRequestError
 from app.logs import get_logger
 from app.model import (
@@ -42,9 +42,10 @@ async def receive(
         for receipt, request in arrivals:
             if receipt.ingress_id not in new:
                 _note("request_repeated", receipt)
+                tx.on_commit(metrics.REQUESTS.labels(receipt.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
                 await _denied(tx, receipt, ErrorType.INVALID_CONTENT, str(request))
-            elif (unknown := _unknown_target(receipt, request, tenants=tenants)) is not None:
+            elif (unknown := unknown_target(receipt, request, tenants=tenants)) is not None:
                 await _denied(tx, receipt, ErrorType.INVALID_CONTENT, unknown)
             else:
                 openings.append(_opening(receipt, request, tenants=tenants, users=users))
@@ -59,10 +60,12 @@ async def receive(
         if opening.receipt.ingress_id not in saved:
             reason = "a delivery with this correlationId is still active"
             _note("request_ignored", opening.receipt, reason=reason)
+            metrics.REQUESTS.labels(opening.receipt.tenant, "ignored").inc()
     return deliveries
 
 
-def _unknown_target(receipt: Receipt, request: DeliveryRequest, *, tenants: Tenants) -> str | None:
+def unknown_target(receipt: Receipt, request: DeliveryRequest, *, tenants: Tenants) -> str | None:
+    """Return what is wrong with the target that a request chooses; None if nothing."""
     settings = tenants.settings(receipt.tenant)
     if settings.target_named(request.target) is not None:
         return None
@@ -105,6 +108,7 @@ async def _granted(tx: Transaction, deliveries: Sequence[Delivery], *, tenants: 
         limit = tenants.settings(delivery.tenant).order_size_limit_bytes
         owed += [outgoing.granted(delivery), outgoing.order(delivery, size_limit=limit)]
         _note("delivery_granted", delivery, target=delivery.target)
+        tx.on_commit(metrics.REQUESTS.labels(delivery.tenant, "granted").inc)
     await tx.owe(*owed)
 
 
@@ -113,6 +117,7 @@ async def _denied(
 ) -> None:
     await tx.owe(outgoing.denied(origin, error_type, reason))
     _note("delivery_denied", origin, reason=reason)
+    tx.on_commit(metrics.REQUESTS.labels(origin.tenant, "denied").inc)
 
 
 def _note(event: str, origin: Delivery | Receipt, **context: str) -> None:

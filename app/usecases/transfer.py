@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app import outgoing
+from app import metrics, outgoing
 from app.errors import (
     DeliveryError,
     EmptyOrderError,
@@ -65,6 +66,7 @@ class Transfers:
                 f"target {delivery.target} is not among the delivery_targets of tenant "
                 f"{delivery.tenant} any more; set it again, or ask for another one"
             )
+        began = time.monotonic()
         upload = await self._begin(delivery, target)
         try:
             result = await self.archiver.run(
@@ -77,6 +79,9 @@ class Transfers:
                 await self.sink.abort(target, upload)
             raise
         await self._finish(delivery, result)
+        seconds = time.monotonic() - began
+        metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
+        metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
 
     async def _begin(self, delivery: Delivery, target: S3Target) -> Upload:
         """Fence off whoever tried before, then open an upload and note it before any part."""
@@ -107,6 +112,7 @@ class Transfers:
             if not await tx.advance(delivery, State.DONE, result=result):
                 raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
             await tx.owe(outgoing.done(delivery, result))
+            tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
         log.info(
             "delivery_done",
             tenant=delivery.tenant,
@@ -151,4 +157,5 @@ class Transfers:
             retry_in_seconds=after.total_seconds(),
             **context,
         )
+        metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
         await self.leases.release(delivery, after=after, failed=failed, cause=str(context["cause"]))

@@ -73,8 +73,14 @@ class Server:
     child: Child
     answers: Callable[[], Awaitable[object]]  # raises OSError until it does
 
-    async def restart(self) -> None:
-        """End it, start it again at the same address, and return when it answers."""
+    async def restart(self, *, after: float = 0) -> None:
+        """End it, start it again at the same address, and return when it answers.
+
+        `after` is how many seconds it stays away.
+        """
+        if after:
+            await self.child.stop()
+            await asyncio.sleep(after)
         await self.child.restart()
         await wait_until(self.answers, self.child)
 

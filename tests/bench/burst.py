@@ -37,7 +37,7 @@ async def _answer(client: Client, what: str, **properties: Any) -> None:
     print(f"{what:<40} granted after {granted:6.2f} s, ordered after {ordered:6.2f} s")
 
 
-async def _burst(client: Client, count: int) -> None:
+async def publish_burst(client: Client, count: int) -> None:
     """Publish as fast as RabbitMQ takes it; not awaiting each, and without confirms."""
     connection = await aio_pika.connect(client.amqp_url)
     async with connection, connection.channel(publisher_confirms=False) as channel:
@@ -63,7 +63,7 @@ async def measure(stack: Stack, requests: int) -> None:
         await _answer(client, "the first of all")
         await _answer(client, "alone")
         began = time.monotonic()
-        await _burst(client, requests)
+        await publish_burst(client, requests)
         took = time.monotonic() - began
         print(f"{requests} requests of another tenant, published in {took:.2f} s")
         await asyncio.gather(

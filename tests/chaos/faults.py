@@ -21,6 +21,7 @@ from tests.standin import StandIn
 
 LEASE = 6.0  # seconds, of the workers
 _FROZEN = 1.6 * LEASE
+_AWAY = 3  # times a step's seconds: up to 18 s
 
 _SERVERS = {
     "restart RabbitMQ": "DELIVERY_AMQP_URL",
@@ -102,7 +103,9 @@ class Faults:
 
     async def _restart(self, step: Step) -> bool:
         async with self._locks[step.fault]:
-            await self.stack.servers[_SERVERS[step.fault]].restart()
+            # Away for a moment, or for longer.
+            after = step.seconds * _AWAY if step.draw < 0.5 else 0
+            await self.stack.servers[_SERVERS[step.fault]].restart(after=after)
         return True
 
     async def _s3(self, step: Step) -> bool:

@@ -14,12 +14,15 @@ from app.bootstrap import ConfigurationParts, open_configuration
 from app.model import (
     Delivery,
     DeliveryRequest,
+    ErrorType,
     ListedFile,
     OrderEvent,
     OrderStatus,
     Receipt,
     S3Target,
     State,
+    StoredObject,
+    Work,
 )
 from app.naming import build_manifest
 from app.requests import parse_request
@@ -27,6 +30,7 @@ from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresArrivals, PostgresLeases, PostgresStore
 from app.tenants import ConfiguredTenants
+from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from app.usecases.uploads import Uploads
@@ -88,16 +92,31 @@ class Deliveries:
         await self.tell(OrderStatus.DONE, correlation_id, order_id=1, tenant=delivery.tenant)
         return await self.active(correlation_id, delivery.tenant)
 
-    async def ready(self, correlation_id: str = "c", **changes: Any) -> None:
-        """Grant a request, let its order be done, and plan three files."""
+    async def ready(self, correlation_id: str = "c", *, files: int = 3, **changes: Any) -> Delivery:
+        """Grant a request, let its order be done, and plan some files."""
         delivery = await self.available(correlation_id, **changes)
         listing = [
             ListedFile(file_id=n, product_id="P", version=1, filename=f"f{n}", size=n, md5=None)
-            for n in range(3)
+            for n in range(files)
         ]
         manifest = build_manifest(correlation_id, listing)
         async with self.store.transaction() as tx:
             assert await tx.advance(delivery, State.READY, manifest=manifest)
+        return await self.active(correlation_id, delivery.tenant)
+
+    async def done(self, correlation_id: str = "c") -> None:
+        """Let a delivery go all the way."""
+        await self.ready(correlation_id)
+        delivery = await self.leases("w").claim(Work.TRANSFER)
+        assert delivery is not None
+        result = StoredObject(url="s3://bucket/key", md5="0" * 32, size=7)
+        async with self.store.transaction() as tx:
+            assert await tx.advance(delivery, State.DONE, result=result)
+
+    async def fail(self, delivery: Delivery, cause: str) -> None:
+        """End a delivery in ERROR."""
+        async with self.store.transaction() as tx:
+            assert await fail(tx, delivery, ErrorType.INTERNAL_ERROR, cause)
 
     async def tell(
         self, status: OrderStatus, correlation_id: str = "c", tenant: str = TENANT, **fields: Any

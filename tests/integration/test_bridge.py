@@ -62,6 +62,7 @@ async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[AbstractRo
             events=log,  # type: ignore[arg-type]
             arrivals=log.arrivals,
             tenants=ConfiguredTenants(settings),
+            queue_type="classic",
             prefetch=10,
             max_bytes=4 * 1024 * 1024,
         )

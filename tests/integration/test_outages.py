@@ -1,19 +1,31 @@
-"""RabbitMQ, PostgreSQL, S3 and rs-order go away in the middle, and come back."""
+"""RabbitMQ, Kafka, PostgreSQL, S3 and rs-order go away, in the middle or at start, and come back.
+
+They come back at once after readiness has noticed; `make test-outages` lets them stay away for a
+minute.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
+import aio_pika
 import aiohttp
 import pytest
+from aio_pika.exceptions import ChannelNotFoundEntity
 
-from compose.embedded.stack import Stack, running_service
-from tests.client import Client, contents, request_for
+from compose.embedded.kafka import kafka
+from compose.embedded.processes import Server, free_port, running, start
+from compose.embedded.stack import ROOT, Stack, running_service
+from tests.client import REQUEST_QUEUE, Client, contents, request_for
 from tests.conftest import noise
-from tests.integration.gate import Gate, gate
+from tests.integration.gate import gate
 from tests.standin import StandIn
 
 NAMES = {
@@ -21,21 +33,51 @@ NAMES = {
     "DELIVERY_DATABASE_URL": "postgresql",
     "DELIVERY_S3_ENDPOINT": "s3",
     "DELIVERY_RS_ORDER_URL": "rs-order",
+    "DELIVERY_KAFKA_BOOTSTRAP_SERVERS": "kafka",
 }
+OUTAGE = float(os.environ.get("OUTAGE_SECONDS", "0"))  # at least, after it was noticed
+AWAY = [{name} for name in NAMES.values()] + [set(NAMES.values())]
+IDS = [*NAMES.values(), "all"]
+
+
+class Switch(Protocol):
+    """Something that can be away."""
+
+    @property
+    def url(self) -> str: ...
+    async def shut(self) -> None: ...
+    async def let(self) -> None: ...
+
+
+class Broker:
+    """Kafka tells clients where it is, so no gate can stand before it: it is stopped for real."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.url = server.url
+
+    async def shut(self) -> None:
+        await self._server.child.stop()
+
+    async def let(self) -> None:
+        await self._server.restart()
 
 
 @pytest.fixture
-async def gates(stack: Stack, database: str) -> AsyncIterator[dict[str, Gate]]:
-    """A gate before each dependency, by the name that readiness has for it."""
+async def gates(stack: Stack, database: str, tmp_path: Path) -> AsyncIterator[dict[str, Switch]]:
+    """A switch for each dependency, by the name that readiness has for it."""
     addresses = {**stack.environment, "DELIVERY_DATABASE_URL": database}
     async with contextlib.AsyncExitStack() as opened:
-        yield {
+        switches: dict[str, Switch] = {
             name: await opened.enter_async_context(gate(addresses[setting]))
             for setting, name in NAMES.items()
+            if name != "kafka"
         }
+        broker = await opened.enter_async_context(kafka(tmp_path))
+        yield switches | {"kafka": Broker(broker)}
 
 
-def behind(gates: dict[str, Gate]) -> dict[str, str]:
+def behind(gates: dict[str, Switch]) -> dict[str, str]:
     """Return settings of a service that knows its dependencies through gates only."""
     name = uuid4().hex[:8]
     return {setting: gates[part].url for setting, part in NAMES.items()} | {
@@ -45,6 +87,7 @@ def behind(gates: dict[str, Gate]) -> dict[str, str]:
         "DELIVERY_LEASE_TTL": "6",
         "DELIVERY_TRANSFER_ATTEMPTS": "20",
         "DELIVERY_RETRY_BACKOFF_MAX": "2",
+        "DELIVERY_KAFKA_STUCK_AFTER": "8",
         "DELIVERY_EVENT_ALLOWANCE": "5",
         "DELIVERY_RECONCILE_INTERVAL": "1",
     }
@@ -58,15 +101,12 @@ async def down(url: str) -> dict[str, str]:
         return {n: c["error"] for n, c in components.items() if c["status"] != "UP"}
 
 
-@pytest.mark.parametrize(
-    "away",
-    [{"rabbitmq"}, {"postgresql"}, {"s3"}, {"rs-order"}, set(NAMES.values())],
-    ids=["rabbitmq", "postgresql", "s3", "rs-order", "all"],
-)
+@pytest.mark.timeout(180 + OUTAGE)
+@pytest.mark.parametrize("away", AWAY, ids=IDS)
 async def test_work_goes_on_after_an_outage(
     away: set[str],
     stack: Stack,
-    gates: dict[str, Gate],
+    gates: dict[str, Switch],
     client: Client,
     standin: StandIn,
     make_product: Callable[..., str],
@@ -88,6 +128,7 @@ async def test_work_goes_on_after_an_outage(
             while not away <= (reasons := await down(url)).keys():
                 await asyncio.sleep(0.2)
         assert all(reasons.values()), reasons
+        await asyncio.sleep(OUTAGE)
         for name in away:
             await gates[name].let()
         for one in ids:
@@ -100,3 +141,91 @@ async def test_work_goes_on_after_an_outage(
     done = await client.wait_for(ids[0], "DONE")
     assert contents(await client.fetch(done["url"])) == files
     assert await client.open_uploads(ids[0]) == []
+
+
+@pytest.mark.timeout(180 + OUTAGE)
+@pytest.mark.parametrize(
+    "away",
+    [{"rabbitmq"}, {"kafka"}, {"postgresql"}, set(NAMES.values())],
+    ids=["rabbitmq", "kafka", "postgresql", "all"],
+)
+async def test_a_service_that_starts_in_an_outage_waits_and_works_then(
+    away: set[str],
+    stack: Stack,
+    gates: dict[str, Switch],
+    client: Client,
+    make_product: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    files = {"a.txt": b"a"}
+    body = request_for(make_product(files))
+    for name in away:
+        await gates[name].shut()
+    child = start(
+        "the service",
+        [sys.executable, "-m", "app.cli", "worker"],
+        log=tmp_path / "log",
+        environment={
+            **stack.environment,
+            **behind(gates),
+            "DELIVERY_START_TIMEOUT": str(60 + OUTAGE),
+        },
+        cwd=ROOT,
+    )
+    async with running(child):
+        await client.send(body)
+        await asyncio.sleep(OUTAGE or 3)  # long enough for several vain attempts
+        assert child.running, child.tail()
+        for name in away:
+            await gates[name].let()
+        done = await client.wait_for(body["correlationId"], "DONE", "ERROR", seconds=90)
+        assert contents(await client.fetch(done["url"])) == files
+        assert child.running
+
+
+@pytest.mark.parametrize("away", ["rabbitmq", "postgresql", "kafka"])
+async def test_what_stays_away_ends_the_start_with_a_sentence_and_code_69(
+    away: str, stack: Stack, gates: dict[str, Switch], tmp_path: Path
+) -> None:
+    """A supervisor starts it again; S3 and rs-order are not needed for a start."""
+    await gates[away].shut()
+    child = start(
+        "the service",
+        [sys.executable, "-m", "app.cli", "serve"],
+        log=tmp_path / "log",
+        environment={
+            **stack.environment,
+            **behind(gates),
+            "DELIVERY_START_TIMEOUT": "2",
+            "DELIVERY_WEB_PORT": str(free_port()),
+        },
+        cwd=ROOT,
+    )
+    async with running(child), asyncio.timeout(60):
+        assert await asyncio.to_thread(child.process.wait) == 69, child.tail()
+    assert child.last_words().startswith("delivery: no ")
+    assert "Traceback" not in child.log.read_text()
+
+
+async def test_a_queue_that_somebody_deletes_is_declared_and_read_again(
+    stack: Stack, gates: dict[str, Switch], client: Client, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}))
+    async with running_service(stack, extra=behind(gates)) as (_, url):
+        await client.channel.queue_delete(REQUEST_QUEUE)
+        async with asyncio.timeout(60):
+            while not await readers(client) or await down(url):
+                await asyncio.sleep(0.2)
+        answer = await client.answer(body)
+        assert answer["status"] == "DONE"
+
+
+async def readers(client: Client) -> int:
+    """Return how many read the requests; a look at a queue that is gone costs its channel."""
+    async with await aio_pika.connect(client.amqp_url) as connection:
+        channel = await connection.channel()
+        try:
+            queue = await channel.declare_queue(REQUEST_QUEUE, passive=True)
+        except ChannelNotFoundEntity:
+            return 0
+        return queue.declaration_result.consumer_count or 0

@@ -66,6 +66,7 @@ async def test_requests_go_through_quorum_queues(
             events=log,
             arrivals=arrivals,
             tenants=ConfiguredTenants(quorum),
+            queue_type="quorum",
             prefetch=10,
             max_bytes=1000,
         )

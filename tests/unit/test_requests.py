@@ -18,7 +18,7 @@ GOOD: dict[str, Any] = {
 def broken(body: dict[str, Any]) -> tuple[str, ...]:
     with pytest.raises(InvalidRequestError) as raised:
         parse_request(body)
-    return raised.value.violations
+    return raised.value.reasons
 
 
 def test_a_good_request_is_passed_on_as_it_came() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
 import asyncpg
 import jwt
@@ -13,10 +13,21 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from app.bootstrap import ConfigurationParts, open_configuration
+from app.errors import UnknownLetterError
+from app.letters import Letter
+from app.model import S3Target, Upload
+from app.ports import ArchiveSink
 from app.settings import Settings
+from app.signals import Signal
+from app.store import PostgresStore, PostgresTracking
+from app.usecases.intervene import Interventions
+from app.usecases.uploads import Uploads
 from app.vault import make_key
 from sinks.probe import probe
+from streams.rs_admin import AnyUser
 from web.auth import Verifier
+from web.console import Console
+from web.feed import Feed
 from web.gate import Gate
 from web.health import Check, Health
 from web.limits import RateLimit
@@ -74,6 +85,23 @@ async def configuration(pool: asyncpg.Pool, web_settings: Settings) -> Configura
     return await open_configuration(web_settings, pool)
 
 
+class NoSink:
+    """Has no uploads."""
+
+    async def abort(self, target: S3Target, upload: Upload) -> None:
+        """Do nothing."""
+
+
+class NoLetters:
+    """Has no dead letters."""
+
+    async def look(self, tenant: str | None) -> list[Letter]:
+        return []
+
+    async def requeue(self, tenant: str | None, ids: Sequence[str]) -> dict[str, str]:
+        raise UnknownLetterError("there is none")
+
+
 class Api:
     """Calls as an administrator of a tenant, unless told otherwise."""
 
@@ -99,7 +127,9 @@ class Api:
 
 
 def parts_for(
-    configuration: ConfigurationParts, checks: dict[str, Check] | None = None, **changes: Any
+    configuration: ConfigurationParts,
+    checks: dict[str, Check] | None = None,
+    **changes: Any,
 ) -> Parts:
     """Return what an application is made of."""
     fields: dict[str, Any] = {
@@ -108,8 +138,30 @@ def parts_for(
         "gate": Gate(Verifier(secret=SECRET, public_key=""), configuration.tenants, limit=PLENTY),
         "health": Health(checks or {}),
         "probe": probe,
+        **_watching(configuration),
     }
     return Parts(**fields | changes)
+
+
+def _watching(configuration: ConfigurationParts) -> dict[str, Any]:
+    pool = configuration.store._pool
+    tracking = PostgresTracking(pool)
+    return {
+        "tracking": tracking,
+        "changes": tracking,
+        "overview": tracking,
+        "interventions": Interventions(
+            store=PostgresStore(pool, Signal()),
+            tracking=tracking,
+            tenants=configuration.tenants,
+            users=AnyUser(),
+            uploads=Uploads(sink=cast("ArchiveSink", NoSink()), seal=configuration.vault),
+        ),
+        "feed": Feed(tracking, list),
+        "progress": lambda _tenant, _correlation_id: None,
+        "letters": NoLetters(),
+        "console": Console(None),
+    }
 
 
 async def serve(make_client: MakeClient, parts: Parts) -> Api:

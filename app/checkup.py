@@ -1,0 +1,26 @@
+"""What `delivery doctor` finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """The outcome of one check. Checks change nothing."""
+
+    part: str  # "rabbitmq", "postgresql", …
+    check: str
+    ok: bool
+    message: str  # what was found
+    advice: str = ""  # what to do, where it is not ok
+
+
+def good(part: str, check: str, message: str) -> Finding:
+    """Return that all is well."""
+    return Finding(part=part, check=check, ok=True, message=message)
+
+
+def bad(part: str, check: str, message: str, advice: str) -> Finding:
+    """Return a problem, and what to do about it."""
+    return Finding(part=part, check=check, ok=False, message=message, advice=advice)

@@ -1,0 +1,286 @@
+"""`delivery list`, `show`, `cancel`, `retry`, `stats`: deliveries from a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from app.bootstrap import open_database
+from app.cli.tables import printable, show_all
+from app.configuration import Actor
+from app.errors import UnknownDeliveryError
+from app.model import State
+from app.settings import Settings, load_settings
+from app.store import PostgresTracking
+from app.tracking import Filter, Step, Tracked, as_json
+from app.website import interventions_of, open_base
+
+T = TypeVar("T")
+_COLUMNS = ("correlationId", "tenant", "state", "user", "bytes", "requestedAt", "why")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON.")
+tenant_option = click.option("--tenant", help="Default: the first of DELIVERY_TENANTS.")
+
+
+def chosen_tenant(settings: Settings, tenant: str | None) -> str:
+    """Return the tenant that is meant. Raises UsageError."""
+    if tenant is not None and tenant not in settings.tenants:
+        known = ", ".join(settings.tenants)
+        raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
+    return tenant or settings.tenants[0]
+
+
+def _on_database(run: Callable[[PostgresTracking], Awaitable[T]]) -> T:
+    async def main() -> T:
+        async with open_database(load_settings()) as pool:
+            return await run(PostgresTracking(pool))
+
+    return asyncio.run(main())
+
+
+@click.command("list")
+@click.option("--tenant", "tenants", multiple=True, help="Only of this one (repeat); default: all.")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice([*State]), help="Only these (repeat)."
+)
+@click.option("--active", is_flag=True, help="Only those that have not ended.")
+@click.option("--user", help="Only of this ordering user.")
+@click.option("--text", help="In correlation id, archive name or cause.")
+@click.option("--hours", type=float, help="Only those requested in the last hours.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@json_option
+def list_(
+    tenants: Sequence[str],
+    states: Sequence[str],
+    active: bool,
+    user: str | None,
+    text: str | None,
+    hours: float | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List deliveries, the newest first."""
+    settings = load_settings()
+    for tenant in tenants:
+        chosen_tenant(settings, tenant)
+    wanted = Filter(
+        tenants=tenants or settings.tenants,
+        states=_states(states, active=active),
+        user=user,
+        text=text,
+        since=datetime.now(UTC) - timedelta(hours=hours) if hours is not None else None,
+    )
+    found = _on_database(lambda tracking: tracking.browse(wanted, before=None, limit=limit))
+    show_all(
+        [_row(one, whole=as_json) for one in found],
+        _COLUMNS,
+        as_json=as_json,
+        what="deliveries",
+        more="`delivery show ID` shows one, whole",
+    )
+
+
+def _states(states: Sequence[str], *, active: bool) -> list[State] | None:
+    if active and states:
+        raise click.UsageError("give --active or --state, not both")
+    if active:
+        return [state for state in State if state not in (State.DONE, State.ERROR)]
+    return [State(state) for state in states] or None
+
+
+def _row(tracked: Tracked, *, whole: bool) -> dict[str, Any]:
+    shown = shown_of(tracked)
+    if whole:
+        return shown
+    why = shown.get("errorMessage") or shown.get("lastCause")
+    if shown.get("errorType"):
+        why = f"{shown['errorType']}: {why}"
+    return {
+        **{name: shown.get(name) for name in _COLUMNS},
+        "bytes": size(tracked.delivery.total_bytes) if tracked.delivery.file_count else None,
+        "requestedAt": tracked.delivery.requested_at.isoformat(" ", timespec="seconds"),
+        "why": why,
+    }
+
+
+def shown_of(tracked: Tracked) -> dict[str, Any]:
+    """Return a delivery as JSON."""
+    return as_json(tracked)
+
+
+def size(count: float) -> str:
+    """Return bytes in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+@click.command()
+@click.argument("correlation_id", metavar="ID")
+@tenant_option
+@json_option
+def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
+    """Show all that is known of a delivery: states, times, attempts, cause, result."""
+    owner = chosen_tenant(load_settings(), tenant)
+
+    async def run(tracking: PostgresTracking) -> list[tuple[Tracked, list[Step]]]:
+        return [
+            (one, await tracking.steps(one.delivery.id))
+            for one in await tracking.of(owner, correlation_id)
+        ]
+
+    found = _on_database(run)
+    if not found:
+        raise UnknownDeliveryError(
+            f"tenant {owner} has no delivery {correlation_id!r}, or it was long ago; "
+            "`delivery list` shows those that there are"
+        )
+    if as_json:
+        for tracked, steps in found:
+            history = [{"state": s.state, "attempt": s.attempt, "at": s.at} for s in steps]
+            whole = shown_of(tracked) | {"order": tracked.delivery.order, "history": history}
+            click.echo(json.dumps(whole, default=str, ensure_ascii=False))
+        return
+    console = Console(markup=False, highlight=False)
+    for tracked, steps in found:
+        console.print(_tree(tracked, steps))
+
+
+def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
+    shown = shown_of(tracked)
+    title = f"{shown.pop('correlationId')}  {shown.pop('state')}"
+    tree = Tree(printable(title))
+    for name, value in shown.items():
+        tree.add(printable(f"{name}: {value}"))
+    tree.add(printable(f"order: {json.dumps(tracked.delivery.order, ensure_ascii=False)}"))
+    history = tree.add("history")
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        line = f"{step.at.isoformat(' ', timespec='milliseconds')}  {step.state}"
+        if step.attempt:
+            line += f", attempt {step.attempt}"
+        if following is not None:
+            line += f", for {(following.at - step.at).total_seconds():.3f} s"
+        history.add(line)
+    return tree
+
+
+def _actor(tenant: str) -> Actor:
+    return Actor(name=getpass.getuser(), role="command line", tenant=tenant)
+
+
+@click.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@tenant_option
+@click.option("--reason", default="", help="Told to the client, in the log and the audit trail.")
+def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
+    """End deliveries now; their clients are told ERROR."""
+    settings = load_settings()
+    actor = _actor(chosen_tenant(settings, tenant))
+
+    async def run() -> None:
+        async with open_base(settings) as base:
+            for one in ids:
+                await interventions_of(base).cancel(actor, one, reason=reason)
+                click.echo(f"{one} cancelled")
+
+    asyncio.run(run())
+
+
+@click.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@tenant_option
+def retry(ids: Sequence[str], tenant: str | None) -> None:
+    """Try again: at once what waits for a later attempt, anew what ended in ERROR."""
+    settings = load_settings()
+    actor = _actor(chosen_tenant(settings, tenant))
+
+    async def run() -> None:
+        async with open_base(settings) as base:
+            for one in ids:
+                delivery = await interventions_of(base).retry(actor, one)
+                click.echo(f"{one} is tried again ({delivery.state})")
+
+    asyncio.run(run())
+
+
+@click.command()
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=24, show_default=True)
+@json_option
+def stats(hours: float, as_json: bool) -> None:
+    """Tell what waits, who works, what is owed, and what became of what ended lately."""
+    settings = load_settings()
+
+    async def run(tracking: PostgresTracking) -> dict[str, list[dict[str, Any]]]:
+        since = datetime.now(UTC) - timedelta(hours=hours)
+        found: dict[str, list[dict[str, Any]]] = {
+            "waiting": [
+                {
+                    "tenant": one.tenant,
+                    "state": one.state.value,
+                    "deliveries": one.deliveries,
+                    "oldestSeconds": round(one.oldest),
+                }
+                for one in await tracking.depths()
+            ],
+            "ended": [
+                {
+                    "tenant": tenant,
+                    "state": one.state.value,
+                    "errorType": one.error_type and one.error_type.value,
+                    "deliveries": one.deliveries,
+                    "bytes": one.bytes,
+                    "medianSeconds": round(one.median_seconds, 1),
+                }
+                for tenant in settings.tenants
+                for one in await tracking.outcomes([tenant], since=since)
+            ],
+            "workers": [
+                {
+                    "worker": one.id,
+                    "version": one.version,
+                    "running": f"{one.running}/{one.slots}",
+                    "silentForSeconds": round(one.silent_for),
+                }
+                for one in await tracking.workers()
+            ],
+            "owed": [
+                {
+                    "lane": one.lane,
+                    "messages": one.messages,
+                    "overdueSeconds": round(one.oldest),
+                }
+                for one in await tracking.owed()
+            ],
+        }
+        return found
+
+    found = _on_database(run)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    console = Console(markup=False, highlight=False)
+    for title, rows in found.items():
+        _table(console, title, rows)
+
+
+def _table(console: Console, title: str, rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        console.print(f"{title}: nothing")
+        return
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if value is None else printable(str(value)) for value in row.values()))
+    console.print(table)

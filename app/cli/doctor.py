@@ -1,0 +1,54 @@
+"""`delivery doctor`: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+
+import click
+
+from app.checkup import Finding
+from app.cli.tables import printable
+from app.doctor import examine
+from app.errors import DeliveryError
+from app.settings import load_settings
+
+
+class NotWellError(DeliveryError):
+    """Problems were found."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
+@click.option("-q", "--quiet", is_flag=True, help="Only problems.")
+def doctor(as_json: bool, quiet: bool) -> None:
+    """Check every dependency; change nothing. Exit code 1 when there are problems."""
+    settings = load_settings()
+
+    def tell(finding: Finding) -> None:
+        if quiet and finding.ok:
+            return
+        if as_json:
+            click.echo(json.dumps(asdict(finding), ensure_ascii=False))
+            return
+        mark = (
+            click.style("ok     ", fg="green") if finding.ok else click.style("PROBLEM", fg="red")
+        )
+        line = f"{finding.part}, {finding.check}: {finding.message}"
+        click.echo(f"{mark}  {printable(line)}")
+        if finding.advice:
+            click.echo(f"         → {printable(finding.advice)}")
+
+    async def run() -> int:
+        problems = 0
+        async for finding in examine(settings):
+            problems += not finding.ok
+            tell(finding)
+        return problems
+
+    problems = asyncio.run(run())
+    if problems:
+        raise NotWellError(f"{problems} problems were found")
+    if not as_json:
+        click.echo("all is well")

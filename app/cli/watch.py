@@ -1,0 +1,148 @@
+"""`delivery watch`: bars for all transfers that run, until you have seen enough."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from app import model, progress
+from app.bootstrap import open_database
+from app.cli.deliveries import size
+from app.cli.tables import printable
+from app.errors import DeliveryError
+from app.settings import Settings, load_settings
+from app.store import PostgresTracking
+from streams.progress_table import ProgressTable
+from streams.topics import Topics
+
+_LOOK = 0.5  # seconds
+
+
+@click.command()
+@click.option("--tenant", "tenants", multiple=True, help="Only of this one (repeat); default: all.")
+@click.option("--once", is_flag=True, help="Tell what runs now, and end.")
+def watch(tenants: Sequence[str], once: bool) -> None:
+    """Show all running transfers, live; Ctrl-C ends it."""
+    settings = load_settings()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_watch(settings, tenants or settings.tenants, once=once))
+
+
+async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> None:
+    topic = Topics(prefix=settings.kafka_topic_prefix).progress
+    table = ProgressTable(settings.kafka_bootstrap_servers, topic)
+    async with open_database(settings) as pool:
+        tracking = PostgresTracking(pool)
+        await table.start()
+        try:
+            try:
+                async with asyncio.timeout(10):
+                    await table.reading.wait()
+            except TimeoutError:
+                raise DeliveryError(
+                    f"can't follow {topic} on Kafka at {settings.kafka_bootstrap_servers}; "
+                    "is it up, and was a worker ever started?"
+                ) from None
+            # Every transfer reports once a second.
+            await asyncio.sleep(1.5)
+            console = Console()
+            if once or not console.is_terminal:
+                await _lines(table, tracking, tenants, once=once)
+            else:
+                await _bars(console, table, tracking, tenants)
+        finally:
+            await table.stop()
+
+
+async def _waiting(tracking: PostgresTracking, tenants: Sequence[str]) -> str:
+    depths = [depth for depth in await tracking.depths() if depth.tenant in tenants]
+    counts: dict[str, int] = {}
+    for depth in depths:
+        counts[depth.state.value] = counts.get(depth.state.value, 0) + depth.deliveries
+    return ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing waits"
+
+
+async def _lines(
+    table: ProgressTable, tracking: PostgresTracking, tenants: Sequence[str], *, once: bool
+) -> None:
+    """Plain lines, for logs and pipes."""
+    running = [one for one in table.all() if one.tenant in tenants and not one.phase.ended]
+    while True:
+        for one in running:
+            click.echo(line(one))
+        if once:
+            click.echo(await _waiting(tracking, tenants))
+            return
+        await asyncio.sleep(_LOOK)
+        running = [one for one in table.news() if one.tenant in tenants]
+
+
+def line(one: model.Progress) -> str:
+    """Return how far a transfer is, in a line."""
+    percent = 100 * one.bytes_done / one.bytes_total if one.bytes_total else 100
+    speed, left = progress.rate(one), progress.seconds_left(one)
+    return printable(
+        f"{one.tenant}/{one.correlation_id}  {one.phase}  {percent:5.1f} %  "
+        f"{size(one.bytes_done)} of {size(one.bytes_total)}  "
+        f"{one.files_done}/{one.files_total} files"
+        + (f"  {size(speed)}/s" if speed else "")
+        + (f"  {left:.0f} s left" if left is not None else "")
+    )
+
+
+async def _bars(
+    console: Console,
+    table: ProgressTable,
+    tracking: PostgresTracking,
+    tenants: Sequence[str],
+) -> None:
+    bars = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[files]}"),
+        console=console,
+        expand=True,
+    )
+    tasks: dict[tuple[str, str], TaskID] = {}
+    with bars:
+        waiting = bars.add_task("", total=None, files="", visible=True)
+        while True:
+            for one in table.all():
+                if one.tenant in tenants:
+                    _update(bars, tasks, one)
+            bars.update(waiting, description=await _waiting(tracking, tenants))
+            await asyncio.sleep(_LOOK)
+
+
+def _update(bars: Progress, tasks: dict[tuple[str, str], TaskID], one: model.Progress) -> None:
+    key = one.tenant, one.correlation_id
+    if one.phase.ended:
+        if key in tasks:
+            bars.remove_task(tasks.pop(key))
+            bars.console.print(line(one), highlight=False, markup=False)
+        return
+    if key not in tasks:
+        tasks[key] = bars.add_task("", total=one.bytes_total, files="")
+    bars.update(
+        tasks[key],
+        completed=one.bytes_done,
+        total=one.bytes_total,
+        description=printable(f"{one.tenant}/{one.correlation_id} {one.phase}"),
+        files=f"{one.files_done}/{one.files_total} files",
+    )

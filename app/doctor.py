@@ -1,0 +1,156 @@
+"""Looks at everything that the service depends on; changes nothing, and stops at no problem."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+from app.bootstrap import open_vault
+from app.checkup import Finding, bad, good
+from app.errors import ConfigurationError, DeliveryError
+from app.settings import Settings
+from app.store import PostgresConfiguration, PostgresTracking, open_pool
+from app.store.checkup import check_postgresql
+from app.tenants import ConfiguredTenants
+from app.tracking import Filter
+from sinks.probe import probe
+from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
+
+_SILENT = 60.0  # seconds after which a worker counts as gone
+_ERRORS = timedelta(hours=1)
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Give findings as they come."""
+    for finding in _keys(settings):
+        yield finding
+    schema_good = True
+    async for finding in check_postgresql(
+        settings.database_url.get_secret_value(), pool_size=settings.database_pool_size
+    ):
+        schema_good &= finding.ok or finding.check not in ("reachable", "schema")
+        yield finding
+    async for finding in check_rabbitmq(settings):
+        yield finding
+    async for finding in check_kafka(settings):
+        yield finding
+    async for finding in check_rs_order(settings):
+        yield finding
+    if not schema_good:
+        yield bad(
+            "tenants",
+            "settings",
+            "they are in the database, which can't be used",
+            "mend the database first; then this looks at targets and workers, too",
+        )
+        return
+    async for finding in _on_database(settings):
+        yield finding
+
+
+def _keys(settings: Settings) -> list[Finding]:
+    found = []
+    if settings.secret_keys:
+        found.append(good("keys", "secret keys", f"{len(settings.secret_keys)} set"))
+    else:
+        found.append(
+            bad(
+                "keys",
+                "secret keys",
+                "DELIVERY_SECRET_KEYS is not set: tenants' secrets can't be sealed",
+                "make a key with `delivery make-key`, keep it safe, give it to every process",
+            )
+        )
+    if settings.jwt_secret.get_secret_value() or settings.jwt_public_key:
+        found.append(good("keys", "sign-in", "tokens of callers can be checked"))
+    elif settings.rs_order_token_secret.get_secret_value():
+        found.append(good("keys", "sign-in", "tokens are checked with rs-order's secret"))
+    else:
+        found.append(
+            bad(
+                "keys",
+                "sign-in",
+                "nobody can sign in to the HTTP API",
+                "set DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY",
+            )
+        )
+    return found
+
+
+async def _on_database(settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        async with open_pool(
+            settings.database_url.get_secret_value(), size=2, start_timeout=5
+        ) as pool:
+            tracking = PostgresTracking(pool)
+            yield await _workers(tracking)
+            yield await _lately(tracking, settings)
+            tenants = ConfiguredTenants(settings)
+            try:
+                vault = open_vault(settings)
+            except ConfigurationError:
+                return  # told already
+            tenants.apply(await PostgresConfiguration(pool, vault).read())
+            async for finding in _targets(settings, tenants):
+                yield finding
+    except DeliveryError as error:
+        yield bad("tenants", "settings", str(error), "see what is said of PostgreSQL")
+
+
+async def _workers(tracking: PostgresTracking) -> Finding:
+    workers = await tracking.workers()
+    alive = [worker for worker in workers if worker.silent_for < _SILENT]
+    if not alive:
+        return bad("workers", "alive", "no worker is there", "start `delivery worker`")
+    told = ", ".join(f"{one.id} ({one.version}, {one.running}/{one.slots})" for one in alive)
+    gone = len(workers) - len(alive)
+    if len({worker.version for worker in alive}) > 1:
+        return bad("workers", "alive", f"of several versions: {told}", "finish the upgrade")
+    return good("workers", "alive", told + (f"; {gone} died within a day" if gone else ""))
+
+
+async def _lately(tracking: PostgresTracking, settings: Settings) -> Finding:
+    since = datetime.now(UTC) - _ERRORS
+    outcomes = await tracking.outcomes(settings.tenants, since=since)
+    errors = sum(one.deliveries for one in outcomes if one.error_type is not None)
+    total = sum(one.deliveries for one in outcomes)
+    stuck = await tracking.browse(
+        Filter(tenants=settings.tenants, text="unforeseen"), before=None, limit=1
+    )
+    told = f"{errors} of {total} deliveries ended in ERROR within an hour"
+    if errors * 2 > total:
+        advice = "`delivery list --state ERROR` tells each cause"
+        return bad("deliveries", "outcomes", told, advice)
+    if stuck:
+        name = stuck[0].delivery.correlation_id
+        return bad(
+            "deliveries", "faults", f"{name} met an unforeseen fault", f"`delivery show {name}`"
+        )
+    return good("deliveries", "outcomes", told)
+
+
+async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
+    for tenant in settings.tenants:
+        if tenant in tenants.unreadable():
+            yield bad(
+                "keys",
+                f"secrets of {tenant}",
+                tenants.unreadable()[tenant],
+                "put the key that sealed them into DELIVERY_SECRET_KEYS, or set them anew",
+            )
+            continue
+        if tenants.paused(tenant):
+            yield bad(
+                "tenants",
+                f"{tenant} maintenance",
+                "it is in maintenance: its requests wait",
+                f"PUT /maintenance/{tenant}/disable ends it",
+            )
+        own = tenants.settings(tenant)
+        for name, target in {"default": own.target, **own.targets}.items():
+            for step in await probe(target):
+                check = f"{tenant} {name}: {step['check']}"
+                if step["ok"]:
+                    yield good("s3", check, str(target))
+                else:
+                    yield bad("s3", check, step["message"], "`delivery settings` changes targets")

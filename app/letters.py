@@ -1,0 +1,32 @@
+"""Dead letters as operators see them: AMQP messages and events alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Letter:
+    """A message that could not be answered, or an event that no agent could handle."""
+
+    id: str  # the same at each look; `amqp:…` or `event:…`
+    place: str  # the dead-letter queue, or the topic it was in
+    tenant: str | None  # where it can be read
+    correlation_id: str | None
+    at: datetime | None
+    size: int  # bytes
+    reason: str
+    text: str  # its beginning, as text
+
+
+class LetterBox(Protocol):
+    """Where dead letters are."""
+
+    async def look(self, tenant: str | None) -> list[Letter]:
+        """Return the letters of a tenant; of all, and of none, for None. Raises DeliveryError."""
+
+    async def requeue(self, tenant: str | None, ids: Sequence[str]) -> dict[str, str]:
+        """Put letters back; return where each went. Raises DeliveryError, for all or none known."""

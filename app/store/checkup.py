@@ -1,0 +1,119 @@
+"""PostgreSQL, as `delivery doctor` looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+
+from app.checkup import Finding, bad, good
+from app.store.migrate import steps
+from app.store.sql import QUERIES
+
+_PART = "postgresql"
+_OLDEST = 130000  # server_version_num
+_APART = 2.0  # seconds that clocks may differ
+_OVERDUE = 60.0  # seconds that a message may be owed beyond its time
+
+
+async def check_postgresql(url: str, *, pool_size: int) -> AsyncIterator[Finding]:
+    """Look at reachability, version, schema, connections, clock and what is owed."""
+    try:
+        connection = await asyncpg.connect(url, timeout=5)
+    except (OSError, TimeoutError, asyncpg.PostgresError, ValueError) as error:
+        yield bad(
+            _PART,
+            "reachable",
+            f"no connection ({type(error).__name__}: {error})",
+            "start PostgreSQL, or correct DELIVERY_DATABASE_URL",
+        )
+        return
+    try:
+        yield await _version(connection)
+        schema = await _schema(connection)
+        yield schema
+        yield await _connections(connection, pool_size)
+        yield await _clock(connection)
+        if schema.ok:
+            yield await _owed(connection)
+    finally:
+        await connection.close()
+
+
+async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    number = int(await connection.fetchval("SHOW server_version_num"))
+    name = await connection.fetchval("SHOW server_version")
+    if number < _OLDEST:
+        return bad(_PART, "version", f"it is {name}", "upgrade to 13 or newer")
+    return good(_PART, "version", str(name))
+
+
+async def _schema(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    known = {number for number, *_ in steps()}
+    try:
+        rows = await connection.fetch("SELECT number FROM schema_migration")
+        done = {row["number"] for row in rows}
+    except asyncpg.UndefinedTableError:
+        done = set()
+    if done - known:
+        return bad(
+            _PART,
+            "schema",
+            f"at migration {max(done)}, this program knows {max(known)}",
+            "use the newer version that migrated it",
+        )
+    if known - done:
+        missing = ", ".join(map(str, sorted(known - done)))
+        return bad(
+            _PART,
+            "schema",
+            f"migrations {missing} are not applied",
+            "run `delivery migrate` (a worker that starts does it, too)",
+        )
+    return good(_PART, "schema", f"at migration {max(done)}")
+
+
+async def _connections(connection: asyncpg.Connection[asyncpg.Record], pool_size: int) -> Finding:
+    most = int(await connection.fetchval("SHOW max_connections"))
+    used = int(await connection.fetchval("SELECT count(*) FROM pg_stat_activity"))
+    told = f"{used} of {most} in use; each process takes up to {pool_size}"
+    if used + pool_size > most:
+        return bad(
+            _PART,
+            "connections",
+            told,
+            "raise max_connections, or lower DELIVERY_DATABASE_POOL_SIZE",
+        )
+    return good(_PART, "connections", told)
+
+
+async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    before = datetime.now(UTC)
+    there = await connection.fetchval("SELECT clock_timestamp()")
+    middle = before + (datetime.now(UTC) - before) / 2
+    apart = (there - middle).total_seconds()
+    if abs(apart) > _APART:
+        return bad(
+            _PART,
+            "clock",
+            f"{apart:+.1f} s from the clock here",
+            "set both by NTP; times of requests and expiry are mixed otherwise",
+        )
+    return good(_PART, "clock", f"{apart * 1000:+.0f} ms from the clock here")
+
+
+async def _owed(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    late = [row for row in await connection.fetch(QUERIES["owed"]) if row["oldest"] > _OVERDUE]
+    if late:
+        told = ", ".join(
+            f"{row['messages']} {row['lane']}, the oldest for {row['oldest']:.0f} s" for row in late
+        )
+        last = await connection.fetchval(QUERIES["last_error"])
+        return bad(
+            _PART,
+            "outbox",
+            f"messages are owed for long: {told}" + (f"; last cause: {last}" if last else ""),
+            "see that a worker runs and that the broker named takes them",
+        )
+    return good(_PART, "outbox", "nothing is owed for long")

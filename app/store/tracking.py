@@ -1,0 +1,156 @@
+"""Looking deliveries up. Reads only: nothing here changes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from app.model import ErrorType, ManifestFile, State, StoredObject
+from app.store.pool import wrap_errors
+from app.store.rows import delivery_of, file_of
+from app.store.sql import QUERIES
+from app.tracking import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
+
+
+def tracked_of(row: asyncpg.Record) -> Tracked:
+    """Read a row of `delivery` with all that is known of it."""
+    ended = row["finished_at"] is not None
+    return Tracked(
+        delivery=delivery_of(row),
+        updated_at=row["updated_at"],
+        not_before=row["not_before"],
+        finished_at=row["finished_at"],
+        worker=None if ended else row["lease_owner"],
+        result=StoredObject(url=row["url"], md5=row["md5"], size=row["archive_size"])
+        if row["url"]
+        else None,
+        error=(ErrorType(row["error_type"]), row["error_message"]) if row["error_type"] else None,
+    )
+
+
+def _change_of(row: asyncpg.Record) -> Change:
+    return Change(
+        step=Step(
+            id=row["change_id"],
+            state=State(row["change_state"]),
+            attempt=row["change_attempt"],
+            at=row["change_at"],
+        ),
+        tracked=tracked_of(row),
+    )
+
+
+class PostgresTracking:
+    """See `app.tracking.Tracking`, `Changes` and `Overview`. Raises StoreUnavailableError."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        with wrap_errors():
+            return await self._pool.fetch(QUERIES[query], *arguments)
+
+    async def browse(
+        self, wanted: Filter, *, before: tuple[datetime, UUID] | None, limit: int
+    ) -> list[Tracked]:
+        """Return deliveries, the newest first."""
+        at, delivery = before or (None, None)
+        states = None if wanted.states is None else [state.value for state in wanted.states]
+        rows = await self._fetch(
+            "browse",
+            list(wanted.tenants),
+            at,
+            delivery,
+            states,
+            wanted.user,
+            wanted.since,
+            wanted.until,
+            wanted.text or None,
+            limit,
+        )
+        return [tracked_of(row) for row in rows]
+
+    async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:
+        """Return every delivery of a correlation id, the newest first."""
+        return [
+            tracked_of(row) for row in await self._fetch("deliveries_of", tenant, correlation_id)
+        ]
+
+    async def steps(self, delivery: UUID) -> list[Step]:
+        """Return how a delivery got where it is."""
+        return [
+            Step(id=row["id"], state=State(row["state"]), attempt=row["attempt"], at=row["at"])
+            for row in await self._fetch("history_of", delivery)
+        ]
+
+    async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
+        """Return files of a delivery after a position."""
+        return [file_of(row) for row in await self._fetch("files", delivery, after, limit)]
+
+    async def last(self) -> int:
+        """Return the number of the newest step."""
+        with wrap_errors():
+            return int(await self._pool.fetchval(QUERIES["last_change"]))
+
+    async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
+        """Return steps after `last`, and missing ones that are there now."""
+        return [_change_of(row) for row in await self._fetch("changes", last, list(missing), limit)]
+
+    async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
+        """Return a tenant's steps after `last`."""
+        return [
+            _change_of(row) for row in await self._fetch("changes_of_tenant", tenant, last, limit)
+        ]
+
+    async def workers(self) -> list[WorkerSeen]:
+        """Return the workers that there are."""
+        return [WorkerSeen(**row) for row in await self._fetch("workers")]
+
+    async def depths(self) -> list[Depth]:
+        """Count deliveries before their end."""
+        return [
+            Depth(**{**row, "state": State(row["state"])}) for row in await self._fetch("depth")
+        ]
+
+    async def owed(self) -> list[Owed]:
+        """Count messages that wait."""
+        return [Owed(**row) for row in await self._fetch("owed")]
+
+    async def outcomes(self, tenants: Sequence[str], *, since: datetime) -> list[Outcome]:
+        """Count deliveries that ended."""
+        return [
+            Outcome(
+                **{
+                    **row,
+                    "state": State(row["state"]),
+                    "error_type": ErrorType(row["error_type"]) if row["error_type"] else None,
+                }
+            )
+            for row in await self._fetch("outcomes", list(tenants), since)
+        ]
+
+
+class PostgresWorkers:
+    """Where workers tell that they are there."""
+
+    def __init__(self, pool: asyncpg.Pool, *, worker: str, version: str, slots: int) -> None:
+        self._pool = pool
+        self._worker = worker
+        self._version = version
+        self._slots = slots
+
+    async def seen(self) -> None:
+        """Tell."""
+        with wrap_errors():
+            await self._pool.execute(
+                QUERIES["worker_seen"], self._worker, self._version, self._slots
+            )
+            await self._pool.execute(QUERIES["forget_workers"])
+
+    async def left(self) -> None:
+        """Tell that this one stops."""
+        with wrap_errors():
+            await self._pool.execute(QUERIES["worker_left"], self._worker)

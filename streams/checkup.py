@@ -1,0 +1,238 @@
+"""RabbitMQ, Kafka, rs-order and rs-admin, as `delivery doctor` looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aio_pika
+import aiohttp
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
+from aiokafka.errors import KafkaError
+from aiormq.exceptions import ChannelPreconditionFailed
+
+from app.checkup import Finding, bad, good
+from app.errors import DeliveryError
+from app.settings import Settings
+from streams import names
+from streams.lag import Lag
+from streams.tokens import TokenSigner
+from streams.topic_check import differences
+from streams.topics import Topics, partitions_of
+
+_APART = 5.0  # seconds that clocks may differ: an HTTP date has whole ones
+_BEHIND = 1000  # events that a group may be behind
+_TIMEOUT = aiohttp.ClientTimeout(total=5)
+
+
+async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at reachability, exchanges, queues, their arguments and readers, and dead letters."""
+    part = "rabbitmq"
+    try:
+        connection = await aio_pika.connect(settings.amqp_url.get_secret_value(), timeout=5)
+    except CONNECTION_EXCEPTIONS as error:
+        yield bad(
+            part,
+            "reachable",
+            f"no connection ({type(error).__name__}: {error})",
+            "start RabbitMQ, create the virtual host, or correct DELIVERY_AMQP_URL",
+        )
+        return
+    async with connection:
+        version = connection.transport.connection.server_properties.get("version", "unknown")  # type: ignore[union-attr]
+        yield good(part, "version", str(version))
+        missing = [name for name in names.EXCHANGES if not await _has_exchange(connection, name)]
+        if missing:
+            yield bad(
+                part,
+                "exchanges",
+                f"missing: {', '.join(missing)}",
+                "start a worker once: it declares them",
+            )
+        else:
+            yield good(part, "exchanges", f"all {len(names.EXCHANGES)} are there")
+        for queue in (
+            names.DELIVERY_REQUEST_QUEUE,
+            names.DELIVERY_CANCEL_QUEUE,
+            names.ORDER_RESPONSE_QUEUE,
+        ):
+            yield await _queue(connection, queue, settings)
+            yield await _dead(connection, names.dead_letters_of(queue))
+
+
+async def _has_exchange(connection: AbstractConnection, name: str) -> bool:
+    channel = await connection.channel()
+    try:
+        await channel.get_exchange(name, ensure=True)
+    except ChannelNotFoundEntity:
+        return False
+    await channel.close()
+    return True
+
+
+async def _queue(connection: AbstractConnection, name: str, settings: Settings) -> Finding:
+    part, short = "rabbitmq", name.rpartition(".")[2]
+    channel = await connection.channel()
+    try:
+        queue = await channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity:
+        return bad(
+            part, f"queue {short}", f"{name} is missing", "start a worker once: it declares it"
+        )
+    told = queue.declaration_result
+    try:
+        # It is there, so this creates nothing: other arguments are refused, and named.
+        await channel.declare_queue(
+            name,
+            durable=True,
+            arguments=names.queue_arguments(name, settings.amqp_queue_type),
+        )
+    except ChannelPreconditionFailed as error:
+        return bad(
+            part,
+            f"queue {short}",
+            f"{name} has other arguments: {error}",
+            "delete it once it is empty (a worker declares it anew), or correct "
+            "DELIVERY_AMQP_QUEUE_TYPE",
+        )
+    waiting = f"{told.message_count} messages wait, {told.consumer_count} readers"
+    if not told.consumer_count:
+        return bad(part, f"queue {short}", f"nobody reads it; {waiting}", "start a worker")
+    await channel.close()
+    return good(part, f"queue {short}", waiting)
+
+
+async def _dead(connection: AbstractConnection, name: str) -> Finding:
+    part, short = "rabbitmq", ".".join(name.split(".")[-2:])
+    channel = await connection.channel()
+    try:
+        queue = await channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity:
+        return bad(
+            part, f"queue {short}", f"{name} is missing", "start a worker once: it declares it"
+        )
+    await channel.close()
+    count = queue.declaration_result.message_count
+    if count:
+        return bad(
+            part,
+            f"queue {short}",
+            f"{count} dead letters",
+            "`delivery dlq list` tells why each is there, `delivery dlq requeue` puts it back",
+        )
+    return good(part, f"queue {short}", "no dead letters")
+
+
+async def check_kafka(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at reachability, topics, their configuration, the group's lag and dead events."""
+    part = "kafka"
+    topics = Topics(prefix=settings.kafka_topic_prefix)
+    try:
+        there = await partitions_of(settings.kafka_bootstrap_servers)
+    except (KafkaError, OSError) as error:
+        yield bad(
+            part,
+            "reachable",
+            f"no broker answers at {settings.kafka_bootstrap_servers} ({error})",
+            "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS",
+        )
+        return
+    missing = [name for name in topics.all if name not in there]
+    if missing:
+        yield bad(
+            part,
+            "topics",
+            f"missing: {', '.join(missing)}",
+            "`delivery topics apply` creates them (a worker that starts does, too)",
+        )
+        return
+    try:
+        found = await differences(settings)
+        if not found:
+            yield good(part, "topics", f"all {len(topics.all)} are as they should be")
+        for one in found:
+            yield bad(
+                part,
+                f"topic {one.topic}",
+                f"{one.what}: {one.found}, wanted {one.wanted}",
+                one.advice,
+            )
+        yield await _lag(settings)
+    except DeliveryError as error:
+        yield bad(part, "topics", str(error), "see the brokers' log")
+
+
+async def _lag(settings: Settings) -> Finding:
+    async def make_none() -> None:
+        """Change nothing: topics are looked at, not made."""
+
+    lags = await Lag(settings, make_topics=make_none).look()
+    behind = sum(max(0, end - committed) for committed, end in lags.values())
+    if behind > _BEHIND:
+        return bad(
+            "kafka",
+            "lag",
+            f"group {settings.kafka_group} is {behind} events behind",
+            "start more workers; if it does not shrink, see a worker's log",
+        )
+    return good("kafka", "lag", f"group {settings.kafka_group} is {behind} events behind")
+
+
+async def check_rs_order(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at reachability, whether our tokens are taken, and the clock."""
+    part = "rs-order"
+    secret = settings.rs_order_token_secret.get_secret_value()
+    if not secret:
+        yield bad(
+            part,
+            "token",
+            "DELIVERY_RS_ORDER_TOKEN_SECRET is not set",
+            "give the secret that rs-order checks tokens with",
+        )
+        return
+    token = TokenSigner(secret, ttl=60).token(settings.tenants[0], "delivery-doctor@localhost")
+    url = f"{settings.rs_order_url.rstrip('/')}/orders/0/files/available"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+            session.get(
+                url, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False
+            ) as answer,
+        ):
+            status, date = answer.status, answer.headers.get("Date", "")
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        yield bad(
+            part,
+            "reachable",
+            f"no answer at {settings.rs_order_url} ({type(error).__name__}: {error})",
+            "start it, or correct DELIVERY_RS_ORDER_URL",
+        )
+        return
+    yield good(part, "reachable", f"answers at {settings.rs_order_url}")
+    if status == 401:
+        yield bad(
+            part,
+            "token",
+            "it does not take our tokens (401)",
+            "correct DELIVERY_RS_ORDER_TOKEN_SECRET: it must be the secret of rs-order",
+        )
+    else:
+        yield good(part, "token", f"taken (it answers {status} for an order that does not exist)")
+    yield _clock(part, date)
+
+
+def _clock(part: str, date: str) -> Finding:
+    try:
+        apart = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return good(part, "clock", "it does not tell the time")
+    if abs(apart) > _APART:
+        return bad(
+            part,
+            "clock",
+            f"{apart:+.0f} s from the clock here",
+            "set both by NTP; tokens seem expired, or not valid yet, otherwise",
+        )
+    return good(part, "clock", "like the clock here")

@@ -1,0 +1,203 @@
+"""The feed: nothing is missed, nothing is told twice, and who is slow holds up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from app.model import Delivery, Phase, Progress, State
+from app.tracking import Change, Step, Tracked
+from web.feed import Feed, Frame, Watcher
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def change(number: int, correlation_id: str = "d", tenant: str = "t") -> Change:
+    delivery = Delivery(
+        id=UUID(int=1),
+        tenant=tenant,
+        correlation_id=correlation_id,
+        state=State.READY,
+        user="u",
+        target="x",
+        order={},
+        origin_app=None,
+        priority=1,
+        requested_at=NOW,
+        expires_at=NOW,
+    )
+    return Change(
+        step=Step(id=number, state=State.READY, attempt=0, at=NOW),
+        tracked=Tracked(
+            delivery=delivery,
+            updated_at=NOW,
+            not_before=NOW,
+            finished_at=None,
+            worker=None,
+            result=None,
+            error=None,
+        ),
+    )
+
+
+class Log:
+    """Changes as a database shows them: some appear later than larger numbers."""
+
+    def __init__(self) -> None:
+        self.visible: dict[int, Change] = {}
+        self.progress: list[Progress] = []
+        self.asked = 0
+
+    def appear(self, *changes: Change) -> None:
+        self.visible |= {one.step.id: one for one in changes}
+
+    async def last(self) -> int:
+        return max(self.visible, default=0)
+
+    async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
+        self.asked += 1
+        found = [n for n in sorted(self.visible) if n > last or n in missing]
+        return [self.visible[n] for n in found[:limit]]
+
+    async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
+        raise NotImplementedError
+
+    def news(self) -> list[Progress]:
+        news, self.progress = self.progress, []
+        return news
+
+
+def ids(frames: list[Frame] | None) -> list[int]:
+    assert frames is not None
+    return [frame.id for frame in frames]
+
+
+async def heard(watcher: Watcher) -> list[int]:
+    async with asyncio.timeout(1):
+        return ids(await watcher.frames())
+
+
+def told(frame: Frame) -> Any:
+    return json.loads(frame.data.split(b"data: ")[1])
+
+
+async def test_changes_reach_their_tenants_watchers_only() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    log.appear(change(1))
+    async with feed.watching("t") as all_, feed.watching("t", "b") as one, feed.watching("u") as no:
+        log.appear(change(2, "a"), change(3, "b"))
+        await feed._tick()
+        assert await heard(all_) == [2, 3]
+        assert await heard(one) == [3]
+        log.appear(change(4, tenant="u"))
+        await feed._tick()
+        assert await heard(no) == [4]
+
+
+async def test_a_change_that_appears_after_a_larger_number_is_told_once() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    async with feed.watching("t") as watcher:
+        log.appear(change(1), change(4))
+        await feed._tick()
+        assert await heard(watcher) == [1, 4]
+        log.appear(change(3), change(5))
+        await feed._tick()
+        assert await heard(watcher) == [3, 5]
+        log.appear(change(2))
+        await feed._tick()
+        assert await heard(watcher) == [2]
+        await feed._tick()
+        assert watcher._queue.empty()
+
+
+async def test_what_was_under_way_when_the_first_watcher_came_is_told() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    log.appear(change(1), change(3))
+    async with feed.watching("t") as watcher:
+        log.appear(change(2))
+        await feed._tick()
+        assert await heard(watcher) == [2]
+
+
+async def test_a_number_that_never_appears_is_forgotten() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    async with feed.watching("t"):
+        log.appear(change(1), change(3))
+        for _ in range(25):
+            await feed._tick()
+        assert feed._missing == {}
+
+
+async def test_nobody_is_asked_while_nobody_watches() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    async with feed.watching("t"):
+        await feed._tick()
+    asked = log.asked
+    await feed._tick()
+    await feed._tick()
+    assert log.asked == asked
+
+
+async def test_a_watcher_that_reads_nothing_is_let_go_and_the_others_hear_on() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    async with feed.watching("t") as slow, feed.watching("t") as good:
+        for number in range(1, 70):
+            log.appear(change(number))
+            await feed._tick()
+            assert await heard(good) == [number]
+        assert slow.lost
+        batches = []
+        while (batch := await slow.frames()) is not None:
+            batches.append(ids(batch))
+        assert batches == [[number] for number in range(1, 65)]
+
+
+async def test_progress_tells_rate_and_time_left() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    async with feed.watching("t", "d") as watcher:
+        log.progress.append(
+            Progress(
+                tenant="t",
+                correlation_id="d",
+                attempt=2,
+                phase=Phase.TRANSFERRING,
+                bytes_done=250,
+                bytes_total=1000,
+                files_done=1,
+                files_total=4,
+                elapsed=0.5,
+            )
+        )
+        await feed._tick()
+        frames = await watcher.frames()
+        assert frames is not None
+        assert told(frames[0]) == {
+            "correlationId": "d",
+            "phase": "transferring",
+            "attempt": 2,
+            "bytesDone": 250,
+            "bytesTotal": 1000,
+            "filesDone": 1,
+            "filesTotal": 4,
+            "bytesPerSecond": 500,
+            "secondsLeft": 1.5,
+        }
+
+
+async def test_all_watchers_are_let_go_when_the_feed_stops() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    async with feed.watching("t") as watcher:
+        await feed.on_stop()
+        assert await watcher.frames() is None

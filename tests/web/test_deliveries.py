@@ -1,0 +1,254 @@
+"""Deliveries over HTTP: looked at, cancelled, tried again, asked for; by whom, and by whom not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+
+from app.model import State, StoredObject, Work
+from tests.integration.conftest import Deliveries, receipt_for
+from tests.web.conftest import Api
+
+USER = "scientist@example.org"
+
+
+@pytest.fixture
+def deliveries(pool: asyncpg.Pool, web_settings: Any) -> Deliveries:
+    """Deliveries in the database that the application reads."""
+    return Deliveries(pool, web_settings)
+
+
+async def content(answer: Any, status: int = 200) -> Any:
+    body = await answer.json()
+    assert answer.status == status, body
+    return body["content"]
+
+
+def request(correlation_id: str = "asked", **order: Any) -> dict[str, Any]:
+    return {"correlationId": correlation_id, "order": {"user": USER, "queries": ["a:b"]} | order}
+
+
+async def test_the_newest_come_first_a_page_at_a_time(api: Api, deliveries: Deliveries) -> None:
+    for number in range(5):
+        await deliveries.granted(f"d{number}")
+    await deliveries.grant(receipt_for("foreign", tenant="swot"))
+    names, path = [], "/deliveries?size=2"
+    while path:
+        body = await (await api.call("GET", path)).json()
+        names.append([one["correlationId"] for one in body["content"]])
+        path = next((link["href"] for link in body["links"] if link["rel"] == "next"), "")
+    assert names == [["d4", "d3"], ["d2", "d1"], ["d0"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("state=ERROR", {"failed"}),
+        ("state=GRANTED&state=READY", {"waiting", "ready"}),
+        ("text=NO+SUCH+BUCKET", {"failed"}),
+        ("text=wait", {"waiting"}),
+        (f"user={quote(USER)}", {"failed", "waiting", "ready"}),
+        ("user=somebody", set()),
+        ("since=2999-01-01", set()),
+        ("until=2999-01-01T00:00:00Z", {"failed", "waiting", "ready"}),
+        ("text=%25", set()),
+    ],
+)
+async def test_lists_are_filtered(
+    api: Api, deliveries: Deliveries, query: str, found: set[str]
+) -> None:
+    failed = await deliveries.ready("failed")
+    await deliveries.fail(failed, "there is no such bucket")
+    await deliveries.granted("waiting")
+    await deliveries.ready("ready")
+    shown = await content(await api.call("GET", f"/deliveries?{query}"))
+    assert {one["correlationId"] for one in shown} == found
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["state=LOST", "size=0", "size=501", "since=yesterday", "after=!", "after=YWJj", "text=%00"],
+)
+async def test_what_is_asked_wrongly_is_told(api: Api, query: str) -> None:
+    answer = await api.call("GET", f"/deliveries?{query}")
+    assert answer.status == 422
+    assert query.partition("=")[0] in (await answer.json())["message"]
+
+
+async def test_a_delivery_shows_how_it_got_where_it_is(api: Api, deliveries: Deliveries) -> None:
+    name = "a/b ?#%"
+    ready = await deliveries.ready(name)
+    leases = deliveries.leases("worker-1")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    shown = await content(await api.call("GET", f"/deliveries/{quote(name, safe='')}"))
+    assert shown["state"] == "TRANSFERRING"
+    assert shown["worker"] == "worker-1"
+    assert [step["state"] for step in shown["history"]] == [
+        *("GRANTED", "AVAILABLE", "READY", "TRANSFERRING"),
+    ]
+    assert shown["timings"].keys() == {"GRANTED", "AVAILABLE", "READY"}
+    assert shown["id"] == str(ready.id)
+    async with deliveries.store.transaction() as tx:
+        result = StoredObject(url="s3://b/k", md5="0" * 32, size=7)
+        await tx.advance(claimed, State.DONE, result=result)
+    shown = await content(await api.call("GET", f"/deliveries/{quote(name, safe='')}"))
+    assert (shown["state"], shown["url"], shown["archiveBytes"]) == ("DONE", "s3://b/k", 7)
+    assert "worker" not in shown
+
+
+async def test_files_are_listed_as_they_are_in_the_archive(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.ready("d", files=7)
+    names: list[str] = []
+    path = "/deliveries/d/files?size=3"
+    while path:
+        body = await (await api.call("GET", path)).json()
+        names += [file["member"] for file in body["content"]]
+        path = next((link["href"] for link in body["links"] if link["rel"] == "next"), "")
+    assert names == [f"f{number}" for number in range(7)]
+
+
+async def test_a_cancelled_delivery_ends_and_its_client_is_told(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.ready("d")
+    shown = await content(await api.call("POST", "/deliveries/d/cancel?reason=wrong+dates"))
+    assert (shown["state"], shown["errorType"]) == ("ERROR", "INTERNAL_ERROR")
+    assert shown["errorMessage"] == "cancelled by admin@example.org: wrong dates"
+    assert ("response", "ERROR") in [
+        (kind, body.get("status")) for kind, body in await deliveries.owed()
+    ]
+    assert ("cancel", 1) in [(kind, body.get("orderId")) for kind, body in await deliveries.owed()]
+    (entry,) = await content(await api.call("GET", "/audit"))
+    assert (entry["action"], entry["subject"]) == ("cancel", "delivery d")
+    assert (entry["before"], entry["after"]) == ("READY", "ERROR")
+    again = await api.call("POST", "/deliveries/d/cancel")
+    assert again.status == 409
+    assert "has ended already (ERROR)" in (await again.json())["message"]
+
+
+async def test_what_ended_in_error_is_asked_for_anew(api: Api, deliveries: Deliveries) -> None:
+    await deliveries.fail(await deliveries.ready("d"), "no such bucket")
+    shown = await content(await api.call("POST", "/deliveries/d/retry"), 202)
+    assert shown["state"] == "GRANTED"
+    whole = await content(await api.call("GET", "/deliveries/d"))
+    assert [other["state"] for other in whole["earlier"]] == ["ERROR"]
+    earlier = whole["earlier"][0]["id"]
+    before = await content(await api.call("GET", f"/deliveries/d?id={earlier}"))
+    assert before["order"] == whole["order"]
+    assert before["state"] == "ERROR"
+    orders = [body for kind, body in await deliveries.owed() if kind == "order"]
+    assert len(orders) == 2
+
+
+async def test_what_waits_for_a_later_attempt_is_tried_at_once(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.ready("d")
+    leases = deliveries.leases("worker-1")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    busy = await api.call("POST", "/deliveries/d/retry")
+    assert busy.status == 409
+    assert "under way" in (await busy.json())["message"]
+    await leases.release(claimed, after=timedelta(hours=1), failed=False, cause="S3 is away")
+    assert await leases.claim(Work.TRANSFER) is None
+    shown = await content(await api.call("POST", "/deliveries/d/retry"), 202)
+    assert shown["lastCause"] == "S3 is away"
+    assert await leases.claim(Work.TRANSFER) is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [("GRANTED", "waits for rs-order"), ("DONE", "is done")]
+)
+async def test_what_can_not_be_tried_again_says_why(
+    api: Api, deliveries: Deliveries, state: str, words: str
+) -> None:
+    if state == "GRANTED":
+        await deliveries.granted("d")
+    else:
+        await deliveries.done("d")
+    answer = await api.call("POST", "/deliveries/d/retry")
+    assert answer.status == 409
+    assert words in (await answer.json())["message"]
+
+
+async def test_a_request_over_http_is_answered_like_one_over_amqp(
+    api: Api, deliveries: Deliveries
+) -> None:
+    answer = await api.call("POST", "/deliveries?priority=9", json=request())
+    shown = await content(answer, 202)
+    assert (shown["state"], shown["priority"]) == ("GRANTED", 9)
+    assert answer.headers["Location"] == "/deliveries/asked"
+    assert [kind for kind, _ in await deliveries.owed()] == ["response", "order"]
+    again = await api.call("POST", "/deliveries", json=request())
+    assert again.status == 409
+    assert "still active" in (await again.json())["message"]
+
+
+async def test_a_request_that_breaks_rules_is_denied_here_and_over_amqp(
+    api: Api, deliveries: Deliveries
+) -> None:
+    answer = await api.call("POST", "/deliveries", json=request(queries=[], user=" "))
+    assert answer.status == 422
+    reasons = (await answer.json())["messages"]
+    assert reasons == ["order.user must not be blank", "order.queries must have at least one entry"]
+    ((kind, body),) = await deliveries.owed()
+    assert (kind, body["status"], body["errorType"]) == ("response", "DENIED", "INVALID_CONTENT")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"correlationId": "a\\u0000b", "order": {"user": "u", "queries": ["q"]}}',
+        b'{"correlationId": "\\ud800", "order": {"user": "u", "queries": ["q"]}}',
+        b'{"order": {"user": "u", "queries": ["q"]}}',
+        b"[]",
+    ],
+)
+async def test_what_nobody_could_be_answered_for_is_refused(
+    api: Api, deliveries: Deliveries, body: bytes
+) -> None:
+    answer = await api.call(
+        "POST", "/deliveries", data=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status == 422
+    assert await deliveries.owed() == []
+
+
+async def test_a_user_sees_and_asks_for_their_own_deliveries_only(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.granted("theirs")
+    mine: dict[str, Any] = {"role": "REGISTERED_USER"}  # admin@example.org, by the token
+    answer = await api.call("POST", "/deliveries", json=request("mine"), **mine)
+    assert answer.status == 422
+    asked = request("mine", user="admin@example.org")
+    await content(await api.call("POST", "/deliveries", json=asked, **mine), 202)
+    shown = await content(await api.call("GET", "/deliveries?user=" + USER, **mine))
+    assert [one["correlationId"] for one in shown] == ["mine"]
+    assert (await api.call("GET", "/deliveries/mine", **mine)).status == 200
+    assert (await api.call("GET", "/deliveries/theirs", **mine)).status == 404
+    assert (await api.call("GET", "/deliveries/theirs/events", **mine)).status == 404
+    assert (await api.call("POST", "/deliveries/mine/cancel", **mine)).status == 403
+    assert (await api.call("GET", "/deliveries/events", **mine)).status == 403
+
+
+async def test_another_tenants_delivery_is_not_there(api: Api, deliveries: Deliveries) -> None:
+    await deliveries.granted("d")
+    for method, path in (
+        ("GET", ""),
+        ("GET", "/files"),
+        ("GET", "/events"),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+    ):
+        answer = await api.call(method, f"/deliveries/d{path}", tenant="swot")
+        assert answer.status == 404, path
+    assert await deliveries.states() == ["GRANTED"]

@@ -1,0 +1,65 @@
+// The console: which page is shown, and who is signed in.
+
+import { session } from "./api.js";
+import { alertOf, h } from "./dom.js";
+import { delivery } from "./delivery.js";
+import { health } from "./health.js";
+import { letters } from "./letters.js";
+import { list } from "./list.js";
+import { ask } from "./new.js";
+import { settings } from "./settings.js";
+import { signIn } from "./sign-in.js";
+
+const main = document.querySelector("main");
+const nav = document.querySelector("nav");
+const who = document.querySelector(".who");
+const PAGES = { deliveries: list, delivery, new: ask, settings, "dead-letters": letters, health };
+
+let leaving = new AbortController();
+
+async function show() {
+  leaving.abort(); // whatever the last page follows
+  leaving = new AbortController();
+  const { signal } = leaving;
+  const known = Boolean(session.token);
+  nav.hidden = who.hidden = !known;
+  if (known) {
+    const { email, sub, tenant, role } = session.claims;
+    who.firstElementChild.textContent = `${email || sub || "somebody"}, ${role}, tenant ${tenant}`;
+  }
+  const [path, query] = location.hash.slice(2).split("?");
+  const [page, ...rest] = path.split("/");
+  const name = page in PAGES ? page : "deliveries";
+  for (const link of nav.children) {
+    const here = link.hash === `#/${name}` || (name === "delivery" && link.hash === "#/deliveries");
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const content = h("div", {});
+  main.replaceChildren(content);
+  try {
+    if (known) {
+      await PAGES[name](content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) });
+    } else {
+      await signIn(content);
+    }
+  } catch (error) {
+    if (!signal.aborted) content.append(alertOf(error));
+  }
+  if (signal.aborted) return;
+  const heading = content.querySelector("h1");
+  if (heading) {
+    document.title = `${heading.textContent} – rs-delivery console`;
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true }); // a screen reader tells where it is now
+  }
+}
+
+who.querySelector("button").addEventListener("click", () => {
+  session.token = null;
+  show();
+});
+window.addEventListener("signed-out", show);
+window.addEventListener("signed-in", show);
+window.addEventListener("hashchange", show);
+show();

@@ -1,0 +1,138 @@
+// One delivery: where it stands, how it got there, why it failed, what it holds.
+
+import { call, follow } from "./api.js";
+import { alertOf, bar, confirmed, h, say, seconds, size, state, time } from "./dom.js";
+
+const FACTS = [
+  ["User", (d) => d.user],
+  ["Target", (d) => d.target],
+  ["Requested", (d) => time(d.requestedAt)],
+  ["Expires", (d) => (d.finishedAt ? "" : time(d.expiresAt))],
+  ["Ended", (d) => time(d.finishedAt)],
+  ["Order", (d) => d.orderId],
+  ["Archive", (d) => d.archiveName],
+  ["Files", (d) => (d.files ? `${d.files}, ${size(d.bytes)}` : "")],
+  ["Attempt", (d) => d.attempt || ""],
+  ["Worker", (d) => d.worker],
+  ["Next attempt", (d) => time(d.nextAttemptAt)],
+  ["Priority", (d) => d.priority],
+  ["Application", (d) => d.originApp],
+  ["Address", (d) => d.url && h("code", {}, d.url)],
+  ["MD5", (d) => d.md5 && h("code", {}, d.md5)],
+  ["Size of the archive", (d) => size(d.archiveBytes)],
+];
+
+export async function delivery(content, { signal, rest }) {
+  const [correlationId] = rest;
+  const path = `/deliveries/${encodeURIComponent(correlationId)}`;
+  const head = h("div", {});
+  const progress = h("div", {});
+  const facts = h("dl", {});
+  const steps = h("ol", { class: "timeline" });
+  const files = h("div", {});
+  const order = h("pre", { tabindex: 0, "aria-label": "The order, as it was asked for" });
+  const actions = h("div", { class: "actions" });
+  content.append(h("h1", {}, correlationId), head, progress, actions, facts,
+    h("h2", {}, "Timeline"), steps, h("h2", {}, "Order"), order, h("h2", {}, "Files"), files);
+
+  let now = null;
+  async function look() {
+    const { content: found } = await call("GET", path, { signal });
+    const before = now;
+    now = found;
+    head.replaceChildren(h("p", {}, "State: ", state(found.state)), ...cause(found));
+    progress.replaceChildren(...(found.progress ? [bar(found.progress, correlationId)] : []));
+    facts.replaceChildren(...FACTS.map(([name, value]) => [name, value(found)])
+      .filter(([, value]) => value !== "" && value !== undefined && value !== null)
+      .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+    steps.replaceChildren(...timeline(found.history));
+    order.textContent = JSON.stringify(found.order, null, 2);
+    actions.replaceChildren(...buttons(found, path, look));
+    if (!before || before.files !== found.files || before.id !== found.id) await listing(files, path, found, signal);
+  }
+  await look();
+  follow(`${path}/events`, signal, (event, told) => {
+    if (event === "progress") {
+      if (now.state === "TRANSFERRING") progress.replaceChildren(bar(told, correlationId));
+    } else if (told.at > (now.history.at(-1)?.at || "")) {
+      look().catch((error) => { if (!signal.aborted) head.append(alertOf(error)); });
+    }
+  });
+}
+
+function cause(found) {
+  if (found.errorType) {
+    return [h("div", { class: "alert" }, h("b", {}, found.errorType), `: ${found.errorMessage}`)];
+  }
+  if (found.lastCause) {
+    return [h("div", { class: "alert" }, `The last attempt was given up: ${found.lastCause}`)];
+  }
+  return [];
+}
+
+function timeline(history) {
+  return history.map((step, number) => {
+    const following = history[number + 1];
+    const spent = following ? (new Date(following.at) - new Date(step.at)) / 1000 : null;
+    return h("li", { class: step.state }, state(step.state),
+      step.attempt ? `, attempt ${step.attempt}` : "", " ", h("span", { class: "dim" }, time(step.at)),
+      spent === null ? "" : h("span", { class: "dim" }, `, for ${seconds(spent)}`));
+  });
+}
+
+function buttons(found, path, look) {
+  const act = (name, verb, question, said) => h("button", {
+    type: "button",
+    class: verb === "cancel" ? "danger" : undefined,
+    onclick: async (event) => {
+      const pressed = event.currentTarget;
+      const reason = h("input", { id: "reason", maxlength: 200 });
+      const fields = verb === "cancel"
+        ? [h("label", { for: "reason" }, "Reason (told to the client)"), reason] : [];
+      if (!(await confirmed(question, name, ...fields))) return;
+      pressed.disabled = true;
+      try {
+        const query = reason.value ? `?${new URLSearchParams({ reason: reason.value })}` : "";
+        await call("POST", `${path}/${verb}${query}`);
+        say(said);
+      } catch (error) {
+        say(error.message);
+      }
+      await look();
+    },
+  }, name);
+  const shown = [];
+  if (!found.finishedAt) {
+    shown.push(act("Cancel", "cancel", `End ${found.correlationId} now? Its client is told ERROR.`, "Cancelled."));
+  }
+  if (found.state === "ERROR") {
+    shown.push(act("Try again", "retry", `Ask for ${found.correlationId} anew? Its client hears of it again.`, "It is asked for again."));
+  } else if (found.nextAttemptAt) {
+    shown.push(act("Try now", "retry", `Try ${found.correlationId} at once?`, "It is tried now."));
+  }
+  return shown;
+}
+
+async function listing(place, path, found, signal) {
+  place.replaceChildren();
+  if (!found.files) {
+    place.append(h("p", { class: "dim" }, "They are known once the order is done."));
+    return;
+  }
+  const body = h("tbody", {});
+  const more = h("button", { type: "button" }, "More files");
+  place.append(h("table", {}, h("caption", {}, `${found.files} files, as they are in the archive`),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Name"),
+      h("th", { scope: "col", class: "number" }, "Size"))), body), h("p", {}, more));
+  let next = `${path}/files?id=${found.id}`;
+  async function page() {
+    const { content, links } = await call("GET", next, { signal });
+    body.append(...content.map((file) => h("tr", {}, h("td", {}, file.member),
+      h("td", { class: "number" }, size(file.bytes)))));
+    const link = links.find(({ rel }) => rel === "next");
+    next = link && link.href.replace(/^.*?(?=\/deliveries)/, "");
+    more.hidden = !next;
+  }
+  more.addEventListener("click", page);
+  await page();
+}

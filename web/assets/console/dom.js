@@ -1,0 +1,83 @@
+// Making elements (never from HTML in strings: what strangers sent stays text), and saying figures.
+
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child !== undefined && child !== null));
+  return element;
+}
+
+export function size(bytes) {
+  if (bytes === undefined || bytes === null) return "";
+  let count = bytes;
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (count < 1000) return unit === "B" ? `${count} B` : `${count.toFixed(1)} ${unit}`;
+    count /= 1000;
+  }
+  return `${count.toFixed(2)} TB`;
+}
+
+export function seconds(count) {
+  if (count === undefined || count === null) return "";
+  if (count < 60) return `${count < 10 ? count.toFixed(1) : Math.round(count)} s`;
+  if (count < 3600) return `${Math.floor(count / 60)} min ${Math.round(count % 60)} s`;
+  if (count < 172800) return `${Math.floor(count / 3600)} h ${Math.round((count % 3600) / 60)} min`;
+  return `${Math.round(count / 86400)} days`;
+}
+
+export function time(text) {
+  if (!text) return "";
+  return h("time", { datetime: text, title: text }, new Date(text).toLocaleString());
+}
+
+export function state(name) {
+  return h("span", { class: `state ${name}` }, name);
+}
+
+export function bar(progress, label) {
+  const total = progress.bytesTotal || 1;
+  const percent = Math.min(100, (100 * progress.bytesDone) / total);
+  const told = [`${percent.toFixed(0)} %`, `${size(progress.bytesDone)} of ${size(progress.bytesTotal)}`];
+  if (progress.bytesPerSecond) told.push(`${size(progress.bytesPerSecond)}/s`);
+  if (progress.secondsLeft) told.push(`${seconds(progress.secondsLeft)} left`);
+  return h("span", { class: "bar" },
+    h("progress", { max: 100, value: percent.toFixed(1), "aria-label": `Progress of ${label}` }),
+    h("small", {}, told.join(" · ")));
+}
+
+export function alertOf(error) {
+  const reasons = error.reasons && error.reasons.length > 1
+    ? h("ul", {}, error.reasons.map((reason) => h("li", {}, reason))) : null;
+  return h("div", { class: "alert", role: "alert" }, reasons ? "Not done:" : error.message, reasons);
+}
+
+let silence;
+export function say(text) {
+  const place = document.getElementById("said");
+  place.textContent = text;
+  clearTimeout(silence);
+  silence = setTimeout(() => { place.textContent = ""; }, 6000);
+}
+
+export function confirmed(question, action, ...fields) {
+  // A dialog of our own: its buttons say what they do. Resolves to whether it was confirmed.
+  return new Promise((resolve) => {
+    const dialog = h("dialog", { "aria-labelledby": "question" },
+      h("form", { method: "dialog" },
+        h("p", { id: "question" }, question), fields,
+        h("div", { class: "actions" },
+          h("button", { value: "yes", class: "danger" }, action),
+          h("button", { value: "no" }, "Go back"))));
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

@@ -1,0 +1,53 @@
+// Whether everything works: dependencies and workers.
+
+import { call } from "./api.js";
+import { alertOf, h, seconds, time } from "./dom.js";
+
+const SILENT = 60; // seconds after which a worker counts as gone
+
+export async function health(content, { signal }) {
+  const place = h("div", {});
+  content.append(h("h1", {}, "Health"), place);
+  await draw(place, signal);
+}
+
+async function draw(place, signal) {
+  try {
+    const [ready, workers] = await Promise.all([
+      call("GET", "/health/ready", { signal, accept: [503] }),
+      call("GET", "/workers", { signal }),
+    ]);
+    place.replaceChildren(parts(ready), crew(workers.content));
+  } catch (error) {
+    if (signal.aborted) return;
+    place.replaceChildren(alertOf(error));
+  }
+  if (!signal.aborted) setTimeout(() => { if (!signal.aborted) draw(place, signal); }, 5000);
+}
+
+function parts(ready) {
+  return h("table", { class: "cards" },
+    h("caption", {}, ready.status === "UP" ? "This process can work" : "This process can't work"),
+    h("thead", {}, h("tr", {}, ["Part", "State", "Now", "Last error"].map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, Object.entries(ready.components).map(([name, part]) => h("tr", {},
+      h("td", { "data-label": "Part" }, name),
+      h("td", { "data-label": "State", class: part.status === "UP" ? "up" : "down" }, part.status),
+      h("td", { "data-label": "Now" }, part.error || ""),
+      h("td", { "data-label": "Last error" }, part.lastError ? [time(part.lastError.at), ` ${part.lastError.error}`] : "")))));
+}
+
+function crew(workers) {
+  if (!workers.length) return h("p", { class: "alert" }, "No worker is there: start `delivery worker`.");
+  return h("div", {}, h("h2", {}, "Workers"), h("table", { class: "cards" },
+    h("caption", {}, "They serve all tenants"),
+    h("thead", {}, h("tr", {}, ["Worker", "State", "Transfers", "Version", "Since"].map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, workers.map((worker) => {
+      const gone = worker.silentFor > SILENT;
+      return h("tr", {},
+        h("td", { "data-label": "Worker" }, worker.id),
+        h("td", { "data-label": "State", class: gone ? "down" : "up" }, gone ? `silent for ${seconds(worker.silentFor)}` : "alive"),
+        h("td", { "data-label": "Transfers" }, `${worker.running} of ${worker.slots}`),
+        h("td", { "data-label": "Version" }, worker.version),
+        h("td", { "data-label": "Since" }, time(worker.startedAt)));
+    }))));
+}

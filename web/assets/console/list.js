@@ -1,0 +1,134 @@
+// The live list of deliveries.
+
+import { call, follow } from "./api.js";
+import { alertOf, bar, h, seconds, size, state, time } from "./dom.js";
+
+const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
+const ACTIVE = STATES.slice(0, 6);
+const COLUMNS = ["Delivery", "State", "Progress", "User", "Size", "Requested", "Cause"];
+
+function address(delivery) {
+  return `#/delivery/${encodeURIComponent(delivery.correlationId)}`;
+}
+
+function row(delivery) {
+  const cause = delivery.errorType ? `${delivery.errorType}: ${delivery.errorMessage}` : delivery.lastCause;
+  const cells = [
+    h("a", { href: address(delivery) }, delivery.correlationId),
+    state(delivery.state),
+    delivery.progress && delivery.state === "TRANSFERRING" ? bar(delivery.progress, delivery.correlationId) : "",
+    delivery.user,
+    delivery.files ? size(delivery.bytes) : "",
+    time(delivery.requestedAt),
+    cause || "",
+  ];
+  return h("tr", {}, cells.map((cell, number) =>
+    h("td", { "data-label": COLUMNS[number], class: number === 4 ? "number" : undefined }, cell)));
+}
+
+export async function list(content, { signal, query }) {
+  const wanted = query.get("state") || "";
+  const text = query.get("text") || "";
+  const counts = h("ul", { class: "counts", "aria-label": "Deliveries by state" });
+  const body = h("tbody", {});
+  const more = h("button", { type: "button", hidden: true }, "Older deliveries");
+  const said = h("div", {});
+  content.append(h("h1", {}, "Deliveries"), counts, filters(wanted, text), said,
+    h("table", { class: "cards" },
+      h("caption", {}, "The newest first; changes are shown as they happen"),
+      h("thead", {}, h("tr", {}, COLUMNS.map((name, number) =>
+        h("th", { scope: "col", class: number === 4 ? "number" : undefined }, name)))),
+      body),
+    h("p", { class: "actions" }, more));
+
+  const shown = new Map(); // by id of the delivery: what is known, and its row
+  const current = new Map(); // by correlation id: the newest of them
+  const matches = (delivery) =>
+    (!wanted || (wanted === "active" ? ACTIVE.includes(delivery.state) : delivery.state === wanted)) &&
+    (!text || JSON.stringify([delivery.correlationId, delivery.archiveName, delivery.errorType,
+      delivery.errorMessage, delivery.lastCause]).toLowerCase().includes(text.toLowerCase()));
+
+  function put(delivery, { first }) {
+    const known = shown.get(delivery.id);
+    const merged = { ...known?.delivery, ...delivery };
+    if (!matches(merged)) {
+      known?.element.remove();
+      shown.delete(delivery.id);
+      return;
+    }
+    const element = row(merged);
+    if (known) known.element.replaceWith(element);
+    else if (first) body.prepend(element);
+    else body.append(element);
+    shown.set(delivery.id, { delivery: merged, element });
+    const newest = current.get(merged.correlationId);
+    if (!newest || merged.requestedAt >= newest.requestedAt) current.set(merged.correlationId, merged);
+  }
+
+  let next = pathOf(wanted, text);
+  async function page() {
+    more.disabled = true;
+    try {
+      const found = await call("GET", next, { signal });
+      found.content.forEach((delivery) => put(delivery, { first: false }));
+      const link = found.links.find(({ rel }) => rel === "next");
+      next = link ? link.href.replace(/^.*?(?=\/deliveries)/, "") : null;
+      more.hidden = !next;
+      said.replaceChildren(...(shown.size ? [] : [h("p", {}, "No delivery is like that.")]));
+    } catch (error) {
+      if (!signal.aborted) said.replaceChildren(alertOf(error));
+    }
+    more.disabled = false;
+  }
+  more.addEventListener("click", page);
+  follow("/deliveries/events", signal, (event, told) => {
+    if (event === "state") {
+      said.replaceChildren();
+      put(told, { first: true });
+    } else {
+      const known = current.get(told.correlationId);
+      if (known && shown.has(known.id) && known.state === "TRANSFERRING") {
+        put({ id: known.id, progress: told }, { first: true });
+      }
+    }
+  });
+  await Promise.all([page(), countAgain(counts, signal)]);
+}
+
+async function countAgain(counts, signal) {
+  try {
+    const { content } = await call("GET", "/stats", { signal });
+    const active = content.active.map((one) => [one.state, one.deliveries, `, the oldest for ${seconds(one.oldestSeconds)}`]);
+    const ended = {};
+    for (const one of content.ended) ended[one.state] = (ended[one.state] || 0) + one.deliveries;
+    const day = Object.entries(ended).map(([name, count]) => [name, count, " within a day"]);
+    counts.replaceChildren(...[...active, ...day].map(([name, count, more]) =>
+      h("li", {}, h("b", {}, String(count)), " ", state(name), h("span", { class: "dim" }, more))));
+  } catch { /* the list tells */ }
+  if (!signal.aborted) setTimeout(() => { if (!signal.aborted) countAgain(counts, signal); }, 5000);
+}
+
+function pathOf(wanted, text) {
+  const query = new URLSearchParams();
+  for (const name of wanted === "active" ? ACTIVE : wanted ? [wanted] : []) query.append("state", name);
+  if (text) query.set("text", text);
+  return `/deliveries?${query}`;
+}
+
+function filters(wanted, text) {
+  const choice = h("select", { id: "state" },
+    [["", "all"], ["active", "under way"], ...STATES.map((name) => [name, name])].map(([value, label]) =>
+      h("option", { value, selected: value === wanted }, label)));
+  const search = h("input", { id: "text", type: "search", value: text });
+  return h("form", {
+    class: "filters",
+    role: "search",
+    onsubmit: (event) => {
+      event.preventDefault();
+      location.hash = `#/deliveries?${new URLSearchParams({ state: choice.value, text: search.value })}`;
+    },
+  },
+  h("div", {}, h("label", { for: "state" }, "State"), choice),
+  h("div", {}, h("label", { for: "text" }, "Id, archive or cause"), search),
+  h("button", {}, "Show"));
+}

@@ -1,0 +1,129 @@
+// The tenant's settings: what is set, what the default is, try, save, put back.
+
+import { call } from "./api.js";
+import { alertOf, confirmed, h, say } from "./dom.js";
+
+const TITLES = {
+  request_ttl: "Time to live of requests (hours)",
+  order_size_limit_bytes: "Largest order (bytes)",
+  s3_server: "S3 server",
+  delivery_bucket: "Bucket of archives",
+  build_bucket: "Build bucket (not used)",
+  delivery_targets: "Further targets, by name",
+};
+
+export async function settings(content) {
+  content.append(h("h1", {}, "Settings"),
+    h("p", {}, "Of this tenant; a change holds for what begins after it."));
+  for (const { content: setting, links } of await call("GET", "/settings")) {
+    content.append(card(setting, links));
+  }
+}
+
+function card(setting, links) {
+  const place = h("div", {});
+  draw(place, setting, links);
+  return place;
+}
+
+function draw(place, setting, links, said = null) {
+  const { name, value } = setting;
+  const isSet = links.some(({ rel }) => rel === "delete");
+  const editor = editorOf(name, value);
+  const found = h("div", { role: "status" }, said);
+  const again = (answer, text) => {
+    say(text);
+    draw(place, answer.content, answer.links);
+    place.querySelector("button")?.focus();
+  };
+  const attempt = async (act) => {
+    try {
+      await act();
+    } catch (error) {
+      found.replaceChildren(alertOf(error));
+    }
+  };
+  const buttons = [h("button", { class: "main" }, "Save")];
+  if (name === "s3_server" || name === "delivery_targets") {
+    buttons.push(h("button", {
+      type: "button",
+      onclick: () => attempt(async () => {
+        found.replaceChildren("Trying…");
+        const answer = await call("PUT", `/settings/${name}?check=only`, { body: { name, value: editor.read() } });
+        found.replaceChildren(...outcome(answer.check));
+      }),
+    }, "Test connection"));
+  }
+  if (isSet) {
+    buttons.push(h("button", {
+      type: "button",
+      onclick: () => attempt(async () => {
+        if (!(await confirmed(`Put ${TITLES[name] || name} back to its default?`, "Put back"))) return;
+        again(await call("DELETE", `/settings/${name}`), "Put back to the default.");
+      }),
+    }, "Put back to default"));
+  }
+  place.replaceChildren(h("form", {
+    class: "wide",
+    "data-setting": name,
+    onsubmit: (event) => {
+      event.preventDefault();
+      attempt(async () => {
+        again(await call("PUT", `/settings/${name}`, { body: { name, value: editor.read() } }), "Saved.");
+      });
+    },
+  },
+  h("fieldset", {},
+    h("legend", {}, TITLES[name] || name, " ", h("span", { class: "hint" }, isSet ? "(set)" : "(default)")),
+    h("p", { class: "hint" }, setting.description),
+    editor.shown,
+    h("p", { class: "hint" }, "Default: ", h("code", {}, JSON.stringify(setting.defaultValue))),
+    found,
+    h("div", { class: "actions" }, buttons))));
+}
+
+function outcome(check) {
+  return Object.entries(check || {}).flatMap(([label, steps]) => steps.map((step) =>
+    h("p", { class: step.ok ? "up" : "down" }, `${label}, ${step.check}: ${step.ok ? "good" : step.message}`)));
+}
+
+function editorOf(name, value) {
+  const id = `set-${name}`;
+  if (typeof value === "number") {
+    const input = h("input", { id, type: "number", min: 0, step: 1, required: true, value });
+    return { shown: labelled(id, "Value", input), read: () => Number(input.value) };
+  }
+  if (typeof value === "string") {
+    const input = h("input", { id, required: true, value });
+    return { shown: labelled(id, "Value", input), read: () => input.value };
+  }
+  if (name === "s3_server") {
+    const inputs = Object.fromEntries(Object.entries(value).map(([field, held]) => [field, h("input", {
+      id: `${id}-${field}`,
+      required: true,
+      type: field === "secret" ? "password" : field === "port" ? "number" : "text",
+      autocomplete: "off",
+      value: held,
+    })]));
+    return {
+      shown: Object.entries(inputs).map(([field, input]) => labelled(`${id}-${field}`, field, input)),
+      read: () => Object.fromEntries(Object.entries(inputs).map(([field, input]) =>
+        [field, field === "port" ? Number(input.value) : input.value])),
+    };
+  }
+  const input = h("textarea", { id, rows: 8, spellcheck: "false" }, JSON.stringify(value, null, 2));
+  return {
+    shown: labelled(id, "JSON", input),
+    read: () => {
+      try {
+        return JSON.parse(input.value);
+      } catch (error) {
+        throw new Error(`This is not JSON: ${error.message}`);
+      }
+    },
+  };
+}
+
+function labelled(id, label, input) {
+  return h("div", {}, h("label", { for: id }, label), input);
+}

@@ -1,0 +1,154 @@
+"""`/deliveries/…/events`: deliveries as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Sequence
+
+from aiohttp import web
+from aiohttp_sse import sse_response
+
+from app.model import Progress
+from app.tracking import Change, Changes, Tracked, Tracking
+from web import schemas
+from web.deliveries import Find, find
+from web.endpoint import ACTOR, OPERATORS, USERS, Endpoint
+from web.feed import Feed, Frame, Watcher, progress_frame, state_frame
+
+_LONGEST = 3600.0  # seconds that a stream lasts: then the token is looked at again
+_WRITE = 30.0  # seconds for a client to take what was written
+_REPLAYED = 1000  # steps that a reader who was away is told, at most
+_RETRY = 2000  # milliseconds before a client comes again
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+class EventsApi:
+    """The handlers."""
+
+    def __init__(self, feed: Feed, tracking: Tracking, changes: Changes, progress: Find) -> None:
+        self._feed = feed
+        self._tracking = tracking
+        self._changes = changes
+        self._progress = progress
+
+    async def one(self, request: web.Request) -> web.StreamResponse:
+        """Tell what happens to a delivery until it has ended, after what has happened."""
+        actor = request[ACTOR]
+        name = request.match_info["correlation_id"]
+        async with self._feed.watching(actor.tenant, name) as watcher:
+            newest = (await find(request, self._tracking))[0]
+            last = _last_event(request)
+            told = await self._told(newest, last)
+            if newest.ended and not told:
+                # It has heard everything: a browser that comes again for ever stops at this.
+                return web.Response(status=204)
+            now = self._progress(actor.tenant, newest.delivery.correlation_id)
+            frames = [*told, *_current(newest, now)]
+            return await _stream(request, _rest(watcher, frames))
+
+    async def _told(self, newest: Tracked, last: int) -> list[Frame]:
+        steps = await self._tracking.steps(newest.delivery.id)
+        return [state_frame(Change(step=step, tracked=newest)) for step in steps if step.id > last]
+
+    async def all(self, request: web.Request) -> web.StreamResponse:
+        """Tell what happens to the tenant's deliveries from now, or from the last event, on."""
+        actor = request[ACTOR]
+        async with self._feed.watching(actor.tenant) as watcher:
+            last = _last_event(request)
+            told: Sequence[Frame] = ()
+            if last:
+                changes = await self._changes.replay(actor.tenant, last, limit=_REPLAYED)
+                told = [state_frame(change) for change in changes]
+            return await _stream(request, _live(watcher, told))
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        last = {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The last event that was heard: what came after it is told first.",
+            "schema": {"type": "integer"},
+        }
+        stream = {
+            200: {
+                "description": "Events `state` (with ids) and `progress`, as they happen.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            }
+        }
+        errors = schemas.errors(401, 403, 429, 503)
+        return [
+            Endpoint(
+                method="GET",
+                path="/deliveries/events",
+                handler=self.all,
+                summary="What happens to the tenant's deliveries, as a stream",
+                tag="events",
+                roles=OPERATORS,
+                parameters=(last,),
+                responses=stream | errors,
+            ),
+            Endpoint(
+                method="GET",
+                path="/deliveries/{correlation_id}/events",
+                handler=self.one,
+                summary="What happens to a delivery, as a stream; ends with it",
+                tag="events",
+                roles=USERS,
+                parameters=(schemas.path("correlation_id", "Correlation id."), last),
+                responses=stream
+                | {204: {"description": "It has ended, and all of it was heard."}}
+                | schemas.errors(404)
+                | errors,
+            ),
+        ]
+
+
+def _last_event(request: web.Request) -> int:
+    given = request.headers.get("Last-Event-ID", "")
+    return int(given) if _NUMBER.fullmatch(given) else 0
+
+
+def _current(tracked: Tracked, progress: Progress | None) -> list[Frame]:
+    if tracked.ended or progress is None or progress.attempt != tracked.delivery.attempt:
+        return []
+    return [progress_frame(progress)]
+
+
+async def _rest(watcher: Watcher, told: Sequence[Frame]) -> AsyncIterator[list[Frame]]:
+    """Iterate over frames of one delivery, each step once, up to its end."""
+    heard = max((frame.id for frame in told), default=0)
+    batch: list[Frame] | None = list(told)
+    while batch is not None:
+        yield batch
+        if any(frame.last for frame in batch):
+            return
+        batch = await watcher.frames()
+        if batch is not None:
+            batch = [frame for frame in batch if not frame.id or frame.id > heard]
+
+
+async def _live(watcher: Watcher, told: Sequence[Frame]) -> AsyncIterator[list[Frame]]:
+    """Iterate over frames of a tenant; what was replayed is not told twice."""
+    replayed = {frame.id for frame in told}
+    batch: list[Frame] | None = list(told)
+    while batch is not None:
+        yield batch
+        batch = await watcher.frames()
+        if batch is not None and replayed:
+            batch = [frame for frame in batch if not frame.id or frame.id not in replayed]
+
+
+async def _stream(request: web.Request, batches: AsyncIterator[list[Frame]]) -> web.StreamResponse:
+    # It sends a comment every 15 seconds: proxies close a stream that is silent.
+    async with sse_response(request) as response:
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            # At the end, or when it is too slow, the client comes again, with the last id.
+            async with asyncio.timeout(_LONGEST):
+                await response.write(f"retry: {_RETRY}\r\n\r\n".encode())
+                async for batch in batches:
+                    if batch:
+                        async with asyncio.timeout(_WRITE):
+                            await response.write(b"".join(frame.data for frame in batch))
+    return response
