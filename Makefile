@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test test-kafka test-outages check lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-claims bench-queue bench-workers bench-web chaos format docs lock clean
+.PHONY: help setup demo up test test-kafka test-outages check lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-claims bench-queue bench-workers bench-web chaos screenshots format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -83,6 +83,9 @@ bench-web: setup ## Time GET /settings beside two transfers in the same process 
 chaos: setup ## Deliveries under faults, three workers (DELIVERIES=200, SEED=…, SECONDS=…)
 	@$(BIN)/python -m tests.chaos --deliveries $(or $(DELIVERIES),200) \
 		$(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
+screenshots: setup ## Take the pictures in docs/console anew (needs chromium)
+	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .

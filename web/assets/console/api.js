@@ -50,7 +50,7 @@ export async function call(method, path, options = {}) {
   let said = null;
   try { said = text ? JSON.parse(text) : null; } catch { /* not ours */ }
   if (!answer.ok && !(options.accept || []).includes(answer.status)) {
-    if (answer.status === 401 && session.token) {
+    if (answer.status === 401 && session.token && !options.trial) {
       session.token = null;
       window.dispatchEvent(new Event("signed-out"));
     }

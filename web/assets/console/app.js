@@ -17,7 +17,7 @@ const PAGES = { deliveries: list, delivery, new: ask, settings, "dead-letters": 
 
 let leaving = new AbortController();
 
-async function show() {
+async function show({ changed = true } = {}) {
   leaving.abort(); // whatever the last page follows
   leaving = new AbortController();
   const { signal } = leaving;
@@ -51,7 +51,8 @@ async function show() {
   if (heading) {
     document.title = `${heading.textContent} – rs-delivery console`;
     heading.tabIndex = -1;
-    heading.focus({ preventScroll: true }); // a screen reader tells where it is now
+    // A screen reader tells where it is now; at first, it reads the page from its beginning.
+    if (changed) heading.focus({ preventScroll: true });
   }
 }
 
@@ -59,7 +60,11 @@ who.querySelector("button").addEventListener("click", () => {
   session.token = null;
   show();
 });
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the part after # names a page here
+  main.focus();
+});
 window.addEventListener("signed-out", show);
 window.addEventListener("signed-in", show);
 window.addEventListener("hashchange", show);
-show();
+show({ changed: false });

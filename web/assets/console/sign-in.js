@@ -6,7 +6,7 @@ import { alertOf, h } from "./dom.js";
 async function accept(token, place) {
   session.token = token.trim().replace(/^Bearer\s+/i, "");
   try {
-    await call("GET", "/stats");
+    await call("GET", "/stats", { trial: true });
   } catch (error) {
     session.token = null;
     place.replaceChildren(alertOf(error));

@@ -1,0 +1,87 @@
+"""A real browser before the real service."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from compose.embedded.stack import Stack, running_service
+from tests.command import delivery
+
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="session")
+async def service(stack: Stack) -> AsyncIterator[str]:
+    """The service, working and answering HTTP; its address."""
+    async with running_service(stack) as (_, url):
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium, headless."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH: apt-get install chromium")
+    async with async_playwright() as playwright:
+        opened = await playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield opened
+        await opened.close()
+
+
+class Faults:
+    """What the page complained about: errors of scripts, and of the content security policy."""
+
+    def __init__(self, page: Page) -> None:
+        self.seen: list[str] = []
+        page.on("pageerror", lambda error: self.seen.append(str(error)))
+        page.on(
+            "console",
+            lambda said: (
+                self.seen.append(said.text)
+                if said.type == "error" and "Failed to load resource" not in said.text
+                else None
+            ),
+        )
+
+
+@pytest.fixture
+async def page(browser: Browser, service: str) -> AsyncIterator[Page]:
+    """A new page of the console; it must not complain."""
+    context = await browser.new_context(base_url=service, viewport=WIDE)  # type: ignore[arg-type]
+    context.set_default_timeout(20_000)
+    opened = await context.new_page()
+    faults = Faults(opened)
+    await opened.goto("/console")
+    yield opened
+    await context.close()
+    assert faults.seen == []
+
+
+def token(stack: Stack, role: str = "PROJECT_ADMIN") -> str:
+    """Return a token as an operator makes one."""
+    made = delivery("token", "--role", role, "--user", "operator@example.org", **stack.environment)
+    return made.stdout.strip()
+
+
+async def sign_in(page: Page, stack: Stack, role: str = "PROJECT_ADMIN") -> None:
+    """Sign in."""
+    await page.get_by_label("Token").fill(token(stack, role))
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("heading", name="Deliveries").wait_for()
+
+
+def api(service: str, stack: Stack) -> aiohttp.ClientSession:
+    """Return a session of an operator."""
+    return aiohttp.ClientSession(service, headers={"Authorization": f"Bearer {token(stack)}"})
+
+
+SHOTS = Path(__file__).resolve().parents[2] / "docs" / "console"

@@ -1,0 +1,212 @@
+"""The console as an operator uses it, in a real browser, on the real service."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+
+from compose.embedded.stack import USER, Stack
+from tests.browser.conftest import NARROW, SHOTS, WIDE, api, sign_in, token
+from tests.client import Client, request_for
+from tests.conftest import noise
+from tests.standin import StandIn
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def test_a_bad_token_is_refused_in_words(page: Page, stack: Stack) -> None:
+    await page.get_by_label("Token").fill("nonsense")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Authorization must be")
+    good = token(stack)
+    await page.get_by_label("Token").fill(good[:-3] + "abc")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_contain_text("the token is not valid")
+    await page.get_by_label("Token").fill(token(stack, "PUBLIC"))
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_contain_text("this needs one of the roles")
+    await sign_in(page, stack)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
+    page: Page, stack: Stack, standin: StandIn, make_product: Callable[..., str]
+) -> None:
+    product = make_product({"a.bin": noise(9_000_000), "b.txt": b"b"})
+    await standin.misbehave(bytes_per_second=2_000_000)
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="New").click()
+    name = await page.get_by_label("Correlation id").input_value()
+    await page.get_by_label("Ordering user").fill(USER)
+    await page.get_by_label("Queries").fill(f'productId:"{product}"')
+    await page.get_by_role("button", name="Deliver").click()
+    await expect(page.get_by_role("heading", name=name)).to_be_visible()
+    bar = page.get_by_role("progressbar", name=f"Progress of {name}")
+    await expect(bar).to_be_visible()
+    await expect(bar).to_have_attribute("value", re.compile(r"([5-9]|[1-9][0-9])\.[0-9]"))
+    # The list shows it, too, without being asked again.
+    await page.get_by_role("link", name="Deliveries").click()
+    row = page.get_by_role("row").filter(has_text=name)
+    await expect(row.get_by_role("progressbar")).to_be_visible()
+    await shot(page, "deliveries")
+    await expect(row).to_contain_text("DONE", timeout=40_000)
+    await page.get_by_role("link", name=name).click()
+    await expect(page.get_by_text("s3://")).to_be_visible()
+    await expect(page.get_by_role("cell", name="a.bin")).to_be_visible()
+    await shot(page, "delivery")
+
+
+async def test_why_a_delivery_failed_is_on_its_page_and_it_can_be_tried_again(
+    page: Page, stack: Stack, client: Client, standin: StandIn, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}))
+    await standin.misbehave(refuse=403)
+    await client.answer(body)
+    await standin.behave()
+    await sign_in(page, stack)
+    row = page.get_by_role("row").filter(has_text=body["correlationId"])
+    await expect(row).to_contain_text("403")
+    await page.get_by_role("link", name=body["correlationId"]).click()
+    await expect(page.locator(".alert")).to_contain_text("INTERNAL_ERROR")
+    await shot(page, "failed")
+    await page.get_by_role("button", name="Try again").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Try again").click()
+    await client.wait_for(body["correlationId"], "DONE")
+    await expect(page.locator("h1 + div")).to_contain_text("DONE")
+
+
+async def test_a_delivery_is_cancelled_with_a_reason(
+    page: Page, stack: Stack, client: Client, standin: StandIn, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}))
+    await standin.misbehave(order="silent")
+    await client.send(body)
+    await client.wait_for(body["correlationId"], "GRANTED")
+    await sign_in(page, stack)
+    await page.get_by_role("link", name=body["correlationId"]).click()
+    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_label("Reason").fill("wrong product")
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    answer = await client.wait_for(body["correlationId"], "ERROR")
+    assert answer["message"] == "cancelled by operator@example.org: wrong product"
+    await expect(page.locator(".alert")).to_contain_text("wrong product")
+
+
+async def test_a_setting_is_changed_takes_effect_and_is_put_back(
+    page: Page, stack: Stack, service: str
+) -> None:
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="Settings").click()
+    form = page.locator("form[data-setting=order_size_limit_bytes]")
+    await expect(form).to_contain_text("(default)")
+    await form.get_by_label("Value").fill("-1")
+    await form.get_by_role("button", name="Save").click()
+    assert not await form.get_by_label("Value").evaluate("(input) => input.checkValidity()")
+    await form.get_by_label("Value").fill("12345678901")
+    await form.get_by_role("button", name="Save").click()
+    await expect(form).to_contain_text("(set)")
+    await shot(page, "settings")
+    async with api(service, stack) as session:
+        answer = await session.get("/settings/order_size_limit_bytes")
+        assert (await answer.json())["content"]["value"] == 12345678901
+    await form.get_by_role("button", name="Put back to default").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Put back").click()
+    await expect(form).to_contain_text("(default)")
+
+
+async def test_a_connection_is_tried_before_it_is_saved(page: Page, stack: Stack) -> None:
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="Settings").click()
+    form = page.locator("form[data-setting=s3_server]")
+    secret = form.get_by_label("secret")
+    await expect(secret).to_have_value("*******")
+    await form.get_by_role("button", name="Test connection").click()
+    await expect(form).to_contain_text("writable: good")
+    await form.get_by_label("port").fill("9")
+    await form.get_by_role("button", name="Test connection").click()
+    await expect(form).to_contain_text("no S3 server answers", timeout=30_000)
+    await expect(form).to_contain_text("(default)")
+
+
+async def test_dead_letters_are_shown_and_put_back(
+    page: Page, stack: Stack, client: Client, service: str
+) -> None:
+    await client.send(b"no json at all", tenant=None, message_id="nonsense")
+    await sign_in(page, stack, "INSTANCE_ADMIN")
+    await page.get_by_role("link", name="Dead letters").click()
+    row = page.get_by_role("row").filter(has_text="regards.tenant")
+    await expect(row.first).to_be_visible()
+    await row.first.get_by_text("14 B").click()
+    await expect(row.first).to_contain_text("no json at all")
+    await shot(page, "dead-letters")
+    await row.first.get_by_role("checkbox").check()
+    await page.get_by_role("button", name="Put back").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Put back").click()
+    await expect(page.locator("#said")).to_contain_text("were put back")
+
+
+async def test_health_tells_of_dependencies_and_workers(page: Page, stack: Stack) -> None:
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="Health").click()
+    await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
+    await expect(page.get_by_role("row").filter(has_text="alive").first).to_contain_text("of 2")
+    await shot(page, "health")
+
+
+PAGES = ["deliveries", "new", "settings", "dead-letters", "health"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_page_is_accessible_and_fits_a_phone(
+    page: Page, stack: Stack, scheme: Any, client: Client, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}))
+    await client.answer(body)
+    await page.emulate_media(color_scheme=scheme)
+    await accessible(page)
+    await sign_in(page, stack)
+    for name in [*PAGES, f"delivery/{body['correlationId']}"]:
+        await page.goto(f"/console#/{name}")
+        await expect(page.locator("h1")).to_be_focused()
+        await accessible(page)
+        await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        if scheme == "dark":
+            await shot(page, f"narrow-{name.partition('/')[0]}")
+        await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+
+
+async def test_everything_can_be_done_with_the_keyboard(page: Page, stack: Stack) -> None:
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_label("Token")).to_be_focused()
+    await page.keyboard.insert_text(token(stack))
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Deliveries")).to_be_focused()
+
+
+async def accessible(page: Page) -> None:
+    """Fail on what axe-core calls serious or critical."""
+    results = await Axe().run(page)
+    found = [
+        (violation["id"], [node["html"][:200] for node in violation["nodes"][:3]])
+        for violation in results.response["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert found == [], page.url
+
+
+async def shot(page: Page, name: str) -> None:
+    """Take a picture for docs/, when asked (`make screenshots`)."""
+    if os.environ.get("SCREENSHOTS"):
+        SHOTS.mkdir(exist_ok=True)
+        await page.screenshot(path=SHOTS / f"{name}.png")

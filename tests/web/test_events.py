@@ -1,0 +1,222 @@
+"""Server-sent events: what has happened, then what happens, each once, up to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+from aiohttp import ClientResponse
+
+from app.bootstrap import ConfigurationParts
+from app.model import Phase, Progress, State, StoredObject, Work
+from app.store import PostgresTracking
+from tests.integration.conftest import Deliveries
+from tests.web.conftest import TENANT, Api, MakeClient, bearer, parts_for, serve
+from web.feed import Feed
+
+
+@pytest.fixture
+def deliveries(pool: asyncpg.Pool, web_settings: Any) -> Deliveries:
+    """Deliveries in the database that the application reads."""
+    return Deliveries(pool, web_settings)
+
+
+@pytest.fixture
+def reports() -> list[Progress]:
+    """What transfers report; the feed takes it away."""
+    return []
+
+
+@pytest.fixture
+async def feed(pool: asyncpg.Pool, reports: list[Progress]) -> AsyncIterator[Feed]:
+    """A running feed."""
+
+    def news() -> list[Progress]:
+        taken = list(reports)
+        reports.clear()
+        return taken
+
+    made = Feed(PostgresTracking(pool), news)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def api(configuration: ConfigurationParts, aiohttp_client: MakeClient, feed: Feed) -> Api:
+    """The application with that feed."""
+    return await serve(aiohttp_client, parts_for(configuration, feed=feed))
+
+
+class Stream:
+    """Reads events of an answer."""
+
+    def __init__(self, answer: ClientResponse) -> None:
+        self._answer = answer
+
+    async def next(self) -> dict[str, Any] | None:
+        """Return the next event; None at the end."""
+        event: dict[str, Any] = {}
+        async with asyncio.timeout(10):
+            while line := await self._answer.content.readline():
+                text = line.decode().rstrip("\r\n")
+                if not text and event:
+                    return event
+                name, _, value = text.partition(": ")
+                if name in ("event", "id"):
+                    event[name] = value
+                elif name == "data":
+                    event["data"] = json.loads(value)
+        return None
+
+    async def states(self, count: int) -> list[tuple[str, str]]:
+        """Return id and state of the next events."""
+        found: list[tuple[str, str]] = []
+        while len(found) < count:
+            event = await self.next()
+            assert event is not None
+            if event["event"] == "state":
+                found.append((event["id"], event["data"]["state"]))
+        return found
+
+
+@contextlib.asynccontextmanager
+async def streaming(api: Api, path: str, last: str = "") -> AsyncIterator[Stream]:
+    headers = {"Last-Event-ID": last} if last else {}
+    answer = await api.call("GET", path, headers=headers)
+    assert answer.status == 200
+    assert answer.content_type == "text/event-stream"
+    try:
+        yield Stream(answer)
+    finally:
+        answer.close()
+
+
+async def finish(deliveries: Deliveries) -> None:
+    claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert claimed is not None
+    result = StoredObject(url="s3://b/k", md5="0" * 32, size=7)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(claimed, State.DONE, result=result)
+
+
+async def test_a_delivery_is_told_from_its_beginning_to_its_end(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.granted("d")
+    async with streaming(api, "/deliveries/d/events") as stream:
+        assert [state for _, state in await stream.states(1)] == ["GRANTED"]
+        await deliveries.ready("other")
+        delivery = await deliveries.active("d")
+        await deliveries.fail(delivery, "no such bucket")
+        ((_, state),) = await stream.states(1)
+        assert state == "ERROR"
+        assert await stream.next() is None  # it ends by itself
+
+
+async def test_the_last_event_tells_the_result(api: Api, deliveries: Deliveries) -> None:
+    await deliveries.ready("d")
+    async with streaming(api, "/deliveries/d/events") as stream:
+        await stream.states(3)
+        await finish(deliveries)
+        await stream.states(1)
+        last = await stream.next()
+    assert last is not None
+    assert (last["data"]["url"], last["data"]["md5"]) == ("s3://b/k", "0" * 32)
+
+
+async def test_a_reader_who_was_away_hears_what_it_missed_and_nothing_twice(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.ready("d")
+    async with streaming(api, "/deliveries/d/events") as stream:
+        heard = await stream.states(2)
+    await finish(deliveries)
+    async with streaming(api, "/deliveries/d/events", heard[-1][0]) as stream:
+        rest = await stream.states(3)
+        assert await stream.next() is None
+    assert [state for _, state in heard + rest] == [
+        *("GRANTED", "AVAILABLE", "READY", "TRANSFERRING", "DONE"),
+    ]
+    numbers = [int(number) for number, _ in heard + rest]
+    assert numbers == sorted(set(numbers))
+
+
+async def test_who_has_heard_the_end_is_told_not_to_come_again(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.done("d")
+    async with streaming(api, "/deliveries/d/events") as stream:
+        *_, (last, _) = await stream.states(5)
+    answer = await api.call("GET", "/deliveries/d/events", headers={"Last-Event-ID": last})
+    assert answer.status == 204
+
+
+async def test_progress_is_told_in_between(
+    api: Api, deliveries: Deliveries, reports: list[Progress]
+) -> None:
+    await deliveries.ready("d")
+    async with streaming(api, "/deliveries/d/events") as stream:
+        await stream.states(3)
+        reports.append(
+            Progress(
+                tenant=TENANT,
+                correlation_id="d",
+                attempt=1,
+                phase=Phase.TRANSFERRING,
+                bytes_done=1,
+                bytes_total=4,
+                files_done=0,
+                files_total=1,
+                elapsed=1,
+            )
+        )
+        event = await stream.next()
+    assert event is not None
+    assert (event["event"], "id" in event) == ("progress", False)
+    assert event["data"]["secondsLeft"] == 3
+
+
+async def test_all_deliveries_of_the_tenant_are_told_and_no_others(
+    api: Api, deliveries: Deliveries
+) -> None:
+    async with streaming(api, "/deliveries/events") as stream:
+        await deliveries.granted("foreign", tenant="swot")
+        await deliveries.granted("a")
+        await deliveries.granted("b")
+        events = [await stream.next() for _ in range(2)]
+    names = [event["data"]["correlationId"] for event in events if event]
+    assert names == ["a", "b"]
+    last = events[0]["id"] if events[0] else ""
+    async with streaming(api, "/deliveries/events", last) as stream:
+        event = await stream.next()
+        assert event is not None
+        assert event["data"]["correlationId"] == "b"
+
+
+async def test_a_thousand_readers_hear_the_same(api: Api, deliveries: Deliveries) -> None:
+    await deliveries.granted("d")
+    url = api.client.make_url("/deliveries/events")
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers=bearer()) as session:
+        answers = [await session.get(url) for _ in range(1000)]
+        await deliveries.granted("e")
+        heard = await asyncio.gather(*(Stream(answer).next() for answer in answers))
+        for answer in answers:
+            answer.close()
+    assert {event["data"]["correlationId"] for event in heard if event} == {"e"}
+    assert len({event["id"] for event in heard if event}) == 1
+
+
+async def test_streams_end_when_the_server_stops(
+    api: Api, deliveries: Deliveries, feed: Feed
+) -> None:
+    async with streaming(api, "/deliveries/events") as stream:
+        feed.release()
+        assert await stream.next() is None
