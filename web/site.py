@@ -48,7 +48,6 @@ CONNECTION_LIMITS: dict[str, Any] = {
 
 _HEADERS = {
     hdrs.SERVER: "rs-delivery",
-    hdrs.CACHE_CONTROL: "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -110,7 +109,8 @@ def create_site(parts: Parts) -> web.Application:
 
     async def dress(_request: web.Request, response: web.StreamResponse) -> None:
         for name, value in headers.items():
-            response.headers.setdefault(name, value)
+            response.headers[name] = value
+        response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
 
     site.on_response_prepare.append(dress)
     site.on_shutdown.append(_releasing(parts.feed))
