@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from app.bootstrap import open_vault
 from app.checkup import Finding, bad, good
-from app.errors import ConfigurationError, DeliveryError
+from app.errors import DeliveryError
 from app.settings import Settings
 from app.store import PostgresConfiguration, PostgresTracking, open_pool
 from app.store.checkup import check_postgresql
@@ -36,15 +36,11 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     async for finding in check_rs_order(settings):
         yield finding
-    if not schema_good:
-        yield bad(
-            "tenants",
-            "settings",
-            "they are in the database, which can't be used",
-            "mend the database first; then this looks at targets and workers, too",
-        )
-        return
-    async for finding in _on_database(settings):
+    tenants = ConfiguredTenants(settings)
+    if schema_good:
+        async for finding in _on_database(settings, tenants):
+            yield finding
+    async for finding in _targets(settings, tenants):
         yield finding
 
 
@@ -77,7 +73,8 @@ def _keys(settings: Settings) -> list[Finding]:
     return found
 
 
-async def _on_database(settings: Settings) -> AsyncIterator[Finding]:
+async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
+    """Look at workers and outcomes, and read what the tenants have set."""
     try:
         async with open_pool(
             settings.database_url.get_secret_value(), size=2, start_timeout=5
@@ -85,14 +82,9 @@ async def _on_database(settings: Settings) -> AsyncIterator[Finding]:
             tracking = PostgresTracking(pool)
             yield await _workers(tracking)
             yield await _lately(tracking, settings)
-            tenants = ConfiguredTenants(settings)
-            try:
+            if settings.secret_keys:
                 vault = open_vault(settings)
-            except ConfigurationError:
-                return  # told already
-            tenants.apply(await PostgresConfiguration(pool, vault).read())
-            async for finding in _targets(settings, tenants):
-                yield finding
+                tenants.apply(await PostgresConfiguration(pool, vault).read())
     except DeliveryError as error:
         yield bad("tenants", "settings", str(error), "see what is said of PostgreSQL")
 
@@ -130,6 +122,7 @@ async def _lately(tracking: PostgresTracking, settings: Settings) -> Finding:
 
 
 async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
+    """Try every target; those of the static settings where nothing else is known."""
     for tenant in settings.tenants:
         if tenant in tenants.unreadable():
             yield bad(
