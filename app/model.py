@@ -66,6 +66,7 @@ class Receipt:
     origin_app: str | None  # app_id of the message, else the ordering user
     priority: int  # 1 to 255
     received_at: datetime
+    trace: str | None = None  # W3C traceparent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +112,7 @@ class Delivery:
     failures: int = 0  # transfers ended by a wrong file or object
     tries: int = 0  # times that the work due now was given up for later
     last_cause: str | None = None  # why, the last time
+    trace: str | None = None  # W3C traceparent
     upload: Upload | None = None  # multipart upload that the last attempt opened
 
     def __str__(self) -> str:

@@ -60,6 +60,7 @@ class Outgoing:
     priority: int
     origin_app: str | None
     body: dict[str, Any]  # JSON; fields that are null are left out
+    trace: str | None = None  # W3C traceparent
 
     @property
     def lane(self) -> Lane:
@@ -80,6 +81,7 @@ def _owed(
         priority=origin.priority,
         origin_app=origin.origin_app,
         body=body.body() if isinstance(body, Wire) else body,
+        trace=origin.trace,
     )
 
 

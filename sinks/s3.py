@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import EndpointConnectionError as _NoEndpoint
 
+from app import tracing
 from app.errors import (
     DeliveryError,
     RetryableError,
@@ -86,6 +88,21 @@ def _wrapped(target: S3Target, action: str) -> Iterator[None]:
         raise TargetUnavailableError(
             f"S3 did not {action} in {target} ({type(error).__name__})"
         ) from error
+
+
+def _traced(
+    verb: str, target: S3Target, key: str, part: int | None = None
+) -> AbstractContextManager[None]:
+    return tracing.span(
+        f"S3 {verb}",
+        kind=tracing.CLIENT,
+        attributes={
+            "server.address": target.endpoint,
+            "aws.s3.bucket": target.bucket,
+            "aws.s3.key": key,
+            "aws.s3.part_number": part,
+        },
+    )
 
 
 def _code(error: DeliveryError) -> str:
@@ -175,7 +192,7 @@ class S3Sink:
     async def begin(self, target: S3Target, key: str) -> Upload:
         """Open a multipart upload."""
         client = await self._client(target)
-        with _wrapped(target, f"begin an upload of {key}"):
+        with _traced("begin", target, key), _wrapped(target, f"begin an upload of {key}"):
             answer = await client.create_multipart_upload(
                 Bucket=target.bucket, Key=key, ContentType="application/zip", **_kind(target)
             )
@@ -190,7 +207,8 @@ class S3Sink:
         where it is an MD5: that of an encrypted part need not be.
         """
         client = await self._client(target)
-        with _wrapped(target, f"take part {number} of {upload.key}"):
+        action = f"take part {number} of {upload.key}"
+        with _traced("put part", target, upload.key, number), _wrapped(target, action):
             async with asyncio.timeout(_PART_TIMEOUT + len(part) / _SLOWEST):
                 answer = await client.upload_part(
                     Bucket=upload.bucket,
@@ -224,7 +242,8 @@ class S3Sink:
         etag = _etag_of(parts)
         doubt: DeliveryError | None = None
         try:
-            with _wrapped(target, f"complete the upload of {upload.key}"):
+            action = f"complete the upload of {upload.key}"
+            with _traced("complete", target, upload.key), _wrapped(target, action):
                 answer = await client.complete_multipart_upload(
                     Bucket=upload.bucket,
                     Key=upload.key,
@@ -263,7 +282,8 @@ class S3Sink:
         """Abort an upload, also of a predecessor; one that is gone already is fine."""
         client = await self._client(target)
         try:
-            with _wrapped(target, f"abort the upload of {upload.key}"):
+            action = f"abort the upload of {upload.key}"
+            with _traced("abort", target, upload.key), _wrapped(target, action):
                 await client.abort_multipart_upload(
                     Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id
                 )

@@ -18,6 +18,7 @@ from aio_pika.exceptions import (
 )
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from app import tracing
 from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.outgoing import Lane, Outgoing
 from streams import names
@@ -44,9 +45,11 @@ class AmqpPublisher:
         """
         mandatory = outgoing.lane is Lane.ORDERS
         channel = self._orders if mandatory else self._responses
-        await self._publish(
-            channel, exchange_of(outgoing.kind), encode(outgoing), mandatory=mandatory
-        )
+        name = f"{outgoing.kind.value} publish"
+        with tracing.span(name, parent=outgoing.trace, kind=tracing.PRODUCER):
+            await self._publish(
+                channel, exchange_of(outgoing.kind), encode(outgoing), mandatory=mandatory
+            )
 
     async def bury(self, queue: str, message: aio_pika.Message) -> None:
         """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError."""

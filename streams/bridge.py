@@ -19,6 +19,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from mode import Service
 
+from app import tracing
 from app.errors import (
     BrokerUnavailableError,
     DeliveryError,
@@ -122,7 +123,17 @@ class Bridge(Service):
             assert task is not None  # noqa: S101 - aio-pika calls from a task
             self._busy.add(task)
             try:
-                await self._carry(queue, read, message)
+                with tracing.span(
+                    f"{queue.rpartition('.')[2]} receive",
+                    parent=tracing.of_headers(message.headers),
+                    kind=tracing.CONSUMER,
+                    attributes={
+                        "messaging.system": "rabbitmq",
+                        "messaging.destination.name": queue,
+                        "messaging.message.id": message.message_id,
+                    },
+                ):
+                    await self._carry(queue, read, message)
             finally:
                 self._busy.discard(task)
 

@@ -80,6 +80,7 @@ class RequestReceived(_Event):
     origin_app: str | None = Field(description="`app_id` of the message, else the ordering user.")
     priority: int
     received_at: datetime
+    trace: str | None = Field(None, description="W3C traceparent, where the request is traced.")
     body: dict[str, Any] = Field(description="As it came; its rules are checked by who reads this.")
 
 

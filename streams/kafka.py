@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from app import tracing
 from app.errors import BrokerUnavailableError, NotReachableError, UnreadableMessageError
 from app.logs import get_logger
 from app.model import Arrival, Progress
@@ -43,6 +44,9 @@ class EventLog:
         Raises BrokerUnavailableError, or UnreadableMessageError when the event is too large to ever
         be taken.
         """
+        trace = tracing.current()
+        if trace is not None:
+            headers = [*(headers or []), (tracing.HEADER, trace.encode())]
         try:
             async with asyncio.timeout(_CONFIRM_TIMEOUT):
                 await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)
@@ -67,7 +71,8 @@ class EventLog:
             self.topics.orders_ready if outgoing.kind is Kind.ORDER_READY else self.topics.transfers
         )
         key = event_key(outgoing.tenant, outgoing.correlation_id)
-        await self.append(topic, key=key, value=dumps(outgoing.body))
+        with tracing.span(f"{topic} send", parent=outgoing.trace, kind=tracing.PRODUCER):
+            await self.append(topic, key=key, value=dumps(outgoing.body))
 
     async def check(self) -> None:
         """Return if a broker answers. Raises BrokerUnavailableError."""

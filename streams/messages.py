@@ -14,6 +14,7 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
 
+from app import tracing
 from app.errors import UnreadableMessageError
 from app.model import Cancel, OrderEvent, Receipt
 from app.outgoing import Kind, Outgoing
@@ -115,6 +116,7 @@ def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
         origin_app=_origin(message, body),
         priority=min(message.priority or 1, names.MAX_PRIORITY),
         received_at=datetime.now(UTC),
+        trace=tracing.current(),
     )
     return Received(receipt=receipt, body=body)
 
@@ -170,6 +172,7 @@ def decode_cancel_request(message: AbstractIncomingMessage) -> Cancel:
 def encode(outgoing: Outgoing) -> Message:
     """Make the AMQP message of a response, an order request or a cancel."""
     java_type = _ROUTES[outgoing.kind][1]
+    traced = {tracing.HEADER: outgoing.trace} if outgoing.trace else {}
     return Message(
         dumps(outgoing.body),
         headers={
@@ -177,6 +180,7 @@ def encode(outgoing: Outgoing) -> Message:
             names.HEADER_CONVERTER: "GSON",
             names.HEADER_JAVA_TYPE: java_type,
             names.HEADER_TYPE: java_type,
+            **traced,
         },
         content_type="application/json",
         content_encoding="UTF-8",

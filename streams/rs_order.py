@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from app import tracing
 from app.errors import (
     SourceNotReadyError,
     SourceRefusedError,
@@ -148,6 +149,9 @@ class RsOrder:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         token = self._signer.token(delivery.tenant, delivery.user)
         headers = {"Authorization": f"Bearer {token}"} | dict(headers or {})
+        trace = tracing.current()
+        if trace is not None:
+            headers[tracing.HEADER] = trace
         async with contextlib.AsyncExitStack() as stack:
             with _wrapped(what):
                 async with asyncio.timeout(self._stall_timeout):

@@ -11,7 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from mode import Service
+from structlog.contextvars import bind_contextvars
 
+from app import tracing
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.logs import get_logger
 from app.metrics import LEASES_LOST, RUNNING, SLOTS
@@ -109,7 +111,25 @@ class Slots(Service):
             log.error("slot_failed", exc_info=task.exception())
 
     async def _hold(self, delivery: Delivery, held: Held) -> None:
-        """Work while the lease holds; then tell how it went."""
+        """Work while the lease holds; then tell how it went. Every line of the log says for whom.
+
+        (The context of this task is that of all tasks that the work makes.)
+        """
+        bind_contextvars(tenant=delivery.tenant, correlation_id=delivery.correlation_id)
+        with tracing.span(
+            self._kind.value,
+            parent=delivery.trace,
+            attributes={
+                "delivery.tenant": delivery.tenant,
+                "delivery.correlation_id": delivery.correlation_id,
+                "delivery.attempt": delivery.attempt,
+                "delivery.files": delivery.file_count,
+                "delivery.bytes": delivery.total_bytes,
+            },
+        ):
+            await self._work_under_lease(delivery, held)
+
+    async def _work_under_lease(self, delivery: Delivery, held: Held) -> None:
         work = asyncio.ensure_future(self._work(delivery, held))
         keeper = asyncio.create_task(self._keep(delivery, held))
         try:

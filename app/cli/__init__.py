@@ -31,6 +31,7 @@ from app.cli.watch import watch
 from app.errors import ConfigurationError, DeliveryError, NotReachableError
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, load_settings
+from app.tracing import start_tracing, stop_tracing
 
 log = get_logger(__name__)
 
@@ -98,6 +99,9 @@ def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) 
     settings = load_settings()
     configure_logging(level=settings.log_level, fmt=settings.log_format)
 
+    if settings.otlp_endpoint:
+        start_tracing(settings.otlp_endpoint, worker=settings.worker_id)
+
     async def run() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -117,7 +121,10 @@ def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) 
             await worker_process.run_until(stop, service)
         log.info("stopped")
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    finally:
+        stop_tracing()
 
 
 def main() -> None:

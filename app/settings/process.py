@@ -64,6 +64,12 @@ class Process(Group):
     shutdown_grace: float = Field(
         60, ge=0, description="Seconds that running transfers have to end after SIGTERM."
     )
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="OpenTelemetry collector that spans are sent to (OTLP over HTTP), such as "
+        "`http://collector:4318`; empty: nothing is traced.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe level that is logged."
     )

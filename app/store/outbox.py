@@ -67,4 +67,5 @@ def _outgoing_of(row: asyncpg.Record) -> Outgoing:
         priority=row["priority"],
         origin_app=row["origin_app"],
         body=row["body"],
+        trace=row["trace"],
     )

@@ -21,12 +21,12 @@ RETURNING ingress_id;
 -- name: open_deliveries
 -- Save new deliveries. No row for one whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
-                      origin_app, priority, requested_at, expires_at, rank)
+                      origin_app, priority, requested_at, expires_at, trace, rank)
 SELECT *, requested_at - priority * interval '1 minute'
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::json[],
-            $8::text[], $9::smallint[], $10::timestamptz[], $11::timestamptz[])
+            $8::text[], $9::smallint[], $10::timestamptz[], $11::timestamptz[], $12::text[])
      AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
-                 origin_app, priority, requested_at, expires_at)
+                 origin_app, priority, requested_at, expires_at, trace)
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ('DONE', 'ERROR') DO NOTHING
 RETURNING *;
 
@@ -242,8 +242,8 @@ RETURNING id;
 -- name: owe
 -- Put a message into the outbox.
 INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
-                    origin_app, body)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+                    origin_app, body, trace)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: due
 -- Messages of a lane to publish now, the same number for each tenant that has any; of each

@@ -38,6 +38,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         failures=row["failures"],
         tries=row["tries"],
         last_cause=row["last_cause"],
+        trace=row["trace"],
         upload=upload,
     )
 

@@ -72,6 +72,7 @@ class PostgresTransaction:
                 opening.receipt.priority,
                 opening.receipt.received_at,
                 opening.expires_at,
+                opening.receipt.trace,
             )
             for opening in sorted(
                 openings, key=lambda o: (o.receipt.tenant, o.receipt.correlation_id)
@@ -157,6 +158,7 @@ class PostgresTransaction:
                     m.priority,
                     m.origin_app,
                     m.body,
+                    m.trace,
                 )
                 for m in messages
             ],

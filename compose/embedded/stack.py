@@ -155,7 +155,8 @@ async def running_service(
         or int(os.environ.get("DELIVERY_WEB_PORT", 0))
         or free_port()
     )
-    environment = {**stack.environment, **(extra or {}), "DELIVERY_WEB_PORT": str(port)}
+    listening = "DELIVERY_WORKER_PORT" if command == "worker" else "DELIVERY_WEB_PORT"
+    environment = {**stack.environment, **(extra or {}), listening: str(port)}
     child = start(
         "the service",
         [sys.executable, "-m", *program, command],
