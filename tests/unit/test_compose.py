@@ -69,7 +69,7 @@ def test_everything_that_is_waited_for_can_tell_that_it_is_well(services: dict[s
 def test_images_are_pinned_and_ports_are_on_loopback_only(services: dict[str, Any]) -> None:
     for name, service in services.items():
         if "build" not in service:
-            assert re.search(r":[0-9][\w.-]*$", service["image"]), name
+            assert re.search(r":v?[0-9][\w.-]*$", service["image"]), name
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
 
