@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
 
-.PHONY: help setup demo up test test-kafka test-outages check lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-claims bench-queue bench-workers bench-web chaos screenshots format docs lock clean
+.PHONY: help setup demo up test test-kafka test-outages check lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-claims bench-queue bench-workers bench-sse bench-web chaos screenshots format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -76,6 +76,9 @@ bench-queue: setup ## What many requests at once cost: time, memory, database (R
 
 bench-workers: setup ## What more workers add, at a slow source (WORKERS="1 2 4")
 	@$(BIN)/python -m tests.bench.scale_workers $(or $(WORKERS),1 2 4)
+
+bench-sse: setup ## What many readers of events cost the transfers (READERS=1000)
+	@$(BIN)/python -m tests.bench.sse --readers $(or $(READERS),1000)
 
 bench-web: setup ## Time GET /settings beside two transfers in the same process (SECONDS=20)
 	@$(BIN)/python -m tests.bench.web --seconds $(or $(SECONDS),20)

@@ -8,6 +8,7 @@ again; the log has the cause).
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from app.tracing import start_tracing, stop_tracing
 
 log = get_logger(__name__)
 
+_FILES = 65_536  # open at once, at most, where the system allows it
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
 EXIT_UNAVAILABLE = 69
@@ -99,6 +101,7 @@ def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) 
     settings = load_settings()
     configure_logging(level=settings.log_level, fmt=settings.log_format)
 
+    _allow_many_connections()
     if settings.otlp_endpoint:
         start_tracing(settings.otlp_endpoint, worker=settings.worker_id)
 
@@ -125,6 +128,14 @@ def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) 
         asyncio.run(run())
     finally:
         stop_tracing()
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files: a thousand readers of events are a thousand of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main() -> None:

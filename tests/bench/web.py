@@ -24,10 +24,10 @@ from tests.bench.processes import server
 from tests.client import Client, request_for
 from tests.command import delivery, logged
 
-_GIB = 1024**3
+GIB = 1024**3
 
 
-def _sparse(folder: Path, size: int) -> None:
+def sparse(folder: Path, size: int) -> None:
     folder.mkdir()
     # The name says that it is compressed: it is stored, which is the fastest way.
     with (folder / "data.jp2").open("wb") as file:
@@ -64,7 +64,7 @@ async def _main(rate: float, seconds: float, size: int) -> None:
     with tempfile.TemporaryDirectory() as name, server("null_s3") as sink:
         products = Path(name)
         for product in ("one", "two"):
-            _sparse(products / product, size)
+            sparse(products / product, size)
         os.environ["DELIVERY_S3_ENDPOINT"] = sink
         async with (
             running_stack(products) as stack,
@@ -98,4 +98,4 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--size", type=int, default=8, help="GiB of each transfer")
     asked = parser.parse_args()
-    asyncio.run(_main(asked.rate, asked.seconds, asked.size * _GIB))
+    asyncio.run(_main(asked.rate, asked.seconds, asked.size * GIB))
