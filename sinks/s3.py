@@ -7,17 +7,12 @@ import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aioboto3
-from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.exceptions import EndpointConnectionError as _NoEndpoint
 
-from app import tracing
 from app.errors import (
     DeliveryError,
     RetryableError,
@@ -25,89 +20,27 @@ from app.errors import (
     TargetUnavailableError,
     WrongObjectError,
 )
-from app.metrics import S3_RETRIES
 from app.model import S3Target, Upload
 from sinks.parts import Part
+from sinks.s3_requests import (
+    code_of,
+    config_for,
+    count_retries,
+    kept_as,
+    send_at_once,
+    traced,
+    wrapped,
+)
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSRequest
     from types_aiobotocore_s3.client import S3Client
     from types_aiobotocore_s3.type_defs import UploadPartOutputTypeDef
 
 # A part may take so many seconds, and those that its bytes take at the slowest pace.
 _PART_TIMEOUT = 120.0
 _SLOWEST = 256 * 1024  # bytes a second
-_COMPLETE_TIMEOUT = 900.0  # some stores copy all parts while the client waits
 
 _MD5 = re.compile("[0-9a-f]{32}")
-# A part that was spoilt on its way (BadDigest) is worth another try, too.
-_PASSING = ("SlowDown", "RequestTimeout", "InternalError", "BadDigest")
-
-_ADVICE = {
-    "NoSuchBucket": "create the bucket, or correct the tenant's settings",
-    "404": "create the bucket, or correct the tenant's settings",
-    "403": "correct the key and its secret, or give it rights to this bucket",
-    "AccessDenied": "give the key the right to put, list and abort uploads in this bucket",
-    "InvalidAccessKeyId": "correct the access key",
-    "SignatureDoesNotMatch": "correct the secret key",
-    "AuthorizationHeaderMalformed": "correct the region",
-    "PermanentRedirect": "correct the region or the endpoint",
-}
-
-
-def _config(target: S3Target) -> AioConfig:
-    return AioConfig(
-        region_name=target.region,
-        connect_timeout=10,
-        read_timeout=_COMPLETE_TIMEOUT,
-        max_pool_connections=64,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        # Other stores than AWS refuse the newer integrity headers; parts are verified by ETag.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": target.addressing_style, "payload_signing_enabled": False},
-    )
-
-
-@contextlib.contextmanager
-def _wrapped(target: S3Target, action: str) -> Iterator[None]:
-    """Sort S3's answers into those that pass and those that stay. No message holds a secret."""
-    try:
-        yield
-    except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        sentence = f"S3 refused to {action} in {target} ({code or status})"
-        if status >= 500 or code in _PASSING:
-            raise TargetUnavailableError(sentence) from error
-        advice = _ADVICE.get(code, "see the store's log")
-        raise TargetRefusedError(f"{sentence}: {advice}") from error
-    except _NoEndpoint as error:
-        raise TargetUnavailableError(f"no S3 server answers for {target}") from error
-    except (BotoCoreError, HTTPClientError, TimeoutError, OSError) as error:
-        raise TargetUnavailableError(
-            f"S3 did not {action} in {target} ({type(error).__name__})"
-        ) from error
-
-
-def _traced(
-    verb: str, target: S3Target, key: str, part: int | None = None
-) -> AbstractContextManager[None]:
-    return tracing.span(
-        f"S3 {verb}",
-        kind=tracing.CLIENT,
-        attributes={
-            "server.address": target.endpoint,
-            "aws.s3.bucket": target.bucket,
-            "aws.s3.key": key,
-            "aws.s3.part_number": part,
-        },
-    )
-
-
-def _code(error: DeliveryError) -> str:
-    cause = error.__cause__
-    return str(cause.response["Error"].get("Code", "")) if isinstance(cause, ClientError) else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,27 +68,6 @@ def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
     )
 
 
-def _at_once(request: AWSRequest, **_: object) -> None:
-    """Send a part without waiting for leave (`100 Continue`): some stores never give it."""
-    del request.headers["Expect"]
-
-
-def _count(attempts: int, **_: object) -> None:
-    """Count what botocore sends again; it decides so after this."""
-    if attempts > 1:
-        S3_RETRIES.inc()
-
-
-def _kind(target: S3Target) -> dict[str, Any]:
-    """Return how the object is to be kept, where the target says."""
-    asked = {
-        "StorageClass": target.storage_class,
-        "ServerSideEncryption": target.encryption,
-        "SSEKMSKeyId": target.encryption_key,
-    }
-    return {name: value for name, value in asked.items() if value is not None}
-
-
 class S3Sink:
     """See `app.ports.ArchiveSink`. Clients are made once for each target, and kept."""
 
@@ -181,20 +93,20 @@ class S3Sink:
                         endpoint_url=target.endpoint,
                         aws_access_key_id=target.key,
                         aws_secret_access_key=target.secret,
-                        config=_config(target),
+                        config=config_for(target),
                     )
                 )
-                client.meta.events.register("before-sign.s3.UploadPart", _at_once)
-                client.meta.events.register("needs-retry.s3", _count)
+                client.meta.events.register("before-sign.s3.UploadPart", send_at_once)
+                client.meta.events.register("needs-retry.s3", count_retries)
                 self._clients[signed_in] = client
             return self._clients[signed_in]
 
     async def begin(self, target: S3Target, key: str) -> Upload:
         """Open a multipart upload."""
         client = await self._client(target)
-        with _traced("begin", target, key), _wrapped(target, f"begin an upload of {key}"):
+        with traced("begin", target, key), wrapped(target, f"begin an upload of {key}"):
             answer = await client.create_multipart_upload(
-                Bucket=target.bucket, Key=key, ContentType="application/zip", **_kind(target)
+                Bucket=target.bucket, Key=key, ContentType="application/zip", **kept_as(target)
             )
         return Upload(bucket=target.bucket, key=key, upload_id=answer["UploadId"])
 
@@ -208,7 +120,7 @@ class S3Sink:
         """
         client = await self._client(target)
         action = f"take part {number} of {upload.key}"
-        with _traced("put part", target, upload.key, number), _wrapped(target, action):
+        with traced("put part", target, upload.key, number), wrapped(target, action):
             async with asyncio.timeout(_PART_TIMEOUT + len(part) / _SLOWEST):
                 answer = await client.upload_part(
                     Bucket=upload.bucket,
@@ -243,7 +155,7 @@ class S3Sink:
         doubt: DeliveryError | None = None
         try:
             action = f"complete the upload of {upload.key}"
-            with _traced("complete", target, upload.key), _wrapped(target, action):
+            with traced("complete", target, upload.key), wrapped(target, action):
                 answer = await client.complete_multipart_upload(
                     Bucket=upload.bucket,
                     Key=upload.key,
@@ -254,7 +166,7 @@ class S3Sink:
         except TargetUnavailableError as error:
             doubt = error
         except TargetRefusedError as error:
-            if _code(error) != "NoSuchUpload":
+            if code_of(error) != "NoSuchUpload":
                 raise
             # Completed by a request whose answer was lost, or aborted by a successor.
             doubt = error
@@ -270,10 +182,10 @@ class S3Sink:
     async def _look(self, target: S3Target, upload: Upload) -> tuple[int, str] | None:
         client = await self._client(target)
         try:
-            with _wrapped(target, f"describe {upload.key}"):
+            with wrapped(target, f"describe {upload.key}"):
                 head = await client.head_object(Bucket=upload.bucket, Key=upload.key)
         except TargetRefusedError as error:
-            if _code(error) in ("404", "NoSuchKey", "NotFound"):
+            if code_of(error) in ("404", "NoSuchKey", "NotFound"):
                 return None
             raise
         return head["ContentLength"], head["ETag"].strip('"')
@@ -283,12 +195,12 @@ class S3Sink:
         client = await self._client(target)
         try:
             action = f"abort the upload of {upload.key}"
-            with _traced("abort", target, upload.key), _wrapped(target, action):
+            with traced("abort", target, upload.key), wrapped(target, action):
                 await client.abort_multipart_upload(
                     Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id
                 )
         except TargetRefusedError as error:
-            if _code(error) not in ("NoSuchUpload", "NoSuchBucket", "404"):
+            if code_of(error) not in ("NoSuchUpload", "NoSuchBucket", "404"):
                 raise
 
     async def reach(self, target: S3Target) -> None:
@@ -299,13 +211,13 @@ class S3Sink:
     async def find_bucket(self, target: S3Target) -> None:
         """Return if the credentials are good and the bucket is there. Raises like all here."""
         client = await self._client(target)
-        with _wrapped(target, "look"):
+        with wrapped(target, "look"):
             await client.head_bucket(Bucket=target.bucket)
 
     async def abort_orphans(self, target: S3Target, key: str) -> None:
         """Abort every open upload of this key."""
         client = await self._client(target)
-        with _wrapped(target, f"list the uploads of {key}"):
+        with wrapped(target, f"list the uploads of {key}"):
             answer = await client.list_multipart_uploads(Bucket=target.bucket, Prefix=key)
         for found in answer.get("Uploads", []):
             if found["Key"] == key:

@@ -1,0 +1,115 @@
+"""How requests to an S3-compatible store are made, and what its answers mean here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import EndpointConnectionError as _NoEndpoint
+
+from app import tracing
+from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
+from app.metrics import S3_RETRIES
+from app.model import S3Target
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
+
+_COMPLETE_TIMEOUT = 900.0  # some stores copy all parts while the client waits
+
+# A part that was spoilt on its way (BadDigest) is worth another try, too.
+_PASSING = ("SlowDown", "RequestTimeout", "InternalError", "BadDigest")
+
+_ADVICE = {
+    "NoSuchBucket": "create the bucket, or correct the tenant's settings",
+    "404": "create the bucket, or correct the tenant's settings",
+    "403": "correct the key and its secret, or give it rights to this bucket",
+    "AccessDenied": "give the key the right to put, list and abort uploads in this bucket",
+    "InvalidAccessKeyId": "correct the access key",
+    "SignatureDoesNotMatch": "correct the secret key",
+    "AuthorizationHeaderMalformed": "correct the region",
+    "PermanentRedirect": "correct the region or the endpoint",
+}
+
+
+def config_for(target: S3Target) -> AioConfig:
+    """Return what clients of a target are configured with."""
+    return AioConfig(
+        region_name=target.region,
+        connect_timeout=10,
+        read_timeout=_COMPLETE_TIMEOUT,
+        max_pool_connections=64,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        # Other stores than AWS refuse the newer integrity headers; parts are verified by ETag.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": target.addressing_style, "payload_signing_enabled": False},
+    )
+
+
+@contextlib.contextmanager
+def wrapped(target: S3Target, action: str) -> Iterator[None]:
+    """Sort S3's answers into those that pass and those that stay. No message holds a secret."""
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        sentence = f"S3 refused to {action} in {target} ({code or status})"
+        if status >= 500 or code in _PASSING:
+            raise TargetUnavailableError(sentence) from error
+        advice = _ADVICE.get(code, "see the store's log")
+        raise TargetRefusedError(f"{sentence}: {advice}") from error
+    except _NoEndpoint as error:
+        raise TargetUnavailableError(f"no S3 server answers for {target}") from error
+    except (BotoCoreError, HTTPClientError, TimeoutError, OSError) as error:
+        raise TargetUnavailableError(
+            f"S3 did not {action} in {target} ({type(error).__name__})"
+        ) from error
+
+
+def traced(
+    verb: str, target: S3Target, key: str, part: int | None = None
+) -> AbstractContextManager[None]:
+    """Trace a request."""
+    return tracing.span(
+        f"S3 {verb}",
+        kind=tracing.CLIENT,
+        attributes={
+            "server.address": target.endpoint,
+            "aws.s3.bucket": target.bucket,
+            "aws.s3.key": key,
+            "aws.s3.part_number": part,
+        },
+    )
+
+
+def code_of(error: DeliveryError) -> str:
+    """Return S3's word for an error that `wrapped` raised; empty if it said nothing."""
+    cause = error.__cause__
+    return str(cause.response["Error"].get("Code", "")) if isinstance(cause, ClientError) else ""
+
+
+def send_at_once(request: AWSRequest, **_: object) -> None:
+    """Send a part without waiting for leave (`100 Continue`): some stores never give it."""
+    del request.headers["Expect"]
+
+
+def count_retries(attempts: int, **_: object) -> None:
+    """Count what botocore sends again; it decides so after this."""
+    if attempts > 1:
+        S3_RETRIES.inc()
+
+
+def kept_as(target: S3Target) -> dict[str, Any]:
+    """Return how the object is to be kept, where the target says."""
+    asked = {
+        "StorageClass": target.storage_class,
+        "ServerSideEncryption": target.encryption,
+        "SSEKMSKeyId": target.encryption_key,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
