@@ -24,7 +24,11 @@ from tests.command import delivery
 
 OURS = [
     queue
-    for name in (names.DELIVERY_REQUEST_QUEUE, names.ORDER_RESPONSE_QUEUE)
+    for name in (
+        names.DELIVERY_REQUEST_QUEUE,
+        names.DELIVERY_CANCEL_QUEUE,
+        names.ORDER_RESPONSE_QUEUE,
+    )
     for queue in (name, names.dead_letters_of(name))
 ]
 
