@@ -19,7 +19,8 @@ from web.feed import Feed, Frame, Watcher, progress_frame, state_frame
 
 _LONGEST = 3600.0  # seconds that a stream lasts: then the token is looked at again
 _WRITE = 30.0  # seconds for a client to take what was written
-_REPLAYED = 1000  # steps that a reader who was away is told, at most
+_REPLAYED = 10_000  # steps that a reader who was away is told, at most; the rest is in the list
+_PAGE = 1000
 _RETRY = 2000  # milliseconds before a client comes again
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -57,11 +58,18 @@ class EventsApi:
         actor = request[ACTOR]
         async with self._feed.watching(actor.tenant) as watcher:
             last = _last_event(request)
-            told: Sequence[Frame] = ()
-            if last:
-                changes = await self._changes.replay(actor.tenant, last, limit=_REPLAYED)
-                told = [state_frame(change) for change in changes]
+            told = await self._missed(actor.tenant, last) if last else []
             return await _stream(request, _live(watcher, told))
+
+    async def _missed(self, tenant: str, last: int) -> list[Frame]:
+        frames: dict[int, Frame] = {}
+        while len(frames) < _REPLAYED:
+            changes = await self._changes.replay(tenant, last, limit=_PAGE)
+            frames |= {change.step.id: state_frame(change) for change in changes}
+            if len(changes) < _PAGE:
+                break
+            last = changes[-1].step.id
+        return list(frames.values())
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""

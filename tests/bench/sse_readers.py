@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
 
+_PACE = 0.003  # seconds between connections: one caller may make so many requests a second
+
+
 class _Reader(asyncio.Protocol):
     """Asks once, then counts."""
 
     heard = 0
+    accepted = 0
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -23,6 +27,7 @@ class _Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         _Reader.heard += len(data)
+        _Reader.accepted += data.startswith(b"HTTP/1.1 200 ")
 
 
 @contextlib.asynccontextmanager
@@ -57,6 +62,9 @@ async def _main(url: str, token: str, count: int) -> None:
         await loop.create_connection(
             lambda: _Reader(request), parts.hostname or "localhost", parts.port or 80
         )
+        await asyncio.sleep(_PACE)
+    while _Reader.accepted < count:
+        await asyncio.sleep(_PACE)
     print("all are there", flush=True)
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 
 from app.model import State, StoredObject, Upload, Work
+from app.store.sql import QUERIES
 from tests.integration.conftest import Deliveries
 
 
@@ -122,3 +124,26 @@ async def test_a_released_delivery_waits_and_counts_its_failures(deliveries: Del
     assert again is not None
     assert (again.attempt, again.failures, again.tries) == (2, 1, 1)
     assert again.last_cause == "S3 is away"
+
+
+async def test_a_claim_looks_at_no_more_than_it_must(deliveries: Deliveries) -> None:
+    """By indexes only: a hundred thousand that wait must not be read to find the first."""
+    await deliveries.pool.execute(
+        "INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, "
+        "order_request, priority, requested_at, expires_at, rank) "
+        "SELECT gen_random_uuid(), 't' || n % 3, 'd' || n, 'READY', 'u', 't', '{}', 1, now(), "
+        "now(), now() FROM generate_series(1, 5000) AS n"
+    )
+    await deliveries.pool.execute("ANALYZE delivery")
+    rows = await deliveries.pool.fetch(
+        f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {QUERIES['claim']}",
+        "w",
+        timedelta(seconds=30),
+        "transfer",
+        None,
+    )
+    plan = "\n".join(row[0] for row in rows)
+    assert "Seq Scan on delivery" not in plan
+    read = [int(found) for found in re.findall(r"on delivery.*actual rows=(\d+)", plan)]
+    assert read, plan
+    assert max(read) <= 3, plan

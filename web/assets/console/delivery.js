@@ -47,7 +47,9 @@ export async function delivery(content, { signal, rest }) {
       .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
     steps.replaceChildren(...timeline(found.history));
     order.textContent = JSON.stringify(found.order, null, 2);
-    actions.replaceChildren(...buttons(found, path, look));
+    const possible = buttons(found, path, look);
+    const names = (all) => [...all].map((button) => button.textContent).join();
+    if (names(possible) !== names(actions.children)) actions.replaceChildren(...possible);
     if (!before || before.files !== found.files || before.id !== found.id) await listing(files, path, found, signal);
   }
   await look();

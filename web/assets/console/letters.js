@@ -42,7 +42,9 @@ async function draw(place, signal) {
   }, "Put back");
   place.replaceChildren(said, h("div", { class: "actions" }, back),
     h("table", { class: "cards" },
-      h("caption", {}, `${found.length} messages and events that could not be handled`),
+      h("caption", {}, found.length === 1
+        ? "One message or event could not be handled"
+        : `${found.length} messages and events could not be handled`),
       h("thead", {}, h("tr", {}, h("th", {}, all), ["Reason", "Delivery", "Place", "When", "Content"].map((name) =>
         h("th", { scope: "col" }, name)))),
       h("tbody", {}, found.map((letter, number) => h("tr", {},

@@ -26,6 +26,15 @@ function row(delivery) {
     h("td", { "data-label": COLUMNS[number], class: number === 4 ? "number" : undefined }, cell)));
 }
 
+// Change only the cells that differ: whoever has the focus on the link of a row keeps it.
+function refreshed(old, element) {
+  [...old.children].forEach((cell, number) => {
+    const wanted = element.children[number];
+    if (cell.innerHTML !== wanted.innerHTML) cell.replaceChildren(...wanted.childNodes);
+  });
+  return old;
+}
+
 export async function list(content, { signal, query }) {
   const wanted = query.get("state") || "";
   const text = query.get("text") || "";
@@ -56,8 +65,8 @@ export async function list(content, { signal, query }) {
       shown.delete(delivery.id);
       return;
     }
-    const element = row(merged);
-    if (known) known.element.replaceWith(element);
+    let element = row(merged);
+    if (known) element = refreshed(known.element, element);
     else if (first) body.prepend(element);
     else body.append(element);
     shown.set(delivery.id, { delivery: merged, element });

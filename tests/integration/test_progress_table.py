@@ -1,0 +1,108 @@
+"""The table of progress: every process knows how far each transfer is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.model import Phase, Progress
+from app.settings import Settings
+from streams import progress_table
+from streams.kafka import EventLog, open_event_log
+from streams.progress_table import ProgressTable
+from streams.topics import ensure_topics
+
+
+def progress(number: int, *, attempt: int = 1, phase: Phase = Phase.TRANSFERRING) -> Progress:
+    return Progress(
+        tenant="t",
+        correlation_id="d",
+        attempt=attempt,
+        phase=phase,
+        bytes_done=number,
+        bytes_total=100,
+        files_done=0,
+        files_total=1,
+        elapsed=1,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[ProgressTable]:
+    topic = f"{settings.kafka_topic_prefix}delivery.progress"
+    table = ProgressTable(settings.kafka_bootstrap_servers, topic)
+    await table.start()
+    try:
+        async with asyncio.timeout(30):
+            await table.reading.wait()
+        yield table
+    finally:
+        await table.stop()
+
+
+async def told(events: EventLog, table: ProgressTable, report: Progress) -> None:
+    """Report, and return once the table has it."""
+    await events.report(report)
+    async with asyncio.timeout(10):
+        while table.of("t", "d") != report:
+            await asyncio.sleep(0.02)
+
+
+async def test_the_last_report_is_known_and_news_are_told_once(settings: Settings) -> None:
+    await ensure_topics(settings)
+    async with open_event_log(settings) as events:
+        await events.report(progress(1))  # before anybody reads: it needs no past
+        async with running(settings) as one, running(settings) as other:
+            await told(events, one, progress(2))
+            await told(events, one, progress(3))
+            await told(events, other, progress(3))
+            assert one.news() == [progress(3)]
+            assert one.news() == []
+            assert one.of("t", "other") is None
+            assert one.all() == [progress(3)]
+
+
+async def test_a_worker_that_lost_its_lease_does_not_speak_for_its_successor(
+    settings: Settings,
+) -> None:
+    await ensure_topics(settings)
+    async with open_event_log(settings) as events, running(settings) as table:
+        await told(events, table, progress(50))
+        await told(events, table, progress(10, attempt=2))
+        await events.report(progress(60))
+        await told(events, table, progress(20, attempt=2))
+        assert table.news() == [progress(20, attempt=2)]
+
+
+async def test_what_says_nothing_for_long_is_forgotten(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ensure_topics(settings)
+    async with open_event_log(settings) as events, running(settings) as table:
+        await told(events, table, progress(50))
+        monkeypatch.setattr(progress_table, "_KEPT", 0.0)
+        assert table.of("t", "d") is None
+        async with asyncio.timeout(10):
+            while table._known:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_table_waits_for_its_topic(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_table, "_PAUSE", 0.1)
+    topic = f"{settings.kafka_topic_prefix}delivery.progress"
+    table = ProgressTable(settings.kafka_bootstrap_servers, topic)
+    await table.start()
+    try:
+        await asyncio.sleep(0.5)
+        assert not table.reading.is_set()
+        await ensure_topics(settings)
+        async with asyncio.timeout(30), open_event_log(settings) as events:
+            await table.reading.wait()
+            await told(events, table, progress(1))
+    finally:
+        await table.stop()
