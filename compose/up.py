@@ -36,14 +36,14 @@ async def _up(products: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     say("Starting …")
     async with running_stack(products) as stack, running_service(stack) as (service, address):
-        say(f"The service answers at {address}: its API is described at {address}/docs,")
-        say(f"and {address}/health/ready tells how it is.")
+        say(f"The console is at {address}/console (the token: `.venv/bin/delivery token`, below),")
+        say(f"the API is described at {address}/docs, {address}/health/ready tells how it is.")
         say(f"Its log is {service.log}; the others' are beside it.\n")
         say("To use the stack from another terminal, in this folder:\n")
         for name, value in stack.environment.items():
             say(f"export {name}='{value}'")
         say("\n.venv/bin/delivery submit docs/example-request.json --wait")
-        say(".venv/bin/delivery settings get")
+        say(".venv/bin/delivery list; .venv/bin/delivery doctor; .venv/bin/delivery settings get")
         say(f'curl -H "Authorization: Bearer $(.venv/bin/delivery token)" {address}/settings\n')
         say("Ctrl-C stops everything.")
         stopped = asyncio.create_task(stop.wait())
