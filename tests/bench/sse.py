@@ -66,7 +66,9 @@ async def _main(readers: int, seconds: float, rounds: int, size: int) -> None:
             token = delivery("token", **stack.environment).stdout.strip()
             for product in ("one", "two"):
                 await client.send(request_for(product))
-            await logged(child, "transfer_began", count=2)
+            async with asyncio.timeout(900):  # rs-order reads the files for their checksums
+                while child.log.read_text().count("transfer_began") < 2:
+                    await asyncio.sleep(_SETTLE)
             without, beside = [], []
             for number in range(rounds):
                 without.append(await _rate(session, seconds))
@@ -85,7 +87,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--readers", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=40, help="GiB of each transfer")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=16, help="GiB of each transfer")
     asked = parser.parse_args()
     asyncio.run(_main(asked.readers, asked.seconds, asked.rounds, asked.size * GIB))

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
-
 _PACE = 0.003  # seconds between connections: one caller may make so many requests a second
 
 

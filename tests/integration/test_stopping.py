@@ -1,4 +1,4 @@
-"""Workers that are told to stop: one after the other for a new version, and at once when asked twice."""
+"""Workers that are told to stop: one after the other, and at once when told twice."""
 
 from __future__ import annotations
 
