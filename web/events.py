@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp_sse import sse_response
@@ -18,7 +18,6 @@ from web.endpoint import ACTOR, OPERATORS, USERS, Endpoint
 from web.feed import Feed, Frame, Watcher, progress_frame, state_frame
 
 _LONGEST = 3600.0  # seconds that a stream lasts: then the token is looked at again
-_WRITE = 30.0  # seconds for a client to take what was written
 _REPLAYED = 10_000  # steps that a reader who was away is told, at most; the rest is in the list
 _PAGE = 1000
 _RETRY = 2000  # milliseconds before a client comes again
@@ -47,7 +46,8 @@ class EventsApi:
                 return web.Response(status=204)
             now = self._progress(actor.tenant, newest.delivery.correlation_id)
             frames = [*told, *_current(newest, now)]
-            return await _stream(request, _rest(watcher, frames))
+            heard = max((frame.id for frame in told), default=last)
+            return await _stream(request, watcher, frames, lambda step: step <= heard, ends=True)
 
     async def _told(self, newest: Tracked, last: int) -> list[Frame]:
         steps = await self._tracking.steps(newest.delivery.id)
@@ -59,7 +59,8 @@ class EventsApi:
         async with self._feed.watching(actor.tenant) as watcher:
             last = _last_event(request)
             told = await self._missed(actor.tenant, last) if last else []
-            return await _stream(request, _live(watcher, told))
+            replayed = {frame.id for frame in told}
+            return await _stream(request, watcher, told, replayed.__contains__, ends=False)
 
     async def _missed(self, tenant: str, last: int) -> list[Frame]:
         frames: dict[int, Frame] = {}
@@ -124,39 +125,37 @@ def _current(tracked: Tracked, progress: Progress | None) -> list[Frame]:
     return [progress_frame(progress)]
 
 
-async def _rest(watcher: Watcher, told: Sequence[Frame]) -> AsyncIterator[list[Frame]]:
-    """Iterate over frames of one delivery, each step once, up to its end."""
-    heard = max((frame.id for frame in told), default=0)
-    batch: list[Frame] | None = list(told)
-    while batch is not None:
-        yield batch
-        if any(frame.last for frame in batch):
-            return
-        batch = await watcher.frames()
-        if batch is not None:
-            batch = [frame for frame in batch if not frame.id or frame.id > heard]
-
-
-async def _live(watcher: Watcher, told: Sequence[Frame]) -> AsyncIterator[list[Frame]]:
-    """Iterate over frames of a tenant; what was replayed is not told twice."""
-    replayed = {frame.id for frame in told}
-    batch: list[Frame] | None = list(told)
-    while batch is not None:
-        yield batch
-        batch = await watcher.frames()
-        if batch is not None and replayed:
-            batch = [frame for frame in batch if not frame.id or frame.id not in replayed]
-
-
-async def _stream(request: web.Request, batches: AsyncIterator[list[Frame]]) -> web.StreamResponse:
+async def _stream(
+    request: web.Request,
+    watcher: Watcher,
+    told: list[Frame],
+    known: Callable[[int], bool],
+    *,
+    ends: bool,
+) -> web.StreamResponse:
+    """Write what is told, then what happens; no step twice. With `ends`, up to the last one."""
+    batch: list[Frame] | None = told
     # It sends a comment every 15 seconds: proxies close a stream that is silent.
     async with sse_response(request) as response:
+        watcher.cut = _cutter(request)
         with contextlib.suppress(TimeoutError, ConnectionResetError):
             # At the end, or when it is too slow, the client comes again, with the last id.
             async with asyncio.timeout(_LONGEST):
                 await response.write(f"retry: {_RETRY}\r\n\r\n".encode())
-                async for batch in batches:
+                while batch is not None:
                     if batch:
-                        async with asyncio.timeout(_WRITE):
-                            await response.write(b"".join(frame.data for frame in batch))
+                        await response.write(b"".join([frame.data for frame in batch]))
+                    if ends and any(frame.last for frame in batch):
+                        break
+                    batch = await watcher.frames()
+                    if batch is not None and any(frame.id and known(frame.id) for frame in batch):
+                        batch = [frame for frame in batch if not frame.id or not known(frame.id)]
     return response
+
+
+def _cutter(request: web.Request) -> Callable[[], object]:
+    def cut() -> None:
+        if request.transport is not None:
+            request.transport.abort()
+
+    return cut

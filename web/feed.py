@@ -75,11 +75,14 @@ class Watcher:
         self.correlation_id = correlation_id
         self._queue: asyncio.Queue[list[Frame] | None] = asyncio.Queue()
         self.lost = False  # too slow, or the feed stops: come again, with the last id
+        self.cut: Callable[[], object] | None = None  # ends a connection that takes nothing
 
     def give(self, frames: list[Frame]) -> None:
         """Hand frames over, unless the watcher is too slow to ever read them."""
         if self._queue.qsize() >= _LONGEST:
             self.let_go()
+            if self.cut is not None:
+                self.cut()
         elif not self.lost:
             self._queue.put_nowait(frames)
 
@@ -129,15 +132,19 @@ class Feed(Service):
 
     @Service.task
     async def _run(self) -> None:
+        progress = True
         while not self.should_stop:
             try:
-                await self._tick()
+                await self._tick(progress=progress)
             except DeliveryError as error:
                 log.warning("feed_waits", cause=str(error))
+            progress = (
+                not progress
+            )  # each second is often enough: every write counts a thousand times
             await self.sleep(_TICK)
 
-    async def _tick(self) -> None:
-        news = self._news()
+    async def _tick(self, *, progress: bool = True) -> None:
+        news = self._news() if progress or not self._watchers else ()
         if not self._watchers:
             self._last = None
             return
@@ -145,8 +152,8 @@ class Feed(Service):
         for change in await self._look():
             delivery = change.tracked.delivery
             frames[delivery.tenant, delivery.correlation_id].append(state_frame(change))
-        for progress in news:
-            frames[progress.tenant, progress.correlation_id].append(progress_frame(progress))
+        for report in news:
+            frames[report.tenant, report.correlation_id].append(progress_frame(report))
         self._hand_over(frames)
 
     async def _begin(self) -> None:
