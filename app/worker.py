@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -108,7 +108,10 @@ def _timers(services: Services, uploads: Uploads) -> list[Service]:
     ]
 
 
-def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service]:
+def _workers(
+    services: Services, *, wake: Mapping[Work, Signal]
+) -> tuple[list[Service], list[Slots]]:
+    """Return what works: timers, and the slots that claim."""
     settings = services.settings
     leases = PostgresLeases(
         services.pool,
@@ -168,8 +171,7 @@ def _workers(services: Services, *, wake: Mapping[Work, Signal]) -> list[Service
             grace=settings.shutdown_grace,
         )
 
-    return [
-        *_timers(services, uploads),
+    return _timers(services, uploads), [
         slots(Work.CHECK, CHECKS, check_user),
         slots(Work.PLAN, PLANS, make_plan),
         slots(Work.TRANSFER, settings.max_transfers, transfer),
@@ -228,11 +230,13 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             prefetch=settings.request_bulk_size,
             max_bytes=settings.max_message_bytes,
         )
+        timers, slots = _workers(services, wake=wake)
         parts: list[Service] = [
             Timer(name="presence", job=presence.seen, interval=_PRESENCE),
             make_watcher(services.configuration, wake[Work.CHECK]),
             *_relays(services),
-            *_workers(services, wake=wake),
+            *timers,
+            *slots,
             consumer,
             bridge,
         ]
@@ -249,8 +253,15 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             part.beacon.reattach(root.beacon)
             await part.start()
             stack.push_async_callback(part.stop)
+        # The ways in take a while to close; meanwhile, nothing new may begin.
+        stack.callback(_stop_claiming, slots)
         log.info("worker_ready", worker=settings.worker_id)
         yield root
+
+
+def _stop_claiming(slots: Sequence[Slots]) -> None:
+    for some in slots:
+        some.stop_claiming()
 
 
 async def _leave(presence: PostgresWorkers) -> None:

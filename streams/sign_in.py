@@ -14,7 +14,7 @@ class PasswordFlow:
 
     def __init__(self, url: str, *, client: str, secret: str) -> None:
         self._url = url
-        self._auth = aiohttp.BasicAuth(client, secret)
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(client, secret)}
 
     async def token(self, tenant: str, user: str, password: str) -> str:
         """Return a token. Raises NotAcceptedError, or SourceUnavailableError when nobody tells."""
@@ -28,7 +28,7 @@ class PasswordFlow:
             async with (
                 aiohttp.ClientSession(timeout=_TIMEOUT) as session,
                 session.post(
-                    self._url, data=form, auth=self._auth, allow_redirects=False
+                    self._url, data=form, headers=self._headers, allow_redirects=False
                 ) as answer,
             ):
                 status = answer.status

@@ -75,6 +75,7 @@ class Slots(Service):
         self._interval = interval
         self._lease_ttl = lease_ttl
         self._grace = grace
+        self._claims = True
         self._running: set[asyncio.Task[None]] = set()
         SLOTS.labels(kind.value).set(count)
         RUNNING.labels(kind.value).set_function(lambda: len(self._running))
@@ -82,7 +83,7 @@ class Slots(Service):
     @Service.task
     async def _fill(self) -> None:
         """Claim whenever a slot is free and something may be due."""
-        while not self.should_stop:
+        while self._claims and not self.should_stop:
             claimed = None
             if len(self._running) < self._count:
                 asked_at = time.monotonic()
@@ -90,12 +91,16 @@ class Slots(Service):
                     claimed = await self._leases.claim(self._kind)
                 except StoreUnavailableError as error:
                     log.warning("claim_waits", cause=str(error))
-                if claimed is not None and self.should_stop:
+                if claimed is not None and (self.should_stop or not self._claims):
                     await self._tell(claimed, RetryableError("the worker was stopped"))
                 elif claimed is not None:
                     self._begin(claimed, asked_at)
                     continue
             await self._waiter.wait(self._interval)
+
+    def stop_claiming(self) -> None:
+        """Begin nothing more; what runs goes on. For a process that is about to stop."""
+        self._claims = False
 
     def _begin(self, delivery: Delivery, asked_at: float) -> None:
         held = Held(self._lease_ttl)

@@ -37,7 +37,9 @@ def settings_of(stack: Stack, database: str) -> dict[str, str]:
 async def restarted(worker: Worker) -> None:
     """Tell a worker to stop, and return once its supervisor has it working again."""
     assert worker.send(signal.SIGTERM)
-    await logged(worker.child, '"worker_ready"', count=2)
+    async with asyncio.timeout(60):
+        while worker.child.log.read_text().count('"worker_ready"') < 2:
+            await asyncio.sleep(0.1)
 
 
 async def test_a_rolling_restart_loses_nothing_and_repeats_nothing(

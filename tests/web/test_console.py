@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import BasicAuth, web
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from app.bootstrap import ConfigurationParts
@@ -47,7 +47,7 @@ async def test_what_has_not_changed_is_not_sent_again(api: Api) -> None:
     assert (again.status, await again.read()) == (304, b"")
 
 
-@pytest.mark.parametrize("name", ["../docs.css", "..%2fdocs.css", "nothing.js", ""])
+@pytest.mark.parametrize("name", ["..%2fdocs.css", "nothing.js", ""])
 async def test_nothing_else_is_served(api: Api, name: str) -> None:
     assert (await api.client.get(f"/console/{name}")).status == 404
 
@@ -60,7 +60,7 @@ class Authentication:
 
     async def answer(self, request: web.Request) -> web.Response:
         form = await request.post()
-        assert BasicAuth.decode(request.headers["Authorization"]) == BasicAuth("client", "secret")
+        assert request.headers["Authorization"] == "Basic Y2xpZW50OnNlY3JldA=="  # client:secret
         assert form["grant_type"] == "password"
         if self.status != 200:
             return web.Response(status=self.status)
