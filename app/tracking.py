@@ -149,7 +149,7 @@ class Overview(Protocol):
         """Return what became of deliveries that ended since then."""
 
 
-def as_json(tracked: Tracked) -> dict[str, Any]:
+def to_json(tracked: Tracked) -> dict[str, Any]:
     """Return a delivery as it is shown everywhere: HTTP, events, command line."""
     delivery = tracked.delivery
     shown: dict[str, Any] = {

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from aio_pika import DeliveryMode, Message
@@ -19,9 +19,11 @@ from app.errors import UnreadableMessageError
 from app.model import Cancel, OrderEvent, Receipt
 from app.outgoing import Kind, Outgoing
 from app.validation import flaw_of
-from app.wire import DeliveryCancelRequestDtoEvent, OrderResponseDtoEvent, in_words
+from app.wire import DeliveryCancelRequestDtoEvent, OrderResponseDtoEvent, Wire, in_words
 from streams import names
 from streams.events import Received, dumps
+
+_Body = TypeVar("_Body", bound=Wire)
 
 _ROUTES = {
     Kind.RESPONSE: (names.DELIVERY_RESPONSES, names.DELIVERY_RESPONSE_TYPE),
@@ -121,6 +123,14 @@ def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
     return Received(receipt=receipt, body=body)
 
 
+def _read_as(model: type[_Body], body: Mapping[str, Any]) -> _Body:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        broken = error.errors(include_input=False, include_url=False)
+        raise UnreadableMessageError("; ".join(map(in_words, broken))) from None
+
+
 def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
     """Read what rs-order says of an order. Raises UnreadableMessageError.
 
@@ -129,11 +139,7 @@ def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
     tenant = read_tenant(message)
     body = read_body(message)
     _correlation_id(body)
-    try:
-        said = OrderResponseDtoEvent.model_validate(body)
-    except ValidationError as error:
-        broken = error.errors(include_input=False, include_url=False)
-        raise UnreadableMessageError("; ".join(map(in_words, broken))) from None
+    said = _read_as(OrderResponseDtoEvent, body)
     return OrderEvent(
         tenant=tenant,
         correlation_id=said.correlation_id,
@@ -155,11 +161,7 @@ def decode_cancel_request(message: AbstractIncomingMessage) -> Cancel:
     tenant = read_tenant(message)
     body = read_body(message)
     _correlation_id(body)
-    try:
-        asked = DeliveryCancelRequestDtoEvent.model_validate(body)
-    except ValidationError as error:
-        broken = error.errors(include_input=False, include_url=False)
-        raise UnreadableMessageError("; ".join(map(in_words, broken))) from None
+    asked = _read_as(DeliveryCancelRequestDtoEvent, body)
     return Cancel(
         event_id=uuid4(),
         tenant=tenant,

@@ -17,7 +17,7 @@ from app.configuration import Actor
 from app.errors import InvalidRequestError, UnknownDeliveryError
 from app.model import ManifestFile, Progress, State
 from app.progress import in_json
-from app.tracking import Filter, Step, Tracked, Tracking, as_json
+from app.tracking import Filter, Step, Tracked, Tracking, to_json
 from app.usecases.intervene import Interventions
 from app.validation import flaw_of
 from web import parameters
@@ -86,7 +86,7 @@ class DeliveriesApi:
         return web.json_response({"content": content, "links": links})
 
     def _shown(self, tracked: Tracked) -> dict[str, Any]:
-        shown = as_json(tracked)
+        shown = to_json(tracked)
         progress = None
         if tracked.delivery.state is State.TRANSFERRING:
             progress = self._progress(tracked.delivery.tenant, tracked.delivery.correlation_id)

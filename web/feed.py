@@ -20,7 +20,7 @@ from app.errors import DeliveryError
 from app.logs import get_logger
 from app.model import Progress, State
 from app.progress import in_json
-from app.tracking import Change, Changes, as_json
+from app.tracking import Change, Changes, to_json
 
 log = get_logger(__name__)
 
@@ -43,7 +43,7 @@ class Frame:
 def state_frame(change: Change) -> Frame:
     """Encode a change of state."""
     step = change.step
-    body: dict[str, Any] = as_json(change.tracked)
+    body: dict[str, Any] = to_json(change.tracked)
     if step.state is not change.tracked.delivery.state:
         # It went on since: what is told later belongs to a later event.
         for name in ("url", "md5", "archiveBytes", "errorType", "errorMessage", "finishedAt"):

@@ -21,7 +21,7 @@ from app.errors import UnknownDeliveryError
 from app.model import State
 from app.settings import Settings, load_settings
 from app.store import PostgresTracking
-from app.tracking import Filter, Step, Tracked, as_json
+from app.tracking import Filter, Step, Tracked, to_json
 from app.website import interventions_of, open_base
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ def _states(states: Sequence[str], *, active: bool) -> list[State] | None:
 
 
 def _row(tracked: Tracked, *, whole: bool) -> dict[str, Any]:
-    shown = shown_of(tracked)
+    shown = to_json(tracked)
     if whole:
         return shown
     why = shown.get("errorMessage") or shown.get("lastCause")
@@ -110,11 +110,6 @@ def _row(tracked: Tracked, *, whole: bool) -> dict[str, Any]:
         "requestedAt": tracked.delivery.requested_at.isoformat(" ", timespec="seconds"),
         "why": why,
     }
-
-
-def shown_of(tracked: Tracked) -> dict[str, Any]:
-    """Return a delivery as JSON."""
-    return as_json(tracked)
 
 
 def size(count: float) -> str:
@@ -149,7 +144,7 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
     if as_json:
         for tracked, steps in found:
             history = [{"state": s.state, "attempt": s.attempt, "at": s.at} for s in steps]
-            whole = shown_of(tracked) | {"order": tracked.delivery.order, "history": history}
+            whole = to_json(tracked) | {"order": tracked.delivery.order, "history": history}
             click.echo(json.dumps(whole, default=str, ensure_ascii=False))
         return
     console = Console(markup=False, highlight=False)
@@ -158,7 +153,7 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
 
 
 def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
-    shown = shown_of(tracked)
+    shown = to_json(tracked)
     title = f"{shown.pop('correlationId')}  {shown.pop('state')}"
     tree = Tree(printable(title))
     for name, value in shown.items():
