@@ -29,7 +29,7 @@ from app.cli.settings import settings as tenant_settings
 from app.cli.submit import submit
 from app.cli.topics import topics
 from app.cli.watch import watch
-from app.errors import ConfigurationError, DeliveryError, NotReachableError
+from app.errors import ConfigurationError, DeliveryError, NotReachableError, RetryableError
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, load_settings
 from app.tracing import start_tracing, stop_tracing
@@ -126,6 +126,9 @@ def _serve(running: Callable[[Settings], AbstractAsyncContextManager[Service]]) 
 
     try:
         asyncio.run(run())
+    except RetryableError as error:
+        # It went away while this process started; later, nothing of the kind comes up to here.
+        raise NotReachableError(f"{error}; start it again") from error
     finally:
         stop_tracing()
 
