@@ -20,6 +20,7 @@ from web.feed import Feed, Frame, Watcher, progress_frame, state_frame
 _LONGEST = 3600.0  # seconds that a stream lasts: then the token is looked at again
 _REPLAYED = 10_000  # steps that a reader who was away is told, at most; the rest is in the list
 _PAGE = 1000
+_PING = 15.0  # seconds between comments: proxies close a stream that is silent
 _RETRY = 2000  # milliseconds before a client comes again
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -135,9 +136,11 @@ async def _stream(
 ) -> web.StreamResponse:
     """Write what is told, then what happens; no step twice. With `ends`, up to the last one."""
     batch: list[Frame] | None = told
-    # It sends a comment every 15 seconds: proxies close a stream that is silent.
-    async with sse_response(request) as response:
+    async with sse_response(request, ping_interval=_PING) as response:
         watcher.cut = _cutter(request)
+        # A client that is gone is noticed by the next comment, though nothing else happens.
+        connected = asyncio.create_task(response.wait())
+        connected.add_done_callback(lambda _: watcher.let_go())
         with contextlib.suppress(TimeoutError, ConnectionResetError):
             # At the end, or when it is too slow, the client comes again, with the last id.
             async with asyncio.timeout(_LONGEST):

@@ -18,7 +18,9 @@ from app.model import Phase, Progress, State, StoredObject, Work
 from app.store import PostgresTracking
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import TENANT, Api, MakeClient, bearer, parts_for, serve
+from web import events
 from web.feed import Feed
+from web.site import Site, create_site
 
 
 @pytest.fixture
@@ -190,10 +192,10 @@ async def test_all_deliveries_of_the_tenant_are_told_and_no_others(
         await deliveries.granted("foreign", tenant="swot")
         await deliveries.granted("a")
         await deliveries.granted("b")
-        events = [await stream.next() for _ in range(2)]
-    names = [event["data"]["correlationId"] for event in events if event]
+        first = [await stream.next() for _ in range(2)]
+    names = [event["data"]["correlationId"] for event in first if event]
     assert names == ["a", "b"]
-    last = events[0]["id"] if events[0] else ""
+    last = first[0]["id"] if first[0] else ""
     async with streaming(api, "/deliveries/events", last) as stream:
         event = await stream.next()
         assert event is not None
@@ -212,6 +214,28 @@ async def test_a_thousand_readers_hear_the_same(api: Api, deliveries: Deliveries
             answer.close()
     assert {event["data"]["correlationId"] for event in heard if event} == {"e"}
     assert len({event["id"] for event in heard if event}) == 1
+
+
+async def test_a_reader_who_is_gone_is_forgotten_though_nothing_happens(
+    configuration: ConfigurationParts, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the real server: that of the tests cancels handlers whose client is gone."""
+    monkeypatch.setattr(events, "_PING", 0.1)
+    site = Site(
+        create_site(parts_for(configuration, feed=feed)), host="127.0.0.1", port=0, tls=None
+    )
+    await site.start()
+    try:
+        async with aiohttp.ClientSession(headers=bearer()) as session:
+            answer = await session.get(f"http://127.0.0.1:{site.port}/deliveries/events")
+            assert answer.status == 200
+            assert len(feed._watchers) == 1
+            answer.close()
+            async with asyncio.timeout(10):
+                while feed._watchers:
+                    await asyncio.sleep(0.05)
+    finally:
+        await site.stop()
 
 
 async def test_streams_end_when_the_server_stops(
