@@ -16,9 +16,9 @@ from tests.command import delivery
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def service(stack: Stack) -> AsyncIterator[str]:
-    """The service, working and answering HTTP; its address."""
+    """The service, shared by this folder and gone after it: it reads the queues; its address."""
     async with running_service(stack) as (_, url):
         yield url
 
