@@ -38,22 +38,22 @@ async function show({ changed = true } = {}) {
   const content = h("div", {});
   main.replaceChildren(content);
   try {
-    if (known) {
-      await PAGES[name](content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) });
-    } else {
-      await signIn(content);
-    }
+    const shown = known
+      ? PAGES[name](content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) })
+      : signIn(content);
+    // Each page begins with its heading. At once: later, somebody may be somewhere in the page.
+    announce(content.querySelector("h1"), changed);
+    await shown;
   } catch (error) {
     if (!signal.aborted) content.append(alertOf(error));
   }
-  if (signal.aborted) return;
-  const heading = content.querySelector("h1");
-  if (heading) {
-    document.title = `${heading.textContent} – rs-delivery console`;
-    heading.tabIndex = -1;
-    // A screen reader tells where it is now; at first, it reads the page from its beginning.
-    if (changed) heading.focus({ preventScroll: true });
-  }
+}
+
+function announce(heading, changed) {
+  document.title = `${heading.textContent} – rs-delivery console`;
+  heading.tabIndex = -1;
+  // A screen reader tells where it is now; at first, it reads the page from its beginning.
+  if (changed) heading.focus({ preventScroll: true });
 }
 
 who.querySelector("button").addEventListener("click", () => {

@@ -16,10 +16,11 @@ async function accept(token, place) {
 }
 
 export async function signIn(content) {
+  content.append(h("h1", {}, "Sign in"));
   const { passwords } = await call("GET", "/console/options");
   const said = h("div", {});
   const token = h("input", { id: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "token-hint" });
-  content.append(h("h1", {}, "Sign in"), said);
+  content.append(said);
   if (passwords) content.append(byPassword(said));
   content.append(h("form", {
     class: "wide",
