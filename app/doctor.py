@@ -16,7 +16,6 @@ from app.tracking import Filter
 from sinks.probe import probe
 from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
 
-_SILENT = 60.0  # seconds after which a worker counts as gone
 _ERRORS = timedelta(hours=1)
 
 
@@ -91,7 +90,7 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
 
 async def _workers(tracking: PostgresTracking) -> Finding:
     workers = await tracking.workers()
-    alive = [worker for worker in workers if worker.silent_for < _SILENT]
+    alive = [worker for worker in workers if worker.alive]
     if not alive:
         return bad("workers", "alive", "no worker is there", "start `delivery worker`")
     told = ", ".join(f"{one.id} ({one.version}, {one.running}/{one.slots})" for one in alive)

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from app.model import Delivery, ErrorType, ManifestFile, State, StoredObject
 
+_SILENT = 60.0  # seconds after which a worker counts as gone; it tells every ten
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tracked:
@@ -70,6 +72,11 @@ class WorkerSeen:
     silent_for: float  # seconds
     slots: int
     running: int  # transfers
+
+    @property
+    def alive(self) -> bool:
+        """Whether it told lately that it is there."""
+        return self.silent_for < _SILENT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

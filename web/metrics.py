@@ -19,7 +19,6 @@ from web.endpoint import Endpoint
 log = get_logger(__name__)
 
 _FRESH = 5.0  # seconds that figures of the database are told again: anybody may ask
-_ALIVE = 60.0  # seconds of silence after which a worker does not count
 
 
 class _Database(Collector):
@@ -61,7 +60,7 @@ class _Database(Collector):
             owed.add_metric([lane.lane], lane.messages)
             overdue.add_metric([lane.lane], lane.oldest)
         workers = GaugeMetricFamily("delivery_workers", "Workers that told lately they are there.")
-        workers.add_metric([], sum(worker.silent_for < _ALIVE for worker in self.workers))
+        workers.add_metric([], sum(worker.alive for worker in self.workers))
         yield from (active, oldest, owed, overdue, workers)
 
 

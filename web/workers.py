@@ -29,6 +29,7 @@ class WorkersApi:
                 "version": worker.version,
                 "startedAt": worker.started_at.isoformat(timespec="seconds"),
                 "seenAt": worker.seen_at.isoformat(timespec="seconds"),
+                "alive": worker.alive,
                 "silentFor": round(worker.silent_for, 1),
                 "slots": worker.slots,
                 "running": worker.running,
@@ -104,12 +105,22 @@ def components() -> dict[str, Any]:
     """Return the schemas of what these endpoints answer."""
     worker = {
         "type": "object",
-        "required": ["id", "version", "startedAt", "seenAt", "silentFor", "slots", "running"],
+        "required": [
+            "id",
+            "version",
+            "startedAt",
+            "seenAt",
+            "alive",
+            "silentFor",
+            "slots",
+            "running",
+        ],
         "properties": {
             "id": {"type": "string"},
             "version": {"type": "string"},
             "startedAt": {"type": "string", "format": "date-time"},
             "seenAt": {"type": "string", "format": "date-time"},
+            "alive": {"type": "boolean"},
             "silentFor": {"type": "number", "description": "Seconds."},
             "slots": {"type": "integer"},
             "running": {"type": "integer", "description": "Transfers."},

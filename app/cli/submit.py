@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 from app import model
+from app.cli.deliveries import chosen_tenant
 from app.errors import ConfigurationError, DeliveryError
 from app.model import Status
 from app.settings import Settings, load_settings
@@ -48,10 +49,7 @@ def submit(file: Path, tenant: str | None, priority: int, wait: bool, timeout: f
     """Send the delivery request in FILE (JSON; - for standard input)."""
     settings = load_settings()
     body = _read(file)
-    tenant = tenant or settings.tenants[0]
-    if tenant not in settings.tenants:
-        known = ", ".join(settings.tenants)
-        raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
+    tenant = chosen_tenant(settings, tenant)
     asyncio.run(
         _submit(settings, body, tenant=tenant, priority=priority, wait=wait, timeout=timeout)
     )

@@ -29,6 +29,7 @@ from streams.progress_table import ProgressTable
 from streams.topics import Topics
 
 _LOOK = 0.5  # seconds
+_ROUND = 1.5  # seconds in which every transfer has reported: each does once a second
 
 
 @click.command()
@@ -56,10 +57,9 @@ async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> N
                     f"can't follow {topic} on Kafka at {settings.kafka_bootstrap_servers}; "
                     "is it up, and was a worker ever started?"
                 ) from None
-            # Every transfer reports once a second.
-            await asyncio.sleep(1.5)
             console = Console()
             if once or not console.is_terminal:
+                await asyncio.sleep(_ROUND)
                 await _lines(table, tracking, tenants, once=once)
             else:
                 await _bars(console, table, tracking, tenants)

@@ -6,6 +6,8 @@ import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 
+from prometheus_client import REGISTRY
+
 from app.model import State, StoredObject, Upload, Work
 from app.store.sql import QUERIES
 from tests.integration.conftest import Deliveries
@@ -147,3 +149,23 @@ async def test_a_claim_looks_at_no_more_than_it_must(deliveries: Deliveries) -> 
     read = [int(found) for found in re.findall(r"on delivery.*actual rows=(\d+)", plan)]
     assert read, plan
     assert max(read) <= 3, plan
+
+
+async def test_only_what_is_taken_over_from_a_dead_worker_counts_as_taken_over(
+    deliveries: Deliveries,
+) -> None:
+    def taken_over() -> float:
+        labels = {"work": "transfer"}
+        return REGISTRY.get_sample_value("delivery_lease_takeovers_total", labels) or 0
+
+    before = taken_over()
+    await deliveries.ready()
+    first = await deliveries.leases("gives back").claim(Work.TRANSFER)
+    assert first is not None
+    await deliveries.leases("gives back").release(
+        first, after=timedelta(), failed=False, cause="stopped"
+    )
+    assert await deliveries.leases("dead", seconds=0).claim(Work.TRANSFER) is not None
+    assert taken_over() == before
+    assert await deliveries.leases("alive").claim(Work.TRANSFER) is not None
+    assert taken_over() == before + 1

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.errors import RetryableError, WrongObjectError
 from app.model import S3Target
@@ -126,3 +127,13 @@ async def test_parts_are_sent_with_their_md5(
     proxy._forward = spy  # type: ignore[method-assign,assignment]
     await Sent(sink, through).parts()
     assert len([digest for digest in digests if digest]) == len(PARTS)
+
+
+async def test_what_is_sent_again_is_counted(
+    sink: S3Sink, proxied: tuple[S3Proxy, S3Target]
+) -> None:
+    proxy, through = proxied
+    before = REGISTRY.get_sample_value("delivery_s3_retries_total") or 0
+    proxy.slow_down = 1
+    await Sent(sink, through).parts()
+    assert REGISTRY.get_sample_value("delivery_s3_retries_total") == before + 1

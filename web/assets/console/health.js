@@ -3,8 +3,6 @@
 import { call } from "./api.js";
 import { alertOf, h, seconds, time } from "./dom.js";
 
-const SILENT = 60; // seconds after which a worker counts as gone
-
 export async function health(content, { signal }) {
   const place = h("div", {});
   content.append(h("h1", {}, "Health"), place);
@@ -42,7 +40,7 @@ function crew(workers) {
     h("caption", {}, "They serve all tenants"),
     h("thead", {}, h("tr", {}, ["Worker", "State", "Transfers", "Version", "Since"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, workers.map((worker) => {
-      const gone = worker.silentFor > SILENT;
+      const gone = !worker.alive;
       return h("tr", {},
         h("td", { "data-label": "Worker" }, worker.id),
         h("td", { "data-label": "State", class: gone ? "down" : "up" }, gone ? `silent for ${seconds(worker.silentFor)}` : "alive"),
