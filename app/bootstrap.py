@@ -9,22 +9,14 @@ from dataclasses import asdict, dataclass
 import asyncpg
 from aio_pika.abc import AbstractRobustConnection
 
+from app.configured import ConfigurationParts, open_configuration
+from app.database import open_database
 from app.errors import BrokerUnavailableError, ConfigurationError
 from app.logs import get_logger
 from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
-from app.store import (
-    PostgresArrivals,
-    PostgresConfiguration,
-    PostgresStore,
-    alone,
-    migrate,
-    open_pool,
-)
-from app.tenants import ConfiguredTenants
-from app.usecases.configure import Configure
-from app.vault import Vault, make_key
+from app.store import PostgresArrivals, PostgresStore, alone
 from sinks.s3 import S3Sink, open_sink
 from streams.amqp import AmqpPublisher, connect, open_publisher
 from streams.kafka import EventLog, open_event_log
@@ -39,16 +31,6 @@ log = get_logger(__name__)
 
 CHECKS = 4  # users that a worker asks about at once
 PLANS = 4  # listings that a worker reads at once
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfigurationParts:
-    """What a tenant's settings are kept, shown and changed with."""
-
-    store: PostgresConfiguration
-    tenants: ConfiguredTenants
-    configure: Configure
-    vault: Vault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,54 +134,3 @@ async def _look_at_topics(settings: Settings) -> None:
         return
     for one in found:
         log.warning("topic_differs", **asdict(one))
-
-
-def open_vault(settings: Settings) -> Vault:
-    """Return what seals secrets. Raises ConfigurationError when no key is configured."""
-    keys = [key.get_secret_value() for key in settings.secret_keys]
-    if not keys:
-        if not settings.development:
-            raise ConfigurationError(
-                "DELIVERY_SECRET_KEYS is not set: the secrets of tenants are sealed with it. Make "
-                "a key with `delivery make-key`, keep it safe, and give every process the same"
-            )
-        log.warning(
-            "secret_key_made",
-            cause="DELIVERY_SECRET_KEYS is not set; secrets that are set now can't be read after "
-            "a restart, nor by other processes",
-        )
-        keys = [make_key()]
-    return Vault(keys)
-
-
-async def open_configuration(settings: Settings, pool: asyncpg.Pool) -> ConfigurationParts:
-    """Read the tenants' settings. Raises ConfigurationError, StoreUnavailableError."""
-    vault = open_vault(settings)
-    store = PostgresConfiguration(pool, vault)
-    tenants = ConfiguredTenants(settings)
-    configure = Configure(store, tenants)
-    await configure.refresh()
-    return ConfigurationParts(store=store, tenants=tenants, configure=configure, vault=vault)
-
-
-@contextlib.asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
-    """Connect to PostgreSQL and bring its schema up to date."""
-    async with open_pool(
-        settings.database_url.get_secret_value(),
-        size=settings.database_pool_size,
-        start_timeout=settings.start_timeout,
-    ) as pool:
-        for name in await migrate(pool):
-            log.info("migration_applied", name=name)
-        yield pool
-
-
-async def run_migrations(settings: Settings) -> list[str]:
-    """Migrate the database; return the names of the steps that were applied."""
-    async with open_pool(
-        settings.database_url.get_secret_value(),
-        size=settings.database_pool_size,
-        start_timeout=settings.start_timeout,
-    ) as pool:
-        return await migrate(pool)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
-from app.bootstrap import open_vault
 from app.checkup import Finding, bad, good
+from app.configured import open_vault
 from app.errors import DeliveryError
 from app.settings import Settings
 from app.store import PostgresConfiguration, PostgresTracking, open_pool

@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 import structlog
-from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import Processor
 
 # Libraries that tell at INFO what interests their own developers only.
@@ -21,8 +20,16 @@ def _of_interest(record: logging.LogRecord) -> bool:
     that aiohttp makes of bytes that are no HTTP: the caller was told.
     """
     if record.name == "aiohttp.server" and record.exc_info and record.exc_info[0] is not None:
-        return not issubclass(record.exc_info[0], HttpProcessingError)
+        return not _is_no_http(record.exc_info[0])
     return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
+
+
+def _is_no_http(error: type[BaseException]) -> bool:
+    """Whether it is aiohttp's HttpProcessingError, which most commands need not import."""
+    return any(
+        (one.__module__, one.__name__) == ("aiohttp.http_exceptions", "HttpProcessingError")
+        for one in error.__mro__
+    )
 
 
 def configure_logging(*, level: str, fmt: str) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import aiohttp
 import asyncpg
 from mode import Service
 
-from app.bootstrap import ConfigurationParts, Services, open_configuration, open_database
+from app.configured import ConfigurationParts, open_configuration
+from app.database import open_database
 from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
 from app.model import S3Target
 from app.ports import Users
@@ -36,6 +38,9 @@ from web.health import Check, Health
 from web.limits import RateLimit
 from web.metrics import MetricsApi
 from web.site import Parts, Site, create_probe_site, create_site, tls_context
+
+if TYPE_CHECKING:  # a process without work need not import what works
+    from app.bootstrap import Services
 
 
 @dataclass(frozen=True, kw_only=True)

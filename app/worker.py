@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -267,10 +266,3 @@ def _stop_claiming(slots: Sequence[Slots]) -> None:
 async def _leave(presence: PostgresWorkers) -> None:
     with contextlib.suppress(DeliveryError):  # its silence tells, too
         await presence.left()
-
-
-async def run_until(stop: asyncio.Event, service: Service) -> None:
-    """Return when told to stop. Raises what crashed the service."""
-    await service.wait_for_stopped(stop.wait())
-    if service.crashed and service.crash_reason is not None:
-        raise service.crash_reason

@@ -1,9 +1,8 @@
-"""`delivery list`, `show`, `cancel`, `retry`, `stats`: deliveries from a shell."""
+"""`delivery list`, `show`, `stats`: deliveries as the database has them."""
 
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,29 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from app.bootstrap import open_database
-from app.cli.tables import printable, show_all
-from app.configuration import Actor
+from app.cli.options import chosen_tenant, tenant_option
+from app.cli.tables import printable, show_all, size
+from app.database import open_database
 from app.errors import UnknownDeliveryError
 from app.model import State
-from app.settings import Settings, load_settings
+from app.settings import load_settings
 from app.store import PostgresTracking
 from app.tracking import Filter, Step, Tracked, to_json
-from app.website import interventions_of, open_base
 
 T = TypeVar("T")
 _COLUMNS = ("correlationId", "tenant", "state", "user", "bytes", "requestedAt", "why")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON.")
-tenant_option = click.option("--tenant", help="Default: the first of DELIVERY_TENANTS.")
-
-
-def chosen_tenant(settings: Settings, tenant: str | None) -> str:
-    """Return the tenant that is meant. Raises UsageError."""
-    if tenant is not None and tenant not in settings.tenants:
-        known = ", ".join(settings.tenants)
-        raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
-    return tenant or settings.tenants[0]
 
 
 def _on_database(run: Callable[[PostgresTracking], Awaitable[T]]) -> T:
@@ -112,15 +101,6 @@ def _row(tracked: Tracked, *, whole: bool) -> dict[str, Any]:
     }
 
 
-def size(count: float) -> str:
-    """Return bytes in words."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
-
-
 @click.command()
 @click.argument("correlation_id", metavar="ID")
 @tenant_option
@@ -168,45 +148,6 @@ def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
             line += f", for {(following.at - step.at).total_seconds():.3f} s"
         history.add(line)
     return tree
-
-
-def _actor(tenant: str) -> Actor:
-    return Actor(name=getpass.getuser(), role="command line", tenant=tenant)
-
-
-@click.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@tenant_option
-@click.option("--reason", default="", help="Told to the client, in the log and the audit trail.")
-def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
-    """End deliveries now; their clients are told ERROR."""
-    settings = load_settings()
-    actor = _actor(chosen_tenant(settings, tenant))
-
-    async def run() -> None:
-        async with open_base(settings) as base:
-            for one in ids:
-                await interventions_of(base).cancel(actor, one, reason=reason)
-                click.echo(f"{one} cancelled")
-
-    asyncio.run(run())
-
-
-@click.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@tenant_option
-def retry(ids: Sequence[str], tenant: str | None) -> None:
-    """Try again: at once what waits for a later attempt, anew what ended in ERROR."""
-    settings = load_settings()
-    actor = _actor(chosen_tenant(settings, tenant))
-
-    async def run() -> None:
-        async with open_base(settings) as base:
-            for one in ids:
-                delivery = await interventions_of(base).retry(actor, one)
-                click.echo(f"{one} is tried again ({delivery.state})")
-
-    asyncio.run(run())
 
 
 @click.command()

@@ -9,7 +9,8 @@ import time
 import click
 import jwt
 
-from app.bootstrap import open_database, open_vault
+from app.configured import open_vault
+from app.database import open_database
 from app.errors import ConfigurationError
 from app.settings import Settings, load_settings
 from app.store import PostgresConfiguration

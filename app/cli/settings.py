@@ -17,8 +17,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.bootstrap import ConfigurationParts, open_configuration, open_database
 from app.configuration import Actor, Setting
+from app.configured import ConfigurationParts, open_configuration
+from app.database import open_database
 from app.errors import DeliveryError
 from app.settings import load_settings
 from app.usecases import configuration_file

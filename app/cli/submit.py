@@ -25,7 +25,7 @@ from rich.progress import (
 )
 
 from app import model
-from app.cli.deliveries import chosen_tenant
+from app.cli.options import chosen_tenant
 from app.errors import ConfigurationError, DeliveryError
 from app.model import Status
 from app.settings import Settings, load_settings

@@ -35,3 +35,12 @@ def show_all(
 def printable(text: str) -> str:
     """Keep what a stranger sent from driving the terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def size(count: float) -> str:
+    """Return bytes in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"

@@ -19,9 +19,8 @@ from rich.progress import (
 )
 
 from app import model, progress
-from app.bootstrap import open_database
-from app.cli.deliveries import size
-from app.cli.tables import printable
+from app.cli.tables import printable, size
+from app.database import open_database
 from app.errors import DeliveryError
 from app.settings import Settings, load_settings
 from app.store import PostgresTracking

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app.bootstrap import ConfigurationParts, open_configuration
+from app.configured import ConfigurationParts, open_configuration
 from app.model import (
     Delivery,
     DeliveryRequest,

@@ -10,8 +10,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from app.bootstrap import ConfigurationParts, open_configuration
 from app.configuration import Actor
+from app.configured import ConfigurationParts, open_configuration
 from app.errors import ConfigurationError, SecretUnreadableError
 from app.model import State, Work
 from app.settings import Settings

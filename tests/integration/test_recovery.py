@@ -12,9 +12,10 @@ import asyncpg
 import psutil
 import pytest
 
+from app.cli.serving import run_until
 from app.settings import Settings
 from app.store import Outbox
-from app.worker import run_until, running_worker
+from app.worker import running_worker
 from compose.embedded.processes import Child
 from compose.embedded.stack import TENANT, Stack, running_service
 from streams.progress import watch_progress

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.bootstrap import ConfigurationParts
 from app.configuration import Actor
+from app.configured import ConfigurationParts
 from app.errors import TargetRefusedError
 from app.model import ErrorType, ManifestFile, S3Target, State, Work
 from app.usecases.submit import receive

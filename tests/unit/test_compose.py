@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cli import cli
+from app.cli.table import COMMANDS
 from app.settings import Settings, environment_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ def test_the_dockerfile_fits_the_program(services: dict[str, Any]) -> None:
         assert services[name]["build"]["target"] in stages
     assert stages[-1] == "service"
     command = re.findall(r'^CMD \["(\w+)"\]$', dockerfile, re.MULTILINE)
-    assert set(command) <= set(cli.commands)
+    assert set(command) <= set(COMMANDS)
     assert f"EXPOSE {Settings.model_fields['web_port'].default}" in dockerfile
     assert "USER delivery" in dockerfile
     assert "HEALTHCHECK" in dockerfile

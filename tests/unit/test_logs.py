@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadStatusLine
 
-from app.logs import configure_logging, get_logger
+from app.logs import _of_interest, configure_logging, get_logger
 
 
 @pytest.fixture
@@ -35,3 +37,19 @@ def test_a_traceback_shows_no_local_variables(
     assert "ValueError" in told
     assert "Traceback" in told
     assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(BadStatusLine("no HTTP"), False), (RuntimeError("a fault"), True)]
+)
+def test_bytes_that_are_no_http_leave_no_traceback(error: Exception, kept: bool) -> None:
+    record = logging.LogRecord(
+        "aiohttp.server",
+        logging.ERROR,
+        __file__,
+        1,
+        "Error handling request",
+        None,
+        (type(error), error, None),
+    )
+    assert _of_interest(record) is kept

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.bootstrap import ConfigurationParts, open_configuration
+from app.configured import ConfigurationParts, open_configuration
 from app.errors import UnknownLetterError
 from app.letters import Letter
 from app.model import S3Target, Upload

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from app.bootstrap import ConfigurationParts
+from app.configured import ConfigurationParts
 from app.errors import ConfigurationError
 from tests.web.conftest import (
     PLENTY,

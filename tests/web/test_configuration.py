@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import ClientResponse
 
-from app.bootstrap import ConfigurationParts
 from app.catalogue import masked
+from app.configured import ConfigurationParts
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_settings import MASK, SERVER

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.bootstrap import ConfigurationParts
+from app.configured import ConfigurationParts
 from streams.sign_in import PasswordFlow
 from tests.web.conftest import Api, MakeClient, parts_for, serve, token
 from web.console import Console

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from aiohttp import ClientResponse
 
-from app.bootstrap import ConfigurationParts
+from app.configured import ConfigurationParts
 from app.model import Phase, Progress, State, StoredObject, Work
 from app.store import PostgresTracking
 from tests.integration.conftest import Deliveries

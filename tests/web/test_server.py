@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from app.bootstrap import ConfigurationParts
+from app.configured import ConfigurationParts
 from app.errors import ConfigurationError
 from tests.web.conftest import bearer, parts_for
 from web import site as web_site

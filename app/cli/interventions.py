@@ -1,0 +1,53 @@
+"""`delivery cancel` and `retry`: deliveries steered from a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import Sequence
+
+import click
+
+from app.cli.options import chosen_tenant, tenant_option
+from app.configuration import Actor
+from app.settings import load_settings
+from app.website import interventions_of, open_base
+
+
+def _actor(tenant: str) -> Actor:
+    return Actor(name=getpass.getuser(), role="command line", tenant=tenant)
+
+
+@click.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@tenant_option
+@click.option("--reason", default="", help="Told to the client, in the log and the audit trail.")
+def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
+    """End deliveries now; their clients are told ERROR."""
+    settings = load_settings()
+    actor = _actor(chosen_tenant(settings, tenant))
+
+    async def run() -> None:
+        async with open_base(settings) as base:
+            for one in ids:
+                await interventions_of(base).cancel(actor, one, reason=reason)
+                click.echo(f"{one} cancelled")
+
+    asyncio.run(run())
+
+
+@click.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@tenant_option
+def retry(ids: Sequence[str], tenant: str | None) -> None:
+    """Try again: at once what waits for a later attempt, anew what ended in ERROR."""
+    settings = load_settings()
+    actor = _actor(chosen_tenant(settings, tenant))
+
+    async def run() -> None:
+        async with open_base(settings) as base:
+            for one in ids:
+                delivery = await interventions_of(base).retry(actor, one)
+                click.echo(f"{one} is tried again ({delivery.state})")
+
+    asyncio.run(run())

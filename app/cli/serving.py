@@ -1,0 +1,82 @@
+"""Processes that stay: signals, logs, traces; until they are told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from mode import Service
+
+from app.errors import NotReachableError, RetryableError
+from app.logs import configure_logging, get_logger
+from app.settings import Settings, load_settings
+from app.tracing import start_tracing, stop_tracing
+
+log = get_logger(__name__)
+
+_FILES = 65_536  # open at once, at most, where the system allows it
+
+
+def serve_until_stopped(
+    running: Callable[[Settings], AbstractAsyncContextManager[Service]],
+) -> None:
+    """Run a service until SIGINT or SIGTERM; a second one ends the process at once.
+
+    Raises what ended the service, and ConfigurationError.
+    """
+    settings = load_settings()
+    configure_logging(level=settings.log_level, fmt=settings.log_format)
+
+    _allow_many_connections()
+    if settings.otlp_endpoint:
+        start_tracing(settings.otlp_endpoint, worker=settings.worker_id)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def stopping(name: str) -> None:
+            if stop.is_set():
+                log.warning("stopped_at_once", signal=name)
+                # The operator asked twice: leases run out, nothing is lost.
+                sys.stderr.flush()
+                signal.raise_signal(signal.SIGKILL)
+            log.info("stopping", signal=name)
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopping, number.name)
+        async with running(settings) as service:
+            # Modules and what was opened stay for good: no collection need look at them again.
+            gc.collect()
+            gc.freeze()
+            await run_until(stop, service)
+        log.info("stopped")
+
+    try:
+        asyncio.run(run())
+    except RetryableError as error:
+        # It went away while this process started; later, nothing of the kind comes up to here.
+        raise NotReachableError(f"{error}; start it again") from error
+    finally:
+        stop_tracing()
+
+
+async def run_until(stop: asyncio.Event, service: Service) -> None:
+    """Return when told to stop. Raises what crashed the service."""
+    await service.wait_for_stopped(stop.wait())
+    if service.crashed and service.crash_reason is not None:
+        raise service.crash_reason
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files: a thousand readers of events are a thousand of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,105 @@
+"""All commands: where each is, and what it does in a sentence, so that help imports none."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+
+class Entry(NamedTuple):
+    """A command."""
+
+    where: str  # module:attribute
+    help: str  # the first sentence of its own
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "asyncapi": Entry(
+        "app.cli.asyncapi:asyncapi", "Print the AsyncAPI document of the AMQP and Kafka channels."
+    ),
+    "cancel": Entry(
+        "app.cli.interventions:cancel", "End deliveries now; their clients are told ERROR."
+    ),
+    "dlq": Entry("app.cli.dlq:dlq", "Dead letters: messages that nobody could be answered for."),
+    "dlt": Entry(
+        "app.cli.dlt:dlt",
+        "Dead-letter topic: events that failed again and again, each with the reason.",
+    ),
+    "doctor": Entry("app.cli.doctor:doctor", "Check every dependency; change nothing."),
+    "list": Entry("app.cli.deliveries:list_", "List deliveries, the newest first."),
+    "make-key": Entry("app.cli.keys:make_key", "Print a new key for DELIVERY_SECRET_KEYS."),
+    "migrate": Entry("app.cli.migrate:migrate", "Bring the database schema up to date."),
+    "retry": Entry(
+        "app.cli.interventions:retry",
+        "Try again: at once what waits for a later attempt, anew what ended in ERROR.",
+    ),
+    "rotate-keys": Entry(
+        "app.cli.keys:rotate_keys",
+        "Seal every stored secret anew with the first of DELIVERY_SECRET_KEYS.",
+    ),
+    "serve": Entry("app.cli.worker:serve", "Work and answer HTTP in one process."),
+    "settings": Entry(
+        "app.cli.settings:settings",
+        "Show and change the settings of a tenant; workers take them up at once.",
+    ),
+    "show": Entry(
+        "app.cli.deliveries:show",
+        "Show all that is known of a delivery: states, times, attempts, cause, result.",
+    ),
+    "stats": Entry(
+        "app.cli.deliveries:stats",
+        "Tell what waits, who works, what is owed, and what became of what ended lately.",
+    ),
+    "submit": Entry(
+        "app.cli.submit:submit",
+        "Send the delivery request in FILE (JSON; - for standard input).",
+    ),
+    "token": Entry(
+        "app.cli.keys:token", "Print a token for the HTTP API, signed with DELIVERY_JWT_SECRET."
+    ),
+    "topics": Entry(
+        "app.cli.topics:topics", "Kafka topics: partitions, replicas, retention, compaction."
+    ),
+    "watch": Entry("app.cli.watch:watch", "Show all running transfers, live; Ctrl-C ends it."),
+    "web": Entry("app.cli.web:web", "Answer HTTP; without work."),
+    "worker": Entry("app.cli.worker:worker", "Take in requests and transfer; without HTTP."),
+}
+
+
+class Commands(click.Group):
+    """The commands of the table, each imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Name them."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one; None if there is none of this name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.where.partition(":")
+        collects = gc.isenabled()
+        gc.disable()  # nothing of what an import makes is garbage: a sixth of its time
+        try:
+            command = getattr(import_module(module), attribute)
+        finally:
+            if collects:
+                gc.enable()
+        assert isinstance(command, click.Command)  # noqa: S101 - a test looks at each
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each does, as far as a line goes."""
+        names = self.list_commands(ctx)
+        room = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _shortened(COMMANDS[name].help, room)) for name in names])
+
+
+def _shortened(text: str, room: int) -> str:
+    return click.Command(None, help=text).get_short_help_str(room)

@@ -1,0 +1,55 @@
+"""The tenants' settings: read from the database, with what opens their secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+
+from app.errors import ConfigurationError
+from app.logs import get_logger
+from app.settings import Settings
+from app.store import PostgresConfiguration
+from app.tenants import ConfiguredTenants
+from app.usecases.configure import Configure
+from app.vault import Vault, make_key
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationParts:
+    """What a tenant's settings are kept, shown and changed with."""
+
+    store: PostgresConfiguration
+    tenants: ConfiguredTenants
+    configure: Configure
+    vault: Vault
+
+
+def open_vault(settings: Settings) -> Vault:
+    """Return what seals secrets. Raises ConfigurationError when no key is configured."""
+    keys = [key.get_secret_value() for key in settings.secret_keys]
+    if not keys:
+        if not settings.development:
+            raise ConfigurationError(
+                "DELIVERY_SECRET_KEYS is not set: the secrets of tenants are sealed with it. Make "
+                "a key with `delivery make-key`, keep it safe, and give every process the same"
+            )
+        log.warning(
+            "secret_key_made",
+            cause="DELIVERY_SECRET_KEYS is not set; secrets that are set now can't be read after "
+            "a restart, nor by other processes",
+        )
+        keys = [make_key()]
+    return Vault(keys)
+
+
+async def open_configuration(settings: Settings, pool: asyncpg.Pool) -> ConfigurationParts:
+    """Read the tenants' settings. Raises ConfigurationError, StoreUnavailableError."""
+    vault = open_vault(settings)
+    store = PostgresConfiguration(pool, vault)
+    tenants = ConfiguredTenants(settings)
+    configure = Configure(store, tenants)
+    await configure.refresh()
+    return ConfigurationParts(store=store, tenants=tenants, configure=configure, vault=vault)
