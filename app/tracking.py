@@ -19,6 +19,7 @@ class Tracked:
 
     delivery: Delivery
     updated_at: datetime
+    state_since: datetime  # attempts that are given up do not change it
     not_before: datetime  # the next attempt, where one is due
     finished_at: datetime | None
     worker: str | None  # who works on it now
@@ -30,15 +31,21 @@ class Tracked:
         """Whether nothing more will happen."""
         return self.delivery.state in (State.DONE, State.ERROR)
 
+    @property
+    def since(self) -> datetime:
+        """Since when it is in its state."""
+        return self.finished_at or self.state_since
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """A delivery came into a state."""
+    """A delivery came into a state, or an attempt in it was given up."""
 
     id: int  # grows; within a delivery in the order of the steps
     state: State
     attempt: int
     at: datetime
+    cause: str | None = None  # why the attempt was given up; None: it came into the state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +178,7 @@ def to_json(tracked: Tracked) -> dict[str, Any]:
         "requestedAt": _time(delivery.requested_at),
         "expiresAt": _time(delivery.expires_at),
         "updatedAt": _time(tracked.updated_at),
+        "stateSince": _time(tracked.since),
         "finishedAt": _time(tracked.finished_at),
         "orderId": delivery.order_id,
         "totalSubOrders": delivery.total_suborders,
@@ -182,7 +190,8 @@ def to_json(tracked: Tracked) -> dict[str, Any]:
     }
     if not tracked.ended and delivery.last_cause is not None:
         shown["lastCause"] = delivery.last_cause
-        shown["nextAttemptAt"] = _time(tracked.not_before)
+        if tracked.worker is None:
+            shown["nextAttemptAt"] = _time(tracked.not_before)
     if tracked.result is not None:
         shown |= {
             "url": tracked.result.url,

@@ -229,11 +229,12 @@ def _links(request: web.Request, tracked: Tracked) -> list[dict[str, str]]:
 
 
 def _step(step: Step) -> dict[str, Any]:
-    return {
+    shown: dict[str, Any] = {
         "state": step.state.value,
         "attempt": step.attempt,
         "at": step.at.isoformat(timespec="milliseconds"),
     }
+    return shown if step.cause is None else shown | {"cause": step.cause}
 
 
 def _timings(steps: Sequence[Step]) -> dict[str, float]:

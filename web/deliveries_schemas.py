@@ -43,6 +43,7 @@ def components() -> dict[str, Any]:
             "lastCause": {"type": "string", "description": "Why the last attempt was given up."},
             "state": state,
             **dict.fromkeys(("requestedAt", "expiresAt", "updatedAt", "finishedAt"), _TIME),
+            "stateSince": _TIME | {"description": "However often it was tried there."},
             "nextAttemptAt": _TIME,
             **dict.fromkeys(("priority", "orderId", "totalSubOrders", "files", "attempt"), _COUNT),
             "bytes": {"type": "integer", "description": "Of the files together."},

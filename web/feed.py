@@ -41,7 +41,7 @@ class Frame:
 
 
 def state_frame(change: Change) -> Frame:
-    """Encode a change of state."""
+    """Encode a step: a change of state, or an attempt that was given up (with its cause)."""
     step = change.step
     body: dict[str, Any] = to_json(change.tracked)
     if step.state is not change.tracked.delivery.state:
@@ -53,6 +53,8 @@ def state_frame(change: Change) -> Frame:
         "attempt": step.attempt,
         "at": step.at.isoformat(timespec="milliseconds"),
     }
+    if step.cause is not None:
+        body["cause"] = step.cause
     return Frame(_encoded("state", body, step.id), step.id, step.state in _ENDED)
 
 

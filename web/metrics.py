@@ -44,7 +44,7 @@ class _Database(Collector):
         )
         oldest = GaugeMetricFamily(
             "delivery_active_oldest_seconds",
-            "How long the oldest of them has not moved.",
+            "How long the oldest of them has been in that state, however often it was tried there.",
             labels=("tenant", "state"),
         )
         for depth in self.depths:

@@ -23,7 +23,7 @@ from app.store import PostgresTracking
 from app.tracking import Filter, Step, Tracked, to_json
 
 T = TypeVar("T")
-_COLUMNS = ("correlationId", "tenant", "state", "user", "bytes", "requestedAt", "why")
+_COLUMNS = ("correlationId", "tenant", "state", "since", "user", "bytes", "requestedAt", "why")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON.")
 
@@ -95,6 +95,7 @@ def _row(tracked: Tracked, *, whole: bool) -> dict[str, Any]:
         why = f"{shown['errorType']}: {why}"
     return {
         **{name: shown.get(name) for name in _COLUMNS},
+        "since": tracked.since.isoformat(" ", timespec="seconds"),
         "bytes": size(tracked.delivery.total_bytes) if tracked.delivery.file_count else None,
         "requestedAt": tracked.delivery.requested_at.isoformat(" ", timespec="seconds"),
         "why": why,
@@ -123,7 +124,11 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
         )
     if as_json:
         for tracked, steps in found:
-            history = [{"state": s.state, "attempt": s.attempt, "at": s.at} for s in steps]
+            history = [
+                {"state": s.state, "attempt": s.attempt, "at": s.at}
+                | ({} if s.cause is None else {"cause": s.cause})
+                for s in steps
+            ]
             whole = to_json(tracked) | {"order": tracked.delivery.order, "history": history}
             click.echo(json.dumps(whole, default=str, ensure_ascii=False))
         return
@@ -144,6 +149,8 @@ def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
         line = f"{step.at.isoformat(' ', timespec='milliseconds')}  {step.state}"
         if step.attempt:
             line += f", attempt {step.attempt}"
+        if step.cause is not None:
+            line += printable(f", given up: {step.cause}")
         if following is not None:
             line += f", for {(following.at - step.at).total_seconds():.3f} s"
         history.add(line)

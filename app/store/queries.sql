@@ -375,26 +375,28 @@ LIMIT $9;
 SELECT * FROM delivery WHERE tenant = $1 AND correlation_id = $2 ORDER BY requested_at DESC, id DESC;
 
 -- name: history_of
--- When a delivery came into each of its states.
-SELECT id, state, attempt, at FROM delivery_history WHERE delivery_id = $1 ORDER BY id;
+-- When a delivery came into each of its states, and when an attempt there was given up.
+SELECT id, state, attempt, at, cause FROM delivery_history WHERE delivery_id = $1 ORDER BY id;
 
 -- name: last_change
 -- The newest change of any delivery; 0 before the first.
 SELECT coalesce(max(id), 0) FROM delivery_history;
 
 -- name: changes
--- Changes of state after $1, and those of $2: numbers are given before a transaction commits, so
+-- Steps after $1, and those of $2: numbers are given before a transaction commits, so
 -- that smaller ones may appear later.
-SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at, d.*
+SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
+       h.cause AS change_cause, d.*
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
 WHERE h.id > $1 OR h.id = ANY ($2::bigint[])
 ORDER BY h.id
 LIMIT $3;
 
 -- name: changes_of_tenant
--- A tenant's changes after $2, for a reader who was away; and those of the moments before, which may
+-- A tenant's steps after $2, for a reader who was away; and those of the moments before, which may
 -- have appeared later although their numbers are smaller.
-SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at, d.*
+SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
+       h.cause AS change_cause, d.*
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
 WHERE d.tenant = $1
   AND (h.id > $2 OR h.id > $2 - 1000
@@ -430,9 +432,10 @@ SELECT w.*, extract(epoch FROM now() - w.seen_at)::float8 AS silent_for,
 FROM worker w ORDER BY w.id;
 
 -- name: depth
--- For each tenant and state before the end: how many deliveries, and since when the oldest is in it.
+-- For each tenant and state before the end: how many deliveries, and how long the oldest has been in it,
+-- however often it was tried there.
 SELECT tenant, state, count(*) AS deliveries,
-       extract(epoch FROM now() - min(updated_at))::float8 AS oldest
+       greatest(0, extract(epoch FROM now() - min(state_since)))::float8 AS oldest
 FROM delivery WHERE state NOT IN ('DONE', 'ERROR')
 GROUP BY tenant, state;
 

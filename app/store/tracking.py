@@ -21,6 +21,7 @@ def tracked_of(row: asyncpg.Record) -> Tracked:
     return Tracked(
         delivery=delivery_of(row),
         updated_at=row["updated_at"],
+        state_since=row["state_since"],
         not_before=row["not_before"],
         finished_at=row["finished_at"],
         worker=None if ended else row["lease_owner"],
@@ -38,6 +39,7 @@ def _change_of(row: asyncpg.Record) -> Change:
             state=State(row["change_state"]),
             attempt=row["change_attempt"],
             at=row["change_at"],
+            cause=row["change_cause"],
         ),
         tracked=tracked_of(row),
     )
@@ -82,7 +84,7 @@ class PostgresTracking:
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""
         return [
-            Step(id=row["id"], state=State(row["state"]), attempt=row["attempt"], at=row["at"])
+            Step(**{**row, "state": State(row["state"])})
             for row in await self._fetch("history_of", delivery)
         ]
 

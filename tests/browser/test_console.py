@@ -84,6 +84,23 @@ async def test_why_a_delivery_failed_is_on_its_page_and_it_can_be_tried_again(
     await expect(page.locator("h1 + div")).to_contain_text("DONE")
 
 
+async def test_the_list_tells_at_once_that_an_attempt_was_given_up_and_forgets_it_when_it_is_over(
+    page: Page, stack: Stack, client: Client, standin: StandIn, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}))
+    await sign_in(page, stack)
+    await standin.misbehave(listing_not_ready=1000)
+    await client.send(body)
+    row = page.get_by_role("row").filter(has_text=body["correlationId"])
+    await expect(row).to_contain_text("rs-order has not finished order")
+    await expect(row).to_contain_text("AVAILABLE, for")
+    await standin.behave()
+    await expect(row).to_contain_text("DONE", timeout=40_000)
+    await expect(row).not_to_contain_text("rs-order has not finished order")
+    await page.get_by_role("link", name=body["correlationId"]).click()
+    await expect(page.locator(".timeline")).to_contain_text("given up: rs-order has not finished")
+
+
 async def test_a_delivery_is_cancelled_with_a_reason(
     page: Page, stack: Stack, client: Client, standin: StandIn, make_product: Callable[..., str]
 ) -> None:

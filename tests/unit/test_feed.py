@@ -35,6 +35,7 @@ def change(number: int, correlation_id: str = "d", tenant: str = "t") -> Change:
         tracked=Tracked(
             delivery=delivery,
             updated_at=NOW,
+            state_since=NOW,
             not_before=NOW,
             finished_at=None,
             worker=None,

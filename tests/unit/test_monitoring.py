@@ -57,6 +57,21 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
+    "state", [state for state in State if state not in (State.DONE, State.ERROR)]
+)
+def test_every_state_before_the_end_has_a_limit_of_its_own(state: State) -> None:
+    rules: Any = yaml.safe_load((MONITORING / "alerts.yml").read_text())
+    (stuck,) = [
+        rule
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if rule["alert"] == "DeliveryStateStuck"
+    ]
+    asked = rf'delivery_active_oldest_seconds{{state="{state.value}"}}\) > \d+'
+    assert re.search(asked, stuck["expr"])
+
+
+@pytest.mark.parametrize(
     "arguments",
     [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")],
     ids=["check", "test"],

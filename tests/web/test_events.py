@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -148,6 +149,36 @@ async def test_a_reader_who_was_away_hears_what_it_missed_and_nothing_twice(
     ]
     numbers = [int(number) for number, _ in heard + rest]
     assert numbers == sorted(set(numbers))
+
+
+async def test_an_attempt_that_is_given_up_is_told_at_once_and_its_cause_goes_with_the_state(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.ready("d")
+    async with streaming(api, "/deliveries/d/events") as stream:
+        await stream.states(3)
+        leases = deliveries.leases("w")
+        claimed = await leases.claim(Work.TRANSFER)
+        assert claimed is not None
+        begun = await stream.next()
+        await leases.release(claimed, after=timedelta(), failed=False, cause="S3 is away")
+        given_up = await stream.next()
+        await finish(deliveries)
+        again, done = await stream.next(), await stream.next()
+    assert begun is not None
+    assert given_up is not None
+    assert "cause" not in begun["data"]
+    told = given_up["data"]
+    assert (told["state"], told["cause"], told["lastCause"]) == (
+        "TRANSFERRING",
+        *("S3 is away",) * 2,
+    )
+    assert "nextAttemptAt" in told
+    assert told["stateSince"] == begun["data"]["stateSince"]
+    assert again is not None
+    assert "cause" not in again["data"]
+    assert done is not None
+    assert "lastCause" not in done["data"]
 
 
 async def test_who_has_heard_the_end_is_told_not_to_come_again(

@@ -9,6 +9,7 @@ const FACTS = [
   ["Requested", (d) => time(d.requestedAt)],
   ["Expires", (d) => (d.finishedAt ? "" : time(d.expiresAt))],
   ["Ended", (d) => time(d.finishedAt)],
+  ["In this state since", (d) => (d.finishedAt ? "" : time(d.stateSince))],
   ["Order", (d) => d.orderId],
   ["Archive", (d) => d.archiveName],
   ["Files", (d) => (d.files ? `${d.files}, ${size(d.bytes)}` : "")],
@@ -77,7 +78,8 @@ function timeline(history) {
     const following = history[number + 1];
     const spent = following ? (new Date(following.at) - new Date(step.at)) / 1000 : null;
     return h("li", { class: step.state }, state(step.state),
-      step.attempt ? `, attempt ${step.attempt}` : "", " ", h("span", { class: "dim" }, time(step.at)),
+      step.attempt ? `, attempt ${step.attempt}` : "",
+      step.cause === undefined ? "" : `, given up: ${step.cause}`, " ", h("span", { class: "dim" }, time(step.at)),
       spent === null ? "" : h("span", { class: "dim" }, `, for ${seconds(spent)}`));
   });
 }

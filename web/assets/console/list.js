@@ -11,12 +11,18 @@ function address(delivery) {
   return `#/delivery/${encodeURIComponent(delivery.correlationId)}`;
 }
 
-function row(delivery) {
+function age(delivery) {
+  if (!ACTIVE.includes(delivery.state) || !delivery.stateSince) return "";
+  const spent = Math.max(0, (Date.now() - new Date(delivery.stateSince)) / 1000);
+  return h("span", { class: "dim" }, `, for ${seconds(Math.floor(spent))}`);
+}
+
+function row({ delivery, progress }) {
   const cause = delivery.errorType ? `${delivery.errorType}: ${delivery.errorMessage}` : delivery.lastCause;
   const cells = [
     h("a", { href: address(delivery) }, delivery.correlationId),
-    state(delivery.state),
-    delivery.progress && delivery.state === "TRANSFERRING" ? bar(delivery.progress, delivery.correlationId) : "",
+    h("span", {}, state(delivery.state), age(delivery)),
+    progress ? bar(progress, delivery.correlationId) : "",
     delivery.user,
     delivery.files ? size(delivery.bytes) : "",
     time(delivery.requestedAt),
@@ -50,28 +56,39 @@ export async function list(content, { signal, query }) {
       body),
     h("p", { class: "actions" }, more));
 
-  const shown = new Map(); // by id of the delivery: what is known, and its row
+  const shown = new Map(); // by id: the delivery as it was told last, its progress, and its row
   const current = new Map(); // by correlation id: the newest of them
   const matches = (delivery) =>
     (!wanted || (wanted === "active" ? ACTIVE.includes(delivery.state) : delivery.state === wanted)) &&
     (!text || JSON.stringify([delivery.correlationId, delivery.archiveName, delivery.errorType,
       delivery.errorMessage, delivery.lastCause]).toLowerCase().includes(text.toLowerCase()));
 
-  function put(delivery, { first }) {
+  // What is told of a delivery is all there is to tell: it replaces what was known, so that a cause
+  // that is over goes. Progress is told apart, and is that of an attempt.
+  function put({ progress, ...delivery }, { first }) {
     const known = shown.get(delivery.id);
-    const merged = { ...known?.delivery, ...delivery };
-    if (!matches(merged)) {
+    if (!first && known && known.delivery.updatedAt > delivery.updatedAt) return; // told since it was asked for
+    if (!matches(delivery)) {
       known?.element.remove();
       shown.delete(delivery.id);
       return;
     }
-    let element = row(merged);
-    if (known) element = refreshed(known.element, element);
+    const one = { delivery, progress: progress || known?.progress, element: known?.element };
+    if (delivery.state !== "TRANSFERRING" || !delivery.worker || one.progress?.attempt !== delivery.attempt) {
+      one.progress = undefined;
+    }
+    show(one, { first });
+    shown.set(delivery.id, one);
+    const newest = current.get(delivery.correlationId);
+    if (!newest || delivery.requestedAt >= newest.requestedAt) current.set(delivery.correlationId, delivery);
+  }
+
+  function show(one, { first } = {}) {
+    const element = row(one);
+    if (one.element) refreshed(one.element, element);
     else if (first) body.prepend(element);
     else body.append(element);
-    shown.set(delivery.id, { delivery: merged, element });
-    const newest = current.get(merged.correlationId);
-    if (!newest || merged.requestedAt >= newest.requestedAt) current.set(merged.correlationId, merged);
+    one.element ||= element;
   }
 
   let next = pathOf(wanted, text);
@@ -95,16 +112,18 @@ export async function list(content, { signal, query }) {
       said.replaceChildren();
       put(told, { first: true });
     } else {
-      const known = current.get(told.correlationId);
-      if (known && shown.has(known.id) && known.state === "TRANSFERRING") {
-        put({ id: known.id, progress: told }, { first: true });
+      const one = shown.get(current.get(told.correlationId)?.id);
+      if (one && one.delivery.worker && one.delivery.attempt === told.attempt) {
+        one.progress = told;
+        show(one);
       }
     }
   });
-  await Promise.all([page(), countAgain(counts, signal)]);
+  const older = () => shown.forEach((one) => show(one));
+  await Promise.all([page(), countAgain(counts, signal, older)]);
 }
 
-async function countAgain(counts, signal) {
+async function countAgain(counts, signal, older) {
   try {
     const { content } = await call("GET", "/stats", { signal });
     const active = content.active.map((one) => [one.state, one.deliveries, `, the oldest for ${seconds(one.oldestSeconds)}`]);
@@ -114,7 +133,8 @@ async function countAgain(counts, signal) {
     counts.replaceChildren(...[...active, ...day].map(([name, count, more]) =>
       h("li", {}, h("b", {}, String(count)), " ", state(name), h("span", { class: "dim" }, more))));
   } catch { /* the list tells */ }
-  if (!signal.aborted) setTimeout(() => { if (!signal.aborted) countAgain(counts, signal); }, 5000);
+  older();
+  if (!signal.aborted) setTimeout(() => { if (!signal.aborted) countAgain(counts, signal, older); }, 5000);
 }
 
 function pathOf(wanted, text) {
