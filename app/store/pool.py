@@ -8,23 +8,22 @@ import json
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 
-_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.DiskFullError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # used between the server's farewell and its end
+# SQLSTATE: a class of two letters, or a code. Read-only is what a failover leaves for a while.
+_PASSES = (
+    "08",  # connection exceptions
+    "25006",  # read_only_sql_transaction
+    "25P03",  # idle_in_transaction_session_timeout
+    "25P04",  # transaction_timeout
+    "40",  # rolled back: deadlocks, serialization
+    "53",  # insufficient resources: disk, memory, connections
+    "55P03",  # lock_not_available
+    "57",  # operator intervention: cancelled, shutting down, starting up
+    "58",  # the server's own system: its disk, its files
 )
 _REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -33,14 +32,28 @@ _REFUSED = (
 )
 
 
+def _passes(error: Exception) -> bool:
+    """Whether the same statement may well succeed later."""
+    match error:
+        case asyncpg.PostgresError():
+            return (error.sqlstate or "").startswith(_PASSES)
+        case ValueError():
+            return False  # asyncpg's own, too: a value that doesn't fit
+        case OSError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            return True  # the last one is used between the server's farewell and its end
+    return False
+
+
 @contextlib.contextmanager
 def wrap_errors() -> Iterator[None]:
     """Turn a driver's error that will pass into StoreUnavailableError."""
     try:
         yield
-    except _AWAY as error:
+    except Exception as error:
+        if not _passes(error):
+            raise
         raise StoreUnavailableError(
-            f"PostgreSQL does not answer ({type(error).__name__}: {error}); it is tried again"
+            f"PostgreSQL can't do it now ({type(error).__name__}: {error}); it is tried again"
         ) from error
 
 
@@ -48,6 +61,16 @@ async def _set_up(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
     )
+
+
+async def _refuse_read_only(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Give a connection up whose server became read-only: its name may lead to another by now.
+
+    (PostgreSQL reports this setting to its clients, since version 14.)
+    """
+    settings = connection.get_settings()
+    if getattr(settings, "default_transaction_read_only", "off") == "on":
+        raise asyncpg.TargetServerAttributeNotMatched("the server is read-only")
 
 
 async def _leave_as_it_is(_connection: object) -> None:
@@ -74,7 +97,9 @@ async def open_pool(url: str, *, size: int, start_timeout: float) -> AsyncIterat
                     min_size=1,
                     max_size=size,
                     init=_set_up,
+                    setup=_refuse_read_only,
                     reset=_leave_as_it_is,
+                    target_session_attrs=SessionAttribute.read_write,
                     command_timeout=60,
                     timeout=10,
                 )

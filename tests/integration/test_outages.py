@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import aio_pika
 import aiohttp
+import asyncpg
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
@@ -229,3 +230,65 @@ async def readers(client: Client) -> int:
         except ChannelNotFoundEntity:
             return 0
         return queue.declaration_result.consumer_count or 0
+
+
+@contextlib.asynccontextmanager
+async def read_only(url: str) -> AsyncIterator[None]:
+    """Let the server refuse to write, in sessions that are open, too."""
+    admin = await asyncpg.connect(url, server_settings={"default_transaction_read_only": "off"})
+    try:
+        await admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await admin.execute("SELECT pg_reload_conf()")
+        yield
+    finally:
+        await admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        await admin.execute("SELECT pg_reload_conf()")
+        await admin.close()
+
+
+@pytest.mark.timeout(180)
+async def test_a_database_that_is_read_only_for_a_while_delays(
+    stack: Stack, gates: dict[str, Switch], client: Client, make_product: Callable[..., str]
+) -> None:
+    """A failover does that. Nothing is buried, and the process goes on."""
+    product = make_product({"a.txt": b"a"})
+    bodies = [request_for(product) for _ in range(20)]
+    extra = behind(gates)
+    queue = await client.channel.get_queue(f"{REQUEST_QUEUE}.DLQ", ensure=False)
+    async with running_service(stack, extra=extra) as (child, url):
+        await queue.purge()
+        await client.answer(request_for(product))
+        async with read_only(stack.environment["DELIVERY_DATABASE_URL"]):
+            for body in bodies:
+                await client.send(body)
+            async with asyncio.timeout(60):
+                while '"messages_wait"' not in child.log.read_text() or not await down(url):
+                    await asyncio.sleep(0.2)
+            await asyncio.sleep(12)  # as long as it was tried: agents give up after 3 s
+        for body in bodies:
+            await client.wait_for(body["correlationId"], "DONE", "ERROR", seconds=90)
+        assert child.running
+    said = [client.said(body["correlationId"]) for body in bodies]
+    assert said == [["GRANTED", "DONE"]] * len(bodies), child.tail(60)
+    assert await queue.get(fail=False) is None
+
+
+async def test_a_service_that_starts_on_a_read_only_database_waits(
+    stack: Stack, gates: dict[str, Switch], client: Client, tmp_path: Path
+) -> None:
+    environment = {**stack.environment, **behind(gates), "DELIVERY_START_TIMEOUT": "60"}
+    async with read_only(stack.environment["DELIVERY_DATABASE_URL"]):
+        child = start(
+            "the service",
+            [sys.executable, "-m", "app.cli", "worker"],
+            log=tmp_path / "log",
+            environment=environment,
+            cwd=ROOT,
+        )
+        await asyncio.sleep(6)
+        running_still = child.running
+    async with running(child), asyncio.timeout(60):
+        assert running_still, child.tail()
+        while '"worker_ready"' not in child.log.read_text():
+            assert child.running, child.tail()
+            await asyncio.sleep(0.2)
