@@ -45,7 +45,7 @@ class RetryableError(DeliveryError):
 
 
 class StoreUnavailableError(RetryableError):
-    """PostgreSQL does not answer."""
+    """PostgreSQL does not answer, or can't do what is asked for now."""
 
 
 class BrokerUnavailableError(RetryableError):

@@ -108,13 +108,15 @@ def agent(
     events: EventLog,
     arrivals: Arrivals,
     register: Callable[[Dispatcher], object],
+    crash: Callable[[BaseException], Awaitable[None]],
     concurrency: int,
     batch: int,
 ) -> Callable[[Any], Awaitable[None]]:
     """Make a Faust agent of a handler, which runs `concurrency` batches at once.
 
     Few at once make large batches: what arrives meanwhile is in the next. What is held in memory is
-    made known by `register`.
+    made known by `register`. What nobody foresaw crashes the whole app, which is replaced and reads
+    the event again: Faust would begin the agent anew behind it.
     """
 
     async def run(stream: Any) -> None:
@@ -125,16 +127,21 @@ def agent(
 
         dispatcher = Dispatcher(handle, concurrency=concurrency, batch=batch)
         register(dispatcher)
-        async with dispatcher.running():
-            async for event in stream.noack().events():
-                await dispatcher.put(
-                    Event(
-                        key=event.key or b"",
-                        value=event.value or b"",
-                        partition=event.message.tp,
-                        acknowledge=event.ack,
+        try:
+            async with dispatcher.running():
+                async for event in stream.noack().events():
+                    await dispatcher.put(
+                        Event(
+                            key=event.key or b"",
+                            value=event.value or b"",
+                            partition=event.message.tp,
+                            acknowledge=event.ack,
+                        )
                     )
-                )
+        except Exception as error:
+            log.exception("agent_failed", topic=topic)
+            await crash(error)
+            raise
 
     return run
 
@@ -190,9 +197,11 @@ async def _forget(event: Event, *, arrivals: Arrivals) -> None:
         return
     try:
         await arrivals.forget([arrival])
+    # It comes again, and ends here again.
     except RetryableError as error:
-        # It comes again, and ends here again.
         log.warning("arrival_kept", key=_text(event.key), cause=str(error))
+    except Exception:
+        log.exception("arrival_kept", key=_text(event.key))
 
 
 def _text(key: bytes) -> str:

@@ -64,14 +64,20 @@ class Dispatcher:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Handle while the block runs. What is not done at its end was not acknowledged."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._run()) for _ in range(self._concurrency)]
-            try:
-                yield
-            finally:
-                for task in tasks:
-                    task.cancel()
+        """Handle while the block runs. What is not done at its end was not acknowledged.
+
+        A handler that raises ends it, with an ExceptionGroup.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._run()) for _ in range(self._concurrency)]
+                try:
+                    yield
+                finally:
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            self._partitions.clear()  # nobody handles what was in there any more
 
     async def put(self, event: Event) -> None:
         """Take an event, once there is room."""

@@ -88,6 +88,7 @@ def create_app(
             events=events,
             arrivals=arrivals,
             register=app.dispatchers.append,
+            crash=app.crash,
             concurrency=concurrency,
             batch=batch,
         )

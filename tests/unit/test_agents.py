@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
-from streams.agents import process
+from streams.agents import agent, process
 from streams.dispatch import Event
 from streams.topics import Topics
 
@@ -136,3 +138,57 @@ async def test_a_dead_letter_that_no_longer_fits_with_its_reason_goes_without() 
     async with asyncio.timeout(10):
         await handled(Handler(UnreadableMessageError("no JSON")), log)
     assert [entry["value"] for _, entry in log.appended] == [b"value"]
+
+
+async def test_an_arrival_that_cannot_be_forgotten_ends_nothing() -> None:
+    """The event is in the dead letters; should it be appended again, it ends there again."""
+
+    class Broken(Arrivals):
+        async def forget(self, ids: Sequence[UUID]) -> None:
+            raise KeyError(ids)
+
+    log, value = Log(), f'{{"eventId":"{uuid4()}"}}'.encode()
+    with capture_logs() as logs:
+        await handled(
+            Handler(UnreadableMessageError("no")), log, event(b"t/c", value), arrivals=Broken()
+        )
+    assert [entry["value"] for _, entry in log.appended] == [value]
+    assert [entry["log_level"] for entry in logs if entry["event"] == "arrival_kept"] == ["error"]
+
+
+async def test_an_agent_that_fails_takes_its_app_along() -> None:
+    """The app is replaced, and reads the event again; alone, nobody would miss the agent."""
+
+    class Broken(Log):
+        async def append(self, topic: str, **event: Any) -> None:
+            raise KeyError(topic)
+
+    class Stream:
+        channel = SimpleNamespace(get_topic_name=lambda: "delivery.requests")
+
+        def noack(self) -> Stream:
+            return self
+
+        async def events(self) -> AsyncIterator[Any]:
+            message = SimpleNamespace(tp=0)
+            yield SimpleNamespace(key=b"t/c", value=b"v", message=message, ack=lambda: None)
+            await asyncio.Event().wait()
+
+    crashes: list[BaseException] = []
+
+    async def crash(reason: BaseException) -> None:
+        crashes.append(reason)
+
+    run = agent(
+        Handler(UnreadableMessageError("no")),
+        events=Broken(),  # type: ignore[arg-type]
+        arrivals=Arrivals(),  # type: ignore[arg-type]
+        register=lambda _dispatcher: None,
+        crash=crash,
+        concurrency=1,
+        batch=1,
+    )
+    with pytest.raises(ExceptionGroup) as raised, capture_logs() as logs:
+        await run(Stream())
+    assert crashes == [raised.value]
+    assert "agent_failed" in [entry["event"] for entry in logs]

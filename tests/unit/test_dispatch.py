@@ -128,6 +128,21 @@ async def test_a_handler_that_raises_ends_the_reading() -> None:
             await asyncio.Event().wait()
 
 
+async def test_a_dispatcher_that_ended_holds_nothing() -> None:
+    """Else a partition whose agent is gone would never count as stuck."""
+
+    async def broken(_batch: Sequence[Event]) -> None:
+        raise KeyError
+
+    dispatcher = Dispatcher(broken, concurrency=1)
+    with pytest.raises(ExceptionGroup):
+        async with dispatcher.running():
+            await dispatcher.put(event("t/a", "1", []))
+            assert dispatcher.holds(0)
+            await asyncio.Event().wait()
+    assert not dispatcher.holds(0)
+
+
 @given(
     keys=st.lists(st.sampled_from(["a/1", "a/2", "b/1", "c/1", "c/2"]), max_size=30),
     concurrency=st.integers(1, 5),
