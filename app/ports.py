@@ -104,8 +104,19 @@ class Store(Protocol):
     async def swept(self, delivery: Delivery) -> None:
         """Note that nothing of the delivery is open any more."""
 
-    async def postpone_sweep(self, delivery: Delivery) -> None:
-        """Let others be looked at first."""
+    async def postpone_sweeps(
+        self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
+    ) -> None:
+        """Let `unswept`, asked with the same `after`, return these again after the pause."""
+
+    async def uploads_of_others(
+        self, delivery: Delivery, *, bucket: str, key: str
+    ) -> frozenset[str] | None:
+        """Return the ids of uploads of a key that other deliveries under way have recorded.
+
+        None when one of them has the correlation id of this one: it may have one that it has not
+        recorded yet.
+        """
 
     def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest in the order of the members, a batch at a time."""
@@ -184,8 +195,8 @@ class ArchiveSink(Protocol):
     async def begin(self, target: S3Target, key: str) -> Upload:
         """Open a multipart upload."""
 
-    async def abort_orphans(self, target: S3Target, key: str) -> None:
-        """Abort every open multipart upload of this key."""
+    async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
+        """Return every open multipart upload of this key."""
 
 
 class Archiver(Protocol):

@@ -21,7 +21,6 @@ from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresStore, PostgresTracking
 from app.usecases.intervene import Interventions
-from app.usecases.uploads import Uploads
 from sinks.probe import probe
 from sinks.s3 import S3Sink, open_sink
 from streams.letter_box import Letters
@@ -61,7 +60,6 @@ def interventions_of(base: Base) -> Interventions:
         tracking=PostgresTracking(base.pool),
         tenants=base.configuration.tenants,
         users=base.users,
-        uploads=Uploads(sink=base.sink, seal=base.configuration.vault),
     )
 
 
@@ -159,7 +157,7 @@ def _checks(settings: Settings, base: Base) -> dict[str, Check]:
     configuration = base.configuration
 
     async def database() -> None:
-        await base.store.summary()
+        await base.store.answers()
 
     async def keys() -> None:
         for tenant in configuration.tenants.unreadable():

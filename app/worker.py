@@ -17,11 +17,12 @@ from app.model import Delivery, Work
 from app.outgoing import Lane
 from app.settings import Settings
 from app.signals import Signal
-from app.store import Outbox, PostgresLeases, PostgresWorkers, leading
+from app.store import Leader, Outbox, PostgresJanitor, PostgresLeases, PostgresWorkers
 from app.usecases.expire import expire
 from app.usecases.plan import plan
-from app.usecases.reconcile import append_again, sweep
+from app.usecases.reconcile import append_again
 from app.usecases.submit import check
+from app.usecases.sweep import Sweep
 from app.usecases.transfer import Backoff, Transfers
 from app.usecases.uploads import Uploads
 from app.website import (
@@ -47,9 +48,8 @@ log = get_logger(__name__)
 
 _PRESENCE = 10.0  # seconds between signs of life
 _JANITOR_INTERVAL = 600.0  # seconds
-_FORGOTTEN_AT_ONCE = 1000  # deliveries in one transaction
-_APPENDED_AT_ONCE = 500  # events in one look for lost ones
-_SWEPT_AT_ONCE = 100  # deliveries in one look for uploads left open
+_APPENDED_AT_ONCE = 500  # lost events
+_SWEPT_AT_ONCE = 100  # deliveries that may have left uploads open
 
 
 def _relays(services: Services) -> list[Service]:
@@ -75,35 +75,46 @@ def _relays(services: Services) -> list[Service]:
 def _timers(services: Services, uploads: Uploads) -> list[Service]:
     settings = services.settings
 
+    leader = Leader(services.pool)
+    janitor = PostgresJanitor(services.pool)
+    sweep = Sweep(
+        store=services.store,
+        tenants=services.configuration.tenants,
+        uploads=uploads,
+        # By then a worker that lost its lease knows it, and has opened nothing more.
+        after=2 * settings.lease_duration,
+        limit=_SWEPT_AT_ONCE,
+    )
+
     async def end_overdue() -> None:
-        await expire(store=services.store, uploads=uploads, limit=settings.expired_bulk_size)
+        await expire(store=services.store, limit=settings.expired_bulk_size)
 
     async def forget() -> None:
-        retention = timedelta(seconds=settings.finished_retention)
-        while await services.store.forget(retention, limit=_FORGOTTEN_AT_ONCE):
-            pass
+        await janitor.forget(
+            finished=timedelta(seconds=settings.finished_retention),
+            audited=timedelta(seconds=settings.audit_retention),
+        )
 
-    async def reconcile() -> None:
-        async with leading(services.pool, "reconcile") as leads:
-            if not leads:
-                return
-            await append_again(
-                arrivals=services.arrivals, append=services.events.carry, limit=_APPENDED_AT_ONCE
-            )
-            await sweep(
-                store=services.store,
-                tenants=services.configuration.tenants,
-                uploads=uploads,
-                sink=services.sink,
-                # By then a worker that lost its lease knows it, and has opened nothing more.
-                after=2 * settings.lease_duration,
-                limit=_SWEPT_AT_ONCE,
-            )
+    async def append() -> None:
+        await append_again(
+            arrivals=services.arrivals, append=services.events.carry, limit=_APPENDED_AT_ONCE
+        )
+
+    def led(name: str, job: Callable[[], Awaitable[object]], interval: float) -> Timer:
+        """Return a timer of what one process does for all; jobs don't wait for each other."""
+
+        async def lead() -> None:
+            async with leader.leading(name) as leads:
+                if leads:
+                    await job()
+
+        return Timer(name=name, job=lead, interval=interval)
 
     return [
-        Timer(name="janitor", job=forget, interval=_JANITOR_INTERVAL),
-        Timer(name="reconciler", job=reconcile, interval=settings.reconcile_interval),
         Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
+        led("reconcile", append, settings.reconcile_interval),
+        led("sweep", sweep.look, settings.reconcile_interval),
+        led("janitor", forget, _JANITOR_INTERVAL),
     ]
 
 
@@ -119,7 +130,7 @@ def _workers(
         transfers_per_tenant=settings.max_transfers_per_tenant or None,
     )
     tenants = services.configuration.tenants
-    uploads = Uploads(sink=services.sink, seal=services.configuration.vault)
+    uploads = Uploads(sink=services.sink, seal=services.configuration.vault, store=services.store)
     work = Transfers(
         store=services.store,
         leases=leases,

@@ -214,17 +214,16 @@ class S3Sink:
         with wrapped(target, "look"):
             await client.head_bucket(Bucket=target.bucket)
 
-    async def abort_orphans(self, target: S3Target, key: str) -> None:
-        """Abort every open upload of this key."""
+    async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
+        """Return every open upload of this key."""
         client = await self._client(target)
         with wrapped(target, f"list the uploads of {key}"):
             answer = await client.list_multipart_uploads(Bucket=target.bucket, Prefix=key)
-        for found in answer.get("Uploads", []):
-            if found["Key"] == key:
-                await self.abort(
-                    target,
-                    Upload(bucket=target.bucket, key=key, upload_id=found["UploadId"]),
-                )
+        return [
+            Upload(bucket=target.bucket, key=key, upload_id=found["UploadId"])
+            for found in answer.get("Uploads", [])
+            if found["Key"] == key
+        ]
 
 
 @contextlib.asynccontextmanager

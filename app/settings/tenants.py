@@ -51,7 +51,7 @@ class Tenants(Group):
     expired_bulk_size: int = Field(
         100,
         ge=1,
-        description="Requests that are ended in one look, at most.",
+        description="Requests that are ended at a time; a look goes on until none is left.",
         validation_alias=regards(
             "regards.delivery.request.expired.bulk.size",
             "EXPIRED_BULK_SIZE",
@@ -62,6 +62,10 @@ class Tenants(Group):
 
     finished_retention: float = Field(
         7 * 86400, gt=0, description="Seconds that a finished delivery is kept for operators."
+    )
+
+    audit_retention: float = Field(
+        365 * 86400, gt=0, description="Seconds that an entry of the audit trail is kept."
     )
 
     @field_validator("delivery_bucket", "build_bucket")

@@ -2,7 +2,8 @@
 
 from app.store.arrivals import PostgresArrivals
 from app.store.configuration import PostgresConfiguration
-from app.store.leader import alone, leading
+from app.store.janitor import PostgresJanitor
+from app.store.leader import Leader, alone
 from app.store.leases import PostgresLeases
 from app.store.migrate import migrate
 from app.store.outbox import Outbox
@@ -11,15 +12,16 @@ from app.store.tracking import PostgresTracking, PostgresWorkers
 from app.store.transactions import PostgresStore
 
 __all__ = [
+    "Leader",
     "Outbox",
     "PostgresArrivals",
     "PostgresConfiguration",
+    "PostgresJanitor",
     "PostgresLeases",
     "PostgresStore",
     "PostgresTracking",
     "PostgresWorkers",
     "alone",
-    "leading",
     "migrate",
     "open_pool",
 ]

@@ -2,31 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
 import asyncpg
 
 from app.store.pool import wrap_errors
+from app.store.sql import QUERIES
 
 
-@contextlib.asynccontextmanager
-async def leading(pool: asyncpg.Pool, job: str) -> AsyncIterator[bool]:
-    """Give whether this process alone does the job now; another may, once the block ends.
+class Leader:
+    """What of the jobs that one process does for all is done by this one.
 
-    PostgreSQL frees the lock of a connection that is gone, hence also that of a process that died.
+    All locks are on one connection of the pool, taken while there are any: jobs that wait for
+    others must not leave none to work with. PostgreSQL frees the locks of a connection that is
+    gone, hence also those of a process that died.
     """
-    async with contextlib.AsyncExitStack() as stack:
-        with wrap_errors():
-            connection = await stack.enter_async_context(pool.acquire())
-            leads = await connection.fetchval(
-                "SELECT pg_try_advisory_lock(hashtextextended('job ' || $1, 0))", job
-            )
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._connection: asyncpg.pool.PoolConnectionProxy | None = None
+        self._jobs: set[str] = set()
+        self._asking = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def leading(self, job: str) -> AsyncIterator[bool]:
+        """Give whether the job is done here alone now; another may lead, once the block ends.
+
+        Should the connection be lost meanwhile, another may lead before: jobs must stand that.
+        """
+        async with self._asking:
+            leads = job not in self._jobs and await self._ask("try_lock_job", job)
+            if leads:
+                self._jobs.add(job)
+            else:
+                await self._let_go()
         try:
             yield leads
         finally:
             if leads:
-                await _unlock(connection, job)
+                async with self._asking:
+                    self._jobs.discard(job)
+                    if self._connection is not None:
+                        await self._ask("unlock_job", job)
+                        await self._let_go()
+
+    async def _ask(self, what: str, job: str) -> bool:
+        with wrap_errors():
+            if self._connection is None:
+                self._connection = await self._pool.acquire()
+            connection = self._connection
+            try:
+                return bool(await connection.fetchval(QUERIES[what], job))
+            except BaseException:
+                # It may have the lock all the same: back in the pool, it would keep it from
+                # everybody for as long as this process lives.
+                self._connection = None
+                connection.terminate()
+                raise
+
+    async def _let_go(self) -> None:
+        """Give the connection back, unless it has locks."""
+        if not self._jobs and self._connection is not None:
+            connection, self._connection = self._connection, None
+            await self._pool.release(connection)
 
 
 @contextlib.asynccontextmanager
@@ -35,22 +75,18 @@ async def alone(pool: asyncpg.Pool, job: str) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         with wrap_errors():
             connection = await stack.enter_async_context(pool.acquire())
-            await connection.execute(
-                "SELECT pg_advisory_lock(hashtextextended('job ' || $1, 0))", job
-            )
+            await _or_end(connection, "lock_job", job)
         try:
             yield
         finally:
-            await _unlock(connection, job)
+            with wrap_errors():
+                await _or_end(connection, "unlock_job", job)
 
 
-async def _unlock(connection: asyncpg.pool.PoolConnectionProxy, job: str) -> None:
+async def _or_end(connection: asyncpg.pool.PoolConnectionProxy, what: str, job: str) -> None:
+    """Ask; a connection that may have the lock, although it failed, must not go back as it is."""
     try:
-        with wrap_errors():
-            await connection.execute(
-                "SELECT pg_advisory_unlock(hashtextextended('job ' || $1, 0))", job
-            )
+        await connection.execute(QUERIES[what], job)
     except BaseException:
-        # Back in the pool, it would keep the lock from everybody for as long as this process lives.
         connection.terminate()
         raise

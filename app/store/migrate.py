@@ -15,6 +15,7 @@ from app.store.pool import wrap_errors
 
 # Any number will do, as long as every instance takes the same one.
 _LOCK = 0x72732D64
+_WITHOUT_END = 7 * 86400.0  # seconds; for the driver, None means the pool's limit
 
 
 def steps() -> list[tuple[int, str, str]]:
@@ -30,13 +31,19 @@ def steps() -> list[tuple[int, str, str]]:
 async def migrate(pool: asyncpg.Pool) -> list[str]:
     """Bring the schema up to date; return the names of the steps that were applied.
 
-    Safe to call from any number of processes at once: they wait for each other. Raises
-    ConfigurationError when the database is newer than this program.
+    Safe to call from any number of processes at once: they wait for each other, and a step takes
+    as long as it needs. Raises ConfigurationError when the database is newer than this program.
     """
     known = steps()
     with wrap_errors():
         async with pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            # Neither the pool's limit nor a role's holds: an index of a large table takes minutes,
+            # and ended by the clock, it would begin anew with each start.
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            await connection.execute("SET LOCAL lock_timeout = 0")
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock($1)", _LOCK, timeout=_WITHOUT_END
+            )
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migration ("
                 "number integer PRIMARY KEY, name text NOT NULL, "
@@ -52,7 +59,7 @@ async def migrate(pool: asyncpg.Pool) -> list[str]:
             applied = []
             for number, name, sql in known:
                 if number not in done:
-                    await connection.execute(sql)
+                    await connection.execute(sql, timeout=_WITHOUT_END)
                     await connection.execute(
                         "INSERT INTO schema_migration (number, name) VALUES ($1, $2)", number, name
                     )

@@ -78,8 +78,12 @@ async def _leave_as_it_is(_connection: object) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_pool(url: str, *, size: int, start_timeout: float) -> AsyncIterator[asyncpg.Pool]:
+async def open_pool(
+    url: str, *, size: int, start_timeout: float, command_timeout: float = 60
+) -> AsyncIterator[asyncpg.Pool]:
     """Connect, waiting up to `start_timeout` seconds for the server to come up.
+
+    A statement that takes longer than `command_timeout` seconds is cancelled.
 
     Raises ConfigurationError when the address or the credentials are wrong.
     """
@@ -100,7 +104,7 @@ async def open_pool(url: str, *, size: int, start_timeout: float) -> AsyncIterat
                     setup=_refuse_read_only,
                     reset=_leave_as_it_is,
                     target_session_attrs=SessionAttribute.read_write,
-                    command_timeout=60,
+                    command_timeout=command_timeout,
                     timeout=10,
                 )
     except _REFUSED as error:

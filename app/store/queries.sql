@@ -117,27 +117,68 @@ LIMIT $2;
 -- Nothing of this one is open any more, and the place where it was is of no use.
 UPDATE delivery SET swept = true, upload_target = NULL WHERE id = $1;
 
--- name: postpone_sweep
--- That place does not answer now: others first.
-UPDATE delivery SET not_before = now() WHERE id = $1 AND state IN ('DONE', 'ERROR');
+-- name: postpone_sweeps
+-- The place where these may have left an upload open does not answer: `unswept`, asked with $2,
+-- gives them again after $3.
+UPDATE delivery SET not_before = now() - $2::interval + $3::interval
+WHERE id = ANY ($1::uuid[]) AND state IN ('DONE', 'ERROR');
+
+-- name: uploads_of_others
+-- Of a delivery ($1, of $2 and $3) and a key ($5 in bucket $4): which of its uploads other
+-- deliveries under way have recorded, and whether one of them has the same correlation id.
+SELECT coalesce(array_agg(upload_id) FILTER (
+           WHERE upload_bucket = $4 AND upload_key = $5), '{}') AS uploads,
+       coalesce(bool_or(tenant = $2 AND correlation_id = $3), false) AS again
+FROM delivery
+WHERE state NOT IN ('DONE', 'ERROR') AND id <> $1
+  AND (upload_key = $5 OR tenant = $2 AND correlation_id = $3);
+
+-- name: forgettable
+-- Deliveries that ended before $1, the oldest first: at most $2 of them, with at most $3 files
+-- together; at least one.
+SELECT id FROM (
+    SELECT id, number, sum(file_count) OVER (ORDER BY number) AS files FROM (
+        SELECT id, file_count, row_number() OVER (ORDER BY finished_at, id) AS number
+        FROM delivery
+        WHERE state IN ('DONE', 'ERROR') AND finished_at < now() - $1::interval
+        ORDER BY finished_at, id
+        LIMIT $2
+    ) oldest
+) counted
+WHERE files <= $3 OR number = 1
+ORDER BY number;
+
+-- name: forget_files
+-- Remove up to $3 files of a delivery after position $2; tells how many, and the last position.
+WITH gone AS (
+    DELETE FROM delivery_file
+    WHERE delivery_id = $1 AND position IN (
+        SELECT position FROM delivery_file
+        WHERE delivery_id = $1 AND position > $2 ORDER BY position LIMIT $3)
+    RETURNING position
+)
+SELECT count(*) AS files, max(position) AS position FROM gone;
 
 -- name: forget_deliveries
--- Remove deliveries that ended before $1, with their files and history; the oldest first.
-DELETE FROM delivery
-WHERE id IN (
-    SELECT id FROM delivery
-    WHERE state IN ('DONE', 'ERROR') AND finished_at < now() - $1::interval
-    ORDER BY finished_at
-    LIMIT $2
-    FOR UPDATE SKIP LOCKED
-)
-RETURNING id;
+-- Remove deliveries, with their history and what is left of their files.
+DELETE FROM delivery WHERE id = ANY ($1::uuid[]) AND state IN ('DONE', 'ERROR');
 
 -- name: forget_receipts
--- Remove what arrived before $1, unless its delivery is still kept.
+-- Remove up to $2 receipts of what arrived before $1, unless its delivery is still kept.
 DELETE FROM inbox
-WHERE received_at < now() - $1::interval
-  AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = inbox.ingress_id);
+WHERE ingress_id IN (
+    SELECT ingress_id FROM inbox
+    WHERE received_at < now() - $1::interval
+      AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = inbox.ingress_id)
+    LIMIT $2
+)
+RETURNING ingress_id;
+
+-- name: forget_changes
+-- Remove up to $2 entries of the audit trail that are older than $1.
+DELETE FROM audit
+WHERE id IN (SELECT id FROM audit WHERE at < now() - $1::interval LIMIT $2)
+RETURNING id;
 
 -- name: advance
 -- Compare and set: leave the state and attempt that the caller saw. Frees the lease.
@@ -278,10 +319,21 @@ UPDATE outbox SET tries = tries + 1, last_error = $2,
     due_at = now() + least(interval '1 second' * 2 ^ least(tries, 10), $3)
 WHERE id = $1;
 
--- name: summary
--- How many deliveries are in each state, and how many messages are owed.
-SELECT state, count(*) AS deliveries FROM delivery GROUP BY state
-UNION ALL SELECT 'OWED', count(*) FROM outbox;
+-- name: alive
+-- Whether the database answers.
+SELECT 1;
+
+-- name: lock_job
+-- Wait until no other connection does this job.
+SELECT pg_advisory_lock(hashtextextended('job ' || $1, 0));
+
+-- name: try_lock_job
+-- Whether no other connection does this job; then this one does.
+SELECT pg_try_advisory_lock(hashtextextended('job ' || $1, 0));
+
+-- name: unlock_job
+-- This connection does the job no longer.
+SELECT pg_advisory_unlock(hashtextextended('job ' || $1, 0));
 
 -- name: settings
 -- What every tenant has set.

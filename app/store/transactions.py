@@ -206,16 +206,6 @@ class PostgresStore:
             rows = await self._pool.fetch(QUERIES["expired"], limit)
         return [delivery_of(row) for row in rows]
 
-    async def forget(self, retention: timedelta, *, limit: int) -> int:
-        """Remove up to `limit` deliveries that ended longer ago than that; return how many.
-
-        What arrived in the inbox is kept as long as the delivery that it opened.
-        """
-        with wrap_errors():
-            gone = await self._pool.fetch(QUERIES["forget_deliveries"], retention, limit)
-            await self._pool.execute(QUERIES["forget_receipts"], retention)
-        return len(gone)
-
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""
         with wrap_errors():
@@ -227,10 +217,29 @@ class PostgresStore:
         with wrap_errors():
             await self._pool.execute(QUERIES["swept"], delivery.id)
 
-    async def postpone_sweep(self, delivery: Delivery) -> None:
-        """Let others be looked at first."""
+    async def postpone_sweeps(
+        self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
+    ) -> None:
+        """Let `unswept` return these again after the pause."""
+        ids = [delivery.id for delivery in deliveries]
         with wrap_errors():
-            await self._pool.execute(QUERIES["postpone_sweep"], delivery.id)
+            await self._pool.execute(QUERIES["postpone_sweeps"], ids, after, pause)
+
+    async def uploads_of_others(
+        self, delivery: Delivery, *, bucket: str, key: str
+    ) -> frozenset[str] | None:
+        """Return what others have recorded of a key; None when one has the same correlation id."""
+        with wrap_errors():
+            row = await self._pool.fetchrow(
+                QUERIES["uploads_of_others"],
+                delivery.id,
+                delivery.tenant,
+                delivery.correlation_id,
+                bucket,
+                key,
+            )
+        assert row is not None  # noqa: S101 - an aggregate has a row
+        return None if row["again"] else frozenset(row["uploads"])
 
     async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest; a batch at a time is in memory, no connection is held."""
@@ -246,8 +255,7 @@ class PostgresStore:
                 return
             position = rows[-1]["position"]
 
-    async def summary(self) -> dict[str, int]:
-        """Count deliveries by state, and messages that are owed."""
+    async def answers(self) -> None:
+        """Return if the database does. Raises StoreUnavailableError."""
         with wrap_errors():
-            rows = await self._pool.fetch(QUERIES["summary"])
-        return {row["state"]: row["deliveries"] for row in rows}
+            await self._pool.fetchval(QUERIES["alive"])

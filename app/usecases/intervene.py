@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
@@ -12,7 +11,6 @@ from uuid import UUID, uuid4
 
 from app.configuration import Actor, Done
 from app.errors import (
-    DeliveryError,
     InvalidRequestError,
     NotPossibleError,
     UnknownDeliveryError,
@@ -24,7 +22,6 @@ from app.requests import parse_request
 from app.tracking import Tracked, Tracking
 from app.usecases.fail import fail
 from app.usecases.submit import receive, unknown_target
-from app.usecases.uploads import Uploads
 
 log = get_logger(__name__)
 
@@ -39,7 +36,6 @@ class Interventions:
     tracking: Tracking
     tenants: Tenants
     users: Users
-    uploads: Uploads
 
     async def cancel(
         self, actor: Actor, correlation_id: str, *, reason: str = "", arrival: UUID | None = None
@@ -47,8 +43,9 @@ class Interventions:
         """End an active delivery: `ERROR`, `INTERNAL_ERROR`, saying by whom it was cancelled.
 
         (Clients know no error type for it.) Its worker notices within a second, and aborts the
-        upload. `arrival` is that of the message which asked for it: it needs no further care, also
-        when there is nothing to cancel. Raises UnknownDeliveryError, NotPossibleError.
+        upload; that of a dead one is swept later. `arrival` is that of the message which asked for
+        it: it needs no further care, also when there is nothing to cancel. Raises
+        UnknownDeliveryError, NotPossibleError.
         """
         message = f"cancelled by {actor.name or 'somebody without a name'}"
         if reason:
@@ -66,9 +63,6 @@ class Interventions:
                 f"{last.delivery} has ended already ({last.delivery.state}); "
                 "there is nothing to cancel"
             )
-        # Should its worker be dead; a live one aborts it itself, too.
-        with suppress(DeliveryError):
-            await self.uploads.abort_last(delivery)
         return delivery
 
     async def retry(self, actor: Actor, correlation_id: str) -> Delivery:

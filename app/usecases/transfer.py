@@ -90,7 +90,7 @@ class Transfers:
         await self.uploads.abort_last(delivery)
         if delivery.attempt > 1:
             # A predecessor may have died between opening an upload and noting it.
-            await self.sink.abort_orphans(target, key)
+            await self.uploads.abort_orphans(delivery, target, key)
         upload = self.uploads.located(await self.sink.begin(target, key), target)
         if not await self.leases.record_upload(delivery, upload):
             await self.sink.abort(target, upload)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from app.errors import PermanentError, SecretUnreadableError
 from app.logs import get_logger
 from app.model import Delivery, S3Target, Upload
-from app.ports import ArchiveSink, Seal
+from app.ports import ArchiveSink, Seal, Store
 
 log = get_logger(__name__)
 
@@ -19,10 +19,20 @@ class Uploads:
 
     sink: ArchiveSink
     seal: Seal
+    store: Store
 
     def located(self, upload: Upload, target: S3Target) -> Upload:
         """Return the upload with the place where it is open, sealed: it holds a secret."""
         return replace(upload, target=self.seal.seal(json.dumps(asdict(target))))
+
+    def place(self, delivery: Delivery) -> S3Target | None:
+        """Return where the upload of the delivery's last attempt is, or was, open; None if nowhere.
+
+        Raises SecretUnreadableError.
+        """
+        if delivery.upload is None or delivery.upload.target is None:
+            return None
+        return S3Target(**json.loads(self.seal.open(delivery.upload.target)))
 
     async def abort_last(self, delivery: Delivery) -> None:
         """Abort the upload of the delivery's last attempt, wherever it is open.
@@ -31,11 +41,12 @@ class Uploads:
         credentials were changed, its bucket is gone) can't hold up the delivery: it is told.
         """
         upload = delivery.upload
-        if upload is None or upload.target is None:
+        if upload is None:
             return
         try:
-            target = S3Target(**json.loads(self.seal.open(upload.target)))
-            await self.sink.abort(target, upload)
+            target = self.place(delivery)
+            if target is not None:
+                await self.sink.abort(target, upload)
         except (PermanentError, SecretUnreadableError) as error:
             log.warning(
                 "upload_left_open",
@@ -46,3 +57,21 @@ class Uploads:
                 upload_id=upload.upload_id,
                 cause=str(error),
             )
+
+    async def abort_orphans(self, delivery: Delivery, target: S3Target, key: str) -> bool:
+        """Abort the open uploads of the delivery's key that no other delivery has recorded.
+
+        False, and nothing was aborted, when another delivery of the same correlation id is under
+        way: any of them may be its own. Looked at after the store has listed what is open, so an
+        upload of a delivery that began in between is not among it.
+        """
+        found = await self.sink.open_uploads(target, key)
+        if not found:
+            return True
+        others = await self.store.uploads_of_others(delivery, bucket=target.bucket, key=key)
+        if others is None:
+            return False
+        for upload in found:
+            if upload.upload_id not in others:
+                await self.sink.abort(target, upload)
+        return True

@@ -72,7 +72,7 @@ class Deliveries:
 
     def uploads(self, sink: S3Sink) -> Uploads:
         """Return what remembers where uploads are open."""
-        return Uploads(sink=sink, seal=self.vault)
+        return Uploads(sink=sink, seal=self.vault, store=self.store)
 
     async def grant(self, receipt: Receipt) -> None:
         """Grant the request of a receipt."""
@@ -178,6 +178,12 @@ async def sink() -> AsyncIterator[S3Sink]:
     """The real sink."""
     async with open_sink() as opened:
         yield opened
+
+
+async def abort_all(sink: S3Sink, target: S3Target, key: str) -> None:
+    """Abort whatever is open under a key."""
+    for upload in await sink.open_uploads(target, key):
+        await sink.abort(target, upload)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""A TCP proxy before a dependency: shut, it cuts all connections and refuses new ones."""
+"""A TCP proxy before a dependency.
+
+Shut, it cuts all connections and refuses new ones; hushed, it takes everything and says nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ class Gate:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._open: set[asyncio.StreamWriter] = set()
+        self._hushed = False
+        self.unheard = 0  # connections that came while it was hushed
 
     @property
     def url(self) -> str:
@@ -38,10 +43,27 @@ class Gate:
         await self._server.wait_closed()
         self._server = None
 
+    async def hush(self) -> None:
+        """Answer nothing any more, on connections old and new."""
+        await self.shut()
+        self._hushed = True
+        await self.let()
+
+    async def speak(self) -> None:
+        """Let through again; what came meanwhile is cut."""
+        await self.shut()
+        self._hushed = False
+        await self.let()
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
         self._open.add(writer)  # at once: it may be cut while its way on is still being opened
         try:
+            if self._hushed:
+                self.unheard += 1
+                while await reader.read(65536):
+                    pass
+                return
             there, back = await asyncio.open_connection(self._address.hostname, self._address.port)
             ends.append(back)
             self._open.add(back)

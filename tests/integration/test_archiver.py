@@ -27,6 +27,7 @@ from sinks.parts import Part
 from sinks.s3 import S3Sink, StoredPart
 from tests.client import Client
 from tests.conftest import noise
+from tests.integration.conftest import abort_all
 from tests.integration.transfers import MIB, Bench, Source
 
 
@@ -176,7 +177,7 @@ async def test_whoever_takes_over_fences_the_first_at_the_store(
     bench = Bench(sink, target, Source({"a": noise(MIB)}))
     upload = await sink.begin(target, bench.key)
     digest = await sink.put_part(target, upload, 1, Part.of(b"x" * 10))
-    await sink.abort_orphans(target, bench.key)
+    await abort_all(sink, target, bench.key)
     with pytest.raises(DeliveryError, match="not there"):
         await sink.complete(target, upload, [digest], 10)
 

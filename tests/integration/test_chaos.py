@@ -23,6 +23,7 @@ from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
 from tests.client import Client
 from tests.conftest import noise
+from tests.integration.conftest import abort_all
 from tests.integration.s3_proxy import S3Proxy, running_proxy
 from tests.integration.transfers import MIB, Bench, Source
 
@@ -137,7 +138,7 @@ async def _delivered(bench: Bench, source: RsOrder) -> tuple[str, int]:
         try:
             md5, size, _ = await bench.run(source=source)
         except (RetryableError, WrongFileError, WrongObjectError):
-            await bench.sink.abort_orphans(bench.target, bench.key)
+            await abort_all(bench.sink, bench.target, bench.key)
         else:
             return md5, size
     raise AssertionError("never delivered")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from app.model import OrderStatus, S3Target, State, Work
+from app.model import OrderStatus, State, Work
+from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
-from sinks.s3 import S3Sink
-from tests.client import Client
 from tests.integration.conftest import Deliveries
 
 
 async def test_a_delivery_whose_time_is_over_ends_in_any_state(
-    deliveries: Deliveries, sink: S3Sink
+    deliveries: Deliveries,
 ) -> None:
     hours_ago = datetime.now(UTC) - timedelta(hours=13)
     await deliveries.granted("granted", received_at=hours_ago)
@@ -24,12 +23,11 @@ async def test_a_delivery_whose_time_is_over_ends_in_any_state(
     claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
 
-    async def look(limit: int) -> int:
-        return await expire(store=deliveries.store, uploads=deliveries.uploads(sink), limit=limit)
+    async def look() -> int:
+        return await expire(store=deliveries.store, limit=2)
 
-    assert await look(1) == 1
-    assert sum(await asyncio.gather(look(100), look(100))) == 2
-    assert await look(100) == 0
+    assert sum(await asyncio.gather(look(), look())) == 3
+    assert await look() == 0
     assert await deliveries.states() == ["ERROR", "ERROR", "ERROR", "GRANTED"]
     assert not await leases.renew(claimed)
     errors = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
@@ -45,25 +43,18 @@ async def test_a_delivery_whose_time_is_over_ends_in_any_state(
     assert sorted(cancelled) == ["available", "transferring"]
 
 
-async def test_an_upload_of_a_dead_worker_is_aborted_at_expiry(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, client: Client
-) -> None:
-    await deliveries.ready(received_at=datetime.now(UTC) - timedelta(hours=13))
-    leases = deliveries.leases("dead")
-    claimed = await leases.claim(Work.TRANSFER)
-    assert claimed is not None
-    upload = await sink.begin(target, "expired/a.zip")
-    upload = deliveries.uploads(sink).located(upload, target)
-    assert await leases.record_upload(claimed, upload)
-    await expire(store=deliveries.store, uploads=deliveries.uploads(sink), limit=10)
-    assert await client.open_uploads("expired") == []
+async def test_all_that_is_overdue_ends_in_one_look(deliveries: Deliveries) -> None:
+    hours_ago = datetime.now(UTC) - timedelta(hours=13)
+    for number in range(7):
+        await deliveries.granted(f"c{number}", received_at=hours_ago)
+    assert await expire(store=deliveries.store, limit=3) == 7
 
 
 async def test_an_order_that_becomes_known_after_the_end_is_cancelled_once(
-    deliveries: Deliveries, sink: S3Sink
+    deliveries: Deliveries,
 ) -> None:
     await deliveries.granted(received_at=datetime.now(UTC) - timedelta(hours=13))
-    await expire(store=deliveries.store, uploads=deliveries.uploads(sink), limit=10)
+    await expire(store=deliveries.store, limit=10)
     for status in (OrderStatus.GRANTED, OrderStatus.SUBORDER_DONE, OrderStatus.DONE):
         await deliveries.tell(status, order_id=8)
     cancels = [body for kind, body in await deliveries.owed() if kind == "cancel"]
@@ -84,12 +75,51 @@ async def test_what_ended_long_ago_is_forgotten_and_nothing_else(deliveries: Del
     await deliveries.pool.execute(old)
     await deliveries.pool.execute("UPDATE inbox SET received_at = now() - interval '8 days'")
 
-    retention = timedelta(days=7)
-    assert await deliveries.store.forget(retention, limit=100) == 1
-    assert await deliveries.store.forget(retention, limit=100) == 0
+    await deliveries.pool.execute(
+        "INSERT INTO audit (at, tenant, actor, role, action, subject) "
+        "SELECT now() - days * interval '1 day', 't', 'a', 'r', 'cancel', 's' "
+        "FROM unnest(ARRAY[1, 31]) AS days"
+    )
+
+    janitor = PostgresJanitor(deliveries.pool)
+    week, month = timedelta(days=7), timedelta(days=30)
+    assert await janitor.forget(finished=week, audited=month) == 1
+    assert await janitor.forget(finished=week, audited=month) == 0
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM audit") == 1
 
     rows = await deliveries.pool.fetch("SELECT correlation_id FROM delivery ORDER BY 1")
     assert [row["correlation_id"] for row in rows] == ["active", "recent"]
     assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 3
     # What a delivery that is kept came from must still be recognised.
     assert await deliveries.pool.fetchval("SELECT count(*) FROM inbox") == 2
+
+
+async def test_many_files_and_receipts_are_forgotten_in_short_statements(
+    deliveries: Deliveries, database: str
+) -> None:
+    """As one statement, it would be cancelled each time, and nothing would ever be removed."""
+    for name in ("huge", "small", "other"):
+        await deliveries.ready(name)
+        claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+        assert claimed is not None
+        async with deliveries.store.transaction() as tx:
+            await tx.advance(claimed, State.DONE)
+    await deliveries.pool.execute(
+        "INSERT INTO delivery_file (delivery_id, position, file_id, member) "
+        "SELECT id, n, n, 'member' || n FROM delivery, generate_series(3, 999999) AS n "
+        "WHERE correlation_id = 'huge'"
+    )
+    await deliveries.pool.execute(
+        "INSERT INTO inbox (ingress_id, digest, received_at) "
+        "SELECT gen_random_uuid(), 'd', now() - interval '8 days' "
+        "FROM generate_series(1, 100000) AS n"
+    )
+    await deliveries.pool.execute(
+        "UPDATE delivery SET finished_at = now() - interval '8 days', "
+        "file_count = CASE correlation_id WHEN 'huge' THEN 1000000 ELSE 3 END"
+    )
+    async with open_pool(database, size=2, start_timeout=5, command_timeout=2) as impatient:
+        week = timedelta(days=7)
+        assert await PostgresJanitor(impatient).forget(finished=week, audited=week) == 3
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 0
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM inbox") == 3

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from app.errors import DeliveryError, RetryableError
 from app.model import Delivery, ManifestFile, S3Target, StoredObject, Upload, Work
 from app.store import PostgresLeases
-from app.usecases.reconcile import sweep
+from app.usecases.sweep import Sweep
 from app.usecases.transfer import Backoff, Transfers
 from app.usecases.uploads import Uploads
 from tests.integration.conftest import Deliveries
@@ -96,10 +96,13 @@ class Sink:
         await self.gate.turn()
         self.bucket.open.pop(upload.upload_id, None)
 
-    async def abort_orphans(self, target: S3Target, key: str) -> None:
+    async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
         await self.gate.turn()
-        for upload_id in [one for one, open_key in self.bucket.open.items() if open_key == key]:
-            del self.bucket.open[upload_id]
+        return [
+            Upload(bucket=target.bucket, key=key, upload_id=upload_id)
+            for upload_id, open_key in self.bucket.open.items()
+            if open_key == key
+        ]
 
 
 @dataclass
@@ -164,7 +167,7 @@ class Worker:
             leases=self.leases,
             tenants=deliveries.tenants,
             sink=sink,
-            uploads=Uploads(sink=sink, seal=deliveries.vault),
+            uploads=Uploads(sink=sink, seal=deliveries.vault, store=deliveries.store),
             archiver=Archiver(self.gate, bucket, deliveries.pool),
             backoff=Backoff(first=0, longest=0, attempts=1000),
         )
@@ -262,14 +265,13 @@ async def test_one_of_many_workers_delivers_whatever_their_order(
         for worker in workers:
             await worker.stop()
     open_sink = Sink(OpenGate(), bucket)
-    await sweep(
+    await Sweep(
         store=deliveries.store,
         tenants=deliveries.tenants,
-        uploads=Uploads(sink=open_sink, seal=deliveries.vault),
-        sink=open_sink,
+        uploads=Uploads(sink=open_sink, seal=deliveries.vault, store=deliveries.store),
         after=timedelta(),
         limit=10,
-    )
+    ).look()
     query = "SELECT state, lease_owner FROM delivery WHERE correlation_id = $1"
     row = await deliveries.pool.fetchrow(query, name)
     assert row is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -11,25 +10,19 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.errors import BrokerUnavailableError
+from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.model import (
     Arrival,
     ArrivalKind,
-    Delivery,
     ErrorType,
     OrderEvent,
     OrderStatus,
-    S3Target,
-    Work,
 )
-from app.naming import object_key
-from app.store import PostgresArrivals, leading
+from app.store import Leader, PostgresArrivals, alone, open_pool
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
-from app.usecases.reconcile import append_again, sweep
+from app.usecases.reconcile import append_again
 from compose.embedded.stack import TENANT
-from sinks.s3 import S3Sink
-from tests.client import Client
 from tests.integration.conftest import Deliveries, receipt_for
 
 
@@ -77,6 +70,21 @@ async def test_an_event_that_kafka_does_not_take_is_tried_at_the_next_look(
     assert await append_again(arrivals=arrivals, append=append, limit=9) == 1
     assert await append_again(arrivals=arrivals, append=append, limit=9) == 0
     assert sorted(tried) == [b"refused", b"refused", b"taken"]
+
+
+async def test_all_that_is_lost_is_appended_in_one_look(
+    arrivals: PostgresArrivals, pool: asyncpg.Pool
+) -> None:
+    for _ in range(7):
+        await arrivals.note(arrival())
+    patient = PostgresArrivals(pool, allowance=timedelta(hours=1))
+    appended: list[Arrival] = []
+
+    async def append(one: Arrival) -> None:
+        appended.append(one)
+
+    assert await append_again(arrivals=patient, append=append, limit=3) == 7
+    assert len({one.id for one in appended}) == 7
 
 
 async def test_arrivals_of_one_moment_are_saved_together_and_once(
@@ -136,89 +144,38 @@ async def test_a_late_event_of_an_earlier_order_changes_nothing(deliveries: Deli
 
 
 async def test_one_process_leads(pool: asyncpg.Pool) -> None:
+    leader, other_process = Leader(pool), Leader(pool)
     async with (
-        leading(pool, "a") as first,
-        leading(pool, "a") as second,
-        leading(pool, "b") as other,
+        leader.leading("a") as first,
+        other_process.leading("a") as second,
+        leader.leading("a") as again,
+        other_process.leading("b") as other,
     ):
-        assert (first, second, other) == (True, False, True)
-    async with leading(pool, "a") as again:
-        assert again
+        assert (first, second, again, other) == (True, False, False, True)
+    async with other_process.leading("a") as now:
+        assert now
 
 
-@pytest.fixture
-async def failed(deliveries: Deliveries, sink: S3Sink, target: S3Target) -> AsyncIterator[Delivery]:
-    """A delivery that was ended by a process which then died: its upload is open."""
-    correlation_id = f"c-{uuid4().hex}"
-    await deliveries.ready(correlation_id)
-    leases = deliveries.leases("w")
-    claimed = await leases.claim(Work.TRANSFER)
-    assert claimed is not None
-    upload = await sink.begin(target, key_of(claimed, target))
-    assert await leases.record_upload(claimed, deliveries.uploads(sink).located(upload, target))
-    async with deliveries.store.transaction() as tx:
-        await fail(tx, claimed, ErrorType.EXPIRED, "for the test")
-    yield claimed
-    await sink.abort_orphans(target, key_of(claimed, target))
+async def test_who_leads_many_jobs_leaves_connections_to_do_them_with(database: str) -> None:
+    async with open_pool(database, size=2, start_timeout=5) as pool, asyncio.timeout(20):
+        leader = Leader(pool)
+        async with leader.leading("a"), leader.leading("b"), leader.leading("c"):
+            assert await pool.fetchval("SELECT 1") == 1
+        async with pool.acquire(), pool.acquire():
+            pass  # it has given its own back
 
 
-def key_of(delivery: Delivery, target: S3Target) -> str:
-    """Return where the archive goes."""
-    assert delivery.archive_name is not None
-    return target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
-
-
-async def swept(deliveries: Deliveries, sink: S3Sink, *, after: float = 0) -> int:
-    """Sweep once."""
-    return await sweep(
-        store=deliveries.store,
-        tenants=deliveries.tenants,
-        uploads=deliveries.uploads(sink),
-        sink=sink,
-        after=timedelta(seconds=after),
-        limit=9,
-    )
-
-
-async def test_an_upload_that_was_left_open_is_aborted_once(
-    deliveries: Deliveries, sink: S3Sink, failed: Delivery, client: Client
-) -> None:
-    assert len(await client.open_uploads(failed.correlation_id)) == 1
-    assert await swept(deliveries, sink, after=3600) == 0  # its worker may still do so itself
-    assert await swept(deliveries, sink) == 1
-    assert await client.open_uploads(failed.correlation_id) == []
-    assert await swept(deliveries, sink) == 0
-    assert await deliveries.pool.fetchval("SELECT upload_target FROM delivery") is None
-
-
-async def test_an_upload_that_nobody_noted_is_aborted(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
-) -> None:
-    await sink.begin(target, key_of(failed, target))
-    assert len(await client.open_uploads(failed.correlation_id)) == 2
-    assert await swept(deliveries, sink) == 1
-    assert await client.open_uploads(failed.correlation_id) == []
-
-
-async def test_the_upload_of_a_new_delivery_with_the_same_key_is_left_alone(
-    deliveries: Deliveries, sink: S3Sink, failed: Delivery, client: Client
-) -> None:
-    await deliveries.granted(failed.correlation_id)
-    assert await swept(deliveries, sink) == 0
-    assert len(await client.open_uploads(failed.correlation_id)) == 1
-
-
-async def test_while_the_store_is_away_the_upload_is_looked_at_later(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery
-) -> None:
-    gone = replace(target, endpoint="http://127.0.0.1:9")
-    upload = deliveries.uploads(sink).located(
-        replace(await sink.begin(target, key_of(failed, target))), gone
-    )
-    await deliveries.pool.execute("UPDATE delivery SET upload_target = $1", upload.target)
-    before = await deliveries.pool.fetchval("SELECT not_before FROM delivery")
-    assert await swept(deliveries, sink) == 0
-    row = await deliveries.pool.fetchrow("SELECT not_before, swept FROM delivery")
-    assert row is not None
-    assert row["not_before"] > before
-    assert not row["swept"]
+async def test_a_lock_that_is_in_doubt_ends_its_connection(database: str) -> None:
+    """It may have been granted as the wait for it ended: in the pool, it would be kept for ever."""
+    async with (
+        open_pool(database, size=1, start_timeout=5, command_timeout=0.2) as impatient,
+        open_pool(database, size=2, start_timeout=5) as pool,
+    ):
+        before = await impatient.fetchval("SELECT pg_backend_pid()")
+        async with alone(pool, "a"):
+            with pytest.raises(StoreUnavailableError):
+                async with alone(impatient, "a"):
+                    raise AssertionError("it is another's")
+        assert await impatient.fetchval("SELECT pg_backend_pid()") != before
+        async with alone(pool, "a"), Leader(impatient).leading("a") as leads:
+            assert not leads

@@ -172,11 +172,7 @@ class World:
 
     async def expire(self) -> None:
         await self.deliveries.pool.execute("UPDATE delivery SET expires_at = now()")
-        await expire(
-            store=self.deliveries.store,
-            uploads=self.deliveries.uploads(self.sink),
-            limit=100,
-        )
+        await expire(store=self.deliveries.store, limit=100)
 
     async def take(self, step: object) -> None:
         match step:

@@ -22,6 +22,17 @@ async def test_workers_that_start_at_once_migrate_once(database: str) -> None:
         assert await migrate(pool) == []
 
 
+async def test_a_migration_takes_longer_than_any_other_statement_may(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does the wait of those that start beside it."""
+    slow = [(1, "0001_slow.sql", "SELECT pg_sleep(1.5)")]
+    monkeypatch.setattr("app.store.migrate.steps", lambda: slow)
+    async with open_pool(database, size=3, start_timeout=5, command_timeout=0.5) as pool:
+        applied = await asyncio.gather(*(migrate(pool) for _ in range(3)))
+    assert sorted(len(names) for names in applied) == [0, 0, 1]
+
+
 async def test_a_database_that_is_newer_is_not_touched(pool: asyncpg.Pool) -> None:
     await pool.execute("INSERT INTO schema_migration (number, name) VALUES (9999, 'later')")
     with pytest.raises(ConfigurationError, match="start the newer version"):

@@ -13,7 +13,6 @@ from app.errors import TargetRefusedError
 from app.model import ErrorType, ManifestFile, S3Target, State, Work
 from app.usecases.submit import receive
 from app.usecases.transfer import Backoff, Transfers
-from app.usecases.uploads import Uploads
 from app.vault import Vault, make_key
 from compose.embedded import s3
 from compose.embedded.stack import TENANT
@@ -122,7 +121,7 @@ async def test_an_old_target_that_refuses_does_not_hold_up_the_delivery(
     assert claimed is not None
     upload = await sink.begin(target, "c/a.zip")
     for seal in (deliveries.vault, Vault([make_key()])):  # the second's key is not known here
-        elsewhere = Uploads(sink=sink, seal=seal).located(
+        elsewhere = replace(deliveries.uploads(sink), seal=seal).located(
             upload, replace(target, bucket="gone-bucket")
         )
         assert await leases.record_upload(claimed, elsewhere)
@@ -189,7 +188,7 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
         leases=leases,
         tenants=configuration.tenants,
         sink=sink,
-        uploads=Uploads(sink=sink, seal=configuration.vault),
+        uploads=replace(deliveries.uploads(sink), seal=configuration.vault),
         archiver=Bench(sink, target, source).archiver(),
         backoff=Backoff(first=1, longest=1, attempts=1),
     )

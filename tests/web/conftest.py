@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 import jwt
@@ -15,13 +15,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from app.configured import ConfigurationParts, open_configuration
 from app.errors import UnknownLetterError
 from app.letters import Letter
-from app.model import S3Target, Upload
-from app.ports import ArchiveSink
 from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresStore, PostgresTracking
 from app.usecases.intervene import Interventions
-from app.usecases.uploads import Uploads
 from app.vault import make_key
 from sinks.probe import probe
 from streams.rs_admin import AnyUser
@@ -83,13 +80,6 @@ class _Key(str):
 async def configuration(pool: asyncpg.Pool, web_settings: Settings) -> ConfigurationParts:
     """What settings are kept with, on an empty database."""
     return await open_configuration(web_settings, pool)
-
-
-class NoSink:
-    """Has no uploads."""
-
-    async def abort(self, target: S3Target, upload: Upload) -> None:
-        """Do nothing."""
 
 
 class NoLetters:
@@ -155,7 +145,6 @@ def _watching(configuration: ConfigurationParts) -> dict[str, Any]:
             tracking=tracking,
             tenants=configuration.tenants,
             users=AnyUser(),
-            uploads=Uploads(sink=cast("ArchiveSink", NoSink()), seal=configuration.vault),
         ),
         "feed": Feed(tracking, list),
         "progress": lambda _tenant, _correlation_id: None,

@@ -1,0 +1,55 @@
+"""What is removed when it is old: by rows, in short statements, whatever a delivery holds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from app.store.pool import wrap_errors
+from app.store.sql import QUERIES
+
+_DELIVERIES = 1000  # of one statement
+_FILES = 20_000  # of one statement
+_ROWS = 5000  # of the inbox and of the audit trail, of one statement
+
+
+class PostgresJanitor:
+    """Removes what is kept no longer. Raises StoreUnavailableError.
+
+    Each statement takes moments: one that is ended by its time limit would never get further.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def forget(self, *, finished: timedelta, audited: timedelta) -> int:
+        """Remove deliveries, receipts and changes that are older; return how many deliveries.
+
+        What arrived in the inbox is kept as long as the delivery that it opened.
+        """
+        total = 0
+        with wrap_errors():
+            while ids := await self._oldest(finished):
+                for delivery in ids:
+                    await self._forget_files(delivery)
+                await self._pool.execute(QUERIES["forget_deliveries"], ids)
+                total += len(ids)
+            for query, age in (("forget_receipts", finished), ("forget_changes", audited)):
+                while len(await self._pool.fetch(QUERIES[query], age, _ROWS)) == _ROWS:
+                    pass
+        return total
+
+    async def _oldest(self, finished: timedelta) -> list[UUID]:
+        rows = await self._pool.fetch(QUERIES["forgettable"], finished, _DELIVERIES, _FILES)
+        return [row["id"] for row in rows]
+
+    async def _forget_files(self, delivery: UUID) -> None:
+        last = -1
+        while True:
+            gone = await self._pool.fetchrow(QUERIES["forget_files"], delivery, last, _FILES)
+            assert gone is not None  # noqa: S101 - an aggregate has a row
+            if gone["files"] < _FILES:
+                return
+            last = gone["position"]

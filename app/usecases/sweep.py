@@ -1,0 +1,188 @@
+"""Uploads that ended deliveries left open at their targets: abort them.
+
+Who transferred does so itself, unless it died, or the target was away. Expiry and cancels leave it
+to this, so that they never wait for a target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from app.errors import (
+    DeliveryError,
+    PermanentError,
+    SecretUnreadableError,
+    TargetUnavailableError,
+)
+from app.logs import get_logger
+from app.model import Delivery, S3Target
+from app.naming import object_key
+from app.ports import Store, Tenants
+from app.usecases.uploads import Uploads
+
+log = get_logger(__name__)
+
+_AT_ONCE = 8  # places
+_TURN = 60.0  # seconds of a place in one look; what is left has its turn later
+_FIRST_PAUSE = 30.0  # seconds; doubles with each failure in a row
+_LONGEST_PAUSE = 3600.0
+
+
+@dataclass
+class _Pause:
+    """Nothing is asked at a place that failed."""
+
+    until: float  # by the monotonic clock
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Left:
+    """A delivery that may have left something open, and where."""
+
+    delivery: Delivery
+    recorded: S3Target | None  # where its last upload was opened
+    current: S3Target | None  # where an attempt now would open one
+
+    @property
+    def endpoints(self) -> list[str]:
+        return [place.endpoint for place in (self.recorded, self.current) if place is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Looks at each ended delivery once: at its recorded upload, and at its key."""
+
+    store: Store
+    tenants: Tenants
+    uploads: Uploads
+    after: timedelta  # their end; by then a worker that lost its lease has noticed it
+    limit: int  # deliveries at a time
+    patience: float = 30.0  # seconds that a place may take for one step
+    _pauses: dict[str, _Pause] = field(default_factory=dict)  # by endpoint
+
+    async def look(self) -> int:
+        """Sweep what is due; return how many deliveries have nothing open any more.
+
+        Places are asked side by side. One that fails is left alone for a while, longer each time,
+        and its deliveries are postponed; those of others don't wait for it.
+        """
+        total = 0
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def visit(left: Sequence[_Left]) -> int:
+            async with turns:
+                return await self._visit(left)
+
+        while True:
+            due = await self.store.unswept(self.after, limit=self.limit)
+            by_place: defaultdict[str, list[_Left]] = defaultdict(list)
+            for left in map(self._left, due):
+                by_place[next(iter(left.endpoints), "")].append(left)
+            total += sum(await asyncio.gather(*map(visit, by_place.values())))
+            if len(due) < self.limit:
+                return total
+
+    async def _visit(self, some: Sequence[_Left]) -> int:
+        """Sweep what was left at one place, one after the other; postpone what can't be."""
+        ends = time.monotonic() + _TURN
+        later = []
+        pause = _FIRST_PAUSE
+        for left in some:
+            if self._paused(left) or time.monotonic() > ends or not await self._sweep(left):
+                later.append(left.delivery)
+                pause = max(pause, self._paused(left))
+        if later:
+            await self.store.postpone_sweeps(
+                later, after=self.after, pause=timedelta(seconds=pause)
+            )
+        return len(some) - len(later)
+
+    async def _sweep(self, left: _Left) -> bool:
+        """Return whether nothing of the delivery is open any more, as far as can be known."""
+        try:
+            if not await self._abort(left):
+                return False
+        except PermanentError as error:
+            _told(left.delivery, error)
+        except (TargetUnavailableError, SecretUnreadableError) as error:
+            _told(left.delivery, error, tried_again=True)
+            return False
+        await self.store.swept(left.delivery)
+        return True
+
+    async def _abort(self, left: _Left) -> bool:
+        delivery, target = left.delivery, left.current
+        if left.recorded is None:
+            await self.uploads.abort_last(delivery)  # there is none, or it tells that it can't
+        else:
+            async with self._asking(left.recorded):
+                await self.uploads.abort_last(delivery)
+        # A worker may have opened another one, and died before it recorded it.
+        if target is None or delivery.archive_name is None:
+            return True
+        self.tenants.check_secrets(delivery.tenant)
+        key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
+        async with self._asking(target):
+            return await self.uploads.abort_orphans(delivery, target, key)
+
+    @contextlib.asynccontextmanager
+    async def _asking(self, target: S3Target) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.patience):
+                yield
+        except TimeoutError:
+            self._failed(target)
+            raise TargetUnavailableError(
+                f"{target} did not answer within {self.patience:g} seconds"
+            ) from None
+        except TargetUnavailableError:
+            self._failed(target)
+            raise
+        self._pauses.pop(target.endpoint, None)
+
+    def _failed(self, target: S3Target) -> None:
+        last = self._pauses.get(target.endpoint)
+        seconds = _FIRST_PAUSE if last is None else min(2 * last.seconds, _LONGEST_PAUSE)
+        self._pauses[target.endpoint] = _Pause(time.monotonic() + seconds, seconds)
+
+    def _paused(self, left: _Left) -> float:
+        """Return for how many seconds a place of the delivery is left alone."""
+        now = time.monotonic()
+        pauses = [self._pauses.get(endpoint) for endpoint in left.endpoints]
+        return max(
+            (pause.until - now for pause in pauses if pause and pause.until > now), default=0
+        )
+
+    def _left(self, delivery: Delivery) -> _Left:
+        known = self.tenants.known(delivery.tenant)
+        try:
+            recorded = self.uploads.place(delivery)
+        except SecretUnreadableError:
+            recorded = None
+        return _Left(
+            delivery=delivery,
+            recorded=recorded,
+            current=self.tenants.settings(delivery.tenant).target_named(delivery.target)
+            if known
+            else None,
+        )
+
+
+def _told(delivery: Delivery, error: DeliveryError, *, tried_again: bool = False) -> None:
+    log.warning(
+        "uploads_not_swept",
+        tenant=delivery.tenant,
+        correlation_id=delivery.correlation_id,
+        cause=str(error),
+        consequence="it is tried again"
+        if tried_again
+        else "an upload may stay open at the target; a lifecycle rule of the bucket, or `aws s3api "
+        "abort-multipart-upload`, ends it",
+    )

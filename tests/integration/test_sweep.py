@@ -1,0 +1,191 @@
+"""Uploads that ended deliveries left open are aborted, and nobody waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from app.model import Delivery, ErrorType, S3Target, Upload, Work
+from app.naming import object_key
+from app.usecases.fail import fail
+from app.usecases.sweep import Sweep
+from sinks.s3 import S3Sink
+from tests.client import Client
+from tests.integration.conftest import Deliveries, abort_all
+from tests.integration.gate import gate
+
+
+@pytest.fixture
+async def failed(deliveries: Deliveries, sink: S3Sink, target: S3Target) -> AsyncIterator[Delivery]:
+    """A delivery that was ended by a process which then died: its upload is open."""
+    correlation_id = f"c-{uuid4().hex}"
+    await deliveries.ready(correlation_id)
+    leases = deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    upload = await sink.begin(target, key_of(claimed, target))
+    assert await leases.record_upload(claimed, deliveries.uploads(sink).located(upload, target))
+    async with deliveries.store.transaction() as tx:
+        await fail(tx, claimed, ErrorType.EXPIRED, "for the test")
+    yield claimed
+    await abort_all(sink, target, key_of(claimed, target))
+
+
+def key_of(delivery: Delivery, target: S3Target) -> str:
+    """Return where the archive goes."""
+    assert delivery.archive_name is not None
+    return target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
+
+
+def sweep_of(deliveries: Deliveries, sink: S3Sink, *, after: float = 0, limit: int = 9) -> Sweep:
+    """Return what sweeps."""
+    return Sweep(
+        store=deliveries.store,
+        tenants=deliveries.tenants,
+        uploads=deliveries.uploads(sink),
+        after=timedelta(seconds=after),
+        limit=limit,
+    )
+
+
+async def swept(deliveries: Deliveries, sink: S3Sink, *, after: float = 0) -> int:
+    """Sweep once."""
+    return await sweep_of(deliveries, sink, after=after).look()
+
+
+async def test_an_upload_that_was_left_open_is_aborted_once(
+    deliveries: Deliveries, sink: S3Sink, failed: Delivery, client: Client
+) -> None:
+    assert len(await client.open_uploads(failed.correlation_id)) == 1
+    assert await swept(deliveries, sink, after=3600) == 0  # its worker may still do so itself
+    assert await swept(deliveries, sink) == 1
+    assert await client.open_uploads(failed.correlation_id) == []
+    assert await swept(deliveries, sink) == 0
+    assert await deliveries.pool.fetchval("SELECT upload_target FROM delivery") is None
+
+
+async def test_an_upload_that_nobody_noted_is_aborted(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
+) -> None:
+    await sink.begin(target, key_of(failed, target))
+    assert len(await client.open_uploads(failed.correlation_id)) == 2
+    assert await swept(deliveries, sink) == 1
+    assert await client.open_uploads(failed.correlation_id) == []
+
+
+async def test_the_upload_of_a_new_delivery_with_the_same_key_is_left_alone(
+    deliveries: Deliveries, sink: S3Sink, failed: Delivery, client: Client
+) -> None:
+    await deliveries.granted(failed.correlation_id)
+    assert await swept(deliveries, sink) == 0
+    assert len(await client.open_uploads(failed.correlation_id)) == 1
+
+
+async def test_while_the_store_is_away_the_upload_is_looked_at_later(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery
+) -> None:
+    gone = replace(target, endpoint="http://127.0.0.1:9")
+    upload = deliveries.uploads(sink).located(
+        replace(await sink.begin(target, key_of(failed, target))), gone
+    )
+    await deliveries.pool.execute("UPDATE delivery SET upload_target = $1", upload.target)
+    before = await deliveries.pool.fetchval("SELECT not_before FROM delivery")
+    assert await swept(deliveries, sink) == 0
+    row = await deliveries.pool.fetchrow("SELECT not_before, swept FROM delivery")
+    assert row is not None
+    assert row["not_before"] > before
+    assert not row["swept"]
+
+
+async def test_an_upload_of_another_tenants_delivery_under_the_same_key_is_left_alone(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
+) -> None:
+    """Tenants may share a bucket, and clients choose the correlation ids."""
+    await deliveries.ready("elsewhere", tenant="swot")
+    leases = deliveries.leases("w")
+    running = await leases.claim(Work.TRANSFER)
+    assert running is not None
+    upload = await sink.begin(target, key_of(failed, target))
+    assert await leases.record_upload(running, deliveries.uploads(sink).located(upload, target))
+    assert len(await client.open_uploads(failed.correlation_id)) == 2
+    assert await swept(deliveries, sink) == 1
+    (left,) = await sink.open_uploads(target, key_of(failed, target))
+    assert left.upload_id == upload.upload_id
+
+
+async def test_an_attempt_spares_the_upload_of_another_tenants_delivery_under_its_key(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target
+) -> None:
+    name = f"c-{uuid4().hex}"
+    await deliveries.ready(name, tenant="swot")
+    await deliveries.ready(name)
+    leases = deliveries.leases("w")
+    first, second = await leases.claim(Work.TRANSFER), await leases.claim(Work.TRANSFER)
+    assert first is not None
+    assert second is not None
+    key = key_of(first, target)
+    recorded, unrecorded = await sink.begin(target, key), await sink.begin(target, key)
+    assert await leases.record_upload(first, deliveries.uploads(sink).located(recorded, target))
+    assert await deliveries.uploads(sink).abort_orphans(second, target, key)
+    assert [one.upload_id for one in await sink.open_uploads(target, key)] == [recorded.upload_id]
+    assert recorded.upload_id != unrecorded.upload_id
+    await abort_all(sink, target, key)
+
+
+async def test_a_delivery_that_begins_while_the_sweep_is_on_its_way_keeps_its_upload(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
+) -> None:
+    """The client asks again for a correlation id that is further down the list."""
+
+    class Meanwhile:
+        """The store, as it is when the sweep comes there."""
+
+        abort = sink.abort
+
+        async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
+            await deliveries.ready(failed.correlation_id)
+            assert await deliveries.leases("w").claim(Work.TRANSFER)
+            await sink.begin(target, key)  # and it is not recorded yet
+            return await sink.open_uploads(target, key)
+
+    assert await sweep_of(deliveries, Meanwhile()).look() == 0  # type: ignore[arg-type]
+    assert len(await client.open_uploads(failed.correlation_id)) == 1
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery WHERE swept") == 0
+
+
+async def test_a_silent_place_is_asked_once_and_holds_up_no_other(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
+) -> None:
+    async with gate(target.endpoint) as silent:
+        await silent.hush()
+        quiet = deliveries.uploads(sink).located(
+            Upload(bucket=target.bucket, key="k", upload_id="u"),
+            replace(target, endpoint=silent.url),
+        )
+        for number in range(20):
+            await deliveries.ready(f"quiet{number}")
+            claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+            assert claimed is not None
+            assert await deliveries.leases("w").record_upload(claimed, quiet)
+            await deliveries.fail(claimed, "for the test")
+        await deliveries.pool.execute(  # they come first
+            "UPDATE delivery SET not_before = now() - interval '1 hour' "
+            "WHERE correlation_id LIKE 'quiet%'"
+        )
+        sweep = replace(sweep_of(deliveries, sink, limit=3), patience=0.5)
+        assert await sweep.look() == 1
+        assert await client.open_uploads(failed.correlation_id) == []
+        assert await sweep.look() == 0
+        assert silent.unheard == 1
+        waiting = "SELECT count(*) FROM delivery WHERE NOT swept AND not_before > now()"
+        assert await deliveries.pool.fetchval(waiting) == 20
+
+        # It speaks again when its pause is over.
+        await silent.speak()
+        await deliveries.pool.execute("UPDATE delivery SET not_before = now()")
+        sweep._pauses.clear()
+        assert await sweep.look() == 20
