@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import asyncpg
 import pytest
@@ -27,7 +28,7 @@ async def test_a_migration_takes_longer_than_any_other_statement_may(
 ) -> None:
     """So does the wait of those that start beside it."""
     slow = [(1, "0001_slow.sql", "SELECT pg_sleep(1.5)")]
-    monkeypatch.setattr("app.store.migrate.steps", lambda: slow)
+    monkeypatch.setattr(sys.modules["app.store.migrate"], "steps", lambda: slow)
     async with open_pool(database, size=3, start_timeout=5, command_timeout=0.5) as pool:
         applied = await asyncio.gather(*(migrate(pool) for _ in range(3)))
     assert sorted(len(names) for names in applied) == [0, 0, 1]
