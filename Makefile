@@ -5,8 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	--python-version 3.11
+# uv is told what pip is told.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# A Python by its file and version; the one that is asked for may be another than the environment's.
+WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up test test-kafka test-outages check lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-claims bench-queue bench-workers bench-sse bench-web chaos screenshots format docs lock clean
+.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-claims bench-queue bench-workers bench-sse bench-web chaos screenshots format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -14,14 +26,21 @@ help: ## List the targets
 setup: $(READY) ## Install what is missing: Debian's RabbitMQ, a virtual environment, dependencies
 	@sh compose/embedded/setup.sh
 
-$(READY): requirements/dev.txt pyproject.toml hatch_build.py sinks/_md5pair.c
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) -c '$(WHICH)' 2>&1),$(shell $(BIN)/python -c '$(WHICH)' 2>&1))
+.PHONY: $(READY)
+endif
+endif
+
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py sinks/_md5pair.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "setup: $(PYTHON) is older than 3.11; set PYTHON=/path/to/a/newer/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh compose/embedded/setup.sh python3-venv
 	@echo "setup: making $(VENV) with the locked dependencies"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(INSTALL) --compile-bytecode --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import sinks._md5pair' 2>/dev/null || echo "setup: no C compiler or no headers of" \
 		"Python (gcc, python3-dev): archives are digested in two passes; the same bytes, slower"
 	@touch $@
@@ -32,8 +51,14 @@ demo: setup ## Deliver sample products for real and check the archive (PRODUCTS=
 up: setup ## Keep the whole stack and the service in the foreground until Ctrl-C
 	@$(BIN)/python -m compose.up $(if $(PRODUCTS),--products "$(PRODUCTS)")
 
-test: setup ## Run all tests (on a stack of their own)
-	$(BIN)/python -m pytest
+test: setup ## Run all tests, several side by side, each on a stack of its own
+	@$(BIN)/python -m pytest -n auto
+
+test-unit: setup
+	@$(BIN)/python -m pytest -q tests/unit
+
+test-pythons: setup ## Unit tests on every other Python from 3.11 on that is here
+	@sh .ci/pythons
 
 test-kafka: setup ## Integration tests on Apache Kafka itself (needs Java 17 and Maven)
 	@$(BIN)/python -m compose.embedded.apache_kafka $(BIN)/python -m pytest $(or $(TESTS),tests/integration)
@@ -41,7 +66,14 @@ test-kafka: setup ## Integration tests on Apache Kafka itself (needs Java 17 and
 test-outages: setup ## Every dependency away for long, in the middle and at start (SECONDS=60)
 	@OUTAGE_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest tests/integration/test_outages.py
 
-check: lint types imports test ## All that CI runs
+check: setup ## Style, types, layers and all tests: what CI runs (PYTHON=python3.13 takes another)
+	@$(MAKE) --no-print-directory -j4 lint types imports test
+
+quick: setup ## Style, types, layers and unit tests, within a minute
+	@$(MAKE) --no-print-directory -j4 lint types imports test-unit
+
+steady: setup ## All tests in a drawn order beside a busy core (SEED=…)
+	@$(BIN)/python -m tests.steady $(SEED)
 
 lint: setup ## Style and formatting
 	$(BIN)/ruff check .
@@ -98,11 +130,10 @@ docs: setup ## Write docs/asyncapi.json and docs/schemas anew
 	@$(BIN)/delivery asyncapi --schemas docs/schemas > docs/asyncapi.json
 
 lock: setup ## Resolve the dependencies anew (names, versions and hashes; for every Python)
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --upgrade pyproject.toml -o requirements/runtime.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --upgrade --extra dev --extra build -c requirements/runtime.txt \
+	$(LOCK) --upgrade pyproject.toml -o requirements/runtime.txt
+	$(LOCK) --upgrade --extra dev --extra build -c requirements/runtime.txt \
 		pyproject.toml -o requirements/dev.txt
+	echo uv | $(LOCK) -c requirements/dev.txt - -o requirements/uv.txt
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 import structlog
 
@@ -18,6 +19,12 @@ from app.store import migrate, open_pool
 from compose.embedded.stack import Stack, running_stack
 from tests.client import Client
 from tests.standin import StandIn
+
+pytest_plugins = ["tests.order"]
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # As the service's own: without the values of local variables, which may be secrets.
 structlog.configure(
