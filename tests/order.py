@@ -14,24 +14,45 @@ import pytest
 
 # Beginnings of the ids of the tests that take longest, in order. All others follow.
 _LONGEST = (
-    "tests/chaos/test_chaos.py",
+    "tests/acceptance",
+    "tests/chaos/test_chaos.py::test_nothing",
+    "tests/integration/test_readers.py::test_a_reader_finds_every_member_whole[large",
+    "tests/integration/test_kafka_cluster.py::test_deliveries",
+    "tests/browser",
+    "tests/integration/test_configured_service.py::test_settings",
     "tests/integration/test_outages.py",
+    "tests/integration/test_stopping.py",
+    "tests/integration/test_recovery.py",
+    "tests/integration/test_quorum.py",
+    "tests/integration/test_windows.py",
+    "tests/integration/test_consumer.py",
+    "tests/integration/test_readers.py::test_a_reader_finds_every_member_whole[many",
+    "tests/integration/test_lost_topics.py",
+    "tests/web/test_settings.py",
+    "tests/contract",
+    "tests/web/test_schema.py",
+    "tests/integration/test_kafka_cluster.py",
+    "tests/integration/test_dead_events.py",
 )
 # Their tests share a service, so they stay together.
 _TOGETHER = ("tests/acceptance", "tests/browser", "tests/contract")
 # Nothing is shared but the stack, and a test takes long: each goes where there is room.
 _APART = ("tests/chaos", "tests/integration")
+# An archive of gigabytes is made once for all its readers; its kind comes first in a test's id.
+_BY_KIND = "tests/integration/test_readers.py"
 # Who names one of these gives one set of queues, which the services of two workers would share.
 _GIVEN = ("DELIVERY_AMQP_URL", "DELIVERY_KAFKA_BOOTSTRAP_SERVERS", "DELIVERY_RS_ORDER_URL")
 _MOST = 8  # workers; a stack and its services take 800 MB
 
 
 def unit_of(test_id: str) -> str:
-    """Return what a test is handed out with: its folder, its file, or nothing else."""
+    """Return what a test is handed out with: its folder, its file, or only itself."""
     file = test_id.partition("::")[0]
     folder = file.rpartition("/")[0]
     if folder in _TOGETHER:
         return folder
+    if file == _BY_KIND:
+        return test_id.partition("-")[0]
     return test_id if folder in _APART else file
 
 

@@ -23,11 +23,12 @@ def imported(*arguments: str) -> set[str]:
     """Return the packages that a command has imported when it ends."""
     program = (
         "import sys\n"
+        "before = set(sys.modules)\n"  # a system may import things of its own
         "from app.cli import main\n"
         "try:\n"
         "    main()\n"
         "finally:\n"
-        "    print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)\n"
+        "    print(*{name.partition('.')[0] for name in set(sys.modules) - before}, file=sys.stderr)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, *arguments],
