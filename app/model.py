@@ -54,6 +54,25 @@ class ErrorType(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
+class ArrivalKind(StrEnum):
+    """What arrived over AMQP."""
+
+    REQUEST = "request"
+    ORDER_EVENT = "order-event"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """By what one arrival of a message is known again, and a copy of it told from a new message."""
+
+    event_id: UUID  # given at arrival
+    kind: ArrivalKind
+    digest: bytes  # of tenant, body and properties: the same for each copy of a message
+    redelivered: bool  # it may be a repeat
+    received_at: datetime | None  # by the worker's clock
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
     """One arrival of a delivery request over AMQP, before its body is judged."""
@@ -65,8 +84,19 @@ class Receipt:
     correlation_id: str
     origin_app: str | None  # app_id of the message, else the ordering user
     priority: int  # 1 to 255
-    received_at: datetime
+    received_at: datetime | None  # by the worker's clock
     trace: str | None = None  # W3C traceparent
+
+    @property
+    def identity(self) -> Identity:
+        """By what it is known again."""
+        return Identity(
+            event_id=self.ingress_id,
+            kind=ArrivalKind.REQUEST,
+            digest=self.digest,
+            redelivered=self.redelivered,
+            received_at=self.received_at,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +115,8 @@ class Opening:
     receipt: Receipt
     request: DeliveryRequest
     state: State  # RECEIVED or GRANTED
-    expires_at: datetime
+    requested_at: datetime | None  # by the store's clock; None: now
+    ttl: timedelta  # it expires so long after
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,14 +253,6 @@ class OrderStatus(StrEnum):
     FAILED = "FAILED"
 
 
-class ArrivalKind(StrEnum):
-    """What arrived over AMQP."""
-
-    REQUEST = "request"
-    ORDER_EVENT = "order-event"
-    CANCEL = "cancel"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:
     """A message that RabbitMQ may forget, as the event that was made of it."""
@@ -249,6 +272,20 @@ class Cancel:
     correlation_id: str
     origin_app: str | None  # who asks
     reason: str | None
+    digest: bytes | None = None  # None in events of a version that had none
+    redelivered: bool = False
+    received_at: datetime | None = None  # by the worker's clock
+
+    @property
+    def identity(self) -> Identity:
+        """By what it is known again."""
+        return Identity(
+            event_id=self.event_id,
+            kind=ArrivalKind.CANCEL,
+            digest=self.digest or self.event_id.bytes,
+            redelivered=self.redelivered,
+            received_at=self.received_at,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,6 +301,22 @@ class OrderEvent:
     errors: int = 0
     total_suborders: int | None = None
     event_id: UUID | None = None  # given at arrival
+    digest: bytes | None = None  # None in events of a version that had none
+    redelivered: bool = False
+    received_at: datetime | None = None  # by the worker's clock
+
+    @property
+    def identity(self) -> Identity | None:
+        """By what it is known again; None when it did not arrive as a message."""
+        if self.event_id is None:
+            return None
+        return Identity(
+            event_id=self.event_id,
+            kind=ArrivalKind.ORDER_EVENT,
+            digest=self.digest or self.event_id.bytes,
+            redelivered=self.redelivered,
+            received_at=self.received_at,
+        )
 
 
 class Phase(StrEnum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -17,12 +17,12 @@ from app.model import (
     Arrival,
     Delivery,
     ErrorType,
+    Identity,
     ListedFile,
     Manifest,
     ManifestFile,
     Opening,
     Progress,
-    Receipt,
     S3Target,
     State,
     StoredObject,
@@ -36,14 +36,12 @@ from app.outgoing import Lane, Outgoing
 class Transaction(Protocol):
     """One unit of work: all of it is committed, or none."""
 
-    async def remember(self, receipts: Sequence[Receipt]) -> set[UUID]:
-        """Note receipts in the inbox; return the ingress ids of messages not noted before.
+    async def remember(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+        """Note events in the inbox: they need no further care.
 
-        Their arrivals need no further care.
+        Return those that count, by event id, and when each arrived by the store's clock. The others
+        were handled before, or are copies of a message that was.
         """
-
-    async def handled(self, arrival: UUID) -> None:
-        """Note that an arrival needs no further care."""
 
     async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries; those whose correlation id is in use by an active one are left out.
@@ -60,8 +58,22 @@ class Transaction(Protocol):
     async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
         """Whether an order belonged to an earlier delivery with this correlation id."""
 
-    async def note_order(self, tenant: str, correlation_id: str, order_id: int) -> Delivery | None:
-        """Note an order that became known after its delivery had failed; None if none."""
+    async def withdraw_order(self, delivery: Delivery) -> bool:
+        """Take back a delivery's order request; False when it is out, or about to be."""
+
+    async def await_order(self, delivery: Delivery) -> None:
+        """Note that a delivery has ended while the answer to its order request is due."""
+
+    async def awaited_orders(
+        self, tenant: str, correlation_id: str, arrived_at: datetime | None
+    ) -> list[Delivery]:
+        """Return ended deliveries with that id whose order request has no answer yet, locked.
+
+        The oldest comes first; none that was requested after `arrived_at`, if that is known.
+        """
+
+    async def note_answer(self, delivery: Delivery, order_id: int | None) -> None:
+        """Note that rs-order has answered the request of a delivery that has ended."""
 
     async def advance(
         self,
@@ -125,8 +137,11 @@ class Store(Protocol):
 class Arrivals(Protocol):
     """What arrived over AMQP and no agent has handled: should Kafka lose it, it is here."""
 
-    async def note(self, arrival: Arrival) -> None:
-        """Return once it is saved; again changes nothing."""
+    async def note(self, arrival: Arrival, *, since: float | None = None) -> None:
+        """Return once it is saved, with the time at which it arrived; again changes nothing.
+
+        It arrived at `since` by the monotonic clock; now, if that is not given.
+        """
 
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""

@@ -21,6 +21,11 @@ _Text = Annotated[
 _Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
+def as_property(text: str | None) -> str | None:
+    """Return a text if it can be a property of an AMQP message, 255 bytes at most; else None."""
+    return text if text is not None and len(text.encode()) <= 255 else None
+
+
 class Wire(BaseModel):
     """Names on the wire are in camel case; what is unknown is ignored."""
 

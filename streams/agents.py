@@ -11,10 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from app.configuration import Actor
 from app.errors import (
     DeliveryError,
-    InterventionError,
     InvalidRequestError,
     RetryableError,
     UnreadableMessageError,
@@ -73,22 +71,8 @@ def cancel_handler(*, interventions: Interventions) -> Handler:
     """Handle `delivery.cancels`."""
 
     async def handle(values: Sequence[bytes]) -> None:
-        for asked in map(decode_cancel, values):
-            actor = Actor(name=asked.origin_app or "its client", role="AMQP", tenant=asked.tenant)
-            try:
-                await interventions.cancel(
-                    actor,
-                    asked.correlation_id,
-                    reason=asked.reason or "",
-                    arrival=asked.event_id,
-                )
-            except InterventionError as error:
-                log.info(
-                    "cancel_ignored",
-                    tenant=asked.tenant,
-                    correlation_id=asked.correlation_id,
-                    cause=str(error),
-                )
+        for value in values:
+            await interventions.heed(decode_cancel(value))
 
     return handle
 

@@ -145,10 +145,11 @@ class Bridge(Service):
         read: Callable[[AbstractIncomingMessage], Arrival],
         message: AbstractIncomingMessage,
     ) -> None:
+        came = time.monotonic()
         try:
             try:
                 self._check(message)
-                await self._hand_on(read(message))
+                await self._hand_on(read(message), came)
             except UnreadableMessageError as error:
                 await self._bury(queue, message, str(error))
             except DeliveryError:
@@ -219,8 +220,8 @@ class Bridge(Service):
             value=encode_cancel(cancel),
         )
 
-    async def _hand_on(self, arrival: Arrival) -> None:
-        """Save the event, then append it to its topic.
+    async def _hand_on(self, arrival: Arrival, came: float) -> None:
+        """Save the event, which came at that monotonic time, then append it to its topic.
 
         Raises RetryableError when that was not possible for long, or this service is stopped.
         """
@@ -228,7 +229,7 @@ class Bridge(Service):
         until = time.monotonic() + _HOLD
         while True:
             try:
-                await self._arrivals.note(arrival)
+                await self._arrivals.note(arrival, since=came)
                 await self._append(arrival)
             except RetryableError as error:
                 if self.should_stop or time.monotonic() > until:

@@ -66,6 +66,16 @@ class _Event(BaseModel):
         return self.model_dump_json(by_alias=True).encode()
 
 
+_DIGEST = Field(
+    None, description="SHA-256 of tenant, properties and body: knows a redelivered message."
+)
+_REDELIVERED = Field(
+    False,
+    description="It may be a repeat: RabbitMQ says so, or it has a message id.",
+)
+_RECEIVED_AT = Field(None, description="By the clock of the worker that took it.")
+
+
 class RequestReceived(_Event):
     """A delivery request arrived over AMQP. Topic `delivery.requests`."""
 
@@ -79,7 +89,7 @@ class RequestReceived(_Event):
     )
     origin_app: str | None = Field(description="`app_id` of the message, else the ordering user.")
     priority: int
-    received_at: datetime
+    received_at: datetime = Field(description="By the clock of the worker that took it.")
     trace: str | None = Field(None, description="W3C traceparent, where the request is traced.")
     body: dict[str, Any] = Field(description="As it came; its rules are checked by who reads this.")
 
@@ -94,6 +104,9 @@ class OrderProgressed(_Event):
     errors: int = 0
     total_suborders: int | None = None
     event_id: UUID | None = Field(None, description="Given at this arrival.")
+    digest: bytes | None = _DIGEST
+    redelivered: bool = _REDELIVERED
+    received_at: datetime | None = _RECEIVED_AT
 
 
 class CancelRequested(_Event):
@@ -102,6 +115,9 @@ class CancelRequested(_Event):
     event_id: UUID = Field(description="Given at this arrival.")
     origin_app: str | None = Field(description="`app_id` of the message.")
     reason: str | None = None
+    digest: bytes | None = _DIGEST
+    redelivered: bool = _REDELIVERED
+    received_at: datetime | None = _RECEIVED_AT
 
 
 class WorkDue(_Event):

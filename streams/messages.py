@@ -19,7 +19,13 @@ from app.errors import UnreadableMessageError
 from app.model import Cancel, OrderEvent, Receipt
 from app.outgoing import Kind, Outgoing
 from app.validation import flaw_of
-from app.wire import DeliveryCancelRequestDtoEvent, OrderResponseDtoEvent, Wire, in_words
+from app.wire import (
+    DeliveryCancelRequestDtoEvent,
+    OrderResponseDtoEvent,
+    Wire,
+    as_property,
+    in_words,
+)
 from streams import names
 from streams.events import Received, dumps
 
@@ -81,23 +87,27 @@ def _correlation_id(body: Mapping[str, Any]) -> str:
     return value
 
 
-def _fits(text: str) -> bool:
-    """Whether a text can be a property of an AMQP message: those hold 255 bytes at most."""
-    return len(text.encode()) <= 255
-
-
 def _origin(message: AbstractIncomingMessage, body: Mapping[str, Any]) -> str | None:
     if message.app_id:
         return message.app_id
     order = body.get("order")
     user = order.get("user") if isinstance(order, dict) else None
-    return user if isinstance(user, str) and _fits(user) else None
+    return as_property(user) if isinstance(user, str) else None
 
 
 def _digest(tenant: str, message: AbstractIncomingMessage) -> bytes:
     stamp = message.timestamp.isoformat() if message.timestamp else ""
     properties = dumps([tenant, message.message_id, stamp, message.app_id])
     return hashlib.sha256(properties + b"\n" + message.body).digest()
+
+
+def _repeatable(message: AbstractIncomingMessage) -> bool:
+    """Whether a message may be a repeat.
+
+    RabbitMQ forgets what it has delivered when it restarts. Who sets a message id means that a
+    message with the same one, and the same in all else, is the same message.
+    """
+    return bool(message.redelivered) or message.message_id is not None
 
 
 def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
@@ -110,9 +120,7 @@ def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
     receipt = Receipt(
         ingress_id=uuid4(),
         digest=_digest(tenant, message),
-        # RabbitMQ forgets what it has delivered when it restarts. Who sets a message id means that
-        # a message with the same one, and the same in all else, is the same message.
-        redelivered=bool(message.redelivered) or message.message_id is not None,
+        redelivered=_repeatable(message),
         tenant=tenant,
         correlation_id=_correlation_id(body),
         origin_app=_origin(message, body),
@@ -150,6 +158,9 @@ def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
         errors=said.errors or 0,
         total_suborders=said.total_sub_orders,
         event_id=uuid4(),
+        digest=_digest(tenant, message),
+        redelivered=_repeatable(message),
+        received_at=datetime.now(UTC),
     )
 
 
@@ -168,6 +179,9 @@ def decode_cancel_request(message: AbstractIncomingMessage) -> Cancel:
         correlation_id=asked.correlation_id,
         origin_app=message.app_id,
         reason=asked.reason,
+        digest=_digest(tenant, message),
+        redelivered=_repeatable(message),
+        received_at=datetime.now(UTC),
     )
 
 
@@ -189,8 +203,9 @@ def encode(outgoing: Outgoing) -> Message:
         delivery_mode=DeliveryMode.PERSISTENT,
         timestamp=datetime.now(UTC),
         priority=outgoing.priority,
-        app_id=outgoing.origin_app,
+        # One that does not fit would be refused for ever; the body names who it is for.
+        app_id=as_property(outgoing.origin_app),
         # It is in the body, too, and there in full.
-        correlation_id=outgoing.correlation_id if _fits(outgoing.correlation_id) else None,
+        correlation_id=as_property(outgoing.correlation_id),
         message_id=str(outgoing.message_id),
     )

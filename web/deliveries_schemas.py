@@ -134,7 +134,8 @@ def described(handlers: Described) -> list[Endpoint]:
             method="POST",
             path="/deliveries",
             handler=handlers.submit,
-            summary="Ask for a delivery, as over AMQP; responses are sent over AMQP, too",
+            summary="Ask for a delivery, as over AMQP; responses are sent over AMQP, too, "
+            "but what is refused is answered here alone",
             tag="deliveries",
             roles=USERS,
             parameters=(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +19,12 @@ _BATCH = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 
 
+class _Waiting(NamedTuple):
+    arrival: Arrival
+    came: float  # by the monotonic clock
+    saved: asyncio.Future[None]
+
+
 class PostgresArrivals:
     """See `app.ports.Arrivals`. `allowance` is how long an event may take before it counts as lost.
 
@@ -26,13 +34,14 @@ class PostgresArrivals:
     def __init__(self, pool: asyncpg.Pool, *, allowance: timedelta) -> None:
         self._pool = pool
         self._allowance = allowance
-        self._waiting: list[tuple[Arrival, asyncio.Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def note(self, arrival: Arrival) -> None:
-        """Return once the arrival is saved."""
+    async def note(self, arrival: Arrival, *, since: float | None = None) -> None:
+        """Return once the arrival is saved. It came at `since` by the monotonic clock, or now."""
         saved = asyncio.get_running_loop().create_future()
-        self._waiting.append((arrival, saved))
+        came = time.monotonic() if since is None else since
+        self._waiting.append(_Waiting(arrival, came, saved))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
         await saved
@@ -40,33 +49,37 @@ class PostgresArrivals:
     async def _write(self) -> None:
         while self._waiting:
             batch = self._next_batch()
-            arrivals = [arrival for arrival, _ in batch]
+            arrivals = [one.arrival for one in batch]
             try:
                 with wrap_errors():
-                    await self._pool.execute(
-                        QUERIES["note_arrivals"],
-                        [arrival.id for arrival in arrivals],
-                        [arrival.kind.value for arrival in arrivals],
-                        [arrival.key for arrival in arrivals],
-                        [arrival.value for arrival in arrivals],
-                        self._allowance,
-                    )
+                    async with self._pool.acquire() as connection:
+                        # Only here: what waited for a connection has waited, too.
+                        now = time.monotonic()
+                        await connection.execute(
+                            QUERIES["note_arrivals"],
+                            [arrival.id for arrival in arrivals],
+                            [arrival.kind.value for arrival in arrivals],
+                            [arrival.key for arrival in arrivals],
+                            [arrival.value for arrival in arrivals],
+                            self._allowance,
+                            [timedelta(seconds=max(0.0, now - one.came)) for one in batch],
+                        )
             except Exception as error:  # noqa: BLE001 - each who waits raises it
                 outcome: Exception | None = error
             else:
                 outcome = None
-            for _, saved in batch:
-                if saved.done():
+            for one in batch:
+                if one.saved.done():
                     continue  # who waited was cancelled
                 if outcome is None:
-                    saved.set_result(None)
+                    one.saved.set_result(None)
                 else:
-                    saved.set_exception(outcome)
+                    one.saved.set_exception(outcome)
 
-    def _next_batch(self) -> list[tuple[Arrival, asyncio.Future[None]]]:
+    def _next_batch(self) -> list[_Waiting]:
         size = count = 0
-        for arrival, _ in self._waiting[:_BATCH]:
-            size += len(arrival.value)
+        for one in self._waiting[:_BATCH]:
+            size += len(one.arrival.value)
             if count and size > _BATCH_BYTES:
                 break
             count += 1

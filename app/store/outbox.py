@@ -29,14 +29,17 @@ class Outbox:
     async def relay(
         self, lane: Lane, publish: Callable[[Outgoing], Awaitable[None]]
     ) -> tuple[int, int]:
-        """Publish what is due; return how many were confirmed and how many were not.
+        """Publish what is due; return how many are dealt with and how many must wait.
 
         `publish` returns once the broker has confirmed, and raises BrokerUnavailableError
-        otherwise. Rows stay locked meanwhile: when this process dies, another takes them.
+        otherwise. Rows stay locked meanwhile: when this process dies, another takes them. Who ends
+        a delivery takes its order request back, but not while it is locked; such a one, if it was
+        not confirmed then, goes the next time, unsent.
         """
         with wrap_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                rows = await connection.fetch(QUERIES["due"], lane.value, self._batch)
+                due = await connection.fetch(QUERIES["due"], lane.value, self._batch)
+                rows = [row for row in due if not row["withdrawn"]]
                 outcomes = await asyncio.gather(
                     *(publish(_outgoing_of(row)) for row in rows), return_exceptions=True
                 )
@@ -54,7 +57,10 @@ class Outbox:
                     else:
                         raise outcome
                 await connection.execute(QUERIES["sent"], sent)
-        return len(sent), len(rows) - len(sent)
+                withdrawn = [row["id"] for row in due if row["withdrawn"]]
+                if withdrawn:
+                    await connection.execute(QUERIES["withdraw_orders"], withdrawn)
+        return len(due) - (unsent := len(rows) - len(sent)), unsent
 
 
 def _outgoing_of(row: asyncpg.Record) -> Outgoing:

@@ -5,28 +5,43 @@
 SELECT pg_advisory_xact_lock(digest) FROM unnest($1::bigint[]) AS digest;
 
 -- name: note_receipts
--- Note requests in the inbox. No row for one that was noted before: by its ingress id (Kafka gave
--- the event again), or, where RabbitMQ says that it redelivers, by its digest. None of them needs
--- further care.
+-- Note events in the inbox; none of them needs further care. No row for one that is there already
+-- (Kafka gave it again, or it was appended again). Refused, that is not `counted`, are copies of a
+-- message that counted: one that may be a repeat ($4), if its digest is known; and one that may not,
+-- if a repeat of it has overtaken it, which arrived no earlier. (The same message sent anew by a
+-- client arrives later, and counts.) Times are those at which this database saved the arrivals; an
+-- event without one was handled, which the inbox knows, or put back by an operator: then the
+-- worker's clock ($5) is all there is, but it is never in the future.
 WITH handled AS (
-    DELETE FROM arrival WHERE id = ANY ($1::uuid[])
+    DELETE FROM arrival WHERE id = ANY ($1::uuid[]) RETURNING id, received_at
+), arrived AS (
+    SELECT event.id, event.kind, event.digest, event.flagged,
+           coalesce(handled.received_at, least(event.received_at, clock_timestamp())) AS at
+    FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::boolean[], $5::timestamptz[])
+         AS event (id, kind, digest, flagged, received_at)
+    LEFT JOIN handled ON handled.id = event.id
 )
-INSERT INTO inbox (ingress_id, digest)
-SELECT ingress_id, digest
-FROM unnest($1::uuid[], $2::bytea[], $3::boolean[]) AS arrived (ingress_id, digest, redelivered)
-WHERE NOT (redelivered AND EXISTS (SELECT 1 FROM inbox WHERE inbox.digest = arrived.digest))
+INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted)
+SELECT id, kind, digest, flagged, at, NOT EXISTS (
+    SELECT 1 FROM inbox known
+    WHERE known.digest = arrived.digest AND known.kind = arrived.kind AND known.counted
+      AND (arrived.flagged OR (known.flagged AND known.arrived_at >= arrived.at)))
+FROM arrived
 ON CONFLICT (ingress_id) DO NOTHING
-RETURNING ingress_id;
+RETURNING ingress_id, arrived_at, counted;
 
 -- name: open_deliveries
--- Save new deliveries. No row for one whose correlation id is in use.
+-- Save new deliveries, requested at $10 (null is now), each with its time to live. No row for one
+-- whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
                       origin_app, priority, requested_at, expires_at, trace, rank)
-SELECT *, requested_at - priority * interval '1 minute'
+SELECT id, tenant, correlation_id, state, user_email, target, order_request,
+       origin_app, priority, at, at + ttl, trace, at - priority * interval '1 minute'
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::json[],
-            $8::text[], $9::smallint[], $10::timestamptz[], $11::timestamptz[], $12::text[])
+            $8::text[], $9::smallint[], $10::timestamptz[], $11::interval[], $12::text[])
      AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
-                 origin_app, priority, requested_at, expires_at, trace)
+                 origin_app, priority, requested_at, ttl, trace),
+     LATERAL (SELECT coalesce(requested_at, clock_timestamp()) AS at) AS request
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ('DONE', 'ERROR') DO NOTHING
 RETURNING *;
 
@@ -56,23 +71,41 @@ SELECT EXISTS (
     SELECT 1 FROM delivery
     WHERE tenant = $1 AND correlation_id = $2 AND order_id = $3 AND state IN ('DONE', 'ERROR'));
 
--- name: note_order
--- An order became known after its delivery had ended in ERROR without one: note it, once.
-UPDATE delivery SET order_id = $3
-WHERE id = (
-    SELECT id FROM delivery
-    WHERE tenant = $1 AND correlation_id = $2 AND state = 'ERROR' AND order_id IS NULL
-    ORDER BY finished_at DESC
-    LIMIT 1
-    FOR UPDATE
+-- name: withdraw_order
+-- Take a delivery's order request back. No row when it is out: sent, or being sent, that is locked
+-- by a relay, which must not be waited for (it may wait for the broker).
+DELETE FROM outbox
+WHERE id IN (
+    SELECT id FROM outbox
+    WHERE lane = 'orders' AND delivery_id = $1 AND kind = 'order'
+    FOR UPDATE SKIP LOCKED
 )
-RETURNING *;
+RETURNING id;
+
+-- name: await_order
+-- This one has ended, and the answer to its order request may still come.
+UPDATE delivery SET order_awaited = true WHERE id = $1;
+
+-- name: awaited_orders
+-- Ended deliveries of a correlation id whose order request has no answer yet, the oldest first; of
+-- those that were requested before $3, where that is given.
+SELECT * FROM delivery
+WHERE tenant = $1 AND correlation_id = $2 AND order_awaited
+  AND requested_at <= coalesce($3::timestamptz, 'infinity')
+ORDER BY requested_at, id
+FOR UPDATE;
+
+-- name: note_answer
+-- rs-order has answered, and named its order ($2) or none.
+UPDATE delivery SET order_id = $2, order_awaited = false WHERE id = $1;
 
 -- name: note_arrivals
--- Keep events until they are handled; from then on that $5 is over, they count as lost.
-INSERT INTO arrival (id, kind, key, value, due_at)
-SELECT *, now() + $5::interval
-FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[])
+-- Keep events until they are handled; from then on that $5 is over, they count as lost. Each has
+-- waited here for $6 since RabbitMQ gave it, by a clock that nobody sets.
+INSERT INTO arrival (id, kind, key, value, due_at, received_at)
+SELECT id, kind, key, value, now() + $5::interval, clock_timestamp() - waited
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $6::interval[])
+     AS came (id, kind, key, value, waited)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: forget_arrivals
@@ -289,7 +322,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 -- name: due
 -- Messages of a lane to publish now, the same number for each tenant that has any; of each
 -- delivery only the first, so that order is kept however many relays there are. Locked for as long
--- as their publishing takes.
+-- as their publishing takes. An order request whose delivery has ended meanwhile is withdrawn.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = $1 ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -297,7 +330,9 @@ WITH RECURSIVE tenants AS (
             ORDER BY o.tenant LIMIT 1)
     FROM tenants t WHERE t.tenant IS NOT NULL
 )
-SELECT message.* FROM tenants t CROSS JOIN LATERAL (
+SELECT message.*, message.kind = 'order' AND EXISTS (
+    SELECT 1 FROM delivery d WHERE d.id = message.delivery_id AND d.state = 'ERROR') AS withdrawn
+FROM tenants t CROSS JOIN LATERAL (
     SELECT * FROM outbox o
     WHERE o.lane = $1 AND o.tenant = t.tenant AND o.due_at <= now()
       AND NOT EXISTS (
@@ -312,6 +347,14 @@ SELECT message.* FROM tenants t CROSS JOIN LATERAL (
 -- name: sent
 -- The broker has confirmed these.
 DELETE FROM outbox WHERE id = ANY ($1);
+
+-- name: withdraw_orders
+-- These are not sent: nothing is out that could be answered.
+WITH withdrawn AS (
+    DELETE FROM outbox WHERE id = ANY ($1) RETURNING delivery_id
+)
+UPDATE delivery SET order_awaited = false
+WHERE id IN (SELECT delivery_id FROM withdrawn) AND order_awaited;
 
 -- name: postpone
 -- The broker has not confirmed this one: it stays owed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -13,10 +13,10 @@ from app.configuration import Done
 from app.model import (
     Delivery,
     ErrorType,
+    Identity,
     Manifest,
     ManifestFile,
     Opening,
-    Receipt,
     State,
     StoredObject,
 )
@@ -38,24 +38,21 @@ class PostgresTransaction:
         self.owes = False
         self.afterwards: list[Callable[[], object]] = []
 
-    async def remember(self, receipts: Sequence[Receipt]) -> set[UUID]:
-        """Note receipts in the inbox; return the ingress ids that are new."""
-        # Sorted, so that two transactions can't wait for each other.
-        locks = sorted(
-            int.from_bytes(receipt.digest[:8], "big", signed=True) for receipt in receipts
-        )
+    async def remember(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+        """Note events in the inbox; return those that count, and when each arrived."""
+        # Two copies of a message may be handled at once: the second waits for the first. Sorted,
+        # so that two transactions can't wait for each other.
+        locks = sorted(int.from_bytes(one.digest[:8], "big", signed=True) for one in arrived)
         await self._connection.execute(QUERIES["lock_digests"], locks)
         rows = await self._connection.fetch(
             QUERIES["note_receipts"],
-            [receipt.ingress_id for receipt in receipts],
-            [receipt.digest for receipt in receipts],
-            [receipt.redelivered for receipt in receipts],
+            [one.event_id for one in arrived],
+            [one.kind.value for one in arrived],
+            [one.digest for one in arrived],
+            [one.redelivered for one in arrived],
+            [one.received_at for one in arrived],
         )
-        return {row["ingress_id"] for row in rows}
-
-    async def handled(self, arrival: UUID) -> None:
-        """Note that an arrival needs no further care."""
-        await self._connection.execute(QUERIES["forget_arrivals"], [arrival])
+        return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
 
     async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""
@@ -70,8 +67,8 @@ class PostgresTransaction:
                 opening.request.order,
                 opening.receipt.origin_app,
                 opening.receipt.priority,
-                opening.receipt.received_at,
-                opening.expires_at,
+                opening.requested_at,
+                opening.ttl,
                 opening.receipt.trace,
             )
             for opening in sorted(
@@ -96,12 +93,26 @@ class PostgresTransaction:
             await self._connection.fetchval(QUERIES["had_order"], tenant, correlation_id, order_id)
         )
 
-    async def note_order(self, tenant: str, correlation_id: str, order_id: int) -> Delivery | None:
-        """Note the order of a delivery that has failed without one."""
-        row = await self._connection.fetchrow(
-            QUERIES["note_order"], tenant, correlation_id, order_id
+    async def withdraw_order(self, delivery: Delivery) -> bool:
+        """Take back an order request that nobody has begun to send."""
+        return await self._connection.fetchval(QUERIES["withdraw_order"], delivery.id) is not None
+
+    async def await_order(self, delivery: Delivery) -> None:
+        """Note that a delivery has ended, and that its order may still be answered."""
+        await self._connection.execute(QUERIES["await_order"], delivery.id)
+
+    async def awaited_orders(
+        self, tenant: str, correlation_id: str, arrived_at: datetime | None
+    ) -> list[Delivery]:
+        """Return and lock ended deliveries whose order is not answered, the oldest first."""
+        rows = await self._connection.fetch(
+            QUERIES["awaited_orders"], tenant, correlation_id, arrived_at
         )
-        return delivery_of(row) if row else None
+        return [delivery_of(row) for row in rows]
+
+    async def note_answer(self, delivery: Delivery, order_id: int | None) -> None:
+        """Note what rs-order answered to the request of a delivery that has ended."""
+        await self._connection.execute(QUERIES["note_answer"], delivery.id, order_id)
 
     async def advance(
         self,

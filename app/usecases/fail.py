@@ -18,15 +18,22 @@ async def fail(
     *,
     order_id: int | None = None,
     cancel: bool = True,
+    answered: bool = False,
 ) -> bool:
     """End the delivery in ERROR, tell the client, and cancel the order if there is one.
 
-    `order_id` is what the event at hand tells, where the delivery doesn't know it yet. Returns
-    False, and owes nothing, when the delivery has moved on in the meantime.
+    `order_id` is what the event at hand tells, where the delivery doesn't know it yet. An order
+    request that is still owed is withdrawn; of one that is out, and not `answered`, it is noted
+    that its answer may still come. Returns False, and owes nothing, when the delivery has moved on
+    in the meantime.
     """
     known = order_id if order_id is not None else delivery.order_id
     if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):
         return False
+    withdrawn = await tx.withdraw_order(delivery)
+    asked = delivery.state is State.GRANTED and not withdrawn
+    if asked and not answered and known is None:
+        await tx.await_order(delivery)
     await tx.owe(outgoing.error(delivery, error_type, message))
     tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.ERROR.value, error_type.value).inc)
     if cancel and known is not None:

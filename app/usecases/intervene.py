@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TypeGuard
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import uuid4
 
 from app.configuration import Actor, Done
 from app.errors import (
@@ -16,16 +14,15 @@ from app.errors import (
     UnknownDeliveryError,
 )
 from app.logs import get_logger
-from app.model import Delivery, DeliveryRequest, ErrorType, Receipt, State
-from app.ports import Store, Tenants, Users
+from app.model import Cancel, Delivery, DeliveryRequest, ErrorType, Receipt, State
+from app.ports import Store, Tenants, Transaction, Users
 from app.requests import parse_request
 from app.tracking import Tracked, Tracking
 from app.usecases.fail import fail
-from app.usecases.submit import receive, unknown_target
+from app.usecases.submit import opening, save, unknown_target
+from app.wire import as_property
 
 log = get_logger(__name__)
-
-_LONGEST_ID = 255  # characters of a correlation id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,26 +34,16 @@ class Interventions:
     tenants: Tenants
     users: Users
 
-    async def cancel(
-        self, actor: Actor, correlation_id: str, *, reason: str = "", arrival: UUID | None = None
-    ) -> Delivery:
+    async def cancel(self, actor: Actor, correlation_id: str, *, reason: str = "") -> Delivery:
         """End an active delivery: `ERROR`, `INTERNAL_ERROR`, saying by whom it was cancelled.
 
         (Clients know no error type for it.) Its worker notices within a second, and aborts the
-        upload; that of a dead one is swept later. `arrival` is that of the message which asked for
-        it: it needs no further care, also when there is nothing to cancel. Raises
-        UnknownDeliveryError, NotPossibleError.
+        upload; that of a dead one is swept later. Raises UnknownDeliveryError, NotPossibleError.
         """
-        message = f"cancelled by {actor.name or 'somebody without a name'}"
-        if reason:
-            message += f": {reason}"
         async with self.store.transaction() as tx:
-            if arrival is not None:
-                await tx.handled(arrival)
             delivery = await tx.lock(actor.tenant, correlation_id)
             if delivery is not None:
-                await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message)
-                await tx.note(_done(actor, "cancel", delivery, after=State.ERROR))
+                await _end(tx, delivery, actor, reason)
         if delivery is None:
             last = await self._last(actor.tenant, correlation_id)
             raise NotPossibleError(
@@ -64,6 +51,33 @@ class Interventions:
                 "there is nothing to cancel"
             )
         return delivery
+
+    async def heed(self, cancel: Cancel) -> None:
+        """Do what a client asks for over AMQP: the same, if its delivery is active.
+
+        A message that was heeded before, or that arrived before the active delivery was requested,
+        changes nothing: it is about an earlier one.
+        """
+        actor = Actor(name=cancel.origin_app or "its client", role="AMQP", tenant=cancel.tenant)
+        ignored = None
+        async with self.store.transaction() as tx:
+            arrived_at = (await tx.remember([cancel.identity])).get(cancel.event_id)
+            delivery = await tx.lock(cancel.tenant, cancel.correlation_id)
+            if arrived_at is None:
+                ignored = "it was heeded before"
+            elif delivery is None:
+                ignored = "no delivery with this correlationId is active"
+            elif arrived_at < delivery.requested_at:
+                ignored = "it arrived before the active delivery was requested"
+            else:
+                await _end(tx, delivery, actor, cancel.reason or "")
+        if ignored is not None:
+            log.info(
+                "cancel_ignored",
+                tenant=cancel.tenant,
+                correlation_id=cancel.correlation_id,
+                cause=ignored,
+            )
 
     async def retry(self, actor: Actor, correlation_id: str) -> Delivery:
         """Try again at once what waits for a later attempt, or anew what ended in ERROR.
@@ -92,46 +106,31 @@ class Interventions:
     async def submit(self, actor: Actor, body: Mapping[str, Any], *, priority: int = 1) -> Delivery:
         """Take in a request as if it had come over AMQP: same rules, same responses there.
 
-        Raises InvalidRequestError with every broken rule (and `DENIED` is sent, if there is a
-        correlation id to answer to), NotPossibleError.
+        But what is refused here is answered here alone: the correlation id may be that of another
+        user's delivery. Raises InvalidRequestError with every broken rule, NotPossibleError.
         """
-        request: DeliveryRequest | InvalidRequestError
-        try:
-            request = parse_request(body)
-        except InvalidRequestError as error:
-            request = error
-        correlation_id = body.get("correlationId")
-        if not _answerable(correlation_id):
-            assert isinstance(request, InvalidRequestError)  # noqa: S101 - that is one of the rules
-            raise request
-        user = request.user if isinstance(request, DeliveryRequest) else actor.name
-        receipt = _receipt(actor.tenant, correlation_id, origin_app=user, priority=priority)
-        if isinstance(request, DeliveryRequest):
-            unknown = unknown_target(receipt, request, tenants=self.tenants)
-            if unknown is None:
-                return await self._open(actor, "submit", receipt, request)
-            request = InvalidRequestError([unknown])
-        await self._receive(receipt, request)
-        raise request
-
-    async def _receive(
-        self, receipt: Receipt, request: DeliveryRequest | InvalidRequestError
-    ) -> list[Delivery]:
-        return await receive(
-            [(receipt, request)], store=self.store, tenants=self.tenants, users=self.users
+        request = parse_request(body)
+        receipt = _receipt(
+            actor.tenant, body["correlationId"], origin_app=request.user, priority=priority
         )
+        unknown = unknown_target(receipt, request, tenants=self.tenants)
+        if unknown is not None:
+            raise InvalidRequestError([unknown])
+        return await self._open(actor, "submit", receipt, request)
 
     async def _open(
         self, actor: Actor, action: str, receipt: Receipt, request: DeliveryRequest
     ) -> Delivery:
-        opened = await self._receive(receipt, request)
+        asked = opening(receipt, request, None, tenants=self.tenants, users=self.users)
+        async with self.store.transaction() as tx:
+            opened = await save(tx, [asked], tenants=self.tenants)
+            for delivery in opened:
+                await tx.note(_done(actor, action, delivery, after=delivery.state))
         if not opened:
             raise NotPossibleError(
                 f"a delivery {receipt.correlation_id} of tenant {receipt.tenant} is still active; "
                 "cancel it first, or choose another correlation id"
             )
-        async with self.store.transaction() as tx:
-            await tx.note(_done(actor, action, opened[0], after=opened[0].state))
         return opened[0]
 
     async def _last(self, tenant: str, correlation_id: str) -> Tracked:
@@ -143,8 +142,12 @@ class Interventions:
         return found[0]
 
 
-def _answerable(correlation_id: object) -> TypeGuard[str]:
-    return isinstance(correlation_id, str) and 0 < len(correlation_id.strip()) <= _LONGEST_ID
+async def _end(tx: Transaction, delivery: Delivery, actor: Actor, reason: str) -> None:
+    message = f"cancelled by {actor.name or 'somebody without a name'}"
+    if reason:
+        message += f": {reason}"
+    await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message)
+    await tx.note(_done(actor, "cancel", delivery, after=State.ERROR))
 
 
 def _nothing_to_hasten(delivery: Delivery) -> str:
@@ -157,13 +160,13 @@ def _receipt(tenant: str, correlation_id: str, *, origin_app: str | None, priori
     ingress_id = uuid4()
     return Receipt(
         ingress_id=ingress_id,
-        digest=hashlib.sha256(ingress_id.bytes).digest(),  # no message: like no other
+        digest=ingress_id.bytes,  # no message: like no other
         redelivered=False,
         tenant=tenant,
         correlation_id=correlation_id,
-        origin_app=origin_app,
+        origin_app=as_property(origin_app),
         priority=priority,
-        received_at=datetime.now(UTC),
+        received_at=None,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from app import outgoing
 from app.logs import get_logger
 from app.model import Delivery, ErrorType, OrderEvent, OrderStatus, State
@@ -20,6 +22,8 @@ _MAPPED = {
         ErrorType.ORDER_LIMIT_REACHED,
     )
 }
+# What rs-order says of an order that there is not, or not any more: nothing to cancel.
+_REFUSALS = (OrderStatus.DENIED, OrderStatus.FAILED)
 # Before these states nothing was fetched; after them an order's progress is history.
 _WAITING = (State.GRANTED, State.ORDERED)
 
@@ -34,49 +38,74 @@ def _cause(event: OrderEvent, what: str) -> str:
 
 
 async def order_progressed(event: OrderEvent, *, store: Store) -> None:
-    """Apply an event. One that doesn't fit the delivery's state changes nothing."""
+    """Apply an event. One that was applied before, or doesn't fit, changes nothing."""
     async with store.transaction() as tx:
-        if event.event_id is not None:
-            await tx.handled(event.event_id)
-        delivery = await tx.lock(event.tenant, event.correlation_id)
-        if delivery is None and await _cancel_late(tx, event):
-            return
-        if delivery is None or await _of_another_order(tx, delivery, event):
-            log.info(
-                "order_event_ignored",
-                tenant=event.tenant,
-                status=event.status.value,
-                correlation_id=event.correlation_id,
-                order_id=event.order_id,
-            )
-            return
-        await _apply(tx, delivery, event)
+        arrived_at = None
+        if event.identity is not None:
+            counted = await tx.remember([event.identity])
+            arrived_at = counted.get(event.identity.event_id)
+            if arrived_at is None:
+                _note("order_event_repeated", event)
+                return
+        active = await tx.lock(event.tenant, event.correlation_id)
+        if active is not None and arrived_at is not None and arrived_at < active.requested_at:
+            active = None
+        meant = await _meant(tx, event, active, arrived_at)
+        if meant is None:
+            _note("order_event_ignored", event)
+        elif meant is active:
+            await _apply(tx, meant, event)
+        else:
+            await _settle(tx, meant, event)
 
 
-async def _cancel_late(tx: Transaction, event: OrderEvent) -> bool:
-    """Cancel an order that became known only after its delivery had failed."""
-    if event.order_id is None or event.status in (OrderStatus.DENIED, OrderStatus.FAILED):
-        return False
-    delivery = await tx.note_order(event.tenant, event.correlation_id, event.order_id)
-    if delivery is None:
-        return False
-    await tx.owe(outgoing.cancel(delivery, event.order_id))
+async def _meant(
+    tx: Transaction, event: OrderEvent, active: Delivery | None, arrived_at: datetime | None
+) -> Delivery | None:
+    """Return the delivery that an event is about: the active one, one that has ended, or none.
+
+    Who is known to have an order is meant by its orderId. An orderId that nobody has, or a refusal
+    (it names none), is an answer to an order request, and answers come in the order of requests: it
+    is for the oldest request that was sent and has none. Where the active delivery waits for an
+    answer and asked for the same, the two change places. Where no request has its answer to come,
+    it is not about ours: rs-order tells the orders of its other clients on the same exchange.
+    """
+    key = event.tenant, event.correlation_id
+    if event.order_id is None and event.status not in _REFUSALS:
+        return active
+    if event.order_id is not None:
+        if active is not None and active.order_id == event.order_id:
+            return active
+        if await tx.had_order(*key, event.order_id):
+            return None
+    waits = active is not None and active.state in _WAITING and active.order_id is None
+    for ended in await tx.awaited_orders(*key, arrived_at):
+        if active is None or not waits or ended.order != active.order:
+            return ended
+        if await tx.withdraw_order(active):  # so one answer comes, not two
+            await tx.note_answer(ended, None)
+        return active
+    return active if waits or event.order_id is None else None
+
+
+async def _settle(tx: Transaction, ended: Delivery, event: OrderEvent) -> None:
+    """Note the answer to the request of a delivery that has ended; cancel its order, if any."""
+    await tx.note_answer(ended, event.order_id)
+    if event.order_id is not None and event.status not in _REFUSALS:
+        await tx.owe(outgoing.cancel(ended, event.order_id))
+        _note("order_cancelled_late", event)
+    else:
+        _note("order_answered_late", event)
+
+
+def _note(what: str, event: OrderEvent) -> None:
     log.info(
-        "order_cancelled_late",
+        what,
         tenant=event.tenant,
+        status=event.status.value,
         correlation_id=event.correlation_id,
         order_id=event.order_id,
     )
-    return True
-
-
-async def _of_another_order(tx: Transaction, delivery: Delivery, event: OrderEvent) -> bool:
-    """Whether the event is of an earlier use of the same correlation id."""
-    if event.order_id is None:
-        return False
-    if delivery.order_id is not None:
-        return delivery.order_id != event.order_id
-    return await tx.had_order(event.tenant, event.correlation_id, event.order_id)
 
 
 async def _apply(tx: Transaction, delivery: Delivery, event: OrderEvent) -> None:
@@ -91,10 +120,16 @@ async def _apply(tx: Transaction, delivery: Delivery, event: OrderEvent) -> None
                 _error_type(event),
                 event.message or "the order was denied",
                 cancel=False,
+                answered=True,
             )
         case OrderStatus.FAILED:
             await fail(
-                tx, delivery, _error_type(event), _cause(event, "failed"), order_id=event.order_id
+                tx,
+                delivery,
+                _error_type(event),
+                _cause(event, "failed"),
+                order_id=event.order_id,
+                answered=True,
             )
         case OrderStatus.SUBORDER_DONE if (total or 0) > 1:
             await fail(
@@ -107,6 +142,7 @@ async def _apply(tx: Transaction, delivery: Delivery, event: OrderEvent) -> None
                     "so ask for less data at once",
                 ),
                 order_id=event.order_id,
+                answered=True,
             )
         case OrderStatus.SUBORDER_DONE | OrderStatus.DONE if event.errors > 0:
             await fail(
@@ -115,6 +151,7 @@ async def _apply(tx: Transaction, delivery: Delivery, event: OrderEvent) -> None
                 _error_type(event),
                 _cause(event, f"ended with {event.errors} files in error"),
                 order_id=event.order_id,
+                answered=True,
             )
         case OrderStatus.GRANTED | OrderStatus.SUBORDER_DONE:
             await tx.advance(
@@ -129,6 +166,7 @@ async def _apply(tx: Transaction, delivery: Delivery, event: OrderEvent) -> None
                 delivery,
                 ErrorType.INTERNAL_ERROR,
                 "rs-order said that the order is done, but never told its orderId",
+                answered=True,
             )
         case OrderStatus.DONE:
             if await tx.advance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from app import metrics, outgoing
 from app.errors import InvalidRequestError
@@ -37,10 +38,11 @@ async def receive(
     No two of them may have the same tenant and correlation id.
     """
     async with store.transaction() as tx:
-        new = await tx.remember([receipt for receipt, _ in arrivals])
+        counted = await tx.remember([receipt.identity for receipt, _ in arrivals])
         openings = []
         for receipt, request in arrivals:
-            if receipt.ingress_id not in new:
+            arrived_at = counted.get(receipt.ingress_id)
+            if arrived_at is None:
                 _note("request_repeated", receipt)
                 tx.on_commit(metrics.REQUESTS.labels(receipt.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
@@ -48,19 +50,14 @@ async def receive(
             elif (unknown := unknown_target(receipt, request, tenants=tenants)) is not None:
                 await _denied(tx, receipt, ErrorType.INVALID_CONTENT, unknown)
             else:
-                openings.append(_opening(receipt, request, tenants=tenants, users=users))
-        deliveries = await tx.open(openings) if openings else []
-        await _granted(
-            tx,
-            [delivery for delivery in deliveries if delivery.state is State.GRANTED],
-            tenants=tenants,
-        )
+                openings.append(opening(receipt, request, arrived_at, tenants=tenants, users=users))
+        deliveries = await save(tx, openings, tenants=tenants) if openings else []
     saved = {delivery.id for delivery in deliveries}
-    for opening in openings:
-        if opening.receipt.ingress_id not in saved:
+    for one in openings:
+        if one.receipt.ingress_id not in saved:
             reason = "a delivery with this correlationId is still active"
-            _note("request_ignored", opening.receipt, reason=reason)
-            metrics.REQUESTS.labels(opening.receipt.tenant, "ignored").inc()
+            _note("request_ignored", one.receipt, reason=reason)
+            metrics.REQUESTS.labels(one.receipt.tenant, "ignored").inc()
     return deliveries
 
 
@@ -73,16 +70,34 @@ def unknown_target(receipt: Receipt, request: DeliveryRequest, *, tenants: Tenan
     return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
 
 
-def _opening(
-    receipt: Receipt, request: DeliveryRequest, *, tenants: Tenants, users: Users
+def opening(
+    receipt: Receipt,
+    request: DeliveryRequest,
+    requested_at: datetime | None,
+    *,
+    tenants: Tenants,
+    users: Users,
 ) -> Opening:
+    """Return what a request would open, requested then (None: now) by the store's clock."""
     at_once = users.remembers(receipt.tenant, request.user) and not tenants.paused(receipt.tenant)
     return Opening(
         receipt=receipt,
         request=request,
         state=State.GRANTED if at_once else State.RECEIVED,
-        expires_at=receipt.received_at + tenants.settings(receipt.tenant).request_ttl,
+        requested_at=requested_at,
+        ttl=tenants.settings(receipt.tenant).request_ttl,
     )
+
+
+async def save(tx: Transaction, openings: Sequence[Opening], *, tenants: Tenants) -> list[Delivery]:
+    """Save new deliveries, and owe what those are told that are granted at once.
+
+    Those whose correlation id is in use by an active one are left out.
+    """
+    deliveries = await tx.open(openings)
+    granted = [delivery for delivery in deliveries if delivery.state is State.GRANTED]
+    await _granted(tx, granted, tenants=tenants)
+    return deliveries
 
 
 async def check(delivery: Delivery, *, store: Store, tenants: Tenants, users: Users) -> None:

@@ -50,15 +50,18 @@ class Listener:
         with contextlib.suppress(*CONNECTION_EXCEPTIONS):
             await message.ack()
 
-    async def send(self, body: dict[str, Any], *, tenant: str, priority: int) -> None:
-        """Publish a request, once: whoever calls sees to it that RabbitMQ stays up meanwhile."""
+    async def send(self, body: dict[str, Any], *, tenant: str, priority: int, named: bool) -> None:
+        """Publish a request, with a message id if `named`.
+
+        Once: whoever calls sees to it that RabbitMQ stays up meanwhile.
+        """
         # A connection that broke is only used again when it is whole.
         await self._channel.declare_queue(_QUEUE, durable=True, passive=True)
         exchange = await self._channel.get_exchange(REQUESTS, ensure=False)
         message = aio_pika.Message(
             json.dumps(body).encode(),
             headers={"regards.tenant": tenant},
-            message_id=body["correlationId"],
+            message_id=body["correlationId"] if named else None,
             priority=priority,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         )

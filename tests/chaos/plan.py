@@ -45,6 +45,7 @@ class Ask:
     tenant: str
     kind: str
     priority: int
+    named: bool  # by a message id: half are not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ def draw(*, seed: int, deliveries: int, seconds: float, only: str = "") -> Plan:
             tenant=chance.choice(TENANTS),
             kind=_weighted(chance, KINDS),
             priority=chance.choice([0, 1, 1, 5, 255]),
+            named=chance.random() < 0.5,
         )
         for number in range(deliveries)
     ]

@@ -123,7 +123,12 @@ async def _carry_out(
         for ask in plan.asks:
             await asyncio.sleep(began + ask.at - time.monotonic())
             async with faults.rabbitmq:
-                await listener.send(products.body_of(ask), tenant=ask.tenant, priority=ask.priority)
+                await listener.send(
+                    products.body_of(ask),
+                    tenant=ask.tenant,
+                    priority=ask.priority,
+                    named=ask.named,
+                )
 
     async def disturbing() -> None:
         async with asyncio.TaskGroup() as under_way:

@@ -18,6 +18,7 @@ import pytest
 from app import outgoing
 from app.errors import BrokerUnavailableError, ConfigurationError
 from app.model import Delivery, State
+from app.outgoing import Kind, Outgoing
 from compose.embedded.rabbitmq import rabbitmq
 from compose.embedded.stack import TENANT, USER
 from streams.amqp import connect, open_publisher
@@ -94,6 +95,33 @@ async def test_an_order_that_reaches_nobody_stays_owed(empty_broker: str) -> Non
             queue = await channel.declare_queue(exclusive=True)
             await queue.bind(ORDER_REQUESTS)
             await publisher.publish(order)
+
+
+async def test_what_was_stored_with_a_name_that_fits_no_property_is_sent_without_it(
+    empty_broker: str,
+) -> None:
+    """`app_id` holds 255 bytes; rows of the version before may have more, and were never sent."""
+    stored = Outgoing(
+        delivery_id=uuid4(),
+        kind=Kind.ORDER,
+        message_id=uuid4(),
+        tenant=TENANT,
+        correlation_id="€" * 128,
+        priority=1,
+        origin_app="€" * 128,
+        body={"user": USER},
+    )
+    async with (
+        connect(empty_broker, start_timeout=5) as connection,
+        open_publisher(connection) as publisher,
+        connection.channel() as channel,
+    ):
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(ORDER_REQUESTS)
+        await publisher.publish(stored)
+        message = await queue.get(timeout=10)
+    assert message.app_id is None
+    assert json.loads(message.body) == {"user": USER}
 
 
 async def test_a_request_as_java_publishes_it(

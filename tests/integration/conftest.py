@@ -25,10 +25,11 @@ from app.model import (
     Work,
 )
 from app.naming import build_manifest
+from app.outgoing import Lane, Outgoing
 from app.requests import parse_request
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresArrivals, PostgresLeases, PostgresStore
+from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
 from app.tenants import ConfiguredTenants
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
@@ -112,6 +113,15 @@ class Deliveries:
         result = StoredObject(url="s3://bucket/key", md5="0" * 32, size=7)
         async with self.store.transaction() as tx:
             assert await tx.advance(delivery, State.DONE, result=result)
+
+    async def order(self) -> None:
+        """Let what is owed to rs-order be sent."""
+
+        async def publish(_message: Outgoing) -> None:
+            """Confirm it."""
+
+        while (await Outbox(self.pool, batch=99).relay(Lane.ORDERS, publish))[0]:
+            pass
 
     async def fail(self, delivery: Delivery, cause: str) -> None:
         """End a delivery in ERROR."""

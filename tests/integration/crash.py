@@ -14,7 +14,9 @@ from aio_pika.message import IncomingMessage
 from faust.transport.consumer import Consumer
 
 from app.cli import main
+from app.model import Arrival
 from sinks.s3 import S3Sink
+from streams.kafka import EventLog
 
 
 def _die_before_acknowledging() -> None:
@@ -22,6 +24,13 @@ def _die_before_acknowledging() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     IncomingMessage.ack = ack  # type: ignore[method-assign]
+
+
+def _die_between_note_and_append() -> None:
+    async def carry(self: EventLog, arrival: Arrival) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    EventLog.carry = carry  # type: ignore[method-assign]
 
 
 def _never_acknowledge() -> None:
@@ -50,6 +59,7 @@ def _stand_still_before_completing() -> None:
 
 POINTS = {
     "still-at-completion": _stand_still_before_completing,
+    "at-append": _die_between_note_and_append,
     "at-ack": _die_before_acknowledging,
     "before-ack": _never_acknowledge,
     "before-commit": _never_commit,

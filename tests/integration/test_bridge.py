@@ -166,11 +166,11 @@ async def test_nothing_reaches_kafka_before_it_is_saved(
 ) -> None:
     note, failures = held.arrivals.note, [StoreUnavailableError("away")] * 2
 
-    async def failing(arrival: Arrival) -> None:
+    async def failing(arrival: Arrival, *, since: float | None = None) -> None:
         if failures:
             assert not held.arrived.is_set()
             raise failures.pop()
-        await note(arrival)
+        await note(arrival, since=since)
 
     monkeypatch.setattr(held.arrivals, "note", failing)
     held.confirmed.set()

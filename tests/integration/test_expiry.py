@@ -54,6 +54,7 @@ async def test_an_order_that_becomes_known_after_the_end_is_cancelled_once(
     deliveries: Deliveries,
 ) -> None:
     await deliveries.granted(received_at=datetime.now(UTC) - timedelta(hours=13))
+    await deliveries.order()
     await expire(store=deliveries.store, limit=10)
     for status in (OrderStatus.GRANTED, OrderStatus.SUBORDER_DONE, OrderStatus.DONE):
         await deliveries.tell(status, order_id=8)

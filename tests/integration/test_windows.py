@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from uuid import uuid4
 
+import asyncpg
 import psutil
 import pytest
 
@@ -57,6 +58,29 @@ async def test_killed_between_kafkas_confirmation_and_the_acknowledgement(
     async with running_service(stack, extra=apart) as (child, _):
         await logged(child, REPEATED)
         await delivered_once(client, body)
+
+
+async def test_killed_between_the_note_and_kafka_and_the_copy_is_answered_first(
+    stack: Stack, apart: dict[str, str], client: Client
+) -> None:
+    """RabbitMQ gives the message again, which has no id; the original is appended after its end."""
+    body = request_for("P", order={"user": " "})
+    correlation_id = str(body["correlationId"])
+    dying = ("tests.integration.crash", "at-append")
+    async with running_service(stack, extra=apart, program=dying) as (child, _):
+        await client.send(body)
+        assert await asyncio.to_thread(child.process.wait) != 0
+    soon = apart | {"DELIVERY_RECONCILE_INTERVAL": "0.2"}
+    async with running_service(stack, extra=soon) as (child, _):
+        await client.wait_for_said(correlation_id, "DENIED")
+        connection = await asyncpg.connect(apart["DELIVERY_DATABASE_URL"])
+        assert await connection.execute("UPDATE arrival SET due_at = now()") == "UPDATE 1"
+        await connection.close()
+        await logged(child, REPEATED)
+        # The same on purpose is answered; so whatever was owed before it was sent.
+        await client.send(body)
+        await client.wait_for_said(correlation_id, "DENIED", "DENIED")
+    assert len(client.messages(correlation_id)) == 2
 
 
 async def test_killed_there_and_the_message_comes_again_after_the_delivery_has_ended(

@@ -14,6 +14,17 @@ from tests.integration.conftest import Deliveries, receipt_for
 from tests.web.conftest import Api
 
 USER = "scientist@example.org"
+FAR = {
+    "s3_server": {
+        "scheme": "https",
+        "host": "far.example.org",
+        "port": 443,
+        "region": "r",
+        "key": "k",
+        "secret": "s",
+    },
+    "bucket": "far-away",
+}
 
 
 @pytest.fixture
@@ -144,7 +155,7 @@ async def test_what_ended_in_error_is_asked_for_anew(api: Api, deliveries: Deliv
     assert before["order"] == whole["order"]
     assert before["state"] == "ERROR"
     orders = [body for kind, body in await deliveries.owed() if kind == "order"]
-    assert len(orders) == 2
+    assert len(orders) == 1  # that of the first was still owed, and is withdrawn
 
 
 async def test_what_waits_for_a_later_attempt_is_tried_at_once(
@@ -192,15 +203,39 @@ async def test_a_request_over_http_is_answered_like_one_over_amqp(
     assert "still active" in (await again.json())["message"]
 
 
-async def test_a_request_that_breaks_rules_is_denied_here_and_over_amqp(
+async def test_a_request_that_breaks_rules_is_refused_here_alone(
     api: Api, deliveries: Deliveries
 ) -> None:
+    """Its correlation id may be that of another user's delivery, whose client would hear it."""
     answer = await api.call("POST", "/deliveries", json=request(queries=[], user=" "))
     assert answer.status == 422
     reasons = (await answer.json())["messages"]
     assert reasons == ["order.user must not be blank", "order.queries must have at least one entry"]
-    ((kind, body),) = await deliveries.owed()
-    assert (kind, body["status"], body["errorType"]) == ("response", "DENIED", "INVALID_CONTENT")
+    assert await deliveries.owed() == []
+    await deliveries.granted("running")
+    await api.put("delivery_targets", {"far": FAR})
+    before = await deliveries.owed()
+    for refused, status, words in (
+        (request("running") | {"targetDelivery": "nowhere"}, 422, "is unknown"),
+        (request("running", queries=[]), 422, "order.queries"),
+        (request("running"), 409, "still active"),
+    ):
+        answer = await api.call("POST", "/deliveries", json=refused)
+        assert answer.status == status
+        assert words in (await answer.json())["message"]
+    assert await deliveries.owed() == before
+    assert await deliveries.states() == ["GRANTED"]
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM inbox") == 1
+
+
+async def test_a_name_that_fits_no_property_is_left_out(api: Api, deliveries: Deliveries) -> None:
+    """`app_id` holds 255 bytes; a user may have 128 characters."""
+    user = "é" * 127 + "x"
+    await content(await api.call("POST", "/deliveries", json=request("fits", user=user)), 202)
+    user = "€" * 128
+    await content(await api.call("POST", "/deliveries", json=request("long", user=user)), 202)
+    apps = await deliveries.pool.fetch("SELECT DISTINCT origin_app FROM outbox")
+    assert {row["origin_app"] for row in apps} == {"é" * 127 + "x", None}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,392 @@
+"""A message has its effect once: requests, cancels and what rs-order says, in whatever copies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from app.model import Arrival, ArrivalKind, Cancel, Identity, OrderEvent, OrderStatus
+from app.signals import Signal
+from app.store import PostgresArrivals
+from app.usecases.intervene import Interventions
+from app.usecases.order_progress import order_progressed
+from app.usecases.reconcile import append_again
+from compose.embedded.stack import TENANT
+from streams.agents import submit_handler
+from streams.events import (
+    Received,
+    decode_cancel,
+    decode_order_event,
+    dumps,
+    encode_request,
+)
+from streams.rs_admin import AnyUser
+from tests.integration.conftest import Deliveries, receipt_for, request
+
+OFF = timedelta(minutes=7)  # of a worker's clock
+
+
+class Inbox:
+    """What arrives is saved, and handled later, in any order."""
+
+    def __init__(self, deliveries: Deliveries, arrivals: PostgresArrivals) -> None:
+        self.deliveries = deliveries
+        self.arrivals = arrivals
+        self.interventions = Interventions(
+            store=deliveries.store,
+            tracking=None,  # type: ignore[arg-type]  # not asked by messages
+            tenants=deliveries.tenants,
+            users=AnyUser(),
+        )
+
+    async def saved(self, identity: Identity) -> None:
+        """Save what arrived."""
+        await self.arrivals.note(
+            Arrival(id=identity.event_id, kind=identity.kind, key=b"k", value=b"v")
+        )
+
+    async def cancel(self, cancel: Cancel, *, save: bool = True) -> None:
+        """Let an agent handle a cancel."""
+        if save:
+            await self.saved(cancel.identity)
+        await self.interventions.heed(cancel)
+
+    async def tell(self, event: OrderEvent, *, save: bool = True) -> None:
+        """Let an agent handle an order event."""
+        if save and event.identity is not None:
+            await self.saved(event.identity)
+        await order_progressed(event, store=self.deliveries.store)
+
+
+@pytest.fixture
+def inbox(deliveries: Deliveries, arrivals: PostgresArrivals) -> Inbox:
+    """What arrives at the test's own database."""
+    return Inbox(deliveries, arrivals)
+
+
+def cancel_of(**changes: object) -> Cancel:
+    """Return a cancel that arrived."""
+    made = Cancel(
+        event_id=uuid4(),
+        tenant=TENANT,
+        correlation_id="c",
+        origin_app="app",
+        reason=None,
+        digest=uuid4().bytes * 2,
+        received_at=datetime.now(UTC),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def denial(**changes: object) -> OrderEvent:
+    """Return a DENIED that arrived."""
+    made = OrderEvent(
+        tenant=TENANT,
+        correlation_id="c",
+        status=OrderStatus.DENIED,
+        event_id=uuid4(),
+        digest=uuid4().bytes * 2,
+        received_at=datetime.now(UTC),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("off", [-OFF, timedelta(), OFF])
+async def test_an_original_that_its_copy_has_overtaken_is_refused(
+    deliveries: Deliveries, inbox: Inbox, off: timedelta
+) -> None:
+    """It was saved, then its worker died; the copy was handled. Workers' clocks don't matter."""
+    original = receipt_for("c", received_at=datetime.now(UTC) + off)
+    await inbox.saved(original.identity)
+    copy = receipt_for("c", digest=original.digest, redelivered=True)
+    await inbox.saved(copy.identity)
+    await deliveries.grant(copy)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1)
+    for _ in range(2):  # appended by the reconciler; and given again by Kafka
+        await deliveries.grant(original)
+    assert await deliveries.states() == ["ERROR"]
+    # The client sends the same again, on purpose.
+    anew = receipt_for("c", digest=original.digest, received_at=datetime.now(UTC) - off)
+    await inbox.saved(anew.identity)
+    await deliveries.grant(anew)
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+
+
+async def test_a_message_counts_from_when_it_came_not_from_when_it_could_be_saved(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    """Its worker was cut off from RabbitMQ and PostgreSQL; another took the copy meanwhile."""
+    came = time.monotonic()
+    original = receipt_for("c")
+    copy = receipt_for("c", digest=original.digest, redelivered=True)
+    await inbox.saved(copy.identity)
+    await deliveries.grant(copy)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1)
+    identity = original.identity
+    await inbox.arrivals.note(
+        Arrival(id=identity.event_id, kind=identity.kind, key=b"k", value=b"v"), since=came
+    )
+    await deliveries.grant(original)
+    assert await deliveries.states() == ["ERROR"]
+
+
+async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox) -> None:
+    """Else it would stand in the way of what the client sends anew."""
+    first = receipt_for("c")
+    await inbox.saved(first.identity)
+    await deliveries.grant(first)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1)
+    anew = receipt_for("c", digest=first.digest)
+    await inbox.saved(anew.identity)
+    copy = receipt_for("c", digest=first.digest, redelivered=True)
+    await inbox.saved(copy.identity)
+    await deliveries.grant(copy)
+    await deliveries.grant(anew)
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+
+
+async def test_a_cancel_is_heeded_once_however_it_comes_again(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    await deliveries.granted("c")
+    first = cancel_of(redelivered=True)  # it has a message id
+    await inbox.cancel(first)
+    assert await deliveries.states() == ["ERROR"]
+    await deliveries.granted("c")
+    await inbox.cancel(first)  # appended again
+    await inbox.cancel(first, save=False)  # given again by Kafka
+    await inbox.cancel(cancel_of(digest=first.digest, redelivered=True))  # published again
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM arrival") == 0
+    await inbox.cancel(cancel_of())
+    assert await deliveries.states() == ["ERROR", "ERROR"]
+
+
+@pytest.mark.parametrize("off", [-OFF, OFF])
+async def test_a_cancel_that_arrived_before_the_delivery_was_requested_changes_nothing(
+    deliveries: Deliveries, inbox: Inbox, off: timedelta
+) -> None:
+    early = cancel_of(received_at=datetime.now(UTC) + off)
+    await inbox.saved(early.identity)
+    receipt = receipt_for("c", received_at=datetime.now(UTC) - off)
+    await inbox.saved(receipt.identity)
+    await deliveries.grant(receipt)
+    await inbox.cancel(early, save=False)
+    assert await deliveries.states() == ["GRANTED"]
+    await inbox.cancel(cancel_of(received_at=datetime.now(UTC) - off))
+    assert await deliveries.states() == ["ERROR"]
+
+
+async def test_a_refusal_of_rs_order_ends_one_delivery_however_it_comes_again(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    await deliveries.granted("c")
+    early = denial()
+    await inbox.saved(early.identity)  # type: ignore[arg-type]
+    first = denial()
+    await inbox.tell(first)
+    assert await deliveries.states() == ["ERROR"]
+    await deliveries.granted("c")
+    await inbox.tell(first)  # appended again
+    await inbox.tell(first, save=False)  # given again by Kafka
+    await inbox.tell(denial(digest=first.digest, redelivered=True))  # given again by RabbitMQ
+    await inbox.tell(early, save=False)  # it was meant for the first
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM arrival") == 0
+    await inbox.tell(denial())
+    assert await deliveries.states() == ["ERROR", "ERROR"]
+
+
+async def test_an_original_event_that_its_copy_has_overtaken_is_refused(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    await deliveries.granted("c")
+    original, cancel = denial(), cancel_of()
+    for identity in (original.identity, cancel.identity):
+        await inbox.saved(identity)  # type: ignore[arg-type]
+    await inbox.tell(denial(digest=original.digest, redelivered=True))
+    await inbox.cancel(cancel_of(digest=cancel.digest, redelivered=True))
+    # The new delivery was requested before they came, by a clock that is wrong.
+    await deliveries.granted("c", received_at=datetime.now(UTC) - OFF)
+    await inbox.tell(original, save=False)
+    await inbox.cancel(cancel, save=False)
+    assert await deliveries.states() == ["GRANTED", "ERROR"]
+
+
+async def test_a_digest_is_of_one_kind(deliveries: Deliveries, inbox: Inbox) -> None:
+    receipt = receipt_for("c", redelivered=True)
+    await deliveries.grant(receipt)
+    await inbox.cancel(cancel_of(digest=receipt.digest, redelivered=True))
+    assert await deliveries.states() == ["ERROR"]
+
+
+async def test_events_of_the_version_before_are_known_by_their_id(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    await deliveries.granted("c")
+    common = {"tenant": TENANT, "correlationId": "c", "eventId": str(uuid4())}
+    told = decode_order_event(dumps(common | {"status": "DENIED"}))
+    asked = decode_cancel(dumps(common | {"eventId": str(uuid4()), "originApp": None}))
+    await inbox.tell(told)
+    await inbox.cancel(asked)
+    await deliveries.granted("c")
+    await inbox.tell(told)
+    await inbox.cancel(asked)
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+    unnumbered = replace(told, event_id=None)
+    await inbox.tell(unnumbered)
+    assert await deliveries.states() == ["ERROR", "ERROR"]
+
+
+async def test_no_request_comes_from_the_future(deliveries: Deliveries) -> None:
+    """A worker of the version before asks its own clock, and may be minutes ahead."""
+    delivery = await deliveries.granted("c", received_at=datetime.now(UTC) + OFF)
+    assert delivery.requested_at < datetime.now(UTC) + OFF / 2
+    await deliveries.pool.execute(
+        "INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, "
+        "order_request, priority, requested_at, expires_at, rank) "
+        "VALUES ($1, 't', 'old', 'GRANTED', 'u', 'x', '{}', 1, $2, $2, $2)",
+        uuid4(),
+        datetime.now(UTC) + OFF,
+    )
+    old = await deliveries.active("old", "t")
+    assert old.requested_at < datetime.now(UTC) + OFF / 2
+
+
+class Course:
+    """One request without a message id: given, saved, appended and handled, in whatever order.
+
+    Its client sends it anew once its delivery has ended. RabbitMQ gives a message until it is
+    acknowledged, flagged from the second time on.
+    """
+
+    def __init__(self, deliveries: Deliveries, arrivals: PostgresArrivals) -> None:
+        self.deliveries = deliveries
+        self.arrivals = arrivals
+        self.receipt = receipt_for(f"c-{uuid4().hex}")
+        self.handler = submit_handler(
+            store=deliveries.store, tenants=deliveries.tenants, users=AnyUser(), checks=Signal()
+        )
+        self.published = 0
+        self.queue: list[bool] = []  # whether a message is flagged
+        self.saved: list[Arrival] = []  # by a bridge that has not appended it yet
+        self.log: list[bytes] = []  # Kafka's
+        self.read = 0
+
+    async def states(self) -> list[str]:
+        query = "SELECT state FROM delivery WHERE correlation_id = $1"
+        rows = await self.deliveries.pool.fetch(query, self.receipt.correlation_id)
+        return [row["state"] for row in rows]
+
+    async def publish(self) -> None:
+        if await self.states() == ["ERROR"] * self.published:
+            self.published += 1
+            self.queue.append(False)
+
+    async def deliver(self) -> None:
+        if self.queue:
+            receipt = replace(
+                self.receipt,
+                ingress_id=uuid4(),
+                redelivered=self.queue.pop(0),
+                # This worker's clock is wrong, the next one's the other way.
+                received_at=datetime.now(UTC) + (OFF if len(self.log) % 2 else -OFF),
+            )
+            body = {"correlationId": receipt.correlation_id, "order": request().order}
+            arrival = Arrival(
+                id=receipt.ingress_id,
+                kind=ArrivalKind.REQUEST,
+                key=b"k",
+                value=encode_request(Received(receipt=receipt, body=body)),
+            )
+            await self.arrivals.note(arrival)
+            self.saved.append(arrival)
+
+    async def die_between_note_and_append(self) -> None:
+        if self.saved:
+            self.saved.pop(0)
+            self.queue.insert(0, True)
+
+    async def append(self) -> None:
+        if self.saved:
+            self.log.append(self.saved.pop(0).value)
+
+    async def die_before_the_acknowledgement(self) -> None:
+        if self.saved:
+            await self.append()
+            self.queue.insert(0, True)
+
+    async def reconcile(self) -> None:
+        async def again(arrival: Arrival) -> None:
+            self.log.append(arrival.value)
+
+        await append_again(arrivals=self.arrivals, append=again, limit=99)
+
+    async def handle(self) -> None:
+        if self.read < len(self.log):
+            await self.handler([self.log[self.read]])
+            self.read += 1
+
+    async def lose_an_offset(self) -> None:
+        self.read = max(0, self.read - 2)
+
+    async def end(self) -> None:
+        if set(await self.states()) - {"ERROR"}:
+            active = await self.deliveries.active(self.receipt.correlation_id)
+            await self.deliveries.fail(active, "for the test")
+
+    async def settle(self) -> None:
+        """Nothing goes wrong any more."""
+        while self.queue or self.saved or self.read < len(self.log):
+            await self.deliver()
+            await self.append()
+            await self.handle()
+            await self.end()
+        await self.reconcile()
+        while self.read < len(self.log):
+            await self.handle()
+            await self.end()
+
+
+STEPS = (
+    *(Course.publish, Course.deliver, Course.deliver, Course.append, Course.handle, Course.end),
+    *(Course.die_between_note_and_append, Course.die_before_the_acknowledgement),
+    *(Course.reconcile, Course.lose_an_offset),
+)
+
+
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=40))
+@example(
+    steps=[
+        *(Course.deliver, Course.die_between_note_and_append),
+        *(Course.deliver, Course.append, Course.handle, Course.end),
+        *(Course.reconcile, Course.handle),
+        *(Course.publish, Course.deliver, Course.die_between_note_and_append),
+        *(Course.deliver, Course.append, Course.handle, Course.lose_an_offset, Course.handle),
+    ]
+)
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+async def test_each_message_has_one_effect_whatever_happens_to_its_copies(
+    deliveries: Deliveries,
+    arrivals: PostgresArrivals,
+    steps: list[Callable[[Course], Awaitable[None]]],
+) -> None:
+    course = Course(deliveries, arrivals)
+    await course.publish()
+    for step in steps:
+        await step(course)
+        assert len(await course.states()) <= course.published
+    await course.settle()
+    assert await course.states() == ["ERROR"] * course.published
+    assert await arrivals.overdue(9) == []
