@@ -28,7 +28,8 @@ def imported(*arguments: str) -> set[str]:
         "try:\n"
         "    main()\n"
         "finally:\n"
-        "    print(*{name.partition('.')[0] for name in set(sys.modules) - before}, file=sys.stderr)\n"
+        "    found = set(sys.modules) - before\n"
+        "    print(*{name.partition('.')[0] for name in found}, file=sys.stderr)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, *arguments],
