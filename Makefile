@@ -27,7 +27,7 @@ setup: $(READY) ## Install what is missing: Debian's RabbitMQ, a virtual environ
 	@sh compose/embedded/setup.sh
 
 ifneq ($(origin PYTHON),file)
-ifneq ($(shell $(PYTHON) -c '$(WHICH)' 2>&1),$(shell $(BIN)/python -c '$(WHICH)' 2>&1))
+ifneq ($(shell $(PYTHON) -c '$(WHICH)'),$(shell { $(BIN)/python -c '$(WHICH)'; } 2>/dev/null))
 .PHONY: $(READY)
 endif
 endif

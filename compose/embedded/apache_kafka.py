@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -53,18 +54,25 @@ def _fetched() -> Path:
     """Return the folder of the jars; Maven brings them the first time. Raises StackError."""
     if sentence := missing():
         raise StackError(sentence)
-    if not _JARS.is_dir():
-        _JARS.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_JARS.parent) as name:
-            folder = Path(name) / "jars"
-            command: list[str | Path] = ["mvn", "-q", "-B", "-f", _POM]
-            command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
-            command += [f"-DoutputDirectory={folder}"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise StackError(f"Maven did not bring Apache Kafka:\n{done.stdout[-2000:]}")
-            folder.rename(_JARS)  # whole, or not at all
+    _JARS.parent.mkdir(exist_ok=True)
+    # Tests that run side by side bring them once.
+    with _JARS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _JARS.is_dir():
+            _bring()
     return _JARS
+
+
+def _bring() -> None:
+    with tempfile.TemporaryDirectory(dir=_JARS.parent) as name:
+        folder = Path(name) / "jars"
+        command: list[str | Path] = ["mvn", "-q", "-B", "-f", _POM]
+        command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
+        command += [f"-DoutputDirectory={folder}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StackError(f"Maven did not bring Apache Kafka:\n{done.stdout[-2000:]}")
+        folder.rename(_JARS)  # whole, or not at all
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +86,7 @@ async def apache_kafka(folder: Path, *, brokers: int = 1) -> AsyncIterator[list[
     ports = [(free_port(), free_port()) for _ in range(brokers)]
     voters = ",".join(f"{n}@127.0.0.1:{port}" for n, (_, port) in enumerate(ports, start=1))
     async with contextlib.AsyncExitStack() as opened:
-        servers = []
+        paths = []
         for number, (port, controller_port) in enumerate(ports, start=1):
             home = folder / f"kafka-{number}"
             home.mkdir()
@@ -100,18 +108,15 @@ async def apache_kafka(folder: Path, *, brokers: int = 1) -> AsyncIterator[list[
             }
             path = home / "server.properties"
             path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-            form: list[str | Path] = [*java, "kafka.tools.StorageTool", "format"]
-            form += ["-t", _CLUSTER_ID, "-c", path]
-            formatted = await asyncio.to_thread(
-                partial(subprocess.run, form, capture_output=True, text=True, check=False)
-            )
-            if formatted.returncode:
-                raise StackError(f"Kafka's storage can't be made:\n{formatted.stderr}")
+            paths.append(path)
+        await asyncio.gather(*(_format(java, path) for path in paths))
+        servers = []
+        for number, ((port, _), path) in enumerate(zip(ports, paths, strict=True), start=1):
             child = start(
                 f"Apache Kafka {number}",
                 [*java, "kafka.Kafka", path],
                 log=folder / f"kafka-{number}.log",
-                cwd=home,
+                cwd=path.parent,
             )
             await opened.enter_async_context(running(child))
             servers.append(
@@ -124,6 +129,15 @@ async def apache_kafka(folder: Path, *, brokers: int = 1) -> AsyncIterator[list[
         for server in servers:
             await wait_until(server.answers, server.child)
         yield servers
+
+
+async def _format(java: list[str], properties: Path) -> None:
+    form: list[str | Path] = [*java, "kafka.tools.StorageTool", "format"]
+    form += ["-t", _CLUSTER_ID, "-c", properties]
+    run = partial(subprocess.run, form, capture_output=True, text=True, check=False)
+    formatted = await asyncio.to_thread(run)
+    if formatted.returncode:
+        raise StackError(f"Kafka's storage can't be made:\n{formatted.stderr}")
 
 
 async def _run(command: list[str]) -> int:
