@@ -41,6 +41,7 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@$(INSTALL) --compile-bytecode --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import luqum.parser'  # it writes its tables when it is imported first
 	@$(BIN)/python -c 'import sinks._md5pair' 2>/dev/null || echo "setup: no C compiler or no headers of" \
 		"Python (gcc, python3-dev): archives are digested in two passes; the same bytes, slower"
 	@touch $@
