@@ -13,6 +13,7 @@ from app.configured import ConfigurationParts, open_configuration
 from app.database import open_database
 from app.errors import BrokerUnavailableError, ConfigurationError
 from app.logs import get_logger
+from app.metrics import TARGET_UP
 from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
@@ -106,7 +107,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                     longest=settings.retry_backoff_max,
                 ),
             ),
-            sink=await stack.enter_async_context(open_sink()),
+            sink=await stack.enter_async_context(open_sink(up=TARGET_UP)),
             configuration=await open_configuration(settings, pool),
             users=RsAdmin(session, signer, url=settings.rs_admin_url)
             if settings.rs_admin_url

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -213,6 +213,28 @@ class S3Target:
 
     def __str__(self) -> str:
         return f"bucket {self.bucket} at {self.endpoint}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetTrouble:
+    """A server of targets does not answer this process: nothing new is sent there."""
+
+    server: str  # host:port
+    cause: str  # what was met last, before it was left alone
+    since: datetime
+    asked_again: datetime  # when the next probe is due
+
+    def until(self, asked_again: datetime) -> TargetTrouble:
+        """Return the same with another time of the next probe."""
+        return replace(self, asked_again=asked_again)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocked:
+    """Whose transfers are not to be claimed now."""
+
+    tenants: tuple[str, ...] = ()
+    spared: tuple[tuple[str, str], ...] = ()  # of those tenants: tenant and name of a target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

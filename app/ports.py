@@ -130,6 +130,12 @@ class Store(Protocol):
         recorded yet.
         """
 
+    async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+        """Note why transfers to a target (None: to any) wait; return how many had not heard it."""
+
+    async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
+        """Take that cause away from transfers that wait; return from how many."""
+
     def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest in the order of the members, a batch at a time."""
 

@@ -15,6 +15,7 @@ from mode import Service
 from app.configured import ConfigurationParts, open_configuration
 from app.database import open_database
 from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
+from app.metrics import TARGET_UP
 from app.model import S3Target
 from app.ports import Users
 from app.settings import Settings
@@ -194,7 +195,7 @@ def _checks(settings: Settings, base: Base) -> dict[str, Check]:
 @contextlib.asynccontextmanager
 async def open_base(settings: Settings) -> AsyncIterator[Base]:
     """Open what deliveries are looked at and steered with, without a worker."""
-    async with open_database(settings) as pool, open_sink() as sink:
+    async with open_database(settings) as pool, open_sink(up=TARGET_UP) as sink:
         yield Base(
             pool=pool,
             store=PostgresStore(pool, Signal()),

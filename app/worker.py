@@ -18,6 +18,7 @@ from app.outgoing import Lane
 from app.settings import Settings
 from app.signals import Signal
 from app.store import Leader, Outbox, PostgresJanitor, PostgresLeases, PostgresWorkers
+from app.usecases.away import TargetsAway
 from app.usecases.expire import expire
 from app.usecases.plan import plan
 from app.usecases.reconcile import append_again
@@ -47,6 +48,7 @@ from streams.timers import Timer
 log = get_logger(__name__)
 
 _PRESENCE = 10.0  # seconds between signs of life
+_TELLING = 2.0  # seconds between looks whether deliveries know why they wait
 _JANITOR_INTERVAL = 600.0  # seconds
 _APPENDED_AT_ONCE = 500  # lost events
 _SWEPT_AT_ONCE = 100  # deliveries that may have left uploads open
@@ -123,11 +125,20 @@ def _workers(
 ) -> tuple[list[Service], list[Slots]]:
     """Return what works: timers, and the slots that claim."""
     settings = services.settings
+    breakers = services.sink.breakers
+    away = TargetsAway(
+        names=settings.tenants,
+        tenants=services.configuration.tenants,
+        trouble=breakers.trouble,
+        store=services.store,
+    )
+    breakers.on_change.append(wake[Work.TRANSFER].notify)
     leases = PostgresLeases(
         services.pool,
         owner=settings.worker_id,
         ttl=settings.lease_duration,
         transfers_per_tenant=settings.max_transfers_per_tenant or None,
+        blocked=away.blocked,
     )
     tenants = services.configuration.tenants
     uploads = Uploads(sink=services.sink, seal=services.configuration.vault, store=services.store)
@@ -181,7 +192,8 @@ def _workers(
             grace=settings.shutdown_grace,
         )
 
-    return _timers(services, uploads), [
+    telling = Timer(name="targets", job=away.tell, interval=_TELLING)
+    return [telling, *_timers(services, uploads)], [
         slots(Work.CHECK, CHECKS, check_user),
         slots(Work.PLAN, PLANS, make_plan),
         slots(Work.TRANSFER, settings.max_transfers, transfer),

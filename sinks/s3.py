@@ -7,11 +7,12 @@ import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aioboto3
+from prometheus_client import Gauge
 
 from app.errors import (
     DeliveryError,
@@ -21,6 +22,7 @@ from app.errors import (
     WrongObjectError,
 )
 from app.model import S3Target, Upload
+from sinks.breaker import Breakers
 from sinks.parts import Part
 from sinks.s3_requests import (
     code_of,
@@ -71,8 +73,9 @@ def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
 class S3Sink:
     """See `app.ports.ArchiveSink`. Clients are made once for each target, and kept."""
 
-    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(self, stack: contextlib.AsyncExitStack, *, up: Gauge | None = None) -> None:
         self._stack = stack
+        self.breakers = Breakers(self.find_bucket, up=up)
         self._session = aioboto3.Session()
         self._clients: dict[tuple[str, ...], S3Client] = {}
         self._opening = asyncio.Lock()
@@ -101,10 +104,16 @@ class S3Sink:
                 self._clients[signed_in] = client
             return self._clients[signed_in]
 
+    @contextlib.contextmanager
+    def _asking(self, target: S3Target, action: str) -> Iterator[None]:
+        """Sort the answer to a request, and let the breaker of its server know."""
+        with self.breakers.watching(target), wrapped(target, action):
+            yield
+
     async def begin(self, target: S3Target, key: str) -> Upload:
         """Open a multipart upload."""
         client = await self._client(target)
-        with traced("begin", target, key), wrapped(target, f"begin an upload of {key}"):
+        with traced("begin", target, key), self._asking(target, f"begin an upload of {key}"):
             answer = await client.create_multipart_upload(
                 Bucket=target.bucket, Key=key, ContentType="application/zip", **kept_as(target)
             )
@@ -120,7 +129,7 @@ class S3Sink:
         """
         client = await self._client(target)
         action = f"take part {number} of {upload.key}"
-        with traced("put part", target, upload.key, number), wrapped(target, action):
+        with traced("put part", target, upload.key, number), self._asking(target, action):
             async with asyncio.timeout(_PART_TIMEOUT + len(part) / _SLOWEST):
                 answer = await client.upload_part(
                     Bucket=upload.bucket,
@@ -155,7 +164,7 @@ class S3Sink:
         doubt: DeliveryError | None = None
         try:
             action = f"complete the upload of {upload.key}"
-            with traced("complete", target, upload.key), wrapped(target, action):
+            with traced("complete", target, upload.key), self._asking(target, action):
                 answer = await client.complete_multipart_upload(
                     Bucket=upload.bucket,
                     Key=upload.key,
@@ -182,7 +191,7 @@ class S3Sink:
     async def _look(self, target: S3Target, upload: Upload) -> tuple[int, str] | None:
         client = await self._client(target)
         try:
-            with wrapped(target, f"describe {upload.key}"):
+            with self._asking(target, f"describe {upload.key}"):
                 head = await client.head_object(Bucket=upload.bucket, Key=upload.key)
         except TargetRefusedError as error:
             if code_of(error) in ("404", "NoSuchKey", "NotFound"):
@@ -195,7 +204,7 @@ class S3Sink:
         client = await self._client(target)
         try:
             action = f"abort the upload of {upload.key}"
-            with traced("abort", target, upload.key), wrapped(target, action):
+            with traced("abort", target, upload.key), self._asking(target, action):
                 await client.abort_multipart_upload(
                     Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id
                 )
@@ -211,13 +220,13 @@ class S3Sink:
     async def find_bucket(self, target: S3Target) -> None:
         """Return if the credentials are good and the bucket is there. Raises like all here."""
         client = await self._client(target)
-        with wrapped(target, "look"):
+        with self._asking(target, "look"):
             await client.head_bucket(Bucket=target.bucket)
 
     async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
         """Return every open upload of this key."""
         client = await self._client(target)
-        with wrapped(target, f"list the uploads of {key}"):
+        with self._asking(target, f"list the uploads of {key}"):
             answer = await client.list_multipart_uploads(Bucket=target.bucket, Prefix=key)
         return [
             Upload(bucket=target.bucket, key=key, upload_id=found["UploadId"])
@@ -227,7 +236,11 @@ class S3Sink:
 
 
 @contextlib.asynccontextmanager
-async def open_sink() -> AsyncIterator[S3Sink]:
-    """Open the sink; its clients are closed at the end."""
+async def open_sink(*, up: Gauge | None = None) -> AsyncIterator[S3Sink]:
+    """Open the sink; its clients are closed at the end. `up` shows which servers answer."""
     async with contextlib.AsyncExitStack() as stack:
-        yield S3Sink(stack)
+        sink = S3Sink(stack, up=up)
+        try:
+            yield sink
+        finally:
+            await sink.breakers.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import asyncpg
 
 from app.metrics import TAKEOVERS
-from app.model import Delivery, Upload, Work
+from app.model import Blocked, Delivery, Upload, Work
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of
 from app.store.sql import QUERIES
@@ -23,16 +24,27 @@ class PostgresLeases:
         owner: str,
         ttl: timedelta,
         transfers_per_tenant: int | None = None,
+        blocked: Callable[[], Blocked] = Blocked,
     ) -> None:
         self._pool = pool
         self._owner = owner
         self._ttl = ttl
         self._limits = {Work.TRANSFER: transfers_per_tenant}
+        self._blocked = blocked  # transfers, as this process sees their targets
 
     async def claim(self, work: Work) -> Delivery | None:
         """Lease the next delivery that this work is due for."""
         limit = self._limits.get(work)
-        arguments = (self._owner, self._ttl, work.value, limit)
+        blocked = self._blocked() if work is Work.TRANSFER else Blocked()
+        arguments = (
+            self._owner,
+            self._ttl,
+            work.value,
+            limit,
+            blocked.tenants,
+            [tenant for tenant, _ in blocked.spared],
+            [target for _, target in blocked.spared],
+        )
         with wrap_errors():
             if limit is None:
                 row = await self._pool.fetchrow(QUERIES["claim"], *arguments)

@@ -243,29 +243,47 @@ LIMIT $3;
 -- Lease the next delivery that this kind of work is due for: tenants with less of it under way
 -- first, then who waited longest for a turn; within a tenant by rank: priority and age in one. Not
 -- more than $4 of it under way for a tenant, if that is given. A transfer is a new attempt. A lease
--- that ran out belongs to a worker that is dead.
+-- that ran out belongs to a worker that is dead. Nothing of the tenants $5, but for what goes to
+-- their targets $6 and $7 (tenant, name): to look past what waits for a target that does not answer
+-- would take as long as there is of it.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM delivery WHERE work = $3 ORDER BY tenant LIMIT 1)
     UNION ALL
     SELECT (SELECT d.tenant FROM delivery d WHERE d.work = $3 AND d.tenant > t.tenant
             ORDER BY d.tenant LIMIT 1)
     FROM tenants t WHERE t.tenant IS NOT NULL
+), lanes AS (
+    SELECT tenant, NULL AS target FROM tenants WHERE tenant <> ALL ($5::text[])
+    UNION ALL
+    SELECT * FROM unnest($6::text[], $7::text[])
 ), busy AS (
     SELECT tenant, count(*) AS running FROM delivery
     WHERE work = $3 AND lease_until >= now()
     GROUP BY tenant
 ), next AS (
     SELECT due.id, t.tenant, due.lease_owner AS predecessor
-    FROM tenants t
+    FROM lanes t
     LEFT JOIN busy ON busy.tenant = t.tenant
     LEFT JOIN turn ON turn.work = $3 AND turn.tenant = t.tenant
     CROSS JOIN LATERAL (
-        SELECT id, rank, lease_owner FROM delivery d
-        WHERE d.work = $3 AND d.tenant = t.tenant AND d.not_before <= now()
-          AND (d.lease_until IS NULL OR d.lease_until < now())
-        ORDER BY d.rank
-        LIMIT 1
-        FOR UPDATE SKIP LOCKED
+        SELECT * FROM (
+            SELECT id, rank, lease_owner FROM delivery d
+            WHERE t.target IS NULL
+              AND d.work = $3 AND d.tenant = t.tenant AND d.not_before <= now()
+              AND (d.lease_until IS NULL OR d.lease_until < now())
+            ORDER BY d.rank
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) to_any
+        UNION ALL
+        SELECT * FROM (
+            SELECT id, rank, lease_owner FROM delivery d
+            WHERE d.work = $3 AND d.tenant = t.tenant AND d.target = t.target
+              AND d.not_before <= now() AND (d.lease_until IS NULL OR d.lease_until < now())
+            ORDER BY d.rank
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) to_one
     ) due
     -- While a tenant is in maintenance, its requests wait; what has begun goes on.
     WHERE ($3 <> 'check' OR NOT EXISTS (
@@ -306,6 +324,25 @@ UPDATE delivery SET
     lease_owner = NULL, lease_until = NULL, not_before = now() + $4,
     failures = failures + $5, tries = tries + 1, last_cause = $6, updated_at = now()
 WHERE id = $1 AND attempt = $2 AND lease_owner = $3;
+
+-- name: tell_waiting
+-- Note at transfers of a tenant that wait, to one target ($2) or to any, why they do.
+UPDATE delivery SET last_cause = $3
+WHERE id IN (
+    SELECT id FROM delivery
+    WHERE work = 'transfer' AND tenant = $1 AND ($2::text IS NULL OR target = $2)
+      AND (lease_until IS NULL OR lease_until < now()) AND last_cause IS DISTINCT FROM $3
+    LIMIT $4
+)
+RETURNING id;
+
+-- name: tell_no_longer
+-- That cause holds no longer.
+UPDATE delivery SET last_cause = NULL
+WHERE id IN (
+    SELECT id FROM delivery WHERE work = 'transfer' AND tenant = $1 AND last_cause = $2 LIMIT $3
+)
+RETURNING id;
 
 -- name: record_upload
 -- Note the multipart upload of an attempt, before its first part.

@@ -252,6 +252,18 @@ class PostgresStore:
         assert row is not None  # noqa: S101 - an aggregate has a row
         return None if row["again"] else frozenset(row["uploads"])
 
+    async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+        """Note why transfers wait."""
+        with wrap_errors():
+            return len(
+                await self._pool.fetch(QUERIES["tell_waiting"], tenant, target, cause, limit)
+            )
+
+    async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
+        """Take that cause away."""
+        with wrap_errors():
+            return len(await self._pool.fetch(QUERIES["tell_no_longer"], tenant, cause, limit))
+
     async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest; a batch at a time is in memory, no connection is held."""
         position = -1

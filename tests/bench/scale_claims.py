@@ -18,7 +18,7 @@ from pathlib import Path
 
 import asyncpg
 
-from app.model import Work
+from app.model import Blocked, Work
 from app.store import PostgresLeases, migrate, open_pool
 from app.store.sql import QUERIES
 from compose.embedded.postgres import postgres
@@ -27,13 +27,30 @@ _CLAIMS = 300
 _FILL = """
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
                       priority, requested_at, expires_at, rank, archive_name)
-SELECT gen_random_uuid(), 'tenant-' || n % $2, 'd-' || n, 'READY', 'user@example.org', 'target',
+SELECT gen_random_uuid(), 'tenant-' || n % $2, 'd-' || n, 'READY', 'user@example.org',
+       'target-' || n / $2 % 2,
        '{}', 1, at, at + interval '12 hours', at - interval '1 minute', 'a.zip'
 FROM (SELECT n, now() - n * interval '10 ms' AS at FROM generate_series(1, $1) AS n) AS asked
 """
 
 
-async def measure(pool: asyncpg.Pool, *, deliveries: int, tenants: int, limit: int | None) -> None:
+_NOTHING = Blocked()
+# What half of the deliveries wait for does not answer: all of some tenants', or some of all.
+_TENANTS = Blocked(tenants=tuple(f"tenant-{n}" for n in range(0, 10, 2)))
+_TARGETS = Blocked(
+    tenants=tuple(f"tenant-{n}" for n in range(10)),
+    spared=tuple((f"tenant-{n}", "target-1") for n in range(10)),
+)
+
+
+async def measure(
+    pool: asyncpg.Pool,
+    *,
+    deliveries: int,
+    tenants: int,
+    limit: int | None,
+    blocked: Blocked = _NOTHING,
+) -> None:
     """Fill the table, claim, print."""
     await pool.execute("TRUNCATE delivery CASCADE")
     await pool.execute("TRUNCATE turn")
@@ -41,7 +58,13 @@ async def measure(pool: asyncpg.Pool, *, deliveries: int, tenants: int, limit: i
     await pool.execute(_FILL, deliveries, tenants)
     await pool.execute("ALTER TABLE delivery ENABLE TRIGGER USER")
     await pool.execute("VACUUM ANALYZE delivery")
-    leases = PostgresLeases(pool, owner="bench", ttl=timedelta(hours=1), transfers_per_tenant=limit)
+    leases = PostgresLeases(
+        pool,
+        owner="bench",
+        ttl=timedelta(hours=1),
+        transfers_per_tenant=limit,
+        blocked=lambda: blocked,
+    )
     took = []
     for _ in range(_CLAIMS):
         began = time.monotonic()
@@ -49,8 +72,10 @@ async def measure(pool: asyncpg.Pool, *, deliveries: int, tenants: int, limit: i
         took.append((time.monotonic() - began) * 1000)
     cuts = statistics.quantiles(took, n=100, method="inclusive")
     limited = f"at most {limit} a tenant" if limit else "no limit"
+    if blocked.tenants:
+        limited = "a target of each away" if blocked.spared else "half of them away"
     print(
-        f"{deliveries:7} waiting, {tenants:4} tenants, {limited:<20} p50 {cuts[49]:5.1f} ms   "
+        f"{deliveries:7} waiting, {tenants:4} tenants, {limited:<21} p50 {cuts[49]:5.1f} ms   "
         f"p99 {cuts[98]:5.1f} ms"
     )
 
@@ -65,6 +90,9 @@ async def _explain(pool: asyncpg.Pool) -> None:
             timedelta(hours=1),
             Work.TRANSFER.value,
             None,
+            [],
+            [],
+            [],
         )
         await transaction.rollback()
     print("\n".join(row[0] for row in rows))
@@ -81,6 +109,8 @@ async def _main(deliveries: int) -> None:
             await migrate(pool)
             for tenants, limit in ((1, None), (10, None), (10, 1000), (100, None)):
                 await measure(pool, deliveries=deliveries, tenants=tenants, limit=limit)
+            for blocked in (_TENANTS, _TARGETS):
+                await measure(pool, deliveries=deliveries, tenants=10, limit=None, blocked=blocked)
             await _explain(pool)
 
 

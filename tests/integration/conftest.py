@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,6 +12,7 @@ import pytest
 
 from app.configured import ConfigurationParts, open_configuration
 from app.model import (
+    Blocked,
     Delivery,
     DeliveryRequest,
     ErrorType,
@@ -160,7 +161,12 @@ class Deliveries:
         return [row["state"] for row in rows]
 
     def leases(
-        self, owner: str, seconds: float = 30, *, transfers_per_tenant: int | None = None
+        self,
+        owner: str,
+        seconds: float = 30,
+        *,
+        transfers_per_tenant: int | None = None,
+        blocked: Callable[[], Blocked] = Blocked,
     ) -> PostgresLeases:
         """Return the leases as a worker sees them."""
         return PostgresLeases(
@@ -168,6 +174,7 @@ class Deliveries:
             owner=owner,
             ttl=timedelta(seconds=seconds),
             transfers_per_tenant=transfers_per_tenant,
+            blocked=blocked,
         )
 
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from prometheus_client import REGISTRY
 
-from app.model import State, StoredObject, Upload, Work
+from app.model import (
+    DEFAULT_TARGET,
+    Blocked,
+    State,
+    StoredObject,
+    TargetTrouble,
+    Upload,
+    Work,
+)
 from app.store.sql import QUERIES
+from app.usecases.away import TargetsAway
+from compose.embedded.stack import TENANT
 from tests.integration.conftest import Deliveries
 
 
@@ -128,13 +140,25 @@ async def test_a_released_delivery_waits_and_counts_its_failures(deliveries: Del
     assert again.last_cause == "S3 is away"
 
 
-async def test_a_claim_looks_at_no_more_than_it_must(deliveries: Deliveries) -> None:
+@pytest.mark.parametrize(
+    "blocked",
+    [
+        Blocked(),
+        Blocked(tenants=("t0", "t1")),
+        Blocked(tenants=("t0", "t1"), spared=(("t0", "good"), ("t1", "good"))),
+    ],
+    ids=["nothing is blocked", "tenants are", "targets are"],
+)
+async def test_a_claim_looks_at_no_more_than_it_must(
+    deliveries: Deliveries, blocked: Blocked
+) -> None:
     """By indexes only: a hundred thousand that wait must not be read to find the first."""
     await deliveries.pool.execute(
         "INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, "
         "order_request, priority, requested_at, expires_at, rank) "
-        "SELECT gen_random_uuid(), 't' || n % 3, 'd' || n, 'READY', 'u', 't', '{}', 1, now(), "
-        "now(), now() FROM generate_series(1, 5000) AS n"
+        "SELECT gen_random_uuid(), 't' || n % 3, 'd' || n, 'READY', 'u', "
+        "CASE WHEN n < 5000 THEN 'away' ELSE 'good' END, '{}', 1, now(), now(), "
+        "now() + n * interval '1 ms' FROM generate_series(1, 6000) AS n"
     )
     await deliveries.pool.execute("ANALYZE delivery")
     rows = await deliveries.pool.fetch(
@@ -143,12 +167,77 @@ async def test_a_claim_looks_at_no_more_than_it_must(deliveries: Deliveries) -> 
         timedelta(seconds=30),
         "transfer",
         None,
+        blocked.tenants,
+        [tenant for tenant, _ in blocked.spared],
+        [target for _, target in blocked.spared],
     )
     plan = "\n".join(row[0] for row in rows)
     assert "Seq Scan on delivery" not in plan
     read = [int(found) for found in re.findall(r"on delivery.*actual rows=(\d+)", plan)]
     assert read, plan
     assert max(read) <= 3, plan
+
+
+async def test_what_waits_for_a_target_that_is_away_is_not_claimed(deliveries: Deliveries) -> None:
+    """Neither as new work, nor of a dead worker; other tenants' and other targets' is."""
+    for name, tenant in (("c", "swot"), ("d", "swot"), ("x", "sentinel")):
+        await deliveries.ready(name, tenant=tenant)
+    assert await deliveries.leases("dead", seconds=0).claim(Work.TRANSFER) is not None
+    await deliveries.pool.execute("UPDATE delivery SET target = 'far' WHERE correlation_id = 'd'")
+
+    async def claimed(blocked: Blocked) -> list[str]:
+        leases = deliveries.leases("w", blocked=lambda: blocked)
+        found = []
+        while (one := await leases.claim(Work.TRANSFER)) is not None:
+            found.append(one)
+        for one in found:
+            await leases.release(one, after=timedelta(), failed=False, cause="for the test")
+        return sorted(one.correlation_id for one in found)
+
+    assert await claimed(Blocked(tenants=("swot",))) == ["x"]
+    assert await claimed(Blocked(tenants=("swot",), spared=(("swot", "far"),))) == ["d", "x"]
+    assert await claimed(Blocked(tenants=("swot", "sentinel"))) == []
+    assert await claimed(Blocked()) == ["c", "d", "x"]
+
+
+async def test_what_waits_says_for_which_server_and_no_longer_when_it_is_back(
+    deliveries: Deliveries,
+) -> None:
+    settings = deliveries.tenants.settings(TENANT)
+    far = replace(settings.target, endpoint="http://far.example:9000")
+    deliveries.tenants._resolved = {TENANT: replace(settings, targets={"far": far})}
+    for name in ("near", "far", "later", "running"):
+        await deliveries.ready(name, priority=200 if name == "running" else 1)
+    await deliveries.pool.execute(
+        "UPDATE delivery SET target = CASE correlation_id WHEN 'near' THEN $1 ELSE 'far' END",
+        DEFAULT_TARGET,
+    )
+    assert await deliveries.leases("w").claim(Work.TRANSFER) is not None
+    now = datetime.now(UTC)
+    trouble = TargetTrouble(server="far.example:9000", cause="-", since=now, asked_again=now)
+    down = {far}
+    away = TargetsAway(
+        names=[TENANT, "another"],
+        tenants=deliveries.tenants,
+        trouble=lambda target: trouble if target in down else None,
+        store=deliveries.store,
+    )
+
+    async def causes() -> dict[str, str | None]:
+        rows = await deliveries.pool.fetch("SELECT correlation_id, last_cause FROM delivery")
+        return {row["correlation_id"]: row["last_cause"] for row in rows}
+
+    assert away.blocked() == Blocked(tenants=(TENANT,), spared=((TENANT, DEFAULT_TARGET),))
+    await away.tell()
+    told = await causes()
+    assert "far.example:9000 does not answer" in str(told["far"])
+    assert told == {"near": None, "running": None, "far": told["far"], "later": told["far"]}
+    down.clear()
+    assert away.blocked() == Blocked()
+    await away.tell()
+    assert set((await causes()).values()) == {None}
+    down.add(settings.target)  # also the default of the tenant that has set nothing
+    assert away.blocked() == Blocked(tenants=(TENANT, "another"), spared=((TENANT, "far"),))
 
 
 async def test_only_what_is_taken_over_from_a_dead_worker_counts_as_taken_over(

@@ -1,0 +1,64 @@
+"""Targets that don't answer: their deliveries are not claimed, and say what they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from app.model import DEFAULT_TARGET, Blocked, S3Target, TargetTrouble
+from app.ports import Store, Tenants
+
+_AT_ONCE = 1000  # deliveries in one statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetsAway:
+    """What the tenants' targets are, beside what is known of their servers."""
+
+    names: Sequence[str]  # of the tenants
+    tenants: Tenants
+    trouble: Callable[[S3Target], TargetTrouble | None]
+    store: Store
+    _told: set[tuple[str, str]] = field(default_factory=set)  # tenant, cause
+
+    def blocked(self) -> Blocked:
+        """Return what must not be claimed now."""
+        blocked: list[str] = []
+        spared: list[tuple[str, str]] = []
+        for tenant in self.names:
+            targets = self._targets(tenant)
+            good = [name for name, target in targets.items() if self.trouble(target) is None]
+            if len(good) < len(targets):
+                blocked.append(tenant)
+                spared += [(tenant, name) for name in good]
+        return Blocked(tenants=tuple(blocked), spared=tuple(spared))
+
+    async def tell(self) -> None:
+        """Note the cause at deliveries that wait; take it away where it holds no longer."""
+        troubles = {
+            (tenant, _cause(trouble), None if len(targets) == 1 else name)
+            for tenant in self.names
+            for targets in [self._targets(tenant)]
+            for name, target in targets.items()
+            if (trouble := self.trouble(target)) is not None
+        }
+        for tenant, cause, name in troubles:
+            self._told.add((tenant, cause))
+            while await self.store.tell_waiting(tenant, name, cause, limit=_AT_ONCE) == _AT_ONCE:
+                pass
+        for tenant, cause in self._told - {(tenant, cause) for tenant, cause, _ in troubles}:
+            while await self.store.tell_no_longer(tenant, cause, limit=_AT_ONCE) == _AT_ONCE:
+                pass
+            self._told.discard((tenant, cause))
+
+    def _targets(self, tenant: str) -> Mapping[str, S3Target]:
+        settings = self.tenants.settings(tenant)
+        return {**settings.targets, DEFAULT_TARGET: settings.target}
+
+
+def _cause(trouble: TargetTrouble) -> str:
+    """Return the same words for all workers that have this trouble, whenever they met it."""
+    return (
+        f"the S3 server {trouble.server} does not answer; no transfer to it begins until it does, "
+        "and it is asked at least once a minute"
+    )

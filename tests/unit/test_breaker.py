@@ -1,0 +1,166 @@
+"""A server that does not answer is left alone, and asked by one probe at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from app.errors import TargetRefusedError, TargetUnavailableError
+from app.model import S3Target
+from sinks.breaker import Breakers, Patience
+
+TARGET = S3Target(endpoint="http://s3.example:9000", region="r", key="k", secret="s", bucket="b")
+OTHER = replace(TARGET, endpoint="http://other.example")
+QUICK = Patience(first_pause=0.01, longest_pause=0.05, probe=0.05)
+
+
+class Server:
+    """Answers probes when it is told to."""
+
+    def __init__(self) -> None:
+        self.answers = asyncio.Event()
+        self.silent = False
+        self.probes = 0
+        self.most_at_once = 0
+        self._now = 0
+
+    async def probe(self, target: S3Target) -> None:
+        self.probes += 1
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            if self.silent:
+                await asyncio.Event().wait()
+            with self.breakers.watching(target):
+                if not self.answers.is_set():
+                    raise TargetUnavailableError("no answer")
+        finally:
+            self._now -= 1
+
+    breakers: Breakers
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    made.breakers = Breakers(made.probe, patience=QUICK)
+    yield made
+    await made.breakers.close()
+
+
+def fail(breakers: Breakers, target: S3Target = TARGET, cause: Exception | None = None) -> None:
+    with pytest.raises(TargetUnavailableError), breakers.watching(target):
+        raise TargetUnavailableError("S3 did not begin an upload") from cause
+
+
+def answer(breakers: Breakers, target: S3Target = TARGET) -> None:
+    with breakers.watching(target):
+        pass
+
+
+async def changed(breakers: Breakers) -> None:
+    """Wait for the next opening or closing."""
+    happened = asyncio.Event()
+    breakers.on_change.append(happened.set)
+    async with asyncio.timeout(10):
+        await happened.wait()
+    breakers.on_change.remove(happened.set)
+
+
+async def test_failures_in_a_row_open_it_and_an_answer_between_them_does_not(
+    server: Server,
+) -> None:
+    for _ in range(2):
+        fail(server.breakers)
+        fail(server.breakers)
+        answer(server.breakers)
+    with pytest.raises(TargetRefusedError), server.breakers.watching(TARGET):
+        raise TargetRefusedError("403: that is an answer, too")
+    fail(server.breakers)
+    fail(server.breakers)
+    assert server.breakers.trouble(TARGET) is None
+    fail(server.breakers)
+    trouble = server.breakers.trouble(TARGET)
+    assert trouble is not None
+    assert (trouble.server, trouble.cause) == ("s3.example:9000", "S3 did not begin an upload")
+    assert trouble.asked_again > trouble.since
+    assert server.breakers.trouble(replace(TARGET, bucket="another")) == trouble
+    assert server.breakers.trouble(OTHER) is None
+
+
+async def test_silence_opens_it_at_once(server: Server) -> None:
+    fail(server.breakers, cause=TimeoutError())
+    assert server.breakers.trouble(TARGET) is not None
+
+
+async def test_one_that_was_cancelled_teaches_nothing(server: Server) -> None:
+    for _ in range(5):
+        with pytest.raises(asyncio.CancelledError), server.breakers.watching(TARGET):
+            raise asyncio.CancelledError
+    assert server.breakers.trouble(TARGET) is None
+
+
+async def test_failures_far_apart_are_no_row() -> None:
+    server = Server()
+    server.breakers = Breakers(server.probe, patience=replace(QUICK, window=0))
+    for _ in range(9):
+        fail(server.breakers)
+    assert server.breakers.trouble(TARGET) is None
+
+
+async def test_probes_come_one_at_a_time_until_one_is_answered(server: Server) -> None:
+    server.silent = True
+    for _ in range(9):
+        fail(server.breakers)
+    async with asyncio.timeout(10):
+        while server.probes < 3:
+            await asyncio.sleep(0)
+    assert server.breakers.trouble(TARGET) is not None
+    server.silent = False
+    server.answers.set()
+    await changed(server.breakers)
+    assert server.breakers.trouble(TARGET) is None
+    assert server.most_at_once == 1
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_running_transfer_that_is_answered_closes_it(server: Server) -> None:
+    fail(server.breakers, cause=TimeoutError())
+    answer(server.breakers)
+    assert server.breakers.trouble(TARGET) is None
+    assert server.probes == 0
+
+
+async def test_one_that_comes_back_for_a_moment_has_longer_pauses(server: Server) -> None:
+    waits = []
+    for _ in range(4):
+        fail(server.breakers, cause=TimeoutError())
+        trouble = server.breakers.trouble(TARGET)
+        assert trouble is not None
+        waits.append((trouble.asked_again - trouble.since).total_seconds())
+        answer(server.breakers)
+    assert waits == [0.01, 0.02, 0.04, 0.05]
+
+
+async def test_it_shows_in_a_gauge() -> None:
+    registry = CollectorRegistry()
+    server = Server()
+    gauge = Gauge("up", "Whether it answers.", ("server",), registry=registry)
+    breakers = server.breakers = Breakers(server.probe, patience=QUICK, up=gauge)
+
+    def up() -> float | None:
+        return registry.get_sample_value("up", {"server": "s3.example:9000"})
+
+    assert up() is None
+    answer(breakers)
+    assert up() == 1
+    fail(breakers, cause=TimeoutError())
+    assert up() == 0
+    await breakers.close()
+    answer(breakers)
+    assert up() == 1
