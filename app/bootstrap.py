@@ -76,11 +76,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await _look_at_topics(settings)
         events = await stack.enter_async_context(open_event_log(settings))
         session = await stack.enter_async_context(
-            open_session(
-                # Downloads must not keep a listing or a check waiting.
-                connections=settings.max_transfers * settings.source_connections + PLANS + CHECKS,
-                stall_timeout=settings.source_stall_timeout,
-            )
+            open_session(stall_timeout=settings.source_stall_timeout)
         )
         signer = TokenSigner(
             settings.rs_order_token_secret.get_secret_value(), ttl=settings.rs_order_token_ttl

@@ -7,6 +7,7 @@ DeliveryError
 │   ├── SourceUnavailableError    rs-order
 │   ├── SourceNotReadyError       rs-order has the order, but not all of its files yet
 │   ├── TargetUnavailableError    the object store
+│   ├── UploadLostError           an upload that the object store does not know any more
 │   └── SecretUnreadableError     a stored secret that no configured key opens
 ├── PermanentError            it will not go well: the delivery ends, with this as its cause
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
@@ -62,6 +63,10 @@ class SourceNotReadyError(RetryableError):
 
 class TargetUnavailableError(RetryableError):
     """The object store does not answer, or asks to slow down."""
+
+
+class UploadLostError(RetryableError):
+    """The object store has forgotten an upload: somebody, or one of its rules, has aborted it."""
 
 
 class SecretUnreadableError(RetryableError):

@@ -44,7 +44,7 @@ TRANSFER_RATE = Histogram(
     ("tenant",),
     buckets=(1e5, 1e6, 5e6, 1e7, 2.5e7, 5e7, 1e8, 2e8, 4e8, 8e8),
 )
-RUNNING = Gauge("delivery_running", "What this process works on now.", ("work",))
+RUNNING = Gauge("delivery_running", "What this process works on now, in its slots.", ("work",))
 SLOTS = Gauge("delivery_slots", "What this process works on at once, at most.", ("work",))
 TAKEOVERS = Counter(
     "delivery_lease_takeovers", "Work taken over from a worker whose lease had run out.", ("work",)
@@ -65,6 +65,16 @@ TARGET_UP = Gauge(
     "delivery_target_up",
     "Whether an S3 server answers this process; 0: no transfer to it begins here.",
     ("server",),
+)
+OBJECTS_REMOVED = Counter(
+    "delivery_objects_removed",
+    "Objects removed from a target: wrong ones, and those of deliveries that had ended.",
+    ("tenant",),
+)
+ASIDE = Gauge(
+    "delivery_aside",
+    "Work that waits without a slot, for its object store, for memory, or for a slot.",
+    ("work",),
 )
 BURIED = Counter("delivery_messages_buried", "AMQP messages moved to dead letters.", ("queue",))
 DEAD_EVENTS = Counter("delivery_events_dead_lettered", "Events moved to dead letters.", ("topic",))

@@ -24,6 +24,11 @@ class State(StrEnum):
     DONE = "DONE"  # the archive is on the target, verified
     ERROR = "ERROR"  # ended without an archive
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the delivery."""
+        return self in (State.DONE, State.ERROR)
+
 
 class Work(StrEnum):
     """What a worker claims a delivery for."""
@@ -145,6 +150,7 @@ class Delivery:
     last_cause: str | None = None  # why, the last time
     trace: str | None = None  # W3C traceparent
     upload: Upload | None = None  # multipart upload that the last attempt opened
+    completing: StoredObject | None = None  # what an attempt was about to make appear
 
     def __str__(self) -> str:
         return f"delivery {self.correlation_id} of tenant {self.tenant}"
@@ -158,6 +164,11 @@ class Upload:
     key: str
     upload_id: str
     target: str | None = field(default=None, repr=False)  # where it is open, sealed
+
+    @property
+    def url(self) -> str:
+        """What the object is called that it becomes."""
+        return f"s3://{self.bucket}/{self.key}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,6 +274,20 @@ class StoredObject:
     url: str  # s3://bucket/key
     md5: str  # hex, lower case
     size: int
+    etag: str | None = None  # where it is known
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundObject:
+    """An object as its store describes it."""
+
+    size: int
+    etag: str
+    marks: Mapping[str, str] = field(default_factory=dict)  # its metadata
+
+    def has(self, marks: Mapping[str, str]) -> bool:
+        """Whether all of these marks are on it."""
+        return marks.items() <= self.marks.items()
 
 
 class OrderStatus(StrEnum):

@@ -6,7 +6,7 @@ tenants in `app.tenants`, S3 in `sinks.s3`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from app.model import (
     Arrival,
     Delivery,
     ErrorType,
+    FoundObject,
     Identity,
     ListedFile,
     Manifest,
@@ -97,6 +98,12 @@ class Transaction(Protocol):
     async def hasten(self, delivery: Delivery) -> bool:
         """Let what waits for a later attempt be claimed now. False when it is under way."""
 
+    async def lock_object(self, url: str) -> None:
+        """Let nobody complete or remove this object until the end."""
+
+    async def relied_on(self, delivery: Delivery, url: str, etag: str) -> bool:
+        """Whether a client was told this object, or another delivery is making one of its name."""
+
     async def note(self, done: Done) -> None:
         """Put what somebody did into the audit trail."""
 
@@ -113,8 +120,11 @@ class Store(Protocol):
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""
 
-    async def swept(self, delivery: Delivery) -> None:
-        """Note that nothing of the delivery is open any more."""
+    async def swept(self, delivery: Delivery) -> bool:
+        """Note that nothing of the delivery is open any more.
+
+        False while a completion of it may still be under way: it is looked at again.
+        """
 
     async def postpone_sweeps(
         self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
@@ -136,8 +146,14 @@ class Store(Protocol):
     async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away from transfers that wait; return from how many."""
 
+    async def done_by(self, delivery: Delivery) -> bool:
+        """Whether the delivery was brought to its end by this attempt."""
+
     def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
-        """Iterate over the manifest in the order of the members, a batch at a time."""
+        """Iterate over the manifest in the order of the members, a batch at a time.
+
+        It waits while the store is away.
+        """
 
 
 class Arrivals(Protocol):
@@ -177,6 +193,14 @@ class Leases(Protocol):
     async def holds(self, delivery: Delivery) -> bool:
         """Whether the lease is still this worker's: False, too, when the delivery has ended."""
 
+    async def note_completion(
+        self, delivery: Delivery, result: StoredObject, *, until: timedelta
+    ) -> bool:
+        """Hold on to a lease, and note what is about to appear, within `until` from now.
+
+        False when the lease is gone: then it may not appear.
+        """
+
     async def release(
         self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
     ) -> None:
@@ -184,6 +208,25 @@ class Leases(Protocol):
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the multipart upload of this attempt. False when the lease is gone."""
+
+
+class Hold(Protocol):
+    """What a worker has for a piece of work: a lease, and a slot."""
+
+    def good(self) -> bool:
+        """Whether the lease surely holds."""
+
+    def aside(self, *, claims: bool = True) -> AbstractAsyncContextManager[None]:
+        """Give up the slot for as long as the block takes, then wait for one; keep the lease.
+
+        Unless `claims`, nothing new may begin meanwhile.
+        """
+
+    def completes(self) -> None:
+        """From now on only a clear answer that the lease is gone ends the work, no silence."""
+
+    def finishes(self) -> None:
+        """From now on nothing ends the work from outside: compare-and-set decides."""
 
 
 class Outbox(Protocol):
@@ -213,8 +256,14 @@ class ArchiveSink(Protocol):
     async def abort(self, target: S3Target, upload: Upload) -> None:
         """Abort a multipart upload; one that is gone already is fine."""
 
-    async def begin(self, target: S3Target, key: str) -> Upload:
-        """Open a multipart upload."""
+    async def begin(self, target: S3Target, key: str, marks: Mapping[str, str]) -> Upload:
+        """Open a multipart upload; the object will carry the marks."""
+
+    async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
+        """Describe the object that is where this upload's goes; None if there is none."""
+
+    async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
+        """Remove that object, as long as it has this ETag."""
 
     async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
         """Return every open multipart upload of this key."""
@@ -230,9 +279,10 @@ class Archiver(Protocol):
         target: S3Target,
         upload: Upload,
         *,
-        may_complete: Callable[[], Awaitable[bool]],
+        held: Hold,
+        may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
-        """Transfer. `may_complete` is asked right before the object would appear."""
+        """Transfer. `may_complete` is asked each time right before the object would appear."""
 
 
 class Tenants(Protocol):

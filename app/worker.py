@@ -15,6 +15,7 @@ from app.errors import DeliveryError
 from app.logs import get_logger
 from app.model import Delivery, Work
 from app.outgoing import Lane
+from app.patience import Patience
 from app.settings import Settings
 from app.signals import Signal
 from app.store import Leader, Outbox, PostgresJanitor, PostgresLeases, PostgresWorkers
@@ -50,6 +51,9 @@ log = get_logger(__name__)
 _PRESENCE = 10.0  # seconds between signs of life
 _TELLING = 2.0  # seconds between looks whether deliveries know why they wait
 _JANITOR_INTERVAL = 600.0  # seconds
+# Seconds between two tries at a target that a running transfer waits for.
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 15.0
 _APPENDED_AT_ONCE = 500  # lost events
 _SWEPT_AT_ONCE = 100  # deliveries that may have left uploads open
 
@@ -142,6 +146,11 @@ def _workers(
     )
     tenants = services.configuration.tenants
     uploads = Uploads(sink=services.sink, seal=services.configuration.vault, store=services.store)
+    patience = Patience(
+        limit=settings.target_patience,
+        first=min(settings.retry_backoff, _FIRST_PAUSE),
+        longest=min(settings.retry_backoff_max, _LONGEST_PAUSE),
+    )
     work = Transfers(
         store=services.store,
         leases=leases,
@@ -158,7 +167,9 @@ def _workers(
             worker_memory=Budget(settings.worker_memory),
             max_object_size=settings.max_object_size,
             connections=settings.source_connections,
+            patience=patience,
         ),
+        patience=patience,
         backoff=Backoff(
             first=settings.retry_backoff,
             longest=settings.retry_backoff_max,
@@ -171,13 +182,6 @@ def _workers(
 
     async def make_plan(delivery: Delivery, _held: Held) -> None:
         await plan(delivery, source=services.source, store=services.store)
-
-    async def transfer(delivery: Delivery, held: Held) -> None:
-        async def may_complete() -> bool:
-            # The clock says that the lease holds; the database, that the delivery has not ended.
-            return held.good() and await leases.renew(delivery)
-
-        await work.deliver(delivery, may_complete=may_complete)
 
     def slots(kind: Work, count: int, do: Callable[[Delivery, Held], Awaitable[None]]) -> Slots:
         return Slots(
@@ -196,7 +200,7 @@ def _workers(
     return [telling, *_timers(services, uploads)], [
         slots(Work.CHECK, CHECKS, check_user),
         slots(Work.PLAN, PLANS, make_plan),
-        slots(Work.TRANSFER, settings.max_transfers, transfer),
+        slots(Work.TRANSFER, settings.max_transfers, work.deliver),
     ]
 
 

@@ -8,17 +8,22 @@ sets the pace of all, up to the source's socket.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
 from app.errors import DeliveryError, LeaseLostError
+from app.marks import marks_of
 from app.metrics import TARGET_BYTES
 from app.model import Delivery, ManifestFile, Phase, S3Target, StoredObject, Upload
-from app.ports import OrderSource, ProgressListener
+from app.patience import Patience, Waits
+from app.ports import Hold, OrderSource, ProgressListener
 from sinks.budget import Budget
 from sinks.meter import Meter
 from sinks.parts import Part, PartPlan, plan_parts
 from sinks.prefetch import Prefetcher
-from sinks.s3 import S3Sink
+from sinks.s3 import S3Sink, etag_of
 from sinks.zipper import Zipper
 
 
@@ -37,6 +42,7 @@ class StreamingArchiver:
         worker_memory: Budget,
         max_object_size: int,
         connections: int,
+        patience: Patience,
     ) -> None:
         self._source = source
         self._sink = sink
@@ -47,6 +53,7 @@ class StreamingArchiver:
         self._worker_memory = worker_memory
         self._max_object_size = max_object_size
         self._connections = connections
+        self._patience = patience
 
     async def run(
         self,
@@ -55,9 +62,14 @@ class StreamingArchiver:
         target: S3Target,
         upload: Upload,
         *,
-        may_complete: Callable[[], Awaitable[bool]],
+        held: Hold,
+        may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
-        """Transfer one delivery. Raises LeaseLostError rather than complete without a lease."""
+        """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
+
+        While the target is away, what was sent is kept, and what failed is sent again; without a
+        slot, when that takes long.
+        """
         plan = plan_parts(
             total_bytes=delivery.total_bytes,
             file_count=delivery.file_count,
@@ -66,26 +78,58 @@ class StreamingArchiver:
             worker_memory=self._worker_memory.size,
             max_object_size=self._max_object_size,
         )
+        waits = Waits(self._patience, partial(self._aside, held, plan.memory))
         meter = Meter(delivery, self._progress)
         ticking = asyncio.create_task(meter.tick())
         try:
-            async with self._worker_memory.reserve(plan.memory):
-                zipper = await self._stream(delivery, files, target, upload, plan, meter)
+            async with self._reserved(held, plan.memory):
+                zipper = await self._stream(delivery, files, target, upload, plan, meter, waits)
             meter.enter(Phase.COMPLETING)
-            if not await may_complete():
-                raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
-            await self._sink.complete(target, upload, zipper.stored(), zipper.size)
+            stored = zipper.stored()
+            result = StoredObject(
+                url=upload.url, md5=zipper.md5(), size=zipper.size, etag=etag_of(stored)
+            )
+            tries = 0
+
+            async def complete() -> str:
+                nonlocal tries
+                tries += 1
+                if not await may_complete(result):
+                    raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
+                return await self._sink.complete(
+                    target,
+                    upload,
+                    stored,
+                    result.size,
+                    marks=marks_of(delivery),
+                    again=tries > 1,
+                )
+
+            etag = await waits.through(complete)
         except BaseException:
             meter.enter(Phase.FAILED)
             raise
         finally:
             ticking.cancel()
         meter.enter(Phase.DONE)
-        return StoredObject(
-            url=f"s3://{upload.bucket}/{upload.key}",
-            md5=zipper.md5(),
-            size=zipper.size,
-        )
+        return replace(result, etag=etag)
+
+    @contextlib.asynccontextmanager
+    async def _reserved(self, held: Hold, memory: int) -> AsyncIterator[None]:
+        """Hold memory. Who must wait for it has no slot meanwhile: who has memory may need one."""
+        async with contextlib.AsyncExitStack() as share:
+            if self._worker_memory.has(memory):
+                await share.enter_async_context(self._worker_memory.reserve(memory))
+            else:
+                async with held.aside(claims=False):
+                    await share.enter_async_context(self._worker_memory.reserve(memory))
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _aside(self, held: Hold, memory: int) -> AsyncIterator[None]:
+        with self._worker_memory.idle(memory):
+            async with held.aside():
+                yield
 
     async def _stream(
         self,
@@ -95,6 +139,7 @@ class StreamingArchiver:
         upload: Upload,
         plan: PartPlan,
         meter: Meter,
+        waits: Waits,
     ) -> Zipper:
         prefetcher = Prefetcher(
             delivery, self._source, budget=plan.prefetch, connections=self._connections
@@ -102,7 +147,8 @@ class StreamingArchiver:
         zipper = Zipper(prefetcher, plan, self._compression, meter)
 
         async def send(number: int, part: Part) -> None:
-            zipper.sent(number, await self._sink.put_part(target, upload, number, part))
+            put = partial(self._sink.put_part, target, upload, number, part)
+            zipper.sent(number, await waits.through(put))
             TARGET_BYTES.labels(delivery.tenant).inc(len(part))
 
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+
+from app.errors import TargetUnavailableError
 
 
 class Budget:
@@ -13,8 +15,31 @@ class Budget:
     def __init__(self, size: int) -> None:
         self.size = size
         self._free = size
+        self._lent = 0
         self._turn = asyncio.Lock()  # the first who asked is the first who gets, however large
         self._freed = asyncio.Event()
+
+    def has(self, size: int) -> bool:
+        """Whether `size` bytes are to be had at once."""
+        return self._free >= size and not self._turn.locked()
+
+    @contextlib.contextmanager
+    def idle(self, size: int) -> Iterator[None]:
+        """Hold reserved bytes without work: no more than half of all, unless nobody else does.
+
+        Else one store that is away would leave no memory for the others. Raises
+        TargetUnavailableError.
+        """
+        if self._lent and self._lent + size > self.size // 2:
+            raise TargetUnavailableError(
+                "half of the worker's memory is held by transfers that wait for their object "
+                "stores; this one steps back"
+            )
+        self._lent += size
+        try:
+            yield
+        finally:
+            self._lent -= size
 
     @contextlib.asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:

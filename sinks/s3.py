@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import aioboto3
 from prometheus_client import Gauge
 
 from app.errors import (
-    DeliveryError,
-    RetryableError,
     TargetRefusedError,
     TargetUnavailableError,
+    UploadLostError,
     WrongObjectError,
 )
-from app.model import S3Target, Upload
+from app.model import FoundObject, S3Target, Upload
 from sinks.breaker import Breakers
 from sinks.parts import Part
+from sinks.s3_clients import S3Clients
 from sinks.s3_requests import (
+    COMPLETION,
+    SHORT,
+    answered,
     code_of,
-    config_for,
-    count_retries,
+    for_part,
     kept_as,
-    send_at_once,
     traced,
     wrapped,
 )
@@ -38,10 +37,9 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
     from types_aiobotocore_s3.type_defs import UploadPartOutputTypeDef
 
-# A part may take so many seconds, and those that its bytes take at the slowest pace.
-_PART_TIMEOUT = 120.0
-_SLOWEST = 256 * 1024  # bytes a second
-
+_NO_OBJECT = ("404", "NoSuchKey", "NotFound")
+# What stores say that delete on no condition.
+_NO_CONDITION = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
@@ -53,7 +51,7 @@ class StoredPart:
     md5: bytes | None  # its MD5, where the ETag shows that S3 has the same
 
 
-def _etag_of(parts: Sequence[StoredPart]) -> str | None:
+def etag_of(parts: Sequence[StoredPart]) -> str | None:
     """Return the ETag that the whole object must have; None where ETags are no MD5s."""
     digests = [part.md5 for part in parts if part.md5 is not None]
     if len(digests) < len(parts):
@@ -71,51 +69,49 @@ def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
 
 
 class S3Sink:
-    """See `app.ports.ArchiveSink`. Clients are made once for each target, and kept."""
+    """See `app.ports.ArchiveSink`. Every call has a deadline, and none is made twice here."""
 
-    def __init__(self, stack: contextlib.AsyncExitStack, *, up: Gauge | None = None) -> None:
-        self._stack = stack
+    def __init__(
+        self,
+        clients: S3Clients,
+        *,
+        up: Gauge | None = None,
+        short: float = SHORT,
+        completion: float = COMPLETION,
+    ) -> None:
+        self.clients = clients
         self.breakers = Breakers(self.find_bucket, up=up)
-        self._session = aioboto3.Session()
-        self._clients: dict[tuple[str, ...], S3Client] = {}
-        self._opening = asyncio.Lock()
+        self._short = short  # seconds
+        self._completion = completion  # seconds
 
-    async def _client(self, target: S3Target) -> S3Client:
-        signed_in = (
-            target.endpoint,
-            target.region,
-            target.key,
-            target.secret,
-            target.addressing_style,
-        )
-        async with self._opening:
-            if signed_in not in self._clients:
-                client = await self._stack.enter_async_context(
-                    self._session.client(
-                        "s3",
-                        endpoint_url=target.endpoint,
-                        aws_access_key_id=target.key,
-                        aws_secret_access_key=target.secret,
-                        config=config_for(target),
-                    )
-                )
-                client.meta.events.register("before-sign.s3.UploadPart", send_at_once)
-                client.meta.events.register("needs-retry.s3", count_retries)
-                self._clients[signed_in] = client
-            return self._clients[signed_in]
+    @contextlib.asynccontextmanager
+    async def _call(
+        self,
+        target: S3Target,
+        verb: str,
+        action: str,
+        *,
+        key: str = "",
+        part: int | None = None,
+        seconds: float | None = None,
+    ) -> AsyncIterator[S3Client]:
+        """Give the client for one call: every call goes through here, and tells the breaker."""
+        async with self.clients.of(target) as client:
+            with traced(verb, target, key, part), self.breakers.watching(target):
+                async with wrapped(target, action, seconds or self._short):
+                    yield client
 
-    @contextlib.contextmanager
-    def _asking(self, target: S3Target, action: str) -> Iterator[None]:
-        """Sort the answer to a request, and let the breaker of its server know."""
-        with self.breakers.watching(target), wrapped(target, action):
-            yield
-
-    async def begin(self, target: S3Target, key: str) -> Upload:
-        """Open a multipart upload."""
-        client = await self._client(target)
-        with traced("begin", target, key), self._asking(target, f"begin an upload of {key}"):
+    async def begin(
+        self, target: S3Target, key: str, marks: Mapping[str, str] | None = None
+    ) -> Upload:
+        """Open a multipart upload; its object will carry the marks as metadata."""
+        async with self._call(target, "begin", f"begin an upload of {key}", key=key) as client:
             answer = await client.create_multipart_upload(
-                Bucket=target.bucket, Key=key, ContentType="application/zip", **kept_as(target)
+                Bucket=target.bucket,
+                Key=key,
+                ContentType="application/zip",
+                Metadata=dict(marks or {}),
+                **kept_as(target),
             )
         return Upload(bucket=target.bucket, key=key, upload_id=answer["UploadId"])
 
@@ -125,12 +121,18 @@ class S3Sink:
         """Send part `number` (from 1). Raises WrongObjectError when S3 stored other bytes.
 
         The store compares the MD5 that goes along (Content-MD5), and its ETag is compared here,
-        where it is an MD5: that of an encrypted part need not be.
+        where it is an MD5: that of an encrypted part need not be. Raises UploadLostError when the
+        upload is gone.
         """
-        client = await self._client(target)
-        action = f"take part {number} of {upload.key}"
-        with traced("put part", target, upload.key, number), self._asking(target, action):
-            async with asyncio.timeout(_PART_TIMEOUT + len(part) / _SLOWEST):
+        try:
+            async with self._call(
+                target,
+                "put part",
+                f"take part {number} of {upload.key}",
+                key=upload.key,
+                part=number,
+                seconds=for_part(len(part)),
+            ) as client:
                 answer = await client.upload_part(
                     Bucket=upload.bucket,
                     Key=upload.key,
@@ -139,6 +141,14 @@ class S3Sink:
                     Body=part,  # type: ignore[arg-type]
                     ContentMD5=base64.b64encode(part.md5).decode(),
                 )
+        except TargetRefusedError as error:
+            if code_of(error) == "NoSuchUpload":
+                raise _lost(target, upload) from error
+            raise
+        except TargetUnavailableError as error:
+            if answered(error):
+                await self._check_open(target, upload)
+            raise
         etag = answer["ETag"].strip('"')
         is_md5 = etag == part.md5.hex()
         if not is_md5 and _MD5.fullmatch(etag) and not _encrypted(answer):
@@ -147,64 +157,126 @@ class S3Sink:
             )
         return StoredPart(etag=etag, md5=part.md5 if is_md5 else None)
 
+    async def _check_open(self, target: S3Target, upload: Upload) -> None:
+        """Return if an upload is open, or nobody can tell. Raises UploadLostError.
+
+        Some stores answer 500 to a part of an upload that they don't know.
+        """
+        action = f"list the parts of {upload.key}"
+        try:
+            async with self._call(target, "list parts", action, key=upload.key) as client:
+                await client.list_parts(
+                    Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id, MaxParts=1
+                )
+        except (TargetRefusedError, TargetUnavailableError) as error:
+            if code_of(error) == "NoSuchUpload":
+                raise _lost(target, upload) from error
+
     async def complete(
-        self, target: S3Target, upload: Upload, parts: Sequence[StoredPart], size: int
-    ) -> None:
+        self,
+        target: S3Target,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str] | None = None,
+        again: bool = False,
+    ) -> str:
         """Make the object appear, and verify it: by size, and by ETag where ETags are MD5s.
 
-        An answer that is lost or in doubt is settled by looking at the object. Raises
-        WrongObjectError when another object is there.
+        Returns its ETag. An answer that is lost or in doubt is settled by looking at the object;
+        `again`, if an earlier call was in doubt, looks before it asks. Where the ETag is not known
+        in advance, the marks tell whether an object is this one. Raises TargetUnavailableError
+        while the object is not there, UploadLostError when it can't come any more, and
+        WrongObjectError when another one came.
         """
-        client = await self._client(target)
+        expected = _Expected(size=size, etag=etag_of(parts), marks=marks or {})
+        if again and (found := await self.find(target, upload)) and expected.is_met(found):
+            return found.etag
+        doubt: TargetUnavailableError | UploadLostError | None = None
+        try:
+            answered = await self._complete(target, upload, parts)
+            expected = replace(expected, etag=expected.etag or answered)
+        except (TargetUnavailableError, UploadLostError) as error:
+            doubt = error
+        found = await self.find(target, upload)
+        if found is not None and expected.is_met(found):
+            return found.etag
+        if doubt is not None:
+            raise type(doubt)(f"{doubt}; the object is not there") from doubt
+        raise WrongObjectError(
+            f"{upload.key} in {target} should have {size} bytes and ETag {expected.etag}, found "
+            + (f"{found.size} bytes and ETag {found.etag}" if found else "nothing")
+        )
+
+    async def _complete(self, target: S3Target, upload: Upload, parts: Sequence[StoredPart]) -> str:
         listed = [
             {"PartNumber": number, "ETag": f'"{part.etag}"'}
             for number, part in enumerate(parts, start=1)
         ]
-        etag = _etag_of(parts)
-        doubt: DeliveryError | None = None
         try:
-            action = f"complete the upload of {upload.key}"
-            with traced("complete", target, upload.key), self._asking(target, action):
+            async with self._call(
+                target,
+                "complete",
+                f"complete the upload of {upload.key}",
+                key=upload.key,
+                seconds=self._completion,
+            ) as client:
                 answer = await client.complete_multipart_upload(
                     Bucket=upload.bucket,
                     Key=upload.key,
                     UploadId=upload.upload_id,
                     MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
                 )
-                etag = etag or answer["ETag"].strip('"')
-        except TargetUnavailableError as error:
-            doubt = error
         except TargetRefusedError as error:
-            if code_of(error) != "NoSuchUpload":
-                raise
-            # Completed by a request whose answer was lost, or aborted by a successor.
-            doubt = error
-        found = await self._look(target, upload)
-        if found is not None and found[0] == size and etag in (None, found[1]):
-            return
-        if doubt is not None:
-            raise RetryableError(f"{doubt}; the object is not there") from doubt
-        raise WrongObjectError(
-            f"{upload.key} in {target} should have {size} bytes and ETag {etag}, found {found}"
-        )
+            if code_of(error) == "NoSuchUpload":
+                # Completed by a request whose answer was lost, or aborted.
+                raise _lost(target, upload) from error
+            raise
+        return answer["ETag"].strip('"')
 
-    async def _look(self, target: S3Target, upload: Upload) -> tuple[int, str] | None:
-        client = await self._client(target)
+    async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
+        """Describe the object that is where this upload's goes; None if there is none."""
         try:
-            with self._asking(target, f"describe {upload.key}"):
+            async with self._call(
+                target, "look", f"describe {upload.key}", key=upload.key
+            ) as client:
                 head = await client.head_object(Bucket=upload.bucket, Key=upload.key)
         except TargetRefusedError as error:
-            if code_of(error) in ("404", "NoSuchKey", "NotFound"):
+            if code_of(error) in _NO_OBJECT:
                 return None
             raise
-        return head["ContentLength"], head["ETag"].strip('"')
+        return FoundObject(
+            size=head["ContentLength"], etag=head["ETag"].strip('"'), marks=head["Metadata"]
+        )
+
+    async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
+        """Remove the object that is there, as long as it has this ETag.
+
+        Not every store knows that condition; whoever asks has just looked.
+        """
+        try:
+            await self._delete(target, upload, etag)
+        except TargetRefusedError as error:
+            if code_of(error) not in _NO_CONDITION:
+                raise
+            await self._delete(target, upload, None)
+
+    async def _delete(self, target: S3Target, upload: Upload, etag: str | None) -> None:
+        condition = {"IfMatch": f'"{etag}"'} if etag is not None else {}
+        async with self._call(target, "delete", f"remove {upload.key}", key=upload.key) as client:
+            await client.delete_object(
+                Bucket=upload.bucket,
+                Key=upload.key,
+                **condition,  # type: ignore[arg-type]
+            )
 
     async def abort(self, target: S3Target, upload: Upload) -> None:
         """Abort an upload, also of a predecessor; one that is gone already is fine."""
-        client = await self._client(target)
         try:
-            action = f"abort the upload of {upload.key}"
-            with traced("abort", target, upload.key), self._asking(target, action):
+            async with self._call(
+                target, "abort", f"abort the upload of {upload.key}", key=upload.key
+            ) as client:
                 await client.abort_multipart_upload(
                     Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id
                 )
@@ -219,14 +291,14 @@ class S3Sink:
 
     async def find_bucket(self, target: S3Target) -> None:
         """Return if the credentials are good and the bucket is there. Raises like all here."""
-        client = await self._client(target)
-        with self._asking(target, "look"):
+        async with self._call(target, "look", "look") as client:
             await client.head_bucket(Bucket=target.bucket)
 
     async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
         """Return every open upload of this key."""
-        client = await self._client(target)
-        with self._asking(target, f"list the uploads of {key}"):
+        async with self._call(
+            target, "list uploads", f"list the uploads of {key}", key=key
+        ) as client:
             answer = await client.list_multipart_uploads(Bucket=target.bucket, Prefix=key)
         return [
             Upload(bucket=target.bucket, key=key, upload_id=found["UploadId"])
@@ -235,12 +307,33 @@ class S3Sink:
         ]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Expected:
+    """What a completed object must be."""
+
+    size: int
+    etag: str | None  # None: not known in advance; then the marks tell whose it is
+    marks: Mapping[str, str]
+
+    def is_met(self, found: FoundObject) -> bool:
+        ours = found.has(self.marks) if self.etag is None else found.etag == self.etag
+        return ours and found.size == self.size
+
+
+def _lost(target: S3Target, upload: Upload) -> UploadLostError:
+    return UploadLostError(
+        f"{target} knows the upload of {upload.key} no more (NoSuchUpload): somebody, or a "
+        "life-cycle rule of the bucket, has aborted it; it begins anew"
+    )
+
+
 @contextlib.asynccontextmanager
 async def open_sink(*, up: Gauge | None = None) -> AsyncIterator[S3Sink]:
     """Open the sink; its clients are closed at the end. `up` shows which servers answer."""
-    async with contextlib.AsyncExitStack() as stack:
-        sink = S3Sink(stack, up=up)
-        try:
-            yield sink
-        finally:
-            await sink.breakers.close()
+    clients = S3Clients()
+    sink = S3Sink(clients, up=up)
+    try:
+        yield sink
+    finally:
+        await sink.breakers.close()
+        await clients.aclose()

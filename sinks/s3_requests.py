@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,16 @@ from botocore.exceptions import EndpointConnectionError as _NoEndpoint
 
 from app import tracing
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
-from app.metrics import S3_RETRIES
 from app.model import S3Target
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
 
-_COMPLETE_TIMEOUT = 900.0  # some stores copy all parts while the client waits
+# What a call may take from its first try to its last byte, in seconds.
+SHORT = 30.0
+COMPLETION = 900.0  # some stores copy all parts while the client waits
+_PART = 120.0  # and what its bytes take at the slowest pace
+_SLOWEST = 256 * 1024  # bytes a second
 
 # A part that was spoilt on its way (BadDigest) is worth another try, too.
 _PASSING = ("SlowDown", "RequestTimeout", "InternalError", "BadDigest")
@@ -28,7 +32,8 @@ _ADVICE = {
     "NoSuchBucket": "create the bucket, or correct the tenant's settings",
     "404": "create the bucket, or correct the tenant's settings",
     "403": "correct the key and its secret, or give it rights to this bucket",
-    "AccessDenied": "give the key the right to put, list and abort uploads in this bucket",
+    "AccessDenied": "give the key the right to put, get and delete objects and to list and abort "
+    "uploads in this bucket",
     "InvalidAccessKeyId": "correct the access key",
     "SignatureDoesNotMatch": "correct the secret key",
     "AuthorizationHeaderMalformed": "correct the region",
@@ -40,10 +45,11 @@ def config_for(target: S3Target) -> AioConfig:
     """Return what clients of a target are configured with."""
     return AioConfig(
         region_name=target.region,
-        connect_timeout=10,
-        read_timeout=_COMPLETE_TIMEOUT,
+        connect_timeout=5,
+        # Deadlines are those of `wrapped`, and whoever asks decides whether it asks again.
+        read_timeout=COMPLETION,
         max_pool_connections=64,
-        retries={"mode": "standard", "total_max_attempts": 4},
+        retries={"mode": "standard", "total_max_attempts": 1},
         # Other stores than AWS refuse the newer integrity headers; parts are verified by ETag.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -51,22 +57,35 @@ def config_for(target: S3Target) -> AioConfig:
     )
 
 
-@contextlib.contextmanager
-def wrapped(target: S3Target, action: str) -> Iterator[None]:
-    """Sort S3's answers into those that pass and those that stay. No message holds a secret."""
+def for_part(size: int) -> float:
+    """Return how long a part of so many bytes may take, in seconds."""
+    return _PART + size // _SLOWEST
+
+
+@contextlib.asynccontextmanager
+async def wrapped(target: S3Target, action: str, seconds: float) -> AsyncIterator[None]:
+    """Bound a call, and sort S3's answers into those that pass and those that stay.
+
+    No message holds a secret.
+    """
     try:
-        yield
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise TargetUnavailableError(
+            f"S3 did not {action} in {target} within {seconds:g} s"
+        ) from error
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         sentence = f"S3 refused to {action} in {target} ({code or status})"
-        if status >= 500 or code in _PASSING:
+        if status >= 500 or status in (408, 429) or code in _PASSING:
             raise TargetUnavailableError(sentence) from error
         advice = _ADVICE.get(code, "see the store's log")
         raise TargetRefusedError(f"{sentence}: {advice}") from error
     except _NoEndpoint as error:
         raise TargetUnavailableError(f"no S3 server answers for {target}") from error
-    except (BotoCoreError, HTTPClientError, TimeoutError, OSError) as error:
+    except (BotoCoreError, HTTPClientError, OSError) as error:
         raise TargetUnavailableError(
             f"S3 did not {action} in {target} ({type(error).__name__})"
         ) from error
@@ -94,15 +113,14 @@ def code_of(error: DeliveryError) -> str:
     return str(cause.response["Error"].get("Code", "")) if isinstance(cause, ClientError) else ""
 
 
+def answered(error: DeliveryError) -> bool:
+    """Whether S3 answered at all, and did not only ask to slow down."""
+    return isinstance(error.__cause__, ClientError) and code_of(error) != "SlowDown"
+
+
 def send_at_once(request: AWSRequest, **_: object) -> None:
     """Send a part without waiting for leave (`100 Continue`): some stores never give it."""
     del request.headers["Expect"]
-
-
-def count_retries(attempts: int, **_: object) -> None:
-    """Count what botocore sends again; it decides so after this."""
-    if attempts > 1:
-        S3_RETRIES.inc()
 
 
 def kept_as(target: S3Target) -> dict[str, Any]:

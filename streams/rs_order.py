@@ -235,12 +235,14 @@ def _read_file(entry: dict[str, Any]) -> ListedFile:
 
 
 @contextlib.asynccontextmanager
-async def open_session(
-    *, connections: int, stall_timeout: float
-) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open an HTTP session for rs-order; `stall_timeout` is in seconds without a byte."""
+async def open_session(*, stall_timeout: float) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open an HTTP session for rs-order; `stall_timeout` is in seconds without a byte.
+
+    Each transfer, listing and check bounds its own connections: a transfer that waits for its
+    target keeps those that it has, and no limit that they share may make others wait for it.
+    """
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, limit_per_host=connections),
+        connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=stall_timeout),
         # The bytes as they are: checksums are of the file, not of what unpacking would give.
         auto_decompress=False,

@@ -7,19 +7,23 @@ commits and rebalances of its partitions. Events only say "look again"; what to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from mode import Service
+from prometheus_client import Gauge
 from structlog.contextvars import bind_contextvars
 
 from app import tracing
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.logs import get_logger
-from app.metrics import LEASES_LOST, RUNNING, SLOTS
+from app.metrics import ASIDE, LEASES_LOST, RUNNING, SLOTS
 from app.model import Delivery, Work
 from app.ports import Leases
 from app.signals import Signal
+from streams.places import Places
 
 log = get_logger(__name__)
 
@@ -29,11 +33,19 @@ _LOOK = 1.0  # seconds between looks at a lease
 
 
 class Held:
-    """A lease by this process's monotonic clock: never believed longer than the database's."""
+    """See `app.ports.Hold`. A lease by this process's monotonic clock, and a slot.
 
-    def __init__(self, ttl: float) -> None:
+    It is never believed longer than the database's clock has it.
+    """
+
+    def __init__(self, ttl: float, places: Places, aside: Gauge) -> None:
         self._ttl = ttl
         self._until = time.monotonic() + ttl
+        self._places = places
+        self._waiting = aside
+        self._in_place = True
+        self.completing = False
+        self.finishing = False
 
     def renewed(self, asked_at: float) -> None:
         """Note a renewal; it counts from the moment it was asked for."""
@@ -46,6 +58,38 @@ class Held:
     def lost(self) -> bool:
         """Whether the lease may have run out."""
         return time.monotonic() >= self._until
+
+    @contextlib.asynccontextmanager
+    async def aside(self, *, claims: bool = True) -> AsyncIterator[None]:
+        """Give up the slot for the block, then wait for one. An error ends the work without."""
+        if not claims:
+            self._places.close()
+        self.leave()
+        with self._waiting.track_inprogress():
+            try:
+                yield
+            finally:
+                if not claims:
+                    self._places.reopen()
+            await self._places.come_back()
+        self._in_place = True
+
+    def leave(self) -> None:
+        """Give up the slot, if there is one."""
+        if self._in_place:
+            self._in_place = False
+            self._places.leave()
+
+    def completes(self) -> None:
+        """From now on only a clear answer that the lease is gone ends the work, no silence.
+
+        A successor's first act is to abort the upload, so what is completed late does no harm.
+        """
+        self.completing = True
+
+    def finishes(self) -> None:
+        """From now on nothing ends the work from outside: compare-and-set decides."""
+        self.finishing = True
 
 
 class Slots(Service):
@@ -66,7 +110,6 @@ class Slots(Service):
     ) -> None:
         super().__init__()
         self._kind = kind
-        self._count = count
         self._work = work
         self._settle = settle
         self._leases = leases
@@ -77,41 +120,49 @@ class Slots(Service):
         self._grace = grace
         self._claims = True
         self._running: set[asyncio.Task[None]] = set()
+        self._places = Places(count, self._waiter.event.set)
         SLOTS.labels(kind.value).set(count)
-        RUNNING.labels(kind.value).set_function(lambda: len(self._running))
+        RUNNING.labels(kind.value).set_function(lambda: self._places.taken)
 
     @Service.task
     async def _fill(self) -> None:
         """Claim whenever a slot is free and something may be due."""
         while self._claims and not self.should_stop:
-            claimed = None
-            if len(self._running) < self._count:
-                asked_at = time.monotonic()
-                try:
-                    claimed = await self._leases.claim(self._kind)
-                except StoreUnavailableError as error:
-                    log.warning("claim_waits", cause=str(error))
-                if claimed is not None and (self.should_stop or not self._claims):
-                    await self._tell(claimed, RetryableError("the worker was stopped"))
-                elif claimed is not None:
-                    self._begin(claimed, asked_at)
-                    continue
-            await self._waiter.wait(self._interval)
+            if not (self._places.take() and await self._claim()):
+                await self._waiter.wait(self._interval)
+
+    async def _claim(self) -> bool:
+        """Claim for the place that was just taken, or leave it. Returns whether work began."""
+        claimed = None
+        asked_at = time.monotonic()
+        try:
+            claimed = await self._leases.claim(self._kind)
+            if claimed is not None and (self.should_stop or not self._claims):
+                await self._tell(claimed, RetryableError("the worker was stopped"))
+                claimed = None
+        except StoreUnavailableError as error:
+            log.warning("claim_waits", cause=str(error))
+        finally:
+            if claimed is None:
+                self._places.leave(unused=True)
+        if claimed is not None:
+            self._begin(claimed, asked_at)
+        return claimed is not None
 
     def stop_claiming(self) -> None:
         """Begin nothing more; what runs goes on. For a process that is about to stop."""
         self._claims = False
 
     def _begin(self, delivery: Delivery, asked_at: float) -> None:
-        held = Held(self._lease_ttl)
+        held = Held(self._lease_ttl, self._places, ASIDE.labels(self._kind.value))
         held.renewed(asked_at)
         task = asyncio.create_task(self._hold(delivery, held), name=str(delivery))
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, held))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, held: Held, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._waiter.event.set()
+        held.leave()
         if not task.cancelled() and task.exception() is not None:
             log.error("slot_failed", exc_info=task.exception())
 
@@ -174,7 +225,7 @@ class Slots(Service):
             try:
                 async with asyncio.timeout(self._lease_ttl / 3):
                     ask = self._leases.renew if renews else self._leases.holds
-                    if not await ask(delivery):
+                    if not await ask(delivery) and not held.finishing:
                         return
                 if renews:
                     held.renewed(asked_at)
@@ -186,7 +237,7 @@ class Slots(Service):
                     correlation_id=delivery.correlation_id,
                     cause=str(error),
                 )
-                if held.lost():
+                if held.lost() and not held.completing:
                     return
 
     async def _tell(self, delivery: Delivery, error: DeliveryError) -> None:

@@ -30,6 +30,12 @@ class Transfers(Group):
         2, gt=0, description="Seconds before the first new attempt; doubles each time."
     )
     retry_backoff_max: float = Field(60, gt=0, description="Seconds between attempts at most.")
+    target_patience: float = Field(
+        1800,
+        ge=0,
+        description="Seconds that a running transfer waits in place for an object store that is "
+        "away, with what it has sent; then it begins anew, later.",
+    )
     compression: Literal["auto", "store", "deflate"] = Field(
         "auto", description="`auto` decides for each file by a sample; `store`; `deflate`."
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
 
 import asyncpg
 
 from app.metrics import TAKEOVERS
-from app.model import Blocked, Delivery, Upload, Work
+from app.model import Blocked, Delivery, StoredObject, Upload, Work
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of
 from app.store.sql import QUERIES
@@ -73,6 +74,25 @@ class PostgresLeases:
                 await self._pool.fetchval(
                     QUERIES["holds"], delivery.id, delivery.attempt, self._owner
                 )
+            )
+
+    async def note_completion(
+        self, delivery: Delivery, result: StoredObject, *, until: timedelta
+    ) -> bool:
+        """Hold on to a lease, and note what is about to appear."""
+        with wrap_errors():
+            return (
+                await self._pool.fetchval(
+                    QUERIES["note_completion"],
+                    delivery.id,
+                    delivery.attempt,
+                    self._owner,
+                    self._ttl,
+                    asdict(result),
+                    until,
+                    result.url,
+                )
+                is not None
             )
 
     async def release(

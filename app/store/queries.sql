@@ -147,8 +147,28 @@ ORDER BY not_before
 LIMIT $2;
 
 -- name: swept
--- Nothing of this one is open any more, and the place where it was is of no use.
-UPDATE delivery SET swept = true, upload_target = NULL WHERE id = $1;
+-- Nothing of this one is open any more, and the place where it was is of no use: no row while a
+-- completion may still be under way.
+UPDATE delivery SET swept = true, upload_target = NULL
+WHERE id = $1 AND coalesce(completing_until < now(), true)
+RETURNING id;
+
+-- name: lock_object
+-- Completions and removals of one object happen one after the other.
+SELECT pg_advisory_xact_lock(hashtextextended('object ' || $1, 0));
+
+-- name: relied_on
+-- Whether an object was told to somebody, or another delivery is just making one of that name.
+SELECT EXISTS (
+    SELECT 1 FROM delivery
+    WHERE url = $2 AND state = 'DONE' AND (etag = $3 OR etag IS NULL))
+OR EXISTS (
+    SELECT 1 FROM delivery
+    WHERE completing_until > now() AND completing ->> 'url' = $2 AND id <> $1);
+
+-- name: done_by
+-- Whether a delivery was brought to its end by this attempt.
+SELECT EXISTS (SELECT 1 FROM delivery WHERE id = $1 AND attempt = $2 AND state = 'DONE');
 
 -- name: postpone_sweeps
 -- The place where these may have left an upload open does not answer: `unswept`, asked with $2,
@@ -222,8 +242,11 @@ UPDATE delivery SET
     archive_name = coalesce($7, archive_name),
     file_count = coalesce($8, file_count),
     total_bytes = coalesce($9, total_bytes),
-    url = $10, md5 = $11, archive_size = $12,
+    url = $10, md5 = $11, archive_size = $12, etag = $15,
     error_type = $13, error_message = $14,
+    -- What an attempt that failed has completed all the same is still to be removed.
+    completing = CASE WHEN $4 <> 'DONE' THEN completing END,
+    completing_until = CASE WHEN $4 <> 'DONE' THEN completing_until END,
     lease_owner = NULL, lease_until = NULL,
     -- Of no use once the upload is completed, and it holds a secret.
     upload_target = CASE WHEN $4 <> 'DONE' THEN upload_target END,
@@ -309,6 +332,14 @@ SELECT pg_advisory_xact_lock(hashtextextended('claim ' || $1, 0));
 -- name: renew
 -- Hold on to a lease.
 UPDATE delivery SET lease_until = now() + $4
+WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND work IS NOT NULL
+RETURNING id;
+
+-- name: note_completion
+-- Hold on to a lease, and note what is about to appear, and by when: it waits while that object is
+-- being removed.
+UPDATE delivery SET lease_until = now() + $4, completing = $5, completing_until = now() + $6
+FROM (SELECT pg_advisory_xact_lock(hashtextextended('object ' || $7, 0))) AS alone
 WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND work IS NOT NULL
 RETURNING id;
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from app.model import Delivery, ManifestFile, State, Upload
+from app.model import Delivery, ManifestFile, State, StoredObject, Upload
 
 
 def delivery_of(row: asyncpg.Record) -> Delivery:
@@ -17,6 +17,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
             upload_id=row["upload_id"],
             target=row["upload_target"],
         )
+    completing = row.get("completing")
     return Delivery(
         id=row["id"],
         tenant=row["tenant"],
@@ -40,6 +41,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         last_cause=row["last_cause"],
         trace=row["trace"],
         upload=upload,
+        completing=StoredObject(**completing) if completing else None,
     )
 
 

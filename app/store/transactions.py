@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import asyncpg
@@ -21,6 +22,7 @@ from app.model import (
     StoredObject,
 )
 from app.outgoing import Outgoing
+from app.patience import until_answered
 from app.signals import Signal
 from app.store.audit import note
 from app.store.pool import wrap_errors
@@ -142,6 +144,7 @@ class PostgresTransaction:
             result.size if result else None,
             error[0].value if error else None,
             error[1] if error else None,
+            result.etag if result else None,
         )
         if row is not None and manifest is not None:
             await self._connection.copy_records_to_table(
@@ -184,6 +187,14 @@ class PostgresTransaction:
         """Let what waits for a later attempt be claimed now."""
         return await self._connection.fetchval(QUERIES["hasten"], delivery.id) is not None
 
+    async def lock_object(self, url: str) -> None:
+        """Let nobody complete or remove this object until the end."""
+        await self._connection.execute(QUERIES["lock_object"], url)
+
+    async def relied_on(self, delivery: Delivery, url: str, etag: str) -> bool:
+        """Whether another delivery was told this object, or is making it."""
+        return bool(await self._connection.fetchval(QUERIES["relied_on"], delivery.id, url, etag))
+
     async def note(self, done: Done) -> None:
         """Put what somebody did into the audit trail."""
         await note(self._connection, done)
@@ -223,10 +234,10 @@ class PostgresStore:
             rows = await self._pool.fetch(QUERIES["unswept"], after, limit)
         return [delivery_of(row) for row in rows]
 
-    async def swept(self, delivery: Delivery) -> None:
-        """Note that nothing of the delivery is open any more."""
+    async def swept(self, delivery: Delivery) -> bool:
+        """Note that nothing of the delivery is open any more; False: look again later."""
         with wrap_errors():
-            await self._pool.execute(QUERIES["swept"], delivery.id)
+            return await self._pool.fetchval(QUERIES["swept"], delivery.id) is not None
 
     async def postpone_sweeps(
         self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
@@ -264,19 +275,30 @@ class PostgresStore:
         with wrap_errors():
             return len(await self._pool.fetch(QUERIES["tell_no_longer"], tenant, cause, limit))
 
+    async def done_by(self, delivery: Delivery) -> bool:
+        """Whether the delivery was brought to its end by this attempt."""
+        with wrap_errors():
+            return bool(
+                await self._pool.fetchval(QUERIES["done_by"], delivery.id, delivery.attempt)
+            )
+
     async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
-        """Iterate over the manifest; a batch at a time is in memory, no connection is held."""
+        """Iterate over the manifest; a batch at a time is in memory, no connection is held.
+
+        It waits while PostgreSQL is away: for how long is up to who reads, by its lease.
+        """
         position = -1
         while True:
-            with wrap_errors():
-                rows = await self._pool.fetch(
-                    QUERIES["files"], delivery.id, position, _FILES_A_BATCH
-                )
+            rows = await until_answered(partial(self._batch, delivery, position))
             for row in rows:
                 yield file_of(row)
             if len(rows) < _FILES_A_BATCH:
                 return
             position = rows[-1]["position"]
+
+    async def _batch(self, delivery: Delivery, position: int) -> list[asyncpg.Record]:
+        with wrap_errors():
+            return await self._pool.fetch(QUERIES["files"], delivery.id, position, _FILES_A_BATCH)
 
     async def answers(self) -> None:
         """Return if the database does. Raises StoreUnavailableError."""

@@ -1,4 +1,4 @@
-"""Uploads that ended deliveries left open at their targets: abort them.
+"""What ended deliveries left at their targets: abort open uploads, remove late objects.
 
 Who transferred does so itself, unless it died, or the target was away. Expiry and cancels leave it
 to this, so that they never wait for a target.
@@ -24,6 +24,7 @@ from app.logs import get_logger
 from app.model import Delivery, S3Target
 from app.naming import object_key
 from app.ports import Store, Tenants
+from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 
 log = get_logger(__name__)
@@ -105,7 +106,10 @@ class Sweep:
         return len(some) - len(later)
 
     async def _sweep(self, left: _Left) -> bool:
-        """Return whether nothing of the delivery is open any more, as far as can be known."""
+        """Return whether nothing of the delivery is open any more, as far as can be known.
+
+        While a completion may still be under way, it is looked at again.
+        """
         try:
             if not await self._abort(left):
                 return False
@@ -114,8 +118,7 @@ class Sweep:
         except (TargetUnavailableError, SecretUnreadableError) as error:
             _told(left.delivery, error, tried_again=True)
             return False
-        await self.store.swept(left.delivery)
-        return True
+        return await self.store.swept(left.delivery)
 
     async def _abort(self, left: _Left) -> bool:
         delivery, target = left.delivery, left.current
@@ -124,6 +127,9 @@ class Sweep:
         else:
             async with self._asking(left.recorded):
                 await self.uploads.abort_last(delivery)
+            async with self._asking(left.recorded):
+                removal = Removal(store=self.store, sink=self.uploads.sink)
+                await removal.remove_late(delivery, left.recorded)
         # A worker may have opened another one, and died before it recorded it.
         if target is None or delivery.archive_name is None:
             return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
 from app import metrics, outgoing
 from app.errors import (
@@ -15,18 +17,28 @@ from app.errors import (
     LeaseLostError,
     PermanentError,
     RetryableError,
+    StoreUnavailableError,
     TargetRefusedError,
+    UploadLostError,
     WrongFileError,
     WrongObjectError,
 )
 from app.logs import get_logger
+from app.marks import marks_of
 from app.model import Delivery, ErrorType, S3Target, State, StoredObject, Upload
 from app.naming import object_key
-from app.ports import Archiver, ArchiveSink, Leases, Store, Tenants
+from app.patience import Patience, Waits, until_answered
+from app.ports import Archiver, ArchiveSink, Hold, Leases, Store, Tenants
 from app.usecases.fail import fail
+from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 
 log = get_logger(__name__)
+
+# After that, a completion that was asked for has happened, or never will: its deadline, and some.
+_COMPLETION = timedelta(minutes=16)
+_OPENING = 10.0  # seconds that a target is waited for before anything was sent to it
+_UPLOADS = 3  # that an attempt may lose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +66,14 @@ class Transfers:
     uploads: Uploads
     archiver: Archiver
     backoff: Backoff
+    patience: Patience = field(default_factory=lambda: Patience(limit=0, first=1, longest=1))
+    completion: timedelta = _COMPLETION
 
-    async def deliver(
-        self, delivery: Delivery, *, may_complete: Callable[[], Awaitable[bool]]
-    ) -> None:
-        """Make the archive and end the delivery. Raises what `settle` decides on."""
+    async def deliver(self, delivery: Delivery, held: Hold) -> None:
+        """Make the archive and end the delivery. Raises what `settle` decides on.
+
+        An upload that the target has lost begins anew at once.
+        """
         self.tenants.check_secrets(delivery.tenant)
         target = self.tenants.settings(delivery.tenant).target_named(delivery.target)
         if target is None:
@@ -66,35 +81,69 @@ class Transfers:
                 f"target {delivery.target} is not among the delivery_targets of tenant "
                 f"{delivery.tenant} any more; set it again, or ask for another one"
             )
+        assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
+        key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
         began = time.monotonic()
-        upload = await self._begin(delivery, target)
-        try:
-            result = await self.archiver.run(
-                delivery, self.store.files(delivery), target, upload, may_complete=may_complete
-            )
-        except BaseException:
-            # Also when cancelled: an upload that nobody completes would cost money for ever.
-            # Should this fail too, whoever takes the delivery next aborts it first.
-            with suppress(DeliveryError):
-                await self.sink.abort(target, upload)
-            raise
+        await self._fence(delivery, target, key)
+        result = await self._completed_before(delivery, target, key)
+        lost = 0
+        while result is None:
+            upload = await self._begin(delivery, target, key, held)
+            try:
+                result = await self._archive(delivery, target, upload, held)
+            except UploadLostError as error:
+                lost += 1
+                if lost == _UPLOADS:
+                    raise
+                log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
+        held.finishes()
         await self._finish(delivery, result)
         seconds = time.monotonic() - began
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
 
-    async def _begin(self, delivery: Delivery, target: S3Target) -> Upload:
-        """Fence off whoever tried before, then open an upload and note it before any part."""
-        assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
-        key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
-        await self.uploads.abort_last(delivery)
+    async def _fence(self, delivery: Delivery, target: S3Target, key: str) -> None:
+        """Make sure that nobody who tried before can complete any more."""
+        opening = self._opening()
+        await opening.through(partial(self.uploads.abort_last, delivery))
         if delivery.attempt > 1:
             # A predecessor may have died between opening an upload and noting it.
-            await self.uploads.abort_orphans(delivery, target, key)
-        upload = self.uploads.located(await self.sink.begin(target, key), target)
-        if not await self.leases.record_upload(delivery, upload):
-            await self.sink.abort(target, upload)
-            raise LeaseLostError(f"{delivery} was taken over before its upload began")
+            await opening.through(partial(self.uploads.abort_orphans, delivery, target, key))
+
+    async def _completed_before(
+        self, delivery: Delivery, target: S3Target, key: str
+    ) -> StoredObject | None:
+        """Return the archive that an earlier attempt completed, and could not tell of."""
+        told = delivery.completing
+        place = Upload(bucket=target.bucket, key=key, upload_id="")
+        if told is None or told.etag is None or told.url != place.url:
+            return None
+        found = await self._opening().through(partial(self.sink.find, target, place))
+        if found is None or (found.size, found.etag) != (told.size, told.etag):
+            return None
+        if not found.has(marks_of(delivery)):
+            return None
+        log.info(
+            "archive_found",
+            tenant=delivery.tenant,
+            correlation_id=delivery.correlation_id,
+            url=told.url,
+            attempt=delivery.attempt,
+        )
+        return told
+
+    async def _begin(self, delivery: Delivery, target: S3Target, key: str, held: Hold) -> Upload:
+        """Open an upload, and note it before any part."""
+        begin = partial(self.sink.begin, target, key, marks_of(delivery))
+        upload = self.uploads.located(await self._opening().through(begin), target)
+        record = partial(self.leases.record_upload, delivery, upload)
+        try:
+            if not await until_answered(record, good=held.good):
+                raise LeaseLostError(f"{delivery} was taken over before its upload began")
+        except BaseException:
+            with suppress(DeliveryError):
+                await self.sink.abort(target, upload)
+            raise
         log.info(
             "transfer_began",
             tenant=delivery.tenant,
@@ -107,12 +156,82 @@ class Transfers:
         )
         return upload
 
+    async def _archive(
+        self, delivery: Delivery, target: S3Target, upload: Upload, held: Hold
+    ) -> StoredObject:
+        """Stream the archive into an upload. What fails leaves neither upload nor object."""
+
+        async def may_complete(result: StoredObject) -> bool:
+            # The clock says that the lease holds; the database, that the delivery has not ended.
+            if not held.good():
+                return False
+            note = partial(self.leases.note_completion, delivery, result, until=self.completion)
+            try:
+                noted = await until_answered(note, good=held.good)
+            except StoreUnavailableError as error:
+                raise LeaseLostError(
+                    f"the lease of {delivery} ran out before its completion: {error}"
+                ) from error
+            if noted:
+                held.completes()
+            return noted
+
+        try:
+            return await self.archiver.run(
+                delivery,
+                self.store.files(delivery),
+                target,
+                upload,
+                held=held,
+                may_complete=may_complete,
+            )
+        except BaseException as error:
+            # Also when cancelled: an upload that nobody completes would cost money for ever.
+            # Should this fail too, whoever takes the delivery next aborts it first.
+            with suppress(DeliveryError):
+                await self.sink.abort(target, upload)
+            if isinstance(error, WrongObjectError):
+                await self._remove(delivery, target, upload)
+            raise
+
+    async def _remove(self, delivery: Delivery, target: S3Target, upload: Upload) -> None:
+        try:
+            removal = Removal(store=self.store, sink=self.sink)
+            await removal.remove(delivery, target, upload)
+        except DeliveryError as error:
+            log.warning(
+                "object_not_removed",
+                tenant=delivery.tenant,
+                correlation_id=delivery.correlation_id,
+                url=upload.url,
+                cause=str(error),
+            )
+
+    def _opening(self) -> Waits:
+        """Return short waits in the slot: nothing was sent yet, so stepping back loses nothing."""
+        limit = min(self.patience.limit, _OPENING)
+        return Waits(
+            replace(self.patience, limit=limit, in_slot=math.inf),
+            aside=contextlib.nullcontext,  # never entered
+        )
+
     async def _finish(self, delivery: Delivery, result: StoredObject) -> None:
-        async with self.store.transaction() as tx:
-            if not await tx.advance(delivery, State.DONE, result=result):
-                raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
-            await tx.owe(outgoing.done(delivery, result))
-            tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
+        """Tell of the archive, however long PostgreSQL is away: all the work is done.
+
+        The lease may run out meanwhile; as long as nobody has taken over, this attempt ends it.
+        """
+        tries = 0
+
+        async def end() -> bool:
+            nonlocal tries
+            tries += 1
+            if await self._end(delivery, result):
+                return True
+            # An earlier try may have done it, and only its answer was lost.
+            return tries > 1 and await self.store.done_by(delivery)
+
+        if not await until_answered(end):
+            raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
         log.info(
             "delivery_done",
             tenant=delivery.tenant,
@@ -121,6 +240,14 @@ class Transfers:
             bytes=result.size,
             attempt=delivery.attempt,
         )
+
+    async def _end(self, delivery: Delivery, result: StoredObject) -> bool:
+        async with self.store.transaction() as tx:
+            if not await tx.advance(delivery, State.DONE, result=result):
+                return False
+            await tx.owe(outgoing.done(delivery, result))
+            tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
+        return True
 
     async def settle(self, delivery: Delivery, error: DeliveryError) -> None:
         """Decide what an error of checking, planning or transferring means for the delivery."""

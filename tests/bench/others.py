@@ -26,7 +26,7 @@ async def staged(job: Job) -> None:
     """Upstream's way: all to disk, zipped there at level 6, its MD5 read, then sent."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with open_session(connections=8, stall_timeout=30) as session:
+        async with open_session(stall_timeout=30) as session:
             for file_id, _, _ in job.files:
                 async with session.get(job.url(file_id)) as response:
                     with (folder / f"{file_id}.bin").open("wb") as file:
@@ -66,7 +66,7 @@ def _transfer() -> TransferConfig:
 
 async def stream_zip_defaults(job: Job) -> None:
     """stream-zip's asynchronous wrapper as its documentation shows it: level 9."""
-    async with open_session(connections=8, stall_timeout=30) as session:
+    async with open_session(stall_timeout=30) as session:
 
         async def content(file_id: int) -> AsyncIterator[bytes]:
             async with session.get(job.url(file_id)) as response:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from app.model import Delivery, ManifestFile, Progress, S3Target, State
+from app.model import Delivery, ManifestFile, Progress, S3Target, State, StoredObject
+from app.patience import Patience
 from sinks.archiver import StreamingArchiver
 from sinks.budget import Budget
 from sinks.s3 import open_sink
@@ -23,6 +24,7 @@ from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
 from tests.bench.upload import MIB, PART, Job, Multipart, Way
+from tests.integration.transfers import FreeHold
 
 
 class _Silent:
@@ -41,7 +43,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
         for file in manifest:
             yield file
 
-    async def may_complete() -> bool:
+    async def may_complete(_result: StoredObject) -> bool:
         return True
 
     now = datetime.now(UTC)
@@ -64,7 +66,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
     )
     target = S3Target(endpoint=job.sink, region="eu-west-1", bucket="bench", key="k", secret="s")
     async with (
-        open_session(connections=connections, stall_timeout=30) as session,
+        open_session(stall_timeout=30) as session,
         open_sink() as sink,
     ):
         source = RsOrder(
@@ -85,15 +87,18 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             worker_memory=Budget(1024 * MIB),
             max_object_size=5 * 1024**4,
             connections=connections,
+            patience=Patience(limit=0, first=1, longest=1),
         )
         upload = await sink.begin(target, "ours/a.zip")
-        stored = await archiver.run(delivery, files(), target, upload, may_complete=may_complete)
+        stored = await archiver.run(
+            delivery, files(), target, upload, held=FreeHold(), may_complete=may_complete
+        )
         return stored.md5
 
 
 async def _parts(job: Job) -> AsyncIterator[bytes]:
     """Iterate over the files' bytes in 8 MiB parts, with sessions as ours has them."""
-    async with open_session(connections=8, stall_timeout=30) as session:
+    async with open_session(stall_timeout=30) as session:
         held: list[bytes] = []
         have = 0
         for file_id, _, _ in job.files:

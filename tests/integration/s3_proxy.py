@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import io
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import aiohttp
@@ -29,9 +30,32 @@ class S3Proxy:
     errors_in_200: int = 0  # completions answered 200, with an error inside
     lost_completions: int = 0  # completions that work, and whose answer is lost
     other_etags: int = 0  # parts answered with the MD5 of something else
+    refused_completions: int = 0  # completions answered 500 that are not made
+    doubtful_completions: int = 0  # completions answered 500 that are made all the same
+    short_objects: int = 0  # completions that leave the last part out
     kms: bool = False
+    away: bool = False  # every connection breaks
+    silent: bool = False  # nothing is answered, until this is over
+    completes: asyncio.Event = field(default_factory=asyncio.Event)  # a completion has come
+    let_complete: asyncio.Event | None = None  # it waits for this, whoever asked for it
     seen: list[str] = field(default_factory=list)
+    stored: list[int] = field(default_factory=list)  # numbers of parts that were stored
+    before: Callable[[str], Awaitable[None]] | None = None  # called with what is seen
     _real: dict[str, str] = field(default_factory=dict)
+    _under_way: set[asyncio.Task[tuple[int, dict[str, str], bytes]]] = field(default_factory=set)
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def until(self, what: str, count: int = 1) -> None:
+        """Return once so many of these were seen."""
+        async with asyncio.timeout(30), self._changed:
+            await self._changed.wait_for(lambda: self.seen.count(what) >= count)
+
+    async def _see(self, what: str) -> None:
+        self.seen.append(what)
+        async with self._changed:
+            self._changed.notify_all()
+        if self.before is not None:
+            await self.before(what)
 
     def _use(self, counter: str) -> bool:
         left: int = getattr(self, counter)
@@ -40,27 +64,61 @@ class S3Proxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        part = request.method == "PUT" and "partNumber" in request.query
-        completion = request.method == "POST" and "uploadId" in request.query
-        self.seen.append("part" if part else "completion" if completion else request.method)
-        if part and self._use("slow_down"):
+        what = _kind(request)
+        await self._see("away" if self.away else what)
+        while self.silent:
+            await asyncio.sleep(0.01)
+        if self.away:
+            return self._break(request)
+        if what == "part":
+            return await self._take_part(request, body)
+        if what == "completion":
+            return await self._complete(request, body)
+        return self._answer(*await self._forward(request, body))
+
+    async def _take_part(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        if self._use("slow_down"):
             return web.Response(status=503, text=_ERROR.format("SlowDown"))
-        if part and self._use("resets"):
+        if self._use("resets"):
             return self._break(request)
-        if completion and self._use("errors_in_200"):
-            return web.Response(text=_ERROR.format("InternalError"))
-        if completion:
-            for opaque, real in self._real.items():
-                body = body.replace(opaque.encode(), real.encode())
-        lost = completion and self._use("lost_completions")
         status, headers, answer = await self._forward(request, body)
-        if lost:
-            return self._break(request)
-        if part and self._use("other_etags"):
+        if status == 200:
+            self.stored.append(int(request.query["partNumber"]))
+        if self._use("other_etags"):
             headers["ETag"] = f'"{"0" * 32}"'
+        return self._answer(status, headers, answer)
+
+    async def _complete(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        if self._use("errors_in_200"):
+            return web.Response(text=_ERROR.format("InternalError"))
+        if self._use("refused_completions"):
+            return web.Response(status=500, text=_ERROR.format("InternalError"))
+        for opaque, real in self._real.items():
+            body = body.replace(opaque.encode(), real.encode())
+        if self._use("short_objects"):
+            body = re.sub(rb"<Part>(?!.*<Part>).*</Part>", b"", body, flags=re.DOTALL)
+        self.completes.set()
+        # As a store does: it goes on when whoever asked has gone.
+        going_on = asyncio.create_task(self._forward_when_let(request, body))
+        self._under_way.add(going_on)
+        answer = await asyncio.shield(going_on)
+        if self._use("doubtful_completions"):
+            return web.Response(status=500, text=_ERROR.format("InternalError"))
+        if self._use("lost_completions"):
+            return self._break(request)
+        return self._answer(*answer)
+
+    async def _forward_when_let(
+        self, request: web.Request, body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        if self.let_complete is not None:
+            await self.let_complete.wait()
+        return await self._forward(request, body)
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> web.Response:
         if self.kms:
-            answer = self._disguise(headers, answer)
-        return web.Response(status=status, headers=headers, body=answer)
+            body = self._disguise(headers, body)
+        return web.Response(status=status, headers=headers, body=body)
 
     def _disguise(self, headers: dict[str, str], answer: bytes) -> bytes:
         """Give another ETag for each, as a store does that encrypts."""
@@ -87,7 +145,8 @@ class S3Proxy:
     async def _forward(
         self, request: web.Request, body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        headers = {k: v for k, v in request.headers.items() if k != "Transfer-Encoding"}
+        own = ("Transfer-Encoding", "Content-Length")  # the body may be another by now
+        headers = {k: v for k, v in request.headers.items() if k not in own}
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
             session.request(
@@ -102,6 +161,15 @@ class S3Proxy:
                 dropped.append("Content-Length")  # an answer may be changed
             kept = {k: v for k, v in response.headers.items() if k not in dropped}
             return response.status, kept, await response.read()
+
+
+def _kind(request: web.Request) -> str:
+    """Return what is asked for: begin, part, completion, or the method."""
+    if request.method == "PUT" and "partNumber" in request.query:
+        return "part"
+    if request.method == "POST":
+        return "completion" if "uploadId" in request.query else "begin"
+    return request.method
 
 
 @contextlib.asynccontextmanager

@@ -111,7 +111,7 @@ async def test_faults_leave_no_trace_in_the_archive(
     try:
         async with (
             running_proxy(target, proxy) as (_, through),
-            open_session(connections=4, stall_timeout=0.5) as session,
+            open_session(stall_timeout=0.5) as session,
         ):
             bench = Bench(sink, through, Source(FILES))
             source = RsOrder(

@@ -70,7 +70,7 @@ Read = Callable[[Faulty], Awaitable[bytes]]
 @pytest.fixture
 async def read() -> AsyncIterator[Read]:
     servers: list[TestServer] = []
-    async with open_session(connections=4, stall_timeout=0.5) as session:
+    async with open_session(stall_timeout=0.5) as session:
 
         async def run(faulty: Faulty) -> bytes:
             application = web.Application()

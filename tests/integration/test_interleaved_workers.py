@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import uuid4
@@ -20,12 +20,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import DeliveryError, RetryableError
-from app.model import Delivery, ManifestFile, S3Target, StoredObject, Upload, Work
+from app.model import Delivery, FoundObject, ManifestFile, S3Target, StoredObject, Upload, Work
+from app.ports import Hold
 from app.store import PostgresLeases
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Backoff, Transfers
 from app.usecases.uploads import Uploads
 from tests.integration.conftest import Deliveries
+from tests.integration.transfers import FreeHold
 
 WORKERS = 3
 ENDED = "SELECT finished_at FROM delivery WHERE correlation_id = $1"
@@ -41,6 +43,7 @@ class Bucket:
 
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     open: dict[str, str] = field(default_factory=dict)  # keys of uploads by their id
+    marks: dict[str, Mapping[str, str]] = field(default_factory=dict)  # of each upload
     completed: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # completed when the delivery had ended
 
@@ -86,10 +89,11 @@ class Sink:
     gate: Gate
     bucket: Bucket
 
-    async def begin(self, target: S3Target, key: str) -> Upload:
+    async def begin(self, target: S3Target, key: str, marks: Mapping[str, str]) -> Upload:
         await self.gate.turn()
         upload_id = str(next(self.bucket.numbers))
         self.bucket.open[upload_id] = key
+        self.bucket.marks[upload_id] = marks
         return Upload(bucket=target.bucket, key=key, upload_id=upload_id)
 
     async def abort(self, target: S3Target, upload: Upload) -> None:
@@ -103,6 +107,15 @@ class Sink:
             for upload_id, open_key in self.bucket.open.items()
             if open_key == key
         ]
+
+    async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
+        await self.gate.turn()
+        if not self.bucket.completed:
+            return None
+        return FoundObject(size=1, etag="e", marks=self.bucket.marks[self.bucket.completed[-1]])
+
+    async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
+        raise AssertionError("nothing that was delivered is removed")
 
 
 @dataclass
@@ -120,9 +133,11 @@ class Archiver:
         target: S3Target,
         upload: Upload,
         *,
-        may_complete: Callable[[], Awaitable[bool]],
+        held: Hold,
+        may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
-        if not await may_complete():
+        result = StoredObject(url=upload.url, md5="0" * 32, size=1, etag="e")
+        if not await may_complete(result):
             raise RetryableError("the lease is gone")
         await self.gate.turn()
         if self.bucket.open.pop(upload.upload_id, None) is None:
@@ -131,7 +146,7 @@ class Archiver:
         if await self.pool.fetchval(ENDED, delivery.correlation_id) is not None:
             self.bucket.late.append(upload.upload_id)
         await self.gate.turn()
-        return StoredObject(url=f"s3://{upload.bucket}/{upload.key}", md5="0" * 32, size=1)
+        return result
 
 
 class Leases(PostgresLeases):
@@ -143,9 +158,11 @@ class Leases(PostgresLeases):
         await self.gate.turn()
         return await super().claim(work)
 
-    async def renew(self, delivery: Delivery) -> bool:
+    async def note_completion(
+        self, delivery: Delivery, result: StoredObject, *, until: timedelta
+    ) -> bool:
         await self.gate.turn()
-        return await super().renew(delivery)
+        return await super().note_completion(delivery, result, until=until)
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         await self.gate.turn()
@@ -178,12 +195,8 @@ class Worker:
             delivery = await self.leases.claim(Work.TRANSFER)
             if delivery is None:
                 continue
-
-            async def may_complete(held: Delivery = delivery) -> bool:
-                return await self.leases.renew(held)
-
             try:
-                await self.transfers.deliver(delivery, may_complete=may_complete)
+                await self.transfers.deliver(delivery, FreeHold())
             except DeliveryError as error:
                 await self.transfers.settle(delivery, error)
 
@@ -218,7 +231,7 @@ steps = st.lists(
     ),
     max_size=60,
 )
-TO_COMPLETION = [0] * 4  # claim, begin, record, renew: the next step completes
+TO_COMPLETION = [0] * 4  # claim, begin, record, note: the next step completes
 REST = [1] * 10
 REST_TURNS = 9  # of each worker; what it has begun before has ended by then
 

@@ -76,7 +76,7 @@ def page_of(entries: list[dict[str, Any]], page: int, size: int, total: int) -> 
 async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
     """Serve pages as a function makes them: from page and size to a body or a status."""
     servers: list[TestServer] = []
-    async with open_session(connections=4, stall_timeout=5) as session:
+    async with open_session(stall_timeout=5) as session:
 
         async def serve(make: Page, size: int = 100) -> RsOrder:
             async def handle(request: web.Request) -> web.Response:

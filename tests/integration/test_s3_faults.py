@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -10,12 +13,15 @@ from prometheus_client import REGISTRY
 
 from app.errors import RetryableError, WrongObjectError
 from app.model import S3Target
+from app.patience import Patience, Waits
 from sinks.parts import Part
 from sinks.s3 import S3Sink, StoredPart
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.s3_proxy import S3Proxy, running_proxy
+from tests.integration.transfers import QUICK
 
+MARKS = {"rs-delivery-id": "this one"}
 PARTS = [noise(5 * 1024 * 1024, "1"), noise(5 * 1024 * 1024, "2"), b"the last"]
 
 
@@ -28,22 +34,29 @@ async def proxied(target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
 class Sent:
     """An upload, from its beginning to its completion."""
 
-    def __init__(self, sink: S3Sink, target: S3Target) -> None:
+    def __init__(self, sink: S3Sink, target: S3Target, patience: Patience = QUICK) -> None:
         self.sink = sink
         self.target = target
         self.folder = uuid4().hex
         self.key = f"{self.folder}/a.zip"
+        self.waits = Waits(patience, aside=contextlib.nullcontext)
 
     async def parts(self) -> list[StoredPart]:
-        self.upload = await self.sink.begin(self.target, self.key)
+        self.upload = await self.sink.begin(self.target, self.key, MARKS)
         return [
-            await self.sink.put_part(self.target, self.upload, number, Part.of(part))
+            await self.waits.through(
+                partial(self.sink.put_part, self.target, self.upload, number, Part.of(part))
+            )
             for number, part in enumerate(PARTS, start=1)
         ]
 
     async def complete(self, parts: list[StoredPart], size: int | None = None) -> None:
         length = sum(map(len, PARTS)) if size is None else size
-        await self.sink.complete(self.target, self.upload, parts, length)
+        await self.waits.through(
+            partial(
+                self.sink.complete, self.target, self.upload, parts, length, marks=MARKS, again=True
+            )
+        )
 
     async def is_there(self, client: Client) -> bool:
         found = await client.fetch(f"s3://{self.target.bucket}/{self.key}")
@@ -104,7 +117,7 @@ async def test_a_completion_that_never_works_is_tried_again_later(
 ) -> None:
     proxy, target = proxied
     proxy.errors_in_200 = 99
-    sent = Sent(sink, target)
+    sent = Sent(sink, target, replace(QUICK, limit=0.1))
     parts = await sent.parts()
     with pytest.raises(RetryableError, match="the object is not there"):
         await sent.complete(parts)

@@ -21,7 +21,7 @@ from streams.rs_admin import AnyUser
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries, receipt_for, request
-from tests.integration.transfers import Bench, Source
+from tests.integration.transfers import Bench, FreeHold, Source
 
 ACTOR = Actor(name="admin", role="ADMIN", tenant=TENANT)
 
@@ -42,10 +42,10 @@ async def test_buckets_can_be_a_part_of_the_host_name(target: S3Target) -> None:
             ("path", "http://s3.example.org:9000/b-1/k"),
             ("virtual", "http://b-1.s3.example.org:9000/k"),
         ):
-            client = await sink._client(replace(target, addressing_style=style))
-            signed = await client.generate_presigned_url(
-                "get_object", Params={"Bucket": target.bucket, "Key": "k"}
-            )
+            async with sink.clients.of(replace(target, addressing_style=style)) as client:
+                signed = await client.generate_presigned_url(
+                    "get_object", Params={"Bucket": target.bucket, "Key": "k"}
+                )
             assert signed.partition("?")[0] == url
 
 
@@ -150,11 +150,8 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
         backoff=Backoff(first=1, longest=1, attempts=1),
     )
 
-    async def yes() -> bool:
-        return True
-
     with pytest.raises(TargetRefusedError, match="target gone is not among the delivery_targets"):
-        await transfers.deliver(claimed, may_complete=yes)
+        await transfers.deliver(claimed, FreeHold())
 
 
 async def test_a_running_transfer_keeps_the_target_it_began_with(
@@ -193,10 +190,7 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
         backoff=Backoff(first=1, longest=1, attempts=1),
     )
 
-    async def yes() -> bool:
-        return True
-
-    await transfers.deliver(claimed, may_complete=yes)
+    await transfers.deliver(claimed, FreeHold())
     assert source.moved
     assert configuration.tenants.settings(TENANT).target.bucket == "another-bucket"
     (done,) = [body for _, body in await deliveries.owed() if body.get("status") == "DONE"]

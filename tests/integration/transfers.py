@@ -10,7 +10,17 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from app.errors import DeliveryError, SourceUnavailableError
-from app.model import Delivery, ListedFile, ManifestFile, Progress, S3Target, State, Upload
+from app.model import (
+    Delivery,
+    ListedFile,
+    ManifestFile,
+    Progress,
+    S3Target,
+    State,
+    StoredObject,
+    Upload,
+)
+from app.patience import Patience
 from app.ports import OrderSource
 from sinks.archiver import StreamingArchiver
 from sinks.budget import Budget
@@ -66,6 +76,35 @@ class Source:
         raise AssertionError("a transfer reads the manifest, not the listing")
 
 
+class FreeHold:
+    """A lease that holds, and a slot that is always free; it counts who gives it up."""
+
+    def __init__(self) -> None:
+        self.asides = 0
+        self.waiting = 0
+
+    def good(self) -> bool:
+        return True
+
+    @contextlib.asynccontextmanager
+    async def aside(self, *, claims: bool = True) -> AsyncIterator[None]:
+        self.asides += 1
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+    def completes(self) -> None:
+        """Nothing ends the work anyway."""
+
+    def finishes(self) -> None:
+        """Nothing ends the work anyway."""
+
+
+QUICK = Patience(limit=20, first=0.02, longest=0.1, in_slot=0.05)
+
+
 class Listener:
     """Keeps every report."""
 
@@ -85,8 +124,16 @@ class Bench:
     """One archiver with its source and its target."""
 
     def __init__(
-        self, sink: S3Sink, target: S3Target, source: Source, *, budget: Budget | None = None
+        self,
+        sink: S3Sink,
+        target: S3Target,
+        source: Source,
+        *,
+        budget: Budget | None = None,
+        patience: Patience = QUICK,
     ) -> None:
+        self.hold = FreeHold()
+        self.patience = patience
         self.budget = budget or Budget(256 * MIB)
         self.sink = sink
         self.target = target
@@ -123,6 +170,7 @@ class Bench:
             worker_memory=self.budget,
             max_object_size=1024**4,
             connections=4,
+            patience=self.patience,
         )
 
     async def run(
@@ -135,7 +183,7 @@ class Bench:
         archiver = self.archiver(source)
         upload = await self.sink.begin(self.target, self.key)
 
-        async def asked() -> bool:
+        async def asked(_result: StoredObject) -> bool:
             return may_complete
 
         try:
@@ -144,6 +192,7 @@ class Bench:
                 each(files or self.source.manifest()),
                 self.target,
                 upload,
+                held=self.hold,
                 may_complete=asked,
             )
         except DeliveryError:

@@ -1,0 +1,55 @@
+"""An object that must not be at the target is removed: of this delivery, and told to nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app import metrics
+from app.logs import get_logger
+from app.marks import marks_of
+from app.model import Delivery, S3Target, State, Upload
+from app.ports import ArchiveSink, Store
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """Takes back what a completion made that nobody is told of."""
+
+    store: Store
+    sink: ArchiveSink
+
+    async def remove(self, delivery: Delivery, target: S3Target, upload: Upload) -> bool:
+        """Remove the object of an upload, if it is this delivery's; return whether it was there.
+
+        It stays when its marks name another delivery, when a client was told it (the same key and
+        ETag), and when another delivery is just completing one of that name. Completions of it
+        wait meanwhile (`Leases.note_completion`). Raises what the store raises.
+        """
+        async with self.store.transaction() as tx:
+            await tx.lock_object(upload.url)
+            found = await self.sink.find(target, upload)
+            if found is None or not found.has(marks_of(delivery)):
+                return False
+            if await tx.relied_on(delivery, upload.url, found.etag):
+                return False
+            await self.sink.delete(target, upload, etag=found.etag)
+        metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc()
+        log.warning(
+            "object_removed",
+            tenant=delivery.tenant,
+            correlation_id=delivery.correlation_id,
+            url=upload.url,
+            etag=found.etag,
+            cause="it is not the archive that was sent"
+            if not delivery.state.ended
+            else "it appeared although its delivery had ended",
+        )
+        return True
+
+    async def remove_late(self, delivery: Delivery, target: S3Target) -> bool:
+        """Remove what appeared of a delivery that ended while one of its attempts completed it."""
+        if delivery.state is not State.ERROR or delivery.completing is None:
+            return False
+        return delivery.upload is not None and await self.remove(delivery, target, delivery.upload)

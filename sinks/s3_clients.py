@@ -1,0 +1,95 @@
+"""Clients of object stores: one for each target, shared by all its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aioboto3
+
+from app.model import S3Target
+from sinks.s3_requests import config_for, send_at_once
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+_IDLE = 600.0  # seconds
+
+
+@dataclass
+class _Kept:
+    """An open client."""
+
+    client: S3Client
+    closing: contextlib.AsyncExitStack
+    calls: int = 0  # that are under way
+    used: float = 0.0  # when the last one ended
+
+
+class S3Clients:
+    """Opens clients when they are asked for.
+
+    One that nobody has used for `idle` seconds is closed when the next is opened: secrets change,
+    and targets go.
+    """
+
+    def __init__(self, *, idle: float = _IDLE) -> None:
+        self._idle = idle
+        self._session = aioboto3.Session()
+        self._kept: dict[tuple[str, ...], _Kept] = {}
+        self._opening = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @contextlib.asynccontextmanager
+    async def of(self, target: S3Target) -> AsyncIterator[S3Client]:
+        """Give the client of a target for one call."""
+        signed_in = (
+            target.endpoint,
+            target.region,
+            target.key,
+            target.secret,
+            target.addressing_style,
+        )
+        async with self._opening:
+            kept = self._kept.get(signed_in)
+            if kept is None:
+                await self._close(before=time.monotonic() - self._idle)
+                kept = self._kept[signed_in] = await self._open(target)
+            kept.calls += 1
+        try:
+            yield kept.client
+        finally:
+            kept.calls -= 1
+            kept.used = time.monotonic()
+
+    async def _open(self, target: S3Target) -> _Kept:
+        closing = contextlib.AsyncExitStack()
+        client = await closing.enter_async_context(
+            self._session.client(
+                "s3",
+                endpoint_url=target.endpoint,
+                aws_access_key_id=target.key,
+                aws_secret_access_key=target.secret,
+                config=config_for(target),
+            )
+        )
+        client.meta.events.register("before-sign.s3.UploadPart", send_at_once)
+        return _Kept(client=client, closing=closing)
+
+    async def _close(self, *, before: float) -> None:
+        for signed_in, kept in list(self._kept.items()):
+            if not kept.calls and kept.used <= before:
+                del self._kept[signed_in]
+                await kept.closing.aclose()
+
+    async def aclose(self) -> None:
+        """Close all."""
+        while self._kept:
+            _, kept = self._kept.popitem()
+            await kept.closing.aclose()

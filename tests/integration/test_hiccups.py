@@ -1,0 +1,578 @@
+"""An object store or PostgreSQL is away in the middle: what was done is kept, and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from app.errors import TargetUnavailableError
+from app.model import Delivery, S3Target
+from app.settings import Settings
+from app.store import open_pool
+from app.store.rows import delivery_of
+from app.usecases.remove import Removal
+from compose.embedded import s3
+from sinks.s3 import S3Sink
+from sinks.s3_clients import S3Clients
+from tests.client import Client, contents
+from tests.conftest import noise
+from tests.integration.gate import Gate, gate
+from tests.integration.s3_proxy import S3Proxy, running_proxy
+from tests.integration.transfers import MIB, QUICK
+from tests.integration.worker import CountingSource, TransferWorker
+
+FILES = {"a": noise(7 * MIB, "a"), "b": noise(8 * MIB, "b"), "c": b"c"}  # four parts
+PARTS = [1, 2, 3, 4]
+
+
+@pytest.fixture
+async def proxied(target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
+    async with running_proxy(target) as both:
+        yield both
+
+
+@pytest.fixture
+def source() -> CountingSource:
+    return CountingSource(FILES)
+
+
+@pytest.fixture
+def name() -> str:
+    """A correlation id of the test's own: the bucket is everybody's."""
+    return f"c-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def worker(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    sink: S3Sink,
+    proxied: tuple[S3Proxy, S3Target],
+    target: S3Target,
+    source: CountingSource,
+) -> TransferWorker:
+    """A worker whose target is behind the proxy; `other` is not."""
+    return TransferWorker(pool, settings, sink, proxied[1], source, other=target)
+
+
+def done_at_once(proxy: S3Proxy, source: CountingSource, row: asyncpg.Record) -> bool:
+    """Whether one upload and one attempt were enough, and nothing was fetched or sent twice."""
+    return (
+        row["state"] == "DONE"
+        and row["attempt"] == 1
+        and proxy.seen.count("begin") == 1
+        and sorted(proxy.stored) == PARTS
+        and source.each_once()
+    )
+
+
+async def test_a_target_that_is_away_in_the_middle_costs_nothing_twice(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+    name: str,
+    client: Client,
+) -> None:
+    proxy, _ = proxied
+
+    async def leave(what: str) -> None:
+        if what == "part" and proxy.seen.count("part") == 2:
+            proxy.away = True
+
+    proxy.before = leave
+    await worker.plan(name)
+    async with worker.running():
+        await proxy.until("away", 4)
+        proxy.away = False
+        row = await worker.ended(name)
+    assert done_at_once(proxy, source, row)
+    assert contents(await client.fetch(row["url"])) == FILES
+
+
+@pytest.mark.parametrize(
+    ("faults", "completions"),
+    [
+        ({"refused_completions": 3}, 4),
+        ({"doubtful_completions": 1}, 1),
+        ({"lost_completions": 1}, 1),
+        ({"errors_in_200": 2}, 3),
+        ({"refused_completions": 1, "doubtful_completions": 1}, 2),
+    ],
+    ids=str,
+)
+async def test_a_completion_that_fails_is_asked_for_again_and_nothing_else(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+    name: str,
+    client: Client,
+    faults: dict[str, int],
+    completions: int,
+) -> None:
+    proxy, _ = proxied
+    for fault, count in faults.items():
+        setattr(proxy, fault, count)
+    await worker.plan(name)
+    async with worker.running():
+        row = await worker.ended(name)
+    assert done_at_once(proxy, source, row)
+    assert proxy.seen.count("completion") == completions
+    assert contents(await client.fetch(row["url"])) == FILES
+
+
+@pytest.mark.parametrize("made", [False, True])
+async def test_a_target_that_is_away_at_the_completion_is_waited_for(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+    name: str,
+    made: bool,
+) -> None:
+    """Also when it had made the object before it went."""
+    proxy, _ = proxied
+
+    async def leave(what: str) -> None:
+        proxy.away = proxy.away or what == ("HEAD" if made else "completion")
+
+    proxy.before = leave
+    await worker.plan(name)
+    async with worker.running():
+        await proxy.until("away", 3)
+        proxy.before, proxy.away = None, False
+        row = await worker.ended(name)
+    assert done_at_once(proxy, source, row)
+
+
+async def test_a_target_that_is_away_at_the_opening_is_waited_for(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+    name: str,
+) -> None:
+    proxy, _ = proxied
+    proxy.away = True
+    await worker.plan(name)
+    async with worker.running():
+        await proxy.until("away", 3)
+        proxy.away = False
+        row = await worker.ended(name)
+    assert done_at_once(proxy, source, row)
+
+
+async def test_who_waits_for_its_target_holds_no_slot(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+    name: str,
+) -> None:
+    """The only slot there is goes to a delivery to another target; then it is taken again."""
+    proxy, _ = proxied
+
+    async def leave(what: str) -> None:
+        proxy.away = proxy.away or what == "part"
+
+    proxy.before = leave
+    await worker.plan(name)
+    async with worker.running(count=1):
+        await proxy.until("away", 3)
+        first = dict(source.gets)
+        await worker.plan(f"{name}-2", target="other")
+        assert (await worker.ended(f"{name}-2"))["state"] == "DONE"
+        assert (await worker.row(name))["lease_owner"] == "w"
+        proxy.before, proxy.away = None, False
+        row = await worker.ended(name)
+    assert (row["state"], row["attempt"]) == ("DONE", 1)
+    assert sorted(proxy.stored) == PARTS
+    assert first.keys() == FILES.keys()
+    assert set(source.gets.values()) == {2}  # once for each of the two
+
+
+async def test_who_waits_for_memory_does_not_keep_a_slot_from_who_has_it(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    sink: S3Sink,
+    proxied: tuple[S3Proxy, S3Target],
+    target: S3Target,
+    source: CountingSource,
+    name: str,
+) -> None:
+    """One slot, memory for one: the first waits for its target, the second for the first."""
+    proxy, through = proxied
+    worker = TransferWorker(pool, settings, sink, through, source, other=target, budget=32 * MIB)
+
+    async def leave(what: str) -> None:
+        proxy.away = proxy.away or what == "part"
+
+    proxy.before = leave
+    await worker.plan(name)
+    async with worker.running(count=1):
+        await proxy.until("away", 3)
+        for number in (2, 3):
+            await worker.plan(f"{name}-{number}", target="other")
+        await worker.until(f"{name}-2", lambda row: row["lease_owner"] is not None)
+        proxy.before, proxy.away = None, False
+        rows = [await worker.ended(name)]
+        rows += [await worker.ended(f"{name}-{number}") for number in (2, 3)]
+    assert [(row["state"], row["attempt"]) for row in rows] == [("DONE", 1)] * 3
+
+
+async def test_who_waits_keeps_to_its_memory(
+    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
+) -> None:
+    proxy, _ = proxied
+    worker.source.files = {f"f{n}": noise(8 * MIB, str(n)) for n in range(12)}
+    proxy.slow_down = 10**9
+    await worker.plan(name)
+    async with worker.running():
+        await proxy.until("part", 8)
+        before = -1
+        while before != worker.source.read:  # until nothing moves any more
+            before = worker.source.read
+            await proxy.until("part", proxy.seen.count("part") + 4)
+        assert worker.source.read <= 32 * MIB + 8 * 300_000
+        proxy.slow_down = 0
+        assert (await worker.ended(name))["attempt"] == 1
+    assert worker.source.read == 96 * MIB
+
+
+async def test_when_patience_is_over_the_transfer_steps_back(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    sink: S3Sink,
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+    name: str,
+    client: Client,
+) -> None:
+    proxy, through = proxied
+    proxy.slow_down = 10**9
+    patience = replace(QUICK, limit=0.5)
+    worker = TransferWorker(pool, settings, sink, through, source, patience=patience)
+    await worker.plan(name)
+    async with worker.running():
+        row = await worker.until(name, lambda row: row["tries"] == 1)
+        assert (row["state"], row["lease_owner"], row["failures"]) == ("TRANSFERRING", None, 0)
+        assert "SlowDown" in row["last_cause"]
+        assert "it was waited for" in row["last_cause"]
+        assert await client.open_uploads(name) == []
+
+
+async def test_a_cancel_ends_the_waiting(
+    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str, client: Client
+) -> None:
+    proxy, _ = proxied
+    proxy.slow_down = 10**9
+    await worker.plan(name)
+    async with worker.running():
+        await proxy.until("part", 6)
+        await worker.deliveries.fail(await worker.deliveries.active(name), "cancelled")
+        await proxy.until("DELETE")
+    assert await client.open_uploads(name) == []
+
+
+async def test_an_upload_that_the_store_has_lost_begins_anew_at_once(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    sink: S3Sink,
+    target: S3Target,
+    name: str,
+    client: Client,
+) -> None:
+    proxy, _ = proxied
+
+    async def lose(what: str) -> None:
+        if what == "part":
+            proxy.before = None
+            (key,) = await client.open_uploads(name)
+            (upload,) = await sink.open_uploads(target, key)
+            await sink.abort(target, upload)
+
+    proxy.before = lose
+    await worker.plan(name)
+    async with worker.running():
+        row = await worker.ended(name)
+    assert (row["state"], row["attempt"], row["tries"]) == ("DONE", 1, 0)
+    assert proxy.seen.count("begin") == 2
+    assert contents(await client.fetch(row["url"])) == FILES
+
+
+async def test_a_silent_target_has_a_deadline_which_is_named(
+    proxied: tuple[S3Proxy, S3Target],
+) -> None:
+    proxy, through = proxied
+    clients = S3Clients()
+    sink = S3Sink(clients, short=0.2, completion=0.3)
+    upload = await S3Sink(clients).begin(through, "silent/a.zip")
+    proxy.silent = True
+    try:
+        for call, seconds in (
+            (sink.begin(through, "silent/b.zip"), 0.2),
+            (sink.abort(through, upload), 0.2),
+            (sink.open_uploads(through, upload.key), 0.2),
+            (sink.find(through, upload), 0.2),
+            (sink.delete(through, upload, etag="e"), 0.2),
+            (sink.find_bucket(through), 0.2),
+            (sink._complete(through, upload, []), 0.3),
+        ):
+            with pytest.raises(TargetUnavailableError, match=f"within {seconds:g} s"):
+                await call
+    finally:
+        proxy.silent = False
+        await sink.breakers.close()
+        await S3Sink(clients).abort(through, upload)
+        await clients.aclose()
+
+
+async def test_clients_of_secrets_that_are_not_used_any_more_are_closed(target: S3Target) -> None:
+    clients = S3Clients(idle=0)
+    async with clients.of(target):
+        for number in range(5):
+            async with clients.of(replace(target, secret=f"s{number}")):
+                pass
+        assert len(clients) == 2  # the one in use, and the last
+    await clients.aclose()
+    assert len(clients) == 0
+
+
+@pytest.fixture
+async def guarded(
+    database: str,
+    pool: asyncpg.Pool,
+    settings: Settings,
+    sink: S3Sink,
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+) -> AsyncIterator[tuple[Gate, TransferWorker]]:
+    """A worker that knows PostgreSQL through a gate; `pool` is not behind it."""
+    async with (
+        gate(database) as between,
+        open_pool(between.url, size=5, start_timeout=5) as behind,
+    ):
+        yield between, TransferWorker(behind, settings, sink, proxied[1], source)
+
+
+async def until_logged(logs: Sequence[Mapping[str, object]], event: str) -> None:
+    async with asyncio.timeout(30):
+        while not any(line["event"] == event for line in logs):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("when", ["manifest", "completion", "end"])
+async def test_a_database_that_is_away_for_a_moment_costs_nothing_twice(
+    guarded: tuple[Gate, TransferWorker],
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+    name: str,
+    when: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While the manifest is read, before the completion is asked for, and after it."""
+    between, worker = guarded
+    proxy, _ = proxied
+    if when == "manifest":
+        monkeypatch.setattr("app.store.transactions._FILES_A_BATCH", 1)
+        source.files = {f"f{n}": noise(5 * MIB, str(n)) for n in range(4)}
+    await worker.plan(name)
+
+    async def leave(what: str) -> None:
+        if what == ("completion" if when == "end" else "part"):
+            proxy.before = None
+            await between.shut()
+
+    proxy.before = leave
+    with capture_logs() as logs:
+        async with worker.running():
+            await until_logged(logs, "store_waits")
+            await between.let()
+            row = await worker.ended(name)
+    assert (row["state"], row["attempt"]) == ("DONE", 1)
+    assert source.each_once()
+    assert proxy.seen.count("begin") == 1
+    assert len(proxy.stored) == len(set(proxy.stored))
+
+
+async def test_an_archive_is_told_of_although_the_lease_ran_out_meanwhile(
+    guarded: tuple[Gate, TransferWorker],
+    proxied: tuple[S3Proxy, S3Target],
+    pool: asyncpg.Pool,
+    source: CountingSource,
+    name: str,
+) -> None:
+    """Nobody has taken over: compare-and-set decides, not the clock."""
+    between, worker = guarded
+    proxy, _ = proxied
+    await worker.plan(name)
+
+    async def leave(what: str) -> None:
+        if what == "completion":
+            await between.shut()
+
+    proxy.before = leave
+    with capture_logs() as logs:
+        async with worker.running():
+            await until_logged(logs, "store_waits")
+            await pool.execute("UPDATE delivery SET lease_until = now() - interval '1 minute'")
+            await between.let()
+            row = await worker.ended(name)
+    assert done_at_once(proxy, source, row)
+
+
+async def test_a_successor_finds_the_archive_that_could_not_be_told_of(
+    guarded: tuple[Gate, TransferWorker],
+    proxied: tuple[S3Proxy, S3Target],
+    pool: asyncpg.Pool,
+    source: CountingSource,
+    name: str,
+    client: Client,
+) -> None:
+    between, worker = guarded
+    proxy, _ = proxied
+    await worker.plan(name)
+
+    async def leave(what: str) -> None:
+        if what == "completion":
+            await between.shut()
+
+    proxy.before = leave
+    with capture_logs() as logs:
+        async with worker.running():
+            await until_logged(logs, "store_waits")
+    await between.let()
+    await pool.execute("UPDATE delivery SET lease_until = now() - interval '1 minute'")
+    proxy.before = None
+    async with worker.running():
+        row = await worker.ended(name)
+    assert (row["state"], row["attempt"]) == ("DONE", 2)
+    assert source.each_once()
+    assert sorted(proxy.stored) == PARTS
+    assert contents(await client.fetch(row["url"])) == FILES
+
+
+async def keys(client: Client, target: S3Target, name: str) -> list[str]:
+    """Return the objects of a delivery."""
+    async with s3.client(target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as store:
+        answer = await store.list_objects_v2(Bucket=target.bucket, Prefix=f"{name}/")
+    return [found["Key"] for found in answer.get("Contents", [])]
+
+
+async def test_an_object_tells_whose_it_is(
+    worker: TransferWorker, target: S3Target, name: str
+) -> None:
+    await worker.plan(name)
+    async with worker.running():
+        row = await worker.ended(name)
+    async with s3.client(target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as store:
+        head = await store.head_object(
+            Bucket=target.bucket, Key=row["url"].partition(f"{target.bucket}/")[2]
+        )
+    marks = head["Metadata"]
+    assert marks["rs-delivery-id"] == str(row["id"])
+    assert marks.keys() == {"rs-delivery-tenant", "rs-delivery-id", "rs-delivery-user-sha256"}
+    assert row["etag"] == head["ETag"].strip('"')
+
+
+async def test_a_wrong_object_does_not_stay(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    sink: S3Sink,
+    proxied: tuple[S3Proxy, S3Target],
+    target: S3Target,
+    source: CountingSource,
+    name: str,
+    client: Client,
+) -> None:
+    proxy, through = proxied
+    proxy.short_objects = 1
+    worker = TransferWorker(pool, settings, sink, through, source, attempts=1)
+    await worker.plan(name)
+    async with worker.running():
+        row = await worker.ended(name)
+    assert row["state"] == "ERROR"
+    assert "should have" in row["error_message"]
+    assert "DELETE" in proxy.seen
+    assert await keys(client, target, name) == []
+
+
+async def overtaken(worker: TransferWorker, proxy: S3Proxy, name: str) -> None:
+    """End a delivery while its completion is under way, which is made afterwards."""
+    proxy.let_complete = asyncio.Event()
+    await worker.plan(name)
+    async with worker.running():
+        await proxy.completes.wait()
+        await worker.deliveries.fail(await worker.deliveries.active(name), "cancelled")
+        await worker.until(name, lambda row: row["state"] == "ERROR")
+        await proxy.until("DELETE")  # the worker has noticed, and aborts
+    proxy.let_complete.set()
+    proxy.let_complete = None
+
+
+async def test_an_object_that_appears_after_a_cancel_is_removed(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    sink: S3Sink,
+    target: S3Target,
+    name: str,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sweep looks until the completion's time is over."""
+    proxy, _ = proxied
+    real = sink.abort
+
+    async def no_abort(*args: object) -> None:
+        """The store has taken the completion: an abort comes too late."""
+        proxy.seen.append("DELETE")
+        async with proxy._changed:
+            proxy._changed.notify_all()
+
+    monkeypatch.setattr(sink, "abort", no_abort)
+    await overtaken(worker, proxy, name)
+    async with asyncio.timeout(30):
+        while not await keys(client, target, name):
+            await asyncio.sleep(0.02)
+    monkeypatch.setattr(sink, "abort", real)
+    assert await worker.sweep() == 0  # removed, and looked at again
+    assert await keys(client, target, name) == []
+    assert not (await worker.row(name))["swept"]
+    await worker.deliveries.pool.execute(
+        "UPDATE delivery SET completing_until = now(), not_before = now()"
+    )
+    assert await worker.sweep() == 1
+    assert (await worker.row(name))["swept"]
+
+
+async def test_an_object_that_somebody_relies_on_stays(
+    worker: TransferWorker, sink: S3Sink, target: S3Target, name: str, client: Client
+) -> None:
+    """Told to a client, of another delivery, or just being made by one: all but the last case."""
+    await worker.plan(name)
+    async with worker.running():
+        row = await worker.ended(name)
+    done = delivery_of(row)
+    assert done.upload is not None
+    removal = Removal(store=worker.deliveries.store, sink=sink)
+
+    async def stays(delivery: Delivery) -> bool:
+        assert done.upload is not None
+        removed = await removal.remove(delivery, target, done.upload)
+        return not removed and await keys(client, target, name) == [done.upload.key]
+
+    assert await stays(done)
+    await worker.deliveries.pool.execute("UPDATE delivery SET etag = NULL")  # of an older version
+    assert await stays(done)
+    await worker.deliveries.pool.execute("UPDATE delivery SET etag = 'another'")
+    assert await stays(replace(done, id=uuid4()))
+    await worker.plan(f"{name}-2")
+    making = """UPDATE delivery SET completing_until = now() + interval '1 hour',
+        completing = json_build_object('url', $2::text) WHERE correlation_id = $1"""
+    await worker.deliveries.pool.execute(making, f"{name}-2", row["url"])
+    assert await stays(done)
+    await worker.deliveries.pool.execute("UPDATE delivery SET completing_until = NULL")
+    assert not await stays(done)
+    assert await keys(client, target, name) == []

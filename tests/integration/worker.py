@@ -1,0 +1,161 @@
+"""The part of a worker that transfers, with its parts at hand: real slots, leases and targets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import asyncpg
+
+from app.model import Delivery, ListedFile, ManifestFile, S3Target, State, Work
+from app.naming import build_manifest
+from app.patience import Patience
+from app.settings import Settings
+from app.signals import Signal
+from app.usecases.sweep import Sweep
+from app.usecases.transfer import Backoff, Transfers
+from compose.embedded.stack import TENANT
+from sinks.budget import Budget
+from sinks.s3 import S3Sink
+from streams.slots import Slots
+from tests.integration.conftest import Deliveries
+from tests.integration.transfers import MIB, QUICK, Bench, Source
+
+
+class CountingSource(Source):
+    """Counts how often each file is fetched."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(files)
+        self.gets: Counter[str] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.gets[file.member] += 1
+        async with super().download(delivery, file) as chunks:
+            yield chunks
+
+    def each_once(self) -> bool:
+        """Whether every file was fetched, and none twice."""
+        return self.gets == Counter(list(self.files))
+
+
+class TransferWorker:
+    """Slots that transfer; targets are `target` and, by the name `other`, another one."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        settings: Settings,
+        sink: S3Sink,
+        target: S3Target,
+        source: Source,
+        *,
+        other: S3Target | None = None,
+        patience: Patience = QUICK,
+        budget: int = 256 * MIB,
+        lease: float = 30,
+        attempts: int = 3,
+    ) -> None:
+        self.deliveries = Deliveries(pool, settings)
+        self.sink = sink
+        self.target = target
+        self.source = source
+        tenants = self.deliveries.tenants
+        known = replace(tenants.settings(TENANT), target=target)
+        if other is not None:
+            known = replace(known, targets={"other": other})
+        tenants._resolved = {TENANT: known}
+        leases = self.deliveries.leases("w", seconds=lease)
+        bench = Bench(sink, target, source, budget=Budget(budget), patience=patience)
+        self.transfers = Transfers(
+            store=self.deliveries.store,
+            leases=leases,
+            tenants=tenants,
+            sink=sink,
+            uploads=self.deliveries.uploads(sink),
+            archiver=bench.archiver(),
+            backoff=Backoff(first=3600, longest=3600, attempts=attempts),
+            patience=patience,
+        )
+        self.wake = Signal()
+        self._make = partial(
+            Slots,
+            kind=Work.TRANSFER,
+            work=self.transfers.deliver,
+            settle=self.transfers.settle,
+            leases=leases,
+            wake=self.wake,
+            interval=0.05,
+            lease_ttl=lease,
+            grace=0,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self, count: int = 1) -> AsyncIterator[None]:
+        """Transfer what is due, `count` at a time."""
+        slots = self._make(count=count)
+        await slots.start()
+        try:
+            yield
+        finally:
+            await slots.stop()
+
+    async def plan(self, name: str, *, target: str | None = None) -> None:
+        """Make a delivery of all files ready."""
+        delivery = await self.deliveries.available(name)
+        listing = [
+            ListedFile(
+                file_id=number,
+                product_id="P",
+                version=1,
+                filename=member,
+                size=len(content),
+                md5=hashlib.md5(content).hexdigest(),
+            )
+            for number, (member, content) in enumerate(self.source.files.items())
+        ]
+        manifest = build_manifest(name, listing)
+        async with self.deliveries.store.transaction() as tx:
+            assert await tx.advance(delivery, State.READY, manifest=manifest)
+        if target is not None:
+            await self.deliveries.pool.execute(
+                "UPDATE delivery SET target = $2 WHERE correlation_id = $1", name, target
+            )
+
+    async def row(self, name: str) -> asyncpg.Record:
+        """Return the newest delivery of a correlation id."""
+        row = await self.deliveries.pool.fetchrow(
+            "SELECT * FROM delivery WHERE correlation_id = $1 ORDER BY requested_at DESC", name
+        )
+        assert row is not None
+        return row
+
+    async def until(self, name: str, is_so: Callable[[asyncpg.Record], bool]) -> asyncpg.Record:
+        """Return the delivery once something is so."""
+        async with asyncio.timeout(30):
+            while not is_so(row := await self.row(name)):
+                await asyncio.sleep(0.02)
+        return row
+
+    async def ended(self, name: str) -> asyncpg.Record:
+        """Return the delivery once it has ended."""
+        return await self.until(name, lambda row: row["state"] in ("DONE", "ERROR"))
+
+    async def sweep(self) -> int:
+        """Sweep once, what ended just now, too."""
+        return await Sweep(
+            store=self.deliveries.store,
+            tenants=self.deliveries.tenants,
+            uploads=self.deliveries.uploads(self.sink),
+            after=timedelta(),
+            limit=9,
+        ).look()

@@ -1,0 +1,106 @@
+"""Waiting in place for an object store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.errors import StoreUnavailableError, TargetUnavailableError
+from app.patience import Patience, Waits, growing, until_answered
+from sinks.budget import Budget
+
+
+class Target:
+    """Away until told; counts who asks."""
+
+    def __init__(self) -> None:
+        self.away = True
+        self.asked = 0
+        self.asides = 0
+        self.went = asyncio.Event()
+
+    async def ask(self) -> str:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise TargetUnavailableError("away")
+        return "answer"
+
+    @contextlib.asynccontextmanager
+    async def aside(self) -> AsyncIterator[None]:
+        self.asides += 1
+        self.went.set()
+        yield
+        self.asides -= 1
+
+
+def waits(target: Target, *, limit: float = 60, in_slot: float = 0) -> Waits:
+    patience = Patience(limit=limit, first=0.001, longest=0.001, in_slot=in_slot)
+    return Waits(patience, target.aside)
+
+
+async def test_one_asks_again_while_the_others_wait() -> None:
+    target = Target()
+    waiting = waits(target)
+    calls = [asyncio.create_task(waiting.through(target.ask)) for _ in range(4)]
+    await target.went.wait()
+    assert target.asides == 1
+    target.away = False
+    assert await asyncio.gather(*calls) == ["answer"] * 4
+    assert target.asides == 0
+
+
+async def test_a_short_wait_keeps_its_slot() -> None:
+    target = Target()
+    waiting = waits(target, in_slot=60)
+    call = asyncio.create_task(waiting.through(target.ask))
+    while target.asked < 5:
+        await asyncio.sleep(0)
+    target.away = False
+    await call
+    assert not target.went.is_set()
+
+
+async def test_patience_ends_with_the_cause() -> None:
+    target = Target()
+    with pytest.raises(TargetUnavailableError, match="away; it was waited for"):
+        await waits(target, limit=0.01).through(target.ask)
+    with pytest.raises(TargetUnavailableError, match="away"):
+        await waits(target, limit=0).through(target.ask)
+
+
+async def test_other_errors_are_not_waited_for() -> None:
+    async def refuse() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await waits(Target()).through(refuse)
+
+
+async def test_a_database_is_asked_as_long_as_the_lease_is_good() -> None:
+    left = 2
+
+    async def ask() -> None:
+        nonlocal left
+        left -= 1
+        raise StoreUnavailableError("away")
+
+    with pytest.raises(StoreUnavailableError):
+        await until_answered(ask, good=lambda: left > 0)
+    assert left == 0
+
+
+def test_pauses_grow_up_to_the_longest() -> None:
+    pauses = growing(1, 5)
+    assert [next(pauses) for _ in range(5)] == [1, 2, 4, 5, 5]
+
+
+def test_those_who_wait_hold_half_of_the_memory_at_most_or_there_is_one() -> None:
+    budget = Budget(100)
+    with budget.idle(80), pytest.raises(TargetUnavailableError), budget.idle(10):
+        pass
+    with budget.idle(25), budget.idle(25), pytest.raises(TargetUnavailableError), budget.idle(1):
+        pass
