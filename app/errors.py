@@ -12,7 +12,7 @@ DeliveryError
 ├── PermanentError            it will not go well: the delivery ends, with this as its cause
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
 │   ├── EmptyOrderError           the order holds no file
-│   ├── SourceRefusedError        rs-order answers 403, 404 or 422
+│   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
 ├── WrongFileError            a file is not what the listing says; a new attempt may get it right
@@ -34,15 +34,35 @@ DeliveryError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_LONGEST = 8000  # characters of a cause
+# PostgreSQL takes no NUL, UTF-8 no half of a surrogate pair, a terminal obeys the rest.
+_NOT_PRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def as_cause(text: str) -> str:
+    """Return what somebody else said, fit for database, log and client: printable, not endless."""
+    more = len(text) - _LONGEST
+    if more > 0:
+        text = f"{text[:_LONGEST]}… (and {more:,} characters more)"
+    return _NOT_PRINTED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class DeliveryError(Exception):
     """Root of the errors of this service. Its message is a sentence for an operator."""
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(as_cause(message))
+
 
 class RetryableError(DeliveryError):
-    """Something is away for now."""
+    """Something is away for now; `retry_after` is in seconds, where it says for how long."""
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class StoreUnavailableError(RetryableError):
@@ -54,7 +74,7 @@ class BrokerUnavailableError(RetryableError):
 
 
 class SourceUnavailableError(RetryableError):
-    """rs-order does not answer, or breaks off."""
+    """rs-order does not answer, breaks off, or answers what will pass."""
 
 
 class SourceNotReadyError(RetryableError):

@@ -34,6 +34,8 @@ OpenAt = Callable[[int], AbstractAsyncContextManager[Connection]]
 
 # So much in one piece shows that the source works: the tries count anew.
 _ENOUGH = 8 * 1024 * 1024
+# For longer than that, a source that says when to come again is not waited for in place.
+_LONGEST_PAUSE = 300.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,9 @@ async def resumed(
             broken_at = done
             if tries >= how.tries:
                 raise
-            pause = min(how.pause * 2**tries, how.longest)
+            pause = max(min(how.pause * 2**tries, how.longest), error.retry_after or 0)
+            if pause > max(how.longest, _LONGEST_PAUSE):
+                raise
             tries += 1
             SOURCE_RETRIES.inc()
             log.warning(

@@ -9,6 +9,7 @@ import aiohttp
 from cachetools import TTLCache
 
 from app.errors import SourceUnavailableError
+from streams.refusals import seconds_of
 from streams.tokens import TokenSigner
 
 _CACHED = 300.0  # seconds
@@ -43,12 +44,19 @@ class RsAdmin:
                 allow_redirects=False,
             ) as response:
                 status = response.status
+                # A gateway's page says nothing about a user, whatever its status.
+                page = response.content_type == "text/html"
+                later = seconds_of(response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SourceUnavailableError(
                 f"rs-admin can't be asked about user {email} ({type(error).__name__}: {error})"
             ) from error
-        if status not in (200, 404):
-            raise SourceUnavailableError(f"rs-admin answered {status} for user {email}")
+        if status not in (200, 404) or (status == 200 and page):
+            looks = f"{status} with a page of HTML" if page else str(status)
+            raise SourceUnavailableError(
+                f"rs-admin answered {looks} for user {email}; check DELIVERY_RS_ADMIN_URL",
+                retry_after=later,
+            )
         if status == 200:
             self._known[tenant][email] = True
         return status == 200

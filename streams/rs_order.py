@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -12,13 +13,9 @@ from typing import Any
 import aiohttp
 
 from app import tracing
-from app.errors import (
-    SourceNotReadyError,
-    SourceRefusedError,
-    SourceUnavailableError,
-    WrongFileError,
-)
+from app.errors import SourceNotReadyError, SourceUnavailableError
 from app.model import Delivery, ListedFile, ManifestFile
+from streams.refusals import check, seen_as
 from streams.resume import Connection, Resumption, resumed
 from streams.stall import unstalled
 from streams.tokens import TokenSigner
@@ -56,9 +53,9 @@ class RsOrder:
     async def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
         """Iterate over the files of the delivery's order.
 
-        Raises SourceNotReadyError (206), SourceRefusedError (403, 404 and other refusals) and
-        SourceUnavailableError; also when the listing changed while it was read, for then a file
-        may have slipped from one page to another unseen.
+        Raises SourceNotReadyError (206), and what `streams.refusals` makes of refusals;
+        SourceUnavailableError also when an answer is no page, and when the listing changed while it
+        was read, for then a file may have slipped from one page to another unseen.
         """
         page = 0
         announced: int | None = None
@@ -74,12 +71,15 @@ class RsOrder:
                     raise SourceNotReadyError(
                         f"rs-order has not finished order {delivery.order_id}"
                     )
+                with _wrapped(what):
+                    body = await response.read()
                 try:
-                    body = await response.json(content_type=None)
-                    files, total, last = _read_page(body, page)
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    raise SourceRefusedError(
-                        f"rs-order's answer for {what} is not a page of files ({error!r})"
+                    files, total, last = _read_page(json.loads(body), page)
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                    raise SourceUnavailableError(
+                        f"rs-order's answer for {what} is not a page of files ({error!r}); "
+                        f"{seen_as(response)}: is it a page of a gateway before it? "
+                        "check DELIVERY_RS_ORDER_URL"
                     ) from None
             if total is not None:
                 if announced is not None and total != announced:
@@ -100,8 +100,8 @@ class RsOrder:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a file's bytes; a connection that breaks is resumed in place.
 
-        Reading raises SourceNotReadyError (202), SourceRefusedError (403, 404, 422),
-        SourceUnavailableError, and WrongFileError when the file changes while it is read.
+        Reading raises SourceNotReadyError (202), what `streams.refusals` makes of refusals, and
+        WrongFileError when the file changes while it is read.
         """
         what = f"file {file.file_id} ({file.member})"
         validators: dict[str, str] = {}
@@ -115,6 +115,11 @@ class RsOrder:
             ) as response:
                 if response.status == 202:
                     raise SourceNotReadyError(f"rs-order has not made {what} available yet")
+                if not offset and _is_another(response, file):
+                    raise SourceUnavailableError(
+                        f"rs-order's answer for {what} is not that file; {seen_as(response)}: "
+                        "is it a page of a gateway before it? check DELIVERY_RS_ORDER_URL"
+                    )
                 if not offset and (etag := response.headers.get("ETag", "")).startswith('"'):
                     validators["If-Range"] = etag
                 yield Connection(
@@ -164,22 +169,20 @@ class RsOrder:
                             timeout=timeout or self._session.timeout,
                         )
                     )
-                    await _check(response, what)
+                    await check("rs-order", response, what, check_address="DELIVERY_RS_ORDER_URL")
             yield response
 
 
-async def _check(response: aiohttp.ClientResponse, what: str) -> None:
-    """Sort the refusals into those that pass and those that stay."""
-    status = response.status
-    if 200 <= status < 300:
-        return
-    detail = (await response.content.read(500)).decode("utf-8", "replace").strip()
-    sentence = f"rs-order answered {status} for {what}" + (f": {detail}" if detail else "")
-    if status == 416:
-        raise WrongFileError(f"{what} is shorter than when it was first read: {sentence}")
-    if status >= 500 or status in (408, 429):
-        raise SourceUnavailableError(sentence)
-    raise SourceRefusedError(sentence)
+def _is_another(response: aiohttp.ClientResponse, file: ManifestFile) -> bool:
+    """Whether an answer is surely not the file, but a page of somebody in between."""
+    if response.status not in (200, 206):
+        return True
+    return (
+        response.content_type == "text/html"
+        and not file.member.lower().endswith((".html", ".htm"))
+        and None not in (file.size, response.content_length)
+        and file.size != response.content_length
+    )
 
 
 def _start_of(response: aiohttp.ClientResponse) -> int:
@@ -247,6 +250,8 @@ async def open_session(*, stall_timeout: float) -> AsyncIterator[aiohttp.ClientS
         # The bytes as they are: checksums are of the file, not of what unpacking would give.
         auto_decompress=False,
         headers={"Accept-Encoding": "identity"},
+        # One session serves many users: what is set for one must not go along for another.
+        cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=READ_BUFFER,
     ) as session:
         yield session

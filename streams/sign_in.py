@@ -26,7 +26,9 @@ class PasswordFlow:
         }
         try:
             async with (
-                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                aiohttp.ClientSession(
+                    timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
+                ) as session,
                 session.post(
                     self._url, data=form, headers=self._headers, allow_redirects=False
                 ) as answer,

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from app.errors import BrokerUnavailableError
+from app.errors import BrokerUnavailableError, as_cause
 from app.logs import get_logger
 from app.outgoing import Kind, Lane, Outgoing
 from app.store.pool import wrap_errors
@@ -52,7 +52,7 @@ class Outbox:
                         if not isinstance(outcome, BrokerUnavailableError):
                             log.error("message_not_sent", row=row["id"], exc_info=outcome)
                         await connection.execute(
-                            QUERIES["postpone"], row["id"], str(outcome), _LONGEST_WAIT
+                            QUERIES["postpone"], row["id"], as_cause(str(outcome)), _LONGEST_WAIT
                         )
                     else:
                         raise outcome

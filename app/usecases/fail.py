@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app import metrics, outgoing
+from app.errors import as_cause
 from app.logs import get_logger
 from app.model import Delivery, ErrorType, State
 from app.ports import Transaction
@@ -27,6 +28,7 @@ async def fail(
     that its answer may still come. Returns False, and owes nothing, when the delivery has moved on
     in the meantime.
     """
+    message = as_cause(message)
     known = order_id if order_id is not None else delivery.order_id
     if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):
         return False

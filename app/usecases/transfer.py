@@ -49,10 +49,10 @@ class Backoff:
     longest: float  # seconds
     attempts: int
 
-    def after(self, tries: int) -> timedelta:
-        """Return the wait after so many tries before this one."""
+    def after(self, tries: int, asked: float | None = None) -> timedelta:
+        """Return the wait after so many tries before this one; not less than what was asked for."""
         doubled: float = self.first * 2 ** min(tries, 30)
-        return timedelta(seconds=min(doubled, self.longest))
+        return timedelta(seconds=max(min(doubled, self.longest), asked or 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,14 +270,22 @@ class Transfers:
                 else:
                     await self._retry(delivery, context, failed=True)
             case RetryableError() | _:
-                await self._retry(delivery, context, failed=False)
+                asked = error.retry_after if isinstance(error, RetryableError) else None
+                await self._retry(delivery, context, failed=False, asked=asked)
 
     async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
         async with self.store.transaction() as tx:
             await fail(tx, delivery, error_type, str(error))
 
-    async def _retry(self, delivery: Delivery, context: dict[str, object], *, failed: bool) -> None:
-        after = self.backoff.after(delivery.tries)
+    async def _retry(
+        self,
+        delivery: Delivery,
+        context: dict[str, object],
+        *,
+        failed: bool,
+        asked: float | None = None,
+    ) -> None:
+        after = self.backoff.after(delivery.tries, asked)
         log.warning(
             "work_postponed",
             state=delivery.state.value,

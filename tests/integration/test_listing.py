@@ -161,7 +161,7 @@ async def test_a_listing_that_is_none_is_told_in_a_sentence(
     deliveries: Deliveries, listed: Listed, body: dict[str, Any]
 ) -> None:
     source = await listed(lambda _page, _size: body)
-    with pytest.raises(SourceRefusedError, match="page 0 of the files of order 7 is not a page"):
+    with pytest.raises(SourceUnavailableError, match="page 0 of the files of order 7 is not a"):
         await plan(ORDERED, source=source, store=deliveries.store)
 
 

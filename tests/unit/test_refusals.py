@@ -1,0 +1,217 @@
+"""Answers of rs-order that are no use: what passes, what stays. Over HTTP on the loopback."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from app.errors import DeliveryError, SourceRefusedError, SourceUnavailableError
+from app.model import Delivery, ListedFile, ManifestFile, State
+from app.usecases.transfer import Backoff
+from streams.refusals import seconds_of
+from streams.resume import Connection, Resumption, resumed
+from streams.rs_admin import RsAdmin
+from streams.rs_order import RsOrder, open_session
+from streams.tokens import TokenSigner
+
+ORDERED = Delivery(
+    id=uuid4(),
+    tenant="t",
+    correlation_id="c",
+    state=State.AVAILABLE,
+    user="someone@cnes.fr",
+    target="t",
+    order={},
+    origin_app=None,
+    priority=1,
+    requested_at=datetime.now(UTC),
+    expires_at=datetime.now(UTC),
+    order_id=7,
+)
+FILE = ManifestFile(position=0, file_id=5, member="a.bin", size=100, md5=None)
+SIGNER = TokenSigner("s" * 64, ttl=60)
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[tuple[RsOrder, RsAdmin]]:
+    """Answer every request in one way."""
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    async with (
+        TestServer(application) as server,
+        open_session(stall_timeout=5) as session,
+    ):
+        url = str(server.make_url(""))
+        yield (
+            RsOrder(
+                session,
+                SIGNER,
+                url=url,
+                page_size=1,
+                stall_timeout=5,
+                resumption=Resumption(tries=0, pause=0, longest=0),
+            ),
+            RsAdmin(session, SIGNER, url=url),
+        )
+
+
+def with_status(status: int, text: str = "told to", **headers: str) -> Answer:
+    async def answer(_request: web.Request) -> web.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=status, text=text, headers=named)
+
+    return answer
+
+
+async def listed(answer: Answer) -> list[ListedFile]:
+    async with serving(answer) as (source, _):
+        return [file async for file in source.listing(ORDERED)]
+
+
+async def downloaded(answer: Answer) -> bytes:
+    async with serving(answer) as (source, _), source.download(ORDERED, FILE) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+@pytest.mark.parametrize("ask", [listed, downloaded])
+@pytest.mark.parametrize("status", [301, 302, 307, 401, 407, 408, 423, 425, 429, 500, 502, 503])
+async def test_what_a_gateway_or_a_rotated_key_answers_passes(ask: Any, status: int) -> None:
+    with pytest.raises(SourceUnavailableError, match=f"answered {status} for"):
+        await ask(with_status(status, Location="/login"))
+
+
+@pytest.mark.parametrize("ask", [listed, downloaded])
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 422])
+async def test_a_refusal_of_rs_order_stays(ask: Any, status: int) -> None:
+    with pytest.raises(SourceRefusedError, match=f"answered {status} for .*told to"):
+        await ask(with_status(status))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (302, "login or maintenance page.*DELIVERY_RS_ORDER_URL"),
+        (401, "DELIVERY_RS_ORDER_TOKEN_SECRET"),
+        (429, "told to .*quota"),
+    ],
+)
+async def test_a_cause_says_what_to_check(status: int, words: str) -> None:
+    with pytest.raises(SourceUnavailableError, match=words):
+        await listed(with_status(status))
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=302, headers={"Location": "/elsewhere"})
+
+    with pytest.raises(SourceUnavailableError):
+        await downloaded(answer)
+    assert asked == ["/orders/files/5"]
+
+
+@pytest.mark.parametrize("body", ["<html>maintenance</html>", "", "[]", "5", "[" * 100_000])
+async def test_a_page_of_somebody_else_passes(body: str) -> None:
+    with pytest.raises(SourceUnavailableError, match=r"is not a page of files.*200, text/html"):
+        await listed(with_status(200, body, Content_Type="text/html"))
+
+
+async def test_a_page_that_breaks_off_passes() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 1000
+        await response.prepare(request)
+        await response.write(b'{"content": [')
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    with pytest.raises(SourceUnavailableError, match="broke off page 0"):
+        await listed(answer)
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_what_is_not_the_file_is_no_wrong_file(status: int) -> None:
+    """A wrong file counts, and three of them end the delivery."""
+    with pytest.raises(SourceUnavailableError, match="is not that file"):
+        await downloaded(with_status(status, "", Content_Type="text/html"))
+
+
+async def test_cookies_are_not_kept() -> None:
+    """One session serves many users."""
+    cookies: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        cookies.append(request.headers.get("Cookie"))
+        page = int(request.query["page"])
+        body = {"content": [{"id": page}], "links": [] if page else [{"rel": "next"}]}
+        return web.json_response(body, headers={"Set-Cookie": "session=of-somebody; Path=/"})
+
+    assert len(await listed(answer)) == 2
+    assert cookies == [None, None]
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 429])
+async def test_a_gateway_does_not_say_that_a_user_is_known(status: int) -> None:
+    async with serving(with_status(status, "<html>", Content_Type="text/html")) as (_, users):
+        with pytest.raises(SourceUnavailableError, match=str(status)):
+            await users.known("t", "someone@cnes.fr")
+
+
+@pytest.mark.parametrize("ask", [listed, downloaded])
+async def test_who_says_when_to_come_again_is_heard(ask: Any) -> None:
+    with pytest.raises(SourceUnavailableError) as raised:
+        await ask(with_status(429, "quota of someone", Retry_After="70"))
+    assert raised.value.retry_after == 70
+
+
+def test_retry_after_is_seconds_or_a_date_and_an_hour_at_most() -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=600)
+    assert seconds_of("17") == 17
+    assert 590 < (seconds_of(format_datetime(soon, usegmt=True)) or 0) <= 600
+    assert seconds_of("9" * 400) == 3600
+    assert seconds_of("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    for nothing in (None, "", "soon", "-1", "1.5", "\u0663"):
+        assert seconds_of(nothing) is None
+
+
+def test_work_is_postponed_for_as_long_as_was_asked_for() -> None:
+    backoff = Backoff(first=1, longest=60, attempts=3)
+    assert backoff.after(0, 1200) == timedelta(seconds=1200)
+    assert backoff.after(20, 5) == timedelta(seconds=60)
+    assert backoff.after(0) == timedelta(seconds=1)
+
+
+async def test_a_download_waits_in_place_only_for_minutes() -> None:
+    opened = 0
+
+    @asynccontextmanager
+    async def open_at(_offset: int) -> AsyncIterator[Connection]:
+        nonlocal opened
+        opened += 1
+        raise SourceUnavailableError("quota", retry_after=301)
+        yield
+
+    how = Resumption(tries=5, pause=0, longest=0)
+    with pytest.raises(SourceUnavailableError, match="quota"):
+        _ = [chunk async for chunk in resumed(open_at, what="file 1", size=5, how=how)]
+    assert opened == 1
+
+
+def test_a_cause_is_printable_and_not_endless() -> None:
+    error = DeliveryError("a\0b\x1b[2J\ud800c\nd" + "x" * 100_000)
+    told = str(error)
+    assert told.startswith("a\ufffdb\ufffd[2J\ufffdc\nd")
+    assert len(told) < 9000
+    assert told.endswith("characters more)")
