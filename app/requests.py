@@ -9,19 +9,19 @@ from pydantic import ValidationError
 
 from app.errors import InvalidRequestError
 from app.model import DEFAULT_TARGET, DeliveryRequest
-from app.wire import DeliveryRequestDtoEvent, in_words
+from app.wire import DeliveryRequestDtoEvent, broken_rules
 
 
 def parse_request(body: Mapping[str, Any]) -> DeliveryRequest:
     """Check a decoded request.
 
-    Raises InvalidRequestError that names every broken rule, each as `field words`.
+    Raises InvalidRequestError that names the broken rules (of very many, the first), each as
+    `field words`.
     """
     try:
         request = DeliveryRequestDtoEvent.model_validate(body)
     except ValidationError as error:
-        broken = error.errors(include_input=False, include_url=False)
-        raise InvalidRequestError([in_words(item) for item in broken]) from None
+        raise InvalidRequestError(broken_rules(error)) from None
     target = request.target_delivery
     return DeliveryRequest(
         target=target if target and target.strip() else DEFAULT_TARGET,

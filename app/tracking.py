@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """A step, with the delivery as it is now (which may be further)."""
+    """A step, with the delivery as it is now (which may be further); its `order` is not read."""
 
     step: Step
     tracked: Tracked
@@ -122,7 +122,10 @@ class Tracking(Protocol):
     async def browse(
         self, wanted: Filter, *, before: tuple[datetime, UUID] | None, limit: int
     ) -> list[Tracked]:
-        """Return deliveries, the newest first: those before a time of request and an id."""
+        """Return deliveries, the newest first: those before a time of request and an id.
+
+        Their `order` is not read: lists don't show it.
+        """
 
     async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:
         """Return every delivery of a correlation id that is still kept, the newest first."""

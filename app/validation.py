@@ -58,6 +58,9 @@ def bucket(text: str) -> str:
 _MAX_DEPTH = 64  # of a body; a good one has 4
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+
+
 def flaw_of(body: Any) -> str | None:
     """Return why decoded JSON can't be kept or passed on, in words; None if it can."""
     pending = [(body, 1)]
@@ -68,10 +71,11 @@ def flaw_of(body: Any) -> str | None:
         if isinstance(value, str):
             if "\0" in value:
                 return "holds a NUL character"  # neither PostgreSQL nor a file name can
-            if any("\ud800" <= character <= "\udfff" for character in value):
+            if not value.isascii() and _HALF.search(value):
                 return "holds half of a surrogate pair"  # can be written in JSON, but is no text
         elif isinstance(value, dict):
-            pending += [(inner, depth + 1) for pair in value.items() for inner in pair]
+            pending += [(inner, depth + 1) for inner in value]
+            pending += [(inner, depth + 1) for inner in value.values()]
         elif isinstance(value, list):
             pending += [(inner, depth + 1) for inner in value]
     return None

@@ -8,7 +8,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
 from app.model import ErrorType, OrderStatus, Status
@@ -18,6 +25,11 @@ _NotBlank = Annotated[str, StringConstraints(pattern=r"\S")]
 _Text = Annotated[
     str, BeforeValidator(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
 ]
+# Far more than anybody needs. A list that is longer is one broken rule, however many it holds.
+_MOST_QUERIES = 1000
+_LONGEST_QUERY = 10_000  # characters
+_MOST_KINDS = 100  # there are two, and they may be named again
+_MOST_RULES = 20  # that a denial names
 _Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
@@ -43,7 +55,7 @@ class OrderFilters(Wire):
 
     data_types: Annotated[
         list[Literal["RAWDATA", "QUICKLOOK"]],
-        Field(min_length=1, description="Kinds of files."),
+        Field(min_length=1, max_length=_MOST_KINDS, description="Kinds of files."),
     ]
     filename_reg_exp: str | None = Field(
         None, description="Regular expression for file names; applied by rs-order."
@@ -57,7 +69,12 @@ class Order(Wire):
         _NotBlank, Field(max_length=128, description="Who orders: a known user of the tenant.")
     ]
     queries: Annotated[
-        list[str], Field(min_length=1, description="Lucene queries, passed on untouched.")
+        list[Annotated[str, Field(max_length=_LONGEST_QUERY)]],
+        Field(
+            min_length=1,
+            max_length=_MOST_QUERIES,
+            description="Lucene queries, passed on untouched.",
+        ),
     ]
     filters: OrderFilters | None = None
 
@@ -143,11 +160,22 @@ _WORDS = {
     "enum": "must be {expected}",
     "string_too_long": "must not be longer than {max_length} characters",
     "too_short": "must have at least one entry",
+    "too_long": "must not have more than {max_length} entries",
 }
 
 
-def in_words(item: Any) -> str:
-    """Say an error of pydantic in words that the sender understands: `field what`."""
+def broken_rules(error: ValidationError) -> list[str]:
+    """Say what pydantic found, in words that the sender understands: `field what`.
+
+    Of very many the first, and how many more there are.
+    """
+    broken = error.errors(include_input=False, include_url=False)
+    rules = [_in_words(item) for item in broken[:_MOST_RULES]]
+    more = len(broken) - len(rules)
+    return [*rules, f"and {more:,} more"] if more else rules
+
+
+def _in_words(item: Any) -> str:
     words = _WORDS.get(item["type"], "is not valid")
     context = {k: str(v).replace("'", "") for k, v in item.get("ctx", {}).items()}
     return f"{'.'.join(map(str, item['loc']))} {words.format(**context)}"

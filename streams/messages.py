@@ -24,7 +24,7 @@ from app.wire import (
     OrderResponseDtoEvent,
     Wire,
     as_property,
-    in_words,
+    broken_rules,
 )
 from streams import names
 from streams.events import Received, dumps
@@ -135,8 +135,7 @@ def _read_as(model: type[_Body], body: Mapping[str, Any]) -> _Body:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        broken = error.errors(include_input=False, include_url=False)
-        raise UnreadableMessageError("; ".join(map(in_words, broken))) from None
+        raise UnreadableMessageError("; ".join(broken_rules(error))) from None
 
 
 def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:

@@ -1,7 +1,8 @@
 """What an answer that is no use means: it passes, or it stays (contract, section 2).
 
 rs-order itself refuses for good with 403, 404, 410 and 422. What passes: a key that is being
-changed (401), a gateway's login or maintenance page (a redirect, 407, 503), 423, 425, a quota (429).
+changed (401), a gateway's login or maintenance page (a redirect, 407, 503), 423, 425, quotas
+(429).
 """
 
 from __future__ import annotations

@@ -516,9 +516,14 @@ UPDATE delivery SET upload_target = $2 WHERE id = $1;
 -- name: browse
 -- Deliveries of some tenants ($1), the newest first, of those before ($2, $3) by time and id; each
 -- tenant's by its index. $4 states, $5 user, $6 and $7 when they were requested, $8 a text that the
--- correlation id, the archive's name or the cause holds; null is any.
+-- correlation id, the archive's name or the cause holds; null is any. What they ordered (half a
+-- megabyte, perhaps) is not shown, hence not read.
 SELECT found.* FROM unnest($1::text[]) AS asked (tenant) CROSS JOIN LATERAL (
-    SELECT * FROM delivery d
+    SELECT d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
+           d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
+           d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
+           d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
+    FROM delivery d
     WHERE d.tenant = asked.tenant
       AND ($2::timestamptz IS NULL OR (d.requested_at, d.id) < ($2, $3::uuid))
       AND ($4::text[] IS NULL OR d.state = ANY ($4))
@@ -549,7 +554,11 @@ SELECT coalesce(max(id), 0) FROM delivery_history;
 -- Steps after $1, and those of $2: numbers are given before a transaction commits, so
 -- that smaller ones may appear later.
 SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
-       h.cause AS change_cause, d.*
+       h.cause AS change_cause,
+       d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
+       d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
+       d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
+       d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
 WHERE h.id > $1 OR h.id = ANY ($2::bigint[])
 ORDER BY h.id
@@ -559,7 +568,11 @@ LIMIT $3;
 -- A tenant's steps after $2, for a reader who was away; and those of the moments before, which may
 -- have appeared later although their numbers are smaller.
 SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
-       h.cause AS change_cause, d.*
+       h.cause AS change_cause,
+       d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
+       d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
+       d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
+       d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
 WHERE d.tenant = $1
   AND (h.id > $2 OR h.id > $2 - 1000

@@ -8,18 +8,42 @@ from uuid import UUID
 
 import asyncpg
 
-from app.model import ErrorType, ManifestFile, State, StoredObject
+from app.model import Delivery, ErrorType, ManifestFile, State, StoredObject
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of, file_of
 from app.store.sql import QUERIES
 from app.tracking import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
 
 
-def tracked_of(row: asyncpg.Record) -> Tracked:
-    """Read a row of `delivery` with all that is known of it."""
+def _listed_of(row: asyncpg.Record) -> Delivery:
+    """Read what lists and feeds show of a delivery; what it ordered isn't among it."""
+    return Delivery(
+        id=row["id"],
+        tenant=row["tenant"],
+        correlation_id=row["correlation_id"],
+        state=State(row["state"]),
+        user=row["user_email"],
+        target=row["target"],
+        order={},
+        origin_app=row["origin_app"],
+        priority=row["priority"],
+        requested_at=row["requested_at"],
+        expires_at=row["expires_at"],
+        order_id=row["order_id"],
+        total_suborders=row["total_suborders"],
+        archive_name=row["archive_name"],
+        file_count=row["file_count"],
+        total_bytes=row["total_bytes"],
+        attempt=row["attempt"],
+        last_cause=row["last_cause"],
+    )
+
+
+def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
+    """Read what is known of a delivery beside it."""
     ended = row["finished_at"] is not None
     return Tracked(
-        delivery=delivery_of(row),
+        delivery=delivery,
         updated_at=row["updated_at"],
         state_since=row["state_since"],
         not_before=row["not_before"],
@@ -41,7 +65,7 @@ def _change_of(row: asyncpg.Record) -> Change:
             at=row["change_at"],
             cause=row["change_cause"],
         ),
-        tracked=tracked_of(row),
+        tracked=_tracked_of(row, _listed_of(row)),
     )
 
 
@@ -58,7 +82,7 @@ class PostgresTracking:
     async def browse(
         self, wanted: Filter, *, before: tuple[datetime, UUID] | None, limit: int
     ) -> list[Tracked]:
-        """Return deliveries, the newest first."""
+        """Return deliveries, the newest first, without what they ordered."""
         at, delivery = before or (None, None)
         states = None if wanted.states is None else [state.value for state in wanted.states]
         rows = await self._fetch(
@@ -73,12 +97,13 @@ class PostgresTracking:
             wanted.text or None,
             limit,
         )
-        return [tracked_of(row) for row in rows]
+        return [_tracked_of(row, _listed_of(row)) for row in rows]
 
     async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:
         """Return every delivery of a correlation id, the newest first."""
         return [
-            tracked_of(row) for row in await self._fetch("deliveries_of", tenant, correlation_id)
+            _tracked_of(row, delivery_of(row))
+            for row in await self._fetch("deliveries_of", tenant, correlation_id)
         ]
 
     async def steps(self, delivery: UUID) -> list[Step]:

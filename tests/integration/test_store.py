@@ -13,6 +13,7 @@ from app.errors import ConfigurationError
 from app.model import OrderStatus, State, StoredObject, Work
 from app.store import migrate, open_pool
 from app.store.migrate import steps
+from app.store.sql import QUERIES
 from tests.integration.conftest import Deliveries, receipt_for
 
 
@@ -161,3 +162,13 @@ async def test_a_delivery_goes_through_its_states(deliveries: Deliveries) -> Non
         "TRANSFERRING",
         "DONE",
     ]
+
+
+@pytest.mark.parametrize("query", ["browse", "changes", "changes_of_tenant"])
+async def test_lists_and_feeds_do_not_read_what_was_ordered(pool: asyncpg.Pool, query: str) -> None:
+    """A thousand orders of half a megabyte each would be read for a page that shows none."""
+    async with pool.acquire() as connection:
+        statement = await connection.prepare(QUERIES[query])
+        names = {attribute.name for attribute in statement.get_attributes()}
+    assert "last_cause" in names
+    assert "order_request" not in names

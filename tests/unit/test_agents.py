@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,8 +13,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
-from streams.agents import agent, process
+from app.model import Receipt
+from app.signals import Signal
+from streams.agents import agent, process, submit_handler
 from streams.dispatch import Event
+from streams.events import Received, encode_request
 from streams.topics import Topics
 
 
@@ -192,3 +196,39 @@ async def test_an_agent_that_fails_takes_its_app_along() -> None:
         await run(Stream())
     assert crashes == [raised.value]
     assert "agent_failed" in [entry["event"] for entry in logs]
+
+
+async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
+    """Else a hundred large ones hold up the renewal of leases."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    class Store:
+        def transaction(self) -> Any:
+            raise StoreUnavailableError(f"after {turns}")
+
+    receipt = Receipt(
+        ingress_id=uuid4(),
+        digest=b"d",
+        redelivered=False,
+        tenant="t",
+        correlation_id="c",
+        origin_app=None,
+        priority=1,
+        received_at=datetime.now(UTC),
+    )
+    value = encode_request(Received(receipt=receipt, body={"correlationId": "c"}))
+    anything: Any = SimpleNamespace()
+    store: Any = Store()
+    handle = submit_handler(store=store, tenants=anything, users=anything, checks=Signal())
+    async with asyncio.TaskGroup() as group:
+        counting = group.create_task(count())
+        with pytest.raises(StoreUnavailableError) as raised:
+            await handle([value] * 50)
+        counting.cancel()
+    assert int(str(raised.value).removeprefix("after ")) >= 49

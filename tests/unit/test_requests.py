@@ -57,7 +57,36 @@ def test_every_broken_rule_is_named() -> None:
             "order.filters.dataTypes must have at least one entry",
         ),
         (5, "order must be an object"),
+        (
+            {"user": "u", "queries": ["x"] * 1001},
+            "order.queries must not have more than 1000 entries",
+        ),
+        (
+            {"user": "u", "queries": ["x", "x" * 10_001]},
+            "order.queries.1 must not be longer than 10000 characters",
+        ),
     ],
 )
 def test_a_rule_of_the_order(order: object, violation: str) -> None:
     assert broken({"correlationId": "c", "order": order}) == (violation,)
+
+
+def test_a_list_that_is_too_long_is_one_broken_rule() -> None:
+    """A body of half a megabyte holds 262,000 wrong entries: 16 MB of words."""
+    filters = {"dataTypes": [1] * 262_000}
+    order = {"user": "u", "queries": [1] * 262_000, "filters": filters}
+    assert broken({"correlationId": "c", "order": order}) == (
+        "order.queries must not have more than 1000 entries",
+        "order.filters.dataTypes must not have more than 100 entries",
+    )
+
+
+def test_of_very_many_broken_rules_the_first_are_named_and_the_rest_counted() -> None:
+    reasons = broken({"correlationId": "c", "order": {"user": "u", "queries": [1] * 1000}})
+    assert reasons[:2] == ("order.queries.0 must be a text", "order.queries.1 must be a text")
+    assert (len(reasons), reasons[-1]) == (21, "and 980 more")
+
+
+def test_the_most_that_is_taken_is_taken() -> None:
+    order = {"user": "u", "queries": ["x" * 10_000] * 1000}
+    assert parse_request({"correlationId": "c", "order": order}).order == order
