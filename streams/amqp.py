@@ -25,18 +25,25 @@ from streams import names
 from streams.messages import encode, exchange_of
 from streams.names import QueueType
 from streams.properties import accept_any_properties
-from streams.topology import declare_topology
+from streams.topology import declare_dead_letters, declare_topology
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 3.0  # seconds
 
 
+class _NoQueueError(BrokerUnavailableError):
+    """RabbitMQ can route a message nowhere."""
+
+
 class AmqpPublisher:
     """Publishes; returns once RabbitMQ has confirmed."""
 
-    def __init__(self, responses: AbstractChannel, orders: AbstractChannel) -> None:
+    def __init__(
+        self, responses: AbstractChannel, orders: AbstractChannel, *, queue_type: QueueType
+    ) -> None:
         self._responses = responses
         self._orders = orders
+        self._queue_type = queue_type
 
     async def publish(self, outgoing: Outgoing) -> None:
         """Publish a message of the outbox. Raises BrokerUnavailableError.
@@ -52,7 +59,17 @@ class AmqpPublisher:
             )
 
     async def bury(self, queue: str, message: aio_pika.Message) -> None:
-        """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError."""
+        """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError.
+
+        One that somebody has deleted is declared anew.
+        """
+        try:
+            await self._bury(queue, message)
+        except _NoQueueError:
+            await self.declare_dead_letters(queue)
+            await self._bury(queue, message)
+
+    async def _bury(self, queue: str, message: aio_pika.Message) -> None:
         await self._publish(
             self._orders,
             names.DEAD_LETTER_EXCHANGE,
@@ -60,6 +77,18 @@ class AmqpPublisher:
             routing_key=names.dead_letters_of(queue),
             mandatory=True,
         )
+
+    async def declare_dead_letters(self, queue: str) -> None:
+        """Declare a queue's dead-letter queue. Raises BrokerUnavailableError."""
+        name = names.dead_letters_of(queue)
+        try:
+            async with asyncio.timeout(_CONFIRM_TIMEOUT):
+                await declare_dead_letters(self._orders, name, self._queue_type)
+        except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+            raise BrokerUnavailableError(
+                f"RabbitMQ did not declare queue {name} ({type(error).__name__}: {error}); it is "
+                "tried again"
+            ) from error
 
     async def _publish(
         self,
@@ -76,7 +105,7 @@ class AmqpPublisher:
                 message, routing_key, mandatory=mandatory, timeout=_CONFIRM_TIMEOUT
             )
         except PublishError as error:
-            raise BrokerUnavailableError(
+            raise _NoQueueError(
                 f"no queue is bound to exchange {exchange}: is the service that reads it set up?"
             ) from error
         except (DeliveryError, TimeoutError, *CONNECTION_EXCEPTIONS) as error:
@@ -150,7 +179,7 @@ async def open_publisher(
     responses = await open_channel(connection)
     try:
         await declare_topology(orders, queue_type)
-        yield AmqpPublisher(responses, orders)
+        yield AmqpPublisher(responses, orders, queue_type=queue_type)
     except ChannelPreconditionFailed as error:
         raise ConfigurationError(
             f"RabbitMQ has an exchange or queue with other arguments: {error}; delete it (it is "

@@ -6,7 +6,7 @@ confirmed its copy in the dead-letter queue. One that can't even be copied is re
 RabbitMQ move it there as it is.
 
 While Kafka or PostgreSQL is away, messages wait here unacknowledged, no more than the prefetch; the
-rest waits in its queue.
+rest waits in its queue. So does one whose dead-letter queue takes nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from app.errors import (
     DeliveryError,
     RetryableError,
     UnreadableMessageError,
+    as_cause,
 )
 from app.logs import get_logger
 from app.metrics import BURIED
@@ -48,6 +49,7 @@ log = get_logger(__name__)
 _FIRST_PAUSE = 0.2  # seconds; doubles
 _LONGEST_PAUSE = 10.0  # seconds
 _HOLD = 600.0  # seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes
+_MOST_BYTES = 256 * 1024 * 1024  # of bodies; each is held as it came and as an event
 _QUIET = 5.0  # seconds between two warnings: many messages wait for the same thing
 
 
@@ -80,15 +82,18 @@ class Bridge(Service):
 
     async def on_start(self) -> None:
         """Begin to consume."""
-        channel = await open_channel(self._connection)
-        await channel.set_qos(prefetch_count=self._prefetch)
-        self._channel = channel
-        self._consuming = []
-        for name, exchange, read in (
+        ways = (
             (names.DELIVERY_REQUEST_QUEUE, names.DELIVERY_REQUESTS, self._read_request),
             (names.DELIVERY_CANCEL_QUEUE, names.DELIVERY_CANCELS, self._read_cancel),
             (names.ORDER_RESPONSE_QUEUE, names.ORDER_RESPONSES, self._read_order_response),
-        ):
+        )
+        channel = await open_channel(self._connection)
+        # RabbitMQ counts for each consumer. (For a whole channel it does not, of quorum queues.)
+        most = min(self._prefetch, _MOST_BYTES // self._max_bytes)
+        await channel.set_qos(prefetch_count=max(1, most // len(ways)))
+        self._channel = channel
+        self._consuming = []
+        for name, exchange, read in ways:
             # Declared on this channel, too: it is made anew, bound and consumed again after a
             # reconnection, and after somebody has deleted it.
             queue = await declare_queue(channel, name, exchange, self._queue_type)
@@ -177,20 +182,31 @@ class Bridge(Service):
             )
 
     async def _bury(self, queue: str, message: AbstractIncomingMessage, reason: str) -> None:
-        """Move a message to its dead-letter queue, with the reason if it can be copied."""
-        BURIED.labels(queue).inc()
-        log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
+        """Move a message to its dead-letter queue, with the reason if it can be copied.
+
+        Raises RetryableError when that was not possible for long, or this service is stopped.
+        """
+        reason = as_cause(reason)
         origin = {
             names.HEADER_REASON: reason,
             names.HEADER_ORIGIN_QUEUE: queue,
             names.HEADER_ORIGIN_EXCHANGE: message.exchange or "",
         }
         letter = copied(message, headers={**message.headers, **origin})
+
+        async def bury() -> None:
+            if letter is None:
+                await self._publisher.declare_dead_letters(queue)
+            else:
+                await self._publisher.bury(queue, letter)
+
+        await self._insist(bury, example=f"{queue}, to be buried: {reason}")
         if letter is None:
             await message.reject(requeue=False)
-            return
-        await self._publisher.bury(queue, letter)
-        await message.ack()
+        else:
+            await message.ack()
+        BURIED.labels(queue).inc()
+        log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
 
     def _read_request(self, message: AbstractIncomingMessage) -> Arrival:
         event = decode_delivery_request(message)
@@ -225,16 +241,24 @@ class Bridge(Service):
 
         Raises RetryableError when that was not possible for long, or this service is stopped.
         """
+
+        async def hand_on() -> None:
+            await self._arrivals.note(arrival, since=came)
+            await self._append(arrival)
+
+        await self._insist(hand_on, example=arrival.key.decode())
+
+    async def _insist(self, act: Callable[[], Awaitable[None]], *, example: str) -> None:
+        """Do something, again and again with growing pauses while what it needs is away."""
         wait = _FIRST_PAUSE
         until = time.monotonic() + _HOLD
         while True:
             try:
-                await self._arrivals.note(arrival, since=came)
-                await self._append(arrival)
+                await act()
             except RetryableError as error:
                 if self.should_stop or time.monotonic() > until:
                     raise
-                self._warn(arrival, error)
+                self._warn(example, error)
             else:
                 return
             await self.sleep(wait)
@@ -247,13 +271,13 @@ class Bridge(Service):
             await self._arrivals.forget([arrival.id])
             raise
 
-    def _warn(self, arrival: Arrival, error: RetryableError) -> None:
+    def _warn(self, example: str, error: RetryableError) -> None:
         if time.monotonic() - self._warned_at >= _QUIET:
             self._warned_at = time.monotonic()
             log.warning(
                 "messages_wait",
                 messages=len(self._busy),
-                example=arrival.key.decode(),
+                example=example,
                 cause=str(error),
             )
 

@@ -12,7 +12,7 @@ async def declare_queue(
     channel: AbstractChannel, queue: str, exchange: str, kind: names.QueueType = "classic"
 ) -> AbstractQueue:
     """Declare a queue with its dead-letter queue, and bind it to a fanout exchange."""
-    await _declare_dead_letters(channel, names.dead_letters_of(queue), kind)
+    await declare_dead_letters(channel, names.dead_letters_of(queue), kind)
     declared = await channel.declare_queue(
         queue, durable=True, arguments=names.queue_arguments(queue, kind)
     )
@@ -20,9 +20,10 @@ async def declare_queue(
     return declared
 
 
-async def _declare_dead_letters(
+async def declare_dead_letters(
     channel: AbstractChannel, name: str, kind: names.QueueType = "classic"
 ) -> None:
+    """Declare a dead-letter queue, and bind it by its name."""
     queue = await channel.declare_queue(
         name, durable=True, arguments=names.dead_letter_arguments(kind)
     )
@@ -35,7 +36,7 @@ async def declare_topology(channel: AbstractChannel, kind: names.QueueType = "cl
     `kind` is that of the queues that only this service reads; what is shared is REGARDS'.
     """
     await channel.declare_exchange(names.DEAD_LETTER_EXCHANGE, ExchangeType.TOPIC, durable=True)
-    await _declare_dead_letters(channel, names.DEAD_LETTER_QUEUE)
+    await declare_dead_letters(channel, names.DEAD_LETTER_QUEUE)
     for exchange in names.EXCHANGES:
         await channel.declare_exchange(exchange, ExchangeType.FANOUT, durable=True)
     misspelt = await channel.get_exchange(names.MISSPELT_DELIVERY_RESPONSES, ensure=False)

@@ -27,7 +27,8 @@ class Connections(Group):
         1000,
         ge=1,
         le=65535,
-        description="AMQP messages taken in before any is acknowledged.",
+        description="AMQP messages taken in before any is acknowledged, a third from each queue; "
+        "fewer where their bodies could have more than 256 MiB.",
         validation_alias=regards("regards.delivery.request.bulk.size", "REQUEST_BULK_SIZE"),
     )
     max_message_bytes: int = Field(

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
-from aio_pika.abc import AbstractRobustConnection
+from aio_pika import Message
+from aio_pika import connect as connect_plainly
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.exceptions import ChannelNotFoundEntity
 from aiokafka import AIOKafkaConsumer
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.model import Arrival
@@ -53,9 +58,19 @@ async def held(settings: Settings, arrivals: PostgresArrivals) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def bridging(settings: Settings, log: HeldLog) -> AsyncIterator[AbstractRobustConnection]:
+async def bridging(
+    settings: Settings, log: HeldLog, *, buries: Callable[[], None] = lambda: None
+) -> AsyncIterator[AbstractRobustConnection]:
+    """Run a bridge; `buries` is called before each message that is buried."""
     url = settings.amqp_url.get_secret_value()
     async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+        bury = publisher.bury
+
+        async def told(queue: str, message: Message) -> None:
+            buries()
+            await bury(queue, message)
+
+        publisher.bury = told  # type: ignore[method-assign]
         bridge = Bridge(
             connection=connection,
             publisher=publisher,
@@ -217,3 +232,73 @@ async def test_what_kafka_will_never_take_goes_to_the_dead_letters(
     assert "is larger than Kafka takes" in str(letter.headers["x-exception-message"])
     assert await waiting(client) == 0
     assert await held.arrivals.overdue(9) == []
+
+
+async def letter_of(client: Client, body: bytes) -> AbstractIncomingMessage:
+    """Take letters from the dead-letter queue of requests, up to the one with that body.
+
+    Asked over a connection of its own: a look at a queue that is gone costs the channel.
+    """
+    async with asyncio.timeout(20), await connect_plainly(client.amqp_url) as connection:
+        while True:
+            channel = await connection.channel()
+            with contextlib.suppress(ChannelNotFoundEntity):
+                queue = await channel.declare_queue(f"{REQUEST_QUEUE}.DLQ", passive=True)
+                while (letter := await queue.get(no_ack=True, fail=False)) is not None:
+                    if letter.body == body:
+                        return letter
+            await asyncio.sleep(0.05)
+
+
+def buried() -> float:
+    """Return how many requests this process has buried."""
+    return (
+        REGISTRY.get_sample_value("delivery_messages_buried_total", {"queue": REQUEST_QUEUE}) or 0
+    )
+
+
+async def test_what_can_not_be_buried_yet_waits_and_counts_once(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    """Given back, it would come again at once, hundreds of times a second."""
+    failures, before = [BrokerUnavailableError("told to fail")] * 3, buried()
+
+    def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    with capture_logs() as logs:
+        async with bridging(settings, held, buries=fail):
+            await client.send(b"no JSON at all")
+            await letter_of(client, b"no JSON at all")
+    assert buried() - before == 1
+    events = [entry["event"] for entry in logs]
+    assert (events.count("message_buried"), events.count("message_returned")) == (1, 0)
+    assert "messages_wait" in events
+    assert await waiting(client) == 0
+
+
+async def test_a_dead_letter_queue_that_somebody_deleted_is_declared_anew(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    async with bridging(settings, held):
+        await client.channel.queue_delete(f"{REQUEST_QUEUE}.DLQ")
+        await client.send(b"no JSON either")
+        await letter_of(client, b"no JSON either")
+    assert await waiting(client) == 0
+
+
+async def test_while_kafka_is_away_a_third_of_the_prefetch_is_taken_from_each_queue(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    """RabbitMQ counts for each consumer, and there are three: memory holds ten in all."""
+    held.failures = 1_000_000
+    async with bridging(settings, held):
+        for _ in range(9):
+            await client.send(request_for("P"))
+        async with asyncio.timeout(20):
+            while await waiting(client) > 6:
+                await asyncio.sleep(0.01)
+        assert await waiting(client) == 6
+    queue = await client.channel.get_queue(REQUEST_QUEUE, ensure=False)
+    await queue.purge()
