@@ -18,7 +18,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-claims bench-queue bench-workers bench-sse bench-web chaos screenshots format docs lock clean
+.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-web chaos screenshots format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -100,6 +100,9 @@ bench-memory: setup ## Memory of a transfer for growing archives (SIZES="1 8 32"
 
 bench-latency: setup ## Tiny deliveries through the whole stack (DELIVERIES=500)
 	@$(BIN)/python -m tests.bench.latency --deliveries $(or $(DELIVERIES),500)
+
+bench-plan: setup ## What planning a large order holds: the loop, memory, time (FILES="100000 1000000", PAGE=100)
+	@$(BIN)/python -m tests.bench.plan --page $(or $(PAGE),100) $(or $(FILES),100000 1000000)
 
 bench-claims: setup ## Time claims while many deliveries wait (DELIVERIES=100000)
 	@$(BIN)/python -m tests.bench.scale_claims --deliveries $(or $(DELIVERIES),100000)

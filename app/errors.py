@@ -14,6 +14,7 @@ DeliveryError
 │   ├── EmptyOrderError           the order holds no file
 │   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
+│   ├── OrderTooLargeError        the order holds more files than a delivery may have
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
 ├── WrongFileError            a file is not what the listing says; a new attempt may get it right
 ├── WrongObjectError          the stored object is not what was sent; likewise
@@ -107,6 +108,10 @@ class InvalidRequestError(PermanentError):
 
 class EmptyOrderError(PermanentError):
     """The order is done and holds no file."""
+
+
+class OrderTooLargeError(PermanentError):
+    """The order holds more files than a delivery may have, or than a worker can lay out."""
 
 
 class SourceRefusedError(PermanentError):

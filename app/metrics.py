@@ -7,9 +7,7 @@ What is in the database is the same for all processes, and counted where it is s
 
 from __future__ import annotations
 
-import asyncio
 import platform
-import time
 
 from prometheus_client import Counter, Gauge, Histogram, Info
 
@@ -87,15 +85,10 @@ CONSUMER_RESTARTS = Counter(
 LOOP_LAG = Gauge(
     "delivery_event_loop_lag_seconds", "How late the event loop was, at the last look."
 )
+LOOP_HELD = Histogram(
+    "delivery_loop_held_seconds",
+    "How long a callback waited for its turn on the event loop, asked ten times a second.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
 BUILD = Info("delivery_build", "What runs here.")
 BUILD.info({"version": __version__, "python": platform.python_version()})
-
-_LOOK = 1.0  # seconds
-
-
-async def watch_loop() -> None:
-    """Measure how late the event loop is, again and again, until cancelled."""
-    while True:
-        due = time.monotonic() + _LOOK
-        await asyncio.sleep(_LOOK)
-        LOOP_LAG.set(max(0.0, time.monotonic() - due))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -181,6 +181,7 @@ class ListedFile:
     filename: str
     size: int | None  # bytes, where the listing tells
     md5: str | None  # hex, lower case, where the listing tells
+    listed: int | None = None  # how many files the listing has, where its pages tell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,15 +197,11 @@ class ManifestFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """All that goes into one archive."""
+    """What goes into one archive, as a whole; its files are many, and kept apart."""
 
     archive_name: str
-    files: list[ManifestFile]
-
-    @property
-    def total_bytes(self) -> int:
-        """Sum of the known sizes."""
-        return sum(file.size or 0 for file in self.files)
+    file_count: int
+    total_bytes: int  # sum of the known sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,6 +221,12 @@ class S3Target:
 
     def __str__(self) -> str:
         return f"bucket {self.bucket} at {self.endpoint}"
+
+    @classmethod
+    def read(cls, noted: Mapping[str, Any]) -> S3Target:
+        """Read what this or another version noted: fields that are not known here are left out."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in noted.items() if name in known})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -89,6 +89,12 @@ class Transaction(Protocol):
     ) -> bool:
         """Compare and set: change the delivery only if state and attempt are still as given."""
 
+    async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
+        """Write files of the manifest, of which the delivery has none yet.
+
+        Raises LeaseLostError when another worker has written a manifest.
+        """
+
     async def owe(self, *messages: Outgoing) -> None:
         """Put messages into the outbox."""
 
@@ -248,6 +254,15 @@ class OrderSource(Protocol):
         self, delivery: Delivery, file: ManifestFile
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a file's bytes, from the first to the last."""
+
+
+class Memory(Protocol):
+    """The memory that a worker's work shares."""
+
+    size: int  # bytes
+
+    def reserve(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Hold `size` bytes of it, at most all; wait until they are free."""
 
 
 class ArchiveSink(Protocol):

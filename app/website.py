@@ -22,6 +22,7 @@ from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresStore, PostgresTracking
 from app.usecases.intervene import Interventions
+from app.watchdog import watching_loop
 from sinks.probe import probe
 from sinks.s3 import S3Sink, open_sink
 from streams.letter_box import Letters
@@ -211,6 +212,7 @@ async def running_site(settings: Settings) -> AsyncIterator[Service]:
     async with open_base(settings) as base:
         *beside, site = make_site(settings, base, _checks(settings, base))
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(watching_loop())
             for part in (make_watcher(base.configuration), *beside, site):
                 if part is not site:
                     part.beacon.reattach(site.beacon)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -27,6 +28,7 @@ from app.usecases.submit import check
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Backoff, Transfers
 from app.usecases.uploads import Uploads
+from app.watchdog import watching_loop
 from app.website import (
     base_of,
     interventions_of,
@@ -151,6 +153,7 @@ def _workers(
         first=min(settings.retry_backoff, _FIRST_PAUSE),
         longest=min(settings.retry_backoff_max, _LONGEST_PAUSE),
     )
+    memory = Budget(settings.worker_memory)
     work = Transfers(
         store=services.store,
         leases=leases,
@@ -164,7 +167,7 @@ def _workers(
             compression=settings.compression,
             part_size=settings.part_size,
             memory=settings.transfer_memory,
-            worker_memory=Budget(settings.worker_memory),
+            worker_memory=memory,
             max_object_size=settings.max_object_size,
             connections=settings.source_connections,
             patience=patience,
@@ -181,7 +184,13 @@ def _workers(
         await check(delivery, store=services.store, tenants=tenants, users=services.users)
 
     async def make_plan(delivery: Delivery, _held: Held) -> None:
-        await plan(delivery, source=services.source, store=services.store)
+        await plan(
+            delivery,
+            source=services.source,
+            store=services.store,
+            memory=memory,
+            most_files=settings.max_order_files,
+        )
 
     def slots(kind: Work, count: int, do: Callable[[Delivery, Held], Awaitable[None]]) -> Slots:
         return Slots(
@@ -236,6 +245,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
     First the ways in (AMQP, Kafka), then the work under way, then the ways out.
     """
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(watching_loop())
         services = await stack.enter_async_context(open_services(settings))
         wake = {kind: Signal() for kind in Work}
         root = Root()
@@ -281,6 +291,10 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             stack.push_async_callback(part.stop)
         # The ways in take a while to close; meanwhile, nothing new may begin.
         stack.callback(_stop_claiming, slots)
+        # What is there now stays. Looking at all of it again and again for garbage would hold the
+        # loop for 50 ms at a time.
+        gc.collect()
+        gc.freeze()
         log.info("worker_ready", worker=settings.worker_id)
         yield root
 

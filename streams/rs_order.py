@@ -212,17 +212,18 @@ def _changed(delivery: Delivery, how: str) -> SourceUnavailableError:
 def _read_page(body: dict[str, Any], page: int) -> tuple[list[ListedFile], int | None, bool]:
     """Return the files of a page, how many there are on all, and whether this is the last."""
     content = body.get("content") or []
-    files = [_read_file(entry) for entry in content]
     metadata = body.get("metadata") or {}
+    total = metadata.get("totalElements")
+    total = int(total) if total is not None else None
+    files = [_read_file(entry, total) for entry in content]
     if "totalPages" in metadata:
         last = page + 1 >= int(metadata["totalPages"])
     else:
         last = not any(link.get("rel") == "next" for link in body.get("links") or [])
-    total = metadata.get("totalElements")
-    return files, int(total) if total is not None else None, last or not files
+    return files, total, last or not files
 
 
-def _read_file(entry: dict[str, Any]) -> ListedFile:
+def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
     """Read an entry, nested in `content` (HATEOAS) or flat."""
     data = entry["content"] if isinstance(entry.get("content"), dict) else entry
     size = data.get("filesize", data.get("fileSize"))
@@ -234,6 +235,7 @@ def _read_file(entry: dict[str, Any]) -> ListedFile:
         filename=str(data.get("filename") or ""),
         size=int(size) if size is not None else None,
         md5=checksum.lower() if _MD5.fullmatch(checksum) else None,
+        listed=listed,
     )
 
 

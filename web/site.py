@@ -15,7 +15,6 @@ from mode import Service
 from app.errors import ConfigurationError
 from app.letters import LetterBox
 from app.logs import get_logger
-from app.metrics import watch_loop
 from app.ports import ConfigurationStore
 from app.tracking import Changes, Overview, Tracking
 from app.usecases.configure import Configure
@@ -178,10 +177,6 @@ class Site(Service):
     def port(self) -> int:
         """The port that is listened on, also when any free one was asked for."""
         return int(self._runner.addresses[0][1])
-
-    @Service.task
-    async def _watch_loop(self) -> None:
-        await watch_loop()
 
     async def on_stop(self) -> None:
         """Close the server and its connections."""

@@ -48,8 +48,14 @@ class Transfers(Group):
     worker_memory: int = Field(
         1280 * MIB,
         ge=32 * MIB,
-        description="Bytes that all transfers of a worker may hold; a transfer waits until what "
-        "it needs is free. An archive of 5 TiB needs 1,074 MiB.",
+        description="Bytes that all transfers and plans of a worker may hold; each waits until "
+        "what it needs is free. An archive of 5 TiB needs 1,074 MiB.",
+    )
+    max_order_files: int = Field(
+        1_000_000,
+        ge=1,
+        description="Files that a delivery may have; an order of more ends in "
+        "`ORDER_LIMIT_REACHED`. A plan takes 400 bytes of `worker_memory` a file.",
     )
     part_size: int = Field(
         8 * MIB, ge=5 * MIB, description="Bytes of an S3 part; larger when the archive needs it."

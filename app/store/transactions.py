@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from app.configuration import Done
+from app.errors import LeaseLostError
 from app.model import (
     Delivery,
     ErrorType,
@@ -137,7 +138,7 @@ class PostgresTransaction:
             order_id,
             total_suborders,
             manifest.archive_name if manifest else None,
-            len(manifest.files) if manifest else None,
+            manifest.file_count if manifest else None,
             manifest.total_bytes if manifest else None,
             result.url if result else None,
             result.md5 if result else None,
@@ -146,16 +147,22 @@ class PostgresTransaction:
             error[1] if error else None,
             result.etag if result else None,
         )
-        if row is not None and manifest is not None:
+        return row is not None
+
+    async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
+        """Write files of a manifest."""
+        try:
             await self._connection.copy_records_to_table(
                 "delivery_file",
                 columns=("delivery_id", "position", "file_id", "member", "size", "md5"),
-                records=(
-                    (delivery.id, f.position, f.file_id, f.member, f.size, f.md5)
-                    for f in manifest.files
-                ),
+                records=[
+                    (delivery.id, f.position, f.file_id, f.member, f.size, f.md5) for f in files
+                ],
             )
-        return row is not None
+        except asyncpg.UniqueViolationError:
+            raise LeaseLostError(f"{delivery} was planned by another worker meanwhile") from None
+        except asyncpg.ForeignKeyViolationError:
+            raise LeaseLostError(f"{delivery} is gone") from None
 
     async def owe(self, *messages: Outgoing) -> None:
         """Put messages into the outbox."""

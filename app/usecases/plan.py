@@ -1,44 +1,118 @@
-"""The order is done: write down what goes into the archive."""
+"""The order is done: write down what goes into the archive.
+
+An order may hold a million files: its listing is kept packed, the archive is laid out in a thread,
+a slice at a time, and each slice is written as it comes. All of it is one transaction, so that no
+half manifest is ever seen; the delivery's own row is not touched before the end of it, so that its
+lease can be renewed meanwhile.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
+from itertools import islice
+
 from app import outgoing
-from app.errors import EmptyOrderError
+from app.errors import EmptyOrderError, LeaseLostError, OrderTooLargeError
+from app.listing import Listing
 from app.logs import get_logger
-from app.model import Delivery, State
-from app.naming import build_manifest
+from app.model import Delivery, ListedFile, Manifest, State
+from app.naming import Layout
 from app.outgoing import Kind
-from app.ports import OrderSource, Store
+from app.ports import Memory, OrderSource, Store
 
 log = get_logger(__name__)
 
+MEMORY_A_FILE = 400  # bytes, at most: of the packed listing, and to tell ids and names apart
+_FEW = 5000  # files that a plan may hold without asking for memory, and packs in one go
+_SLICE = 1000  # files laid out, and written, in one go
 
-async def plan(delivery: Delivery, *, source: OrderSource, store: Store) -> None:
+
+async def plan(
+    delivery: Delivery, *, source: OrderSource, store: Store, memory: Memory, most_files: int
+) -> None:
     """Read the order's listing, lay out the archive and make the delivery ready for transfer.
 
-    Raises EmptyOrderError, and what reading the listing raises.
+    Raises EmptyOrderError, OrderTooLargeError, LeaseLostError when the delivery moved on meanwhile,
+    and what reading the listing raises.
     """
-    listing = [file async for file in source.listing(delivery)]
-    if not listing:
+    async with AsyncExitStack() as held:
+        listing = await _read(delivery, source, memory, most_files, held)
+        layout = await asyncio.to_thread(Layout, delivery.correlation_id, listing)
+        await _write(delivery, layout, store)
+
+
+async def _read(
+    delivery: Delivery,
+    source: OrderSource,
+    memory: Memory,
+    most_files: int,
+    held: AsyncExitStack,
+) -> Listing:
+    """Pack the listing. What memory it needs is held once, with next to nothing in hand.
+
+    Who held some and asked for more would wait for ever for others who do the same.
+    """
+    listing = Listing()
+    some: list[ListedFile] = []
+    count, room = 0, _FEW
+    async for file in source.listing(delivery):
+        count += 1
+        expected = file.listed or count
+        if max(count, expected) > most_files:
+            raise _too_large(delivery, expected, most_files, "DELIVERY_MAX_ORDER_FILES")
+        if expected > room:
+            fits = memory.size // MEMORY_A_FILE
+            if expected > fits:
+                raise _too_large(delivery, expected, fits, "DELIVERY_WORKER_MEMORY")
+            room = file.listed or min(most_files, fits)
+            await held.enter_async_context(memory.reserve(room * MEMORY_A_FILE))
+        some.append(file)
+        if len(some) == _FEW:
+            await asyncio.to_thread(listing.add, some)
+            some = []
+    if not count:
         raise EmptyOrderError(f"order {delivery.order_id} is done, but holds no file")
-    manifest = build_manifest(delivery.correlation_id, listing)
+    await asyncio.to_thread(listing.add, some)
+    return listing
+
+
+def _too_large(delivery: Delivery, files: int, most: int, setting: str) -> OrderTooLargeError:
+    return OrderTooLargeError(
+        f"order {delivery.order_id} holds {files} files or more, and a delivery may have {most}: "
+        f"order less at once, or raise {setting}"
+    )
+
+
+async def _write(delivery: Delivery, layout: Layout, store: Store) -> None:
+    count = size = unchecked = 0
+    example = ""
     async with store.transaction() as tx:
-        if await tx.advance(delivery, State.READY, manifest=manifest):
-            await tx.owe(outgoing.wake(delivery, Kind.TRANSFER))
+        files = iter(layout)
+        while some := await asyncio.to_thread(lambda: list(islice(files, _SLICE))):
+            await tx.add_files(delivery, some)
+            count += len(some)
+            size += sum(file.size or 0 for file in some)
+            without = [file for file in some if file.md5 is None]
+            unchecked += len(without)
+            example = example or (without[0].member if without else "")
+        manifest = Manifest(archive_name=layout.archive_name, file_count=count, total_bytes=size)
+        if not await tx.advance(delivery, State.READY, manifest=manifest):
+            raise LeaseLostError(f"{delivery} moved on while it was planned")
+        await tx.owe(outgoing.wake(delivery, Kind.TRANSFER))
     log.info(
         "delivery_planned",
         tenant=delivery.tenant,
         correlation_id=delivery.correlation_id,
-        files=len(manifest.files),
-        bytes=manifest.total_bytes,
+        files=count,
+        bytes=size,
     )
-    unchecked = sum(file.md5 is None for file in manifest.files)
     if unchecked:
         log.warning(
             "files_without_checksum",
             tenant=delivery.tenant,
             correlation_id=delivery.correlation_id,
             files=unchecked,
-            example=next(file.member for file in manifest.files if file.md5 is None),
+            example=example,
             consequence="verified by size alone",
         )

@@ -15,6 +15,7 @@ from app.errors import (
     DeliveryError,
     EmptyOrderError,
     LeaseLostError,
+    OrderTooLargeError,
     PermanentError,
     RetryableError,
     StoreUnavailableError,
@@ -262,6 +263,8 @@ class Transfers:
                 log.warning("lease_lost", **context)
             case EmptyOrderError():
                 await self._fail(delivery, ErrorType.EMPTY_ORDER, error)
+            case OrderTooLargeError():
+                await self._fail(delivery, ErrorType.ORDER_LIMIT_REACHED, error)
             case PermanentError():
                 await self._fail(delivery, ErrorType.INTERNAL_ERROR, error)
             case WrongFileError() | WrongObjectError():

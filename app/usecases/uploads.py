@@ -32,7 +32,7 @@ class Uploads:
         """
         if delivery.upload is None or delivery.upload.target is None:
             return None
-        return S3Target(**json.loads(self.seal.open(delivery.upload.target)))
+        return S3Target.read(json.loads(self.seal.open(delivery.upload.target)))
 
     async def abort_last(self, delivery: Delivery) -> None:
         """Abort the upload of the delivery's last attempt, wherever it is open.

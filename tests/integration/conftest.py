@@ -17,6 +17,7 @@ from app.model import (
     DeliveryRequest,
     ErrorType,
     ListedFile,
+    Manifest,
     OrderEvent,
     OrderStatus,
     Receipt,
@@ -25,7 +26,6 @@ from app.model import (
     StoredObject,
     Work,
 )
-from app.naming import build_manifest
 from app.outgoing import Lane, Outgoing
 from app.requests import parse_request
 from app.settings import Settings
@@ -40,6 +40,7 @@ from app.vault import Vault, make_key
 from compose.embedded.stack import TENANT, USER
 from sinks.s3 import S3Sink, open_sink
 from streams.rs_admin import AnyUser
+from tests.reference import lay_out
 
 
 def receipt_for(correlation_id: str, **changes: Any) -> Receipt:
@@ -101,8 +102,11 @@ class Deliveries:
             ListedFile(file_id=n, product_id="P", version=1, filename=f"f{n}", size=n, md5=None)
             for n in range(files)
         ]
-        manifest = build_manifest(correlation_id, listing)
+        archive, members = lay_out(correlation_id, listing)
+        size = sum(file.size or 0 for file in members)
+        manifest = Manifest(archive_name=archive, file_count=files, total_bytes=size)
         async with self.store.transaction() as tx:
+            await tx.add_files(delivery, members)
             assert await tx.advance(delivery, State.READY, manifest=manifest)
         return await self.active(correlation_id, delivery.tenant)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import aiohttp
@@ -14,13 +16,22 @@ from aiohttp.test_utils import TestServer
 
 from app.errors import (
     EmptyOrderError,
+    OrderTooLargeError,
     SourceNotReadyError,
     SourceRefusedError,
     SourceUnavailableError,
 )
-from app.model import Delivery, State, Work
-from app.usecases.plan import plan
+from app.model import Delivery, ListedFile, ManifestFile, State, Work
+from app.ports import Archiver, OrderSource, Store
+from app.signals import Signal
+from app.store import PostgresStore
+from app.store.transactions import PostgresTransaction
+from app.usecases.plan import MEMORY_A_FILE
+from app.usecases.plan import plan as plan_within
+from app.usecases.transfer import Backoff, Transfers
 from compose.embedded.stack import TENANT, USER
+from sinks.budget import Budget
+from sinks.s3 import S3Sink
 from streams.resume import Resumption
 from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
@@ -106,6 +117,19 @@ async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
 
 
 Listed = Callable[..., Awaitable[RsOrder]]
+
+
+async def plan(
+    delivery: Delivery,
+    *,
+    source: OrderSource,
+    store: Store,
+    memory: int = 1024**3,
+    most_files: int = 1_000_000,
+) -> None:
+    await plan_within(
+        delivery, source=source, store=store, memory=Budget(memory), most_files=most_files
+    )
 
 
 async def planned(deliveries: Deliveries, source: RsOrder) -> list[tuple[str, int | None]]:
@@ -211,6 +235,172 @@ async def test_a_listing_that_changes_while_it_is_read_is_read_again(
     source = await listed(make)
     with pytest.raises(SourceUnavailableError, match="order 7 changed while it was read"):
         await plan(ORDERED, source=source, store=deliveries.store)
+
+
+class Files:
+    """A source whose listing is at hand, of as many files as asked for."""
+
+    def __init__(self, count: int, *, announced: bool = True) -> None:
+        self.count = count
+        self.announced = announced
+        self.read = 0
+
+    async def listing(self, _delivery: Delivery) -> AsyncIterator[ListedFile]:
+        for number in range(self.count):
+            self.read += 1
+            yield ListedFile(
+                file_id=number,
+                product_id=f"P{number % 7}",
+                version=1,
+                filename=f"f{number}.bin",
+                size=1,
+                md5=f"{number:032x}",
+                listed=self.count if self.announced else None,
+            )
+
+    def download(self, delivery: Delivery, file: ManifestFile) -> Any:
+        raise NotImplementedError
+
+
+async def claimed(deliveries: Deliveries, worker: str = "w", seconds: float = 30) -> Delivery:
+    found = await deliveries.leases(worker, seconds).claim(Work.PLAN)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("announced", "read"), [(True, 1), (False, 11)])
+async def test_an_order_of_more_files_than_a_delivery_may_have_ends_in_words(
+    deliveries: Deliveries, sink: S3Sink, announced: bool, read: int
+) -> None:
+    await deliveries.available()
+    delivery = await claimed(deliveries)
+    source = Files(12, announced=announced)
+    with pytest.raises(OrderTooLargeError, match="raise DELIVERY_MAX_ORDER_FILES") as raised:
+        await plan(delivery, source=source, store=deliveries.store, most_files=10)
+    assert source.read == read
+    transfers = Transfers(
+        store=deliveries.store,
+        leases=deliveries.leases("w"),
+        tenants=deliveries.tenants,
+        sink=sink,
+        uploads=deliveries.uploads(sink),
+        archiver=cast("Archiver", None),
+        backoff=Backoff(first=1, longest=1, attempts=1),
+    )
+    await transfers.settle(delivery, raised.value)
+    (*_, (kind, body), cancel) = await deliveries.owed()
+    assert (kind, body["status"], body["errorType"]) == ("response", "ERROR", "ORDER_LIMIT_REACHED")
+    assert body["message"] == str(raised.value)
+    assert cancel == ("cancel", {"orderId": 1, "correlationId": "c"})
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_listing_that_no_worker_has_the_memory_for_is_refused(
+    deliveries: Deliveries, announced: bool
+) -> None:
+    source = Files(6001, announced=announced)
+    with pytest.raises(OrderTooLargeError, match="raise DELIVERY_WORKER_MEMORY"):
+        await plan(ORDERED, source=source, store=deliveries.store, memory=6000 * MEMORY_A_FILE)
+
+
+async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
+    deliveries: Deliveries,
+) -> None:
+    memory = Budget(6000 * MEMORY_A_FILE)
+    await deliveries.available()
+    delivery = await claimed(deliveries)
+    source = Files(6000)
+    async with memory.reserve(1):
+        waiting = asyncio.create_task(
+            plan_within(
+                delivery, source=source, store=deliveries.store, memory=memory, most_files=10**6
+            )
+        )
+        while not memory._turn.locked():
+            await asyncio.sleep(0)
+        # A small one has no need to wait.
+        await deliveries.available("small")
+        await plan_within(
+            await claimed(deliveries),
+            source=Files(5),
+            store=deliveries.store,
+            memory=memory,
+            most_files=10**6,
+        )
+        assert source.read == 1
+        assert await deliveries.states() == ["AVAILABLE", "READY"]
+    await waiting
+    assert await deliveries.states() == ["READY", "READY"]
+    assert memory._free == memory.size
+
+
+async def test_the_loop_gets_its_turn_while_a_large_archive_is_laid_out(
+    deliveries: Deliveries,
+) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await deliveries.available()
+    delivery = await claimed(deliveries)
+    counting = asyncio.create_task(count())
+    async with deliveries.store.transaction():  # so that a connection is there
+        pass
+    turns = 0
+    await plan(delivery, source=Files(20_000), store=deliveries.store)
+    counting.cancel()
+    assert turns > 20
+
+
+async def test_a_plan_that_is_given_up_leaves_no_half_manifest(deliveries: Deliveries) -> None:
+    await deliveries.available()
+    first = await claimed(deliveries, "stops")
+    written = asyncio.Event()
+
+    class Watched(PostgresStore):
+        @contextlib.asynccontextmanager
+        async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+            async with super().transaction() as tx:
+                add = tx.add_files
+
+                async def told(delivery: Delivery, files: Sequence[ManifestFile]) -> None:
+                    await add(delivery, files)
+                    written.set()
+
+                tx.add_files = told  # type: ignore[method-assign]
+                yield tx
+
+    planning = asyncio.create_task(
+        plan(first, source=Files(20_000), store=Watched(deliveries.pool, Signal()))
+    )
+    await written.wait()
+    # Its own row is not held: the lease can be renewed while the manifest is written.
+    assert await deliveries.leases("stops").renew(first)
+    planning.cancel()
+    await asyncio.wait({planning})
+    assert planning.cancelled()
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 0
+    await plan(first, source=Files(3), store=deliveries.store)
+    assert await deliveries.states() == ["READY"]
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 3
+
+
+async def test_of_two_who_plan_one_order_at_once_one_is_believed(deliveries: Deliveries) -> None:
+    await deliveries.available()
+    first = await claimed(deliveries, "slow", 0)
+    second = await claimed(deliveries, "quick")
+    outcomes = await asyncio.gather(
+        plan(first, source=Files(2000), store=deliveries.store),
+        plan(second, source=Files(2000), store=deliveries.store),
+        return_exceptions=True,
+    )
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LeaseLostError", "NoneType"]
+    assert await deliveries.states() == ["READY"]
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 2000
 
 
 async def test_a_hundred_thousand_files_are_planned(deliveries: Deliveries, listed: Listed) -> None:

@@ -22,7 +22,8 @@ from app.errors import (
 )
 from app.model import (
     Cancel,
-    ListedFile,
+    Manifest,
+    ManifestFile,
     OrderEvent,
     OrderStatus,
     Receipt,
@@ -30,7 +31,6 @@ from app.model import (
     StoredObject,
     Work,
 )
-from app.naming import build_manifest
 from app.outgoing import Lane, Outgoing
 from app.store import Outbox
 from app.usecases.expire import expire
@@ -187,10 +187,11 @@ class World:
                 users=Users(),
             )
         elif step.work is Work.PLAN:
-            file = ListedFile(file_id=1, product_id="P", version=1, filename="f", size=1, md5=None)
+            file = ManifestFile(position=0, file_id=1, member="f", size=1, md5=None)
+            manifest = Manifest(archive_name="P_v1.zip", file_count=1, total_bytes=1)
             async with self.deliveries.store.transaction() as tx:
-                manifest = build_manifest(claimed.correlation_id, [file])
-                await tx.advance(claimed, State.READY, manifest=manifest)
+                if await tx.advance(claimed, State.READY, manifest=manifest):
+                    await tx.add_files(claimed, [file])
         else:
             await self.transfers._finish(
                 claimed, StoredObject(url="s3://b/k", md5="0" * 32, size=1)

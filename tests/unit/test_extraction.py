@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.model import ListedFile, ManifestFile
-from app.naming import build_manifest, object_key
+from app.naming import Layout, object_key
 from sinks.archive import zip_blocks
 
 hostile = st.one_of(
@@ -82,8 +82,8 @@ names = st.lists(st.tuples(hostile, hostile), min_size=1, max_size=6)
 @example(names=[("../up", "x"), ("..", ".."), ("/", "/")])
 @settings(deadline=None)
 def test_zipfile_writes_each_member_below_its_folder(names: list[tuple[str, str]]) -> None:
-    manifest = build_manifest("c", listing(names))
-    raw = archive_of(manifest.files)
+    members = list(Layout("c", listing(names)))
+    raw = archive_of(members)
     with tempfile.TemporaryDirectory() as outer:
         folder = Path(outer) / "in"
         folder.mkdir()
@@ -94,7 +94,7 @@ def test_zipfile_writes_each_member_below_its_folder(names: list[tuple[str, str]
         assert len(found) == len(names)
         assert all(folder in path.parents for path in found)
         assert {path.relative_to(folder).as_posix() for path in found} == {
-            file.member for file in manifest.files
+            file.member for file in members
         }
 
 
@@ -103,7 +103,7 @@ def test_zipfile_writes_each_member_below_its_folder(names: list[tuple[str, str]
 @example(names=[("../up", "../../x"), ("..", "-rf"), ("a*", "[b]?")])
 @settings(max_examples=25, deadline=None)
 def test_unzip_writes_each_member_below_its_folder(names: list[tuple[str, str]]) -> None:
-    raw = archive_of(build_manifest("c", listing(names)).files)
+    raw = archive_of(list(Layout("c", listing(names))))
     with tempfile.TemporaryDirectory() as outer:
         folder = Path(outer) / "in"
         folder.mkdir()
@@ -127,7 +127,7 @@ def test_unzip_writes_each_member_below_its_folder(names: list[tuple[str, str]])
 def test_a_key_has_two_components_whatever_the_names(
     correlation_id: str, names: list[tuple[str, str]]
 ) -> None:
-    key = object_key(correlation_id, build_manifest(correlation_id, listing(names)).archive_name)
+    key = object_key(correlation_id, Layout(correlation_id, listing(names)).archive_name)
     folder, name = key.split("/")
     assert folder not in ("", ".", "..")
     assert name.endswith(".zip")

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.listing import Listing
 from app.model import ListedFile
-from app.naming import build_manifest, object_key, safe_name
+from app.naming import Layout, object_key, safe_name
+from tests import reference
 
 
 def listed(
@@ -16,6 +18,14 @@ def listed(
     return ListedFile(
         file_id=file_id, product_id=product, version=version, filename=filename, size=size, md5=None
     )
+
+
+def laid_out(listing: list[ListedFile]) -> tuple[str, list[str]]:
+    """Return the archive's name and those of its members."""
+    packed = Listing()
+    packed.add(listing)
+    layout = Layout("c", packed)
+    return layout.archive_name, [file.member for file in layout]
 
 
 @pytest.mark.parametrize(
@@ -41,24 +51,21 @@ def test_a_name_becomes_safe(raw: str, safe: str) -> None:
 
 
 def test_files_of_one_product_are_at_the_root() -> None:
-    manifest = build_manifest("c", [listed(2, "b"), listed(1, "a")])
-    assert manifest.archive_name == "P_v1.zip"
-    assert [f.member for f in manifest.files] == ["a", "b"]
+    assert laid_out([listed(2, "b"), listed(1, "a")]) == ("P_v1.zip", ["a", "b"])
 
 
 def test_files_of_several_products_are_in_folders() -> None:
-    manifest = build_manifest("c", [listed(1, "a"), listed(2, "a", version=2)])
-    assert manifest.archive_name == "delivery-c.zip"
-    assert [f.member for f in manifest.files] == ["P_v1/a", "P_v2/a"]
+    listing = [listed(1, "a"), listed(2, "a", version=2)]
+    assert laid_out(listing) == ("delivery-c.zip", ["P_v1/a", "P_v2/a"])
 
 
 def test_a_clash_is_numbered_before_the_extension() -> None:
-    manifest = build_manifest("c", [listed(1, "a.tif"), listed(2, "A.tif"), listed(3, "a.tif")])
-    assert [f.member for f in manifest.files] == ["a.tif", "A (2).tif", "a (3).tif"]
+    _, members = laid_out([listed(1, "a.tif"), listed(2, "A.tif"), listed(3, "a.tif")])
+    assert members == ["a.tif", "A (2).tif", "a (3).tif"]
 
 
 def test_a_file_that_is_listed_twice_is_delivered_once() -> None:
-    assert len(build_manifest("c", [listed(1, "a"), listed(1, "a")]).files) == 1
+    assert laid_out([listed(1, "a"), listed(1, "b")]) == ("P_v1.zip", ["b"])
 
 
 hostile = st.text(max_size=400) | st.sampled_from(
@@ -75,10 +82,9 @@ def test_members_are_unique_and_stay_below_the_folder(
         listed(number, name, product=product, version=version)
         for number, (name, product, version) in enumerate(files)
     ]
-    manifest = build_manifest("c", listing)
-    members = [file.member for file in manifest.files]
+    archive, members = laid_out(listing)
     assert len({member.casefold() for member in members}) == len(members) == len(files)
-    for member in [*members, manifest.archive_name]:
+    for member in [*members, archive]:
         parts = member.split("/")
         assert len(parts) <= 2
         for part in parts:
@@ -87,6 +93,38 @@ def test_members_are_unique_and_stay_below_the_folder(
             assert len(part.encode()) <= 255
             assert not set(part) & set('\\:*?"<>|')
             assert part.isprintable() or not any(ord(c) < 32 for c in part)
+
+
+few = st.sampled_from(["a.tif", "A.tif", "a (2).tif", "a (3).TIF", "b", "P", "p", "", "\ud800"])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), few | hostile, few | hostile, st.integers(1, 2))),
+    st.integers(1, 7),
+)
+@example([(1, "a", "p", 1), (2, "a", "P", 1), (3, "a", "p", 1), (1, "b", "x", 1)], 2)
+def test_a_listing_in_pieces_is_laid_out_as_one_at_once(
+    files: list[tuple[int, str, str, int]], piece: int
+) -> None:
+    """Whatever its order, whoever comes twice: the same archive as ever, to the last name."""
+    listing = [
+        listed(number, name, product=product, version=version, size=place)
+        for place, (number, name, product, version) in enumerate(files)
+    ]
+    packed = Listing()
+    for first in range(0, len(listing), piece):
+        packed.add(listing[first : first + piece])
+    layout = Layout("c", packed)
+    assert (layout.archive_name, list(layout)) == reference.lay_out("c", listing)
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=300) | hostile)
+@example("con")
+@example("COM1.tif")
+@example("a.")
+@example("-")
+def test_a_name_that_is_left_as_it_is_would_be_made_safe_as_itself(name: str) -> None:
+    assert safe_name("/" + name.rpartition("/")[2], fallback="F") == safe_name(name, fallback="F")
 
 
 @given(hostile)

@@ -1,0 +1,160 @@
+"""What planning a large order costs: processor time on the event loop in one go, memory, time.
+
+    make bench-plan [FILES="100000 1000000"] [PAGE=100]
+
+The listing is served by a process of its own, the manifest goes into a PostgreSQL of the bench's
+own; each size is planned in a process of its own. Of every callback on the loop, the processor time
+of the loop's thread is taken: what no other work of the worker can use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from asyncio.events import Handle
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from app.model import DeliveryRequest, Opening, OrderEvent, OrderStatus, Receipt, State, Work
+from app.signals import Signal
+from app.store import PostgresLeases, PostgresStore, migrate, open_pool
+from app.usecases.order_progress import order_progressed
+from app.usecases.plan import MEMORY_A_FILE, plan
+from compose.embedded.postgres import postgres
+from sinks.budget import Budget
+from streams.resume import Resumption
+from streams.rs_order import RsOrder, open_session
+from streams.tokens import TokenSigner
+from tests.bench.processes import server
+
+MIB = 1024 * 1024
+
+
+class Callbacks:
+    """Processor time of each callback of the loop, in seconds."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.total = 0.0
+
+    def watch(self) -> None:
+        """Begin: what asyncio's own debug mode does, but by processor time."""
+        run = Handle._run
+
+        def timed(handle: Handle) -> None:
+            began = time.thread_time()
+            run(handle)
+            took = time.thread_time() - began
+            self.total += took
+            self.longest = max(self.longest, took)
+
+        Handle._run = timed  # type: ignore[method-assign,assignment]
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+async def _available(store: PostgresStore) -> None:
+    request = DeliveryRequest(target="t", user="u@example.org", order={"queries": ["*:*"]})
+    receipt = Receipt(
+        ingress_id=uuid4(),
+        digest=uuid4().bytes,
+        redelivered=False,
+        tenant="t",
+        correlation_id="c",
+        origin_app=None,
+        priority=1,
+        received_at=datetime.now(UTC),
+    )
+    opening = Opening(
+        receipt=receipt,
+        request=request,
+        state=State.GRANTED,
+        requested_at=None,
+        ttl=timedelta(hours=12),
+    )
+    async with store.transaction() as tx:
+        await tx.open([opening])
+    event = OrderEvent(tenant="t", correlation_id="c", status=OrderStatus.DONE, order_id=1)
+    await order_progressed(event, store=store)
+
+
+async def measure(files: int, page: int, *, source: str, database: str) -> None:
+    """Plan an order of so many files, and print."""
+    async with (
+        open_pool(database, size=4, start_timeout=5) as pool,
+        open_session(connections=4, stall_timeout=30) as session,
+    ):
+        await migrate(pool)
+        await pool.execute("TRUNCATE delivery CASCADE")
+        store = PostgresStore(pool, Signal())
+        await _available(store)
+        leases = PostgresLeases(pool, owner="bench", ttl=timedelta(hours=1))
+        delivery = await leases.claim(Work.PLAN)
+        assert delivery is not None
+        order = RsOrder(
+            session,
+            TokenSigner("s" * 64, ttl=300),
+            url=source,
+            page_size=page,
+            stall_timeout=30,
+            resumption=Resumption(tries=0, pause=0, longest=0),
+        )
+        gc.collect()
+        gc.freeze()  # as a worker does
+        callbacks = Callbacks()
+        callbacks.watch()
+        idle, began = _peak(), time.monotonic()
+        await plan(
+            delivery,
+            source=order,
+            store=store,
+            memory=Budget(1280 * MIB),
+            most_files=1_000_000,
+        )
+        took = time.monotonic() - began
+        assert await pool.fetchval("SELECT count(*) FROM delivery_file") == files
+    peak = (_peak() - idle) / MIB
+    print(
+        f"{files:8} files   longest on the loop {callbacks.longest * 1000:5.1f} ms   "
+        f"on the loop in all {callbacks.total:5.1f} s of {took:6.1f} s   "
+        f"peak over idle {peak:4.0f} MiB (reserved: {files * MEMORY_A_FILE / MIB:.0f})",
+        flush=True,
+    )
+
+
+async def _main(sizes: list[int], page: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # for the user that PostgreSQL runs as
+        async with postgres(folder) as database:
+            for files in sizes:
+                with server("listing", str(files)) as source:
+                    arguments = [str(files), "--page", str(page)]
+                    places = ["--source", source, "--database", database.url]
+                    subprocess.run(
+                        [sys.executable, "-m", "tests.bench.plan", *arguments, *places], check=True
+                    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("files", type=int, nargs="+")
+    parser.add_argument("--page", type=int, default=100)
+    parser.add_argument("--source", help="of the process that measures")
+    parser.add_argument("--database", help="of the process that measures")
+    given = parser.parse_args()
+    if given.source:
+        asyncio.run(
+            measure(given.files[0], given.page, source=given.source, database=given.database)
+        )
+    else:
+        asyncio.run(_main(given.files, given.page))

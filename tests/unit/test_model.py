@@ -1,0 +1,23 @@
+"""Values that other versions of the service have noted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from app.model import S3Target
+
+TARGET = S3Target(
+    endpoint="https://s3", region="r", key="k", secret="s", bucket="b", storage_class="COLD"
+)
+
+
+def test_a_place_that_a_later_version_noted_is_read_without_what_is_not_known_here() -> None:
+    assert S3Target.read(asdict(TARGET) | {"invented_later": {"a": 1}}) == TARGET
+
+
+def test_a_place_that_an_earlier_version_noted_is_read_with_the_defaults_of_what_it_lacks() -> None:
+    noted = asdict(TARGET)
+    del noted["storage_class"], noted["prefix"]
+    assert S3Target.read(noted) == S3Target(
+        endpoint="https://s3", region="r", key="k", secret="s", bucket="b"
+    )
