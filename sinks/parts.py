@@ -11,6 +11,7 @@ from app.errors import ArchiveTooLargeError
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
 _MEMBER_OVERHEAD = 1024  # bytes; headers and directory entry of a member, at most
+_DIRECTORY_ENTRY = 300  # bytes that the archiver keeps of a member until the archive's end
 _LEAST_PREFETCH = 16 * MIB
 # More parts at once gain nothing on one host, and cost memory.
 _MOST_IN_FLIGHT = 4
@@ -24,11 +25,13 @@ class PartPlan:
     in_flight: int  # parts being sent at the same time
     prefetch: int  # of files read ahead
     lag: int  # that the digests of source and archive may each be behind
+    directory: int  # of the archive, kept until its end
 
     @property
     def memory(self) -> int:
         """Bytes held at most; of the parts, one is being filled and the others are being sent."""
-        return self.prefetch + 2 * self.lag + (self.in_flight + 1) * self.part_size
+        parts = (self.in_flight + 1) * self.part_size
+        return self.prefetch + 2 * self.lag + self.directory + parts
 
 
 def plan_parts(
@@ -60,11 +63,13 @@ def plan_parts(
     in_flight = memory * 3 // 4 // size - 1
     if in_flight < 1:
         ahead = min(ahead, _LEAST_PREFETCH)
+    directory = file_count * _DIRECTORY_ENTRY
     plan = PartPlan(
         part_size=size,
         in_flight=max(1, min(in_flight, _MOST_IN_FLIGHT)),
-        prefetch=ahead,
+        prefetch=ahead - min(directory, ahead // 2),
         lag=lag,
+        directory=directory,
     )
     if plan.memory > worker_memory:
         raise ArchiveTooLargeError(

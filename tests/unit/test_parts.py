@@ -29,11 +29,21 @@ def test_ten_thousand_parts_are_enough_and_memory_is_kept(total: int, files: int
     chosen = plan(total, file_count=files)
     assert chosen.part_size * MAX_PARTS >= total + total // 1000
     assert chosen.in_flight >= 1
-    assert chosen.memory <= (128 * MIB if total < 450 * 1024**3 else 1280 * MIB)
+    held = chosen.memory - chosen.directory
+    assert held <= (128 * MIB if total < 450 * 1024**3 else 1280 * MIB)
 
 
 def test_the_largest_object_needs_what_the_settings_say() -> None:
     assert plan(5 * TIB, file_count=1).memory == 1074 * MIB
+
+
+def test_the_directory_of_many_files_is_part_of_the_memory() -> None:
+    few, many = plan(TIB), plan(TIB, file_count=1_000_000)
+    assert many.directory == 300_000_000
+    assert many.memory - few.memory > 290_000_000
+    # That of a few fits into what a transfer has anyway.
+    least = plan(1, memory=32 * MIB, worker_memory=32 * MIB, file_count=5000)
+    assert least.memory <= 32 * MIB
 
 
 def test_too_much_for_the_target_is_told_before_it_starts() -> None:
