@@ -174,6 +174,9 @@ class Arrivals(Protocol):
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""
 
+    async def returned(self, arrival: UUID) -> None:
+        """Note that the message it was made of comes again, and may not tell that it is a copy."""
+
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost; each has twice the time from now on."""
 

@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection, DeliveryMode
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from mode import Service
 
@@ -116,9 +116,13 @@ class Bridge(Service):
         """Stop consuming, finish what was taken, leave the rest to the queue."""
         for queue, tag in self._consuming:
             await give_up_on(queue.cancel(tag))
+        await self._finished()
+        await give_up_on(self._channel.close())
+        await self._finished()
+
+    async def _finished(self) -> None:
         if self._busy:
             await asyncio.wait(self._busy, timeout=10)
-        await give_up_on(self._channel.close())
 
     def _handler(
         self, queue: str, read: Callable[[AbstractIncomingMessage], Arrival]
@@ -151,10 +155,12 @@ class Bridge(Service):
         message: AbstractIncomingMessage,
     ) -> None:
         came = time.monotonic()
+        arrival = None
         try:
             try:
                 self._check(message)
-                await self._hand_on(read(message), came)
+                arrival = read(message)
+                await self._hand_on(arrival, came)
             except UnreadableMessageError as error:
                 await self._bury(queue, message, str(error))
             except DeliveryError:
@@ -167,9 +173,28 @@ class Bridge(Service):
         except RetryableError as error:
             log.warning("message_returned", queue=queue, cause=str(error))
             await _give_back(message)
+            self._comes_again(arrival, message)
+        except asyncio.CancelledError:
+            # So aio-pika ends what it called when the channel of its message is closed.
+            self._comes_again(arrival, message)
+            raise
         except CONNECTION_EXCEPTIONS as error:
             # RabbitMQ gives an unacknowledged message again; what it became is recognised.
             log.warning("acknowledgement_lost", queue=queue, cause=repr(error))
+            self._comes_again(arrival, message)
+
+    def _comes_again(self, arrival: Arrival | None, message: AbstractIncomingMessage) -> None:
+        """Note that RabbitMQ gives a message again: it forgets to tell so when it has restarted."""
+        if arrival is not None and message.delivery_mode == DeliveryMode.PERSISTENT:
+            noting = asyncio.create_task(self._note_return(arrival))
+            self._busy.add(noting)
+            noting.add_done_callback(self._busy.discard)
+
+    async def _note_return(self, arrival: Arrival) -> None:
+        try:
+            await self._arrivals.returned(arrival.id)
+        except RetryableError as error:
+            log.warning("return_not_noted", example=arrival.key.decode(), cause=str(error))
 
     def _check(self, message: AbstractIncomingMessage) -> None:
         broken = undecodable(message)

@@ -91,6 +91,15 @@ class PostgresArrivals:
         with wrap_errors():
             await self._pool.execute(QUERIES["forget_arrivals"], ids)
 
+    async def returned(self, arrival: UUID) -> None:
+        """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
+        if self._writer is not None:
+            await asyncio.wait([self._writer])  # it may be among those that are being saved
+        with wrap_errors():
+            if await self._pool.fetchval(QUERIES["note_returned_arrival"], arrival) is None:
+                # Handled, by now: who handles it takes the note along.
+                await self._pool.execute(QUERIES["note_returned_receipt"], arrival)
+
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""
         with wrap_errors():

@@ -7,28 +7,54 @@ SELECT pg_advisory_xact_lock(digest) FROM unnest($1::bigint[]) AS digest;
 -- name: note_receipts
 -- Note events in the inbox; none of them needs further care. No row for one that is there already
 -- (Kafka gave it again, or it was appended again). Refused, that is not `counted`, are copies of a
--- message that counted: one that may be a repeat ($4), if its digest is known; and one that may not,
--- if a repeat of it has overtaken it, which arrived no earlier. (The same message sent anew by a
--- client arrives later, and counts.) Times are those at which this database saved the arrivals; an
--- event without one was handled, which the inbox knows, or put back by an operator: then the
--- worker's clock ($5) is all there is, but it is never in the future.
+-- message that counted: one that may be a repeat ($4, or RabbitMQ did not get its acknowledgement),
+-- if its digest is known; one that may not, if a repeat of it has overtaken it, which arrived no
+-- earlier; and one, whatever it says, that comes within an hour after the acknowledgement of another
+-- was lost. (The same message sent anew by a client arrives later, and counts.) Times are those at
+-- which this database saved the arrivals; an event without one was handled, which the inbox knows,
+-- or put back by an operator: then the worker's clock ($5) is all there is, but it is never in the
+-- future.
 WITH handled AS (
-    DELETE FROM arrival WHERE id = ANY ($1::uuid[]) RETURNING id, received_at
+    DELETE FROM arrival WHERE id = ANY ($1::uuid[]) RETURNING id, received_at, returned_at
 ), arrived AS (
-    SELECT event.id, event.kind, event.digest, event.flagged,
+    SELECT event.id, event.kind, event.digest, handled.returned_at,
+           event.flagged OR handled.returned_at IS NOT NULL AS flagged,
            coalesce(handled.received_at, least(event.received_at, clock_timestamp())) AS at
     FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::boolean[], $5::timestamptz[])
          AS event (id, kind, digest, flagged, received_at)
     LEFT JOIN handled ON handled.id = event.id
+    WHERE NOT EXISTS (SELECT 1 FROM inbox known WHERE known.ingress_id = event.id)
+), judged AS (
+    SELECT *, EXISTS (
+        SELECT 1 FROM inbox known
+        WHERE known.digest = arrived.digest AND known.kind = arrived.kind AND known.counted
+          AND (arrived.flagged
+               OR (known.flagged AND known.arrived_at >= arrived.at)
+               OR known.returned_at > arrived.at - interval '1 hour')) AS copy
+    FROM arrived
+), met AS (
+    UPDATE inbox known SET returned_at = NULL
+    FROM arrived
+    WHERE known.digest = arrived.digest AND known.kind = arrived.kind
+      AND known.returned_at IS NOT NULL
 )
-INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted)
-SELECT id, kind, digest, flagged, at, NOT EXISTS (
-    SELECT 1 FROM inbox known
-    WHERE known.digest = arrived.digest AND known.kind = arrived.kind AND known.counted
-      AND (arrived.flagged OR (known.flagged AND known.arrived_at >= arrived.at)))
-FROM arrived
+INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted, returned_at)
+SELECT id, kind, digest, flagged, at, NOT copy, CASE WHEN NOT copy THEN returned_at END
+FROM judged
 ON CONFLICT (ingress_id) DO NOTHING
 RETURNING ingress_id, arrived_at, counted;
+
+-- name: note_returned_arrival
+-- RabbitMQ did not get the acknowledgement of this one: it is about to give it again.
+UPDATE arrival SET returned_at = clock_timestamp() WHERE id = $1 RETURNING id;
+
+-- name: note_returned_receipt
+-- The same of one that was handled, unless its copy was there already.
+UPDATE inbox SET returned_at = clock_timestamp()
+WHERE ingress_id = $1 AND counted AND NOT EXISTS (
+    SELECT 1 FROM inbox copy
+    WHERE copy.digest = inbox.digest AND copy.kind = inbox.kind
+      AND copy.ingress_id <> inbox.ingress_id AND copy.arrived_at >= inbox.arrived_at);
 
 -- name: open_deliveries
 -- Save new deliveries, requested at $10 (null is now), each with its time to live. No row for one
@@ -91,7 +117,7 @@ UPDATE delivery SET order_awaited = true WHERE id = $1;
 -- those that were requested before $3, where that is given.
 SELECT * FROM delivery
 WHERE tenant = $1 AND correlation_id = $2 AND order_awaited
-  AND requested_at <= coalesce($3::timestamptz, 'infinity')
+  AND order_id IS NULL AND requested_at <= coalesce($3::timestamptz, 'infinity')
 ORDER BY requested_at, id
 FOR UPDATE;
 

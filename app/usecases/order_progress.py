@@ -79,13 +79,15 @@ async def _meant(
         if await tx.had_order(*key, event.order_id):
             return None
     waits = active is not None and active.state in _WAITING and active.order_id is None
-    for ended in await tx.awaited_orders(*key, arrived_at):
-        if active is None or not waits or ended.order != active.order:
-            return ended
-        if await tx.withdraw_order(active):  # so one answer comes, not two
-            await tx.note_answer(ended, None)
-        return active
-    return active if waits or event.order_id is None else None
+    awaited = await tx.awaited_orders(*key, arrived_at)
+    if not awaited:
+        return active if waits or event.order_id is None else None
+    oldest = awaited[0]
+    if active is None or not waits or oldest.order != active.order:
+        return oldest
+    if await tx.withdraw_order(active):  # so one answer comes, not two
+        await tx.note_answer(oldest, None)
+    return active
 
 
 async def _settle(tx: Transaction, ended: Delivery, event: OrderEvent) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 
+import asyncpg
 import pytest
 from aio_pika import Message
 from aio_pika import connect as connect_plainly
@@ -112,12 +113,12 @@ async def written(settings: Settings, topic: str, count: int) -> list[Received]:
 
 
 async def test_a_message_is_not_acknowledged_before_kafka_has_confirmed(
-    settings: Settings, held: HeldLog, client: Client
+    settings: Settings, held: HeldLog, client: Client, pool: asyncpg.Pool
 ) -> None:
     """Its connection is cut while the confirmation is held back: RabbitMQ still has the message."""
     body = request_for("P")
     async with bridging(settings, held) as connection:
-        await client.send(body)
+        await client.send(body, delivery_mode=2)
         await held.arrived.wait()
         assert await waiting(client) == 0  # taken, but
         await connection.close()
@@ -129,6 +130,8 @@ async def test_a_message_is_not_acknowledged_before_kafka_has_confirmed(
     assert second.receipt.redelivered
     assert first.receipt.digest == second.receipt.digest
     assert first.receipt.ingress_id != second.receipt.ingress_id
+    noted = await pool.fetch("SELECT id FROM arrival WHERE returned_at IS NOT NULL")
+    assert [row["id"] for row in noted] == [first.receipt.ingress_id]
 
 
 async def test_a_message_is_acknowledged_once_kafka_has_confirmed(
@@ -169,6 +172,29 @@ async def test_a_message_that_waits_goes_back_when_the_bridge_is_stopped(
         async with asyncio.timeout(20):
             while held.failures == 1_000_000:
                 await asyncio.sleep(0.01)
+    assert await waiting(client) == 1
+    held.failures = 0
+    async with bridging(settings, held):
+        (event,) = await written(settings, held.topics.requests, 1)
+    assert event.receipt.redelivered
+
+
+async def test_what_rabbitmq_has_taken_back_is_not_handed_on(
+    settings: Settings, held: HeldLog, client: Client, pool: asyncpg.Pool
+) -> None:
+    """Another worker may have it by now."""
+    returned = "SELECT returned_at FROM arrival"
+    held.failures = 1_000_000
+    async with bridging(settings, held) as connection:
+        await client.send(request_for("P"), delivery_mode=2)
+        async with asyncio.timeout(20):
+            while held.failures == 1_000_000:
+                await asyncio.sleep(0.01)
+        await connection.close()
+        async with asyncio.timeout(20):
+            while not await pool.fetchval(returned):
+                await asyncio.sleep(0.01)
+        assert not held.arrived.is_set()
     assert await waiting(client) == 1
     held.failures = 0
     async with bridging(settings, held):

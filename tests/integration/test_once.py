@@ -137,6 +137,35 @@ async def test_a_message_counts_from_when_it_came_not_from_when_it_could_be_save
     assert await deliveries.states() == ["ERROR"]
 
 
+async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    """It has restarted; who had the message noted that its acknowledgement was lost."""
+    for handled_before in (True, False):
+        name = f"c-{handled_before}"
+        original = receipt_for(name)
+        copy = receipt_for(name, digest=original.digest)
+        await inbox.saved(original.identity)
+        if handled_before:
+            await deliveries.grant(original)
+            await deliveries.fail(await deliveries.active(name), "for the test")
+        await inbox.arrivals.returned(original.ingress_id)
+        await inbox.saved(copy.identity)
+        await deliveries.grant(copy)
+        if not handled_before:
+            await deliveries.fail(await deliveries.active(name), "for the test")
+        await deliveries.grant(original)
+        await deliveries.grant(copy)
+        await inbox.arrivals.returned(original.ingress_id)  # late: its copy was there
+        anew = receipt_for(name, digest=original.digest)
+        await inbox.saved(anew.identity)
+        await deliveries.grant(anew)
+        rows = await deliveries.pool.fetch(
+            "SELECT state FROM delivery WHERE correlation_id = $1 ORDER BY requested_at", name
+        )
+        assert [row["state"] for row in rows] == ["ERROR", "GRANTED"]
+
+
 async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox) -> None:
     """Else it would stand in the way of what the client sends anew."""
     first = receipt_for("c")
@@ -353,6 +382,7 @@ class Course:
         while self.read < len(self.log):
             await self.handle()
             await self.end()
+        await self.end()
 
 
 STEPS = (

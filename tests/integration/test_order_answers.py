@@ -205,3 +205,13 @@ async def test_a_request_that_was_not_confirmed_before_the_end_is_never_sent(
     await asked(deliveries, "second")
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 1)]
+
+
+async def test_an_answer_that_a_worker_of_the_version_before_noted_is_not_awaited(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "first")
+    await deliveries.pool.execute("UPDATE delivery SET order_id = 1")
+    await asked(deliveries, "second")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 2)]
