@@ -51,6 +51,26 @@ async def until_answered(
     raise AssertionError("pauses have no end")
 
 
+async def out_of_slot(
+    act: Callable[[], Awaitable[T]],
+    aside: Callable[[], AbstractAsyncContextManager[None]],
+    *,
+    after: float,
+) -> T:
+    """Do something, and give up the slot when it takes longer than `after` seconds."""
+    acting = asyncio.ensure_future(act())
+    try:
+        await asyncio.wait({acting}, timeout=after)
+        if acting.done():
+            return acting.result()
+        async with aside():
+            return await acting
+    finally:
+        if not acting.done():
+            acting.cancel()
+            await asyncio.wait({acting})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Patience:
     """How long an object store may be away, in seconds."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from app import metrics, outgoing
 from app.errors import (
@@ -28,13 +29,15 @@ from app.logs import get_logger
 from app.marks import marks_of
 from app.model import Delivery, ErrorType, S3Target, State, StoredObject, Upload
 from app.naming import object_key
-from app.patience import Patience, Waits, until_answered
+from app.patience import Patience, Waits, out_of_slot, until_answered
 from app.ports import Archiver, ArchiveSink, Hold, Leases, Store, Tenants
 from app.usecases.fail import fail
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 # After that, a completion that was asked for has happened, or never will: its deadline, and some.
 _COMPLETION = timedelta(minutes=16)
@@ -85,8 +88,8 @@ class Transfers:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
         key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
         began = time.monotonic()
-        await self._fence(delivery, target, key)
-        result = await self._completed_before(delivery, target, key)
+        await self._fence(delivery, target, key, held)
+        result = await self._completed_before(delivery, target, key, held)
         lost = 0
         while result is None:
             upload = await self._begin(delivery, target, key, held)
@@ -103,23 +106,22 @@ class Transfers:
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
 
-    async def _fence(self, delivery: Delivery, target: S3Target, key: str) -> None:
+    async def _fence(self, delivery: Delivery, target: S3Target, key: str, held: Hold) -> None:
         """Make sure that nobody who tried before can complete any more."""
-        opening = self._opening()
-        await opening.through(partial(self.uploads.abort_last, delivery))
+        await self._ask(held, partial(self.uploads.abort_last, delivery))
         if delivery.attempt > 1:
             # A predecessor may have died between opening an upload and noting it.
-            await opening.through(partial(self.uploads.abort_orphans, delivery, target, key))
+            await self._ask(held, partial(self.uploads.abort_orphans, delivery, target, key))
 
     async def _completed_before(
-        self, delivery: Delivery, target: S3Target, key: str
+        self, delivery: Delivery, target: S3Target, key: str, held: Hold
     ) -> StoredObject | None:
         """Return the archive that an earlier attempt completed, and could not tell of."""
         told = delivery.completing
         place = Upload(bucket=target.bucket, key=key, upload_id="")
         if told is None or told.etag is None or told.url != place.url:
             return None
-        found = await self._opening().through(partial(self.sink.find, target, place))
+        found = await self._ask(held, partial(self.sink.find, target, place))
         if found is None or (found.size, found.etag) != (told.size, told.etag):
             return None
         if not found.has(marks_of(delivery)):
@@ -136,7 +138,7 @@ class Transfers:
     async def _begin(self, delivery: Delivery, target: S3Target, key: str, held: Hold) -> Upload:
         """Open an upload, and note it before any part."""
         begin = partial(self.sink.begin, target, key, marks_of(delivery))
-        upload = self.uploads.located(await self._opening().through(begin), target)
+        upload = self.uploads.located(await self._ask(held, begin), target)
         record = partial(self.leases.record_upload, delivery, upload)
         try:
             if not await until_answered(record, good=held.good):
@@ -208,13 +210,15 @@ class Transfers:
                 cause=str(error),
             )
 
-    def _opening(self) -> Waits:
-        """Return short waits in the slot: nothing was sent yet, so stepping back loses nothing."""
+    async def _ask(self, held: Hold, act: Callable[[], Awaitable[T]]) -> T:
+        """Ask a target before anything was sent: briefly, since stepping back loses nothing.
+
+        One that is silent keeps no slot meanwhile.
+        """
         limit = min(self.patience.limit, _OPENING)
-        return Waits(
-            replace(self.patience, limit=limit, in_slot=math.inf),
-            aside=contextlib.nullcontext,  # never entered
-        )
+        opening = Waits(replace(self.patience, limit=limit, in_slot=math.inf), held.aside)
+        asking = partial(opening.through, act)
+        return await out_of_slot(asking, held.aside, after=self.patience.in_slot)
 
     async def _finish(self, delivery: Delivery, result: StoredObject) -> None:
         """Tell of the archive, however long PostgreSQL is away: all the work is done.

@@ -193,6 +193,22 @@ async def test_who_waits_for_its_target_holds_no_slot(
     assert set(source.gets.values()) == {2}  # once for each of the two
 
 
+async def test_a_target_that_is_silent_at_the_opening_keeps_no_slot(
+    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
+) -> None:
+    """Long before the call's deadline."""
+    proxy, _ = proxied
+    proxy.silent = True
+    await worker.plan(name)
+    async with worker.running(count=1):
+        await proxy.until("begin")
+        await worker.plan(f"{name}-2", target="other")
+        assert (await worker.ended(f"{name}-2"))["state"] == "DONE"
+        proxy.silent = False
+        row = await worker.ended(name)
+    assert (row["state"], row["attempt"]) == ("DONE", 1)
+
+
 async def test_who_waits_for_memory_does_not_keep_a_slot_from_who_has_it(
     pool: asyncpg.Pool,
     settings: Settings,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.errors import StoreUnavailableError, TargetUnavailableError
-from app.patience import Patience, Waits, growing, until_answered
+from app.patience import Patience, Waits, growing, out_of_slot, until_answered
 from sinks.budget import Budget
 
 
@@ -78,6 +78,38 @@ async def test_other_errors_are_not_waited_for() -> None:
 
     with pytest.raises(KeyError):
         await waits(Target()).through(refuse)
+
+
+async def test_what_takes_long_gives_up_its_slot_and_what_is_quick_does_not() -> None:
+    target = Target()
+    target.away = False
+    assert await out_of_slot(target.ask, target.aside, after=60) == "answer"
+    assert not target.went.is_set()
+
+    async def slow() -> str:
+        await target.went.wait()
+        return await target.ask()
+
+    assert await out_of_slot(slow, target.aside, after=0.001) == "answer"
+    assert target.asides == 0
+
+
+async def test_what_takes_long_is_cancelled_with_who_waits_for_it() -> None:
+    target = Target()
+    ended = asyncio.Event()
+
+    async def stuck() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    waiting = asyncio.create_task(out_of_slot(stuck, target.aside, after=0.001))
+    await target.went.wait()
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
+    assert ended.is_set()
 
 
 async def test_a_database_is_asked_as_long_as_the_lease_is_good() -> None:
