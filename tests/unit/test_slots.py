@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import cast
 from uuid import uuid4
 
-from app.errors import DeliveryError, RetryableError
+import pytest
+
+from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.model import Delivery, State, Work
 from app.ports import Leases
 from app.signals import Signal
@@ -41,6 +44,8 @@ class Queue:
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.looks = 0
+        self.answer: bool | Exception = True
 
     async def claim(self, work: Work) -> Delivery | None:
         self.asked += 1
@@ -48,19 +53,24 @@ class Queue:
         return self.due.pop(0) if self.due else None
 
     async def renew(self, delivery: Delivery) -> bool:
-        return True
+        return await self.holds(delivery)
 
     async def holds(self, delivery: Delivery) -> bool:
-        return True
+        self.looks += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
 
 class Working:
     """Notes what begins; it ends when told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lease_ttl: float = 30, then: Callable[[Held], object] = id) -> None:
+        self.then = then
         self.queue = Queue()
         self.wake = Signal()
         self.begun: list[Delivery] = []
+        self.done: list[Delivery] = []
         self.ended: list[tuple[Delivery, DeliveryError]] = []
         self.end = asyncio.Event()
         self.slots = Slots(
@@ -71,13 +81,16 @@ class Working:
             leases=cast("Leases", self.queue),
             wake=self.wake,
             interval=0.01,
-            lease_ttl=30,
+            lease_ttl=lease_ttl,
             grace=5,
         )
 
-    async def _work(self, delivery: Delivery, _held: Held) -> None:
+    async def _work(self, delivery: Delivery, held: Held) -> None:
         self.begun.append(delivery)
+        self.held = held
+        self.then(held)
         await self.end.wait()
+        self.done.append(delivery)
 
     async def _settle(self, delivery: Delivery, error: DeliveryError) -> None:
         self.ended.append((delivery, error))
@@ -117,3 +130,50 @@ async def test_what_was_just_claimed_then_is_given_back() -> None:
     await working.slots.stop()
     assert working.begun == []
     assert isinstance(working.ended[0][1], RetryableError)
+
+
+@pytest.fixture
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.slots._LOOK", 0.01)
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_silence_ends_work_when_its_lease_has_run_out() -> None:
+    working = Working(lease_ttl=0.1)
+    working.queue.answer = StoreUnavailableError("away")
+    working.queue.due = [delivery()]
+    await working.slots.start()
+    await until(lambda: working.ended)
+    await working.slots.stop()
+    assert isinstance(working.ended[0][1], LeaseLostError)
+    assert working.done == []
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_silence_does_not_end_a_completion_but_a_clear_answer_does() -> None:
+    working = Working(lease_ttl=0.1, then=Held.completes)
+    working.queue.answer = StoreUnavailableError("away")
+    working.queue.due = [delivery()]
+    await working.slots.start()
+    await until(lambda: working.begun and working.held.lost())
+    looks = working.queue.looks
+    await until(lambda: working.queue.looks > looks + 3)
+    assert working.ended == []
+    working.queue.answer = False
+    await until(lambda: working.ended)
+    await working.slots.stop()
+    assert isinstance(working.ended[0][1], LeaseLostError)
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_nothing_from_outside_ends_what_finishes() -> None:
+    """Its own last write makes the lease go."""
+    working = Working(then=Held.finishes)
+    working.queue.answer = False
+    working.queue.due = [delivery()]
+    await working.slots.start()
+    await until(lambda: working.queue.looks > 3)
+    working.end.set()
+    await until(lambda: working.done)
+    await working.slots.stop()
+    assert working.ended == []
