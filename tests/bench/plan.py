@@ -91,7 +91,7 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
     """Plan an order of so many files, and print."""
     async with (
         open_pool(database, size=4, start_timeout=5) as pool,
-        open_session(connections=4, stall_timeout=30) as session,
+        open_session(stall_timeout=30) as session,
     ):
         await migrate(pool)
         await pool.execute("TRUNCATE delivery CASCADE")

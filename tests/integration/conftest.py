@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -102,13 +102,17 @@ class Deliveries:
             ListedFile(file_id=n, product_id="P", version=1, filename=f"f{n}", size=n, md5=None)
             for n in range(files)
         ]
-        archive, members = lay_out(correlation_id, listing)
+        await self.plan(delivery, listing)
+        return await self.active(correlation_id, delivery.tenant)
+
+    async def plan(self, delivery: Delivery, listing: Sequence[ListedFile]) -> None:
+        """Make a delivery ready that is available."""
+        archive, members = lay_out(delivery.correlation_id, listing)
         size = sum(file.size or 0 for file in members)
-        manifest = Manifest(archive_name=archive, file_count=files, total_bytes=size)
+        manifest = Manifest(archive_name=archive, file_count=len(members), total_bytes=size)
         async with self.store.transaction() as tx:
             await tx.add_files(delivery, members)
             assert await tx.advance(delivery, State.READY, manifest=manifest)
-        return await self.active(correlation_id, delivery.tenant)
 
     async def done(self, correlation_id: str = "c") -> None:
         """Let a delivery go all the way."""

@@ -13,8 +13,7 @@ from functools import partial
 
 import asyncpg
 
-from app.model import Delivery, ListedFile, ManifestFile, S3Target, State, Work
-from app.naming import build_manifest
+from app.model import Delivery, ListedFile, ManifestFile, S3Target, Work
 from app.patience import Patience
 from app.settings import Settings
 from app.signals import Signal
@@ -123,9 +122,7 @@ class TransferWorker:
             )
             for number, (member, content) in enumerate(self.source.files.items())
         ]
-        manifest = build_manifest(name, listing)
-        async with self.deliveries.store.transaction() as tx:
-            assert await tx.advance(delivery, State.READY, manifest=manifest)
+        await self.deliveries.plan(delivery, listing)
         if target is not None:
             await self.deliveries.pool.execute(
                 "UPDATE delivery SET target = $2 WHERE correlation_id = $1", name, target
