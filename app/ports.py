@@ -161,6 +161,9 @@ class Store(Protocol):
         It waits while the store is away.
         """
 
+    async def sizes_known(self, delivery: Delivery) -> bool:
+        """Whether the manifest has a size for each file."""
+
 
 class Arrivals(Protocol):
     """What arrived over AMQP and no agent has handled: should Kafka lose it, it is here."""
@@ -297,10 +300,15 @@ class Archiver(Protocol):
         target: S3Target,
         upload: Upload,
         *,
+        at_most: int,
         held: Hold,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
-        """Transfer. `may_complete` is asked each time right before the object would appear."""
+        """Transfer. `may_complete` is asked each time right before the object would appear.
+
+        `at_most` is the bytes that the files may have: more than the delivery's total where sizes
+        of some are unknown.
+        """
 
 
 class Tenants(Protocol):

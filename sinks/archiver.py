@@ -21,7 +21,7 @@ from app.patience import Patience, Waits
 from app.ports import Hold, OrderSource, ProgressListener
 from sinks.budget import Budget
 from sinks.meter import Meter
-from sinks.parts import Part, PartPlan, plan_parts
+from sinks.parts import Part, PartPlan, plan_parts, within
 from sinks.prefetch import Prefetcher
 from sinks.s3 import S3Sink, etag_of
 from sinks.zipper import Zipper
@@ -62,6 +62,7 @@ class StreamingArchiver:
         target: S3Target,
         upload: Upload,
         *,
+        at_most: int,
         held: Hold,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
@@ -73,6 +74,7 @@ class StreamingArchiver:
         plan = plan_parts(
             total_bytes=delivery.total_bytes,
             file_count=delivery.file_count,
+            at_most=at_most,
             part_size=self._part_size,
             memory=self._memory,
             worker_memory=self._worker_memory.size,
@@ -155,6 +157,9 @@ class StreamingArchiver:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(prefetcher.run(files))
                 async for number, part in zipper.parts():
+                    within(
+                        plan, number=number, size=len(part), max_object_size=self._max_object_size
+                    )
                     stages.create_task(send(number, part))
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None

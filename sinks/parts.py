@@ -38,6 +38,7 @@ def plan_parts(
     *,
     total_bytes: int,
     file_count: int,
+    at_most: int,
     part_size: int,
     memory: int,
     worker_memory: int,
@@ -45,19 +46,23 @@ def plan_parts(
 ) -> PartPlan:
     """Choose the part size so that the largest possible archive fits into 10,000 equal parts.
 
+    `at_most` is what the files may have, where the size of some is unknown: parts get larger for it
+    as far as `memory` allows. `within` finds out about those that are larger still.
+
     It gets along with `memory` bytes where it can, and else takes two parts and a small prefetch,
     up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
     worker can't take it.
     """
-    largest = total_bytes + total_bytes // 1000 + file_count * _MEMBER_OVERHEAD + MIB
     if total_bytes > max_object_size:
         raise ArchiveTooLargeError(
             f"the files have {total_bytes} bytes, but the target takes {max_object_size} in one "
             "object: order less at once, or raise DELIVERY_MAX_OBJECT_SIZE if it takes more"
         )
-    needed = -(-largest // MAX_PARTS)
     # Whole blocks of MD5, as `sinks.digest` needs them.
-    size = max(-(-part_size // 64) * 64, -(-needed // MIB) * MIB)
+    size = max(-(-part_size // 64) * 64, _part_size_for(total_bytes, file_count))
+    if at_most > total_bytes:
+        wanted = _part_size_for(min(at_most, max_object_size), file_count)
+        size = max(size, min(wanted, memory * 3 // 8 // MIB * MIB))
     lag = memory // 32
     ahead = memory // 4 - 2 * lag
     in_flight = memory * 3 // 4 // size - 1
@@ -78,6 +83,30 @@ def plan_parts(
             f"{plan.memory} or more"
         )
     return plan
+
+
+def _part_size_for(total_bytes: int, file_count: int) -> int:
+    largest = total_bytes + total_bytes // 1000 + file_count * _MEMBER_OVERHEAD + MIB
+    needed = -(-largest // MAX_PARTS)
+    return -(-needed // MIB) * MIB
+
+
+def within(plan: PartPlan, *, number: int, size: int, max_object_size: int) -> None:
+    """Return if an archive may have this part; files of unknown size can make it too large.
+
+    Raises ArchiveTooLargeError.
+    """
+    if number > MAX_PARTS:
+        raise ArchiveTooLargeError(
+            "files whose size rs-order does not tell made the archive larger than "
+            f"{MAX_PARTS * plan.part_size} bytes ({MAX_PARTS} parts of {plan.part_size}): order "
+            "less at once, or raise the tenant's order_size_limit_bytes or DELIVERY_PART_SIZE"
+        )
+    if (number - 1) * plan.part_size + size > max_object_size:
+        raise ArchiveTooLargeError(
+            f"the archive is larger than the {max_object_size} bytes that the target takes in one "
+            "object: order less at once, or raise DELIVERY_MAX_OBJECT_SIZE if it takes more"
+        )
 
 
 class Part:

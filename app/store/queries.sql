@@ -288,6 +288,10 @@ WHERE delivery_id = $1 AND position > $2
 ORDER BY position
 LIMIT $3;
 
+-- name: sizes_known
+-- Whether the listing told the size of each file.
+SELECT NOT EXISTS (SELECT 1 FROM delivery_file WHERE delivery_id = $1 AND size IS NULL);
+
 -- name: claim
 -- Lease the next delivery that this kind of work is due for: tenants with less of it under way
 -- first, then who waited longest for a turn; within a tenant by rank: priority and age in one. Not

@@ -307,6 +307,11 @@ class PostgresStore:
         with wrap_errors():
             return await self._pool.fetch(QUERIES["files"], delivery.id, position, _FILES_A_BATCH)
 
+    async def sizes_known(self, delivery: Delivery) -> bool:
+        """Whether the manifest has a size for each file."""
+        with wrap_errors():
+            return bool(await self._pool.fetchval(QUERIES["sizes_known"], delivery.id))
+
     async def answers(self) -> None:
         """Return if the database does. Raises StoreUnavailableError."""
         with wrap_errors():

@@ -185,6 +185,7 @@ class Transfers:
                 self.store.files(delivery),
                 target,
                 upload,
+                at_most=await self._at_most(delivery, held),
                 held=held,
                 may_complete=may_complete,
             )
@@ -196,6 +197,13 @@ class Transfers:
             if isinstance(error, WrongObjectError):
                 await self._remove(delivery, target, upload)
             raise
+
+    async def _at_most(self, delivery: Delivery, held: Hold) -> int:
+        """Return the bytes that the files may have, as far as anybody knows before."""
+        if await until_answered(partial(self.store.sizes_known, delivery), good=held.good):
+            return delivery.total_bytes
+        limit = self.tenants.settings(delivery.tenant).order_size_limit_bytes
+        return max(delivery.total_bytes, limit)
 
     async def _remove(self, delivery: Delivery, target: S3Target, upload: Upload) -> None:
         try:

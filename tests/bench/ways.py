@@ -91,7 +91,13 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
         )
         upload = await sink.begin(target, "ours/a.zip")
         stored = await archiver.run(
-            delivery, files(), target, upload, held=FreeHold(), may_complete=may_complete
+            delivery,
+            files(),
+            target,
+            upload,
+            at_most=delivery.total_bytes,
+            held=FreeHold(),
+            may_complete=may_complete,
         )
         return stored.md5
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 import pytest
 
 from app.errors import (
+    ArchiveTooLargeError,
     DeliveryError,
     LeaseLostError,
     SourceUnavailableError,
@@ -225,3 +226,15 @@ async def test_aborting_what_is_gone_is_fine(sink: S3Sink, target: S3Target) -> 
     upload = await sink.begin(target, "gone/a.zip")
     await sink.abort(target, upload)
     await sink.abort(target, upload)
+
+
+async def test_a_file_of_unknown_size_that_is_too_large_ends_the_upload(
+    sink: S3Sink, target: S3Target
+) -> None:
+    bench = Bench(sink, target, Source({"a": noise(12 * MIB)}))
+    bench.max_object_size = 11 * MIB
+    bench.delivery = replace(bench.delivery, total_bytes=0)
+    unknown = [replace(file, size=None) for file in bench.source.manifest()]
+    with pytest.raises(ArchiveTooLargeError, match="DELIVERY_MAX_OBJECT_SIZE"):
+        await bench.run(files=unknown)
+    assert await sink.open_uploads(target, bench.key) == []

@@ -133,6 +133,7 @@ class Archiver:
         target: S3Target,
         upload: Upload,
         *,
+        at_most: int,
         held: Hold,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:

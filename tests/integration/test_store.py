@@ -172,3 +172,12 @@ async def test_lists_and_feeds_do_not_read_what_was_ordered(pool: asyncpg.Pool, 
         names = {attribute.name for attribute in statement.get_attributes()}
     assert "last_cause" in names
     assert "order_request" not in names
+
+
+async def test_whether_the_size_of_each_file_is_known(
+    pool: asyncpg.Pool, deliveries: Deliveries
+) -> None:
+    delivery = await deliveries.ready()
+    assert await deliveries.store.sizes_known(delivery)
+    await pool.execute("UPDATE delivery_file SET size = NULL WHERE position = 1")
+    assert not await deliveries.store.sizes_known(delivery)

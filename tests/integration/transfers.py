@@ -139,6 +139,7 @@ class Bench:
         self.target = target
         self.source = source
         self.listener = Listener()
+        self.max_object_size = 1024**4
         self.key = f"{uuid4().hex}/a.zip"
         manifest = source.manifest()
         self.delivery = Delivery(
@@ -168,7 +169,7 @@ class Bench:
             part_size=5 * MIB,
             memory=32 * MIB,
             worker_memory=self.budget,
-            max_object_size=1024**4,
+            max_object_size=self.max_object_size,
             connections=4,
             patience=self.patience,
         )
@@ -192,6 +193,7 @@ class Bench:
                 each(files or self.source.manifest()),
                 self.target,
                 upload,
+                at_most=self.delivery.total_bytes,
                 held=self.hold,
                 may_complete=asked,
             )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ArchiveTooLargeError
-from sinks.parts import MAX_PARTS, MIB, PartPlan, plan_parts
+from sinks.parts import MAX_PARTS, MIB, PartPlan, plan_parts, within
 
 TIB = 1024**4
 
@@ -16,6 +16,7 @@ def plan(total: int, **changes: int) -> PartPlan:
     given = {
         "total_bytes": total,
         "file_count": 1,
+        "at_most": total,
         "part_size": 8 * MIB,
         "memory": 128 * MIB,
         "worker_memory": 1280 * MIB,
@@ -60,3 +61,25 @@ def test_too_much_for_the_memory_is_told_with_the_figure_that_works() -> None:
 
 def test_parts_are_whole_blocks_of_md5() -> None:
     assert plan(1, part_size=5 * MIB + 1).part_size == 5 * MIB + 64
+
+
+def test_parts_have_room_for_what_files_of_unknown_size_may_bring() -> None:
+    assert plan(0, at_most=5 * 1024**3).part_size == 8 * MIB  # room for 80 GB
+    chosen = plan(0, at_most=300 * 1024**3)
+    assert chosen.part_size * MAX_PARTS > 300 * 1024**3
+    assert chosen.memory <= 128 * MIB
+
+
+def test_a_limit_without_end_takes_no_more_memory_than_a_transfer_has() -> None:
+    chosen = plan(0, at_most=2**62)
+    assert chosen.part_size == 48 * MIB
+    assert chosen.memory <= 128 * MIB
+
+
+def test_what_becomes_too_large_on_the_way_is_refused_in_words() -> None:
+    chosen = plan(0, at_most=0)
+    within(chosen, number=MAX_PARTS, size=8 * MIB, max_object_size=5 * TIB)
+    with pytest.raises(ArchiveTooLargeError, match=r"10000 parts of 8388608.*order_size_limit_byt"):
+        within(chosen, number=MAX_PARTS + 1, size=1, max_object_size=5 * TIB)
+    with pytest.raises(ArchiveTooLargeError, match="DELIVERY_MAX_OBJECT_SIZE"):
+        within(chosen, number=2, size=2, max_object_size=8 * MIB + 1)
