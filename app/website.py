@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from mode import Service
 
 from app.configured import ConfigurationParts, open_configuration
 from app.database import open_database
-from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
+from app.errors import SourceUnavailableError
 from app.metrics import TARGET_UP
-from app.model import S3Target
 from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
@@ -39,9 +37,13 @@ from web.health import Check, Health
 from web.limits import RateLimit
 from web.metrics import MetricsApi
 from web.site import Parts, Site, create_probe_site, create_site, tls_context
+from web.targets import TargetsApi
 
 if TYPE_CHECKING:  # a process without work need not import what works
     from app.bootstrap import Services
+
+
+_RS_ORDER_TIMEOUT = aiohttp.ClientTimeout(total=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,9 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
             ),
         ),
         health=Health(checks),
+        targets=TargetsApi(
+            configuration.tenants, look=base.sink.find_bucket, trouble=base.sink.breakers.trouble
+        ),
         probe=probe,
         tracking=tracking,
         changes=tracking,
@@ -156,6 +161,7 @@ def worker_checks(services: Services) -> dict[str, Check]:
 
 
 def _checks(settings: Settings, base: Base) -> dict[str, Check]:
+    """Return what every process depends on; no server of a tenant is among it."""
     configuration = base.configuration
 
     async def database() -> None:
@@ -168,7 +174,7 @@ def _checks(settings: Settings, base: Base) -> dict[str, Check]:
     async def rs_order() -> None:
         try:
             async with (
-                aiohttp.ClientSession() as session,
+                aiohttp.ClientSession(timeout=_RS_ORDER_TIMEOUT) as session,
                 session.head(settings.rs_order_url, allow_redirects=False),
             ):
                 return  # whatever it says, it answers
@@ -177,20 +183,7 @@ def _checks(settings: Settings, base: Base) -> dict[str, Check]:
                 f"rs-order does not answer at {settings.rs_order_url} ({type(error).__name__})"
             ) from None
 
-    async def s3() -> None:
-        # One tenant's wrong server must not make the service look broken to all others.
-        servers: dict[str, S3Target] = {}
-        for tenant in settings.tenants:
-            target = configuration.tenants.settings(tenant).target
-            servers.setdefault(target.endpoint, target)
-        outcomes = await asyncio.gather(
-            *map(base.sink.reach, servers.values()), return_exceptions=True
-        )
-        errors = [str(outcome) for outcome in outcomes if isinstance(outcome, DeliveryError)]
-        if errors and len(errors) == len(outcomes):
-            raise TargetUnavailableError("; ".join(errors))
-
-    return {"postgresql": database, "secret keys": keys, "rs-order": rs_order, "s3": s3}
+    return {"postgresql": database, "secret keys": keys, "rs-order": rs_order}
 
 
 @contextlib.asynccontextmanager

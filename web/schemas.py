@@ -139,6 +139,24 @@ def components(more: Mapping[str, Any]) -> dict[str, Any]:
             }
         ),
         "Live": _object({"status": _STATUS, "version": _TEXT, "uptime": {"type": "number"}}),
+        "Targets": _object(
+            {
+                "content": {
+                    "type": "array",
+                    "items": _object(
+                        {
+                            "name": _TEXT,
+                            "endpoint": _TEXT,
+                            "bucket": _TEXT,
+                            "status": _STATUS,
+                            "checkedAt": _TIME,
+                        },
+                        error=_TEXT,
+                        heldBack=_object({"since": _TIME, "askedAgain": _TIME, "cause": _TEXT}),
+                    ),
+                }
+            }
+        ),
         "Health": _object(
             {
                 "status": _STATUS,

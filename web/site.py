@@ -33,6 +33,7 @@ from web.letters import LettersApi
 from web.maintenance import OperationApi
 from web.metrics import MetricsApi
 from web.settings import Probe, SettingsApi
+from web.targets import TargetsApi
 from web.workers import WorkersApi
 
 log = get_logger(__name__)
@@ -64,6 +65,7 @@ class Parts:
     store: ConfigurationStore
     gate: Gate
     health: Health
+    targets: TargetsApi
     probe: Probe
     tracking: Tracking
     changes: Changes
@@ -91,6 +93,7 @@ def create_site(parts: Parts) -> web.Application:
         *MetricsApi(parts.overview).endpoints(),
         *parts.console.endpoints(),
         *parts.health.endpoints(),
+        *parts.targets.endpoints(),
     ]
     site = web.Application(middlewares=[in_json], client_max_size=_LARGEST_BODY)
     for endpoint in [*listed, *openapi.endpoints(listed)]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -95,11 +96,19 @@ def behind(gates: dict[str, Switch]) -> dict[str, str]:
 
 
 async def down(url: str) -> dict[str, str]:
-    """Return the components that readiness calls down, each with the reason."""
+    """Return the components that readiness calls down, each with the reason; and S3, by its gauge.
+
+    (Readiness asks no tenant's target.)
+    """
     async with aiohttp.ClientSession() as http, http.get(f"{url}/health/ready") as response:
         components = (await response.json())["components"]
         assert (response.status == 200) == all(c["status"] == "UP" for c in components.values())
-        return {n: c["error"] for n, c in components.items() if c["status"] != "UP"}
+        found = {n: c["error"] for n, c in components.items() if c["status"] != "UP"}
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/metrics") as response:
+        figures = await response.text()
+    if re.search(r"^delivery_target_up\{.*\} 0", figures, re.MULTILINE):
+        found["s3"] = "it does not answer"
+    return found
 
 
 @pytest.mark.timeout(180 + OUTAGE)

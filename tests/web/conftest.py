@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from app.configured import ConfigurationParts, open_configuration
 from app.errors import UnknownLetterError
 from app.letters import Letter
+from app.model import S3Target
 from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresStore, PostgresTracking
@@ -29,6 +30,7 @@ from web.gate import Gate
 from web.health import Check, Health
 from web.limits import RateLimit
 from web.site import CONNECTION_LIMITS, Parts, create_site
+from web.targets import TargetsApi
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-for-HS512-0123456789-abcdef"
 TENANT = "sentinel"
@@ -116,6 +118,10 @@ class Api:
         return setting["content"]["value"]
 
 
+async def _answers(_target: S3Target) -> None:
+    """Take any target for good."""
+
+
 def parts_for(
     configuration: ConfigurationParts,
     checks: dict[str, Check] | None = None,
@@ -127,6 +133,7 @@ def parts_for(
         "store": configuration.store,
         "gate": Gate(Verifier(secret=SECRET, public_key=""), configuration.tenants, limit=PLENTY),
         "health": Health(checks or {}),
+        "targets": TargetsApi(configuration.tenants, look=_answers, trouble=lambda _target: None),
         "probe": probe,
         **_watching(configuration),
     }

@@ -1,4 +1,4 @@
-// Whether everything works: dependencies and workers.
+// Whether everything works: dependencies, workers, and the tenant's targets.
 
 import { call } from "./api.js";
 import { alertOf, h, seconds, time } from "./dom.js";
@@ -11,11 +11,12 @@ export async function health(content, { signal }) {
 
 async function draw(place, signal) {
   try {
-    const [ready, workers] = await Promise.all([
+    const [ready, workers, targets] = await Promise.all([
       call("GET", "/health/ready", { signal, accept: [503] }),
       call("GET", "/workers", { signal }),
+      call("GET", "/health/targets", { signal, accept: [403] }), // for administrators only
     ]);
-    place.replaceChildren(parts(ready), crew(workers.content));
+    place.replaceChildren(parts(ready), crew(workers.content), ...(targets.content ? [places(targets.content)] : []));
   } catch (error) {
     if (signal.aborted) return;
     place.replaceChildren(alertOf(error));
@@ -48,4 +49,16 @@ function crew(workers) {
         h("td", { "data-label": "Version" }, worker.version),
         h("td", { "data-label": "Since" }, time(worker.startedAt)));
     }))));
+}
+
+function places(targets) {
+  return h("div", {}, h("h2", {}, "Targets"), h("table", { class: "cards" },
+    h("caption", {}, "Where this tenant's archives are put"),
+    h("thead", {}, h("tr", {}, ["Target", "Place", "State", "Now", "Held back"].map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, targets.map((target) => h("tr", {},
+      h("td", { "data-label": "Target" }, target.name),
+      h("td", { "data-label": "Place" }, `${target.bucket} at ${target.endpoint}`),
+      h("td", { "data-label": "State", class: target.status === "UP" ? "up" : "down" }, target.status),
+      h("td", { "data-label": "Now" }, target.error || ""),
+      h("td", { "data-label": "Held back" }, target.heldBack ? ["new transfers since ", time(target.heldBack.since)] : ""))))));
 }

@@ -1,0 +1,110 @@
+"""Whether a tenant's targets answer: told to its administrators, and no part of readiness."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from app.configured import ConfigurationParts
+from app.errors import TargetRefusedError
+from app.model import S3Target, TargetTrouble
+from sinks.s3 import S3Sink
+from tests.integration.conftest import sink, target
+from tests.integration.gate import gate
+from tests.web.conftest import TENANT, MakeClient, parts_for, serve
+from web.targets import TargetsApi
+
+__all__ = ["sink", "target"]  # fixtures
+
+
+class Places:
+    """Targets by their bucket: some refuse, some say nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def look(self, target: S3Target) -> None:
+        self.asked.append(target.bucket)
+        if target.bucket == "silent":
+            await asyncio.Event().wait()
+        if target.bucket == "refusing":
+            raise TargetRefusedError("S3 refused to look in bucket refusing (403)")
+
+    def trouble(self, target: S3Target) -> TargetTrouble | None:
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        if target.bucket != "silent":
+            return None
+        return TargetTrouble(server="s:1", cause="no answer", since=at, asked_again=at)
+
+
+async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.targets._PATIENCE", 0.1)
+    own = configuration.tenants.settings(TENANT)
+    configuration.tenants._resolved[TENANT] = replace(
+        own,
+        targets={name: replace(own.target, bucket=name) for name in ("good", "silent", "refusing")},
+    )
+    places = Places()
+    targets = TargetsApi(configuration.tenants, look=places.look, trouble=places.trouble)
+    api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
+    answers = await asyncio.gather(*(api.call("GET", "/health/targets") for _ in range(5)))
+    first, *others = [(await answer.json())["content"] for answer in answers]
+    assert all(other == first for other in others)
+    assert sorted(places.asked) == sorted([own.target.bucket, "good", "silent", "refusing"])
+    found = {one["name"]: one for one in first}
+    assert {name: one["status"] for name, one in found.items()} == {
+        "default": "UP",
+        "good": "UP",
+        "silent": "DOWN",
+        "refusing": "DOWN",
+    }
+    assert "no answer from bucket silent" in found["silent"]["error"]
+    assert found["silent"]["heldBack"]["cause"] == "no answer"
+    assert "403" in found["refusing"]["error"]
+    assert "heldBack" not in found["refusing"]
+    assert own.target.secret not in str(first)
+
+
+async def test_it_is_for_administrators_and_for_their_own_tenant(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    own = configuration.tenants.settings(TENANT)
+    mine = replace(own.target, bucket="mine")
+    configuration.tenants._resolved[TENANT] = replace(own, targets={"mine": mine})
+    api = await serve(aiohttp_client, parts_for(configuration))
+    for role in ("REGISTERED_USER", "EXPLOIT"):
+        assert (await api.call("GET", "/health/targets", role=role)).status == 403
+    names = {}
+    for tenant in (TENANT, "swot"):
+        answer = await api.call("GET", "/health/targets", tenant=tenant, role="INSTANCE_ADMIN")
+        names[tenant] = [one["name"] for one in (await answer.json())["content"]]
+    assert names == {TENANT: ["default", "mine"], "swot": ["default"]}
+
+
+async def test_a_server_that_takes_everything_and_says_nothing_is_down(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, sink: S3Sink, target: S3Target
+) -> None:
+    async with gate(target.endpoint) as server:
+        own = configuration.tenants.settings(TENANT)
+        configuration.tenants._resolved[TENANT] = replace(
+            own, target=replace(target, endpoint=server.url)
+        )
+        targets = TargetsApi(
+            configuration.tenants, look=sink.find_bucket, trouble=sink.breakers.trouble
+        )
+        api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
+
+        async def told() -> str:
+            targets._seen.clear()
+            answer = await api.call("GET", "/health/targets")
+            return str((await answer.json())["content"][0]["status"])
+
+        assert await told() == "UP"
+        await server.hush()
+        assert await told() == "DOWN"
+        assert (await api.client.get("/health/ready")).status == 200

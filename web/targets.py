@@ -1,0 +1,122 @@
+"""`/health/targets`: whether the places that a tenant's archives are put on answer.
+
+No part of readiness: a tenant's server is a foreign machine, and the service works without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from cachetools import TTLCache
+
+from app.errors import DeliveryError, SecretUnreadableError
+from app.model import S3Target, TargetTrouble
+from app.ports import Tenants
+from web import schemas
+from web.endpoint import ACTOR, ADMINS, Endpoint
+
+# Returns when the target answers and takes the credentials; raises DeliveryError with the reason.
+Look = Callable[[S3Target], Awaitable[None]]
+Trouble = Callable[[S3Target], TargetTrouble | None]
+
+_PATIENCE = 3.0  # seconds that a target may take
+_FRESH = 10.0  # seconds that its answer is told again, to whoever asks
+_AT_ONCE = 8  # targets
+_TARGETS = 1000  # remembered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    at: datetime
+    error: str | None
+
+
+class TargetsApi:
+    """The handler. `trouble` tells what this process holds back from a target."""
+
+    def __init__(self, tenants: Tenants, *, look: Look, trouble: Trouble) -> None:
+        self._tenants = tenants
+        self._look = look
+        self._trouble = trouble
+        self._seen: TTLCache[S3Target, asyncio.Task[_Seen]] = TTLCache(_TARGETS, ttl=_FRESH)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def targets(self, request: web.Request) -> web.Response:
+        """Return every target of the tenant, with what it said just now."""
+        tenant = request[ACTOR].tenant
+        settings = self._tenants.settings(tenant)
+        named = {"default": settings.target, **settings.targets}
+        try:
+            self._tenants.check_secrets(tenant)
+        except SecretUnreadableError as error:
+            seen = dict.fromkeys(named, _Seen(at=datetime.now(UTC), error=str(error)))
+        else:
+            outcomes = await asyncio.gather(*map(self._ask, named.values()))
+            seen = dict(zip(named, outcomes, strict=True))
+        content = [self._shown(name, target, seen[name]) for name, target in named.items()]
+        return web.json_response({"content": content})
+
+    async def _ask(self, target: S3Target) -> _Seen:
+        """Ask a target, once for all who want to know now."""
+        asked = self._seen.get(target)
+        if asked is None:
+            asked = self._seen[target] = asyncio.create_task(self._look_at(target))
+        return await asyncio.shield(asked)
+
+    async def _look_at(self, target: S3Target) -> _Seen:
+        error = None
+        async with self._turns:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await self._look(target)
+            except DeliveryError as refused:
+                error = str(refused)
+            except TimeoutError:
+                error = f"no answer from {target} within {_PATIENCE:g} seconds"
+        return _Seen(at=datetime.now(UTC), error=error)
+
+    def _shown(self, name: str, target: S3Target, seen: _Seen) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "name": name,
+            "endpoint": target.endpoint,
+            "bucket": target.bucket,
+            "status": "DOWN" if seen.error else "UP",
+            "checkedAt": _time(seen.at),
+        }
+        if seen.error:
+            shown["error"] = seen.error
+        trouble = self._trouble(target)
+        if trouble is not None:
+            shown["heldBack"] = {
+                "since": _time(trouble.since),
+                "askedAgain": _time(trouble.asked_again),
+                "cause": trouble.cause,
+            }
+        return shown
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        return [
+            Endpoint(
+                method="GET",
+                path="/health/targets",
+                handler=self.targets,
+                summary="Whether the tenant's targets answer, and what is held back from them",
+                tag="health",
+                roles=ADMINS,
+                in_maintenance=True,
+                responses={
+                    200: schemas.answer("Each target, by its name.", "Targets"),
+                    **schemas.errors(401, 403, 429),
+                },
+            )
+        ]
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
