@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
@@ -25,6 +25,11 @@ class ConfigurationParts:
     tenants: ConfiguredTenants
     configure: Configure
     vault: Vault
+
+    def over(self, pool: asyncpg.Pool) -> ConfigurationParts:
+        """Return the same tenants, looked up and changed over another pool."""
+        store = PostgresConfiguration(pool, self.vault)
+        return replace(self, store=store, configure=Configure(store, self.tenants))
 
 
 def open_vault(settings: Settings) -> Vault:

@@ -29,6 +29,20 @@ async def run_migrations(settings: Settings) -> list[str]:
         return await migrate(pool)
 
 
+@contextlib.asynccontextmanager
+async def open_web_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    """Connect for the HTTP server: slow or many requests must not take what leases need."""
+    async with open_pool(
+        settings.database_url.get_secret_value(),
+        size=settings.web_database_pool_size,
+        start_timeout=settings.start_timeout,
+        # Should PostgreSQL itself be gone, it can't end a statement.
+        command_timeout=2 * settings.web_statement_timeout,
+        statement_timeout=settings.web_statement_timeout,
+    ) as pool:
+        yield pool
+
+
 def _connected(settings: Settings) -> contextlib.AbstractAsyncContextManager[asyncpg.Pool]:
     return open_pool(
         settings.database_url.get_secret_value(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -12,7 +12,7 @@ import asyncpg
 from mode import Service
 
 from app.configured import ConfigurationParts, open_configuration
-from app.database import open_database
+from app.database import open_database, open_web_pool
 from app.errors import SourceUnavailableError
 from app.metrics import TARGET_UP
 from app.ports import Users
@@ -34,7 +34,7 @@ from web.console import Console, SignIn
 from web.feed import Feed
 from web.gate import Gate
 from web.health import Check, Health
-from web.limits import RateLimit
+from web.limits import Limits, RateLimit, Turns
 from web.metrics import MetricsApi
 from web.site import Parts, Site, create_probe_site, create_site, tls_context
 from web.targets import TargetsApi
@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # a process without work need not import what works
     from app.bootstrap import Services
 
 
+_WAITING = 20  # requests of one caller, beside those that are worked on
 _RS_ORDER_TIMEOUT = aiohttp.ClientTimeout(total=3)
 
 
@@ -51,10 +52,22 @@ class Base:
     """What a process with an HTTP server has open."""
 
     pool: asyncpg.Pool
-    store: PostgresStore
+    owed: Signal  # notified after a commit that left something to publish
     configuration: ConfigurationParts
     sink: S3Sink
     users: Users
+
+    @property
+    def store(self) -> PostgresStore:
+        """The deliveries."""
+        return PostgresStore(self.pool, self.owed)
+
+
+@contextlib.asynccontextmanager
+async def open_web_base(settings: Settings, base: Base) -> AsyncIterator[Base]:
+    """Give what the HTTP server works with: the same, over connections of its own."""
+    async with open_web_pool(settings) as pool:
+        yield replace(base, pool=pool, configuration=base.configuration.over(pool))
 
 
 def interventions_of(base: Base) -> Interventions:
@@ -90,8 +103,10 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
         gate=Gate(
             verifier,
             configuration.tenants,
-            limit=RateLimit(
-                settings.web_requests_per_second, burst=settings.web_requests_per_second
+            limits=Limits(
+                rate=RateLimit(settings.web_requests_per_second, burst=settings.web_requests_burst),
+                requests=Turns(settings.web_requests_at_once, waiting=_WAITING),
+                streams=Turns(settings.web_streams),
             ),
         ),
         health=Health(checks),
@@ -145,7 +160,7 @@ def base_of(services: Services) -> Base:
     """Return what a worker's own connections give its HTTP server."""
     return Base(
         pool=services.pool,
-        store=services.store,
+        owed=services.owed,
         configuration=services.configuration,
         sink=services.sink,
         users=services.users,
@@ -192,7 +207,7 @@ async def open_base(settings: Settings) -> AsyncIterator[Base]:
     async with open_database(settings) as pool, open_sink(up=TARGET_UP) as sink:
         yield Base(
             pool=pool,
-            store=PostgresStore(pool, Signal()),
+            owed=Signal(),
             configuration=await open_configuration(settings, pool),
             sink=sink,
             users=AskedLater() if settings.rs_admin_url else AnyUser(),
@@ -202,8 +217,8 @@ async def open_base(settings: Settings) -> AsyncIterator[Base]:
 @contextlib.asynccontextmanager
 async def running_site(settings: Settings) -> AsyncIterator[Service]:
     """Run the HTTP server alone."""
-    async with open_base(settings) as base:
-        *beside, site = make_site(settings, base, _checks(settings, base))
+    async with open_base(settings) as base, open_web_base(settings, base) as web_base:
+        *beside, site = make_site(settings, web_base, _checks(settings, base))
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(watching_loop())
             for part in (make_watcher(base.configuration), *beside, site):

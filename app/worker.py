@@ -35,6 +35,7 @@ from app.website import (
     make_probe_site,
     make_site,
     make_watcher,
+    open_web_base,
     worker_checks,
 )
 from sinks.archiver import StreamingArchiver
@@ -281,7 +282,8 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         stack.push_async_callback(_leave, presence)
         checks = worker_checks(services) | {"rabbitmq": bridge.check, "events": consumer.check}
         if site:
-            parts = make_site(settings, base_of(services), checks) + parts
+            base = await stack.enter_async_context(open_web_base(settings, base_of(services)))
+            parts = make_site(settings, base, checks) + parts
         elif settings.worker_port:
             parts.insert(0, make_probe_site(settings, checks))
         for part in parts:

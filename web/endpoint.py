@@ -33,6 +33,7 @@ class Endpoint:
     tag: str
     roles: frozenset[str] | None = None  # None: anybody, without a token
     in_maintenance: bool = False  # whether it answers then, too
+    stream: bool = False  # whether its answer lasts
     parameters: tuple[Mapping[str, Any], ...] = ()
     body: Mapping[str, Any] | None = None
     responses: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)

@@ -96,6 +96,7 @@ class EventsApi:
                 summary="What happens to the tenant's deliveries, as a stream",
                 tag="events",
                 roles=OPERATORS,
+                stream=True,
                 parameters=(last,),
                 responses=stream | errors,
             ),
@@ -106,6 +107,7 @@ class EventsApi:
                 summary="What happens to a delivery, as a stream; ends with it",
                 tag="events",
                 roles=USERS,
+                stream=True,
                 parameters=(schemas.path("correlation_id", "Correlation id."), last),
                 responses=stream
                 | {204: {"description": "It has ended, and all of it was heard."}}

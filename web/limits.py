@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from cachetools import TTLCache
 
@@ -29,3 +33,45 @@ class RateLimit:
             return (1 - left) / self._rate
         self._buckets[caller] = left - 1, now
         return 0.0
+
+
+@dataclass
+class _Queue:
+    """One caller's requests."""
+
+    turns: asyncio.Semaphore
+    inside: int = 0  # that have a turn, or wait for one
+
+
+class Turns:
+    """Each caller has `at_once` turns; `waiting` more requests may wait for one."""
+
+    def __init__(self, at_once: int, *, waiting: int = 0) -> None:
+        self._at_once = at_once
+        self._most = at_once + waiting
+        self._callers: dict[str, _Queue] = {}
+
+    @contextlib.asynccontextmanager
+    async def taken(self, caller: str) -> AsyncIterator[bool]:
+        """Have a turn within the block; False when too many wait already."""
+        queue = self._callers.setdefault(caller, _Queue(asyncio.Semaphore(self._at_once)))
+        if queue.inside >= self._most:
+            yield False
+            return
+        queue.inside += 1
+        try:
+            async with queue.turns:
+                yield True
+        finally:
+            queue.inside -= 1
+            if not queue.inside:
+                del self._callers[caller]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What holds for each caller."""
+
+    rate: RateLimit
+    requests: Turns  # under way
+    streams: Turns  # open

@@ -49,7 +49,27 @@ class Process(Group):
     oauth_client: str = Field("client", description="OAuth2 client that asks there.")
     oauth_client_secret: SecretStr = Field(SecretStr("secret"), description="Its secret.")
     web_requests_per_second: float = Field(
-        500, gt=0, description="Requests a second that one caller may make over HTTP."
+        50, gt=0, description="Requests a second that one caller may make over HTTP, in the mean."
+    )
+    web_requests_burst: int = Field(
+        100, ge=1, description="Requests that one caller may make at once, after a pause."
+    )
+    web_requests_at_once: int = Field(
+        3,
+        ge=1,
+        description="Requests of one caller that are worked on at once; a few more wait.",
+    )
+    web_streams: int = Field(
+        10, ge=1, description="Streams of events that one caller may have open in a process."
+    )
+    web_database_pool_size: int = Field(
+        5,
+        ge=2,
+        description="Connections to PostgreSQL that the HTTP server of a process holds at most, "
+        "beside `database_pool_size`.",
+    )
+    web_statement_timeout: float = Field(
+        5, gt=0, description="Seconds after which PostgreSQL ends a statement of the HTTP server."
     )
     web_cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call the HTTP API, separated by commas."

@@ -52,6 +52,11 @@ def wrap_errors() -> Iterator[None]:
     except Exception as error:
         if not _passes(error):
             raise
+        if isinstance(error, asyncpg.QueryCanceledError):
+            raise StoreUnavailableError(
+                f"PostgreSQL ended a statement ({error}): it took too long, or somebody cancelled "
+                "it; it is tried again, or less has to be asked for"
+            ) from error
         raise StoreUnavailableError(
             f"PostgreSQL can't do it now ({type(error).__name__}: {error}); it is tried again"
         ) from error
@@ -79,11 +84,17 @@ async def _leave_as_it_is(_connection: object) -> None:
 
 @contextlib.asynccontextmanager
 async def open_pool(
-    url: str, *, size: int, start_timeout: float, command_timeout: float = 60
+    url: str,
+    *,
+    size: int,
+    start_timeout: float,
+    command_timeout: float = 60,
+    statement_timeout: float = 0,
 ) -> AsyncIterator[asyncpg.Pool]:
     """Connect, waiting up to `start_timeout` seconds for the server to come up.
 
-    A statement that takes longer than `command_timeout` seconds is cancelled.
+    A statement that takes longer than `command_timeout` seconds is cancelled; PostgreSQL itself
+    ends it after `statement_timeout` seconds, unless that is 0.
 
     Raises ConfigurationError when the address or the credentials are wrong.
     """
@@ -105,6 +116,9 @@ async def open_pool(
                     reset=_leave_as_it_is,
                     target_session_attrs=SessionAttribute.read_write,
                     command_timeout=command_timeout,
+                    server_settings={"statement_timeout": f"{statement_timeout * 1000:.0f}"}
+                    if statement_timeout
+                    else None,
                     timeout=10,
                 )
     except _REFUSED as error:

@@ -66,6 +66,8 @@ async def _main(rate: float, seconds: float, size: int) -> None:
         for product in ("one", "two"):
             sparse(products / product, size)
         os.environ["DELIVERY_S3_ENDPOINT"] = sink
+        os.environ["DELIVERY_WEB_REQUESTS_PER_SECOND"] = str(2 * rate)  # one caller has them all
+        os.environ["DELIVERY_WEB_REQUESTS_AT_ONCE"] = "100"
         async with (
             running_stack(products) as stack,
             running_service(stack) as (child, together),

@@ -28,13 +28,13 @@ from web.console import Console
 from web.feed import Feed
 from web.gate import Gate
 from web.health import Check, Health
-from web.limits import RateLimit
+from web.limits import Limits, RateLimit, Turns
 from web.site import CONNECTION_LIMITS, Parts, create_site
 from web.targets import TargetsApi
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-for-HS512-0123456789-abcdef"
 TENANT = "sentinel"
-PLENTY = RateLimit(1e6, burst=1e6)
+PLENTY = Limits(rate=RateLimit(1e6, burst=1e6), requests=Turns(1000), streams=Turns(1000))
 
 MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
 
@@ -131,7 +131,7 @@ def parts_for(
     fields: dict[str, Any] = {
         "configure": configuration.configure,
         "store": configuration.store,
-        "gate": Gate(Verifier(secret=SECRET, public_key=""), configuration.tenants, limit=PLENTY),
+        "gate": Gate(Verifier(secret=SECRET, public_key=""), configuration.tenants, limits=PLENTY),
         "health": Health(checks or {}),
         "targets": TargetsApi(configuration.tenants, look=_answers, trouble=lambda _target: None),
         "probe": probe,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -22,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from app.configured import ConfigurationParts
 from app.errors import ConfigurationError
+from app.model import S3Target
+from app.store import PostgresTracking, open_pool
 from tests.web.conftest import (
     PLENTY,
     SECRET,
@@ -36,7 +41,8 @@ from tests.web.conftest import (
 )
 from web.auth import Verifier
 from web.gate import Gate
-from web.limits import RateLimit
+from web.limits import RateLimit, Turns
+from web.targets import TargetsApi
 
 _RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PUBLIC = _RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -121,7 +127,7 @@ PATHS = [
 @pytest.fixture
 async def both(configuration: ConfigurationParts, aiohttp_client: MakeClient) -> Api:
     """An application that takes both kinds of keys."""
-    gate = Gate(Verifier(secret=SECRET, public_key=PUBLIC), configuration.tenants, limit=PLENTY)
+    gate = Gate(Verifier(secret=SECRET, public_key=PUBLIC), configuration.tenants, limits=PLENTY)
     return await serve(aiohttp_client, parts_for(configuration, gate=gate))
 
 
@@ -205,7 +211,9 @@ async def test_too_many_requests_are_told_when_to_come_back(
     gate = Gate(
         Verifier(secret=SECRET, public_key=""),
         configuration.tenants,
-        limit=RateLimit(0.001, burst=5),  # then no more for a quarter of an hour
+        limits=replace(
+            PLENTY, rate=RateLimit(0.001, burst=5)
+        ),  # then none for a quarter of an hour
     )
     api = await serve(aiohttp_client, parts_for(configuration, gate=gate))
     statuses = [(await api.call("GET", "/settings")).status for _ in range(6)]
@@ -214,6 +222,88 @@ async def test_too_many_requests_are_told_when_to_come_back(
     assert int(refused.headers["Retry-After"]) >= 1
     other = await api.call("GET", "/settings", tenant="swot")
     assert other.status == 200
+
+
+async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    running = most = 0
+    go_on = asyncio.Event()
+
+    async def look(target: S3Target) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await go_on.wait()
+        running -= 1
+
+    own = configuration.tenants.settings(TENANT)
+    for number, tenant in enumerate((TENANT, "swot")):  # what is asked is remembered by target
+        target = replace(own.target, bucket=f"bucket{number}")
+        configuration.tenants._resolved[tenant] = replace(own, target=target)
+
+    class Forgetful(TargetsApi):
+        async def _ask(self, target: S3Target) -> Any:
+            return await self._look_at(target)
+
+    targets = Forgetful(configuration.tenants, look=look, trouble=lambda _: None)
+    gate = Gate(
+        Verifier(secret=SECRET, public_key=""),
+        configuration.tenants,
+        limits=replace(PLENTY, requests=Turns(2, waiting=3)),
+    )
+    api = await serve(aiohttp_client, parts_for(configuration, gate=gate, targets=targets))
+    asked = [asyncio.ensure_future(api.call("GET", "/health/targets")) for _ in range(6)]
+    (refused,), _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    assert (await refused).status == 429
+    assert (await refused).headers["Retry-After"] == "1"
+    assert most == 2
+    other = await api.call("GET", "/settings", tenant="swot")
+    assert other.status == 200
+    go_on.set()
+    statuses = [(await one).status for one in asked]
+    assert sorted(statuses) == [200] * 5 + [429]
+    assert most == 2
+    assert (await api.call("GET", "/settings")).status == 200
+
+
+async def test_a_caller_has_so_many_streams_and_others_have_theirs(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    gate = Gate(
+        Verifier(secret=SECRET, public_key=""),
+        configuration.tenants,
+        limits=replace(PLENTY, streams=Turns(2)),
+    )
+    api = await serve(aiohttp_client, parts_for(configuration, gate=gate))
+    streams = [await api.call("GET", "/deliveries/events") for _ in range(2)]
+    assert [stream.status for stream in streams] == [200, 200]
+    assert (await api.call("GET", "/deliveries/events")).status == 429
+    assert (await api.call("GET", "/deliveries/events", tenant="swot")).status == 200
+    assert (await api.call("GET", "/settings")).status == 200
+    streams[0].close()
+    async with asyncio.timeout(20):  # until the server sees it
+        while (await api.call("GET", "/deliveries/events")).status == 429:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_statement_that_takes_too_long_is_ended_and_told_in_words(
+    configuration: ConfigurationParts,
+    aiohttp_client: MakeClient,
+    database: str,
+    pool: asyncpg.Pool,
+) -> None:
+    """So that slow requests can't take all connections for long; leases have others anyway."""
+    async with open_pool(database, size=2, start_timeout=5, statement_timeout=0.3) as short:
+        api = await serve(
+            aiohttp_client, parts_for(configuration, tracking=PostgresTracking(short))
+        )
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE delivery IN ACCESS EXCLUSIVE MODE")
+            answer = await api.call("GET", "/deliveries")
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+            assert "it took too long" in (await answer.json())["message"]
+        assert (await api.call("GET", "/deliveries")).status == 200
 
 
 async def test_every_answer_carries_what_protects_the_caller(api: Api) -> None:
