@@ -30,7 +30,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     schema_good = True
     async for finding in check_postgresql(
-        settings.database_url.get_secret_value(), pool_size=settings.database_pool_size
+        settings.database_url.get_secret_value(),
+        pool_size=settings.database_pool_size + settings.web_database_pool_size,
     ):
         schema_good &= finding.ok or finding.check not in ("reachable", "schema")
         yield finding

@@ -83,7 +83,8 @@ async def _connections(connection: asyncpg.Connection[asyncpg.Record], pool_size
             _PART,
             "connections",
             told,
-            "raise max_connections, or lower DELIVERY_DATABASE_POOL_SIZE",
+            "raise max_connections, or lower DELIVERY_DATABASE_POOL_SIZE and "
+            "DELIVERY_WEB_DATABASE_POOL_SIZE",
         )
     return good(_PART, "connections", told)
 
