@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 
 import asyncpg
@@ -117,9 +117,13 @@ async def make_topics(settings: Settings, pool: asyncpg.Pool, arrivals: Postgres
     Workers start together, and miss lost topics together; not every broker takes two creations of
     one topic for one (the embedded one then refuses what is appended). Raises ConfigurationError.
     """
-    made = await ensure_topics(settings, alone=lambda: alone(pool, "topics"))
-    if not set(made).isdisjoint(Topics(prefix=settings.kafka_topic_prefix).consumed):
-        await arrivals.all_lost()
+    consumed = Topics(prefix=settings.kafka_topic_prefix).consumed
+
+    async def lost(missing: Sequence[str]) -> None:
+        if not set(missing).isdisjoint(consumed):
+            await arrivals.all_lost()
+
+    await ensure_topics(settings, alone=lambda: alone(pool, "topics"), lost=lost)
 
 
 async def _look_at_topics(settings: Settings) -> None:

@@ -13,12 +13,18 @@ from structlog.typing import Processor
 _QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "aiormq", "asyncio")
 
 
+# Told ten times a second while a topic is missing; `topics_missing` tells it once.
+_NO_TOPIC = "Topic %s not found in cluster metadata"
+
+
 def _of_interest(record: logging.LogRecord) -> bool:
     """Leave out what no operator can use.
 
     That is what Faust's base class tells of each service that starts and stops, and the traceback
     that aiohttp makes of bytes that are no HTTP: the caller was told.
     """
+    if record.msg == _NO_TOPIC:
+        return False
     if record.name == "aiohttp.server" and record.exc_info and record.exc_info[0] is not None:
         return not _is_no_http(record.exc_info[0])
     return record.levelno > logging.INFO or not str(record.msg).startswith("[^")

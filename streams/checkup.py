@@ -168,8 +168,8 @@ async def _lag(settings: Settings) -> Finding:
     async def make_none() -> None:
         """Change nothing: topics are looked at, not made."""
 
-    lags = await Lag(settings, make_topics=make_none).look()
-    behind = sum(max(0, end - committed) for committed, end in lags.values())
+    look = await Lag(settings, make_topics=make_none).look()
+    behind = sum(max(0, end - committed) for committed, end in look.behind.values())
     if behind > _BEHIND:
         return bad(
             "kafka",

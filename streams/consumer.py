@@ -82,23 +82,30 @@ class Consumer(Service):
                 await self._replace(f"the Faust app crashed: {self._app.crash_reason!r}")
                 continue
             try:
-                lags = await self._lag.look()
+                look = await self._lag.look()
             except DeliveryError as error:
                 log.warning("lag_unknown", cause=str(error))
                 self._seen.clear()
                 continue
-            _count(lags)
-            stuck = self._stuck(lags)
+            if look.missing:
+                # Where this app is in them says nothing of those that were made.
+                await self._replace(f"topics were missing: {', '.join(look.missing)}")
+                continue
+            _count(look.behind)
+            stuck = self._stuck(look.behind)
             if stuck:
                 await self._replace(f"stuck: {', '.join(stuck)}")
 
     def _stuck(self, lags: Mapping[TopicPartition, tuple[int, int]]) -> list[str]:
-        """Name the partitions that should have moved and have not, for too long."""
+        """Name the partitions that should have moved and have not, for too long.
+
+        One whose group is beyond its end is one of them: nothing in it will be read.
+        """
         now = time.monotonic()
         stuck = []
         for partition, (committed, end) in lags.items():
             before, since = self._seen.get(partition, (committed, now))
-            if committed >= end or committed != before or self._holds(partition):
+            if committed == end or committed != before or self._holds(partition):
                 since = now
             self._seen[partition] = committed, since
             if now - since >= self._stuck_after:

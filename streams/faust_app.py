@@ -23,6 +23,8 @@ from streams.dispatch import Dispatcher
 from streams.faust_transport import Transport
 from streams.kafka import EventLog
 
+_METADATA_AGE = 30_000  # milliseconds until topics that somebody made anew are seen
+
 
 class DeliveryApp(faust.App):
     """A Faust app on that transport."""
@@ -63,6 +65,7 @@ def create_app(
         topic_allow_declare=False,
         stream_wait_empty=False,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=_METADATA_AGE,
         broker_session_timeout=settings.kafka_session_timeout,
         broker_rebalance_timeout=settings.kafka_rebalance_timeout,
         broker_heartbeat_interval=settings.kafka_heartbeat_interval,

@@ -1,12 +1,25 @@
-"""Faust's transport over aiokafka, where two of its constants cost too much."""
+"""Faust's transport over aiokafka, where two of its constants cost too much.
+
+And where it trusts too much: offsets outlive what they count. Brokers that lost a topic may still
+be told by a reader how far it was, and that is then where the group goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import types
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
+
+from app.logs import get_logger
+
+log = get_logger(__name__)
+
+_SECOND_LOOK = 1.0  # seconds: a broker that has just become a leader may tell its end too low
 
 
 class QuickHandOver:
@@ -48,11 +61,57 @@ def _resumed(coroutine: Any, future: Any) -> Any:
     return (yield from coroutine)
 
 
+async def _beyond(
+    consumer: AIOKafkaConsumer, committed: Mapping[TopicPartition, int | None]
+) -> set[TopicPartition]:
+    """Return the partitions whose group is beyond their end."""
+    far = [partition for partition, offset in committed.items() if offset]
+    ends = await consumer.end_offsets(far) if far else {}
+    return {partition for partition in far if (committed[partition] or 0) > ends[partition]}
+
+
+async def seek_to_committed(
+    consumer: AIOKafkaConsumer, *, second_look: float = _SECOND_LOOK
+) -> dict[TopicPartition, int | None]:
+    """Go on where the group was; at the beginning where that is beyond the end.
+
+    Beyond the end, nothing would be read until the log is as long again: what was appended to it
+    anew, below, never. To read an event twice changes nothing. Returns the offsets.
+    """
+    committed: dict[TopicPartition, int | None] = await consumer.seek_to_committed()
+    beyond = await _beyond(consumer, committed)
+    if beyond:
+        await asyncio.sleep(second_look)
+        beyond &= await _beyond(consumer, committed)
+    if beyond:
+        await _begin_anew(consumer, beyond)
+        log.warning(
+            "events_read_from_beginning",
+            partitions=sorted(f"{one.topic}/{one.partition}" for one in beyond),
+            cause="the group is beyond their end; Kafka has lost what was there",
+        )
+    return {tp: None if tp in beyond else offset for tp, offset in committed.items()}
+
+
+async def _begin_anew(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+    beginnings: Mapping[TopicPartition, int] = await consumer.beginning_offsets(list(partitions))
+    for partition, offset in beginnings.items():
+        consumer.seek(partition, offset)
+    try:
+        await consumer.commit(dict(beginnings))
+    except KafkaError as error:
+        log.warning("offsets_not_corrected", cause=repr(error))  # whoever reads next tries again
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's, with the wait of a fetch as a setting: 1.5 s is built in there.
 
     Some brokers don't cut that wait short when data arrives, so it is paid at each hop.
     """
+
+    async def seek_to_committed(self) -> Any:
+        """Seek in this thread, with a look at the ends."""
+        return await self.call_thread(seek_to_committed, self._ensure_consumer())
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -60,12 +119,33 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
 
-class _Consumer(QuickHandOver, driver.Consumer):
+class OwnAcknowledgements:
+    """Takes acknowledgements of events that were read since partitions were assigned.
+
+    An earlier one counts for nothing: what was read, and not acknowledged by then, is read again,
+    if it is still there.
+    """
+
+    _unacked_messages: Any  # Faust's: messages that were handed to streams
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Forget what was handed out."""
+        self._unacked_messages.clear()  # in place: what hands messages out has a reference
+        await super().on_partitions_revoked(revoked)  # type: ignore[misc]
+
+    def ack(self, message: Any) -> bool:
+        """Take one, unless it is of before."""
+        if message not in self._unacked_messages:
+            return False
+        return bool(super().ack(message))  # type: ignore[misc]
+
+
+class _Consumer(OwnAcknowledgements, QuickHandOver, driver.Consumer):
     def _new_consumer_thread(self) -> Any:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
 class Transport(driver.Transport):
-    """Faust's, with those two changes."""
+    """Faust's, with those changes."""
 
     Consumer = _Consumer

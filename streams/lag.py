@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -19,6 +20,14 @@ log = get_logger(__name__)
 _TIMEOUT = 10.0  # seconds
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was seen."""
+
+    behind: Mapping[TopicPartition, tuple[int, int]]  # where the group is, and the end
+    missing: Sequence[str] = ()  # topics that agents read and that were not there; made by now
+
+
 class Lag:
     """Looks without joining the group."""
 
@@ -27,17 +36,18 @@ class Lag:
         self._make_topics = make_topics
         self._topics = Topics(prefix=settings.kafka_topic_prefix)
 
-    async def look(self) -> dict[TopicPartition, tuple[int, int]]:
-        """Return what the group has committed (0 if nothing) and the end of each partition.
+    async def look(self) -> Look:
+        """Return where the group is in each partition, and its end.
 
         Topics that are missing are made, for the next look. Raises BrokerUnavailableError, and
         ConfigurationError when they can't be made.
         """
-        found, lags = await self._look()
-        if not found.issuperset(self._topics.all):
-            log.warning("topics_missing", topics=sorted(set(self._topics.all) - found))
+        found, behind = await self._look()
+        missing = [topic for topic in self._topics.all if topic not in found]
+        if missing:
+            log.warning("topics_missing", topics=sorted(missing))
             await self._make_topics()
-        return lags
+        return Look(behind=behind, missing=[one for one in missing if one in self._topics.consumed])
 
     async def _look(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:
         try:
@@ -48,17 +58,13 @@ class Lag:
                     for topic in self._topics.consumed
                     for partition in found.get(topic, ())
                 ]
-                ends = await consumer.end_offsets(partitions)
-                lags = {
-                    partition: (await consumer.committed(partition) or 0, ends[partition])
-                    for partition in partitions
-                }
+                behind = await positions(consumer, partitions)
         except (KafkaError, TimeoutError, OSError) as error:
             raise BrokerUnavailableError(
                 f"Kafka does not tell how far its readers are ({type(error).__name__}); "
                 "it is asked again"
             ) from error
-        return set(found), lags
+        return set(found), behind
 
     @contextlib.asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
@@ -73,3 +79,19 @@ class Lag:
             yield consumer
         finally:
             await consumer.stop()
+
+
+async def positions(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Return for each partition where its group reads on, and its end.
+
+    That is what is committed, or the first event that is left: of a partition that Kafka has
+    emptied since, or of one that nobody has read yet, there may be nothing to commit for ever.
+    """
+    wanted = list(partitions)
+    ends = await consumer.end_offsets(wanted)
+    beginnings = await consumer.beginning_offsets(wanted)
+    return {
+        one: (max(await consumer.committed(one) or 0, beginnings[one]), ends[one]) for one in wanted
+    }

@@ -1,13 +1,20 @@
-"""The Kafka topics, and how they are made."""
+"""The Kafka topics, and how they are made: by `ensure_topics` alone.
+
+Brokers make a topic that somebody asks for by its name: with other partitions than it should have,
+and without anybody learning that what was in it is lost. So no client asks for that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka import TopicPartition
+from aiokafka import client as aiokafka_client
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import client as aiokafka_admin
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
@@ -15,6 +22,7 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
     for_code,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from app.errors import ConfigurationError, NotReachableError
@@ -23,6 +31,10 @@ from app.settings import Settings
 
 _WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away
 _FOR_EVER = "-1"  # until an operator has looked
+
+# aiokafka's clients take the flag from nobody.
+for _module in (aiokafka_client, aiokafka_admin):
+    _module.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,13 +136,21 @@ def configs_of(name: str, settings: Settings) -> dict[str, str]:
     return configs | {"cleanup.policy": "delete", "retention.ms": _WEEK}
 
 
+async def _nobody_is_told(_missing: Sequence[str]) -> None:
+    """Tell nobody."""
+
+
 async def ensure_topics(
-    settings: Settings, *, alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    settings: Settings,
+    *,
+    alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    lost: Callable[[Sequence[str]], Awaitable[None]] = _nobody_is_told,
 ) -> list[str]:
     """Create the topics that are missing; return their names.
 
-    `alone` is entered while topics are created, and may wait for others who do the same. Waits up
-    to `start_timeout` seconds for Kafka to come up. Raises ConfigurationError.
+    `alone` is entered while topics are created, and may wait for others who do the same. `lost` is
+    awaited before, with the names of those that are missing: whoever creates them may not live to
+    tell. Waits up to `start_timeout` seconds for Kafka to come up. Raises ConfigurationError.
     """
     try:
         async for attempt in AsyncRetrying(
@@ -140,7 +160,7 @@ async def ensure_topics(
             reraise=True,
         ):
             with attempt:
-                return await _create_missing(settings, alone)
+                return await _create_missing(settings, alone, lost)
     except KafkaError as error:
         raise NotReachableError(
             f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
@@ -150,7 +170,9 @@ async def ensure_topics(
 
 
 async def _create_missing(
-    settings: Settings, alone: Callable[[], AbstractAsyncContextManager[None]]
+    settings: Settings,
+    alone: Callable[[], AbstractAsyncContextManager[None]],
+    lost: Callable[[Sequence[str]], Awaitable[None]],
 ) -> list[str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     try:
@@ -160,6 +182,7 @@ async def _create_missing(
         async with alone():
             missing = await _missing(admin, settings)  # another may have created them by now
             if missing:
+                await lost([topic.name for topic in missing])
                 await _create(admin, missing)
         return [topic.name for topic in missing]
     finally:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import pytest
-from aiokafka import TopicPartition
 from structlog.testing import capture_logs
 
 from app import worker
@@ -16,7 +15,7 @@ from app.worker import running_worker
 from streams import faust_app
 from streams.consumer import _LOOKS
 from streams.faust_app import DeliveryApp
-from streams.lag import Lag
+from streams.lag import Lag, Look
 from streams.topics import Topics, ensure_topics
 from tests.client import Client, request_for
 
@@ -81,7 +80,7 @@ async def test_a_healthy_app_stays(
     looks: asyncio.Queue[None] = asyncio.Queue()
     look = Lag.look
 
-    async def noted(lag: Lag) -> dict[TopicPartition, tuple[int, int]]:
+    async def noted(lag: Lag) -> Look:
         found = await look(lag)
         looks.put_nowait(None)
         return found
@@ -98,8 +97,8 @@ async def test_a_healthy_app_stays(
 
 async def test_topics_that_are_missing_are_made(settings: Settings) -> None:
     lag = Lag(settings, make_topics=partial(ensure_topics, settings))
-    assert await lag.look() == {}
     consumed = Topics(prefix=settings.kafka_topic_prefix).consumed
+    assert await lag.look() == Look(behind={}, missing=list(consumed))
     async with asyncio.timeout(10):  # brokers hear of new topics a moment later
-        while {partition.topic for partition in await lag.look()} != set(consumed):
+        while {partition.topic for partition in (await lag.look()).behind} != set(consumed):
             await asyncio.sleep(0.1)

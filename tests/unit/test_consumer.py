@@ -16,6 +16,7 @@ from app.errors import BrokerUnavailableError, ConfigurationError
 from app.settings import load_settings
 from streams import consumer as module
 from streams.consumer import Consumer
+from streams.lag import Look, positions
 
 HERE, ELSEWHERE = TopicPartition("t", 0), TopicPartition("t", 1)
 Lags = dict[TopicPartition, tuple[int, int]]
@@ -64,16 +65,16 @@ class App:
 class Lag:
     """Tells what it is told, the last thing for ever; counts how often it was asked."""
 
-    def __init__(self, *answers: Lags | Exception) -> None:
+    def __init__(self, *answers: Lags | Look | Exception) -> None:
         self.answers = deque(answers)
         self.asked = asyncio.Semaphore(0)
 
-    async def look(self) -> Lags:
+    async def look(self) -> Look:
         self.asked.release()
         answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer if isinstance(answer, Look) else Look(behind=answer)
 
     async def was_asked(self, times: int) -> None:
         async with asyncio.timeout(10):
@@ -135,7 +136,6 @@ async def test_one_that_makes_no_progress_is_replaced_by_one_that_starts() -> No
     ("app", "lags"),
     [
         (App(), {HERE: (5, 5)}),  # nothing to read
-        (App(), {HERE: (6, 5)}),  # nothing to read, and a broker that tells its end too low
         (App(held={HERE}), {HERE: (3, 5)}),  # being handled, or waiting for PostgreSQL
         (App(), {ELSEWHERE: (3, 5)}),  # another worker's
     ],
@@ -150,6 +150,41 @@ async def test_one_whose_turn_it_is_not_is_left_alone(app: App, lags: Lags) -> N
 async def test_one_that_was_given_no_partition_is_replaced() -> None:
     async with consuming(Lag({HERE: (3, 5)}), App(assigned=set()), App(held={HERE})) as (_, left):
         await until_taken(left)
+
+
+async def test_one_that_is_beyond_the_end_is_replaced() -> None:
+    """It would read nothing until the log is as long again."""
+    async with consuming(Lag({HERE: (6, 5)}), App(), App(held={HERE})) as (_, left):
+        await until_taken(left)
+
+
+async def test_one_whose_topics_were_missing_is_replaced() -> None:
+    """Where it was in those that are gone says nothing of those that were made."""
+    lag = Lag(Look(behind={}, missing=["t"]), {HERE: (0, 0)})
+    async with consuming(lag, App(), App(), App()) as (_, left):
+        await lag.was_asked(30)
+        assert len(left) == 1
+
+
+class EmptiedKafka:
+    """Answers for partitions that nothing was committed of."""
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> Lags:
+        return dict.fromkeys(partitions, 5000)  # type: ignore[arg-type]
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> Lags:
+        return {HERE: 5000, ELSEWHERE: 4998}  # type: ignore[dict-item]
+
+    async def committed(self, _partition: TopicPartition) -> int | None:
+        return None
+
+
+async def test_a_partition_that_kafka_emptied_has_nothing_to_read() -> None:
+    """Its events were too old, and the group's offsets forgotten; it looked stuck for ever."""
+    assert await positions(EmptiedKafka(), [HERE, ELSEWHERE]) == {
+        HERE: (5000, 5000),
+        ELSEWHERE: (4998, 5000),
+    }
 
 
 async def test_one_that_moves_is_left_alone() -> None:

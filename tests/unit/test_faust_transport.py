@@ -1,13 +1,18 @@
-"""Our change to how Faust hands messages to streams: same outcomes, fewer tasks."""
+"""Our changes to Faust's consumer: how it hands messages on, what it trusts."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from typing import Any
+from weakref import WeakSet
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError
 from mode import Service
 
-from streams.faust_transport import QuickHandOver
+from streams.faust_transport import OwnAcknowledgements, QuickHandOver, seek_to_committed
 
 
 class Consumer(QuickHandOver, Service):
@@ -58,3 +63,94 @@ async def test_what_goes_wrong_in_the_hand_over_is_raised(consumer: Consumer) ->
     for waits in (False, True):
         with pytest.raises(KeyError):
             await consumer.wait_first(broken(waits=waits), asyncio.Event().wait())
+
+
+class FaustConsumer:
+    """What Faust's does with acknowledgements, as far as it matters here."""
+
+    def __init__(self) -> None:
+        self._unacked_messages: Any = WeakSet()
+        self.acknowledged: list[object] = []
+
+    async def on_partitions_revoked(self, revoked: object) -> None:
+        """Nothing else."""
+
+    def ack(self, message: object) -> bool:
+        self.acknowledged.append(message)
+        return True
+
+
+class Trusting(OwnAcknowledgements, FaustConsumer):
+    """Ours on top of it."""
+
+
+class Message:
+    """Something that was read."""
+
+
+async def test_what_was_read_before_a_rebalance_is_not_acknowledged_after_it() -> None:
+    """The topic may have been made anew: that offset of the old one must not be committed."""
+    consumer = Trusting()
+    before, after = Message(), Message()
+    consumer._unacked_messages.add(before)
+    await consumer.on_partitions_revoked(set())
+    consumer._unacked_messages.add(after)
+    assert not consumer.ack(before)
+    assert consumer.ack(after)
+    assert consumer.acknowledged == [after]
+
+
+HERE, ELSEWHERE = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+class Kafka:
+    """A consumer of two partitions that begin at 2; `ends` are told one after the other."""
+
+    def __init__(
+        self, committed: dict[TopicPartition, int | None], *ends: dict[TopicPartition, int]
+    ) -> None:
+        self.committed = committed
+        self.ends = deque(ends)
+        self.positions: dict[TopicPartition, int] = {}
+        self.refuses = False
+
+    async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
+        return self.committed
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        ends = self.ends.popleft() if len(self.ends) > 1 else self.ends[0]
+        return {one: ends[one] for one in partitions}
+
+    async def beginning_offsets(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 2)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.positions[partition] = offset
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        if self.refuses:
+            raise CommitFailedError
+        self.committed = {**self.committed, **offsets}
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_a_group_that_is_beyond_the_end_goes_on_at_the_beginning(refuses: bool) -> None:
+    kafka = Kafka({HERE: 9, ELSEWHERE: 5}, {HERE: 8, ELSEWHERE: 5})
+    kafka.refuses = refuses
+    assert await seek_to_committed(kafka, second_look=0) == {HERE: None, ELSEWHERE: 5}
+    assert kafka.positions == {HERE: 2}
+    assert kafka.committed == {HERE: 9 if refuses else 2, ELSEWHERE: 5}
+
+
+async def test_a_broker_that_tells_its_end_too_low_for_a_moment_is_asked_again() -> None:
+    kafka = Kafka({HERE: 9}, {HERE: 8}, {HERE: 9})
+    assert await seek_to_committed(kafka, second_look=0) == {HERE: 9}
+    assert kafka.positions == {}
+
+
+async def test_a_group_that_has_committed_nothing_begins_where_it_is_told_to() -> None:
+    kafka = Kafka({HERE: None, ELSEWHERE: 0}, {})
+    assert await seek_to_committed(kafka, second_look=0) == {HERE: None, ELSEWHERE: 0}
+    assert kafka.positions == {}

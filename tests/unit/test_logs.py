@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from aiohttp.http_exceptions import BadStatusLine
+from aiokafka.cluster import ClusterMetadata
 
-from app.logs import _of_interest, configure_logging, get_logger
+from app.logs import _NO_TOPIC, _of_interest, configure_logging, get_logger
 
 
 @pytest.fixture
@@ -53,3 +55,10 @@ def test_bytes_that_are_no_http_leave_no_traceback(error: Exception, kept: bool)
         (type(error), error, None),
     )
     assert _of_interest(record) is kept
+
+
+def test_a_topic_that_is_missing_is_told_by_this_service_alone() -> None:
+    cluster = inspect.getsource(ClusterMetadata)
+    assert f'"{_NO_TOPIC}"' in cluster
+    record = logging.LogRecord("aiokafka", logging.ERROR, __file__, 1, _NO_TOPIC, ("t",), None)
+    assert not _of_interest(record)

@@ -1,0 +1,126 @@
+"""Topics that were made anew, or lost their end: where the group was says nothing any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from structlog.testing import capture_logs
+
+from app.errors import BrokerUnavailableError
+from app.settings import Settings
+from app.worker import running_worker
+from streams import kafka as event_log
+from streams.kafka import open_event_log
+from streams.lag import Lag
+from streams.topics import Topics, ensure_topics, partitions_of
+from tests.client import Client, request_for
+
+FAR = 1000  # events, more than any test appends
+
+
+@pytest.fixture
+def changed(settings: Settings, pool: object, database: str) -> Settings:
+    """Settings of a worker whose consumer is never replaced for being stuck."""
+    url = type(settings.database_url)(database)
+    return settings.model_copy(update={"database_url": url, "kafka_stuck_after": 3600})
+
+
+async def commit_far_ahead(settings: Settings) -> None:
+    """Let the group be where no log is any more."""
+    found = await partitions_of(settings.kafka_bootstrap_servers)
+    topics = Topics(prefix=settings.kafka_topic_prefix).consumed
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=settings.kafka_group,
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    consumer.assign([partition for topic in topics for partition in found[topic]])
+    await consumer.commit(dict.fromkeys(consumer.assignment(), FAR))
+    await consumer.stop()
+
+
+async def committed(settings: Settings) -> dict[TopicPartition, int]:
+    """Return what the group has committed, and where."""
+    lag = Lag(settings, make_topics=partial(ensure_topics, settings))
+    return {partition: position for partition, (position, _) in (await lag.look()).behind.items()}
+
+
+async def test_a_group_that_is_beyond_the_end_reads_from_the_beginning(
+    changed: Settings, client: Client, make_product: Callable[..., str]
+) -> None:
+    """As after an outage in which the brokers lost their logs, and were told old offsets again."""
+    await ensure_topics(changed)
+    await commit_far_ahead(changed)
+    with capture_logs() as logs:
+        async with running_worker(changed, site=False):
+            answer = await client.answer(request_for(make_product({"a": b"a"})))
+    assert answer["status"] == "DONE"
+    assert "events_read_from_beginning" in {entry["event"] for entry in logs}
+    # Nor is it far ahead for whoever reads next.
+    assert max((await committed(changed)).values()) < FAR
+
+
+async def test_to_write_to_a_topic_that_is_missing_does_not_make_it(
+    changed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made by accident, it has other partitions, and nobody learns that its events are lost."""
+    monkeypatch.setattr(event_log, "_CONFIRM_TIMEOUT", 0.5)
+    async with open_event_log(changed) as events:
+        with pytest.raises(BrokerUnavailableError):
+            await events.append(events.topics.requests, key=b"t/c", value=b"{}")
+    topics = await partitions_of(changed.kafka_bootstrap_servers)
+    assert Topics(prefix=changed.kafka_topic_prefix).requests not in topics
+
+
+@pytest.fixture
+async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """What deletes topics."""
+    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await client.start()
+    yield client
+    await client.close()
+
+
+async def test_topics_that_are_deleted_under_a_worker_are_made_and_read(
+    changed: Settings,
+    admin: AIOKafkaAdminClient,
+    client: Client,
+    make_product: Callable[..., str],
+) -> None:
+    """The group is still there, and so is where it was in the topics of before."""
+    quick = changed.model_copy(update={"kafka_stuck_after": 30})
+    product = make_product({"a": b"a"})
+    async with running_worker(quick, site=False):
+        for _ in range(5):
+            assert (await client.answer(request_for(product)))["status"] == "DONE"
+        await admin.delete_topics(list(Topics(prefix=quick.kafka_topic_prefix).all))
+        bodies = [request_for(product) for _ in range(3)]
+        for body in bodies:
+            await client.send(body)
+        for body in bodies:
+            await client.wait_for(body["correlationId"], "DONE", seconds=90)
+        for _ in range(5):
+            assert (await client.answer(request_for(product)))["status"] == "DONE"
+
+
+async def test_what_is_lost_is_due_before_topics_are_made_anew(changed: Settings) -> None:
+    """Who makes them may die in between, and nobody else would know that they were lost."""
+
+    class DiedError(Exception):
+        pass
+
+    async def dies(missing: object) -> None:
+        raise DiedError
+
+    with pytest.raises(DiedError):
+        await ensure_topics(changed, lost=dies)
+    topics = await partitions_of(changed.kafka_bootstrap_servers)
+    assert not set(topics) & set(Topics(prefix=changed.kafka_topic_prefix).all)
+    async with asyncio.timeout(10):
+        assert await ensure_topics(changed)
