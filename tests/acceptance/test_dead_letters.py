@@ -45,7 +45,7 @@ async def letter_in(
 @pytest.mark.parametrize(
     ("body", "tenant", "reason"),
     [
-        (b"no json at all", TENANT, "the body is no JSON"),
+        (b"this is no json", TENANT, "the body is no JSON"),
         (b"", TENANT, "the body is no JSON"),
         (b"[1]", TENANT, "the body is no JSON object"),
         (b'"text"', TENANT, "the body is no JSON object"),

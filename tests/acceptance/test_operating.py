@@ -135,7 +135,7 @@ async def test_a_running_transfer_is_watched_shown_cancelled_and_tried_again(
     assert code == 0, error
     assert re.search(rf"{TENANT}/{name}  transferring .*30\.0 MB  0/1 files  .*/s", out), out
     assert "1 TRANSFERRING" in out
-    code, out, _ = await run(stack, "list", "--active", "--json")
+    code, out, _ = await run(stack, "list", "--active", "--text", name, "--json")
     assert [json.loads(line)["correlationId"] for line in out.splitlines()] == [name]
     code, out, _ = await run(stack, "cancel", name, "--reason", "not needed")
     assert (code, out) == (0, f"{name} cancelled\n")
