@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,9 +40,15 @@ async def s3(folder: Path) -> AsyncIterator[Server]:
         yield Server(url=endpoint, child=child, answers=lambda: listens(port))
 
 
+@functools.cache
+def _session() -> aioboto3.Session:
+    # What it reads of S3's description takes a third of a second, and is kept.
+    return aioboto3.Session()
+
+
 def client(endpoint: str, key: str, secret: str, region: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
     """Return an S3 client (to be entered) that knows nothing of the service's own settings."""
-    return aioboto3.Session().client(
+    return _session().client(
         "s3",
         endpoint_url=endpoint,
         aws_access_key_id=key,

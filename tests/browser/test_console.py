@@ -17,7 +17,7 @@ from tests.client import Client, request_for
 from tests.conftest import noise
 from tests.standin import StandIn
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 async def test_a_bad_token_is_refused_in_words(page: Page, stack: Stack) -> None:

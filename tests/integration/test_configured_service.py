@@ -84,6 +84,7 @@ async def dump(database: str) -> str:
     return "\n".join(rows)
 
 
+@pytest.mark.timeout(600)  # two dozen commands, each a process
 async def test_settings_take_effect_while_it_works(
     service: Running,
     client: Client,

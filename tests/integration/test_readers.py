@@ -25,7 +25,7 @@ def _run(*command: str | Path) -> str:
         check=False,
         capture_output=True,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
-        timeout=170,
+        timeout=500,
     )
     assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
     return done.stdout.decode()
@@ -145,6 +145,7 @@ def archive(
     path.unlink()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("reader", READERS)
 def test_a_reader_finds_every_member_whole(archive: tuple[Path, list[str]], reader: str) -> None:
     programs, read = READERS[reader]
