@@ -39,6 +39,21 @@ def request_for(*products: str, **fields: Any) -> dict[str, Any]:
     } | fields
 
 
+class _NoId(str):
+    """Is empty, so that it is not sent, and true: aiormq gives an id to a message without one."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def without_id(message: aio_pika.Message) -> aio_pika.Message:
+    """Let a message go out without a message id, as Spring sends it."""
+    message.message_id = _NoId()
+    return message
+
+
 def contents(archive: bytes) -> dict[str, bytes]:
     """Unpack an archive; the checksum of each member is checked."""
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
@@ -94,7 +109,10 @@ class Client:
         headers = properties.pop("headers", {}) | ({"regards.tenant": tenant} if tenant else {})
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         exchange = await self.channel.get_exchange(REQUESTS, ensure=False)
-        await exchange.publish(aio_pika.Message(raw, headers=headers, **properties), "")
+        message = aio_pika.Message(raw, headers=headers, **properties)
+        if message.message_id is None:
+            message = without_id(message)
+        await exchange.publish(message, "")
 
     async def tell(self, event: dict[str, Any], *, tenant: str = TENANT) -> None:
         """Publish an order event, as rs-order would."""

@@ -13,7 +13,7 @@ import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
-from tests.client import REQUESTS, RESPONSES
+from tests.client import REQUESTS, RESPONSES, without_id
 
 TERMINAL = ("DENIED", "DONE", "ERROR")
 _QUEUE = "chaos-responses"
@@ -65,6 +65,8 @@ class Listener:
             priority=priority,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         )
+        if not named:
+            message = without_id(message)
         await exchange.publish(message, "", mandatory=True, timeout=30)
 
     def terminal(self, correlation_id: str) -> list[tuple[str, dict[str, Any]]]:
