@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from luqum.exceptions import ParseError
-from luqum.parser import parser
+from luqum.thread import parse
 from luqum.tree import (
     AndOperation,
     BaseOperation,
@@ -98,7 +98,7 @@ class Catalog:
 
 def _parse(query: str) -> Item:
     try:
-        return parser.parse(query)
+        return parse(query)  # orders are taken side by side; `parser.parse` mixes their queries up
     except ParseError as error:
         raise QueryError(f"can't understand the query {query!r}: {error}") from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,23 @@ def catalog(tmp_path: Path) -> Catalog:
 )
 def test_a_query_finds_its_products(catalog: Catalog, query: str, names: list[str]) -> None:
     assert sorted(file.path.name for file in catalog.search([query], None)) == names
+
+
+def test_queries_of_several_orders_at_once_are_not_mixed_up(catalog: Catalog) -> None:
+    wanted = [("A", "a.tif"), ("B", "b.csv")] * 100
+
+    def found(product: str) -> str:
+        query = f"providerId:{product} AND NOT (providerId:none OR providerId:nothing)"
+        return catalog.search([query], None)[0].path.name
+
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            names = list(threads.map(found, [product for product, _ in wanted]))
+    finally:
+        sys.setswitchinterval(switching)
+    assert names == [name for _, name in wanted]
 
 
 def test_filters_choose_types_and_names(catalog: Catalog) -> None:
