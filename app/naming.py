@@ -21,6 +21,7 @@ _MAX_SUFFIX = 32
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\ufeff]')
 # What is left as it is, as most names are.
 _PLAIN = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_.+=@-]{0,253}[A-Za-z0-9_+=@-])?")
+_VERSION = re.compile(r";(?=[0-9]*$)")  # of a file on VMS: unzip leaves it out
 _WINDOWS_DEVICE = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
 
 
@@ -39,7 +40,7 @@ def safe_name(raw: str, *, fallback: str) -> str:
         return fallback
     if _WINDOWS_DEVICE.match(text):
         text = f"_{text}"
-    return _shorten(text, "")
+    return _VERSION.sub("_", _shorten(text, ""))
 
 
 def safe_component(raw: str, *, fallback: str) -> str:

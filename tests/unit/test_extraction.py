@@ -101,6 +101,7 @@ def test_zipfile_writes_each_member_below_its_folder(names: list[tuple[str, str]
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="unzip is not installed")
 @given(names=names)
 @example(names=[("../up", "../../x"), ("..", "-rf"), ("a*", "[b]?")])
+@example(names=[("P", ";"), ("P", "a"), ("P", "a;1")])
 @settings(max_examples=25, deadline=None)
 def test_unzip_writes_each_member_below_its_folder(names: list[tuple[str, str]]) -> None:
     raw = archive_of(list(Layout("c", listing(names))))
