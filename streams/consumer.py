@@ -34,6 +34,7 @@ _LONGEST_WAIT = 30.0  # seconds between attempts to start
 class Consumer(Service):
     """Runs a Faust app; makes another when that one crashes, or is stuck for `stuck_after` seconds.
 
+    Its start does not wait for the group: `check` and the log tell when events are read.
     When an app can't even be stopped, this service crashes, and with it the process: its supervisor
     starts it anew.
     """
@@ -52,16 +53,8 @@ class Consumer(Service):
         self._app = make()
         # What was committed of a partition, and when it was last as it should be.
         self._seen: dict[TopicPartition, tuple[int, float]] = {}
+        self._joined = False
         self._trouble: str | None = None
-
-    async def on_start(self) -> None:
-        """Start the first app. Raises NotReachableError."""
-        try:
-            await self._app.start()
-        except KafkaError as error:
-            raise NotReachableError(
-                f"Kafka went away while this process started ({error}); start it again"
-            ) from error
 
     async def on_shutdown(self) -> None:
         """Stop the app; by now, no other one is about to take its place."""
@@ -69,13 +62,43 @@ class Consumer(Service):
 
     async def check(self) -> None:
         """Return if agents read. Raises BrokerUnavailableError."""
+        if not self._joined:
+            raise BrokerUnavailableError(
+                "events are not read yet: this worker joins its consumer group; what arrives "
+                "meanwhile is kept"
+            )
         if self._trouble is not None:
             raise BrokerUnavailableError(
                 f"events are not read: {self._trouble}; a new consumer is being started"
             )
 
+    async def _join(self) -> None:
+        """Start the first app: it returns when the group has given it partitions.
+
+        That takes seconds, so nobody waits for it. What it raises ends the process:
+        NotReachableError.
+        """
+        try:
+            async with asyncio.timeout(self._start_timeout):
+                await self._app.start()
+        except KafkaError as error:
+            raise NotReachableError(
+                f"Kafka went away while this process started ({error}); start it again"
+            ) from error
+        except TimeoutError:
+            await self._replace("the consumer group does not answer")
+        if not self.should_stop:
+            self._joined = True
+            log.info("consumer_ready")
+
+    @property
+    def _start_timeout(self) -> float:
+        # One that waits for its group for ever is no better than one that is stuck.
+        return max(self._stuck_after, _START_TIMEOUT)
+
     @Service.task
     async def _watch(self) -> None:
+        await self._join()
         while not self.should_stop:
             await self.sleep(self._stuck_after / _LOOKS)
             if self._app.crashed:
@@ -132,8 +155,7 @@ class Consumer(Service):
         while not self.should_stop:
             self._app = self._make()
             try:
-                # One that waits for its group for ever is no better than one that is stuck.
-                async with asyncio.timeout(max(self._stuck_after, _START_TIMEOUT)):
+                async with asyncio.timeout(self._start_timeout):
                     await self._app.start()
             except Exception as error:  # noqa: BLE001 - whatever it is, reading must go on
                 self._trouble = f"{reason}; then no start: {error!r}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import resource
 import signal
 import sys
@@ -39,6 +38,7 @@ def serve_until_stopped(
     async def run() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        starting = asyncio.current_task()
 
         def stopping(name: str) -> None:
             if stop.is_set():
@@ -48,14 +48,18 @@ def serve_until_stopped(
                 signal.raise_signal(signal.SIGKILL)
             log.info("stopping", signal=name)
             stop.set()
+            if starting is not None:
+                starting.cancel()  # what it waits for may not come for a minute
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping, number.name)
-        async with running(settings) as service:
-            # Modules and what was opened stay for good: no collection need look at them again.
-            gc.collect()
-            gc.freeze()
-            await run_until(stop, service)
+        try:
+            async with running(settings) as service:
+                starting = None
+                await run_until(stop, service)
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
         log.info("stopped")
 
     try:

@@ -168,7 +168,7 @@ async def running_service(
 
         async def ready() -> None:
             await listens(port)
-            if '"worker_ready"' not in child.log.read_text() and command != "web":
+            if '"consumer_ready"' not in child.log.read_text() and command != "web":
                 raise OSError("the worker has not joined its consumer group yet")
 
         await wait_until(ready, child)

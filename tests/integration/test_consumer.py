@@ -40,6 +40,9 @@ async def apps(
 
     monkeypatch.setattr(worker, "create_app", create)
     async with running_worker(changed, site=False):
+        async with asyncio.timeout(60):
+            while not made[0].consumer.assignment():
+                await asyncio.sleep(0.05)
         yield made
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 
-from app.errors import BrokerUnavailableError, ConfigurationError
+from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.settings import load_settings
 from streams import consumer as module
 from streams.consumer import Consumer
@@ -29,6 +30,7 @@ class App:
     held: set[TopicPartition] = field(default_factory=set)
     assigned: set[TopicPartition] = field(default_factory=lambda: {HERE})
     no_start: bool = False
+    lost_at_start: bool = False
     endless_start: bool = False
     no_stop: bool = False
     running: bool = False
@@ -52,6 +54,8 @@ class App:
     async def start(self) -> None:
         if self.no_start:
             raise ConnectionError("no broker")
+        if self.lost_at_start:
+            raise KafkaConnectionError("gone")
         if self.endless_start:
             await asyncio.Event().wait()
         self.running = True
@@ -192,6 +196,21 @@ async def test_one_that_moves_is_left_alone() -> None:
     async with consuming(lag, App(), App()) as (_, left):
         await lag.was_asked(50)
         assert len(left) == 1
+
+
+async def test_nothing_waits_for_the_group_and_readiness_says_so() -> None:
+    joining = App(endless_start=True)
+    async with consuming(Lag({HERE: (5, 5)}), joining) as (consumer, _):
+        with pytest.raises(BrokerUnavailableError, match="joins its consumer group"):
+            await consumer.check()
+    assert not consumer.crashed
+
+
+async def test_one_that_kafka_leaves_in_its_start_ends_the_process() -> None:
+    async with consuming(Lag({}), App(lost_at_start=True)) as (consumer, _):
+        async with asyncio.timeout(10):
+            await consumer.wait_for_stopped(asyncio.Event().wait())
+        assert isinstance(consumer.crash_reason, NotReachableError)
 
 
 async def test_while_kafka_does_not_answer_nothing_is_replaced() -> None:
