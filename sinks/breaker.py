@@ -33,6 +33,7 @@ _PORTS = {"http": 80, "https": 443}
 class Patience:
     """When a circuit opens, and how it closes."""
 
+    silence: float = 4.0  # seconds that a quick request may be without an answer
     failures: int = 3  # in a row, of any requests; one that was met by silence is enough
     window: float = 120.0  # seconds within which they count as a row
     first_pause: float = 1.0  # seconds before the first probe; doubles with each one in vain
@@ -85,8 +86,14 @@ class Breakers:
         return circuit.trouble if circuit is not None else None
 
     @contextlib.contextmanager
-    def watching(self, target: S3Target) -> Iterator[None]:
-        """Learn from how a request to the target ends. One that is cancelled teaches nothing."""
+    def watching(self, target: S3Target, *, quick: bool = False) -> Iterator[None]:
+        """Learn from how a request to the target ends. One that is cancelled teaches nothing.
+
+        A quick one that is not answered within moments opens the circuit before its deadline:
+        should the server only be slow, a probe closes it at once.
+        """
+        loop, silence = asyncio.get_running_loop(), self._patience.silence
+        waiting = loop.call_later(silence, self._silent, target) if quick else None
         try:
             yield
         except TargetUnavailableError as error:
@@ -95,7 +102,16 @@ class Breakers:
         except DeliveryError:
             self._answered(target)
             raise
-        self._answered(target)
+        else:
+            self._answered(target)
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+
+    def _silent(self, target: S3Target) -> None:
+        circuit = self._circuit(target)
+        if circuit.trouble is None:
+            self._open(circuit, f"no answer from {target} for {self._patience.silence:g} seconds")
 
     def _circuit(self, target: S3Target) -> _Circuit:
         server = server_of(target)

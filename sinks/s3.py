@@ -97,7 +97,10 @@ class S3Sink:
     ) -> AsyncIterator[S3Client]:
         """Give the client for one call: every call goes through here, and tells the breaker."""
         async with self.clients.of(target) as client:
-            with traced(verb, target, key, part), self.breakers.watching(target):
+            with (
+                traced(verb, target, key, part),
+                self.breakers.watching(target, quick=seconds is None),
+            ):
                 async with wrapped(target, action, seconds or self._short):
                     yield client
 

@@ -136,7 +136,9 @@ async def test_work_goes_on_after_an_outage(
         await standin.behave()
         await client.send(second)
         async with asyncio.timeout(60):
-            while not away <= (reasons := await down(url)).keys():
+            # Without PostgreSQL, nothing is sent to S3 by which it would be missed.
+            noticed = away if away == {"s3"} else away - {"s3"}
+            while not noticed <= (reasons := await down(url)).keys():
                 await asyncio.sleep(0.2)
         assert all(reasons.values()), reasons
         await asyncio.sleep(OUTAGE)

@@ -97,6 +97,16 @@ async def test_silence_opens_it_at_once(server: Server) -> None:
     assert server.breakers.trouble(TARGET) is not None
 
 
+async def test_a_quick_request_without_an_answer_opens_it_before_its_deadline() -> None:
+    server = Server()
+    breakers = server.breakers = Breakers(server.probe, patience=replace(QUICK, silence=0.01))
+    with breakers.watching(TARGET, quick=True):
+        await changed(breakers)
+        assert breakers.trouble(TARGET) is not None
+    assert breakers.trouble(TARGET) is None  # it was answered after all
+    await breakers.close()
+
+
 async def test_one_that_was_cancelled_teaches_nothing(server: Server) -> None:
     for _ in range(5):
         with pytest.raises(asyncio.CancelledError), server.breakers.watching(TARGET):
