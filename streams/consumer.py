@@ -28,6 +28,7 @@ log = get_logger(__name__)
 _LOOKS = 6  # in the time after which a partition counts as stuck
 _START_TIMEOUT = 30.0  # seconds, or `stuck_after` if that is more: it waits for a rebalance
 _STOP_TIMEOUT = 30.0  # seconds
+_LEAVE_TIMEOUT = 5.0  # seconds for the rest of an app, when a part of it does not stop
 _LONGEST_WAIT = 30.0  # seconds between attempts to start
 
 
@@ -35,8 +36,8 @@ class Consumer(Service):
     """Runs a Faust app; makes another when that one crashes, or is stuck for `stuck_after` seconds.
 
     Its start does not wait for the group: `check` and the log tell when events are read.
-    When an app can't even be stopped, this service crashes, and with it the process: its supervisor
-    starts it anew.
+    A part of an app that does not stop is left behind, to end when Kafka lets it. When an app can't
+    even be left, this service crashes, and with it the process: its supervisor starts it anew.
     """
 
     def __init__(
@@ -169,9 +170,24 @@ class Consumer(Service):
             wait = min(wait * 2, _LONGEST_WAIT)
 
     async def _stop_app(self) -> None:
-        async with asyncio.timeout(_STOP_TIMEOUT):
+        """Stop it; a part that takes too long is left behind: it ends when Kafka lets it.
+
+        Raises TimeoutError when the others don't stop then.
+        """
+        stopping = asyncio.ensure_future(self._app.stop())
+        try:
+            for timeout in (_STOP_TIMEOUT, _LEAVE_TIMEOUT):
+                await asyncio.wait({stopping}, timeout=timeout)
+                if stopping.done():
+                    break
+                log.warning("consumer_does_not_stop", seconds=timeout)
+                stopping.cancel()  # mode goes on to the next part, and raises nothing
+            if not stopping.done() or stopping.cancelled():
+                raise TimeoutError("the Faust app does not stop")
             with contextlib.suppress(ConnectionError):
-                await self._app.stop()
+                stopping.result()
+        finally:
+            stopping.cancel()
 
 
 def _count(lags: Mapping[TopicPartition, tuple[int, int]]) -> None:

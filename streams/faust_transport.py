@@ -14,12 +14,14 @@ from typing import Any, cast
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
+from mode.threads import ServiceThread, WorkerThread
 
 from app.logs import get_logger
 
 log = get_logger(__name__)
 
 _SECOND_LOOK = 1.0  # seconds: a broker that has just become a leader may tell its end too low
+_THREAD_LOOK = 0.02  # seconds
 
 
 class QuickHandOver:
@@ -103,7 +105,35 @@ async def _begin_anew(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPart
         log.warning("offsets_not_corrected", cause=repr(error))  # whoever reads next tries again
 
 
-class _ConsumerThread(driver.AIOKafkaConsumerThread):
+class _LeftBehind(WorkerThread):
+    """A thread that need not end before its process may."""
+
+    def __init__(self, service: ServiceThread, **kwargs: Any) -> None:
+        super().__init__(service, **kwargs)
+        self.daemon = True
+
+
+class OwnThread(ServiceThread):
+    """A service in a thread that can be stopped at any time, and keeps no process alive.
+
+    mode stops only what its thread has begun to start, and waits for the thread's end in the loop
+    of the others, who stand still meanwhile: while Kafka is silent, or for ever.
+    """
+
+    abstract = True
+    Worker = _LeftBehind
+
+    async def stop(self) -> None:
+        """Return when its thread has ended."""
+        thread = self._thread
+        if thread is None or thread.is_stopped.is_set():
+            return
+        await super(ServiceThread, self).stop()
+        while not thread.is_stopped.is_set():  # noqa: ASYNC110 - it is of threads
+            await asyncio.sleep(_THREAD_LOOK)
+
+
+class _ConsumerThread(OwnThread, driver.AIOKafkaConsumerThread):
     """Faust's, with the wait of a fetch as a setting: 1.5 s is built in there.
 
     Some brokers don't cut that wait short when data arrives, so it is paid at each hop.

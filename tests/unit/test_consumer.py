@@ -33,6 +33,7 @@ class App:
     lost_at_start: bool = False
     endless_start: bool = False
     no_stop: bool = False
+    parts: int = 0  # that don't stop: each is passed over when it is cancelled, as mode does
     running: bool = False
     crashed: bool = False
     crash_reason: Exception | None = None
@@ -63,6 +64,9 @@ class App:
     async def stop(self) -> None:
         if self.no_stop:
             await asyncio.Event().wait()
+        for _ in range(self.parts):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
         self.running = False
 
 
@@ -230,6 +234,32 @@ async def test_one_that_can_not_be_stopped_ends_the_process(
             await consumer.wait_for_stopped(asyncio.Event().wait())
         assert isinstance(consumer.crash_reason, TimeoutError)
         app.no_stop = False
+
+
+async def test_one_that_stops_but_for_a_part_is_left_and_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
+    app, other = App(parts=1), App()
+    async with consuming(Lag({HERE: (3, 5)}), app, other) as (consumer, _):
+        async with asyncio.timeout(10):
+            while not other.running:
+                await asyncio.sleep(0.01)
+        assert not consumer.crashed
+        app.parts = 0
+
+
+async def test_one_whose_parts_do_not_stop_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
+    monkeypatch.setattr(module, "_LEAVE_TIMEOUT", 0.01)
+    app = App(parts=2)
+    async with consuming(Lag({HERE: (3, 5)}), app, App()) as (consumer, _):
+        async with asyncio.timeout(10):
+            await consumer.wait_for_stopped(asyncio.Event().wait())
+        assert isinstance(consumer.crash_reason, TimeoutError)
+        app.parts = 0
 
 
 def test_a_rebalance_must_not_look_stuck(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections import deque
 from typing import Any
 from weakref import WeakSet
@@ -12,7 +14,12 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 from mode import Service
 
-from streams.faust_transport import OwnAcknowledgements, QuickHandOver, seek_to_committed
+from streams.faust_transport import (
+    OwnAcknowledgements,
+    OwnThread,
+    QuickHandOver,
+    seek_to_committed,
+)
 
 
 class Consumer(QuickHandOver, Service):
@@ -154,3 +161,60 @@ async def test_a_group_that_has_committed_nothing_begins_where_it_is_told_to() -
     kafka = Kafka({HERE: None, ELSEWHERE: 0}, {})
     assert await seek_to_committed(kafka, second_look=0) == {HERE: None, ELSEWHERE: 0}
     assert kafka.positions == {}
+
+
+class Beginning(OwnThread):
+    """A service whose thread begins when it is let, and then waits for an answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = threading.Event()
+        self.answer = asyncio.Event()
+
+    def _start_thread(self) -> None:
+        self.let.wait()
+        super()._start_thread()
+
+    async def on_start(self) -> None:
+        await self.answer.wait()
+
+
+async def cancelled(service: Beginning) -> threading.Thread:
+    """Begin to start the service, and give it up; return its thread."""
+    starting = asyncio.create_task(service.start())
+    await asyncio.sleep(0)
+    starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+    assert service._thread is not None
+    return service._thread
+
+
+async def test_a_thread_that_was_given_up_before_it_began_ends() -> None:
+    service = Beginning()
+    thread = await cancelled(service)
+    stopping = asyncio.create_task(service.stop())
+    await asyncio.sleep(0)
+    service.let.set()
+    async with asyncio.timeout(10):
+        await stopping
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+async def test_a_thread_that_does_not_end_keeps_neither_the_loop_nor_its_process() -> None:
+    service = Beginning()
+    service.let.set()
+    thread = await cancelled(service)
+    async with asyncio.timeout(10):
+        while not service.started:
+            await asyncio.sleep(0.01)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await service.stop()
+    assert thread.is_alive()
+    assert thread.daemon  # Python ends without it
+    service.thread_loop.call_soon_threadsafe(service.answer.set)
+    async with asyncio.timeout(10):
+        while thread.is_alive():
+            await asyncio.sleep(0.01)
