@@ -35,6 +35,8 @@ _REFUSED = (
 def _passes(error: Exception) -> bool:
     """Whether the same statement may well succeed later."""
     match error:
+        case asyncpg.InvalidCachedStatementError():
+            return True  # a migration of the next version; this connection has noticed by now
         case asyncpg.PostgresError():
             return (error.sqlstate or "").startswith(_PASSES)
         case ValueError():

@@ -9,9 +9,10 @@ import asyncpg
 import pytest
 
 from app import outgoing
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, StoreUnavailableError
 from app.model import OrderStatus, State, StoredObject, Work
-from app.store import migrate, open_pool
+from app.signals import Signal
+from app.store import PostgresStore, migrate, open_pool
 from app.store.migrate import steps
 from app.store.sql import QUERIES
 from tests.integration.conftest import Deliveries, receipt_for
@@ -33,6 +34,23 @@ async def test_a_migration_takes_longer_than_any_other_statement_may(
     async with open_pool(database, size=3, start_timeout=5, command_timeout=0.5) as pool:
         applied = await asyncio.gather(*(migrate(pool) for _ in range(3)))
     assert sorted(len(names) for names in applied) == [0, 0, 1]
+
+
+async def test_a_migration_beside_a_worker_delays_its_next_statement(database: str) -> None:
+    """One of the version after, in a rolling upgrade: a transaction that ran before fails once."""
+    async with open_pool(database, size=1, start_timeout=5) as pool:
+        await migrate(pool)
+        store = PostgresStore(pool, Signal())
+
+        async def look() -> None:
+            async with store.transaction() as tx:
+                await tx.lock("t", "c")
+
+        await look()
+        await pool.execute("ALTER TABLE delivery ADD later integer NOT NULL DEFAULT 0")
+        with pytest.raises(StoreUnavailableError):
+            await look()
+        await look()
 
 
 async def test_a_database_that_is_newer_is_not_touched(pool: asyncpg.Pool) -> None:
