@@ -21,7 +21,7 @@ WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 .PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-web chaos screenshots format docs lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 setup: $(READY) ## Install what is missing: Debian's RabbitMQ, a virtual environment, dependencies
 	@sh compose/embedded/setup.sh

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from app.cli.options import chosen_tenant, tenant_option
+from app.cli.options import chosen_tenant, hours_ago, tenant_option
 from app.cli.tables import printable, show_all, size
 from app.database import open_database
 from app.errors import UnknownDeliveryError
@@ -44,7 +43,11 @@ def _on_database(run: Callable[[PostgresTracking], Awaitable[T]]) -> T:
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
 @click.option("--user", help="Only of this ordering user.")
 @click.option("--text", help="In correlation id, archive name or cause.")
-@click.option("--hours", type=float, help="Only those requested in the last hours.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Only those requested in the last hours.",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @json_option
 def list_(
@@ -66,7 +69,7 @@ def list_(
         states=_states(states, active=active),
         user=user,
         text=text,
-        since=datetime.now(UTC) - timedelta(hours=hours) if hours is not None else None,
+        since=hours_ago(hours) if hours is not None else None,
     )
     found = _on_database(lambda tracking: tracking.browse(wanted, before=None, limit=limit))
     show_all(
@@ -163,9 +166,9 @@ def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
 def stats(hours: float, as_json: bool) -> None:
     """Tell what waits, who works, what is owed, and what became of what ended lately."""
     settings = load_settings()
+    since = hours_ago(hours)
 
     async def run(tracking: PostgresTracking) -> dict[str, list[dict[str, Any]]]:
-        since = datetime.now(UTC) - timedelta(hours=hours)
         found: dict[str, list[dict[str, Any]]] = {
             "waiting": [
                 {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import click
 
 from app.settings import Settings
@@ -15,3 +17,11 @@ def chosen_tenant(settings: Settings, tenant: str | None) -> str:
         known = ", ".join(settings.tenants)
         raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
     return tenant or settings.tenants[0]
+
+
+def hours_ago(hours: float) -> datetime:
+    """Return when that was. Raises UsageError for what is no such time."""
+    try:
+        return datetime.now(UTC) - timedelta(hours=hours)
+    except (ValueError, OverflowError):
+        raise click.UsageError(f"--hours {hours:g} is no time ago") from None

@@ -90,3 +90,12 @@ def test_every_command_is_in_the_table() -> None:
 
 def test_a_command_that_does_not_exist_is_a_mistake() -> None:
     assert cli.get_command(click.Context(cli), "nonsense") is None
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e12", "-1"])
+@pytest.mark.parametrize("command", ["list", "stats"])
+def test_hours_that_are_no_time_ago_are_a_mistake(command: str, hours: str) -> None:
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    with pytest.raises(click.UsageError):
+        found.main(["--hours", hours], standalone_mode=False)
