@@ -40,7 +40,10 @@ def components() -> dict[str, Any]:
                 _TEXT,
             ),
             **dict.fromkeys(("worker", "url", "md5", "errorType", "errorMessage"), _TEXT),
-            "lastCause": {"type": "string", "description": "Why the last attempt was given up."},
+            "lastCause": {
+                "type": "string",
+                "description": "Why the last attempt was given up, or why none begins.",
+            },
             "state": state,
             **dict.fromkeys(("requestedAt", "expiresAt", "updatedAt", "finishedAt"), _TIME),
             "stateSince": _TIME | {"description": "However often it was tried there."},

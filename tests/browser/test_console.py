@@ -94,6 +94,10 @@ async def test_the_list_tells_at_once_that_an_attempt_was_given_up_and_forgets_i
     row = page.get_by_role("row").filter(has_text=body["correlationId"])
     await expect(row).to_contain_text("rs-order has not finished order")
     await expect(row).to_contain_text("AVAILABLE, for")
+    await page.get_by_role("link", name=body["correlationId"]).click()
+    await expect(page.locator(".alert")).to_contain_text("It waits: rs-order has not finished")
+    await page.get_by_role("link", name="Deliveries").click()
+    await expect(row).to_contain_text("rs-order has not finished order")
     await standin.behave()
     await expect(row).to_contain_text("DONE", timeout=40_000)
     await expect(row).not_to_contain_text("rs-order has not finished order")
@@ -171,12 +175,30 @@ async def test_dead_letters_are_shown_and_put_back(
     await expect(page.locator("#said")).to_contain_text("were put back")
 
 
-async def test_health_tells_of_dependencies_and_workers(page: Page, stack: Stack) -> None:
+async def test_health_tells_of_dependencies_workers_and_targets(page: Page, stack: Stack) -> None:
     await sign_in(page, stack)
     await page.get_by_role("link", name="Health").click()
     await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
     await expect(page.get_by_role("row").filter(has_text="alive").first).to_contain_text("of 2")
+    await expect(page.get_by_role("row").filter(has_text="deliveries at")).to_contain_text("UP")
     await shot(page, "health")
+
+
+async def test_health_is_there_while_a_target_is_silent(page: Page, stack: Stack) -> None:
+    await page.route("**/health/targets", lambda _route: None)  # is never answered
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="Health").click()
+    await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
+
+
+async def test_health_shows_no_targets_to_an_operator(page: Page, stack: Stack) -> None:
+    await sign_in(page, stack, "EXPLOIT")
+    async with page.expect_response("**/health/targets") as asked:
+        await page.get_by_role("link", name="Health").click()
+    assert (await asked.value).status == 403
+    await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    await expect(page.get_by_role("heading", name="Targets")).to_have_count(0)
 
 
 PAGES = ["deliveries", "new", "settings", "dead-letters", "health"]
@@ -194,6 +216,8 @@ async def test_every_page_is_accessible_and_fits_a_phone(
     for name in [*PAGES, f"delivery/{body['correlationId']}"]:
         await page.goto(f"/console#/{name}")
         await expect(page.locator("h1")).to_be_focused()
+        if name == "health":
+            await expect(page.get_by_role("heading", name="Targets")).to_be_visible()
         await accessible(page)
         await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name

@@ -15,7 +15,7 @@ const FACTS = [
   ["Files", (d) => (d.files ? `${d.files}, ${size(d.bytes)}` : "")],
   ["Attempt", (d) => d.attempt || ""],
   ["Worker", (d) => d.worker],
-  ["Next attempt", (d) => time(d.nextAttemptAt)],
+  ["Next attempt", (d) => (new Date(d.nextAttemptAt) > Date.now() ? time(d.nextAttemptAt) : "")],
   ["Priority", (d) => d.priority],
   ["Application", (d) => d.originApp],
   ["Address", (d) => d.url && h("code", {}, d.url)],
@@ -68,7 +68,9 @@ function cause(found) {
     return [h("div", { class: "alert" }, h("b", {}, found.errorType), `: ${found.errorMessage}`)];
   }
   if (found.lastCause) {
-    return [h("div", { class: "alert" }, `The last attempt was given up: ${found.lastCause}`)];
+    // What waits may not have been tried: its target does not answer.
+    const why = found.worker ? "The last attempt was given up" : "It waits";
+    return [h("div", { class: "alert" }, `${why}: ${found.lastCause}`)];
   }
   return [];
 }

@@ -5,23 +5,29 @@ import { alertOf, h, seconds, time } from "./dom.js";
 
 export async function health(content, { signal }) {
   const place = h("div", {});
-  content.append(h("h1", {}, "Health"), place);
-  await draw(place, signal);
-}
-
-async function draw(place, signal) {
-  try {
-    const [ready, workers, targets] = await Promise.all([
+  const aside = h("div", {}); // a target that is silent must not keep the rest from being seen
+  content.append(h("h1", {}, "Health"), place, aside);
+  draw(aside, signal, async () => {
+    const { content: targets } = await call("GET", "/health/targets", { signal, accept: [403] }); // for administrators only
+    return targets ? [places(targets)] : [];
+  });
+  await draw(place, signal, async () => {
+    const [ready, workers] = await Promise.all([
       call("GET", "/health/ready", { signal, accept: [503] }),
       call("GET", "/workers", { signal }),
-      call("GET", "/health/targets", { signal, accept: [403] }), // for administrators only
     ]);
-    place.replaceChildren(parts(ready), crew(workers.content), ...(targets.content ? [places(targets.content)] : []));
+    return [parts(ready), crew(workers.content)];
+  });
+}
+
+async function draw(place, signal, look) {
+  try {
+    place.replaceChildren(...(await look()));
   } catch (error) {
     if (signal.aborted) return;
     place.replaceChildren(alertOf(error));
   }
-  if (!signal.aborted) setTimeout(() => { if (!signal.aborted) draw(place, signal); }, 5000);
+  if (!signal.aborted) setTimeout(() => { if (!signal.aborted) draw(place, signal, look); }, 5000);
 }
 
 function parts(ready) {
@@ -60,5 +66,10 @@ function places(targets) {
       h("td", { "data-label": "Place" }, `${target.bucket} at ${target.endpoint}`),
       h("td", { "data-label": "State", class: target.status === "UP" ? "up" : "down" }, target.status),
       h("td", { "data-label": "Now" }, target.error || ""),
-      h("td", { "data-label": "Held back" }, target.heldBack ? ["new transfers since ", time(target.heldBack.since)] : ""))))));
+      h("td", { "data-label": "Held back" }, held(target)))))));
+}
+
+function held({ heldBack, error }) {
+  if (!heldBack) return "";
+  return ["new transfers since ", time(heldBack.since), heldBack.cause === error ? "" : `: ${heldBack.cause}`];
 }
