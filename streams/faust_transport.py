@@ -17,10 +17,10 @@ from faust.transport.drivers import aiokafka as driver
 from mode.threads import ServiceThread, WorkerThread
 
 from app.logs import get_logger
+from streams.ends import beyond_end
 
 log = get_logger(__name__)
 
-_SECOND_LOOK = 1.0  # seconds: a broker that has just become a leader may tell its end too low
 _THREAD_LOOK = 0.02  # seconds
 
 
@@ -63,28 +63,15 @@ def _resumed(coroutine: Any, future: Any) -> Any:
     return (yield from coroutine)
 
 
-async def _beyond(
-    consumer: AIOKafkaConsumer, committed: Mapping[TopicPartition, int | None]
-) -> set[TopicPartition]:
-    """Return the partitions whose group is beyond their end."""
-    far = [partition for partition, offset in committed.items() if offset]
-    ends = await consumer.end_offsets(far) if far else {}
-    return {partition for partition in far if (committed[partition] or 0) > ends[partition]}
-
-
-async def seek_to_committed(
-    consumer: AIOKafkaConsumer, *, second_look: float = _SECOND_LOOK
-) -> dict[TopicPartition, int | None]:
+async def seek_to_committed(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int | None]:
     """Go on where the group was; at the beginning where that is beyond the end.
 
     Beyond the end, nothing would be read until the log is as long again: what was appended to it
     anew, below, never. To read an event twice changes nothing. Returns the offsets.
     """
     committed: dict[TopicPartition, int | None] = await consumer.seek_to_committed()
-    beyond = await _beyond(consumer, committed)
-    if beyond:
-        await asyncio.sleep(second_look)
-        beyond &= await _beyond(consumer, committed)
+    far = {one: offset for one, offset in committed.items() if offset}
+    beyond = await beyond_end(consumer, far, await consumer.end_offsets(list(far)) if far else {})
     if beyond:
         await _begin_anew(consumer, beyond)
         log.warning(

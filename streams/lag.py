@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from app.errors import BrokerUnavailableError
 from app.logs import get_logger
 from app.settings import Settings
+from streams.ends import beyond_end
 from streams.topics import Topics, partitions_of
 
 log = get_logger(__name__)
@@ -92,6 +93,10 @@ async def positions(
     wanted = list(partitions)
     ends = await consumer.end_offsets(wanted)
     beginnings = await consumer.beginning_offsets(wanted)
-    return {
-        one: (max(await consumer.committed(one) or 0, beginnings[one]), ends[one]) for one in wanted
-    }
+    group = {one: max(await consumer.committed(one) or 0, beginnings[one]) for one in wanted}
+    doubted = [one for one in wanted if group[one] > ends[one]]
+    if doubted:
+        consumer.assign(doubted)
+        beyond = await beyond_end(consumer, {one: group[one] for one in doubted}, ends)
+        ends |= {one: group[one] for one in doubted if one not in beyond}
+    return {one: (group[one], ends[one]) for one in wanted}

@@ -198,7 +198,7 @@ async def test_the_process_tells_that_it_lives_and_can_work(service: str) -> Non
             assert (await response.json())["status"] == "UP"
         async with session.get("/health/ready") as response:
             assert response.status == 200
-            names = ("postgresql", "secret keys", "rs-order", "s3", "rabbitmq", "kafka", "events")
+            names = ("postgresql", "secret keys", "rs-order", "rabbitmq", "kafka", "events")
             assert await response.json() == {
                 "status": "UP",
                 "components": {name: {"status": "UP"} for name in names},

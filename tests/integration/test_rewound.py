@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from structlog.testing import capture_logs
 
@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.worker import running_worker
 from streams import kafka as event_log
 from streams.kafka import open_event_log
-from streams.lag import Lag
+from streams.lag import Lag, positions
 from streams.topics import Topics, ensure_topics, partitions_of
 from tests.client import Client, request_for
 
@@ -64,6 +64,29 @@ async def test_a_group_that_is_beyond_the_end_reads_from_the_beginning(
     assert "events_read_from_beginning" in {entry["event"] for entry in logs}
     # Nor is it far ahead for whoever reads next.
     assert max((await committed(changed)).values()) < FAR
+
+
+async def test_a_group_at_the_end_of_a_batch_is_not_beyond_the_end(changed: Settings) -> None:
+    """The embedded broker tells the first event of the last batch for the last one."""
+    await ensure_topics(changed)
+    here = TopicPartition(Topics(prefix=changed.kafka_topic_prefix).order_events, 0)
+    servers = changed.kafka_bootstrap_servers
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        batch = producer.create_batch()
+        for number in range(5):
+            assert batch.append(key=None, value=str(number).encode(), timestamp=None)
+        sent = await producer.send_batch(batch, here.topic, partition=here.partition)
+        await sent
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, group_id=changed.kafka_group, enable_auto_commit=False
+    )
+    async with consumer:
+        consumer.assign([here])
+        await consumer.commit({here: 5})
+        assert await positions(consumer, [here]) == {here: (5, 5)}
+        await consumer.commit({here: 6})
+        group, end = (await positions(consumer, [here]))[here]
+        assert end < group == 6
 
 
 async def test_to_write_to_a_topic_that_is_missing_does_not_make_it(
