@@ -88,11 +88,18 @@ class EventLog:
         """Publish progress; nobody waits for it, and losing it costs nothing but a look."""
         key = event_key(progress.tenant, progress.correlation_id)
         try:
-            await self._producer.send(
+            confirmed = await self._producer.send(
                 self.topics.progress, value=encode_progress(progress), key=key
             )
         except KafkaError as error:
             log.debug("progress_not_sent", error=repr(error))
+        else:
+            confirmed.add_done_callback(_look_at_report)
+
+
+def _look_at_report(confirmed: asyncio.Future[object]) -> None:
+    if not confirmed.cancelled() and (error := confirmed.exception()) is not None:
+        log.debug("progress_not_sent", error=repr(error))
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,54 @@
+"""Writing to Kafka: what is not waited for is looked at nevertheless."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+from aiokafka.errors import NotEnoughReplicasError
+
+from app.model import Phase, Progress
+from streams.kafka import EventLog
+from streams.topics import Topics
+
+PROGRESS = Progress(
+    tenant="t",
+    correlation_id="c",
+    attempt=1,
+    phase=Phase.TRANSFERRING,
+    bytes_done=1,
+    bytes_total=2,
+    files_done=0,
+    files_total=1,
+    elapsed=1.0,
+)
+
+
+class Producer:
+    """Takes what is sent, and tells what became of it when it is told."""
+
+    def __init__(self) -> None:
+        self.confirmed: list[asyncio.Future[None]] = []
+
+    async def send(self, _topic: str, **_event: Any) -> asyncio.Future[None]:
+        self.confirmed.append(asyncio.get_running_loop().create_future())
+        return self.confirmed[-1]
+
+
+async def test_progress_that_kafka_refuses_is_nobodys_error() -> None:
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, told: unheard.append(told))
+    producer = Producer()
+    events = EventLog(producer, Topics())
+    for _ in range(3):
+        await events.report(PROGRESS)
+    refused, stopped, taken = producer.confirmed
+    refused.set_exception(NotEnoughReplicasError())
+    stopped.cancel()  # the producer was closed
+    taken.set_result(None)
+    await asyncio.sleep(0)
+    producer.confirmed.clear()
+    del refused, stopped, taken
+    gc.collect()
+    assert unheard == []
