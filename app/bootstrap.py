@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 
 import asyncpg
@@ -17,7 +17,8 @@ from app.metrics import TARGET_UP
 from app.ports import Users
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresArrivals, PostgresStore, alone
+from app.store import PostgresArrivals, PostgresStore
+from app.topics import make_topics
 from sinks.s3 import S3Sink, open_sink
 from streams.amqp import AmqpPublisher, connect, open_publisher
 from streams.kafka import EventLog, open_event_log
@@ -26,7 +27,6 @@ from streams.rs_admin import AnyUser, RsAdmin
 from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
 from streams.topic_check import differences
-from streams.topics import Topics, ensure_topics
 
 log = get_logger(__name__)
 
@@ -109,21 +109,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             if settings.rs_admin_url
             else AnyUser(),
         )
-
-
-async def make_topics(settings: Settings, pool: asyncpg.Pool, arrivals: PostgresArrivals) -> None:
-    """Create the topics that are missing, one process at a time; what they held is due again.
-
-    Workers start together, and miss lost topics together; not every broker takes two creations of
-    one topic for one (the embedded one then refuses what is appended). Raises ConfigurationError.
-    """
-    consumed = Topics(prefix=settings.kafka_topic_prefix).consumed
-
-    async def lost(missing: Sequence[str]) -> None:
-        if not set(missing).isdisjoint(consumed):
-            await arrivals.all_lost()
-
-    await ensure_topics(settings, alone=lambda: alone(pool, "topics"), lost=lost)
 
 
 async def _look_at_topics(settings: Settings) -> None:

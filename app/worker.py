@@ -11,7 +11,7 @@ from functools import partial
 from mode import Service
 
 from app import __version__
-from app.bootstrap import CHECKS, PLANS, Services, make_topics, open_services
+from app.bootstrap import CHECKS, PLANS, Services, open_services
 from app.errors import DeliveryError
 from app.logs import get_logger
 from app.model import Delivery, Work
@@ -20,6 +20,7 @@ from app.patience import Patience
 from app.settings import Settings
 from app.signals import Signal
 from app.store import Leader, Outbox, PostgresJanitor, PostgresLeases, PostgresWorkers
+from app.topics import make_topics
 from app.usecases.away import TargetsAway
 from app.usecases.expire import expire
 from app.usecases.plan import plan

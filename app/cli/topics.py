@@ -9,10 +9,12 @@ from dataclasses import asdict
 import click
 
 from app.cli.tables import show_all
+from app.database import open_database
 from app.errors import RetryableError
 from app.settings import load_settings
+from app.store import PostgresArrivals
+from app.topics import make_topics
 from streams.topic_check import Difference, apply, differences
-from streams.topics import ensure_topics
 
 _COLUMNS = ("topic", "what", "found", "wanted", "advice")
 
@@ -43,11 +45,17 @@ def check(as_json: bool) -> None:
 @topics.command("apply")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def apply_(as_json: bool) -> None:
-    """Create what is missing, add partitions, set configurations; tell what is left."""
+    """Create what is missing, add partitions, set configurations; tell what is left.
+
+    What arrived and was lost with a topic is appended again, so the database is needed, too.
+    """
     settings = load_settings()
 
     async def make() -> tuple[list[str], list[Difference]]:
-        return await ensure_topics(settings), await apply(settings)
+        async with open_database(settings) as pool:
+            arrivals = PostgresArrivals(pool, allowance=settings.event_duration)
+            created = await make_topics(settings, pool, arrivals)
+        return created, await apply(settings)
 
     made, left = asyncio.run(make())
     for name in made:

@@ -67,10 +67,15 @@ async def test_deliveries_go_on_when_one_of_three_brokers_is_killed(
 
 
 @with_kafka
-async def test_topics_are_brought_to_what_the_settings_ask_for(tmp_path: Path) -> None:
+async def test_topics_are_brought_to_what_the_settings_ask_for(
+    tmp_path: Path, database: str
+) -> None:
     """What an operator set on a topic stays; what only an operator can change is told."""
     async with apache_kafka(tmp_path) as (broker,):
-        address = {"DELIVERY_KAFKA_BOOTSTRAP_SERVERS": broker.url}
+        address = {
+            "DELIVERY_KAFKA_BOOTSTRAP_SERVERS": broker.url,
+            "DELIVERY_DATABASE_URL": database,
+        }
         made = delivery("topics", "apply", DELIVERY_KAFKA_PARTITIONS="2", **address)
         assert made.returncode == 0, made.stderr
         assert made.stdout.count("created delivery.") == len(Topics().all)

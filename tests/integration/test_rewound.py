@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from functools import partial
+from uuid import uuid4
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from structlog.testing import capture_logs
 
 from app.errors import BrokerUnavailableError
+from app.model import Arrival, ArrivalKind
 from app.settings import Settings
+from app.store import PostgresArrivals
 from app.worker import running_worker
 from streams import kafka as event_log
 from streams.kafka import open_event_log
 from streams.lag import Lag, positions
 from streams.topics import Topics, ensure_topics, partitions_of
 from tests.client import Client, request_for
+from tests.command import delivery
 
 FAR = 1000  # events, more than any test appends
 
@@ -147,3 +153,23 @@ async def test_what_is_lost_is_due_before_topics_are_made_anew(changed: Settings
     assert not set(topics) & set(Topics(prefix=changed.kafka_topic_prefix).all)
     async with asyncio.timeout(10):
         assert await ensure_topics(changed)
+
+
+async def test_topics_that_an_operator_makes_anew_lose_nothing(
+    changed: Settings, pool: asyncpg.Pool, database: str
+) -> None:
+    arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
+    lost = Arrival(id=uuid4(), kind=ArrivalKind.REQUEST, key=b"t/c", value=b"event")
+    await arrivals.note(lost)
+    assert await arrivals.overdue(9) == []
+    made = await asyncio.to_thread(
+        partial(
+            delivery,
+            "topics",
+            "apply",
+            DELIVERY_DATABASE_URL=database,
+            DELIVERY_KAFKA_TOPIC_PREFIX=changed.kafka_topic_prefix,
+        )
+    )
+    assert f"created {Topics(prefix=changed.kafka_topic_prefix).requests}" in made.stdout, made
+    assert await arrivals.overdue(9) == [lost]
