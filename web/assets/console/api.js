@@ -28,9 +28,9 @@ export const session = {
   },
 };
 
-async function request(method, path, { body, headers = {}, signal } = {}) {
+async function request(method, path, { body, headers = {}, signal, token = session.token } = {}) {
   const all = { ...headers };
-  if (session.token) all.Authorization = `Bearer ${session.token}`;
+  if (token) all.Authorization = `Bearer ${token}`;
   if (body !== undefined) all["Content-Type"] = "application/json";
   let answer;
   try {
@@ -44,13 +44,16 @@ async function request(method, path, { body, headers = {}, signal } = {}) {
   return answer;
 }
 
+// `trial`: a token that is not this tab's yet.
 export async function call(method, path, options = {}) {
-  const answer = await request(method, path, options);
+  const token = options.trial || session.token;
+  const answer = await request(method, path, { ...options, token });
   const text = await answer.text();
   let said = null;
   try { said = text ? JSON.parse(text) : null; } catch { /* not ours */ }
   if (!answer.ok && !(options.accept || []).includes(answer.status)) {
-    if (answer.status === 401 && session.token && !options.trial) {
+    // A late answer to an earlier token says nothing of the one that is used now.
+    if (answer.status === 401 && token && token === session.token) {
       session.token = null;
       window.dispatchEvent(new Event("signed-out"));
     }

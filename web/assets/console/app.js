@@ -40,7 +40,7 @@ async function show({ changed = true } = {}) {
   try {
     const shown = known
       ? PAGES[name](content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) })
-      : signIn(content);
+      : signIn(content, signal);
     // Each page begins with its heading. At once: later, somebody may be somewhere in the page.
     announce(content.querySelector("h1"), changed);
     await shown;

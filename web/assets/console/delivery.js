@@ -37,8 +37,13 @@ export async function delivery(content, { signal, rest }) {
     h("h2", {}, "Timeline"), steps, h("h2", {}, "Order"), order, h("h2", {}, "Files"), files);
 
   let now = null;
+  let asked = 0;
+  let shown = 0;
   async function look() {
+    const mine = ++asked;
     const { content: found } = await call("GET", path, { signal });
+    if (mine < shown) return; // an earlier question that was answered later
+    shown = mine;
     const before = now;
     now = found;
     head.replaceChildren(h("p", {}, "State: ", state(found.state)), ...cause(found));
@@ -48,17 +53,16 @@ export async function delivery(content, { signal, rest }) {
       .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
     steps.replaceChildren(...timeline(found.history));
     order.textContent = JSON.stringify(found.order, null, 2);
-    const possible = buttons(found, path, look);
-    const names = (all) => [...all].map((button) => button.textContent).join();
-    if (names(possible) !== names(actions.children)) actions.replaceChildren(...possible);
+    offer(actions, buttons(found, path, again));
     if (!before || before.files !== found.files || before.id !== found.id) await listing(files, path, found, signal);
   }
+  const again = () => look().catch((error) => { if (!signal.aborted) head.append(alertOf(error)); });
   await look();
   follow(`${path}/events`, signal, (event, told) => {
     if (event === "progress") {
       if (now.state === "TRANSFERRING") progress.replaceChildren(bar(told, correlationId));
     } else if (told.at > (now.history.at(-1)?.at || "")) {
-      look().catch((error) => { if (!signal.aborted) head.append(alertOf(error)); });
+      again();
     }
   });
 }
@@ -86,17 +90,32 @@ function timeline(history) {
   });
 }
 
-function buttons(found, path, look) {
+// Buttons that stay are left as they are, and keep the focus. Where it was on one that goes, it
+// goes to the heading: nobody is thrown back to the beginning of the page.
+function offer(actions, possible) {
+  const focused = document.activeElement;
+  const lost = actions.contains(focused);
+  const kept = new Map([...actions.children].map((button) => [button.textContent, button]));
+  const wanted = possible.map((button) => kept.get(button.textContent) || button);
+  for (const button of kept.values()) if (!wanted.includes(button)) button.remove();
+  wanted.forEach((button, place) => {
+    if (actions.children[place] !== button) actions.insertBefore(button, actions.children[place] || null);
+  });
+  if (lost && !focused.isConnected) actions.parentElement.querySelector("h1").focus({ preventScroll: true });
+}
+
+function buttons(found, path, again) {
+  let acting = false; // a button that is disabled would lose the focus
   const act = (name, verb, question, said) => h("button", {
     type: "button",
     class: verb === "cancel" ? "danger" : undefined,
-    onclick: async (event) => {
-      const pressed = event.currentTarget;
+    onclick: async () => {
+      if (acting) return;
       const reason = h("input", { id: "reason", maxlength: 200 });
       const fields = verb === "cancel"
         ? [h("label", { for: "reason" }, "Reason (told to the client)"), reason] : [];
       if (!(await confirmed(question, name, ...fields))) return;
-      pressed.disabled = true;
+      acting = true;
       try {
         const query = reason.value ? `?${new URLSearchParams({ reason: reason.value })}` : "";
         await call("POST", `${path}/${verb}${query}`);
@@ -104,7 +123,8 @@ function buttons(found, path, look) {
       } catch (error) {
         say(error.message);
       }
-      await look();
+      acting = false;
+      await again();
     },
   }, name);
   const shown = [];

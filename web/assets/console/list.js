@@ -92,8 +92,10 @@ export async function list(content, { signal, query }) {
   }
 
   let next = pathOf(wanted, text);
+  let asking = false;
   async function page() {
-    more.disabled = true;
+    if (asking) return; // a button that is disabled would lose the focus
+    asking = true;
     try {
       const found = await call("GET", next, { signal });
       found.content.forEach((delivery) => put(delivery, { first: false }));
@@ -104,7 +106,7 @@ export async function list(content, { signal, query }) {
     } catch (error) {
       if (!signal.aborted) said.replaceChildren(alertOf(error));
     }
-    more.disabled = false;
+    asking = false;
   }
   more.addEventListener("click", page);
   follow("/deliveries/events", signal, (event, told) => {

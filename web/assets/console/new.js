@@ -3,7 +3,7 @@
 import { call, session } from "./api.js";
 import { alertOf, h, say } from "./dom.js";
 
-export async function ask(content) {
+export async function ask(content, { signal }) {
   const said = h("div", {});
   const id = h("input", { id: "id", required: true, maxlength: 255, value: `console-${crypto.randomUUID?.().slice(0, 8) ?? Date.now()}` });
   const user = h("input", { id: "user", required: true, maxlength: 128, value: session.claims.email || "" });
@@ -19,7 +19,8 @@ export async function ask(content) {
       try {
         await call("POST", "/deliveries", { body });
         say("It was taken in.");
-        location.hash = `#/delivery/${encodeURIComponent(id.value)}`;
+        // Whoever has gone elsewhere meanwhile stays there.
+        if (!signal.aborted) location.hash = `#/delivery/${encodeURIComponent(id.value)}`;
       } catch (error) {
         said.replaceChildren(alertOf(error));
         said.firstElementChild.scrollIntoView({ block: "nearest" });

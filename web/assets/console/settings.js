@@ -12,10 +12,10 @@ const TITLES = {
   delivery_targets: "Further targets, by name",
 };
 
-export async function settings(content) {
+export async function settings(content, { signal }) {
   content.append(h("h1", {}, "Settings"),
     h("p", {}, "Of this tenant; a change holds for what begins after it."));
-  for (const { content: setting, links } of await call("GET", "/settings")) {
+  for (const { content: setting, links } of await call("GET", "/settings", { signal })) {
     content.append(card(setting, links));
   }
 }
@@ -33,8 +33,10 @@ function draw(place, setting, links, said = null) {
   const found = h("div", { role: "status" }, said);
   const again = (answer, text) => {
     say(text);
+    // Only what is drawn anew has lost the focus; elsewhere, somebody is at work.
+    const here = place.contains(document.activeElement);
     draw(place, answer.content, answer.links);
-    place.querySelector("button")?.focus();
+    if (here) place.querySelector("button")?.focus();
   };
   const attempt = async (act) => {
     try {

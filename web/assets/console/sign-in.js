@@ -3,37 +3,44 @@
 import { call, session } from "./api.js";
 import { alertOf, h } from "./dom.js";
 
-async function accept(token, place) {
-  session.token = token.trim().replace(/^Bearer\s+/i, "");
-  try {
-    await call("GET", "/stats", { trial: true });
-  } catch (error) {
-    session.token = null;
-    place.replaceChildren(alertOf(error));
-    return;
-  }
-  window.dispatchEvent(new Event("signed-in"));
-}
-
-export async function signIn(content) {
-  content.append(h("h1", {}, "Sign in"));
-  const { passwords } = await call("GET", "/console/options");
+export async function signIn(content, signal) {
   const said = h("div", {});
+  const users = h("div", {});
   const token = h("input", { id: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "token-hint" });
-  content.append(said);
-  if (passwords) content.append(byPassword(said));
-  content.append(h("form", {
+  const attempt = oneAtATime(said, signal);
+  // All that needs no answer is there at once: somebody may be typing already.
+  content.append(h("h1", {}, "Sign in"), said, users, h("form", {
     class: "wide",
-    onsubmit: (event) => { event.preventDefault(); accept(token.value, said); },
+    onsubmit: (event) => { event.preventDefault(); attempt(async () => token.value); },
   },
   h("fieldset", {}, h("legend", {}, "With a token"),
     h("label", { for: "token" }, "Token"), token,
     h("p", { class: "hint", id: "token-hint" },
       "A JSON Web Token of REGARDS, or what `delivery token` prints. It is kept until this tab is closed."),
     h("button", { class: "main" }, "Sign in"))));
+  const { passwords } = await call("GET", "/console/options", { signal });
+  if (passwords) users.append(byPassword(attempt));
 }
 
-function byPassword(said) {
+// Returns what signs in with the token that it is given a way to; a second Enter changes nothing.
+function oneAtATime(said, signal) {
+  let trying = false;
+  return async (find) => {
+    if (trying) return;
+    trying = true;
+    try {
+      const token = (await find()).trim().replace(/^Bearer\s+/i, "");
+      await call("GET", "/stats", { trial: token, signal });
+      session.token = token;
+      window.dispatchEvent(new Event("signed-in"));
+    } catch (error) {
+      if (!signal.aborted) said.replaceChildren(alertOf(error));
+    }
+    trying = false;
+  };
+}
+
+function byPassword(attempt) {
   const field = (id, label, type, autocomplete) => {
     const input = h("input", { id, type, autocomplete, required: true });
     return { input, shown: [h("label", { for: id }, label), input] };
@@ -43,16 +50,11 @@ function byPassword(said) {
   const password = field("password", "Password", "password", "current-password");
   return h("form", {
     class: "wide",
-    onsubmit: async (event) => {
+    onsubmit: (event) => {
       event.preventDefault();
-      try {
-        const answer = await call("POST", "/console/sign-in", {
-          body: { tenant: tenant.input.value, user: user.input.value, password: password.input.value },
-        });
-        await accept(answer.token, said);
-      } catch (error) {
-        said.replaceChildren(alertOf(error));
-      }
+      attempt(async () => (await call("POST", "/console/sign-in", {
+        body: { tenant: tenant.input.value, user: user.input.value, password: password.input.value },
+      })).token);
     },
   },
   h("fieldset", {}, h("legend", {}, "With a REGARDS user"), tenant.shown, user.shown, password.shown,

@@ -1,0 +1,208 @@
+"""Whoever uses the console is not moved by an answer that comes late: each is held until told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from compose.embedded.stack import USER, Stack
+from tests.browser.conftest import sign_in, token
+from tests.client import Client, request_for
+from tests.standin import StandIn
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Held:
+    """Requests of the page that have no answer yet."""
+
+    def __init__(self) -> None:
+        self._routes: list[Route] = []
+        self._seen = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def add(self, route: Route) -> None:
+        """Keep one."""
+        self._routes.append(route)
+        self._seen.set()
+
+    async def first(self) -> Route:
+        """Return the first one, once it is there."""
+        async with asyncio.timeout(20):
+            await self._seen.wait()
+        return self._routes[0]
+
+
+@asynccontextmanager
+async def holding(page: Page, path: str, method: str = "GET") -> AsyncIterator[Held]:
+    """Hold what the page asks a path of the API for."""
+    held = Held()
+
+    async def hold(route: Route) -> None:
+        if route.request.method == method:
+            held.add(route)
+        else:
+            await route.fallback()
+
+    where = re.compile(rf"{re.escape(path)}(\?|$)")
+    await page.route(where, hold)
+    yield held
+    await page.unroute(where, hold)
+
+
+async def answered(page: Page, route: Route, **answer: Any) -> None:
+    """Answer a request, and return once the page has made something of it."""
+    async with page.expect_event("requestfinished", lambda one: one == route.request):
+        if answer:
+            await route.fulfill(**answer)
+        else:
+            await route.continue_()
+    # Two frames: by then, what awaited the answer has gone on.
+    await page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+
+
+async def test_a_token_is_typed_before_the_service_has_said_how_else_to_sign_in(
+    page: Page, stack: Stack
+) -> None:
+    async with holding(page, "/console/options") as held:
+        await page.reload()
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_label("Token")).to_be_focused()
+        await page.keyboard.insert_text(token(stack))
+        options = json.dumps({"passwords": True})
+        await answered(
+            page, await held.first(), body=options, headers={"Content-Type": "application/json"}
+        )
+        await expect(page.get_by_label("Password")).to_be_visible()
+        await expect(page.get_by_label("Token")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Deliveries")).to_be_focused()
+
+
+async def test_a_second_enter_does_not_sign_in_a_second_time(page: Page, stack: Stack) -> None:
+    await page.get_by_label("Token").fill(token(stack))
+    async with holding(page, "/stats") as held:
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Enter")
+        trial = await held.first()
+        await page.evaluate("0")  # by then, a second one would be here
+        assert len(held) == 1
+        await answered(page, trial)
+    await expect(page.get_by_role("heading", name="Deliveries")).to_be_focused()
+
+
+async def test_a_token_that_is_being_tried_signs_nobody_in(page: Page, stack: Stack) -> None:
+    await page.get_by_label("Token").fill(token(stack))
+    async with holding(page, "/stats") as held:
+        await page.keyboard.press("Enter")
+        await held.first()
+        await page.evaluate("location.hash = '#/settings'")
+        await expect(page.get_by_role("heading", name="Sign in")).to_be_focused()
+
+
+async def test_whoever_left_the_page_is_not_fetched_by_the_answer_to_what_was_asked_there(
+    page: Page, stack: Stack
+) -> None:
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="New").click()
+    await page.get_by_label("Ordering user").fill(USER)
+    await page.get_by_label("Queries").fill('productId:"URN:nothing"')
+    async with holding(page, "/deliveries", "POST") as held:
+        await page.get_by_role("button", name="Deliver").click()
+        request = await held.first()
+        await page.get_by_role("link", name="Health").click()
+        await expect(page.get_by_role("heading", name="Health")).to_be_focused()
+        await answered(page, request)
+    await expect(page.locator("#said")).to_contain_text("It was taken in")
+    await expect(page.get_by_role("heading", name="Health")).to_be_focused()
+
+
+async def test_a_setting_that_was_saved_takes_the_focus_from_no_other(
+    page: Page, stack: Stack
+) -> None:
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="Settings").click()
+    form = page.locator("form[data-setting=request_ttl]")
+    value = form.get_by_label("Value")
+    other = page.locator("form[data-setting=order_size_limit_bytes]").get_by_label("Value")
+    await value.fill("23")
+    async with holding(page, "/settings/request_ttl", "PUT") as held:
+        await value.press("Enter")
+        request = await held.first()
+        await other.focus()
+        await answered(page, request)
+    await expect(form).to_contain_text("(set)")
+    await expect(other).to_be_focused()
+    await form.get_by_role("button", name="Put back to default").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Put back").click()
+    await expect(form).to_contain_text("(default)")
+    await expect(form.get_by_role("button", name="Save")).to_be_focused()
+
+
+async def test_who_asks_for_older_deliveries_stays_on_the_button(
+    page: Page, stack: Stack, client: Client, make_product: Callable[..., str]
+) -> None:
+    await client.answer(request_for(make_product({"a.txt": b"a"})))
+
+    async def with_older(route: Route) -> None:
+        answer = await route.fetch()
+        body = await answer.json()
+        body["links"] = [{"rel": "next", "href": "/deliveries?after=older"}]
+        await route.fulfill(response=answer, json=body)
+
+    await page.route(re.compile(r"/deliveries\?$|/deliveries\?state"), with_older)
+    await sign_in(page, stack)
+    older = page.get_by_role("button", name="Older deliveries")
+    async with holding(page, "/deliveries") as held:
+        await older.press("Enter")
+        request = await held.first()
+        await older.press("Enter")
+        await expect(older).to_be_focused()
+        nothing = json.dumps({"content": [], "links": [{"rel": "next", "href": "/deliveries?z=1"}]})
+        await answered(page, request, body=nothing, headers={"Content-Type": "application/json"})
+        await expect(older).to_be_focused()
+        assert len(held) == 1
+
+
+async def test_a_cancelled_delivery_stays_so_whatever_is_told_of_it_late(
+    page: Page, stack: Stack, client: Client, standin: StandIn, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}))
+    await standin.misbehave(order="silent")
+    await client.send(body)
+    await client.wait_for(body["correlationId"], "GRANTED")
+    await sign_in(page, stack)
+    path = f"/deliveries/{body['correlationId']}"
+    async with page.expect_response(re.compile(rf"{path}$")) as told:
+        await page.get_by_role("link", name=body["correlationId"]).click()
+    before = await (await told.value).text()
+    await page.get_by_role("button", name="Cancel").click()
+    late: list[Route] = []
+
+    async def hold_first(route: Route) -> None:
+        if late:
+            await route.continue_()
+        else:
+            late.append(route)
+
+    await page.route(re.compile(rf"{path}$"), hold_first)
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    await expect(page.locator("h1 + div")).to_contain_text("ERROR")
+    # The button that was pressed is gone; its page is not begun anew.
+    await expect(page.get_by_role("heading", name=body["correlationId"])).to_be_focused()
+    await answered(page, late[0], body=before, headers={"Content-Type": "application/json"})
+    await expect(page.locator("h1 + div")).to_contain_text("ERROR")
