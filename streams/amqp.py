@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractRobustConnection
+from aio_pika.connection import make_url
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     ChannelPreconditionFailed,
@@ -127,6 +128,17 @@ def _place(url: str) -> str:
     return f"{parts.hostname}:{parts.port or 5672}, virtual host {parts.path.lstrip('/') or '/'}"
 
 
+async def _connection(url: str) -> AbstractRobustConnection:
+    connection = aio_pika.RobustConnection(make_url(url))
+    try:
+        await connection.connect(timeout=10)
+    except BaseException:
+        # Its task takes a cancellation for a reason to try again: the process would never end.
+        await give_up_on(connection.close())
+        raise
+    return connection
+
+
 @contextlib.asynccontextmanager
 async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRobustConnection]:
     """Connect, waiting up to `start_timeout` seconds for RabbitMQ to come up.
@@ -142,7 +154,7 @@ async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRo
             reraise=True,
         ):
             with attempt:
-                connection = await aio_pika.connect_robust(url, timeout=10)
+                connection = await _connection(url)
     except ProbableAuthenticationError:
         raise ConfigurationError(
             f"RabbitMQ at {_place(url)} refuses the user or the password; correct DELIVERY_AMQP_URL"

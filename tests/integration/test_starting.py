@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import asyncpg
@@ -15,12 +16,13 @@ import pytest
 from app import worker
 from app.settings import Settings
 from app.worker import running_worker
-from compose.embedded.processes import running, start
+from compose.embedded.processes import Child, running, start
 from compose.embedded.stack import ROOT, Stack
 from streams import faust_app
 from streams.faust_app import DeliveryApp
 from tests.client import Client, request_for
 from tests.command import logged
+from tests.integration.gate import Gate
 
 
 async def test_messages_are_kept_while_the_group_does_not_answer(
@@ -57,9 +59,9 @@ async def test_messages_are_kept_while_the_group_does_not_answer(
         await client.wait_for(body["correlationId"], "DONE")
 
 
-async def test_a_worker_that_is_told_to_stop_while_it_joins_ends_well(
-    stack: Stack, database: str
-) -> None:
+@asynccontextmanager
+async def starting(stack: Stack, database: str, **changes: str) -> AsyncIterator[Child]:
+    """Start a worker; it is gone at the end."""
     name = uuid4().hex[:8]
     child = start(
         "worker",
@@ -70,14 +72,52 @@ async def test_a_worker_that_is_told_to_stop_while_it_joins_ends_well(
             "DELIVERY_DATABASE_URL": database,
             "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
             "DELIVERY_KAFKA_GROUP": name,
+            **changes,
         },
         cwd=ROOT,
     )
     async with running(child):
-        await logged(child, '"worker_ready"')
-        assert '"consumer_ready"' not in child.log.read_text()
-        (process,) = psutil.Process(child.process.pid).children()
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(40):
-            assert await asyncio.to_thread(child.process.wait) == 0
+        yield child
+
+
+async def ends_well(child: Child) -> None:
+    """Tell a worker to stop, and look that its process is gone."""
+    (process,) = psutil.Process(child.process.pid).children()
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(40):
+        assert await asyncio.to_thread(child.process.wait) == 0, child.tail()
     assert '"stopped"' in child.log.read_text()
+
+
+@pytest.mark.parametrize("event", ["migration_applied", "worker_ready", "consumer_ready"])
+async def test_a_worker_is_told_to_stop_in_its_start_and_ends_well(
+    stack: Stack, database: str, event: str
+) -> None:
+    async with starting(stack, database) as child:
+        await logged(child, f'"{event}"')
+        await ends_well(child)
+
+
+@pytest.mark.parametrize(
+    ("part", "variable"),
+    [
+        ("PostgreSQL", "DELIVERY_DATABASE_URL"),
+        ("RabbitMQ", "DELIVERY_AMQP_URL"),
+        ("Kafka", "DELIVERY_KAFKA_BOOTSTRAP_SERVERS"),
+    ],
+)
+async def test_a_worker_that_waits_for_one_that_is_silent_is_told_to_stop_and_ends_well(
+    stack: Stack, database: str, part: str, variable: str
+) -> None:
+    address = {**stack.environment, "DELIVERY_DATABASE_URL": database}[variable]
+    gate = Gate(address if part != "Kafka" else f"//{address}")
+    await gate.hush()
+    try:
+        url = gate.url.removeprefix("//")
+        async with starting(stack, database, **{variable: url}) as child:
+            async with asyncio.timeout(40):
+                while not gate.unheard:
+                    await asyncio.sleep(0.05)
+            await ends_well(child)
+    finally:
+        await gate.shut()
