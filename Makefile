@@ -58,7 +58,7 @@ test: setup ## Run all tests, several side by side, each on a stack of its own
 test-unit: setup
 	@$(BIN)/python -m pytest -q tests/unit
 
-test-pythons: setup ## Unit tests on every other Python from 3.11 on that is here
+test-pythons: setup ## Unit tests on each other of Python 3.11, 3.12, 3.13 that is here
 	@sh .ci/pythons
 
 test-kafka: setup ## Integration tests on Apache Kafka itself (needs Java 17 and Maven)

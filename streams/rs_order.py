@@ -88,7 +88,7 @@ class RsOrder:
             for file in files:
                 seen.add(file.file_id)
                 yield file
-            if last:
+            if last or (announced is not None and len(seen) > announced):
                 break
             page += 1
         if announced is not None and len(seen) != announced:

@@ -29,6 +29,11 @@ _AT_ONCE = 1000  # changes in one look
 _PATIENCE = 20  # looks that a missing number is waited for: its transaction may still be open
 _LONGEST = 64  # ticks that a watcher may lag behind before it is let go
 _ENDED = (State.DONE, State.ERROR)
+# What is told of a delivery with the step that it is in, and with none before.
+_OF_THE_PRESENT = (
+    *("url", "md5", "archiveBytes", "errorType", "errorMessage"),
+    *("stateSince", "finishedAt"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def state_frame(change: Change) -> Frame:
     body: dict[str, Any] = to_json(change.tracked)
     if step.state is not change.tracked.delivery.state:
         # It went on since: what is told later belongs to a later event.
-        for name in ("url", "md5", "archiveBytes", "errorType", "errorMessage", "finishedAt"):
+        for name in _OF_THE_PRESENT:
             body.pop(name, None)
     body |= {
         "state": step.state.value,

@@ -80,7 +80,11 @@ class Connections(Group):
         SecretStr("postgresql://delivery:delivery@localhost:5432/delivery"),
         description="PostgreSQL: `postgresql://user:password@host:port/database`.",
     )
-    database_pool_size: int = Field(10, ge=3, description="Connections a process holds at most.")
+    database_pool_size: int = Field(
+        10,
+        ge=3,
+        description="Connections that a process holds at most; its HTTP server has its own.",
+    )
     outbox_poll_interval: float = Field(
         1, gt=0, description="Seconds between looks at the outbox when nothing wakes the relay."
     )

@@ -237,6 +237,23 @@ async def test_a_listing_that_changes_while_it_is_read_is_read_again(
         await plan(ORDERED, source=source, store=deliveries.store)
 
 
+async def test_a_listing_that_goes_on_beyond_what_it_announced_is_not_read_to_its_end(
+    deliveries: Deliveries, listed: Listed
+) -> None:
+    """Memory was reserved for what was announced."""
+    asked = []
+
+    def make(page: int, size: int) -> dict[str, Any]:
+        asked.append(page)
+        body = page_of([entry(page * size + n) for n in range(size)], page, size, 150)
+        body["metadata"]["totalPages"] = 1000
+        return body
+
+    with pytest.raises(SourceUnavailableError, match="announced 150 files and listed 200"):
+        await plan(ORDERED, source=await listed(make), store=deliveries.store)
+    assert asked == [0, 1]
+
+
 class Files:
     """A source whose listing is at hand, of as many files as asked for."""
 

@@ -36,6 +36,29 @@ async def test_a_migration_takes_longer_than_any_other_statement_may(
     assert sorted(len(names) for names in applied) == [0, 0, 1]
 
 
+async def test_a_migration_that_waits_for_a_table_stands_in_nobodys_way(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup reads the table for hours; who reads or writes it meanwhile must get on."""
+    later = [*steps(), (9999, "9999_later.sql", "ALTER TABLE delivery ADD later integer")]
+    waits = (
+        "SELECT EXISTS (SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+        "WHERE datname = current_database() AND relation = 'delivery'::regclass AND NOT granted)"
+    )
+    module = sys.modules["app.store.migrate"]
+    monkeypatch.setattr(module, "steps", lambda: later)
+    monkeypatch.setattr(module, "_PAUSE", 0.1)
+    async with pool.acquire() as backup:
+        async with backup.transaction():
+            await backup.fetchval("SELECT count(*) FROM delivery")
+            migrating = asyncio.create_task(migrate(pool))
+            while not await pool.fetchval(waits):
+                await asyncio.sleep(0)
+            assert await pool.fetchval("SELECT count(*) FROM delivery") == 0
+            assert not migrating.done()
+        assert await migrating == ["9999_later.sql"]
+
+
 async def test_a_migration_beside_a_worker_delays_its_next_statement(database: str) -> None:
     """One of the version after, in a rolling upgrade: a transaction that ran before fails once."""
     async with open_pool(database, size=1, start_timeout=5) as pool:

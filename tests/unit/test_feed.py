@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.model import Delivery, Phase, Progress, State
+from app.model import Delivery, ErrorType, Phase, Progress, State
 from app.tracking import Change, Step, Tracked
-from web.feed import Feed, Frame, Watcher
+from web.feed import Feed, Frame, Watcher, state_frame
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -75,6 +76,22 @@ class Log:
 def ids(frames: list[Frame] | None) -> list[int]:
     assert frames is not None
     return [frame.id for frame in frames]
+
+
+def test_a_step_that_is_over_tells_nothing_of_what_came_after_it() -> None:
+    later = NOW + timedelta(hours=1)
+    one = change(7)
+    ended = replace(
+        one.tracked,
+        delivery=replace(one.tracked.delivery, state=State.ERROR),
+        state_since=later,
+        finished_at=later,
+        error=(ErrorType.EXPIRED, "too late"),
+    )
+    _, _, data = state_frame(replace(one, tracked=ended)).data.decode().strip().split("\r\n")
+    told = json.loads(data.removeprefix("data: "))
+    assert told["state"] == "READY"
+    assert not {"stateSince", "finishedAt", "errorType", "errorMessage"} & set(told)
 
 
 async def heard(watcher: Watcher) -> list[int]:
