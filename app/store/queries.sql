@@ -76,10 +76,11 @@ RETURNING *;
 DELETE FROM delivery WHERE id = $1 AND state = 'RECEIVED' RETURNING id;
 
 -- name: lock_active
--- The active delivery of a correlation id, held until the transaction ends.
+-- The active delivery of a correlation id, held until the transaction ends. Not its key: files that
+-- are being written refer to that, for as long as a large manifest takes.
 SELECT * FROM delivery
 WHERE tenant = $1 AND correlation_id = $2 AND state NOT IN ('DONE', 'ERROR')
-FOR UPDATE;
+FOR NO KEY UPDATE;
 
 -- name: expired
 -- Active deliveries whose time is over, the longest overdue first.

@@ -10,22 +10,25 @@ from typing import Any, cast
 from uuid import uuid4
 
 import aiohttp
+import asyncpg
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from app.errors import (
     EmptyOrderError,
+    LeaseLostError,
     OrderTooLargeError,
     SourceNotReadyError,
     SourceRefusedError,
     SourceUnavailableError,
 )
-from app.model import Delivery, ListedFile, ManifestFile, State, Work
+from app.model import Delivery, ErrorType, ListedFile, ManifestFile, State, Work
 from app.ports import Archiver, OrderSource, Store
 from app.signals import Signal
 from app.store import PostgresStore
 from app.store.transactions import PostgresTransaction
+from app.usecases.fail import fail
 from app.usecases.plan import MEMORY_A_FILE
 from app.usecases.plan import plan as plan_within
 from app.usecases.transfer import Backoff, Transfers
@@ -373,28 +376,52 @@ async def test_the_loop_gets_its_turn_while_a_large_archive_is_laid_out(
     assert turns > 20
 
 
+class Watched(PostgresStore):
+    """Tells when a slice of a manifest was written, and waits until it may go on."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        super().__init__(pool, Signal())
+        self.written = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+        async with super().transaction() as tx:
+            add = tx.add_files
+
+            async def told(delivery: Delivery, files: Sequence[ManifestFile]) -> None:
+                await add(delivery, files)
+                self.written.set()
+                await self.may_go_on.wait()
+
+            tx.add_files = told  # type: ignore[method-assign]
+            yield tx
+
+
+async def test_a_delivery_is_ended_while_its_manifest_is_written(deliveries: Deliveries) -> None:
+    """Cancels and expiry of all tenants would wait behind it."""
+    await deliveries.available()
+    first = await claimed(deliveries)
+    watched = Watched(deliveries.pool)
+    planning = asyncio.create_task(plan(first, source=Files(20_000), store=watched))
+    await watched.written.wait()
+    async with deliveries.store.transaction() as tx:
+        current = await tx.lock(first.tenant, first.correlation_id)
+        assert current is not None
+        assert await fail(tx, current, ErrorType.EXPIRED, "too late")
+    watched.may_go_on.set()
+    with pytest.raises(LeaseLostError):
+        await planning
+    assert await deliveries.states() == ["ERROR"]
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 0
+
+
 async def test_a_plan_that_is_given_up_leaves_no_half_manifest(deliveries: Deliveries) -> None:
     await deliveries.available()
     first = await claimed(deliveries, "stops")
-    written = asyncio.Event()
-
-    class Watched(PostgresStore):
-        @contextlib.asynccontextmanager
-        async def transaction(self) -> AsyncIterator[PostgresTransaction]:
-            async with super().transaction() as tx:
-                add = tx.add_files
-
-                async def told(delivery: Delivery, files: Sequence[ManifestFile]) -> None:
-                    await add(delivery, files)
-                    written.set()
-
-                tx.add_files = told  # type: ignore[method-assign]
-                yield tx
-
-    planning = asyncio.create_task(
-        plan(first, source=Files(20_000), store=Watched(deliveries.pool, Signal()))
-    )
-    await written.wait()
+    watched = Watched(deliveries.pool)
+    planning = asyncio.create_task(plan(first, source=Files(20_000), store=watched))
+    await watched.written.wait()
     # Its own row is not held: the lease can be renewed while the manifest is written.
     assert await deliveries.leases("stops").renew(first)
     planning.cancel()
