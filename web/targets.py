@@ -6,6 +6,7 @@ No part of readiness: a tenant's server is a foreign machine, and the service wo
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ Trouble = Callable[[S3Target], TargetTrouble | None]
 
 _PATIENCE = 3.0  # seconds that a target may take
 _FRESH = 10.0  # seconds that its answer is told again, to whoever asks
-_AT_ONCE = 8  # targets
+_AT_ONCE = 8  # targets of a tenant
 _TARGETS = 1000  # remembered
 
 
@@ -44,7 +45,8 @@ class TargetsApi:
         self._look = look
         self._trouble = trouble
         self._seen: TTLCache[S3Target, asyncio.Task[_Seen]] = TTLCache(_TARGETS, ttl=_FRESH)
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        # Each tenant has its own: silent ones of another are no reason to wait.
+        self._turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def targets(self, request: web.Request) -> web.Response:
         """Return every target of the tenant, with what it said just now."""
@@ -56,21 +58,22 @@ class TargetsApi:
         except SecretUnreadableError as error:
             seen = dict.fromkeys(named, _Seen(at=datetime.now(UTC), error=str(error)))
         else:
-            outcomes = await asyncio.gather(*map(self._ask, named.values()))
+            turns = self._turns[tenant]
+            outcomes = await asyncio.gather(*(self._ask(one, turns) for one in named.values()))
             seen = dict(zip(named, outcomes, strict=True))
         content = [self._shown(name, target, seen[name]) for name, target in named.items()]
         return web.json_response({"content": content})
 
-    async def _ask(self, target: S3Target) -> _Seen:
+    async def _ask(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
         """Ask a target, once for all who want to know now."""
         asked = self._seen.get(target)
         if asked is None:
-            asked = self._seen[target] = asyncio.create_task(self._look_at(target))
+            asked = self._seen[target] = asyncio.create_task(self._look_at(target, turns))
         return await asyncio.shield(asked)
 
-    async def _look_at(self, target: S3Target) -> _Seen:
+    async def _look_at(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
         error = None
-        async with self._turns:
+        async with turns:
             try:
                 async with asyncio.timeout(_PATIENCE):
                     await self._look(target)

@@ -243,8 +243,8 @@ async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
         configuration.tenants._resolved[tenant] = replace(own, target=target)
 
     class Forgetful(TargetsApi):
-        async def _ask(self, target: S3Target) -> Any:
-            return await self._look_at(target)
+        async def _ask(self, target: S3Target, turns: asyncio.Semaphore) -> Any:
+            return await self._look_at(target, turns)
 
     targets = Forgetful(configuration.tenants, look=look, trouble=lambda _: None)
     gate = Gate(

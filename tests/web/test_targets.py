@@ -28,7 +28,7 @@ class Places:
 
     async def look(self, target: S3Target) -> None:
         self.asked.append(target.bucket)
-        if target.bucket == "silent":
+        if target.bucket.startswith("silent"):
             await asyncio.Event().wait()
         if target.bucket == "refusing":
             raise TargetRefusedError("S3 refused to look in bucket refusing (403)")
@@ -68,6 +68,31 @@ async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
     assert "403" in found["refusing"]["error"]
     assert "heldBack" not in found["refusing"]
     assert own.target.secret not in str(first)
+
+
+async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.targets._PATIENCE", 1e9)
+    own = configuration.tenants.settings(TENANT)
+    configuration.tenants._resolved[TENANT] = replace(
+        own, targets={str(n): replace(own.target, bucket=f"silent-{n}") for n in range(20)}
+    )
+    places = Places()
+    targets = TargetsApi(configuration.tenants, look=places.look, trouble=places.trouble)
+    api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
+    waiting = asyncio.create_task(api.call("GET", "/health/targets"))
+    while len(places.asked) < 8:
+        await asyncio.sleep(0)
+    other = configuration.tenants.settings("swot")
+    configuration.tenants._resolved["swot"] = replace(
+        other, target=replace(other.target, bucket="of swot")
+    )
+    answer = await api.call("GET", "/health/targets", tenant="swot", role="INSTANCE_ADMIN")
+    assert [one["status"] for one in (await answer.json())["content"]] == ["UP"]
+    waiting.cancel()
+    for task in targets._seen.values():
+        task.cancel()
 
 
 async def test_it_is_for_administrators_and_for_their_own_tenant(
