@@ -18,7 +18,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-web chaos screenshots format docs lock clean
+.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-start bench-web chaos screenshots format docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -115,6 +115,9 @@ bench-workers: setup ## What more workers add, at a slow source (WORKERS="1 2 4"
 
 bench-sse: setup ## What many readers of events cost the transfers (READERS=1000)
 	@$(BIN)/python -m tests.bench.sse --readers $(or $(READERS),1000)
+
+bench-start: setup ## Time a start on a stack that is up, and the command line (ROUNDS=9)
+	@$(BIN)/python -m tests.bench.start --rounds $(or $(ROUNDS),9)
 
 bench-web: setup ## Time GET /settings beside two transfers in the same process (SECONDS=20)
 	@$(BIN)/python -m tests.bench.web --seconds $(or $(SECONDS),20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -64,17 +65,32 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             "tokens with"
         )
     async with contextlib.AsyncExitStack() as stack:
+        # First: a migration that takes minutes must not begin anew for the silence of others.
         pool = await stack.enter_async_context(open_database(settings))
-        connection = await stack.enter_async_context(
-            connect(settings.amqp_url.get_secret_value(), start_timeout=settings.start_timeout)
-        )
-        publisher = await stack.enter_async_context(
-            open_publisher(connection, queue_type=settings.amqp_queue_type)
-        )
         arrivals = PostgresArrivals(pool, allowance=settings.event_duration)
-        await make_topics(settings, pool, arrivals)
-        await _look_at_topics(settings)
-        events = await stack.enter_async_context(open_event_log(settings))
+        amqp = await stack.enter_async_context(contextlib.AsyncExitStack())
+        kafka = await stack.enter_async_context(contextlib.AsyncExitStack())
+
+        async def reach_rabbitmq() -> tuple[AbstractRobustConnection, AmqpPublisher]:
+            connection = await amqp.enter_async_context(
+                connect(settings.amqp_url.get_secret_value(), start_timeout=settings.start_timeout)
+            )
+            publisher = await amqp.enter_async_context(
+                open_publisher(connection, queue_type=settings.amqp_queue_type)
+            )
+            return connection, publisher
+
+        async def reach_kafka() -> EventLog:
+            await make_topics(settings, pool, arrivals)
+            group.create_task(_look_at_topics(settings))
+            return await kafka.enter_async_context(open_event_log(settings))
+
+        async with _side_by_side() as group:
+            rabbitmq = group.create_task(reach_rabbitmq())
+            log_of_events = group.create_task(reach_kafka())
+            configured = group.create_task(open_configuration(settings, pool))
+        connection, publisher = rabbitmq.result()
+        events = log_of_events.result()
         session = await stack.enter_async_context(
             open_session(stall_timeout=settings.source_stall_timeout)
         )
@@ -104,11 +120,24 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 ),
             ),
             sink=await stack.enter_async_context(open_sink(up=TARGET_UP)),
-            configuration=await open_configuration(settings, pool),
+            configuration=configured.result(),
             users=RsAdmin(session, signer, url=settings.rs_admin_url)
             if settings.rs_admin_url
             else AnyUser(),
         )
+
+
+@contextlib.asynccontextmanager
+async def _side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
+    """Give a group of tasks. Raises what the first one of them raised that failed."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as failures:
+        first = failures.exceptions[0]
+    else:
+        return
+    raise first
 
 
 async def _look_at_topics(settings: Settings) -> None:

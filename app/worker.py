@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -294,11 +294,9 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             stack.push_async_callback(part.stop)
         # The ways in take a while to close; meanwhile, nothing new may begin.
         stack.callback(_stop_claiming, slots)
-        # What is there now stays. Looking at all of it again and again for garbage would hold the
-        # loop for 50 ms at a time.
-        gc.collect()
-        gc.freeze()
         log.info("worker_ready", worker=settings.worker_id)
+        preparing = asyncio.create_task(services.sink.clients.prepare())
+        stack.callback(preparing.cancel)
         yield root
 
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-import stream_zip
 from isal import isal_zlib
 
 from app.model import ManifestFile
@@ -169,6 +168,8 @@ def zip_blocks(members: Iterable[Member], *, compression: str, check: Check) -> 
 
     Raises what reading or checking a member raises.
     """
+    from stream_zip import ZIP_32, ZIP_64, stream_zip
+
     current = _Current(compression)
 
     def entries() -> Iterator[Any]:
@@ -176,11 +177,11 @@ def zip_blocks(members: Iterable[Member], *, compression: str, check: Check) -> 
         for index, (file, chunks) in enumerate(members):
             small, offset = _sizes_32(file, index, offset)
             blocks = current.open(file.member, check(file, cut(chunks)))
-            method = stream_zip.ZIP_32 if small else stream_zip.ZIP_64
+            method = ZIP_32 if small else ZIP_64
             yield file.member, _DATE, _MODE, method, blocks
 
     return iter(
-        stream_zip.stream_zip(
+        stream_zip(
             entries(),
             chunk_size=_OUT,
             get_compressobj=current.compressor,

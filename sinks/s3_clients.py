@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aioboto3
-
 from app.model import S3Target
 from sinks.s3_requests import config_for, send_at_once
 
 if TYPE_CHECKING:
+    from aioboto3 import Session
     from types_aiobotocore_s3.client import S3Client
 
 _IDLE = 600.0  # seconds
@@ -39,12 +38,20 @@ class S3Clients:
 
     def __init__(self, *, idle: float = _IDLE) -> None:
         self._idle = idle
-        self._session = aioboto3.Session()
+        self._session: Session | None = None
         self._kept: dict[tuple[str, ...], _Kept] = {}
         self._opening = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    async def prepare(self) -> None:
+        """Import what clients are made with, and read its description of S3.
+
+        Once, in a thread: it takes half a second, which neither a start nor the loop has to spare.
+        """
+        async with self._opening:
+            await self._prepared()
 
     @contextlib.asynccontextmanager
     async def of(self, target: S3Target) -> AsyncIterator[S3Client]:
@@ -68,10 +75,16 @@ class S3Clients:
             kept.calls -= 1
             kept.used = time.monotonic()
 
+    async def _prepared(self) -> Session:
+        if self._session is None:
+            self._session = await asyncio.to_thread(lambda: asyncio.run(_described_session()))
+        return self._session
+
     async def _open(self, target: S3Target) -> _Kept:
+        session = await self._prepared()
         closing = contextlib.AsyncExitStack()
         client = await closing.enter_async_context(
-            self._session.client(
+            session.client(
                 "s3",
                 endpoint_url=target.endpoint,
                 aws_access_key_id=target.key,
@@ -93,3 +106,17 @@ class S3Clients:
         while self._kept:
             _, kept = self._kept.popitem()
             await kept.closing.aclose()
+
+
+async def _described_session() -> Session:
+    from aioboto3 import Session
+
+    session = Session()
+    # Of all that leads to reading the description, only this is public; the session keeps it.
+    async with session.client(
+        "s3",
+        region_name="none",
+        aws_access_key_id="none",
+        aws_secret_access_key="none",  # noqa: S106 - opens nothing
+    ):
+        return session

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import EndpointConnectionError as _NoEndpoint
 
@@ -17,6 +16,7 @@ from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
 from app.model import S3Target
 
 if TYPE_CHECKING:
+    from aiobotocore.config import AioConfig
     from botocore.awsrequest import AWSRequest
 
 # What a call may take from its first try to its last byte, in seconds.
@@ -43,6 +43,8 @@ _ADVICE = {
 
 def config_for(target: S3Target) -> AioConfig:
     """Return what clients of a target are configured with."""
+    from aiobotocore.config import AioConfig
+
     return AioConfig(
         region_name=target.region,
         connect_timeout=5,
