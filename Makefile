@@ -14,7 +14,8 @@ endif
 ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Copied, not linked to uv's cache: luqum writes its tables into its own folder, others' tables too.
+INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
