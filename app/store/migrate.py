@@ -1,7 +1,7 @@
 """Numbered migrations, applied once, in order, whoever starts first.
 
-Forty lines rather than a tool: the steps are plain SQL files, they run in one transaction under an
-advisory lock, and nothing else of a migration framework is wanted.
+A page of code rather than a tool: the steps are plain SQL files, they run in one transaction under
+an advisory lock, and nothing else of a migration framework is wanted.
 """
 
 from __future__ import annotations
