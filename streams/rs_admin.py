@@ -44,7 +44,7 @@ class RsAdmin:
                 allow_redirects=False,
             ) as response:
                 status = response.status
-                # A gateway's page says nothing about a user, whatever its status.
+                # A gateway's page says nothing about a user, although it is 200.
                 page = response.content_type == "text/html"
                 later = seconds_of(response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -115,7 +115,7 @@ class RsOrder:
             ) as response:
                 if response.status == 202:
                     raise SourceNotReadyError(f"rs-order has not made {what} available yet")
-                if not offset and _is_another(response, file):
+                if _is_another(response, file):
                     raise SourceUnavailableError(
                         f"rs-order's answer for {what} is not that file; {seen_as(response)}: "
                         "is it a page of a gateway before it? check DELIVERY_RS_ORDER_URL"
@@ -174,14 +174,15 @@ class RsOrder:
 
 
 def _is_another(response: aiohttp.ClientResponse, file: ManifestFile) -> bool:
-    """Whether an answer is surely not the file, but a page of somebody in between."""
+    """Whether an answer is surely not the file's, but a page of somebody in between."""
     if response.status not in (200, 206):
         return True
     return (
         response.content_type == "text/html"
         and not file.member.lower().endswith((".html", ".htm"))
-        and None not in (file.size, response.content_length)
-        and file.size != response.content_length
+        and file.size is not None
+        and response.content_length is not None
+        and file.size != _start_of(response) + response.content_length
     )
 
 

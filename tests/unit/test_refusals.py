@@ -42,7 +42,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[tuple[RsOrder, RsAdmin]]:
+async def serving(answer: Answer, *, tries: int = 0) -> AsyncIterator[tuple[RsOrder, RsAdmin]]:
     """Answer every request in one way."""
     application = web.Application()
     application.router.add_get("/{path:.*}", answer)
@@ -58,7 +58,7 @@ async def serving(answer: Answer) -> AsyncIterator[tuple[RsOrder, RsAdmin]]:
                 url=url,
                 page_size=1,
                 stall_timeout=5,
-                resumption=Resumption(tries=0, pause=0, longest=0),
+                resumption=Resumption(tries=tries, pause=0, longest=0),
             ),
             RsAdmin(session, SIGNER, url=url),
         )
@@ -146,6 +146,30 @@ async def test_what_is_not_the_file_is_no_wrong_file(status: int) -> None:
     """A wrong file counts, and three of them end the delivery."""
     with pytest.raises(SourceUnavailableError, match="is not that file"):
         await downloaded(with_status(status, "", Content_Type="text/html"))
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_what_is_not_the_file_is_no_wrong_file_in_its_middle_either(status: int) -> None:
+    page = with_status(status, "", Content_Type="text/html")
+    asked: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers.get("Range"))
+        if len(asked) == 2:
+            return await page(request)
+        response = web.StreamResponse(status=206 if asked[-1] else 200)
+        response.content_length = 100 if not asked[-1] else 50
+        response.headers["Content-Range"] = "bytes 50-99/100"
+        await response.prepare(request)
+        await response.write(b"x" * 50)
+        if not asked[-1]:
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+    async with serving(answer, tries=2) as (source, _), source.download(ORDERED, FILE) as chunks:
+        assert b"".join([chunk async for chunk in chunks]) == b"x" * 100
+    assert asked == [None, "bytes=50-", "bytes=50-"]
 
 
 async def test_cookies_are_not_kept() -> None:
