@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 DEFAULT_TARGET = "regards-s3-minio"  # what requests without a target mean
@@ -205,7 +205,18 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class S3Target:
+class _Noted:
+    """What is kept as JSON: another version may have written it."""
+
+    @classmethod
+    def read(cls, noted: Mapping[str, Any]) -> Self:
+        """Read what this or another version noted: fields that are not known here are left out."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in noted.items() if name in known})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class S3Target(_Noted):
     """Where archives are put."""
 
     endpoint: str
@@ -221,12 +232,6 @@ class S3Target:
 
     def __str__(self) -> str:
         return f"bucket {self.bucket} at {self.endpoint}"
-
-    @classmethod
-    def read(cls, noted: Mapping[str, Any]) -> S3Target:
-        """Read what this or another version noted: fields that are not known here are left out."""
-        known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in noted.items() if name in known})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,7 +276,7 @@ class TenantSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredObject:
+class StoredObject(_Noted):
     """A verified archive."""
 
     url: str  # s3://bucket/key

@@ -41,7 +41,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         last_cause=row["last_cause"],
         trace=row["trace"],
         upload=upload,
-        completing=StoredObject(**completing) if completing else None,
+        completing=StoredObject.read(completing) if completing else None,
     )
 
 

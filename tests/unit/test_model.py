@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from app.model import S3Target
+from app.model import S3Target, StoredObject
 
 TARGET = S3Target(
     endpoint="https://s3", region="r", key="k", secret="s", bucket="b", storage_class="COLD"
@@ -21,3 +21,9 @@ def test_a_place_that_an_earlier_version_noted_is_read_with_the_defaults_of_what
     assert S3Target.read(noted) == S3Target(
         endpoint="https://s3", region="r", key="k", secret="s", bucket="b"
     )
+
+
+def test_an_object_that_a_later_version_was_about_to_complete_is_read() -> None:
+    """Its row is read by everybody: a worker that can't would end."""
+    stored = StoredObject(url="s3://b/k", md5="0" * 32, size=1)
+    assert StoredObject.read(asdict(stored) | {"sha256": "1" * 64}) == stored
