@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from app import metrics, outgoing
-from app.errors import InvalidRequestError
+from app.errors import InvalidRequestError, as_cause
 from app.logs import get_logger
 from app.model import (
     DEFAULT_TARGET,
@@ -110,7 +110,7 @@ async def check(delivery: Delivery, *, store: Store, tenants: Tenants, users: Us
             if await tx.advance(delivery, State.GRANTED):
                 await _granted(tx, [delivery], tenants=tenants)
         return
-    reason = f"order.user {delivery.user} is not a user of tenant {delivery.tenant}"
+    reason = as_cause(f"order.user {delivery.user} is not a user of tenant {delivery.tenant}")
     async with store.transaction() as tx:
         # Nothing is kept of a request that is denied, but that it was there (the inbox).
         if await tx.withdraw(delivery):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.errors import RetryableError, SourceUnavailableError
@@ -79,6 +81,20 @@ async def test_an_unknown_user_is_denied_once_and_the_identifier_is_free_again(
     assert (body["status"], body["errorType"]) == ("DENIED", "FORBIDDEN")
     assert await arrived(deliveries) == [State.RECEIVED]
     assert await deliveries.states() == ["RECEIVED"]
+
+
+async def test_a_cause_that_names_a_user_can_be_printed(deliveries: Deliveries) -> None:
+    await arrived(deliveries)
+    claimed = await deliveries.leases("w").claim(Work.CHECK)
+    assert claimed is not None
+    await check(
+        replace(claimed, user="a\x1b[2J"),
+        store=deliveries.store,
+        tenants=deliveries.tenants,
+        users=SomeUsers(known=False),
+    )
+    ((_, body),) = await deliveries.owed()
+    assert body["message"].startswith("order.user a\N{REPLACEMENT CHARACTER}[2J is not a user")
 
 
 async def test_a_request_that_waits_for_its_check_is_active(deliveries: Deliveries) -> None:
