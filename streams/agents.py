@@ -20,6 +20,7 @@ from app.errors import (
 from app.logs import get_logger
 from app.metrics import DEAD_EVENTS
 from app.model import DeliveryRequest, Receipt, State
+from app.patience import growing
 from app.ports import Arrivals, Store, Tenants, Users
 from app.requests import parse_request
 from app.signals import Signal
@@ -36,6 +37,7 @@ log = get_logger(__name__)
 Handler = Callable[[Sequence[bytes]], Awaitable[None]]
 
 _TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
+_FIRST_WAIT = 0.2  # seconds; doubles
 _LONGEST_WAIT = 10.0  # seconds
 _REASON = 500  # characters; with it, an event must still fit where it fitted without
 
@@ -146,8 +148,7 @@ async def process(
     a bad one takes no other with it.
     """
     unforeseen = 0
-    wait = 0.2
-    while True:
+    for pause in growing(_FIRST_WAIT, _LONGEST_WAIT):
         try:
             await handler([event.value for event in batch])
         except RetryableError as error:
@@ -170,8 +171,7 @@ async def process(
                 break
         else:
             return
-        await asyncio.sleep(wait)
-        wait = min(wait * 2, _LONGEST_WAIT)
+        await asyncio.sleep(pause)
     await _dead_letter(event, topic=topic, reason=reason, events=events)
     await _forget(event, arrivals=arrivals)
 

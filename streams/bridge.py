@@ -30,6 +30,7 @@ from app.errors import (
 from app.logs import get_logger
 from app.metrics import BURIED
 from app.model import Arrival, ArrivalKind
+from app.patience import growing
 from app.ports import Arrivals, Tenants
 from streams import names
 from streams.amqp import AmqpPublisher, give_up_on, open_channel
@@ -191,10 +192,16 @@ class Bridge(Service):
             noting.add_done_callback(self._busy.discard)
 
     async def _note_return(self, arrival: Arrival) -> None:
-        try:
+        key = arrival.key.decode()
+
+        async def note() -> None:
             await self._arrivals.returned(arrival.id)
+
+        try:
+            # RabbitMQ and PostgreSQL may be away together; the copy waits for both, too.
+            await self._insist(note, example=key)
         except RetryableError as error:
-            log.warning("return_not_noted", example=arrival.key.decode(), cause=str(error))
+            log.warning("return_not_noted", example=key, cause=str(error))
 
     def _check(self, message: AbstractIncomingMessage) -> None:
         broken = undecodable(message)
@@ -275,9 +282,8 @@ class Bridge(Service):
 
     async def _insist(self, act: Callable[[], Awaitable[None]], *, example: str) -> None:
         """Do something, again and again with growing pauses while what it needs is away."""
-        wait = _FIRST_PAUSE
         until = time.monotonic() + _HOLD
-        while True:
+        for pause in growing(_FIRST_PAUSE, _LONGEST_PAUSE):
             try:
                 await act()
             except RetryableError as error:
@@ -286,8 +292,7 @@ class Bridge(Service):
                 self._warn(example, error)
             else:
                 return
-            await self.sleep(wait)
-            wait = min(wait * 2, _LONGEST_PAUSE)
+            await self.sleep(pause)
 
     async def _append(self, arrival: Arrival) -> None:
         try:

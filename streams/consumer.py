@@ -20,6 +20,7 @@ from mode import Service
 from app.errors import BrokerUnavailableError, DeliveryError, NotReachableError
 from app.logs import get_logger
 from app.metrics import CONSUMER_LAG, CONSUMER_RESTARTS
+from app.patience import growing
 from streams.faust_app import DeliveryApp
 from streams.lag import Lag
 
@@ -29,7 +30,8 @@ _LOOKS = 6  # in the time after which a partition counts as stuck
 _START_TIMEOUT = 30.0  # seconds, or `stuck_after` if that is more: it waits for a rebalance
 _STOP_TIMEOUT = 30.0  # seconds
 _LEAVE_TIMEOUT = 5.0  # seconds for the rest of an app, when a part of it does not stop
-_LONGEST_WAIT = 30.0  # seconds between attempts to start
+_FIRST_WAIT = 1.0  # seconds between attempts to start; doubles
+_LONGEST_WAIT = 30.0  # seconds
 
 
 class Consumer(Service):
@@ -152,7 +154,7 @@ class Consumer(Service):
         log.error("consumer_restarts", cause=reason)
         CONSUMER_RESTARTS.inc()
         await self._stop_app()
-        wait = 1.0
+        pauses = growing(_FIRST_WAIT, _LONGEST_WAIT)
         while not self.should_stop:
             self._app = self._make()
             try:
@@ -166,8 +168,7 @@ class Consumer(Service):
                 self._trouble = None
                 log.info("consumer_restarted")
                 return
-            await self.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
+            await self.sleep(next(pauses))
 
     async def _stop_app(self) -> None:
         """Stop it; a part that takes too long is left behind: it ends when Kafka lets it.

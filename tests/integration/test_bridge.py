@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -200,6 +201,31 @@ async def test_what_rabbitmq_has_taken_back_is_not_handed_on(
     async with bridging(settings, held):
         (event,) = await written(settings, held.topics.requests, 1)
     assert event.receipt.redelivered
+
+
+async def test_that_a_message_comes_again_is_noted_once_postgresql_answers(
+    settings: Settings,
+    held: HeldLog,
+    client: Client,
+    pool: asyncpg.Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RabbitMQ and PostgreSQL may be away together."""
+    returned, failures = held.arrivals.returned, [StoreUnavailableError("away")] * 2
+
+    async def failing(arrival: UUID) -> None:
+        if failures:
+            raise failures.pop()
+        await returned(arrival)
+
+    monkeypatch.setattr(held.arrivals, "returned", failing)
+    async with bridging(settings, held) as connection:
+        await client.send(request_for("P"), delivery_mode=2)
+        await held.arrived.wait()
+        await connection.close()
+        async with asyncio.timeout(20):
+            while not await pool.fetchval("SELECT returned_at FROM arrival"):
+                await asyncio.sleep(0.01)
 
 
 async def test_nothing_reaches_kafka_before_it_is_saved(
