@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import AsyncIterator
 
@@ -11,6 +13,27 @@ from mode import Service
 
 from app import cli, worker
 from app.errors import ConfigurationError, StoreUnavailableError
+
+
+def test_one_that_is_told_to_stop_in_its_start_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for what may not answer for a minute; what was opened is closed."""
+    closed = []
+
+    @contextlib.asynccontextmanager
+    async def running(*_: object, **__: object) -> AsyncIterator[Service]:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(30):
+                await asyncio.Event().wait()
+            yield Service()
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    monkeypatch.setattr(worker, "running_worker", running)
+    monkeypatch.setattr(sys, "argv", ["delivery", "worker"])
+    cli.main()
+    assert closed == [True]
 
 
 @pytest.mark.parametrize(
