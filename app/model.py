@@ -238,7 +238,7 @@ class S3Target(_Noted):
 class TargetTrouble:
     """A server of targets does not answer this process: nothing new is sent there."""
 
-    server: str  # host:port
+    server: str  # host:port; with /bucket, if only that one is answered with errors
     cause: str  # what was met last, before it was left alone
     since: datetime
     asked_again: datetime  # when the next probe is due

@@ -1,8 +1,9 @@
 """Which S3 servers answer, as far as this process knows from its own requests.
 
-A circuit breaker for each server (host and port): while it does not answer, its circuit is open, no
-new transfer begins there, and a probe of the breaker's own, one at a time, finds out when it is
-back. Transfers that run are not stopped: they wait, or are answered, which closes the circuit too.
+A circuit breaker for each server: while it does not answer, its circuit is open, no new transfer
+begins there, and a probe of the breaker's own, one at a time, finds out when it is back. A bucket
+whose requests are answered with errors has a circuit of its own: others there may be well.
+Transfers that run are not stopped: they wait, or are answered, which closes the circuit, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 from prometheus_client import Gauge
 
 from app.errors import DeliveryError, TargetUnavailableError
@@ -44,8 +45,9 @@ class Patience:
 
 @dataclass
 class _Circuit:
-    """What is known of one server."""
+    """What is known of one server, or of one bucket there."""
 
+    place: str
     target: S3Target  # that was asked last: whom a probe asks for
     failures: int = 0  # in a row
     failing_since: float = 0.0  # by the monotonic clock
@@ -56,9 +58,24 @@ class _Circuit:
 
 
 def server_of(target: S3Target) -> str:
-    """Return host and port of a target."""
+    """Return what a target's requests are sent to: host and port.
+
+    With the bucket where it is a part of the host's name, and the scheme where the port does not
+    tell it: what one tenant has mistaken there must not count for those who share the server.
+    """
     address = urlsplit(target.endpoint)
-    return f"{address.hostname}:{address.port or _PORTS.get(address.scheme, 443)}"
+    host = address.hostname
+    if target.addressing_style == "virtual":
+        host = f"{target.bucket}.{host}"
+    port = address.port or _PORTS.get(address.scheme, 443)
+    told = (address.scheme == "https") == (port == _PORTS["https"])
+    return f"{host}:{port}" if told else f"{address.scheme}://{host}:{port}"
+
+
+def _places(target: S3Target) -> tuple[str, str]:
+    """Return what a target's circuits are called: that of its server, and that of its bucket."""
+    server = server_of(target)
+    return server, f"{server}/{target.bucket}"
 
 
 class Breakers:
@@ -82,8 +99,8 @@ class Breakers:
 
     def trouble(self, target: S3Target) -> TargetTrouble | None:
         """Return why nothing new is to be sent there; None when nothing speaks against it."""
-        circuit = self._circuits.get(server_of(target))
-        return circuit.trouble if circuit is not None else None
+        circuits = map(self._circuits.get, _places(target))
+        return next((one.trouble for one in circuits if one and one.trouble), None)
 
     @contextlib.contextmanager
     def watching(self, target: S3Target, *, quick: bool = False) -> Iterator[None]:
@@ -113,23 +130,32 @@ class Breakers:
         if circuit.trouble is None:
             self._open(circuit, f"no answer from {target} for {self._patience.silence:g} seconds")
 
-    def _circuit(self, target: S3Target) -> _Circuit:
-        server = server_of(target)
-        if server not in self._circuits:
-            self._circuits[server] = _Circuit(target)
-            self._show(server, up=True)
-        circuit = self._circuits[server]
+    def _circuit(self, place: str, target: S3Target) -> _Circuit:
+        if place not in self._circuits:
+            self._circuits[place] = _Circuit(place, target)
+            self._show(place, up=True)
+        circuit = self._circuits[place]
         circuit.target = target
         return circuit
 
     def _answered(self, target: S3Target) -> None:
-        circuit = self._circuit(target)
+        server, bucket = _places(target)
+        self._heard(self._circuit(server, target))
+        if bucket in self._circuits:
+            self._heard(self._circuits[bucket])
+
+    def _heard(self, circuit: _Circuit) -> None:
         circuit.failures = 0
         if circuit.trouble is not None:
             self._close(circuit)
 
     def _failed(self, target: S3Target, error: TargetUnavailableError) -> None:
-        circuit = self._circuit(target)
+        server, bucket = _places(target)
+        if isinstance(error.__cause__, ClientError):
+            self._heard(self._circuit(server, target))
+            circuit = self._circuit(bucket, target)
+        else:
+            circuit = self._circuit(server, target)
         now = time.monotonic()
         if not circuit.failures or now - circuit.failing_since > self._patience.window:
             circuit.failures = 0
@@ -146,17 +172,16 @@ class Breakers:
         else:  # it came back for a moment only
             circuit.pause = min(2 * circuit.pause, patience.longest_pause)
         now = datetime.now(UTC)
-        server = server_of(circuit.target)
         circuit.trouble = TargetTrouble(
-            server=server,
+            server=circuit.place,
             cause=cause,
             since=now,
             asked_again=now + timedelta(seconds=circuit.pause),
         )
-        self._show(server, up=False)
+        self._show(circuit.place, up=False)
         log.warning(
             "target_away",
-            server=server,
+            server=circuit.place,
             cause=cause,
             consequence="no transfer to it begins until a probe is answered",
         )
@@ -164,14 +189,13 @@ class Breakers:
         self._changed()
 
     def _close(self, circuit: _Circuit) -> None:
-        server = server_of(circuit.target)
         circuit.trouble = None
         circuit.closed_at = time.monotonic()
         if circuit.probing is not None and circuit.probing is not asyncio.current_task():
             circuit.probing.cancel()
         circuit.probing = None
-        self._show(server, up=True)
-        log.info("target_back", server=server)
+        self._show(circuit.place, up=True)
+        log.info("target_back", server=circuit.place)
         self._changed()
 
     def _show(self, server: str, *, up: bool) -> None:
@@ -189,9 +213,13 @@ class Breakers:
             pause = circuit.pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
             circuit.trouble = circuit.trouble.until(datetime.now(UTC) + timedelta(seconds=pause))
             await asyncio.sleep(pause)
-            with contextlib.suppress(DeliveryError, TimeoutError):
+            try:
                 async with asyncio.timeout(self._patience.probe):
                     await self._probe(circuit.target)
+            except (DeliveryError, TimeoutError):
+                pass
+            except Exception:  # whatever it was: probes must go on
+                log.exception("probe_failed", server=circuit.place)
             circuit.pause = min(2 * circuit.pause, self._patience.longest_pause)
 
     async def close(self) -> None:

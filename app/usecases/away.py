@@ -59,6 +59,6 @@ class TargetsAway:
 def _cause(trouble: TargetTrouble) -> str:
     """Return the same words for all workers that have this trouble, whenever they met it."""
     return (
-        f"the S3 server {trouble.server} does not answer; no transfer to it begins until it does, "
-        "and it is asked at least once a minute"
+        f"the S3 server {trouble.server} does not answer, or only with errors; no transfer to it "
+        "begins until it does, and it is asked at least once a minute"
     )

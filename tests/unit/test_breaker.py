@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from botocore.exceptions import ClientError
 from prometheus_client import CollectorRegistry, Gauge
 
 from app.errors import TargetRefusedError, TargetUnavailableError
@@ -90,6 +91,62 @@ async def test_failures_in_a_row_open_it_and_an_answer_between_them_does_not(
     assert trouble.asked_again > trouble.since
     assert server.breakers.trouble(replace(TARGET, bucket="another")) == trouble
     assert server.breakers.trouble(OTHER) is None
+
+
+@pytest.mark.parametrize(
+    "mistaken",
+    [
+        replace(TARGET, endpoint="https://s3.example:9000"),
+        replace(TARGET, endpoint="http://s3.example"),
+        replace(TARGET, addressing_style="virtual", bucket="no-such-host"),
+    ],
+    ids=["scheme", "port", "name"],
+)
+async def test_what_one_tenant_has_mistaken_does_not_count_for_the_others_of_a_server(
+    server: Server, mistaken: S3Target
+) -> None:
+    fail(server.breakers, mistaken, TimeoutError())
+    assert server.breakers.trouble(mistaken) is not None
+    assert server.breakers.trouble(TARGET) is None
+    answer(server.breakers)
+    assert server.breakers.trouble(mistaken) is not None
+
+
+async def test_a_bucket_that_is_answered_with_errors_is_left_alone_and_no_other(
+    server: Server,
+) -> None:
+    slow = ClientError({"Error": {"Code": "SlowDown"}}, "UploadPart")
+    bad, good = replace(TARGET, bucket="bad"), replace(TARGET, bucket="good")
+    for _ in range(3):
+        fail(server.breakers, bad, slow)
+    trouble = server.breakers.trouble(bad)
+    assert trouble is not None
+    assert trouble.server == "s3.example:9000/bad"
+    assert server.breakers.trouble(good) is None
+    answer(server.breakers, good)
+    assert server.breakers.trouble(bad) == trouble
+    answer(server.breakers, bad)
+    assert server.breakers.trouble(bad) is None
+    # Errors are answers, too: the server is there.
+    fail(server.breakers, good, TimeoutError())
+    fail(server.breakers, bad, slow)
+    assert server.breakers.trouble(good) is None
+
+
+async def test_a_probe_that_fails_as_nobody_foresaw_is_made_again() -> None:
+    server = Server()
+
+    async def probe(target: S3Target) -> None:
+        if not server.probes:
+            server.probes += 1
+            raise KeyError("unforeseen")
+        await server.probe(target)
+
+    server.breakers = Breakers(probe, patience=QUICK)
+    server.answers.set()
+    fail(server.breakers, cause=TimeoutError())
+    await changed(server.breakers)
+    assert server.breakers.trouble(TARGET) is None
 
 
 async def test_silence_opens_it_at_once(server: Server) -> None:
