@@ -116,7 +116,8 @@ class S3Sink:
                 Metadata=dict(marks or {}),
                 **kept_as(target),
             )
-        return Upload(bucket=target.bucket, key=key, upload_id=answer["UploadId"])
+            upload_id = answer["UploadId"]
+        return Upload(bucket=target.bucket, key=key, upload_id=upload_id)
 
     async def put_part(
         self, target: S3Target, upload: Upload, number: int, part: Part
@@ -144,6 +145,7 @@ class S3Sink:
                     Body=part,  # type: ignore[arg-type]
                     ContentMD5=base64.b64encode(part.md5).decode(),
                 )
+                etag = answer["ETag"].strip('"')
         except TargetRefusedError as error:
             if code_of(error) == "NoSuchUpload":
                 raise _lost(target, upload) from error
@@ -152,7 +154,6 @@ class S3Sink:
             if answered(error):
                 await self._check_open(target, upload)
             raise
-        etag = answer["ETag"].strip('"')
         is_md5 = etag == part.md5.hex()
         if not is_md5 and _MD5.fullmatch(etag) and not _encrypted(answer):
             raise WrongObjectError(
@@ -231,12 +232,12 @@ class S3Sink:
                     UploadId=upload.upload_id,
                     MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
                 )
+                return answer["ETag"].strip('"')
         except TargetRefusedError as error:
             if code_of(error) == "NoSuchUpload":
                 # Completed by a request whose answer was lost, or aborted.
                 raise _lost(target, upload) from error
             raise
-        return answer["ETag"].strip('"')
 
     async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
         """Describe the object that is where this upload's goes; None if there is none."""
@@ -245,13 +246,15 @@ class S3Sink:
                 target, "look", f"describe {upload.key}", key=upload.key
             ) as client:
                 head = await client.head_object(Bucket=upload.bucket, Key=upload.key)
+                return FoundObject(
+                    size=head["ContentLength"],
+                    etag=head["ETag"].strip('"'),
+                    marks=head["Metadata"],
+                )
         except TargetRefusedError as error:
             if code_of(error) in _NO_OBJECT:
                 return None
             raise
-        return FoundObject(
-            size=head["ContentLength"], etag=head["ETag"].strip('"'), marks=head["Metadata"]
-        )
 
     async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
         """Remove the object that is there, as long as it has this ETag.

@@ -32,6 +32,8 @@ class S3Proxy:
     other_etags: int = 0  # parts answered with the MD5 of something else
     refused_completions: int = 0  # completions answered 500 that are not made
     doubtful_completions: int = 0  # completions answered 500 that are made all the same
+    pages: int = 0  # requests answered 200 with a page of a gateway
+    no_conditions: bool = False  # a condition of a DELETE is not implemented
     short_objects: int = 0  # completions that leave the last part out
     kms: bool = False
     away: bool = False  # every connection breaks
@@ -70,6 +72,10 @@ class S3Proxy:
             await asyncio.sleep(0.01)
         if self.away:
             return self._break(request)
+        if self._use("pages"):
+            return web.Response(text="<html><body>Back<br>soon", content_type="text/html")
+        if self.no_conditions and what == "DELETE" and "If-Match" in request.headers:
+            return web.Response(status=501, text=_ERROR.format("NotImplemented"))
         if what == "part":
             return await self._take_part(request, body)
         if what == "completion":

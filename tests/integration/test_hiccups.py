@@ -149,6 +149,29 @@ async def test_a_target_that_is_away_at_the_completion_is_waited_for(
     assert done_at_once(proxy, source, row)
 
 
+@pytest.mark.parametrize("where", ["begin", "part", "completion", "HEAD"])
+async def test_a_gateways_page_in_place_of_an_answer_costs_nothing_twice(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    source: CountingSource,
+    name: str,
+    where: str,
+) -> None:
+    """It says 200."""
+    proxy, _ = proxied
+
+    async def page(what: str) -> None:
+        if what == where:
+            proxy.before, proxy.pages = None, 1
+
+    proxy.before = page
+    await worker.plan(name)
+    async with worker.running():
+        row = await worker.ended(name)
+    assert row["state"] == "DONE"
+    assert (row["attempt"], source.each_once(), sorted(proxy.stored)) == (1, True, PARTS)
+
+
 async def test_a_target_that_is_away_at_the_opening_is_waited_for(
     worker: TransferWorker,
     proxied: tuple[S3Proxy, S3Target],
@@ -493,6 +516,7 @@ async def test_an_object_tells_whose_it_is(
     assert row["etag"] == head["ETag"].strip('"')
 
 
+@pytest.mark.parametrize("no_conditions", [False, True])
 async def test_a_wrong_object_does_not_stay(
     pool: asyncpg.Pool,
     settings: Settings,
@@ -502,9 +526,12 @@ async def test_a_wrong_object_does_not_stay(
     source: CountingSource,
     name: str,
     client: Client,
+    no_conditions: bool,
 ) -> None:
+    """Whether or not the store deletes on a condition."""
     proxy, through = proxied
     proxy.short_objects = 1
+    proxy.no_conditions = no_conditions
     worker = TransferWorker(pool, settings, sink, through, source, attempts=1)
     await worker.plan(name)
     async with worker.running():
