@@ -108,7 +108,7 @@ class Transaction(Protocol):
         """Let nobody complete or remove this object until the end."""
 
     async def relied_on(self, delivery: Delivery, url: str, etag: str) -> bool:
-        """Whether a client was told this object, or another delivery is making one of its name."""
+        """Whether a client was told this object, or somebody else is making one of its name."""
 
     async def note(self, done: Done) -> None:
         """Put what somebody did into the audit trail."""
@@ -233,6 +233,12 @@ class Hold(Protocol):
 
         Unless `claims`, nothing new may begin meanwhile.
         """
+
+    def leave(self) -> None:
+        """Give up the slot, if there is one: what is left to do needs none."""
+
+    async def come_back(self) -> None:
+        """Wait for a slot, if there is none."""
 
     def completes(self) -> None:
         """From now on only a clear answer that the lease is gone ends the work, no silence."""

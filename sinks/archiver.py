@@ -107,7 +107,7 @@ class StreamingArchiver:
                     again=tries > 1,
                 )
 
-            etag = await waits.through(complete)
+            etag = await self._without_slot(complete, held)
         except BaseException:
             meter.enter(Phase.FAILED)
             raise
@@ -126,6 +126,20 @@ class StreamingArchiver:
                 async with held.aside(claims=False):
                     await share.enter_async_context(self._worker_memory.reserve(memory))
             yield
+
+    async def _without_slot(self, complete: Callable[[], Awaitable[str]], held: Hold) -> str:
+        """Complete: a store may take minutes for it, which need neither memory nor a slot."""
+
+        @contextlib.asynccontextmanager
+        async def away() -> AsyncIterator[None]:
+            held.leave()
+            yield
+
+        leaving = asyncio.get_running_loop().call_later(self._patience.in_slot, held.leave)
+        try:
+            return await Waits(self._patience, away).through(complete)
+        finally:
+            leaving.cancel()
 
     @contextlib.asynccontextmanager
     async def _aside(self, held: Hold, memory: int) -> AsyncIterator[None]:

@@ -71,8 +71,13 @@ class Held:
             finally:
                 if not claims:
                     self._places.reopen()
+            await self.come_back()
+
+    async def come_back(self) -> None:
+        """Wait for a slot, if there is none."""
+        if not self._in_place:
             await self._places.come_back()
-        self._in_place = True
+            self._in_place = True
 
     def leave(self) -> None:
         """Give up the slot, if there is one."""
@@ -237,7 +242,7 @@ class Slots(Service):
                     correlation_id=delivery.correlation_id,
                     cause=str(error),
                 )
-                if held.lost() and not held.completing:
+                if held.lost() and not (held.completing or held.finishing):
                     return
 
     async def _tell(self, delivery: Delivery, error: DeliveryError) -> None:

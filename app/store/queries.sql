@@ -185,13 +185,17 @@ RETURNING id;
 SELECT pg_advisory_xact_lock(hashtextextended('object ' || $1, 0));
 
 -- name: relied_on
--- Whether an object was told to somebody, or another delivery is just making one of that name.
+-- Whether an object was told to somebody, or another delivery, or a later attempt of this one ($1,
+-- as it was in attempt $4), is just making one of that name.
 SELECT EXISTS (
     SELECT 1 FROM delivery
     WHERE url = $2 AND state = 'DONE' AND (etag = $3 OR etag IS NULL))
 OR EXISTS (
     SELECT 1 FROM delivery
-    WHERE completing_until > now() AND completing ->> 'url' = $2 AND id <> $1);
+    WHERE completing_until > now() AND completing ->> 'url' = $2 AND id <> $1)
+OR EXISTS (
+    SELECT 1 FROM delivery
+    WHERE id = $1 AND attempt <> $4 AND state NOT IN ('DONE', 'ERROR'));
 
 -- name: done_by
 -- Whether a delivery was brought to its end by this attempt.

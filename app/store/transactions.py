@@ -199,8 +199,12 @@ class PostgresTransaction:
         await self._connection.execute(QUERIES["lock_object"], url)
 
     async def relied_on(self, delivery: Delivery, url: str, etag: str) -> bool:
-        """Whether another delivery was told this object, or is making it."""
-        return bool(await self._connection.fetchval(QUERIES["relied_on"], delivery.id, url, etag))
+        """Whether somebody was told this object, or another delivery or attempt is making it."""
+        return bool(
+            await self._connection.fetchval(
+                QUERIES["relied_on"], delivery.id, url, etag, delivery.attempt
+            )
+        )
 
     async def note(self, done: Done) -> None:
         """Put what somebody did into the audit trail."""

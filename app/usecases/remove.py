@@ -24,7 +24,8 @@ class Removal:
         """Remove the object of an upload, if it is this delivery's; return whether it was there.
 
         It stays when its marks name another delivery, when a client was told it (the same key and
-        ETag), and when another delivery is just completing one of that name. Completions of it
+        ETag), when another delivery is just completing one of that name, and when a successor works
+        on this delivery: it may have made the object, and be about to tell it. Completions of it
         wait meanwhile (`Leases.note_completion`). Raises what the store raises.
         """
         async with self.store.transaction() as tx:

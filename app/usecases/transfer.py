@@ -100,6 +100,7 @@ class Transfers:
                 if lost == _UPLOADS:
                     raise
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
+                await held.come_back()
         held.finishes()
         await self._finish(delivery, result)
         seconds = time.monotonic() - began
@@ -192,6 +193,8 @@ class Transfers:
         except BaseException as error:
             # Also when cancelled: an upload that nobody completes would cost money for ever.
             # Should this fail too, whoever takes the delivery next aborts it first.
+            if not isinstance(error, UploadLostError):
+                held.leave()  # the target may be silent
             with suppress(DeliveryError):
                 await self.sink.abort(target, upload)
             if isinstance(error, WrongObjectError):

@@ -232,6 +232,83 @@ async def test_a_target_that_is_silent_at_the_opening_keeps_no_slot(
     assert (row["state"], row["attempt"]) == ("DONE", 1)
 
 
+async def test_a_target_that_is_silent_at_the_completion_keeps_no_slot_and_waits_for_none(
+    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
+) -> None:
+    """Long before the call's deadline; then it ends beside another that runs in its place."""
+    proxy, _ = proxied
+    proxy.let_complete = asyncio.Event()
+    await worker.plan(name)
+    async with worker.running(count=1):
+        await proxy.completes.wait()
+        worker.source.pause = asyncio.Event()
+        await worker.plan(f"{name}-2", target="other")
+        await worker.until(f"{name}-2", lambda row: row["lease_owner"] is not None)
+        proxy.let_complete.set()
+        row = await worker.ended(name)
+        worker.source.pause.set()
+        assert (await worker.ended(f"{name}-2"))["state"] == "DONE"
+    assert (row["state"], row["attempt"]) == ("DONE", 1)
+
+
+async def test_a_silent_target_keeps_no_slot_of_one_that_was_cancelled(
+    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
+) -> None:
+    """Long before it has answered that the upload is aborted."""
+    proxy, _ = proxied
+
+    async def hush(what: str) -> None:
+        proxy.silent = proxy.silent or what == "part"
+
+    proxy.before = hush
+    await worker.plan(name)
+    async with worker.running(count=1):
+        await proxy.until("part")
+        await worker.deliveries.fail(await worker.deliveries.active(name), "cancelled")
+        await proxy.until("DELETE")
+        await worker.plan(f"{name}-2", target="other")
+        assert (await worker.ended(f"{name}-2"))["state"] == "DONE"
+        proxy.before, proxy.silent = None, False
+
+
+async def test_who_finds_its_upload_lost_after_it_gave_up_its_slot_begins_anew_in_one(
+    worker: TransferWorker,
+    proxied: tuple[S3Proxy, S3Target],
+    sink: S3Sink,
+    target: S3Target,
+    name: str,
+    client: Client,
+) -> None:
+    proxy, _ = proxied
+
+    async def leave(what: str) -> None:
+        proxy.away = proxy.away or what == "part"
+
+    proxy.before = leave
+    await worker.plan(name)
+    async with worker.running(count=1):
+        await proxy.until("away", 3)
+        worker.source.pause = asyncio.Event()
+        await worker.plan(f"{name}-2", target="other")
+        await worker.until(f"{name}-2", lambda row: row["upload_id"] is not None)
+        (key,) = await client.open_uploads(name)
+        (upload,) = await sink.open_uploads(target, key)
+        await sink.abort(target, upload)
+        beside: list[int] = []
+
+        async def begin(what: str) -> None:
+            if what == "begin":
+                beside.append(worker.source.open)
+
+        proxy.before, proxy.away = begin, False
+        await proxy.until("DELETE")  # it aborts, to be sure, and waits for a slot
+        worker.source.pause.set()
+        assert (await worker.ended(f"{name}-2"))["state"] == "DONE"
+        row = await worker.ended(name)
+    assert (row["state"], row["attempt"]) == ("DONE", 1)
+    assert beside == [0]  # files that the other was still reading
+
+
 async def test_who_waits_for_memory_does_not_keep_a_slot_from_who_has_it(
     pool: asyncpg.Pool,
     settings: Settings,
@@ -593,7 +670,7 @@ async def test_an_object_that_appears_after_a_cancel_is_removed(
 async def test_an_object_that_somebody_relies_on_stays(
     worker: TransferWorker, sink: S3Sink, target: S3Target, name: str, client: Client
 ) -> None:
-    """Told to a client, of another delivery, or just being made by one: all but the last case."""
+    """Told to a client, of another delivery, or just being made: all but the last case."""
     await worker.plan(name)
     async with worker.running():
         row = await worker.ended(name)
@@ -617,5 +694,10 @@ async def test_an_object_that_somebody_relies_on_stays(
     await worker.deliveries.pool.execute(making, f"{name}-2", row["url"])
     assert await stays(done)
     await worker.deliveries.pool.execute("UPDATE delivery SET completing_until = NULL")
+    # A successor has completed it, and not told it yet; whoever lost the lease finds it wrong.
+    now = "UPDATE delivery SET state = $2, attempt = $3 WHERE correlation_id = $1"
+    await worker.deliveries.pool.execute(now, name, "TRANSFERRING", done.attempt + 1)
+    assert await stays(done)
+    await worker.deliveries.pool.execute(now, name, "TRANSFERRING", done.attempt)
     assert not await stays(done)
     assert await keys(client, target, name) == []

@@ -36,6 +36,7 @@ class Source:
         self.files = files
         self.fail = fail
         self.read = 0
+        self.pause: asyncio.Event | None = None  # no byte comes before it is set
         self.open = 0
         self.most_open = 0
 
@@ -64,6 +65,8 @@ class Source:
 
     async def _chunks(self, file: ManifestFile) -> AsyncIterator[bytes]:
         content = self.files[file.member]
+        if self.pause is not None:
+            await self.pause.wait()
         for start in range(0, len(content), 300_000):
             if file.member == self.fail and start > len(content) // 2:
                 raise SourceUnavailableError("broke off")
@@ -94,6 +97,12 @@ class FreeHold:
             yield
         finally:
             self.waiting -= 1
+
+    def leave(self) -> None:
+        """There are always others."""
+
+    async def come_back(self) -> None:
+        """There is always one."""
 
     def completes(self) -> None:
         """Nothing ends the work anyway."""
