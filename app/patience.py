@@ -79,16 +79,24 @@ class Patience:
     first: float  # the first pause between two tries; each is twice the one before
     longest: float
     in_slot: float = 5.0  # who waits longer gives up its slot
+    wanted: float = (
+        60.0  # who waits longer gives up the memory that others wait for, hence its work
+    )
 
 
 class Waits:
     """Waits of one transfer for its object store: one call asks again, the others wait for it."""
 
     def __init__(
-        self, patience: Patience, aside: Callable[[], AbstractAsyncContextManager[None]]
+        self,
+        patience: Patience,
+        aside: Callable[[], AbstractAsyncContextManager[None]],
+        *,
+        wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._patience = patience
         self._aside = aside
+        self._wanted = wanted  # whether others wait for what this transfer holds
         self._turn = asyncio.Lock()
 
     async def through(self, act: Callable[[], Awaitable[T]]) -> T:
@@ -122,6 +130,10 @@ class Waits:
                 if waited + pause > self._patience.limit:
                     raise TargetUnavailableError(
                         f"{cause}; it was waited for, {waited:.0f} s long"
+                    ) from cause
+                if waited > self._patience.wanted and self._wanted():
+                    raise TargetUnavailableError(
+                        f"{cause}; others wait for the memory of this transfer, which steps back"
                     ) from cause
                 if not aside and waited + pause > self._patience.in_slot:
                     try:

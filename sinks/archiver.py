@@ -80,7 +80,11 @@ class StreamingArchiver:
             worker_memory=self._worker_memory.size,
             max_object_size=self._max_object_size,
         )
-        waits = Waits(self._patience, partial(self._aside, held, plan.memory))
+        waits = Waits(
+            self._patience,
+            partial(self._aside, held, plan.memory),
+            wanted=self._worker_memory.is_wanted,
+        )
         meter = Meter(delivery, self._progress)
         ticking = asyncio.create_task(meter.tick())
         try:

@@ -23,6 +23,10 @@ class Budget:
         """Whether `size` bytes are to be had at once."""
         return self._free >= size and not self._turn.locked()
 
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for memory."""
+        return self._turn.locked()
+
     @contextlib.contextmanager
     def idle(self, size: int) -> Iterator[None]:
         """Hold reserved bytes without work: no more than half of all, unless nobody else does.

@@ -392,13 +392,15 @@ UPDATE delivery SET
 WHERE id = $1 AND attempt = $2 AND lease_owner = $3;
 
 -- name: tell_waiting
--- Note at transfers of a tenant that wait, to one target ($2) or to any, why they do.
+-- Note at transfers of a tenant that wait, to one target ($2) or to any, why they do. (Of several
+-- workers that tell the same none waits for another.)
 UPDATE delivery SET last_cause = $3
 WHERE id IN (
     SELECT id FROM delivery
     WHERE work = 'transfer' AND tenant = $1 AND ($2::text IS NULL OR target = $2)
       AND (lease_until IS NULL OR lease_until < now()) AND last_cause IS DISTINCT FROM $3
     LIMIT $4
+    FOR UPDATE SKIP LOCKED
 )
 RETURNING id;
 
@@ -407,6 +409,7 @@ RETURNING id;
 UPDATE delivery SET last_cause = NULL
 WHERE id IN (
     SELECT id FROM delivery WHERE work = 'transfer' AND tenant = $1 AND last_cause = $2 LIMIT $3
+    FOR UPDATE SKIP LOCKED
 )
 RETURNING id;
 

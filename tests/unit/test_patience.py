@@ -72,6 +72,21 @@ async def test_patience_ends_with_the_cause() -> None:
         await waits(target, limit=0).through(target.ask)
 
 
+async def test_who_holds_what_others_wait_for_is_less_patient() -> None:
+    target, budget = Target(), Budget(100)
+    patience = Patience(limit=60, first=0.001, longest=0.001, in_slot=0, wanted=0.01)
+    async with budget.reserve(60):
+        waiting = Waits(patience, target.aside, wanted=budget.is_wanted)
+        call = asyncio.create_task(waiting.through(target.ask))
+        while target.asked < 50:  # nobody wants it
+            await asyncio.sleep(0.001)
+        wants = asyncio.create_task(budget.reserve(60).__aenter__())
+        with pytest.raises(TargetUnavailableError, match="others wait"):
+            await call
+    await wants
+    assert not budget.is_wanted()
+
+
 async def test_other_errors_are_not_waited_for() -> None:
     async def refuse() -> None:
         raise KeyError
