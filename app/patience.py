@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -56,11 +57,17 @@ async def out_of_slot(
     aside: Callable[[], AbstractAsyncContextManager[None]],
     *,
     after: float,
+    moved: Callable[[], float] = lambda: -math.inf,
 ) -> T:
-    """Do something, and give up the slot when it takes longer than `after` seconds."""
+    """Do something, and give up the slot when it takes longer than `after` seconds.
+
+    They count from the last time, by the monotonic clock, at which anything `moved`.
+    """
     acting = asyncio.ensure_future(act())
+    began = time.monotonic()
     try:
-        await asyncio.wait({acting}, timeout=after)
+        while (left := max(began, moved()) + after - time.monotonic()) > 0 and not acting.done():
+            await asyncio.wait({acting}, timeout=left)
         if acting.done():
             return acting.result()
         async with aside():
@@ -79,9 +86,8 @@ class Patience:
     first: float  # the first pause between two tries; each is twice the one before
     longest: float
     in_slot: float = 5.0  # who waits longer gives up its slot
-    wanted: float = (
-        60.0  # who waits longer gives up the memory that others wait for, hence its work
-    )
+    silence: float = 30.0  # who has parts on their way of which nothing moves gives it up, too
+    wanted: float = 60.0  # who waits longer steps back where others wait for its memory
 
 
 class Waits:
@@ -123,6 +129,7 @@ class Waits:
     async def _wait(
         self, act: Callable[[], Awaitable[T]], began: float, cause: TargetUnavailableError
     ) -> T:
+        failed = time.monotonic()
         async with AsyncExitStack() as slot:
             aside = False
             for pause in growing(self._patience.first, self._patience.longest):
@@ -131,7 +138,7 @@ class Waits:
                     raise TargetUnavailableError(
                         f"{cause}; it was waited for, {waited:.0f} s long"
                     ) from cause
-                if waited > self._patience.wanted and self._wanted():
+                if time.monotonic() - failed > self._patience.wanted and self._wanted():
                     raise TargetUnavailableError(
                         f"{cause}; others wait for the memory of this transfer, which steps back"
                     ) from cause

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from app.errors import DeliveryError, LeaseLostError
 from app.marks import marks_of
 from app.metrics import TARGET_BYTES
 from app.model import Delivery, ManifestFile, Phase, S3Target, StoredObject, Upload
-from app.patience import Patience, Waits
+from app.patience import Patience, Waits, out_of_slot
 from app.ports import Hold, OrderSource, ProgressListener
 from sinks.budget import Budget
 from sinks.meter import Meter
@@ -89,7 +90,9 @@ class StreamingArchiver:
         ticking = asyncio.create_task(meter.tick())
         try:
             async with self._reserved(held, plan.memory):
-                zipper = await self._stream(delivery, files, target, upload, plan, meter, waits)
+                zipper = await self._stream(
+                    delivery, files, target, upload, plan, meter, waits, held
+                )
             meter.enter(Phase.COMPLETING)
             stored = zipper.stored()
             result = StoredObject(
@@ -160,15 +163,30 @@ class StreamingArchiver:
         plan: PartPlan,
         meter: Meter,
         waits: Waits,
+        held: Hold,
     ) -> Zipper:
         prefetcher = Prefetcher(
             delivery, self._source, budget=plan.prefetch, connections=self._connections
         )
         zipper = Zipper(prefetcher, plan, self._compression, meter)
 
+        last = time.monotonic()
+
+        def moved() -> None:
+            nonlocal last
+            last = time.monotonic()
+
         async def send(number: int, part: Part) -> None:
+            part.moved = moved
             put = partial(self._sink.put_part, target, upload, number, part)
-            zipper.sent(number, await waits.through(put))
+            stored = await out_of_slot(
+                partial(waits.through, put),
+                held.aside,
+                after=self._patience.silence,
+                moved=lambda: last,
+            )
+            moved()
+            zipper.sent(number, stored)
             TARGET_BYTES.labels(delivery.tenant).inc(len(part))
 
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from app.errors import ArchiveTooLargeError
@@ -120,6 +120,7 @@ class Part:
         self._pieces = pieces
         self._size = size
         self.md5 = md5
+        self.moved: Callable[[], object] = int  # called whenever some bytes were taken
 
     @classmethod
     def of(cls, data: bytes) -> Part:
@@ -132,6 +133,7 @@ class Part:
     async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
         for piece in self._pieces:
             yield piece
+            self.moved()
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Rewind: each iteration begins at the first byte."""

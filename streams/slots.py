@@ -44,6 +44,8 @@ class Held:
         self._places = places
         self._waiting = aside
         self._in_place = True
+        self._asides = 0
+        self._coming = asyncio.Lock()
         self.completing = False
         self.finishing = False
 
@@ -61,23 +63,30 @@ class Held:
 
     @contextlib.asynccontextmanager
     async def aside(self, *, claims: bool = True) -> AsyncIterator[None]:
-        """Give up the slot for the block, then wait for one. An error ends the work without."""
+        """Give up the slot for the block, then wait for one. An error ends the work without.
+
+        Several parts of the work may be aside at once: the last to come back waits for the slot.
+        """
         if not claims:
             self._places.close()
+        self._asides += 1
         self.leave()
         with self._waiting.track_inprogress():
             try:
                 yield
             finally:
+                self._asides -= 1
                 if not claims:
                     self._places.reopen()
-            await self.come_back()
+            if not self._asides:
+                await self.come_back()
 
     async def come_back(self) -> None:
         """Wait for a slot, if there is none."""
-        if not self._in_place:
-            await self._places.come_back()
-            self._in_place = True
+        async with self._coming:
+            if not self._in_place:
+                await self._places.come_back()
+                self._in_place = True
 
     def leave(self) -> None:
         """Give up the slot, if there is one."""

@@ -232,6 +232,36 @@ async def test_a_target_that_is_silent_at_the_opening_keeps_no_slot(
     assert (row["state"], row["attempt"]) == ("DONE", 1)
 
 
+async def test_a_target_that_is_silent_in_the_middle_keeps_no_slot(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    sink: S3Sink,
+    proxied: tuple[S3Proxy, S3Target],
+    target: S3Target,
+    source: CountingSource,
+    name: str,
+) -> None:
+    """Long before the deadline of its parts; all of which wait for one slot then."""
+    proxy, through = proxied
+    patience = replace(QUICK, silence=0.1)
+    worker = TransferWorker(pool, settings, sink, through, source, other=target, patience=patience)
+
+    async def hush(what: str) -> None:
+        proxy.silent = proxy.silent or what == "part"
+
+    proxy.before = hush
+    await worker.plan(name)
+    async with worker.running(count=1):
+        await proxy.until("part", 2)
+        await worker.plan(f"{name}-2", target="other")
+        assert (await worker.ended(f"{name}-2"))["state"] == "DONE"
+        proxy.before, proxy.silent = None, False
+        row = await worker.ended(name)
+        assert (row["state"], row["attempt"], sorted(proxy.stored)) == ("DONE", 1, PARTS)
+        await worker.plan(f"{name}-3", target="other")  # no slot was lost
+        assert (await worker.ended(f"{name}-3"))["state"] == "DONE"
+
+
 async def test_a_target_that_is_silent_at_the_completion_keeps_no_slot_and_waits_for_none(
     worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -107,6 +108,22 @@ async def test_what_takes_long_gives_up_its_slot_and_what_is_quick_does_not() ->
 
     assert await out_of_slot(slow, target.aside, after=0.001) == "answer"
     assert target.asides == 0
+
+
+async def test_what_moves_keeps_its_slot_however_long_it_takes() -> None:
+    target = Target()
+    moves = iter(range(3))
+
+    def moved() -> float:
+        return time.monotonic() if next(moves, None) is not None else 0
+
+    async def act() -> str:
+        await target.went.wait()
+        return await target.ask()
+
+    target.away = False
+    assert await out_of_slot(act, target.aside, after=0.001, moved=moved) == "answer"
+    assert next(moves, None) is None  # it was aside only when nothing moved any more
 
 
 async def test_what_takes_long_is_cancelled_with_who_waits_for_it() -> None:
