@@ -138,7 +138,15 @@ class Transfers:
 
     async def _begin(self, delivery: Delivery, target: S3Target, key: str, held: Hold) -> Upload:
         """Open an upload, and note it before any part."""
-        begin = partial(self.sink.begin, target, key, marks_of(delivery))
+        tries = 0
+
+        async def begin() -> Upload:
+            nonlocal tries
+            tries += 1
+            if tries > 1:  # the one before may have been opened, and only its answer was lost
+                await self.uploads.abort_orphans(delivery, target, key)
+            return await self.sink.begin(target, key, marks_of(delivery))
+
         upload = self.uploads.located(await self._ask(held, begin), target)
         record = partial(self.leases.record_upload, delivery, upload)
         try:

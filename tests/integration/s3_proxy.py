@@ -28,6 +28,7 @@ class S3Proxy:
     slow_down: int = 0  # parts answered 503
     resets: int = 0  # parts whose connection breaks
     errors_in_200: int = 0  # completions answered 200, with an error inside
+    lost_begins: int = 0  # uploads that are opened, and whose answer is lost
     lost_completions: int = 0  # completions that work, and whose answer is lost
     other_etags: int = 0  # parts answered with the MD5 of something else
     refused_completions: int = 0  # completions answered 500 that are not made
@@ -72,6 +73,9 @@ class S3Proxy:
             await asyncio.sleep(0.01)
         if self.away:
             return self._break(request)
+        return await self._do(what, request, body)
+
+    async def _do(self, what: str, request: web.Request, body: bytes) -> web.StreamResponse:
         if self._use("pages"):
             return web.Response(text="<html><body>Back<br>soon", content_type="text/html")
         if self.no_conditions and what == "DELETE" and "If-Match" in request.headers:
@@ -80,7 +84,10 @@ class S3Proxy:
             return await self._take_part(request, body)
         if what == "completion":
             return await self._complete(request, body)
-        return self._answer(*await self._forward(request, body))
+        answer = await self._forward(request, body)
+        if what == "begin" and self._use("lost_begins"):
+            return self._break(request)
+        return self._answer(*answer)
 
     async def _take_part(self, request: web.Request, body: bytes) -> web.StreamResponse:
         if self._use("slow_down"):

@@ -188,6 +188,19 @@ async def test_a_target_that_is_away_at_the_opening_is_waited_for(
     assert done_at_once(proxy, source, row)
 
 
+async def test_an_upload_whose_opening_was_not_answered_does_not_stay_open(
+    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str, client: Client
+) -> None:
+    """In the same attempt another one is opened: nothing else would ever look for the first."""
+    proxy, _ = proxied
+    proxy.lost_begins = 1
+    await worker.plan(name)
+    async with worker.running():
+        row = await worker.ended(name)
+    assert (row["state"], row["attempt"], proxy.seen.count("begin")) == ("DONE", 1, 2)
+    assert await client.open_uploads(name) == []
+
+
 async def test_who_waits_for_its_target_holds_no_slot(
     worker: TransferWorker,
     proxied: tuple[S3Proxy, S3Target],
