@@ -122,11 +122,11 @@ class TransferWorker:
             )
             for number, (member, content) in enumerate(self.source.files.items())
         ]
-        await self.deliveries.plan(delivery, listing)
         if target is not None:
             await self.deliveries.pool.execute(
                 "UPDATE delivery SET target = $2 WHERE correlation_id = $1", name, target
             )
+        await self.deliveries.plan(delivery, listing)  # from now on it may be claimed
 
     async def row(self, name: str) -> asyncpg.Record:
         """Return the newest delivery of a correlation id."""
