@@ -513,7 +513,12 @@ async def guarded(
         gate(database) as between,
         open_pool(between.url, size=5, start_timeout=5) as behind,
     ):
-        yield between, TransferWorker(behind, settings, sink, proxied[1], source)
+        # It keeps its slot, and so does not take over from itself.
+        patience = replace(QUICK, in_slot=60)
+        yield (
+            between,
+            TransferWorker(behind, settings, sink, proxied[1], source, patience=patience),
+        )
 
 
 async def until_logged(logs: Sequence[Mapping[str, object]], event: str) -> None:
