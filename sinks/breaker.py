@@ -126,7 +126,7 @@ class Breakers:
                 waiting.cancel()
 
     def _silent(self, target: S3Target) -> None:
-        circuit = self._circuit(target)
+        circuit = self._circuit(server_of(target), target)
         if circuit.trouble is None:
             self._open(circuit, f"no answer from {target} for {self._patience.silence:g} seconds")
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import EndpointConnectionError as _NoEndpoint
-from botocore.parsers import ResponseParserError
 
 from app import tracing
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
@@ -26,8 +25,6 @@ COMPLETION = 900.0  # some stores copy all parts while the client waits
 _PART = 120.0  # and what its bytes take at the slowest pace
 _SLOWEST = 256 * 1024  # bytes a second
 
-# What was answered is not of S3: a gateway's page, most likely.
-_NOT_S3 = (ResponseParserError, UnicodeDecodeError, KeyError)
 # A part that was spoilt on its way (BadDigest) is worth another try, too.
 _PASSING = ("SlowDown", "RequestTimeout", "InternalError", "BadDigest")
 
@@ -91,7 +88,8 @@ async def wrapped(target: S3Target, action: str, seconds: float) -> AsyncIterato
         raise TargetRefusedError(f"{sentence}: {advice}") from error
     except _NoEndpoint as error:
         raise TargetUnavailableError(f"no S3 server answers for {target}") from error
-    except (BotoCoreError, HTTPClientError, OSError, *_NOT_S3) as error:
+    except (BotoCoreError, HTTPClientError, OSError, KeyError) as error:
+        # KeyError: what was answered is not of S3, but a gateway's page, most likely.
         raise TargetUnavailableError(
             f"S3 did not {action} in {target} ({type(error).__name__})"
         ) from error
