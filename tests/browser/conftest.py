@@ -19,7 +19,8 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 @pytest.fixture(scope="package")
 async def service(stack: Stack) -> AsyncIterator[str]:
     """The service, shared by this folder and gone after it: it reads the queues; its address."""
-    async with running_service(stack) as (_, url):
+    # A name of its own: the pictures in docs/ show it.
+    async with running_service(stack, extra={"DELIVERY_WORKER_ID": "worker-1"}) as (_, url):
         yield url
 
 
