@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app import metrics
 from app.logs import get_logger
 from app.marks import marks_of
-from app.model import Delivery, S3Target, State, Upload
+from app.model import Delivery, FoundObject, S3Target, State, Upload
 from app.ports import ArchiveSink, Store
 
 log = get_logger(__name__)
@@ -28,10 +28,13 @@ class Removal:
         on this delivery: it may have made the object, and be about to tell it. Completions of it
         wait meanwhile (`Leases.note_completion`). Raises what the store raises.
         """
+        # Looked for once without the lock: one that is silent keeps no connection to the database.
+        if not _is_of(delivery, await self.sink.find(target, upload)):
+            return False
         async with self.store.transaction() as tx:
             await tx.lock_object(upload.url)
             found = await self.sink.find(target, upload)
-            if found is None or not found.has(marks_of(delivery)):
+            if found is None or not _is_of(delivery, found):
                 return False
             if await tx.relied_on(delivery, upload.url, found.etag):
                 return False
@@ -54,3 +57,7 @@ class Removal:
         if delivery.state is not State.ERROR or delivery.completing is None:
             return False
         return delivery.upload is not None and await self.remove(delivery, target, delivery.upload)
+
+
+def _is_of(delivery: Delivery, found: FoundObject | None) -> bool:
+    return found is not None and found.has(marks_of(delivery))

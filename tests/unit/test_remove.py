@@ -1,0 +1,102 @@
+"""What must not be at a target is removed, and only that; no connection waits for a silent one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.errors import TargetUnavailableError
+from app.marks import marks_of
+from app.model import Delivery, FoundObject, S3Target, State, Upload
+from app.usecases.remove import Removal
+
+NOW = datetime.now(UTC)
+DELIVERY = Delivery(
+    id=uuid4(),
+    tenant="sentinel",
+    correlation_id="c",
+    state=State.ERROR,
+    user="user@example.org",
+    target="t",
+    order={},
+    origin_app=None,
+    priority=1,
+    requested_at=NOW,
+    expires_at=NOW,
+)
+TARGET = S3Target(endpoint="http://s3.example", region="r", key="k", secret="s", bucket="b")
+UPLOAD = Upload(bucket="b", key="c/a.zip", upload_id="u")
+
+
+class Bench:
+    """A store and a sink in one."""
+
+    def __init__(self, *found: FoundObject | Exception | None, relied_on: bool = False) -> None:
+        self._found = list(found)
+        self._relied_on = relied_on
+        self.transactions = 0
+        self.deleted: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Bench]:
+        self.transactions += 1
+        yield self
+
+    async def lock_object(self, url: str) -> None:
+        assert url == UPLOAD.url
+
+    async def relied_on(self, *_: object) -> bool:
+        return self._relied_on
+
+    async def find(self, *_: object) -> FoundObject | None:
+        found = self._found.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def delete(self, *_: object, etag: str) -> None:
+        self.deleted.append(etag)
+
+
+def removal(bench: Any) -> Removal:
+    return Removal(store=bench, sink=bench)
+
+
+OURS = FoundObject(size=1, etag="e", marks=marks_of(DELIVERY))
+
+
+async def test_a_silent_target_is_not_waited_for_in_a_transaction() -> None:
+    """It would keep a connection of the pool from leases and relays until the deadline."""
+    bench = Bench(TargetUnavailableError("silent"))
+    with pytest.raises(TargetUnavailableError):
+        await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+    assert bench.transactions == 0
+
+
+@pytest.mark.parametrize("found", [None, replace(OURS, marks={}), replace(OURS, marks={"x": "y"})])
+async def test_what_is_not_of_the_delivery_stays(found: FoundObject | None) -> None:
+    bench = Bench(found)
+    assert not await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+    assert (bench.transactions, bench.deleted) == (0, [])
+
+
+async def test_what_is_found_under_the_lock_decides() -> None:
+    bench = Bench(OURS, replace(OURS, etag="newer"))
+    assert await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+    assert bench.deleted == ["newer"]
+    for second in (None, replace(OURS, marks={})):
+        bench = Bench(OURS, second)
+        assert not await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+        assert bench.deleted == []
+
+
+async def test_what_somebody_was_told_of_stays() -> None:
+    bench = Bench(OURS, OURS, relied_on=True)
+    assert not await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+    assert bench.deleted == []
