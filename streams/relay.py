@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from mode import Service
@@ -13,6 +15,8 @@ from app.ports import Outbox
 from app.signals import Signal
 
 log = get_logger(__name__)
+
+_LAST_PASS = 5.0  # seconds that a stop waits for a broker
 
 
 class Relay(Service):
@@ -33,15 +37,26 @@ class Relay(Service):
         self._publish = publish
         self._owed = owed.waiter()
         self._interval = interval
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def on_stop(self) -> None:
+        """Let what is being published be confirmed, and forgotten: else it is sent again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_PASS):
+                await self._idle.wait()
 
     @Service.task
     async def _run(self) -> None:
         while not self.should_stop:
+            self._idle.clear()
             try:
                 sent, unsent = await self._outbox.relay(self._lane, self._publish)
             except StoreUnavailableError as error:
                 log.warning("relay_waits", cause=str(error))
                 sent = unsent = 0
+            finally:
+                self._idle.set()
             if unsent:
                 log.warning("relay_postponed", messages=unsent, lane=self._lane.value)
             if not sent:

@@ -55,6 +55,10 @@ class HeldLog:
 @pytest.fixture
 async def held(settings: Settings, arrivals: PostgresArrivals) -> AsyncIterator[HeldLog]:
     await ensure_topics(settings)
+    url = settings.amqp_url.get_secret_value()
+    async with connect(url, start_timeout=5) as connection, open_publisher(connection):
+        # What an earlier test gave back waits for whoever reads next.
+        await (await (await connection.channel()).get_queue(REQUEST_QUEUE)).purge()
     async with open_event_log(settings) as log:
         yield HeldLog(log, arrivals)
 

@@ -115,6 +115,7 @@ async def test_a_server_that_takes_everything_and_says_nothing_is_down(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, sink: S3Sink, target: S3Target
 ) -> None:
     async with gate(target.endpoint) as server:
+        await sink.clients.prepare()  # which a process does in its start
         own = configuration.tenants.settings(TENANT)
         configuration.tenants._resolved[TENANT] = replace(
             own, target=replace(target, endpoint=server.url)
