@@ -188,7 +188,10 @@ async def test_a_request_that_may_take_no_time_ends_at_the_next_look(
     async with running_service(stack, extra=extra):
         answer = await client.answer(body)
     assert (answer["status"], answer["errorType"]) == ("ERROR", "EXPIRED")
-    assert answer["message"] == "not done within 0 hours; it was GRANTED at the end"
+    # A look may come before the answer about its user, too.
+    assert answer["message"] in {
+        f"not done within 0 hours; it was {state} at the end" for state in ("RECEIVED", "GRANTED")
+    }
     statuses = [response["status"] for response in client.heard(body["correlationId"])]
     assert statuses == ["GRANTED", "ERROR"]
 
