@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from app.errors import DeliveryError, SourceUnavailableError
+from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
 from app.model import (
     Delivery,
     ListedFile,
@@ -20,7 +20,7 @@ from app.model import (
     StoredObject,
     Upload,
 )
-from app.patience import Patience
+from app.patience import Patience, growing
 from app.ports import OrderSource
 from sinks.archiver import StreamingArchiver
 from sinks.budget import Budget
@@ -207,6 +207,16 @@ class Bench:
                 may_complete=asked,
             )
         except DeliveryError:
-            await self.sink.abort(self.target, upload)
+            await self._abort(upload)
             raise
         return result.md5, result.size, upload
+
+    async def _abort(self, upload: Upload) -> None:
+        """Abort as the sweep does: again, when the store is not ready (a part is being stored)."""
+        for pause in growing(0.1, 1.0):
+            try:
+                await self.sink.abort(self.target, upload)
+            except TargetUnavailableError:
+                await asyncio.sleep(pause)
+            else:
+                return
