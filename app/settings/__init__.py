@@ -1,7 +1,8 @@
 """Static settings: one frozen object, read from the environment once, in the command line.
 
 Every setting is the environment variable `DELIVERY_<NAME>`; where REGARDS has a property for the
-same thing, that property's name is accepted too, dotted or in capitals with underscores.
+same thing, that property's name is accepted too, dotted or in capitals with underscores. A secret
+may lie in a file: `DELIVERY_<NAME>_FILE` names it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def load_settings(**overrides: object) -> Settings:
         lines = []
         for item in error.errors(include_input=False, include_url=False):
             field = str(item["loc"][0]) if item["loc"] else "?"
-            lines.append(f"{names.get(field, field)}: {item['msg']}")
+            said = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{names.get(field, field)}: {said}")
         raise ConfigurationError(
             "these settings can't be used; correct them in the environment and start again:\n  "
             + "\n  ".join(lines)

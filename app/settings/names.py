@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import AliasChoices
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import re
+from typing import Any
+
+from pydantic import AliasChoices, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.settings.files import SecretFiles, Unusable
 
 MIB = 1024 * 1024
 
@@ -12,8 +17,31 @@ class Group(BaseSettings):
     """Settings that belong together. Units are in the names or in the descriptions."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DELIVERY_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="DELIVERY_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - files with a dot are not read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - see SecretFiles
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what the program gives, then files of secrets, then the environment."""
+        return init_settings, SecretFiles(settings_cls), env_settings
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _could_be_read(cls, value: Any) -> Any:
+        if isinstance(value, Unusable):
+            raise ValueError(value.why)  # noqa: TRY004 - what pydantic listens to
+        return value
 
 
 def regards(prop: str, name: str, *others: str) -> AliasChoices:
@@ -23,7 +51,7 @@ def regards(prop: str, name: str, *others: str) -> AliasChoices:
 
 
 def from_list(value: object) -> object:
-    """Split what an environment variable separates by commas."""
+    """Split what an environment variable separates by commas; in a file, lines do it, too."""
     if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
+        return tuple(name.strip() for name in re.split(r"[,\n]", value) if name.strip())
     return value

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list
 
 
@@ -39,7 +40,9 @@ class Process(Group):
         "empty: `rs_order_token_secret`, as REGARDS has one for all.",
     )
     jwt_public_key: str = Field(
-        "", description="RSA public key (PEM) that tokens are checked with (RS256, RS384, RS512)."
+        "",
+        description="RSA public key (PEM) that tokens are checked with (RS256, RS384, RS512).",
+        json_schema_extra=FROM_FILE,
     )
     oauth_url: str = Field(
         "",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list, regards
 from app.validation import bucket, host
 
@@ -26,7 +27,9 @@ class Tenants(Group):
         "https://rs-minio:9000", pattern=r"^https?://", description="S3 server, with scheme."
     )
     s3_region: str = Field("fr-regards-1", min_length=1, description="S3 region.")
-    s3_key: str = Field("default-key", min_length=1, description="S3 access key.")
+    s3_key: str = Field(
+        "default-key", min_length=1, description="S3 access key.", json_schema_extra=FROM_FILE
+    )
     s3_secret: SecretStr = Field(SecretStr("default-secret"), description="S3 secret key.")
     delivery_bucket: str = Field(
         "default-delivery-bucket", description="Bucket that archives are put into."
