@@ -125,15 +125,20 @@ class DeliveriesApi:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a delivery that has not ended."""
-        reason = parameters.text(request, "reason") or ""
+        actor, reason = request[ACTOR], parameters.text(request, "reason") or ""
+        await find(request, self._tracking)
         await self._interventions.cancel(
-            request[ACTOR], request.match_info["correlation_id"], reason=reason
+            actor, request.match_info["correlation_id"], user=own_only(actor), reason=reason
         )
         return await self._answer(request, status=200)
 
     async def retry(self, request: web.Request) -> web.Response:
         """Try a delivery again."""
-        await self._interventions.retry(request[ACTOR], request.match_info["correlation_id"])
+        actor = request[ACTOR]
+        await find(request, self._tracking)
+        await self._interventions.retry(
+            actor, request.match_info["correlation_id"], user=own_only(actor)
+        )
         return await self._answer(request, status=202)
 
     async def _answer(self, request: web.Request, *, status: int) -> web.Response:

@@ -8,7 +8,7 @@ from typing import Any
 from app.model import State
 from app.wire import DeliveryRequestDtoEvent
 from web import schemas
-from web.endpoint import OPERATORS, USERS, Endpoint, Handler
+from web.endpoint import USERS, Endpoint, Handler
 
 _TEXT = {"type": "string"}
 _TIME = {"type": "string", "format": "date-time"}
@@ -184,9 +184,9 @@ def described(handlers: Described) -> list[Endpoint]:
             method="POST",
             path="/deliveries/{correlation_id}/cancel",
             handler=handlers.cancel,
-            summary="End it now; its client is told ERROR",
+            summary="End it now; its client is told ERROR; a REGISTERED_USER ends their own",
             tag="deliveries",
-            roles=OPERATORS,
+            roles=USERS,
             parameters=(*one, schemas.query("reason", "Told to the client.", _TEXT)),
             responses=found | schemas.errors(404, 409, 422) | always,
         ),
@@ -194,9 +194,10 @@ def described(handlers: Described) -> list[Endpoint]:
             method="POST",
             path="/deliveries/{correlation_id}/retry",
             handler=handlers.retry,
-            summary="Try again: at once what waits for it, anew what ended in ERROR",
+            summary="Try again: at once what waits for it, by a new request what ended in ERROR; "
+            "a REGISTERED_USER their own",
             tag="deliveries",
-            roles=OPERATORS,
+            roles=USERS,
             parameters=one,
             responses=taken | schemas.errors(404, 409) | always,
         ),

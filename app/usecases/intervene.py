@@ -27,25 +27,31 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Interventions:
-    """What may be done to deliveries from outside, each noted in the audit trail."""
+    """What may be done to deliveries from outside, each noted in the audit trail.
+
+    Where a `user` is given, only that user's deliveries exist: another's is answered as one that
+    never was, whatever is done to it.
+    """
 
     store: Store
     tracking: Tracking
     tenants: Tenants
     users: Users
 
-    async def cancel(self, actor: Actor, correlation_id: str, *, reason: str = "") -> Delivery:
+    async def cancel(
+        self, actor: Actor, correlation_id: str, *, user: str | None = None, reason: str = ""
+    ) -> Delivery:
         """End an active delivery: `ERROR`, `INTERNAL_ERROR`, saying by whom it was cancelled.
 
         (Clients know no error type for it.) Its worker notices within a second, and aborts the
         upload; that of a dead one is swept later. Raises UnknownDeliveryError, NotPossibleError.
         """
         async with self.store.transaction() as tx:
-            delivery = await tx.lock(actor.tenant, correlation_id)
+            delivery = _of(user, await tx.lock(actor.tenant, correlation_id))
             if delivery is not None:
                 await _end(tx, delivery, actor, reason)
         if delivery is None:
-            last = await self._last(actor.tenant, correlation_id)
+            last = await self._last(actor.tenant, correlation_id, user)
             raise NotPossibleError(
                 f"{last.delivery} has ended already ({last.delivery.state}); "
                 "there is nothing to cancel"
@@ -79,14 +85,16 @@ class Interventions:
                 cause=ignored,
             )
 
-    async def retry(self, actor: Actor, correlation_id: str) -> Delivery:
+    async def retry(
+        self, actor: Actor, correlation_id: str, *, user: str | None = None
+    ) -> Delivery:
         """Try again at once what waits for a later attempt, or anew what ended in ERROR.
 
         What has ended is asked for again as its client would: a new delivery of the same request,
         with new responses. Raises UnknownDeliveryError, NotPossibleError.
         """
         async with self.store.transaction() as tx:
-            delivery = await tx.lock(actor.tenant, correlation_id)
+            delivery = _of(user, await tx.lock(actor.tenant, correlation_id))
             hastened = delivery is not None and await tx.hasten(delivery)
             if delivery is not None and hastened:
                 await tx.note(_done(actor, "retry", delivery, after=delivery.state))
@@ -94,7 +102,12 @@ class Interventions:
             if hastened:
                 return delivery
             raise NotPossibleError(_nothing_to_hasten(delivery))
-        last = (await self._last(actor.tenant, correlation_id)).delivery
+        last = (await self._last(actor.tenant, correlation_id, user)).delivery
+        if user is not None and await self._taken_since(last):
+            # Whoever has the id now is none of this user's business.
+            raise NotPossibleError(
+                f"{last} can't be asked for again; ask for it under another correlation id"
+            )
         if last.state is State.DONE:
             raise NotPossibleError(f"{last} is done; ask for it again under another correlation id")
         receipt = _receipt(
@@ -133,13 +146,26 @@ class Interventions:
             )
         return opened[0]
 
-    async def _last(self, tenant: str, correlation_id: str) -> Tracked:
+    async def _taken_since(self, last: Delivery) -> bool:
+        """Whether another user has asked under the same correlation id since."""
+        newest = (await self.tracking.of(last.tenant, last.correlation_id))[0]
+        return newest.delivery.user != last.user
+
+    async def _last(self, tenant: str, correlation_id: str, user: str | None) -> Tracked:
         found = await self.tracking.of(tenant, correlation_id)
+        found = [one for one in found if _of(user, one.delivery)]
         if not found:
             raise UnknownDeliveryError(
                 f"tenant {tenant} has no delivery {correlation_id[:100]!r}, or it was long ago"
             )
         return found[0]
+
+
+def _of(user: str | None, delivery: Delivery | None) -> Delivery | None:
+    """Return the delivery if it is the user's; None is any user."""
+    if delivery is None or (user is not None and delivery.user != user):
+        return None
+    return delivery
 
 
 async def _end(tx: Transaction, delivery: Delivery, actor: Actor, reason: str) -> None:

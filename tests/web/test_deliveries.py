@@ -271,8 +271,73 @@ async def test_a_user_sees_and_asks_for_their_own_deliveries_only(
     assert (await api.call("GET", "/deliveries/mine", **mine)).status == 200
     assert (await api.call("GET", "/deliveries/theirs", **mine)).status == 404
     assert (await api.call("GET", "/deliveries/theirs/events", **mine)).status == 404
-    assert (await api.call("POST", "/deliveries/mine/cancel", **mine)).status == 403
     assert (await api.call("GET", "/deliveries/events", **mine)).status == 403
+
+
+OWNER: dict[str, Any] = {"role": "REGISTERED_USER"}  # admin@example.org, by the token
+
+
+async def own(deliveries: Deliveries, correlation_id: str) -> None:
+    """Make the delivery that of the caller's token."""
+    await deliveries.pool.execute(
+        "UPDATE delivery SET user_email = 'admin@example.org' WHERE correlation_id = $1"
+        " AND finished_at IS NULL",
+        correlation_id,
+    )
+
+
+async def test_owners_cancel_their_own_and_try_it_again(api: Api, deliveries: Deliveries) -> None:
+    await deliveries.ready("mine")
+    await own(deliveries, "mine")
+    shown = await content(await api.call("POST", "/deliveries/mine/cancel?reason=no", **OWNER))
+    assert shown["errorMessage"] == "cancelled by admin@example.org: no"
+    again = await api.call("POST", "/deliveries/mine/cancel", **OWNER)
+    assert again.status == 409
+    shown = await content(await api.call("POST", "/deliveries/mine/retry", **OWNER), 202)
+    assert (shown["state"], shown["user"]) == ("GRANTED", "admin@example.org")
+    audited = await content(await api.call("GET", "/audit"))
+    assert [(one["action"], one["actor"], one["role"]) for one in audited] == [
+        ("retry", "admin@example.org", "REGISTERED_USER"),
+        ("cancel", "admin@example.org", "REGISTERED_USER"),
+    ]
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+async def test_anothers_delivery_is_answered_as_one_that_is_not_there(
+    api: Api, deliveries: Deliveries, verb: str
+) -> None:
+    await deliveries.granted("running")
+    await deliveries.fail(await deliveries.ready("ended"), "no such bucket")
+    await deliveries.ready("failing")
+    owed = await deliveries.owed()
+    said = {}
+    for name in ("running", "ended", "failing", "nothing"):
+        answer = await api.call("POST", f"/deliveries/{name}/{verb}", **OWNER)
+        assert answer.status == 404
+        said[name] = (await answer.json())["message"].replace(name, "ID")
+    assert len(set(said.values())) == 1
+    assert await deliveries.owed() == owed
+    assert sorted(await deliveries.states()) == ["ERROR", "GRANTED", "READY"]
+    assert await content(await api.call("GET", "/audit")) == []
+
+
+async def test_an_owner_touches_nobody_who_has_used_the_id_since(
+    api: Api, deliveries: Deliveries
+) -> None:
+    """One answer, whatever has become of the other user's delivery."""
+    await deliveries.ready("d")
+    await own(deliveries, "d")
+    await content(await api.call("POST", "/deliveries/d/cancel", **OWNER))
+    await deliveries.ready("d")  # of another user
+    ended = await api.call("POST", "/deliveries/d/cancel", **OWNER)
+    assert (ended.status, "has ended already" in await ended.text()) == (409, True)
+    running = await api.call("POST", "/deliveries/d/retry", **OWNER)
+    await deliveries.fail(await deliveries.active("d"), "no such bucket")
+    over = await api.call("POST", "/deliveries/d/retry", **OWNER)
+    assert (running.status, over.status) == (409, 409)
+    assert await running.text() == await over.text()
+    assert "under another correlation id" in await over.text()
+    assert await deliveries.states() == ["ERROR", "ERROR"]
 
 
 async def test_another_tenants_delivery_is_not_there(api: Api, deliveries: Deliveries) -> None:
