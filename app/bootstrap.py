@@ -11,7 +11,7 @@ import asyncpg
 from aio_pika.abc import AbstractRobustConnection
 
 from app.configured import ConfigurationParts, open_configuration
-from app.database import open_database
+from app.database import open_migrated
 from app.errors import BrokerUnavailableError, ConfigurationError
 from app.logs import get_logger
 from app.metrics import TARGET_UP
@@ -66,7 +66,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
     async with contextlib.AsyncExitStack() as stack:
         # First: a migration that takes minutes must not begin anew for the silence of others.
-        pool = await stack.enter_async_context(open_database(settings))
+        pool = await stack.enter_async_context(open_migrated(settings))
         arrivals = PostgresArrivals(pool, allowance=settings.event_duration)
         amqp = await stack.enter_async_context(contextlib.AsyncExitStack())
         kafka = await stack.enter_async_context(contextlib.AsyncExitStack())

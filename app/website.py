@@ -12,7 +12,7 @@ import asyncpg
 from mode import Service
 
 from app.configured import ConfigurationParts, open_configuration
-from app.database import open_database, open_web_pool
+from app.database import open_database, open_migrated, open_web_pool
 from app.errors import SourceUnavailableError
 from app.metrics import TARGET_UP
 from app.ports import Users
@@ -202,9 +202,13 @@ def _checks(settings: Settings, base: Base) -> dict[str, Check]:
 
 
 @contextlib.asynccontextmanager
-async def open_base(settings: Settings) -> AsyncIterator[Base]:
-    """Open what deliveries are looked at and steered with, without a worker."""
-    async with open_database(settings) as pool, open_sink(up=TARGET_UP) as sink:
+async def open_base(settings: Settings, *, stays: bool = False) -> AsyncIterator[Base]:
+    """Open what deliveries are looked at and steered with, without a worker.
+
+    A process that `stays` may migrate the database; a command does not.
+    """
+    opened = open_migrated(settings) if stays else open_database(settings)
+    async with opened as pool, open_sink(up=TARGET_UP) as sink:
         yield Base(
             pool=pool,
             owed=Signal(),
@@ -217,7 +221,10 @@ async def open_base(settings: Settings) -> AsyncIterator[Base]:
 @contextlib.asynccontextmanager
 async def running_site(settings: Settings) -> AsyncIterator[Service]:
     """Run the HTTP server alone."""
-    async with open_base(settings) as base, open_web_base(settings, base) as web_base:
+    async with (
+        open_base(settings, stays=True) as base,
+        open_web_base(settings, base) as web_base,
+    ):
         *beside, site = make_site(settings, web_base, _checks(settings, base))
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(watching_loop())

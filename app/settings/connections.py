@@ -85,6 +85,12 @@ class Connections(Group):
         ge=3,
         description="Connections that a process holds at most; its HTTP server has its own.",
     )
+    migrate_at_start: bool = Field(
+        default=True,
+        description="Whether a process that starts brings the schema up to date; if not, it says "
+        "what `delivery migrate` has to be run for. One whose role may not change the schema "
+        "starts either way where it is up to date.",
+    )
     outbox_poll_interval: float = Field(
         1, gt=0, description="Seconds between looks at the outbox when nothing wakes the relay."
     )

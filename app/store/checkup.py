@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 import asyncpg
 
 from app.checkup import Finding, bad, good
-from app.store.migrate import steps
+from app.errors import ConfigurationError
+from app.store.rights import missing_rights
+from app.store.schema import look
 from app.store.sql import QUERIES
 
 _PART = "postgresql"
@@ -36,7 +38,10 @@ async def check_postgresql(url: str, *, pool_size: int) -> AsyncIterator[Finding
         yield await _connections(connection, pool_size)
         yield await _clock(connection)
         if schema.ok:
-            yield await _owed(connection)
+            rights = await _rights(connection)
+            yield rights
+            if rights.ok:
+                yield await _owed(connection)
     finally:
         await connection.close()
 
@@ -50,28 +55,40 @@ async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
 
 
 async def _schema(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
-    known = {number for number, *_ in steps()}
     try:
-        rows = await connection.fetch("SELECT number FROM schema_migration")
-        done = {row["number"] for row in rows}
-    except asyncpg.UndefinedTableError:
-        done = set()
-    if done - known:
+        found = await look(connection)
+    except ConfigurationError as error:
+        return bad(_PART, "schema", str(error), "see docs/least-rights.md")
+    if found.is_newer:
         return bad(
             _PART,
             "schema",
-            f"at migration {max(done)}, this program knows {max(known)}",
+            f"at migration {found.newest}, this program knows {found.known}",
             "use the newer version that migrated it",
         )
-    if known - done:
-        missing = ", ".join(map(str, sorted(known - done)))
+    if found.missing:
+        missing = ", ".join(map(str, found.missing))
         return bad(
             _PART,
             "schema",
             f"migrations {missing} are not applied",
-            "run `delivery migrate` (a worker that starts does it, too)",
+            "run `delivery migrate` as the role that owns the tables (a worker that starts does "
+            "it, too, where DELIVERY_MIGRATE_AT_START and its role allow it)",
         )
-    return good(_PART, "schema", f"at migration {max(done)}")
+    return good(_PART, "schema", f"at migration {found.newest}")
+
+
+async def _rights(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    role = await connection.fetchval("SELECT current_user")
+    missing = await missing_rights(connection)
+    if missing:
+        return bad(
+            _PART,
+            "rights",
+            f"role {role} lacks {', '.join(missing)}",
+            f"as the owner of the tables, run `delivery migrate --grant-to {role}`",
+        )
+    return good(_PART, "rights", f"role {role} has all that the service needs")
 
 
 async def _connections(connection: asyncpg.Connection[asyncpg.Record], pool_size: int) -> Finding:

@@ -7,13 +7,14 @@ an advisory lock, and nothing else of a migration framework is wanted.
 from __future__ import annotations
 
 import asyncio
-from importlib.resources import files
 
 import asyncpg
 
 from app.errors import ConfigurationError
 from app.logs import get_logger
 from app.store.pool import wrap_errors
+from app.store.rights import grant
+from app.store.schema import Schema, look, steps
 
 log = get_logger(__name__)
 
@@ -24,38 +25,51 @@ _TABLE_WAIT = 3000  # milliseconds: whoever waits for a table longer holds up al
 _PAUSE = 3.0  # seconds in which they get on
 
 
-def steps() -> list[tuple[int, str, str]]:
-    """Return number, name and SQL of every migration, in order."""
-    found = [
-        (int(path.name.split("_", 1)[0]), path.name, path.read_text(encoding="utf-8"))
-        for path in files("app.store").joinpath("migrations").iterdir()
-        if path.name.endswith(".sql")
-    ]
-    return sorted(found)
-
-
-async def migrate(pool: asyncpg.Pool) -> list[str]:
+async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[str]:
     """Bring the schema up to date; return the names of the steps that were applied.
+
+    Then give the role `grant_to` what the service needs, in the same transaction: there is no table
+    that it may not use yet. Where nothing is to be done, no right is needed but to read.
 
     Safe to call from any number of processes at once, beside workers of the version before: they
     wait for each other, and a step takes as long as it needs; but one that waits for a table (a
     backup reads it) steps back, and is tried again until it gets it. Raises ConfigurationError when
-    the database is newer than this program.
+    the database is newer than this program, or its role may not change the schema.
     """
     with wrap_errors():
+        async with pool.acquire() as connection:
+            found = await look(connection, steps())
+        _check_not_newer(found)
+        if not found.missing and grant_to is None:
+            return []
         while True:
             try:
-                return await _migrate(pool)
+                return await _migrate(pool, grant_to)
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
                 log.warning(
                     "migration_waits",
                     cause=str(error),
                     consequence="it is tried again; a backup or a long transaction uses the table",
                 )
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise ConfigurationError(
+                    f"the role of DELIVERY_DATABASE_URL may not do that ({error}). "
+                    + (found.behind() if found.missing else "Only the owner of the tables may")
+                ) from None
+            except asyncpg.UndefinedObjectError as error:
+                raise ConfigurationError(f"nothing was granted: {error}; make it first") from None
             await asyncio.sleep(_PAUSE)
 
 
-async def _migrate(pool: asyncpg.Pool) -> list[str]:
+def _check_not_newer(found: Schema) -> None:
+    if found.is_newer:
+        raise ConfigurationError(
+            f"the database is at migration {found.newest}, this program knows {found.known}: "
+            "start the newer version that migrated it"
+        )
+
+
+async def _migrate(pool: asyncpg.Pool, grant_to: str | None) -> list[str]:
     known = steps()
     async with pool.acquire() as connection, connection.transaction():
         # Neither the pool's limit nor a role's holds: an index of a large table takes minutes,
@@ -69,19 +83,16 @@ async def _migrate(pool: asyncpg.Pool) -> list[str]:
             "number integer PRIMARY KEY, name text NOT NULL, "
             "applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        rows = await connection.fetch("SELECT number FROM schema_migration")
-        done = {row["number"] for row in rows}
-        if done and max(done) > known[-1][0]:
-            raise ConfigurationError(
-                f"the database is at migration {max(done)}, this program knows "
-                f"{known[-1][0]}: start the newer version that migrated it"
-            )
+        found = await look(connection, known)
+        _check_not_newer(found)  # another version may have come first
         applied = []
         for number, name, sql in known:
-            if number not in done:
+            if number in found.missing:
                 await connection.execute(sql, timeout=_WITHOUT_END)
                 await connection.execute(
                     "INSERT INTO schema_migration (number, name) VALUES ($1, $2)", number, name
                 )
                 applied.append(name)
+        if grant_to is not None:
+            await grant(connection, grant_to)
     return applied

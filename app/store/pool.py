@@ -28,6 +28,7 @@ _PASSES = (
 _REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,  # to connect
     ValueError,
 )
 
@@ -48,7 +49,22 @@ def _passes(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def wrap_errors() -> Iterator[None]:
-    """Turn a driver's error that will pass into StoreUnavailableError."""
+    """Turn a driver's error that will pass into StoreUnavailableError.
+
+    A right that is missing is granted while the service runs: nothing is given up for it.
+    """
+    try:
+        with _wrap_away():
+            yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise StoreUnavailableError(
+            f"PostgreSQL refuses a right ({error}); it is tried again: the owner of the tables "
+            "grants it by `delivery migrate --grant-to ROLE`"
+        ) from error
+
+
+@contextlib.contextmanager
+def _wrap_away() -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -108,7 +124,7 @@ async def open_pool(
             wait=wait_exponential(0.1, max=5),
             reraise=True,
         ):
-            with attempt, wrap_errors():
+            with attempt, _wrap_away():
                 pool = await asyncpg.create_pool(
                     url,
                     min_size=1,

@@ -671,3 +671,34 @@ GROUP BY state, error_type ORDER BY state, error_type;
 -- name: last_error
 -- Why the message that is owed longest was not confirmed.
 SELECT last_error FROM outbox WHERE last_error IS NOT NULL ORDER BY due_at LIMIT 1;
+
+-- name: migrations
+-- Which migrations are applied.
+SELECT number FROM schema_migration;
+
+-- name: hidden_schema
+-- Where the tables are, and who asks, when this role may not see into that schema.
+SELECT n.nspname AS schema, current_user AS role
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = 'schema_migration' AND NOT has_schema_privilege(n.oid, 'USAGE')
+LIMIT 1;
+
+-- name: missing_rights
+-- Which of some rights ($2) on tables and sequences ($1) this role has not.
+SELECT name, right_to
+FROM unnest($1::text[], $2::text[]) AS needed (name, right_to)
+WHERE CASE right_to
+    WHEN 'USAGE' THEN has_sequence_privilege(to_regclass(name), right_to)
+    ELSE has_table_privilege(to_regclass(name), right_to)
+END IS NOT TRUE
+ORDER BY name, right_to;
+
+-- name: grants
+-- The statements that give a role ($3) rights ($2) on tables and sequences ($1).
+SELECT format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), $3::text) AS statement
+UNION ALL
+SELECT format('GRANT %s ON %s %I TO %I', string_agg(right_to, ', '),
+              CASE WHEN 'USAGE' = ANY (array_agg(right_to)) THEN 'SEQUENCE' ELSE 'TABLE' END,
+              name, $3)
+FROM unnest($1::text[], $2::text[]) AS needed (name, right_to)
+GROUP BY name;

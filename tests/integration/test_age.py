@@ -9,7 +9,7 @@ import pytest
 
 from app.model import Delivery, State, Work
 from app.store import PostgresTracking, open_pool
-from app.store.migrate import steps
+from app.store.schema import steps
 from tests.integration.conftest import Deliveries
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from app import __version__
 from app.settings import Settings
-from app.store.migrate import steps
+from app.store.schema import steps
 from compose.embedded.stack import ROOT
 from tests.command import delivery
 

@@ -13,7 +13,7 @@ from app.errors import ConfigurationError, StoreUnavailableError
 from app.model import OrderStatus, State, StoredObject, Work
 from app.signals import Signal
 from app.store import PostgresStore, migrate, open_pool
-from app.store.migrate import steps
+from app.store.schema import steps
 from app.store.sql import QUERIES
 from tests.integration.conftest import Deliveries, receipt_for
 

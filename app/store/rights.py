@@ -1,0 +1,61 @@
+"""What a role needs to do the service's work: no more, so that it can't change the schema.
+
+`delivery migrate --grant-to` grants it, a worker that starts and `delivery doctor` look for it.
+A test holds it to the statements: each is allowed by it, and none of it is for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import asyncpg
+
+from app.store.sql import QUERIES
+
+_ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+# By table or sequence. Sequences of identity columns need none.
+NEEDED: Mapping[str, Sequence[str]] = {
+    "arrival": _ALL,
+    "audit": ("SELECT", "INSERT", "DELETE"),
+    "delivery": _ALL,
+    "delivery_file": ("SELECT", "INSERT", "DELETE"),
+    "delivery_history": ("SELECT", "INSERT"),
+    "inbox": _ALL,
+    "outbox": _ALL,
+    "schema_migration": ("SELECT",),
+    "setting_version": ("USAGE",),
+    "tenant_maintenance": ("SELECT", "INSERT", "UPDATE"),
+    "tenant_setting": _ALL,
+    "turn": ("SELECT", "INSERT", "UPDATE"),
+    "worker": _ALL,
+}
+
+
+def _pairs() -> tuple[list[str], list[str]]:
+    pairs = [(name, right) for name, rights in NEEDED.items() for right in rights]
+    return [name for name, _ in pairs], [right for _, right in pairs]
+
+
+async def missing_rights(
+    connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy,
+) -> list[str]:
+    """Return what the role of this connection has not, such as "UPDATE on delivery"."""
+    rows = await connection.fetch(QUERIES["missing_rights"], *_pairs())
+    return [f"{row['right_to']} on {row['name']}" for row in rows]
+
+
+def lacking(missing: Sequence[str]) -> str:
+    """Say what is missing, and what to do."""
+    return (
+        f"PostgreSQL's role of DELIVERY_DATABASE_URL lacks {', '.join(missing)}; the owner of the "
+        "tables grants it by `delivery migrate --grant-to ROLE`"
+    )
+
+
+async def grant(
+    connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy, role: str
+) -> None:
+    """Give another role what it needs. Only the owner of the tables may."""
+    for row in await connection.fetch(QUERIES["grants"], *_pairs(), role):
+        await connection.execute(row["statement"])

@@ -1,0 +1,103 @@
+"""The rights that a role needs: each statement is allowed by them, and none is for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from app.store import migrate
+from app.store.rights import NEEDED, missing_rights
+from app.store.sql import QUERIES
+
+# By a trigger, and by COPY.
+IN_NO_STATEMENT = {("delivery_history", "INSERT"), ("delivery_file", "INSERT")}
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+PAIRS = [(name, right) for name, rights in NEEDED.items() for right in rights]
+
+
+@pytest.fixture
+async def role(pool: asyncpg.Pool) -> AsyncIterator[str]:
+    """A role with those rights, in a database of the test's own."""
+    name = f"r{uuid4().hex}"
+    await pool.execute(f"CREATE ROLE {name}")
+    await migrate(pool, grant_to=name)
+    yield name
+    await pool.execute(f"DROP OWNED BY {name}")
+    await pool.execute(f"DROP ROLE {name}")
+
+
+@pytest.fixture
+async def limited(pool: asyncpg.Pool, role: str) -> AsyncIterator[Connection]:
+    """A connection that acts as that role, and that a superuser may change it over."""
+    async with pool.acquire() as connection:
+        await connection.execute(f"SET ROLE {role}")
+        for name, query in QUERIES.items():
+            await connection.execute(f'PREPARE "{name}" AS {query.rstrip(";")}')
+        yield connection
+        await connection.execute("RESET ROLE")
+        await connection.execute("DEALLOCATE ALL")
+
+
+async def refused(connection: Connection) -> set[str]:
+    """Return the queries that need a right that the role has not. None is executed."""
+    counts = await connection.fetch(
+        "SELECT name, cardinality(parameter_types) AS count FROM pg_prepared_statements "
+        "WHERE from_sql"
+    )
+    found = set()
+    for row in counts:
+        nothing = ", ".join(["NULL"] * row["count"])
+        arguments = f"({nothing})" if nothing else ""
+        try:
+            await connection.execute(f'EXPLAIN EXECUTE "{row["name"]}"{arguments}')
+        except asyncpg.InsufficientPrivilegeError:
+            found.add(row["name"])
+    assert len(counts) == len(QUERIES)
+    return found
+
+
+async def test_every_statement_is_allowed_and_every_right_is_needed(
+    pool: asyncpg.Pool, role: str, limited: Connection
+) -> None:
+    assert await missing_rights(limited) == []
+    assert await refused(limited) == set()
+    in_vain = []
+    for name, right in PAIRS:
+        kind = "SEQUENCE" if right == "USAGE" else "TABLE"
+        await pool.execute(f"REVOKE {right} ON {kind} {name} FROM {role}")
+        assert await missing_rights(limited) == [f"{right} on {name}"]
+        # The functions that a statement calls are not asked when it is explained.
+        if right != "USAGE" and not await refused(limited):
+            in_vain.append((name, right))
+        await pool.execute(f"GRANT {right} ON {kind} {name} TO {role}")
+    assert set(in_vain) == IN_NO_STATEMENT
+
+
+async def test_every_table_is_among_them(pool: asyncpg.Pool) -> None:
+    """A migration that makes a table names what the service needs of it in app/store/rights.py."""
+    tables = await pool.fetch(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
+    sequences = await pool.fetch(  # those of identity columns need no right
+        "SELECT relname FROM pg_class c WHERE relkind = 'S' AND relnamespace = "
+        "'public'::regnamespace AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid "
+        "AND d.deptype = 'i')"
+    )
+    assert {row["relname"] for row in [*tables, *sequences]} == set(NEEDED)
+
+
+async def test_the_role_can_change_no_table(limited: Connection) -> None:
+    for statement in (
+        "CREATE TABLE mine (a integer)",
+        "ALTER TABLE delivery ADD mine integer",
+        "DROP TABLE turn",
+        "TRUNCATE inbox",
+        "INSERT INTO schema_migration (number, name) VALUES (9999, 'mine')",
+        "UPDATE audit SET actor = 'another'",
+        "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await limited.execute(statement)
