@@ -130,6 +130,9 @@ class Tracking(Protocol):
     async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:
         """Return every delivery of a correlation id that is still kept, the newest first."""
 
+    async def one(self, tenant: str, delivery: UUID) -> Tracked | None:
+        """Return a delivery by its id; None if the tenant has none of this id, or no longer."""
+
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""
 

@@ -9,6 +9,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,6 +20,16 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from app.model import ErrorType, OrderStatus, Status
+
+_DOTS = (".", "..")
+
+
+def _not_dots(text: str) -> str:
+    """Refuse what an address can't hold: `/users/email/..` is another one."""
+    if text in _DOTS:
+        raise ValueError("must not be . or ..")
+    return text
+
 
 _NotBlank = Annotated[str, StringConstraints(pattern=r"\S")]
 # Where a text is only passed on, anything will do.
@@ -66,7 +77,13 @@ class Order(Wire):
     """What is ordered on rs-order."""
 
     user: Annotated[
-        _NotBlank, Field(max_length=128, description="Who orders: a known user of the tenant.")
+        _NotBlank,
+        Field(
+            max_length=128,
+            description="Who orders: a known user of the tenant.",
+            json_schema_extra={"not": {"enum": list(_DOTS)}},
+        ),
+        AfterValidator(_not_dots),
     ]
     queries: Annotated[
         list[Annotated[str, Field(max_length=_LONGEST_QUERY)]],
@@ -158,6 +175,7 @@ _WORDS = {
     "model_attributes_type": "must be an object",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
+    "value_error": "{error}",
     "string_too_long": "must not be longer than {max_length} characters",
     "too_short": "must have at least one entry",
     "too_long": "must not have more than {max_length} entries",

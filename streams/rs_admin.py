@@ -36,6 +36,8 @@ class RsAdmin:
         """Ask rs-admin. Only its 404 means no; any other outcome raises SourceUnavailableError."""
         if self.remembers(tenant, email):
             return True
+        if email in (".", ".."):
+            return False  # no address names them: it would be folded to that of something else
         token = self._signer.token(tenant, email)
         try:
             async with self._session.get(

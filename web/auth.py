@@ -76,8 +76,14 @@ class Verifier:
             raise NotSignedInError("the token has expired; sign in again") from None
         except (jwt.PyJWTError, ValueError, RecursionError):
             raise NotSignedInError("the token is not valid") from None
+        name = _text(claims, "email") or _text(claims, "sub")
+        if name is None:
+            raise NotSignedInError(
+                "the token names nobody: it needs email or sub, printable, of at most "
+                f"{_LONGEST_CLAIM} characters"
+            )
         return Actor(
-            name=_text(claims, "email") or _text(claims, "sub") or "",
+            name=name,
             role=_text(claims, "role") or "",
             tenant=_text(claims, "tenant") or "",
         )
@@ -87,7 +93,7 @@ def _text(claims: Mapping[str, Any], name: str) -> str | None:
     value = claims.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_CLAIM:
         return None
-    return value if value.isprintable() else None
+    return value if value.isprintable() and value.strip() else None
 
 
 def token_of(request: web.Request) -> str:

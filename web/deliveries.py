@@ -28,6 +28,8 @@ from web.endpoint import ACTOR, ONLY_OWN, Endpoint
 _PAGE = 50
 _LARGEST_PAGE = 500
 _LONGEST_ID = 255  # characters of a correlation id
+# Correlation ids that no path can name: they are folded on the way, or name something else.
+_UNNAMEABLE = frozenset({".", "..", "events", "by-id"})
 
 Find = Callable[[str, str], Progress | None]
 
@@ -40,19 +42,31 @@ def own_only(actor: Actor) -> str | None:
 async def find(request: web.Request, tracking: Tracking) -> list[Tracked]:
     """Return the deliveries of the path's correlation id that the caller may see, newest first.
 
-    Raises UnknownDeliveryError when there is none.
+    Where the path has the id of one delivery, all that share its correlation id. Raises
+    UnknownDeliveryError when there is none.
     """
-    actor, correlation_id = request[ACTOR], request.match_info["correlation_id"]
-    user = own_only(actor)
-    found = []
-    if len(correlation_id) <= _LONGEST_ID and "\0" not in correlation_id:
-        found = await tracking.of(actor.tenant, correlation_id)
-    found = [one for one in found if user is None or one.delivery.user == user]
-    if not found:
+    actor, user = request[ACTOR], own_only(request[ACTOR])
+    if (name := request.match_info.get("id")) is not None:
+        one = await _by_id(actor.tenant, name, tracking)
+        found = [] if one is None else await tracking.of(actor.tenant, one.delivery.correlation_id)
+    else:
+        name, one, found = request.match_info["correlation_id"], None, []
+        if len(name) <= _LONGEST_ID and "\0" not in name:
+            found = await tracking.of(actor.tenant, name)
+    found = [seen for seen in found if user is None or seen.delivery.user == user]
+    if not found or (one is not None and one.delivery.id not in {f.delivery.id for f in found}):
         raise UnknownDeliveryError(
-            f"tenant {actor.tenant} has no delivery {correlation_id[:100]!r}, or it was long ago"
+            f"tenant {actor.tenant} has no delivery {name[:100]!r}, or it was long ago"
         )
     return found
+
+
+async def _by_id(tenant: str, name: str, tracking: Tracking) -> Tracked | None:
+    try:
+        delivery = UUID(name)
+    except ValueError:
+        return None
+    return await tracking.one(tenant, delivery)
 
 
 class DeliveriesApi:
@@ -66,10 +80,12 @@ class DeliveriesApi:
     async def listing(self, request: web.Request) -> web.Response:
         """Return deliveries, the newest first, page after page."""
         actor = request[ACTOR]
+        own = own_only(actor)
         wanted = Filter(
             tenants=[actor.tenant],
             states=_states(request),
-            user=own_only(actor) or parameters.text(request, "user"),
+            # Not `or`: who has no name owns nothing, which is not the same as everything.
+            user=parameters.text(request, "user") if own is None else own,
             since=parameters.time(request, "since"),
             until=parameters.time(request, "until"),
             text=parameters.text(request, "text"),
@@ -120,7 +136,8 @@ class DeliveriesApi:
         links = []
         if len(files) > size:
             query = {"id": str(chosen.delivery.id), "size": size, "after": files[size - 1].position}
-            links.append({"rel": "next", "href": f"{request.path}?{urlencode(query)}"})
+            href = f"{_address(request, chosen)}/files?{urlencode(query)}"
+            links.append({"rel": "next", "href": href})
         return web.json_response({"content": [_file(f) for f in files[:size]], "links": links})
 
     async def cancel(self, request: web.Request) -> web.Response:
@@ -161,7 +178,7 @@ class DeliveriesApi:
         priority = parameters.number(request, "priority", 1, largest=255)
         opened = await self._interventions.submit(actor, body, priority=priority)
         (tracked, *_) = await self._tracking.of(opened.tenant, opened.correlation_id)
-        where = f"{request.path}/{quote(opened.correlation_id, safe='')}"
+        where = _address(request, tracked)
         return web.json_response(
             {"content": self._shown(tracked), "links": [{"rel": "self", "href": where}]},
             status=202,
@@ -202,24 +219,32 @@ def _place(request: web.Request) -> tuple[datetime, UUID] | None:
     try:
         padded = given + "=" * (-len(given) % 4)
         at, _, delivery = base64.urlsafe_b64decode(padded.encode()).decode().partition(" ")
-        return datetime.fromisoformat(at), UUID(delivery)
+        return parameters.moment(at), UUID(delivery)
     except (ValueError, binascii.Error):
         raise InvalidRequestError(["after must be what a link named next has"]) from None
 
 
 def _chosen(request: web.Request, found: Sequence[Tracked]) -> Tracked:
-    wanted = request.query.get("id")
+    wanted = request.match_info.get("id") or request.query.get("id")
     if not wanted:
         return found[0]
     for one in found:
-        if str(one.delivery.id) == wanted:
+        if str(one.delivery.id) == wanted.lower():
             return one
     raise UnknownDeliveryError(f"no {found[0].delivery} has this id")
 
 
+def _address(request: web.Request, tracked: Tracked) -> str:
+    """Return the path of a delivery: by its correlation id, where that can be in one."""
+    base = f"{request.path.partition('/deliveries')[0]}/deliveries"
+    name = tracked.delivery.correlation_id
+    if name in _UNNAMEABLE:
+        return f"{base}/by-id/{tracked.delivery.id}"
+    return f"{base}/{quote(name, safe='')}"
+
+
 def _links(request: web.Request, tracked: Tracked) -> list[dict[str, str]]:
-    name = quote(tracked.delivery.correlation_id, safe="")
-    base = f"{request.path.partition('/deliveries')[0]}/deliveries/{name}"
+    base = _address(request, tracked)
     return [
         {"rel": "self", "href": f"{base}?id={tracked.delivery.id}"},
         {"rel": "files", "href": f"{base}/files?id={tracked.delivery.id}"},

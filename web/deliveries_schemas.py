@@ -108,6 +108,12 @@ def described(handlers: Described) -> list[Endpoint]:
         "Entries at most.",
         {"type": "integer", "minimum": 1, "maximum": handlers.largest_page},
     )
+    after = schemas.query(
+        "after",
+        "Position after which the page begins.",
+        {"type": "integer", "minimum": -1, "maximum": 2**31 - 1},
+    )
+    by_id = (schemas.path("id", "Id of the delivery.", {"format": "uuid"}),)
     found = {200: schemas.answer("The delivery.", "DeliveryFound")}
     taken = {202: schemas.answer("It is taken in.", "DeliveryFound")}
     return [
@@ -161,24 +167,32 @@ def described(handlers: Described) -> list[Endpoint]:
         ),
         Endpoint(
             method="GET",
-            path="/deliveries/{correlation_id}/files",
-            handler=handlers.files,
-            summary="Its files, as they are in the archive",
+            path="/deliveries/by-id/{id}",
+            handler=handlers.one,
+            summary="The same of the delivery with an id: also where no path can hold its "
+            "correlation id, such as `..` and `events`",
             tag="deliveries",
             roles=USERS,
-            parameters=(
-                *one,
-                which,
-                size,
-                schemas.query(
-                    "after",
-                    "Position after which the page begins.",
-                    {"type": "integer", "minimum": -1, "maximum": 2**31 - 1},
-                ),
-            ),
-            responses={200: schemas.answer("A page.", "DeliveryFiles")}
-            | schemas.errors(404, 422)
-            | always,
+            parameters=by_id,
+            responses=found | schemas.errors(404) | always,
+        ),
+        *(
+            Endpoint(
+                method="GET",
+                path=f"{path}/files",
+                handler=handlers.files,
+                summary="Its files, as they are in the archive",
+                tag="deliveries",
+                roles=USERS,
+                parameters=(*parameters, size, after),
+                responses={200: schemas.answer("A page.", "DeliveryFiles")}
+                | schemas.errors(404, 422)
+                | always,
+            )
+            for path, parameters in (
+                ("/deliveries/{correlation_id}", (*one, which)),
+                ("/deliveries/by-id/{id}", by_id),
+            )
         ),
         Endpoint(
             method="POST",

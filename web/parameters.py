@@ -46,8 +46,15 @@ def time(request: web.Request, name: str) -> datetime | None:
     if not given:
         return None
     try:
-        at = datetime.fromisoformat(given)
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return moment(given)
+    except ValueError:
         _wrong(name, "a time such as 2026-01-31T12:00:00Z")
-    return at
+
+
+def moment(given: str) -> datetime:
+    """Return a time in UTC; one without a zone is UTC. Raises ValueError for what is no time."""
+    try:
+        at = datetime.fromisoformat(given)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError:  # in its zone it is a year that there is, in UTC it is not
+        raise ValueError("before the year 1, or after 9999") from None

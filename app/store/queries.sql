@@ -580,6 +580,10 @@ LIMIT $9;
 -- Every delivery of a correlation id, the newest first.
 SELECT * FROM delivery WHERE tenant = $1 AND correlation_id = $2 ORDER BY requested_at DESC, id DESC;
 
+-- name: delivery_of
+-- One delivery of a tenant, by its id.
+SELECT * FROM delivery WHERE tenant = $1 AND id = $2;
+
 -- name: history_of
 -- When a delivery came into each of its states, and when an attempt there was given up.
 SELECT id, state, attempt, at, cause FROM delivery_history WHERE delivery_id = $1 ORDER BY id;

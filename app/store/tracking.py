@@ -106,6 +106,11 @@ class PostgresTracking:
             for row in await self._fetch("deliveries_of", tenant, correlation_id)
         ]
 
+    async def one(self, tenant: str, delivery: UUID) -> Tracked | None:
+        """Return a delivery by its id."""
+        rows = await self._fetch("delivery_of", tenant, delivery)
+        return _tracked_of(rows[0], delivery_of(rows[0])) if rows else None
+
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""
         return [

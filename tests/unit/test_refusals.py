@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import pytest
@@ -239,3 +240,27 @@ def test_a_cause_is_printable_and_not_endless() -> None:
     assert told.startswith("a\ufffdb\ufffd[2J\ufffdc\nd")
     assert len(told) < 9000
     assert told.endswith("characters more)")
+
+
+@pytest.mark.parametrize(
+    "user", ["a/../b@x.org", "../x", "%2E%2E", "a b?c#d", "..;x", "é@x.org", "..\\", "a%2Fb", "..."]
+)
+async def test_a_user_is_one_segment_of_the_address(user: str) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.raw_path)
+        return web.Response(status=404)
+
+    async with serving(answer) as (_, users):
+        assert not await users.known("t", user)
+    (path,) = asked
+    beginning, _, name = path.rpartition("/")
+    assert (beginning, unquote(name)) == ("/users/email", user)
+
+
+@pytest.mark.parametrize("user", [".", ".."])
+async def test_a_user_whose_address_would_be_another_is_unknown(user: str) -> None:
+    """`/users/email/..` is `/users/`, which rs-admin may well answer with 200."""
+    async with serving(with_status(200)) as (_, users):
+        assert not await users.known("t", user)

@@ -48,6 +48,8 @@ def test_every_broken_rule_is_named() -> None:
         ({"user": "u", "queries": "x"}, "order.queries must be a list"),
         ({"user": "u", "queries": [1]}, "order.queries.0 must be a text"),
         ({"user": 1, "queries": ["x"]}, "order.user must be a text"),
+        ({"user": ".", "queries": ["x"]}, "order.user must not be . or .."),
+        ({"user": "..", "queries": ["x"]}, "order.user must not be . or .."),
         (
             {"user": "u", "queries": ["x"], "filters": {}},
             "order.filters.dataTypes is missing",

@@ -94,6 +94,12 @@ HOSTILE: dict[str, Callable[[], str | None]] = {
     "without exp": lambda: token(exp=None),
     "exp is no number": lambda: by_hand({"alg": "HS256"}, claims(exp="tomorrow")),
     "not yet": lambda: token(nbf=int(time.time()) + 100),
+    "no name": lambda: token(email=None, sub=None),
+    "names that are no text": lambda: token(email=["a"], sub=None),
+    "a name that is empty": lambda: token(email="", sub=None),
+    "a name of blanks": lambda: token(email=" \u2003", sub=None),
+    "a name of 256 characters": lambda: token(email="a" * 256, sub=None),
+    "a name that can't be seen": lambda: token(email="a\u200bb", sub="\x1b[2J"),
     "claims are a list": lambda: by_hand({"alg": "HS256"}, [1]),
     "claims are no JSON": lambda: by_hand({"alg": "HS256"}, b"\xff\xfe"),
     "claims nested deeply": lambda: by_hand({"alg": "HS256"}, b'{"exp":' + b"[" * 5000),
@@ -186,6 +192,21 @@ async def test_tokens_of_regards_are_accepted(both: Api, algorithm: str) -> None
     signed = token(key=key, algorithm=algorithm)
     answer = await both.client.get("/settings", headers={"Authorization": f"Bearer {signed}"})
     assert answer.status == 200
+
+
+@pytest.mark.parametrize("claim", ["sub", "email"])
+async def test_one_claim_names_the_caller(api: Api, claim: str) -> None:
+    """A token that one service of REGARDS gives another may have only one of them."""
+    other = {"sub": "email", "email": "sub"}[claim]
+    names: dict[str, Any] = {claim: "somebody@example.org", other: None}
+    named = token(**names)
+    headers = {"Authorization": f"Bearer {named}"}
+    answer = await api.client.put(
+        "/settings/request_ttl", headers=headers, json={"name": "request_ttl", "value": 7}
+    )
+    assert answer.status == 200
+    (entry,) = (await (await api.call("GET", "/audit")).json())["content"]
+    assert entry["actor"] == "somebody@example.org"
 
 
 async def test_clocks_may_differ_a_little(api: Api) -> None:

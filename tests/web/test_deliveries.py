@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import base64
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from app.model import State, StoredObject, Work
 from tests.integration.conftest import Deliveries, receipt_for
 from tests.web.conftest import Api
+from web.endpoint import PREFIX
 
 USER = "scientist@example.org"
 FAR = {
@@ -41,6 +45,11 @@ async def content(answer: Any, status: int = 200) -> Any:
 
 def request(correlation_id: str = "asked", **order: Any) -> dict[str, Any]:
     return {"correlationId": correlation_id, "order": {"user": USER, "queries": ["a:b"]} | order}
+
+
+def cursor(at: str, *, delivery: str = "ffffffff-ffff-ffff-ffff-ffffffffffff") -> str:
+    """Return where a page may begin, in the form of a link named next."""
+    return base64.urlsafe_b64encode(f"{at} {delivery}".encode()).decode().rstrip("=")
 
 
 async def test_the_newest_come_first_a_page_at_a_time(api: Api, deliveries: Deliveries) -> None:
@@ -82,12 +91,39 @@ async def test_lists_are_filtered(
 
 @pytest.mark.parametrize(
     "query",
-    ["state=LOST", "size=0", "size=501", "since=yesterday", "after=!", "after=YWJj", "text=%00"],
+    [
+        *("state=LOST", "size=0", "size=501", "since=yesterday", "after=!", "after=YWJj"),
+        *("text=%00", "since=0001-01-01T00:00:00%2B14:00", "until=9999-12-31T23:59:59-01:00"),
+        f"after={cursor('0001-01-01T00:00:00+14:00')}",
+        f"after={cursor('9999-12-31T23:59:59-00:01')}",
+        f"after={cursor('2026-01-01T00:00:00Z', delivery='x')}",
+        "after=%ED%B2%80",
+    ],
 )
 async def test_what_is_asked_wrongly_is_told(api: Api, query: str) -> None:
     answer = await api.call("GET", f"/deliveries?{query}")
     assert answer.status == 422
     assert query.partition("=")[0] in (await answer.json())["message"]
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00", "+14:00", "-12:00"])
+async def test_a_page_begins_at_a_moment_whatever_zone_it_is_told_in(
+    api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """A moment without a zone is UTC, wherever the process runs."""
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        await deliveries.granted("before")
+        moment = datetime.now(UTC)
+        await deliveries.granted("after")
+        told = moment.astimezone(datetime.fromisoformat(f"2026-01-01T00:00{zone}").tzinfo or UTC)
+        after = cursor(told.replace(tzinfo=None).isoformat() + zone)
+        shown = await content(await api.call("GET", f"/deliveries?after={after}"))
+        assert [one["correlationId"] for one in shown] == ["before"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_a_delivery_shows_how_it_got_where_it_is(api: Api, deliveries: Deliveries) -> None:
@@ -112,12 +148,21 @@ async def test_a_delivery_shows_how_it_got_where_it_is(api: Api, deliveries: Del
     assert "worker" not in shown
 
 
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+@pytest.mark.parametrize(
+    "name", ["d", "a/b ?#%&=+;é", "%2e%2e", "/deliveries", "events", ".", ".."]
+)
 async def test_files_are_listed_as_they_are_in_the_archive(
-    api: Api, deliveries: Deliveries
+    api: Api, deliveries: Deliveries, name: str, prefix: str
 ) -> None:
-    await deliveries.ready("d", files=7)
+    await deliveries.ready(name, files=7)
+    (found,) = await content(await api.call("GET", f"{prefix}/deliveries"))
+    whole = await (await api.call("GET", f"{prefix}/deliveries/by-id/{found['id']}")).json()
+    assert whole["content"]["correlationId"] == name
+    links = {link["rel"]: link["href"] for link in whole["links"]}
+    assert (await content(await api.call("GET", links["self"])))["id"] == found["id"]
     names: list[str] = []
-    path = "/deliveries/d/files?size=3"
+    path = links["files"] + "&size=3" if "?" in links["files"] else links["files"] + "?size=3"
     while path:
         body = await (await api.call("GET", path)).json()
         names += [file["member"] for file in body["content"]]
@@ -338,6 +383,37 @@ async def test_an_owner_touches_nobody_who_has_used_the_id_since(
     assert await running.text() == await over.text()
     assert "under another correlation id" in await over.text()
     assert await deliveries.states() == ["ERROR", "ERROR"]
+
+
+@pytest.mark.parametrize("name", ["events", ".", "..", "by-id"])
+async def test_a_delivery_that_no_path_can_name_is_found_by_its_id(
+    api: Api, deliveries: Deliveries, name: str
+) -> None:
+    answer = await api.call("POST", "/deliveries", json=request(name))
+    first = await content(answer, 202)
+    assert answer.headers["Location"] == f"/deliveries/by-id/{first['id']}"
+    await deliveries.fail(await deliveries.active(name), "no such bucket")
+    await content(await api.call("POST", "/deliveries", json=request(name)), 202)
+    shown = await content(await api.call("GET", answer.headers["Location"]))
+    assert (shown["correlationId"], shown["state"]) == (name, "ERROR")
+    assert [other["state"] for other in shown["earlier"]] == ["GRANTED"]
+
+
+async def test_what_another_owns_is_not_found_by_its_id_either(
+    api: Api, deliveries: Deliveries
+) -> None:
+    """Nor is a user told that it is there: what is missing is missing in the same words."""
+    theirs = await deliveries.granted("d")
+    mine: dict[str, Any] = {"role": "REGISTERED_USER"}
+    for path in ("", "/files"):
+        for caller in (mine, {"tenant": "swot"}):
+            answers = [
+                await api.call("GET", f"/deliveries/by-id/{name}{path}", **caller)
+                for name in (theirs.id, UUID(int=1), "x")
+            ]
+            assert [answer.status for answer in answers] == [404] * 3
+            first, second, _ = [(await answer.json())["message"] for answer in answers]
+            assert first.replace(str(theirs.id), str(UUID(int=1))) == second
 
 
 async def test_another_tenants_delivery_is_not_there(api: Api, deliveries: Deliveries) -> None:
