@@ -30,6 +30,10 @@ COMMANDS: Mapping[str, Entry] = {
         "Dead-letter topic: events that failed again and again, each with the reason.",
     ),
     "doctor": Entry("app.cli.doctor:doctor", "Check every dependency; change nothing."),
+    "health": Entry(
+        "app.cli.health:health",
+        "Tell whether the service in this container lives; exit code 1 if it does not.",
+    ),
     "list": Entry("app.cli.deliveries:list_", "List deliveries, the newest first."),
     "make-key": Entry("app.cli.keys:make_key", "Print a new key for DELIVERY_SECRET_KEYS."),
     "migrate": Entry("app.cli.migrate:migrate", "Bring the database schema up to date."),

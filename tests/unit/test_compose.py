@@ -84,7 +84,8 @@ def test_the_dockerfile_fits_the_program(services: dict[str, Any]) -> None:
     assert set(command) <= set(COMMANDS)
     assert f"EXPOSE {Settings.model_fields['web_port'].default}" in dockerfile
     assert "USER delivery" in dockerfile
-    assert "HEALTHCHECK" in dockerfile
+    assert re.search(r'^HEALTHCHECK .* CMD \["delivery", "health"\]$', dockerfile, re.MULTILINE)
+    assert "health" in COMMANDS
     for package in ("app", "streams", "sinks", "web"):
         assert f"COPY {package} {package}" in dockerfile
 
@@ -103,3 +104,12 @@ def test_docker_compose_itself_accepts_the_file() -> None:
     subprocess.run(
         ["docker", "compose", "-f", COMPOSE, "config", "--quiet"], check=True, timeout=60
     )
+
+
+def test_the_service_runs_with_no_right_that_it_does_not_need(services: dict[str, Any]) -> None:
+    service = services["delivery"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "mem_limit" in service
+    assert service["healthcheck"]["test"] == ["CMD", "delivery", "health"]
