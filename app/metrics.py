@@ -76,6 +76,12 @@ ASIDE = Gauge(
 )
 BURIED = Counter("delivery_messages_buried", "AMQP messages moved to dead letters.", ("queue",))
 DEAD_EVENTS = Counter("delivery_events_dead_lettered", "Events moved to dead letters.", ("topic",))
+SIGN_INS = Counter(
+    "delivery_sign_ins",
+    "Passwords that somebody signed in with at the console: accepted, refused, limited (too many "
+    "tries), busy, unavailable (REGARDS did not answer).",
+    ("outcome",),
+)
 CONSUMER_LAG = Gauge(
     "delivery_consumer_lag_events", "Events that the consumer group has not handled.", ("topic",)
 )

@@ -30,12 +30,14 @@ from streams.sign_in import PasswordFlow
 from streams.topics import Topics
 from streams.watcher import Watcher
 from web.auth import Verifier
-from web.console import Console, SignIn
+from web.console import Console
+from web.endpoint import INSTANCE
 from web.feed import Feed
 from web.gate import Gate
 from web.health import Check, Health
 from web.limits import Limits, RateLimit, Turns
 from web.metrics import MetricsApi
+from web.sign_in import SignIns
 from web.site import Parts, Site, create_probe_site, create_site, tls_context
 from web.targets import TargetsApi
 
@@ -107,6 +109,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
                 rate=RateLimit(settings.web_requests_per_second, burst=settings.web_requests_burst),
                 requests=Turns(settings.web_requests_at_once, waiting=_WAITING),
                 streams=Turns(settings.web_streams),
+                all_streams=Turns(settings.web_streams_total),
             ),
         ),
         health=Health(checks),
@@ -121,7 +124,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
         feed=feed,
         progress=table.of,
         letters=Letters(settings),
-        console=Console(_sign_in(settings)),
+        console=Console(_sign_ins(settings, configuration)),
         cors_origins=settings.web_cors_origins,
         tls=tls is not None,
     )
@@ -129,11 +132,20 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
     return [table, feed, site]
 
 
-def _sign_in(settings: Settings) -> SignIn | None:
+def _sign_ins(settings: Settings, configuration: ConfigurationParts) -> SignIns | None:
     if not settings.oauth_url:
         return None
     secret = settings.oauth_client_secret.get_secret_value()
-    return PasswordFlow(settings.oauth_url, client=settings.oauth_client, secret=secret).token
+
+    def served(tenant: str) -> bool:
+        return tenant == INSTANCE or configuration.tenants.known(tenant)
+
+    return SignIns(
+        PasswordFlow(settings.oauth_url, client=settings.oauth_client, secret=secret).token,
+        served=served,
+        per_minute=settings.web_sign_ins_per_minute,
+        proxies=settings.web_proxies,
+    )
 
 
 def make_probe_site(settings: Settings, checks: Mapping[str, Check]) -> Site:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from aiohttp import hdrs, web
 
-from app.errors import InvalidRequestError
 from web import schemas
-from web.answers import json_of
 from web.auth import NotSignedInError
 from web.endpoint import Endpoint, Handler
+from web.sign_in import FIELDS, LONGEST, SignIns
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-
-# Takes tenant, user and password; returns a token. Raises NotSignedInError, RetryableError.
-SignIn = Callable[[str, str, str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +47,20 @@ def _serving(asset: _Asset) -> Handler:
 
 
 class Console:
-    """The page's files, and signing in with a password where `sign_in` is given."""
+    """The page's files, and signing in with a password where that is configured."""
 
-    def __init__(self, sign_in: SignIn | None) -> None:
-        self._sign_in = sign_in
+    def __init__(self, sign_ins: SignIns | None) -> None:
+        self._sign_ins = sign_ins
 
     async def options(self, _request: web.Request) -> web.Response:
         """Say how one may sign in."""
-        return web.json_response({"passwords": self._sign_in is not None})
+        return web.json_response({"passwords": self._sign_ins is not None})
 
     async def enter(self, request: web.Request) -> web.Response:
         """Get a token for a user of REGARDS."""
-        if self._sign_in is None:
+        if self._sign_ins is None:
             raise NotSignedInError("signing in with a password is not configured here")
-        body = await json_of(request)
-        given = [body.get(name) if isinstance(body, dict) else None for name in _FIELDS]
-        if not all(isinstance(value, str) and 0 < len(value) <= _LONGEST for value in given):
-            raise InvalidRequestError([f"{', '.join(_FIELDS)} must be texts"])
-        return web.json_response({"token": await self._sign_in(*map(str, given))})
+        return await self._sign_ins.enter(request)
 
     def files(self) -> list[tuple[str, Handler]]:
         """Return the path of each file, and what serves it."""
@@ -97,18 +88,14 @@ class Console:
                 tag="console",
                 body=schemas.json_body("ConsoleSignIn"),
                 responses={200: schemas.answer("A token.", "ConsoleToken")}
-                | schemas.errors(400, 401, 408, 413, 415, 422, 503),
+                | schemas.errors(400, 401, 408, 413, 415, 422, 429, 503),
             ),
         ]
 
 
-_FIELDS = ("tenant", "user", "password")
-_LONGEST = 1000  # characters
-
-
 def components() -> dict[str, Any]:
     """Return the schemas of what these endpoints take and answer."""
-    text = {"type": "string", "minLength": 1, "maxLength": _LONGEST}
+    text = {"type": "string", "minLength": 1, "maxLength": LONGEST}
     return {
         "ConsoleOptions": {
             "type": "object",
@@ -117,8 +104,8 @@ def components() -> dict[str, Any]:
         },
         "ConsoleSignIn": {
             "type": "object",
-            "required": list(_FIELDS),
-            "properties": dict.fromkeys(_FIELDS, text),
+            "required": list(FIELDS),
+            "properties": dict.fromkeys(FIELDS, text),
         },
         "ConsoleToken": {
             "type": "object",

@@ -16,6 +16,7 @@ ADMINS = frozenset({"ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"})
 OPERATORS = ADMINS | {"EXPLOIT"}
 ONLY_OWN = frozenset({"REGISTERED_USER"})  # of deliveries
 USERS = OPERATORS | ONLY_OWN
+INSTANCE = "instance"  # REGARDS' tenant of those who administer all of them; it has no deliveries
 PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,6 +34,7 @@ class Endpoint:
     tag: str
     roles: frozenset[str] | None = None  # None: anybody, without a token
     in_maintenance: bool = False  # whether it answers then, too
+    whole_instance: bool = False  # of no tenant: open to an INSTANCE_ADMIN of INSTANCE, too
     stream: bool = False  # whether its answer lasts
     parameters: tuple[Mapping[str, Any], ...] = ()
     body: Mapping[str, Any] | None = None

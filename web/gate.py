@@ -6,14 +6,21 @@ import math
 
 from aiohttp import web
 
+from app.configuration import Actor
 from app.logs import get_logger
 from app.tenants import ConfiguredTenants
 from web.answers import refusal
 from web.auth import Verifier, token_of
-from web.endpoint import ACTOR, Endpoint, Handler
+from web.endpoint import ACTOR, INSTANCE, Endpoint, Handler
 from web.limits import Limits
 
 log = get_logger(__name__)
+
+
+def _of_instance(actor: Actor, endpoint: Endpoint) -> bool:
+    """Whether it is asked by one who administers all tenants, and about none of them."""
+    is_admin = (actor.tenant, actor.role) == (INSTANCE, "INSTANCE_ADMIN")
+    return endpoint.whole_instance and is_admin
 
 
 class Gate:
@@ -33,23 +40,44 @@ class Gate:
         async def guarded(request: web.Request) -> web.StreamResponse:
             actor = self._verifier.verify(token_of(request))
             caller = f"{actor.tenant}\0{actor.name}"
-            wait = self._limits.rate.wait(caller)
-            if wait:
-                return refusal(
-                    429, "too many requests; wait a moment", Retry_After=str(math.ceil(wait))
-                )
-            if actor.role not in roles:
-                return refusal(403, f"this needs one of the roles {', '.join(sorted(roles))}")
-            if not self._tenants.known(actor.tenant):
-                return refusal(403, "the token is of a tenant that is not served here")
-            if self._tenants.paused(actor.tenant) and not endpoint.in_maintenance:
-                return refusal(503, f"tenant {actor.tenant} is in maintenance", Retry_After="60")
+            refused = self._refused(endpoint, roles, actor, caller)
+            if refused is not None:
+                return refused
             request[ACTOR] = actor
-            turns = self._limits.streams if endpoint.stream else self._limits.requests
-            async with turns.taken(caller) as taken:
+            if endpoint.stream:
+                return await self._streamed(endpoint, request, caller)
+            async with self._limits.requests.taken(caller) as taken:
                 if taken:
                     return await endpoint.handler(request)
-            what = "streams are open" if endpoint.stream else "requests are under way"
-            return refusal(429, f"too many {what}; end one first", Retry_After="1")
+            return refusal(429, "too many requests are under way; end one first", Retry_After="1")
 
         return guarded
+
+    def _refused(
+        self, endpoint: Endpoint, roles: frozenset[str], actor: Actor, caller: str
+    ) -> web.Response | None:
+        wait = self._limits.rate.wait(caller)
+        if wait:
+            return refusal(
+                429, "too many requests; wait a moment", Retry_After=str(math.ceil(wait))
+            )
+        if actor.role not in roles:
+            return refusal(403, f"this needs one of the roles {', '.join(sorted(roles))}")
+        if not self._tenants.known(actor.tenant) and not _of_instance(actor, endpoint):
+            return refusal(403, "the token is of a tenant that is not served here")
+        if self._tenants.paused(actor.tenant) and not endpoint.in_maintenance:
+            return refusal(503, f"tenant {actor.tenant} is in maintenance", Retry_After="60")
+        return None
+
+    async def _streamed(
+        self, endpoint: Endpoint, request: web.Request, caller: str
+    ) -> web.StreamResponse:
+        async with self._limits.streams.taken(caller) as own:
+            if not own:
+                return refusal(
+                    503, "too many streams of yours are open; end one first", Retry_After="5"
+                )
+            async with self._limits.all_streams.taken("all") as taken:
+                if taken:
+                    return await endpoint.handler(request)
+        return refusal(503, "too many streams are open here; try again later", Retry_After="5")

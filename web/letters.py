@@ -83,6 +83,7 @@ class LettersApi:
                 tag="dead letters",
                 roles=ADMINS,
                 in_maintenance=True,
+                whole_instance=True,
                 responses={200: schemas.answer("The letters.", "DeadLetters")} | errors,
             ),
             Endpoint(
@@ -93,6 +94,7 @@ class LettersApi:
                 tag="dead letters",
                 roles=ADMINS,
                 in_maintenance=True,
+                whole_instance=True,
                 body=schemas.json_body("DeadLetterIds"),
                 responses={200: schemas.answer("Where each went.", "DeadLettersRequeued")}
                 | schemas.errors(400, 404, 408, 413, 415, 422)

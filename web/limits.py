@@ -70,8 +70,9 @@ class Turns:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What holds for each caller."""
+    """What holds for each caller, and for all of them together."""
 
     rate: RateLimit
     requests: Turns  # under way
     streams: Turns  # open
+    all_streams: Turns  # in this process; of one key for all callers

@@ -19,7 +19,7 @@ _ERRORS = {
     415: "The body has another type.",
     422: "The value breaks rules; every reason is named.",
     429: "Too many requests; Retry-After says when to come back.",
-    503: "The tenant is in maintenance, or the database is away.",
+    503: "The tenant is in maintenance, the database is away, or too many streams are open.",
 }
 
 TEXTS = {"type": "array", "items": {"type": "string"}}

@@ -78,6 +78,7 @@ class WorkersApi:
                 tag="workers",
                 roles=OPERATORS,
                 in_maintenance=True,
+                whole_instance=True,
                 responses={200: schemas.answer("The workers.", "Workers")} | errors,
             ),
             Endpoint(

@@ -65,6 +65,21 @@ class Process(Group):
     web_streams: int = Field(
         10, ge=1, description="Streams of events that one caller may have open in a process."
     )
+    web_streams_total: int = Field(
+        500, ge=1, description="Streams of events that a process has open, of all callers."
+    )
+    web_sign_ins_per_minute: int = Field(
+        5,
+        ge=1,
+        description="Times a minute that the console takes a password from one address, and for "
+        "one user.",
+    )
+    web_proxies: int = Field(
+        0,
+        ge=0,
+        description="Proxies in front of the HTTP server, each of which adds the address that it "
+        "heard to `X-Forwarded-For`; 0: nothing in that header is believed.",
+    )
     web_database_pool_size: int = Field(
         5,
         ge=2,

@@ -57,6 +57,7 @@ async def _main(readers: int, seconds: float, rounds: int, size: int) -> None:
             sparse(products / product, size)
         os.environ["DELIVERY_S3_ENDPOINT"] = sink
         os.environ["DELIVERY_WEB_STREAMS"] = "100000"  # one reader has them all
+        os.environ["DELIVERY_WEB_STREAMS_TOTAL"] = "100000"
         async with (
             running_stack(products) as stack,
             running_service(stack) as (child, url),

@@ -34,7 +34,12 @@ from web.targets import TargetsApi
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-for-HS512-0123456789-abcdef"
 TENANT = "sentinel"
-PLENTY = Limits(rate=RateLimit(1e6, burst=1e6), requests=Turns(1000), streams=Turns(1000))
+PLENTY = Limits(
+    rate=RateLimit(1e6, burst=1e6),
+    requests=Turns(1000),
+    streams=Turns(1000),
+    all_streams=Turns(1000),
+)
 
 MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
 

@@ -42,6 +42,7 @@ from tests.web.conftest import (
 from web.auth import Verifier
 from web.gate import Gate
 from web.limits import RateLimit, Turns
+from web.site import Parts
 from web.targets import TargetsApi
 
 _RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -288,24 +289,61 @@ async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
     assert (await api.call("GET", "/settings")).status == 200
 
 
+def limited(configuration: ConfigurationParts, **changes: Any) -> Parts:
+    verifier = Verifier(secret=SECRET, public_key="")
+    gate = Gate(verifier, configuration.tenants, limits=replace(PLENTY, **changes))
+    return parts_for(configuration, gate=gate)
+
+
 async def test_a_caller_has_so_many_streams_and_others_have_theirs(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
-    gate = Gate(
-        Verifier(secret=SECRET, public_key=""),
-        configuration.tenants,
-        limits=replace(PLENTY, streams=Turns(2)),
-    )
-    api = await serve(aiohttp_client, parts_for(configuration, gate=gate))
+    api = await serve(aiohttp_client, limited(configuration, streams=Turns(2)))
     streams = [await api.call("GET", "/deliveries/events") for _ in range(2)]
     assert [stream.status for stream in streams] == [200, 200]
-    assert (await api.call("GET", "/deliveries/events")).status == 429
+    refused = await api.call("GET", "/deliveries/events")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+    assert "too many streams of yours" in (await refused.json())["message"]
     assert (await api.call("GET", "/deliveries/events", tenant="swot")).status == 200
     assert (await api.call("GET", "/settings")).status == 200
     streams[0].close()
     async with asyncio.timeout(20):  # until the server sees it
-        while (await api.call("GET", "/deliveries/events")).status == 429:
+        while (await api.call("GET", "/deliveries/events")).status == 503:
             await asyncio.sleep(0.05)
+
+
+async def test_a_process_has_so_many_streams_whosever_they_are(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    api = await serve(aiohttp_client, limited(configuration, all_streams=Turns(2)))
+    first = await api.call("GET", "/deliveries/events")
+    assert (await api.call("GET", "/deliveries/events", tenant="swot")).status == 200
+    refused = await api.call("GET", "/deliveries/events", tenant="swot")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+    assert "too many streams are open here" in (await refused.json())["message"]
+    first.close()
+    async with asyncio.timeout(20):  # until the server sees it
+        while (await api.call("GET", "/deliveries/events")).status == 503:
+            await asyncio.sleep(0.05)
+
+
+async def test_the_administrator_of_all_tenants_sees_what_is_of_none(api: Api) -> None:
+    """REGARDS gives such tokens the tenant `instance`, which is no tenant with deliveries."""
+    instance: dict[str, Any] = {"tenant": "instance", "role": "INSTANCE_ADMIN"}
+    for path, status in (
+        ("/dead-letters", 200),
+        ("/workers", 200),
+        ("/settings", 403),
+        ("/deliveries", 403),
+        ("/deliveries/events", 403),
+        ("/audit", 403),
+    ):
+        assert (await api.call("GET", path, **instance)).status == status, path
+    for role in ("ADMIN", "PROJECT_ADMIN"):
+        lesser = await api.call("GET", "/dead-letters", tenant="instance", role=role)
+        assert lesser.status == 403
+    elsewhere = await api.call("GET", "/dead-letters", tenant="nobody", role="INSTANCE_ADMIN")
+    assert elsewhere.status == 403
 
 
 async def test_a_statement_that_takes_too_long_is_ended_and_told_in_words(
