@@ -15,7 +15,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection, DeliveryMode
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractIncomingMessage,
+    AbstractQueue,
+    AbstractRobustConnection,
+    DeliveryMode,
+)
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from mode import Service
 
@@ -80,6 +86,8 @@ class Bridge(Service):
         self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
         self._warned_at = -_QUIET
+        self._channel: AbstractChannel | None = None
+        self._consuming: list[tuple[AbstractQueue, str]] = []
 
     async def on_start(self) -> None:
         """Begin to consume."""
@@ -93,7 +101,6 @@ class Bridge(Service):
         most = min(self._prefetch, _MOST_BYTES // self._max_bytes)
         await channel.set_qos(prefetch_count=max(1, most // len(ways)))
         self._channel = channel
-        self._consuming = []
         for name, exchange, read in ways:
             # Declared on this channel, too: it is made anew, bound and consumed again after a
             # reconnection, and after somebody has deleted it.
@@ -105,6 +112,8 @@ class Bridge(Service):
         """Return if all its queues are being read. Raises BrokerUnavailableError."""
         if not self._connection.connected.is_set():
             raise BrokerUnavailableError("the connection to RabbitMQ is down; it is tried again")
+        if self._channel is None or not self._consuming:
+            raise BrokerUnavailableError("the queues are not read yet: this process is starting")
         channel = await self._channel.get_underlay_channel()
         for queue, tag in self._consuming:
             if tag not in channel.consumers:  # type: ignore[attr-defined]
@@ -118,7 +127,8 @@ class Bridge(Service):
         for queue, tag in self._consuming:
             await give_up_on(queue.cancel(tag))
         await self._finished()
-        await give_up_on(self._channel.close())
+        if self._channel is not None:
+            await give_up_on(self._channel.close())
         await self._finished()
 
     async def _finished(self) -> None:

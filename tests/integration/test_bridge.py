@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.store import PostgresArrivals
 from app.tenants import ConfiguredTenants
 from compose.embedded.stack import TENANT
-from streams.amqp import connect, open_publisher
+from streams.amqp import AmqpPublisher, connect, open_publisher
 from streams.bridge import Bridge
 from streams.events import Received, decode_request
 from streams.kafka import EventLog, open_event_log
@@ -63,6 +63,21 @@ async def held(settings: Settings, arrivals: PostgresArrivals) -> AsyncIterator[
         yield HeldLog(log, arrivals)
 
 
+def made(
+    settings: Settings, connection: AbstractRobustConnection, publisher: AmqpPublisher, log: HeldLog
+) -> Bridge:
+    return Bridge(
+        connection=connection,
+        publisher=publisher,
+        events=log,  # type: ignore[arg-type]
+        arrivals=log.arrivals,
+        tenants=ConfiguredTenants(settings),
+        queue_type="classic",
+        prefetch=10,
+        max_bytes=4 * 1024 * 1024,
+    )
+
+
 @contextlib.asynccontextmanager
 async def bridging(
     settings: Settings, log: HeldLog, *, buries: Callable[[], None] = lambda: None
@@ -77,16 +92,7 @@ async def bridging(
             await bury(queue, message)
 
         publisher.bury = told  # type: ignore[method-assign]
-        bridge = Bridge(
-            connection=connection,
-            publisher=publisher,
-            events=log,  # type: ignore[arg-type]
-            arrivals=log.arrivals,
-            tenants=ConfiguredTenants(settings),
-            queue_type="classic",
-            prefetch=10,
-            max_bytes=4 * 1024 * 1024,
-        )
+        bridge = made(settings, connection, publisher, log)
         await bridge.start()
         try:
             yield connection
@@ -358,3 +364,17 @@ async def test_while_kafka_is_away_a_third_of_the_prefetch_is_taken_from_each_qu
         assert await waiting(client) == 6
     queue = await client.channel.get_queue(REQUEST_QUEUE, ensure=False)
     await queue.purge()
+
+
+async def test_a_bridge_that_does_not_read_its_queues_yet_says_so(
+    settings: Settings, held: HeldLog
+) -> None:
+    """Whether a process is ready may be asked before its bridge has begun."""
+    url = settings.amqp_url.get_secret_value()
+    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+        bridge = made(settings, connection, publisher, held)
+        with pytest.raises(BrokerUnavailableError, match="not read yet"):
+            await bridge.check()
+        await bridge.start()
+        await bridge.check()
+        await bridge.stop()
