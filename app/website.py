@@ -27,7 +27,6 @@ from streams.letter_box import Letters
 from streams.progress_table import ProgressTable
 from streams.rs_admin import AnyUser, AskedLater
 from streams.sign_in import PasswordFlow
-from streams.topics import Topics
 from streams.watcher import Watcher
 from web.auth import Verifier
 from web.console import Console
@@ -95,9 +94,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
     )
     configuration = base.configuration
     tracking = PostgresTracking(base.pool)
-    table = ProgressTable(
-        settings.kafka_bootstrap_servers, Topics(prefix=settings.kafka_topic_prefix).progress
-    )
+    table = ProgressTable(settings)
     feed = Feed(tracking, table.news)
     parts = Parts(
         configure=configuration.configure,

@@ -3,6 +3,10 @@
 An event is acknowledged, and so its offset committed, after its handler has returned, that is
 after the use-case's transaction is committed, or after the event is confirmed on the dead-letter
 topic; and after the same is true of all events before it in its partition (`streams.dispatch`).
+
+Whoever can write to a topic can name any tenant: one that is not served here is refused, as the
+bridge refuses it. (The events that wake only say that there may be work; what it is, and whose, is
+in PostgreSQL.)
 """
 
 from __future__ import annotations
@@ -50,6 +54,7 @@ def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Sign
         for value in values:
             await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
             event = decode_request(value)
+            _refuse_unknown(event.receipt.tenant, tenants)
             try:
                 arrivals.append((event.receipt, parse_request(event.body)))
             except InvalidRequestError as error:
@@ -61,24 +66,37 @@ def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Sign
     return handle
 
 
-def order_event_handler(*, store: Store) -> Handler:
+def order_event_handler(*, store: Store, tenants: Tenants) -> Handler:
     """Handle `delivery.order-events`."""
 
     async def handle(values: Sequence[bytes]) -> None:
         for value in values:
-            await order_progressed(decode_order_event(value), store=store)
+            event = decode_order_event(value)
+            _refuse_unknown(event.tenant, tenants)
+            await order_progressed(event, store=store)
 
     return handle
 
 
-def cancel_handler(*, interventions: Interventions) -> Handler:
+def cancel_handler(*, interventions: Interventions, tenants: Tenants) -> Handler:
     """Handle `delivery.cancels`."""
 
     async def handle(values: Sequence[bytes]) -> None:
         for value in values:
-            await interventions.heed(decode_cancel(value))
+            cancel = decode_cancel(value)
+            _refuse_unknown(cancel.tenant, tenants)
+            await interventions.heed(cancel)
 
     return handle
+
+
+def _refuse_unknown(tenant: str, tenants: Tenants) -> None:
+    """Raise UnreadableMessageError unless the tenant is served here."""
+    if not tenants.known(tenant):
+        raise UnreadableMessageError(
+            f"unknown tenant {tenant[:100]!r}; add it to DELIVERY_TENANTS, and `delivery dlt "
+            "requeue`"
+        )
 
 
 def wake_handler(signal: Signal) -> Handler:

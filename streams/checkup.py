@@ -14,9 +14,11 @@ from aiokafka.errors import KafkaError
 from aiormq.exceptions import ChannelPreconditionFailed
 
 from app.checkup import Finding, bad, good
-from app.errors import DeliveryError
+from app.errors import ConfigurationError, DeliveryError
 from app.settings import Settings
 from streams import names
+from streams.broker_refusals import REFUSALS
+from streams.brokers import cause_of
 from streams.lag import Lag
 from streams.tokens import TokenSigner
 from streams.topic_check import differences
@@ -130,14 +132,12 @@ async def check_kafka(settings: Settings) -> AsyncIterator[Finding]:
     part = "kafka"
     topics = Topics(prefix=settings.kafka_topic_prefix)
     try:
-        there = await partitions_of(settings.kafka_bootstrap_servers)
+        there = await partitions_of(settings)
+    except ConfigurationError as error:
+        yield bad(part, "access", str(error), "correct it, here and where the service runs")
+        return
     except (KafkaError, OSError) as error:
-        yield bad(
-            part,
-            "reachable",
-            f"no broker answers at {settings.kafka_bootstrap_servers} ({error})",
-            "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS",
-        )
+        yield _no_broker(settings, error)
         return
     missing = [name for name in topics.all if name not in there]
     if missing:
@@ -162,6 +162,22 @@ async def check_kafka(settings: Settings) -> AsyncIterator[Finding]:
         yield await _lag(settings)
     except DeliveryError as error:
         yield bad(part, "topics", str(error), "see the brokers' log")
+
+
+def _no_broker(settings: Settings, error: BaseException) -> Finding:
+    if REFUSALS.now():
+        return bad(
+            "kafka",
+            "access",
+            cause_of(error),
+            'docs/configuration.md, "A secured Kafka cluster", has the settings and the rights',
+        )
+    return bad(
+        "kafka",
+        "reachable",
+        f"no broker answers at {settings.kafka_bootstrap_servers} ({error})",
+        "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS or DELIVERY_KAFKA_SECURITY_PROTOCOL",
+    )
 
 
 async def _lag(settings: Settings) -> Finding:

@@ -21,6 +21,7 @@ from app.errors import BrokerUnavailableError, DeliveryError, NotReachableError
 from app.logs import get_logger
 from app.metrics import CONSUMER_LAG, CONSUMER_RESTARTS
 from app.patience import growing
+from streams.brokers import cause_of
 from streams.faust_app import DeliveryApp
 from streams.lag import Lag
 
@@ -86,7 +87,7 @@ class Consumer(Service):
                 await self._app.start()
         except KafkaError as error:
             raise NotReachableError(
-                f"Kafka went away while this process started ({error}); start it again"
+                f"Kafka went away while this process started ({cause_of(error)}); start it again"
             ) from error
         except TimeoutError:
             await self._replace("the consumer group does not answer")
@@ -161,8 +162,8 @@ class Consumer(Service):
                 async with asyncio.timeout(self._start_timeout):
                     await self._app.start()
             except Exception as error:  # noqa: BLE001 - whatever it is, reading must go on
-                self._trouble = f"{reason}; then no start: {error!r}"
-                log.warning("consumer_not_started", cause=repr(error))
+                self._trouble = f"{reason}; then no start: {cause_of(error)}"
+                log.warning("consumer_not_started", cause=cause_of(error))
                 await self._stop_app()
             else:
                 self._trouble = None

@@ -16,8 +16,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from app.errors import BrokerUnavailableError, DeliveryError
+from app.settings import Settings
+from streams.brokers import cause_of, client_arguments
 from streams.kafka import EventLog
-from streams.topics import partitions_of
+from streams.topics import Topics, partitions_of
 
 _TIMEOUT = 30.0  # seconds for the broker to hand over what it has
 REQUEUED = "requeued"  # header of a marker: the id of the event
@@ -39,15 +41,16 @@ class DeadEvent:
     at: datetime
 
 
-async def look(bootstrap_servers: str, topic: str) -> list[DeadEvent]:
+async def look(settings: Settings) -> list[DeadEvent]:
     """Return the events that were not put back, the oldest first.
 
     Raises BrokerUnavailableError.
     """
+    topic = Topics(prefix=settings.kafka_topic_prefix).dead_letters
     events: dict[str, DeadEvent] = {}
     try:
         async with asyncio.timeout(_TIMEOUT):
-            async for record in _records(bootstrap_servers, topic):
+            async for record in _records(settings, topic):
                 headers = {name: value.decode(errors="replace") for name, value in record.headers}
                 if REQUEUED in headers:
                     events.pop(headers[REQUEUED], None)
@@ -63,18 +66,19 @@ async def look(bootstrap_servers: str, topic: str) -> list[DeadEvent]:
                 events[event.id] = event
     except (KafkaError, TimeoutError, OSError) as error:
         raise BrokerUnavailableError(
-            f"Kafka at {bootstrap_servers} does not hand over {topic} ({type(error).__name__})"
+            f"Kafka at {settings.kafka_bootstrap_servers} does not hand over {topic} "
+            f"({cause_of(error)})"
         ) from None
     return sorted(events.values(), key=lambda event: event.at)
 
 
-async def _records(bootstrap_servers: str, topic: str) -> AsyncIterator[Any]:
+async def _records(settings: Settings, topic: str) -> AsyncIterator[Any]:
     """Iterate over all that is there now; a partition's records in their order."""
-    partitions = (await partitions_of(bootstrap_servers)).get(topic)
+    partitions = (await partitions_of(settings)).get(topic)
     if not partitions:
         return
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, fetch_max_wait_ms=50, auto_offset_reset="earliest"
+        fetch_max_wait_ms=50, auto_offset_reset="earliest", **client_arguments(settings)
     )
     await consumer.start()
     try:

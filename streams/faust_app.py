@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import faust
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
 from app.model import Work
 from app.ports import Arrivals, Store, Tenants, Users
@@ -19,6 +20,7 @@ from streams.agents import (
     submit_handler,
     wake_handler,
 )
+from streams.brokers import client_arguments
 from streams.dispatch import Dispatcher
 from streams.faust_transport import Transport
 from streams.kafka import EventLog
@@ -39,6 +41,20 @@ class DeliveryApp(faust.App):
         """Create none: no table is kept here, and the file system may be read-only."""
 
 
+def credentials_of(settings: Settings) -> Credentials | None:
+    """Return what Faust gives to aiokafka's clients: what ours are given. None: nothing."""
+    arguments = client_arguments(settings)
+    context = arguments.get("ssl_context")
+    if "sasl_mechanism" in arguments:
+        return SASLCredentials(
+            username=arguments["sasl_plain_username"],
+            password=arguments["sasl_plain_password"],
+            mechanism=arguments["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return SSLCredentials(context) if context is not None else None
+
+
 def create_app(
     settings: Settings,
     *,
@@ -57,6 +73,7 @@ def create_app(
     app = DeliveryApp(
         settings.kafka_group,
         broker=brokers,
+        broker_credentials=credentials_of(settings),
         store="memory://",
         key_serializer="raw",
         value_serializer="raw",
@@ -76,8 +93,8 @@ def create_app(
     app.dispatchers = []
     topics = events.topics
     submit = submit_handler(store=store, tenants=tenants, users=users, checks=wake[Work.CHECK])
-    progress = order_event_handler(store=store)
-    cancel = cancel_handler(interventions=interventions)
+    progress = order_event_handler(store=store, tenants=tenants)
+    cancel = cancel_handler(interventions=interventions, tenants=tenants)
     for name, topic, handler, concurrency, batch in (
         ("submit", topics.requests, submit, 2, 100),
         ("order-progress", topics.order_events, progress, 4, 1),

@@ -10,11 +10,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from app import tracing
-from app.errors import BrokerUnavailableError, NotReachableError, UnreadableMessageError
+from app.errors import BrokerUnavailableError, UnreadableMessageError
 from app.logs import get_logger
 from app.model import Arrival, Progress
 from app.outgoing import Kind, Outgoing
 from app.settings import Settings
+from streams.brokers import cause_of, client_arguments, not_reached
 from streams.events import dumps, encode_progress, event_key
 from streams.topics import Topics
 
@@ -57,8 +58,7 @@ class EventLog:
             ) from None
         except (KafkaError, TimeoutError, OSError) as error:
             raise BrokerUnavailableError(
-                f"Kafka did not confirm an event on {topic} ({type(error).__name__}); "
-                "it is tried again"
+                f"Kafka did not confirm an event on {topic} ({cause_of(error)}); it is tried again"
             ) from error
 
     async def carry(self, arrival: Arrival) -> None:
@@ -81,7 +81,7 @@ class EventLog:
                 await self._producer.client.fetch_all_metadata()
         except (KafkaError, TimeoutError, OSError) as error:
             raise BrokerUnavailableError(
-                f"no Kafka broker answers ({type(error).__name__}); it is tried again"
+                f"no Kafka broker answers ({cause_of(error)}); it is tried again"
             ) from error
 
     async def report(self, progress: Progress) -> None:
@@ -104,20 +104,13 @@ def _look_at_report(confirmed: asyncio.Future[object]) -> None:
 
 @contextlib.asynccontextmanager
 async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
-    """Connect to Kafka. Raises NotReachableError when no broker answers."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        acks="all",
-        request_timeout_ms=20_000,
-    )
+    """Connect to Kafka. Raises ConfigurationError when no broker answers, or it refuses."""
+    producer = AIOKafkaProducer(acks="all", request_timeout_ms=20_000, **client_arguments(settings))
     try:
         await producer.start()
     except KafkaError as error:
         await producer.stop()
-        raise NotReachableError(
-            f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
-            "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
-        ) from None
+        raise not_reached(settings, error) from None
     try:
         yield EventLog(producer, Topics(prefix=settings.kafka_topic_prefix))
     finally:

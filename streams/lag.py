@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from app.errors import BrokerUnavailableError
 from app.logs import get_logger
 from app.settings import Settings
+from streams.brokers import cause_of, client_arguments
 from streams.ends import beyond_end
 from streams.topics import Topics, partitions_of
 
@@ -53,7 +54,7 @@ class Lag:
     async def _look(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:
         try:
             async with asyncio.timeout(_TIMEOUT), self._consumer() as consumer:
-                found = await partitions_of(self._settings.kafka_bootstrap_servers)
+                found = await partitions_of(self._settings)
                 partitions = [
                     partition
                     for topic in self._topics.consumed
@@ -62,7 +63,7 @@ class Lag:
                 behind = await positions(consumer, partitions)
         except (KafkaError, TimeoutError, OSError) as error:
             raise BrokerUnavailableError(
-                f"Kafka does not tell how far its readers are ({type(error).__name__}); "
+                f"Kafka does not tell how far its readers are ({cause_of(error)}); "
                 "it is asked again"
             ) from error
         return set(found), behind
@@ -71,9 +72,9 @@ class Lag:
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         # A new one each time: one that lived through an outage might know no better than Faust's.
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers,
             group_id=self._settings.kafka_group,
             enable_auto_commit=False,
+            **client_arguments(self._settings),
         )
         try:
             await consumer.start()

@@ -13,7 +13,6 @@ from streams.amqp import connect
 from streams.dead_events import DeadEvent
 from streams.dead_letters import QUEUES, DeadLetter, DeadLetters, open_dead_letters
 from streams.kafka import open_event_log
-from streams.topics import Topics
 
 _LIMIT = 500  # letters of each queue
 _SHOWN = 2000  # characters of a body
@@ -25,7 +24,6 @@ class Letters:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._topic = Topics(prefix=settings.kafka_topic_prefix).dead_letters
 
     async def look(self, tenant: str | None) -> list[Letter]:
         """Return the letters of a tenant; all of them for None."""
@@ -54,7 +52,7 @@ class Letters:
         return where
 
     async def _events(self) -> list[DeadEvent]:
-        return await dead_events.look(self._settings.kafka_bootstrap_servers, self._topic)
+        return await dead_events.look(self._settings)
 
     @contextlib.asynccontextmanager
     async def _queues(self) -> AsyncIterator[DeadLetters]:

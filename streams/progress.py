@@ -10,9 +10,11 @@ from aiokafka import AIOKafkaConsumer
 
 from app.errors import UnreadableMessageError
 from app.model import Phase, Progress
+from app.settings import Settings
+from streams.brokers import client_arguments
 from streams.events import decode_progress, event_key
 from streams.kafka import EventLog
-from streams.topics import partitions_of
+from streams.topics import Topics, partitions_of
 
 _AT_MOST = 1.0  # seconds between reports of one attempt, while its phase stays
 
@@ -42,15 +44,16 @@ class ProgressReporter:
 
 
 async def watch_progress(
-    bootstrap_servers: str, topic: str, *, tenant: str, correlation_id: str, started: asyncio.Event
+    settings: Settings, *, tenant: str, correlation_id: str, started: asyncio.Event
 ) -> AsyncGenerator[Progress, None]:
     """Follow one delivery from now on. `started` is set once nothing is missed any more."""
     key = event_key(tenant, correlation_id)
-    assigned = (await partitions_of(bootstrap_servers)).get(topic)
+    topic = Topics(prefix=settings.kafka_topic_prefix).progress
+    assigned = (await partitions_of(settings)).get(topic)
     if not assigned:
         started.set()
         return
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, fetch_max_wait_ms=50)
+    consumer = AIOKafkaConsumer(fetch_max_wait_ms=50, **client_arguments(settings))
     await consumer.start()
     try:
         consumer.assign(assigned)

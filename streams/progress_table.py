@@ -19,8 +19,10 @@ from mode import Service
 from app.errors import UnreadableMessageError
 from app.logs import get_logger
 from app.model import Progress
+from app.settings import Settings
+from streams.brokers import cause_of, client_arguments
 from streams.events import decode_progress
-from streams.topics import partitions_of
+from streams.topics import Topics, partitions_of
 
 log = get_logger(__name__)
 
@@ -32,10 +34,10 @@ _KEPT = 60.0  # seconds that the last word of a transfer is believed
 class ProgressTable(Service):
     """Reads the topic; tells the last report of each delivery."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self._bootstrap_servers = bootstrap_servers
-        self._topic = topic
+        self._settings = settings
+        self._topic = Topics(prefix=settings.kafka_topic_prefix).progress
         self._known: dict[tuple[str, str], tuple[float, Progress]] = {}
         self._new: dict[tuple[str, str], Progress] = {}
         self.reading = asyncio.Event()  # nothing is missed from then on
@@ -62,7 +64,7 @@ class ProgressTable(Service):
                 async with self._consumer() as consumer:
                     await self._follow(consumer)
             except (KafkaError, OSError) as error:
-                log.warning("progress_not_read", cause=repr(error))
+                log.warning("progress_not_read", cause=cause_of(error))
                 await self.sleep(_PAUSE)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
@@ -91,10 +93,10 @@ class ProgressTable(Service):
 
     @contextlib.asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
-        partitions = (await partitions_of(self._bootstrap_servers)).get(self._topic)
+        partitions = (await partitions_of(self._settings)).get(self._topic)
         if not partitions:
             raise OSError(f"there is no topic {self._topic} yet; a worker makes it")
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap_servers, fetch_max_wait_ms=50)
+        consumer = AIOKafkaConsumer(fetch_max_wait_ms=50, **client_arguments(self._settings))
         try:
             await consumer.start()
             consumer.assign(partitions)

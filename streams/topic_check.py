@@ -14,6 +14,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 
 from app.errors import BrokerUnavailableError
 from app.settings import Settings
+from streams.brokers import cause_of, client_arguments
 from streams.topics import Topics, configs_of
 
 _LOOKS, _PAUSE = 20, 0.25  # seconds between looks
@@ -74,15 +75,14 @@ async def apply(settings: Settings) -> list[Difference]:
 
 @contextlib.asynccontextmanager
 async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    admin = AIOKafkaAdminClient(**client_arguments(settings))
     try:
         await admin.start()
         yield admin
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerUnavailableError(
             f"Kafka at {settings.kafka_bootstrap_servers} can't describe or change its topics "
-            f"({type(error).__name__}: {error}); see whether its brokers are up, and whether this "
-            "user may"
+            f"({cause_of(error)}); see whether its brokers are up, and whether this user may"
         ) from error
     finally:
         await admin.close()

@@ -23,11 +23,13 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.metadata import MetadataRequest
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from app.errors import ConfigurationError, NotReachableError
+from app.errors import ConfigurationError
 from app.model import ArrivalKind
 from app.settings import Settings
+from streams.broker_refusals import REFUSALS
+from streams.brokers import client_arguments, not_reached
 
 _WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away
 _FOR_EVER = "-1"  # until an operator has looked
@@ -103,12 +105,12 @@ class Topics:
         return (*self.consumed, self.progress, self.dead_letters)
 
 
-async def partitions_of(bootstrap_servers: str) -> dict[str, list[TopicPartition]]:
+async def partitions_of(settings: Settings) -> dict[str, list[TopicPartition]]:
     """Return all topics that there are, each with its partitions. Raises KafkaError.
 
     (A consumer's `partitions_for_topic` knows those only of topics that it reads already.)
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(**client_arguments(settings))
     try:
         await admin.start()
         # All: to ask for one by its name may create it.
@@ -150,11 +152,12 @@ async def ensure_topics(
 
     `alone` is entered while topics are created, and may wait for others who do the same. `lost` is
     awaited before, with the names of those that are missing: whoever creates them may not live to
-    tell. Waits up to `start_timeout` seconds for Kafka to come up. Raises ConfigurationError.
+    tell. Waits up to `start_timeout` seconds for Kafka to come up, but not when it refuses this
+    service. Raises ConfigurationError.
     """
     try:
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((KafkaConnectionError, NodeNotReadyError)),
+            retry=retry_if_exception(_may_pass),
             stop=stop_after_delay(settings.start_timeout),
             wait=wait_exponential(0.2, max=5),
             reraise=True,
@@ -162,11 +165,13 @@ async def ensure_topics(
             with attempt:
                 return await _create_missing(settings, alone, lost)
     except KafkaError as error:
-        raise NotReachableError(
-            f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({error}); "
-            "start it, or correct DELIVERY_KAFKA_BOOTSTRAP_SERVERS"
-        ) from None
+        raise not_reached(settings, error) from None
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _may_pass(error: BaseException) -> bool:
+    away = isinstance(error, KafkaConnectionError | NodeNotReadyError)
+    return away and not any(refusal.final for refusal in REFUSALS.now())
 
 
 async def _create_missing(
@@ -174,7 +179,7 @@ async def _create_missing(
     alone: Callable[[], AbstractAsyncContextManager[None]],
     lost: Callable[[Sequence[str]], Awaitable[None]],
 ) -> list[str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    admin = AIOKafkaAdminClient(**client_arguments(settings))
     try:
         await admin.start()
         if not await _missing(admin, settings):

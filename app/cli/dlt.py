@@ -13,7 +13,6 @@ from app.cli.tables import show_all
 from app.settings import load_settings
 from streams.dead_events import DeadEvent, look, pick, put_back
 from streams.kafka import open_event_log
-from streams.topics import Topics
 
 _COLUMNS = ("id", "topic", "key", "bytes", "at", "reason")
 
@@ -24,9 +23,7 @@ def dlt() -> None:
 
 
 def _dead() -> list[DeadEvent]:
-    settings = load_settings()
-    topics = Topics(prefix=settings.kafka_topic_prefix)
-    return asyncio.run(look(settings.kafka_bootstrap_servers, topics.dead_letters))
+    return asyncio.run(look(load_settings()))
 
 
 def _summary(event: DeadEvent) -> dict[str, Any]:

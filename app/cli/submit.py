@@ -32,7 +32,6 @@ from app.settings import Settings, load_settings
 from streams import names
 from streams.amqp import connect
 from streams.progress import watch_progress
-from streams.topics import Topics
 
 
 class DeliveryFailedError(DeliveryError):
@@ -154,17 +153,12 @@ async def show_progress(
         TimeElapsedColumn(),
         console=console,
     )
-    topic = Topics(prefix=settings.kafka_topic_prefix).progress
     started = asyncio.Event()
 
     async def follow() -> None:
         task = None
         async for tick in watch_progress(
-            settings.kafka_bootstrap_servers,
-            topic,
-            tenant=tenant,
-            correlation_id=correlation_id,
-            started=started,
+            settings, tenant=tenant, correlation_id=correlation_id, started=started
         ):
             if not console.is_terminal:
                 console.print(_line(tick), highlight=False, markup=False, soft_wrap=True)

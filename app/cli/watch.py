@@ -43,7 +43,7 @@ def watch(tenants: Sequence[str], once: bool) -> None:
 
 async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> None:
     topic = Topics(prefix=settings.kafka_topic_prefix).progress
-    table = ProgressTable(settings.kafka_bootstrap_servers, topic)
+    table = ProgressTable(settings)
     async with open_database(settings) as pool:
         tracking = PostgresTracking(pool)
         await table.start()

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from app.errors import ConfigurationError
 from app.settings.connections import Connections
+from app.settings.kafka import Kafka
 from app.settings.process import Process
 from app.settings.tenants import Tenants
 from app.settings.transfers import Transfers
 
 
-class Settings(Process, Transfers, Tenants, Connections):
+class Settings(Process, Transfers, Tenants, Kafka, Connections):
     """What an operator can set."""
 
 

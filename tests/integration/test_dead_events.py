@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from app.model import Receipt
 from app.settings import Settings
 from app.store import PostgresArrivals
+from app.worker import running_worker
 from streams.agents import process
+from streams.dead_events import DeadEvent, look
 from streams.dispatch import Event
+from streams.events import CancelRequested, Received, encode_request
 from streams.kafka import EventLog, open_event_log
 from streams.topics import ensure_topics
+from tests.client import Client, request_for
 from tests.command import delivery
 
 
@@ -91,3 +100,51 @@ def test_a_mistake_is_one_sentence(
 def test_a_broker_that_is_away_is_told(environment: None) -> None:
     ended = delivery("dlt", "list", DELIVERY_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert (ended.returncode, "127.0.0.1:1 does not hand over" in ended.stderr) == (1, True)
+
+
+async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operator(
+    settings: Settings,
+    pool: asyncpg.Pool,
+    database: str,
+    client: Client,
+    make_product: Callable[..., str],
+) -> None:
+    """Whoever can write to the topic can name any tenant; what is behind it goes on."""
+    here = settings.model_copy(
+        update={"kafka_partitions": 1, "database_url": type(settings.database_url)(database)}
+    )
+    strange = Receipt(
+        ingress_id=uuid4(),
+        digest=b"d",
+        redelivered=False,
+        tenant="stranger",
+        correlation_id="c",
+        origin_app=None,
+        priority=1,
+        received_at=datetime.now(UTC),
+    )
+    cancel = CancelRequested(
+        tenant="stranger", correlation_id="c", event_id=uuid4(), origin_app=None
+    )
+    request = request_for(make_product({"a": b"a"}))
+    await ensure_topics(here)
+
+    async def letters(count: int) -> list[DeadEvent]:
+        async with asyncio.timeout(30):
+            while len(dead := await look(here)) < count:
+                await asyncio.sleep(0.1)
+        return dead
+
+    async with open_event_log(here) as events:
+        value = encode_request(Received(receipt=strange, body=request))
+        await events.append(events.topics.requests, key=b"stranger/c", value=value)
+        async with running_worker(here, site=False):
+            await client.send(request)
+            await client.wait_for(request["correlationId"], "DONE")
+            await letters(1)
+            await events.append(events.topics.cancels, key=b"stranger/c", value=cancel.encode())
+            dead = await letters(2)
+    assert {one.topic for one in dead} == {events.topics.requests, events.topics.cancels}
+    assert all(one.reason.startswith("unknown tenant 'stranger'") for one in dead)
+    assert await pool.fetch("SELECT tenant FROM delivery WHERE tenant = 'stranger'") == []
+    assert client.said(request["correlationId"]) == ["GRANTED", "DONE"]

@@ -114,7 +114,7 @@ async def test_those_who_read_without_a_group_find_the_partitions(
         await ensure_topics(here)
         async with open_event_log(here) as events:
             await events.append(events.topics.dead_letters, key=b"t/c", value=b"event")
-            (dead,) = await look(broker.url, events.topics.dead_letters)
+            (dead,) = await look(here)
         assert (dead.key, dead.value) == (b"t/c", b"event")
         found = await Lag(here, make_topics=partial(ensure_topics, here)).look()
         assert {one.topic for one in found.behind} == set(events.topics.consumed)

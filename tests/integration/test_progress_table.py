@@ -32,8 +32,7 @@ def progress(number: int, *, attempt: int = 1, phase: Phase = Phase.TRANSFERRING
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[ProgressTable]:
-    topic = f"{settings.kafka_topic_prefix}delivery.progress"
-    table = ProgressTable(settings.kafka_bootstrap_servers, topic)
+    table = ProgressTable(settings)
     await table.start()
     try:
         async with asyncio.timeout(30):
@@ -94,8 +93,7 @@ async def test_a_table_waits_for_its_topic(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress_table, "_PAUSE", 0.1)
-    topic = f"{settings.kafka_topic_prefix}delivery.progress"
-    table = ProgressTable(settings.kafka_bootstrap_servers, topic)
+    table = ProgressTable(settings)
     await table.start()
     try:
         await asyncio.sleep(0.5)

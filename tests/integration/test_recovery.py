@@ -19,7 +19,6 @@ from app.worker import running_worker
 from compose.embedded.processes import Child
 from compose.embedded.stack import TENANT, Stack, running_service
 from streams.progress import watch_progress
-from streams.topics import Topics
 from tests.client import ORDER_CANCELS, Client, contents, request_for
 from tests.command import logged
 from tests.conftest import noise
@@ -56,8 +55,10 @@ async def in_transfer(
     """Send the request, and return once bytes flow."""
     started = asyncio.Event()
     ticks = watch_progress(
-        stack.environment["DELIVERY_KAFKA_BOOTSTRAP_SERVERS"],
-        Topics(prefix=quick["DELIVERY_KAFKA_TOPIC_PREFIX"]).progress,
+        Settings(
+            kafka_bootstrap_servers=stack.environment["DELIVERY_KAFKA_BOOTSTRAP_SERVERS"],
+            kafka_topic_prefix=quick["DELIVERY_KAFKA_TOPIC_PREFIX"],
+        ),
         tenant=TENANT,
         correlation_id=str(body["correlationId"]),
         started=started,

@@ -38,7 +38,7 @@ def changed(settings: Settings, pool: object, database: str) -> Settings:
 
 async def commit_far_ahead(settings: Settings) -> None:
     """Let the group be where no log is any more."""
-    found = await partitions_of(settings.kafka_bootstrap_servers)
+    found = await partitions_of(settings)
     topics = Topics(prefix=settings.kafka_topic_prefix).consumed
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
@@ -103,7 +103,7 @@ async def test_to_write_to_a_topic_that_is_missing_does_not_make_it(
     async with open_event_log(changed) as events:
         with pytest.raises(BrokerUnavailableError):
             await events.append(events.topics.requests, key=b"t/c", value=b"{}")
-    topics = await partitions_of(changed.kafka_bootstrap_servers)
+    topics = await partitions_of(changed)
     assert Topics(prefix=changed.kafka_topic_prefix).requests not in topics
 
 
@@ -149,7 +149,7 @@ async def test_what_is_lost_is_due_before_topics_are_made_anew(changed: Settings
 
     with pytest.raises(DiedError):
         await ensure_topics(changed, lost=dies)
-    topics = await partitions_of(changed.kafka_bootstrap_servers)
+    topics = await partitions_of(changed)
     assert not set(topics) & set(Topics(prefix=changed.kafka_topic_prefix).all)
     async with asyncio.timeout(10):
         assert await ensure_topics(changed)

@@ -15,7 +15,13 @@ from structlog.testing import capture_logs
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
 from app.model import Receipt
 from app.signals import Signal
-from streams.agents import agent, process, submit_handler
+from streams.agents import (
+    agent,
+    cancel_handler,
+    order_event_handler,
+    process,
+    submit_handler,
+)
 from streams.dispatch import Event
 from streams.events import Received, encode_request
 from streams.topics import Topics
@@ -45,6 +51,9 @@ class Arrivals:
 
     async def forget(self, ids: Sequence[UUID]) -> None:
         self.forgotten.extend(ids)
+
+
+ONE_TENANT: Any = SimpleNamespace(known=lambda tenant: tenant == "t")
 
 
 class Handler:
@@ -198,6 +207,41 @@ async def test_an_agent_that_fails_takes_its_app_along() -> None:
     assert "agent_failed" in [entry["event"] for entry in logs]
 
 
+REQUEST = (
+    b'{"tenant":"other","correlationId":"c","ingressId":"%b","digest":"","redelivered":false,'
+    b'"originApp":null,"priority":1,"receivedAt":"2026-01-01T00:00:00Z","body":{}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("requests", REQUEST),
+        ("order-events", b'{"tenant":"other","correlationId":"c","eventId":"%b","status":"DONE"}'),
+        ("cancels", b'{"tenant":"other","correlationId":"c","eventId":"%b","originApp":null}'),
+    ],
+)
+async def test_an_event_of_a_tenant_that_is_not_served_here_is_not_handled(
+    kind: str, value: bytes
+) -> None:
+    """Whoever can write to a topic can name any tenant."""
+    untouched: Any = SimpleNamespace()  # has nothing that could be asked
+    handlers = {
+        "requests": submit_handler(
+            store=untouched, tenants=ONE_TENANT, users=untouched, checks=Signal()
+        ),
+        "order-events": order_event_handler(store=untouched, tenants=ONE_TENANT),
+        "cancels": cancel_handler(interventions=untouched, tenants=ONE_TENANT),
+    }
+    log, arrivals, arrival = Log(), Arrivals(), uuid4()
+    whole = value % str(arrival).encode()
+    await handled(handlers[kind], log, event(b"other/c", whole), arrivals=arrivals)
+    ((topic, letter),) = log.appended
+    assert (topic, letter["value"]) == ("delivery.dead-letters", whole)
+    assert dict(letter["headers"])["reason"].startswith(b"unknown tenant 'other'; add it to")
+    assert arrivals.forgotten == [arrival]
+
+
 async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
     """Else a hundred large ones hold up the renewal of leases."""
     turns = 0
@@ -225,7 +269,7 @@ async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
     value = encode_request(Received(receipt=receipt, body={"correlationId": "c"}))
     anything: Any = SimpleNamespace()
     store: Any = Store()
-    handle = submit_handler(store=store, tenants=anything, users=anything, checks=Signal())
+    handle = submit_handler(store=store, tenants=ONE_TENANT, users=anything, checks=Signal())
     async with asyncio.TaskGroup() as group:
         counting = group.create_task(count())
         with pytest.raises(StoreUnavailableError) as raised:

@@ -20,6 +20,14 @@ VALUES = {
     "amqp_url": f"amqps://regards:{CANARY}@rabbitmq:5671/%2F",
     "database_url": f"postgresql://delivery:{CANARY}@postgres/delivery",
 }
+# What is refused without others.
+BESIDE = {
+    "kafka_password": {
+        "DELIVERY_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "DELIVERY_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "DELIVERY_KAFKA_USERNAME": "rs-delivery",
+    }
+}
 
 
 @pytest.fixture
@@ -41,6 +49,8 @@ def test_every_secret_may_lie_in_a_file(
     file.write_text(value + "\n")
     monkeypatch.delenv(f"DELIVERY_{name.upper()}", raising=False)
     monkeypatch.setenv(f"DELIVERY_{name.upper()}_FILE", str(file))
+    for variable, beside in BESIDE.get(name, {}).items():
+        monkeypatch.setenv(variable, beside)
     assert plain(getattr(load_settings(), name)) == value
 
 

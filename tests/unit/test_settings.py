@@ -102,3 +102,62 @@ def test_a_worker_that_can_hold_no_transfer_is_told(monkeypatch: pytest.MonkeyPa
         ConfigurationError, match=r"DELIVERY_WORKER_MEMORY: .*less than DELIVERY_TRANSFER_MEMORY"
     ):
         load_settings()
+
+
+SASL = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "KAFKA_USERNAME": "rs-delivery",
+    "KAFKA_PASSWORD": "hunter2",
+}
+TLS = {"KAFKA_SECURITY_PROTOCOL": "SSL"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        (SASL | {"KAFKA_SASL_MECHANISM": ""}, "DELIVERY_KAFKA_SASL_MECHANISM: .*needed, as"),
+        (SASL | {"KAFKA_USERNAME": ""}, "DELIVERY_KAFKA_USERNAME: .*needed, as"),
+        (SASL | {"KAFKA_PASSWORD": ""}, "DELIVERY_KAFKA_PASSWORD: .*needed, as"),
+        (SASL | {"KAFKA_SASL_MECHANISM": "GSSAPI"}, "DELIVERY_KAFKA_SASL_MECHANISM: .*SCRAM"),
+        (SASL | TLS, "DELIVERY_KAFKA_PASSWORD: .*not used, as .*is SSL: is SASL_SSL meant"),
+        ({"KAFKA_USERNAME": "u"}, "DELIVERY_KAFKA_USERNAME: .*not used, as .*is PLAINTEXT"),
+        ({"KAFKA_CA": "ca.pem"}, "DELIVERY_KAFKA_CA: .*not used, as .*is PLAINTEXT"),
+        (
+            SASL | {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_CA": "ca.pem"},
+            "DELIVERY_KAFKA_CA: .*not used, as .*is SASL_PLAINTEXT",
+        ),
+        (TLS | {"KAFKA_CERTIFICATE": "c.pem"}, "DELIVERY_KAFKA_KEY: .*needed, as"),
+        (TLS | {"KAFKA_KEY": "k.pem"}, "DELIVERY_KAFKA_KEY: .*without DELIVERY_KAFKA_CERTIFICATE"),
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "DELIVERY_KAFKA_SECURITY_PROTOCOL: .*SASL_SSL"),
+    ],
+)
+def test_settings_of_a_secured_kafka_that_do_not_go_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], refused: str
+) -> None:
+    for name, value in changes.items():
+        monkeypatch.setenv(f"DELIVERY_{name}", value)
+    with pytest.raises(ConfigurationError, match=refused) as raised:
+        load_settings()
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        SASL,
+        SASL | {"KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_CA": "ca.pem"},
+        SASL | {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"},
+        SASL | {"KAFKA_CERTIFICATE": "c.pem", "KAFKA_KEY": "k.pem"},
+        TLS,
+        TLS | {"KAFKA_CA": "ca.pem", "KAFKA_CERTIFICATE": "c.pem", "KAFKA_KEY": "k.pem"},
+    ],
+)
+def test_settings_of_a_secured_kafka_that_go_together_are_taken(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    for name, value in changes.items():
+        monkeypatch.setenv(f"DELIVERY_{name}", value)
+    settings = load_settings()
+    assert settings.kafka_security_protocol == changes["KAFKA_SECURITY_PROTOCOL"]
+    assert "hunter2" not in repr(settings)

@@ -1,0 +1,179 @@
+"""What clients of Kafka are made with, and what a broker that refuses them is heard to say."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.errors import (
+    KafkaConnectionError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from cryptography.hazmat.primitives import serialization
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+from structlog.testing import capture_logs
+
+from app.errors import ConfigurationError, NotReachableError
+from app.settings import Settings
+from streams import brokers
+from streams.broker_refusals import Refusal, Refusals, refusal_of
+from streams.brokers import cause_of, client_arguments, not_reached
+from streams.faust_app import credentials_of
+from tests.certificates import Authority
+
+USER = {
+    "kafka_sasl_mechanism": "SCRAM-SHA-256",
+    "kafka_username": "rs-delivery",
+    "kafka_password": "hunter2",
+}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Issues certificates."""
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> Refusals:
+    """Those of a process that has just begun."""
+    new = Refusals()
+    monkeypatch.setattr(brokers, "REFUSALS", new)
+    return new
+
+
+def settings_for(protocol: str, **values: str) -> Settings:
+    return Settings(kafka_security_protocol=protocol, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])
+def test_faust_is_given_what_the_other_clients_are_given(protocol: str) -> None:
+    settings = settings_for(protocol, **(USER if protocol.startswith("SASL") else {}))
+    arguments = client_arguments(settings)
+    assert arguments.pop("bootstrap_servers") == "localhost:9092"
+    given = credentials_to_aiokafka_auth(credentials_of(settings))
+    assert {name: value for name, value in given.items() if value is not None} == arguments
+    assert ("ssl_context" in arguments) == protocol.endswith("SSL")
+    assert ("sasl_plain_password" in arguments) == protocol.startswith("SASL")
+
+
+def test_certificates_and_names_of_brokers_are_verified(authority: Authority) -> None:
+    for ca in ("", str(authority.file)):
+        context = client_arguments(settings_for("SSL", kafka_ca=ca))["ssl_context"]
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_only_the_given_ca_is_trusted(authority: Authority) -> None:
+    context = client_arguments(settings_for("SSL", kafka_ca=str(authority.file)))["ssl_context"]
+    assert len(context.get_ca_certs()) == 1
+
+
+def encrypted(key: Path) -> bytes:
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    return loaded.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"hunter2"),
+    )
+
+
+def test_files_that_cannot_be_used_are_told(authority: Authority, tmp_path: Path) -> None:
+    certificate, key = authority.issue("one")
+    _, other = authority.issue("other")
+    no_pem = tmp_path / "no.pem"
+    no_pem.write_text("no certificate")
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(encrypted(key))
+    mine: dict[str, Any] = {"kafka_certificate": certificate, "kafka_key": key}
+    for changes, sentence in (
+        ({"kafka_ca": tmp_path / "none"}, r"DELIVERY_KAFKA_CA: .*/none can't be read \(No such"),
+        ({"kafka_ca": tmp_path}, r"DELIVERY_KAFKA_CA: .* can't be read \(Is a directory"),
+        ({"kafka_ca": no_pem}, "DELIVERY_KAFKA_CA: .*/no.pem holds no certificates"),
+        (mine | {"kafka_key": tmp_path / "none"}, "DELIVERY_KAFKA_KEY: .*/none can't be read"),
+        (mine | {"kafka_key": other}, "are no certificate and its key.*MISMATCH"),
+        (mine | {"kafka_key": locked}, "and the key not encrypted"),
+        (mine | {"kafka_certificate": no_pem}, "DELIVERY_KAFKA_CERTIFICATE, DELIVERY_KAFKA_KEY: "),
+    ):
+        values = {name: str(file) for name, file in changes.items()}
+        with pytest.raises(ConfigurationError, match=sentence):
+            client_arguments(settings_for("SSL", **values))
+
+
+def of_tls(reason: str) -> KafkaConnectionError:
+    """Return what aiokafka makes of a broker's alert."""
+    alert = ssl.SSLError(1, f"[SSL: {reason}]")
+    alert.reason = reason
+    error = KafkaConnectionError("Connection at broker:9093 closed")
+    error.__cause__ = alert
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "final"),
+    [
+        (of_tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "asks for a certificate of this", True),
+        (of_tls("SSLV3_ALERT_BAD_CERTIFICATE"), "does not take the certificate of this", True),
+        (of_tls("SSLV3_ALERT_CERTIFICATE_EXPIRED"), "does not take the certificate of", True),
+        (of_tls("TLSV1_ALERT_UNKNOWN_CA"), "does not take the certificate of this", True),
+        (of_tls("WRONG_VERSION_NUMBER"), "compare DELIVERY_KAFKA_SECURITY_PROTOCOL", False),
+        (KafkaConnectionError("closed"), "perhaps its listener is one of another kind", False),
+        (SaslAuthenticationFailed("no"), "does not sign user rs-delivery in by SCRAM-SHA-2", True),
+        (UnsupportedSaslMechanismError("no"), "correct DELIVERY_KAFKA_SASL_MECHANISM", True),
+        (ValueError("Server sent wrong signature!"), "does not sign users in by SCRAM-SHA-2", True),
+    ],
+)
+def test_what_a_broker_refuses_for_is_told_with_what_to_do(
+    error: Exception, sentence: str, final: bool
+) -> None:
+    arguments: Mapping[str, Any] = client_arguments(settings_for("SASL_SSL", **USER))
+    refusal = refusal_of("broker:9093", error, arguments)
+    assert refusal is not None
+    assert (sentence in refusal.sentence, refusal.final) == (True, final)
+    assert "broker:9093" in refusal.sentence
+    assert "hunter2" not in refusal.sentence
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), TimeoutError(), OSError("no host")])
+def test_a_broker_that_does_not_answer_refuses_nothing(error: Exception) -> None:
+    assert refusal_of("b:1", error, {"security_protocol": "PLAINTEXT"}) is None
+
+
+def test_a_broker_that_ends_connections_when_it_is_stopped_refuses_nothing() -> None:
+    refusals = Refusals()
+    ended = Refusal(broker="b:1", sentence="ends", final=False)
+    assert refusals.note(ended)
+    refusals.taken("b:1")
+    assert not refusals.note(ended)
+    assert refusals.now() == []
+
+
+def test_a_refusal_is_logged_once_until_it_is_another_or_is_over() -> None:
+    refusals = Refusals()
+    with capture_logs() as logs:
+        for sentence in ("old", "old", "expired"):
+            refusals.note(Refusal(broker="b:1", sentence=sentence, final=True))
+        refusals.taken("b:1")
+    assert [(one["event"], one.get("cause")) for one in logs] == [
+        ("kafka_refuses", "old"),
+        ("kafka_refuses", "expired"),
+        ("kafka_takes", None),
+    ]
+
+
+def test_a_start_that_is_refused_is_a_mistake_and_one_without_an_answer_is_none(
+    refusals: Refusals,
+) -> None:
+    """The exit code follows from it: whether a supervisor should try again."""
+    error, settings = KafkaConnectionError("Unable to bootstrap"), settings_for("SSL")
+    away = not_reached(settings, error)
+    assert isinstance(away, NotReachableError)
+    assert "no Kafka broker answers at localhost:9092" in str(away)
+    assert "Unable to bootstrap" in cause_of(error)
+    refusals.note(Refusal(broker="b:1", sentence="b:1 wants another password", final=True))
+    refused = not_reached(settings, error)
+    assert not isinstance(refused, NotReachableError)
+    assert str(refused) == "Kafka refuses this service: b:1 wants another password"
