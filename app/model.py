@@ -105,6 +105,22 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """By what a request over HTTP is known again: its caller may not have heard the answer."""
+
+    request: bytes  # digest of tenant, caller, body and priority
+    key: bytes | None  # digest of tenant, caller and the key that came with it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskedBefore:
+    """What was asked for over HTTP already."""
+
+    request: bytes  # as in `Asked`
+    delivery_id: UUID  # what it opened; gone, if it was denied
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryRequest:
     """A request whose every rule holds."""
 

@@ -15,6 +15,8 @@ from uuid import UUID
 from app.configuration import AuditEntry, Configuration, Done, Maintenance, Stored
 from app.model import (
     Arrival,
+    Asked,
+    AskedBefore,
     Delivery,
     ErrorType,
     FoundObject,
@@ -49,6 +51,15 @@ class Transaction(Protocol):
 
         No two of them may have the same correlation id.
         """
+
+    async def asked_before(self, asked: Asked, *, active: bool) -> AskedBefore | None:
+        """Return what was asked for with the same key; with `active`, also by the same request.
+
+        That is, as long as its delivery is active. Until the end, nobody else asks the same.
+        """
+
+    async def note_asked(self, asked: Asked, delivery_id: UUID) -> None:
+        """Note which delivery is the answer; again changes nothing."""
 
     async def withdraw(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted. False when it has moved on."""

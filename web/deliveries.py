@@ -14,7 +14,7 @@ from uuid import UUID
 from aiohttp import web
 
 from app.configuration import Actor
-from app.errors import InvalidRequestError, UnknownDeliveryError
+from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryError
 from app.model import ManifestFile, Progress, State
 from app.progress import in_json
 from app.tracking import Filter, Step, Tracked, Tracking, to_json
@@ -28,6 +28,7 @@ from web.endpoint import ACTOR, ONLY_OWN, Endpoint
 _PAGE = 50
 _LARGEST_PAGE = 500
 _LONGEST_ID = 255  # characters of a correlation id
+_LONGEST_KEY = 255  # characters of an Idempotency-Key
 # Correlation ids that no path can name: they are folded on the way, or name something else.
 _UNNAMEABLE = frozenset({".", "..", "events", "by-id"})
 
@@ -171,13 +172,19 @@ class DeliveriesApi:
         flaw = flaw_of(body)
         if flaw is not None:
             raise InvalidRequestError([f"the body {flaw}"])
-        own = own_only(actor)
-        order = body.get("order")
-        if own is not None and isinstance(order, dict) and order.get("user") != own:
-            raise InvalidRequestError([f"order.user must be {own}, who you are"])
-        priority = parameters.number(request, "priority", 1, largest=255)
-        opened = await self._interventions.submit(actor, body, priority=priority)
-        (tracked, *_) = await self._tracking.of(opened.tenant, opened.correlation_id)
+        delivery = await self._interventions.submit(
+            actor,
+            body,
+            user=own_only(actor),
+            priority=parameters.number(request, "priority", 1, largest=255),
+            key=_key(request),
+        )
+        tracked = await self._tracking.one(actor.tenant, delivery)
+        if tracked is None:
+            raise NotPossibleError(
+                "the request was denied, as its client was told over AMQP, or its delivery is no "
+                "longer kept; to ask again, take another Idempotency-Key"
+            )
         where = _address(request, tracked)
         return web.json_response(
             {"content": self._shown(tracked), "links": [{"rel": "self", "href": where}]},
@@ -198,6 +205,18 @@ class DeliveriesApi:
                 largest_page=_LARGEST_PAGE,
             )
         )
+
+
+def _key(request: web.Request) -> str | None:
+    """Return what the caller calls this request, so that it counts once; None: nothing."""
+    given = request.headers.getall("Idempotency-Key", [])
+    if not given:
+        return None
+    if len(given) > 1 or not 0 < len(given[0]) <= _LONGEST_KEY or not given[0].isprintable():
+        raise InvalidRequestError(
+            [f"Idempotency-Key must be one, printable, of at most {_LONGEST_KEY} characters"]
+        )
+    return given[0]
 
 
 def _states(request: web.Request) -> Sequence[State] | None:

@@ -59,6 +59,11 @@ def components() -> dict[str, Any]:
         by_alias=True, ref_template="#/components/schemas/{model}"
     )
     inner = request.pop("$defs", {})
+    request["required"] = [name for name in request["required"] if name != "correlationId"]
+    request["properties"]["correlationId"]["description"] += (
+        " Ids of a REGISTERED_USER begin as GET /me tells; left out, they are given one. "
+        "Others must choose one."
+    )
     return {
         "Delivery": delivery,
         "Deliveries": {
@@ -116,6 +121,7 @@ def described(handlers: Described) -> list[Endpoint]:
     by_id = (schemas.path("id", "Id of the delivery.", {"format": "uuid"}),)
     found = {200: schemas.answer("The delivery.", "DeliveryFound")}
     taken = {202: schemas.answer("It is taken in.", "DeliveryFound")}
+    asked = {202: schemas.answer("It is taken in, now or before.", "DeliveryFound")}
     return [
         Endpoint(
             method="GET",
@@ -149,11 +155,21 @@ def described(handlers: Described) -> list[Endpoint]:
             roles=USERS,
             parameters=(
                 schemas.query(
-                    "priority", "255 first.", {"type": "integer", "minimum": 1, "maximum": 255}
+                    "priority",
+                    "255 first; 1 for a REGISTERED_USER.",
+                    {"type": "integer", "minimum": 1, "maximum": 255},
                 ),
+                {
+                    "name": "Idempotency-Key",
+                    "in": "header",
+                    "description": "Names this request: sent again with the same key and body, it "
+                    "is answered with the same delivery, also after its end. (Without one, the "
+                    "same body is, while its delivery is active.)",
+                    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                },
             ),
             body=schemas.json_body("DeliveryRequest"),
-            responses=taken | schemas.errors(400, 408, 409, 413, 415, 422) | always,
+            responses=asked | schemas.errors(400, 408, 409, 413, 415, 422) | always,
         ),
         Endpoint(
             method="GET",

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from app import __version__, catalogue
-from web import console, deliveries_schemas, letters, schemas, workers
+from web import console, deliveries_schemas, letters, me, schemas, workers
 from web.endpoint import PREFIX, Endpoint
 
 _ABOUT = (
@@ -50,6 +50,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
                 deliveries_schemas.components()
                 | letters.components()
                 | workers.components()
+                | me.components()
                 | console.components()
             ),
             "securitySchemes": {

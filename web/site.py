@@ -19,7 +19,7 @@ from app.ports import ConfigurationStore
 from app.tracking import Changes, Overview, Tracking
 from app.usecases.configure import Configure
 from app.usecases.intervene import Interventions
-from web import openapi
+from web import me, openapi
 from web.answers import in_json
 from web.configuration import ConfigurationApi
 from web.console import Console
@@ -88,6 +88,7 @@ def create_site(parts: Parts) -> web.Application:
         *OperationApi(parts.configure, lambda: listed).endpoints(),
         *DeliveriesApi(parts.tracking, parts.interventions, parts.progress).endpoints(),
         *EventsApi(parts.feed, parts.tracking, parts.changes, parts.progress).endpoints(),
+        *me.endpoints(),
         *LettersApi(parts.letters).endpoints(),
         *WorkersApi(parts.overview).endpoints(),
         *MetricsApi(parts.overview).endpoints(),
@@ -136,8 +137,11 @@ def _releasing(feed: Feed) -> Callable[[web.Application], Awaitable[None]]:
 
 def _allow(site: web.Application, origins: Sequence[str]) -> None:
     options = aiohttp_cors.ResourceOptions(
-        allow_headers=(hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.IF_MATCH, "Last-Event-ID"),
-        expose_headers=(hdrs.ETAG, hdrs.RETRY_AFTER),
+        allow_headers=(
+            *(hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.IF_MATCH),
+            *("Last-Event-ID", "Idempotency-Key"),
+        ),
+        expose_headers=(hdrs.ETAG, hdrs.LOCATION, hdrs.RETRY_AFTER),
         allow_methods=("GET", "PUT", "POST", "DELETE"),
     )
     cors = aiohttp_cors.setup(site, defaults=dict.fromkeys(origins, options))

@@ -45,7 +45,11 @@ class DeliveryFailedError(DeliveryError):
 @click.option("--wait", is_flag=True, help="Show progress, and print the answer.")
 @click.option("--timeout", type=float, default=3600, show_default=True, help="Seconds to wait.")
 def submit(file: Path, tenant: str | None, priority: int, wait: bool, timeout: float) -> None:
-    """Send the delivery request in FILE (JSON; - for standard input)."""
+    """Send the delivery request in FILE (JSON; - for standard input).
+
+    It goes over AMQP, as that of any client. Without a correlationId it is given one, which is
+    printed.
+    """
     settings = load_settings()
     body = _read(file)
     tenant = chosen_tenant(settings, tenant)

@@ -36,7 +36,11 @@ class PostgresJanitor:
                     await self._forget_files(delivery)
                 await self._pool.execute(QUERIES["forget_deliveries"], ids)
                 total += len(ids)
-            for query, age in (("forget_receipts", finished), ("forget_changes", audited)):
+            for query, age in (
+                ("forget_receipts", finished),
+                ("forget_asked", finished),
+                ("forget_changes", audited),
+            ):
                 while len(await self._pool.fetch(QUERIES[query], age, _ROWS)) == _ROWS:
                     pass
         return total

@@ -71,6 +71,27 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ('DONE', 'ERROR') DO NOTHING
 RETURNING *;
 
+-- name: asked_before
+-- What was asked for over HTTP with a key ($2), whatever it was; else, if $3, by the same request ($1),
+-- as long as its delivery is active.
+SELECT request, delivery_id FROM (
+    SELECT request, delivery_id, 1 AS rank FROM asked WHERE key = $2
+    UNION ALL
+    SELECT asked.request, asked.delivery_id, 2
+    FROM asked JOIN delivery ON delivery.id = asked.delivery_id
+    WHERE $3::boolean AND asked.request = $1 AND delivery.state NOT IN ('DONE', 'ERROR')
+) known
+ORDER BY rank
+LIMIT 1;
+
+-- name: note_asked
+-- This delivery ($3) is the answer to a request ($1) that came with a key ($2), or with none.
+INSERT INTO asked (request, key, delivery_id)
+SELECT $1::bytea, $2::bytea, $3::uuid
+WHERE NOT EXISTS (
+    SELECT 1 FROM asked
+    WHERE request = $1 AND delivery_id = $3 AND ($2::bytea IS NULL OR key = $2));
+
 -- name: withdraw
 -- Forget a delivery that was never granted.
 DELETE FROM delivery WHERE id = $1 AND state = 'RECEIVED' RETURNING id;
@@ -257,6 +278,17 @@ WHERE ingress_id IN (
     LIMIT $2
 )
 RETURNING ingress_id;
+
+-- name: forget_asked
+-- Remove up to $2 requests over HTTP that came before $1, unless their delivery is still kept.
+DELETE FROM asked
+WHERE ctid IN (
+    SELECT ctid FROM asked
+    WHERE at < now() - $1::interval
+      AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = asked.delivery_id)
+    LIMIT $2
+)
+RETURNING delivery_id;
 
 -- name: forget_changes
 -- Remove up to $2 entries of the audit trail that are older than $1.

@@ -13,6 +13,8 @@ import asyncpg
 from app.configuration import Done
 from app.errors import LeaseLostError
 from app.model import (
+    Asked,
+    AskedBefore,
     Delivery,
     ErrorType,
     Identity,
@@ -43,10 +45,8 @@ class PostgresTransaction:
 
     async def remember(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
         """Note events in the inbox; return those that count, and when each arrived."""
-        # Two copies of a message may be handled at once: the second waits for the first. Sorted,
-        # so that two transactions can't wait for each other.
-        locks = sorted(int.from_bytes(one.digest[:8], "big", signed=True) for one in arrived)
-        await self._connection.execute(QUERIES["lock_digests"], locks)
+        # Two copies of a message may be handled at once: the second waits for the first.
+        await self._lock([one.digest for one in arrived])
         rows = await self._connection.fetch(
             QUERIES["note_receipts"],
             [one.event_id for one in arrived],
@@ -80,6 +80,24 @@ class PostgresTransaction:
         ]
         opened = await self._connection.fetch(QUERIES["open_deliveries"], *zip(*rows, strict=True))
         return [delivery_of(row) for row in opened]
+
+    async def asked_before(self, asked: Asked, *, active: bool) -> AskedBefore | None:
+        """Return what was asked for already; who asks the same at once waits for this one."""
+        digests = [asked.request, *([] if asked.key is None else [asked.key])]
+        await self._lock(digests)
+        row = await self._connection.fetchrow(
+            QUERIES["asked_before"], asked.request, asked.key, active
+        )
+        return AskedBefore(**row) if row else None
+
+    async def note_asked(self, asked: Asked, delivery_id: UUID) -> None:
+        """Note which delivery is the answer."""
+        await self._connection.execute(QUERIES["note_asked"], asked.request, asked.key, delivery_id)
+
+    async def _lock(self, digests: Sequence[bytes]) -> None:
+        """Lock digests: sorted, so that two transactions can't wait for each other."""
+        locks = sorted(int.from_bytes(one[:8], "big", signed=True) for one in digests)
+        await self._connection.execute(QUERIES["lock_digests"], locks)
 
     async def withdraw(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from app import metrics
 from app.configuration import Actor, Done
 from app.errors import (
     InvalidRequestError,
@@ -14,7 +17,8 @@ from app.errors import (
     UnknownDeliveryError,
 )
 from app.logs import get_logger
-from app.model import Cancel, Delivery, DeliveryRequest, ErrorType, Receipt, State
+from app.model import Asked, Cancel, Delivery, DeliveryRequest, ErrorType, Receipt, State
+from app.own_ids import as_own
 from app.ports import Store, Tenants, Transaction, Users
 from app.requests import parse_request
 from app.tracking import Tracked, Tracking
@@ -114,36 +118,66 @@ class Interventions:
             last.tenant, correlation_id, origin_app=last.origin_app, priority=last.priority
         )
         request = DeliveryRequest(target=last.target, user=last.user, order=last.order)
-        return await self._open(actor, "retry", receipt, request)
+        async with self.store.transaction() as tx:
+            return await self._open(tx, actor, "retry", receipt, request)
 
-    async def submit(self, actor: Actor, body: Mapping[str, Any], *, priority: int = 1) -> Delivery:
-        """Take in a request as if it had come over AMQP: same rules, same responses there.
+    async def submit(
+        self,
+        actor: Actor,
+        body: Mapping[str, Any],
+        *,
+        user: str | None = None,
+        priority: int = 1,
+        key: str | None = None,
+    ) -> UUID:
+        """Take in a request as if it had come over AMQP; return the id of its delivery.
 
-        But what is refused here is answered here alone: the correlation id may be that of another
-        user's delivery. Raises InvalidRequestError with every broken rule, NotPossibleError.
+        The same rules hold, and responses go out there; but what is refused is answered here
+        alone. Asked again (with the same key; or with the same body, while it is active, unless
+        another key tells that another delivery is meant) it is the same delivery. Raises
+        InvalidRequestError with every broken rule, NotPossibleError.
         """
-        request = parse_request(body)
+        asked = _asked(actor, body, priority=priority, key=key)
+        named = body.get("correlationId") is not None
+        whole = body if user is None else as_own(user, body, priority=priority)
+        request = parse_request(whole)
         receipt = _receipt(
-            actor.tenant, body["correlationId"], origin_app=request.user, priority=priority
+            actor.tenant, whole["correlationId"], origin_app=request.user, priority=priority
         )
-        unknown = unknown_target(receipt, request, tenants=self.tenants)
-        if unknown is not None:
-            raise InvalidRequestError([unknown])
-        return await self._open(actor, "submit", receipt, request)
+        async with self.store.transaction() as tx:
+            before = await tx.asked_before(asked, active=named or key is None)
+            if before is None:
+                unknown = unknown_target(receipt, request, tenants=self.tenants)
+                if unknown is not None:
+                    raise InvalidRequestError([unknown])
+                delivery_id = (await self._open(tx, actor, "submit", receipt, request)).id
+            elif before.request == asked.request:
+                delivery_id = before.delivery_id
+                tx.on_commit(metrics.REQUESTS.labels(actor.tenant, "repeated").inc)
+            else:
+                raise InvalidRequestError(
+                    ["Idempotency-Key came with another request before; give each its own"]
+                )
+            await tx.note_asked(asked, delivery_id)
+        return delivery_id
 
     async def _open(
-        self, actor: Actor, action: str, receipt: Receipt, request: DeliveryRequest
+        self,
+        tx: Transaction,
+        actor: Actor,
+        action: str,
+        receipt: Receipt,
+        request: DeliveryRequest,
     ) -> Delivery:
+        """Save a delivery, what is owed for it and the entry of the audit trail: all or nothing."""
         asked = opening(receipt, request, None, tenants=self.tenants, users=self.users)
-        async with self.store.transaction() as tx:
-            opened = await save(tx, [asked], tenants=self.tenants)
-            for delivery in opened:
-                await tx.note(_done(actor, action, delivery, after=delivery.state))
+        opened = await save(tx, [asked], tenants=self.tenants)
         if not opened:
             raise NotPossibleError(
                 f"a delivery {receipt.correlation_id} of tenant {receipt.tenant} is still active; "
                 "cancel it first, or choose another correlation id"
             )
+        await tx.note(_done(actor, action, opened[0], after=opened[0].state))
         return opened[0]
 
     async def _taken_since(self, last: Delivery) -> bool:
@@ -180,6 +214,18 @@ def _nothing_to_hasten(delivery: Delivery) -> str:
     if delivery.state in (State.GRANTED, State.ORDERED):
         return f"{delivery} waits for rs-order ({delivery.state}); there is nothing to try again"
     return f"{delivery} is under way ({delivery.state}); there is nothing to try again"
+
+
+def _asked(actor: Actor, body: Mapping[str, Any], *, priority: int, key: str | None) -> Asked:
+    caller = [actor.tenant, actor.name]
+    return Asked(
+        request=_digest([*caller, priority, body]),
+        key=None if key is None else _digest([*caller, key]),
+    )
+
+
+def _digest(value: Sequence[Any]) -> bytes:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
 
 
 def _receipt(tenant: str, correlation_id: str, *, origin_app: str | None, priority: int) -> Receipt:

@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from compose.embedded.stack import Stack, running_service
 from tests.command import delivery
 
+OPERATOR = "operator@example.org"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
@@ -69,7 +70,7 @@ async def page(browser: Browser, service: str) -> AsyncIterator[Page]:
 
 def token(stack: Stack, role: str = "PROJECT_ADMIN") -> str:
     """Return a token as an operator makes one."""
-    made = delivery("token", "--role", role, "--user", "operator@example.org", **stack.environment)
+    made = delivery("token", "--role", role, "--user", OPERATOR, **stack.environment)
     return made.stdout.strip()
 
 

@@ -11,8 +11,9 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
+from app.own_ids import prefix_of
 from compose.embedded.stack import USER, Stack
-from tests.browser.conftest import NARROW, SHOTS, WIDE, api, sign_in, token
+from tests.browser.conftest import NARROW, OPERATOR, SHOTS, WIDE, api, sign_in, token
 from tests.client import Client, request_for
 from tests.conftest import noise
 from tests.standin import StandIn
@@ -63,6 +64,45 @@ async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
     await expect(page.get_by_text("s3://")).to_be_visible()
     await expect(page.get_by_role("cell", name="a.bin")).to_be_visible()
     await shot(page, "delivery")
+
+
+async def test_a_user_asks_for_their_own_without_an_id(
+    page: Page, stack: Stack, make_product: Callable[..., str]
+) -> None:
+    product = make_product({"a.bin": noise(9_000), "b.txt": b"b"})
+    await sign_in(page, stack, "REGISTERED_USER")
+    for name in ("Settings", "Dead letters", "Health"):
+        await expect(page.get_by_role("link", name=name)).to_have_count(0)
+    await page.get_by_role("link", name="New").click()
+    await expect(page.get_by_label("Correlation id")).to_have_value("")
+    await expect(page.get_by_text(prefix_of(OPERATOR))).to_be_visible()
+    await expect(page.get_by_label("Ordering user")).to_have_value(OPERATOR)
+    await page.get_by_label("Queries").fill(f'productId:"{product}"')
+    await page.get_by_label("Correlation id").fill("somebody-elses")
+    await page.get_by_role("button", name="Deliver").click()
+    await expect(page.get_by_role("alert")).to_contain_text("correlationId must begin with")
+    await page.get_by_label("Correlation id").fill("")
+    await page.get_by_role("button", name="Deliver").click()
+    heading = page.get_by_role("heading", name=prefix_of(OPERATOR))
+    await expect(heading).to_be_visible()
+    await expect(page.get_by_text("s3://")).to_be_visible(timeout=40_000)
+    await page.get_by_role("link", name="Deliveries").click()
+    rows = page.get_by_role("row").filter(has=page.get_by_role("link"))
+    await expect(rows.first).to_contain_text(prefix_of(OPERATOR))
+
+
+@pytest.mark.parametrize("name", ["..", "events"])
+async def test_a_delivery_that_no_path_can_name_has_its_page(
+    page: Page, stack: Stack, client: Client, make_product: Callable[..., str], name: str
+) -> None:
+    product = make_product({f"{number}.txt": b"a" for number in range(60)})
+    await client.answer(request_for(product, correlationId=name))
+    await sign_in(page, stack)
+    await page.get_by_role("link", name=name, exact=True).first.click()
+    await expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+    await expect(page.get_by_text("s3://")).to_be_visible()
+    await page.get_by_role("button", name="More files").click()
+    await expect(page.get_by_role("cell", name=".txt")).to_have_count(60)
 
 
 async def test_why_a_delivery_failed_is_on_its_page_and_it_can_be_tried_again(

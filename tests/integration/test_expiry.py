@@ -75,7 +75,15 @@ async def test_what_ended_long_ago_is_forgotten_and_nothing_else(deliveries: Del
     old = "UPDATE delivery SET finished_at = now() - interval '8 days' WHERE correlation_id = 'old'"
     await deliveries.pool.execute(old)
     await deliveries.pool.execute("UPDATE inbox SET received_at = now() - interval '8 days'")
-
+    await deliveries.pool.execute(
+        "INSERT INTO asked (request, delivery_id, at) "
+        "SELECT 'r', id, now() - interval '8 days' FROM delivery"
+    )
+    await deliveries.pool.execute(
+        "INSERT INTO asked (request, key, delivery_id, at) "
+        "SELECT 'r', days::text::bytea, gen_random_uuid(), now() - days * interval '1 day' "
+        "FROM unnest(ARRAY[1, 8]) AS days"
+    )
     await deliveries.pool.execute(
         "INSERT INTO audit (at, tenant, actor, role, action, subject) "
         "SELECT now() - days * interval '1 day', 't', 'a', 'r', 'cancel', 's' "
@@ -93,6 +101,7 @@ async def test_what_ended_long_ago_is_forgotten_and_nothing_else(deliveries: Del
     assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 3
     # What a delivery that is kept came from must still be recognised.
     assert await deliveries.pool.fetchval("SELECT count(*) FROM inbox") == 2
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM asked") == 3
 
 
 async def test_many_files_and_receipts_are_forgotten_in_short_statements(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,13 @@ import asyncpg
 import pytest
 
 from app.model import State, StoredObject, Work
+from app.own_ids import prefix_of
 from tests.integration.conftest import Deliveries, receipt_for
-from tests.web.conftest import Api
+from tests.web.conftest import TENANT, Api, bearer
 from web.endpoint import PREFIX
 
 USER = "scientist@example.org"
+MINE = prefix_of("admin@example.org")
 FAR = {
     "s3_server": {
         "scheme": "https",
@@ -243,7 +246,7 @@ async def test_a_request_over_http_is_answered_like_one_over_amqp(
     assert (shown["state"], shown["priority"]) == ("GRANTED", 9)
     assert answer.headers["Location"] == "/deliveries/asked"
     assert [kind for kind, _ in await deliveries.owed()] == ["response", "order"]
-    again = await api.call("POST", "/deliveries", json=request())
+    again = await api.call("POST", "/deliveries", json=request(queries=["c:d"]))
     assert again.status == 409
     assert "still active" in (await again.json())["message"]
 
@@ -307,19 +310,173 @@ async def test_a_user_sees_and_asks_for_their_own_deliveries_only(
 ) -> None:
     await deliveries.granted("theirs")
     mine: dict[str, Any] = {"role": "REGISTERED_USER"}  # admin@example.org, by the token
-    answer = await api.call("POST", "/deliveries", json=request("mine"), **mine)
+    answer = await api.call("POST", "/deliveries", json=request(MINE + "1"), **mine)
     assert answer.status == 422
-    asked = request("mine", user="admin@example.org")
+    asked = request(MINE + "1", user="admin@example.org")
     await content(await api.call("POST", "/deliveries", json=asked, **mine), 202)
     shown = await content(await api.call("GET", "/deliveries?user=" + USER, **mine))
-    assert [one["correlationId"] for one in shown] == ["mine"]
-    assert (await api.call("GET", "/deliveries/mine", **mine)).status == 200
+    assert [one["correlationId"] for one in shown] == [MINE + "1"]
+    assert (await api.call("GET", f"/deliveries/{MINE}1", **mine)).status == 200
     assert (await api.call("GET", "/deliveries/theirs", **mine)).status == 404
     assert (await api.call("GET", "/deliveries/theirs/events", **mine)).status == 404
     assert (await api.call("GET", "/deliveries/events", **mine)).status == 403
 
 
 OWNER: dict[str, Any] = {"role": "REGISTERED_USER"}  # admin@example.org, by the token
+
+
+def of_mine(**fields: Any) -> dict[str, Any]:
+    """Return a request of the caller's token."""
+    return {"order": {"user": "admin@example.org", "queries": ["a:b"]}} | fields
+
+
+async def ask(api: Api, body: Any, key: str | None = None, **caller: Any) -> Any:
+    """Ask for a delivery; return the answer."""
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await api.call("POST", "/deliveries", json=body, headers=headers, **caller)
+
+
+async def test_a_user_without_an_id_is_given_one_of_their_own(
+    api: Api, deliveries: Deliveries
+) -> None:
+    me = await content(await api.call("GET", "/me", **OWNER))
+    assert me == {
+        "name": "admin@example.org",
+        "role": "REGISTERED_USER",
+        "tenant": TENANT,
+        "correlationIdPrefix": MINE,
+    }
+    answer = await ask(api, of_mine(correlationId=None), **OWNER)
+    first = await content(answer, 202)
+    second = await content(await ask(api, of_mine(targetDelivery="x"), **OWNER), 202)
+    assert first["correlationId"].startswith(MINE)
+    assert second["correlationId"].startswith(MINE)
+    assert first["correlationId"] != second["correlationId"]
+    assert (await api.call("GET", answer.headers["Location"], **OWNER)).status == 200
+    assert "correlationIdPrefix" not in await content(await api.call("GET", "/me"))
+
+
+async def test_an_id_that_is_not_ones_own_is_refused_in_the_same_words_whether_it_exists_or_not(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.granted("running")
+    await deliveries.fail(await deliveries.ready("ended"), "no such bucket")
+    await deliveries.granted(f"{prefix_of(USER)}1")
+    before = await deliveries.owed(), await deliveries.states()
+    said = set()
+    for name in ("running", "ended", "nothing", f"{prefix_of(USER)}1", f"{prefix_of(USER)}2", ""):
+        for key in (None, "k"):
+            answer = await ask(api, of_mine(correlationId=name), key, **OWNER)
+            assert answer.status == 422
+            said.add(await answer.text())
+    (words,) = said
+    assert f"correlationId must begin with {MINE}" in words
+    assert (await deliveries.owed(), await deliveries.states()) == before
+
+
+async def test_a_user_is_told_every_rule_at_once(api: Api, deliveries: Deliveries) -> None:
+    answer = await api.call("POST", "/deliveries?priority=2", json=request("theirs"), **OWNER)
+    assert answer.status == 422
+    first, second, third = (await answer.json())["messages"]
+    assert first.startswith("correlationId must begin with")
+    assert second == "order.user must be admin@example.org, who you are"
+    assert third == "priority must be 1: to choose it takes an operator"
+    assert await deliveries.states() == []
+
+
+@pytest.mark.parametrize("caller", [OWNER, {}])
+async def test_the_same_body_again_is_the_same_delivery_while_it_is_active(
+    api: Api, deliveries: Deliveries, caller: dict[str, Any]
+) -> None:
+    """Its caller may not have heard the answer."""
+    body = of_mine() if caller else request("d")
+    first, again = [await content(await ask(api, body, **caller), 202) for _ in range(2)]
+    assert again["id"] == first["id"]
+    assert len(await content(await api.call("GET", "/audit"))) == 1
+    assert [kind for kind, _ in await deliveries.owed()] == ["response", "order"]
+    shuffled = {"order": dict(reversed(body["order"].items()))} | body
+    assert (await content(await ask(api, shuffled, **caller), 202))["id"] == first["id"]
+    await deliveries.fail(await deliveries.active(first["correlationId"]), "no such bucket")
+    later = await content(await ask(api, body, **caller), 202)
+    assert later["id"] != first["id"]
+
+
+async def test_the_same_body_of_another_caller_is_another_request(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await content(await ask(api, request("d"), "k"), 202)
+    headers = bearer(sub="other@example.org", email=None) | {"Idempotency-Key": "k"}
+    answer = await api.client.post("/deliveries", json=request("d"), headers=headers)
+    assert answer.status == 409
+    foreign = await content(await ask(api, request("d"), "k", tenant="swot"), 202)
+    assert foreign["tenant"] == "swot"
+
+
+async def test_a_key_names_one_delivery_also_after_its_end(
+    api: Api, deliveries: Deliveries
+) -> None:
+    first = await content(await ask(api, of_mine(), "k-1", **OWNER), 202)
+    other = await content(await ask(api, of_mine(), "k-2", **OWNER), 202)
+    assert other["id"] != first["id"]  # another key tells that it is meant
+    await deliveries.fail(await deliveries.active(first["correlationId"]), "no such bucket")
+    answer = await ask(api, of_mine(), "k-1", **OWNER)
+    again = await content(answer, 202)
+    assert (again["id"], again["state"]) == (first["id"], "ERROR")
+    assert answer.headers["Location"] == f"/deliveries/{first['correlationId']}"
+    for changed in (of_mine(targetDelivery="x"), of_mine(correlationId=first["correlationId"])):
+        refused = await ask(api, changed, "k-1", **OWNER)
+        assert refused.status == 422
+        assert "Idempotency-Key came with another request" in await refused.text()
+    named = of_mine(correlationId=MINE + "1")
+    one = await content(await ask(api, named, **OWNER), 202)
+    for key in ("k-3", "k-4", "k-3"):  # an id that is in use can name no other
+        assert (await content(await ask(api, named, key, **OWNER), 202))["id"] == one["id"]
+
+
+async def test_requests_with_one_key_at_once_open_one_delivery(
+    api: Api, deliveries: Deliveries
+) -> None:
+    for key in ("k", None):
+        answers = await asyncio.gather(
+            *(ask(api, of_mine(targetDelivery=key), key, **OWNER) for _ in range(8))
+        )
+        assert len({(await content(answer, 202))["id"] for answer in answers}) == 1
+    assert len(await deliveries.states()) == 2
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
+async def test_a_key_that_is_none_is_refused(api: Api, deliveries: Deliveries, key: str) -> None:
+    answer = await ask(api, request(), key)
+    assert answer.status == 422
+    assert "Idempotency-Key" in await answer.text()
+    two = [*bearer().items(), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    assert (await api.client.post("/deliveries", json=request(), headers=two)).status == 422
+    assert await deliveries.states() == []
+
+
+async def test_a_key_of_a_request_that_was_denied_asks_for_nothing_again(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await content(await ask(api, request("d"), "k"), 202)
+    await deliveries.pool.execute("DELETE FROM delivery")  # as `check` does with unknown users
+    answer = await ask(api, request("d"), "k")
+    assert answer.status == 409
+    assert "denied" in await answer.text()
+    assert await deliveries.states() == []
+
+
+async def test_nothing_is_delivered_that_can_not_be_audited(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.pool.execute("ALTER TABLE audit ADD CHECK (action NOT IN ('submit', 'retry'))")
+    await deliveries.fail(await deliveries.ready("failed"), "no such bucket")
+    owed = await deliveries.owed()
+    assert (await ask(api, request("d"), "k")).status == 500
+    assert (await api.call("POST", "/deliveries/failed/retry")).status == 500
+    assert await deliveries.states() == ["ERROR"]
+    assert await deliveries.owed() == owed
+    await deliveries.pool.execute("ALTER TABLE audit DROP CONSTRAINT audit_action_check")
+    await content(await ask(api, request("d"), "k"), 202)
 
 
 async def own(deliveries: Deliveries, correlation_id: str) -> None:

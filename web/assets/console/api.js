@@ -28,6 +28,11 @@ export const session = {
   },
 };
 
+// Whoever sees and asks for their own deliveries only.
+export function plainUser() {
+  return session.claims.role === "REGISTERED_USER";
+}
+
 async function request(method, path, { body, headers = {}, signal, token = session.token } = {}) {
   const all = { ...headers };
   if (token) all.Authorization = `Bearer ${token}`;

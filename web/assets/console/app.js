@@ -1,6 +1,6 @@
 // The console: which page is shown, and who is signed in.
 
-import { session } from "./api.js";
+import { plainUser, session } from "./api.js";
 import { alertOf, h } from "./dom.js";
 import { delivery } from "./delivery.js";
 import { health } from "./health.js";
@@ -13,6 +13,7 @@ import { signIn } from "./sign-in.js";
 const main = document.querySelector("main");
 const nav = document.querySelector("nav");
 const who = document.querySelector(".who");
+const OPERATORS_ONLY = ["#/settings", "#/dead-letters", "#/health"];
 const PAGES = { deliveries: list, delivery, new: ask, settings, "dead-letters": letters, health };
 
 let leaving = new AbortController();
@@ -31,6 +32,7 @@ async function show({ changed = true } = {}) {
   const [page, ...rest] = path.split("/");
   const name = page in PAGES ? page : "deliveries";
   for (const link of nav.children) {
+    link.hidden = plainUser() && OPERATORS_ONLY.includes(link.hash);
     const here = link.hash === `#/${name}` || (name === "delivery" && link.hash === "#/deliveries");
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

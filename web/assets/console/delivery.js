@@ -23,9 +23,11 @@ const FACTS = [
   ["Size of the archive", (d) => size(d.archiveBytes)],
 ];
 
-export async function delivery(content, { signal, rest }) {
+export async function delivery(content, { signal, rest, query }) {
   const [correlationId] = rest;
-  const path = `/deliveries/${encodeURIComponent(correlationId)}`;
+  const own = query.get("id"); // where no path can hold the correlation id
+  const path = own
+    ? `/deliveries/by-id/${encodeURIComponent(own)}` : `/deliveries/${encodeURIComponent(correlationId)}`;
   const head = h("div", {});
   const progress = h("div", {});
   const facts = h("dl", {});
@@ -53,11 +55,12 @@ export async function delivery(content, { signal, rest }) {
       .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
     steps.replaceChildren(...timeline(found.history));
     order.textContent = JSON.stringify(found.order, null, 2);
-    offer(actions, buttons(found, path, again));
+    offer(actions, own ? [] : buttons(found, path, again));
     if (!before || before.files !== found.files || before.id !== found.id) await listing(files, path, found, signal);
   }
   const again = () => look().catch((error) => { if (!signal.aborted) head.append(alertOf(error)); });
   await look();
+  if (own) return;
   follow(`${path}/events`, signal, (event, told) => {
     if (event === "progress") {
       if (now.state === "TRANSFERRING") progress.replaceChildren(bar(told, correlationId));

@@ -50,6 +50,12 @@ export function bar(progress, label) {
     h("small", {}, told.join(" · ")));
 }
 
+// Some ids no path can hold: then the page is that of the delivery's own id.
+export function addressOf({ correlationId, id }) {
+  const page = `#/delivery/${encodeURIComponent(correlationId)}`;
+  return [".", "..", "events", "by-id"].includes(correlationId) ? `${page}?id=${id}` : page;
+}
+
 export function alertOf(error) {
   const reasons = error.reasons && error.reasons.length > 1
     ? h("ul", {}, error.reasons.map((reason) => h("li", {}, reason))) : null;

@@ -1,15 +1,11 @@
 // The live list of deliveries.
 
 import { call, follow } from "./api.js";
-import { alertOf, bar, h, seconds, size, state, time } from "./dom.js";
+import { addressOf, alertOf, bar, h, seconds, size, state, time } from "./dom.js";
 
 const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
 const ACTIVE = STATES.slice(0, 6);
 const COLUMNS = ["Delivery", "State", "Progress", "User", "Size", "Requested", "Cause"];
-
-function address(delivery) {
-  return `#/delivery/${encodeURIComponent(delivery.correlationId)}`;
-}
 
 function age(delivery) {
   if (!ACTIVE.includes(delivery.state) || !delivery.stateSince) return "";
@@ -20,7 +16,7 @@ function age(delivery) {
 function row({ delivery, progress }) {
   const cause = delivery.errorType ? `${delivery.errorType}: ${delivery.errorMessage}` : delivery.lastCause;
   const cells = [
-    h("a", { href: address(delivery) }, delivery.correlationId),
+    h("a", { href: addressOf(delivery) }, delivery.correlationId),
     h("span", {}, state(delivery.state), age(delivery)),
     progress ? bar(progress, delivery.correlationId) : "",
     delivery.user,

@@ -30,7 +30,7 @@ function oneAtATime(said, signal) {
     trying = true;
     try {
       const token = (await find()).trim().replace(/^Bearer\s+/i, "");
-      await call("GET", "/stats", { trial: token, signal });
+      await call("GET", "/me", { trial: token, signal });
       session.token = token;
       window.dispatchEvent(new Event("signed-in"));
     } catch (error) {
