@@ -28,6 +28,7 @@ from streams.rs_admin import AnyUser, RsAdmin
 from streams.rs_order import RsOrder, open_session
 from streams.tokens import TokenSigner
 from streams.topic_check import differences
+from streams.topology import topology_of
 
 log = get_logger(__name__)
 
@@ -76,7 +77,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 connect(settings.amqp_url.get_secret_value(), start_timeout=settings.start_timeout)
             )
             publisher = await amqp.enter_async_context(
-                open_publisher(connection, queue_type=settings.amqp_queue_type)
+                open_publisher(connection, topology=topology_of(settings))
             )
             return connection, publisher
 

@@ -49,6 +49,7 @@ from streams.progress import ProgressReporter
 from streams.relay import Relay
 from streams.slots import Held, Slots
 from streams.timers import Timer
+from streams.topology import topology_of
 
 log = get_logger(__name__)
 
@@ -264,7 +265,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             events=services.events,
             arrivals=services.arrivals,
             tenants=services.configuration.tenants,
-            queue_type=settings.amqp_queue_type,
+            topology=topology_of(settings),
             prefetch=settings.request_bulk_size,
             max_bytes=settings.max_message_bytes,
         )

@@ -12,7 +12,6 @@ from aio_pika.abc import AbstractChannel, AbstractRobustConnection
 from aio_pika.connection import make_url
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
-    ChannelPreconditionFailed,
     DeliveryError,
     ProbableAuthenticationError,
     PublishError,
@@ -24,12 +23,12 @@ from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableE
 from app.outgoing import Lane, Outgoing
 from streams import names
 from streams.messages import encode, exchange_of
-from streams.names import QueueType
 from streams.properties import accept_any_properties
-from streams.topology import declare_dead_letters, declare_topology
+from streams.topology import REFUSALS, Topology, refused
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 3.0  # seconds
+_DECLARED_HERE = Topology()
 
 
 class _NoQueueError(BrokerUnavailableError):
@@ -40,11 +39,11 @@ class AmqpPublisher:
     """Publishes; returns once RabbitMQ has confirmed."""
 
     def __init__(
-        self, responses: AbstractChannel, orders: AbstractChannel, *, queue_type: QueueType
+        self, responses: AbstractChannel, orders: AbstractChannel, *, topology: Topology
     ) -> None:
         self._responses = responses
         self._orders = orders
-        self._queue_type = queue_type
+        self._topology = topology
 
     async def publish(self, outgoing: Outgoing) -> None:
         """Publish a message of the outbox. Raises BrokerUnavailableError.
@@ -84,7 +83,7 @@ class AmqpPublisher:
         name = names.dead_letters_of(queue)
         try:
             async with asyncio.timeout(_CONFIRM_TIMEOUT):
-                await declare_dead_letters(self._orders, name, self._queue_type)
+                await self._topology.dead_letters(self._orders, name)
         except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
             raise BrokerUnavailableError(
                 f"RabbitMQ did not declare queue {name} ({type(error).__name__}: {error}); it is "
@@ -184,19 +183,16 @@ async def open_channel(
 
 @contextlib.asynccontextmanager
 async def open_publisher(
-    connection: AbstractRobustConnection, *, queue_type: QueueType = "classic"
+    connection: AbstractRobustConnection, *, topology: Topology = _DECLARED_HERE
 ) -> AsyncIterator[AmqpPublisher]:
-    """Declare the topology and open the channels to publish on."""
+    """Declare the topology and open the channels to publish on. Raises ConfigurationError."""
     orders = await open_channel(connection, on_return_raises=True)
     responses = await open_channel(connection)
     try:
-        await declare_topology(orders, queue_type)
-        yield AmqpPublisher(responses, orders, queue_type=queue_type)
-    except ChannelPreconditionFailed as error:
-        raise ConfigurationError(
-            f"RabbitMQ has an exchange or queue with other arguments: {error}; delete it (it is "
-            "made anew), use another virtual host, or correct DELIVERY_AMQP_QUEUE_TYPE"
-        ) from None
+        await topology.all(orders)
+        yield AmqpPublisher(responses, orders, topology=topology)
+    except REFUSALS as error:
+        raise refused(error) from None
     finally:
         await give_up_on(orders.close())
         await give_up_on(responses.close())

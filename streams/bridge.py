@@ -49,7 +49,7 @@ from streams.messages import (
     decode_order_response,
 )
 from streams.properties import undecodable
-from streams.topology import declare_queue
+from streams.topology import REFUSALS, Topology, refused
 
 log = get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Bridge(Service):
         events: EventLog,
         arrivals: Arrivals,
         tenants: Tenants,
-        queue_type: names.QueueType,
+        topology: Topology,
         prefetch: int,
         max_bytes: int,
     ) -> None:
@@ -81,7 +81,7 @@ class Bridge(Service):
         self._events = events
         self._arrivals = arrivals
         self._tenants = tenants
-        self._queue_type = queue_type
+        self._topology = topology
         self._prefetch = prefetch
         self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
@@ -90,7 +90,7 @@ class Bridge(Service):
         self._consuming: list[tuple[AbstractQueue, str]] = []
 
     async def on_start(self) -> None:
-        """Begin to consume."""
+        """Begin to consume. Raises ConfigurationError where RabbitMQ refuses it."""
         ways = (
             (names.DELIVERY_REQUEST_QUEUE, names.DELIVERY_REQUESTS, self._read_request),
             (names.DELIVERY_CANCEL_QUEUE, names.DELIVERY_CANCELS, self._read_cancel),
@@ -102,10 +102,13 @@ class Bridge(Service):
         await channel.set_qos(prefetch_count=max(1, most // len(ways)))
         self._channel = channel
         for name, exchange, read in ways:
-            # Declared on this channel, too: it is made anew, bound and consumed again after a
-            # reconnection, and after somebody has deleted it.
-            queue = await declare_queue(channel, name, exchange, self._queue_type)
-            tag = await queue.consume(self._handler(name, read))
+            try:
+                # Declared on this channel, too: it is made anew, bound and consumed again after a
+                # reconnection, and after somebody has deleted it.
+                queue = await self._topology.queue(channel, name, exchange)
+                tag = await queue.consume(self._handler(name, read))
+            except REFUSALS as error:
+                raise refused(error) from None
             self._consuming.append((queue, tag))
 
     async def check(self) -> None:

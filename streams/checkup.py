@@ -11,7 +11,7 @@ import aiohttp
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 from aiokafka.errors import KafkaError
-from aiormq.exceptions import ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 
 from app.checkup import Finding, bad, good
 from app.errors import ConfigurationError, DeliveryError
@@ -20,9 +20,11 @@ from streams import names
 from streams.broker_refusals import REFUSALS
 from streams.brokers import cause_of
 from streams.lag import Lag
+from streams.rights_probe import missing_rights
 from streams.tokens import TokenSigner
 from streams.topic_check import differences
 from streams.topics import Topics, partitions_of
+from streams.topology import Topology, topology_of
 
 _APART = 5.0  # seconds that clocks may differ: an HTTP date has whole ones
 _BEHIND = 1000  # events that a group may be behind
@@ -51,10 +53,12 @@ async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
                 part,
                 "exchanges",
                 f"missing: {', '.join(missing)}",
-                "start a worker once: it declares them",
+                "start a worker once: it declares them; or, where DELIVERY_AMQP_DECLARE is off, "
+                "run `delivery topology apply` as a user that may",
             )
         else:
             yield good(part, "exchanges", f"all {len(names.EXCHANGES)} are there")
+        yield await _rights(connection, topology_of(settings))
         for queue in (
             names.DELIVERY_REQUEST_QUEUE,
             names.DELIVERY_CANCEL_QUEUE,
@@ -62,6 +66,18 @@ async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
         ):
             yield await _queue(connection, queue, settings)
             yield await _dead(connection, names.dead_letters_of(queue))
+
+
+async def _rights(connection: AbstractConnection, topology: Topology) -> Finding:
+    missing = await missing_rights(connection, topology)
+    if missing:
+        return bad(
+            "rabbitmq",
+            "rights",
+            f"the user of DELIVERY_AMQP_URL lacks {', '.join(missing)}",
+            "`delivery topology permissions USER` prints the command that grants all",
+        )
+    return good("rabbitmq", "rights", "the user has all that the service needs")
 
 
 async def _has_exchange(connection: AbstractConnection, name: str) -> bool:
@@ -84,13 +100,13 @@ async def _queue(connection: AbstractConnection, name: str, settings: Settings) 
             part, f"queue {short}", f"{name} is missing", "start a worker once: it declares it"
         )
     told = queue.declaration_result
+    topology = topology_of(settings)
     try:
-        # It is there, so this creates nothing: other arguments are refused, and named.
-        await channel.declare_queue(
-            name,
-            durable=True,
-            arguments=names.queue_arguments(name, settings.amqp_queue_type),
-        )
+        if topology.declares:
+            # It is there, so this creates nothing: other arguments are refused, and named.
+            await channel.declare_queue(name, durable=True, arguments=topology.arguments(name))
+    except ChannelAccessRefused:
+        return bad(part, f"queue {short}", "it can't be compared", "see what is said of rights")
     except ChannelPreconditionFailed as error:
         return bad(
             part,

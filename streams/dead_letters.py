@@ -22,6 +22,7 @@ from app.errors import DeliveryError, UnreadableMessageError
 from streams import names
 from streams.messages import read_body, read_tenant
 from streams.properties import undecodable
+from streams.topology import REFUSALS, Topology, refused
 
 QUEUES = {
     "requests": names.dead_letters_of(names.DELIVERY_REQUEST_QUEUE),
@@ -149,16 +150,19 @@ class DeadLetters:
 
 @contextlib.asynccontextmanager
 async def open_dead_letters(
-    connection: AbstractConnection, *, queue_type: names.QueueType = "classic"
+    connection: AbstractConnection, *, topology: Topology
 ) -> AsyncIterator[DeadLetters]:
-    """Open a channel for one look; when it closes, what was only looked at is back."""
+    """Open a channel for one look; when it closes, what was only looked at is back.
+
+    Raises ConfigurationError where RabbitMQ refuses it.
+    """
     channel = await connection.channel(on_return_raises=True)
     try:
         for queue in QUEUES.values():
-            shared = queue == names.DEAD_LETTER_QUEUE
-            arguments = names.dead_letter_arguments("classic" if shared else queue_type)
-            await channel.declare_queue(queue, durable=True, arguments=arguments)
+            await topology.dead_letters(channel, queue)
         yield DeadLetters(channel)
+    except REFUSALS as error:
+        raise refused(error) from None
     finally:
         await channel.close()
 

@@ -13,6 +13,7 @@ from streams.amqp import connect
 from streams.dead_events import DeadEvent
 from streams.dead_letters import QUEUES, DeadLetter, DeadLetters, open_dead_letters
 from streams.kafka import open_event_log
+from streams.topology import topology_of
 
 _LIMIT = 500  # letters of each queue
 _SHOWN = 2000  # characters of a body
@@ -61,7 +62,7 @@ class Letters:
                 connect(
                     self._settings.amqp_url.get_secret_value(), start_timeout=_TIMEOUT
                 ) as connection,
-                open_dead_letters(connection, queue_type=self._settings.amqp_queue_type) as letters,
+                open_dead_letters(connection, topology=topology_of(self._settings)) as letters,
             ):
                 yield letters
         except NotReachableError as error:

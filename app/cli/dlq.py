@@ -23,6 +23,7 @@ from streams.dead_letters import (
     NoSuchLetterError,
     open_dead_letters,
 )
+from streams.topology import topology_of
 
 _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "queue", "tenant", "correlationId", "bytes", "reason")
@@ -164,7 +165,7 @@ async def _opened() -> AsyncIterator[DeadLetters]:
     settings = load_settings()
     async with (
         connect(settings.amqp_url.get_secret_value(), start_timeout=5) as connection,
-        open_dead_letters(connection, queue_type=settings.amqp_queue_type) as letters,
+        open_dead_letters(connection, topology=topology_of(settings)) as letters,
     ):
         yield letters
 

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import click
-from aio_pika import ExchangeType, Message
+from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueueIterator
 from rich.console import Console
 from rich.progress import (
@@ -32,6 +32,7 @@ from app.settings import Settings, load_settings
 from streams import names
 from streams.amqp import connect
 from streams.progress import watch_progress
+from streams.topology import REFUSALS, refused, topology_of
 
 
 class DeliveryFailedError(DeliveryError):
@@ -53,9 +54,12 @@ def submit(file: Path, tenant: str | None, priority: int, wait: bool, timeout: f
     settings = load_settings()
     body = _read(file)
     tenant = chosen_tenant(settings, tenant)
-    asyncio.run(
-        _submit(settings, body, tenant=tenant, priority=priority, wait=wait, timeout=timeout)
-    )
+    try:
+        asyncio.run(
+            _submit(settings, body, tenant=tenant, priority=priority, wait=wait, timeout=timeout)
+        )
+    except REFUSALS as error:
+        raise refused(error) from None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -87,9 +91,8 @@ async def _submit(
         connect(settings.amqp_url.get_secret_value(), start_timeout=5) as connection,
         connection.channel() as channel,
     ):
-        exchange = await channel.declare_exchange(
-            names.DELIVERY_REQUESTS, ExchangeType.FANOUT, durable=True
-        )
+        topology = topology_of(settings)
+        exchange = await topology.exchange(channel, names.DELIVERY_REQUESTS)
         message = Message(
             json.dumps(body).encode(),
             headers={names.HEADER_TENANT: tenant},
@@ -101,7 +104,7 @@ async def _submit(
             await exchange.publish(message, "")
             click.echo(correlation_id)
             return
-        await channel.declare_exchange(names.DELIVERY_RESPONSES, ExchangeType.FANOUT, durable=True)
+        await topology.exchange(channel, names.DELIVERY_RESPONSES)
         responses = await channel.declare_queue(exclusive=True, auto_delete=True)
         await responses.bind(names.DELIVERY_RESPONSES)
         async with (

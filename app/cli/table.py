@@ -68,6 +68,10 @@ COMMANDS: Mapping[str, Entry] = {
     "topics": Entry(
         "app.cli.topics:topics", "Kafka topics: partitions, replicas, retention, compaction."
     ),
+    "topology": Entry(
+        "app.cli.topology:topology",
+        "RabbitMQ: exchanges, queues, bindings, and the rights that the service needs there.",
+    ),
     "watch": Entry("app.cli.watch:watch", "Show all running transfers, live; Ctrl-C ends it."),
     "web": Entry("app.cli.web:web", "Answer HTTP; without work."),
     "worker": Entry("app.cli.worker:worker", "Take in requests and transfer; without HTTP."),

@@ -23,6 +23,11 @@ class Connections(Group):
         description="Type of the queues that only this service reads. `classic` is what REGARDS "
         "declares; `quorum` is for deployments that own the queues: replicated, no priorities.",
     )
+    amqp_declare: bool = Field(
+        default=True,
+        description="Whether this service declares exchanges, queues and bindings. If not, another "
+        "user of RabbitMQ has (`delivery topology apply`), and this one needs no right to.",
+    )
     request_bulk_size: int = Field(
         1000,
         ge=1,

@@ -17,6 +17,7 @@ _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 # By table or sequence. Sequences of identity columns need none.
 NEEDED: Mapping[str, Sequence[str]] = {
     "arrival": _ALL,
+    "asked": ("SELECT", "INSERT", "DELETE"),
     "audit": ("SELECT", "INSERT", "DELETE"),
     "delivery": _ALL,
     "delivery_file": ("SELECT", "INSERT", "DELETE"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
@@ -24,6 +26,7 @@ from compose.embedded.processes import (
 
 PACKAGE = Path("/usr/lib/rabbitmq/lib")  # where Debian puts it
 VHOST = "regards.multitenant.manager"
+_ENVIRONMENT = "environment.json"  # what its tools need to find it
 
 
 def _server() -> Path:
@@ -85,6 +88,7 @@ async def rabbitmq(folder: Path) -> AsyncIterator[Server]:
         log=home / "epmd.log",
         environment=environment,
     )
+    (home / _ENVIRONMENT).write_text(json.dumps(environment))
     async with running(daemon):
         await wait_until(lambda: listens(epmd_port), daemon)
         child = start("RabbitMQ", [program], log=folder / "rabbitmq.log", environment=environment)
@@ -94,6 +98,26 @@ async def rabbitmq(folder: Path) -> AsyncIterator[Server]:
             await wait_until(lambda: listens(port), child)
             await wait_until(server.answers, child)
             yield server
+
+
+async def control(folder: Path, *arguments: str | Path) -> str:
+    """Run `rabbitmqctl` on the server that was started in this folder; return what it says.
+
+    Raises StackError.
+    """
+    environment = json.loads((folder / "rabbitmq" / _ENVIRONMENT).read_text())
+    process = await asyncio.create_subprocess_exec(
+        _server().with_name("rabbitmqctl"),
+        *arguments,
+        env=os.environ | environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await process.communicate()
+    if process.returncode != 0:
+        raise StackError(f"rabbitmqctl {arguments[0]} failed:\n{told.decode()}")
+    return told.decode()
 
 
 async def _answers(url: str) -> None:

@@ -29,6 +29,7 @@ from streams.bridge import Bridge
 from streams.events import Received, decode_request
 from streams.kafka import EventLog, open_event_log
 from streams.topics import ensure_topics
+from streams.topology import Topology
 from tests.client import REQUEST_QUEUE, Client, request_for
 
 
@@ -72,7 +73,7 @@ def made(
         events=log,  # type: ignore[arg-type]
         arrivals=log.arrivals,
         tenants=ConfiguredTenants(settings),
-        queue_type="classic",
+        topology=Topology(),
         prefetch=10,
         max_bytes=4 * 1024 * 1024,
     )

@@ -18,10 +18,11 @@ from streams.bridge import Bridge
 from streams.events import decode_request
 from streams.kafka import open_event_log
 from streams.topics import ensure_topics
-from streams.topology import declare_topology
+from streams.topology import Topology, declare_topology
 from tests.client import Client, request_for
 from tests.command import delivery
 
+QUORUM = Topology(kind="quorum")
 OURS = [
     queue
     for name in (
@@ -53,7 +54,7 @@ async def test_requests_go_through_quorum_queues(
     url = quorum.amqp_url.get_secret_value()
     async with (
         connect(url, start_timeout=5) as connection,
-        open_publisher(connection, queue_type="quorum") as publisher,
+        open_publisher(connection, topology=QUORUM) as publisher,
         open_event_log(quorum) as log,
     ):
         appended: asyncio.Queue[bytes] = asyncio.Queue()
@@ -70,7 +71,7 @@ async def test_requests_go_through_quorum_queues(
             events=log,
             arrivals=arrivals,
             tenants=ConfiguredTenants(quorum),
-            queue_type="quorum",
+            topology=QUORUM,
             prefetch=10,
             max_bytes=1000,
         )

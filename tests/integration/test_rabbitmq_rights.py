@@ -1,0 +1,255 @@
+"""RabbitMQ's permissions: with these the service works, and each that is missing is named."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aio_pika import Message
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
+
+from app.errors import BrokerUnavailableError, ConfigurationError
+from app.outgoing import Kind, Outgoing
+from compose.embedded import rabbitmq
+from compose.embedded.stack import TENANT, Stack
+from streams import names, rights
+from streams.amqp import connect, open_publisher
+from streams.dead_letters import QUEUES as LETTERS
+from streams.dead_letters import open_dead_letters
+from streams.rights import Permissions, needed
+from streams.rights_probe import missing_rights
+from streams.topology import QUEUES, REFUSALS, Topology, refused
+from tests.command import delivery
+
+KINDS = ("configure", "write", "read")
+BY_ITSELF, BY_ANOTHER = Topology(), Topology(declares=False)
+
+
+def without(permissions: Permissions, kind: str, name: str) -> Permissions:
+    """Return the same but for one right."""
+    left = [one for one in getattr(permissions, kind) if one != name]
+    return replace(permissions, **{kind: left})
+
+
+def cases() -> dict[str, tuple[Topology, Permissions, list[str]]]:
+    """Return users: how the service is set up, what the user may, and what it may not."""
+    found: dict[str, tuple[Topology, Permissions, list[str]]] = {}
+    for topology in (BY_ITSELF, BY_ANOTHER):
+        whole = needed(declares=topology.declares)
+        start = "self" if topology.declares else "other"
+        found[start] = topology, whole, []
+        for kind in KINDS:
+            for number, name in enumerate(getattr(whole, kind)):
+                less = without(whole, kind, name)
+                found[f"{start}-{kind}-{number}"] = topology, less, [f"{kind} on {name}"]
+    return found
+
+
+CASES = cases()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A virtual host of these tests' own, and its users."""
+
+    name: str
+    at: str  # host and port
+
+    def url(self, user: str) -> str:
+        """Return the address for a user."""
+        return f"amqp://{self.name}-{user}:x@{self.at}/{self.name}"
+
+
+@pytest.fixture(scope="module")
+async def host(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
+    """A user for each case, and one who may do everything."""
+    if "DELIVERY_AMQP_URL" not in stack.servers:
+        pytest.skip("the users of a given RabbitMQ are not the tests' to make")
+    name = f"rights-{uuid4().hex[:6]}"
+    patterns = {case: permissions.patterns for case, (_, permissions, _) in CASES.items()}
+    patterns["admin"] = (".*", ".*", ".*")
+    definitions = {
+        "vhosts": [{"name": name}],
+        "users": [{"name": f"{name}-{user}", "password": "x", "tags": ""} for user in patterns],
+        "permissions": [
+            {"user": f"{name}-{user}", "vhost": name} | dict(zip(KINDS, three, strict=True))
+            for user, three in patterns.items()
+        ],
+    }
+    file: Path = tmp_path_factory.mktemp("rabbitmq") / "users.json"
+    file.write_text(json.dumps(definitions))
+    await rabbitmq.control(stack.folder, "import_definitions", file)
+    address = stack.environment["DELIVERY_AMQP_URL"].rpartition("@")[2]
+    yield Host(name=name, at=address.partition("/")[0])
+    await rabbitmq.control(stack.folder, "delete_vhost", name)
+
+
+@pytest.fixture
+async def admin(host: Host) -> AsyncIterator[AbstractRobustConnection]:
+    """The connection of one who has declared everything, rs-order's queue, too."""
+    async with (
+        connect(host.url("admin"), start_timeout=5) as connection,
+        open_publisher(connection),
+        connection.channel() as channel,
+    ):
+        orders = await channel.declare_queue("orders", durable=True)
+        for exchange in (names.ORDER_REQUESTS, names.ORDER_CANCELS):
+            await orders.bind(exchange)
+        yield connection
+
+
+def outgoing(kind: Kind) -> Outgoing:
+    """Return a message that is owed."""
+    return Outgoing(
+        delivery_id=uuid4(),
+        kind=kind,
+        message_id=uuid4(),
+        tenant=TENANT,
+        correlation_id="of-rights",
+        priority=1,
+        origin_app="a",
+        body={"correlationId": "of-rights"},
+    )
+
+
+async def work(connection: AbstractRobustConnection, topology: Topology) -> None:
+    """Do all that the service does on RabbitMQ. Raises what it raises."""
+    async with open_publisher(connection, topology=topology) as publisher:
+        for kind in (Kind.RESPONSE, Kind.ORDER, Kind.CANCEL):
+            await publisher.publish(outgoing(kind))
+        for name, _ in QUEUES:
+            await publisher.bury(name, Message(b"of rights"))
+    async with open_dead_letters(connection, topology=topology) as letters:
+        for letter in await letters.look(list(LETTERS), limit=9):
+            await letters.requeue(letter)
+    async with connection.channel() as channel:
+        for name, exchange in QUEUES:
+            taken: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+            try:
+                queue = await topology.queue(channel, name, exchange)
+                tag = await queue.consume(taken.put)
+            except REFUSALS as error:
+                raise refused(error) from None
+            await (await taken.get()).ack()
+            await queue.cancel(tag)
+
+
+@pytest.mark.parametrize("case", ["self", "other"])
+async def test_the_service_works_with_exactly_these_rights(
+    host: Host, admin: AbstractRobustConnection, case: str
+) -> None:
+    topology, _, _ = CASES[case]
+    async with connect(host.url(case), start_timeout=5) as connection:
+        assert await missing_rights(connection, topology) == []
+        await work(connection, topology)
+
+
+async def test_the_service_that_declares_starts_where_nothing_is(host: Host) -> None:
+    async with (
+        connect(host.url("admin"), start_timeout=5) as connection,
+        connection.channel() as channel,
+    ):
+        for queue in rights.READS:
+            await channel.queue_delete(queue)
+        for exchange in (names.DEAD_LETTER_EXCHANGE, *names.EXCHANGES):
+            await channel.exchange_delete(exchange)
+    async with connect(host.url("other"), start_timeout=5) as connection:
+        with pytest.raises(
+            ConfigurationError, match=r"lacks .*regards\.DLX.*delivery topology apply"
+        ):
+            async with open_publisher(connection, topology=BY_ANOTHER):
+                pass
+    async with (
+        connect(host.url("self"), start_timeout=5) as connection,
+        open_publisher(connection),
+    ):
+        assert await missing_rights(connection, BY_ITSELF) == []
+
+
+@pytest.mark.parametrize("start", ["self", "other"])
+async def test_each_right_that_is_missing_is_named_and_missed(
+    host: Host, admin: AbstractRobustConnection, start: str
+) -> None:
+    """None of them is for nothing."""
+    for case, (topology, _, lacking) in CASES.items():
+        if not lacking or not case.startswith(start):
+            continue
+        async with connect(host.url(case), start_timeout=5) as connection:
+            assert await missing_rights(connection, topology) == lacking
+            with pytest.raises(
+                (ConfigurationError, BrokerUnavailableError), match="ACCESS_REFUSED"
+            ):
+                await work(connection, topology)
+        async with admin.channel() as channel:
+            for queue in rights.READS:
+                await (await channel.get_queue(queue, ensure=False)).purge()
+
+
+async def test_trying_rights_moves_no_message(host: Host, admin: AbstractRobustConnection) -> None:
+    async with admin.channel() as channel:
+        hears = await channel.declare_queue(exclusive=True)
+        for exchange in rights.WRITES[:-1]:
+            await hears.bind(exchange, "#")
+        for name, exchange in QUEUES:
+            await (await channel.get_queue(name, ensure=False)).purge()
+            await (await channel.get_exchange(exchange)).publish(Message(b"one"), "")
+        async with connect(host.url("self"), start_timeout=5) as connection:
+            assert await missing_rights(connection, BY_ITSELF) == []
+        assert await hears.get(fail=False) is None
+        for name, _ in QUEUES:
+            queue = await channel.get_queue(name, ensure=False)
+            message = await queue.get(no_ack=True)
+            assert message is not None
+            assert (message.body, message.redelivered) == (b"one", False)
+        await admin_is_still_bound(channel)
+
+
+async def admin_is_still_bound(channel: AbstractChannel) -> None:
+    """Every binding is there: what is published arrives."""
+    for name, exchange in QUEUES:
+        await (await channel.get_exchange(exchange)).publish(Message(b"two"), "")
+        message = await (await channel.get_queue(name, ensure=False)).get(no_ack=True)
+        assert message is not None
+
+
+async def test_another_user_declares_by_command_and_the_service_reads_again_what_was_deleted(
+    host: Host, stack: Stack
+) -> None:
+    """Where it declares nothing, it waits until somebody has declared it again."""
+    async with (
+        connect(host.url("admin"), start_timeout=5) as connection,
+        connection.channel() as channel,
+    ):
+        for name in rights.READS:
+            await channel.queue_delete(name)
+    made = await asyncio.to_thread(
+        delivery, "topology", "apply", DELIVERY_AMQP_URL=host.url("admin")
+    )
+    assert (made.returncode, made.stdout) == (0, "exchanges, queues and bindings are there\n")
+    ended = await asyncio.to_thread(
+        delivery, "topology", "apply", DELIVERY_AMQP_URL=host.url("other")
+    )
+    assert ended.returncode == 2
+    assert "lacks a right: ACCESS_REFUSED" in ended.stderr
+    taken: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    async with (
+        connect(host.url("admin"), start_timeout=5) as owner,
+        connect(host.url("other"), start_timeout=5) as connection,
+        owner.channel() as channel,
+        connection.channel() as reading,
+    ):
+        name, exchange = QUEUES[0]
+        queue = await BY_ANOTHER.queue(reading, name, exchange)
+        await queue.consume(taken.put)
+        await channel.queue_delete(name)
+        await BY_ITSELF.queue(channel, name, exchange)
+        await (await channel.get_exchange(exchange)).publish(Message(b"again"), "")
+        async with asyncio.timeout(60):
+            message = await taken.get()
+        assert message.body == b"again"
+        await message.ack()
