@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import asyncpg
 
 from app.model import Delivery, ManifestFile, State, StoredObject, Upload
 
 
-def delivery_of(row: asyncpg.Record) -> Delivery:
-    """Read a row of `delivery`."""
-    upload = None
-    if row["upload_id"] is not None:
-        upload = Upload(
-            bucket=row["upload_bucket"],
-            key=row["upload_key"],
-            upload_id=row["upload_id"],
-            target=row["upload_target"],
-        )
-    completing = row.get("completing")
+def listed_of(row: asyncpg.Record) -> Delivery:
+    """Read what lists and feeds show of a delivery; what it ordered isn't among it."""
     return Delivery(
         id=row["id"],
         tenant=row["tenant"],
@@ -25,7 +18,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         state=State(row["state"]),
         user=row["user_email"],
         target=row["target"],
-        order=row["order_request"],
+        order={},
         origin_app=row["origin_app"],
         priority=row["priority"],
         requested_at=row["requested_at"],
@@ -36,9 +29,26 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         file_count=row["file_count"],
         total_bytes=row["total_bytes"],
         attempt=row["attempt"],
+        last_cause=row["last_cause"],
+    )
+
+
+def delivery_of(row: asyncpg.Record) -> Delivery:
+    """Read a whole row of `delivery`."""
+    upload = None
+    if row["upload_id"] is not None:
+        upload = Upload(
+            bucket=row["upload_bucket"],
+            key=row["upload_key"],
+            upload_id=row["upload_id"],
+            target=row["upload_target"],
+        )
+    completing = row.get("completing")
+    return replace(
+        listed_of(row),
+        order=row["order_request"],
         failures=row["failures"],
         tries=row["tries"],
-        last_cause=row["last_cause"],
         trace=row["trace"],
         upload=upload,
         completing=StoredObject.read(completing) if completing else None,

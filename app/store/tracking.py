@@ -10,33 +10,9 @@ import asyncpg
 
 from app.model import Delivery, ErrorType, ManifestFile, State, StoredObject
 from app.store.pool import wrap_errors
-from app.store.rows import delivery_of, file_of
+from app.store.rows import delivery_of, file_of, listed_of
 from app.store.sql import QUERIES
 from app.tracking import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
-
-
-def _listed_of(row: asyncpg.Record) -> Delivery:
-    """Read what lists and feeds show of a delivery; what it ordered isn't among it."""
-    return Delivery(
-        id=row["id"],
-        tenant=row["tenant"],
-        correlation_id=row["correlation_id"],
-        state=State(row["state"]),
-        user=row["user_email"],
-        target=row["target"],
-        order={},
-        origin_app=row["origin_app"],
-        priority=row["priority"],
-        requested_at=row["requested_at"],
-        expires_at=row["expires_at"],
-        order_id=row["order_id"],
-        total_suborders=row["total_suborders"],
-        archive_name=row["archive_name"],
-        file_count=row["file_count"],
-        total_bytes=row["total_bytes"],
-        attempt=row["attempt"],
-        last_cause=row["last_cause"],
-    )
 
 
 def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
@@ -65,7 +41,7 @@ def _change_of(row: asyncpg.Record) -> Change:
             at=row["change_at"],
             cause=row["change_cause"],
         ),
-        tracked=_tracked_of(row, _listed_of(row)),
+        tracked=_tracked_of(row, listed_of(row)),
     )
 
 
@@ -97,7 +73,7 @@ class PostgresTracking:
             wanted.text or None,
             limit,
         )
-        return [_tracked_of(row, _listed_of(row)) for row in rows]
+        return [_tracked_of(row, listed_of(row)) for row in rows]
 
     async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:
         """Return every delivery of a correlation id, the newest first."""
