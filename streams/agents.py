@@ -219,7 +219,7 @@ async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLo
         ("origin-topic", topic.encode()),
         ("reason", reason[:_REASON].encode()),
     ]
-    while True:
+    for pause in growing(_FIRST_WAIT, _LONGEST_WAIT):
         try:
             await events.append(
                 events.topics.dead_letters, key=event.key, value=event.value, headers=headers
@@ -227,7 +227,7 @@ async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLo
         except UnreadableMessageError:
             headers = None  # it fits only as it came; the reason is in the log
         except DeliveryError as error:
-            log.warning("dead_letter_waits", cause=str(error))
-            await asyncio.sleep(1)
+            log.warning("dead_letter_waits", retry_in_seconds=pause, cause=str(error))
+            await asyncio.sleep(pause)
         else:
             return

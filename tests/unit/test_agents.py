@@ -115,11 +115,14 @@ async def test_what_is_in_the_dead_letters_is_not_appended_again(name: str) -> N
     assert arrivals.forgotten == [arrival]
 
 
-@pytest.mark.parametrize("failures", [1])
+@pytest.mark.parametrize("failures", [1, 3])
 async def test_a_dead_letter_that_kafka_does_not_take_is_offered_again(failures: int) -> None:
     log = Log(failures)
-    await handled(Handler(UnreadableMessageError("no JSON")), log)
+    with capture_logs() as logs:
+        await handled(Handler(UnreadableMessageError("no JSON")), log)
     assert log.appended == [dead_letter("no JSON")]
+    pauses = [one["retry_in_seconds"] for one in logs if one["event"] == "dead_letter_waits"]
+    assert pauses == [0.2 * 2**number for number in range(failures)]
 
 
 async def test_a_bad_event_takes_no_other_of_its_batch_with_it() -> None:
