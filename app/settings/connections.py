@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from app.settings.names import Group, regards
+
+_LEAST_CONNECTIONS = 8  # six that may be held for long, and two to work with
 
 
 class Connections(Group):
@@ -118,6 +120,16 @@ class Connections(Group):
         description="Times that a broken download is resumed in place, or a file that is not "
         "there yet asked for again, before the attempt fails.",
     )
+
+    @field_validator("database_pool_size")
+    @classmethod
+    def _leaves_connections_to_work_with(cls, value: int) -> int:
+        if value < _LEAST_CONNECTIONS:
+            raise ValueError(
+                f"must be {_LEAST_CONNECTIONS} or more: six connections may be held for long, and "
+                "leases are renewed over the others"
+            )
+        return value
 
     @property
     def event_duration(self) -> timedelta:

@@ -96,6 +96,16 @@ def test_settings_are_frozen() -> None:
         load_settings().max_transfers = 3  # type: ignore[misc]
 
 
+def test_fewer_connections_than_are_held_for_long_are_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DELIVERY_DATABASE_POOL_SIZE", "7")
+    with pytest.raises(ConfigurationError, match="must be 8 or more: six connections may be held"):
+        load_settings()
+    monkeypatch.setenv("DELIVERY_DATABASE_POOL_SIZE", "8")
+    assert load_settings().database_pool_size == 8
+
+
 def test_a_worker_that_can_hold_no_transfer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELIVERY_WORKER_MEMORY", str(64 * 1024**2))
     with pytest.raises(

@@ -1,0 +1,43 @@
+"""The fewest connections that a process may have are enough while all long waits are waited."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import asyncpg
+
+from app.model import Work
+from app.outgoing import Lane, Outgoing
+from app.settings import Settings
+from app.store import Leader, Outbox, PostgresConfiguration, alone, open_pool
+from app.vault import Vault, make_key
+from tests.integration.conftest import Deliveries
+
+
+async def test_leases_are_renewed_while_six_connections_are_held(
+    pool: asyncpg.Pool, database: str, deliveries: Deliveries, settings: Settings
+) -> None:
+    await deliveries.ready("c")  # leaves something to send in each lane
+    least = Settings(database_url=database, database_pool_size=8).database_pool_size
+    busy = asyncio.Semaphore(0)
+
+    async def silent(_message: Outgoing) -> None:
+        busy.release()
+        await asyncio.Event().wait()
+
+    async with contextlib.AsyncExitStack() as held, asyncio.timeout(60):
+        few = await held.enter_async_context(open_pool(database, size=least, start_timeout=5))
+        configuration = PostgresConfiguration(few, Vault([make_key()]))
+        await held.enter_async_context(configuration.listening())
+        assert await held.enter_async_context(Leader(few).leading("sweep"))
+        await held.enter_async_context(alone(few, "topics"))
+        for lane in Lane:
+            relay = asyncio.create_task(Outbox(few, batch=1).relay(lane, silent))
+            held.callback(relay.cancel)
+            await busy.acquire()
+        assert few.get_size() - few.get_idle_size() == 6
+        leases = Deliveries(few, settings).leases("w")
+        delivery = await leases.claim(Work.TRANSFER)
+        assert delivery is not None
+        assert await leases.renew(delivery)
