@@ -9,9 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
+from app.logs import get_logger
+
+log = get_logger(__name__)
 
 # SQLSTATE: a class of two letters, or a code. Read-only is what a failover leaves for a while.
 _PASSES = (
@@ -80,6 +89,11 @@ def _wrap_away() -> Iterator[None]:
         ) from error
 
 
+def _tell_waiting(state: RetryCallState) -> None:
+    cause = state.outcome.exception() if state.outcome else None
+    log.info("postgresql_awaited", retry_in_seconds=state.upcoming_sleep, cause=str(cause))
+
+
 async def _set_up(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
@@ -122,6 +136,7 @@ async def open_pool(
             retry=retry_if_exception_type(StoreUnavailableError),
             stop=stop_after_delay(start_timeout),
             wait=wait_exponential(0.1, max=5),
+            before_sleep=_tell_waiting,
             reraise=True,
         ):
             with attempt, _wrap_away():

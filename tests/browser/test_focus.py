@@ -131,6 +131,29 @@ async def test_whoever_left_the_page_is_not_fetched_by_the_answer_to_what_was_as
     await expect(page.get_by_role("heading", name="Health")).to_be_focused()
 
 
+async def test_a_late_401_of_what_was_asked_before_signing_in_again_signs_nobody_out(
+    page: Page, stack: Stack
+) -> None:
+    refusal = {"status": 401, "body": "{}", "headers": {"Content-Type": "application/json"}}
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="New").click()
+    await page.get_by_label("Ordering user").fill(USER)
+    await page.get_by_label("Queries").fill('productId:"URN:nothing"')
+    async with holding(page, "/deliveries", "POST") as held:
+        await page.get_by_role("button", name="Deliver").click()
+        request = await held.first()
+        await page.get_by_role("button", name="Sign out").click()
+        await sign_in(page, stack, "INSTANCE_ADMIN")  # by another token
+        await answered(page, request, **refusal)
+    await expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+    await page.get_by_role("link", name="Settings").click()
+    await expect(page.get_by_role("heading", name="Settings")).to_be_focused()
+    async with holding(page, "/workers") as held:  # the token of now is another matter
+        await page.get_by_role("link", name="Health").click()
+        await answered(page, await held.first(), **refusal)
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
 async def test_a_setting_that_was_saved_takes_the_focus_from_no_other(
     page: Page, stack: Stack
 ) -> None:

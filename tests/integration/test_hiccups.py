@@ -18,13 +18,14 @@ from app.store import open_pool
 from app.store.rows import delivery_of
 from app.usecases.remove import Removal
 from compose.embedded import s3
+from sinks.budget import Budget
 from sinks.s3 import S3Sink
 from sinks.s3_clients import S3Clients
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.gate import Gate, gate
 from tests.integration.s3_proxy import S3Proxy, running_proxy
-from tests.integration.transfers import MIB, QUICK
+from tests.integration.transfers import MIB, QUICK, Bench, Source
 from tests.integration.worker import CountingSource, TransferWorker
 
 FILES = {"a": noise(7 * MIB, "a"), "b": noise(8 * MIB, "b"), "c": b"c"}  # four parts
@@ -398,6 +399,26 @@ async def test_who_waits_keeps_to_its_memory(
         proxy.slow_down = 0
         assert (await worker.ended(name))["attempt"] == 1
     assert worker.source.read == 96 * MIB
+
+
+async def test_a_completion_that_waits_for_its_target_asks_for_no_memory_again(
+    sink: S3Sink, proxied: tuple[S3Proxy, S3Target]
+) -> None:
+    """Another transfer has all of it by then."""
+    proxy, seen = proxied
+    budget = Budget(32 * MIB)
+    bench = Bench(sink, seen, Source(FILES), budget=budget)
+
+    async def leave(what: str) -> None:
+        proxy.away = proxy.away or what == "completion"
+
+    proxy.before = leave
+    running = asyncio.create_task(bench.run())
+    await proxy.until("away", 2)
+    async with asyncio.timeout(60), budget.reserve(budget.size):
+        proxy.before, proxy.away = None, False
+        await running
+        assert not budget.is_wanted()
 
 
 async def test_when_patience_is_over_the_transfer_steps_back(
