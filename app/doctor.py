@@ -12,6 +12,7 @@ from app.checkup import Finding, bad, good
 from app.configured import open_vault
 from app.errors import DeliveryError
 from app.model import S3Target
+from app.secret_rules import weaknesses
 from app.settings import Settings
 from app.store import PostgresConfiguration, PostgresTracking, open_pool
 from app.store.checkup import check_postgresql
@@ -62,7 +63,18 @@ def _keys(settings: Settings) -> list[Finding]:
                 "make a key with `delivery make-key`, keep it safe, give it to every process",
             )
         )
-    if settings.jwt_secret.get_secret_value() or settings.jwt_public_key:
+    if settings.development:
+        told = "DELIVERY_DEVELOPMENT is on: weak secrets are accepted; for trying things out only"
+        found.append(good("keys", "development", told))
+    for weak in weaknesses(settings):
+        if settings.development:
+            found.append(good("keys", weak.setting, weak.what))
+        else:
+            found.append(bad("keys", weak.setting, weak.what, weak.advice))
+    if settings.jwt_public_key and not settings.jwt_secret.get_secret_value():
+        told = "tokens are checked with an RSA key; those of a shared secret are refused"
+        found.append(good("keys", "sign-in", told))
+    elif settings.jwt_secret.get_secret_value():
         found.append(good("keys", "sign-in", "tokens of callers can be checked"))
     elif settings.rs_order_token_secret.get_secret_value():
         found.append(good("keys", "sign-in", "tokens are checked with rs-order's secret"))

@@ -16,6 +16,7 @@ from app.database import open_database, open_migrated, open_web_pool
 from app.errors import SourceUnavailableError
 from app.metrics import TARGET_UP
 from app.ports import Users
+from app.secret_rules import refuse_weak_secrets, token_secret
 from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresStore, PostgresTracking
@@ -88,8 +89,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
     """
     tls = tls_context(certificate=settings.web_tls_certificate, key=settings.web_tls_key)
     verifier = Verifier(
-        secret=settings.jwt_secret.get_secret_value()
-        or settings.rs_order_token_secret.get_secret_value(),
+        secret=token_secret(settings),
         public_key=settings.jwt_public_key,
     )
     configuration = base.configuration
@@ -229,7 +229,8 @@ async def open_base(settings: Settings, *, stays: bool = False) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def running_site(settings: Settings) -> AsyncIterator[Service]:
-    """Run the HTTP server alone."""
+    """Run the HTTP server alone. Raises ConfigurationError, also for weak secrets."""
+    refuse_weak_secrets(settings, http=True)
     async with (
         open_base(settings, stays=True) as base,
         open_web_base(settings, base) as web_base,

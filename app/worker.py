@@ -17,6 +17,7 @@ from app.logs import get_logger
 from app.model import Delivery, Work
 from app.outgoing import Lane
 from app.patience import Patience
+from app.secret_rules import refuse_weak_secrets
 from app.settings import Settings
 from app.signals import Signal
 from app.store import Leader, Outbox, PostgresJanitor, PostgresLeases, PostgresWorkers
@@ -245,8 +246,10 @@ class Root(Service):
 async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Service]:
     """Run a worker, with the HTTP server beside it if asked; stop it in order at the end.
 
-    First the ways in (AMQP, Kafka), then the work under way, then the ways out.
+    First the ways in (AMQP, Kafka), then the work under way, then the ways out. Raises
+    ConfigurationError, also for weak secrets.
     """
+    refuse_weak_secrets(settings, http=site)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(watching_loop())
         services = await stack.enter_async_context(open_services(settings))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import Sequence
 
 import click
 
 from app.cli.options import chosen_tenant, tenant_option
+from app.cli.who import current_user
 from app.configuration import Actor
 from app.settings import load_settings
 from app.website import interventions_of, open_base
 
 
 def _actor(tenant: str) -> Actor:
-    return Actor(name=getpass.getuser(), role="command line", tenant=tenant)
+    return Actor(name=current_user(), role="command line", tenant=tenant)
 
 
 @click.command()

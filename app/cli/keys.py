@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import time
+import warnings
 
 import click
 import jwt
 
+from app.cli.who import current_user
 from app.configured import open_vault
 from app.database import open_database
 from app.errors import ConfigurationError
+from app.secret_rules import token_secret
 from app.settings import Settings, load_settings
 from app.store import PostgresConfiguration
 from app.vault import make_key as new_key
@@ -41,14 +43,17 @@ def rotate_keys() -> None:
 @click.command()
 @click.option("--tenant", help="Default: the first of DELIVERY_TENANTS.")
 @click.option("--role", default="PROJECT_ADMIN", show_default=True)
-@click.option("--user", default=getpass.getuser, help="Who it is given to; default: you.")
+@click.option("--user", default=current_user, help="Who it is given to; default: you.")
 @click.option("--ttl", type=click.IntRange(1), default=3600, show_default=True, help="Seconds.")
 def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
     """Print a token for the HTTP API, signed with DELIVERY_JWT_SECRET."""
     settings = load_settings()
-    secret = (
-        settings.jwt_secret.get_secret_value() or settings.rs_order_token_secret.get_secret_value()
-    )
+    secret = token_secret(settings)
+    if not secret and settings.jwt_public_key:
+        raise ConfigurationError(
+            "DELIVERY_JWT_PUBLIC_KEY is set, so only who has its private key makes tokens; set "
+            "DELIVERY_JWT_SECRET beside it to make some here, too, or take a token of REGARDS"
+        )
     if not secret:
         raise ConfigurationError("DELIVERY_JWT_SECRET is not set: there is nothing to sign with")
     now = int(time.time())
@@ -60,4 +65,7 @@ def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
         "iat": now,
         "exp": now + ttl,
     }
-    click.echo(jwt.encode(claims, secret, algorithm="HS512"))
+    # A digest that is longer than the secret adds nothing.
+    algorithm = "HS512" if len(secret.encode()) >= 64 else "HS256"
+    with warnings.catch_warnings(action="ignore", category=jwt.InsecureKeyLengthWarning):
+        click.echo(jwt.encode(claims, secret, algorithm=algorithm))

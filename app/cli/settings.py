@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.who import current_user
 from app.configuration import Actor, Setting
 from app.configured import ConfigurationParts, open_configuration
 from app.database import open_database
@@ -149,7 +149,7 @@ class Where:
         if tenant not in settings.tenants:
             known = ", ".join(settings.tenants)
             raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
-        actor = Actor(name=f"{getpass.getuser()} (command line)", role="OPERATOR", tenant=tenant)
+        actor = Actor(name=f"{current_user()} (command line)", role="OPERATOR", tenant=tenant)
         async with open_database(settings) as pool:
             yield _OnDatabase(parts=await open_configuration(settings, pool), actor=actor)
 

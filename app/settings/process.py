@@ -36,8 +36,9 @@ class Process(Group):
     )
     jwt_secret: SecretStr = Field(
         SecretStr(""),
-        description="Shared secret that tokens of callers are checked with (HS256, HS384, HS512); "
-        "empty: `rs_order_token_secret`, as REGARDS has one for all.",
+        description="Shared secret that tokens of callers are checked with (HS256, HS384, HS512), "
+        "of at least 32 bytes; empty: `rs_order_token_secret`, as REGARDS has one for all, or none "
+        "if `jwt_public_key` is set.",
     )
     jwt_public_key: str = Field(
         "",

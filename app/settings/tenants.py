@@ -44,8 +44,9 @@ class Tenants(Group):
     )
     development: bool = Field(
         default=False,
-        description="Without `secret_keys`, make one for this process alone. For trying things "
-        "out: what is sealed with it can't be read after a restart.",
+        description="For trying things out: short and public secrets are accepted; without "
+        "`secret_keys`, one is made for this process alone, and what is sealed with it can't be "
+        "read after a restart.",
     )
 
     expiry_interval: float = Field(

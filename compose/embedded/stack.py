@@ -102,6 +102,7 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
             ),
             "DELIVERY_RS_ORDER_TOKEN_SECRET": os.environ.get("DELIVERY_RS_ORDER_TOKEN_SECRET")
             or secrets.token_urlsafe(64),
+            "DELIVERY_DEVELOPMENT": os.environ.get("DELIVERY_DEVELOPMENT", "true"),
             "DELIVERY_SECRET_KEYS": os.environ.get("DELIVERY_SECRET_KEYS") or make_key(),
             "DELIVERY_ORDER_SIZE_LIMIT_BYTES": str(1024**4),
             "DELIVERY_WEB_HOST": "127.0.0.1",

@@ -52,6 +52,20 @@ def test_a_setting_that_cannot_be_used_is_one_sentence(
     assert "geheim" not in ended.stderr
 
 
+@pytest.mark.parametrize("command", ["web", "worker", "serve"])
+def test_nothing_starts_with_a_secret_that_can_be_guessed(environment: None, command: str) -> None:
+    """Before anything is opened, or changed."""
+    ended = delivery(
+        command,
+        DELIVERY_DEVELOPMENT="false",
+        DELIVERY_JWT_SECRET="geheim",
+        DELIVERY_DATABASE_URL="postgresql://u:p@127.0.0.1:1/d",
+    )
+    assert ended.returncode == 2
+    assert "DELIVERY_JWT_SECRET has fewer than 32 bytes" in ended.stderr
+    assert "geheim" not in ended.stderr
+
+
 def test_a_wrong_password_is_told(environment: None) -> None:
     url = os.environ["DELIVERY_AMQP_URL"]
     wrong = "amqp://regards:geheim@" + url.split("@")[1]

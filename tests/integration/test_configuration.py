@@ -135,8 +135,9 @@ async def test_requests_are_answered_while_a_secret_cannot_be_read(
 async def test_without_a_key_nothing_starts_but_in_development(
     settings: Settings, pool: asyncpg.Pool
 ) -> None:
+    work = settings.model_copy(update={"development": False})
     with pytest.raises(ConfigurationError, match="delivery make-key"):
-        await open_configuration(with_keys(settings, []), pool)
+        await open_configuration(with_keys(work, []), pool)
     with pytest.raises(ConfigurationError, match="key 1 is not one") as raised:
         await open_configuration(with_keys(settings, ["hunter2"]), pool)
     assert "hunter2" not in str(raised.value)

@@ -232,5 +232,10 @@ def test_keys_are_made_and_changed(environment: None, database: str) -> None:
     assert (refused.returncode, "DELIVERY_SECRET_KEYS" in refused.stderr) == (1, True)
     assert delivery("rotate-keys", **both).stdout == "values sealed anew: 1\n"
     assert delivery("rotate-keys", **one).stdout == "values sealed anew: 1\n"
-    without = delivery("worker", DELIVERY_DATABASE_URL=database, DELIVERY_SECRET_KEYS="")
+    without = delivery(
+        "worker",
+        DELIVERY_DATABASE_URL=database,
+        DELIVERY_SECRET_KEYS="",
+        DELIVERY_DEVELOPMENT="false",
+    )
     assert (without.returncode, "delivery make-key" in without.stderr) == (2, True)

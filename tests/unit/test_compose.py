@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from app.cli.table import COMMANDS
+from app.errors import ConfigurationError
+from app.secret_rules import refuse_weak_secrets
 from app.settings import Settings, environment_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,20 @@ def test_the_service_is_given_settings_that_it_knows_and_accepts(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     Settings()
+
+
+def test_secrets_that_everybody_can_read_here_are_known_to_be_public(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes the file for work takes the line that accepts them away, and is told."""
+    for name, value in services["delivery"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    refuse_weak_secrets(Settings(), http=True)
+    monkeypatch.delenv("DELIVERY_DEVELOPMENT")
+    with pytest.raises(ConfigurationError) as raised:
+        refuse_weak_secrets(Settings(), http=True)
+    for name in ("DELIVERY_RS_ORDER_TOKEN_SECRET", "DELIVERY_SECRET_KEYS"):
+        assert name in str(raised.value)
 
 
 def test_addresses_are_those_of_the_neighbours(services: dict[str, Any]) -> None:

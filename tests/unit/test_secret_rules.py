@@ -1,0 +1,155 @@
+"""Which secrets let callers in, and with which nothing starts."""
+
+from __future__ import annotations
+
+import pwd
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from structlog.testing import capture_logs
+
+from app.cli import cli
+from app.cli.who import current_user
+from app.doctor import _keys
+from app.errors import ConfigurationError
+from app.secret_rules import (
+    PUBLIC_SEAL_KEYS,
+    PUBLIC_TOKEN_SECRETS,
+    refuse_weak_secrets,
+    token_secret,
+)
+from app.settings import Settings
+from app.vault import make_key
+from web.auth import Verifier
+
+GOOD, SHARED = "own-" + "o" * 28, "shared-" + "s" * 25
+(PUBLIC,) = PUBLIC_TOKEN_SECRETS
+(PUBLIC_SEAL,) = PUBLIC_SEAL_KEYS
+PEM = (
+    rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JWT_SECRET", "JWT_PUBLIC_KEY", "RS_ORDER_TOKEN_SECRET", "DEVELOPMENT"):
+        monkeypatch.delenv(f"DELIVERY_{name}", raising=False)
+
+
+def given(**fields: Any) -> Settings:
+    return Settings(**{"rs_order_token_secret": SHARED, "secret_keys": (make_key(),)} | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "secret"),
+    [
+        ({}, SHARED),
+        ({"jwt_secret": GOOD}, GOOD),
+        ({"jwt_public_key": PEM}, ""),
+        ({"jwt_secret": GOOD, "jwt_public_key": PEM}, GOOD),
+    ],
+)
+def test_rs_orders_secret_stands_in_only_where_nothing_else_is_set(
+    fields: dict[str, str], secret: str
+) -> None:
+    assert token_secret(given(**fields)) == secret
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"jwt_secret": "s" * 31}, "DELIVERY_JWT_SECRET has fewer than 32 bytes"),
+        ({"jwt_secret": PUBLIC}, "DELIVERY_JWT_SECRET is public"),
+        ({"secret_keys": (PUBLIC_SEAL,)}, "DELIVERY_SECRET_KEYS key 1 is public"),
+        ({"secret_keys": (PUBLIC_SEAL, make_key())}, "DELIVERY_SECRET_KEYS key 1 is public"),
+        ({"rs_order_token_secret": PUBLIC}, "DELIVERY_RS_ORDER_TOKEN_SECRET is public.*checked"),
+    ],
+)
+def test_nothing_starts_with_a_secret_that_gives_no_shelter_but_in_development(
+    fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words) as raised:
+        refuse_weak_secrets(given(**fields), http=True)
+    for value in ("s" * 31, PUBLIC, PUBLIC_SEAL):
+        assert value not in str(raised.value)
+    with capture_logs() as logged:
+        refuse_weak_secrets(given(development=True, **fields), http=True)
+    assert [line["event"] for line in logged] == ["development", "secret_weak"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "http"),
+    [
+        ({"rs_order_token_secret": "short"}, True),  # though it lets callers in: it is not ours
+        ({"rs_order_token_secret": "short"}, False),
+        ({"rs_order_token_secret": PUBLIC}, False),
+        ({"rs_order_token_secret": PUBLIC, "jwt_secret": GOOD}, True),
+        ({"rs_order_token_secret": PUBLIC, "jwt_public_key": PEM}, True),
+        ({"secret_keys": (make_key(), PUBLIC_SEAL)}, True),  # so that it can be changed
+    ],
+)
+def test_what_can_not_be_changed_here_is_told_of(fields: dict[str, Any], http: bool) -> None:
+    with capture_logs() as logged:
+        refuse_weak_secrets(given(**fields), http=http)
+    (line,) = logged
+    assert (line["event"], line["log_level"]) == ("secret_weak", "warning")
+    problems = [one for one in _keys(given(**fields)) if not one.ok]
+    assert [one.check for one in problems] == [line["setting"]]
+    assert problems[0].advice
+
+
+@pytest.mark.parametrize("fields", [{}, {"jwt_secret": GOOD}, {"jwt_public_key": PEM}])
+def test_of_good_secrets_nothing_is_told(fields: dict[str, Any]) -> None:
+    with capture_logs() as logged:
+        refuse_weak_secrets(given(**fields), http=True)
+    assert logged == []
+    found = _keys(given(**fields))
+    assert all(one.ok for one in found)
+    assert "development" not in {one.check for one in found}
+
+
+def test_the_doctor_says_when_development_is_on() -> None:
+    found = _keys(given(development=True, jwt_secret="short"))
+    assert all(one.ok for one in found)
+    told = {one.check: one.message for one in found}
+    assert "DELIVERY_DEVELOPMENT is on" in told["development"]
+    assert "fewer than 32 bytes" in told["DELIVERY_JWT_SECRET"]
+
+
+@pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")  # as after a start
+@pytest.mark.parametrize("secret", [GOOD, "o" * 64, "short"])
+def test_a_token_is_made_with_the_secret_that_it_is_checked_with(secret: str) -> None:
+    environment = {"DELIVERY_JWT_SECRET": secret, "DELIVERY_JWT_PUBLIC_KEY": PEM}
+    made = CliRunner().invoke(cli, ["token", "--user", "u"], env=environment)
+    assert (made.exit_code, made.stderr) == (0, "")
+    actor = Verifier(secret=secret, public_key="").verify(made.stdout.strip())
+    assert actor.name == "u"
+
+
+def test_with_an_rsa_key_alone_no_token_is_made_here() -> None:
+    environment = {"DELIVERY_JWT_PUBLIC_KEY": PEM, "DELIVERY_RS_ORDER_TOKEN_SECRET": SHARED}
+    made = CliRunner().invoke(cli, ["token"], env=environment)
+    assert isinstance(made.exception, ConfigurationError)
+    assert "DELIVERY_JWT_SECRET" in str(made.exception)
+    assert made.stdout == ""
+
+
+def test_who_has_no_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In containers of OpenShift no passwd entry is that of the user."""
+
+    def nobody(uid: int) -> pwd.struct_passwd:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr("os.getuid", lambda: 1234)
+    assert current_user() == "uid-1234"
+    monkeypatch.setenv("USER", "somebody")
+    assert current_user() == "somebody"
