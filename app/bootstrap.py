@@ -22,6 +22,7 @@ from app.store import PostgresArrivals, PostgresStore
 from app.topics import make_topics
 from sinks.s3 import S3Sink, open_sink
 from streams.amqp import AmqpPublisher, connect, open_publisher
+from streams.amqp_line import line_of
 from streams.kafka import EventLog, open_event_log
 from streams.resume import Resumption
 from streams.rs_admin import AnyUser, RsAdmin
@@ -74,7 +75,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
         async def reach_rabbitmq() -> tuple[AbstractRobustConnection, AmqpPublisher]:
             connection = await amqp.enter_async_context(
-                connect(settings.amqp_url.get_secret_value(), start_timeout=settings.start_timeout)
+                connect(line_of(settings), start_timeout=settings.start_timeout)
             )
             publisher = await amqp.enter_async_context(
                 open_publisher(connection, topology=topology_of(settings))
@@ -93,7 +94,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         connection, publisher = rabbitmq.result()
         events = log_of_events.result()
         session = await stack.enter_async_context(
-            open_session(stall_timeout=settings.source_stall_timeout)
+            open_session(stall_timeout=settings.source_stall_timeout, ca=settings.http_ca)
         )
         signer = TokenSigner(
             settings.rs_order_token_secret.get_secret_value(), ttl=settings.rs_order_token_ttl
@@ -120,7 +121,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                     longest=settings.retry_backoff_max,
                 ),
             ),
-            sink=await stack.enter_async_context(open_sink(up=TARGET_UP)),
+            sink=await stack.enter_async_context(open_sink(up=TARGET_UP, ca=settings.s3_ca)),
             configuration=configured.result(),
             users=RsAdmin(session, signer, url=settings.rs_admin_url)
             if settings.rs_admin_url

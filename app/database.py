@@ -10,7 +10,7 @@ import asyncpg
 from app.errors import ConfigurationError
 from app.logs import get_logger
 from app.settings import Settings
-from app.store import migrate, open_pool
+from app.store import line_of, migrate, open_pool
 from app.store.pool import wrap_errors
 from app.store.rights import lacking, missing_rights
 from app.store.schema import Schema, look
@@ -78,7 +78,7 @@ async def run_migrations(settings: Settings, *, grant_to: str | None = None) -> 
 async def open_web_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     """Connect for the HTTP server: slow or many requests must not take what leases need."""
     async with open_pool(
-        settings.database_url.get_secret_value(),
+        line_of(settings),
         size=settings.web_database_pool_size,
         start_timeout=settings.start_timeout,
         # Should PostgreSQL itself be gone, it can't end a statement.
@@ -96,7 +96,7 @@ async def _look(pool: asyncpg.Pool) -> Schema:
 
 def _connected(settings: Settings) -> contextlib.AbstractAsyncContextManager[asyncpg.Pool]:
     return open_pool(
-        settings.database_url.get_secret_value(),
+        line_of(settings),
         size=settings.database_pool_size,
         start_timeout=settings.start_timeout,
     )

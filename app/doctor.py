@@ -10,15 +10,16 @@ from typing import Any
 
 from app.checkup import Finding, bad, good
 from app.configured import open_vault
-from app.errors import DeliveryError
+from app.errors import ConfigurationError, DeliveryError
 from app.model import S3Target
 from app.secret_rules import weaknesses
 from app.settings import Settings
-from app.store import PostgresConfiguration, PostgresTracking, open_pool
+from app.store import PostgresConfiguration, PostgresTracking, line_of, open_pool
 from app.store.checkup import check_postgresql
 from app.tenants import ConfiguredTenants
 from app.tracking import Filter
 from sinks.probe import probe
+from sinks.s3_https import check_ca
 from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
 
 _ERRORS = timedelta(hours=1)
@@ -30,11 +31,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     for finding in _keys(settings):
         yield finding
     schema_good = True
-    async for finding in check_postgresql(
-        settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool_size + settings.web_database_pool_size,
-    ):
-        schema_good &= finding.ok or finding.check not in ("reachable", "schema")
+    async for finding in check_postgresql(settings):
+        schema_good &= finding.ok or finding.check not in ("certificates", "reachable", "schema")
         yield finding
     async for finding in check_rabbitmq(settings):
         yield finding
@@ -93,9 +91,7 @@ def _keys(settings: Settings) -> list[Finding]:
 async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
     """Look at workers and outcomes, and read what the tenants have set."""
     try:
-        async with open_pool(
-            settings.database_url.get_secret_value(), size=2, start_timeout=5
-        ) as pool:
+        async with open_pool(line_of(settings), size=2, start_timeout=5) as pool:
             tracking = PostgresTracking(pool)
             yield await _workers(tracking)
             yield await _lately(tracking, settings)
@@ -140,6 +136,11 @@ async def _lately(tracking: PostgresTracking, settings: Settings) -> Finding:
 
 async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
     """Try every target; those of the static settings where nothing else is known."""
+    try:
+        check_ca(settings.s3_ca)
+    except ConfigurationError as error:
+        yield bad("s3", "certificates", str(error), "see DELIVERY_S3_CA")
+        return
     names: dict[S3Target, list[str]] = {}
     for tenant in settings.tenants:
         if tenant in tenants.unreadable():
@@ -160,7 +161,7 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
         own = tenants.settings(tenant)
         for name, target in {"default": own.target, **own.targets}.items():
             names.setdefault(target, []).append(f"{tenant} {name}")
-    async for target, steps in _probed(names):
+    async for target, steps in _probed(names, settings.s3_ca):
         for name, step in product(names[target], steps):
             check = f"{name}: {step['check']}"
             if step["ok"]:
@@ -169,13 +170,15 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
                 yield bad("s3", check, step["message"], "`delivery settings` changes targets")
 
 
-async def _probed(targets: Iterable[S3Target]) -> AsyncIterator[tuple[S3Target, list[Any]]]:
+async def _probed(
+    targets: Iterable[S3Target], ca: str
+) -> AsyncIterator[tuple[S3Target, list[Any]]]:
     """Probe targets side by side, each once; give them in order: a silent one delays no other."""
     turns = asyncio.Semaphore(_PROBES)
 
     async def one(target: S3Target) -> list[Any]:
         async with turns:
-            return await probe(target)
+            return await probe(target, ca=ca)
 
     tasks = [(target, asyncio.create_task(one(target))) for target in targets]
     try:

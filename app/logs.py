@@ -13,6 +13,9 @@ from structlog.typing import Processor
 _QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "aiormq", "asyncio")
 
 
+# Drivers that tell with a traceback that a server went away.
+_DRIVERS = ("aiormq", "asyncpg")
+
 # Told ten times a second while a topic is missing; `topics_missing` tells it once.
 _NO_TOPIC = "Topic %s not found in cluster metadata"
 
@@ -25,6 +28,10 @@ def _of_interest(record: logging.LogRecord) -> bool:
     """
     if record.msg == _NO_TOPIC:
         return False
+    if record.name.startswith(_DRIVERS) and record.exc_info and record.exc_info[1] is not None:
+        # A server that went away is no fault of this program, which would need a traceback.
+        record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]})", ()
+        record.exc_info = None
     if record.name == "aiohttp.server" and record.exc_info and record.exc_info[0] is not None:
         return not _is_no_http(record.exc_info[0])
     return record.levelno > logging.INFO or not str(record.msg).startswith("[^")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -36,6 +37,40 @@ def host(text: str) -> str:
         raise ValueError("must be a host alone; the port is a field of its own")
     if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
         raise ValueError("must be a host name or an IP address")
+    return text
+
+
+def server_address(text: str, *schemes: str) -> str:
+    """Accept a URL that has user and password in it; several hosts are separated by commas.
+
+    What drivers say of one that they can't read shows a part of the password.
+    """
+    if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    try:
+        named = urlsplit(text).netloc
+        if "@" in text and "@" not in named:
+            named = ":cut off by what is in the password"
+        hosts = named.rpartition("@")[2].split(",")
+        ports = [urlsplit(f"//{one}").port for one in hosts]
+    except ValueError:
+        ports = [0]
+    if 0 in ports or not text.isprintable() or " " in text:
+        raise ValueError(
+            "can't be read as a URL; in user and password, write / as %2F, ? as %3F, # as %23, "
+            "@ as %40, : as %3A, % as %25, or give the password apart"
+        )
+    return text
+
+
+def without_credentials(text: str) -> str:
+    """Accept a URL that names no user and no password: addresses are told in messages."""
+    try:
+        named = "@" in urlsplit(text).netloc
+    except ValueError:
+        raise ValueError("can't be read as a URL") from None
+    if named:
+        raise ValueError("must not hold a user or a password: addresses are shown in messages")
     return text
 
 

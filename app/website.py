@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -24,6 +25,7 @@ from app.usecases.intervene import Interventions
 from app.watchdog import watching_loop
 from sinks.probe import probe
 from sinks.s3 import S3Sink, open_sink
+from streams.https import connector_of, said
 from streams.letter_box import Letters
 from streams.progress_table import ProgressTable
 from streams.rs_admin import AnyUser, AskedLater
@@ -113,7 +115,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
         targets=TargetsApi(
             configuration.tenants, look=base.sink.find_bucket, trouble=base.sink.breakers.trouble
         ),
-        probe=probe,
+        probe=partial(probe, ca=settings.s3_ca),
         tracking=tracking,
         changes=tracking,
         overview=tracking,
@@ -133,12 +135,15 @@ def _sign_ins(settings: Settings, configuration: ConfigurationParts) -> SignIns 
     if not settings.oauth_url:
         return None
     secret = settings.oauth_client_secret.get_secret_value()
+    flow = PasswordFlow(
+        settings.oauth_url, client=settings.oauth_client, secret=secret, ca=settings.http_ca
+    )
 
     def served(tenant: str) -> bool:
         return tenant == INSTANCE or configuration.tenants.known(tenant)
 
     return SignIns(
-        PasswordFlow(settings.oauth_url, client=settings.oauth_client, secret=secret).token,
+        flow.token,
         served=served,
         per_minute=settings.web_sign_ins_per_minute,
         proxies=settings.web_proxies,
@@ -198,13 +203,15 @@ def _checks(settings: Settings, base: Base) -> dict[str, Check]:
     async def rs_order() -> None:
         try:
             async with (
-                aiohttp.ClientSession(timeout=_RS_ORDER_TIMEOUT) as session,
+                aiohttp.ClientSession(
+                    connector=connector_of(settings.http_ca), timeout=_RS_ORDER_TIMEOUT
+                ) as session,
                 session.head(settings.rs_order_url, allow_redirects=False),
             ):
                 return  # whatever it says, it answers
         except (aiohttp.ClientError, TimeoutError) as error:
             raise SourceUnavailableError(
-                f"rs-order does not answer at {settings.rs_order_url} ({type(error).__name__})"
+                f"rs-order does not answer at {settings.rs_order_url} ({said(error)})"
             ) from None
 
     return {"postgresql": database, "secret keys": keys, "rs-order": rs_order}
@@ -217,7 +224,7 @@ async def open_base(settings: Settings, *, stays: bool = False) -> AsyncIterator
     A process that `stays` may migrate the database; a command does not.
     """
     opened = open_migrated(settings) if stays else open_database(settings)
-    async with opened as pool, open_sink(up=TARGET_UP) as sink:
+    async with opened as pool, open_sink(up=TARGET_UP, ca=settings.s3_ca) as sink:
         yield Base(
             pool=pool,
             owed=Signal(),

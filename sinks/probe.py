@@ -15,13 +15,13 @@ _TIMEOUT = 10.0  # seconds for each step
 _KEY = ".rs-delivery-check/"  # an upload is begun and aborted there; no object appears
 
 
-async def probe(target: S3Target) -> list[dict[str, Any]]:
+async def probe(target: S3Target, *, ca: str = "") -> list[dict[str, Any]]:
     """Return what was found: `check`, `ok` and `message` of each step that was taken.
 
     Steps: the server answers; it accepts the credentials and has the bucket; an upload can be
     begun, and aborted. No message holds a secret.
     """
-    async with open_sink() as sink:
+    async with open_sink(ca=ca) as sink:
         found: list[dict[str, Any]] = []
         for check, step in _steps(sink, target):
             try:

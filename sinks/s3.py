@@ -22,6 +22,7 @@ from app.model import FoundObject, S3Target, Upload
 from sinks.breaker import Breakers
 from sinks.parts import Part
 from sinks.s3_clients import S3Clients
+from sinks.s3_https import check_ca
 from sinks.s3_requests import (
     COMPLETION,
     SHORT,
@@ -334,9 +335,13 @@ def _lost(target: S3Target, upload: Upload) -> UploadLostError:
 
 
 @contextlib.asynccontextmanager
-async def open_sink(*, up: Gauge | None = None) -> AsyncIterator[S3Sink]:
-    """Open the sink; its clients are closed at the end. `up` shows which servers answer."""
-    clients = S3Clients()
+async def open_sink(*, up: Gauge | None = None, ca: str = "") -> AsyncIterator[S3Sink]:
+    """Open the sink; its clients are closed at the end. `up` shows which servers answer.
+
+    `ca` is a file of CAs that are trusted beside the public ones; raises ConfigurationError.
+    """
+    check_ca(ca)
+    clients = S3Clients(ca=ca)
     sink = S3Sink(clients, up=up)
     try:
         yield sink

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.model import S3Target
+from sinks.s3_https import session_trusting
 from sinks.s3_requests import config_for, send_at_once
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ class S3Clients:
     """Opens clients when they are asked for.
 
     One that nobody has used for `idle` seconds is closed when the next is opened: secrets change,
-    and targets go.
+    and targets go. `ca` is a file of CAs that are trusted beside the public ones.
     """
 
-    def __init__(self, *, idle: float = _IDLE) -> None:
+    def __init__(self, *, idle: float = _IDLE, ca: str = "") -> None:
         self._idle = idle
+        self._ca = ca
         self._session: Session | None = None
         self._kept: dict[tuple[str, ...], _Kept] = {}
         self._opening = asyncio.Lock()
@@ -89,7 +91,7 @@ class S3Clients:
                 endpoint_url=target.endpoint,
                 aws_access_key_id=target.key,
                 aws_secret_access_key=target.secret,
-                config=config_for(target),
+                config=config_for(target, session_trusting(self._ca)),
             )
         )
         client.meta.events.register("before-sign.s3.UploadPart", send_at_once)

@@ -14,9 +14,11 @@ from botocore.exceptions import EndpointConnectionError as _NoEndpoint
 from app import tracing
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
 from app.model import S3Target
+from sinks.s3_https import said
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
     from botocore.awsrequest import AWSRequest
 
 # What a call may take from its first try to its last byte, in seconds.
@@ -41,11 +43,12 @@ _ADVICE = {
 }
 
 
-def config_for(target: S3Target) -> AioConfig:
-    """Return what clients of a target are configured with."""
+def config_for(target: S3Target, session: type[AIOHTTPSession]) -> AioConfig:
+    """Return what clients of a target are configured with; `session` makes their connections."""
     from aiobotocore.config import AioConfig
 
     return AioConfig(
+        http_session_cls=session,
         region_name=target.region,
         connect_timeout=5,
         # Deadlines are those of `wrapped`, and whoever asks decides whether it asks again.
@@ -90,9 +93,7 @@ async def wrapped(target: S3Target, action: str, seconds: float) -> AsyncIterato
         raise TargetUnavailableError(f"no S3 server answers for {target}") from error
     except (BotoCoreError, HTTPClientError, OSError, KeyError) as error:
         # KeyError: what was answered is not of S3, but a gateway's page, most likely.
-        raise TargetUnavailableError(
-            f"S3 did not {action} in {target} ({type(error).__name__})"
-        ) from error
+        raise TargetUnavailableError(f"S3 did not {action} in {target} ({said(error)})") from error
 
 
 def traced(

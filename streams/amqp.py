@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
-from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractRobustConnection
-from aio_pika.connection import make_url
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     DeliveryError,
     ProbableAuthenticationError,
     PublishError,
 )
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from app import tracing
+from app import tls, tracing
 from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.outgoing import Lane, Outgoing
 from streams import names
+from streams.amqp_line import Line, line_to
 from streams.messages import encode, exchange_of
 from streams.properties import accept_any_properties
 from streams.topology import REFUSALS, Topology, refused
@@ -29,6 +28,11 @@ from streams.topology import REFUSALS, Topology, refused
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 3.0  # seconds
 _DECLARED_HERE = Topology()
+
+
+ADVICE = (
+    "start it, create the virtual host, or correct DELIVERY_AMQP_URL (amqps:// where it speaks TLS)"
+)
 
 
 class _NoQueueError(BrokerUnavailableError):
@@ -122,13 +126,12 @@ async def give_up_on(closing: Awaitable[object]) -> None:
             await closing
 
 
-def _place(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or 5672}, virtual host {parts.path.lstrip('/') or '/'}"
+def _may_come_up(error: BaseException) -> bool:
+    return isinstance(error, OSError | TimeoutError) and not tls.stays(error)
 
 
-async def _connection(url: str) -> AbstractRobustConnection:
-    connection = aio_pika.RobustConnection(make_url(url))
+async def _connection(line: Line) -> AbstractRobustConnection:
+    connection = aio_pika.RobustConnection(**line.arguments)
     try:
         await connection.connect(timeout=10)
     except BaseException:
@@ -139,29 +142,33 @@ async def _connection(url: str) -> AbstractRobustConnection:
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str, *, start_timeout: float) -> AsyncIterator[AbstractRobustConnection]:
+async def connect(
+    where: Line | str, *, start_timeout: float
+) -> AsyncIterator[AbstractRobustConnection]:
     """Connect, waiting up to `start_timeout` seconds for RabbitMQ to come up.
 
-    Raises ConfigurationError when it doesn't, or refuses user, password or virtual host.
+    `where` may be a URL alone. Raises ConfigurationError when RabbitMQ doesn't come up, shows a
+    certificate that is not good, or refuses certificate, user, password or virtual host.
     """
     accept_any_properties()
+    line = where if isinstance(where, Line) else line_to(where)
     try:
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((OSError, asyncio.TimeoutError)),
+            retry=retry_if_exception(_may_come_up),
             stop=stop_after_delay(start_timeout),
             wait=wait_exponential(0.2, max=5),
             reraise=True,
         ):
             with attempt:
-                connection = await _connection(url)
+                connection = await _connection(line)
     except ProbableAuthenticationError:
         raise ConfigurationError(
-            f"RabbitMQ at {_place(url)} refuses the user or the password; correct DELIVERY_AMQP_URL"
+            f"RabbitMQ at {line.place} refuses the user or the password; correct DELIVERY_AMQP_URL"
         ) from None
     except CONNECTION_EXCEPTIONS as error:
         raise NotReachableError(
-            f"no RabbitMQ to be used at {_place(url)} ({error}); start it, create the virtual "
-            "host, or correct DELIVERY_AMQP_URL"
+            f"no RabbitMQ to be used at {line.place} ({line.explain(error)})"
+            + ("" if tls.stays(error) else f"; {ADVICE}")
         ) from None
     try:
         yield connection

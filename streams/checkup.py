@@ -17,8 +17,11 @@ from app.checkup import Finding, bad, good
 from app.errors import ConfigurationError, DeliveryError
 from app.settings import Settings
 from streams import names
+from streams.amqp import ADVICE
+from streams.amqp_line import line_of
 from streams.broker_refusals import REFUSALS
 from streams.brokers import cause_of
+from streams.https import connector_of, said
 from streams.lag import Lag
 from streams.rights_probe import missing_rights
 from streams.tokens import TokenSigner
@@ -35,17 +38,17 @@ async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
     """Look at reachability, exchanges, queues, their arguments and readers, and dead letters."""
     part = "rabbitmq"
     try:
-        connection = await aio_pika.connect(settings.amqp_url.get_secret_value(), timeout=5)
+        line = line_of(settings)
+        connection = await aio_pika.connect(**line.arguments, timeout=5)
+    except ConfigurationError as error:
+        yield bad(part, "certificates", str(error), "see DELIVERY_AMQP_CA and its neighbours")
+        return
     except CONNECTION_EXCEPTIONS as error:
-        yield bad(
-            part,
-            "reachable",
-            f"no connection ({type(error).__name__}: {error})",
-            "start RabbitMQ, create the virtual host, or correct DELIVERY_AMQP_URL",
-        )
+        told = f"no connection to {line.place} ({line.explain(error)})"
+        yield bad(part, "reachable", told, ADVICE)
         return
     async with connection:
-        version = connection.transport.connection.server_properties.get("version", "unknown")  # type: ignore[union-attr]
+        version = connection.transport.connection.server_properties.get("version", "unknown")
         yield good(part, "version", str(version))
         missing = [name for name in names.EXCHANGES if not await _has_exchange(connection, name)]
         if missing:
@@ -227,8 +230,13 @@ async def check_rs_order(settings: Settings) -> AsyncIterator[Finding]:
     token = TokenSigner(secret, ttl=60).token(settings.tenants[0], "delivery-doctor@localhost")
     url = f"{settings.rs_order_url.rstrip('/')}/orders/0/files/available"
     try:
+        connector = connector_of(settings.http_ca)
+    except ConfigurationError as error:
+        yield bad(part, "certificates", str(error), "see DELIVERY_HTTP_CA")
+        return
+    try:
         async with (
-            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+            aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
             session.get(
                 url, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False
             ) as answer,
@@ -238,7 +246,7 @@ async def check_rs_order(settings: Settings) -> AsyncIterator[Finding]:
         yield bad(
             part,
             "reachable",
-            f"no answer at {settings.rs_order_url} ({type(error).__name__}: {error})",
+            f"no answer at {settings.rs_order_url} ({said(error)})",
             "start it, or correct DELIVERY_RS_ORDER_URL",
         )
         return

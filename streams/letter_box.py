@@ -10,6 +10,7 @@ from app.letters import Letter
 from app.settings import Settings
 from streams import dead_events
 from streams.amqp import connect
+from streams.amqp_line import line_of
 from streams.dead_events import DeadEvent
 from streams.dead_letters import QUEUES, DeadLetter, DeadLetters, open_dead_letters
 from streams.kafka import open_event_log
@@ -59,9 +60,7 @@ class Letters:
     async def _queues(self) -> AsyncIterator[DeadLetters]:
         try:
             async with (
-                connect(
-                    self._settings.amqp_url.get_secret_value(), start_timeout=_TIMEOUT
-                ) as connection,
+                connect(line_of(self._settings), start_timeout=_TIMEOUT) as connection,
                 open_dead_letters(connection, topology=topology_of(self._settings)) as letters,
             ):
                 yield letters

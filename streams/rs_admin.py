@@ -9,6 +9,7 @@ import aiohttp
 from cachetools import TTLCache
 
 from app.errors import SourceUnavailableError
+from streams.https import said
 from streams.refusals import seconds_of
 from streams.tokens import TokenSigner
 
@@ -51,7 +52,7 @@ class RsAdmin:
                 later = seconds_of(response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SourceUnavailableError(
-                f"rs-admin can't be asked about user {email} ({type(error).__name__}: {error})"
+                f"rs-admin can't be asked about user {email} ({said(error)})"
             ) from error
         if status not in (200, 404) or (status == 200 and page):
             looks = f"{status} with a page of HTML" if page else str(status)

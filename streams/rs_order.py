@@ -15,6 +15,7 @@ import aiohttp
 from app import tracing
 from app.errors import SourceNotReadyError, SourceUnavailableError
 from app.model import Delivery, ListedFile, ManifestFile
+from streams.https import connector_of, said
 from streams.refusals import check, seen_as
 from streams.resume import Connection, Resumption, resumed
 from streams.stall import unstalled
@@ -199,9 +200,7 @@ def _wrapped(what: str) -> Any:
     try:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise SourceUnavailableError(
-            f"rs-order broke off {what} ({type(error).__name__}: {error})"
-        ) from error
+        raise SourceUnavailableError(f"rs-order broke off {what} ({said(error)})") from error
 
 
 def _changed(delivery: Delivery, how: str) -> SourceUnavailableError:
@@ -241,14 +240,17 @@ def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
 
 
 @contextlib.asynccontextmanager
-async def open_session(*, stall_timeout: float) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(
+    *, stall_timeout: float, ca: str = ""
+) -> AsyncIterator[aiohttp.ClientSession]:
     """Open an HTTP session for rs-order; `stall_timeout` is in seconds without a byte.
 
+    `ca` is a file of CAs that are trusted beside those of the system; raises ConfigurationError.
     Each transfer, listing and check bounds its own connections: a transfer that waits for its
     target keeps those that it has, and no limit that they share may make others wait for it.
     """
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=connector_of(ca, limit=0),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=stall_timeout),
         # The bytes as they are: checksums are of the file, not of what unpacking would give.
         auto_decompress=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import aiohttp
 
 from app.errors import NotAcceptedError, SourceUnavailableError
+from streams.https import connector_of, said
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -12,8 +13,9 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10)
 class PasswordFlow:
     """Asks REGARDS' authentication for tokens. Passwords are passed on, and kept nowhere."""
 
-    def __init__(self, url: str, *, client: str, secret: str) -> None:
+    def __init__(self, url: str, *, client: str, secret: str, ca: str = "") -> None:
         self._url = url
+        self._ca = ca
         self._headers = {"Authorization": aiohttp.encode_basic_auth(client, secret)}
 
     async def token(self, tenant: str, user: str, password: str) -> str:
@@ -27,7 +29,9 @@ class PasswordFlow:
         try:
             async with (
                 aiohttp.ClientSession(
-                    timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
+                    connector=connector_of(self._ca),
+                    timeout=_TIMEOUT,
+                    cookie_jar=aiohttp.DummyCookieJar(),
                 ) as session,
                 session.post(
                     self._url, data=form, headers=self._headers, allow_redirects=False
@@ -37,7 +41,7 @@ class PasswordFlow:
                 body = await answer.json(content_type=None) if status == 200 else {}
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise SourceUnavailableError(
-                f"REGARDS' authentication does not answer at {self._url} ({type(error).__name__})"
+                f"REGARDS' authentication does not answer at {self._url} ({said(error)})"
             ) from None
         token = body.get("access_token") if isinstance(body, dict) else None
         if isinstance(token, str):

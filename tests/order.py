@@ -18,6 +18,7 @@ _LONGEST = (
     "tests/chaos/test_chaos.py::test_nothing",
     "tests/integration/test_readers.py::test_a_reader_finds_every_member_whole[large",
     "tests/integration/test_kafka_cluster.py::test_deliveries",
+    "tests/lines",
     "tests/browser",
     "tests/integration/test_configured_service.py::test_settings",
     "tests/integration/test_outages.py",
@@ -35,7 +36,7 @@ _LONGEST = (
     "tests/integration/test_dead_events.py",
 )
 # Their tests share a service, so they stay together.
-_TOGETHER = ("tests/acceptance", "tests/browser", "tests/contract")
+_TOGETHER = ("tests/acceptance", "tests/browser", "tests/contract", "tests/lines")
 # Nothing is shared but the stack, and a test takes long: each goes where there is room.
 _APART = ("tests/chaos", "tests/integration")
 # An archive of gigabytes is made once for all its readers; its kind comes first in a test's id.

@@ -16,6 +16,7 @@ import click
 from app.cli.tables import show_all
 from app.settings import load_settings
 from streams.amqp import connect
+from streams.amqp_line import line_of
 from streams.dead_letters import (
     QUEUES,
     DeadLetter,
@@ -164,7 +165,7 @@ def _on_letters(run: Callable[[DeadLetters], Coroutine[Any, Any, T]]) -> T:
 async def _opened() -> AsyncIterator[DeadLetters]:
     settings = load_settings()
     async with (
-        connect(settings.amqp_url.get_secret_value(), start_timeout=5) as connection,
+        connect(line_of(settings), start_timeout=5) as connection,
         open_dead_letters(connection, topology=topology_of(settings)) as letters,
     ):
         yield letters

@@ -23,6 +23,8 @@ from app.database import open_database
 from app.errors import DeliveryError
 from app.settings import load_settings
 from app.usecases import configuration_file
+from streams.https import connector_of
+from streams.https import said as in_words
 
 T = TypeVar("T")
 
@@ -99,7 +101,7 @@ class _OnServer:
                 if answer.status == 401 and "Authorization" not in self.session.headers:
                     raise RefusedError(f"{self.url} needs a token: --token, or DELIVERY_TOKEN")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise RefusedError(f"{self.url} does not answer ({error})") from None
+            raise RefusedError(f"{self.url} does not answer ({in_words(error)})") from None
         try:
             body = json.loads(text) if text else None
         except ValueError:
@@ -141,7 +143,10 @@ class Where:
         if self.url is not None:
             headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
             timeout = aiohttp.ClientTimeout(total=60)
-            async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+            connector = connector_of(load_settings().http_ca)
+            async with aiohttp.ClientSession(
+                connector=connector, headers=headers, timeout=timeout
+            ) as session:
                 yield _OnServer(session=session, url=self.url.rstrip("/"))
             return
         settings = load_settings()

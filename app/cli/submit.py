@@ -31,6 +31,7 @@ from app.model import Status
 from app.settings import Settings, load_settings
 from streams import names
 from streams.amqp import connect
+from streams.amqp_line import line_of
 from streams.progress import watch_progress
 from streams.topology import REFUSALS, refused, topology_of
 
@@ -88,7 +89,7 @@ async def _submit(
 ) -> None:
     correlation_id = body["correlationId"]
     async with (
-        connect(settings.amqp_url.get_secret_value(), start_timeout=5) as connection,
+        connect(line_of(settings), start_timeout=5) as connection,
         connection.channel() as channel,
     ):
         topology = topology_of(settings)

@@ -9,6 +9,7 @@ import click
 from app.settings import Settings, load_settings
 from streams import rights
 from streams.amqp import connect, open_publisher
+from streams.amqp_line import line_of
 from streams.topology import Topology
 
 
@@ -30,7 +31,7 @@ def apply() -> None:
 async def _declare(settings: Settings) -> None:
     made = Topology(kind=settings.amqp_queue_type)
     async with (
-        connect(settings.amqp_url.get_secret_value(), start_timeout=5) as connection,
+        connect(line_of(settings), start_timeout=5) as connection,
         open_publisher(connection, topology=made),
     ):
         pass

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from app.settings.names import Group, regards
+from app.validation import server_address, without_credentials
 
 _LEAST_CONNECTIONS = 8  # six that may be held for long, and two to work with
 
@@ -18,7 +19,21 @@ class Connections(Group):
     # RabbitMQ
     amqp_url: SecretStr = Field(
         SecretStr("amqp://guest:guest@localhost:5672/regards.multitenant.manager"),
-        description="RabbitMQ: `amqp[s]://user:password@host:port/virtual-host`.",
+        description="RabbitMQ: `amqp[s]://user:password@host:port/virtual-host`; `amqps` is TLS.",
+    )
+    amqp_password: SecretStr = Field(
+        SecretStr(""), description="Password for RabbitMQ, in place of one in the address."
+    )
+    amqp_ca: str = Field(
+        "",
+        description="File with the CA (PEM) that RabbitMQ's certificate must be of; empty: those "
+        "of the system. For `amqps`, as are the next two.",
+    )
+    amqp_certificate: str = Field(
+        "", description="File with the certificate (PEM) that RabbitMQ is shown."
+    )
+    amqp_key: str = Field(
+        "", description="File with its key (PEM); empty: it lies in the same file."
     )
     amqp_queue_type: Literal["classic", "quorum"] = Field(
         "classic",
@@ -61,6 +76,29 @@ class Connections(Group):
         SecretStr("postgresql://delivery:delivery@localhost:5432/delivery"),
         description="PostgreSQL: `postgresql://user:password@host:port/database`.",
     )
+    database_password: SecretStr = Field(
+        SecretStr(""), description="Password for PostgreSQL, in place of one in the address."
+    )
+    database_sslmode: Literal["", "disable", "prefer", "require", "verify-ca", "verify-full"] = (
+        Field(
+            "",
+            description="Whether PostgreSQL is spoken to over TLS, and what is checked then, in "
+            "libpq's words; empty: what the address says (`?sslmode=`), else `verify-full` where "
+            "a CA or a certificate is given, else `prefer`: **plain text, in silence, where the "
+            "server has no TLS**.",
+        )
+    )
+    database_ca: str = Field(
+        "",
+        description="File with the CA (PEM) that PostgreSQL's certificate must be of; empty: those "
+        "of the system.",
+    )
+    database_certificate: str = Field(
+        "", description="File with the certificate (PEM) that PostgreSQL is shown."
+    )
+    database_key: str = Field(
+        "", description="File with its key (PEM); empty: it lies in the same file."
+    )
     database_pool_size: int = Field(
         10,
         ge=3,
@@ -90,6 +128,11 @@ class Connections(Group):
     )
     rs_order_token_secret: SecretStr = Field(
         SecretStr(""), description="Shared secret that signs the tokens for rs-order (HS512)."
+    )
+    http_ca: str = Field(
+        "",
+        description="File with CAs (PEM) that are trusted beside those of the system where we ask "
+        "over HTTPS: rs-order, rs-admin, the OAuth server, and `delivery settings --url`.",
     )
     rs_order_token_ttl: float = Field(
         300, gt=0, description="Seconds that a token for rs-order is good for."
@@ -128,6 +171,45 @@ class Connections(Group):
             raise ValueError(
                 f"must be {_LEAST_CONNECTIONS} or more: six connections may be held for long, and "
                 "leases are renewed over the others"
+            )
+        return value
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_rabbitmq(cls, value: SecretStr) -> SecretStr:
+        server_address(value.get_secret_value(), "amqp", "amqps")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr) -> SecretStr:
+        server_address(value.get_secret_value(), "postgresql", "postgres")
+        return value
+
+    @field_validator("rs_order_url", "rs_admin_url")
+    @classmethod
+    def _holds_no_secret(cls, value: str) -> str:
+        return without_credentials(value)
+
+    @field_validator("amqp_ca", "amqp_certificate", "amqp_key")
+    @classmethod
+    def _is_for_tls(cls, value: str, info: ValidationInfo) -> str:
+        url: SecretStr | None = info.data.get("amqp_url")
+        if value and url is not None and not url.get_secret_value().startswith("amqps:"):
+            raise ValueError(
+                "RabbitMQ would be spoken to in plain text all the same: DELIVERY_AMQP_URL begins "
+                "with amqp://; make it amqps://, with the port of its TLS listener (5671)"
+            )
+        return value
+
+    @field_validator("database_ca", "database_certificate", "database_key")
+    @classmethod
+    def _is_used(cls, value: str, info: ValidationInfo) -> str:
+        mode = info.data.get("database_sslmode")
+        if value and mode in ("disable", "prefer"):
+            raise ValueError(
+                f"DELIVERY_DATABASE_SSLMODE is {mode}, which uses no certificates; make it "
+                "verify-full (or leave it out), verify-ca or require"
             )
         return value
 

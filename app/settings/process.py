@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode
 
 from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list
+from app.validation import without_credentials
 
 
 def _worker_id() -> str:
@@ -115,6 +116,11 @@ class Process(Group):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else one JSON object a line."
     )
+
+    @field_validator("oauth_url")
+    @classmethod
+    def _asks_without_a_password_in_it(cls, value: str) -> str:
+        return without_credentials(value)
 
     @field_validator("web_cors_origins", mode="before")
     @classmethod

@@ -31,6 +31,11 @@ class Tenants(Group):
         "default-key", min_length=1, description="S3 access key.", json_schema_extra=FROM_FILE
     )
     s3_secret: SecretStr = Field(SecretStr("default-secret"), description="S3 secret key.")
+    s3_ca: str = Field(
+        "",
+        description="File with CAs (PEM) that are trusted beside the public ones where objects are "
+        "stored over HTTPS, by whatever tenant.",
+    )
     delivery_bucket: str = Field(
         "default-delivery-bucket", description="Bucket that archives are put into."
     )

@@ -5,6 +5,7 @@ from app.store.configuration import PostgresConfiguration
 from app.store.janitor import PostgresJanitor
 from app.store.leader import Leader, alone
 from app.store.leases import PostgresLeases
+from app.store.line import line_of
 from app.store.migrate import migrate
 from app.store.outbox import Outbox
 from app.store.pool import open_pool
@@ -22,6 +23,7 @@ __all__ = [
     "PostgresTracking",
     "PostgresWorkers",
     "alone",
+    "line_of",
     "migrate",
     "open_pool",
 ]

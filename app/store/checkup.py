@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 
 from app.checkup import Finding, bad, good
 from app.errors import ConfigurationError
+from app.settings import Settings
+from app.store.line import line_of
+from app.store.pool import advice
 from app.store.rights import missing_rights
 from app.store.schema import look
 from app.store.sql import QUERIES
@@ -19,19 +23,30 @@ _APART = 2.0  # seconds that clocks may differ
 _OVERDUE = 60.0  # seconds that a message may be owed beyond its time
 
 
-async def check_postgresql(url: str, *, pool_size: int) -> AsyncIterator[Finding]:
-    """Look at reachability, version, schema, connections, clock and what is owed."""
+async def check_postgresql(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at reachability, encryption, version, schema, connections, clock and what is owed."""
     try:
-        connection = await asyncpg.connect(url, timeout=5)
+        line = line_of(settings)
+    except ConfigurationError as error:
+        yield bad(_PART, "certificates", str(error), "see DELIVERY_DATABASE_CA and its neighbours")
+        return
+    pool_size = settings.database_pool_size + settings.web_database_pool_size
+    try:
+        connection = await asyncpg.connect(**line.arguments, timeout=5)
     except (OSError, TimeoutError, asyncpg.PostgresError, ValueError) as error:
+        refused = isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
         yield bad(
             _PART,
             "reachable",
-            f"no connection ({type(error).__name__}: {error})",
-            "start PostgreSQL, or correct DELIVERY_DATABASE_URL",
+            f"no connection to {line.place} ({line.explain(error)})",
+            advice(error) if refused else "start PostgreSQL, or correct DELIVERY_DATABASE_URL",
         )
         return
     try:
+        yield encryption(
+            await connection.fetchrow(QUERIES["encryption"]),
+            decided=settings.database_sslmode == "disable",
+        )
         yield await _version(connection)
         schema = await _schema(connection)
         yield schema
@@ -44,6 +59,25 @@ async def check_postgresql(url: str, *, pool_size: int) -> AsyncIterator[Finding
                 yield await _owed(connection)
     finally:
         await connection.close()
+
+
+def encryption(row: Mapping[str, Any] | None, *, decided: bool) -> Finding:
+    """Tell whether others can read along; `decided`: the operator said that it is plain text."""
+    check = "encryption"
+    if row is not None and row["ssl"]:
+        return good(_PART, check, f"{row['version']}, {row['cipher']}")
+    client = row["client"] if row is not None else None
+    if client is None or client.is_loopback:
+        return good(_PART, check, "none, but it is on this machine")
+    if decided:
+        return good(_PART, check, "none, as DELIVERY_DATABASE_SSLMODE=disable says")
+    return bad(
+        _PART,
+        check,
+        f"none: all that goes between here ({client}) and PostgreSQL can be read, and changed",
+        "give DELIVERY_DATABASE_CA (it makes DELIVERY_DATABASE_SSLMODE verify-full); or say "
+        "`disable` there, where the network is trusted",
+    )
 
 
 async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:

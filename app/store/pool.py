@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
@@ -12,13 +13,15 @@ from asyncpg.connect_utils import SessionAttribute
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_delay,
     wait_exponential,
 )
 
+from app import tls
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 from app.logs import get_logger
+from app.store.line import DATABASE_FILES, Line
 
 log = get_logger(__name__)
 
@@ -49,6 +52,8 @@ def _passes(error: Exception) -> bool:
             return True  # a migration of the next version; this connection has noticed by now
         case asyncpg.PostgresError():
             return (error.sqlstate or "").startswith(_PASSES)
+        case ssl.SSLError():
+            return True  # a certificate may be renewed; it is a ValueError, too
         case ValueError():
             return False  # asyncpg's own, too: a value that doesn't fit
         case OSError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
@@ -84,14 +89,30 @@ def _wrap_away() -> Iterator[None]:
                 f"PostgreSQL ended a statement ({error}): it took too long, or somebody cancelled "
                 "it; it is tried again, or less has to be asked for"
             ) from error
+        said = tls.explain(error, DATABASE_FILES) or f"{type(error).__name__}: {error}"
         raise StoreUnavailableError(
-            f"PostgreSQL can't do it now ({type(error).__name__}: {error}); it is tried again"
+            f"PostgreSQL can't do it now ({said}); it is tried again"
         ) from error
 
 
 def _tell_waiting(state: RetryCallState) -> None:
     cause = state.outcome.exception() if state.outcome else None
     log.info("postgresql_awaited", retry_in_seconds=state.upcoming_sleep, cause=str(cause))
+
+
+def advice(error: BaseException) -> str:
+    """Return what to do about a connection that PostgreSQL refuses."""
+    said = str(error)
+    if "client certificate" in said:
+        return "give one: DELIVERY_DATABASE_CERTIFICATE and DELIVERY_DATABASE_KEY"
+    if "no encryption" in said:
+        return "set DELIVERY_DATABASE_SSLMODE and DELIVERY_DATABASE_CA: it may want TLS"
+    return "correct DELIVERY_DATABASE_URL"
+
+
+def _may_come_up(error: BaseException) -> bool:
+    cause = error.__cause__
+    return isinstance(error, StoreUnavailableError) and not (cause and tls.stays(cause))
 
 
 async def _set_up(connection: asyncpg.Connection) -> None:
@@ -116,7 +137,7 @@ async def _leave_as_it_is(_connection: object) -> None:
 
 @contextlib.asynccontextmanager
 async def open_pool(
-    url: str,
+    where: Line | str,
     *,
     size: int,
     start_timeout: float,
@@ -125,15 +146,17 @@ async def open_pool(
 ) -> AsyncIterator[asyncpg.Pool]:
     """Connect, waiting up to `start_timeout` seconds for the server to come up.
 
-    A statement that takes longer than `command_timeout` seconds is cancelled; PostgreSQL itself
-    ends it after `statement_timeout` seconds, unless that is 0.
+    `where` may be a URL alone. A statement that takes longer than `command_timeout` seconds is
+    cancelled; PostgreSQL itself ends it after `statement_timeout` seconds, unless that is 0.
 
-    Raises ConfigurationError when the address or the credentials are wrong.
+    Raises ConfigurationError when the address or the credentials are wrong, NotReachableError when
+    nothing answers, or with a certificate that is not good.
     """
+    line = where if isinstance(where, Line) else Line(url=where)
     pool: asyncpg.Pool | None = None
     try:
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailableError),
+            retry=retry_if_exception(_may_come_up),
             stop=stop_after_delay(start_timeout),
             wait=wait_exponential(0.1, max=5),
             before_sleep=_tell_waiting,
@@ -141,7 +164,7 @@ async def open_pool(
         ):
             with attempt, _wrap_away():
                 pool = await asyncpg.create_pool(
-                    url,
+                    **line.arguments,
                     min_size=1,
                     max_size=size,
                     init=_set_up,
@@ -156,12 +179,17 @@ async def open_pool(
                 )
     except _REFUSED as error:
         raise ConfigurationError(
-            f"PostgreSQL refuses the connection ({error}); correct DELIVERY_DATABASE_URL"
+            f"PostgreSQL at {line.place} refuses the connection ({error}); {advice(error)}"
         ) from None
     except StoreUnavailableError as error:
+        cause = error.__cause__ or error
+        if tls.stays(cause):
+            raise NotReachableError(
+                f"no connection to PostgreSQL at {line.place}: {line.explain(cause)}"
+            ) from None
         raise NotReachableError(
-            f"no PostgreSQL answers at DELIVERY_DATABASE_URL after {start_timeout:g} s "
-            f"({error.__cause__}); start it, or correct the address"
+            f"no PostgreSQL answers at {line.place} after {start_timeout:g} s "
+            f"({line.explain(cause)}); start it, or correct DELIVERY_DATABASE_URL"
         ) from None
     assert pool is not None  # noqa: S101 - the loop leaves with a pool or an error
     try:

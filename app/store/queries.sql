@@ -689,6 +689,11 @@ SELECT tenant, state, count(*) AS deliveries,
 FROM delivery WHERE state NOT IN ('DONE', 'ERROR')
 GROUP BY tenant, state;
 
+-- name: encryption
+-- Whether others can read along on this connection. The client is NULL on a socket of the machine.
+SELECT coalesce(ssl, false) AS ssl, version, cipher, inet_client_addr() AS client
+FROM (SELECT) AS one LEFT JOIN pg_stat_ssl ON pid = pg_backend_pid();
+
 -- name: owed
 -- Messages that are owed, by lane, and how long the oldest is overdue.
 SELECT lane, count(*) AS messages,

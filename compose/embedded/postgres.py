@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 
 from compose.embedded.processes import Server, StackError, free_port, running, start, wait_until
+from compose.embedded.server_tls import ServerTls
 
 _TUNING = {
     "listen_addresses": "127.0.0.1",
@@ -69,9 +70,30 @@ def _reachable(binaries: Path, folder: Path, user: str | None) -> Path:
     return copy / package.name / binaries.parent.name / "bin"
 
 
+def _tls(tls: ServerTls, home: Path, data: Path) -> dict[str, str]:
+    """Demand TLS and a certificate of the CA from every client; return the settings for it."""
+    (data / "pg_hba.conf").write_text(
+        "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n"
+    )
+    key = home / "server-key.pem"
+    shutil.copy(tls.key, key)
+    key.chmod(0o600)
+    owner = data.stat()
+    os.chown(key, owner.st_uid, owner.st_gid)
+    return {
+        "ssl": "on",
+        "ssl_ca_file": str(tls.ca),
+        "ssl_cert_file": str(tls.certificate),
+        "ssl_key_file": str(key),
+    }
+
+
 @contextlib.asynccontextmanager
-async def postgres(folder: Path) -> AsyncIterator[Server]:
-    """Run PostgreSQL; its address is that of the database `delivery`."""
+async def postgres(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterator[Server]:
+    """Run PostgreSQL; its address is that of the database `delivery`.
+
+    With `tls`, it is spoken to in no other way, and the address names the client's files.
+    """
     user = _unprivileged()
     home = folder / "postgres"
     home.mkdir()
@@ -109,7 +131,8 @@ async def postgres(folder: Path) -> AsyncIterator[Server]:
     if made.returncode != 0:
         raise StackError(f"PostgreSQL's initdb failed:\n{made.stderr or made.stdout}")
     port = free_port()
-    options = [f"-c{name}={value}" for name, value in (_TUNING | {"port": str(port)}).items()]
+    tuning = _TUNING | {"port": str(port)} | (_tls(tls, home, data) if tls else {})
+    options = [f"-c{name}={value}" for name, value in tuning.items()]
     child = start(
         "PostgreSQL",
         [binaries / "postgres", "-D", data, *options],
@@ -119,14 +142,20 @@ async def postgres(folder: Path) -> AsyncIterator[Server]:
         cwd=home,
     )
     async with running(child):
-        address = f"postgresql://delivery:{password}@127.0.0.1:{port}"
+        address, files = f"postgresql://delivery:{password}@127.0.0.1:{port}", ""
+        if tls is not None:
+            address = f"postgresql://delivery:{password}@localhost:{port}"
+            files = (
+                f"?sslmode=verify-full&sslrootcert={tls.ca}&sslcert={tls.client_certificate}"
+                f"&sslkey={tls.client_key}"
+            )
         server = Server(
-            url=f"{address}/delivery",
+            url=f"{address}/delivery{files}",
             child=child,
-            answers=lambda: _answers(f"{address}/postgres"),
+            answers=lambda: _answers(f"{address}/postgres{files}"),
         )
         await wait_until(server.answers, child)
-        connection = await asyncpg.connect(f"{address}/postgres")
+        connection = await asyncpg.connect(f"{address}/postgres{files}")
         await connection.execute("CREATE DATABASE delivery")
         await connection.close()
         yield server

@@ -23,6 +23,7 @@ from compose.embedded.processes import (
     start,
     wait_until,
 )
+from compose.embedded.server_tls import ServerTls
 
 PACKAGE = Path("/usr/lib/rabbitmq/lib")  # where Debian puts it
 VHOST = "regards.multitenant.manager"
@@ -46,9 +47,27 @@ def _definitions(password: str) -> dict[str, object]:
     return {"users": [user], "vhosts": [{"name": VHOST}], "permissions": [grant]}
 
 
+def _tls(tls: ServerTls, port: int) -> str:
+    """Return the lines for a listener that demands a certificate of the CA."""
+    return (
+        "listeners.tcp = none\n"
+        f"listeners.ssl.default = 127.0.0.1:{port}\n"
+        f"ssl_options.cacertfile = {tls.ca}\n"
+        f"ssl_options.certfile = {tls.certificate}\n"
+        f"ssl_options.keyfile = {tls.key}\n"
+        "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
+        # The certificate's common name is a user, for who asks for EXTERNAL.
+        "auth_mechanisms.1 = PLAIN\nauth_mechanisms.2 = EXTERNAL\n"
+        "ssl_cert_login_from = common_name\n"
+    )
+
+
 @contextlib.asynccontextmanager
-async def rabbitmq(folder: Path) -> AsyncIterator[Server]:
-    """Run RabbitMQ; what is durable survives its restart."""
+async def rabbitmq(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterator[Server]:
+    """Run RabbitMQ; what is durable survives its restart.
+
+    With `tls`, it is spoken to in no other way, and the address names the client's files.
+    """
     program = _server()
     epmd = shutil.which("epmd")
     if epmd is None:
@@ -58,19 +77,18 @@ async def rabbitmq(folder: Path) -> AsyncIterator[Server]:
     password = secrets.token_urlsafe(12)
     port, dist_port, epmd_port = free_port(), free_port(), free_port()
     (home / "definitions.json").write_text(json.dumps(_definitions(password)))
-    (home / "enabled_plugins").write_text("[].\n")
+    plugins = "[rabbitmq_auth_mechanism_ssl].\n" if tls else "[].\n"
+    (home / "enabled_plugins").write_text(plugins)
     (home / "rabbitmq.conf").write_text(
         f"load_definitions = {home / 'definitions.json'}\n"
         "log.console = true\nlog.console.level = warning\nlog.file = false\n"
-        "disk_free_limit.absolute = 50MB\n"
+        "disk_free_limit.absolute = 50MB\n" + (_tls(tls, port) if tls else "")
     )
     environment = {
         "HOME": str(home),
         "RABBITMQ_NODENAME": f"delivery-{port}@localhost",
         "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
         "RABBITMQ_LOG_BASE": str(home / "log"),
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(dist_port),
         "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
@@ -81,6 +99,8 @@ async def rabbitmq(folder: Path) -> AsyncIterator[Server]:
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
     }
+    if tls is None:
+        environment |= {"RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_NODE_PORT": str(port)}
     # Started here and in the foreground: the one that Erlang would start outlives everything.
     daemon = start(
         "epmd",
@@ -94,6 +114,11 @@ async def rabbitmq(folder: Path) -> AsyncIterator[Server]:
         child = start("RabbitMQ", [program], log=folder / "rabbitmq.log", environment=environment)
         async with running(child):
             url = f"amqp://regards:{password}@127.0.0.1:{port}/{VHOST}"
+            if tls is not None:
+                url = (
+                    f"amqps://regards:{password}@localhost:{port}/{VHOST}?cafile={tls.ca}"
+                    f"&certfile={tls.client_certificate}&keyfile={tls.client_key}"
+                )
             server = Server(url=url, child=child, answers=lambda: _answers(url))
             await wait_until(lambda: listens(port), child)
             await wait_until(server.answers, child)

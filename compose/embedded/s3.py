@@ -11,6 +11,7 @@ from pathlib import Path
 import aioboto3
 
 from compose.embedded.processes import Server, free_port, listens, running, start, wait_until
+from compose.embedded.server_tls import ServerTls
 
 KEY = "demo-access-key"
 SECRET = "demo-secret-key"
@@ -19,21 +20,24 @@ BUCKET = "deliveries"
 
 
 @contextlib.asynccontextmanager
-async def s3(folder: Path) -> AsyncIterator[Server]:
+async def s3(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterator[Server]:
     """Run the server, with an empty bucket; it forgets everything when it ends."""
     port = free_port()
     spill = folder / "s3"
     spill.mkdir()
     child = start(
         "S3 (moto)",
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [
+            *(sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)),
+            *(("-c", tls.certificate, "-k", tls.key) if tls else ()),
+        ],
         log=folder / "s3.log",
         environment={"TMPDIR": str(spill)},
     )
     async with running(child):
         await wait_until(lambda: listens(port), child)
-        endpoint = f"http://127.0.0.1:{port}"
-        async with client(endpoint, KEY, SECRET, REGION) as s3_client:
+        endpoint = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
+        async with client(endpoint, KEY, SECRET, REGION, ca=tls.ca if tls else None) as s3_client:
             await s3_client.create_bucket(
                 Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
             )
@@ -46,7 +50,9 @@ def _session() -> aioboto3.Session:
     return aioboto3.Session()
 
 
-def client(endpoint: str, key: str, secret: str, region: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def client(  # type: ignore[no-untyped-def]  # noqa: ANN201
+    endpoint: str, key: str, secret: str, region: str, *, ca: Path | None = None
+):
     """Return an S3 client (to be entered) that knows nothing of the service's own settings."""
     return _session().client(
         "s3",
@@ -54,4 +60,5 @@ def client(endpoint: str, key: str, secret: str, region: str):  # type: ignore[n
         aws_access_key_id=key,
         aws_secret_access_key=secret,
         region_name=region,
+        verify=str(ca) if ca else None,
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import ssl
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import aio_pika
 import click
@@ -35,17 +37,46 @@ from compose.rs_order.rest import Rest
     help="Files of a suborder at most.",
 )
 @click.option("--amqp-url", envvar="DELIVERY_AMQP_URL", required=True)
-@click.option("--token-secret", envvar="DELIVERY_RS_ORDER_TOKEN_SECRET", required=True)
+@click.option("--token-secret", envvar="DELIVERY_RS_ORDER_TOKEN_SECRET")
+@click.option(
+    "--token-secret-file",
+    type=click.File(),
+    envvar="DELIVERY_RS_ORDER_TOKEN_SECRET_FILE",
+    help="Where the secret lies, instead.",
+)
+@click.option(
+    "--tls",
+    nargs=2,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="CERTIFICATE KEY",
+    help="Answer HTTPS, with these files.",
+)
 def main(
-    products: Path, host: str, port: int, suborder_files: int, amqp_url: str, token_secret: str
+    products: Path,
+    host: str,
+    port: int,
+    suborder_files: int,
+    amqp_url: str,
+    token_secret: str | None,
+    token_secret_file: TextIO | None,
+    tls: tuple[Path, Path] | None,
 ) -> None:
     """Stand in for rs-order over a folder of products."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    asyncio.run(_run(products, host, port, suborder_files, amqp_url, token_secret))
+    secret = token_secret or (token_secret_file.read().strip() if token_secret_file else "")
+    if not secret:
+        raise click.UsageError("--token-secret, or --token-secret-file, is missing")
+    asyncio.run(_run(products, host, port, suborder_files, amqp_url, secret, tls))
 
 
 async def _run(
-    products: Path, host: str, port: int, suborder_files: int, amqp_url: str, secret: str
+    products: Path,
+    host: str,
+    port: int,
+    suborder_files: int,
+    amqp_url: str,
+    secret: str,
+    tls: tuple[Path, Path] | None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -58,7 +89,11 @@ async def _run(
         await orders.start()
         runner = web.AppRunner(Rest(orders, catalog, secret=secret).application(), access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, host, port).start()
+        context = None
+        if tls is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*tls)
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
         await stop.wait()
         await runner.cleanup()
 

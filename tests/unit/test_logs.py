@@ -62,3 +62,17 @@ def test_a_topic_that_is_missing_is_told_by_this_service_alone() -> None:
     assert f'"{_NO_TOPIC}"' in cluster
     record = logging.LogRecord("aiokafka", logging.ERROR, __file__, 1, _NO_TOPIC, ("t",), None)
     assert not _of_interest(record)
+
+
+@pytest.mark.parametrize("driver", ["aiormq.connection", "asyncpg.pool"])
+def test_a_server_that_went_away_is_told_without_a_traceback(
+    restored: None, capfd: pytest.CaptureFixture[str], driver: str
+) -> None:
+    configure_logging(level="INFO", fmt="json")
+    try:
+        raise ConnectionResetError("broker went away")
+    except ConnectionResetError as error:
+        logging.getLogger(driver).warning("Reader exited %s", "badly", exc_info=error)
+    told = capfd.readouterr().err
+    assert "Reader exited badly (broker went away)" in told
+    assert "Traceback" not in told

@@ -1,0 +1,191 @@
+"""TLS to the neighbours: whose certificates are trusted, what we show, and what a failure means."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import ConfigurationError
+
+# OpenSSL's numbers: X509_V_ERR_…
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_OTHER_NAME = (62, 64)  # host name, IP address
+
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TlsFiles:
+    """Files (PEM) that a line is made with; empty: none."""
+
+    setting: str  # what the names of their settings begin with: DELIVERY_AMQP
+    ca: str = ""  # whose certificates are trusted
+    certificate: str = ""  # what is shown to a server that asks for it
+    key: str = ""  # of that certificate; empty: it lies in the same file
+
+    def __bool__(self) -> bool:
+        return bool(self.ca or self.certificate or self.key)
+
+
+def context_of(
+    files: TlsFiles, *, public_too: bool = False, verify: bool = True, host_names: bool = True
+) -> ssl.SSLContext:
+    """Return what a connection is made with.
+
+    Without a CA of its own, and with `public_too`, the CAs of the system are trusted. Raises
+    ConfigurationError naming the file that can't be used.
+    """
+    if files.key and not files.certificate:
+        raise ConfigurationError(
+            f"{files.setting}_KEY is set without a certificate; set {files.setting}_CERTIFICATE"
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = verify and host_names
+    context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+    if verify and (public_too or not files.ca):
+        context.load_default_certs()
+    if files.ca:
+        _load_ca(context, files)
+    if files.certificate:
+        _load_certificate(context, files)
+    return context
+
+
+def _load_ca(context: ssl.SSLContext, files: TlsFiles) -> None:
+    name = f"{files.setting}_CA"
+    _readable(name, files.ca)
+    try:
+        context.load_verify_locations(cafile=files.ca)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{name} names {files.ca!r}, which holds no certificate in PEM ({_said(error)})"
+        ) from None
+
+
+def _load_certificate(context: ssl.SSLContext, files: TlsFiles) -> None:
+    _readable(f"{files.setting}_CERTIFICATE", files.certificate)
+    if files.key:
+        _readable(f"{files.setting}_KEY", files.key)
+    try:
+        # An empty passphrase: nobody is there to be asked for one.
+        context.load_cert_chain(files.certificate, files.key or None, password="")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{files.setting}_CERTIFICATE ({files.certificate!r}) and {files.setting}_KEY "
+            f"({files.key or files.certificate!r}) can't be used ({_said(error)}); both must be "
+            "PEM, the key that of the certificate, and without a passphrase"
+        ) from None
+
+
+def _readable(setting: str, file: str) -> None:
+    try:
+        Path(file).open("rb").close()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(
+            f"{setting} names {file!r}, which can't be read ({why}); correct the name, or give "
+            "this process the right to read it"
+        ) from None
+
+
+def explain(error: BaseException, files: TlsFiles) -> str | None:
+    """Return what of TLS has failed, and what to do about it; None when it is nothing of TLS.
+
+    Drivers wrap what OpenSSL tells, so causes are looked through.
+    """
+    found = _cause(error)
+    if found is None:
+        return None
+    if isinstance(found, ssl.SSLCertVerificationError):
+        return _unverified(found, files)
+    said = _said(found)
+    if "ALERT" in said:
+        return f"the server breaks TLS off ({said}): {_ours(files)}"
+    if any(word in said for word in _NOT_TLS):
+        return f"the server does not speak TLS at this port ({said}); correct the port"
+    return f"TLS failed ({said})"
+
+
+def explain_cut(error: BaseException, files: TlsFiles) -> str:
+    """Return what it may mean that a server hung up as soon as TLS was up.
+
+    Since TLS 1.3, a server looks at our certificate when we think that all is well. It tells why it
+    hangs up, but what we were just sending makes the network forget that.
+    """
+    return f"{type(error).__name__}: {error}; as soon as TLS was up: {_ours(files)}"
+
+
+def _ours(files: TlsFiles) -> str:
+    ours = f"{files.setting}_CERTIFICATE"
+    if files.certificate:
+        return f"it does not take the certificate of {ours}; is it of its CA, and has it expired?"
+    return f"it may want a certificate; give one: {ours} and {files.setting}_KEY"
+
+
+def is_cut(error: BaseException) -> bool:
+    """Whether the server hung up."""
+    cuts = (ConnectionResetError, BrokenPipeError, EOFError)
+    return any(isinstance(one, cuts) for one in _chain(error))
+
+
+def stays(error: BaseException) -> bool:
+    """Whether certificates are the reason: trying again at once gives the same."""
+    found = _cause(error)
+    return isinstance(found, ssl.SSLCertVerificationError) or "ALERT" in _said(found or error)
+
+
+def _cause(error: BaseException) -> ssl.SSLError | None:
+    """Return OpenSSL's own error; aiohttp's have its class, too, but not what it tells."""
+    for one in _chain(error):
+        wraps = hasattr(one, "certificate_error") or hasattr(one, "os_error")
+        if isinstance(one, ssl.SSLError) and not wraps:
+            return one
+    return None
+
+
+def _unverified(error: ssl.SSLCertVerificationError, files: TlsFiles) -> str:
+    said = error.verify_message
+    if error.verify_code == _EXPIRED:
+        return f"the server's certificate is not good ({said}); renew it there"
+    if error.verify_code == _NOT_YET_VALID:
+        return f"the server's certificate is not good ({said}); is a clock wrong?"
+    if error.verify_code in _OTHER_NAME:
+        return (
+            f"the server's certificate is for another name ({said}); use a name that it is for, "
+            "or give the server a certificate for this one"
+        )
+    return (
+        f"the server's certificate is not of a CA that is trusted here ({said}); give its CA: "
+        f"{files.setting}_CA"
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Iterate over an error and what led to it."""
+    met: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, BaseException) or id(one) in met:
+            continue
+        met.add(id(one))
+        yield one
+        # aiohttp and botocore keep what they were told in attributes and arguments.
+        kept = getattr(one, "kwargs", None)
+        waiting += [
+            one.__cause__,
+            one.__context__,
+            getattr(one, "os_error", None),
+            getattr(one, "certificate_error", None),
+            kept.get("error") if isinstance(kept, dict) else None,
+            *getattr(one, "exceptions", ()),
+            *one.args,
+        ]
+
+
+def _said(error: BaseException) -> str:
+    reason = getattr(error, "reason", None)
+    return str(reason or getattr(error, "strerror", None) or error or type(error).__name__)
