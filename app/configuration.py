@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+# REGARDS' tenant of those who administer all of them; it has no deliveries. What is changed for all
+# tenants, or for none that is known, is in its trail.
+INSTANCE = "instance"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """Who does something, as their token or the command line says."""
+    """Who does something, as their token, the command line or a message says."""
 
-    name: str
-    role: str
+    name: str  # the name alone, whichever way they come
+    role: str  # of REGARDS; COMMAND_LINE; AMQP
     tenant: str
 
 
@@ -47,7 +51,7 @@ class Done:
 
     actor: Actor
     action: str
-    subject: str  # name of a setting, or "maintenance"
+    subject: str  # such as the name of a setting, or "delivery d-001"
     before: Any
     after: Any
 

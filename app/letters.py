@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -22,11 +23,17 @@ class Letter:
     text: str  # its beginning, as text
 
 
+# Notes that a letter goes back to a place, unless the block raises.
+Noting = Callable[[Letter, str], AbstractAsyncContextManager[None]]
+
+
 class LetterBox(Protocol):
     """Where dead letters are."""
 
     async def look(self, tenant: str | None) -> list[Letter]:
         """Return the letters of a tenant; of all, and of none, for None. Raises DeliveryError."""
 
-    async def requeue(self, tenant: str | None, ids: Sequence[str]) -> dict[str, str]:
+    async def requeue(
+        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+    ) -> dict[str, str]:
         """Put letters back; return where each went. Raises DeliveryError, for all or none known."""

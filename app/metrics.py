@@ -96,5 +96,20 @@ LOOP_HELD = Histogram(
     "How long a callback waited for its turn on the event loop, asked ten times a second.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
+HTTP_REQUESTS = Counter(
+    "http_requests",
+    "Requests over HTTP. route is a template, or `unknown`; status 499: the client went away.",
+    ("route", "method", "status"),
+)
+HTTP_SECONDS = Histogram(
+    "http_request_duration_seconds",
+    "How long requests took until their answer was there; streams of events are left out.",
+    ("route",),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+HTTP_UNDER_WAY = Gauge("http_requests_under_way", "Requests that handlers are busy with.")
+HTTP_REFUSED_CONNECTIONS = Counter(
+    "http_connections_refused", "Connections closed because too many were open."
+)
 BUILD = Info("delivery_build", "What runs here.")
 BUILD.info({"version": __version__, "python": platform.python_version()})

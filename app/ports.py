@@ -377,8 +377,30 @@ class ConfigurationStore(Protocol):
     async def maintenance(self, tenant: str) -> Maintenance | None:
         """Return whether the tenant is in maintenance; None if it never was."""
 
-    async def audit(self, tenant: str, *, before: int, limit: int) -> list[AuditEntry]:
-        """Return the newest entries with ids under `before`."""
+
+class AuditTrail(Protocol):
+    """Who changed what. Changes of settings and deliveries note themselves where they are made."""
+
+    def noting(self, done: Done) -> AbstractAsyncContextManager[None]:
+        """Note what is done within the block, unless it raises.
+
+        For what no transaction of the store has a part in: should the store fail at the end, it is
+        done and not noted, and the caller hears of that.
+        """
+
+    async def note(self, done: Done) -> None:
+        """Note what was done, or is about to be."""
+
+    async def entries(
+        self,
+        tenant: str | None,
+        *,
+        before: int,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[AuditEntry]:
+        """Return the newest entries with ids under `before`; of all tenants for None."""
 
 
 class Seal(Protocol):

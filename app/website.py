@@ -12,15 +12,16 @@ import aiohttp
 import asyncpg
 from mode import Service
 
+from app.configuration import INSTANCE
 from app.configured import ConfigurationParts, open_configuration
 from app.database import open_database, open_migrated, open_web_pool
-from app.errors import SourceUnavailableError
+from app.errors import SecretUnreadableError, SourceUnavailableError
 from app.metrics import TARGET_UP
 from app.ports import Users
 from app.secret_rules import refuse_weak_secrets, token_secret
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresStore, PostgresTracking
+from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.usecases.intervene import Interventions
 from app.watchdog import watching_loop
 from sinks.probe import probe
@@ -33,7 +34,6 @@ from streams.sign_in import PasswordFlow
 from streams.watcher import Watcher
 from web.auth import Verifier
 from web.console import Console
-from web.endpoint import INSTANCE
 from web.feed import Feed
 from web.gate import Gate
 from web.health import Check, Health
@@ -101,6 +101,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
     parts = Parts(
         configure=configuration.configure,
         store=configuration.store,
+        audit=PostgresAudit(base.pool),
         gate=Gate(
             verifier,
             configuration.tenants,
@@ -110,6 +111,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
                 streams=Turns(settings.web_streams),
                 all_streams=Turns(settings.web_streams_total),
             ),
+            metrics_token=settings.metrics_token.get_secret_value(),
         ),
         health=Health(checks),
         targets=TargetsApi(
@@ -124,11 +126,25 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
         progress=table.of,
         letters=Letters(settings),
         console=Console(_sign_ins(settings, configuration)),
+        access_log=settings.web_access_log,
+        requests_under_way=settings.web_requests_under_way,
+        proxies=settings.web_proxies,
         cors_origins=settings.web_cors_origins,
         tls=tls is not None,
     )
-    site = Site(create_site(parts), host=settings.web_host, port=settings.web_port, tls=tls)
-    return [table, feed, site]
+    site = Site(
+        create_site(parts),
+        host=settings.web_host,
+        port=settings.web_port,
+        tls=tls,
+        connections=settings.web_connections,
+    )
+    figures = (
+        [_probe_site(settings, parts.health, MetricsApi(tracking), port=settings.metrics_port)]
+        if settings.metrics_port
+        else []
+    )
+    return [table, feed, *figures, site]
 
 
 def _sign_ins(settings: Settings, configuration: ConfigurationParts) -> SignIns | None:
@@ -150,10 +166,43 @@ def _sign_ins(settings: Settings, configuration: ConfigurationParts) -> SignIns 
     )
 
 
-def make_probe_site(settings: Settings, checks: Mapping[str, Check]) -> Site:
-    """Make the server of a worker that answers no HTTP but whether it works, and its figures."""
-    site = create_probe_site(Health(checks), MetricsApi(None))
-    return Site(site, host=settings.web_host, port=settings.worker_port, tls=None)
+def make_probe_sites(settings: Settings, checks: Mapping[str, Check]) -> list[Site]:
+    """Make the servers of a worker that answers no HTTP but whether it works, and its figures."""
+    health, metrics = Health(checks), MetricsApi(None)
+    sites = []
+    if settings.worker_port:
+        sites.append(
+            _probe_site(
+                settings,
+                health,
+                metrics,
+                port=settings.worker_port,
+                host=settings.web_host,
+                setting="DELIVERY_WORKER_PORT",
+            )
+        )
+    if settings.metrics_port and settings.metrics_port != settings.worker_port:
+        sites.append(_probe_site(settings, health, metrics, port=settings.metrics_port))
+    return sites
+
+
+def _probe_site(
+    settings: Settings,
+    health: Health,
+    metrics: MetricsApi,
+    *,
+    port: int,
+    host: str | None = None,
+    setting: str = "DELIVERY_METRICS_PORT",
+) -> Site:
+    return Site(
+        create_probe_site(health, metrics, access_log=settings.web_access_log),
+        host=host or settings.metrics_host or settings.web_host,
+        port=port,
+        tls=None,
+        connections=settings.web_connections,
+        setting=setting,
+    )
 
 
 def make_watcher(configuration: ConfigurationParts, *wake: Signal) -> Watcher:
@@ -197,8 +246,12 @@ def _checks(settings: Settings, base: Base) -> dict[str, Check]:
         await base.store.answers()
 
     async def keys() -> None:
-        for tenant in configuration.tenants.unreadable():
-            configuration.tenants.check_secrets(tenant)  # raises
+        unreadable = len(configuration.tenants.unreadable())
+        if unreadable:  # who they are is not for operators of another tenant
+            raise SecretUnreadableError(
+                f"secrets of {unreadable} tenants can't be read with DELIVERY_SECRET_KEYS; the log "
+                "(settings_unreadable) and `delivery doctor` name them"
+            )
 
     async def rs_order() -> None:
         try:

@@ -34,7 +34,7 @@ from app.watchdog import watching_loop
 from app.website import (
     base_of,
     interventions_of,
-    make_probe_site,
+    make_probe_sites,
     make_site,
     make_watcher,
     open_web_base,
@@ -289,8 +289,8 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         if site:
             base = await stack.enter_async_context(open_web_base(settings, base_of(services)))
             parts = make_site(settings, base, checks) + parts
-        elif settings.worker_port:
-            parts.insert(0, make_probe_site(settings, checks))
+        else:
+            parts = [*make_probe_sites(settings, checks), *parts]
         for part in parts:
             # Should a part crash, the root (and with it the process) goes too.
             part.beacon.reattach(root.beacon)

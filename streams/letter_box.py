@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from app.errors import BrokerUnavailableError, NotReachableError, UnknownLetterError
-from app.letters import Letter
+from app.letters import Letter, Noting
 from app.settings import Settings
 from streams import dead_events
 from streams.amqp import connect
@@ -30,12 +30,14 @@ class Letters:
     async def look(self, tenant: str | None) -> list[Letter]:
         """Return the letters of a tenant; all of them for None."""
         async with self._queues() as queues:
-            letters = [_of_message(one) for one in await queues.look(list(QUEUES), limit=_LIMIT)]
-        letters += [_of_event(one) for one in await self._events()]
+            letters = [of_message(one) for one in await queues.look(list(QUEUES), limit=_LIMIT)]
+        letters += [of_event(one) for one in await self._events()]
         return [letter for letter in letters if tenant is None or letter.tenant == tenant]
 
-    async def requeue(self, tenant: str | None, ids: Sequence[str]) -> dict[str, str]:
-        """Put letters back."""
+    async def requeue(
+        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+    ) -> dict[str, str]:
+        """Put letters back, each noted as it goes."""
         where: dict[str, str] = {}
         events = {f"event:{one.id}": one for one in await self._events()}
         async with self._queues() as queues:
@@ -45,12 +47,15 @@ class Letters:
             _check(tenant, ids, messages, events)
             for one in ids:
                 if one in messages:
-                    where[one] = await queues.requeue(messages[one])
+                    message = messages[one]
+                    async with noting(of_message(message), message.origin or "nowhere"):
+                        where[one] = await queues.requeue(message)
         chosen = [one for one in ids if one in events]
         if chosen:
             async with open_event_log(self._settings) as log:
                 for one in chosen:
-                    where[one] = await dead_events.put_back(events[one], log)
+                    async with noting(of_event(events[one]), events[one].topic or "nowhere"):
+                        where[one] = await dead_events.put_back(events[one], log)
         return where
 
     async def _events(self) -> list[DeadEvent]:
@@ -75,8 +80,8 @@ def _check(
     events: dict[str, DeadEvent],
 ) -> None:
     """Raise UnknownLetterError unless all of them are there, and the tenant's."""
-    letters = [_of_message(messages[one]) for one in ids if one in messages]
-    letters += [_of_event(events[one]) for one in ids if one in events]
+    letters = [of_message(messages[one]) for one in ids if one in messages]
+    letters += [of_event(events[one]) for one in ids if one in events]
     mine = {letter.id for letter in letters if tenant is None or letter.tenant == tenant}
     missing = [one for one in ids if one not in mine]
     if missing:
@@ -85,7 +90,8 @@ def _check(
         )
 
 
-def _of_message(letter: DeadLetter) -> Letter:
+def of_message(letter: DeadLetter) -> Letter:
+    """Return a message as operators see it."""
     return Letter(
         id=f"amqp:{letter.id}",
         place=QUEUES[letter.queue],
@@ -98,7 +104,8 @@ def _of_message(letter: DeadLetter) -> Letter:
     )
 
 
-def _of_event(event: DeadEvent) -> Letter:
+def of_event(event: DeadEvent) -> Letter:
+    """Return an event as operators see it."""
     tenant, _, correlation_id = event.key.decode(errors="replace").partition("/")
     return Letter(
         id=f"event:{event.id}",

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from app.configuration import Actor
 from app.errors import (
     InvalidRequestError,
     NotAcceptedError,
@@ -21,8 +22,9 @@ from app.errors import (
     UnknownSettingError,
 )
 from app.logs import get_logger
+from web.access import CAUSE, route_of
 from web.auth import NotSignedInError
-from web.endpoint import Handler
+from web.endpoint import ACTOR, OPERATORS, Handler
 
 log = get_logger(__name__)
 
@@ -30,15 +32,25 @@ _BODY_TIMEOUT = 30.0  # seconds for a client to send its body
 
 
 def refusal(
-    status: int, message: str, messages: Sequence[str] = (), **headers: str
+    status: int,
+    message: str,
+    messages: Sequence[str] = (),
+    *,
+    cause: str | None = None,
+    **headers: str,
 ) -> web.Response:
-    """Return an error: `message`, and `messages` when there are several."""
+    """Return an error: `message`, and `messages` when there are several.
+
+    The log has the message, too, or what is given as its `cause`.
+    """
     body: dict[str, Any] = {"message": message}
     if len(messages) > 1:
         body["messages"] = list(messages)
-    return web.json_response(
+    answer = web.json_response(
         body, status=status, headers={name.replace("_", "-"): v for name, v in headers.items()}
     )
+    answer[CAUSE] = cause or "; ".join(messages) or message
+    return answer
 
 
 _STATUSES: dict[type[Exception], int] = {
@@ -53,14 +65,23 @@ _STATUSES: dict[type[Exception], int] = {
 }
 
 
-def refused(error: Exception) -> web.Response | None:
-    """Return the answer that an error means; None if nobody foresaw it."""
+# What an error of a dependency says may name addresses, tenants and drivers.
+_AWAY = (
+    "something that this needs is away for now; come again in a moment (the log of the service has "
+    "the cause, beside the X-Request-ID of this answer)"
+)
+
+
+def refused(error: Exception, actor: Actor | None = None) -> web.Response | None:
+    """Return the answer that an error means to who asks; None if nobody foresaw it."""
     if isinstance(error, NotSignedInError | NotAcceptedError):
         return refusal(401, str(error), WWW_Authenticate="Bearer")
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):
-            later = {"Retry_After": "5"} if status == 503 else {}
-            return refusal(status, str(error), getattr(error, "reasons", ()), **later)
+            if status != 503:
+                return refusal(status, str(error), getattr(error, "reasons", ()))
+            told = actor is not None and actor.role in OPERATORS
+            return refusal(503, str(error) if told else _AWAY, cause=str(error), Retry_After="5")
     return None
 
 
@@ -77,9 +98,9 @@ async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer.headers.update(kept)
         return answer
     except Exception as error:
-        answered = refused(error)
+        answered = refused(error, request.get(ACTOR))
         if answered is None:
-            log.exception("request_failed", method=request.method, path=request.path)
+            log.exception("request_failed", method=request.method, route=route_of(request))
             answered = refusal(500, "an unforeseen fault; the log of the service has the cause")
         return answered
 

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http import HttpProcessingError
 
-from app.ports import ConfigurationStore
+from app.ports import AuditTrail, ConfigurationStore
 from app.usecases import configuration_file
 from app.usecases.configuration_file import NotAConfigurationError
 from app.usecases.configure import Configure
@@ -24,14 +24,24 @@ _TIMEOUT = 30.0  # seconds for a client to send it
 class ConfigurationApi:
     """The handlers."""
 
-    def __init__(self, configure: Configure, store: ConfigurationStore, health: Health) -> None:
+    def __init__(
+        self,
+        configure: Configure,
+        store: ConfigurationStore,
+        health: Health,
+        audit: AuditTrail,
+    ) -> None:
         self._configure = configure
         self._store = store
         self._health = health
+        self._audit = audit
 
     async def export(self, request: web.Request) -> web.Response:
         """Return the tenant's configuration as a file."""
-        content = configuration_file.export(self._configure, request[ACTOR].tenant)
+        actor = request[ACTOR]
+        content = configuration_file.export(self._configure, actor.tenant)
+        if request.method != hdrs.METH_HEAD:
+            await self._audit.note(configuration_file.exported(actor))
         attached = f'attachment; filename="{configuration_file.FILE_NAME}"'
         return web.json_response(content, headers={hdrs.CONTENT_DISPOSITION: attached})
 

@@ -16,7 +16,6 @@ ADMINS = frozenset({"ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"})
 OPERATORS = ADMINS | {"EXPLOIT"}
 ONLY_OWN = frozenset({"REGISTERED_USER"})  # of deliveries
 USERS = OPERATORS | ONLY_OWN
-INSTANCE = "instance"  # REGARDS' tenant of those who administer all of them; it has no deliveries
 PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,6 +32,8 @@ class Endpoint:
     summary: str
     tag: str
     roles: frozenset[str] | None = None  # None: anybody, without a token
+    details: frozenset[str] | None = None  # of what anybody may ask: who is told more, by a token
+    scraped: bool = False  # whether the token for Prometheus opens it, too
     in_maintenance: bool = False  # whether it answers then, too
     whole_instance: bool = False  # of no tenant: open to an INSTANCE_ADMIN of INSTANCE, too
     stream: bool = False  # whether its answer lasts

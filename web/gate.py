@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hmac
 import math
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from app.configuration import Actor
+from app.configuration import INSTANCE, Actor
 from app.logs import get_logger
 from app.tenants import ConfiguredTenants
 from web.answers import refusal
-from web.auth import Verifier, token_of
-from web.endpoint import ACTOR, INSTANCE, Endpoint, Handler
+from web.auth import NotSignedInError, Verifier, token_of
+from web.endpoint import ACTOR, Endpoint, Handler
 from web.limits import Limits
 
 log = get_logger(__name__)
+
+# Who brings the token for Prometheus: no tenant's, and nobody's role but its own.
+SCRAPER = Actor(name="prometheus", role="SCRAPER", tenant="")
 
 
 def _of_instance(actor: Actor, endpoint: Endpoint) -> bool:
@@ -26,24 +30,32 @@ def _of_instance(actor: Actor, endpoint: Endpoint) -> bool:
 class Gate:
     """Lets a request through to its endpoint, or says why not."""
 
-    def __init__(self, verifier: Verifier, tenants: ConfiguredTenants, *, limits: Limits) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        tenants: ConfiguredTenants,
+        *,
+        limits: Limits,
+        metrics_token: str = "",
+    ) -> None:
         self._verifier = verifier
         self._tenants = tenants
         self._limits = limits
+        self._metrics_token = metrics_token
 
     def before(self, endpoint: Endpoint) -> Handler:
         """Return the endpoint's handler behind the gate."""
         if endpoint.roles is None:
-            return endpoint.handler
+            return self._open(endpoint)
         roles = endpoint.roles
 
         async def guarded(request: web.Request) -> web.StreamResponse:
-            actor = self._verifier.verify(token_of(request))
+            # From here on the log knows who it is, whatever comes of it.
+            actor = request[ACTOR] = self._verifier.verify(token_of(request))
             caller = f"{actor.tenant}\0{actor.name}"
             refused = self._refused(endpoint, roles, actor, caller)
             if refused is not None:
                 return refused
-            request[ACTOR] = actor
             if endpoint.stream:
                 return await self._streamed(endpoint, request, caller)
             async with self._limits.requests.taken(caller) as taken:
@@ -51,7 +63,7 @@ class Gate:
                     return await endpoint.handler(request)
             return refusal(429, "too many requests are under way; end one first", Retry_After="1")
 
-        return guarded
+        return self._scraped(endpoint, guarded) if endpoint.scraped else guarded
 
     def _refused(
         self, endpoint: Endpoint, roles: frozenset[str], actor: Actor, caller: str
@@ -81,3 +93,39 @@ class Gate:
                 if taken:
                     return await endpoint.handler(request)
         return refusal(503, "too many streams are open here; try again later", Retry_After="5")
+
+    def _open(self, endpoint: Endpoint) -> Handler:
+        """Return the handler of what anybody may ask; it finds an actor whom it may tell more."""
+        details = endpoint.details
+        if details is None:
+            return endpoint.handler
+
+        async def told(request: web.Request) -> web.StreamResponse:
+            try:
+                actor = self._verifier.verify(token_of(request))
+            except NotSignedInError:  # a probe whose token has expired is a stranger, and answered
+                pass
+            else:
+                served = self._tenants.known(actor.tenant) or _of_instance(actor, endpoint)
+                if actor.role in details and served:
+                    request[ACTOR] = actor
+            return await endpoint.handler(request)
+
+        return told
+
+    def _scraped(self, endpoint: Endpoint, guarded: Handler) -> Handler:
+        """Let the token for Prometheus through, too."""
+        if not self._metrics_token:
+            return guarded
+        wanted = f"Bearer {self._metrics_token}".encode()
+
+        async def scraped(request: web.Request) -> web.StreamResponse:
+            given = request.headers.getall(hdrs.AUTHORIZATION, [])
+            if len(given) == 1 and hmac.compare_digest(
+                given[0].encode(errors="surrogateescape"), wanted
+            ):
+                request[ACTOR] = SCRAPER
+                return await endpoint.handler(request)
+            return await guarded(request)
+
+        return scraped

@@ -11,8 +11,11 @@ from aiohttp import web
 
 from app import __version__
 from app.errors import DeliveryError
+from app.logs import get_logger
 from web import schemas
-from web.endpoint import Endpoint
+from web.endpoint import ACTOR, OPERATORS, Endpoint
+
+log = get_logger(__name__)
 
 # A check returns when its dependency works, and raises DeliveryError with the reason otherwise.
 Check = Callable[[], Awaitable[None]]
@@ -37,11 +40,15 @@ class Health:
         async with self._looking:
             if time.monotonic() - self._looked_at > _FRESH:
                 outcomes = await asyncio.gather(*map(self._outcome, self._checks.values()))
-                self._broken = {
-                    name: error
-                    for name, error in zip(self._checks, outcomes, strict=True)
-                    if error is not None
-                }
+                before, self._broken = (
+                    self._broken,
+                    {
+                        name: error
+                        for name, error in zip(self._checks, outcomes, strict=True)
+                        if error is not None
+                    },
+                )
+                _log(before, self._broken)
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 self._last |= {name: (now, error) for name, error in self._broken.items()}
                 self._looked_at = time.monotonic()
@@ -62,15 +69,18 @@ class Health:
         uptime = round(time.monotonic() - self._started, 1)
         return web.json_response({"status": "UP", "version": __version__, "uptime": uptime})
 
-    async def ready(self, _request: web.Request) -> web.Response:
-        """Name every dependency, and what is or was wrong with it; 503 when one is away."""
-        broken = await self.broken()
+    async def ready(self, request: web.Request) -> web.Response:
+        """Name every dependency; 503 when one is away.
+
+        What is or was wrong with it may name addresses: that is for operators, whom the gate knows.
+        """
+        broken, told = await self.broken(), ACTOR in request
         components: dict[str, dict[str, object]] = {}
         for name in self._checks:
             component = components[name] = {"status": "DOWN" if name in broken else "UP"}
-            if name in broken:
+            if told and name in broken:
                 component["error"] = broken[name]
-            if name in self._last:
+            if told and name in self._last:
                 at, error = self._last[name]
                 component["lastError"] = {"at": at, "error": error}
         body = {"status": "DOWN" if broken else "UP", "components": components}
@@ -91,11 +101,21 @@ class Health:
                 method="GET",
                 path="/health/ready",
                 handler=self.ready,
-                summary="Whether the process can work: every dependency, and its last error",
+                summary="Whether the process can work; the last error of each part for operators",
                 tag="health",
+                details=OPERATORS,
+                whole_instance=True,
                 responses={
                     200: schemas.answer("It can.", "Health"),
                     503: schemas.answer("Something is away.", "Health"),
                 },
             ),
         ]
+
+
+def _log(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Log what changed since the last look: strangers are not told the cause."""
+    for name in now.keys() - before.keys():
+        log.warning("part_down", part=name, cause=now[name])
+    for name in before.keys() - now.keys():
+        log.info("part_up", part=name)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from aiohttp import web
 
+from app.audit import of_letter
 from app.configuration import Actor
 from app.errors import InvalidRequestError
 from app.letters import Letter, LetterBox
 from app.logs import get_logger
+from app.ports import AuditTrail
 from web import schemas
 from web.answers import json_of
 from web.endpoint import ACTOR, ADMINS, Endpoint
@@ -41,8 +45,10 @@ def _shown(letter: Letter) -> dict[str, Any]:
 class LettersApi:
     """The handlers."""
 
-    def __init__(self, box: LetterBox) -> None:
+    def __init__(self, box: LetterBox, audit: AuditTrail, *, serves: Callable[[str], bool]) -> None:
         self._box = box
+        self._audit = audit
+        self._serves = serves
 
     async def listing(self, request: web.Request) -> web.Response:
         """Return the dead letters that the caller may see."""
@@ -61,7 +67,14 @@ class LettersApi:
         ):
             raise InvalidRequestError([f"ids: must be a list of 1 to {_AT_ONCE} ids"])
         actor = request[ACTOR]
-        where = await self._box.requeue(_scope(actor), list(dict.fromkeys(ids)))
+
+        def noting(letter: Letter, place: str) -> AbstractAsyncContextManager[None]:
+            served = letter.tenant is not None and self._serves(letter.tenant)
+            return self._audit.noting(
+                of_letter(actor, "requeue", letter, served=served, after=place)
+            )
+
+        where = await self._box.requeue(_scope(actor), list(dict.fromkeys(ids)), noting=noting)
         log.info(
             "dead_letters_requeued",
             tenant=actor.tenant,

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from app.configuration import Maintenance
+from app.audit import csv_head, csv_lines, json_lines, to_json
+from app.configuration import AuditEntry, Maintenance
+from app.errors import DeliveryError, InvalidRequestError
+from app.logs import get_logger
+from app.ports import AuditTrail
 from app.usecases.configure import Configure
 from web import schemas
 from web.answers import refusal
 from web.endpoint import ACTOR, ADMINS, PROJECT_ADMINS, Endpoint
-from web.parameters import LAST, number
+from web.parameters import LAST, number, time
+
+log = get_logger(__name__)
 
 _PAGE = 100
 _LARGEST_PAGE = 1000
+# By form: what it is answered as, and what else Accept may call it.
+_TYPES = {
+    "json": ("application/json",),
+    "csv": ("text/csv",),
+    "jsonl": ("application/x-ndjson", "application/jsonl"),
+}
+_MOMENT = {"type": "string", "format": "date-time"}
 _ROLES = ("REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN")  # the least first
 
 
 class OperationApi:
     """The handlers. `listed` gives all endpoints of the site, once it is made."""
 
-    def __init__(self, configure: Configure, listed: Callable[[], Sequence[Endpoint]]) -> None:
+    def __init__(
+        self,
+        configure: Configure,
+        audit: AuditTrail,
+        listed: Callable[[], Sequence[Endpoint]],
+    ) -> None:
         self._configure = configure
+        self._audit = audit
         self._listed = listed
 
     async def maintenance(self, request: web.Request) -> web.Response:
@@ -62,30 +82,28 @@ class OperationApi:
             ]
         )
 
-    async def audit(self, request: web.Request) -> web.Response:
-        """Return who changed what, the newest first; a page at a time."""
-        limit = number(request, "limit", _PAGE, largest=_LARGEST_PAGE)
+    async def audit(self, request: web.Request) -> web.StreamResponse:
+        """Return who changed what, the newest first: a page at a time, or all as a file."""
+        form = _form(request)
+        since, until = time(request, "since"), time(request, "until")
         before = number(request, "before", LAST, largest=LAST)
-        entries = await self._configure.audit(request[ACTOR].tenant, before=before, limit=limit)
+
+        async def page(before: int, size: int) -> list[AuditEntry]:
+            return await self._audit.entries(
+                request[ACTOR].tenant, before=before, limit=size, since=since, until=until
+            )
+
+        if form != "json":
+            limit = number(request, "limit", LAST, largest=LAST)
+            return await _exported(request, form, page, before=before, limit=limit)
+        limit = number(request, "limit", _PAGE, largest=_LARGEST_PAGE)
+        entries = await page(before, limit)
         links = []
         if len(entries) == limit:
-            links.append(
-                {"rel": "next", "href": f"{request.path}?limit={limit}&before={entries[-1].id}"}
-            )
-        content = [
-            {
-                "id": entry.id,
-                "at": entry.at.isoformat(),
-                "actor": entry.actor,
-                "role": entry.role,
-                "action": entry.action,
-                "subject": entry.subject,
-                "before": entry.before,
-                "after": entry.after,
-            }
-            for entry in entries
-        ]
-        return web.json_response({"content": content, "links": links})
+            query = [(name, v) for name, v in request.query.items() if name != "before"]
+            query.append(("before", str(entries[-1].id)))
+            links.append({"rel": "next", "href": f"{request.path}?{urlencode(query)}"})
+        return web.json_response({"content": [to_json(entry) for entry in entries], "links": links})
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -134,26 +152,92 @@ class OperationApi:
                 method="GET",
                 path="/audit",
                 handler=self.audit,
-                summary="Who changed what, the newest first",
+                summary="Who changed what, the newest first; as CSV or JSON lines, all of it",
                 tag="audit",
                 roles=ADMINS,
+                whole_instance=True,
+                in_maintenance=True,
                 parameters=(
                     schemas.query(
                         "limit",
-                        "Entries at most.",
-                        {"type": "integer", "minimum": 1, "maximum": _LARGEST_PAGE},
+                        f"Entries of a page, up to {_LARGEST_PAGE}; of a file, as many as are "
+                        "wanted (default: all).",
+                        {"type": "integer", "minimum": 1, "maximum": LAST},
                     ),
                     schemas.query(
                         "before",
                         "Only entries with smaller ids.",
                         {"type": "integer", "minimum": 1, "maximum": LAST},
                     ),
+                    schemas.query("since", "Only entries from this time on.", _MOMENT),
+                    schemas.query("until", "Only entries before this time.", _MOMENT),
+                    schemas.query(
+                        "format",
+                        "What is answered; without it, the header Accept says it.",
+                        {"enum": [*_TYPES]},
+                    ),
                 ),
-                responses={200: schemas.answer("The entries.", "Audit")}
+                responses={
+                    200: _with_files(schemas.answer("The entries.", "Audit")),
+                }
                 | schemas.errors(422)
                 | errors,
             ),
         ]
+
+
+def _form(request: web.Request) -> str:
+    """Return what the caller wants; what it names first wins. Raises InvalidRequestError."""
+    given = request.query.get("format")
+    if given is not None:
+        if given not in _TYPES:
+            raise InvalidRequestError([f"format must be one of {', '.join(_TYPES)}"])
+        return given
+    for wanted in request.headers.get(hdrs.ACCEPT, "").split(","):
+        kind = wanted.partition(";")[0].strip().lower()
+        for form, types in _TYPES.items():
+            if kind in types:
+                return form
+    return "json"
+
+
+async def _exported(
+    request: web.Request,
+    form: str,
+    page: Callable[[int, int], Awaitable[list[AuditEntry]]],
+    *,
+    before: int,
+    limit: int,
+) -> web.StreamResponse:
+    """Write entries as they are read, page after page: a file of any length takes little memory."""
+    entries = await page(before, min(limit, _LARGEST_PAGE))  # should it fail, it is an answer still
+    answer = web.StreamResponse()
+    answer.content_type, answer.charset = _TYPES[form][0], "utf-8"
+    answer.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="audit.{form}"'
+    await answer.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return answer
+    lines = csv_lines if form == "csv" else json_lines
+    if form == "csv":
+        await answer.write(csv_head().encode())
+    try:
+        while entries:
+            await answer.write(lines(entries).encode())
+            limit -= len(entries)
+            if limit <= 0 or len(entries) < _LARGEST_PAGE:
+                break
+            entries = await page(entries[-1].id, min(limit, _LARGEST_PAGE))
+    except DeliveryError as error:
+        # What was written can't be taken back: that the file has no end must be seen.
+        log.warning("audit_cut_short", cause=str(error))
+        if request.transport is not None:
+            request.transport.abort()
+    return answer
+
+
+def _with_files(answer: dict[str, Any]) -> dict[str, Any]:
+    texts = {_TYPES[form][0]: {"schema": {"type": "string"}} for form in ("csv", "jsonl")}
+    return answer | {"content": answer["content"] | texts}
 
 
 def _maintenance(tenant: str, maintenance: Maintenance | None) -> web.Response:

@@ -14,7 +14,9 @@ from prometheus_client.registry import Collector
 from app.errors import DeliveryError
 from app.logs import get_logger
 from app.tracking import Depth, Overview, Owed, WorkerSeen
-from web.endpoint import Endpoint
+from web import schemas
+from web.endpoint import ACTOR, OPERATORS, Endpoint
+from web.gate import SCRAPER
 
 log = get_logger(__name__)
 
@@ -64,6 +66,25 @@ class _Database(Collector):
         yield from (active, oldest, owed, overdue, workers)
 
 
+class _Own(Collector):
+    """What of a registry a tenant may know: nothing that names another, or another's server."""
+
+    def __init__(self, registry: Collector, tenant: str) -> None:
+        self._registry = registry
+        self._tenant = tenant
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            own = Metric(family.name, family.documentation, family.type, family.unit)
+            own.samples = [
+                sample
+                for sample in family.samples
+                if sample.labels.get("tenant", self._tenant) == self._tenant
+                and "server" not in sample.labels
+            ]
+            yield own
+
+
 class MetricsApi:
     """The handler. Without `overview`, only what this process has counted."""
 
@@ -75,12 +96,24 @@ class MetricsApi:
         self._read_at = 0.0
         self._reading = asyncio.Lock()
 
-    async def metrics(self, _request: web.Request) -> web.Response:
-        """Answer in Prometheus' text format."""
-        text = generate_latest(REGISTRY)
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer in Prometheus' text format, to who is known."""
+        actor = request[ACTOR]
+        everything = actor.role in (SCRAPER.role, "INSTANCE_ADMIN")
+        return await self._text(None if everything else actor.tenant)
+
+    async def everything(self, _request: web.Request) -> web.Response:
+        """Answer on a port of its own, where nobody is a stranger."""
+        return await self._text(None)
+
+    async def _text(self, tenant: str | None) -> web.Response:
+        registries: list[Collector] = [REGISTRY]
         if self._overview is not None:
             await self._read(self._overview)
-            text += generate_latest(self._registry)
+            registries.append(self._registry)
+        if tenant is not None:
+            registries = [_Own(registry, tenant) for registry in registries]
+        text = b"".join(map(generate_latest, registries))
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _read(self, overview: Overview) -> None:
@@ -105,13 +138,18 @@ class MetricsApi:
                 method="GET",
                 path="/metrics",
                 handler=self.metrics,
-                summary="Figures for Prometheus",
+                summary="Figures for Prometheus; of all tenants for an INSTANCE_ADMIN",
                 tag="health",
+                roles=OPERATORS,
+                scraped=True,
+                whole_instance=True,
+                in_maintenance=True,
                 responses={
                     200: {
                         "description": "Prometheus' text format.",
                         "content": {"text/plain": {"schema": {"type": "string"}}},
-                    }
+                    },
+                    **schemas.errors(401, 403, 429),
                 },
             )
         ]

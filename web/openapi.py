@@ -17,8 +17,9 @@ from web import console, deliveries_schemas, letters, me, schemas, workers
 from web.endpoint import PREFIX, Endpoint
 
 _ABOUT = (
-    "Deliveries, configuration and health of the delivery service. Everything but health, metrics "
-    "and this description needs `Authorization: Bearer <token>`; the token's tenant is the tenant. "
+    "Deliveries, configuration and health of the delivery service. Everything but health, signing "
+    "in to the console and this description needs `Authorization: Bearer <token>`; the token's "
+    "tenant is the tenant. Every answer has an `X-Request-ID`, the caller's own if it sent one. "
     f"Secrets read `{catalogue.MASK}`; sent back like that, the stored ones are kept."
 )
 
@@ -36,6 +37,11 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         }
         if endpoint.body is not None:
             operation["requestBody"] = endpoint.body
+        if endpoint.details is not None:
+            operation["security"] = [{}, {"bearer": []}]
+            operation["description"] = (
+                f"Anybody may ask. Details for the roles {', '.join(sorted(endpoint.details))}."
+            )
         if endpoint.roles is not None:
             operation["security"] = [{"bearer": []}]
             operation["description"] = f"Roles: {', '.join(sorted(endpoint.roles))}."

@@ -126,6 +126,7 @@ def components(more: Mapping[str, Any]) -> dict[str, Any]:
                         {
                             "id": {"type": "integer"},
                             "at": _TIME,
+                            "tenant": _TEXT,
                             "actor": _TEXT,
                             "role": _TEXT,
                             "action": _TEXT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,22 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp_cors
-from aiohttp import hdrs, web
+from aiohttp import hdrs, web, web_response
 from mode import Service
 
 from app.errors import ConfigurationError
 from app.letters import LetterBox
 from app.logs import get_logger
-from app.ports import ConfigurationStore
+from app.ports import AuditTrail, ConfigurationStore
 from app.tracking import Changes, Overview, Tracking
 from app.usecases.configure import Configure
 from app.usecases.intervene import Interventions
-from web import me, openapi
+from web import access, me, openapi
+from web.access import REQUEST_ID, Access
 from web.answers import in_json
+from web.capacity import Door, UnderWay
 from web.configuration import ConfigurationApi
 from web.console import Console
 from web.deliveries import DeliveriesApi, Find
-from web.endpoint import PREFIX, Endpoint
+from web.endpoint import PREFIX, Endpoint, Handler
 from web.events import EventsApi
 from web.feed import Feed
 from web.gate import Gate
@@ -46,8 +49,12 @@ CONNECTION_LIMITS: dict[str, Any] = {
     "keepalive_timeout": 75.0,  # seconds without the whole head of a request
 }
 
+_SERVER = "rs-delivery"
+# What is no HTTP is answered by aiohttp alone, which would name itself and Python.
+web_response.SERVER_SOFTWARE = _SERVER  # type: ignore[attr-defined]
+
 _HEADERS = {
-    hdrs.SERVER: "rs-delivery",
+    hdrs.SERVER: _SERVER,
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -63,6 +70,7 @@ class Parts:
 
     configure: Configure
     store: ConfigurationStore
+    audit: AuditTrail
     gate: Gate
     health: Health
     targets: TargetsApi
@@ -75,6 +83,9 @@ class Parts:
     progress: Find
     letters: LetterBox
     console: Console
+    access_log: access.Level = "requests"
+    requests_under_way: int = 300
+    proxies: int = 0  # in front of this server
     cors_origins: Sequence[str] = ()
     tls: bool = False
 
@@ -84,48 +95,77 @@ def create_site(parts: Parts) -> web.Application:
     listed: list[Endpoint] = []
     listed += [
         *SettingsApi(parts.configure, parts.probe).endpoints(),
-        *ConfigurationApi(parts.configure, parts.store, parts.health).endpoints(),
-        *OperationApi(parts.configure, lambda: listed).endpoints(),
+        *ConfigurationApi(parts.configure, parts.store, parts.health, parts.audit).endpoints(),
+        *OperationApi(parts.configure, parts.audit, lambda: listed).endpoints(),
         *DeliveriesApi(parts.tracking, parts.interventions, parts.progress).endpoints(),
         *EventsApi(parts.feed, parts.tracking, parts.changes, parts.progress).endpoints(),
         *me.endpoints(),
-        *LettersApi(parts.letters).endpoints(),
+        *LettersApi(parts.letters, parts.audit, serves=parts.configure.serves).endpoints(),
         *WorkersApi(parts.overview).endpoints(),
         *MetricsApi(parts.overview).endpoints(),
         *parts.console.endpoints(),
         *parts.health.endpoints(),
         *parts.targets.endpoints(),
     ]
-    site = web.Application(middlewares=[in_json], client_max_size=_LARGEST_BODY)
+    under_way = UnderWay(parts.requests_under_way, beside=_beside(listed))
+    site = web.Application(
+        middlewares=[
+            Access(parts.access_log, proxies=parts.proxies).watch,
+            in_json,
+            under_way.bound,
+        ],
+        client_max_size=_LARGEST_BODY,
+    )
     for endpoint in [*listed, *openapi.endpoints(listed)]:
         handler = parts.gate.before(endpoint)
         for path in (endpoint.path, PREFIX + endpoint.path):
-            site.router.add_route(endpoint.method, path, handler)
+            _route(site, endpoint, path, handler)
     for name, handler in parts.console.files():
         for path in (name, PREFIX + name):
             site.router.add_get(path, handler)
     if parts.cors_origins:
         _allow(site, parts.cors_origins)
-    headers = dict(_HEADERS)
-    if parts.tls:
-        headers["Strict-Transport-Security"] = "max-age=31536000"
-
-    async def dress(_request: web.Request, response: web.StreamResponse) -> None:
-        for name, value in headers.items():
-            response.headers[name] = value
-        response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
-
-    site.on_response_prepare.append(dress)
+    site.on_response_prepare.append(_dress(tls=parts.tls))
     site.on_shutdown.append(_releasing(parts.feed))
     return site
 
 
-def create_probe_site(health: Health, metrics: MetricsApi) -> web.Application:
-    """Make the application of a process that shows its health and figures, and nothing else."""
-    site = web.Application(middlewares=[in_json])
-    for endpoint in [*health.endpoints(), *metrics.endpoints()]:
-        site.router.add_route(endpoint.method, endpoint.path, endpoint.handler)
+def create_probe_site(
+    health: Health, metrics: MetricsApi, *, access_log: access.Level = "requests"
+) -> web.Application:
+    """Make the application of a port that shows health and figures without a token, and no more."""
+    site = web.Application(middlewares=[Access(access_log, proxies=0).watch, in_json])
+    for endpoint in health.endpoints():
+        _route(site, endpoint, endpoint.path, endpoint.handler)
+    for endpoint in metrics.endpoints():
+        _route(site, endpoint, endpoint.path, metrics.everything)
+    site.on_response_prepare.append(_dress(tls=False))
     return site
+
+
+def _route(site: web.Application, endpoint: Endpoint, path: str, handler: Handler) -> None:
+    site.router.add_route(endpoint.method, path, handler)
+    if endpoint.method == hdrs.METH_GET and not endpoint.stream:
+        site.router.add_route(hdrs.METH_HEAD, path, handler)  # aiohttp leaves the body out
+
+
+def _beside(listed: Sequence[Endpoint]) -> list[str]:
+    """Return the paths whose requests don't count as under way: probes, and what lasts."""
+    return [one.path for one in listed if one.stream or one.path.startswith("/health/")]
+
+
+def _dress(*, tls: bool) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    headers = dict(_HEADERS)
+    if tls:
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+
+    async def dress(request: web.Request, response: web.StreamResponse) -> None:
+        for name, value in headers.items():
+            response.headers[name] = value
+        response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+        response.headers[access.HEADER] = request[REQUEST_ID]
+
+    return dress
 
 
 def _releasing(feed: Feed) -> Callable[[web.Application], Awaitable[None]]:
@@ -138,11 +178,15 @@ def _releasing(feed: Feed) -> Callable[[web.Application], Awaitable[None]]:
 def _allow(site: web.Application, origins: Sequence[str]) -> None:
     options = aiohttp_cors.ResourceOptions(
         allow_headers=(
-            *(hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.IF_MATCH),
-            *("Last-Event-ID", "Idempotency-Key"),
+            hdrs.AUTHORIZATION,
+            hdrs.CONTENT_TYPE,
+            hdrs.IF_MATCH,
+            "Last-Event-ID",
+            "Idempotency-Key",
+            access.HEADER,
         ),
-        expose_headers=(hdrs.ETAG, hdrs.LOCATION, hdrs.RETRY_AFTER),
-        allow_methods=("GET", "PUT", "POST", "DELETE"),
+        expose_headers=(hdrs.ETAG, hdrs.LOCATION, hdrs.RETRY_AFTER, access.HEADER),
+        allow_methods=("GET", "HEAD", "PUT", "POST", "DELETE"),
     )
     cors = aiohttp_cors.setup(site, defaults=dict.fromkeys(origins, options))
     for resource in list(site.router.resources()):
@@ -153,7 +197,14 @@ class Site(Service):
     """Serves the application as a part of the process."""
 
     def __init__(
-        self, application: web.Application, *, host: str, port: int, tls: ssl.SSLContext | None
+        self,
+        application: web.Application,
+        *,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        connections: int = 5000,
+        setting: str = "DELIVERY_WEB_PORT",
     ) -> None:
         super().__init__()
         self._runner = web.AppRunner(
@@ -165,28 +216,42 @@ class Site(Service):
         self._host = host
         self._port = port
         self._tls = tls
+        self._connections = connections  # at most
+        self._setting = setting  # which says the port
+        self._listening: asyncio.Server | None = None
 
     async def on_start(self) -> None:
         """Listen. Raises ConfigurationError when the port is taken."""
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - it was just set up
         try:
-            await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
+            self._listening = await asyncio.get_running_loop().create_server(
+                Door(server, most=self._connections),
+                self._host,
+                self._port,
+                ssl=self._tls,
+                backlog=128,
+            )
         except OSError as error:
             await self._runner.cleanup()
             reason = os.strerror(error.errno or 0)
             raise ConfigurationError(
                 f"can't listen on {self._host} port {self._port} ({reason}); stop what uses the "
-                "port, or set DELIVERY_WEB_PORT"
+                f"port, or set {self._setting}"
             ) from None
         log.info("web_listening", host=self._host, port=self.port, tls=self._tls is not None)
 
     @property
     def port(self) -> int:
         """The port that is listened on, also when any free one was asked for."""
-        return int(self._runner.addresses[0][1])
+        assert self._listening is not None  # noqa: S101 - asked once it is started
+        return int(self._listening.sockets[0].getsockname()[1])
 
     async def on_stop(self) -> None:
         """Close the server and its connections."""
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
 
 

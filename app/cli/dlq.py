@@ -8,13 +8,19 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from app.audit import of_letter
 from app.cli.tables import show_all
+from app.cli.who import caller
+from app.configuration import INSTANCE
+from app.database import open_database
 from app.settings import load_settings
+from app.store import PostgresAudit
 from streams.amqp import connect
 from streams.amqp_line import line_of
 from streams.dead_letters import (
@@ -24,11 +30,14 @@ from streams.dead_letters import (
     NoSuchLetterError,
     open_dead_letters,
 )
+from streams.letter_box import of_message
 from streams.topology import topology_of
 
 _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "queue", "tenant", "correlationId", "bytes", "reason")
 T = TypeVar("T")
+# Notes what becomes of a letter, unless the block raises.
+Noting = Callable[[str, DeadLetter], AbstractAsyncContextManager[None]]
 
 queue_option = click.option(
     "--queue",
@@ -113,13 +122,14 @@ def requeue(
 
     mended = body.read_bytes() if body else None
 
-    async def run(letters: DeadLetters) -> None:
+    async def run(letters: DeadLetters, noting: Noting) -> None:
         found = await letters.look(queues or list(QUEUES), limit=limit)
         for letter in found if everything else _pick(found, ids):
-            where = await letters.requeue(letter, body=mended, tenant=tenant)
+            async with noting("requeue", letter):
+                where = await letters.requeue(letter, body=mended, tenant=tenant)
             click.echo(f"{letter.id} put back into {where}")
 
-    _on_letters(run)
+    _changing_letters(run)
 
 
 @dlq.command()
@@ -134,7 +144,7 @@ def purge(
     """Remove dead letters for good."""
     _check_choice(ids, everything=everything)
 
-    async def run(letters: DeadLetters) -> None:
+    async def run(letters: DeadLetters, noting: Noting) -> None:
         found = await letters.look(queues or list(QUEUES), limit=limit)
         chosen = found if everything else _pick(found, ids)
         if chosen and not yes:
@@ -142,10 +152,11 @@ def purge(
                 click.confirm, f"remove {len(chosen)} dead letters for good?", abort=True
             )
         for letter in chosen:
-            await letters.remove(letter)
+            async with noting("purge", letter):
+                await letters.remove(letter)
         click.echo(f"{len(chosen)} dead letters removed")
 
-    _on_letters(run)
+    _changing_letters(run)
 
 
 def _check_choice(ids: Sequence[str], *, everything: bool) -> None:
@@ -159,6 +170,29 @@ def _on_letters(run: Callable[[DeadLetters], Coroutine[Any, Any, T]]) -> T:
             return await run(letters)
 
     return asyncio.run(main())
+
+
+def _changing_letters(run: Callable[[DeadLetters, Noting], Coroutine[Any, Any, None]]) -> None:
+    """Run what changes letters: each change is in the audit trail, so the database is needed."""
+
+    async def main() -> None:
+        settings = load_settings()
+        async with open_database(settings) as pool, _opened() as letters:
+            trail = PostgresAudit(pool)
+
+            def noting(action: str, letter: DeadLetter) -> AbstractAsyncContextManager[None]:
+                done = of_letter(
+                    caller(INSTANCE),
+                    action,
+                    of_message(letter),
+                    served=letter.tenant in settings.tenants,
+                    after=letter.origin if action == "requeue" else None,
+                )
+                return trail.noting(done)
+
+            await run(letters, noting)
+
+    asyncio.run(main())
 
 
 @contextlib.asynccontextmanager

@@ -9,10 +9,16 @@ from typing import Any
 
 import click
 
+from app.audit import of_letter
 from app.cli.tables import show_all
+from app.cli.who import caller
+from app.configuration import INSTANCE
+from app.database import open_database
 from app.settings import load_settings
+from app.store import PostgresAudit
 from streams.dead_events import DeadEvent, look, pick, put_back
 from streams.kafka import open_event_log
+from streams.letter_box import of_event
 
 _COLUMNS = ("id", "topic", "key", "bytes", "at", "reason")
 
@@ -66,11 +72,24 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
     """Put events back into the topic that they were in."""
     if bool(ids) == everything:
         raise click.UsageError("give IDs (`delivery dlt list` shows them), or --all")
+    settings = load_settings()
     found = _dead()
+    chosen = found if everything else pick(found, ids)
 
     async def run() -> None:
-        async with open_event_log(load_settings()) as events:
-            for event in found if everything else pick(found, ids):
-                click.echo(f"{event.id} put back into {await put_back(event, events)}")
+        async with open_database(settings) as pool, open_event_log(settings) as events:
+            trail = PostgresAudit(pool)
+            for event in chosen:
+                letter = of_event(event)
+                done = of_letter(
+                    caller(INSTANCE),
+                    "requeue",
+                    letter,
+                    served=letter.tenant in settings.tenants,
+                    after=event.topic,
+                )
+                async with trail.noting(done):
+                    where = await put_back(event, events)
+                click.echo(f"{event.id} put back into {where}")
 
     asyncio.run(run())

@@ -8,14 +8,9 @@ from collections.abc import Sequence
 import click
 
 from app.cli.options import chosen_tenant, tenant_option
-from app.cli.who import current_user
-from app.configuration import Actor
+from app.cli.who import caller
 from app.settings import load_settings
 from app.website import interventions_of, open_base
-
-
-def _actor(tenant: str) -> Actor:
-    return Actor(name=current_user(), role="command line", tenant=tenant)
 
 
 @click.command()
@@ -25,7 +20,7 @@ def _actor(tenant: str) -> Actor:
 def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
     """End deliveries now; their clients are told ERROR."""
     settings = load_settings()
-    actor = _actor(chosen_tenant(settings, tenant))
+    actor = caller(chosen_tenant(settings, tenant))
 
     async def run() -> None:
         async with open_base(settings) as base:
@@ -42,7 +37,7 @@ def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
 def retry(ids: Sequence[str], tenant: str | None) -> None:
     """Try again: at once what waits for a later attempt, anew what ended in ERROR."""
     settings = load_settings()
-    actor = _actor(chosen_tenant(settings, tenant))
+    actor = caller(chosen_tenant(settings, tenant))
 
     async def run() -> None:
         async with open_base(settings) as base:

@@ -6,17 +6,22 @@ import asyncio
 import time
 import warnings
 
+import asyncpg
 import click
 import jwt
 
-from app.cli.who import current_user
+from app.cli.who import caller, current_user
+from app.configuration import INSTANCE, Done
 from app.configured import open_vault
 from app.database import open_database
-from app.errors import ConfigurationError
+from app.errors import ConfigurationError, DeliveryError, as_cause
 from app.secret_rules import token_secret
 from app.settings import Settings, load_settings
-from app.store import PostgresConfiguration
+from app.store import PostgresAudit, PostgresConfiguration, open_pool
+from app.store.line import line_of
 from app.vault import make_key as new_key
+
+_PATIENCE = 2.0  # seconds for the audit trail to note a token
 
 
 @click.command("make-key")
@@ -34,7 +39,8 @@ def rotate_keys() -> None:
 
     async def run(settings: Settings) -> int:
         async with open_database(settings) as pool:
-            return await PostgresConfiguration(pool, open_vault(settings)).reseal()
+            store = PostgresConfiguration(pool, open_vault(settings))
+            return await store.reseal(caller(INSTANCE))
 
     changed = asyncio.run(run(load_settings()))
     click.echo(f"values sealed anew: {changed}")
@@ -46,7 +52,10 @@ def rotate_keys() -> None:
 @click.option("--user", default=current_user, help="Who it is given to; default: you.")
 @click.option("--ttl", type=click.IntRange(1), default=3600, show_default=True, help="Seconds.")
 def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
-    """Print a token for the HTTP API, signed with DELIVERY_JWT_SECRET."""
+    """Print a token for the HTTP API, signed with DELIVERY_JWT_SECRET.
+
+    It is in the audit trail, unless the database does not answer: then standard error says so.
+    """
     settings = load_settings()
     secret = token_secret(settings)
     if not secret and settings.jwt_public_key:
@@ -56,9 +65,18 @@ def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
         )
     if not secret:
         raise ConfigurationError("DELIVERY_JWT_SECRET is not set: there is nothing to sign with")
+    owner = tenant or settings.tenants[0]
+    done = Done(
+        actor=caller(owner),
+        action="make token",
+        subject=f"token of {as_cause(user[:255])}",
+        before=None,
+        after={"role": as_cause(role[:255]), "seconds": ttl},
+    )
+    asyncio.run(_note(settings, done))
     now = int(time.time())
     claims = {
-        "tenant": tenant or settings.tenants[0],
+        "tenant": owner,
         "sub": user,
         "email": user,
         "role": role,
@@ -69,3 +87,16 @@ def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
     algorithm = "HS512" if len(secret.encode()) >= 64 else "HS256"
     with warnings.catch_warnings(action="ignore", category=jwt.InsecureKeyLengthWarning):
         click.echo(jwt.encode(claims, secret, algorithm=algorithm))
+
+
+async def _note(settings: Settings, done: Done) -> None:
+    """Note it, soon or not at all: who has the secret needs no command to make a token."""
+    try:
+        async with (
+            asyncio.timeout(_PATIENCE),
+            open_pool(line_of(settings), size=1, start_timeout=0) as pool,
+        ):
+            await PostgresAudit(pool).note(done)
+    except (DeliveryError, TimeoutError, asyncpg.PostgresError) as error:
+        cause = str(error) or f"the database does not answer within {_PATIENCE:g} s"
+        click.echo(f"delivery: the token is not in the audit trail ({cause})", err=True)

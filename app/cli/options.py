@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -17,6 +18,27 @@ def chosen_tenant(settings: Settings, tenant: str | None) -> str:
         known = ", ".join(settings.tenants)
         raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
     return tenant or settings.tenants[0]
+
+
+class Moment(click.ParamType):
+    """A time; one without a zone is UTC."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read it."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            at = datetime.fromisoformat(value)
+            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time such as 2026-01-31T12:00:00Z", param, ctx)
+
+
+MOMENT = Moment()
 
 
 def hours_ago(hours: float) -> datetime:

@@ -16,12 +16,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.who import current_user
+from app.cli.who import caller
 from app.configuration import Actor, Setting
 from app.configured import ConfigurationParts, open_configuration
 from app.database import open_database
 from app.errors import DeliveryError
+from app.ports import AuditTrail
 from app.settings import load_settings
+from app.store import PostgresAudit
 from app.usecases import configuration_file
 from streams.https import connector_of
 from streams.https import said as in_words
@@ -55,6 +57,7 @@ class Backend(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class _OnDatabase:
     parts: ConfigurationParts
+    audit: AuditTrail
     actor: Actor
 
     async def listing(self) -> list[dict[str, Any]]:
@@ -67,7 +70,9 @@ class _OnDatabase:
         await self.parts.configure.reset(self.actor, name)
 
     async def export(self) -> Any:
-        return configuration_file.export(self.parts.configure, self.actor.tenant)
+        content = configuration_file.export(self.parts.configure, self.actor.tenant)
+        await self.audit.note(configuration_file.exported(self.actor))
+        return content
 
     async def take(self, content: bytes) -> list[dict[str, Any]]:
         try:
@@ -154,9 +159,12 @@ class Where:
         if tenant not in settings.tenants:
             known = ", ".join(settings.tenants)
             raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
-        actor = Actor(name=f"{current_user()} (command line)", role="OPERATOR", tenant=tenant)
         async with open_database(settings) as pool:
-            yield _OnDatabase(parts=await open_configuration(settings, pool), actor=actor)
+            yield _OnDatabase(
+                parts=await open_configuration(settings, pool),
+                audit=PostgresAudit(pool),
+                actor=caller(tenant),
+            )
 
     def run(self, do: Callable[[Backend], Awaitable[T]]) -> T:
         """Connect, and do it."""

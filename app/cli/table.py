@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, Entry] = {
     "asyncapi": Entry(
         "app.cli.asyncapi:asyncapi", "Print the AsyncAPI document of the AMQP and Kafka channels."
     ),
+    "audit": Entry("app.cli.audit:audit", "Tell who changed what, the newest first."),
     "cancel": Entry(
         "app.cli.interventions:cancel", "End deliveries now; their clients are told ERROR."
     ),

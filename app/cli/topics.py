@@ -9,10 +9,12 @@ from dataclasses import asdict
 import click
 
 from app.cli.tables import show_all
+from app.cli.who import caller
+from app.configuration import INSTANCE, Done
 from app.database import open_database
 from app.errors import RetryableError
 from app.settings import load_settings
-from app.store import PostgresArrivals
+from app.store import PostgresArrivals, PostgresAudit
 from app.topics import make_topics
 from streams.topic_check import Difference, apply, differences
 
@@ -55,7 +57,16 @@ def apply_(as_json: bool) -> None:
         async with open_database(settings) as pool:
             arrivals = PostgresArrivals(pool, allowance=settings.event_duration)
             created = await make_topics(settings, pool, arrivals)
-        return created, await apply(settings)
+            left = await apply(settings)
+            done = Done(
+                actor=caller(INSTANCE),
+                action="apply",
+                subject="Kafka topics",
+                before=None,
+                after={"created": created, "differencesLeft": len(left)},
+            )
+            await PostgresAudit(pool).note(done)
+        return created, left
 
     made, left = asyncio.run(make())
     for name in made:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import getpass
 import os
 
+from app.configuration import Actor
+
+ROLE = "COMMAND_LINE"  # beside the roles of tokens, and AMQP
+
 
 def current_user() -> str:
     """Return the user's name; `uid-1234` where the system has none for them (in containers)."""
@@ -12,3 +16,8 @@ def current_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
         return f"uid-{os.getuid()}"
+
+
+def caller(tenant: str) -> Actor:
+    """Return who calls, about what of a tenant."""
+    return Actor(name=current_user(), role=ROLE, tenant=tenant)

@@ -14,6 +14,8 @@ from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list
 from app.validation import without_credentials
 
+_SHORTEST_TOKEN = 32  # characters
+
 
 def _worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -34,6 +36,21 @@ class Process(Group):
         ge=0,
         le=65535,
         description="Port on which `delivery worker` tells its health and metrics; 0: nowhere.",
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of its own on which a process tells its figures, and UP or DOWN, without "
+        "a token: for a network that no stranger is in; 0: nowhere.",
+    )
+    metrics_host: str = Field(
+        "", description="Address that this port listens on; empty: that of `web_host`."
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""),
+        description="What Prometheus may send as `authorization` to `/metrics` of the HTTP server, "
+        "32 characters or more; empty: only callers' tokens open it.",
     )
     jwt_secret: SecretStr = Field(
         SecretStr(""),
@@ -82,6 +99,23 @@ class Process(Group):
         description="Proxies in front of the HTTP server, each of which adds the address that it "
         "heard to `X-Forwarded-For`; 0: nothing in that header is believed.",
     )
+    web_requests_under_way: int = Field(
+        300,
+        ge=1,
+        description="Requests of all callers that a process has under way at once; more are told "
+        "to come again (503). Health and streams don't count.",
+    )
+    web_connections: int = Field(
+        5000,
+        ge=1,
+        description="Connections that the HTTP server of a process has open; more are told to come "
+        "again (503) and closed.",
+    )
+    web_access_log: Literal["all", "requests", "off"] = Field(
+        "requests",
+        description="A line of the log for each request over HTTP: `all`; `requests` leaves out "
+        "health, figures and files of the console while they go well; `off`.",
+    )
     web_database_pool_size: int = Field(
         5,
         ge=2,
@@ -121,6 +155,13 @@ class Process(Group):
     @classmethod
     def _asks_without_a_password_in_it(cls, value: str) -> str:
         return without_credentials(value)
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _is_long_enough(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < _SHORTEST_TOKEN:
+            raise ValueError(f"must have {_SHORTEST_TOKEN} characters or more, or be empty")
+        return value
 
     @field_validator("web_cors_origins", mode="before")
     @classmethod

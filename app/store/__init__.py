@@ -1,6 +1,7 @@
 """PostgreSQL: the truth about every delivery."""
 
 from app.store.arrivals import PostgresArrivals
+from app.store.audit import PostgresAudit
 from app.store.configuration import PostgresConfiguration
 from app.store.janitor import PostgresJanitor
 from app.store.leader import Leader, alone
@@ -16,6 +17,7 @@ __all__ = [
     "Leader",
     "Outbox",
     "PostgresArrivals",
+    "PostgresAudit",
     "PostgresConfiguration",
     "PostgresJanitor",
     "PostgresLeases",

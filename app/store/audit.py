@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+
 import asyncpg
 
-from app.configuration import Done
+from app.configuration import AuditEntry, Done
+from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
 
 
@@ -20,3 +25,41 @@ async def note(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], don
         done.before,
         done.after,
     )
+
+
+class PostgresAudit:
+    """See `app.ports.AuditTrail`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @contextlib.asynccontextmanager
+    async def noting(self, done: Done) -> AsyncIterator[None]:
+        """Note what is done within the block, unless it raises."""
+        with wrap_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await note(connection, done)
+                yield
+
+    async def note(self, done: Done) -> None:
+        """Note what was done, or is about to be."""
+        async with self.noting(done):
+            pass
+
+    async def entries(
+        self,
+        tenant: str | None,
+        *,
+        before: int,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[AuditEntry]:
+        """Return the newest entries with ids under `before`; of all tenants for None."""
+        wanted = (before, limit, since, until)
+        with wrap_errors():
+            if tenant is None:
+                rows = await self._pool.fetch(QUERIES["audit_of_all"], *wanted)
+            else:
+                rows = await self._pool.fetch(QUERIES["audit"], *wanted, tenant)
+        return [AuditEntry(**row) for row in rows]

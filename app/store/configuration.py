@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from app.catalogue import with_secrets
-from app.configuration import AuditEntry, Configuration, Done, Maintenance, Stored
+from app.configuration import Actor, Configuration, Done, Maintenance, Stored
 from app.errors import SecretUnreadableError, StoreUnavailableError
 from app.store.audit import note
 from app.store.pool import wrap_errors
@@ -123,13 +123,7 @@ class PostgresConfiguration:
             row = await self._pool.fetchrow(QUERIES["maintenance"], tenant)
         return Maintenance(**row) if row else None
 
-    async def audit(self, tenant: str, *, before: int, limit: int) -> list[AuditEntry]:
-        """Return the newest entries with ids under `before`."""
-        with wrap_errors():
-            rows = await self._pool.fetch(QUERIES["audit"], tenant, before, limit)
-        return [AuditEntry(**row) for row in rows]
-
-    async def reseal(self) -> int:
+    async def reseal(self, actor: Actor) -> int:
         """Seal every secret with the first key; return how many values changed.
 
         Raises SecretUnreadableError when one can't be opened; then nothing has changed.
@@ -156,6 +150,14 @@ class PostgresConfiguration:
                         sealed = self._vault.reseal(row["upload_target"])
                         await connection.execute(QUERIES["resealed_upload"], row["id"], sealed)
                         changed += 1
+                done = Done(
+                    actor=actor,
+                    action="rotate keys",
+                    subject="stored secrets",
+                    before=None,
+                    after=f"{changed} sealed with the first key",
+                )
+                await note(connection, done)
                 return changed
 
     @contextlib.asynccontextmanager

@@ -564,8 +564,18 @@ INSERT INTO audit (tenant, actor, role, action, subject, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: audit
--- A tenant's changes, the newest first, those before $2.
-SELECT * FROM audit WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3;
+-- A tenant's changes, the newest first, those before $1, from $3 on and before $4.
+SELECT * FROM audit
+WHERE tenant = $5 AND id < $1
+  AND at >= coalesce($3::timestamptz, '-infinity') AND at < coalesce($4::timestamptz, 'infinity')
+ORDER BY id DESC LIMIT $2;
+
+-- name: audit_of_all
+-- The same, of all tenants.
+SELECT * FROM audit
+WHERE id < $1
+  AND at >= coalesce($3::timestamptz, '-infinity') AND at < coalesce($4::timestamptz, 'infinity')
+ORDER BY id DESC LIMIT $2;
 
 -- name: sealed_settings
 -- Values that may hold secrets, held until the transaction ends.

@@ -69,6 +69,11 @@ def export(configure: Configure, tenant: str) -> dict[str, Any]:
     }
 
 
+def exported(actor: Actor) -> Done:
+    """Return what is noted of an export: it changes nothing, but tells all of a tenant at once."""
+    return Done(actor=actor, action="export", subject="configuration", before=None, after=None)
+
+
 def _entry(setting: Setting) -> dict[str, Any]:
     definition = catalogue.DEFINITIONS[setting.name]
     return {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app import catalogue
-from app.configuration import Actor, AuditEntry, Done, Maintenance, Setting
+from app.configuration import Actor, Done, Maintenance, Setting
 from app.errors import SettingChangedError
 from app.logs import get_logger
 from app.model import TenantSettings
@@ -22,6 +22,10 @@ class Configure:
     def __init__(self, store: ConfigurationStore, tenants: ConfiguredTenants) -> None:
         self._store = store
         self._tenants = tenants
+
+    def serves(self, tenant: str) -> bool:
+        """Whether the tenant is one of those that are served."""
+        return self._tenants.known(tenant)
 
     async def refresh(self) -> None:
         """Take in what the store holds. Raises StoreUnavailableError; then nothing changes."""
@@ -146,10 +150,6 @@ class Configure:
     async def maintenance(self, tenant: str) -> Maintenance | None:
         """Return whether the tenant is in maintenance; None if it never was."""
         return await self._store.maintenance(tenant)
-
-    async def audit(self, tenant: str, *, before: int, limit: int) -> list[AuditEntry]:
-        """Return a tenant's changes, the newest first, those with ids under `before`."""
-        return await self._store.audit(tenant, before=before, limit=limit)
 
     def _current(self, change: ConfigurationChange, name: str) -> Any:
         stored = change.values.get(name)

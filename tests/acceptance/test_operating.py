@@ -14,6 +14,7 @@ import pytest
 
 from compose.embedded.stack import TENANT, Stack
 from streams import names
+from tests.caller import instance_admin
 from tests.client import Client, request_for
 from tests.command import delivery
 from tests.conftest import noise
@@ -209,10 +210,14 @@ async def test_the_doctor_names_five_faults_and_what_to_do(stack: Stack) -> None
 
 
 async def test_figures_for_prometheus(
-    service: str, client: Client, make_product: MakeProduct
+    stack: Stack, service: str, client: Client, make_product: MakeProduct
 ) -> None:
     await client.answer(request_for(make_product({"a.bin": noise(100_000)})))
-    async with aiohttp.ClientSession(service) as http, http.get("/metrics") as answer:
+    headers = instance_admin(stack)
+    async with (
+        aiohttp.ClientSession(service, headers=headers) as http,
+        http.get("/metrics") as answer,
+    ):
         text = await answer.text()
     assert answer.status == 200
 

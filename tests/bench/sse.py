@@ -25,6 +25,7 @@ from compose.embedded.stack import TENANT, running_service, running_stack
 from tests.bench.processes import server
 from tests.bench.sse_readers import running_readers
 from tests.bench.web import GIB, sparse
+from tests.caller import instance_admin
 from tests.client import Client, request_for
 from tests.command import delivery, logged
 
@@ -62,7 +63,7 @@ async def _main(readers: int, seconds: float, rounds: int, size: int) -> None:
             running_stack(products) as stack,
             running_service(stack) as (child, url),
             Client.connected(stack) as client,
-            aiohttp.ClientSession(url) as session,
+            aiohttp.ClientSession(url, headers=instance_admin(stack)) as session,
         ):
             await logged(child, "worker_ready")
             token = delivery("token", **stack.environment).stdout.strip()

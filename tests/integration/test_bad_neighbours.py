@@ -86,7 +86,9 @@ async def neighbours(stack: Stack, database: str) -> AsyncIterator[Neighbours]:
         async with running_service(stack, extra=extra) as (_, url):
             at = ("settings", "--tenant", OTHER, "set", "s3_server", json.dumps(server))
             assert delivery(*at, **environment).returncode == 0
-            token = delivery("token", "--tenant", OTHER, **environment).stdout.strip()
+            # Figures of a server are for who administers all tenants.
+            admin = ("token", "--tenant", OTHER, "--role", "INSTANCE_ADMIN")
+            token = delivery(*admin, **environment).stdout.strip()
             connection = await asyncpg.connect(database)
             yield Neighbours(url=url, door=door, database=connection, token=token)
             await connection.close()

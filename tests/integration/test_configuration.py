@@ -93,7 +93,7 @@ async def test_secrets_are_read_with_any_key_and_sealed_with_the_first(
     both = await open_configuration(with_keys(settings, [new_key, *keys]), pool)
     assert both.tenants.settings(TENANT).target.secret == SERVER["secret"]
     store = PostgresConfiguration(pool, Vault([new_key, *keys]))
-    assert await store.reseal() == 1
+    assert await store.reseal(ACTOR) == 1
     new = await open_configuration(with_keys(settings, [new_key]), pool)
     assert new.tenants.settings(TENANT).target.secret == SERVER["secret"]
     assert new.configure.setting(TENANT, "s3_server").version == 1
@@ -110,7 +110,7 @@ async def test_a_secret_that_no_key_opens_stops_its_tenant_only_until_it_is_set_
     after.tenants.check_secrets("swot")
     assert after.tenants.settings(TENANT).request_ttl == timedelta(hours=12)
     with pytest.raises(SecretUnreadableError, match="s3_server of tenant sentinel"):
-        await after.store.reseal()
+        await after.store.reseal(ACTOR)
     await after.configure.put(ACTOR, "s3_server", SERVER)
     after.tenants.check_secrets(TENANT)
     assert after.tenants.settings(TENANT).target.secret == SERVER["secret"]

@@ -35,12 +35,16 @@ async def events(settings: Settings) -> AsyncIterator[EventLog]:
 
 async def test_events_that_failed_are_listed_and_put_back(
     settings: Settings,
+    database: str,
     events: EventLog,
     arrivals: PostgresArrivals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("streams.agents._TRIES", 1)
-    here = {"DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix}
+    here = {
+        "DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
+        "DELIVERY_DATABASE_URL": database,
+    }
 
     async def fail(values: object) -> None:
         raise ZeroDivisionError("of this test")

@@ -25,6 +25,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from compose.embedded.kafka import kafka
 from compose.embedded.processes import Server, free_port, running, start
 from compose.embedded.stack import ROOT, Stack, running_service
+from tests.caller import instance_admin
 from tests.client import REQUEST_QUEUE, Client, contents, request_for
 from tests.command import logged
 from tests.conftest import noise
@@ -96,17 +97,18 @@ def behind(gates: dict[str, Switch]) -> dict[str, str]:
     }
 
 
-async def down(url: str) -> dict[str, str]:
+async def down(url: str, stack: Stack) -> dict[str, str]:
     """Return the components that readiness calls down, each with the reason; and S3, by its gauge.
 
     (Readiness asks no tenant's target.)
     """
-    async with aiohttp.ClientSession() as http, http.get(f"{url}/health/ready") as response:
-        components = (await response.json())["components"]
-        assert (response.status == 200) == all(c["status"] == "UP" for c in components.values())
-        found = {n: c["error"] for n, c in components.items() if c["status"] != "UP"}
-    async with aiohttp.ClientSession() as http, http.get(f"{url}/metrics") as response:
-        figures = await response.text()
+    async with aiohttp.ClientSession(headers=instance_admin(stack)) as http:
+        async with http.get(f"{url}/health/ready") as response:
+            components = (await response.json())["components"]
+            assert (response.status == 200) == all(c["status"] == "UP" for c in components.values())
+            found = {n: c["error"] for n, c in components.items() if c["status"] != "UP"}
+        async with http.get(f"{url}/metrics") as response:
+            figures = await response.text()
     if re.search(r"^delivery_target_up\{.*\} 0", figures, re.MULTILINE):
         found["s3"] = "it does not answer"
     return found
@@ -139,7 +141,7 @@ async def test_work_goes_on_after_an_outage(
         async with asyncio.timeout(60):
             # Without PostgreSQL, nothing is sent to S3 by which it would be missed.
             noticed = away if away == {"s3"} else away - {"s3"}
-            while not noticed <= (reasons := await down(url)).keys():
+            while not noticed <= (reasons := await down(url, stack)).keys():
                 await asyncio.sleep(0.2)
         assert all(reasons.values()), reasons
         await asyncio.sleep(OUTAGE)
@@ -149,7 +151,7 @@ async def test_work_goes_on_after_an_outage(
             await client.wait_for(one, "DONE", "ERROR", seconds=120)
         assert child.running
         async with asyncio.timeout(60):
-            while await down(url):
+            while await down(url, stack):
                 await asyncio.sleep(0.2)
     assert [client.said(one) for one in ids] == [["GRANTED", "DONE"]] * 2, child.tail(60)
     done = await client.wait_for(ids[0], "DONE")
@@ -228,7 +230,7 @@ async def test_a_queue_that_somebody_deletes_is_declared_and_read_again(
     async with running_service(stack, extra=behind(gates)) as (_, url):
         await client.channel.queue_delete(REQUEST_QUEUE)
         async with asyncio.timeout(60):
-            while not await readers(client) or await down(url):
+            while not await readers(client) or await down(url, stack):
                 await asyncio.sleep(0.2)
         answer = await client.answer(body)
         assert answer["status"] == "DONE"
@@ -275,7 +277,7 @@ async def test_a_database_that_is_read_only_for_a_while_delays(
             for body in bodies:
                 await client.send(body)
             async with asyncio.timeout(60):
-                while not await down(url):
+                while not await down(url, stack):
                     await asyncio.sleep(0.2)
                 await logged(child, '"messages_wait"', 3)  # again and again: none is given up
         for body in bodies:

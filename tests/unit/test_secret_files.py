@@ -19,6 +19,7 @@ IN_FILES = sorted(name for name, field in Settings.model_fields.items() if may_b
 VALUES = {
     "amqp_url": f"amqps://regards:{CANARY}@rabbitmq:5671/%2F",
     "database_url": f"postgresql://delivery:{CANARY}@postgres/delivery",
+    "metrics_token": f"{CANARY}-{CANARY}-{CANARY}",
 }
 # What is refused without others.
 BESIDE = {

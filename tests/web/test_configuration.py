@@ -219,7 +219,7 @@ async def test_readiness_names_what_is_away_and_what_was(
 
     async def look() -> tuple[int, dict[str, Any], dict[str, Any]]:
         parts.health._looked_at = 0
-        answer = await api.client.get("/health/ready")
+        answer = await api.call("GET", "/health/ready")
         ready = await (await api.call("GET", "/microservice/ready")).json()
         return answer.status, (await answer.json())["components"], ready
 

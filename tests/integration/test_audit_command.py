@@ -1,0 +1,182 @@
+"""Whatever is changed from a shell is in the audit trail, and `delivery audit` tells it."""
+
+from __future__ import annotations
+
+import csv
+import getpass
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import asyncpg
+import pytest
+
+from app.settings import Settings
+from app.store import PostgresArrivals
+from app.vault import make_key
+from compose.embedded.stack import TENANT
+from streams import names
+from streams.agents import process
+from streams.dispatch import Event
+from streams.kafka import open_event_log
+from streams.topics import ensure_topics
+from streams.topology import declare_topology
+from tests.command import delivery
+
+ME = getpass.getuser()
+TOKEN = "a-marker-that-stands-in-no-other-entry"
+
+
+@pytest.fixture
+def here(settings: Settings, database: str, pool: asyncpg.Pool) -> dict[str, str]:
+    """The variables of commands on a database and topics of the test's own."""
+    return {
+        "DELIVERY_DATABASE_URL": database,
+        "DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
+        "DELIVERY_SECRET_KEYS": make_key(),
+    }
+
+
+def told(here: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
+    """Return what the command tells as JSON lines."""
+    ended = delivery("audit", "--json", *arguments, **here)
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+async def test_settings_keys_tokens_and_topics_leave_entries_that_name_their_caller_one_way(
+    here: dict[str, str],
+) -> None:
+    for arguments in (
+        ("settings", "set", "request_ttl", "5"),
+        ("settings", "export"),
+        ("rotate-keys",),
+        ("token", "--role", "EXPLOIT", "--user", TOKEN, "--ttl", "60"),
+        ("topics", "apply"),
+    ):
+        ended = delivery(*arguments, **here)
+        assert ended.returncode == 0, ended.stderr
+        assert "audit" not in ended.stderr
+    entries = told(here)
+    assert {(one["actor"], one["role"]) for one in entries} == {(ME, "COMMAND_LINE")}
+    assert [(one["tenant"], one["action"], one["subject"]) for one in reversed(entries)] == [
+        (TENANT, "set", "request_ttl"),
+        (TENANT, "export", "configuration"),
+        ("instance", "rotate keys", "stored secrets"),
+        (TENANT, "make token", f"token of {TOKEN}"),
+        ("instance", "apply", "Kafka topics"),
+    ]
+    made = entries[1]
+    assert made["after"] == {"role": "EXPLOIT", "seconds": 60}
+    assert "ey" not in json.dumps(made)  # no token
+
+
+async def test_entries_are_told_as_a_table_and_as_csv_and_narrowed(here: dict[str, str]) -> None:
+    for value in ("5", "6", "7"):
+        assert delivery("settings", "set", "request_ttl", value, **here).returncode == 0
+    table = delivery("audit", **here).stdout
+    assert "6 → 7" in " ".join(table.split())
+    assert "3 changes" in table
+    text = delivery("audit", "--csv", **here).stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["after"] for row in rows] == ["7", "6", "5"]
+    assert [one["after"] for one in told(here, "--limit", "2")] == [7, 6]
+    assert told(here, "--tenant", "other") == []
+    assert told(here, "--until", rows[0]["at"]) == told(here)[1:]
+    assert [one["after"] for one in told(here, "--since", rows[1]["at"])] == [7, 6]
+    for wrong in (["--since", "yesterday"], ["--csv", "--json"]):
+        assert delivery("audit", *wrong, **here).returncode == 2
+
+
+async def test_a_token_is_made_although_no_database_answers_and_that_is_told(
+    environment: None,
+) -> None:
+    ended = delivery("token", DELIVERY_DATABASE_URL="postgresql://u:p@127.0.0.1:1/d")
+    assert ended.returncode == 0
+    assert ended.stdout.count(".") == 2
+    assert "the token is not in the audit trail" in ended.stderr
+
+
+@pytest.fixture
+async def buried(settings: Settings) -> AsyncIterator[list[str]]:
+    """Three dead letters: of a tenant, of none, of one that is not served."""
+    marks = [f"{uuid4().hex}" for _ in range(3)]
+    tenants = (TENANT, None, "nobody")
+    connection = await aio_pika.connect(settings.amqp_url.get_secret_value())
+    async with connection, connection.channel() as channel:
+        await declare_topology(channel)
+        for mark, tenant in zip(marks, tenants, strict=True):
+            headers = {names.HEADER_REASON: "of this test"}
+            if tenant is not None:
+                headers[names.HEADER_TENANT] = tenant
+            body = json.dumps({"correlationId": mark}).encode()
+            await channel.default_exchange.publish(
+                aio_pika.Message(body, headers=headers),  # type: ignore[arg-type]
+                names.dead_letters_of(names.ORDER_RESPONSE_QUEUE),
+            )
+        yield marks
+        await (await channel.get_queue(names.ORDER_RESPONSE_QUEUE)).purge()
+
+
+async def test_dead_letters_that_are_put_back_or_removed_leave_entries(
+    here: dict[str, str], buried: list[str]
+) -> None:
+    listed = delivery("dlq", "list", "--json", "--queue", "order-responses", **here).stdout
+    ids = {one["correlationId"]: one["id"] for one in map(json.loads, listed.splitlines())}
+    mine, nobodys, strangers = (ids[mark] for mark in buried)
+    assert delivery("dlq", "requeue", mine, **here).returncode == 0
+    assert delivery("dlq", "purge", "--yes", nobodys, strangers, **here).returncode == 0
+    entries = told(here)
+    assert [(one["tenant"], one["action"], one["subject"]) for one in reversed(entries)] == [
+        (TENANT, "requeue", f"dead letter amqp:{mine}"),
+        ("instance", "purge", f"dead letter amqp:{nobodys}"),
+        ("instance", "purge", f"dead letter amqp:{strangers}"),
+    ]
+    assert entries[0]["before"]["correlationId"] == buried[2]
+    assert entries[0]["before"]["reason"] == "of this test"
+    assert (entries[0]["after"], entries[2]["after"]) == (None, names.ORDER_RESPONSE_QUEUE)
+    assert {(one["actor"], one["role"]) for one in entries} == {(ME, "COMMAND_LINE")}
+
+
+async def test_nothing_is_removed_that_could_not_be_noted(
+    here: dict[str, str], buried: list[str]
+) -> None:
+    def ids() -> list[str]:
+        listed = delivery("dlq", "list", "--json", "--queue", "order-responses", **here).stdout
+        found = map(json.loads, listed.splitlines())
+        return [one["id"] for one in found if one["correlationId"] in buried]
+
+    before = ids()
+    away = here | {"DELIVERY_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}
+    assert delivery("dlq", "purge", "--yes", *before, **away).returncode == 69
+    assert delivery("dlq", "requeue", *before, **away).returncode == 69
+    assert sorted(ids()) == sorted(before)
+    assert delivery("dlq", "purge", "--yes", *before, **here).returncode == 0
+
+
+async def test_events_that_are_put_back_leave_entries(
+    here: dict[str, str],
+    settings: Settings,
+    arrivals: PostgresArrivals,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.agents._TRIES", 1)
+
+    async def fail(values: object) -> None:
+        raise ZeroDivisionError("of this test")
+
+    await ensure_topics(settings)
+    async with open_event_log(settings) as events:
+        event = Event(
+            key=f"{TENANT}/d-1".encode(), value=b"x", partition=None, acknowledge=lambda: None
+        )
+        topic = events.topics.requests
+        await process([event], topic=topic, handler=fail, events=events, arrivals=arrivals)
+    assert delivery("dlt", "requeue", "--all", **here).returncode == 0
+    (entry,) = told(here)
+    assert (entry["tenant"], entry["action"], entry["actor"]) == (TENANT, "requeue", ME)
+    assert entry["subject"].startswith("dead letter event:")
+    assert (entry["before"]["correlationId"], entry["after"]) == ("d-1", topic)

@@ -1,0 +1,239 @@
+"""The audit trail: what is in it, and how it is taken out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from aiohttp import ClientPayloadError
+
+from app.configuration import INSTANCE, Actor, AuditEntry, Done
+from app.configured import ConfigurationParts
+from app.errors import BrokerUnavailableError, StoreUnavailableError
+from app.letters import Letter, Noting
+from app.store import PostgresAudit
+from tests.web.conftest import TENANT, Api, MakeClient, NoLetters, parts_for, serve
+from tests.web.test_configuration import entry, file_of, take
+
+
+async def trail(api: Api, **caller: Any) -> list[dict[str, Any]]:
+    answer = await api.call("GET", "/audit", **caller)
+    assert answer.status == 200
+    content: list[dict[str, Any]] = (await answer.json())["content"]
+    return content
+
+
+def letter(number: int, tenant: str | None) -> Letter:
+    return Letter(
+        id=f"amqp:{number}",
+        place="q.DLQ",
+        tenant=tenant,
+        correlation_id=f"d-{number}",
+        at=None,
+        size=10,
+        reason="no JSON",
+        text="x",
+    )
+
+
+class Box(NoLetters):
+    """Has letters; the last of those that are asked for can't be put back where `fails`."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.letters = {
+            one.id: one for one in (letter(1, TENANT), letter(2, "gone"), letter(3, None))
+        }
+        self.fails = fails
+
+    async def requeue(
+        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+    ) -> dict[str, str]:
+        for one in ids:
+            async with noting(self.letters[one], "q"):
+                if self.fails and one == ids[-1]:
+                    raise BrokerUnavailableError("RabbitMQ does not confirm")
+        return dict.fromkeys(ids, "q")
+
+
+async def test_letters_that_are_put_back_are_in_the_trail_of_their_tenants(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    api = await serve(aiohttp_client, parts_for(configuration, letters=Box()))
+    body = {"ids": ["amqp:1", "amqp:2", "amqp:3"]}
+    caller: dict[str, Any] = {"tenant": "swot", "role": "INSTANCE_ADMIN"}
+    assert (await api.call("POST", "/dead-letters/requeue", json=body, **caller)).status == 200
+    (own,) = await trail(api)
+    assert own.pop("id")
+    assert datetime.fromisoformat(own.pop("at")) <= datetime.now(UTC)
+    assert own == {
+        "tenant": TENANT,
+        "actor": "admin@example.org",
+        "role": "INSTANCE_ADMIN",
+        "action": "requeue",
+        "subject": "dead letter amqp:1",
+        "before": {"place": "q.DLQ", "reason": "no JSON", "bytes": 10, "correlationId": "d-1"},
+        "after": "q",
+    }
+    rest = await trail(api, tenant=INSTANCE, role="INSTANCE_ADMIN")
+    assert [one["subject"] for one in rest] == ["dead letter amqp:3", "dead letter amqp:2"]
+    assert (await api.call("GET", "/audit", tenant=INSTANCE, role="ADMIN")).status == 403
+
+
+async def test_what_was_not_put_back_is_not_in_the_trail(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    api = await serve(aiohttp_client, parts_for(configuration, letters=Box(fails=True)))
+    body = {"ids": ["amqp:1", "amqp:2"]}
+    answer = await api.call("POST", "/dead-letters/requeue", json=body, role="INSTANCE_ADMIN")
+    assert answer.status == 503
+    assert [one["subject"] for one in await trail(api)] == ["dead letter amqp:1"]
+    assert await trail(api, tenant=INSTANCE, role="INSTANCE_ADMIN") == []
+
+
+async def test_an_export_of_the_configuration_is_in_the_trail(api: Api) -> None:
+    assert (await api.call("GET", "/microservice/configuration")).status == 200
+    assert (await api.call("HEAD", "/microservice/configuration")).status == 200
+    assert [(one["action"], one["subject"]) for one in await trail(api)] == [
+        ("export", "configuration")
+    ]
+
+
+async def test_an_import_and_a_maintenance_are_in_the_trail(api: Api) -> None:
+    assert (await take(api, file_of(entry("request_ttl", 5)))).status == 201
+    assert (await api.call("PUT", f"/maintenance/{TENANT}/enable")).status == 200
+    said = [(one["action"], one["subject"], one["after"]) for one in await trail(api)]
+    assert ("set", "request_ttl", 5) in said
+    assert ("set", "maintenance", True) in said
+
+
+async def fill(pool: asyncpg.Pool, count: int) -> None:
+    actor = Actor(name="admin@example.org", role="ADMIN", tenant=TENANT)
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO audit (tenant, actor, role, action, subject, before, after) "
+            "SELECT $1, $2, $3, 'set', 'request_ttl', to_json(n - 1), to_json(n) "
+            "FROM generate_series(1, $4) AS n",
+            *(actor.tenant, actor.name, actor.role, count),
+        )
+    await PostgresAudit(pool).note(
+        Done(
+            actor=Actor(name="x", role="ADMIN", tenant="swot"),
+            action="set",
+            subject="other",
+            before=None,
+            after=None,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ({"params": {"format": "csv"}}, "text/csv"),
+        ({"headers": {"Accept": "text/csv"}}, "text/csv"),
+        ({"headers": {"Accept": "text/html, text/csv;q=0.9"}}, "text/csv"),
+        ({"params": {"format": "jsonl"}}, "application/x-ndjson"),
+        ({"headers": {"Accept": "application/x-ndjson"}}, "application/x-ndjson"),
+        ({"headers": {"Accept": "application/jsonl"}}, "application/x-ndjson"),
+        ({"headers": {"Accept": "*/*"}}, "application/json"),
+        ({"params": {"format": "json"}, "headers": {"Accept": "text/csv"}}, "application/json"),
+    ],
+)
+async def test_the_trail_is_answered_as_it_is_asked_for(
+    api: Api, pool: asyncpg.Pool, how: dict[str, Any], kind: str
+) -> None:
+    await fill(pool, 3)
+    answer = await api.call("GET", "/audit", **how)
+    assert (answer.status, answer.content_type) == (200, kind)
+    text = await answer.text()
+    found: list[Any]
+    if kind == "text/csv":
+        found = [int(row["after"]) for row in csv.DictReader(io.StringIO(text))]
+    elif kind == "application/json":
+        found = [one["after"] for one in json.loads(text)["content"]]
+    else:
+        found = [json.loads(line)["after"] for line in text.splitlines()]
+    assert found == [3, 2, 1]
+    if kind != "application/json":
+        assert answer.headers["Content-Disposition"].startswith('attachment; filename="audit.')
+
+
+async def test_a_file_has_all_entries_however_many_and_is_read_page_by_page(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, pool: asyncpg.Pool
+) -> None:
+    await fill(pool, 2500)
+    sizes = []
+
+    class Counting(PostgresAudit):
+        async def entries(self, *arguments: Any, **more: Any) -> list[AuditEntry]:
+            found = await super().entries(*arguments, **more)
+            sizes.append(len(found))
+            return found
+
+    api = await serve(aiohttp_client, parts_for(configuration, audit=Counting(pool)))
+    answer = await api.call("GET", "/audit?format=jsonl")
+    lines = (await answer.text()).splitlines()
+    assert [json.loads(line)["after"] for line in lines] == list(range(2500, 0, -1))
+    assert sizes == [1000, 1000, 500]
+    some = await (await api.call("GET", "/audit?format=csv&limit=1500")).text()
+    assert len(some.splitlines()) == 1501
+
+
+async def test_a_file_that_is_cut_short_has_no_end(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, pool: asyncpg.Pool
+) -> None:
+    await fill(pool, 1500)
+
+    class Failing(PostgresAudit):
+        async def entries(self, tenant: str | None, **more: Any) -> list[AuditEntry]:
+            if more["before"] < 2**62:
+                raise StoreUnavailableError("PostgreSQL is away")
+            return await super().entries(tenant, **more)
+
+    api = await serve(aiohttp_client, parts_for(configuration, audit=Failing(pool)))
+    answer = await api.call("GET", "/audit?format=csv")
+    assert answer.status == 200
+    with pytest.raises(ClientPayloadError):
+        await answer.read()
+
+
+async def test_the_trail_is_narrowed_by_time(api: Api, pool: asyncpg.Pool) -> None:
+    await fill(pool, 3)
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "UPDATE audit SET at = now() - make_interval(days => 10 - 3 * (after::text)::int) "
+            "WHERE tenant = $1",
+            TENANT,
+        )
+    day = timedelta(days=1)
+    now = datetime.now(UTC)
+
+    async def found(form: str, **window: datetime) -> list[int]:
+        params = {name: at.isoformat() for name, at in window.items()} | {"format": form}
+        answer = await api.call("GET", "/audit", params=params)
+        if form == "json":
+            return [one["after"] for one in (await answer.json())["content"]]
+        return [json.loads(line)["after"] for line in (await answer.text()).splitlines()]
+
+    for form in ("json", "jsonl"):
+        assert await found(form, since=now - 5 * day) == [3, 2]
+        assert await found(form, until=now - 5 * day) == [1]
+        assert await found(form, since=now - 5 * day, until=now - 2 * day) == [2]
+    assert (await api.call("GET", "/audit?since=yesterday")).status == 422
+    assert (await api.call("GET", "/audit?format=xml")).status == 422
+    assert (await api.call("GET", "/audit?limit=1001")).status == 422
+
+
+async def test_the_next_page_keeps_what_was_asked(api: Api, pool: asyncpg.Pool) -> None:
+    await fill(pool, 3)
+    since = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    answer = await api.call("GET", "/audit", params={"limit": "2", "since": since})
+    (link,) = (await answer.json())["links"]
+    following = await (await api.call("GET", link["href"])).json()
+    assert [one["after"] for one in following["content"]] == [1]
