@@ -7,6 +7,7 @@ DeliveryError
 │   ├── SourceUnavailableError    rs-order
 │   ├── SourceNotReadyError       rs-order has the order, but not all of its files yet
 │   ├── TargetUnavailableError    the object store
+│   │   └── ObjectBusyError           another delivery is just making an object of this name
 │   ├── UploadLostError           an upload that the object store does not know any more
 │   └── SecretUnreadableError     a stored secret that no configured key opens
 ├── PermanentError            it will not go well: the delivery ends, with this as its cause
@@ -14,6 +15,7 @@ DeliveryError
 │   ├── EmptyOrderError           the order holds no file
 │   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
+│   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
 │   ├── OrderTooLargeError        the order holds more files than a delivery may have
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
 ├── WrongFileError            a file is not what the listing says; a new attempt may get it right
@@ -86,6 +88,10 @@ class TargetUnavailableError(RetryableError):
     """The object store does not answer, or asks to slow down."""
 
 
+class ObjectBusyError(TargetUnavailableError):
+    """Another tenant's or user's delivery is just making an object of this name."""
+
+
 class UploadLostError(RetryableError):
     """The object store has forgotten an upload: somebody, or one of its rules, has aborted it."""
 
@@ -120,6 +126,10 @@ class SourceRefusedError(PermanentError):
 
 class TargetRefusedError(PermanentError):
     """The object store refuses for good."""
+
+
+class ForeignObjectError(PermanentError):
+    """Where the archive goes is that of another tenant or user, which is never replaced."""
 
 
 class ArchiveTooLargeError(PermanentError):

@@ -163,6 +163,7 @@ def object_key(correlation_id: str, archive_name: str) -> str:
     """Return the key of an archive in its bucket: `<correlationId>/<archive name>`.
 
     The correlation id becomes one path component. Where that changes it, distinct ids could meet
-    in one key; the archive itself would still be the right one of whoever finished last.
+    in one key; the archive itself would still be the right one of whichever delivery of
+    that user finished last; another user's is never replaced.
     """
     return f"{safe_component(correlation_id, fallback='_')}/{archive_name}"

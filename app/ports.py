@@ -153,8 +153,8 @@ class Store(Protocol):
     ) -> frozenset[str] | None:
         """Return the ids of uploads of a key that other deliveries under way have recorded.
 
-        None when one of them has the correlation id of this one: it may have one that it has not
-        recorded yet.
+        Whosever they are. None when one of them may have opened one that it has not recorded yet:
+        it has this one's correlation id, or is being transferred to the same key.
         """
 
     async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
@@ -221,8 +221,12 @@ class Leases(Protocol):
     ) -> bool:
         """Hold on to a lease, and note what is about to appear, within `until` from now.
 
-        False when the lease is gone: then it may not appear.
+        False when the lease is gone: then it may not appear. Raises ObjectBusyError while a
+        delivery of another tenant or user is about to make one of that name.
         """
+
+    async def forget_completion(self, delivery: Delivery) -> None:
+        """Note that what was noted last can't appear any more."""
 
     async def release(
         self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str

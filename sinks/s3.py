@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
@@ -22,9 +22,13 @@ from app.model import FoundObject, S3Target, Upload
 from sinks.breaker import Breakers
 from sinks.parts import Part
 from sinks.s3_clients import S3Clients
+from sinks.s3_completion import Completion, Expected
+from sinks.s3_conditions import KnownConditions
 from sinks.s3_https import check_ca
 from sinks.s3_requests import (
     COMPLETION,
+    NO_CONDITION,
+    NO_OBJECT,
     SHORT,
     answered,
     code_of,
@@ -38,9 +42,6 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
     from types_aiobotocore_s3.type_defs import UploadPartOutputTypeDef
 
-_NO_OBJECT = ("404", "NoSuchKey", "NotFound")
-# What stores say that delete on no condition.
-_NO_CONDITION = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
@@ -82,6 +83,7 @@ class S3Sink:
     ) -> None:
         self.clients = clients
         self.breakers = Breakers(self.find_bucket, up=up)
+        self.conditions = KnownConditions()
         self._short = short  # seconds
         self._completion = completion  # seconds
 
@@ -184,37 +186,40 @@ class S3Sink:
         parts: Sequence[StoredPart],
         size: int,
         *,
-        marks: Mapping[str, str] | None = None,
+        marks: Mapping[str, str],
         again: bool = False,
     ) -> str:
         """Make the object appear, and verify it: by size, and by ETag where ETags are MD5s.
 
-        Returns its ETag. An answer that is lost or in doubt is settled by looking at the object;
-        `again`, if an earlier call was in doubt, looks before it asks. Where the ETag is not known
-        in advance, the marks tell whether an object is this one. Raises TargetUnavailableError
-        while the object is not there, UploadLostError when it can't come any more, and
-        WrongObjectError when another one came.
+        Returns its ETag. What is there already is replaced if it is of the same tenant and user, or
+        carries no marks; ForeignObjectError if it is another's. On a condition (`If-None-Match`,
+        `If-Match`), so that nothing may come in between; where the store is not known to keep it,
+        after a look. `again`, if an earlier call was in doubt, looks, too. Where the ETag is not
+        known in advance, the marks tell whether an object is this one. Raises
+        TargetUnavailableError while the object is not there, UploadLostError when it can't come any
+        more, and WrongObjectError when another one came.
         """
-        expected = _Expected(size=size, etag=etag_of(parts), marks=marks or {})
-        if again and (found := await self.find(target, upload)) and expected.is_met(found):
-            return found.etag
-        doubt: TargetUnavailableError | UploadLostError | None = None
-        try:
-            answered = await self._complete(target, upload, parts)
-            expected = replace(expected, etag=expected.etag or answered)
-        except (TargetUnavailableError, UploadLostError) as error:
-            doubt = error
-        found = await self.find(target, upload)
-        if found is not None and expected.is_met(found):
-            return found.etag
-        if doubt is not None:
-            raise type(doubt)(f"{doubt}; the object is not there") from doubt
-        raise WrongObjectError(
-            f"{upload.key} in {target} should have {size} bytes and ETag {expected.etag}, found "
-            + (f"{found.size} bytes and ETag {found.etag}" if found else "nothing")
+        completion = Completion(
+            sink=self,
+            target=target,
+            upload=upload,
+            parts=parts,
+            expected=Expected(size=size, etag=etag_of(parts), marks=marks),
         )
+        return await completion.run(again=again)
 
-    async def _complete(self, target: S3Target, upload: Upload, parts: Sequence[StoredPart]) -> str:
+    async def ask_to_complete(
+        self,
+        target: S3Target,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        condition: Mapping[str, str],
+    ) -> str:
+        """Ask for a completion, once; return the ETag that is told.
+
+        Raises UploadLostError if the store knows no such upload: completed by a request whose
+        answer was lost, or aborted.
+        """
         listed = [
             {"PartNumber": number, "ETag": f'"{part.etag}"'}
             for number, part in enumerate(parts, start=1)
@@ -232,11 +237,11 @@ class S3Sink:
                     Key=upload.key,
                     UploadId=upload.upload_id,
                     MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
+                    **condition,  # type: ignore[arg-type]
                 )
                 return answer["ETag"].strip('"')
         except TargetRefusedError as error:
             if code_of(error) == "NoSuchUpload":
-                # Completed by a request whose answer was lost, or aborted.
                 raise _lost(target, upload) from error
             raise
 
@@ -250,10 +255,11 @@ class S3Sink:
                 return FoundObject(
                     size=head["ContentLength"],
                     etag=head["ETag"].strip('"'),
-                    marks=head["Metadata"],
+                    # Some stores write names of headers as Go does: Rs-Delivery-Id.
+                    marks={name.lower(): value for name, value in head["Metadata"].items()},
                 )
         except TargetRefusedError as error:
-            if code_of(error) in _NO_OBJECT:
+            if code_of(error) in NO_OBJECT:
                 return None
             raise
 
@@ -265,7 +271,7 @@ class S3Sink:
         try:
             await self._delete(target, upload, etag)
         except TargetRefusedError as error:
-            if code_of(error) not in _NO_CONDITION:
+            if code_of(error) not in NO_CONDITION:
                 raise
             await self._delete(target, upload, None)
 
@@ -312,19 +318,6 @@ class S3Sink:
             for found in answer.get("Uploads", [])
             if found["Key"] == key
         ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Expected:
-    """What a completed object must be."""
-
-    size: int
-    etag: str | None  # None: not known in advance; then the marks tell whose it is
-    marks: Mapping[str, str]
-
-    def is_met(self, found: FoundObject) -> bool:
-        ours = found.has(self.marks) if self.etag is None else found.etag == self.etag
-        return ours and found.size == self.size
 
 
 def _lost(target: S3Target, upload: Upload) -> UploadLostError:

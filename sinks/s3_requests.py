@@ -27,8 +27,19 @@ COMPLETION = 900.0  # some stores copy all parts while the client waits
 _PART = 120.0  # and what its bytes take at the slowest pace
 _SLOWEST = 256 * 1024  # bytes a second
 
-# A part that was spoilt on its way (BadDigest) is worth another try, too.
-_PASSING = ("SlowDown", "RequestTimeout", "InternalError", "BadDigest")
+# A part that was spoilt on its way (BadDigest) is worth another try, too; so is a completion that
+# met another request for the same key.
+_PASSING = (
+    "SlowDown",
+    "RequestTimeout",
+    "InternalError",
+    "BadDigest",
+    "ConditionalRequestConflict",
+)
+
+NO_OBJECT = ("404", "NoSuchKey", "NotFound")
+# What stores say that do nothing on a condition.
+NO_CONDITION = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
 
 _ADVICE = {
     "NoSuchBucket": "create the bucket, or correct the tenant's settings",

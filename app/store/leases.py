@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.errors import ObjectBusyError
 from app.metrics import TAKEOVERS
 from app.model import Blocked, Delivery, StoredObject, Upload, Work
 from app.store.pool import wrap_errors
@@ -81,8 +82,9 @@ class PostgresLeases:
     ) -> bool:
         """Hold on to a lease, and note what is about to appear."""
         with wrap_errors():
-            return (
-                await self._pool.fetchval(
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(QUERIES["lock_object"], result.url)
+                row = await connection.fetchrow(
                     QUERIES["note_completion"],
                     delivery.id,
                     delivery.attempt,
@@ -92,7 +94,18 @@ class PostgresLeases:
                     until,
                     result.url,
                 )
-                is not None
+        assert row is not None  # noqa: S101 - an aggregate has a row
+        if row["busy"]:
+            raise ObjectBusyError(
+                f"a delivery of another tenant or user is just completing {result.url}"
+            )
+        return bool(row["noted"])
+
+    async def forget_completion(self, delivery: Delivery) -> None:
+        """Note that what was noted last can't appear any more."""
+        with wrap_errors():
+            await self._pool.execute(
+                QUERIES["forget_completion"], delivery.id, delivery.attempt, self._owner
             )
 
     async def release(

@@ -202,7 +202,8 @@ WHERE id = $1 AND coalesce(completing_until < now(), true)
 RETURNING id;
 
 -- name: lock_object
--- Completions and removals of one object happen one after the other.
+-- Completions and removals of one object happen one after the other, whoever's they are: the name is
+-- all that counts.
 SELECT pg_advisory_xact_lock(hashtextextended('object ' || $1, 0));
 
 -- name: relied_on
@@ -230,13 +231,18 @@ WHERE id = ANY ($1::uuid[]) AND state IN ('DONE', 'ERROR');
 
 -- name: uploads_of_others
 -- Of a delivery ($1, of $2 and $3) and a key ($5 in bucket $4): which of its uploads other
--- deliveries under way have recorded, and whether one of them has the same correlation id.
+-- deliveries under way have recorded; whether one of them has the same correlation id; and the ids of
+-- those, of any tenant, that are being transferred to an archive of the same name ($6): what they
+-- have opened may not be recorded yet.
 SELECT coalesce(array_agg(upload_id) FILTER (
            WHERE upload_bucket = $4 AND upload_key = $5), '{}') AS uploads,
-       coalesce(bool_or(tenant = $2 AND correlation_id = $3), false) AS again
+       coalesce(bool_or(tenant = $2 AND correlation_id = $3), false) AS again,
+       coalesce(array_agg(correlation_id) FILTER (
+           WHERE work = 'transfer' AND lease_until IS NOT NULL AND archive_name = $6), '{}') AS near
 FROM delivery
 WHERE state NOT IN ('DONE', 'ERROR') AND id <> $1
-  AND (upload_key = $5 OR tenant = $2 AND correlation_id = $3);
+  AND (upload_key = $5 OR tenant = $2 AND correlation_id = $3
+       OR work = 'transfer' AND lease_until IS NOT NULL AND archive_name = $6);
 
 -- name: forgettable
 -- Deliveries that ended before $1, the oldest first: at most $2 of them, with at most $3 files
@@ -403,12 +409,27 @@ WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND work IS NOT NULL
 RETURNING id;
 
 -- name: note_completion
--- Hold on to a lease, and note what is about to appear, and by when: it waits while that object is
--- being removed.
-UPDATE delivery SET lease_until = now() + $4, completing = $5, completing_until = now() + $6
-FROM (SELECT pg_advisory_xact_lock(hashtextextended('object ' || $7, 0))) AS alone
-WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND work IS NOT NULL
-RETURNING id;
+-- Hold on to a lease, and note what is about to appear ($7), and by when. Not while a delivery of
+-- another tenant or user may be making one of that name, in whatever bucket it is called so: stores
+-- that ignore conditions would let both appear. Asked under `lock_object`, by a statement of its own,
+-- so that what was noted before is seen; it waits while that object is being removed.
+WITH others AS (
+    SELECT EXISTS (
+        SELECT 1 FROM delivery other JOIN delivery own ON own.id = $1
+        WHERE other.completing_until > now() AND other.completing ->> 'url' = $7
+          AND (other.tenant, other.user_email) <> (own.tenant, own.user_email)) AS busy
+), noted AS (
+    UPDATE delivery SET lease_until = now() + $4, completing = $5, completing_until = now() + $6
+    WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND work IS NOT NULL
+      AND NOT (SELECT busy FROM others)
+    RETURNING id
+)
+SELECT busy, EXISTS (SELECT 1 FROM noted) AS noted FROM others;
+
+-- name: forget_completion
+-- What was noted last can't appear any more.
+UPDATE delivery SET completing = NULL, completing_until = NULL
+WHERE id = $1 AND attempt = $2 AND lease_owner = $3;
 
 -- name: holds
 -- Whether a lease is still the worker's.

@@ -24,6 +24,7 @@ from app.model import (
     State,
     StoredObject,
 )
+from app.naming import object_key
 from app.outgoing import Outgoing
 from app.patience import until_answered
 from app.signals import Signal
@@ -279,7 +280,8 @@ class PostgresStore:
     async def uploads_of_others(
         self, delivery: Delivery, *, bucket: str, key: str
     ) -> frozenset[str] | None:
-        """Return what others have recorded of a key; None when one has the same correlation id."""
+        """Return what others have recorded of a key; None when one may have opened another."""
+        archive_name = key.rpartition("/")[2]
         with wrap_errors():
             row = await self._pool.fetchrow(
                 QUERIES["uploads_of_others"],
@@ -288,9 +290,13 @@ class PostgresStore:
                 delivery.correlation_id,
                 bucket,
                 key,
+                archive_name,
             )
         assert row is not None  # noqa: S101 - an aggregate has a row
-        return None if row["again"] else frozenset(row["uploads"])
+        opening = any(
+            f"/{key}".endswith(f"/{object_key(near, archive_name)}") for near in row["near"]
+        )
+        return None if row["again"] or opening else frozenset(row["uploads"])
 
     async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
         """Note why transfers wait."""

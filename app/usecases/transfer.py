@@ -15,12 +15,14 @@ from app import metrics, outgoing
 from app.errors import (
     DeliveryError,
     EmptyOrderError,
+    ForeignObjectError,
     LeaseLostError,
     OrderTooLargeError,
     PermanentError,
     RetryableError,
     StoreUnavailableError,
     TargetRefusedError,
+    TargetUnavailableError,
     UploadLostError,
     WrongFileError,
     WrongObjectError,
@@ -143,8 +145,12 @@ class Transfers:
         async def begin() -> Upload:
             nonlocal tries
             tries += 1
-            if tries > 1:  # the one before may have been opened, and only its answer was lost
-                await self.uploads.abort_orphans(delivery, target, key)
+            # The one before may have been opened, and only its answer was lost.
+            if tries > 1 and not await self.uploads.abort_orphans(delivery, target, key):
+                raise TargetUnavailableError(
+                    f"the opening of an upload of {key} in {target} was not answered, and another "
+                    "delivery may have opened one of that name: which is whose can't be told now"
+                )
             return await self.sink.begin(target, key, marks_of(delivery))
 
         upload = self.uploads.located(await self._ask(held, begin), target)
@@ -172,9 +178,11 @@ class Transfers:
         self, delivery: Delivery, target: S3Target, upload: Upload, held: Hold
     ) -> StoredObject:
         """Stream the archive into an upload. What fails leaves neither upload nor object."""
+        noted_times = 0
 
         async def may_complete(result: StoredObject) -> bool:
             # The clock says that the lease holds; the database, that the delivery has not ended.
+            nonlocal noted_times
             if not held.good():
                 return False
             note = partial(self.leases.note_completion, delivery, result, until=self.completion)
@@ -185,6 +193,7 @@ class Transfers:
                     f"the lease of {delivery} ran out before its completion: {error}"
                 ) from error
             if noted:
+                noted_times += 1
                 held.completes()
             return noted
 
@@ -207,6 +216,11 @@ class Transfers:
                 await self.sink.abort(target, upload)
             if isinstance(error, WrongObjectError):
                 await self._remove(delivery, target, upload)
+            # Refused at the first try: nothing of it comes later, and nobody need wait for that.
+            first = noted_times == 1 and delivery.completing is None
+            if isinstance(error, ForeignObjectError) and first:
+                with suppress(DeliveryError):
+                    await self.leases.forget_completion(delivery)
             raise
 
     async def _at_most(self, delivery: Delivery, held: Hold) -> int:

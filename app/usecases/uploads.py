@@ -61,8 +61,8 @@ class Uploads:
     async def abort_orphans(self, delivery: Delivery, target: S3Target, key: str) -> bool:
         """Abort the open uploads of the delivery's key that no other delivery has recorded.
 
-        False, and nothing was aborted, when another delivery of the same correlation id is under
-        way: any of them may be its own. Looked at after the store has listed what is open, so an
+        False, and nothing was aborted, when another delivery, of any tenant, may have opened one of
+        them and not recorded it yet. Looked at after the store has listed what is open, so an
         upload of a delivery that began in between is not among it.
         """
         found = await self.sink.open_uploads(target, key)

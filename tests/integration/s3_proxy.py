@@ -9,15 +9,27 @@ import io
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from app.model import S3Target
+from compose.embedded import s3
 
 _QUOTE = '"'
 _ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>told to</Message></Error>'
+
+
+class Completes(Enum):
+    """What a store makes of conditions of a completion."""
+
+    ON_CONDITION = "keeps both"  # as AWS does; moto keeps `If-None-Match` alone
+    ANYHOW = "ignores them"
+    ON_NONE = "refuses them"
+    OF_UPLOADS = "looks for the upload first"
 
 
 @dataclass
@@ -35,13 +47,17 @@ class S3Proxy:
     doubtful_completions: int = 0  # completions answered 500 that are made all the same
     pages: int = 0  # requests answered 200 with a page of a gateway
     no_conditions: bool = False  # a condition of a DELETE is not implemented
+    completes: Completes = Completes.ON_CONDITION
+    conflicts: int = 0  # completions answered 409: another request came in between
+    in_gos_case: bool = False  # names of headers are written as Go's library does
     short_objects: int = 0  # completions that leave the last part out
     kms: bool = False
     away: bool = False  # every connection breaks
     silent: bool = False  # nothing is answered, until this is over
-    completes: asyncio.Event = field(default_factory=asyncio.Event)  # a completion has come
+    completion: asyncio.Event = field(default_factory=asyncio.Event)  # one has come
     let_complete: asyncio.Event | None = None  # it waits for this, whoever asked for it
     seen: list[str] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)  # of completions: headers and values
     stored: list[int] = field(default_factory=list)  # numbers of parts that were stored
     before: Callable[[str], Awaitable[None]] | None = None  # called with what is seen
     _real: dict[str, str] = field(default_factory=dict)
@@ -102,15 +118,22 @@ class S3Proxy:
         return self._answer(status, headers, answer)
 
     async def _complete(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        if self._use("errors_in_200"):
-            return web.Response(text=_ERROR.format("InternalError"))
-        if self._use("refused_completions"):
-            return web.Response(status=500, text=_ERROR.format("InternalError"))
+        asked = [name for name in ("If-None-Match", "If-Match") if name in request.headers]
+        self.conditions += [f"{name}: {request.headers[name]}" for name in asked] or ["none"]
+        if asked and self.completes is Completes.ON_NONE:
+            return web.Response(status=501, text=_ERROR.format("NotImplemented"))
+        for counter, status, code in (
+            ("conflicts", 409, "ConditionalRequestConflict"),
+            ("errors_in_200", 200, "InternalError"),
+            ("refused_completions", 500, "InternalError"),
+        ):
+            if self._use(counter):
+                return web.Response(status=status, text=_ERROR.format(code))
         for opaque, real in self._real.items():
             body = body.replace(opaque.encode(), real.encode())
         if self._use("short_objects"):
             body = re.sub(rb"<Part>(?!.*<Part>).*</Part>", b"", body, flags=re.DOTALL)
-        self.completes.set()
+        self.completion.set()
         # As a store does: it goes on when whoever asked has gone.
         going_on = asyncio.create_task(self._forward_when_let(request, body))
         self._under_way.add(going_on)
@@ -126,7 +149,29 @@ class S3Proxy:
     ) -> tuple[int, dict[str, str], bytes]:
         if self.let_complete is not None:
             await self.let_complete.wait()
+        if self.completes is Completes.OF_UPLOADS and not await self._is_open(request):
+            return 404, {}, _ERROR.format("NoSuchUpload").encode()
+        if self.completes is Completes.ON_CONDITION and await self._changed_since(request):
+            return 412, {}, _ERROR.format("PreconditionFailed").encode()
         return await self._forward(request, body)
+
+    async def _changed_since(self, request: web.Request) -> bool:
+        """Whether the object is not the one that `If-Match` names."""
+        if "If-Match" not in request.headers:
+            return False
+        async with self._store() as store:
+            key = request.path.partition(f"/{self.target.bucket}/")[2]
+            head = await store.head_object(Bucket=self.target.bucket, Key=key)
+        return bool(head["ETag"] != request.headers["If-Match"])
+
+    async def _is_open(self, request: web.Request) -> bool:
+        async with self._store() as store:
+            found = await store.list_multipart_uploads(Bucket=self.target.bucket)
+        ids = [upload["UploadId"] for upload in found.get("Uploads", [])]
+        return request.query["uploadId"] in ids
+
+    def _store(self) -> Any:
+        return s3.client(self.target.endpoint, s3.KEY, s3.SECRET, s3.REGION)
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> web.Response:
         if self.kms:
@@ -158,7 +203,9 @@ class S3Proxy:
     async def _forward(
         self, request: web.Request, body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        own = ("Transfer-Encoding", "Content-Length")  # the body may be another by now
+        own = ["Transfer-Encoding", "Content-Length"]  # the body may be another by now
+        if self.completes is Completes.ANYHOW and _kind(request) == "completion":
+            own += ["If-None-Match", "If-Match"]
         headers = {k: v for k, v in request.headers.items() if k not in own}
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
@@ -172,7 +219,8 @@ class S3Proxy:
             dropped = ["Transfer-Encoding", "Content-Encoding", "Connection", "Date", "Server"]
             if request.method != "HEAD":
                 dropped.append("Content-Length")  # an answer may be changed
-            kept = {k: v for k, v in response.headers.items() if k not in dropped}
+            named = str.title if self.in_gos_case else str
+            kept = {named(k): v for k, v in response.headers.items() if k not in dropped}
             return response.status, kept, await response.read()
 
 

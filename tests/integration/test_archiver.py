@@ -180,7 +180,7 @@ async def test_whoever_takes_over_fences_the_first_at_the_store(
     digest = await sink.put_part(target, upload, 1, Part.of(b"x" * 10))
     await abort_all(sink, target, bench.key)
     with pytest.raises(DeliveryError, match="not there"):
-        await sink.complete(target, upload, [digest], 10)
+        await sink.complete(target, upload, [digest], 10, marks={})
 
 
 async def test_an_upload_that_is_cancelled_stops_its_thread(

@@ -21,6 +21,7 @@ from compose.embedded import s3
 from sinks.budget import Budget
 from sinks.s3 import S3Sink
 from sinks.s3_clients import S3Clients
+from sinks.s3_conditions import Conditions
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.gate import Gate, gate
@@ -33,8 +34,9 @@ PARTS = [1, 2, 3, 4]
 
 
 @pytest.fixture
-async def proxied(target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
+async def proxied(sink: S3Sink, target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
     async with running_proxy(target) as both:
+        sink.conditions.learn(both[1], Conditions.KEPT)  # as after its first completion
         yield both
 
 
@@ -284,7 +286,7 @@ async def test_a_target_that_is_silent_at_the_completion_keeps_no_slot_and_waits
     proxy.let_complete = asyncio.Event()
     await worker.plan(name)
     async with worker.running(count=1):
-        await proxy.completes.wait()
+        await proxy.completion.wait()
         worker.source.pause = asyncio.Event()
         await worker.plan(f"{name}-2", target="other")
         await worker.until(f"{name}-2", lambda row: row["lease_owner"] is not None)
@@ -498,7 +500,7 @@ async def test_a_silent_target_has_a_deadline_which_is_named(
             (sink.find(through, upload), 0.2),
             (sink.delete(through, upload, etag="e"), 0.2),
             (sink.find_bucket(through), 0.2),
-            (sink._complete(through, upload, []), 0.3),
+            (sink.ask_to_complete(through, upload, [], {}), 0.3),
         ):
             with pytest.raises(TargetUnavailableError, match=f"within {seconds:g} s"):
                 await call
@@ -693,7 +695,7 @@ async def overtaken(worker: TransferWorker, proxy: S3Proxy, name: str) -> None:
     proxy.let_complete = asyncio.Event()
     await worker.plan(name)
     async with worker.running():
-        await proxy.completes.wait()
+        await proxy.completion.wait()
         await worker.deliveries.fail(await worker.deliveries.active(name), "cancelled")
         await worker.until(name, lambda row: row["state"] == "ERROR")
         await proxy.until("DELETE")  # the worker has noticed, and aborts

@@ -16,21 +16,27 @@ from datetime import timedelta
 from uuid import uuid4
 
 import asyncpg
-from hypothesis import HealthCheck, example, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from app.errors import DeliveryError, RetryableError
+from app.errors import DeliveryError, ForeignObjectError, RetryableError
+from app.marks import Whose, marks_of, whose
 from app.model import Delivery, FoundObject, ManifestFile, S3Target, StoredObject, Upload, Work
 from app.ports import Hold
+from app.settings import Settings
 from app.store import PostgresLeases
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Backoff, Transfers
 from app.usecases.uploads import Uploads
+from compose.embedded.stack import TENANT
 from tests.integration.conftest import Deliveries
 from tests.integration.transfers import FreeHold
 
 WORKERS = 3
-ENDED = "SELECT finished_at FROM delivery WHERE correlation_id = $1"
+OTHER = "swot"
+ENDED = "SELECT finished_at FROM delivery WHERE id = $1"
 
 
 class KilledError(BaseException):
@@ -39,13 +45,31 @@ class KilledError(BaseException):
 
 @dataclass
 class Bucket:
-    """A store with S3's rules: what is aborted can't be completed; one object a key."""
+    """A store with S3's rules: what is aborted can't be completed; one object a key.
+
+    It completes as `S3Sink` does at a store that keeps conditions: nothing takes the place of
+    another tenant's or user's.
+    """
 
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     open: dict[str, str] = field(default_factory=dict)  # keys of uploads by their id
     marks: dict[str, Mapping[str, str]] = field(default_factory=dict)  # of each upload
     completed: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # completed when the delivery had ended
+    objects: dict[str, str] = field(default_factory=dict)  # the upload of each key's object
+
+    def complete(self, upload: Upload, marks: Mapping[str, str]) -> None:
+        """Let an object appear, unless it is there already, or what is there is another's."""
+        if upload.upload_id not in self.open:
+            raise RetryableError("NoSuchUpload; the object is not there")
+        there = self.objects.get(upload.key)
+        owner = None if there is None else whose(self.marks[there], marks)
+        if owner in (Whose.ANOTHER_TENANTS, Whose.ANOTHER_USERS):
+            raise ForeignObjectError("another's object is there")
+        del self.open[upload.upload_id]
+        if owner is not Whose.ITS_OWN:
+            self.objects[upload.key] = upload.upload_id
+        self.completed.append(upload.upload_id)
 
 
 class Gate:
@@ -110,9 +134,10 @@ class Sink:
 
     async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
         await self.gate.turn()
-        if not self.bucket.completed:
+        there = self.bucket.objects.get(upload.key)
+        if there is None:
             return None
-        return FoundObject(size=1, etag="e", marks=self.bucket.marks[self.bucket.completed[-1]])
+        return FoundObject(size=1, etag="e", marks=self.bucket.marks[there])
 
     async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
         raise AssertionError("nothing that was delivered is removed")
@@ -141,10 +166,8 @@ class Archiver:
         if not await may_complete(result):
             raise RetryableError("the lease is gone")
         await self.gate.turn()
-        if self.bucket.open.pop(upload.upload_id, None) is None:
-            raise RetryableError("NoSuchUpload; the object is not there")
-        self.bucket.completed.append(upload.upload_id)
-        if await self.pool.fetchval(ENDED, delivery.correlation_id) is not None:
+        self.bucket.complete(upload, marks_of(delivery))
+        if await self.pool.fetchval(ENDED, delivery.id) is not None:
             self.bucket.late.append(upload.upload_id)
         await self.gate.turn()
         return result
@@ -237,20 +260,15 @@ REST = [1] * 10
 REST_TURNS = 9  # of each worker; what it has begun before has ended by then
 
 
-@given(steps=steps)
-@example(steps=[*TO_COMPLETION, "lease runs out", *REST, 0, 0, 0])
-@example(steps=[*TO_COMPLETION, "lease runs out", 1, 0, 0, *REST, 0])
-@example(steps=[0, 0, ("kill", 0), "lease runs out", *REST])
-@settings(
+orders = examples(
     max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-async def test_one_of_many_workers_delivers_whatever_their_order(
-    deliveries: Deliveries, steps: list[object]
-) -> None:
-    name = f"c-{uuid4().hex}"
-    await deliveries.ready(name)
+
+
+async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery]) -> Bucket:
+    """Let workers deliver what was asked for, in that order, until all has ended and is swept."""
     bucket = Bucket()
     workers = [Worker(deliveries, bucket, f"w{number}") for number in range(WORKERS)]
     let_it_run_out = (
@@ -270,7 +288,11 @@ async def test_one_of_many_workers_delivers_whatever_their_order(
         # From now on nobody dies: the delivery ends, and all come to rest.
         await deliveries.pool.execute(let_it_run_out)
         turns = itertools.count()
-        while await deliveries.pool.fetchval(ENDED, name) is None or next(rest) < REST_TURNS:
+
+        async def all_ended() -> bool:
+            return None not in [await deliveries.pool.fetchval(ENDED, one.id) for one in asked]
+
+        while not await all_ended() or next(rest) < REST_TURNS:
             for worker in workers:
                 await worker.step()
             if next(turns) % 15 == 14:
@@ -286,14 +308,56 @@ async def test_one_of_many_workers_delivers_whatever_their_order(
         after=timedelta(),
         limit=10,
     ).look()
-    query = "SELECT state, lease_owner FROM delivery WHERE correlation_id = $1"
-    row = await deliveries.pool.fetchrow(query, name)
-    assert row is not None
-    assert (row["state"], row["lease_owner"]) == ("DONE", None)
-    said = await deliveries.pool.fetch(
-        "SELECT body FROM outbox WHERE correlation_id = $1 AND kind = 'response'", name
-    )
-    assert [one["body"]["status"] for one in said] == ["GRANTED", "DONE"]
     assert bucket.open == {}
     assert bucket.completed
     assert bucket.late == []
+    return bucket
+
+
+async def said(deliveries: Deliveries, delivery: Delivery) -> list[str]:
+    """Return what its client was told."""
+    found = await deliveries.pool.fetch(
+        "SELECT body FROM outbox WHERE delivery_id = $1 AND kind = 'response' ORDER BY id",
+        delivery.id,
+    )
+    return [one["body"]["status"] for one in found]
+
+
+@given(steps=steps)
+@example(steps=[*TO_COMPLETION, "lease runs out", *REST, 0, 0, 0])
+@example(steps=[*TO_COMPLETION, "lease runs out", 1, 0, 0, *REST, 0])
+@example(steps=[0, 0, ("kill", 0), "lease runs out", *REST])
+@orders
+async def test_one_of_many_workers_delivers_whatever_their_order(
+    deliveries: Deliveries, steps: list[object]
+) -> None:
+    asked = await deliveries.ready(f"c-{uuid4().hex}")
+    await play(deliveries, steps, [asked])
+    row = await deliveries.pool.fetchrow("SELECT * FROM delivery WHERE id = $1", asked.id)
+    assert row is not None
+    assert (row["state"], row["lease_owner"]) == ("DONE", None)
+    assert await said(deliveries, asked) == ["GRANTED", "DONE"]
+
+
+@pytest.fixture
+def sharing(pool: asyncpg.Pool, settings: Settings) -> Deliveries:
+    """Deliveries of two tenants with one bucket."""
+    return Deliveries(pool, settings.model_copy(update={"tenants": (TENANT, OTHER)}))
+
+
+@given(steps=steps)
+@example(steps=[*TO_COMPLETION, *REST, 0, 0, 0])
+@example(steps=[*TO_COMPLETION, *[1] * 4, 0, 1, "lease runs out", 2, 2, 2, 2, 2])
+@example(steps=[0, 0, ("kill", 0), 1, 1, "lease runs out", *[2] * 8, 1, 1, 1])
+@orders
+async def test_of_two_tenants_one_delivers_to_a_key_and_the_others_upload_is_aborted(
+    sharing: Deliveries, steps: list[object]
+) -> None:
+    """Whatever the order: who was told of the object finds its own there."""
+    name = f"c-{uuid4().hex}"
+    asked = [await sharing.ready(name, tenant=tenant) for tenant in (TENANT, OTHER)]
+    bucket = await play(sharing, steps, asked)
+    told = {(await said(sharing, one))[-1]: one for one in asked}
+    assert told.keys() == {"DONE", "ERROR"}
+    ((_, there),) = bucket.objects.items()
+    assert bucket.marks[there] == marks_of(told["DONE"])

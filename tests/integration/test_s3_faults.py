@@ -16,6 +16,7 @@ from app.model import S3Target
 from app.patience import Patience, Waits
 from sinks.parts import Part
 from sinks.s3 import S3Sink, StoredPart
+from sinks.s3_conditions import Conditions
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.s3_proxy import S3Proxy, running_proxy
@@ -26,8 +27,9 @@ PARTS = [noise(5 * 1024 * 1024, "1"), noise(5 * 1024 * 1024, "2"), b"the last"]
 
 
 @pytest.fixture
-async def proxied(target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
+async def proxied(sink: S3Sink, target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
     async with running_proxy(target) as both:
+        sink.conditions.learn(both[1], Conditions.KEPT)  # as after its first completion
         yield both
 
 

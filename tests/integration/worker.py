@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.signals import Signal
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Backoff, Transfers
-from compose.embedded.stack import TENANT
+from compose.embedded.stack import TENANT, USER
 from sinks.budget import Budget
 from sinks.s3 import S3Sink
 from streams.slots import Slots
@@ -48,7 +48,10 @@ class CountingSource(Source):
 
 
 class TransferWorker:
-    """Slots that transfer; targets are `target` and, by the name `other`, another one."""
+    """Slots that transfer; targets are `target` and, by the name `other`, another one.
+
+    Of the stack's tenant, and of those that are `sharing` them.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,8 @@ class TransferWorker:
         budget: int = 256 * MIB,
         lease: float = 30,
         attempts: int = 3,
+        sharing: Sequence[str] = (),
+        owner: str = "w",
     ) -> None:
         self.deliveries = Deliveries(pool, settings)
         self.sink = sink
@@ -72,8 +77,8 @@ class TransferWorker:
         known = replace(tenants.settings(TENANT), target=target)
         if other is not None:
             known = replace(known, targets={"other": other})
-        tenants._resolved = {TENANT: known}
-        leases = self.deliveries.leases("w", seconds=lease)
+        tenants._resolved = {TENANT: known, **dict.fromkeys(sharing, known)}
+        leases = self.deliveries.leases(owner, seconds=lease)
         bench = Bench(sink, target, source, budget=Budget(budget), patience=patience)
         self.transfers = Transfers(
             store=self.deliveries.store,
@@ -108,9 +113,14 @@ class TransferWorker:
         finally:
             await slots.stop()
 
-    async def plan(self, name: str, *, target: str | None = None) -> None:
+    async def plan(
+        self, name: str, *, target: str | None = None, tenant: str = TENANT, user: str = USER
+    ) -> None:
         """Make a delivery of all files ready."""
-        delivery = await self.deliveries.available(name)
+        delivery = await self.deliveries.available(name, tenant=tenant)
+        await self.deliveries.pool.execute(
+            "UPDATE delivery SET user_email = $2 WHERE id = $1", delivery.id, user
+        )
         listing = [
             ListedFile(
                 file_id=number,
@@ -124,28 +134,33 @@ class TransferWorker:
         ]
         if target is not None:
             await self.deliveries.pool.execute(
-                "UPDATE delivery SET target = $2 WHERE correlation_id = $1", name, target
+                "UPDATE delivery SET target = $2 WHERE id = $1", delivery.id, target
             )
         await self.deliveries.plan(delivery, listing)  # from now on it may be claimed
 
-    async def row(self, name: str) -> asyncpg.Record:
+    async def row(self, name: str, tenant: str = TENANT) -> asyncpg.Record:
         """Return the newest delivery of a correlation id."""
         row = await self.deliveries.pool.fetchrow(
-            "SELECT * FROM delivery WHERE correlation_id = $1 ORDER BY requested_at DESC", name
+            "SELECT * FROM delivery WHERE correlation_id = $1 AND tenant = $2 "
+            "ORDER BY requested_at DESC",
+            name,
+            tenant,
         )
         assert row is not None
         return row
 
-    async def until(self, name: str, is_so: Callable[[asyncpg.Record], bool]) -> asyncpg.Record:
+    async def until(
+        self, name: str, is_so: Callable[[asyncpg.Record], bool], *, tenant: str = TENANT
+    ) -> asyncpg.Record:
         """Return the delivery once something is so."""
         async with asyncio.timeout(30):
-            while not is_so(row := await self.row(name)):
+            while not is_so(row := await self.row(name, tenant)):
                 await asyncio.sleep(0.02)
         return row
 
-    async def ended(self, name: str) -> asyncpg.Record:
+    async def ended(self, name: str, *, tenant: str = TENANT) -> asyncpg.Record:
         """Return the delivery once it has ended."""
-        return await self.until(name, lambda row: row["state"] in ("DONE", "ERROR"))
+        return await self.until(name, lambda row: row["state"] in ("DONE", "ERROR"), tenant=tenant)
 
     async def sweep(self) -> int:
         """Sweep once, what ended just now, too."""

@@ -1,0 +1,508 @@
+"""Whose it is: no archive takes the place of another tenant's or user's, whatever the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from app.errors import ForeignObjectError, ObjectBusyError, TargetUnavailableError
+from app.marks import marks_of
+from app.model import Delivery, S3Target, State, StoredObject, Work
+from app.settings import Settings
+from compose.embedded import s3
+from compose.embedded.stack import TENANT, USER
+from sinks.parts import Part
+from sinks.s3 import S3Sink
+from sinks.s3_conditions import Conditions
+from tests.client import Client, contents
+from tests.conftest import noise
+from tests.integration.conftest import Deliveries
+from tests.integration.s3_proxy import Completes, S3Proxy, running_proxy
+from tests.integration.test_sweep import key_of, swept
+from tests.integration.transfers import MIB
+from tests.integration.worker import CountingSource, TransferWorker
+
+OTHER = "swot"
+MALLORY = "mallory@example.org"
+FILES = {"a": noise(6 * MIB, "a"), "b": b"b"}
+NOW = datetime.now(UTC)
+
+Proxied = tuple[S3Proxy, S3Target]
+
+
+@pytest.fixture
+async def proxied(target: S3Target) -> AsyncIterator[Proxied]:
+    """A store of which nothing is known."""
+    async with running_proxy(target) as both:
+        yield both
+
+
+@pytest.fixture
+def name() -> str:
+    """A correlation id of the test's own: the bucket is everybody's."""
+    return f"c-{uuid4().hex[:12]}"
+
+
+def delivery_of(tenant: str = TENANT, user: str = USER) -> Delivery:
+    return Delivery(
+        id=uuid4(),
+        tenant=tenant,
+        correlation_id="c",
+        state=State.TRANSFERRING,
+        user=user,
+        target="t",
+        order={},
+        origin_app=None,
+        priority=1,
+        requested_at=NOW,
+        expires_at=NOW,
+    )
+
+
+class Place:
+    """One key of a store, and whoever completes an upload there."""
+
+    def __init__(self, sink: S3Sink, proxied: Proxied, name: str) -> None:
+        self.sink = sink
+        self.proxy, self.target = proxied
+        self.key = f"{name}/a.zip"
+
+    async def put(self, delivery: Delivery, content: bytes, *, again: bool = False) -> str:
+        """Complete an upload of one part; abort it when that fails."""
+        marks = marks_of(delivery)
+        upload = await self.sink.begin(self.target, self.key, marks)
+        stored = await self.sink.put_part(self.target, upload, 1, Part.of(content))
+        try:
+            return await self.sink.complete(
+                self.target, upload, [stored], len(content), marks=marks, again=again
+            )
+        except BaseException:
+            await self.sink.abort(self.target, upload)
+            raise
+
+    async def holds(self, client: Client) -> bytes:
+        return await client.fetch(f"s3://{self.target.bucket}/{self.key}")
+
+    async def write(self, content: bytes, metadata: Mapping[str, str]) -> None:
+        """Put an object there by other means than this service."""
+        async with s3.client(self.proxy.target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as store:
+            await store.put_object(
+                Bucket=self.target.bucket, Key=self.key, Body=content, Metadata=metadata
+            )
+
+    async def marks(self) -> Mapping[str, str]:
+        async with s3.client(self.proxy.target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as store:
+            head = await store.head_object(Bucket=self.target.bucket, Key=self.key)
+            marks: Mapping[str, str] = head["Metadata"]
+            return marks
+
+    def asked(self) -> list[str]:
+        """Return what was asked since the last time."""
+        seen, self.proxy.seen = self.proxy.seen, []
+        return seen
+
+
+@pytest.fixture
+def place(sink: S3Sink, proxied: Proxied, name: str) -> Place:
+    return Place(sink, proxied, name)
+
+
+STORES = pytest.mark.parametrize("store", Completes, ids=lambda store: store.value)
+KNOWN = pytest.mark.parametrize("known", [False, True], ids=["met first", "met before"])
+
+
+async def meet(place: Place, store: Completes, *, known: bool) -> None:
+    """Let the sink find out what the store is like, or not."""
+    place.proxy.completes = store
+    if known:
+        elsewhere = Place(place.sink, (place.proxy, place.target), f"c-{uuid4().hex[:12]}")
+        await elsewhere.put(delivery_of(), b"to meet it")
+
+
+@STORES
+@KNOWN
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (delivery_of(tenant=OTHER), "another tenant's delivery.*bucket or a prefix of its own"),
+        (delivery_of(user=MALLORY), "another user's delivery.*another correlationId"),
+    ],
+    ids=["tenant", "user"],
+)
+@pytest.mark.parametrize("content", [b"other bytes", b"archive"], ids=["others", "the same bytes"])
+async def test_an_object_of_another_tenant_or_user_is_not_replaced(
+    place: Place,
+    client: Client,
+    store: Completes,
+    known: bool,
+    other: Delivery,
+    words: str,
+    content: bytes,
+) -> None:
+    place.proxy.completes = store
+    ours = delivery_of()
+    await place.put(ours, b"archive")
+    if not known:  # another process put it there
+        place.sink.conditions._known.clear()
+    for again in (False, True):
+        with pytest.raises(ForeignObjectError, match=words):
+            await place.put(other, content, again=again)
+    assert await place.holds(client) == b"archive"
+    assert (await place.marks())["rs-delivery-id"] == str(ours.id)
+    assert await place.sink.open_uploads(place.target, place.key) == []
+
+
+@STORES
+@KNOWN
+async def test_an_object_of_the_same_tenant_and_user_is_replaced(
+    place: Place, client: Client, store: Completes, known: bool
+) -> None:
+    await meet(place, store, known=known)
+    await place.put(delivery_of(), b"first")
+    second = delivery_of()
+    etag = await place.put(second, b"second")
+    assert await place.holds(client) == b"second"
+    assert (await place.marks())["rs-delivery-id"] == str(second.id)
+    found = await place.sink.find(place.target, await place.sink.begin(place.target, place.key))
+    assert found is not None
+    assert found.etag == etag
+
+
+@STORES
+@KNOWN
+async def test_an_object_without_marks_is_replaced_and_that_is_logged(
+    place: Place, client: Client, store: Completes, known: bool
+) -> None:
+    """Upstream wrote it, or somebody by hand."""
+    await meet(place, store, known=known)
+    await place.write(b"by hand", {"author": "somebody"})
+    with capture_logs() as logs:
+        await place.put(delivery_of(), b"ours")
+    assert await place.holds(client) == b"ours"
+    (told,) = [line for line in logs if line["event"] == "object_replaced"]
+    assert (told["log_level"], told["owner"], told["bytes"]) == ("warning", "unknown", 7)
+    assert told["url"].endswith(place.key)
+
+
+async def test_a_store_that_keeps_conditions_is_not_looked_at_before(place: Place) -> None:
+    """From its second completion on: the first one finds out."""
+    await place.put(delivery_of(), b"1")
+    assert place.asked() == ["begin", "part", "HEAD", "completion", "HEAD", "completion"]
+    assert place.sink.conditions.of(place.target) is Conditions.KEPT
+    place.key = f"{uuid4().hex}/a.zip"
+    await place.put(delivery_of(), b"2")
+    assert place.asked() == ["begin", "part", "completion", "HEAD"]
+    assert set(place.proxy.conditions) == {"If-None-Match: *"}
+
+
+async def test_what_is_replaced_is_what_was_seen(place: Place) -> None:
+    """Nothing may come in between the look and the completion."""
+    await meet(place, Completes.ON_CONDITION, known=True)
+    first = await place.put(delivery_of(), b"1")
+    place.asked()
+    await place.put(delivery_of(), b"2")
+    assert place.asked() == ["begin", "part", "completion", "HEAD", "completion", "HEAD"]
+    assert place.proxy.conditions[-2:] == ["If-None-Match: *", f'If-Match: "{first}"']
+
+
+@pytest.mark.parametrize("store", [Completes.ANYHOW, Completes.OF_UPLOADS, Completes.ON_NONE])
+async def test_a_store_that_does_not_show_that_it_keeps_conditions_is_looked_at_first(
+    place: Place, store: Completes
+) -> None:
+    place.proxy.completes = store
+    await place.put(delivery_of(), b"1")
+    assert place.sink.conditions.of(place.target) in (Conditions.IN_DOUBT, Conditions.REFUSED)
+    place.asked()
+    place.key = f"{uuid4().hex}/a.zip"
+    await place.put(delivery_of(), b"2")
+    assert place.asked() == ["begin", "part", "HEAD", "completion", "HEAD"]
+    expected = "none" if store is Completes.ON_NONE else "If-None-Match: *"
+    assert place.proxy.conditions[-1] == expected
+
+
+@STORES
+async def test_finding_out_leaves_nothing_behind(
+    place: Place, client: Client, store: Completes
+) -> None:
+    place.proxy.completes = store
+    await place.put(delivery_of(), b"archive")
+    assert await place.sink.open_uploads(place.target, place.key) == []
+    assert await place.holds(client) == b"archive"
+    async with s3.client(place.proxy.target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as there:
+        found = await there.list_objects_v2(Bucket=place.target.bucket, Prefix=place.key[:14])
+        assert [one["Key"] for one in found["Contents"]] == [place.key]
+
+
+async def test_who_can_not_find_out_completes_all_the_same(place: Place) -> None:
+    """The probe is not answered; the next completion finds out."""
+
+    async def leave(what: str) -> None:
+        if what == "completion" and place.proxy.seen.count("completion") == 2:
+            place.proxy.away = True
+
+    place.proxy.before = leave
+    await place.put(delivery_of(), b"1")
+    assert place.sink.conditions.of(place.target) is None
+    place.proxy.before, place.proxy.away = None, False
+    await place.put(delivery_of(), b"2")
+    assert place.sink.conditions.of(place.target) is Conditions.KEPT
+
+
+@STORES
+@pytest.mark.parametrize("fault", ["doubtful_completions", "lost_completions"])
+async def test_a_completion_that_is_answered_with_an_error_although_it_was_made_is_done(
+    place: Place, client: Client, store: Completes, fault: str
+) -> None:
+    await meet(place, store, known=True)
+    setattr(place.proxy, fault, 1)
+    await place.put(delivery_of(), b"archive")
+    assert await place.holds(client) == b"archive"
+
+
+async def test_what_an_earlier_attempt_has_made_is_done(place: Place, client: Client) -> None:
+    """Its own upload is left over, then."""
+    await meet(place, Completes.ON_CONDITION, known=True)
+    delivery = delivery_of()
+    first = await place.put(delivery, b"archive")
+    place.asked()
+    assert await place.put(delivery, b"archive") == first
+    assert place.asked() == ["begin", "part", "completion", "HEAD", "DELETE"]
+    assert await place.sink.open_uploads(place.target, place.key) == []
+
+
+async def test_a_conflict_passes(place: Place) -> None:
+    """Another request for the key came in between: who asks again is told what there is."""
+    place.proxy.conflicts = 1
+    with pytest.raises(TargetUnavailableError, match="ConditionalRequestConflict"):
+        await place.put(delivery_of(), b"archive")
+
+
+async def test_marks_are_read_whatever_the_case_of_their_names(place: Place) -> None:
+    """Stores that are written in Go send `X-Amz-Meta-Rs-Delivery-Id`."""
+    place.proxy.in_gos_case = True
+    await place.put(delivery_of(), b"archive")
+    with pytest.raises(ForeignObjectError):
+        await place.put(delivery_of(tenant=OTHER), b"archive")
+
+
+class Workers:
+    """A worker of two tenants with one bucket, behind a proxy."""
+
+    def __init__(self, worker: TransferWorker, proxy: S3Proxy, client: Client) -> None:
+        self.worker = worker
+        self.proxy = proxy
+        self.client = client
+
+    async def deliver(self, name: str, *, tenant: str = TENANT, user: str = USER) -> asyncpg.Record:
+        await self.worker.plan(name, tenant=tenant, user=user)
+        return await self.worker.ended(name, tenant=tenant)
+
+    async def still(self, row: asyncpg.Record) -> bool:
+        """Whether the object that was told is there, with its bytes and marks."""
+        key = row["url"].partition(f"{s3.BUCKET}/")[2]
+        async with s3.client(self.proxy.target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as store:
+            head = await store.head_object(Bucket=s3.BUCKET, Key=key)
+        return (
+            head["ETag"].strip('"') == row["etag"]
+            and head["Metadata"]["rs-delivery-id"] == str(row["id"])
+            and contents(await self.client.fetch(row["url"])) == FILES
+        )
+
+
+@pytest.fixture
+async def workers(
+    pool: asyncpg.Pool, settings: Settings, sink: S3Sink, proxied: Proxied, client: Client
+) -> AsyncIterator[Workers]:
+    proxy, through = proxied
+    worker = TransferWorker(pool, settings, sink, through, CountingSource(FILES), sharing=[OTHER])
+    async with worker.running(count=2):
+        yield Workers(worker, proxy, client)
+
+
+@STORES
+async def test_of_two_tenants_with_one_bucket_and_one_id_the_second_ends_in_words(
+    workers: Workers, client: Client, name: str, store: Completes
+) -> None:
+    workers.proxy.completes = store
+    first = await workers.deliver(name)
+    assert first["state"] == "DONE"
+    second = await workers.deliver(name, tenant=OTHER)
+    assert (second["state"], second["error_type"]) == ("ERROR", "INTERNAL_ERROR")
+    assert second["attempt"] == 1
+    for words in (first["url"], "another tenant's delivery", "another correlationId", "bucket"):
+        assert words in second["error_message"]
+    assert TENANT not in second["error_message"]
+    assert await workers.still(first)
+    assert await client.open_uploads(name) == []
+    assert (second["completing"], second["completing_until"]) == (None, None)
+    await workers.worker.sweep()
+    assert await workers.still(first)
+    responses = [
+        body["status"]
+        for kind, body in await workers.worker.deliveries.owed()
+        if kind == "response" and body["status"] != "GRANTED"
+    ]
+    assert responses == ["DONE", "ERROR"]
+
+
+async def test_a_user_can_not_replace_what_another_user_was_told(
+    workers: Workers, client: Client, name: str
+) -> None:
+    alices = await workers.deliver(name, user="alice@example.org")
+    mallorys = await workers.deliver(name, user=MALLORY)
+    assert (alices["state"], mallorys["state"]) == ("DONE", "ERROR")
+    assert "another user's delivery" in mallorys["error_message"]
+    assert await workers.still(alices)
+    again = await workers.deliver(name, user="alice@example.org")
+    assert again["state"] == "DONE"
+    assert again["id"] != alices["id"]
+    assert await workers.still(again)
+    assert await client.open_uploads(name) == []
+
+
+@STORES
+async def test_of_two_completions_at_once_one_is_done_and_the_other_ends_in_words(
+    workers: Workers, client: Client, name: str, store: Completes
+) -> None:
+    workers.proxy.completes = store
+    await workers.deliver(f"{name}-before")  # what the store is like is known
+    workers.proxy.let_complete = asyncio.Event()
+    seen = workers.proxy.seen
+    parts, completions = seen.count("part"), seen.count("completion")
+    for tenant in (TENANT, OTHER):
+        await workers.worker.plan(name, tenant=tenant)
+    await workers.proxy.until("part", parts + 4)
+    await workers.proxy.until("completion", completions + 1)
+    workers.proxy.let_complete.set()
+    rows = [await workers.worker.ended(name, tenant=tenant) for tenant in (TENANT, OTHER)]
+    done, error = sorted(rows, key=lambda row: str(row["state"]))
+    assert (done["state"], error["state"]) == ("DONE", "ERROR")
+    assert "another tenant's delivery" in error["error_message"]
+    assert await workers.still(done)
+    assert await client.open_uploads(name) == []
+
+
+@pytest.fixture
+def deliveries(pool: asyncpg.Pool, settings: Settings) -> Deliveries:
+    """Deliveries of two tenants with one bucket."""
+    return Deliveries(pool, settings.model_copy(update={"tenants": (TENANT, OTHER)}))
+
+
+async def transferring(
+    deliveries: Deliveries, name: str, tenant: str, *, owner: str = "w", user: str = USER
+) -> Delivery:
+    """Return a delivery that a worker has just claimed."""
+    ready = await deliveries.ready(name, tenant=tenant)
+    await deliveries.pool.execute(
+        "UPDATE delivery SET user_email = $2 WHERE id = $1", ready.id, user
+    )
+    claimed = await deliveries.leases(owner).claim(Work.TRANSFER)
+    assert claimed is not None
+    assert claimed.id == ready.id
+    return claimed
+
+
+async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_other(
+    deliveries: Deliveries, name: str
+) -> None:
+    """The name decides: their settings may call one store by two addresses."""
+    leases = deliveries.leases("w")
+    ours = await transferring(deliveries, name, TENANT)
+    theirs = await transferring(deliveries, name, OTHER)
+    result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
+    until = deliveries.leases("w")._ttl
+    noted = await asyncio.gather(
+        leases.note_completion(ours, result, until=until),
+        leases.note_completion(theirs, result, until=until),
+        return_exceptions=True,
+    )
+    assert noted.count(True) == 1
+    (refused,) = [one for one in noted if one is not True]
+    assert isinstance(refused, ObjectBusyError)
+    first, second = (ours, theirs) if noted[0] is True else (theirs, ours)
+    assert await leases.note_completion(first, result, until=until)  # its own again
+    elsewhere = replace(result, url=f"s3://b/{name}/b.zip")
+    assert await leases.note_completion(second, elsewhere, until=until)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(first, State.DONE, result=result)
+    assert await leases.note_completion(second, result, until=until)
+
+
+async def test_who_was_refused_keeps_nobody_waiting(deliveries: Deliveries, name: str) -> None:
+    leases = deliveries.leases("w")
+    ours = await transferring(deliveries, name, TENANT)
+    theirs = await transferring(deliveries, name, OTHER)
+    result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
+    until = leases._ttl
+    assert await leases.note_completion(theirs, result, until=until)
+    await deliveries.leases("another").forget_completion(theirs)  # it is not its to forget
+    with pytest.raises(ObjectBusyError):
+        await leases.note_completion(ours, result, until=until)
+    await leases.forget_completion(theirs)
+    assert await leases.note_completion(ours, result, until=until)
+
+
+async def failed(deliveries: Deliveries, name: str, tenant: str, user: str = USER) -> Delivery:
+    """Return a delivery that failed in its second attempt."""
+    claimed = await transferring(deliveries, name, tenant, user=user)
+    await deliveries.pool.execute(
+        "UPDATE delivery SET attempt = 2, not_before = now() WHERE id = $1", claimed.id
+    )
+    claimed = replace(claimed, attempt=2)
+    await deliveries.fail(claimed, "for the test")
+    return claimed
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_a_failed_delivery_does_not_abort_what_another_tenant_is_uploading(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, name: str, recorded: bool
+) -> None:
+    """Neither what is recorded, nor what was opened just now."""
+    ended = await failed(deliveries, name, OTHER)
+    running = await transferring(deliveries, name, TENANT, owner="v")
+    key = key_of(running, target)
+    upload = await sink.begin(target, key, marks_of(running))
+    leases = deliveries.leases("v")
+    uploads = deliveries.uploads(sink)
+    if recorded:
+        assert await leases.record_upload(running, uploads.located(upload, target))
+    assert await swept(deliveries, sink) == 0  # it is looked at again
+    assert not await uploads.abort_orphans(ended, target, key)
+    assert [one.upload_id for one in await sink.open_uploads(target, key)] == [upload.upload_id]
+    # When that one has ended, what is left open is aborted.
+    await deliveries.fail(running, "for the test")
+    await deliveries.pool.execute("UPDATE delivery SET not_before = now()")
+    assert await swept(deliveries, sink) == 2
+    assert await sink.open_uploads(target, key) == []
+
+
+async def test_ids_that_meet_in_one_key_do_not_abort_each_others_uploads(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, name: str
+) -> None:
+    """A separator in an id is no folder of the key."""
+    ended = await failed(deliveries, f"{name}/1", OTHER)
+    running = await transferring(deliveries, f"{name}_1", TENANT, owner="v")
+    key = key_of(running, target)
+    assert key == key_of(ended, target)
+    upload = await sink.begin(target, key, marks_of(running))
+    assert await swept(deliveries, sink) == 0
+    assert len(await sink.open_uploads(target, key)) == 1
+    await sink.abort(target, upload)
+
+
+async def test_a_delivery_to_another_key_keeps_no_sweep_waiting(
+    deliveries: Deliveries, sink: S3Sink, target: S3Target, name: str
+) -> None:
+    """Archives of one product are called the same."""
+    ended = await failed(deliveries, name, OTHER)
+    await transferring(deliveries, f"{name}-2", TENANT, owner="v")
+    await sink.begin(target, key_of(ended, target))
+    assert await swept(deliveries, sink) == 1
+    assert await sink.open_uploads(target, key_of(ended, target)) == []
