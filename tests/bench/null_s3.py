@@ -48,11 +48,12 @@ class Store:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.objects: dict[str, Object] = defaultdict(Object)
-        self.uploads = itertools.count(1)
+        self.objects: dict[str, Object] = {}  # by path
+        self.uploads: defaultdict[str, Object] = defaultdict(Object)  # by id
+        self.numbers = itertools.count(1)
 
-    def complete(self, path: str) -> Object:
-        found = self.objects[path]
+    def complete(self, path: str, upload_id: str) -> Object:
+        found = self.objects[path] = self.uploads.pop(upload_id)
         if self.folder is not None:
             with (self.folder / "object").open("wb") as file:
                 for _, part in sorted(found.parts.items()):
@@ -121,30 +122,40 @@ class Connection(asyncio.BufferedProtocol):
         url = urlsplit(self._path)
         path = unquote(url.path)
         query = parse_qs(url.query, keep_blank_values=True)
-        found = self._store.objects[path]
+        upload_id = query.get("uploadId", [""])[0]
+        there = self._store.objects.get(path)
         match self._method:
             case "POST" if "uploads" in query:
-                self._store.objects[path] = Object()
-                self._say(_xml("InitiateMultipartUploadResult", UploadId=next(self._store.uploads)))
+                number = next(self._store.numbers)
+                self._say(_xml("InitiateMultipartUploadResult", UploadId=number))
             case "PUT":
                 number = int(query.get("partNumber", ["1"])[0])
+                found = self._store.uploads[upload_id]
                 md5 = base64.b64decode(self._headers.get("content-md5", "")).hex() or _NO_MD5
                 found.sizes[number], found.md5s[number] = self._size, md5
                 if self._store.folder is not None:
                     found.parts[number] = bytes(self._body)
                 self._say("", ETag=f'"{md5}"')
+            case "POST" if there is not None and "if-none-match" in self._headers:
+                self._say(
+                    _xml("Error", Code="PreconditionFailed"), status="412 Precondition Failed"
+                )
             case "POST":
-                done = self._store.complete(path)
+                done = self._store.complete(path, upload_id)
                 assert len(re.findall(rb"<PartNumber>", self._body)) == len(done.sizes)
                 self._say(_xml("CompleteMultipartUploadResult", ETag=f'"{done.etag}"'))
-            case "HEAD":
-                self._say("", length=found.size, ETag=f'"{found.etag}"')
+            case "HEAD" if there is None and path.count("/") > 1:
+                self._say("", status="404 Not Found")
+            case "HEAD" if there is not None:
+                self._say("", length=there.size, ETag=f'"{there.etag}"')
             case _:
                 self._say("")
 
-    def _say(self, body: str, *, length: int | None = None, **headers: str) -> None:
+    def _say(
+        self, body: str, *, length: int | None = None, status: str = "200 OK", **headers: str
+    ) -> None:
         lines = [
-            "HTTP/1.1 200 OK",
+            f"HTTP/1.1 {status}",
             "Content-Type: application/xml",
             f"Content-Length: {len(body) if length is None else length}",
             *(f"{name}: {value}" for name, value in headers.items()),
