@@ -11,6 +11,7 @@ _W = "tests.web"
 _SETTINGS, _FILES, _ACCESS = f"{_W}.test_settings", f"{_W}.test_configuration", f"{_W}.test_access"
 _DELIVERY, _REFUSALS = f"{_A}.test_delivery", f"{_A}.test_refusals"
 _LETTERS, _WIRE = f"{_A}.test_dead_letters", f"{_C}.test_wire"
+_OBJECTS = f"{_I}.test_objects"
 _LISTING, _STORE, _OUTBOX = f"{_I}.test_listing", f"{_I}.test_store", f"{_I}.test_outbox"
 _ENDS = f"{_WIRE}:test_each_end_of_an_order_is_told"
 _FORM = f"{_DELIVERY}:test_messages_are_in_the_order_and_the_form_of_the_contract"
@@ -122,6 +123,12 @@ ROWS = {
     ],
     "the same files give the same MD5": [
         f"{_DELIVERY}:test_a_correlation_id_may_be_used_again_after_its_delivery_has_ended"
+    ],
+    "another tenant's or user's object is not replaced, nor its upload aborted; one's own is": [
+        f"{_OBJECTS}:test_of_two_tenants_with_one_bucket_and_one_id_the_second_ends_in_words",
+        f"{_OBJECTS}:test_a_user_can_not_replace_what_another_user_was_told",
+        f"{_OBJECTS}:test_a_failed_delivery_does_not_abort_what_another_tenant_is_uploading",
+        f"{_DELIVERY}:test_a_correlation_id_may_be_used_again_after_its_delivery_has_ended",
     ],
     # Tenant settings
     "five settings with their defaults, content and links; by names; under the prefix": [

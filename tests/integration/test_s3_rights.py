@@ -144,7 +144,7 @@ async def deliver(sink: S3Sink, target: S3Target) -> None:
     assert await sink.open_uploads(target, key) == [upload]
     part = await sink.put_part(target, upload, 1, Part.of(b"bytes"))
     await sink._check_open(target, upload)
-    etag = await sink.complete(target, upload, [part], 5)
+    etag = await sink.complete(target, upload, [part], 5, marks={"tenant": "sentinel"})
     found = await sink.find(target, upload)
     assert found == FoundObject(size=5, etag=etag, marks={"tenant": "sentinel"})
     await sink.delete(target, upload, etag=etag)
