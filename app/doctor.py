@@ -18,7 +18,8 @@ from app.store import PostgresConfiguration, PostgresTracking, line_of, open_poo
 from app.store.checkup import check_postgresql
 from app.tenants import ConfiguredTenants
 from app.tracking import Filter
-from sinks.probe import probe
+from sinks.rights import try_target
+from sinks.s3 import open_sink
 from sinks.s3_https import check_ca
 from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
 
@@ -177,8 +178,8 @@ async def _probed(
     turns = asyncio.Semaphore(_PROBES)
 
     async def one(target: S3Target) -> list[Any]:
-        async with turns:
-            return await probe(target, ca=ca)
+        async with turns, open_sink(ca=ca) as sink:
+            return await try_target(sink, target)
 
     tasks = [(target, asyncio.create_task(one(target))) for target in targets]
     try:

@@ -6,12 +6,14 @@ that is not there. Only an upload is begun, once it is known that it can be abor
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from app.errors import DeliveryError, TargetRefusedError
 from app.model import S3Target
+from sinks.s3 import S3Sink
 from sinks.s3_clients import S3Clients
 from sinks.s3_requests import code_of, wrapped
 
@@ -64,6 +66,25 @@ _OTHERS = (
     _Right("uploads listed", "s3:ListBucketMultipartUploads", "list uploads of", _list_uploads),
     _Right("parts listed", "s3:ListMultipartUploadParts", "list parts of", _list_parts),
 )
+
+
+async def try_target(sink: S3Sink, target: S3Target) -> list[dict[str, Any]]:
+    """Return `check`, `ok` and `message` of each step; the first that fails ends it.
+
+    Steps: the server answers; it accepts the credentials and has the bucket; then each right.
+    """
+    found: list[dict[str, Any]] = []
+    for check, look in (("reachable", sink.reach), ("credentials and bucket", sink.find_bucket)):
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await look(target)
+        except DeliveryError as error:
+            return [*found, {"check": check, "ok": False, "message": str(error)}]
+        except TimeoutError:
+            sentence = f"no answer from {target} within {_TIMEOUT:g} seconds"
+            return [*found, {"check": check, "ok": False, "message": sentence}]
+        found.append({"check": check, "ok": True, "message": "yes"})
+    return found + await try_rights(sink.clients, target)
 
 
 async def try_rights(clients: S3Clients, target: S3Target) -> list[dict[str, Any]]:

@@ -143,6 +143,7 @@ async def test_a_late_401_of_what_was_asked_before_signing_in_again_signs_nobody
         await page.get_by_role("button", name="Deliver").click()
         request = await held.first()
         await page.get_by_role("button", name="Sign out").click()
+        await page.evaluate("location.hash = '#/deliveries'")
         await sign_in(page, stack, "INSTANCE_ADMIN")  # by another token
         await answered(page, request, **refusal)
     await expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
