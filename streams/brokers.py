@@ -8,10 +8,22 @@ from typing import Any
 
 from aiokafka import client as aiokafka_client
 from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+)
 
 from app.errors import ConfigurationError, NotReachableError
 from app.settings import Settings
 from streams.broker_refusals import REFUSALS, RefusedError, refusal_of
+
+RIGHTS = 'docs/configuration.md, "A secured Kafka cluster", has the rights that are needed'
+_NOT_ALLOWED = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+)
 
 # By their files. One for all clients: those that live long, too, go on with files that changed.
 _contexts: dict[tuple[str, str, str], tuple[list[int], ssl.SSLContext]] = {}
@@ -99,10 +111,12 @@ def not_reached(settings: Settings, error: BaseException) -> ConfigurationError:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return why Kafka can't be used: what brokers refuse this service for, else the error.
+    """Return why Kafka can't be used: what its brokers refuse, else the error.
 
     aiokafka's clients keep the former to themselves: they raise that there is no broker.
     """
+    if isinstance(error, _NOT_ALLOWED):
+        return f"this user may not: {error}; {RIGHTS}"
     said = "; ".join(one.sentence for one in REFUSALS.now())
     return said or (f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 

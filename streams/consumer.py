@@ -66,14 +66,14 @@ class Consumer(Service):
 
     async def check(self) -> None:
         """Return if agents read. Raises BrokerUnavailableError."""
+        if self._trouble is not None:
+            raise BrokerUnavailableError(
+                f"events are not read: {self._trouble}; a new consumer is being started"
+            )
         if not self._joined:
             raise BrokerUnavailableError(
                 "events are not read yet: this worker joins its consumer group; what arrives "
                 "meanwhile is kept"
-            )
-        if self._trouble is not None:
-            raise BrokerUnavailableError(
-                f"events are not read: {self._trouble}; a new consumer is being started"
             )
 
     async def _join(self) -> None:
@@ -90,10 +90,19 @@ class Consumer(Service):
                 f"Kafka went away while this process started ({cause_of(error)}); start it again"
             ) from error
         except TimeoutError:
-            await self._replace("the consumer group does not answer")
+            await self._replace(await self._silence())
         if not self.should_stop:
             self._joined = True
             log.info("consumer_ready")
+
+    async def _silence(self) -> str:
+        """Return why the group may be silent: a consumer that may not join waits, too."""
+        silent = "the consumer group does not answer"
+        try:
+            await self._lag.look()
+        except DeliveryError as error:
+            return f"{silent}: {error}"
+        return silent
 
     @property
     def _start_timeout(self) -> float:
@@ -162,8 +171,10 @@ class Consumer(Service):
                 async with asyncio.timeout(self._start_timeout):
                     await self._app.start()
             except Exception as error:  # noqa: BLE001 - whatever it is, reading must go on
-                self._trouble = f"{reason}; then no start: {cause_of(error)}"
-                log.warning("consumer_not_started", cause=cause_of(error))
+                late = isinstance(error, TimeoutError)
+                cause = await self._silence() if late else cause_of(error)
+                self._trouble = f"{reason}; then no start: {cause}"
+                log.warning("consumer_not_started", cause=cause)
                 await self._stop_app()
             else:
                 self._trouble = None

@@ -144,6 +144,7 @@ async def _configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, tuple[st
     except IncompatibleBrokerVersion:
         return {}  # not every Kafka-protocol broker tells
     resources = [resource for answer in answers for resource in answer.resources]
+    _raise_first(resource[0] for resource in resources)
     entries = [entry for resource in resources for entry in resource[4]]
     return {entry[0]: (entry[1] or "", entry[3] == _SET_ON_TOPIC) for entry in entries}
 

@@ -20,6 +20,7 @@ from aiokafka.errors import (
     KafkaError,
     NodeNotReadyError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 from aiokafka.protocol.metadata import MetadataRequest
@@ -29,7 +30,7 @@ from app.errors import ConfigurationError
 from app.model import ArrivalKind
 from app.settings import Settings
 from streams.broker_refusals import REFUSALS
-from streams.brokers import client_arguments, not_reached
+from streams.brokers import RIGHTS, client_arguments, not_reached
 
 _WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away
 _FOR_EVER = "-1"  # until an operator has looked
@@ -211,6 +212,11 @@ async def _missing(admin: AIOKafkaAdminClient, settings: Settings) -> list[NewTo
 async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:
     response = await admin.create_topics(missing)
     for name, code, *_ in response.topic_errors:
+        if code == TopicAuthorizationFailedError.errno:
+            raise ConfigurationError(
+                f"Kafka shows no topic {name}, and this user may not create it: `delivery topics "
+                f"apply` as one who may, or let this one describe it; {RIGHTS}"
+            )
         if code not in (0, TopicAlreadyExistsError.errno):
             raise ConfigurationError(
                 f"Kafka does not create topic {name} ({for_code(code).__name__}); "

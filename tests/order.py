@@ -19,6 +19,7 @@ _LONGEST = (
     "tests/integration/test_readers.py::test_a_reader_finds_every_member_whole[large",
     "tests/integration/test_kafka_cluster.py::test_deliveries",
     "tests/lines",
+    "tests/integration/test_kafka_secured.py",
     "tests/browser",
     "tests/integration/test_configured_service.py::test_settings",
     "tests/integration/test_outages.py",
@@ -39,6 +40,11 @@ _LONGEST = (
 _TOGETHER = ("tests/acceptance", "tests/browser", "tests/contract", "tests/lines")
 # Nothing is shared but the stack, and a test takes long: each goes where there is room.
 _APART = ("tests/chaos", "tests/integration")
+# Their tests share a broker.
+_IN_ONE = (
+    "tests/integration/test_kafka_over_tls.py",
+    "tests/integration/test_kafka_secured.py",
+)
 # An archive of gigabytes is made once for all its readers; its kind comes first in a test's id.
 _BY_KIND = "tests/integration/test_readers.py"
 # Who names one of these gives one set of queues, which the services of two workers would share.
@@ -52,6 +58,8 @@ def unit_of(test_id: str) -> str:
     folder = file.rpartition("/")[0]
     if folder in _TOGETHER:
         return folder
+    if file in _IN_ONE:
+        return file
     if file == _BY_KIND:
         return test_id.partition("-")[0]
     return test_id if folder in _APART else file

@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,56 @@ _POM = Path(__file__).with_name("kafka-pom.xml")
 _JARS = Path(__file__).resolve().parents[2] / ".tools" / "kafka"
 _CLUSTER_ID = "rsDeliveryEmbedded0000"  # 22 characters of base64
 _JAVA = 17  # the oldest that Kafka 4 runs on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Security:
+    """Two more listeners, for users and for certificates; nobody may do what no ACL allows.
+
+    Except on the plain listener: who comes there may do everything.
+    """
+
+    certificate: Path  # with which the broker shows itself (PEM)
+    key: Path
+    ca: Path  # of the certificates of clients
+    users: Mapping[str, str]  # passwords, for PLAIN and SCRAM
+    sasl_port: int = field(default_factory=free_port)
+    tls_port: int = field(default_factory=free_port)
+
+    def properties(self, home: Path) -> dict[str, object]:
+        """Return what a broker is configured with, beside its listeners."""
+        store = home / "broker.pem"
+        store.write_bytes(self.key.read_bytes() + self.certificate.read_bytes())
+        module = "org.apache.kafka.common.security"
+        users = " ".join(f'user_{name}="{word}"' for name, word in self.users.items())
+        scram = f"{module}.scram.ScramLoginModule required;"
+        return {
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,"
+            "SASL:SASL_SSL,TLS:SSL",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": store,
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": self.ca,
+            "listener.name.tls.ssl.client.auth": "required",
+            "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            "listener.name.sasl.plain.sasl.jaas.config": f"{module}.plain.PlainLoginModule "
+            f"required {users};",
+            "listener.name.sasl.scram-sha-256.sasl.jaas.config": scram,
+            "listener.name.sasl.scram-sha-512.sasl.jaas.config": scram,
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        }
+
+    @property
+    def scram(self) -> list[str]:
+        """Arguments that make the users, when the storage is made."""
+        return [
+            argument
+            for name, word in self.users.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            for argument in ("--add-scram", f"{mechanism}=[name={name},password={word}]")
+        ]
 
 
 def missing() -> str | None:
@@ -76,10 +127,12 @@ def _bring() -> None:
 
 
 @contextlib.asynccontextmanager
-async def apache_kafka(folder: Path, *, brokers: int = 1) -> AsyncIterator[list[Server]]:
+async def apache_kafka(
+    folder: Path, *, brokers: int = 1, security: Security | None = None
+) -> AsyncIterator[list[Server]]:
     """Run a cluster; each server's address is its broker's. What it holds survives a restart.
 
-    Raises StackError naming what is missing.
+    `security` is for a single broker. Raises StackError naming what is missing.
     """
     classpath = f"{await asyncio.to_thread(_fetched)}/*"
     java = ["java", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-cp", classpath]
@@ -90,13 +143,17 @@ async def apache_kafka(folder: Path, *, brokers: int = 1) -> AsyncIterator[list[
         for number, (port, controller_port) in enumerate(ports, start=1):
             home = folder / f"kafka-{number}"
             home.mkdir()
-            properties = {
+            advertised = f"PLAINTEXT://127.0.0.1:{port}"
+            if security is not None:
+                advertised += f",SASL://127.0.0.1:{security.sasl_port}"
+                advertised += f",TLS://127.0.0.1:{security.tls_port}"
+            properties: dict[str, object] = {
                 "node.id": number,
                 "process.roles": "broker,controller",
                 "controller.quorum.voters": voters,
                 "controller.listener.names": "CONTROLLER",
-                "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-                "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+                "listeners": f"{advertised},CONTROLLER://127.0.0.1:{controller_port}",
+                "advertised.listeners": advertised,
                 "log.dirs": home / "data",
                 "auto.create.topics.enable": "false",
                 "offsets.topic.replication.factor": brokers,
@@ -106,10 +163,13 @@ async def apache_kafka(folder: Path, *, brokers: int = 1) -> AsyncIterator[list[
                 "group.initial.rebalance.delay.ms": 500,
                 "broker.session.timeout.ms": 6000,
             }
+            if security is not None:
+                properties |= security.properties(home)
             path = home / "server.properties"
             path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
             paths.append(path)
-        await asyncio.gather(*(_format(java, path) for path in paths))
+        scram = security.scram if security is not None else []
+        await asyncio.gather(*(_format(java, path, scram) for path in paths))
         servers = []
         for number, ((port, _), path) in enumerate(zip(ports, paths, strict=True), start=1):
             child = start(
@@ -131,9 +191,9 @@ async def apache_kafka(folder: Path, *, brokers: int = 1) -> AsyncIterator[list[
         yield servers
 
 
-async def _format(java: list[str], properties: Path) -> None:
+async def _format(java: list[str], properties: Path, scram: list[str]) -> None:
     form: list[str | Path] = [*java, "kafka.tools.StorageTool", "format"]
-    form += ["-t", _CLUSTER_ID, "-c", properties]
+    form += ["-t", _CLUSTER_ID, "-c", properties, *scram]
     run = partial(subprocess.run, form, capture_output=True, text=True, check=False)
     formatted = await asyncio.to_thread(run)
     if formatted.returncode:

@@ -121,6 +121,18 @@ async def test_one_that_never_starts_is_replaced_too(monkeypatch: pytest.MonkeyP
                 await asyncio.sleep(0.001)
 
 
+async def test_one_that_may_not_join_its_group_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust tries for ever, and tells nobody."""
+    monkeypatch.setattr(module, "_START_TIMEOUT", 0.01)
+    lag = Lag(BrokerUnavailableError("this user may not use the group"))
+    first, second = App(endless_start=True), App(endless_start=True)
+    async with consuming(lag, first, second, App()) as (consumer, left), asyncio.timeout(10):
+        while len(left) > 1:
+            await asyncio.sleep(0.001)
+        with pytest.raises(BrokerUnavailableError, match="does not answer: this user may not"):
+            await consumer.check()
+
+
 async def test_one_that_makes_no_progress_is_replaced_by_one_that_starts() -> None:
     stuck, broken, good = App(), App(no_start=True), App()
     lag = Lag({HERE: (3, 5)})
