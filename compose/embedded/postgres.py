@@ -99,6 +99,7 @@ async def postgres(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterat
     home.mkdir()
     binaries = _reachable(_binaries(), home, user)
     password = secrets.token_urlsafe(12)
+    (home / "password").touch(mode=0o600)
     (home / "password").write_text(password)
     if user is not None:
         account = pwd.getpwnam(user)

@@ -73,7 +73,7 @@ async def rabbitmq(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterat
     if epmd is None:
         raise StackError("Erlang is not complete: `epmd` is missing; reinstall rabbitmq-server")
     home = folder / "rabbitmq"
-    home.mkdir()
+    home.mkdir(mode=0o700)  # a password is in it
     password = secrets.token_urlsafe(12)
     port, dist_port, epmd_port = free_port(), free_port(), free_port()
     (home / "definitions.json").write_text(json.dumps(_definitions(password)))

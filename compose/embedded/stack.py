@@ -63,13 +63,14 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
     Raises StackError naming what is missing.
     """
     async with contextlib.AsyncExitStack() as stack:
-        # Readable by the user that PostgreSQL runs as.
+        # The user that PostgreSQL runs as finds its own folder there; others of the machine find
+        # nothing to read (see the modes of what holds a password).
         folder = Path(
             stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="rs-delivery-stack-", ignore_cleanup_errors=True)
             )
         )
-        folder.chmod(0o755)
+        folder.chmod(0o711)
         environment: dict[str, str] = dict(_QUICK)
 
         servers: dict[str, Server] = {}

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from yarl import URL
 
 from compose.embedded import rabbitmq
 from compose.embedded.processes import StackError, start, wait_until
-from compose.embedded.stack import ROOT
+from compose.embedded.stack import ROOT, Stack
 
 _PARENT = """
 import sys, time
@@ -44,6 +45,23 @@ async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None
     parent.stdout.close()
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=20)
     assert alive == []
+
+
+def test_no_other_user_of_the_machine_reads_a_password_of_the_stack(stack: Stack) -> None:
+    urls = (stack.environment["DELIVERY_AMQP_URL"], stack.environment["DELIVERY_DATABASE_URL"])
+    passwords = [str(URL(url).password).encode() for url in urls]
+    held = 0
+    for folder, _, names in os.walk(stack.folder):
+        for path in (Path(folder) / name for name in names):
+            if not path.is_file() or path.stat().st_size > 1024**2:
+                continue
+            if any(password in path.read_bytes() for password in passwords):
+                held += 1
+                above = [one for one in path.parents if one.is_relative_to(stack.folder)]
+                assert not path.stat().st_mode & 0o004 or any(
+                    not one.stat().st_mode & 0o001 for one in above
+                ), path
+    assert held  # otherwise nothing was looked at
 
 
 async def test_a_program_that_ends_at_once_is_told_with_its_words(tmp_path: Path) -> None:

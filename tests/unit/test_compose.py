@@ -15,6 +15,7 @@ from app.cli.table import COMMANDS
 from app.errors import ConfigurationError
 from app.secret_rules import refuse_weak_secrets
 from app.settings import Settings, environment_names
+from app.settings.files import may_be_in_a_file
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose" / "docker-compose.yml"
@@ -27,22 +28,55 @@ def services() -> dict[str, Any]:
     return found
 
 
+def secret_file(mounted: str) -> Path:
+    """Return what is mounted as /run/secrets/NAME."""
+    name = mounted.removeprefix("/run/secrets/")
+    given = yaml.safe_load(COMPOSE.read_text())["secrets"][name]["file"]
+    return COMPOSE.parent / str(given)
+
+
+def take(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the environment of a container, with the files of its secrets."""
+    for name, value in environment.items():
+        local = str(secret_file(value)) if name.endswith("_FILE") else value
+        monkeypatch.setenv(name, local)
+
+
 def test_the_service_is_given_settings_that_it_knows_and_accepts(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = services["delivery"]["environment"]
-    assert set(environment) <= set(environment_names().values())
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    named = {name.removesuffix("_FILE") for name in environment}
+    assert named <= set(environment_names().values())
+    take(environment, monkeypatch)
     Settings()
+
+
+def test_secrets_are_files_and_each_service_has_those_that_it_names(
+    services: dict[str, Any],
+) -> None:
+    declared = yaml.safe_load(COMPOSE.read_text())["secrets"]
+    for service in services.values():
+        environment = service.get("environment", {})
+        named = {
+            value.removeprefix("/run/secrets/")
+            for name, value in environment.items()
+            if name.endswith("_FILE")
+        }
+        assert named == set(service.get("secrets", []))
+        assert named <= set(declared)
+    for name, field in Settings.model_fields.items():
+        if may_be_in_a_file(field) and name.endswith(("secret", "password", "keys")):
+            assert f"DELIVERY_{name.upper()}" not in services["delivery"]["environment"]
+    for name in declared:
+        assert secret_file(name).read_text().strip()
 
 
 def test_secrets_that_everybody_can_read_here_are_known_to_be_public(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever takes the file for work takes the line that accepts them away, and is told."""
-    for name, value in services["delivery"]["environment"].items():
-        monkeypatch.setenv(name, value)
+    take(services["delivery"]["environment"], monkeypatch)
     refuse_weak_secrets(Settings(), http=True)
     monkeypatch.delenv("DELIVERY_DEVELOPMENT")
     with pytest.raises(ConfigurationError) as raised:
@@ -51,27 +85,33 @@ def test_secrets_that_everybody_can_read_here_are_known_to_be_public(
         assert name in str(raised.value)
 
 
-def test_addresses_are_those_of_the_neighbours(services: dict[str, Any]) -> None:
+def test_addresses_are_those_of_the_neighbours(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = services["delivery"]["environment"]
+    take(environment, monkeypatch)
+    settings = Settings()
     rabbit = services["rabbitmq"]["environment"]
-    assert environment["DELIVERY_AMQP_URL"] == (
-        f"amqp://{rabbit['RABBITMQ_DEFAULT_USER']}:{rabbit['RABBITMQ_DEFAULT_PASS']}"
-        f"@rabbitmq:5672/{rabbit['RABBITMQ_DEFAULT_VHOST']}"
-    )
+    user, password = rabbit["RABBITMQ_DEFAULT_USER"], rabbit["RABBITMQ_DEFAULT_PASS"]
+    vhost = rabbit["RABBITMQ_DEFAULT_VHOST"]
+    assert environment["DELIVERY_AMQP_URL"] == f"amqp://{user}@rabbitmq:5672/{vhost}"
+    assert settings.amqp_password.get_secret_value() == password
     postgres = services["postgres"]["environment"]
     assert environment["DELIVERY_DATABASE_URL"] == (
-        f"postgresql://{postgres['POSTGRES_USER']}:{postgres['POSTGRES_PASSWORD']}"
-        f"@postgres:5432/{postgres['POSTGRES_DB']}"
+        f"postgresql://{postgres['POSTGRES_USER']}@postgres:5432/{postgres['POSTGRES_DB']}"
     )
+    assert environment["DELIVERY_DATABASE_PASSWORD_FILE"] == postgres["POSTGRES_PASSWORD_FILE"]
     listeners = services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
     assert f"INTERNAL://{environment['DELIVERY_KAFKA_BOOTSTRAP_SERVERS']}" in listeners
     port = services["rs-order"]["command"][-1]
     assert environment["DELIVERY_RS_ORDER_URL"] == f"http://rs-order:{port}"
-    for name in ("DELIVERY_AMQP_URL", "DELIVERY_RS_ORDER_TOKEN_SECRET"):
-        assert services["rs-order"]["environment"][name] == environment[name]
+    standin = services["rs-order"]["environment"]
+    name = "DELIVERY_RS_ORDER_TOKEN_SECRET_FILE"
+    assert standin[name] == environment[name]
+    assert standin["DELIVERY_AMQP_URL"] == (f"amqp://{user}:{password}@rabbitmq:5672/{vhost}")
     users = yaml.safe_load(COMPOSE.read_text())["configs"]["s3-users"]["content"]
     assert f'"accessKey": "{environment["DELIVERY_S3_KEY"]}"' in users
-    assert f'"secretKey": "{environment["DELIVERY_S3_SECRET"]}"' in users
+    assert f'"secretKey": "{settings.s3_secret.get_secret_value()}"' in users
     assert environment["DELIVERY_DELIVERY_BUCKET"] in services["s3-bucket"]["command"][0]
 
 
@@ -122,10 +162,17 @@ def test_docker_compose_itself_accepts_the_file() -> None:
     )
 
 
-def test_the_service_runs_with_no_right_that_it_does_not_need(services: dict[str, Any]) -> None:
-    service = services["delivery"]
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert "mem_limit" in service
-    assert service["healthcheck"]["test"] == ["CMD", "delivery", "health"]
+def test_what_is_built_here_runs_with_no_right_that_it_does_not_need(
+    services: dict[str, Any],
+) -> None:
+    for name in ("delivery", "rs-order"):
+        service = services[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "mem_limit" in service
+    assert services["delivery"]["healthcheck"]["test"] == ["CMD", "delivery", "health"]
+
+
+def test_nothing_gains_rights_while_it_runs(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
