@@ -15,8 +15,12 @@ from aiokafka.errors import (
 )
 
 from app.errors import ConfigurationError, NotReachableError
+from app.logs import get_logger
 from app.settings import Settings
+from app.tls import TlsFiles, context_of
 from streams.broker_refusals import REFUSALS, RefusedError, refusal_of
+
+log = get_logger(__name__)
 
 RIGHTS = 'docs/configuration.md, "A secured Kafka cluster", has the rights that are needed'
 _NOT_ALLOWED = (
@@ -26,7 +30,17 @@ _NOT_ALLOWED = (
 )
 
 # By their files. One for all clients: those that live long, too, go on with files that changed.
-_contexts: dict[tuple[str, str, str], tuple[list[int], ssl.SSLContext]] = {}
+_contexts: dict[TlsFiles, tuple[list[int], ssl.SSLContext]] = {}
+
+
+def tls_files(settings: Settings) -> TlsFiles:
+    """Return the files that connections are made with."""
+    return TlsFiles(
+        setting="DELIVERY_KAFKA",
+        ca=settings.kafka_ca,
+        certificate=settings.kafka_certificate,
+        key=settings.kafka_key,
+    )
 
 
 def client_arguments(settings: Settings) -> dict[str, Any]:
@@ -51,55 +65,47 @@ def client_arguments(settings: Settings) -> dict[str, Any]:
 
 def _context(settings: Settings) -> ssl.SSLContext:
     """Return the context for TLS. Files that have changed are read again, for new connections."""
-    ca, certificate, key = settings.kafka_ca, settings.kafka_certificate, settings.kafka_key
-    named = {"CA": ca, "CERTIFICATE": certificate, "KEY": key}
-    changed = [_changed_at(f"DELIVERY_KAFKA_{name}", file) for name, file in named.items() if file]
-    before, context = _contexts.get((ca, certificate, key), ([], None))
+    files = tls_files(settings)
+    changed = [_changed_at(file) for file in (files.ca, files.certificate, files.key) if file]
+    before, context = _contexts.get(files, ([], None))
     if context is not None and before == changed:
         return context
     try:
+        fresh = context_of(files)
+    except ConfigurationError as error:
         if context is None:
-            # It verifies certificates and names.
-            context = ssl.create_default_context(cafile=ca or None)
-        elif ca:
-            context.load_verify_locations(ca)
-    except ssl.SSLError as error:
-        raise ConfigurationError(
-            f"DELIVERY_KAFKA_CA: {ca} holds no certificates in PEM ({error.reason or error})"
-        ) from None
-    if certificate:
-        _load(context, certificate, key)
-    _contexts[ca, certificate, key] = changed, context
+            raise
+        # They are being replaced: what they held goes on, until they are whole.
+        log.warning("kafka_files_not_read", cause=str(error))
+        return context
+    if context is None:
+        context = fresh
+    else:
+        if files.ca:
+            context.load_verify_locations(files.ca)
+        if files.certificate:
+            context.load_cert_chain(files.certificate, files.key, password="")
+    _contexts[files] = changed, context
     return context
 
 
-def _changed_at(name: str, file: str) -> int:
-    try:
-        with Path(file).open("rb"):
-            return Path(file).stat().st_mtime_ns
-    except OSError as error:
-        raise ConfigurationError(
-            f"{name}: {file} can't be read ({error.strerror}); correct the path, or the file's "
-            "owner and mode"
-        ) from None
+def _files_of(context: ssl.SSLContext | None) -> TlsFiles:
+    known = (files for files, (_, made) in _contexts.items() if made is context)
+    return next(known, TlsFiles(setting="DELIVERY_KAFKA"))
 
 
-def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def _changed_at(file: str) -> int:
     try:
-        context.load_cert_chain(certificate, key, password="")  # OpenSSL would ask a terminal
-    except ssl.SSLError as error:
-        raise ConfigurationError(
-            f"DELIVERY_KAFKA_CERTIFICATE, DELIVERY_KAFKA_KEY: {certificate} and {key} are no "
-            f"certificate and its key ({error.reason or error}); both must be PEM, and the key not "
-            "encrypted"
-        ) from None
+        return Path(file).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0  # who reads it says what is wrong
 
 
 def not_reached(settings: Settings, error: BaseException) -> ConfigurationError:
-    """Return what to raise when no client can be started: refused for good, or away for now."""
+    """Return what to raise when no client can be started: by mistake here, or Kafka is away."""
     where = settings.kafka_bootstrap_servers
     refusals = REFUSALS.now()
-    if any(one.final for one in refusals):
+    if any(one.mistake for one in refusals):
         return ConfigurationError(f"Kafka refuses this service: {cause_of(error)}")
     if refusals:
         return NotReachableError(f"no Kafka broker can be used at {where}: {cause_of(error)}")
@@ -127,7 +133,7 @@ async def _connect(host: str, port: int, **arguments: Any) -> AIOKafkaConnection
     try:
         connection = await create_conn(host, port, **arguments)
     except Exception as error:
-        refusal = refusal_of(address, error, arguments)
+        refusal = refusal_of(address, error, arguments, _files_of(arguments.get("ssl_context")))
         if refusal is None or not REFUSALS.note(refusal):
             raise
         raise RefusedError(refusal.sentence) from error

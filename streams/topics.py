@@ -172,7 +172,7 @@ async def ensure_topics(
 
 def _may_pass(error: BaseException) -> bool:
     away = isinstance(error, KafkaConnectionError | NodeNotReadyError)
-    return away and not any(refusal.final for refusal in REFUSALS.now())
+    return away and not any(refusal.stays for refusal in REFUSALS.now())
 
 
 async def _create_missing(
