@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import hmac
 import json
 import time
@@ -50,15 +49,17 @@ PUBLIC = _RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublic
 PRIVATE = _RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def by_hand(header: dict[str, Any], payload: Any, key: bytes = SECRET.encode()) -> str:
-    """Return a token that no library would make, with a good HS256 signature by the key."""
+def by_hand(
+    header: dict[str, Any], payload: Any, key: bytes = SECRET.encode(), algorithm: str = "HS256"
+) -> str:
+    """Return a token that no library would make, with a good HMAC by the key."""
 
     def part(value: Any) -> str:
         raw = value if isinstance(value, bytes) else json.dumps(value).encode()
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
     signed = f"{part(header)}.{part(payload)}"
-    return f"{signed}.{part(hmac.new(key, signed.encode(), hashlib.sha256).digest())}"
+    return f"{signed}.{part(hmac.new(key, signed.encode(), f'sha{algorithm[2:]}').digest())}"
 
 
 def _unsigned(algorithm: str) -> str:

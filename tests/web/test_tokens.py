@@ -1,0 +1,226 @@
+"""Every token on every path of the description: who is let through, and who is told what."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import asyncpg
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pydantic import SecretStr
+
+from app.configured import ConfigurationParts
+from app.secret_rules import token_secret
+from app.settings import Settings
+from tests.integration.conftest import Deliveries
+from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, claims, parts_for, serve
+from tests.web.test_access import PRIVATE, PUBLIC, by_hand
+from web.auth import Verifier
+from web.endpoint import PREFIX
+from web.gate import Gate
+
+# Paths that need no token. One that is added is added here, too, on purpose.
+OPEN = {
+    *("/docs", "/docs.css", "/openapi.json"),
+    *("/health/live", "/health/ready"),
+    *("/console/options", "/console/sign-in"),
+}
+# From the least to the most. A role that REGARDS has and this service does not know is the least.
+ROLES = ("PUBLIC", "REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN")
+OTHER_PRIVATE = (
+    rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    .decode()
+)
+SHARED = "rs-order's-secret-that-all-of-REGARDS-knows-0123456789-abcdef-ghijk"
+# An application by the settings that name its keys.
+KEYS: dict[str, dict[str, Any]] = {
+    "a secret": {"jwt_secret": SecretStr(SECRET)},
+    "rs-order's secret alone": {"rs_order_token_secret": SecretStr(SECRET)},
+    "an RSA key": {"jwt_public_key": PUBLIC},
+    "both": {"jwt_secret": SecretStr(SECRET), "jwt_public_key": PUBLIC},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A method and a path of the description, and who may use it."""
+
+    method: str
+    path: str
+    roles: frozenset[str] | None  # None: it needs no token
+
+
+def signed(algorithm: str, key: str = "", **changes: Any) -> str:
+    """Return a token, by the right key unless another is given."""
+    right = PRIVATE if algorithm.startswith("RS") else SECRET
+    return jwt.encode(claims(**changes), key or right, algorithm=algorithm)
+
+
+def good(keys: str, **changes: Any) -> str:
+    """Return a token as the application takes it."""
+    return signed("RS256" if keys == "an RSA key" else "HS512", **changes)
+
+
+# By keys: tokens that are not believed, whatever they say.
+NOT_BELIEVED: Mapping[str, Callable[[str], str | None]] = {
+    "none": lambda _: None,
+    "empty": lambda _: "",
+    "expired": lambda keys: good(keys, exp=int(time.time()) - 60),
+    "alg none": lambda _: f"{by_hand({'alg': 'none'}, claims()).rpartition('.')[0]}.",
+    "HS256 by the public key": lambda _: by_hand({"alg": "HS256"}, claims(), PUBLIC.encode()),
+    "HS256 by the public key, stripped": lambda _: by_hand(
+        {"alg": "HS256"}, claims(), PUBLIC.strip().encode()
+    ),
+    "RS256 that was signed by the secret": lambda _: by_hand({"alg": "RS256"}, claims()),
+    "HS512 by rs-order's secret": lambda _: signed("HS512", SHARED),
+    "another key": lambda keys: (
+        signed("RS256", OTHER_PRIVATE) if keys == "an RSA key" else signed("HS512", "x" * 64)
+    ),
+    "no name": lambda keys: good(keys, sub=None, email=None),
+    "a name that is empty": lambda keys: good(keys, sub="", email=""),
+}
+
+
+async def operations(api: Api) -> list[Operation]:
+    """Return what the description names."""
+    described = await (await api.client.get("/openapi.json")).json()
+    found = []
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            roles = None
+            # (Where none is needed, and more is told to who has one, the first entry is empty.)
+            if operation.get("security", [{}])[0]:
+                told = re.search(r"Roles: ([A-Z_, ]+)\.", operation["description"])
+                assert told is not None, path
+                roles = frozenset(told[1].split(", "))
+            found.append(Operation(method=method.upper(), path=path, roles=roles))
+    assert len(found) > 30
+    return found
+
+
+async def asked(api: Api, operation: Operation, given: str | None, prefix: str = "") -> int:
+    """Return the status of an operation's answer to a token; a stream is left at once."""
+    path = prefix + re.sub(
+        r"\{(\w+)\}", lambda m: TENANT if m[1] == "tenant" else "x", operation.path
+    )
+    headers = {} if given is None else {"Authorization": f"Bearer {given}"}
+    async with api.client.request(operation.method, path, headers=headers) as answer:
+        return answer.status
+
+
+@pytest.fixture
+async def api(
+    configuration: ConfigurationParts,
+    web_settings: Settings,
+    aiohttp_client: MakeClient,
+    request: pytest.FixtureRequest,
+) -> Api:
+    """The application with the keys that the test names, chosen as a process chooses them."""
+    none = {"jwt_secret": SecretStr(""), "jwt_public_key": ""}
+    shared = {"rs_order_token_secret": SecretStr(SHARED)}
+    settings = web_settings.model_copy(update=none | shared | KEYS[request.param])
+    verifier = Verifier(secret=token_secret(settings), public_key=settings.jwt_public_key)
+    gate = Gate(verifier, configuration.tenants, limits=PLENTY)
+    return await serve(aiohttp_client, parts_for(configuration, gate=gate))
+
+
+def each(*keys: str) -> pytest.MarkDecorator:
+    """Run a test with each of these keys; it is told which."""
+    return pytest.mark.parametrize(("api", "keys"), [(one, one) for one in keys], indirect=["api"])
+
+
+@each(*KEYS)
+async def test_a_token_that_is_not_believed_opens_nothing(api: Api, keys: str) -> None:
+    """401 wherever a token is needed; where none is, it is as good as none."""
+    given = {why: make(keys) for why, make in NOT_BELIEVED.items()}
+    for operation in await operations(api):
+        for prefix in ("", PREFIX):
+            without = await asked(api, operation, None, prefix)
+            assert operation.roles is None or without == 401, operation
+            for why, one in given.items():
+                assert await asked(api, operation, one, prefix) == without, (operation, why)
+
+
+@each("an RSA key")
+async def test_with_an_rsa_key_no_shared_secret_lets_in(api: Api, keys: str) -> None:
+    given = [
+        by_hand({"alg": algorithm}, claims(), secret.encode(), algorithm)
+        for algorithm in ("HS256", "HS384", "HS512")
+        for secret in (SECRET, SHARED, PUBLIC)  # no library signs with the last
+    ]
+    await refused(api, given, 401)
+
+
+@each("a secret", "rs-order's secret alone")
+async def test_with_a_secret_no_rsa_key_lets_in(api: Api, keys: str) -> None:
+    await refused(api, [signed(algorithm) for algorithm in ("RS256", "RS384", "RS512")], 401)
+
+
+@each(*KEYS)
+async def test_a_token_of_a_tenant_that_is_not_served_opens_nothing(api: Api, keys: str) -> None:
+    tenants = (None, "", "nobody", TENANT.upper(), f"{TENANT} ")
+    await refused(api, [good(keys, tenant=one, role="INSTANCE_ADMIN") for one in tenants], 403)
+
+
+@each("a secret", "an RSA key")
+async def test_a_role_opens_what_it_is_for_and_nothing_else(api: Api, keys: str) -> None:
+    given = {role: good(keys, role=role) for role in (None, "", "admin", "ADMIN ", *ROLES)}
+    for operation in await operations(api):
+        if operation.roles is None or operation.path.endswith("/enable"):
+            continue  # (in maintenance, all that follow would be answered 503)
+        for role, one in given.items():
+            status = await asked(api, operation, one)
+            if role in operation.roles:
+                assert status not in (401, 403), (operation, role)
+            else:
+                assert status == 403, (operation, role)
+
+
+@each("a secret")
+async def test_a_greater_role_may_do_what_a_lesser_one_may(api: Api, keys: str) -> None:
+    for operation in await operations(api):
+        if operation.roles is not None:
+            least = min(ROLES.index(role) for role in operation.roles)
+            assert operation.roles == frozenset(ROLES[least:]), operation
+            assert least > 0, operation
+
+
+@each("a secret")
+async def test_no_path_is_open_but_those_that_are_meant_to_be(api: Api, keys: str) -> None:
+    found = [one for one in await operations(api) if one.roles is None]
+    assert {one.path for one in found} <= OPEN
+    for operation in found:
+        if operation.path != "/console/sign-in":
+            assert await asked(api, operation, None) < 400, operation
+
+
+@each("a secret")
+async def test_a_token_of_another_tenant_finds_nothing_of_this_one(
+    api: Api, keys: str, pool: asyncpg.Pool, web_settings: Settings
+) -> None:
+    """Whatever the role: 404, or 403 where the path names the tenant."""
+    mine = await Deliveries(pool, web_settings).granted("x")
+    given = good(keys, tenant="swot", role="INSTANCE_ADMIN")
+    for operation in await operations(api):
+        if "{tenant}" in operation.path:
+            assert await asked(api, operation, given) == 403, operation
+        elif "{correlation_id}" in operation.path or "{id}" in operation.path:
+            known = replace(operation, path=operation.path.replace("{id}", str(mine.id)))
+            assert await asked(api, known, given) == 404, operation
+            if operation.method == "GET":
+                assert await asked(api, known, good(keys)) == 200, operation
+
+
+async def refused(api: Api, given: Sequence[str], status: int) -> None:
+    """Show that none of these tokens opens anything."""
+    for operation in await operations(api):
+        for one in given:
+            if operation.roles is not None:
+                assert await asked(api, operation, one) == status, (operation, one)
