@@ -21,6 +21,15 @@ class Letter:
     size: int  # bytes
     reason: str
     text: str  # its beginning, as text
+    owner: str | None = None  # whose administrators may see it; None: the instance's alone
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What was seen."""
+
+    letters: Sequence[Letter]
+    truncated: bool  # there are more, or may be
 
 
 # Notes that a letter goes back to a place, unless the block raises.
@@ -30,8 +39,8 @@ Noting = Callable[[Letter, str], AbstractAsyncContextManager[None]]
 class LetterBox(Protocol):
     """Where dead letters are."""
 
-    async def look(self, tenant: str | None) -> list[Letter]:
-        """Return the letters of a tenant; of all, and of none, for None. Raises DeliveryError."""
+    async def look(self, tenant: str | None) -> Look:
+        """Return the letters that a tenant owns; for None all of them. Raises DeliveryError."""
 
     async def requeue(
         self, tenant: str | None, ids: Sequence[str], *, noting: Noting

@@ -124,7 +124,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
         interventions=interventions_of(base),
         feed=feed,
         progress=table.of,
-        letters=Letters(settings),
+        letters=Letters(settings, known=configuration.tenants.known),
         console=Console(_sign_ins(settings, configuration)),
         access_log=settings.web_access_log,
         requests_under_way=settings.web_requests_under_way,

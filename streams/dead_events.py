@@ -7,7 +7,8 @@ header `requeued`) says so from then on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from app.errors import BrokerUnavailableError, DeliveryError
+from app.errors import BrokerUnavailableError, DeliveryError, NotPossibleError
 from app.settings import Settings
 from streams.brokers import cause_of, client_arguments
 from streams.kafka import EventLog
@@ -23,6 +24,8 @@ from streams.topics import Topics, partitions_of
 
 _TIMEOUT = 30.0  # seconds for the broker to hand over what it has
 REQUEUED = "requeued"  # header of a marker: the id of the event
+TOO_LARGE = "these letters are too large to be put back at once; choose fewer"
+_ID = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")  # partition, offset
 
 
 class NoSuchEventError(DeliveryError):
@@ -41,38 +44,100 @@ class DeadEvent:
     at: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Requeued:
+    """A mark: an event was put back."""
+
+    event_id: str
+    key: bytes  # of the event
+
+
+# Where to begin in a partition, of what it holds from the first offset up to the second; None: it
+# is not read.
+Since = Callable[[int, int, int], int | None]
+
+
+def all_of_it(_partition: int, first: int, _end: int) -> int:
+    """Begin where the partition does."""
+    return first
+
+
 async def look(settings: Settings) -> list[DeadEvent]:
     """Return the events that were not put back, the oldest first.
 
     Raises BrokerUnavailableError.
     """
-    topic = Topics(prefix=settings.kafka_topic_prefix).dead_letters
     events: dict[str, DeadEvent] = {}
+    async for one in read(settings, since=all_of_it):
+        if isinstance(one, DeadEvent):
+            events[one.id] = one
+        else:
+            events.pop(one.event_id, None)
+    return sorted(events.values(), key=lambda event: event.at)
+
+
+async def find(settings: Settings, ids: Collection[str], *, most: int) -> dict[str, DeadEvent]:
+    """Return those of some events that are there, and were not put back.
+
+    Raises BrokerUnavailableError; NotPossibleError when they have more than so many bytes.
+    """
+    first: dict[int, int] = {}
+    for name in ids:
+        match = _ID.fullmatch(name)
+        if match is not None:
+            partition, offset = int(match[1]), int(match[2])
+            first[partition] = min(offset, first.get(partition, offset))
+
+    def since(partition: int, begin: int, _end: int) -> int | None:
+        return max(begin, first[partition]) if partition in first else None
+
+    events: dict[str, DeadEvent] = {}
+    size = 0
+    if not first:
+        return events
+    async for one in read(settings, since=since):
+        if isinstance(one, Requeued):
+            events.pop(one.event_id, None)
+        elif one.id in ids:
+            events[one.id] = one
+            size += len(one.value)
+            if size > most and len(events) > 1:
+                raise NotPossibleError(TOO_LARGE)
+    return events
+
+
+async def read(settings: Settings, *, since: Since) -> AsyncIterator[DeadEvent | Requeued]:
+    """Iterate over events, and over the marks of those that were put back; each after its event.
+
+    Raises BrokerUnavailableError.
+    """
+    topic = Topics(prefix=settings.kafka_topic_prefix).dead_letters
     try:
         async with asyncio.timeout(_TIMEOUT):
-            async for record in _records(settings, topic):
-                headers = {name: value.decode(errors="replace") for name, value in record.headers}
-                if REQUEUED in headers:
-                    events.pop(headers[REQUEUED], None)
-                    continue
-                event = DeadEvent(
-                    id=f"{record.partition}:{record.offset}",
-                    topic=headers.get("origin-topic"),
-                    reason=headers.get("reason", "it did not fit with its reason; see the log"),
-                    key=record.key or b"",
-                    value=record.value or b"",
-                    at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
-                )
-                events[event.id] = event
+            async for record in _records(settings, topic, since):
+                yield _decoded(record)
     except (KafkaError, TimeoutError, OSError) as error:
         raise BrokerUnavailableError(
             f"Kafka at {settings.kafka_bootstrap_servers} does not hand over {topic} "
             f"({cause_of(error)})"
         ) from None
-    return sorted(events.values(), key=lambda event: event.at)
 
 
-async def _records(settings: Settings, topic: str) -> AsyncIterator[Any]:
+def _decoded(record: Any) -> DeadEvent | Requeued:
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    if REQUEUED in headers:
+        return Requeued(event_id=headers[REQUEUED], key=record.key or b"")
+    return DeadEvent(
+        id=f"{record.partition}:{record.offset}",
+        topic=headers.get("origin-topic"),
+        reason=headers.get("reason", "it did not fit with its reason; see the log"),
+        key=record.key or b"",
+        value=record.value or b"",
+        at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+    )
+
+
+async def _records(settings: Settings, topic: str, since: Since) -> AsyncIterator[Any]:
     """Iterate over all that is there now; a partition's records in their order."""
     partitions = (await partitions_of(settings)).get(topic)
     if not partitions:
@@ -83,9 +148,16 @@ async def _records(settings: Settings, topic: str) -> AsyncIterator[Any]:
     await consumer.start()
     try:
         consumer.assign(partitions)
+        begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
-        left = {partition for partition, end in ends.items() if end > 0}
-        await consumer.seek_to_beginning(*partitions)
+        left = set()
+        for one in partitions:
+            start = since(one.partition, begins[one], ends[one])
+            if start is not None and start < ends[one]:
+                consumer.seek(one, start)
+                left.add(one)
+            else:
+                consumer.pause(one)
         while left:
             for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                 for record in records:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
-import json
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from aio_pika import Message
@@ -14,6 +14,7 @@ from aio_pika.abc import (
     AbstractChannel,
     AbstractConnection,
     AbstractIncomingMessage,
+    AbstractQueue,
     HeadersType,
 )
 from aio_pika.exceptions import PublishError
@@ -31,6 +32,9 @@ QUEUES = {
     "global": names.DEAD_LETTER_QUEUE,
 }
 _CONFIRM_TIMEOUT = 30.0  # seconds
+_PREFETCH = 65_535  # AMQP's largest
+_DIGITS = 32  # hexadecimal, of a digest: nobody finds two letters that share them
+_OF_THE_LOOK = ("x-delivery-count", "x-acquired-count")  # headers that each look changes
 
 
 class NoSuchLetterError(DeliveryError):
@@ -41,7 +45,7 @@ class NoSuchLetterError(DeliveryError):
 class DeadLetter:
     """A message in a dead-letter queue; held by us until the channel closes."""
 
-    id: str  # of its content: the same at each look
+    id: str  # its queue, and a digest of its content: the same at each look
     queue: str  # a key of QUEUES
     message: AbstractIncomingMessage
 
@@ -91,21 +95,32 @@ class DeadLetters:
 
     async def look(self, queues: Sequence[str], *, limit: int) -> list[DeadLetter]:
         """Return the letters of some queues, up to `limit` of each."""
-        return [letter for queue in queues for letter in await self._look(queue, limit)]
+        return [one for name in queues async for one in self.read(name, limit=limit)]
 
-    async def _look(self, name: str, limit: int) -> list[DeadLetter]:
+    async def waiting(self, name: str) -> int:
+        """Return how many letters a queue has, but for those that are taken."""
+        queue = await self._channel.declare_queue(QUEUES[name], passive=True)
+        return queue.declaration_result.message_count or 0
+
+    async def read(self, name: str, *, limit: int) -> AsyncGenerator[DeadLetter, None]:
+        """Take up to `limit` letters of a queue, as RabbitMQ hands them over."""
         queue = await self._channel.get_queue(QUEUES[name], ensure=False)
-        letters: list[DeadLetter] = []
+        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        await self._channel.set_qos(prefetch_count=min(limit, _PREFETCH))
+        # They are pushed: to fetch each of thousands is a round trip each.
+        consumer = await queue.consume(arrived.put)
         seen: dict[str, int] = {}
-        while len(letters) < limit:
-            message = await queue.get(no_ack=False, fail=False)
-            if message is None:
-                break
-            digest = _digest(message)
-            seen[digest] = count = seen.get(digest, 0) + 1
-            letter_id = digest if count == 1 else f"{digest}-{count}"
-            letters.append(DeadLetter(id=letter_id, queue=name, message=message))
-        return letters
+        try:
+            for _ in range(limit):
+                message = await _next(queue, arrived)
+                if message is None:
+                    return
+                digest = _digest(message)
+                seen[digest] = count = seen.get(digest, 0) + 1
+                number = "" if count == 1 else f"-{count}"
+                yield DeadLetter(id=f"{name}:{digest}{number}", queue=name, message=message)
+        finally:
+            await queue.cancel(consumer)
 
     async def requeue(
         self, letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
@@ -167,6 +182,20 @@ async def open_dead_letters(
         await channel.close()
 
 
+async def _next(
+    queue: AbstractQueue, arrived: asyncio.Queue[AbstractIncomingMessage]
+) -> AbstractIncomingMessage | None:
+    """Return the next message; None when there is none.
+
+    What was pushed before RabbitMQ says that the queue is empty has arrived by then.
+    """
+    if arrived.empty():
+        fetched = await queue.get(no_ack=False, fail=False)
+        if fetched is not None or arrived.empty():
+            return fetched
+    return arrived.get_nowait()
+
+
 def copied(message: AbstractIncomingMessage, *, headers: HeadersType) -> Message | None:
     """Copy a message with other headers; None when that can't be done without a change."""
     if undecodable(message):
@@ -211,5 +240,13 @@ def _of_death(header: str) -> bool:
 
 
 def _digest(message: AbstractIncomingMessage) -> str:
-    known = json.dumps([message.message_id, str(message.timestamp), str(sorted(message.headers))])
-    return hashlib.sha256(known.encode() + message.body).hexdigest()[:10]
+    headers = {k: v for k, v in message.headers.items() if k not in _OF_THE_LOOK}
+    known = [
+        *(message.message_id, message.timestamp, message.correlation_id, message.app_id),
+        *(message.type, message.reply_to, message.priority),
+        *(message.content_type, message.content_encoding),
+        sorted(headers.items(), key=lambda item: item[0]),
+    ]
+    digest = hashlib.sha256(repr(known).encode(errors="surrogatepass"))
+    digest.update(message.body)
+    return digest.hexdigest()[:_DIGITS]

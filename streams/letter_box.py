@@ -1,88 +1,238 @@
-"""Dead letters of both kinds, looked at together. See `app.letters.LetterBox`."""
+"""Dead letters of both kinds, looked at together. See `app.letters.LetterBox`.
+
+A look at a queue takes what is in it until it is over, so looks and what is put back go one after
+the other in a process, and all who ask within some seconds are shown the same. (A table of letters
+will end that.) Of each message and event only what is shown is kept, and of each owner so many:
+nobody's letters hide another's.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 
-from app.errors import BrokerUnavailableError, NotReachableError, UnknownLetterError
-from app.letters import Letter, Noting
+from aio_pika.exceptions import AMQPException
+
+from app.errors import (
+    BrokerUnavailableError,
+    ConfigurationError,
+    NotPossibleError,
+    UnknownLetterError,
+)
+from app.letters import Letter, Look, Noting
 from app.settings import Settings
-from streams import dead_events
+from streams import dead_events, names
 from streams.amqp import connect
 from streams.amqp_line import line_of
-from streams.dead_events import DeadEvent
+from streams.dead_events import DeadEvent, Requeued
 from streams.dead_letters import QUEUES, DeadLetter, DeadLetters, open_dead_letters
 from streams.kafka import open_event_log
 from streams.topology import topology_of
 
-_LIMIT = 500  # letters of each queue
+_READ = 5_000  # letters of a queue, and events of a partition, that a look goes through
+_LOOK = 10.0  # seconds that it takes from the queues; then it is content with what it has seen
+_KEPT = 500  # letters of an owner in one place
+_KEPT_IN_ALL = 2_500  # of all owners in one place; many owners have fewer each
+_SHOWN_IN_ALL = 2_000  # letters that one who sees all is shown
 _SHOWN = 2000  # characters of a body
+_PUT_BACK = 64 * 1024 * 1024  # bytes of bodies that are put back at once
+_FRESH = 5.0  # seconds that a look is shown to all who ask
 _TIMEOUT = 5.0  # seconds to connect
+_PATIENCE = 30.0  # seconds for the queues to hand over what they have
+
+_EVENTS = "events"
+_OURS = {queue.removesuffix(names.DEAD_LETTER_SUFFIX) for queue in QUEUES.values()}
+_AMQP, _EVENT = "amqp:", "event:"
+
+
+class _Seen:
+    """What a look keeps."""
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._letters: dict[tuple[str | None, str], dict[str, Letter]] = defaultdict(dict)
+        self._cut: set[str | None] = set()  # owners who have more
+        self.partly = False  # not all was read
+
+    def add(self, place: str, letter: Letter) -> None:
+        """Keep a letter, instead of its owner's first one where there are too many."""
+        mine = self._letters[letter.owner, place]
+        mine[letter.id] = letter
+        if len(mine) > self._each:
+            del mine[next(iter(mine))]
+            self._cut.add(letter.owner)
+
+    def drop(self, place: str, owner: str | None, letter_id: str) -> None:
+        """Forget a letter that was put back."""
+        self._letters[owner, place].pop(letter_id, None)
+
+    def shown(self, owner: str | None) -> Look:
+        """Return an owner's letters, or all for None; place by place, the oldest first."""
+        found = [
+            letter
+            for (whose, _), letters in self._letters.items()
+            for letter in letters.values()
+            if owner is None or whose == owner
+        ]
+        cut = bool(self._cut) if owner is None else owner in self._cut
+        return Look(
+            letters=found[:_SHOWN_IN_ALL] if owner is None else found,
+            truncated=self.partly or cut or (owner is None and len(found) > _SHOWN_IN_ALL),
+        )
 
 
 class Letters:
     """Connects for each look: dead letters are few, and looked at rarely."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, known: Callable[[str], bool]) -> None:
         self._settings = settings
+        self._known = known
+        self._each = min(_KEPT, max(20, _KEPT_IN_ALL // (len(settings.tenants) + 1)))
+        self._turn = asyncio.Lock()
+        self._seen: _Seen | BrokerUnavailableError | None = None
+        self._seen_at = 0.0
 
-    async def look(self, tenant: str | None) -> list[Letter]:
-        """Return the letters of a tenant; all of them for None."""
+    async def look(self, tenant: str | None) -> Look:
+        """Return the letters that a tenant owns; all of them for None."""
+        async with self._turn:
+            if self._seen is None or time.monotonic() - self._seen_at > _FRESH:
+                try:
+                    self._seen = await self._look()
+                except BrokerUnavailableError as error:
+                    self._seen = error  # who waits need not find out, too
+                self._seen_at = time.monotonic()
+            seen = self._seen
+        if isinstance(seen, BrokerUnavailableError):
+            raise BrokerUnavailableError(str(seen))
+        return seen.shown(tenant)
+
+    async def _look(self) -> _Seen:
+        seen = _Seen(self._each)
+        until = time.monotonic() + _LOOK
         async with self._queues() as queues:
-            letters = [of_message(one) for one in await queues.look(list(QUEUES), limit=_LIMIT)]
-        letters += [of_event(one) for one in await self._events()]
-        return [letter for letter in letters if tenant is None or letter.tenant == tenant]
+            for name in QUEUES:
+                seen.partly |= await queues.waiting(name) > _READ
+                async with contextlib.aclosing(queues.read(name, limit=_READ)) as letters:
+                    async for letter in letters:
+                        seen.add(name, self._of_message(letter))
+                        if time.monotonic() > until:
+                            seen.partly = True
+                            break
+
+        def newest(_partition: int, first: int, end: int) -> int:
+            seen.partly |= end - first > _READ
+            return max(first, end - _READ)
+
+        async for one in dead_events.read(self._settings, since=newest):
+            if isinstance(one, Requeued):
+                seen.drop(_EVENTS, self._owner_of(one.key), f"{_EVENT}{one.event_id}")
+            else:
+                seen.add(_EVENTS, self._of_event(one))
+        return seen
 
     async def requeue(
         self, tenant: str | None, ids: Sequence[str], *, noting: Noting
     ) -> dict[str, str]:
         """Put letters back, each noted as it goes."""
+        async with self._turn:
+            try:
+                return await self._requeue(tenant, ids, noting)
+            finally:
+                self._seen = None
+
+    async def _requeue(
+        self, tenant: str | None, ids: Sequence[str], noting: Noting
+    ) -> dict[str, str]:
         where: dict[str, str] = {}
-        events = {f"event:{one.id}": one for one in await self._events()}
+        wanted = {one.removeprefix(_EVENT) for one in ids if one.startswith(_EVENT)}
+        found = await dead_events.find(self._settings, wanted, most=_PUT_BACK)
+        events = {f"{_EVENT}{name}": event for name, event in found.items()}
         async with self._queues() as queues:
-            messages = {
-                f"amqp:{one.id}": one for one in await queues.look(list(QUEUES), limit=_LIMIT)
+            messages = await _taken(queues, ids)
+            mine = {
+                one.id
+                for one in self._letters_of(messages, events)
+                if tenant is None or one.owner == tenant
             }
-            _check(tenant, ids, messages, events)
-            for one in ids:
-                if one in messages:
-                    message = messages[one]
-                    async with noting(of_message(message), message.origin or "nowhere"):
-                        where[one] = await queues.requeue(message)
-        chosen = [one for one in ids if one in events]
-        if chosen:
+            _check(ids, mine)
+            for one, letter in messages.items():
+                async with noting(self._of_message(letter), letter.origin or "nowhere"):
+                    where[one] = await queues.requeue(letter)
+        if events:
             async with open_event_log(self._settings) as log:
-                for one in chosen:
-                    async with noting(of_event(events[one]), events[one].topic or "nowhere"):
-                        where[one] = await dead_events.put_back(events[one], log)
+                for one, event in events.items():
+                    async with noting(self._of_event(event), event.topic or "nowhere"):
+                        where[one] = await dead_events.put_back(event, log)
         return where
 
-    async def _events(self) -> list[DeadEvent]:
-        return await dead_events.look(self._settings)
+    def _letters_of(
+        self, messages: dict[str, DeadLetter], events: dict[str, DeadEvent]
+    ) -> Iterator[Letter]:
+        yield from (self._of_message(one) for one in messages.values())
+        yield from (self._of_event(one) for one in events.values())
 
     @contextlib.asynccontextmanager
     async def _queues(self) -> AsyncIterator[DeadLetters]:
         try:
             async with (
+                asyncio.timeout(_PATIENCE),
                 connect(line_of(self._settings), start_timeout=_TIMEOUT) as connection,
                 open_dead_letters(connection, topology=topology_of(self._settings)) as letters,
             ):
                 yield letters
-        except NotReachableError as error:
+        except ConfigurationError as error:  # it may be mended while this process works
             raise BrokerUnavailableError(str(error)) from error
+        except (AMQPException, TimeoutError, OSError) as error:
+            raise BrokerUnavailableError(
+                f"RabbitMQ does not hand over the dead letters ({type(error).__name__})"
+            ) from error
+
+    def _of_message(self, letter: DeadLetter) -> Letter:
+        # What other services could not handle is in the queue that all of them share.
+        ours = letter.queue != "global" or letter.origin in _OURS
+        shown = of_message(letter)
+        return replace(shown, owner=self._known_one(shown.tenant) if ours else None)
+
+    def _of_event(self, event: DeadEvent) -> Letter:
+        return replace(of_event(event), owner=self._owner_of(event.key))
+
+    def _owner_of(self, key: bytes) -> str | None:
+        return self._known_one(_parts(key)[0])
+
+    def _known_one(self, tenant: str | None) -> str | None:
+        return tenant if tenant is not None and self._known(tenant) else None
 
 
-def _check(
-    tenant: str | None,
-    ids: Sequence[str],
-    messages: dict[str, DeadLetter],
-    events: dict[str, DeadEvent],
-) -> None:
+async def _taken(queues: DeadLetters, ids: Sequence[str]) -> dict[str, DeadLetter]:
+    """Take messages from the queues that their ids name. Raises NotPossibleError."""
+    wanted = {one.removeprefix(_AMQP) for one in ids if one.startswith(_AMQP)}
+    found: dict[str, DeadLetter] = {}
+    size = 0
+    for name in QUEUES:
+        missing = {one for one in wanted if one.startswith(f"{name}:")}
+        if not missing:
+            continue
+        # Further than a look: what is pushed and what is fetched need not come in one order.
+        async with contextlib.aclosing(queues.read(name, limit=2 * _READ)) as letters:
+            async for letter in letters:
+                if letter.id not in missing:
+                    continue
+                missing.remove(letter.id)
+                found[f"{_AMQP}{letter.id}"] = letter
+                size += len(letter.message.body)
+                if size > _PUT_BACK and len(found) > 1:
+                    raise NotPossibleError(dead_events.TOO_LARGE)
+                if not missing:
+                    break
+    return found
+
+
+def _check(ids: Sequence[str], mine: set[str]) -> None:
     """Raise UnknownLetterError unless all of them are there, and the tenant's."""
-    letters = [of_message(messages[one]) for one in ids if one in messages]
-    letters += [of_event(events[one]) for one in ids if one in events]
-    mine = {letter.id for letter in letters if tenant is None or letter.tenant == tenant}
     missing = [one for one in ids if one not in mine]
     if missing:
         raise UnknownLetterError(
@@ -93,7 +243,7 @@ def _check(
 def of_message(letter: DeadLetter) -> Letter:
     """Return a message as operators see it."""
     return Letter(
-        id=f"amqp:{letter.id}",
+        id=f"{_AMQP}{letter.id}",
         place=QUEUES[letter.queue],
         tenant=letter.tenant,
         correlation_id=letter.correlation_id,
@@ -106,9 +256,9 @@ def of_message(letter: DeadLetter) -> Letter:
 
 def of_event(event: DeadEvent) -> Letter:
     """Return an event as operators see it."""
-    tenant, _, correlation_id = event.key.decode(errors="replace").partition("/")
+    tenant, correlation_id = _parts(event.key)
     return Letter(
-        id=f"event:{event.id}",
+        id=f"{_EVENT}{event.id}",
         place=event.topic or "unknown topic",
         tenant=tenant or None,
         correlation_id=correlation_id or None,
@@ -117,6 +267,12 @@ def of_event(event: DeadEvent) -> Letter:
         reason=event.reason,
         text=_text(event.value),
     )
+
+
+def _parts(key: bytes) -> tuple[str, str]:
+    """Return the tenant and the correlation id of an event's key."""
+    tenant, _, correlation_id = key.decode(errors="replace").partition("/")
+    return tenant, correlation_id
 
 
 def _text(content: bytes) -> str:

@@ -24,7 +24,7 @@ _AT_ONCE = 500  # letters
 
 
 def _scope(actor: Actor) -> str | None:
-    """Return whose letters the caller may see: those of no known tenant are the instance's."""
+    """Return whose letters the caller may see; None: all, those of no known tenant among them."""
     return None if actor.role == "INSTANCE_ADMIN" else actor.tenant
 
 
@@ -52,8 +52,9 @@ class LettersApi:
 
     async def listing(self, request: web.Request) -> web.Response:
         """Return the dead letters that the caller may see."""
-        letters = await self._box.look(_scope(request[ACTOR]))
-        return web.json_response({"content": [_shown(letter) for letter in letters]})
+        seen = await self._box.look(_scope(request[ACTOR]))
+        content = [_shown(letter) for letter in seen.letters]
+        return web.json_response({"content": content, "truncated": seen.truncated})
 
     async def requeue(self, request: web.Request) -> web.Response:
         """Put dead letters back where they were."""
@@ -110,7 +111,7 @@ class LettersApi:
                 whole_instance=True,
                 body=schemas.json_body("DeadLetterIds"),
                 responses={200: schemas.answer("Where each went.", "DeadLettersRequeued")}
-                | schemas.errors(400, 404, 408, 413, 415, 422)
+                | schemas.errors(400, 404, 408, 409, 413, 415, 422)
                 | errors,
             ),
         ]
@@ -131,8 +132,14 @@ def components() -> dict[str, Any]:
     return {
         "DeadLetters": {
             "type": "object",
-            "required": ["content"],
-            "properties": {"content": {"type": "array", "items": letter}},
+            "required": ["content", "truncated"],
+            "properties": {
+                "content": {"type": "array", "items": letter},
+                "truncated": {
+                    "type": "boolean",
+                    "description": "There are more than are shown, or may be.",
+                },
+            },
         },
         "DeadLetterIds": {
             "type": "object",

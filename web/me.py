@@ -58,6 +58,7 @@ def endpoints() -> list[Endpoint]:
             tag="deliveries",
             roles=USERS,
             in_maintenance=True,
+            whole_instance=True,
             responses={200: schemas.answer("The caller.", "Me")} | schemas.errors(401, 403, 429),
         )
     ]

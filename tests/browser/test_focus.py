@@ -95,7 +95,7 @@ async def test_a_token_is_typed_before_the_service_has_said_how_else_to_sign_in(
 
 async def test_a_second_enter_does_not_sign_in_a_second_time(page: Page, stack: Stack) -> None:
     await page.get_by_label("Token").fill(token(stack))
-    async with holding(page, "/stats") as held:
+    async with holding(page, "/me") as held:
         await page.keyboard.press("Enter")
         await page.keyboard.press("Enter")
         trial = await held.first()
@@ -107,7 +107,7 @@ async def test_a_second_enter_does_not_sign_in_a_second_time(page: Page, stack: 
 
 async def test_a_token_that_is_being_tried_signs_nobody_in(page: Page, stack: Stack) -> None:
     await page.get_by_label("Token").fill(token(stack))
-    async with holding(page, "/stats") as held:
+    async with holding(page, "/me") as held:
         await page.keyboard.press("Enter")
         await held.first()
         await page.evaluate("location.hash = '#/settings'")

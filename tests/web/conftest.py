@@ -14,11 +14,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from app.configured import ConfigurationParts, open_configuration
 from app.errors import UnknownLetterError
-from app.letters import Letter, Noting
+from app.letters import Look, Noting
 from app.model import S3Target
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresAudit, PostgresStore, PostgresTracking
+from app.store import PostgresStore, PostgresTracking
 from app.usecases.intervene import Interventions
 from app.vault import make_key
 from sinks.probe import probe
@@ -92,8 +92,8 @@ async def configuration(pool: asyncpg.Pool, web_settings: Settings) -> Configura
 class NoLetters:
     """Has no dead letters."""
 
-    async def look(self, tenant: str | None) -> list[Letter]:
-        return []
+    async def look(self, tenant: str | None) -> Look:
+        return Look(letters=[], truncated=False)
 
     async def requeue(
         self, tenant: str | None, ids: Sequence[str], *, noting: Noting
@@ -138,7 +138,6 @@ def parts_for(
     fields: dict[str, Any] = {
         "configure": configuration.configure,
         "store": configuration.store,
-        "audit": PostgresAudit(configuration.store._pool),
         "gate": Gate(Verifier(secret=SECRET, public_key=""), configuration.tenants, limits=PLENTY),
         "health": Health(checks or {}),
         "targets": TargetsApi(configuration.tenants, look=_answers, trouble=lambda _target: None),

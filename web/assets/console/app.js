@@ -30,7 +30,9 @@ async function show({ changed = true } = {}) {
   }
   const [path, query] = location.hash.slice(2).split("?");
   const [page, ...rest] = path.split("/");
-  const name = page in PAGES ? page : "deliveries";
+  // Who administers all tenants has no deliveries.
+  const home = session.claims.tenant === "instance" ? "dead-letters" : "deliveries";
+  const name = Object.hasOwn(PAGES, page) ? page : home;
   for (const link of nav.children) {
     link.hidden = plainUser() && OPERATORS_ONLY.includes(link.hash);
     const here = link.hash === `#/${name}` || (name === "delivery" && link.hash === "#/deliveries");

@@ -1,6 +1,6 @@
 // Dead letters: what could not be handled, and why; put it back.
 
-import { call } from "./api.js";
+import { call, session } from "./api.js";
 import { alertOf, confirmed, h, say, size, time } from "./dom.js";
 
 export async function letters(content, { signal }) {
@@ -10,9 +10,13 @@ export async function letters(content, { signal }) {
 }
 
 async function draw(place, signal) {
-  const { content: found } = await call("GET", "/dead-letters", { signal });
+  const { content: found, truncated } = await call("GET", "/dead-letters", { signal });
+  const more = truncated
+    ? h("p", { class: "alert" }, "Not all are shown: there are more than a look takes. Put some back, or remove them",
+      " with ", h("code", {}, "delivery dlq"), ", to see the others.")
+    : "";
   if (!found.length) {
-    place.replaceChildren(h("p", {}, "There are none: every message and event was handled."));
+    place.replaceChildren(more || h("p", {}, "There are none: every message and event was handled."));
     return;
   }
   const boxes = found.map((letter) => h("input", { type: "checkbox", "aria-label": `Choose ${letter.id}`, value: letter.id }));
@@ -40,7 +44,10 @@ async function draw(place, signal) {
       }
     },
   }, "Put back");
-  place.replaceChildren(said, h("div", { class: "actions" }, back),
+  // Whose they are, for one who sees those of all tenants.
+  const whose = (letter) => [letter.tenant === session.claims.tenant ? null : letter.tenant, letter.correlationId]
+    .filter(Boolean).join(" / ");
+  place.replaceChildren(said, more, h("div", { class: "actions" }, back),
     h("table", { class: "cards" },
       h("caption", {}, found.length === 1
         ? "One message or event could not be handled"
@@ -50,7 +57,7 @@ async function draw(place, signal) {
       h("tbody", {}, found.map((letter, number) => h("tr", {},
         h("td", { "data-label": "Choose" }, boxes[number]),
         h("td", { "data-label": "Reason" }, letter.reason),
-        h("td", { "data-label": "Delivery" }, letter.correlationId || ""),
+        h("td", { "data-label": "Delivery" }, whose(letter)),
         h("td", { "data-label": "Place" }, letter.place.split(".").slice(-2).join(".")),
         h("td", { "data-label": "When" }, time(letter.at)),
         h("td", { "data-label": "Content" }, h("details", {}, h("summary", {}, size(letter.bytes)),

@@ -1,0 +1,292 @@
+"""Dead letters as administrators see them: whose they are, how many, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tracemalloc
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aio_pika
+import pytest
+
+from app.errors import BrokerUnavailableError, NotPossibleError, UnknownLetterError
+from app.letters import Letter, Look
+from app.settings import Settings
+from streams import letter_box, names
+from streams.dead_letters import QUEUES
+from streams.kafka import EventLog, open_event_log
+from streams.letter_box import Letters
+from streams.topics import ensure_topics
+from streams.topology import declare_topology
+
+REQUESTS = names.DELIVERY_REQUEST_QUEUE
+TENANTS = ("sentinel", "swot")
+MIB = 1024 * 1024
+
+
+class Post:
+    """Leaves dead letters."""
+
+    def __init__(self, channel: aio_pika.abc.AbstractChannel) -> None:
+        self._channel = channel
+
+    async def leave(
+        self,
+        *bodies: bytes,
+        tenant: str | None = "sentinel",
+        queue: str = "requests",
+        **headers: Any,
+    ) -> None:
+        if tenant is not None:
+            headers[names.HEADER_TENANT] = tenant
+        exchange = self._channel.default_exchange
+        await asyncio.gather(
+            *(
+                exchange.publish(
+                    aio_pika.Message(body, headers=headers, message_id="m"), QUEUES[queue]
+                )
+                for body in bodies
+            )
+        )
+
+    async def back(self) -> list[bytes]:
+        """Return what was put back into the queue of requests."""
+        queue = await self._channel.get_queue(REQUESTS)
+        found = []
+        while (message := await queue.get(no_ack=True, fail=False)) is not None:
+            found.append(message.body)
+        return found
+
+
+@pytest.fixture
+async def post(settings: Settings) -> AsyncIterator[Post]:
+    """Empty queues; they are empty after it, too."""
+    connection = await aio_pika.connect(settings.amqp_url.get_secret_value())
+    async with connection, connection.channel() as channel:
+        await declare_topology(channel)
+        queues = (REQUESTS, *QUEUES.values())
+        for queue in queues:
+            await (await channel.get_queue(queue)).purge()
+        yield Post(channel)
+        for queue in queues:
+            await (await channel.get_queue(queue)).purge()
+
+
+@pytest.fixture
+async def events(settings: Settings) -> AsyncIterator[EventLog]:
+    """A log with topics of the test's own."""
+    await ensure_topics(settings)
+    async with open_event_log(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def box(settings: Settings, events: EventLog) -> Letters:
+    """What is tested; it serves two tenants."""
+    return Letters(settings, known=TENANTS.__contains__)
+
+
+async def bury(events: EventLog, key: str, *values: bytes) -> None:
+    headers = [("origin-topic", events.topics.requests.encode()), ("reason", b"of this test")]
+    for value in values:
+        await events.append(
+            events.topics.dead_letters, key=key.encode(), value=value, headers=headers
+        )
+
+
+async def put_back(box: Letters, tenant: str | None, ids: Sequence[str]) -> dict[str, str]:
+    """Put letters back; each is noted with where it went."""
+    noted: dict[str, str] = {}
+
+    @contextlib.asynccontextmanager
+    async def noting(letter: Letter, place: str) -> AsyncIterator[None]:
+        yield
+        noted[letter.id] = place
+
+    where = await box.requeue(tenant, ids, noting=noting)
+    assert where == noted
+    return where
+
+
+def texts(look: Look) -> list[str]:
+    return sorted(letter.text for letter in look.letters)
+
+
+def ids(look: Look) -> list[str]:
+    return [letter.id for letter in look.letters]
+
+
+async def test_the_letters_of_one_tenant_hide_no_others(
+    box: Letters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box._each = 3
+    await post.leave(*(b"of sentinel %d" % number for number in range(700)))
+    await post.leave(b"of swot", tenant="swot")
+    await bury(events, "sentinel/a", *(b"event %d" % number for number in range(7)))
+    await bury(events, "swot/b", b"event of swot")
+    ours = await box.look("sentinel")
+    assert len(ours.letters) == 6
+    assert [one for one in texts(ours) if "event" in one] == ["event 4", "event 5", "event 6"]
+    assert ours.truncated
+    theirs = await box.look("swot")
+    assert (texts(theirs), theirs.truncated) == (["event of swot", "of swot"], False)
+
+
+async def test_a_look_says_when_it_did_not_see_all(
+    box: Letters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post.leave(b"a", b"b", b"c")
+    assert not (await box.look("swot")).truncated
+    monkeypatch.setattr(letter_box, "_READ", 2)
+    box._seen = None
+    for tenant in ("sentinel", "swot", None):
+        assert (await box.look(tenant)).truncated
+    assert len((await box.look("sentinel")).letters) == 2
+    monkeypatch.setattr(letter_box, "_LOOK", 0.0)  # seconds
+    box._seen = None
+    assert (await box.look("swot")).truncated
+    monkeypatch.setattr(letter_box, "_READ", 1)
+    monkeypatch.setattr(letter_box, "QUEUES", {})
+    box._seen = None
+    await bury(events, "sentinel/a", b"1", b"2", b"3")  # one partition
+    seen = await box.look("sentinel")
+    assert (texts(seen), seen.truncated) == (["3"], True)
+
+
+async def test_looks_at_once_see_the_same_and_hide_nothing_from_each_other(
+    box: Letters, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letter_box, "_FRESH", 0.0)
+    await post.leave(*(b"%d" % number for number in range(100)))
+    looks = await asyncio.gather(*(box.look("sentinel") for _ in range(4)))
+    assert {len(look.letters) for look in looks} == {100}
+    assert len({tuple(sorted(ids(look))) for look in looks}) == 1
+    some = ids(looks[0])[:10]
+    where, after = await asyncio.gather(put_back(box, "sentinel", some), box.look("sentinel"))
+    assert where == dict.fromkeys(some, REQUESTS)
+    assert len(after.letters) == 90
+    assert len(await post.back()) == 10
+
+
+async def test_one_look_is_for_all_who_ask_within_some_seconds(box: Letters, post: Post) -> None:
+    await post.leave(b"first")
+    await post.leave(b"of swot", tenant="swot")
+    first = await box.look("sentinel")
+    await post.leave(b"second")
+    assert ids(await box.look("sentinel")) == ids(first)
+    assert texts(await box.look("swot")) == ["of swot"]
+    await put_back(box, "sentinel", ids(first))  # tells that it is no longer so
+    assert texts(await box.look("sentinel")) == ["second"]
+
+
+async def test_letters_of_other_services_and_of_no_known_tenant_are_the_instances(
+    box: Letters, post: Post, events: EventLog
+) -> None:
+    other = {names.HEADER_ORIGIN_QUEUE: "regards.broadcast.rs-order.SomeHandler"}
+    ours = {names.HEADER_ORIGIN_QUEUE: REQUESTS}
+    await post.leave(b"of rs-order", queue="global", **other)
+    await post.leave(b"of nobody's queue", queue="global")
+    await post.leave(b"ours, the long way", queue="global", **ours)
+    await post.leave(b"of a stranger", tenant="stranger")
+    await post.leave(b"of no tenant", tenant=None)
+    await post.leave(b"ours")
+    await bury(events, "stranger/x", b"event of a stranger")
+    assert texts(await box.look("sentinel")) == ["ours", "ours, the long way"]
+    assert (await box.look("swot")).letters == []
+    assert (await box.look("stranger")).letters == []
+    everything = await box.look(None)
+    assert len(everything.letters) == 7
+    foreign = [one.id for one in everything.letters if one.owner is None]
+    assert len(foreign) == 5
+    for one in foreign:
+        with pytest.raises(UnknownLetterError, match="there is no dead letter"):
+            await put_back(box, "sentinel", [one])
+    stranger = [one.id for one in everything.letters if one.text == "of a stranger"]
+    assert await put_back(box, None, stranger) == {stranger[0]: REQUESTS}
+
+
+async def test_letters_that_differ_have_ids_that_differ(box: Letters, post: Post) -> None:
+    await post.leave(b"x", b"x", kept="1")  # twice the same
+    await post.leave(b"x", kept="2")
+    await post.leave(b"x", queue="cancels", kept="1")
+    seen = await box.look("sentinel")
+    assert len(set(ids(seen))) == 4
+    assert sorted(one.partition(":")[2].partition(":")[0] for one in ids(seen)) == [
+        *("cancels", "requests", "requests", "requests"),
+    ]
+    assert all(len(one.rpartition(":")[2].partition("-")[0]) == 32 for one in ids(seen))
+    box._seen = None
+    assert ids(await box.look("sentinel")) == ids(seen)
+    (cancel,) = (one for one in ids(seen) if "cancels" in one)
+    assert await put_back(box, "sentinel", [cancel]) == {cancel: names.DELIVERY_CANCEL_QUEUE}
+    assert len((await box.look("sentinel")).letters) == 3
+
+
+async def test_all_are_put_back_or_none(box: Letters, post: Post, events: EventLog) -> None:
+    await post.leave(b"message")
+    await bury(events, "sentinel/a", b"event")
+    message, event = ids(await box.look("sentinel"))
+    for wrong in ("amqp:requests:" + "0" * 32, "event:0:99999", "event:x", "amqp:x", "nonsense"):
+        with pytest.raises(UnknownLetterError, match="nothing was put back"):
+            await put_back(box, "sentinel", [message, event, wrong])
+    with pytest.raises(UnknownLetterError):
+        await put_back(box, "swot", [message])
+    assert await post.back() == []
+    where = await put_back(box, "sentinel", [message, event])
+    assert where == {message: REQUESTS, event: events.topics.requests}
+    assert (await box.look("sentinel")).letters == []
+    with pytest.raises(UnknownLetterError):
+        await put_back(box, "sentinel", [event])
+
+
+async def test_what_is_large_is_put_back_bit_by_bit(
+    box: Letters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letter_box, "_PUT_BACK", 100)  # bytes
+    await post.leave(b"a" * 150, b"b" * 150)
+    await bury(events, "sentinel/a", b"c" * 150, b"d" * 150)
+    seen = ids(await box.look("sentinel"))
+    for several in (seen[:2], seen[2:]):
+        with pytest.raises(NotPossibleError, match="choose fewer"):
+            await put_back(box, "sentinel", several)
+    for one in seen:
+        assert (await put_back(box, "sentinel", [one])).keys() == {one}
+
+
+async def test_an_event_that_was_put_back_and_failed_again_is_another(
+    box: Letters, events: EventLog, post: Post
+) -> None:
+    await bury(events, "sentinel/a", b"event")
+    (first,) = ids(await box.look("sentinel"))
+    await put_back(box, "sentinel", [first])
+    await bury(events, "sentinel/a", b"event")
+    (second,) = ids(await box.look("sentinel"))
+    assert first != second
+
+
+async def test_a_large_topic_is_read_and_not_kept(
+    box: Letters, events: EventLog, post: Post
+) -> None:
+    for _ in range(180):
+        await bury(events, "sentinel/a", b"x" * (MIB // 2))
+    tracemalloc.start()
+    try:
+        seen = await box.look("sentinel")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(seen.letters) == 180
+    assert most < 45 * MIB  # of 90
+
+
+async def test_a_broker_that_is_away_is_told_to_all_who_wait(
+    settings: Settings, events: EventLog
+) -> None:
+    away = settings.model_copy(update={"amqp_url": type(settings.amqp_url)("amqp://127.0.0.1:1/")})
+    box = Letters(away, known=TENANTS.__contains__)
+    said = await asyncio.gather(
+        *(box.look(tenant) for tenant in ("sentinel", "swot")), return_exceptions=True
+    )
+    assert all(isinstance(one, BrokerUnavailableError) for one in said)
