@@ -18,7 +18,7 @@ from app.letters import Look, Noting
 from app.model import S3Target
 from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresStore, PostgresTracking
+from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.usecases.intervene import Interventions
 from app.vault import make_key
 from sinks.probe import probe
@@ -138,6 +138,7 @@ def parts_for(
     fields: dict[str, Any] = {
         "configure": configuration.configure,
         "store": configuration.store,
+        "audit": PostgresAudit(configuration.store._pool),
         "gate": Gate(Verifier(secret=SECRET, public_key=""), configuration.tenants, limits=PLENTY),
         "health": Health(checks or {}),
         "targets": TargetsApi(configuration.tenants, look=_answers, trouble=lambda _target: None),
