@@ -42,6 +42,7 @@ from app.website import (
 )
 from sinks.archiver import StreamingArchiver
 from sinks.budget import Budget
+from streams.amqp_line import line_of
 from streams.bridge import Bridge
 from streams.consumer import Consumer
 from streams.faust_app import DeliveryApp, create_app
@@ -271,6 +272,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             topology=topology_of(settings),
             prefetch=settings.request_bulk_size,
             max_bytes=settings.max_message_bytes,
+            line=line_of(settings),
         )
         timers, slots = _workers(services, wake=wake)
         parts: list[Service] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any
@@ -12,6 +13,7 @@ from yarl import URL
 from app.settings import Settings
 from app.tls import TlsFiles, context_of, explain, explain_cut, is_cut
 
+_TRIED = 2.0  # seconds
 AMQP_FILES = TlsFiles(setting="DELIVERY_AMQP")  # none; what words need
 
 
@@ -26,8 +28,7 @@ class Line:
     @property
     def place(self) -> str:
         """Where that is, fit to be shown."""
-        port = self.url.port or (5671 if self.url.scheme == "amqps" else 5672)
-        return f"{self.url.host}:{port}, virtual host {self.url.path.removeprefix('/') or '/'}"
+        return f"{self.url.host}:{self.port}, virtual host {self.url.path.removeprefix('/') or '/'}"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -42,6 +43,40 @@ class Line:
         if is_cut(error) and self.url.scheme == "amqps":
             return explain_cut(error, self.files)
         return f"{type(error).__name__}: {error}"
+
+    async def trouble(self) -> str | None:
+        """Return why no connection comes up, in words; None when none is seen.
+
+        aio-pika connects again by itself, and keeps to itself what it meets.
+        """
+        if self.context is None and self.url.query:
+            return None  # files may be named there
+        try:
+            async with asyncio.timeout(_TRIED):
+                reader, writer = await asyncio.open_connection(
+                    self.url.host, self.port, ssl=self._tls
+                )
+                try:
+                    # RabbitMQ waits for us to begin, unless it does not like our certificate.
+                    await reader.read(1)
+                finally:
+                    writer.close()
+        except TimeoutError:
+            return None
+        except (OSError, EOFError) as error:
+            return self.explain(error)
+        return None
+
+    @property
+    def _tls(self) -> SSLContext | bool | None:
+        if self.url.scheme != "amqps":
+            return None
+        return self.context or True
+
+    @property
+    def port(self) -> int:
+        """Where RabbitMQ listens."""
+        return self.url.port or (5671 if self.url.scheme == "amqps" else 5672)
 
 
 def line_to(url: str) -> Line:

@@ -40,6 +40,7 @@ from app.patience import growing
 from app.ports import Arrivals, Tenants
 from streams import names
 from streams.amqp import AmqpPublisher, give_up_on, open_channel
+from streams.amqp_line import Line
 from streams.dead_letters import copied
 from streams.events import encode_cancel, encode_order_event, encode_request, event_key
 from streams.kafka import EventLog
@@ -74,8 +75,10 @@ class Bridge(Service):
         topology: Topology,
         prefetch: int,
         max_bytes: int,
+        line: Line | None = None,
     ) -> None:
         super().__init__()
+        self._line = line  # that of the connection: what is wrong with it is looked for there
         self._connection = connection
         self._publisher = publisher
         self._events = events
@@ -114,7 +117,11 @@ class Bridge(Service):
     async def check(self) -> None:
         """Return if all its queues are being read. Raises BrokerUnavailableError."""
         if not self._connection.connected.is_set():
-            raise BrokerUnavailableError("the connection to RabbitMQ is down; it is tried again")
+            trouble = await self._line.trouble() if self._line is not None else None
+            told = f" ({trouble})" if trouble else ""
+            raise BrokerUnavailableError(
+                f"the connection to RabbitMQ is down{told}; it is tried again"
+            )
         if self._channel is None or not self._consuming:
             raise BrokerUnavailableError("the queues are not read yet: this process is starting")
         channel = await self._channel.get_underlay_channel()

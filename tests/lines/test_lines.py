@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from yarl import URL
 
+from app.errors import SourceUnavailableError
 from compose.embedded import s3
 from compose.embedded.stack import running_service
+from streams.sign_in import PasswordFlow
 from tests.client import Client, contents, request_for
 from tests.lines.conftest import Lines
 
@@ -150,7 +154,7 @@ async def test_certificates_that_expire_are_told_and_renewed_ones_are_taken_up(
             await lines.show(*expired)
             try:
                 broken = await _health(session, rabbitmq=False, postgresql=False, **_RS_ORDER_DOWN)
-                for name in ("postgresql", "rs-order"):
+                for name in ("rabbitmq", "postgresql", "rs-order"):
                     assert EXPIRED in broken[name]["error"]
                 told = await told_by_doctor(lines)
                 for part in ("rabbitmq", "postgresql", "rs-order", "s3"):
@@ -189,3 +193,27 @@ async def _health(session: aiohttp.ClientSession, **wanted: bool) -> dict[str, A
             if all((components[one]["status"] == "UP") is up for one, up in wanted.items()):
                 return components
             await asyncio.sleep(0.2)
+
+
+async def test_a_password_is_checked_at_an_oauth_server_of_the_site(lines: Lines) -> None:
+    async def token(_request: web.Request) -> web.Response:
+        return web.json_response({"access_token": "a-token"})
+
+    app = web.Application()
+    app.router.add_post("/oauth/token", token)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(lines.tls.certificate, lines.tls.key)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        url = f"https://localhost:{runner.addresses[0][1]}/oauth/token"
+        good = PasswordFlow(url, client="c", secret="s", ca=str(lines.site.file))
+        assert await good.token("sentinel", "user", "password") == "a-token"
+        for ca in ("", str(lines.other.file)):
+            wrong = PasswordFlow(url, client="c", secret="s", ca=ca)
+            with pytest.raises(SourceUnavailableError, match=UNTRUSTED) as raised:
+                await wrong.token("sentinel", "user", "password")
+            assert "DELIVERY_HTTP_CA" in str(raised.value)
+    finally:
+        await runner.cleanup()
