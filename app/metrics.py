@@ -75,6 +75,12 @@ ASIDE = Gauge(
     ("work",),
 )
 BURIED = Counter("delivery_messages_buried", "AMQP messages moved to dead letters.", ("queue",))
+DEAD_LETTERS = Gauge(
+    "delivery_dead_letters",
+    "Messages that wait in a dead-letter queue. Of RabbitMQ: take max, not sum, over processes. "
+    "regards.DLQ is that of all of REGARDS.",
+    ("queue",),
+)
 DEAD_EVENTS = Counter("delivery_events_dead_lettered", "Events moved to dead letters.", ("topic",))
 SIGN_INS = Counter(
     "delivery_sign_ins",

@@ -19,6 +19,7 @@ from app.errors import SecretUnreadableError, SourceUnavailableError
 from app.metrics import TARGET_UP
 from app.ports import Users
 from app.secret_rules import refuse_weak_secrets, token_secret
+from app.series import make_series
 from app.settings import Settings
 from app.signals import Signal
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
@@ -291,6 +292,7 @@ async def open_base(settings: Settings, *, stays: bool = False) -> AsyncIterator
 async def running_site(settings: Settings) -> AsyncIterator[Service]:
     """Run the HTTP server alone. Raises ConfigurationError, also for weak secrets."""
     refuse_weak_secrets(settings, http=True)
+    make_series(settings)
     async with (
         open_base(settings, stays=True) as base,
         open_web_base(settings, base) as web_base,

@@ -18,6 +18,7 @@ from app.model import Delivery, Work
 from app.outgoing import Lane
 from app.patience import Patience
 from app.secret_rules import refuse_weak_secrets
+from app.series import make_series
 from app.settings import Settings
 from app.signals import Signal
 from app.store import Leader, Outbox, PostgresJanitor, PostgresLeases, PostgresWorkers
@@ -52,12 +53,14 @@ from streams.relay import Relay
 from streams.slots import Held, Slots
 from streams.timers import Timer
 from streams.topology import topology_of
+from streams.waiting_letters import count_waiting
 
 log = get_logger(__name__)
 
 _PRESENCE = 10.0  # seconds between signs of life
 _TELLING = 2.0  # seconds between looks whether deliveries know why they wait
 _JANITOR_INTERVAL = 600.0  # seconds
+_COUNTING = 30.0  # seconds between looks how many dead letters there are
 # Seconds between two tries at a target that a running transfer waits for.
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 15.0
@@ -128,6 +131,11 @@ def _timers(services: Services, uploads: Uploads) -> list[Service]:
         led("reconcile", append, settings.reconcile_interval),
         led("sweep", sweep.look, settings.reconcile_interval),
         led("janitor", forget, _JANITOR_INTERVAL),
+        Timer(
+            name="dead letters",
+            job=partial(count_waiting, services.connection),
+            interval=_COUNTING,
+        ),
     ]
 
 
@@ -253,6 +261,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
     refuse_weak_secrets(settings, http=site)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(watching_loop())
+        make_series(settings)
         services = await stack.enter_async_context(open_services(settings))
         wake = {kind: Signal() for kind in Work}
         root = Root()
