@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -13,11 +14,24 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from app.configuration import Actor
+from app.configured import ConfigurationParts
 from app.model import State, StoredObject, Work
 from app.own_ids import prefix_of
 from tests.integration.conftest import Deliveries, receipt_for
-from tests.web.conftest import TENANT, Api, bearer
+from tests.web.conftest import (
+    PLENTY,
+    SECRET,
+    TENANT,
+    Api,
+    MakeClient,
+    bearer,
+    parts_for,
+    serve,
+)
+from web.auth import Verifier
 from web.endpoint import PREFIX
+from web.gate import Gate
 
 USER = "scientist@example.org"
 MINE = prefix_of("admin@example.org")
@@ -163,6 +177,8 @@ async def test_files_are_listed_as_they_are_in_the_archive(
     whole = await (await api.call("GET", f"{prefix}/deliveries/by-id/{found['id']}")).json()
     assert whole["content"]["correlationId"] == name
     links = {link["rel"]: link["href"] for link in whole["links"]}
+    if "events" in links:  # what can't be done by a link is not offered
+        assert (await api.call("POST", links["retry"])).status == 202
     assert (await content(await api.call("GET", links["self"])))["id"] == found["id"]
     names: list[str] = []
     path = links["files"] + "&size=3" if "?" in links["files"] else links["files"] + "?size=3"
@@ -320,6 +336,25 @@ async def test_a_user_sees_and_asks_for_their_own_deliveries_only(
     assert (await api.call("GET", "/deliveries/theirs", **mine)).status == 404
     assert (await api.call("GET", "/deliveries/theirs/events", **mine)).status == 404
     assert (await api.call("GET", "/deliveries/events", **mine)).status == 403
+
+
+class Nameless(Verifier):
+    """Lets somebody in whom a token does not name, as no verifier does."""
+
+    def verify(self, token: str) -> Actor:
+        return replace(super().verify(token), name="")
+
+
+async def test_who_has_no_name_owns_nothing(
+    configuration: ConfigurationParts, deliveries: Deliveries, aiohttp_client: MakeClient
+) -> None:
+    """Should a token without a name ever get so far, it lists nobody's deliveries."""
+    await deliveries.granted("theirs")
+    gate = Gate(Nameless(secret=SECRET, public_key=""), configuration.tenants, limits=PLENTY)
+    api = await serve(aiohttp_client, parts_for(configuration, gate=gate))
+    for query in ("", f"?user={quote(USER)}"):
+        assert await content(await api.call("GET", f"/deliveries{query}", **OWNER)) == []
+    assert (await api.call("GET", "/deliveries/theirs", **OWNER)).status == 404
 
 
 OWNER: dict[str, Any] = {"role": "REGISTERED_USER"}  # admin@example.org, by the token
