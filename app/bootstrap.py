@@ -121,7 +121,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                     longest=settings.retry_backoff_max,
                 ),
             ),
-            sink=await stack.enter_async_context(open_sink(up=TARGET_UP, ca=settings.s3_ca)),
+            sink=await stack.enter_async_context(
+                open_sink(up=TARGET_UP, ca=settings.s3_ca, hosts=settings.allowed_hosts)
+            ),
             configuration=configured.result(),
             users=RsAdmin(session, signer, url=settings.rs_admin_url)
             if settings.rs_admin_url

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from app.errors import InvalidSettingError, UnknownSettingError
+from app.hosts import ADVICE, AllowedHosts
 from app.model import S3Target, TenantSettings
 from app.settings import Settings
-from app.validation import bucket, host, line
+from app.settings.tenants import TENANT
+from app.validation import bucket, host, line, prefix, region, token
 
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 
@@ -27,8 +29,19 @@ MASK = "*******"  # what a secret reads as, and what keeps it when it is sent ba
 _Line = Annotated[
     str, AfterValidator(line), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
 ]
+_Token = Annotated[
+    str, AfterValidator(token), Field(json_schema_extra={"pattern": "^[!-~]([ -~]{0,1022}[!-~])?$"})
+]
+_Region = Annotated[
+    str,
+    AfterValidator(region),
+    Field(json_schema_extra={"pattern": "^[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*$", "maxLength": 63}),
+]
+_Prefix = Annotated[
+    str, AfterValidator(prefix), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
+]
 _Host = Annotated[
-    str, AfterValidator(host), Field(json_schema_extra={"pattern": "^[A-Za-z0-9._:-]+$"})
+    str, AfterValidator(host), Field(json_schema_extra={"pattern": "^[A-Za-z0-9.:\\[\\]-]+$"})
 ]
 _Bucket = Annotated[
     str,
@@ -47,11 +60,12 @@ class S3Server(_Value):
     scheme: Literal["http", "https"]
     host: _Host = Field(description="Host name or IP address.")
     port: int = Field(ge=1, le=65535)
-    region: _Line
-    key: _Line = Field(description="Access key.")
-    secret: _Line = Field(
+    region: _Region
+    key: _Token = Field(description="Access key.")
+    secret: _Token = Field(
         repr=False,
-        description=f"Secret key. Reads `{MASK}`; sent back like that, the stored one is kept.",
+        description=f"Secret key. Reads `{MASK}`; sent back like that, the stored one is kept, "
+        "while scheme, host and port stay the same.",
     )
 
 
@@ -60,11 +74,11 @@ class DeliveryTarget(_Value):
 
     s3_server: S3Server
     bucket: _Bucket
-    prefix: _Line | None = Field(None, description="Put before every key, with a / between.")
+    prefix: _Prefix | None = Field(None, description="Put before every key, with a / between.")
     addressing_style: Literal["path", "virtual"] = "path"
     storage_class: str | None = Field(None, pattern=r"^[A-Z0-9_]{1,64}$")
     encryption: Literal["AES256", "aws:kms"] | None = None
-    encryption_key: _Line | None = Field(None, description="Key of `aws:kms`.")
+    encryption_key: _Token | None = Field(None, description="Key of `aws:kms`.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +150,7 @@ def definition_of(name: str) -> Definition:
     return DEFINITIONS[name]
 
 
-def parse(name: str, value: Any, *, current: Any) -> Any:
+def parse(name: str, value: Any, *, current: Any, hosts: AllowedHosts) -> Any:
     """Return a value that may be stored; secrets that are masked are taken from the current one.
 
     Raises UnknownSettingError, or InvalidSettingError with every reason.
@@ -149,9 +163,11 @@ def parse(name: str, value: Any, *, current: Any) -> Any:
         raise InvalidSettingError(
             [_in_words(name, item["loc"], item["msg"]) for item in broken]
         ) from None
-    return _unmasked(
-        definition.type.dump_python(parsed, mode="json", exclude_none=True), current, (name,)
-    )
+    plain = definition.type.dump_python(parsed, mode="json", exclude_none=True)
+    reasons = [*_forbidden(plain, hosts, (name,)), *_without_secret(plain, current, (name,))]
+    if reasons:
+        raise InvalidSettingError(reasons)
+    return _unmasked(plain, current)
 
 
 def _in_words(name: str, where: tuple[int | str, ...], what: str) -> str:
@@ -159,21 +175,50 @@ def _in_words(name: str, where: tuple[int | str, ...], what: str) -> str:
     return f"{path}: {what.removeprefix('Value error, ')}"
 
 
-def _unmasked(value: Any, current: Any, where: tuple[str, ...]) -> Any:
+def _is_server(value: Any) -> bool:
+    return isinstance(value, dict) and "secret" in value
+
+
+def _inner(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+    if isinstance(value, dict):
+        yield from ((name, inner, (*where, name)) for name, inner in value.items())
+
+
+def _forbidden(value: Any, hosts: AllowedHosts, where: tuple[str, ...]) -> Iterator[str]:
+    """Give a reason for each server that tenants may not deliver to."""
+    if _is_server(value):
+        flaw = hosts.flaw_of(endpoint_of(value))
+        if flaw is not None:
+            yield f"{'.'.join(where)}.host: {flaw}: {ADVICE}"
+    for _, inner, at in _inner(value, where):
+        yield from _forbidden(inner, hosts, at)
+
+
+def _without_secret(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
+    """Give a reason for each secret that is masked and can't be kept.
+
+    One that was given for a server is not sent, as a signature, to another.
+    """
+    known = current if isinstance(current, dict) else {}
+    if _is_server(value) and value["secret"] == MASK:
+        if not isinstance(known.get("secret"), str):
+            yield f"{'.'.join(where)}.secret: there is no stored one to keep; send it"
+        elif endpoint_of(value).lower() != endpoint_of(known).lower():
+            yield (
+                f"{'.'.join(where)}.secret: the stored one is for another scheme, host or port; "
+                "send the secret for this one"
+            )
+    for name, inner, at in _inner(value, where):
+        yield from _without_secret(inner, known.get(name), at)
+
+
+def _unmasked(value: Any, current: Any) -> Any:
     if not isinstance(value, dict):
         return value
     known = current if isinstance(current, dict) else {}
-    kept = {}
-    for name, inner in value.items():
-        if name == "secret" and inner == MASK:
-            if not isinstance(known.get("secret"), str):
-                raise InvalidSettingError(
-                    [f"{'.'.join((*where, name))}: there is no stored one to keep; send it"]
-                )
-            kept[name] = known["secret"]
-        else:
-            kept[name] = _unmasked(inner, known.get(name), (*where, name))
-    return kept
+    if _is_server(value) and value["secret"] == MASK:
+        return value | {"secret": known["secret"]}
+    return {name: _unmasked(inner, known.get(name)) for name, inner in value.items()}
 
 
 def with_secrets(value: Any, change: Callable[[str], str]) -> Any:
@@ -201,7 +246,7 @@ def same_secrets(one: Any, other: Any) -> bool:
     return secrets.compare_digest(*("\0".join(some).encode() for some in found))
 
 
-def defaults(settings: Settings) -> dict[str, Any]:
+def defaults(settings: Settings, tenant: str) -> dict[str, Any]:
     """Return what holds for a tenant that has set nothing: the deployment's static settings."""
     address = urlsplit(settings.s3_endpoint)
     hours = settings.request_ttl_hours
@@ -215,24 +260,44 @@ def defaults(settings: Settings) -> dict[str, Any]:
             "key": settings.s3_key,
             "secret": settings.s3_secret.get_secret_value(),
         },
-        "build_bucket": settings.build_bucket,
-        "delivery_bucket": settings.delivery_bucket,
+        "build_bucket": settings.build_bucket.replace(TENANT, tenant),
+        "delivery_bucket": settings.delivery_bucket.replace(TENANT, tenant),
         "order_size_limit_bytes": settings.order_size_limit_bytes,
         "delivery_targets": {},
     }
 
 
-def resolve(values: Mapping[str, Any]) -> TenantSettings:
-    """Return what the values of all settings mean."""
+def shares_credentials(values: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
+    """Whether requests for a tenant are signed with the deployment's own S3 key."""
+    return all(
+        secrets.compare_digest(
+            str(values["s3_server"][name]).encode(), str(default["s3_server"][name]).encode()
+        )
+        for name in ("key", "secret")
+    )
+
+
+def leads_elsewhere(values: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
+    """Whether the deployment's own S3 key is used at another server, or for another bucket."""
+    return shares_credentials(values, default) and (
+        endpoint_of(values["s3_server"]).lower() != endpoint_of(default["s3_server"]).lower()
+        or values["delivery_bucket"] != default["delivery_bucket"]
+    )
+
+
+def resolve(values: Mapping[str, Any], *, prefix: str = "") -> TenantSettings:
+    """Return what the values of all settings mean; `prefix` is that of the default target."""
     return TenantSettings(
         request_ttl=timedelta(hours=values["request_ttl"]),
         order_size_limit_bytes=values["order_size_limit_bytes"],
-        target=_target(values["s3_server"], bucket=values["delivery_bucket"]),
+        target=_target(
+            values["s3_server"], bucket=values["delivery_bucket"], prefix=_with_slash(prefix)
+        ),
         targets={
             name: _target(
                 target["s3_server"],
                 bucket=target["bucket"],
-                prefix=f"{target['prefix'].strip('/')}/" if "prefix" in target else "",
+                prefix=_with_slash(target.get("prefix", "")),
                 addressing_style=target["addressing_style"],
                 storage_class=target.get("storage_class"),
                 encryption=target.get("encryption"),
@@ -243,16 +308,25 @@ def resolve(values: Mapping[str, Any]) -> TenantSettings:
     )
 
 
+def _with_slash(prefix: str) -> str:
+    return f"{prefix.strip('/')}/" if prefix else ""
+
+
 def _target(server: Mapping[str, Any], **fields: Any) -> S3Target:
-    name = server["host"]
-    try:
-        literal = f"[{name}]" if ipaddress.ip_address(name).version == 6 else name
-    except ValueError:
-        literal = name
     return S3Target(
-        endpoint=f"{server['scheme']}://{literal}:{server['port']}",
+        endpoint=endpoint_of(server),
         region=server["region"],
         key=server["key"],
         secret=server["secret"],
         **fields,
     )
+
+
+def endpoint_of(server: Mapping[str, Any]) -> str:
+    """Return scheme, host and port of a server as a URL."""
+    name = server["host"]
+    try:
+        literal = f"[{name}]" if ipaddress.ip_address(name).version == 6 else name
+    except ValueError:
+        literal = name
+    return f"{server['scheme']}://{literal}:{server['port']}"

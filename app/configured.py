@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import asyncpg
 
 from app.errors import ConfigurationError
 from app.logs import get_logger
+from app.places import shared
 from app.settings import Settings
 from app.store import PostgresConfiguration
 from app.tenants import ConfiguredTenants
@@ -30,6 +32,28 @@ class ConfigurationParts:
         """Return the same tenants, looked up and changed over another pool."""
         store = PostgresConfiguration(pool, self.vault)
         return replace(self, store=store, configure=Configure(store, self.tenants))
+
+    def warn_of_places(self, names: Iterable[str]) -> None:
+        """Tell the operator of places that tenants share, and of keys that they borrow."""
+        known = [(name, self.tenants.settings(name)) for name in names]
+        for place, whose in shared(known).items():
+            log.warning(
+                "place_shared",
+                place=place,
+                tenants=whose,
+                consequence="with the same correlation id, one tenant can't deliver while "
+                "another's archive is there",
+                advice="give each a bucket or a prefix of its own: {tenant} in "
+                "DELIVERY_DELIVERY_BUCKET or DELIVERY_DELIVERY_PREFIX, or its settings",
+            )
+        for tenant, (endpoint, bucket) in self.tenants.borrowing().items():
+            log.warning(
+                "deployment_key_borrowed",
+                tenant=tenant,
+                endpoint=endpoint,
+                bucket=bucket,
+                advice="`delivery doctor` says what to do",
+            )
 
 
 def open_vault(settings: Settings) -> Vault:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -12,6 +12,7 @@ from app.checkup import Finding, bad, good
 from app.configured import open_vault
 from app.errors import ConfigurationError, DeliveryError
 from app.model import S3Target
+from app.places import shared
 from app.secret_rules import weaknesses
 from app.settings import Settings
 from app.store import PostgresConfiguration, PostgresTracking, line_of, open_pool
@@ -19,7 +20,7 @@ from app.store.checkup import check_postgresql
 from app.tenants import ConfiguredTenants
 from app.tracking import Filter
 from sinks.rights import try_target
-from sinks.s3 import open_sink
+from sinks.s3 import S3Sink, open_sink
 from sinks.s3_https import check_ca
 from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
 
@@ -162,7 +163,9 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
         own = tenants.settings(tenant)
         for name, target in {"default": own.target, **own.targets}.items():
             names.setdefault(target, []).append(f"{tenant} {name}")
-    async for target, steps in _probed(names, settings.s3_ca):
+    for finding in _places(settings, tenants):
+        yield finding
+    async for target, steps in _probed(names, settings):
         for name, step in product(names[target], steps):
             check = f"{name}: {step['check']}"
             if step["ok"]:
@@ -171,20 +174,45 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
                 yield bad("s3", check, step["message"], "`delivery settings` changes targets")
 
 
+def _places(settings: Settings, tenants: ConfiguredTenants) -> Iterator[Finding]:
+    """Look for tenants whose archives may replace each other's, and for borrowed keys."""
+    known = [(name, tenants.settings(name)) for name in settings.tenants]
+    for place, whose in shared(known).items():
+        yield bad(
+            "tenants",
+            "place of their own",
+            f"{', '.join(whose)} deliver to the same place, {place}: with the same correlation id, "
+            "one can't deliver while the other's archive is there",
+            "give each a bucket or a prefix of its own: {tenant} in DELIVERY_DELIVERY_BUCKET or "
+            "DELIVERY_DELIVERY_PREFIX, or `delivery settings`",
+        )
+    for tenant, (endpoint, bucket) in tenants.borrowing().items():
+        yield bad(
+            "tenants",
+            f"S3 key of {tenant}",
+            f"it uses the deployment's own S3 key for bucket {bucket} at {endpoint}, which it "
+            "chose itself when nothing forbade it",
+            "give its s3_server a key of its own, or put delivery_bucket back to its default; "
+            "DELIVERY_TENANTS_CHOOSE_BUCKETS allows it to all tenants",
+        )
+
+
 async def _probed(
-    targets: Iterable[S3Target], ca: str
+    targets: Iterable[S3Target], settings: Settings
 ) -> AsyncIterator[tuple[S3Target, list[Any]]]:
     """Probe targets side by side, each once; give them in order: a silent one delays no other."""
     turns = asyncio.Semaphore(_PROBES)
 
-    async def one(target: S3Target) -> list[Any]:
-        async with turns, open_sink(ca=ca) as sink:
+    async def one(sink: S3Sink, target: S3Target) -> list[Any]:
+        async with turns:
             return await try_target(sink, target)
 
-    tasks = [(target, asyncio.create_task(one(target))) for target in targets]
-    try:
-        for target, task in tasks:
-            yield target, await task
-    finally:
-        for _, task in tasks:
-            task.cancel()
+    async with open_sink(ca=settings.s3_ca, hosts=settings.allowed_hosts) as sink:
+        tasks = [(target, asyncio.create_task(one(sink, target))) for target in targets]
+        try:
+            for target, task in tasks:
+                yield target, await task
+        finally:
+            for _, task in tasks:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)

@@ -15,6 +15,7 @@ DeliveryError
 │   ├── EmptyOrderError           the order holds no file
 │   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
+│   │   └── TargetForbiddenError      the operator does not let tenants deliver there
 │   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
 │   ├── OrderTooLargeError        the order holds more files than a delivery may have
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
@@ -126,6 +127,10 @@ class SourceRefusedError(PermanentError):
 
 class TargetRefusedError(PermanentError):
     """The object store refuses for good."""
+
+
+class TargetForbiddenError(TargetRefusedError):
+    """A tenant's target leads to where tenants may not deliver: nothing was sent."""
 
 
 class ForeignObjectError(PermanentError):

@@ -14,6 +14,7 @@ from app.errors import SecretUnreadableError
 from app.logs import get_logger
 from app.model import TenantSettings
 from app.settings import Settings
+from app.settings.tenants import TENANT
 
 log = get_logger(__name__)
 
@@ -22,9 +23,9 @@ class ConfiguredTenants:
     """See `app.ports.Tenants`: the tenants of the static settings, with settings of their own."""
 
     def __init__(self, settings: Settings) -> None:
+        self.hosts = settings.allowed_hosts
+        self._static = settings
         self._names = frozenset(settings.tenants)
-        self._defaults = catalogue.defaults(settings)
-        self._everyone = catalogue.resolve(self._defaults)
         self._configuration = Configuration()
         self._resolved: dict[str, TenantSettings] = {}
 
@@ -34,7 +35,17 @@ class ConfiguredTenants:
 
     def settings(self, tenant: str) -> TenantSettings:
         """Return what holds for the tenant."""
-        return self._resolved.get(tenant, self._everyone)
+        if tenant not in self._resolved:
+            self._resolved[tenant] = self.resolved(tenant, self._own(tenant))
+        return self._resolved[tenant]
+
+    def resolved(self, tenant: str, own: Mapping[str, Any]) -> TenantSettings:
+        """Return what would hold for the tenant if it had set these values."""
+        default = self.defaults(tenant)
+        values = default | dict(own)
+        prefix = self._static.delivery_prefix.replace(TENANT, tenant)
+        shared = catalogue.shares_credentials(values, default)
+        return catalogue.resolve(values, prefix=prefix if shared else "")
 
     def check_secrets(self, tenant: str) -> None:
         """Return if the tenant's secrets can be read. Raises SecretUnreadableError."""
@@ -50,32 +61,52 @@ class ConfiguredTenants:
 
     def apply(self, configuration: Configuration) -> None:
         """Take in what the store holds now."""
+        self._configuration = configuration
         self._resolved = {
-            tenant: catalogue.resolve(
-                self._defaults | {name: stored.value for name, stored in own.items()}
-            )
-            for tenant, own in configuration.settings.items()
+            tenant: self.resolved(tenant, self._own(tenant)) for tenant in configuration.settings
         }
         for tenant, why in configuration.unreadable.items():
             log.error("settings_unreadable", tenant=tenant, cause=why)
-        self._configuration = configuration
 
     def unreadable(self) -> Mapping[str, str]:
         """Return the tenants with secrets that can't be read, and why."""
         return self._configuration.unreadable
 
-    def default(self, name: str) -> Any:
-        """Return the default of a setting."""
-        return self._defaults[name]
+    def _own(self, tenant: str) -> dict[str, Any]:
+        own = self._configuration.settings.get(tenant, {})
+        return {name: stored.value for name, stored in own.items()}
+
+    def defaults(self, tenant: str) -> dict[str, Any]:
+        """Return the default of every setting."""
+        return catalogue.defaults(self._static, tenant)
+
+    def borrowed(self, tenant: str, own: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return endpoint and bucket of a tenant's choice that the deployment's S3 key is used for.
+
+        With these values of its settings; None where there is none, or the operator allows it.
+        """
+        default = self.defaults(tenant)
+        values = default | dict(own)
+        if self._static.tenants_choose_buckets or not catalogue.leads_elsewhere(values, default):
+            return None
+        return catalogue.endpoint_of(values["s3_server"]).lower(), values["delivery_bucket"]
+
+    def borrowing(self) -> dict[str, tuple[str, str]]:
+        """Return the tenants that use the deployment's S3 key where nothing allows it, and where.
+
+        What was set before that rule came goes on working; the operator is told.
+        """
+        found = {name: self.borrowed(name, self._own(name)) for name in sorted(self._names)}
+        return {name: place for name, place in found.items() if place is not None}
 
     def listing(self, tenant: str) -> list[Setting]:
         """Return every setting of the tenant, as it may be shown."""
         own = self._configuration.settings.get(tenant, {})
-        return [self.shown(name, own.get(name)) for name in catalogue.DEFINITIONS]
+        return [self.shown(tenant, name, own.get(name)) for name in catalogue.DEFINITIONS]
 
-    def shown(self, name: str, stored: Stored | None) -> Setting:
+    def shown(self, tenant: str, name: str, stored: Stored | None) -> Setting:
         """Return a setting as it may be shown."""
-        default = self._defaults[name]
+        default = self.defaults(tenant)[name]
         return Setting(
             name=name,
             description=catalogue.DEFINITIONS[name].description,

@@ -7,7 +7,9 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # a last label that makes an address of a name
+_REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
@@ -29,14 +31,43 @@ def host(text: str) -> str:
     """Accept the name or the address of a host, without scheme and port."""
     if "://" in text or "/" in text:
         raise ValueError("must be a host alone, without scheme and path")
+    if "%" in text:
+        raise ValueError("must be a host name or an IP address, without a zone")
     try:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:
         labels = text.split(".")
     if ":" in text:
         raise ValueError("must be a host alone; the port is a field of its own")
-    if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
-        raise ValueError("must be a host name or an IP address")
+    if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)) or _NUMBER.fullmatch(labels[-1]):
+        raise ValueError(
+            "must be an IP address, or a host name: letters, digits and hyphens between dots"
+        )
+    return text
+
+
+def region(text: str) -> str:
+    """Accept the region of an S3 server: a part of a host name, as S3 clients demand it."""
+    if not _REGION.fullmatch(text):
+        raise ValueError(
+            "must be letters, digits and hyphens, not only digits, with no hyphen at its ends"
+        )
+    return text
+
+
+def token(text: str) -> str:
+    """Accept what is sent in an HTTP header: a line of ASCII, without blanks at its ends."""
+    line(text)
+    if not text.isascii() or text != text.strip():
+        raise ValueError("must have ASCII characters only, and no blanks at its ends")
+    return text
+
+
+def prefix(text: str) -> str:
+    """Accept what is put before the keys of objects."""
+    line(text)
+    if any(part in ("", ".", "..") for part in text.strip("/").split("/")):
+        raise ValueError("must have no empty part, . or .. between slashes")
     return text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -25,7 +24,7 @@ from app.signals import Signal
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.usecases.intervene import Interventions
 from app.watchdog import watching_loop
-from sinks.probe import probe
+from sinks.probe import Prober
 from sinks.s3 import S3Sink, open_sink
 from streams.https import connector_of, said
 from streams.letter_box import Letters
@@ -99,6 +98,7 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
     tracking = PostgresTracking(base.pool)
     table = ProgressTable(settings)
     feed = Feed(tracking, table.news)
+    prober = Prober(base.sink.clients, settings.allowed_hosts)
     parts = Parts(
         configure=configuration.configure,
         store=configuration.store,
@@ -116,9 +116,12 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
         ),
         health=Health(checks),
         targets=TargetsApi(
-            configuration.tenants, look=base.sink.find_bucket, trouble=base.sink.breakers.trouble
+            configuration.tenants,
+            look=prober.looking(base.sink),
+            trouble=base.sink.breakers.trouble,
+            told=prober.told,
         ),
-        probe=partial(probe, ca=settings.s3_ca),
+        probe=prober.probe,
         tracking=tracking,
         changes=tracking,
         overview=tracking,
@@ -278,7 +281,10 @@ async def open_base(settings: Settings, *, stays: bool = False) -> AsyncIterator
     A process that `stays` may migrate the database; a command does not.
     """
     opened = open_migrated(settings) if stays else open_database(settings)
-    async with opened as pool, open_sink(up=TARGET_UP, ca=settings.s3_ca) as sink:
+    async with (
+        opened as pool,
+        open_sink(up=TARGET_UP, ca=settings.s3_ca, hosts=settings.allowed_hosts) as sink,
+    ):
         yield Base(
             pool=pool,
             owed=Signal(),
@@ -297,6 +303,7 @@ async def running_site(settings: Settings) -> AsyncIterator[Service]:
         open_base(settings, stays=True) as base,
         open_web_base(settings, base) as web_base,
     ):
+        base.configuration.warn_of_places(settings.tenants)
         *beside, site = make_site(settings, web_base, _checks(settings, base))
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(watching_loop())

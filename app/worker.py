@@ -263,6 +263,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         stack.enter_context(watching_loop())
         make_series(settings)
         services = await stack.enter_async_context(open_services(settings))
+        services.configuration.warn_of_places(settings.tenants)
         wake = {kind: Signal() for kind in Work}
         root = Root()
         presence = PostgresWorkers(

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 from prometheus_client import Gauge
 
-from app.errors import DeliveryError, TargetUnavailableError
+from app.errors import DeliveryError, TargetForbiddenError, TargetUnavailableError
 from app.logs import get_logger
 from app.model import S3Target, TargetTrouble
 
@@ -116,6 +116,8 @@ class Breakers:
         except TargetUnavailableError as error:
             self._failed(target, error)
             raise
+        except TargetForbiddenError:
+            raise  # nothing was asked
         except DeliveryError:
             self._answered(target)
             raise

@@ -18,6 +18,7 @@ from app.errors import (
     UploadLostError,
     WrongObjectError,
 )
+from app.hosts import AllowedHosts
 from app.model import FoundObject, S3Target, Upload
 from sinks.breaker import Breakers
 from sinks.parts import Part
@@ -299,8 +300,11 @@ class S3Sink:
 
     async def reach(self, target: S3Target) -> None:
         """Return if the server answers, whatever it says. Raises TargetUnavailableError."""
-        with contextlib.suppress(TargetRefusedError):
+        try:
             await self.find_bucket(target)
+        except TargetRefusedError as error:
+            if not answered(error):
+                raise  # it was not even asked
 
     async def find_bucket(self, target: S3Target) -> None:
         """Return if the credentials are good and the bucket is there. Raises like all here."""
@@ -328,13 +332,16 @@ def _lost(target: S3Target, upload: Upload) -> UploadLostError:
 
 
 @contextlib.asynccontextmanager
-async def open_sink(*, up: Gauge | None = None, ca: str = "") -> AsyncIterator[S3Sink]:
+async def open_sink(
+    *, up: Gauge | None = None, ca: str = "", hosts: AllowedHosts | None = None
+) -> AsyncIterator[S3Sink]:
     """Open the sink; its clients are closed at the end. `up` shows which servers answer.
 
     `ca` is a file of CAs that are trusted beside the public ones; raises ConfigurationError.
+    `hosts` are where tenants may deliver to; without, anywhere.
     """
     check_ca(ca)
-    clients = S3Clients(ca=ca)
+    clients = S3Clients(ca=ca, hosts=hosts)
     sink = S3Sink(clients, up=up)
     try:
         yield sink

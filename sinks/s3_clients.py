@@ -9,15 +9,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import BotoCoreError
+
+from app.hosts import AllowedHosts
 from app.model import S3Target
-from sinks.s3_https import session_trusting
-from sinks.s3_requests import config_for, send_at_once
+from sinks.s3_requests import config_for, forbidden, impossible, send_at_once
 
 if TYPE_CHECKING:
     from aioboto3 import Session
     from types_aiobotocore_s3.client import S3Client
 
 _IDLE = 600.0  # seconds
+_MOST = 50  # open at once; each has 0.4 MiB, and up to 64 connections
 
 
 @dataclass
@@ -33,13 +36,24 @@ class _Kept:
 class S3Clients:
     """Opens clients when they are asked for.
 
-    One that nobody has used for `idle` seconds is closed when the next is opened: secrets change,
-    and targets go. `ca` is a file of CAs that are trusted beside the public ones.
+    One that was not used for `idle` seconds is closed when the next is opened: secrets change, and
+    targets go. So is the one that was used longest ago where there are more than `most`; none that
+    is in use is closed. `ca` is a file of CAs that are trusted beside the public ones; `hosts` are
+    where tenants may deliver to, without: anywhere.
     """
 
-    def __init__(self, *, idle: float = _IDLE, ca: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        idle: float = _IDLE,
+        most: int = _MOST,
+        ca: str = "",
+        hosts: AllowedHosts | None = None,
+    ) -> None:
         self._idle = idle
+        self._most = most
         self._ca = ca
+        self._hosts = hosts
         self._session: Session | None = None
         self._kept: dict[tuple[str, ...], _Kept] = {}
         self._opening = asyncio.Lock()
@@ -57,7 +71,13 @@ class S3Clients:
 
     @contextlib.asynccontextmanager
     async def of(self, target: S3Target) -> AsyncIterator[S3Client]:
-        """Give the client of a target for one call."""
+        """Give the client of a target for one call.
+
+        Raises TargetForbiddenError, and TargetRefusedError where S3's rules allow no such target.
+        """
+        flaw = self._hosts.flaw_of(target.endpoint) if self._hosts else None
+        if flaw is not None:
+            raise forbidden(target, flaw)
         signed_in = (
             target.endpoint,
             target.region,
@@ -69,7 +89,10 @@ class S3Clients:
             kept = self._kept.get(signed_in)
             if kept is None:
                 await self._close(before=time.monotonic() - self._idle)
-                kept = self._kept[signed_in] = await self._open(target)
+                try:
+                    kept = self._kept[signed_in] = await self._open(target)
+                except (BotoCoreError, ValueError) as error:
+                    raise impossible(target, error) from error
             kept.calls += 1
         try:
             yield kept.client
@@ -91,17 +114,20 @@ class S3Clients:
                 endpoint_url=target.endpoint,
                 aws_access_key_id=target.key,
                 aws_secret_access_key=target.secret,
-                config=config_for(target, session_trusting(self._ca)),
+                config=config_for(target, self._ca, self._hosts),
             )
         )
         client.meta.events.register("before-sign.s3.UploadPart", send_at_once)
         return _Kept(client=client, closing=closing)
 
     async def _close(self, *, before: float) -> None:
-        for signed_in, kept in list(self._kept.items()):
-            if not kept.calls and kept.used <= before:
-                del self._kept[signed_in]
-                await kept.closing.aclose()
+        """Close what was last used before a time, and what are too many beside one more."""
+        idle = sorted(
+            (kept.used, signed_in) for signed_in, kept in self._kept.items() if not kept.calls
+        )
+        for used, signed_in in idle:
+            if used <= before or len(self._kept) >= self._most:
+                await self._kept.pop(signed_in).closing.aclose()
 
     async def aclose(self) -> None:
         """Close all."""

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    ParamValidationError,
+    ValidationError,
+)
 from botocore.exceptions import EndpointConnectionError as _NoEndpoint
+from botocore.parsers import ResponseParserError
 
 from app import tracing
-from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
+from app.errors import (
+    DeliveryError,
+    TargetForbiddenError,
+    TargetRefusedError,
+    TargetUnavailableError,
+)
+from app.hosts import ADVICE, AllowedHosts
 from app.model import S3Target
 from sinks.s3_https import said
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
-    from aiobotocore.httpsession import AIOHTTPSession
     from botocore.awsrequest import AWSRequest
 
 # What a call may take from its first try to its last byte, in seconds.
@@ -54,12 +68,23 @@ _ADVICE = {
 }
 
 
-def config_for(target: S3Target, session: type[AIOHTTPSession]) -> AioConfig:
-    """Return what clients of a target are configured with; `session` makes their connections."""
+def config_for(target: S3Target, ca: str = "", hosts: AllowedHosts | None = None) -> AioConfig:
+    """Return what clients of a target are configured with.
+
+    `ca` is a file of CAs that are trusted beside the public ones; `hosts` are where clients may
+    connect to, without: anywhere.
+    """
     from aiobotocore.config import AioConfig
 
+    from sinks.s3_session import GuardedSession
+
+    def judge(address: str) -> str | None:
+        return hosts.flaw_of_address(target.endpoint, address) if hosts else None
+
     return AioConfig(
-        http_session_cls=session,
+        http_session_cls=partial(  # type: ignore[arg-type]  # whatever makes a session will do
+            GuardedSession, judge=judge, scheme=urlsplit(target.endpoint).scheme, ca=ca
+        ),
         region_name=target.region,
         connect_timeout=5,
         # Deadlines are those of `wrapped`, and whoever asks decides whether it asks again.
@@ -101,10 +126,57 @@ async def wrapped(target: S3Target, action: str, seconds: float) -> AsyncIterato
         advice = _ADVICE.get(code, "see the store's log")
         raise TargetRefusedError(f"{sentence}: {advice}") from error
     except _NoEndpoint as error:
+        flaw = _forbidden(error)
+        if flaw is not None:
+            raise forbidden(target, flaw) from error
         raise TargetUnavailableError(f"no S3 server answers for {target}") from error
-    except (BotoCoreError, HTTPClientError, OSError, KeyError) as error:
-        # KeyError: what was answered is not of S3, but a gateway's page, most likely.
+    except (ParamValidationError, ValidationError) as error:
+        raise impossible(target, error) from error
+    except (BotoCoreError, HTTPClientError, ResponseParserError, OSError, KeyError) as error:
+        if _is_unsendable(error):
+            raise impossible(target, error) from error
+        if _is_redirect(error):
+            raise TargetUnavailableError(
+                f"{target} led elsewhere instead of doing what was asked ({action}): correct "
+                "scheme, host and port, unless it passes"
+            ) from error
+        # KeyError, ResponseParserError: what was answered is no S3, but a gateway's page, likely.
         raise TargetUnavailableError(f"S3 did not {action} in {target} ({said(error)})") from error
+
+
+def _forbidden(error: _NoEndpoint) -> str | None:
+    """Return why a connection was not opened; None if it failed for another reason."""
+    from sinks.s3_session import ForbiddenAddressError
+
+    cause = getattr(error.kwargs.get("error"), "os_error", None)
+    return str(cause) if isinstance(cause, ForbiddenAddressError) else None
+
+
+def _is_unsendable(error: Exception) -> bool:
+    """Whether a request was never sent, for what it should carry: a header can't hold it."""
+    inner = error.kwargs.get("error") if type(error) is HTTPClientError else None
+    return isinstance(inner, ValueError) and not isinstance(inner, UnicodeDecodeError)
+
+
+def _is_redirect(error: Exception) -> bool:
+    from sinks.s3_session import RedirectedError
+
+    return isinstance(error, HTTPClientError) and isinstance(
+        error.kwargs.get("error"), RedirectedError
+    )
+
+
+def forbidden(target: S3Target, flaw: str) -> TargetForbiddenError:
+    """Return the error of a target that tenants may not have."""
+    return TargetForbiddenError(f"nothing is sent to {target}: {flaw}: {ADVICE}")
+
+
+def impossible(target: S3Target, error: Exception) -> TargetRefusedError:
+    """Return the error of a target that no client can be made for."""
+    return TargetRefusedError(
+        f"S3 can't be asked for {target} ({error}): correct host, region and key in the tenant's "
+        "settings"
+    )
 
 
 def traced(
@@ -127,6 +199,20 @@ def code_of(error: DeliveryError) -> str:
     """Return S3's word for an error that `wrapped` raised; empty if it said nothing."""
     cause = error.__cause__
     return str(cause.response["Error"].get("Code", "")) if isinstance(cause, ClientError) else ""
+
+
+def is_of_s3(answer: Mapping[str, Any]) -> bool:
+    """Whether only an S3 server answers like that: with a code of S3, or an id of its request."""
+    metadata = answer.get("ResponseMetadata", {})
+    code = str(answer.get("Error", {}).get("Code", ""))
+    # To a request without a body of its answer botocore gives the HTTP status as the code.
+    return bool(metadata.get("RequestId") or metadata.get("HostId") or code[:1].isalpha())
+
+
+def by_s3(error: DeliveryError) -> bool:
+    """Whether an error is what an S3 server said."""
+    cause = error.__cause__
+    return isinstance(cause, ClientError) and is_of_s3(cause.response)
 
 
 def answered(error: DeliveryError) -> bool:

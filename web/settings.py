@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
 from app import catalogue
-from app.configuration import Setting
+from app.configuration import Actor, Setting
 from app.errors import InvalidSettingError
-from app.model import S3Target
 from app.usecases.configure import Configure
 from web import schemas
-from web.answers import json_of
+from web.answers import json_of, refusal
+from web.checks import Checks
 from web.endpoint import ACTOR, ADMINS, Endpoint
-
-# Tries a target; returns what was found: [{"check", "ok", "message"}].
-Probe = Callable[[S3Target], Awaitable[list[dict[str, Any]]]]
 
 _VERSION = re.compile(r"[0-9]{1,18}")
 
@@ -60,9 +57,9 @@ def _versions(request: web.Request) -> list[int] | None:
 class SettingsApi:
     """The handlers."""
 
-    def __init__(self, configure: Configure, probe: Probe) -> None:
+    def __init__(self, configure: Configure, checks: Checks) -> None:
         self._configure = configure
-        self._probe = probe
+        self._checks = checks
 
     async def read(self, request: web.Request) -> web.Response:
         """Return the settings, or those that are named."""
@@ -85,21 +82,27 @@ class SettingsApi:
         check = request.query.get("check", "false")
         if check not in ("true", "false", "only"):
             raise InvalidSettingError(["check must be true, false or only"])
-        if check == "only":
-            parsed = await self._configure.parsed(actor.tenant, name, value)
-            setting = self._configure.setting(actor.tenant, name)
-        else:
-            setting = await self._configure.put(actor, name, value, versions=_versions(request))
-            parsed = None
         if check == "false":
+            setting = await self._configure.put(actor, name, value, versions=_versions(request))
             return _answer(request, setting)
-        return _answer(request, setting, check=await self._check(actor.tenant, name, parsed))
+        with self._checks.turn(actor.tenant) as wait:
+            if wait:
+                sentence = "too many checks; one at a time, and a few a minute"
+                return refusal(429, sentence, Retry_After=str(math.ceil(wait)))
+            if check == "only":
+                setting = self._configure.setting(actor.tenant, name)
+                found = await self._check(actor, name, value)
+            else:
+                setting = await self._configure.put(actor, name, value, versions=_versions(request))
+                found = await self._check(actor, name)
+        return _answer(request, setting, check=found)
 
-    async def _check(self, tenant: str, name: str, value: Any) -> dict[str, Any]:
-        """Try every target that the setting has a part in."""
-        resolved = await self._configure.resolved(tenant, {} if value is None else {name: value})
-        targets = {"default": resolved.target} if name != "delivery_targets" else resolved.targets
-        return {label: await self._probe(target) for label, target in targets.items()}
+    async def _check(self, actor: Actor, name: str, *values: Any) -> dict[str, Any]:
+        """Try every target that the setting has a part in, as it is or with another value."""
+        now, tried = await self._configure.trying(actor, name, *values)
+        if name == "delivery_targets":
+            return await self._checks.of(tried.targets, now.targets)
+        return await self._checks.of({"default": tried.target}, {})
 
     async def delete(self, request: web.Request) -> web.Response:
         """Put a setting back to its default."""

@@ -24,6 +24,7 @@ from web import access, me, openapi
 from web.access import REQUEST_ID, Access
 from web.answers import in_json
 from web.capacity import Door, UnderWay
+from web.checks import Checks, Probe
 from web.configuration import ConfigurationApi
 from web.console import Console
 from web.deliveries import DeliveriesApi, Find
@@ -35,7 +36,7 @@ from web.health import Health
 from web.letters import LettersApi
 from web.maintenance import OperationApi
 from web.metrics import MetricsApi
-from web.settings import Probe, SettingsApi
+from web.settings import SettingsApi
 from web.targets import TargetsApi
 from web.workers import WorkersApi
 
@@ -94,7 +95,7 @@ def create_site(parts: Parts) -> web.Application:
     """Make the aiohttp application. Every path is also there under the prefix."""
     listed: list[Endpoint] = []
     listed += [
-        *SettingsApi(parts.configure, parts.probe).endpoints(),
+        *SettingsApi(parts.configure, Checks(parts.probe)).endpoints(),
         *ConfigurationApi(parts.configure, parts.store, parts.health, parts.audit).endpoints(),
         *OperationApi(parts.configure, parts.audit, lambda: listed).endpoints(),
         *DeliveriesApi(parts.tracking, parts.interventions, parts.progress).endpoints(),

@@ -6,6 +6,7 @@ No part of readiness: a tenant's server is a foreign machine, and the service wo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from cachetools import TTLCache
 
-from app.errors import DeliveryError, SecretUnreadableError
+from app.errors import DeliveryError, SecretUnreadableError, TargetUnavailableError
 from app.model import S3Target, TargetTrouble
 from app.ports import Tenants
 from web import schemas
@@ -24,6 +25,8 @@ from web.endpoint import ACTOR, ADMINS, Endpoint
 # Returns when the target answers and takes the credentials; raises DeliveryError with the reason.
 Look = Callable[[S3Target], Awaitable[None]]
 Trouble = Callable[[S3Target], TargetTrouble | None]
+# Returns what a tenant is told in place of an error, so that ports can't be told apart.
+Told = Callable[[S3Target, DeliveryError], DeliveryError]
 
 _PATIENCE = 3.0  # seconds that a target may take
 _FRESH = 10.0  # seconds that its answer is told again, to whoever asks
@@ -40,10 +43,20 @@ class _Seen:
 class TargetsApi:
     """The handler. `trouble` tells what this process holds back from a target."""
 
-    def __init__(self, tenants: Tenants, *, look: Look, trouble: Trouble) -> None:
+    def __init__(
+        self,
+        tenants: Tenants,
+        *,
+        look: Look,
+        trouble: Trouble,
+        told: Told = lambda _target, error: error,
+        patience: float = _PATIENCE,
+    ) -> None:
         self._tenants = tenants
         self._look = look
         self._trouble = trouble
+        self._told = told
+        self._patience = patience
         self._seen: TTLCache[S3Target, asyncio.Task[_Seen]] = TTLCache(_TARGETS, ttl=_FRESH)
         # Each tenant has its own: silent ones of another are no reason to wait.
         self._turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_AT_ONCE))
@@ -72,16 +85,23 @@ class TargetsApi:
         return await asyncio.shield(asked)
 
     async def _look_at(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
-        error = None
+        at, began = datetime.now(UTC), time.monotonic()
         async with turns:
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(self._patience):
                     await self._look(target)
             except DeliveryError as refused:
-                error = str(refused)
+                error = refused
             except TimeoutError:
-                error = f"no answer from {target} within {_PATIENCE:g} seconds"
-        return _Seen(at=datetime.now(UTC), error=error)
+                error = TargetUnavailableError(
+                    f"no answer from {target} within {self._patience:g} seconds"
+                )
+            else:
+                return _Seen(at=at, error=None)
+            told = self._told(target, error)
+            if told is not error:  # what is not told must not show by the time that it takes
+                await asyncio.sleep(began + self._patience - time.monotonic())
+        return _Seen(at=at, error=str(told))
 
     def _shown(self, name: str, target: S3Target, seen: _Seen) -> dict[str, Any]:
         shown: dict[str, Any] = {
@@ -98,7 +118,7 @@ class TargetsApi:
             shown["heldBack"] = {
                 "since": _time(trouble.since),
                 "askedAgain": _time(trouble.asked_again),
-                "cause": trouble.cause,
+                "cause": str(self._told(target, TargetUnavailableError(trouble.cause))),
             }
         return shown
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from app.hosts import AllowedHosts
 from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list, regards
-from app.validation import bucket, host
+from app.validation import bucket, host, prefix, region, token
+
+TENANT = "{tenant}"  # in a default: the tenant's name
 
 
 class Tenants(Group):
@@ -37,10 +40,29 @@ class Tenants(Group):
         "stored over HTTPS, by whatever tenant.",
     )
     delivery_bucket: str = Field(
-        "default-delivery-bucket", description="Bucket that archives are put into."
+        "default-delivery-bucket",
+        description="Bucket that archives are put into. `{tenant}` stands for the tenant's name: "
+        "`deliveries-{tenant}`.",
+    )
+    delivery_prefix: str = Field(
+        "",
+        description="Put before every key on the deployment's S3 server, with a / between, where "
+        "a tenant has no target of its own; `{tenant}` stands for the tenant's name.",
     )
     build_bucket: str = Field(
         "default-build-bucket", description="Kept for compatibility; nothing is staged."
+    )
+    s3_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",),
+        description="Hosts that tenants may deliver to, separated by commas: names "
+        "(`s3.example.org`), patterns (`*.example.org`) and networks (`10.0.0.0/8`). What a "
+        "pattern matches must not lead to addresses of loopback, link-local or clouds' metadata, "
+        "unless a network holds them. `s3_endpoint` is always allowed.",
+    )
+    tenants_choose_buckets: bool = Field(
+        default=False,
+        description="Whether a tenant may choose another bucket on `s3_endpoint`, where requests "
+        "are signed with `s3_key`. Without, it needs an S3 key of its own for that.",
     )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
@@ -79,8 +101,39 @@ class Tenants(Group):
 
     @field_validator("delivery_bucket", "build_bucket")
     @classmethod
-    def _is_a_bucket(cls, value: str) -> str:
-        return bucket(value)
+    def _is_a_bucket(cls, value: str, info: ValidationInfo) -> str:
+        for tenant in info.data.get("tenants", ()):
+            try:
+                bucket(value.replace(TENANT, tenant))
+            except ValueError as error:
+                if TENANT not in value:
+                    raise
+                raise ValueError(f"as the bucket of tenant {tenant}: {error}") from None
+        return value
+
+    @field_validator("delivery_prefix")
+    @classmethod
+    def _is_a_prefix(cls, value: str, info: ValidationInfo) -> str:
+        for tenant in info.data.get("tenants", ()):
+            if value:
+                prefix(value.replace(TENANT, tenant))
+        return value
+
+    @field_validator("s3_region")
+    @classmethod
+    def _is_a_region(cls, value: str) -> str:
+        return region(value)
+
+    @field_validator("s3_key")
+    @classmethod
+    def _is_a_key(cls, value: str) -> str:
+        return token(value)
+
+    @field_validator("s3_allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        AllowedHosts.of(value)
+        return value
 
     @field_validator("s3_endpoint")
     @classmethod
@@ -91,7 +144,12 @@ class Tenants(Group):
             raise ValueError("must be scheme://host[:port] and nothing else")
         return value
 
-    @field_validator("tenants", "secret_keys", mode="before")
+    @field_validator("tenants", "secret_keys", "s3_allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return from_list(value)
+
+    @property
+    def allowed_hosts(self) -> AllowedHosts:
+        """Where tenants may deliver to."""
+        return AllowedHosts.of(self.s3_allowed_hosts, own=self.s3_endpoint)

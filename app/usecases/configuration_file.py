@@ -11,7 +11,7 @@ from app import __version__, catalogue
 from app.configuration import Actor, Done, Setting
 from app.errors import SettingError
 from app.ports import ConfigurationChange, ConfigurationStore
-from app.usecases.configure import Configure
+from app.usecases.configure import Configure, SharedKeyError
 
 MICROSERVICE = "rs-delivery"
 FILE_NAME = "config-rs-delivery.json"
@@ -129,21 +129,59 @@ async def _import(
     if report.module.get("id") != _MODULE:
         report.errors.append(f'there is no such module here; there is "{_MODULE}"')
         return report
-    named = set()
-    for number, item in enumerate(module.get("configuration", []), start=1):
-        try:
-            name, value = _named(item)
-            named.add(name)
-            report.done.append(await configure.set(change, actor, name, value))
-        except SettingError as error:
-            report.errors.append(f"entry {number}: {error}")
+    resets = module.get("resetBeforeImport") is True
+    refused: dict[int, str] = {}
+    steps = _steps(module.get("configuration", []), refused, resets=resets)
+
+    async def take(number: int) -> None:
+        step = steps[number]
+        if step.resets:
+            report.done += await configure.unset(change, actor, step.name)
         else:
+            report.done.append(await configure.set(change, actor, step.name, step.value))
             report.taken = True
-    if module.get("resetBeforeImport") is True:
-        for name in catalogue.DEFINITIONS.keys() - named:
-            report.done += await configure.unset(change, actor, name)
-        report.taken = report.taken or not report.errors
+
+    waiting = []
+    for number in steps:
+        try:
+            await take(number)
+        except SharedKeyError:
+            waiting.append(number)  # server and bucket go together: once the other one is changed
+        except SettingError as error:
+            refused[number] = f"entry {number}: {error}"
+    for number in waiting:
+        try:
+            await take(number)
+        except SettingError as error:
+            asked = "resetBeforeImport" if steps[number].resets else f"entry {number}"
+            refused[number] = f"{asked}: {error}"
+    report.errors += [refused[number] for number in sorted(refused)]
+    report.taken = report.taken or (resets and not report.errors)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One change that a file asks for."""
+
+    name: str
+    value: Any = None
+    resets: bool = False
+
+
+def _steps(entries: list[Any], refused: dict[int, str], *, resets: bool) -> dict[int, _Step]:
+    """Return what a module's entries ask for, by their numbers; what is none is refused."""
+    steps: dict[int, _Step] = {}
+    for number, item in enumerate(entries, start=1):
+        try:
+            steps[number] = _Step(*_named(item))
+        except SettingError as error:
+            refused[number] = f"entry {number}: {error}"
+    if resets:
+        named = {step.name for step in steps.values()}
+        left = [name for name in catalogue.DEFINITIONS if name not in named]
+        steps |= {len(entries) + n: _Step(name, resets=True) for n, name in enumerate(left, 1)}
+    return steps
 
 
 def _named(item: Any) -> tuple[str, Any]:

@@ -7,13 +7,19 @@ from typing import Any
 
 from app import catalogue
 from app.configuration import Actor, Done, Maintenance, Setting
-from app.errors import SettingChangedError
+from app.errors import InvalidSettingError, SettingChangedError
 from app.logs import get_logger
 from app.model import TenantSettings
 from app.ports import ConfigurationChange, ConfigurationStore
 from app.tenants import ConfiguredTenants
 
 log = get_logger(__name__)
+
+_PLACE = ("s3_server", "delivery_bucket")  # what says where the default target is
+
+
+class SharedKeyError(InvalidSettingError):
+    """The deployment's S3 key would be used where the operator does not allow it."""
 
 
 class Configure:
@@ -45,23 +51,34 @@ class Configure:
         (found,) = self.listing(tenant, [name])
         return found
 
-    async def parsed(self, tenant: str, name: str, value: Any) -> Any:
-        """Return a value as it would be stored, without storing it; it may hold a secret.
+    async def trying(
+        self, actor: Actor, name: str, *values: Any
+    ) -> tuple[TenantSettings, TenantSettings]:
+        """Return what the tenant's settings mean, and what they would mean with another value.
 
+        Noted in the audit trail: whoever has a place tried makes this service connect to it.
         Raises UnknownSettingError, InvalidSettingError.
         """
-        async with self._store.change(tenant) as change:
-            return catalogue.parse(name, value, current=self._current(change, name))
-
-    async def resolved(self, tenant: str, values: Mapping[str, Any]) -> TenantSettings:
-        """Return what the tenant's settings mean, with these values in place of those stored."""
-        async with self._store.change(tenant) as change:
-            return catalogue.resolve(
-                {
-                    name: values.get(name, self._current(change, name))
-                    for name in catalogue.DEFINITIONS
-                }
+        async with self._store.change(actor.tenant) as change:
+            own = {known: stored.value for known, stored in change.values.items()}
+            tried = self._current(change, actor.tenant, name)
+            changed = own
+            for value in values:
+                tried = self._parsed(change, actor.tenant, name, value)
+                changed = own | {name: tried}
+            done = Done(
+                actor=actor,
+                action="try",
+                subject=name,
+                before=None,
+                after=catalogue.masked(tried),
             )
+            await change.note(done)
+        _log(done)
+        return (
+            self._tenants.resolved(actor.tenant, own),
+            self._tenants.resolved(actor.tenant, changed),
+        )
 
     async def put(
         self, actor: Actor, name: str, value: Any, *, versions: Sequence[int] | None = None
@@ -76,7 +93,7 @@ class Configure:
             _expect(change, name, versions)
             done = await self.set(change, actor, name, value)
         await self.take_effect(done)
-        return self._tenants.shown(name, change.values.get(name))
+        return self._tenants.shown(actor.tenant, name, change.values.get(name))
 
     async def reset(
         self, actor: Actor, name: str, *, versions: Sequence[int] | None = None
@@ -87,13 +104,13 @@ class Configure:
             _expect(change, name, versions)
             done = await self.unset(change, actor, name)
         await self.take_effect(*done)
-        return self._tenants.shown(name, change.values.get(name))
+        return self._tenants.shown(actor.tenant, name, change.values.get(name))
 
     async def set(self, change: ConfigurationChange, actor: Actor, name: str, value: Any) -> Done:
         """Set a value as a part of a change. Raises like `put`; then nothing of it is done."""
         catalogue.definition_of(name)
-        current = self._current(change, name)
-        parsed = catalogue.parse(name, value, current=current)
+        current = self._current(change, actor.tenant, name)
+        parsed = self._parsed(change, actor.tenant, name, value)
         await change.set(name, parsed)
         other = not catalogue.same_secrets(current, parsed)
         done = Done(
@@ -107,15 +124,22 @@ class Configure:
         return done
 
     async def unset(self, change: ConfigurationChange, actor: Actor, name: str) -> list[Done]:
-        """Put a setting back to its default as a part of a change; return what that changed."""
+        """Put a setting back to its default as a part of a change; return what that changed.
+
+        Raises InvalidSettingError; then nothing of it is done.
+        """
         if name not in change.values:
             return []
+        own = {known: stored.value for known, stored in change.values.items()}
+        self._check_place(
+            actor.tenant, name, own, {known: own[known] for known in own if known != name}
+        )
         done = Done(
             actor=actor,
             action="reset",
             subject=name,
-            before=catalogue.masked(self._current(change, name)),
-            after=catalogue.masked(self._tenants.default(name)),
+            before=catalogue.masked(self._current(change, actor.tenant, name)),
+            after=catalogue.masked(self._tenants.defaults(actor.tenant)[name]),
         )
         await change.reset(name)
         await change.note(done)
@@ -124,16 +148,7 @@ class Configure:
     async def take_effect(self, *done: Done) -> None:
         """Make what was committed hold here, and log it; the store tells other processes."""
         for change in done:
-            log.info(
-                "configuration_changed",
-                tenant=change.actor.tenant,
-                actor=change.actor.name,
-                role=change.actor.role,
-                action=change.action,
-                subject=change.subject,
-                before=change.before,
-                after=change.after,
-            )
+            _log(change)
         await self.refresh()
 
     async def maintain(self, actor: Actor, *, active: bool) -> Maintenance:
@@ -151,9 +166,53 @@ class Configure:
         """Return whether the tenant is in maintenance; None if it never was."""
         return await self._store.maintenance(tenant)
 
-    def _current(self, change: ConfigurationChange, name: str) -> Any:
+    def _current(self, change: ConfigurationChange, tenant: str, name: str) -> Any:
         stored = change.values.get(name)
-        return self._tenants.default(name) if stored is None else stored.value
+        return self._tenants.defaults(tenant)[name] if stored is None else stored.value
+
+    def _parsed(self, change: ConfigurationChange, tenant: str, name: str, value: Any) -> Any:
+        parsed = catalogue.parse(
+            name,
+            value,
+            current=self._current(change, tenant, name),
+            hosts=self._tenants.hosts,
+        )
+        own = {known: stored.value for known, stored in change.values.items()}
+        self._check_place(tenant, name, own, own | {name: parsed})
+        return parsed
+
+    def _check_place(
+        self, tenant: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> None:
+        """Raise SharedKeyError if the deployment's S3 key would be used at a place of the tenant's.
+
+        Where it is used so already, it may stay: that was set when nothing forbade it.
+        """
+        place = self._tenants.borrowed(tenant, after)
+        if name not in _PLACE or place in (None, self._tenants.borrowed(tenant, before)):
+            return
+        # Elsewhere, the tenant has sent the deployment's secret itself: it was not kept for there.
+        if not self._tenants.hosts.is_own(place[0]):
+            return
+        reason = (
+            f"{name}: the deployment's own S3 key would be used for a bucket that it is not for; "
+            "give s3_server a key of the tenant's own, or leave delivery_bucket at its default (or "
+            "ask the operator to set DELIVERY_TENANTS_CHOOSE_BUCKETS)"
+        )
+        raise SharedKeyError([reason])
+
+
+def _log(change: Done) -> None:
+    log.info(
+        "configuration_changed" if change.action != "try" else "configuration_tried",
+        tenant=change.actor.tenant,
+        actor=change.actor.name,
+        role=change.actor.role,
+        action=change.action,
+        subject=change.subject,
+        before=change.before,
+        after=change.after,
+    )
 
 
 def _expect(change: ConfigurationChange, name: str, versions: Sequence[int] | None) -> None:

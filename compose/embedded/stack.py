@@ -101,6 +101,10 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
             "DELIVERY_DELIVERY_BUCKET": os.environ.get(
                 "DELIVERY_DELIVERY_BUCKET", s3_server.BUCKET
             ),
+            # Everything is on this machine here; elsewhere, tenants may not deliver to loopback.
+            "DELIVERY_S3_ALLOWED_HOSTS": os.environ.get(
+                "DELIVERY_S3_ALLOWED_HOSTS", "*,127.0.0.0/8,::1"
+            ),
             "DELIVERY_RS_ORDER_TOKEN_SECRET": os.environ.get("DELIVERY_RS_ORDER_TOKEN_SECRET")
             or secrets.token_urlsafe(64),
             "DELIVERY_DEVELOPMENT": os.environ.get("DELIVERY_DEVELOPMENT", "true"),

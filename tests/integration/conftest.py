@@ -232,5 +232,6 @@ def with_keys(settings: Settings, keys: list[str]) -> Settings:
 async def configuration(
     settings: Settings, pool: asyncpg.Pool, keys: list[str]
 ) -> ConfigurationParts:
-    """What settings are kept with."""
-    return await open_configuration(with_keys(settings, keys), pool)
+    """What settings are kept with; a tenant may set its bucket, as the contract has it."""
+    chosen = settings.model_copy(update={"tenants_choose_buckets": True})
+    return await open_configuration(with_keys(chosen, keys), pool)

@@ -50,6 +50,8 @@ async def service(stack: Stack, database: str) -> AsyncIterator[Running]:
         "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
         "DELIVERY_KAFKA_GROUP": name,
         "DELIVERY_LOG_FORMAT": "json",
+        # A bucket beside the default one, on the one server that there is.
+        "DELIVERY_TENANTS_CHOOSE_BUCKETS": "true",
     }
     async with running_service(stack, extra=extra) as (child, url):
         yield Running(child=child, url=url, environment={**stack.environment, **extra})

@@ -1,82 +1,40 @@
-"""Slots that are given up and taken again."""
+"""Tenants that deliver to one place."""
 
 from __future__ import annotations
 
-import asyncio
+from datetime import timedelta
 
-from streams.places import Places
-
-
-class Counted:
-    def __init__(self) -> None:
-        self.changes = 0
-
-    def __call__(self) -> None:
-        self.changes += 1
+from app.model import S3Target, TenantSettings
+from app.places import shared
 
 
-async def test_who_comes_back_is_before_what_is_new_and_in_its_order() -> None:
-    places = Places(1, Counted())
-    assert places.take()
-    order: list[str] = []
-
-    async def back(name: str) -> None:
-        await places.come_back()
-        order.append(name)
-
-    waiting = [asyncio.create_task(back(name)) for name in ("first", "second")]
-    await asyncio.sleep(0)
-    for name in ("first", "second"):
-        places.leave()
-        assert not places.take()
-        await asyncio.sleep(0)
-        assert order[-1] == name
-    await asyncio.gather(*waiting)
-    places.leave()
-    assert places.take()
+def settings(
+    *, endpoint: str = "https://s3:443", prefix: str = "", far: str = ""
+) -> TenantSettings:
+    """Return the settings of a tenant."""
+    target = S3Target(
+        endpoint=endpoint, region="r", key="k", secret="s", bucket="bucket", prefix=prefix
+    )
+    more = {"far": S3Target(endpoint=far, region="q", key="l", secret="t", bucket="bucket")}
+    return TenantSettings(
+        request_ttl=timedelta(hours=1),
+        order_size_limit_bytes=1,
+        target=target,
+        targets=more if far else {},
+    )
 
 
-async def test_a_place_given_to_one_who_was_cancelled_goes_to_the_next() -> None:
-    places = Places(1, Counted())
-    assert places.take()
-    gone = asyncio.create_task(places.come_back())
-    waits = asyncio.create_task(places.come_back())
-    await asyncio.sleep(0)
-    places.leave()  # to the first, which is cancelled before it knows
-    gone.cancel()
-    await asyncio.wait({gone, waits})
-    assert gone.cancelled()
-    assert waits.exception() is None
-    assert places.taken == 1
+def test_tenants_of_one_endpoint_bucket_and_prefix_are_named() -> None:
+    found = shared(
+        [
+            ("a", settings()),
+            ("b", settings(prefix="b/")),
+            ("c", settings(endpoint="https://elsewhere:443", far="https://S3:443")),
+            ("d", settings(prefix="d/")),
+        ]
+    )
+    assert found == {"https://s3:443/bucket/": ["a (default)", "c (far)"]}
 
 
-async def test_who_was_cancelled_while_waiting_takes_nothing() -> None:
-    changed = Counted()
-    places = Places(1, changed)
-    assert places.take()
-    gone = asyncio.create_task(places.come_back())
-    await asyncio.sleep(0)
-    gone.cancel()
-    await asyncio.wait({gone})
-    places.leave()
-    assert (places.taken, changed.changes) == (0, 1)
-
-
-async def test_nothing_new_begins_while_closed_but_who_was_there_comes_back() -> None:
-    places = Places(1, Counted())
-    assert places.take()
-    places.close()
-    places.leave()
-    assert not places.take()
-    await places.come_back()
-    places.reopen()
-    places.leave()
-    assert places.take()
-
-
-async def test_a_vain_look_wakes_nobody() -> None:
-    changed = Counted()
-    places = Places(1, changed)
-    assert places.take()
-    places.leave(unused=True)
-    assert changed.changes == 0
+def test_two_targets_of_one_tenant_are_its_own_business() -> None:
+    assert shared([("a", settings(far="https://s3:443")), ("b", settings(prefix="b/"))]) == {}

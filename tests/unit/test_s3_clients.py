@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.loaders import JSONFileLoader
 
+from app.errors import TargetRefusedError
 from app.model import S3Target
 from sinks.s3_clients import S3Clients
 
@@ -49,3 +51,33 @@ async def test_the_description_of_s3_is_read_in_a_thread_and_once(
     await clients.aclose()
     assert read == len(readers) > 0
     assert threading.main_thread() not in readers
+
+
+def _target(number: int) -> S3Target:
+    return replace(TARGET, endpoint=f"http://127.0.0.1:{number}")
+
+
+async def test_clients_are_few_and_none_is_closed_that_is_in_use() -> None:
+    clients = S3Clients(most=2)
+    async with clients.of(_target(1)) as first:
+        async with clients.of(_target(2)) as second, clients.of(_target(3)):
+            assert len(clients) == 3  # all of them in use
+        async with clients.of(_target(4)):
+            assert len(clients) == 2
+        async with clients.of(_target(1)) as again:
+            assert again is first
+    async with clients.of(_target(2)) as anew:
+        assert anew is not second
+    await clients.aclose()
+
+
+@pytest.mark.parametrize(
+    "flaw", [{"region": "a b"}, {"region": "é"}, {"endpoint": "http://a_b:9"}, {"region": "12"}]
+)
+async def test_a_target_that_s3s_rules_allow_not_is_refused_in_words(flaw: dict[str, Any]) -> None:
+    clients = S3Clients()
+    with pytest.raises(TargetRefusedError, match="correct host, region and key"):
+        async with clients.of(replace(TARGET, **flaw)):
+            pass
+    assert len(clients) == 0
+    await clients.aclose()

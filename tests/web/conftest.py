@@ -21,7 +21,8 @@ from app.signals import Signal
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.usecases.intervene import Interventions
 from app.vault import make_key
-from sinks.probe import probe
+from sinks.probe import Prober
+from sinks.s3 import open_sink
 from streams.rs_admin import AnyUser
 from web.auth import Verifier
 from web.console import Console
@@ -70,7 +71,13 @@ def bearer(**changes: Any) -> dict[str, str]:
 def web_settings(settings: Settings) -> Settings:
     """Settings with two tenants and a key."""
     return settings.model_copy(
-        update={"tenants": (TENANT, "swot"), "secret_keys": (_Key(make_key()),)}
+        update={
+            "tenants": (TENANT, "swot"),
+            "secret_keys": (_Key(make_key()),),
+            # As the contract has it, a tenant sets its bucket; what holds without is in
+            # test_places.py.
+            "tenants_choose_buckets": True,
+        }
     )
 
 
@@ -123,6 +130,12 @@ class Api:
         answer = await self.call("GET", "/settings", params={"names": name}, **arguments)
         (setting,) = await answer.json()
         return setting["content"]["value"]
+
+
+async def probe(target: S3Target) -> list[dict[str, Any]]:
+    """Try a target as a tenant does, with clients of its own: none is left open."""
+    async with open_sink() as sink:
+        return await Prober(sink.clients).probe(target)
 
 
 async def _answers(_target: S3Target) -> None:

@@ -74,8 +74,14 @@ async def test_what_is_exported_gives_another_instance_the_same_settings(api: Ap
         'attachment; filename="config-rs-delivery.json"'
     )
     assert SERVER["secret"] not in await exported.text()
+    assert (await take(api, await exported.json())).status == 201
     await api.put("order_size_limit_bytes", 1, tenant="swot")
-    assert (await take(api, await exported.json(), tenant="swot")).status == 201
+    # The other instance needs the secret: that of its own server is not for this one.
+    refused = await take(api, await exported.json(), tenant="swot")
+    assert refused.status == 206
+    assert "s3_server.secret: the stored one is for another" in await refused.text()
+    content = json.loads((await exported.text()).replace(MASK, SERVER["secret"]))
+    assert (await take(api, content, tenant="swot")).status == 201
     assert await values(api, tenant="swot") == await values(api)
 
 
@@ -196,10 +202,12 @@ async def test_a_mask_in_a_file_keeps_the_secret(
     api: Api, configuration: ConfigurationParts
 ) -> None:
     await api.put("s3_server", SERVER)
-    moved = SERVER | {"secret": MASK, "port": 443}
-    assert (await take(api, file_of(entry("s3_server", moved)))).status == 201
+    changed = SERVER | {"secret": MASK, "region": "us"}
+    assert (await take(api, file_of(entry("s3_server", changed)))).status == 201
     target = configuration.tenants.settings(TENANT).target
-    assert (target.secret, target.endpoint) == (SERVER["secret"], "https://s3.example.org:443")
+    assert (target.secret, target.region) == (SERVER["secret"], "us")
+    moved = SERVER | {"secret": MASK, "port": 443}
+    assert (await take(api, file_of(entry("s3_server", moved)))).status == 409
 
 
 async def test_readiness_names_what_is_away_and_what_was(

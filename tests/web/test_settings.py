@@ -99,13 +99,36 @@ async def test_an_unknown_setting_is_not_found(api: Api, method: str) -> None:
                 "s3_server.scheme: ",
                 "s3_server.host: must be a host alone",
                 "s3_server.port: ",
-                "s3_server.region: must not be blank",
+                "s3_server.region: must be letters, digits and hyphens",
                 "s3_server.more: ",
             ],
         ),
-        ("s3_server", SERVER | {"host": "a b"}, ["s3_server.host: must be a host name"]),
+        (
+            "s3_server",
+            SERVER | {"host": "a b"},
+            ["s3_server.host: must be an IP"],
+        ),
         ("s3_server", SERVER | {"host": "1.2.3.999"}, ["s3_server.host: "]),
+        ("s3_server", SERVER | {"host": "2130706433"}, ["s3_server.host: "]),
+        ("s3_server", SERVER | {"host": "0x7f.0x1"}, ["s3_server.host: "]),
+        ("s3_server", SERVER | {"host": "a_b"}, ["s3_server.host: "]),
+        ("s3_server", SERVER | {"region": "a b"}, ["s3_server.region: must be letters, digits"]),
+        ("s3_server", SERVER | {"region": "é"}, ["s3_server.region: must be letters, digits"]),
+        ("s3_server", SERVER | {"region": "12"}, ["s3_server.region: must be letters, digits"]),
         ("s3_server", SERVER | {"key": "a\u0000b"}, ["s3_server.key: must not have control"]),
+        ("s3_server", SERVER | {"key": "a\r\nX: b"}, ["s3_server.key: must not have control"]),
+        ("s3_server", SERVER | {"key": "clé"}, ["s3_server.key: must have ASCII characters"]),
+        ("s3_server", SERVER | {"secret": "hunter2-é"}, ["s3_server.secret: must have ASCII"]),
+        (
+            "delivery_targets",
+            {"far": {"s3_server": SERVER, "bucket": "far", "prefix": "a/../b"}},
+            ["delivery_targets.far.prefix: must have no empty part"],
+        ),
+        (
+            "delivery_targets",
+            {"far": {"s3_server": SERVER, "bucket": "far", "encryption_key": "a\nb"}},
+            ["delivery_targets.far.encryption_key: must not have control"],
+        ),
         (
             "delivery_targets",
             {"far": {"s3_server": SERVER | {"port": 70000}, "bucket": "x"}},
@@ -163,17 +186,45 @@ async def test_a_secret_is_masked_and_kept(
     assert await api.value("s3_server") == SERVER | {"secret": MASK}
     stored = await pool.fetchval("SELECT value::text FROM tenant_setting")
     assert "hunter2" not in stored
-    moved = await api.put("s3_server", SERVER | {"port": 9001, "secret": MASK})
-    assert moved.status == 200
+    changed = await api.put("s3_server", SERVER | {"region": "us", "key": "k2", "secret": MASK})
+    assert changed.status == 200
     target = configuration.tenants.settings("sentinel").target
-    assert (target.endpoint, target.secret) == ("https://s3.example.org:9001", SERVER["secret"])
+    assert (target.region, target.key, target.secret) == ("us", "k2", SERVER["secret"])
 
 
-async def test_the_mask_keeps_the_default_secret(
+@pytest.mark.parametrize(
+    "moved", [{"port": 9001}, {"host": "s3.example.com"}, {"scheme": "http"}, {"host": "1.2.3.4"}]
+)
+async def test_a_masked_secret_is_not_kept_for_another_server(
+    api: Api, configuration: ConfigurationParts, moved: dict[str, Any]
+) -> None:
+    await api.put("s3_server", SERVER)
+    target = {"s3_server": SERVER, "bucket": "bucket"}
+    await api.put("delivery_targets", {"far": target})
+    server = SERVER | moved | {"secret": MASK}
+    for name, value, at in (
+        ("s3_server", server, ""),
+        ("delivery_targets", {"far": target | {"s3_server": server}}, ".far.s3_server"),
+    ):
+        answer = await api.put(name, value)
+        assert answer.status == 422
+        assert (await answer.json())["message"].startswith(
+            f"{name}{at}.secret: the stored one is for another scheme, host or port"
+        )
+    assert (
+        configuration.tenants.settings("sentinel").target.endpoint == "https://s3.example.org:9000"
+    )
+
+
+async def test_the_mask_keeps_the_default_secret_at_the_default_server_alone(
     api: Api, configuration: ConfigurationParts
 ) -> None:
-    await api.put("s3_server", SERVER | {"secret": MASK})
-    assert configuration.tenants.settings("sentinel").target.secret == s3.SECRET
+    default = await api.value("s3_server")
+    assert (await api.put("s3_server", default | {"region": "another"})).status == 200
+    target = configuration.tenants.settings("sentinel").target
+    assert (target.region, target.secret) == ("another", s3.SECRET)
+    assert (await api.put("s3_server", SERVER | {"secret": MASK})).status == 422
+    assert configuration.tenants.settings("sentinel").target == target
 
 
 async def test_a_change_by_somebody_else_is_not_overwritten(api: Api) -> None:
