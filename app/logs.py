@@ -16,8 +16,31 @@ _QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "a
 # Drivers that tell with a traceback that a server went away.
 _DRIVERS = ("aiormq", "asyncpg")
 
+_AGAIN = 10.0  # seconds until aiokafka may say the same again
+_REMEMBERED = 1000  # different things that it says
+
 # Told ten times a second while a topic is missing; `topics_missing` tells it once.
 _NO_TOPIC = "Topic %s not found in cluster metadata"
+
+
+class _Repeats(logging.Filter):
+    """Leaves out what aiokafka says again and again while a broker is away: 90 lines a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it was not said within the last seconds."""
+        if record.name.partition(".")[0] != "aiokafka" or record.exc_info:
+            return True
+        said = record.name, record.getMessage()
+        fresh = record.created - self._told.get(said, 0.0) >= _AGAIN
+        if fresh:
+            if len(self._told) >= _REMEMBERED:
+                self._told.clear()
+            self._told[said] = record.created
+        return fresh
 
 
 def _of_interest(record: logging.LogRecord) -> bool:
@@ -72,6 +95,7 @@ def configure_logging(*, level: str, fmt: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_of_interest)
+    handler.addFilter(_Repeats())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],

@@ -22,6 +22,7 @@ from app.tls import TlsFiles, explain, explain_cut, is_cut, stays
 
 log = get_logger(__name__)
 
+_PAUSE = 1.0  # seconds between attempts of a client
 _KEPT = 60.0  # seconds that the last word of a broker is believed: it is tried again all the time
 
 
@@ -61,6 +62,11 @@ class Refusals:
         if before != refusal:
             log.error("kafka_refuses", broker=refusal.broker, cause=refusal.sentence)
         return True
+
+    def pause(self, broker: str) -> float:
+        """Return the seconds until it is worth asking again: clients would do so all the time."""
+        at, _ = self._by_broker.get(broker, (-_PAUSE, None))
+        return max(0.0, at + _PAUSE - time.monotonic())
 
     def taken(self, broker: str) -> None:
         """Forget what a broker refused: it has taken a connection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def cause_of(error: BaseException) -> str:
 async def _connect(host: str, port: int, **arguments: Any) -> AIOKafkaConnection:
     """Connect as aiokafka does, and keep in mind what a broker refuses."""
     address = f"{host}:{port}"
+    await asyncio.sleep(REFUSALS.pause(address))
     try:
         connection = await create_conn(host, port, **arguments)
     except Exception as error:

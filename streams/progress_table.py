@@ -32,10 +32,14 @@ _KEPT = 60.0  # seconds that the last word of a transfer is believed
 
 
 class ProgressTable(Service):
-    """Reads the topic; tells the last report of each delivery."""
+    """Reads the topic; tells the last report of each delivery.
+
+    Raises ConfigurationError when a file for TLS can't be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
+        client_arguments(settings)  # what can't be used is told at the start
         self._settings = settings
         self._topic = Topics(prefix=settings.kafka_topic_prefix).progress
         self._known: dict[tuple[str, str], tuple[float, Progress]] = {}

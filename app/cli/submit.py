@@ -32,6 +32,7 @@ from app.settings import Settings, load_settings
 from streams import names
 from streams.amqp import connect
 from streams.amqp_line import line_of
+from streams.brokers import cause_of
 from streams.progress import watch_progress
 from streams.topology import REFUSALS, refused, topology_of
 
@@ -185,10 +186,10 @@ async def show_progress(
     ready = asyncio.create_task(started.wait())
     try:
         await asyncio.wait({following, ready}, return_when=asyncio.FIRST_COMPLETED)
-        if following.done() and following.exception() is not None:
+        if following.done() and (error := following.exception()) is not None:
             raise ConfigurationError(
                 f"can't follow the progress on Kafka at {settings.kafka_bootstrap_servers}: "
-                f"{following.exception()}"
+                f"{cause_of(error)}"
             )
         with bar:
             yield bar

@@ -24,6 +24,7 @@ from app.database import open_database
 from app.errors import DeliveryError
 from app.settings import Settings, load_settings
 from app.store import PostgresTracking
+from streams.brokers import cause_of
 from streams.progress_table import ProgressTable
 from streams.topics import Topics
 
@@ -51,9 +52,10 @@ async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> N
             try:
                 async with asyncio.timeout(10):
                     await table.reading.wait()
-            except TimeoutError:
+            except TimeoutError as error:
                 raise DeliveryError(
-                    f"can't follow {topic} on Kafka at {settings.kafka_bootstrap_servers}; "
+                    f"can't follow {topic} on Kafka at {settings.kafka_bootstrap_servers} "
+                    f"({cause_of(error)}); "
                     "is it up, and was a worker ever started?"
                 ) from None
             console = Console()

@@ -194,11 +194,29 @@ async def test_a_worker_that_is_refused_says_so_in_one_sentence_and_ends(
     ]
     assert (finding["ok"], finding["check"]) == (False, "access")
     assert "not of a CA that is trusted here" in finding["message"]
-    for command in (["topics", "check"], ["dlt", "list"]):
+    for command in (["topics", "check"], ["dlt", "list"], ["watch", "--once"]):
         ended = await asyncio.to_thread(delivery, *command, **here)
         assert ended.returncode == 1
         assert "not of a CA that is trusted here" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", [["worker"], ["web"], ["watch", "--once"], ["topics", "check"]])
+async def test_a_file_that_is_missing_is_told_at_the_start(
+    stack: Stack, environment: None, database: str, command: list[str]
+) -> None:
+    here = {
+        "DELIVERY_DATABASE_URL": database,
+        "DELIVERY_KAFKA_SECURITY_PROTOCOL": "SSL",
+        "DELIVERY_KAFKA_CA": "/nowhere/ca.pem",
+    }
+    await asyncio.to_thread(delivery, "migrate", **here)
+    ended = await asyncio.to_thread(delivery, *command, **here)
+    assert ended.returncode == 2, ended.stderr
+    assert (
+        "delivery: DELIVERY_KAFKA_CA names '/nowhere/ca.pem', which can't be read" in ended.stderr
+    )
+    assert "Traceback" not in ended.stderr
 
 
 async def test_a_certificate_that_expires_while_all_runs_is_told_until_it_is_renewed(

@@ -205,3 +205,14 @@ def test_a_user_that_is_refused_is_a_mistake_and_all_else_may_be_mended_elsewher
     refused = not_reached(settings, error)
     assert not isinstance(refused, NotReachableError)
     assert str(refused) == "Kafka refuses this service: b:1 wants another password"
+
+
+def test_a_broker_that_refuses_is_not_asked_again_at_once() -> None:
+    """Clients would ask fifty times a second, with a wrong password, too."""
+    refusals = Refusals()
+    assert refusals.pause("b:1") == 0
+    refusals.note(Refusal(broker="b:1", sentence="no", stays=True))
+    assert 0 < refusals.pause("b:1") <= 1
+    assert refusals.pause("b:2") == 0
+    refusals.taken("b:1")
+    assert refusals.pause("b:1") == 0

@@ -76,3 +76,20 @@ def test_a_server_that_went_away_is_told_without_a_traceback(
     told = capfd.readouterr().err
     assert "Reader exited badly (broker went away)" in told
     assert "Traceback" not in told
+
+
+def test_what_aiokafka_says_again_and_again_is_told_once_in_a_while(
+    restored: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While no broker can be used, its clients try, and tell, many times a second."""
+    configure_logging(level="INFO", fmt="json")
+    for _ in range(3):
+        for node in (1, 2):
+            logging.getLogger("aiokafka").error("Unable connect to node with id %s", node)
+        logging.getLogger("other").error("of somebody else")
+    told = capfd.readouterr().err
+    assert [told.count(f"with id {node}") for node in (1, 2)] == [1, 1]
+    assert told.count("of somebody else") == 3
+    monkeypatch.setattr("app.logs._AGAIN", 0.0)
+    logging.getLogger("aiokafka").error("Unable connect to node with id %s", 1)
+    assert "with id 1" in capfd.readouterr().err
