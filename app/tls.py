@@ -13,7 +13,9 @@ from app.errors import ConfigurationError
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_NAME = (62, 64)  # host name, IP address
 
-_NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+# What a server tells that does not like the certificate that it is shown, or wants one.
+_OURS = ("CERTIFICATE", "UNKNOWN_CA", "DECRYPT_ERROR", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +104,7 @@ def explain(error: BaseException, files: TlsFiles) -> str | None:
     if isinstance(found, ssl.SSLCertVerificationError):
         return _unverified(found, files)
     said = _said(found)
-    if "ALERT" in said:
+    if _is_about_ours(found):
         return f"the server breaks TLS off ({said}): {_ours(files)}"
     if any(word in said for word in _NOT_TLS):
         return f"the server does not speak TLS at this port ({said}); correct the port"
@@ -134,7 +136,14 @@ def is_cut(error: BaseException) -> bool:
 def stays(error: BaseException) -> bool:
     """Whether certificates are the reason: trying again at once gives the same."""
     found = _cause(error)
-    return isinstance(found, ssl.SSLCertVerificationError) or "ALERT" in _said(found or error)
+    return found is not None and (
+        isinstance(found, ssl.SSLCertVerificationError) or _is_about_ours(found)
+    )
+
+
+def _is_about_ours(error: ssl.SSLError) -> bool:
+    said = _said(error)
+    return "ALERT" in said and any(word in said for word in _OURS)
 
 
 def _cause(error: BaseException) -> ssl.SSLError | None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from app.settings import Settings
-from app.tls import TlsFiles, context_of, explain, explain_cut, is_cut
+from app.tls import TlsFiles, context_of, explain, explain_cut, is_cut, stays
 
 DATABASE_FILES = TlsFiles(setting="DELIVERY_DATABASE")  # none; what words need
 
@@ -41,10 +41,24 @@ class Line:
         told = explain(error, self.files)
         if told is not None:
             return told
+        if self.finds_no_tls(error):
+            return (
+                "the server has no TLS, and DELIVERY_DATABASE_SSLMODE or a certificate asks for "
+                "it; turn on `ssl` there, or leave them out here: all can be read along then"
+            )
         cut = is_cut(error) or isinstance(error, asyncpg.ConnectionDoesNotExistError)
         if cut and isinstance(self.ssl, SSLContext):
             return explain_cut(error, self.files)
         return f"{type(error).__name__}: {error}"
+
+    @staticmethod
+    def finds_no_tls(error: BaseException) -> bool:
+        """Whether the server answered that it has no TLS: asyncpg has no other word for it."""
+        return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+
+    def stays(self, error: BaseException) -> bool:
+        """Whether trying again at once gives the same."""
+        return stays(error) or self.finds_no_tls(error)
 
 
 def line_of(settings: Settings) -> Line:

@@ -110,11 +110,6 @@ def advice(error: BaseException) -> str:
     return "correct DELIVERY_DATABASE_URL"
 
 
-def _may_come_up(error: BaseException) -> bool:
-    cause = error.__cause__
-    return isinstance(error, StoreUnavailableError) and not (cause and tls.stays(cause))
-
-
 async def _set_up(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
@@ -156,7 +151,12 @@ async def open_pool(
     pool: asyncpg.Pool | None = None
     try:
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_may_come_up),
+            retry=retry_if_exception(
+                lambda error: (
+                    isinstance(error, StoreUnavailableError)
+                    and not line.stays(error.__cause__ or error)
+                )
+            ),
             stop=stop_after_delay(start_timeout),
             wait=wait_exponential(0.1, max=5),
             before_sleep=_tell_waiting,
@@ -183,7 +183,7 @@ async def open_pool(
         ) from None
     except StoreUnavailableError as error:
         cause = error.__cause__ or error
-        if tls.stays(cause):
+        if line.stays(cause):
             raise NotReachableError(
                 f"no connection to PostgreSQL at {line.place}: {line.explain(cause)}"
             ) from None

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from app import outgoing
-from app.errors import ConfigurationError, StoreUnavailableError
+from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 from app.model import OrderStatus, State, StoredObject, Work
+from app.settings import Settings
 from app.signals import Signal
-from app.store import PostgresStore, migrate, open_pool
+from app.store import PostgresStore, line_of, migrate, open_pool
 from app.store.schema import steps
 from app.store.sql import QUERIES
+from tests.certificates import Authority
 from tests.integration.conftest import Deliveries, receipt_for
 
 
@@ -80,6 +83,16 @@ async def test_a_database_that_is_newer_is_not_touched(pool: asyncpg.Pool) -> No
     await pool.execute("INSERT INTO schema_migration (number, name) VALUES (9999, 'later')")
     with pytest.raises(ConfigurationError, match="start the newer version"):
         await migrate(pool)
+
+
+async def test_a_database_without_tls_is_told_at_once_where_tls_is_asked_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    ca = str(Authority(tmp_path).file)
+    line = line_of(settings.model_copy(update={"database_ca": ca}))
+    with pytest.raises(NotReachableError, match="the server has no TLS"):
+        async with open_pool(line, size=3, start_timeout=600):
+            pass
 
 
 async def test_no_database_is_told_in_a_sentence() -> None:

@@ -14,7 +14,7 @@ from app.errors import ConfigurationError
 from app.settings import Settings, load_settings
 from app.store.checkup import encryption
 from app.store.line import line_of as database_line
-from app.tls import TlsFiles, context_of, explain
+from app.tls import TlsFiles, context_of, explain, stays
 from streams.amqp_line import line_of as amqp_line
 from tests.certificates import Authority
 
@@ -199,3 +199,23 @@ def test_plain_text_over_a_network_that_nobody_decided_on_is_a_problem(
     row: dict[str, object], decided: bool, ok: bool
 ) -> None:
     assert encryption(row, decided=decided).ok is ok
+
+
+@pytest.mark.parametrize(
+    ("reason", "told", "final"),
+    [
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "give one: DELIVERY_X_CERTIFICATE and", True),
+        ("TLSV1_ALERT_UNKNOWN_CA", "give one: DELIVERY_X_CERTIFICATE and", True),
+        ("SSLV3_ALERT_BAD_CERTIFICATE", "give one: DELIVERY_X_CERTIFICATE and", True),
+        ("TLSV1_ALERT_INTERNAL_ERROR", "TLS failed (TLSV1_ALERT_INTERNAL_ERROR)", False),
+        ("WRONG_VERSION_NUMBER", "does not speak TLS at this port", False),
+        ("UNEXPECTED_EOF_WHILE_READING", "TLS failed", False),
+    ],
+)
+def test_what_a_server_says_as_it_breaks_off_is_told(reason: str, told: str, final: bool) -> None:
+    error = ssl.SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    outer = OSError("of a driver")
+    outer.__cause__ = error
+    assert told in str(explain(outer, TlsFiles(setting="DELIVERY_X")))
+    assert stays(outer) is final
