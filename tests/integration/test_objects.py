@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import asyncpg
@@ -16,6 +17,7 @@ from app.errors import ForeignObjectError, ObjectBusyError, TargetUnavailableErr
 from app.marks import marks_of
 from app.model import Delivery, S3Target, State, StoredObject, Work
 from app.settings import Settings
+from app.store.sql import QUERIES
 from compose.embedded import s3
 from compose.embedded.stack import TENANT, USER
 from sinks.parts import Part
@@ -26,7 +28,7 @@ from tests.conftest import noise
 from tests.integration.conftest import Deliveries
 from tests.integration.s3_proxy import Completes, S3Proxy, running_proxy
 from tests.integration.test_sweep import key_of, swept
-from tests.integration.transfers import MIB
+from tests.integration.transfers import MIB, QUICK
 from tests.integration.worker import CountingSource, TransferWorker
 
 OTHER = "swot"
@@ -506,3 +508,66 @@ async def test_a_delivery_to_another_key_keeps_no_sweep_waiting(
     await sink.begin(target, key_of(ended, target))
     assert await swept(deliveries, sink) == 1
     assert await sink.open_uploads(target, key_of(ended, target)) == []
+
+
+async def test_an_opening_that_was_not_answered_aborts_nothing_that_may_be_anothers(
+    pool: asyncpg.Pool, settings: Settings, sink: S3Sink, proxied: Proxied, name: str
+) -> None:
+    """It steps back: the attempt after it is swept."""
+    proxy, through = proxied
+    worker = TransferWorker(
+        pool,
+        settings,
+        sink,
+        through,
+        CountingSource(FILES),
+        sharing=[OTHER],
+        patience=replace(QUICK, limit=0.3),
+    )
+    await worker.plan(name, tenant=OTHER)
+    running = await worker.deliveries.leases("v").claim(Work.TRANSFER)
+    assert running is not None
+    key = key_of(running, through)
+    upload = await sink.begin(through, key, marks_of(running))
+    proxy.lost_begins = 1
+    await worker.plan(name)
+    async with worker.running(count=1):
+        row = await worker.until(name, lambda row: row["tries"] == 1)
+        assert "which is whose" in row["last_cause"]
+        assert upload.upload_id in [one.upload_id for one in await sink.open_uploads(through, key)]
+        await worker.deliveries.fail(running, "for the test")
+        await pool.execute("UPDATE delivery SET not_before = now()")
+        row = await worker.ended(name)
+    assert (row["state"], row["attempt"]) == ("DONE", 2)
+    assert await sink.open_uploads(through, key) == []
+
+
+async def test_what_others_do_is_found_by_indexes_however_many_wait(
+    deliveries: Deliveries, name: str
+) -> None:
+    """Archives of one product are called the same, and thousands may wait for a target."""
+    ours = await transferring(deliveries, name, TENANT)
+    await deliveries.pool.execute(
+        "INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, "
+        "order_request, priority, requested_at, expires_at, rank, attempt, archive_name, "
+        "completing, completing_until) "
+        "SELECT gen_random_uuid(), $1, 'd' || n, 'TRANSFERRING', 'u', 't', '{}', 1, "
+        "now(), now(), now(), 1, 'P_v1.zip', '{}', now() - interval '1 day' "
+        "FROM generate_series(1, 6000) AS n",
+        TENANT,
+    )
+    await deliveries.pool.execute("ANALYZE delivery")
+    key = f"{name}/P_v1.zip"
+    others = (ours.id, ours.tenant, name, "b", key, "P_v1.zip")
+    url = f"s3://b/{key}"
+    second = timedelta(seconds=1)
+    note = (ours.id, ours.attempt, "w", second, {"url": url}, second, url)
+    for query, arguments in (("uploads_of_others", others), ("note_completion", note)):
+        rows = await deliveries.pool.fetch(
+            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {QUERIES[query]}", *arguments
+        )
+        plan = "\n".join(row[0] for row in rows)
+        assert "Seq Scan on delivery" not in plan, plan
+        read = re.findall(r"on delivery.*actual rows=(\d+)", plan)
+        assert read, plan
+        assert max(map(int, read)) < 10, plan  # versions of one row count
