@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -18,7 +18,7 @@ from app.outgoing import Kind, Outgoing
 from compose.embedded import rabbitmq
 from compose.embedded.stack import TENANT, Stack
 from streams import names, rights
-from streams.amqp import connect, open_publisher
+from streams.amqp import AmqpPublisher, connect, open_publisher
 from streams.dead_letters import QUEUES as LETTERS
 from streams.dead_letters import open_dead_letters
 from streams.rights import Permissions, needed
@@ -253,3 +253,50 @@ async def test_another_user_declares_by_command_and_the_service_reads_again_what
             message = await taken.get()
         assert message.body == b"again"
         await message.ack()
+
+
+async def test_rights_that_are_taken_and_given_again_while_it_runs_are_waited_for(
+    host: Host,
+    stack: Stack,
+    admin: AbstractRobustConnection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it reads stays in its queue, what it publishes is owed; both go on then."""
+    user = f"{host.name}-other"
+    name, exchange = QUEUES[0]
+    taken: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+
+    async def may(three: Sequence[str]) -> None:
+        await rabbitmq.control(stack.folder, "set_permissions", "-p", host.name, user, *three)
+
+    async with (
+        connect(host.url("other"), start_timeout=5) as connection,
+        open_publisher(connection, topology=BY_ANOTHER) as publisher,
+        connection.channel() as reading,
+        admin.channel() as channel,
+    ):
+        queue = await BY_ANOTHER.queue(reading, name, exchange)
+        await queue.consume(taken.put)
+        await may(["^$"] * 3)
+        await rabbitmq.control(stack.folder, "close_all_user_connections", user, "for a test")
+        async with asyncio.timeout(60):
+            while f"ACCESS_REFUSED - access to queue '{name}'" not in caplog.text:
+                await asyncio.sleep(0.1)
+        with pytest.raises(BrokerUnavailableError):
+            await publisher.publish(outgoing(Kind.RESPONSE))
+        await may(needed(declares=False).patterns)
+        await (await channel.get_exchange(exchange)).publish(Message(b"later"), "")
+        async with asyncio.timeout(60):
+            await (await taken.get()).ack()
+            await sent(publisher)
+
+
+async def sent(publisher: AmqpPublisher) -> None:
+    """Return once a message is confirmed; it is tried again, as the relay does."""
+    while True:
+        try:
+            await publisher.publish(outgoing(Kind.RESPONSE))
+        except BrokerUnavailableError:
+            await asyncio.sleep(0.1)
+        else:
+            return
