@@ -17,6 +17,7 @@ MICROSERVICE = "rs-delivery"
 FILE_NAME = "config-rs-delivery.json"
 
 _MODULE = "delivery"
+_MOST = 100  # entries; each is written, noted and logged while the tenant's settings are locked
 _KEY = "fr.cnes.regards.framework.modules.tenant.settings.domain.DynamicTenantSetting"
 
 
@@ -110,6 +111,7 @@ def _modules(content: Any) -> Iterator[dict[str, Any]]:
             f'the file must be of the microservice "{MICROSERVICE}"'
             + (f", not {microservice[:100]!r}" if isinstance(microservice, str) else "")
         )
+    entries = 0
     for number, module in enumerate(content["modules"], start=1):
         if (
             not isinstance(module, dict)
@@ -119,6 +121,9 @@ def _modules(content: Any) -> Iterator[dict[str, Any]]:
             raise NotAConfigurationError(
                 f'module {number} must be an object with "module" and a list "configuration"'
             )
+        entries += 1 + len(module.get("configuration", []))
+        if entries > _MOST:
+            raise NotAConfigurationError(f"the file must not have more than {_MOST} entries")
         yield module
 
 

@@ -198,6 +198,13 @@ async def test_a_form_without_a_file_is_refused(api: Api) -> None:
     assert (await api.call("POST", path, data=b"x", headers=headers)).status == 400
 
 
+async def test_a_file_that_repeats_itself_is_refused_as_a_whole(api: Api) -> None:
+    answer = await take(api, file_of(*[entry("request_ttl", n) for n in range(101)]))
+    assert answer.status == 422
+    assert "must not have more than 100 entries" in (await answer.json())["message"]
+    assert await api.value("request_ttl") == 12
+
+
 async def test_a_mask_in_a_file_keeps_the_secret(
     api: Api, configuration: ConfigurationParts
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from app.configured import ConfigurationParts, open_configuration
 from app.model import S3Target
@@ -118,6 +119,18 @@ async def test_a_bucket_that_was_chosen_before_stays_and_is_named(
     assert fenced.tenants.settings(TENANT).target.bucket == "chosen-before"
     ((tenant, (_, bucket)),) = fenced.tenants.borrowing().items()
     assert (tenant, bucket) == (TENANT, "chosen-before")
+
+
+async def test_a_start_names_what_tenants_share_and_borrow(fenced: ConfigurationParts) -> None:
+    async with fenced.store.change(TENANT) as change:
+        await change.set("delivery_bucket", "chosen-before")
+    await fenced.configure.refresh()
+    with capture_logs() as logs:
+        fenced.warn_of_places([TENANT, "swot", "third"])
+    (shared,) = [entry for entry in logs if entry["event"] == "place_shared"]
+    assert shared["tenants"] == ["swot (default)", "third (default)"]
+    (borrowed,) = [entry for entry in logs if entry["event"] == "deployment_key_borrowed"]
+    assert (borrowed["tenant"], borrowed["bucket"]) == (TENANT, "chosen-before")
 
 
 async def test_defaults_may_hold_the_tenants_name(
