@@ -50,7 +50,11 @@ async def test_a_delivery_and_the_commands_go_over_encrypted_lines(
     lines: Lines, client: Client, make_product: Callable[..., str]
 ) -> None:
     files = {"a.bin": b"a" * 100_000, "b.txt": b"b"}
-    async with running_service(lines.stack, extra=lines.settings) as (child, _address):
+    https = {
+        "DELIVERY_WEB_TLS_CERTIFICATE": str(lines.tls.certificate),
+        "DELIVERY_WEB_TLS_KEY": str(lines.tls.key),
+    }
+    async with running_service(lines.stack, extra={**lines.settings, **https}) as (child, address):
         answer = await client.answer(request_for(make_product(files)))
         assert answer["status"] == "DONE"
         assert contents(await fetch(lines, answer["url"])) == files
@@ -67,6 +71,13 @@ async def test_a_delivery_and_the_commands_go_over_encrypted_lines(
         for command in (["migrate"], ["dlq", "list"], ["stats"]):
             ended = await lines.run(*command)
             assert ended.returncode == 0, ended.stderr
+        token = (await lines.run("token")).stdout.strip()
+        url = f"https://localhost:{URL(address).port}"
+        asked = ("settings", "--url", url, "--token", token, "get", "request_ttl")
+        shown = await lines.run(*asked)
+        assert "48" in shown.stdout, shown.stderr
+        refused = await lines.run(*asked, DELIVERY_HTTP_CA="")
+        assert f"{url} does not answer ({UNTRUSTED}" in refused.stderr
         assert "Traceback" not in child.log.read_text()
 
 
