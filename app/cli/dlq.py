@@ -34,7 +34,7 @@ from streams.letter_box import of_message
 from streams.topology import topology_of
 
 _LIMIT = 1000  # letters that one command looks at in each queue
-_COLUMNS = ("id", "queue", "tenant", "correlationId", "bytes", "reason")
+_COLUMNS = ("id", "tenant", "correlationId", "bytes", "reason")  # an id names its queue
 T = TypeVar("T")
 # Notes what becomes of a letter, unless the block raises.
 Noting = Callable[[str, DeadLetter], AbstractAsyncContextManager[None]]

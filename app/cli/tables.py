@@ -24,7 +24,8 @@ def show_all(
         return
     table = Table(box=None, header_style="bold")
     for name in columns:
-        table.add_column(name, overflow="fold")
+        # An id is copied into the next command: it stays in one piece.
+        table.add_column(name, overflow="fold", no_wrap=name == "id")
     for entry in found:
         row = [entry[name] for name in columns]
         table.add_row(*("-" if value is None else printable(str(value)) for value in row))
