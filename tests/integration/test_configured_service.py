@@ -197,7 +197,12 @@ async def _received(database: str, correlation_id: str) -> None:
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(
-    environment: None, database: str, arguments: tuple[str, ...], code: int, sentence: str
+    environment: None,
+    database: str,
+    pool: asyncpg.Pool,
+    arguments: tuple[str, ...],
+    code: int,
+    sentence: str,
 ) -> None:
     ended = delivery("settings", *arguments, DELIVERY_DATABASE_URL=database)
     assert ended.returncode == code
@@ -206,7 +211,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence(
 
 
 def test_a_refused_file_is_told_entry_by_entry(
-    environment: None, database: str, tmp_path: Path
+    environment: None, database: str, pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
     file = tmp_path / "file.json"
     file.write_text("{}")
@@ -221,7 +226,7 @@ def test_a_refused_file_is_told_entry_by_entry(
     assert "a part was taken, the above was not" in ended.stderr
 
 
-def test_keys_are_made_and_changed(environment: None, database: str) -> None:
+def test_keys_are_made_and_changed(environment: None, database: str, pool: asyncpg.Pool) -> None:
     old = os.environ["DELIVERY_SECRET_KEYS"]
     new = delivery("make-key").stdout.strip()
     server = json.dumps(
