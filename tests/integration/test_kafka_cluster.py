@@ -76,6 +76,7 @@ async def test_topics_are_brought_to_what_the_settings_ask_for(
             "DELIVERY_KAFKA_BOOTSTRAP_SERVERS": broker.url,
             "DELIVERY_DATABASE_URL": database,
         }
+        assert delivery("migrate", **address).returncode == 0
         made = delivery("topics", "apply", DELIVERY_KAFKA_PARTITIONS="2", **address)
         assert made.returncode == 0, made.stderr
         assert made.stdout.count("created delivery.") == len(Topics().all)
