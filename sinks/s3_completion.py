@@ -85,15 +85,18 @@ class Completion:
     async def run(self, *, again: bool) -> str:
         """Let the object appear; return its ETag. See `S3Sink.complete`."""
         look = again or self.sink.conditions.of(self.target) is not Conditions.KEPT
+        named: str | None = None  # the ETag that was asked for last, in vain
         for _ in range(_ROUNDS):
             found = await self.sink.find(self.target, self.upload) if look else None
             if found is not None and self._is_made(found, again=again):
                 return await self._made_before(found, again=again)
-            if (etag := await self._try(found)) is not None:
+            # Where it is still there, the store compares ETags in a way of its own.
+            conditional = found is None or found.etag != named
+            if (etag := await self._try(found, conditional=conditional)) is not None:
                 if self.sink.conditions.of(self.target) is None:
                     await self._find_out()
                 return etag
-            look = True
+            look, named = True, None if found is None else found.etag
         raise TargetUnavailableError(
             f"{self.upload.key} in {self.target} is written by others again and again"
         )
@@ -107,13 +110,14 @@ class Completion:
                 await self.sink.abort(self.target, self.upload)
         return found.etag
 
-    async def _try(self, found: FoundObject | None) -> str | None:
+    async def _try(self, found: FoundObject | None, *, conditional: bool) -> str | None:
         """Complete in the place of what was found; return None if something else is there."""
         if found is not None:
             self._check_replaceable(found)
-        keeps = self.sink.conditions.of(self.target) is not Conditions.REFUSED
+        if self.sink.conditions.of(self.target) is Conditions.REFUSED:
+            conditional = False
         try:
-            etag = await self._complete(_condition(found) if keeps else {})
+            etag = await self._complete(_condition(found) if conditional else {})
         except _NotMetError:
             self.sink.conditions.learn(self.target, Conditions.KEPT)
             return None

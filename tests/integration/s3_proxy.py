@@ -30,6 +30,7 @@ class Completes(Enum):
     ANYHOW = "ignores them"
     ON_NONE = "refuses them"
     OF_UPLOADS = "looks for the upload first"
+    NEVER = "finds no ETag that is named"
 
 
 @dataclass
@@ -151,18 +152,20 @@ class S3Proxy:
             await self.let_complete.wait()
         if self.completes is Completes.OF_UPLOADS and not await self._is_open(request):
             return 404, {}, _ERROR.format("NoSuchUpload").encode()
-        if self.completes is Completes.ON_CONDITION and await self._changed_since(request):
+        if await self._changed_since(request):
             return 412, {}, _ERROR.format("PreconditionFailed").encode()
         return await self._forward(request, body)
 
     async def _changed_since(self, request: web.Request) -> bool:
         """Whether the object is not the one that `If-Match` names."""
-        if "If-Match" not in request.headers:
+        keeps = (Completes.ON_CONDITION, Completes.NEVER)
+        if "If-Match" not in request.headers or self.completes not in keeps:
             return False
         async with self._store() as store:
             key = request.path.partition(f"/{self.target.bucket}/")[2]
             head = await store.head_object(Bucket=self.target.bucket, Key=key)
-        return bool(head["ETag"] != request.headers["If-Match"])
+        other = head["ETag"] != request.headers["If-Match"]
+        return bool(other or self.completes is Completes.NEVER)
 
     async def _is_open(self, request: web.Request) -> bool:
         async with self._store() as store:
