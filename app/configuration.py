@@ -19,6 +19,7 @@ class Actor:
     name: str  # the name alone, whichever way they come
     role: str  # of REGARDS; COMMAND_LINE; AMQP
     tenant: str
+    expires: int | None = field(default=None, compare=False)  # seconds since 1970, of a token
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

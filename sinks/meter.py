@@ -43,6 +43,7 @@ class Meter:
             Progress(
                 tenant=self._delivery.tenant,
                 correlation_id=self._delivery.correlation_id,
+                delivery=self._delivery.id,
                 attempt=self._delivery.attempt,
                 phase=self._phase,
                 bytes_done=self.bytes,

@@ -139,6 +139,9 @@ class TransferProgressed(_Event):
     files_done: int
     files_total: int
     elapsed: float = Field(description="Seconds that bytes have flowed for.")
+    delivery: UUID | None = Field(
+        None, description="Id of the delivery: another may have its correlation id later."
+    )
 
 
 _Value = TypeVar("_Value", Receipt, OrderEvent, Cancel, Progress)

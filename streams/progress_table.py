@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
@@ -18,13 +19,16 @@ from mode import Service
 
 from app.errors import UnreadableMessageError
 from app.logs import get_logger
-from app.model import Progress
+from app.model import Delivery, Progress
 from app.settings import Settings
 from streams.brokers import cause_of, client_arguments
 from streams.events import decode_progress
 from streams.topics import Topics, partitions_of
 
 log = get_logger(__name__)
+
+# Tenant, correlation id, and the delivery's own, where its worker told it.
+_Key = tuple[str, str, UUID | None]
 
 _PAUSE = 2.0  # seconds before reading again
 _SILENCE = 30.0  # seconds after which the topic is looked up anew: it may have been made again
@@ -42,13 +46,15 @@ class ProgressTable(Service):
         client_arguments(settings)  # what can't be used is told at the start
         self._settings = settings
         self._topic = Topics(prefix=settings.kafka_topic_prefix).progress
-        self._known: dict[tuple[str, str], tuple[float, Progress]] = {}
-        self._new: dict[tuple[str, str], Progress] = {}
+        self._known: dict[_Key, tuple[float, Progress]] = {}
+        self._new: dict[_Key, Progress] = {}
         self.reading = asyncio.Event()  # nothing is missed from then on
 
-    def of(self, tenant: str, correlation_id: str) -> Progress | None:
+    def of(self, delivery: Delivery) -> Progress | None:
         """Return the last report of a delivery, if it is fresh."""
-        at, progress = self._known.get((tenant, correlation_id), (0.0, None))
+        key = delivery.tenant, delivery.correlation_id
+        unnamed = self._known.get((*key, None), (0.0, None))
+        at, progress = self._known.get((*key, delivery.id), unnamed)
         return progress if time.monotonic() - at <= _KEPT else None
 
     def all(self) -> list[Progress]:
@@ -82,7 +88,7 @@ class ProgressTable(Service):
             self._forget()
 
     def _take(self, progress: Progress, now: float) -> None:
-        key = progress.tenant, progress.correlation_id
+        key = progress.tenant, progress.correlation_id, progress.delivery
         _, before = self._known.get(key, (0.0, None))
         # One that was frozen and lost its lease may still report.
         if before is None or before.attempt <= progress.attempt or before.phase.ended:

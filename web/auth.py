@@ -17,6 +17,7 @@ from app.errors import ConfigurationError
 _LEEWAY = 30  # seconds that clocks may differ
 _LONGEST = 16 * 1024  # characters of a token
 _LONGEST_CLAIM = 255
+_DISTANT = 2**53  # seconds: an issuer may write any number
 _BEARER = re.compile(
     r"Bearer +([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+) *", re.IGNORECASE
 )
@@ -86,6 +87,7 @@ class Verifier:
             name=name,
             role=_text(claims, "role") or "",
             tenant=_text(claims, "tenant") or "",
+            expires=min(int(claims["exp"]), _DISTANT),
         )
 
 

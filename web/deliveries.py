@@ -15,7 +15,7 @@ from aiohttp import web
 
 from app.configuration import Actor
 from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryError
-from app.model import ManifestFile, Progress, State
+from app.model import Delivery, ManifestFile, Progress, State
 from app.progress import in_json
 from app.tracking import Filter, Step, Tracked, Tracking, to_json
 from app.usecases.intervene import Interventions
@@ -32,7 +32,7 @@ _LONGEST_KEY = 255  # characters of an Idempotency-Key
 # Correlation ids that no path can name: they are folded on the way, or name something else.
 _UNNAMEABLE = frozenset({".", "..", "events", "by-id"})
 
-Find = Callable[[str, str], Progress | None]
+Find = Callable[[Delivery], Progress | None]
 
 
 def own_only(actor: Actor) -> str | None:
@@ -106,7 +106,7 @@ class DeliveriesApi:
         shown = to_json(tracked)
         progress = None
         if tracked.delivery.state is State.TRANSFERRING:
-            progress = self._progress(tracked.delivery.tenant, tracked.delivery.correlation_id)
+            progress = self._progress(tracked.delivery)
         if progress is not None and progress.attempt == tracked.delivery.attempt:
             shown["progress"] = in_json(progress)
         return shown
@@ -114,7 +114,7 @@ class DeliveriesApi:
     async def one(self, request: web.Request) -> web.Response:
         """Return all that is known of a delivery."""
         found = await find(request, self._tracking)
-        chosen = _chosen(request, found)
+        chosen = choose(request, found)
         steps = await self._tracking.steps(chosen.delivery.id)
         shown = self._shown(chosen) | {
             "order": chosen.delivery.order,
@@ -130,7 +130,7 @@ class DeliveriesApi:
 
     async def files(self, request: web.Request) -> web.Response:
         """Return the files of a delivery, page after page."""
-        chosen = _chosen(request, await find(request, self._tracking))
+        chosen = choose(request, await find(request, self._tracking))
         size = parameters.number(request, "size", _PAGE, largest=_LARGEST_PAGE)
         after = parameters.number(request, "after", -1, least=-1, largest=2**31 - 1)
         files = await self._tracking.manifest(chosen.delivery.id, after=after, limit=size + 1)
@@ -243,7 +243,8 @@ def _place(request: web.Request) -> tuple[datetime, UUID] | None:
         raise InvalidRequestError(["after must be what a link named next has"]) from None
 
 
-def _chosen(request: web.Request, found: Sequence[Tracked]) -> Tracked:
+def choose(request: web.Request, found: Sequence[Tracked]) -> Tracked:
+    """Return the delivery that the query names, or the newest. Raises UnknownDeliveryError."""
     wanted = request.match_info.get("id") or request.query.get("id")
     if not wanted:
         return found[0]
@@ -269,7 +270,7 @@ def _links(request: web.Request, tracked: Tracked) -> list[dict[str, str]]:
     return [
         {"rel": "self", "href": f"{base}?id={tracked.delivery.id}"},
         {"rel": "files", "href": f"{base}/files?id={tracked.delivery.id}"},
-        {"rel": "events", "href": f"{base}/events"},
+        {"rel": "events", "href": f"{base}/events?id={tracked.delivery.id}"},
         *([] if tracked.ended else [{"rel": "cancel", "href": f"{base}/cancel"}]),
         *(
             []

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from mode import Service
 
@@ -66,7 +67,25 @@ def state_frame(change: Change) -> Frame:
 def progress_frame(progress: Progress) -> Frame:
     """Encode how far a transfer is."""
     body = {"correlationId": progress.correlation_id, **in_json(progress)}
+    if progress.delivery is not None:
+        body["id"] = str(progress.delivery)
     return Frame(_encoded("progress", body))
+
+
+def reload_frame(number: int, *, last: bool) -> Frame:
+    """Encode that more has happened than is told: up to that step, it is to be looked up."""
+    body = {"message": "more has happened than is told here; look it up again"}
+    return Frame(_encoded("reload", body, number), last=last)
+
+
+def mark_frame(number: int) -> Frame:
+    """Encode no event but the number of the last one: a reader who comes again has one to tell."""
+    return Frame(f"id: {number}\r\n\r\n".encode() if number else b"")
+
+
+def expired_frame() -> Frame:
+    """Encode that the reader must bring another token."""
+    return Frame(_encoded("expired", {"message": "the token has expired; sign in again"}))
 
 
 def _encoded(event: str, body: dict[str, Any], number: int = 0) -> bytes:
@@ -77,12 +96,14 @@ def _encoded(event: str, body: dict[str, Any], number: int = 0) -> bytes:
 class Watcher:
     """One who watches a tenant, or one delivery of it."""
 
-    def __init__(self, tenant: str, correlation_id: str | None) -> None:
+    def __init__(self, tenant: str, delivery: UUID | None) -> None:
         self.tenant = tenant
-        self.correlation_id = correlation_id
+        self.delivery = delivery
+        self.since = 0  # the newest step when it came
         self._queue: asyncio.Queue[list[Frame] | None] = asyncio.Queue()
         self.lost = False  # too slow, or the feed stops: come again, with the last id
         self.cut: Callable[[], object] | None = None  # ends a connection that takes nothing
+        self.gone: Callable[[], bool] = lambda: False  # whether its connection is closed
 
     def give(self, frames: list[Frame]) -> None:
         """Hand frames over, unless the watcher is too slow to ever read them."""
@@ -116,14 +137,12 @@ class Feed(Service):
         self._missing: dict[int, int] = {}  # smaller numbers that have not appeared; looks left
 
     @contextlib.asynccontextmanager
-    async def watching(
-        self, tenant: str, correlation_id: str | None = None
-    ) -> AsyncIterator[Watcher]:
+    async def watching(self, tenant: str, delivery: UUID | None = None) -> AsyncIterator[Watcher]:
         """Give a watcher; from then on it misses nothing. Raises RetryableError."""
-        watcher = Watcher(tenant, correlation_id)
+        watcher = Watcher(tenant, delivery)
         self._watchers.add(watcher)
         try:
-            await self._begin()
+            watcher.since = await self._begin()
             yield watcher
         finally:
             self._watchers.discard(watcher)
@@ -151,29 +170,32 @@ class Feed(Service):
             await self.sleep(_TICK)
 
     async def _tick(self, *, progress: bool = True) -> None:
+        for watcher in self._watchers:
+            if watcher.gone():  # what it holds is free before the next ping finds nobody
+                watcher.let_go()
         news = self._news() if progress or not self._watchers else ()
         if not self._watchers:
             self._last = None
             return
-        frames: dict[tuple[str, str], list[Frame]] = defaultdict(list)
-        for change in await self._look():
-            delivery = change.tracked.delivery
-            frames[delivery.tenant, delivery.correlation_id].append(state_frame(change))
-        for report in news:
-            frames[report.tenant, report.correlation_id].append(progress_frame(report))
+        frames: list[tuple[str, UUID | None, Frame]] = [
+            (change.tracked.delivery.tenant, change.tracked.delivery.id, state_frame(change))
+            for change in await self._look()
+        ]
+        frames += [(report.tenant, report.delivery, progress_frame(report)) for report in news]
         self._hand_over(frames)
 
-    async def _begin(self) -> None:
-        """Note where the changes are now, unless others watch already."""
+    async def _begin(self) -> int:
+        """Note where the changes are now, unless others watch already; return it."""
         async with self._beginning:
             if self._last is not None:
-                return
+                return self._last
             last = await self._changes.last()
             first = max(0, last - _AT_ONCE // 2)
             recent = await self._changes.since(first, missing=(), limit=_AT_ONCE)
             seen = {change.step.id for change in recent}
             self._missing = dict.fromkeys(set(range(first + 1, last)) - seen, _PATIENCE)
             self._last = last
+            return last
 
     async def _look(self) -> list[Change]:
         if self._last is None:
@@ -187,14 +209,17 @@ class Feed(Service):
         self._last = newest
         return found
 
-    def _hand_over(self, frames: dict[tuple[str, str], list[Frame]]) -> None:
-        by_tenant: dict[str, list[Frame]] = defaultdict(list)
-        for (tenant, _), some in frames.items():
-            by_tenant[tenant] += some
+    def _hand_over(self, frames: Sequence[tuple[str, UUID | None, Frame]]) -> None:
+        """Give each watcher its own. One delivery is told by its id: others may have its name."""
+        of_tenant: dict[str, list[Frame]] = defaultdict(list)
+        of_one: dict[tuple[str, UUID | None], list[Frame]] = defaultdict(list)
+        for tenant, delivery, frame in frames:
+            of_tenant[tenant].append(frame)
+            of_one[tenant, delivery].append(frame)
         for watcher in self._watchers:
-            if watcher.correlation_id is None:
-                mine = by_tenant.get(watcher.tenant)
+            if watcher.delivery is None:
+                mine = of_tenant.get(watcher.tenant)
             else:
-                mine = frames.get((watcher.tenant, watcher.correlation_id))
+                mine = of_one.get((watcher.tenant, watcher.delivery))
             if mine:
                 watcher.give(mine)

@@ -5,15 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
-from app.model import Phase, Progress
+from app.model import Delivery, Phase, Progress, State
 from app.settings import Settings
 from streams import progress_table
 from streams.kafka import EventLog, open_event_log
 from streams.progress_table import ProgressTable
 from streams.topics import ensure_topics
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ONE = Delivery(
+    id=UUID(int=1),
+    tenant="t",
+    correlation_id="d",
+    state=State.TRANSFERRING,
+    user="u",
+    target="x",
+    order={},
+    origin_app=None,
+    priority=1,
+    requested_at=NOW,
+    expires_at=NOW,
+)
+NEXT = replace(ONE, id=UUID(int=2), user="another")  # of the same correlation id
 
 
 def progress(number: int, *, attempt: int = 1, phase: Phase = Phase.TRANSFERRING) -> Progress:
@@ -27,6 +46,7 @@ def progress(number: int, *, attempt: int = 1, phase: Phase = Phase.TRANSFERRING
         files_done=0,
         files_total=1,
         elapsed=1,
+        delivery=ONE.id,
     )
 
 
@@ -46,7 +66,7 @@ async def told(events: EventLog, table: ProgressTable, report: Progress) -> None
     """Report, and return once the table has it."""
     await events.report(report)
     async with asyncio.timeout(10):
-        while table.of("t", "d") != report:
+        while table.of(ONE) != report:
             await asyncio.sleep(0.02)
 
 
@@ -60,7 +80,7 @@ async def test_the_last_report_is_known_and_news_are_told_once(settings: Setting
             await told(events, other, progress(3))
             assert one.news() == [progress(3)]
             assert one.news() == []
-            assert one.of("t", "other") is None
+            assert one.of(NEXT) is None
             assert one.all() == [progress(3)]
 
 
@@ -76,6 +96,18 @@ async def test_a_worker_that_lost_its_lease_does_not_speak_for_its_successor(
         assert table.news() == [progress(20, attempt=2)]
 
 
+async def test_what_a_worker_of_the_version_before_says_is_known_by_its_name(
+    settings: Settings,
+) -> None:
+    await ensure_topics(settings)
+    async with open_event_log(settings) as events, running(settings) as table:
+        unnamed = replace(progress(50), delivery=None)
+        await told(events, table, unnamed)
+        assert table.of(NEXT) == unnamed
+        await told(events, table, progress(60))
+        assert table.of(NEXT) == unnamed
+
+
 async def test_what_says_nothing_for_long_is_forgotten(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +115,7 @@ async def test_what_says_nothing_for_long_is_forgotten(
     async with open_event_log(settings) as events, running(settings) as table:
         await told(events, table, progress(50))
         monkeypatch.setattr(progress_table, "_KEPT", 0.0)
-        assert table.of("t", "d") is None
+        assert table.of(ONE) is None
         async with asyncio.timeout(10):
             while table._known:
                 await asyncio.sleep(0.05)

@@ -17,9 +17,11 @@ from web.feed import Feed, Frame, Watcher, state_frame
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def change(number: int, correlation_id: str = "d", tenant: str = "t") -> Change:
+def change(
+    number: int, correlation_id: str = "d", tenant: str = "t", delivery_id: int = 1
+) -> Change:
     delivery = Delivery(
-        id=UUID(int=1),
+        id=UUID(int=delivery_id),
         tenant=tenant,
         correlation_id=correlation_id,
         state=State.READY,
@@ -107,14 +109,57 @@ async def test_changes_reach_their_tenants_watchers_only() -> None:
     log = Log()
     feed = Feed(log, log.news)
     log.appear(change(1))
-    async with feed.watching("t") as all_, feed.watching("t", "b") as one, feed.watching("u") as no:
-        log.appear(change(2, "a"), change(3, "b"))
+    async with (
+        feed.watching("t") as all_,
+        feed.watching("t", UUID(int=2)) as one,
+        feed.watching("u") as no,
+    ):
+        log.appear(change(2, "a"), change(3, "b", delivery_id=2))
         await feed._tick()
         assert await heard(all_) == [2, 3]
         assert await heard(one) == [3]
         log.appear(change(4, tenant="u"))
         await feed._tick()
         assert await heard(no) == [4]
+
+
+def report(delivery: UUID | None, number: int = 1) -> Progress:
+    return Progress(
+        tenant="t",
+        correlation_id="d",
+        attempt=1,
+        phase=Phase.TRANSFERRING,
+        bytes_done=number,
+        bytes_total=10,
+        files_done=0,
+        files_total=1,
+        elapsed=1,
+        delivery=delivery,
+    )
+
+
+async def test_deliveries_that_share_a_correlation_id_are_told_apart() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    first, second = UUID(int=1), UUID(int=2)
+    async with feed.watching("t", first) as one, feed.watching("t", second) as other:
+        log.appear(change(1, delivery_id=1), change(2, delivery_id=2))
+        log.progress += [report(first, 1), report(second, 2), report(None, 3)]
+        await feed._tick()
+        for watcher, step, done in ((one, 1, 1), (other, 2, 2)):
+            frames = await watcher.frames()
+            assert ids(frames) == [step, 0]
+            assert frames is not None
+            assert told(frames[1])["bytesDone"] == done
+
+
+async def test_a_watcher_whose_connection_is_closed_is_let_go_though_nothing_happens() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    async with feed.watching("t") as watcher:
+        watcher.gone = lambda: True
+        await feed._tick()
+        assert await watcher.frames() is None
 
 
 async def test_a_change_that_appears_after_a_larger_number_is_told_once() -> None:
@@ -183,7 +228,7 @@ async def test_a_watcher_that_reads_nothing_is_let_go_and_the_others_hear_on() -
 async def test_progress_tells_rate_and_time_left() -> None:
     log = Log()
     feed = Feed(log, log.news)
-    async with feed.watching("t", "d") as watcher:
+    async with feed.watching("t", UUID(int=1)) as watcher:
         log.progress.append(
             Progress(
                 tenant="t",
@@ -195,12 +240,14 @@ async def test_progress_tells_rate_and_time_left() -> None:
                 files_done=1,
                 files_total=4,
                 elapsed=0.5,
+                delivery=UUID(int=1),
             )
         )
         await feed._tick()
         frames = await watcher.frames()
         assert frames is not None
         assert told(frames[0]) == {
+            "id": str(UUID(int=1)),
             "correlationId": "d",
             "phase": "transferring",
             "attempt": 2,

@@ -175,7 +175,7 @@ def _watching(configuration: ConfigurationParts) -> dict[str, Any]:
             users=AnyUser(),
         ),
         "feed": Feed(tracking, list),
-        "progress": lambda _tenant, _correlation_id: None,
+        "progress": lambda _delivery: None,
         "letters": NoLetters(),
         "console": Console(None),
     }

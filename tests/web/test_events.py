@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,12 +17,24 @@ import pytest
 from aiohttp import ClientResponse
 
 from app.configured import ConfigurationParts
-from app.model import Phase, Progress, State, StoredObject, Work
+from app.model import Delivery, Phase, Progress, State, StoredObject, Work
 from app.store import PostgresTracking
 from tests.integration.conftest import Deliveries
-from tests.web.conftest import TENANT, Api, MakeClient, bearer, parts_for, serve
+from tests.web.conftest import (
+    PLENTY,
+    SECRET,
+    TENANT,
+    Api,
+    MakeClient,
+    bearer,
+    parts_for,
+    serve,
+)
 from web import events
+from web.auth import Verifier
 from web.feed import Feed
+from web.gate import Gate
+from web.limits import Turns
 from web.site import Site, create_site
 
 
@@ -69,10 +83,10 @@ class Stream:
         async with asyncio.timeout(10):
             while line := await self._answer.content.readline():
                 text = line.decode().rstrip("\r\n")
-                if not text and event:
+                if not text and "event" in event:
                     return event
                 name, _, value = text.partition(": ")
-                if name in ("event", "id"):
+                if name == "event" or (name == "id" and value):
                     event[name] = value
                 elif name == "data":
                     event["data"] = json.loads(value)
@@ -194,7 +208,7 @@ async def test_who_has_heard_the_end_is_told_not_to_come_again(
 async def test_progress_is_told_in_between(
     api: Api, deliveries: Deliveries, reports: list[Progress]
 ) -> None:
-    await deliveries.ready("d")
+    delivery = await deliveries.ready("d")
     async with streaming(api, "/deliveries/d/events") as stream:
         await stream.states(3)
         reports.append(
@@ -208,6 +222,7 @@ async def test_progress_is_told_in_between(
                 files_done=0,
                 files_total=1,
                 elapsed=1,
+                delivery=delivery.id,
             )
         )
         event = await stream.next()
@@ -247,26 +262,182 @@ async def test_a_thousand_readers_hear_the_same(api: Api, deliveries: Deliveries
     assert len({event["id"] for event in heard if event}) == 1
 
 
-async def test_a_reader_who_is_gone_is_forgotten_though_nothing_happens(
-    configuration: ConfigurationParts, feed: Feed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On the real server: that of the tests cancels handlers whose client is gone."""
-    monkeypatch.setattr(events, "_PING", 0.1)
-    site = Site(
-        create_site(parts_for(configuration, feed=feed)), host="127.0.0.1", port=0, tls=None
-    )
+@contextlib.asynccontextmanager
+async def real_server(parts: Any) -> AsyncIterator[str]:
+    """Serve as in production: the server of the tests cancels handlers whose client is gone."""
+    site = Site(create_site(parts), host="127.0.0.1", port=0, tls=None)
     await site.start()
     try:
-        async with aiohttp.ClientSession(headers=bearer()) as session:
-            answer = await session.get(f"http://127.0.0.1:{site.port}/deliveries/events")
-            assert answer.status == 200
-            assert len(feed._watchers) == 1
-            answer.close()
-            async with asyncio.timeout(10):
-                while feed._watchers:
-                    await asyncio.sleep(0.05)
+        yield f"http://127.0.0.1:{site.port}"
     finally:
         await site.stop()
+
+
+@pytest.mark.parametrize("abruptly", [False, True])
+async def test_what_a_reader_held_is_free_once_it_is_gone_though_nothing_happens(
+    configuration: ConfigurationParts,
+    feed: Feed,
+    monkeypatch: pytest.MonkeyPatch,
+    abruptly: bool,
+) -> None:
+    monkeypatch.setattr(events, "_PING", 3600.0)  # no comment finds out
+    gate = Gate(
+        Verifier(secret=SECRET, public_key=""),
+        configuration.tenants,
+        limits=replace(PLENTY, all_streams=Turns(1)),
+    )
+    async with real_server(parts_for(configuration, feed=feed, gate=gate)) as server:
+        url = f"{server}/deliveries/events"
+        async with (
+            aiohttp.ClientSession(headers=bearer()) as session,
+            aiohttp.ClientSession(headers=bearer(tenant="swot")) as other,
+        ):
+            answer = await session.get(url)
+            assert answer.status == 200
+            assert (await other.get(url)).status == 503
+            if abruptly:
+                assert answer.connection is not None
+                assert answer.connection.transport is not None
+                answer.connection.transport.abort()
+            answer.close()
+            async with asyncio.timeout(20):
+                while (again := await other.get(url)).status == 503:
+                    await asyncio.sleep(0.05)
+            again.close()
+
+
+async def test_a_stream_ends_with_its_token_and_says_so(
+    configuration: ConfigurationParts, feed: Feed
+) -> None:
+    """What clocks that differ are granted is not enough to begin another one."""
+    async with real_server(parts_for(configuration, feed=feed)) as url:
+        headers = bearer(exp=int(time.time()) + 2)
+        async with aiohttp.ClientSession(url, headers=headers) as session:
+            stream = Stream(await session.get("/deliveries/events"))
+            event = await stream.next()
+            assert event is not None
+            assert event["event"] == "expired"
+            assert "sign in again" in event["data"]["message"]
+            assert await stream.next() is None
+            again = await session.get("/deliveries/events")
+            assert again.status == 401
+            assert "sign in again" in (await again.json())["message"]
+            assert (await session.get("/settings")).status == 200
+
+
+async def test_a_stream_lasts_an_hour_at_most(
+    api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_LONGEST", 0.2)  # seconds
+    async with streaming(api, "/deliveries/events") as stream:
+        assert await stream.next() is None  # and come again, with the same token
+
+
+async def history(deliveries: Deliveries, delivery: Delivery, count: int) -> None:
+    """Write steps as if attempts had been given up."""
+    await deliveries.pool.execute(
+        "INSERT INTO delivery_history (delivery_id, state, attempt, cause, at)"
+        " SELECT $1, 'READY', n, 'S3 is away', now() - interval '1 hour' + n * interval '10 s'"
+        " FROM generate_series(1, $2) n",
+        delivery.id,
+        count,
+    )
+
+
+async def told_until_reload(stream: Stream) -> tuple[list[int], dict[str, Any]]:
+    numbers: list[int] = []
+    while (event := await stream.next()) is not None:
+        if event["event"] == "reload":
+            return numbers, event
+        numbers.append(int(event["id"]))
+    raise AssertionError("no event says so")
+
+
+async def test_who_was_away_for_too_much_is_told_to_look_it_up_again(
+    api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_REPLAYED", 5)
+    delivery = await deliveries.ready("d")
+    first = await deliveries.pool.fetchval("SELECT min(id) FROM delivery_history")
+    await history(deliveries, delivery, 20)
+    newest = await deliveries.pool.fetchval("SELECT max(id) FROM delivery_history")
+    for path in ("/deliveries/events", "/deliveries/d/events"):
+        async with streaming(api, path, str(first)) as stream:
+            numbers, event = await told_until_reload(stream)
+            assert len(numbers) == 5
+            assert "look it up again" in event["data"]["message"]
+            assert int(event["id"]) == newest  # what comes again begins there
+        async with streaming(api, path, event["id"]) as stream:
+            await history(deliveries, delivery, 1)
+            number = newest  # some of the moments before may come again
+            while number <= newest:
+                following = await stream.next()
+                assert following is not None
+                assert following["event"] == "state"
+                number = int(following["id"])
+            newest = number
+
+
+async def test_a_stream_of_what_has_ended_ends_though_not_all_is_told(
+    api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_REPLAYED", 2)
+    await deliveries.done("d")
+    async with streaming(api, "/deliveries/d/events") as stream:
+        numbers, event = await told_until_reload(stream)
+        assert len(numbers) == 2
+        assert await stream.next() is None
+    answer = await api.call("GET", "/deliveries/d/events", headers={"Last-Event-ID": event["id"]})
+    assert answer.status == 204
+
+
+async def test_a_number_that_was_never_told_hides_nothing(api: Api, deliveries: Deliveries) -> None:
+    """As of a database that was put back to an earlier moment."""
+    delivery = await deliveries.ready("d")
+    async with streaming(api, "/deliveries/d/events", "99999999") as stream:
+        await deliveries.fail(delivery, "no such bucket")
+        assert [state for _, state in await stream.states(1)] == ["ERROR"]
+        assert await stream.next() is None
+
+
+async def test_a_reader_who_has_heard_nothing_yet_misses_nothing_when_it_comes_again(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.granted("before")
+    answer = await api.call("GET", "/deliveries/events")
+    async with asyncio.timeout(10):
+        while not (line := await answer.content.readline()).startswith(b"id: "):
+            assert line
+    answer.close()
+    await deliveries.granted("meanwhile")
+    last = line.decode().strip().removeprefix("id: ")
+    async with streaming(api, "/deliveries/events", last) as stream:
+        while (event := await stream.next()) is not None:
+            if event["data"]["correlationId"] == "meanwhile":
+                return
+    raise AssertionError("it was not told")
+
+
+async def test_a_stream_is_of_one_delivery_whoever_uses_its_id_next(
+    api: Api, deliveries: Deliveries, reports: list[Progress]
+) -> None:
+    """Neither hears of the other: not of states, not of how far it is."""
+    first = await deliveries.ready("d")
+    async with streaming(api, "/deliveries/d/events") as stream:
+        await stream.states(3)
+        await deliveries.fail(first, "no such bucket")
+        second = await deliveries.granted("d")
+        rest = []
+        while (event := await stream.next()) is not None:
+            rest.append(event["data"])
+        assert [(one["id"], one["state"]) for one in rest] == [(str(first.id), "ERROR")]
+    async with streaming(api, "/deliveries/d/events") as stream:
+        event = await stream.next()
+        assert event is not None
+        assert event["data"]["id"] == str(second.id)
+    async with streaming(api, f"/deliveries/d/events?id={first.id}") as stream:
+        assert [state for _, state in await stream.states(4)][-1] == "ERROR"
+        assert await stream.next() is None
 
 
 async def test_streams_end_when_the_server_stops(

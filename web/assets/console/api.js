@@ -49,42 +49,65 @@ async function request(method, path, { body, headers = {}, signal, token = sessi
   return answer;
 }
 
+function refusalOf(answer, said) {
+  const refused = new Refused(answer.status, said?.message || `The service answered ${answer.status}.`, said?.messages);
+  refused.later = Number(answer.headers.get("Retry-After")) || null; // seconds
+  return refused;
+}
+
+async function jsonOf(answer) {
+  const text = await answer.text();
+  try { return text ? JSON.parse(text) : null; } catch { return null; /* not ours */ }
+}
+
+// A late answer to an earlier token says nothing of the one that is used now.
+function signOut(token, why) {
+  if (!token || token !== session.token) return;
+  session.token = null;
+  window.dispatchEvent(new CustomEvent("signed-out", { detail: why }));
+}
+
 // `trial`: a token that is not this tab's yet.
 export async function call(method, path, options = {}) {
   const token = options.trial || session.token;
   const answer = await request(method, path, { ...options, token });
-  const text = await answer.text();
-  let said = null;
-  try { said = text ? JSON.parse(text) : null; } catch { /* not ours */ }
+  const said = await jsonOf(answer);
   if (!answer.ok && !(options.accept || []).includes(answer.status)) {
-    // A late answer to an earlier token says nothing of the one that is used now.
-    if (answer.status === 401 && token && token === session.token) {
-      session.token = null;
-      window.dispatchEvent(new Event("signed-out"));
-    }
-    throw new Refused(answer.status, said?.message || `The service answered ${answer.status}.`, said?.messages);
+    const refused = refusalOf(answer, said);
+    if (answer.status === 401) signOut(token, refused.message);
+    throw refused;
   }
   return options.whole ? { body: said, etag: answer.headers.get("ETag") } : said;
 }
 
-// Follow server-sent events (EventSource can't send a token). Comes again, with the last id,
-// until the signal is aborted or the server says that there is nothing more (204).
-export async function follow(path, signal, hear) {
+// Follow server-sent events (EventSource can't send a token). Comes again, with the last id, until
+// the signal is aborted, the server says that there is nothing more (204), or that it is of no use.
+// `tell` hears how it stands: "live", "over", or why it is neither.
+export async function follow(path, signal, hear, tell = () => {}) {
   let last = "";
   while (!signal.aborted) {
+    const token = session.token;
+    let pause = 2; // seconds
     try {
       const headers = last ? { "Last-Event-ID": last } : {};
-      const answer = await request("GET", path, { headers, signal });
-      if (answer.status === 204) return;
-      if (!answer.ok) throw new Refused(answer.status, "no stream");
+      const answer = await request("GET", path, { headers, signal, token });
+      if (answer.status === 204) { tell("over"); return; }
+      if (!answer.ok) throw refusalOf(answer, await jsonOf(answer));
+      tell("live");
       for await (const event of events(answer.body)) {
         if (event.id) last = event.id;
+        if (event.event === "expired") throw new Refused(401, JSON.parse(event.data).message);
         if (event.data) hear(event.event, JSON.parse(event.data));
       }
+      tell("the stream has ended; it is begun again");
     } catch (error) {
-      if (signal.aborted || error.status === 401 || error.status === 403 || error.status === 404) return;
+      if (signal.aborted) return;
+      if (error.status === 401) { signOut(token, error.message); return; }
+      if (error.status === 403 || error.status === 404) { tell(error.message); return; }
+      pause = error.later || pause;
+      tell(error.status === undefined ? "the connection broke; it is made again" : error.message);
     }
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await new Promise((resolve) => setTimeout(resolve, pause * 1000));
   }
 }
 

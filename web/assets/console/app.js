@@ -18,7 +18,7 @@ const PAGES = { deliveries: list, delivery, new: ask, settings, "dead-letters": 
 
 let leaving = new AbortController();
 
-async function show({ changed = true } = {}) {
+async function show({ changed = true, why } = {}) {
   leaving.abort(); // whatever the last page follows
   leaving = new AbortController();
   const { signal } = leaving;
@@ -44,7 +44,7 @@ async function show({ changed = true } = {}) {
   try {
     const shown = known
       ? PAGES[name](content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) })
-      : signIn(content, signal);
+      : signIn(content, signal, why);
     // Each page begins with its heading. At once: later, somebody may be somewhere in the page.
     announce(content.querySelector("h1"), changed);
     await shown;
@@ -68,7 +68,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the part after # names a page here
   main.focus();
 });
-window.addEventListener("signed-out", show);
-window.addEventListener("signed-in", show);
-window.addEventListener("hashchange", show);
+window.addEventListener("signed-out", (event) => show({ why: event.detail }));
+window.addEventListener("signed-in", () => show());
+window.addEventListener("hashchange", () => show());
 show({ changed: false });

@@ -1,7 +1,7 @@
 // One delivery: where it stands, how it got there, why it failed, what it holds.
 
 import { call, follow } from "./api.js";
-import { alertOf, bar, confirmed, h, say, seconds, size, state, time } from "./dom.js";
+import { alertOf, bar, confirmed, h, liveness, say, seconds, size, state, time } from "./dom.js";
 
 const FACTS = [
   ["User", (d) => d.user],
@@ -30,17 +30,19 @@ export async function delivery(content, { signal, rest, query }) {
     ? `/deliveries/by-id/${encodeURIComponent(own)}` : `/deliveries/${encodeURIComponent(correlationId)}`;
   const head = h("div", {});
   const progress = h("div", {});
+  const live = liveness();
   const facts = h("dl", {});
   const steps = h("ol", { class: "timeline" });
   const files = h("div", {});
   const order = h("pre", { tabindex: 0, "aria-label": "The order, as it was asked for" });
   const actions = h("div", { class: "actions" });
-  content.append(h("h1", {}, correlationId), head, progress, actions, facts,
+  content.append(h("h1", {}, correlationId), head, live.element, progress, actions, facts,
     h("h2", {}, "Timeline"), steps, h("h2", {}, "Order"), order, h("h2", {}, "Files"), files);
 
   let now = null;
   let asked = 0;
   let shown = 0;
+  let attended = null; // the delivery whose stream is followed
   async function look() {
     const mine = ++asked;
     const { content: found } = await call("GET", path, { signal });
@@ -56,18 +58,27 @@ export async function delivery(content, { signal, rest, query }) {
     steps.replaceChildren(...timeline(found.history));
     order.textContent = JSON.stringify(found.order, null, 2);
     offer(actions, own ? [] : buttons(found, path, again));
+    attend();
     if (!before || before.files !== found.files || before.id !== found.id) await listing(files, path, found, signal);
   }
   const again = () => look().catch((error) => { if (!signal.aborted) head.append(alertOf(error)); });
   await look();
-  if (own) return;
-  follow(`${path}/events`, signal, (event, told) => {
-    if (event === "progress") {
-      if (now.state === "TRANSFERRING") progress.replaceChildren(bar(told, correlationId));
-    } else if (told.at > (now.history.at(-1)?.at || "")) {
-      again();
-    }
-  });
+
+  // A stream is of one delivery: what is asked for again under the same id is another.
+  function attend() {
+    if (own || signal.aborted || attended?.id === now.id) return;
+    attended?.stop.abort();
+    const stop = new AbortController();
+    signal.addEventListener("abort", () => stop.abort());
+    attended = { id: now.id, stop };
+    follow(`${path}/events?id=${now.id}`, stop.signal, (event, told) => {
+      if (event === "progress") {
+        if (now.state === "TRANSFERRING") progress.replaceChildren(bar(told, correlationId));
+      } else if (event === "reload" || told.at > (now.history.at(-1)?.at || "")) {
+        again();
+      }
+    }, live.tell);
+  }
 }
 
 function cause(found) {

@@ -62,6 +62,19 @@ export function alertOf(error) {
   return h("div", { class: "alert", role: "alert" }, reasons ? "Not done:" : error.message, reasons);
 }
 
+// Says whether what is shown is live; see `follow`.
+export function liveness() {
+  const element = h("p", { class: "dim", role: "status" });
+  return {
+    element,
+    tell(standing) {
+      const fine = standing === "live" || standing === "over";
+      element.className = fine ? "dim" : "alert";
+      element.textContent = { live: "Live: what happens is shown at once.", over: "" }[standing] ?? `Not live: ${standing}`;
+    },
+  };
+}
+
 let silence;
 export function say(text) {
   const place = document.getElementById("said");

@@ -1,7 +1,7 @@
 // The live list of deliveries.
 
-import { call, follow } from "./api.js";
-import { addressOf, alertOf, bar, h, seconds, size, state, time } from "./dom.js";
+import { call, follow, plainUser } from "./api.js";
+import { addressOf, alertOf, bar, h, liveness, seconds, size, state, time } from "./dom.js";
 
 const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
 const ACTIVE = STATES.slice(0, 6);
@@ -44,9 +44,10 @@ export async function list(content, { signal, query }) {
   const body = h("tbody", {});
   const more = h("button", { type: "button", hidden: true }, "Older deliveries");
   const said = h("div", {});
-  content.append(h("h1", {}, "Deliveries"), counts, filters(wanted, text), said,
+  const live = liveness();
+  content.append(h("h1", {}, "Deliveries"), counts, filters(wanted, text), live.element, said,
     h("table", { class: "cards" },
-      h("caption", {}, "The newest first; changes are shown as they happen"),
+      h("caption", {}, "The newest first"),
       h("thead", {}, h("tr", {}, COLUMNS.map((name, number) =>
         h("th", { scope: "col", class: number === 4 ? "number" : undefined }, name)))),
       body),
@@ -105,20 +106,58 @@ export async function list(content, { signal, query }) {
     asking = false;
   }
   more.addEventListener("click", page);
-  follow("/deliveries/events", signal, (event, told) => {
+  // More has happened than a stream tells: begin as if the page had just been opened.
+  async function reload() {
+    shown.clear();
+    current.clear();
+    body.replaceChildren();
+    next = pathOf(wanted, text);
+    await page();
+  }
+  function hear(event, told) {
     if (event === "state") {
       said.replaceChildren();
       put(told, { first: true });
-    } else {
-      const one = shown.get(current.get(told.correlationId)?.id);
+    } else if (event === "reload") {
+      reload();
+    } else if (event === "progress") {
+      const one = shown.get(told.id ?? current.get(told.correlationId)?.id);
       if (one && one.delivery.worker && one.delivery.attempt === told.attempt) {
         one.progress = told;
         show(one);
       }
     }
-  });
+  }
   const older = () => shown.forEach((one) => show(one));
+  if (plainUser()) {
+    // The stream and the figures are of the whole tenant.
+    await page();
+    lookAgain(pathOf(wanted, text), signal, live, (found) => {
+      if (found.length) said.replaceChildren();
+      found.reverse().forEach((delivery) => put(delivery, { first: true }));
+      older();
+    });
+    return;
+  }
+  follow("/deliveries/events", signal, hear, live.tell);
   await Promise.all([page(), countAgain(counts, signal, older)]);
+}
+
+function lookAgain(path, signal, live, take) {
+  live.element.textContent = "Looked at again every 5 seconds.";
+  setTimeout(async () => {
+    if (signal.aborted) return;
+    try {
+      const { content } = await call("GET", path, { signal });
+      live.element.className = "dim";
+      take(content);
+      lookAgain(path, signal, live, take);
+    } catch (error) {
+      if (signal.aborted) return;
+      lookAgain(path, signal, live, take);
+      live.tell(error.message);
+    }
+  }, 5000);
 }
 
 async function countAgain(counts, signal, older) {

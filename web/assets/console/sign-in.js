@@ -3,8 +3,9 @@
 import { call, session } from "./api.js";
 import { alertOf, h } from "./dom.js";
 
-export async function signIn(content, signal) {
-  const said = h("div", {});
+// `why`: why somebody must sign in again.
+export async function signIn(content, signal, why) {
+  const said = h("div", {}, why ? alertOf({ message: why }) : "");
   const users = h("div", {});
   const token = h("input", { id: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "token-hint" });
   const attempt = oneAtATime(said, signal);
