@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -187,7 +188,10 @@ class Breakers:
             cause=cause,
             consequence="no transfer to it begins until a probe is answered",
         )
-        circuit.probing = asyncio.create_task(self._probe_until_answered(circuit))
+        # Not in the context of what opened it: its log lines would name that delivery, or request.
+        circuit.probing = asyncio.create_task(
+            self._probe_until_answered(circuit), context=contextvars.Context()
+        )
         self._changed()
 
     def _close(self, circuit: _Circuit) -> None:

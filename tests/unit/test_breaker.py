@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 from prometheus_client import CollectorRegistry, Gauge
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from app.errors import TargetRefusedError, TargetUnavailableError
 from app.model import S3Target
@@ -26,11 +27,13 @@ class Server:
         self.answers = asyncio.Event()
         self.silent = False
         self.probes = 0
+        self.seen: list[dict[str, object]] = []  # what log lines of each probe carry
         self.most_at_once = 0
         self._now = 0
 
     async def probe(self, target: S3Target) -> None:
         self.probes += 1
+        self.seen.append(get_contextvars())
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:
@@ -147,6 +150,16 @@ async def test_a_probe_that_fails_as_nobody_foresaw_is_made_again() -> None:
     fail(server.breakers, cause=TimeoutError())
     await changed(server.breakers)
     assert server.breakers.trouble(TARGET) is None
+
+
+async def test_a_probe_is_of_no_delivery_and_no_request(server: Server) -> None:
+    """What opened the circuit is over while it is probed: log lines must not name it."""
+    with bound_contextvars(correlation_id="d-1", request_id="r-1"):
+        fail(server.breakers, cause=TimeoutError())
+    async with asyncio.timeout(10):
+        while not server.seen:
+            await asyncio.sleep(0.01)
+    assert server.seen[0] == {}
 
 
 async def test_silence_opens_it_at_once(server: Server) -> None:
