@@ -102,7 +102,8 @@ class DeliveryRequestDtoEvent(Wire):
     correlation_id: Annotated[
         _NotBlank, Field(max_length=255, description="Names the delivery; chosen by the client.")
     ]
-    target_delivery: str | None = Field(
+    # While a tenant has no targets any name is taken, and it is in each line of a list.
+    target_delivery: Annotated[str | None, Field(max_length=255)] = Field(
         None, description="Name of the target; missing or blank: `regards-s3-minio`."
     )
     order: Order

@@ -12,6 +12,7 @@ from aiohttp import web
 from app.errors import InvalidRequestError, NotAcceptedError, RetryableError
 from app.logs import get_logger
 from app.metrics import SIGN_INS
+from app.validation import flaw_of
 from web.address import address_of, caller_of
 from web.answers import json_of, refusal
 from web.auth import NotSignedInError
@@ -90,6 +91,8 @@ def _fields(body: Any) -> list[str]:
     given = [body.get(name) if isinstance(body, dict) else None for name in FIELDS]
     if not all(isinstance(value, str) and 0 < len(value) <= LONGEST for value in given):
         raise InvalidRequestError([f"{', '.join(FIELDS)} must be texts"])
+    if flaw := flaw_of(given):  # REGARDS can't be asked for it: that would count as its outage
+        raise InvalidRequestError([f"the body {flaw}"])
     return [str(value) for value in given]
 
 

@@ -44,6 +44,9 @@ log = get_logger(__name__)
 
 _SHUTDOWN = 5.0  # seconds that requests under way have when the server stops
 _LARGEST_BODY = 2 * 1024 * 1024  # bytes
+# Seconds for a TLS handshake. Until it is over a connection is not counted among those that are
+# open, and takes 300 KiB.
+_HANDSHAKE = 5.0
 CONNECTION_LIMITS: dict[str, Any] = {
     "max_line_size": 8 * 1024,  # bytes of a request line
     "max_field_size": 32 * 1024,  # bytes of a header; a token may be long
@@ -232,6 +235,7 @@ class Site(Service):
                 self._host,
                 self._port,
                 ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE,
                 backlog=128,
             )
         except OSError as error:

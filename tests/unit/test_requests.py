@@ -32,6 +32,13 @@ def test_no_target_means_the_default(target: str | None) -> None:
     assert parse_request(GOOD | {"targetDelivery": target}).target == "regards-s3-minio"
 
 
+def test_a_target_whose_name_nobody_can_have_meant_is_refused() -> None:
+    assert parse_request(GOOD | {"targetDelivery": "t" * 255}).target == "t" * 255
+    assert broken(GOOD | {"targetDelivery": "t" * 256}) == (
+        "targetDelivery must not be longer than 255 characters",
+    )
+
+
 def test_every_broken_rule_is_named() -> None:
     assert broken({"correlationId": "c" * 256, "targetDelivery": 5, "order": {"user": " "}}) == (
         "correlationId must not be longer than 255 characters",

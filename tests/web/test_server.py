@@ -63,6 +63,25 @@ async def test_it_speaks_tls(
         await site.stop()
 
 
+async def test_a_client_that_never_begins_a_handshake_is_cut_off(
+    configuration: ConfigurationParts,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(web_site, "_HANDSHAKE", 0.2)
+    chain, key = certificate
+    tls = tls_context(certificate=str(chain), key=str(key))
+    site = Site(create_site(parts_for(configuration)), host="127.0.0.1", port=0, tls=tls)
+    await site.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+    finally:
+        await site.stop()
+
+
 def test_a_certificate_that_is_none_is_told(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("nonsense")

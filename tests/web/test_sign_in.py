@@ -97,6 +97,15 @@ def counted(outcome: str) -> float:
     return REGISTRY.get_sample_value("delivery_sign_ins_total", {"outcome": outcome}) or 0.0
 
 
+@pytest.mark.parametrize("user", ["\ud800", "a\0b"])
+async def test_a_name_that_is_no_text_is_no_outage_of_regards(
+    entrance: Any, regards: Authentication, user: str
+) -> None:
+    answer = await enter(await entrance(), user=user)
+    assert answer.status == 422
+    assert not regards.asked
+
+
 async def test_a_user_signs_in_with_a_password(entrance: Any, regards: Authentication) -> None:
     api = await entrance()
     assert await (await api.client.get("/console/options")).json() == {"passwords": True}
