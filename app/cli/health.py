@@ -62,6 +62,9 @@ def _ask(scheme: str, host: str, port: int) -> str | None:
         raise NotAliveError(f"{url} does not answer ({error or type(error).__name__})") from None
     finally:
         connection.close()
+    if status == http.client.SERVICE_UNAVAILABLE:
+        # That its connections are all taken is no reason to end it, or strangers could.
+        return f"{url} answers that too many connections are open"
     if status != http.client.OK:
         raise NotAliveError(f"{url} answers {status}")
     return f"{url} answers"

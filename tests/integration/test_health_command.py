@@ -13,12 +13,14 @@ from uuid import uuid4
 import aiohttp
 import asyncpg
 import pytest
+from aiohttp import web
 
 from app.store import PostgresWorkers
 from compose.embedded.processes import free_port, running, start
 from compose.embedded.stack import ROOT, Stack, running_service
 from tests.command import delivery, logged
 from tests.integration.gate import Gate, gate
+from web.site import Site
 
 
 def alone(database: str) -> dict[str, str]:
@@ -83,6 +85,19 @@ async def test_a_service_with_https_is_asked_by_https(
         code, told = await health(stack, own)
     assert code == 0
     assert told.startswith("https://127.0.0.1:")
+
+
+async def test_a_service_whose_connections_are_all_taken_lives(stack: Stack, database: str) -> None:
+    site = Site(web.Application(), host="127.0.0.1", port=0, tls=None, connections=1)
+    await site.start()
+    try:
+        _, stranger = await asyncio.open_connection("127.0.0.1", site.port)
+        code, told = await health(stack, alone(database), {"DELIVERY_WEB_PORT": str(site.port)})
+        stranger.close()
+    finally:
+        await site.stop()
+    assert code == 0
+    assert "answers that too many connections are open" in told
 
 
 async def test_a_process_that_answers_nothing_does_not_live(stack: Stack, database: str) -> None:
