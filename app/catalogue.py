@@ -176,7 +176,8 @@ def _in_words(name: str, where: tuple[int | str, ...], what: str) -> str:
 
 
 def _is_server(value: Any) -> bool:
-    return isinstance(value, dict) and "secret" in value
+    # A target may be called "secret".
+    return isinstance(value, dict) and isinstance(value.get("secret"), str)
 
 
 def _inner(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, Any, tuple[str, ...]]]:

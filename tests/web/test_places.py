@@ -60,6 +60,16 @@ async def test_a_host_where_tenants_may_not_deliver_is_refused_in_words(
     assert (await answer.json())["message"].startswith("delivery_targets.far.s3_server.host: ")
 
 
+async def test_a_target_may_be_called_as_a_field_of_a_server_is(api: Api) -> None:
+    server = SERVER | {"host": "10.1.2.3"}
+    targets = {"secret": {"s3_server": server, "bucket": "far"}}
+    assert (await api.put("delivery_targets", targets)).status == 200
+    targets = {"secret": {"s3_server": SERVER | {"host": "localhost"}, "bucket": "far"}}
+    answer = await api.put("delivery_targets", targets)
+    assert answer.status == 422
+    assert (await answer.json())["message"].startswith("delivery_targets.secret.s3_server.host: ")
+
+
 async def test_private_hosts_and_the_deployments_own_server_are_allowed(api: Api) -> None:
     assert (await api.put("s3_server", SERVER | {"host": "10.1.2.3"})).status == 200
     assert (await api.call("DELETE", "/settings/s3_server")).status == 200
