@@ -47,6 +47,10 @@ _FOREIGN = {
 class _NotMetError(Exception):
     """The store did not complete: what is there is not what the condition says."""
 
+    def __init__(self, refusal: TargetRefusedError) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
 
 class _NoConditionError(Exception):
     """The store completes nothing on a condition."""
@@ -118,8 +122,10 @@ class Completion:
             conditional = False
         try:
             etag = await self._complete(_condition(found) if conditional else {})
-        except _NotMetError:
-            self.sink.conditions.learn(self.target, Conditions.KEPT)
+        except _NotMetError as error:
+            # Only 412 says that the store looked: 404 is any gateway's word, too.
+            if code_of(error.refusal) in _NOT_MET:
+                self.sink.conditions.learn(self.target, Conditions.KEPT)
             return None
         except _NoConditionError:
             if found is None:
@@ -180,7 +186,7 @@ class Completion:
             code = code_of(error)
             # On `If-Match`, an object that has gone is told like one that was never there.
             if code in _NOT_MET or (code in NO_OBJECT and "IfMatch" in condition):
-                raise _NotMetError from error
+                raise _NotMetError(error) from error
             if code in NO_CONDITION:
                 raise _NoConditionError from error
             raise

@@ -50,6 +50,7 @@ class S3Proxy:
     no_conditions: bool = False  # a condition of a DELETE is not implemented
     completes: Completes = Completes.ON_CONDITION
     conflicts: int = 0  # completions answered 409: another request came in between
+    not_found: int = 0  # completions answered 404 with a page, as by a gateway that starts
     in_gos_case: bool = False  # names of headers are written as Go's library does
     short_objects: int = 0  # completions that leave the last part out
     kms: bool = False
@@ -123,6 +124,8 @@ class S3Proxy:
         self.conditions += [f"{name}: {request.headers[name]}" for name in asked] or ["none"]
         if asked and self.completes is Completes.ON_NONE:
             return web.Response(status=501, text=_ERROR.format("NotImplemented"))
+        if self._use("not_found"):
+            return web.Response(status=404, text="default backend - 404")
         for counter, status, code in (
             ("conflicts", 409, "ConditionalRequestConflict"),
             ("errors_in_200", 200, "InternalError"),

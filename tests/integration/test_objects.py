@@ -286,6 +286,18 @@ async def test_a_conflict_passes(place: Place) -> None:
         await place.put(delivery_of(), b"archive")
 
 
+async def test_a_gateways_404_teaches_nothing_of_conditions(place: Place, client: Client) -> None:
+    """On `If-Match`, a store without the object says the same; a store that ignores it, nothing."""
+    await meet(place, Completes.ANYHOW, known=True)
+    await place.put(delivery_of(), b"1")
+    place.proxy.not_found = 1
+    await place.put(delivery_of(), b"2")
+    assert place.sink.conditions.of(place.target) is Conditions.IN_DOUBT
+    with pytest.raises(ForeignObjectError):
+        await place.put(delivery_of(tenant=OTHER), b"another's")
+    assert await place.holds(client) == b"2"
+
+
 async def test_marks_are_read_whatever_the_case_of_their_names(place: Place) -> None:
     """Stores that are written in Go send `X-Amz-Meta-Rs-Delivery-Id`."""
     place.proxy.in_gos_case = True
