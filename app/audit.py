@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,9 @@ from app.letters import Letter
 
 COLUMNS = ("id", "at", "tenant", "actor", "role", "action", "subject", "before", "after")
 _TEXTS = frozenset({"tenant", "actor", "role", "action", "subject"})
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
+# Where a spreadsheet would begin to compute. In many countries it begins a cell at a semicolon, and
+# is then in no quotes where a line ends.
+_FORMULA = re.compile(r"(^|(?:[;\n]|(?<=.)\r)\s*)(?=[=+@\t\r-])")
 
 
 def to_json(entry: AuditEntry) -> dict[str, Any]:
@@ -47,9 +50,11 @@ def csv_lines(entries: Iterable[AuditEntry]) -> str:
 
 def _cell(name: str, value: Any) -> Any:
     if name in _TEXTS:
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return _FORMULA.sub(r"\1'", value)
     if name in ("before", "after"):
-        return "" if value is None else json.dumps(value, ensure_ascii=False)
+        # The same in JSON, where a semicolon is always in a text.
+        written = json.dumps(value, ensure_ascii=False).replace(";", "\\u003b")
+        return "" if value is None else written
     return value
 
 

@@ -48,6 +48,15 @@ def test_no_text_in_csv_is_a_formula(text: str) -> None:
     assert row[COLUMNS.index("actor")] == f"'{text}"
 
 
+@pytest.mark.parametrize(
+    "text", ["x;=1+1", "x; =1+1", "x\n=1+1", "x\r\n=1+1", "x\r=1+1", ";-1;+1;y"]
+)
+def test_no_text_in_csv_is_a_formula_where_semicolons_part_cells(text: str) -> None:
+    line = csv_lines([entry(subject=text, actor=text, before={"a": text}, after=text)])
+    for row in csv.reader(io.StringIO(line, newline=""), delimiter=";"):
+        assert not [cell for cell in row if cell.strip().startswith(("=", "+", "-", "@"))]
+
+
 def test_json_lines_are_one_object_each() -> None:
     first, second = json_lines([entry(), entry(id=6)]).splitlines()
     assert json.loads(first)["after"] == {"a": 'with "quotes", commas\nand lines'}
