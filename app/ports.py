@@ -217,12 +217,12 @@ class Leases(Protocol):
         """Whether the lease is still this worker's: False, too, when the delivery has ended."""
 
     async def note_completion(
-        self, delivery: Delivery, result: StoredObject, *, until: timedelta
+        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
-        """Hold on to a lease, and note what is about to appear, within `until` from now.
+        """Hold on to a lease, and note what is about to appear at `server` (host:port) by `until`.
 
         False when the lease is gone: then it may not appear. Raises ObjectBusyError while a
-        delivery of another tenant or user is about to make one of that name.
+        delivery of another tenant or user is about to make one of that name there.
         """
 
     async def forget_completion(self, delivery: Delivery) -> None:

@@ -78,7 +78,7 @@ class PostgresLeases:
             )
 
     async def note_completion(
-        self, delivery: Delivery, result: StoredObject, *, until: timedelta
+        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
         """Hold on to a lease, and note what is about to appear."""
         with wrap_errors():
@@ -90,9 +90,10 @@ class PostgresLeases:
                     delivery.attempt,
                     self._owner,
                     self._ttl,
-                    asdict(result),
+                    asdict(result) | {"server": server},
                     until,
                     result.url,
+                    server,
                 )
         assert row is not None  # noqa: S101 - an aggregate has a row
         if row["busy"]:

@@ -409,14 +409,15 @@ WHERE id = $1 AND attempt = $2 AND lease_owner = $3 AND work IS NOT NULL
 RETURNING id;
 
 -- name: note_completion
--- Hold on to a lease, and note what is about to appear ($7), and by when. Not while a delivery of
--- another tenant or user may be making one of that name, in whatever bucket it is called so: stores
--- that ignore conditions would let both appear. Asked under `lock_object`, by a statement of its own,
+-- Hold on to a lease, and note what is about to appear ($7 at server $8), and by when. Not while a
+-- delivery of another tenant or user may be making one of that name there: stores that ignore
+-- conditions would let both appear. (Where no server was noted, by an older worker, it may be there.) Asked under `lock_object`, by a statement of its own,
 -- so that what was noted before is seen; it waits while that object is being removed.
 WITH others AS (
     SELECT EXISTS (
         SELECT 1 FROM delivery other JOIN delivery own ON own.id = $1
         WHERE other.completing_until > now() AND other.completing ->> 'url' = $7
+          AND coalesce(other.completing ->> 'server', $8) = $8
           AND (other.tenant, other.user_email) <> (own.tenant, own.user_email)) AS busy
 ), noted AS (
     UPDATE delivery SET lease_until = now() + $4, completing = $5, completing_until = now() + $6

@@ -27,6 +27,7 @@ from app.errors import (
     WrongFileError,
     WrongObjectError,
 )
+from app.hosts import server_of
 from app.logs import get_logger
 from app.marks import marks_of
 from app.model import Delivery, ErrorType, S3Target, State, StoredObject, Upload
@@ -185,7 +186,13 @@ class Transfers:
             nonlocal noted_times
             if not held.good():
                 return False
-            note = partial(self.leases.note_completion, delivery, result, until=self.completion)
+            note = partial(
+                self.leases.note_completion,
+                delivery,
+                result,
+                server=":".join(map(str, server_of(target.endpoint))),
+                until=self.completion,
+            )
             try:
                 noted = await until_answered(note, good=held.good)
             except StoreUnavailableError as error:

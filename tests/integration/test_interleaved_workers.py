@@ -183,10 +183,10 @@ class Leases(PostgresLeases):
         return await super().claim(work)
 
     async def note_completion(
-        self, delivery: Delivery, result: StoredObject, *, until: timedelta
+        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
         await self.gate.turn()
-        return await super().note_completion(delivery, result, until=until)
+        return await super().note_completion(delivery, result, server=server, until=until)
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         await self.gate.turn()

@@ -426,27 +426,59 @@ async def transferring(
 async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_other(
     deliveries: Deliveries, name: str
 ) -> None:
-    """The name decides: their settings may call one store by two addresses."""
+    """Whether or not the store keeps conditions."""
     leases = deliveries.leases("w")
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
     result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
     until = deliveries.leases("w")._ttl
     noted = await asyncio.gather(
-        leases.note_completion(ours, result, until=until),
-        leases.note_completion(theirs, result, until=until),
+        leases.note_completion(ours, result, server="s3.example:443", until=until),
+        leases.note_completion(theirs, result, server="s3.example:443", until=until),
         return_exceptions=True,
     )
     assert noted.count(True) == 1
     (refused,) = [one for one in noted if one is not True]
     assert isinstance(refused, ObjectBusyError)
     first, second = (ours, theirs) if noted[0] is True else (theirs, ours)
-    assert await leases.note_completion(first, result, until=until)  # its own again
+    assert await leases.note_completion(
+        first, result, server="s3.example:443", until=until
+    )  # its own again
     elsewhere = replace(result, url=f"s3://b/{name}/b.zip")
-    assert await leases.note_completion(second, elsewhere, until=until)
+    assert await leases.note_completion(second, elsewhere, server="s3.example:443", until=until)
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(first, State.DONE, result=result)
-    assert await leases.note_completion(second, result, until=until)
+    assert await leases.note_completion(second, result, server="s3.example:443", until=until)
+
+
+async def test_a_name_at_another_server_keeps_nobody_waiting(
+    deliveries: Deliveries, name: str
+) -> None:
+    """A tenant could call a bucket of its own like another's, and never complete there."""
+    leases = deliveries.leases("w")
+    ours = await transferring(deliveries, name, TENANT)
+    theirs = await transferring(deliveries, name, OTHER)
+    result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
+    until = leases._ttl
+    assert await leases.note_completion(theirs, result, server="10.0.0.1:9000", until=until)
+    assert await leases.note_completion(ours, result, server="s3.example:443", until=until)
+
+
+async def test_what_an_older_worker_noted_may_be_anywhere(
+    deliveries: Deliveries, name: str
+) -> None:
+    leases = deliveries.leases("w")
+    ours = await transferring(deliveries, name, TENANT)
+    theirs = await transferring(deliveries, name, OTHER)
+    result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
+    until = leases._ttl
+    assert await leases.note_completion(theirs, result, server="s3.example:443", until=until)
+    await deliveries.pool.execute(
+        "UPDATE delivery SET completing = (completing::jsonb - 'server')::json WHERE id = $1",
+        theirs.id,
+    )
+    with pytest.raises(ObjectBusyError):
+        await leases.note_completion(ours, result, server="s3.example:443", until=until)
 
 
 async def test_who_was_refused_keeps_nobody_waiting(deliveries: Deliveries, name: str) -> None:
@@ -455,12 +487,12 @@ async def test_who_was_refused_keeps_nobody_waiting(deliveries: Deliveries, name
     theirs = await transferring(deliveries, name, OTHER)
     result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
     until = leases._ttl
-    assert await leases.note_completion(theirs, result, until=until)
+    assert await leases.note_completion(theirs, result, server="s3.example:443", until=until)
     await deliveries.leases("another").forget_completion(theirs)  # it is not its to forget
     with pytest.raises(ObjectBusyError):
-        await leases.note_completion(ours, result, until=until)
+        await leases.note_completion(ours, result, server="s3.example:443", until=until)
     await leases.forget_completion(theirs)
-    assert await leases.note_completion(ours, result, until=until)
+    assert await leases.note_completion(ours, result, server="s3.example:443", until=until)
 
 
 async def failed(deliveries: Deliveries, name: str, tenant: str, user: str = USER) -> Delivery:
@@ -573,7 +605,7 @@ async def test_what_others_do_is_found_by_indexes_however_many_wait(
     others = (ours.id, ours.tenant, name, "b", key, "P_v1.zip")
     url = f"s3://b/{key}"
     second = timedelta(seconds=1)
-    note = (ours.id, ours.attempt, "w", second, {"url": url}, second, url)
+    note = (ours.id, ours.attempt, "w", second, {"url": url}, second, url, "s3.example:443")
     for query, arguments in (("uploads_of_others", others), ("note_completion", note)):
         rows = await deliveries.pool.fetch(
             f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {QUERIES[query]}", *arguments
