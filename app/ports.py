@@ -219,7 +219,7 @@ class Leases(Protocol):
     async def note_completion(
         self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
-        """Hold on to a lease, and note what is about to appear at `server` (host:port) by `until`.
+        """Hold on to a lease, and note what is about to appear at a server within `until`.
 
         False when the lease is gone: then it may not appear. Raises ObjectBusyError while a
         delivery of another tenant or user is about to make one of that name there.
