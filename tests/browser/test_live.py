@@ -95,6 +95,29 @@ async def test_the_page_of_a_delivery_follows_the_one_that_is_asked_for_again(
     await expect(page.locator("h1 + div")).to_contain_text("ERROR")
 
 
+async def test_the_page_of_a_delivery_that_has_ended_complains_of_nothing(
+    page: Page, stack: Stack, client: Client, make_product: Callable[..., str]
+) -> None:
+    """Its stream ends with its last step: nothing more is to come, and nothing is broken."""
+    body = request_for(make_product({"a.txt": b"a"}))
+    await client.answer(body)
+    await sign_in(page, stack)
+    await expect(page.get_by_text(LIVE)).to_be_visible()
+    await page.evaluate(
+        """() => {
+          window.complaints = [];
+          const look = () => document.querySelectorAll('[role=status].alert').forEach(
+            (one) => window.complaints.push(one.textContent));
+          new MutationObserver(look).observe(
+            document.body, { subtree: true, childList: true, attributes: true });
+        }"""
+    )
+    async with page.expect_response(lambda one: bool(STREAM.search(one.url)) and one.status == 204):
+        await page.get_by_role("link", name=body["correlationId"]).click()
+    await expect(page.get_by_text(LIVE)).to_have_count(0)
+    assert await page.evaluate("window.complaints") == []
+
+
 async def test_a_plain_user_is_shown_their_own_again_and_again(
     page: Page, stack: Stack, service: str
 ) -> None:

@@ -94,12 +94,15 @@ export async function follow(path, signal, hear, tell = () => {}) {
       if (answer.status === 204) { tell("over"); return; }
       if (!answer.ok) throw refusalOf(answer, await jsonOf(answer));
       tell("live");
+      let heard = false;
       for await (const event of events(answer.body)) {
-        if (event.id) last = event.id;
+        if (event.id) { last = event.id; heard = true; }
         if (event.event === "expired") throw new Refused(401, JSON.parse(event.data).message);
         if (event.data) hear(event.event, JSON.parse(event.data));
       }
-      tell("the stream has ended; it is begun again");
+      // It ends after the last step of a delivery, too: the next answer tells whether that was it.
+      if (heard) pause = 0.2;
+      else tell("the stream has ended; it is begun again");
     } catch (error) {
       if (signal.aborted) return;
       if (error.status === 401) { signOut(token, error.message); return; }
