@@ -5,6 +5,7 @@ Nothing here asks the store while a request or a file is handled.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ class ConfiguredTenants:
 
     def __init__(self, settings: Settings) -> None:
         self.hosts = settings.allowed_hosts
+        self.refreshing = asyncio.Lock()  # held from a look at the store until `apply`
         self._static = settings
         self._names = frozenset(settings.tenants)
         self._configuration = Configuration()

@@ -34,8 +34,12 @@ class Configure:
         return self._tenants.known(tenant)
 
     async def refresh(self) -> None:
-        """Take in what the store holds. Raises StoreUnavailableError; then nothing changes."""
-        self._tenants.apply(await self._store.read())
+        """Take in what the store holds. Raises StoreUnavailableError; then nothing changes.
+
+        One at a time: what was read earlier must not be taken in later.
+        """
+        async with self._tenants.refreshing:
+            self._tenants.apply(await self._store.read())
 
     def listing(self, tenant: str, names: Sequence[str] = ()) -> list[Setting]:
         """Return the tenant's settings, or those of them that are named."""

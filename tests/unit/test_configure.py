@@ -1,0 +1,51 @@
+"""What a process knows of the tenants' settings is what was stored last."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from app.configuration import Configuration, Stored
+from app.ports import ConfigurationStore
+from app.settings import Settings
+from app.tenants import ConfiguredTenants
+from app.usecases.configure import Configure
+
+
+def holding(ttl: int) -> Configuration:
+    return Configuration(
+        settings={"t": {"request_ttl": Stored(value=ttl, version=ttl)}},
+        paused=frozenset(),
+        unreadable={},
+    )
+
+
+class Store:
+    """Its first answer is late."""
+
+    def __init__(self) -> None:
+        self.stored = 1
+        self.asked = asyncio.Event()
+        self.answers = asyncio.Event()
+
+    async def read(self) -> Configuration:
+        found = holding(self.stored)
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.answers.wait()
+        return found
+
+
+async def test_what_was_read_earlier_is_not_taken_in_later() -> None:
+    """Two changes at once, or a change and the news of another: the older must not stay."""
+    store: Any = Store()
+    tenants = ConfiguredTenants(Settings(tenants=("t",)))
+    first, second = (Configure(cast("ConfigurationStore", store), tenants) for _ in range(2))
+    early = asyncio.create_task(first.refresh())
+    await store.asked.wait()
+    store.stored = 2
+    late = asyncio.create_task(second.refresh())
+    await asyncio.sleep(0)
+    store.answers.set()
+    await asyncio.gather(early, late)
+    assert tenants.settings("t").request_ttl.total_seconds() == 2 * 3600
