@@ -37,6 +37,14 @@ structlog.configure(
 )
 
 
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a command in this process has set up: no test hears loggers that it cached."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 @pytest.fixture(scope="session")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the stand-in serves; tests add products of their own."""

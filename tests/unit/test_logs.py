@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 from aiohttp.http_exceptions import BadStatusLine
 from aiokafka.cluster import ClusterMetadata
 
 from app.logs import _NO_TOPIC, _of_interest, configure_logging, get_logger
 
 
-@pytest.fixture
-def restored() -> Iterator[None]:
-    """Leave logging as it was."""
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
-
-
 @pytest.mark.parametrize("fmt", ["console", "json"])
-def test_a_traceback_shows_no_local_variables(
-    restored: None, capfd: pytest.CaptureFixture[str], fmt: str
-) -> None:
+def test_a_traceback_shows_no_local_variables(capfd: pytest.CaptureFixture[str], fmt: str) -> None:
     configure_logging(level="INFO", fmt=fmt)
 
     def fail(secret: str) -> None:
@@ -66,7 +54,7 @@ def test_a_topic_that_is_missing_is_told_by_this_service_alone() -> None:
 
 @pytest.mark.parametrize("driver", ["aiormq.connection", "asyncpg.pool"])
 def test_a_server_that_went_away_is_told_without_a_traceback(
-    restored: None, capfd: pytest.CaptureFixture[str], driver: str
+    capfd: pytest.CaptureFixture[str], driver: str
 ) -> None:
     configure_logging(level="INFO", fmt="json")
     try:
@@ -79,7 +67,7 @@ def test_a_server_that_went_away_is_told_without_a_traceback(
 
 
 def test_what_aiokafka_says_again_and_again_is_told_once_in_a_while(
-    restored: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While no broker can be used, its clients try, and tell, many times a second."""
     configure_logging(level="INFO", fmt="json")
