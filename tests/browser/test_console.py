@@ -261,12 +261,22 @@ async def test_every_page_is_accessible_and_fits_a_phone(
         await expect(page.locator("h1")).to_be_focused()
         if name == "health":
             await expect(page.get_by_role("heading", name="Targets")).to_be_visible()
+        if name.startswith("delivery/"):
+            await expect(page.get_by_role("region", name="The order")).to_contain_text("queries")
         await accessible(page)
         await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         if scheme == "dark":
             await shot(page, f"narrow-{name.partition('/')[0]}")
         await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+
+
+async def test_a_delivery_is_accessible_before_its_answer_is_there(page: Page, stack: Stack) -> None:
+    await page.route("**/deliveries/soon", lambda _route: None)  # is never answered
+    await sign_in(page, stack)
+    await page.goto("/console#/delivery/soon")
+    await expect(page.get_by_role("heading", name="soon")).to_be_focused()
+    await accessible(page)
 
 
 async def test_everything_can_be_done_with_the_keyboard(page: Page, stack: Stack) -> None:

@@ -34,7 +34,7 @@ export async function delivery(content, { signal, rest, query }) {
   const facts = h("dl", {});
   const steps = h("ol", { class: "timeline" });
   const files = h("div", {});
-  const order = h("pre", { tabindex: 0, "aria-label": "The order, as it was asked for" });
+  const order = h("pre", { tabindex: 0, role: "region", "aria-label": "The order, as it was asked for" });
   const actions = h("div", { class: "actions" });
   content.append(h("h1", {}, correlationId), head, live.element, progress, actions, facts,
     h("h2", {}, "Timeline"), steps, h("h2", {}, "Order"), order, h("h2", {}, "Files"), files);
