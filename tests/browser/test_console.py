@@ -271,7 +271,9 @@ async def test_every_page_is_accessible_and_fits_a_phone(
         await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
 
 
-async def test_a_delivery_is_accessible_before_its_answer_is_there(page: Page, stack: Stack) -> None:
+async def test_a_delivery_is_accessible_before_its_answer_is_there(
+    page: Page, stack: Stack
+) -> None:
     await page.route("**/deliveries/soon", lambda _route: None)  # is never answered
     await sign_in(page, stack)
     await page.goto("/console#/delivery/soon")
