@@ -93,10 +93,15 @@ def _literal(host: str) -> _Address | None:
         return None
 
 
-def server_of(endpoint: str) -> tuple[str, int]:
+def host_and_port(endpoint: str) -> tuple[str, int]:
     """Return host and port of an endpoint."""
     address = urlsplit(endpoint)
     return (address.hostname or "").rstrip("."), address.port or _PORTS.get(address.scheme, 443)
+
+
+def server_of(endpoint: str) -> str:
+    """Return which server an endpoint is, as `host:port`: that of a completion, among others."""
+    return ":".join(map(str, host_and_port(endpoint)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,19 +140,19 @@ class AllowedHosts:
             names=frozenset(names),
             patterns=tuple(patterns),
             networks=tuple(networks),
-            own=server_of(own) if own else None,
+            own=host_and_port(own) if own else None,
         )
 
     def is_own(self, endpoint: str) -> bool:
         """Whether this is the deployment's own server."""
-        return self.own is not None and server_of(endpoint) == self.own
+        return self.own is not None and host_and_port(endpoint) == self.own
 
     def flaw_of(self, endpoint: str) -> str | None:
         """Return why a tenant may not deliver there, as far as its host tells; None if it may.
 
         What a name leads to is not looked at here.
         """
-        host = server_of(endpoint)[0]
+        host = host_and_port(endpoint)[0]
         if self.is_own(endpoint) or host in self.names:
             return None
         address = _literal(host)
@@ -162,7 +167,7 @@ class AllowedHosts:
 
     def flaw_of_address(self, endpoint: str, address: str) -> str | None:
         """Return why no connection may be opened to an address that the endpoint leads to."""
-        host = server_of(endpoint)[0]
+        host = host_and_port(endpoint)[0]
         found = _literal(address)
         if found is None:
             return f"{host} leads to no IP address"

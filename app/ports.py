@@ -115,11 +115,11 @@ class Transaction(Protocol):
     async def hasten(self, delivery: Delivery) -> bool:
         """Let what waits for a later attempt be claimed now. False when it is under way."""
 
-    async def lock_object(self, url: str) -> None:
-        """Let nobody complete or remove this object until the end."""
+    async def lock_object(self, url: str, server: str) -> None:
+        """Let nobody complete or remove this object at `server` (host:port) until the end."""
 
-    async def relied_on(self, delivery: Delivery, url: str, etag: str) -> bool:
-        """Whether a client was told this object, or somebody else is making one of its name."""
+    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
+        """Whether a client was told this object, or somebody else makes one of its name there."""
 
     async def note(self, done: Done) -> None:
         """Put what somebody did into the audit trail."""

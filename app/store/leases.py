@@ -83,7 +83,7 @@ class PostgresLeases:
         """Hold on to a lease, and note what is about to appear."""
         with wrap_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(QUERIES["lock_object"], result.url)
+                await connection.execute(QUERIES["lock_object"], result.url, server)
                 row = await connection.fetchrow(
                     QUERIES["note_completion"],
                     delivery.id,

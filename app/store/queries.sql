@@ -202,19 +202,22 @@ WHERE id = $1 AND coalesce(completing_until < now(), true)
 RETURNING id;
 
 -- name: lock_object
--- Completions and removals of one object happen one after the other, whoever's they are: the name is
--- all that counts.
-SELECT pg_advisory_xact_lock(hashtextextended('object ' || $1, 0));
+-- Completions and removals of one object ($1 at server $2) happen one after the other, whoever's they
+-- are. Those of its name at another server don't wait: a removal asks the store under this lock, and
+-- a tenant's own server may be silent.
+SELECT pg_advisory_xact_lock(hashtextextended('object ' || $1 || ' at ' || $2, 0));
 
 -- name: relied_on
 -- Whether an object was told to somebody, or another delivery, or a later attempt of this one ($1,
--- as it was in attempt $4), is just making one of that name.
+-- as it was in attempt $4), is just making one of that name at its server ($5; where an older worker
+-- noted none, it may be there).
 SELECT EXISTS (
     SELECT 1 FROM delivery
     WHERE url = $2 AND state = 'DONE' AND (etag = $3 OR etag IS NULL))
 OR EXISTS (
     SELECT 1 FROM delivery
-    WHERE completing_until > now() AND completing ->> 'url' = $2 AND id <> $1)
+    WHERE completing_until > now() AND completing ->> 'url' = $2 AND id <> $1
+      AND coalesce(completing ->> 'server', $5) = $5)
 OR EXISTS (
     SELECT 1 FROM delivery
     WHERE id = $1 AND attempt <> $4 AND state NOT IN ('DONE', 'ERROR'));
@@ -411,8 +414,9 @@ RETURNING id;
 -- name: note_completion
 -- Hold on to a lease, and note what is about to appear ($7 at server $8), and by when. Not while a
 -- delivery of another tenant or user may be making one of that name there: stores that ignore
--- conditions would let both appear. (Where no server was noted, by an older worker, it may be there.) Asked under `lock_object`, by a statement of its own,
--- so that what was noted before is seen; it waits while that object is being removed.
+-- conditions would let both appear. (Where an older worker noted no server, it may be there.) Asked
+-- under `lock_object`, by a statement of its own, so that what was noted before is seen; it waits
+-- while that object is being removed.
 WITH others AS (
     SELECT EXISTS (
         SELECT 1 FROM delivery other JOIN delivery own ON own.id = $1

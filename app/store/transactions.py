@@ -213,15 +213,15 @@ class PostgresTransaction:
         """Let what waits for a later attempt be claimed now."""
         return await self._connection.fetchval(QUERIES["hasten"], delivery.id) is not None
 
-    async def lock_object(self, url: str) -> None:
+    async def lock_object(self, url: str, server: str) -> None:
         """Let nobody complete or remove this object until the end."""
-        await self._connection.execute(QUERIES["lock_object"], url)
+        await self._connection.execute(QUERIES["lock_object"], url, server)
 
-    async def relied_on(self, delivery: Delivery, url: str, etag: str) -> bool:
+    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
         """Whether somebody was told this object, or another delivery or attempt is making it."""
         return bool(
             await self._connection.fetchval(
-                QUERIES["relied_on"], delivery.id, url, etag, delivery.attempt
+                QUERIES["relied_on"], delivery.id, url, etag, delivery.attempt, server
             )
         )
 

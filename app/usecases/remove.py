@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app import metrics
+from app.hosts import server_of
 from app.logs import get_logger
 from app.marks import marks_of
 from app.model import Delivery, FoundObject, S3Target, State, Upload
@@ -24,19 +25,20 @@ class Removal:
         """Remove the object of an upload, if it is this delivery's; return whether it was there.
 
         It stays when its marks name another delivery, when a client was told it (the same key and
-        ETag), when another delivery is just completing one of that name, and when a successor works
-        on this delivery: it may have made the object, and be about to tell it. Completions of it
-        wait meanwhile (`Leases.note_completion`). Raises what the store raises.
+        ETag), when another delivery is just completing one of that name there, and when a successor
+        works on this delivery: it may have made the object, and be about to tell it. Completions of
+        it at that server wait meanwhile (`Leases.note_completion`). Raises what the store raises.
         """
+        server = server_of(target.endpoint)
         # Looked for once without the lock: one that is silent keeps no connection to the database.
         if not _is_of(delivery, await self.sink.find(target, upload)):
             return False
         async with self.store.transaction() as tx:
-            await tx.lock_object(upload.url)
+            await tx.lock_object(upload.url, server)
             found = await self.sink.find(target, upload)
             if found is None or not _is_of(delivery, found):
                 return False
-            if await tx.relied_on(delivery, upload.url, found.etag):
+            if await tx.relied_on(delivery, upload.url, found.etag, server=server):
                 return False
             await self.sink.delete(target, upload, etag=found.etag)
         metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc()

@@ -190,7 +190,7 @@ class Transfers:
                 self.leases.note_completion,
                 delivery,
                 result,
-                server=":".join(map(str, server_of(target.endpoint))),
+                server=server_of(target.endpoint),
                 until=self.completion,
             )
             try:

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import TargetUnavailableError
+from app.hosts import server_of
 from app.model import Delivery, S3Target
 from app.settings import Settings
 from app.store import open_pool
@@ -761,14 +762,20 @@ async def test_an_object_that_somebody_relies_on_stays(
     assert await stays(replace(done, id=uuid4()))
     await worker.plan(f"{name}-2")
     making = """UPDATE delivery SET completing_until = now() + interval '1 hour',
-        completing = json_build_object('url', $2::text) WHERE correlation_id = $1"""
-    await worker.deliveries.pool.execute(making, f"{name}-2", row["url"])
-    assert await stays(done)
+        completing = $2 WHERE correlation_id = $1"""
+    here = server_of(target.endpoint)
+    # (An older worker notes no server: it may be any.)
+    for note in ({"url": row["url"]}, {"url": row["url"], "server": here}):
+        await worker.deliveries.pool.execute(making, f"{name}-2", note)
+        assert await stays(done)
     await worker.deliveries.pool.execute("UPDATE delivery SET completing_until = NULL")
     # A successor has completed it, and not told it yet; whoever lost the lease finds it wrong.
     now = "UPDATE delivery SET state = $2, attempt = $3 WHERE correlation_id = $1"
     await worker.deliveries.pool.execute(now, name, "TRANSFERRING", done.attempt + 1)
     assert await stays(done)
     await worker.deliveries.pool.execute(now, name, "TRANSFERRING", done.attempt)
+    # Of one that is being made at another server nobody relies on this one.
+    elsewhere = {"url": row["url"], "server": "s3.example:443"}
+    await worker.deliveries.pool.execute(making, f"{name}-2", elsewhere)
     assert not await stays(done)
     assert await keys(client, target, name) == []

@@ -48,10 +48,11 @@ class Bench:
         self.transactions += 1
         yield self
 
-    async def lock_object(self, url: str) -> None:
-        assert url == UPLOAD.url
+    async def lock_object(self, url: str, server: str) -> None:
+        assert (url, server) == (UPLOAD.url, "s3.example:80")
 
-    async def relied_on(self, *_: object) -> bool:
+    async def relied_on(self, *_: object, server: str) -> bool:
+        assert server == "s3.example:80"
         return self._relied_on
 
     async def find(self, *_: object) -> FoundObject | None:
