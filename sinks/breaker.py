@@ -32,7 +32,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class BreakerPolicy:
     """When a circuit opens, and how it closes."""
 
     silence: float = 4.0  # seconds that a quick request may be without an answer
@@ -58,7 +58,7 @@ class _Circuit:
     probing: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
-def server_of(target: S3Target) -> str:
+def _reached_at(target: S3Target) -> str:
     """Return what a target's requests are sent to: host and port.
 
     With the bucket where it is a part of the host's name, and the scheme where the port does not
@@ -75,7 +75,7 @@ def server_of(target: S3Target) -> str:
 
 def _places(target: S3Target) -> tuple[str, str]:
     """Return what a target's circuits are called: that of its server, and that of its bucket."""
-    server = server_of(target)
+    server = _reached_at(target)
     return server, f"{server}/{target.bucket}"
 
 
@@ -89,11 +89,11 @@ class Breakers:
         self,
         probe: Callable[[S3Target], Awaitable[None]],
         *,
-        patience: Patience | None = None,
+        policy: BreakerPolicy | None = None,
         up: Gauge | None = None,
     ) -> None:
         self._probe = probe
-        self._patience = patience or Patience()
+        self._policy = policy or BreakerPolicy()
         self._up = up
         self._circuits: dict[str, _Circuit] = {}
         self.on_change: list[Callable[[], object]] = []  # called when a circuit opens or closes
@@ -110,7 +110,7 @@ class Breakers:
         A quick one that is not answered within moments opens the circuit before its deadline:
         should the server only be slow, a probe closes it at once.
         """
-        loop, silence = asyncio.get_running_loop(), self._patience.silence
+        loop, silence = asyncio.get_running_loop(), self._policy.silence
         waiting = loop.call_later(silence, self._silent, target) if quick else None
         try:
             yield
@@ -129,9 +129,9 @@ class Breakers:
                 waiting.cancel()
 
     def _silent(self, target: S3Target) -> None:
-        circuit = self._circuit(server_of(target), target)
+        circuit = self._circuit(_reached_at(target), target)
         if circuit.trouble is None:
-            self._open(circuit, f"no answer from {target} for {self._patience.silence:g} seconds")
+            self._open(circuit, f"no answer from {target} for {self._policy.silence:g} seconds")
 
     def _circuit(self, place: str, target: S3Target) -> _Circuit:
         if place not in self._circuits:
@@ -160,20 +160,20 @@ class Breakers:
         else:
             circuit = self._circuit(server, target)
         now = time.monotonic()
-        if not circuit.failures or now - circuit.failing_since > self._patience.window:
+        if not circuit.failures or now - circuit.failing_since > self._policy.window:
             circuit.failures = 0
             circuit.failing_since = now
         circuit.failures += 1
         silent = isinstance(error.__cause__, _SILENCE)
-        if circuit.trouble is None and (silent or circuit.failures >= self._patience.failures):
+        if circuit.trouble is None and (silent or circuit.failures >= self._policy.failures):
             self._open(circuit, str(error))
 
     def _open(self, circuit: _Circuit, cause: str) -> None:
-        patience = self._patience
-        if time.monotonic() - circuit.closed_at > patience.forgiven:
-            circuit.pause = patience.first_pause
+        policy = self._policy
+        if time.monotonic() - circuit.closed_at > policy.forgiven:
+            circuit.pause = policy.first_pause
         else:  # it came back for a moment only
-            circuit.pause = min(2 * circuit.pause, patience.longest_pause)
+            circuit.pause = min(2 * circuit.pause, policy.longest_pause)
         now = datetime.now(UTC)
         circuit.trouble = TargetTrouble(
             server=circuit.place,
@@ -220,13 +220,13 @@ class Breakers:
             circuit.trouble = circuit.trouble.until(datetime.now(UTC) + timedelta(seconds=pause))
             await asyncio.sleep(pause)
             try:
-                async with asyncio.timeout(self._patience.probe):
+                async with asyncio.timeout(self._policy.probe):
                     await self._probe(circuit.target)
             except (DeliveryError, TimeoutError):
                 pass
             except Exception:  # whatever it was: probes must go on
                 log.exception("probe_failed", server=circuit.place)
-            circuit.pause = min(2 * circuit.pause, self._patience.longest_pause)
+            circuit.pause = min(2 * circuit.pause, self._policy.longest_pause)
 
     async def close(self) -> None:
         """End all probes."""

@@ -13,11 +13,11 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 
 from app.errors import TargetRefusedError, TargetUnavailableError
 from app.model import S3Target
-from sinks.breaker import Breakers, Patience
+from sinks.breaker import BreakerPolicy, Breakers
 
 TARGET = S3Target(endpoint="http://s3.example:9000", region="r", key="k", secret="s", bucket="b")
 OTHER = replace(TARGET, endpoint="http://other.example")
-QUICK = Patience(first_pause=0.01, longest_pause=0.05, probe=0.05)
+QUICK = BreakerPolicy(first_pause=0.01, longest_pause=0.05, probe=0.05)
 
 
 class Server:
@@ -51,7 +51,7 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    made.breakers = Breakers(made.probe, patience=QUICK)
+    made.breakers = Breakers(made.probe, policy=QUICK)
     yield made
     await made.breakers.close()
 
@@ -145,7 +145,7 @@ async def test_a_probe_that_fails_as_nobody_foresaw_is_made_again() -> None:
             raise KeyError("unforeseen")
         await server.probe(target)
 
-    server.breakers = Breakers(probe, patience=QUICK)
+    server.breakers = Breakers(probe, policy=QUICK)
     server.answers.set()
     fail(server.breakers, cause=TimeoutError())
     await changed(server.breakers)
@@ -169,7 +169,7 @@ async def test_silence_opens_it_at_once(server: Server) -> None:
 
 async def test_a_quick_request_without_an_answer_opens_it_before_its_deadline() -> None:
     server = Server()
-    breakers = server.breakers = Breakers(server.probe, patience=replace(QUICK, silence=0.01))
+    breakers = server.breakers = Breakers(server.probe, policy=replace(QUICK, silence=0.01))
     with breakers.watching(TARGET, quick=True):
         await changed(breakers)
         assert breakers.trouble(TARGET) is not None
@@ -186,7 +186,7 @@ async def test_one_that_was_cancelled_teaches_nothing(server: Server) -> None:
 
 async def test_failures_far_apart_are_no_row() -> None:
     server = Server()
-    server.breakers = Breakers(server.probe, patience=replace(QUICK, window=0))
+    server.breakers = Breakers(server.probe, policy=replace(QUICK, window=0))
     for _ in range(9):
         fail(server.breakers)
     assert server.breakers.trouble(TARGET) is None
@@ -232,7 +232,7 @@ async def test_it_shows_in_a_gauge() -> None:
     registry = CollectorRegistry()
     server = Server()
     gauge = Gauge("up", "Whether it answers.", ("server",), registry=registry)
-    breakers = server.breakers = Breakers(server.probe, patience=QUICK, up=gauge)
+    breakers = server.breakers = Breakers(server.probe, policy=QUICK, up=gauge)
 
     def up() -> float | None:
         return registry.get_sample_value("up", {"server": "s3.example:9000"})

@@ -61,5 +61,5 @@ async function draw(place, signal) {
         h("td", { "data-label": "Place" }, letter.place.split(".").slice(-2).join(".")),
         h("td", { "data-label": "When" }, time(letter.at)),
         h("td", { "data-label": "Content" }, h("details", {}, h("summary", {}, size(letter.bytes)),
-          h("pre", { tabindex: 0, role: "region", "aria-label": `Content of ${letter.id}` }, letter.text))))))));
+          h("pre", { tabindex: 0, role: "group", "aria-label": `Content of ${letter.id}` }, letter.text))))))));
 }
