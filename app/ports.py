@@ -98,7 +98,11 @@ class Transaction(Protocol):
         order_id: int | None = None,
         total_suborders: int | None = None,
     ) -> bool:
-        """Compare and set: change the delivery only if state and attempt are still as given."""
+        """Compare and set: change the delivery only if state and attempt are still as given.
+
+        Returns False if they are not: others were faster. Raises ValueError when `TRANSITIONS` has
+        no way from the delivery's state to this one: then the program is wrong.
+        """
 
     async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
         """Write files of the manifest, of which the delivery has none yet.

@@ -29,7 +29,7 @@ class Tracked:
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen."""
-        return self.delivery.state in (State.DONE, State.ERROR)
+        return self.delivery.state.ended
 
     @property
     def since(self) -> datetime:

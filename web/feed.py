@@ -19,7 +19,7 @@ from mode import Service
 
 from app.errors import DeliveryError
 from app.logs import get_logger
-from app.model import Progress, State
+from app.model import Progress
 from app.progress import in_json
 from app.tracking import Change, Changes, to_json
 
@@ -29,7 +29,6 @@ _TICK = 0.5  # seconds
 _AT_ONCE = 1000  # changes in one look
 _PATIENCE = 20  # looks that a missing number is waited for: its transaction may still be open
 _LONGEST = 64  # ticks that a watcher may lag behind before it is let go
-_ENDED = (State.DONE, State.ERROR)
 # What is told of a delivery with the step that it is in, and with none before.
 _OF_THE_PRESENT = (
     *("url", "md5", "archiveBytes", "errorType", "errorMessage"),
@@ -61,7 +60,7 @@ def state_frame(change: Change) -> Frame:
     }
     if step.cause is not None:
         body["cause"] = step.cause
-    return Frame(_encoded("state", body, step.id), step.id, step.state in _ENDED)
+    return Frame(_encoded("state", body, step.id), step.id, step.state.ended)
 
 
 def progress_frame(progress: Progress) -> Frame:

@@ -85,7 +85,7 @@ def _states(states: Sequence[str], *, active: bool) -> list[State] | None:
     if active and states:
         raise click.UsageError("give --active or --state, not both")
     if active:
-        return [state for state in State if state not in (State.DONE, State.ERROR)]
+        return [state for state in State if not state.ended]
     return [State(state) for state in states] or None
 
 

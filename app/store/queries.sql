@@ -1,4 +1,5 @@
--- Every statement of the service, by name. Read by app/store/sql.py.
+-- Every statement of the service, by name. Read by app/store/sql.py, which puts the states that end a
+-- delivery where {ended} stands: as literals, so that indexes on a part of the deliveries are used.
 
 -- name: lock_digests
 -- Two redeliveries of one message may be handled at once: the second waits for the first.
@@ -68,7 +69,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
      AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
                  origin_app, priority, requested_at, ttl, trace),
      LATERAL (SELECT coalesce(requested_at, clock_timestamp()) AS at) AS request
-ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ('DONE', 'ERROR') DO NOTHING
+ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ({ended}) DO NOTHING
 RETURNING *;
 
 -- name: asked_before
@@ -79,7 +80,7 @@ SELECT request, delivery_id FROM (
     UNION ALL
     SELECT asked.request, asked.delivery_id, 2
     FROM asked JOIN delivery ON delivery.id = asked.delivery_id
-    WHERE $3::boolean AND asked.request = $1 AND delivery.state NOT IN ('DONE', 'ERROR')
+    WHERE $3::boolean AND asked.request = $1 AND delivery.state NOT IN ({ended})
 ) known
 ORDER BY rank
 LIMIT 1;
@@ -100,13 +101,13 @@ DELETE FROM delivery WHERE id = $1 AND state = 'RECEIVED' RETURNING id;
 -- The active delivery of a correlation id, held until the transaction ends. Not its key: files that
 -- are being written refer to that, for as long as a large manifest takes.
 SELECT * FROM delivery
-WHERE tenant = $1 AND correlation_id = $2 AND state NOT IN ('DONE', 'ERROR')
+WHERE tenant = $1 AND correlation_id = $2 AND state NOT IN ({ended})
 FOR NO KEY UPDATE;
 
 -- name: expired
 -- Active deliveries whose time is over, the longest overdue first.
 SELECT * FROM delivery
-WHERE state NOT IN ('DONE', 'ERROR') AND expires_at <= now()
+WHERE state NOT IN ({ended}) AND expires_at <= now()
   -- What waits for the end of a maintenance has not begun yet.
   AND NOT (state = 'RECEIVED' AND EXISTS (
       SELECT 1 FROM tenant_maintenance m WHERE m.tenant = delivery.tenant AND m.active))
@@ -117,7 +118,7 @@ LIMIT $1;
 -- Whether an order belonged to an earlier delivery of the same correlation id.
 SELECT EXISTS (
     SELECT 1 FROM delivery
-    WHERE tenant = $1 AND correlation_id = $2 AND order_id = $3 AND state IN ('DONE', 'ERROR'));
+    WHERE tenant = $1 AND correlation_id = $2 AND order_id = $3 AND state IN ({ended}));
 
 -- name: withdraw_order
 -- Take a delivery's order request back. No row when it is out: sent, or being sent, that is locked
@@ -184,13 +185,13 @@ UPDATE arrival SET appends = 0, due_at = now();
 -- Deliveries that ended at least $1 ago and may have left an upload open: those without an archive,
 -- and those that took more than one attempt. Not while the same key may be in use again.
 SELECT * FROM delivery ended
-WHERE state IN ('DONE', 'ERROR') AND attempt > 0 AND NOT swept
+WHERE state IN ({ended}) AND attempt > 0 AND NOT swept
   AND (state = 'ERROR' OR attempt > 1)
   AND not_before < now() - $1::interval
   AND NOT EXISTS (
       SELECT 1 FROM delivery active
       WHERE active.tenant = ended.tenant AND active.correlation_id = ended.correlation_id
-        AND active.state NOT IN ('DONE', 'ERROR'))
+        AND active.state NOT IN ({ended}))
 ORDER BY not_before
 LIMIT $2;
 
@@ -220,7 +221,7 @@ OR EXISTS (
       AND coalesce(completing ->> 'server', $5) = $5)
 OR EXISTS (
     SELECT 1 FROM delivery
-    WHERE id = $1 AND attempt <> $4 AND state NOT IN ('DONE', 'ERROR'));
+    WHERE id = $1 AND attempt <> $4 AND state NOT IN ({ended}));
 
 -- name: done_by
 -- Whether a delivery was brought to its end by this attempt.
@@ -230,7 +231,7 @@ SELECT EXISTS (SELECT 1 FROM delivery WHERE id = $1 AND attempt = $2 AND state =
 -- The place where these may have left an upload open does not answer: `unswept`, asked with $2,
 -- gives them again after $3.
 UPDATE delivery SET not_before = now() - $2::interval + $3::interval
-WHERE id = ANY ($1::uuid[]) AND state IN ('DONE', 'ERROR');
+WHERE id = ANY ($1::uuid[]) AND state IN ({ended});
 
 -- name: uploads_of_others
 -- Of a delivery ($1, of $2 and $3) and a key ($5 in bucket $4): which of its uploads other
@@ -243,7 +244,7 @@ SELECT coalesce(array_agg(upload_id) FILTER (
        coalesce(array_agg(correlation_id) FILTER (
            WHERE work = 'transfer' AND lease_until IS NOT NULL AND archive_name = $6), '{}') AS near
 FROM delivery
-WHERE state NOT IN ('DONE', 'ERROR') AND id <> $1
+WHERE state NOT IN ({ended}) AND id <> $1
   AND (upload_key = $5 OR tenant = $2 AND correlation_id = $3
        OR work = 'transfer' AND lease_until IS NOT NULL AND archive_name = $6);
 
@@ -254,7 +255,7 @@ SELECT id FROM (
     SELECT id, number, sum(file_count) OVER (ORDER BY number) AS files FROM (
         SELECT id, file_count, row_number() OVER (ORDER BY finished_at, id) AS number
         FROM delivery
-        WHERE state IN ('DONE', 'ERROR') AND finished_at < now() - $1::interval
+        WHERE state IN ({ended}) AND finished_at < now() - $1::interval
         ORDER BY finished_at, id
         LIMIT $2
     ) oldest
@@ -275,7 +276,7 @@ SELECT count(*) AS files, max(position) AS position FROM gone;
 
 -- name: forget_deliveries
 -- Remove deliveries, with their history and what is left of their files.
-DELETE FROM delivery WHERE id = ANY ($1::uuid[]) AND state IN ('DONE', 'ERROR');
+DELETE FROM delivery WHERE id = ANY ($1::uuid[]) AND state IN ({ended});
 
 -- name: forget_receipts
 -- Remove up to $2 receipts of what arrived before $1, unless its delivery is still kept.
@@ -323,7 +324,7 @@ UPDATE delivery SET
     -- Of no use once the upload is completed, and it holds a secret.
     upload_target = CASE WHEN $4 <> 'DONE' THEN upload_target END,
     not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
-    finished_at = CASE WHEN $4 IN ('DONE', 'ERROR') THEN now() END
+    finished_at = CASE WHEN $4 IN ({ended}) THEN now() END
 WHERE id = $1 AND state = $2 AND attempt = $3
 RETURNING id;
 
@@ -722,7 +723,7 @@ FROM worker w ORDER BY w.id;
 -- however often it was tried there.
 SELECT tenant, state, count(*) AS deliveries,
        greatest(0, extract(epoch FROM now() - min(state_since)))::float8 AS oldest
-FROM delivery WHERE state NOT IN ('DONE', 'ERROR')
+FROM delivery WHERE state NOT IN ({ended})
 GROUP BY tenant, state;
 
 -- name: encryption
@@ -742,7 +743,7 @@ SELECT state, error_type, count(*) AS deliveries, coalesce(sum(total_bytes), 0):
        percentile_cont(0.5) WITHIN GROUP (
            ORDER BY extract(epoch FROM finished_at - requested_at))::float8 AS median_seconds
 FROM delivery
-WHERE tenant = ANY ($1::text[]) AND state IN ('DONE', 'ERROR') AND finished_at > $2
+WHERE tenant = ANY ($1::text[]) AND state IN ({ended}) AND finished_at > $2
 GROUP BY state, error_type ORDER BY state, error_type;
 
 -- name: last_error

@@ -13,6 +13,7 @@ import asyncpg
 from app.configuration import Done
 from app.errors import LeaseLostError
 from app.model import (
+    TRANSITIONS,
     Asked,
     AskedBefore,
     Delivery,
@@ -148,6 +149,8 @@ class PostgresTransaction:
         total_suborders: int | None = None,
     ) -> bool:
         """Compare and set, by state and attempt."""
+        if state not in TRANSITIONS[delivery.state]:
+            raise ValueError(f"{delivery} can't go from {delivery.state} to {state}")
         row = await self._connection.fetchrow(
             QUERIES["advance"],
             delivery.id,

@@ -211,7 +211,7 @@ async def _end(tx: Transaction, delivery: Delivery, actor: Actor, reason: str) -
 
 
 def _nothing_to_hasten(delivery: Delivery) -> str:
-    if delivery.state in (State.GRANTED, State.ORDERED):
+    if delivery.state.work is None:
         return f"{delivery} waits for rs-order ({delivery.state}); there is nothing to try again"
     return f"{delivery} is under way ({delivery.state}); there is nothing to try again"
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from app.errors import (
     WrongFileError,
 )
 from app.model import (
+    TRANSITIONS,
     Cancel,
     Manifest,
     ManifestFile,
@@ -270,6 +272,11 @@ class World:
         query = "SELECT * FROM outbox WHERE correlation_id = $1 ORDER BY id"
         return await self.deliveries.pool.fetch(query, self.correlation_id)
 
+    async def moves(self, delivery: Any) -> list[State]:
+        query = "SELECT state, cause FROM delivery_history WHERE delivery_id = $1 ORDER BY id"
+        rows = await self.deliveries.pool.fetch(query, delivery)
+        return [State(row["state"]) for row in rows if row["cause"] is None]
+
     async def ended(self) -> list[asyncpg.Record]:
         query = "SELECT * FROM delivery WHERE correlation_id = $1"
         return await self.deliveries.pool.fetch(query, self.correlation_id)
@@ -333,6 +340,9 @@ async def test_each_delivery_ends_once_whatever_happens(
             assert "cancel" not in kinds
         assert not (row["order_awaited"] and ("order" not in kinds or row["order_id"] is not None))
         assert len({m["message_id"] for m in messages}) == len(messages)
+        moves = await world.moves(row["id"])
+        assert moves[0] in (State.RECEIVED, State.GRANTED)
+        assert all(after in TRANSITIONS[before] for before, after in pairwise(moves)), moves
     named = [row["order_id"] for row in rows if row["order_id"] is not None]
     assert len(set(named)) == len(named)
 

@@ -23,6 +23,16 @@ def test_a_name_that_is_used_twice_is_refused() -> None:
         load_queries("-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;\n")
 
 
+def test_words_are_put_in() -> None:
+    text = "-- name: a\nSELECT '{}' WHERE s IN ({ended});\n"
+    assert load_queries(text, ended="'A', 'B'") == {"a": "SELECT '{}' WHERE s IN ('A', 'B');"}
+
+
+def test_a_word_that_stands_for_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"stand for nothing.*endet"):
+        load_queries("-- name: a\nSELECT {endet};\n", ended="x")
+
+
 def test_every_query_is_used_and_explained() -> None:
     code = "".join(path.read_text() for path in (ROOT / "app" / "store").glob("*.py"))
     used = set(re.findall(r'"(\w+)"', code))

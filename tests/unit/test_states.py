@@ -1,0 +1,69 @@
+"""The states of a delivery, as data, and what else says the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from app.model import TRANSITIONS, State
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / "app" / "model.py"
+# Both ends in one breath: `State.DONE, State.ERROR`, `'DONE', 'ERROR'`, `("ERROR", "DONE")`.
+BOTH_ENDS = re.compile(r"\bDONE\W+(?:State\W+)?ERROR\b|\bERROR\W+(?:State\W+)?DONE\b")
+ROW = re.compile(r"^\| `(\w+)` \| (\w*) ?\| (.*?) ?\| .+ \|$", re.MULTILINE)
+
+
+def test_every_state_has_its_transitions() -> None:
+    assert list(TRANSITIONS) == list(State)
+
+
+def test_every_state_before_the_end_can_end_in_error() -> None:
+    assert all(state.ended or State.ERROR in after for state, after in TRANSITIONS.items())
+
+
+def test_no_transition_leads_back() -> None:
+    order = list(State)
+    assert all(
+        order.index(state) <= order.index(to)
+        for state, after in TRANSITIONS.items()
+        for to in after
+    )
+
+
+def test_what_has_ended_has_no_work() -> None:
+    assert [state for state in State if state.ended] == [State.DONE, State.ERROR]
+    assert all(state.work is None for state in State if state.ended)
+
+
+def test_the_ends_are_written_in_one_place() -> None:
+    """Elsewhere it is `.ended`, and `{ended}` in SQL; only migrations never change."""
+    spelt = [
+        str(path.relative_to(ROOT))
+        for folder in ("app", "streams", "sinks", "web")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".sql") and path != HOME and path.parent.name != "migrations"
+        if BOTH_ENDS.search(path.read_text("utf-8"))
+    ]
+    assert spelt == []
+
+
+def test_the_console_knows_the_same_states() -> None:
+    script = (ROOT / "web" / "assets" / "console" / "list.js").read_text("utf-8")
+    found = re.search(
+        r"const STATES = \[(.*?)\];\s*const ACTIVE = STATES\.slice\(0, (\d+)\)", script
+    )
+    assert found is not None
+    states = re.findall(r'"(\w+)"', found[1])
+    assert states == list(State)
+    assert states[: int(found[2])] == [state for state in State if not state.ended]
+
+
+def test_the_documented_table_is_that_of_the_code() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = document.partition("\n## States\n")[2].partition("\n## ")[0]
+    documented = [
+        (state, work or None, set(re.findall(r"`(\w+)`", after)))
+        for state, work, after in ROW.findall(section)
+    ]
+    assert documented == [(state, state.work, set(TRANSITIONS[state])) for state in State]
