@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 from compose.embedded.processes import Child, wait_until
 from compose.embedded.stack import ROOT
+from tests import nursery
 
 
 def delivery(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=ROOT,
-        env=os.environ | {"DELIVERY_START_TIMEOUT": "1"} | environment,
+    return nursery.run(
+        "app.cli",
+        arguments,
+        environment=os.environ | {"DELIVERY_START_TIMEOUT": "1"} | environment,
+        folder=ROOT,
+        seconds=60,
     )
 
 

@@ -69,13 +69,29 @@ def environment(stack: Stack) -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture
-async def database(stack: Stack) -> AsyncIterator[str]:
-    """An empty database of the test's own."""
+@pytest.fixture(scope="session")
+async def migrated(stack: Stack) -> str:
+    """The name of a database with the schema and nothing else; it is only copied."""
     url = stack.environment["DELIVERY_DATABASE_URL"]
     name = f"t{uuid4().hex}"
     admin = await asyncpg.connect(url)
     await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()
+    async with open_pool(url.rsplit("/", 1)[0] + "/" + name, size=10, start_timeout=5) as opened:
+        await migrate(opened)
+    return name
+
+
+@pytest.fixture
+async def database(
+    request: pytest.FixtureRequest, stack: Stack, migrated: str
+) -> AsyncIterator[str]:
+    """A database of the test's own: empty, but where its `pool` is asked for, too."""
+    url = stack.environment["DELIVERY_DATABASE_URL"]
+    name = f"t{uuid4().hex}"
+    like = f" TEMPLATE {migrated}" if "pool" in request.fixturenames else ""
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"CREATE DATABASE {name}{like}")
     yield url.rsplit("/", 1)[0] + "/" + name
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
@@ -85,7 +101,6 @@ async def database(stack: Stack) -> AsyncIterator[str]:
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
     """A migrated database of the test's own."""
     async with open_pool(database, size=10, start_timeout=5) as opened:
-        await migrate(opened)
         yield opened
 
 

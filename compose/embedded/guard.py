@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Protocol
 
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _kill_group(group: int, number: signal.Signals) -> None:
@@ -24,8 +26,7 @@ def _kill_group(group: int, number: signal.Signals) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the program until it ends or standard input does; return its exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the pipe alone decides
+    ignore_signals()
     user = os.environ.pop("GUARD_USER", None)
     stop = getattr(signal, os.environ.pop("GUARD_SIGNAL", "SIGTERM"))
     child = subprocess.Popen(
@@ -36,26 +37,48 @@ def main(arguments: list[str]) -> int:
         group=user and _group(user),
         extra_groups=[] if user else None,
         restore_signals=True,
-        preexec_fn=_default_signals,  # noqa: PLW1509 - no other thread runs yet
+        preexec_fn=heed_signals,  # noqa: PLW1509 - no other thread runs yet
     )
+
+    return attend(child, stop)
+
+
+class Program(Protocol):
+    """What is guarded: the leader of a group of processes."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code once it has ended. Raises TimeoutExpired."""
+
+
+def attend(program: Program, stop: signal.Signals) -> int:
+    """End the program when standard input does; return its exit code once it has ended."""
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
-        _kill_group(child.pid, stop)
+        _kill_group(program.pid, stop)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE)
-        _kill_group(child.pid, signal.SIGKILL)
+            program.wait(_GRACE)
+        _kill_group(program.pid, signal.SIGKILL)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    code = child.wait()
-    _kill_group(child.pid, signal.SIGKILL)
+    code = program.wait()
+    _kill_group(program.pid, signal.SIGKILL)
     return code if code >= 0 else 128 - code
 
 
-def _default_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+def ignore_signals() -> None:
+    """Let the pipe alone decide when it is over."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def heed_signals() -> None:
+    """Be ended by signals, as programs are."""
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 

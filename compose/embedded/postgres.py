@@ -22,6 +22,9 @@ _TUNING = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "log_min_messages": "warning",
+    # Its data live as long as the machine runs, and what a killed process has written is there.
+    "fsync": "off",
+    "jit": "off",  # no query is large enough here to be worth compiling
 }
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Protocol
 
 GUARD = Path(__file__).with_name("guard.py")
 _PORTS = range(10_000, 32_768)
@@ -35,10 +36,23 @@ def free_port() -> int:
             return port
 
 
+class Guarded(Protocol):
+    """The process of a guard; its program ends when its standard input is closed."""
+
+    pid: int
+    stdin: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """Return its exit code; None while it runs."""
+
+    def wait(self) -> int:
+        """Return its exit code once it has ended."""
+
+
 class Child:
     """A program under the guard, with its output in a file."""
 
-    def __init__(self, name: str, begin: Callable[[], subprocess.Popen[bytes]], log: Path) -> None:
+    def __init__(self, name: str, begin: Callable[[], Guarded], log: Path) -> None:
         self.name = name
         self.log = log
         self._begin = begin

@@ -151,10 +151,11 @@ async def running_service(
     command: str = "serve",
     extra: Mapping[str, str] | None = None,
     program: Sequence[str] = ("app.cli",),
+    start: Callable[..., Child] = start,
 ) -> AsyncIterator[tuple[Child, str]]:
     """Run the service on a stack; give the child and its HTTP address once it is ready.
 
-    `program` is the module (and what it takes before the command) to run.
+    `program` is the module (and what it takes before the command) to run, `start` what runs it.
     """
     port = (
         int((extra or {}).get("DELIVERY_WEB_PORT", 0))

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
+from tests.service import running_service
 
 
 @pytest.fixture(scope="package")

@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.command import delivery
+from tests.service import running_service
 
 OPERATOR = "operator@example.org"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.contract.peer import declare_as_regards
+from tests.service import running_service
 
 
 @pytest.fixture(scope="package")

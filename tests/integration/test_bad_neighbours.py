@@ -15,10 +15,11 @@ import asyncpg
 import pytest
 
 from compose.embedded import s3
-from compose.embedded.stack import TENANT, Stack, running_service
+from compose.embedded.stack import TENANT, Stack
 from tests.client import Client, request_for
 from tests.command import delivery
 from tests.integration.gate import Gate, gate
+from tests.service import running_service
 
 OTHER = "swot"  # whose server it is
 

@@ -17,9 +17,10 @@ import pytest
 
 from compose.embedded import s3
 from compose.embedded.processes import Child
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.client import Client, contents, request_for
 from tests.command import delivery, logged
+from tests.service import running_service
 
 SECRET = "a-secret-key-that-must-show-nowhere"
 

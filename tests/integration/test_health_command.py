@@ -16,10 +16,12 @@ import pytest
 from aiohttp import web
 
 from app.store import PostgresWorkers
-from compose.embedded.processes import free_port, running, start
-from compose.embedded.stack import ROOT, Stack, running_service
+from compose.embedded.processes import free_port, running
+from compose.embedded.stack import ROOT, Stack
+from tests import nursery
 from tests.command import delivery, logged
 from tests.integration.gate import Gate, gate
+from tests.service import running_service
 from web.site import Site
 
 
@@ -114,7 +116,7 @@ async def test_a_worker_without_http_is_known_by_its_row(
     """So it is where the name is given, and where it is made of the host's."""
     nowhere = {"DELIVERY_WEB_PORT": str(free_port())}
     own = alone(database) | nowhere
-    child = start(
+    child = nursery.start(
         "the service",
         [sys.executable, "-m", "app.cli", "worker"],
         log=tmp_path / "log",

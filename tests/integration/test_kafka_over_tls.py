@@ -23,7 +23,7 @@ from app.errors import BrokerUnavailableError, NotReachableError
 from app.settings import Settings
 from compose.embedded.kafka import kafka
 from compose.embedded.processes import Server, free_port
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from streams.broker_refusals import REFUSALS
 from streams.brokers import client_arguments
 from streams.kafka import open_event_log
@@ -32,6 +32,7 @@ from tests.certificates import Authority
 from tests.client import Client, request_for
 from tests.command import delivery
 from tests.integration.gate import Gate, gate
+from tests.service import running_service
 
 
 @dataclass(frozen=True, kw_only=True)

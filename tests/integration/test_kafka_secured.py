@@ -16,7 +16,7 @@ from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableE
 from app.settings import Settings
 from compose.embedded.apache_kafka import Security, apache_kafka, missing
 from compose.embedded.processes import Server
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from streams.broker_refusals import REFUSALS
 from streams.kafka import open_event_log
 from streams.lag import Lag
@@ -26,6 +26,7 @@ from tests.certificates import Authority
 from tests.client import Client, request_for
 from tests.command import delivery
 from tests.integration.acls import allow, documented
+from tests.service import running_service
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing() or ""),

@@ -17,12 +17,13 @@ import asyncpg
 import pytest
 
 from compose.embedded import rabbitmq, s3
-from compose.embedded.stack import TENANT, Stack, running_service
+from compose.embedded.stack import TENANT, Stack
 from streams import names, rights
 from tests.client import Client, contents, request_for
 from tests.command import delivery
 from tests.conftest import noise
 from tests.integration.guarded import DOCUMENT, Guarded, guarded_s3
+from tests.service import running_service
 from tests.standin import StandIn
 
 SQL = re.findall(r"```sql\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)

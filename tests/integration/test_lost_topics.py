@@ -10,8 +10,9 @@ from uuid import uuid4
 import aiohttp
 
 from compose.embedded.kafka import kafka
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.client import Client, request_for
+from tests.service import running_service
 from tests.standin import StandIn
 
 DELIVERIES = 50

@@ -7,9 +7,10 @@ import pytest
 
 from app.settings import Settings
 from compose.embedded.processes import free_port
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.caller import instance_admin
 from tests.command import delivery
+from tests.service import running_service
 
 TOKEN = "a-token-for-prometheus-that-is-long-enough-0123456789"
 

@@ -23,13 +23,15 @@ import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from compose.embedded.kafka import kafka
-from compose.embedded.processes import Server, free_port, running, start
-from compose.embedded.stack import ROOT, Stack, running_service
+from compose.embedded.processes import Server, free_port, running
+from compose.embedded.stack import ROOT, Stack
+from tests import nursery
 from tests.caller import instance_admin
 from tests.client import REQUEST_QUEUE, Client, contents, request_for
 from tests.command import logged
 from tests.conftest import noise
 from tests.integration.gate import gate
+from tests.service import running_service
 from tests.standin import StandIn
 
 NAMES = {
@@ -177,7 +179,7 @@ async def test_a_service_that_starts_in_an_outage_waits_and_works_then(
     body = request_for(make_product(files))
     for name in away:
         await gates[name].shut()
-    child = start(
+    child = nursery.start(
         "the service",
         [sys.executable, "-m", "app.cli", "worker"],
         log=tmp_path / "log",
@@ -205,7 +207,7 @@ async def test_what_stays_away_ends_the_start_with_a_sentence_and_code_69(
 ) -> None:
     """A supervisor starts it again; S3 and rs-order are not needed for a start."""
     await gates[away].shut()
-    child = start(
+    child = nursery.start(
         "the service",
         [sys.executable, "-m", "app.cli", "serve"],
         log=tmp_path / "log",
@@ -294,7 +296,7 @@ async def test_a_service_that_starts_on_a_read_only_database_waits(
     environment = {**stack.environment, **behind(gates), "DELIVERY_START_TIMEOUT": "60"}
     async with contextlib.AsyncExitStack() as refusing:
         await refusing.enter_async_context(read_only(stack.environment["DELIVERY_DATABASE_URL"]))
-        child = start(
+        child = nursery.start(
             "the service",
             [sys.executable, "-m", "app.cli", "worker"],
             log=tmp_path / "log",

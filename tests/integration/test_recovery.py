@@ -17,11 +17,12 @@ from app.settings import Settings
 from app.store import Outbox
 from app.worker import running_worker
 from compose.embedded.processes import Child
-from compose.embedded.stack import TENANT, Stack, running_service
+from compose.embedded.stack import TENANT, Stack
 from streams.progress import watch_progress
 from tests.client import ORDER_CANCELS, Client, contents, request_for
 from tests.command import logged
 from tests.conftest import noise
+from tests.service import running_service
 from tests.standin import StandIn
 
 MIB = 1024 * 1024

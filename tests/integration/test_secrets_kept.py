@@ -13,9 +13,10 @@ from yarl import URL
 from app.settings import Settings
 from app.settings.files import may_be_in_a_file
 from app.vault import make_key
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.client import Client, request_for
 from tests.command import delivery
+from tests.service import running_service
 
 _NO_SECRETS = {"jwt_public_key", "s3_key"}  # what may lie in a file, and be seen
 _CANARY = "canary-of-more-than-32-bytes"

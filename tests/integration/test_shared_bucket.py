@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from compose.embedded.stack import TENANT, Stack, running_service
+from compose.embedded.stack import TENANT, Stack
 from tests.client import Client, contents, request_for
+from tests.service import running_service
 
 OTHER = "swot"
 

@@ -11,11 +11,12 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.chaos.workers import Worker, running_workers
 from tests.client import Client, contents, request_for
 from tests.command import logged
 from tests.conftest import noise
+from tests.service import running_service
 from tests.standin import StandIn
 
 DELIVERIES = 30

@@ -12,8 +12,9 @@ from aiohttp.test_utils import TestServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.client import ORDER_REQUESTS, Client, request_for
+from tests.service import running_service
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"

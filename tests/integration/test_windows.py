@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from compose.embedded.processes import Child
-from compose.embedded.stack import Stack, running_service
+from compose.embedded.stack import Stack
 from tests.client import ORDER_REQUESTS, Client, request_for
 from tests.command import logged
+from tests.service import running_service
 from tests.standin import StandIn
 
 REPEATED = '"request_repeated"'
