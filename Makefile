@@ -19,7 +19,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-start bench-web chaos screenshots format docs lock clean
+.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-start bench-web chaos screenshots format docs record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -136,6 +136,9 @@ format: setup ## Format the code
 
 docs: setup ## Write docs/asyncapi.json and docs/schemas anew
 	@$(BIN)/delivery asyncapi --schemas docs/schemas > docs/asyncapi.json
+
+record: setup ## Record anew what is on a wire and at rest, after a deliberate change of it
+	@$(BIN)/python -m tests.recorded
 
 lock: setup ## Resolve the dependencies anew (names, versions and hashes; for every Python)
 	$(LOCK) --upgrade pyproject.toml -o requirements/runtime.txt

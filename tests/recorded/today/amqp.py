@@ -1,0 +1,219 @@
+"""RabbitMQ: what is declared there, sent to it, read from it, and put aside."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import dataclass, field
+from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
+
+import aio_pika
+
+from app.model import Arrival
+from app.outgoing import Lane
+from streams import names
+from streams.amqp import AmqpPublisher
+from streams.bridge import Bridge
+from streams.topics import Topics
+from streams.topology import Topology
+from tests.recorded.today.examples import APP, ARRIVING, AT, OWED, TENANT
+
+
+@dataclass
+class _Place:
+    """An exchange or queue; what is bound to it or published on it is written down."""
+
+    name: str
+    broker: _Channel
+
+    async def bind(self, source: Any, routing_key: str = "") -> None:
+        source = source if isinstance(source, str) else source.name
+        self.broker.bindings.append(f"{source} --{routing_key}--> {self.name}")
+
+    async def publish(
+        self, message: aio_pika.Message, routing_key: str, *, mandatory: bool, **_: Any
+    ) -> None:
+        self.broker.published.append(
+            {
+                "exchange": self.name,
+                "routing_key": routing_key,
+                "mandatory": mandatory,
+                "body": json.loads(message.body),
+                "headers": dict(message.headers),
+                "properties": {
+                    "content_type": message.content_type,
+                    "content_encoding": message.content_encoding,
+                    "delivery_mode": int(message.delivery_mode),
+                    "priority": message.priority,
+                    "correlation_id": message.correlation_id,
+                    "reply_to": message.reply_to,
+                    "expiration": message.expiration,
+                    "message_id": message.message_id,
+                    "timestamp": None if message.timestamp is None else "a time",
+                    "type": message.type,
+                    "user_id": message.user_id,
+                    "app_id": message.app_id,
+                },
+            }
+        )
+
+
+@dataclass
+class _Channel:
+    """A channel that writes down what it is told, defaults of the library included."""
+
+    exchanges: dict[str, Any] = field(default_factory=dict)
+    queues: dict[str, Any] = field(default_factory=dict)
+    bindings: list[str] = field(default_factory=list)
+    published: list[dict[str, Any]] = field(default_factory=list)
+
+    async def declare_exchange(self, *args: Any, **kwargs: Any) -> _Place:
+        return self._declared(self.exchanges, aio_pika.Channel.declare_exchange, args, kwargs)
+
+    async def declare_queue(self, *args: Any, **kwargs: Any) -> _Place:
+        return self._declared(self.queues, aio_pika.Channel.declare_queue, args, kwargs)
+
+    async def get_exchange(self, name: str, *, ensure: bool) -> _Place:
+        if ensure:
+            self.exchanges[name] = "looked for"
+        return _Place(name, self)
+
+    def _declared(self, where: dict[str, Any], by: Any, args: Any, kwargs: Any) -> _Place:
+        given = inspect.signature(by).bind(self, *args, **kwargs)
+        given.apply_defaults()
+        said = {k: v for k, v in given.arguments.items() if k not in ("self", "name", "timeout")}
+        name = given.arguments["name"]
+        # Declared again with other arguments, it would be refused.
+        assert where.setdefault(name, said) == said
+        return _Place(name, self)
+
+
+def _publisher(channel: _Channel) -> AmqpPublisher:
+    line = cast("aio_pika.abc.AbstractChannel", channel)
+    return AmqpPublisher(line, line, topology=Topology())
+
+
+async def declared() -> Any:
+    """Exchanges, queues, arguments, bindings: of classic queues, of quorum queues, of another."""
+    made = {}
+    for name, topology in (
+        ("classic", Topology(kind="classic")),
+        ("quorum", Topology(kind="quorum")),
+        ("declared by another", Topology(declares=False)),
+    ):
+        channel = _Channel()
+        await topology.all(cast("aio_pika.abc.AbstractChannel", channel))
+        made[name] = {
+            "exchanges": channel.exchanges,
+            "queues": channel.queues,
+            "bindings": sorted(set(channel.bindings)),
+        }
+    return made
+
+
+async def published() -> Any:
+    """Each message that is owed over AMQP: where to, headers, properties, body."""
+    channel = _Channel()
+    sent = {}
+    for name, message in OWED.items():
+        if message.lane is not Lane.EVENTS:
+            await _publisher(channel).publish(message)
+            sent[name] = channel.published.pop()
+    return sent
+
+
+@dataclass
+class _Incoming:
+    """A message as aio-pika hands it over."""
+
+    body: bytes
+    headers: dict[str, Any]
+    app_id: str | None = APP
+    priority: int | None = 7
+    message_id: str | None = "m-1"
+    timestamp: Any = AT
+    redelivered: bool = False
+    exchange: str = "an-exchange"
+    content_type: str = "application/json"
+    content_encoding: str = "UTF-8"
+    delivery_mode: int = 2
+    correlation_id: str | None = "c-1"
+    reply_to: str | None = "r-1"
+    type: str | None = "t-1"
+    ack: AsyncMock = field(default_factory=AsyncMock)
+    reject: AsyncMock = field(default_factory=AsyncMock)
+
+
+class _Carried:
+    """Takes what the bridge saves and appends."""
+
+    def __init__(self) -> None:
+        self.noted: list[Arrival] = []
+
+    async def note(self, arrival: Arrival, *, since: float) -> None:
+        self.noted.append(arrival)
+
+    async def carry(self, arrival: Arrival) -> None:
+        assert self.noted[-1] is arrival
+
+
+async def _through_the_bridge(queue: str, message: _Incoming) -> tuple[_Channel, list[Arrival]]:
+    """Let the bridge handle a message; return what it published and what it carried on."""
+    channel, carried = _Channel(), _Carried()
+    bridge = Bridge(
+        connection=Mock(),
+        publisher=_publisher(channel),
+        events=cast("Any", carried),
+        arrivals=cast("Any", carried),
+        tenants=Mock(known=lambda tenant: tenant == TENANT),
+        topology=Topology(),
+        prefetch=10,
+        max_bytes=1_000_000,
+    )
+    read = {
+        names.DELIVERY_REQUEST_QUEUE: bridge._read_request,
+        names.DELIVERY_CANCEL_QUEUE: bridge._read_cancel,
+        names.ORDER_RESPONSE_QUEUE: bridge._read_order_response,
+    }[queue]
+    await bridge._handler(queue, read)(cast("Any", message))
+    message.ack.assert_awaited_once()
+    return channel, carried.noted
+
+
+_QUEUES = {
+    "request": names.DELIVERY_REQUEST_QUEUE,
+    "cancel": names.DELIVERY_CANCEL_QUEUE,
+    "order response": names.ORDER_RESPONSE_QUEUE,
+    "order response of an older version": names.ORDER_RESPONSE_QUEUE,
+}
+
+
+async def received() -> Any:
+    """Each message that arrives: the queue it is read from, and the event that it becomes."""
+    made = {}
+    for name, body in ARRIVING.items():
+        message = _Incoming(json.dumps(body).encode(), {"regards.tenant": TENANT})
+        _, (arrival,) = await _through_the_bridge(_QUEUES[name], message)
+        event = json.loads(arrival.value)
+        identity = "ingressId" if "ingressId" in event else "eventId"
+        assert event[identity] == str(arrival.id)
+        made[name] = {
+            "queue": _QUEUES[name],
+            "kind": arrival.kind.value,
+            "topic": Topics().of(arrival.kind),
+            "key": arrival.key.decode(),
+            "value": event | {identity: "a new id", "receivedAt": "a time"},
+        }
+    return made
+
+
+async def buried() -> Any:
+    """What can't be answered: the copy in the dead-letter queue."""
+    made = {}
+    for name, queue in _QUEUES.items():
+        message = _Incoming(b"{}", {"regards.tenant": TENANT, "x-other": "kept"})
+        channel, carried = await _through_the_bridge(queue, message)
+        assert not carried
+        made[name] = channel.published.pop()
+    return made

@@ -1,0 +1,47 @@
+"""What an operator watches: metrics, events in the log, spans."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
+
+import web.metrics
+from tests.recorded.source import Source
+
+_FOLDERS = ("app", "streams", "sinks", "web")
+_ROOT = Path(__file__).parents[3]
+
+
+def metrics() -> Any:
+    """Each metric of a process, and of the database."""
+    found: dict[str, Any] = {}
+    for one in set(REGISTRY._collector_to_names):
+        # Others' are of Python and of the process; tests may have some, too.
+        if isinstance(one, MetricWrapperBase) and one._name.startswith(("delivery_", "http_")):
+            found[one._name] = {"type": one._type, "labels": list(one._labelnames)}
+            if one._type == "histogram":
+                found[one._name]["buckets"] = [str(bound) for bound in vars(one)["_upper_bounds"]]
+    database = web.metrics._Database()
+    database.up = True
+    for family in database.collect():
+        found[family.name] = {"type": family.type, "labels": list(vars(family)["_labelnames"])}
+    return found
+
+
+def log_events() -> Any:
+    """Each event that is logged, with the levels that it is logged at."""
+    return _source().log_events()
+
+
+def spans() -> Any:
+    """The names of spans; {} is what only a run tells: a queue, a topic, a kind of work."""
+    return _source().spans()
+
+
+@cache
+def _source() -> Source:
+    return Source(_ROOT / folder for folder in _FOLDERS)

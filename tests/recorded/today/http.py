@@ -1,0 +1,76 @@
+"""HTTP: paths, who may use them, and how they are described."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import MagicMock
+
+from aiohttp import web
+
+from app import __version__
+from web.console import Console
+from web.endpoint import Endpoint, Handler
+from web.health import Health
+from web.metrics import MetricsApi
+from web.openapi import document
+from web.site import Parts, create_probe_site, create_site
+
+_NO_PARTS = {name: MagicMock() for name in Parts.__dataclass_fields__}
+
+
+class _Gate:
+    """Lets everybody through, and remembers to what."""
+
+    def __init__(self) -> None:
+        self.before_what: list[Endpoint] = []
+
+    def before(self, endpoint: Endpoint) -> Handler:
+        self.before_what.append(endpoint)
+        return endpoint.handler
+
+
+def _site() -> tuple[web.Application, list[Endpoint]]:
+    gate = _Gate()
+    rest: dict[str, Any] = {"console": Console(None), "health": Health({}), "cors_origins": ()}
+    plain: dict[str, Any] = {"requests_under_way": 1, "proxies": 0, "tls": False}
+    site = create_site(Parts(**_NO_PARTS | rest | plain | {"gate": gate}))
+    return site, gate.before_what
+
+
+def endpoints() -> Any:
+    """Each method and path, with the roles that may use it and what stands before it."""
+    return {
+        f"{one.path} {one.method}": {
+            "roles": "anybody" if one.roles is None else sorted(one.roles),
+            "details": None if one.details is None else sorted(one.details),
+            "scraped": one.scraped,
+            "in_maintenance": one.in_maintenance,
+            "whole_instance": one.whole_instance,
+            "stream": one.stream,
+            "answers": sorted(one.responses),
+        }
+        for one in _site()[1]
+    }
+
+
+def routes() -> Any:
+    """All routes: under the prefix, too, and the console's files."""
+    return {
+        "api": _routes(_site()[0]),
+        "probes": _routes(create_probe_site(Health({}), MetricsApi(None))),
+    }
+
+
+def _routes(site: web.Application) -> list[str]:
+    return sorted(
+        f"{route.resource.canonical} {route.method}"
+        for route in site.router.routes()
+        if route.resource is not None
+    )
+
+
+def openapi() -> Any:
+    """The OpenAPI document, but for the version."""
+    described = document([one for one in _site()[1] if one.tag != "docs"])
+    assert described["info"].pop("version") == __version__
+    return described

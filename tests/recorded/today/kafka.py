@@ -1,0 +1,157 @@
+"""Kafka: topics, the events on them, and who reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from unittest.mock import AsyncMock, MagicMock
+
+from app.model import Arrival, ArrivalKind, Work
+from app.outgoing import Lane
+from app.settings import Settings
+from app.signals import Signal
+from streams.agents import _dead_letter
+from streams.dead_events import DeadEvent, put_back
+from streams.dispatch import Event
+from streams.events import (
+    decode_cancel,
+    decode_order_event,
+    decode_progress,
+    decode_request,
+    encode_cancel,
+    encode_order_event,
+    encode_progress,
+    encode_request,
+)
+from streams.faust_app import create_app
+from streams.kafka import EventLog
+from streams.topics import Topics, _missing
+from tests.recorded.today.examples import (
+    AT,
+    CANCEL,
+    CORRELATION,
+    EVENT,
+    ORDER_EVENT,
+    OWED,
+    PROGRESS,
+    RECEIVED,
+    TENANT,
+)
+
+
+class _Form(NamedTuple):
+    value: Any
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+FORMS = {
+    "delivery.requests": _Form(RECEIVED, encode_request, decode_request),
+    "delivery.order-events": _Form(ORDER_EVENT, encode_order_event, decode_order_event),
+    "delivery.cancels": _Form(CANCEL, encode_cancel, decode_cancel),
+    "delivery.progress": _Form(PROGRESS, encode_progress, decode_progress),
+}
+
+
+async def topics() -> Any:
+    """Names, partitions, replicas, configuration: by default, and with a prefix and replicas."""
+    empty = AsyncMock(list_topics=AsyncMock(return_value=[]))
+    return {
+        name: {
+            topic.name: {
+                "partitions": topic.num_partitions,
+                "replicas": topic.replication_factor,
+                "config": topic.topic_configs,
+            }
+            for topic in await _missing(empty, settings)
+        }
+        for name, settings in (
+            ("by default", Settings()),
+            (
+                "with other settings",
+                Settings(kafka_topic_prefix="x.", kafka_partitions=3, kafka_replication=3),
+            ),
+        )
+    }
+
+
+def events() -> Any:
+    """An example of each event."""
+    return {topic: json.loads(form.encode(form.value)) for topic, form in FORMS.items()}
+
+
+def read(topic: str, event: Any) -> tuple[Any, Any]:
+    """Return what an event that was recorded is read as today, and what it should be."""
+    form = FORMS[topic]
+    return form.decode(json.dumps(event).encode()), form.value
+
+
+class _Producer:
+    """Writes down what is appended."""
+
+    def __init__(self) -> None:
+        self.appended: list[dict[str, Any]] = []
+
+    async def send_and_wait(self, topic: str, *, value: bytes, key: bytes, headers: Any) -> None:
+        self.appended.append(
+            {
+                "topic": topic,
+                "key": key.decode(),
+                "value": json.loads(value) if value else "",
+                "headers": {name: one.decode() for name, one in headers or ()},
+            }
+        )
+
+    async def send(self, topic: str, *, value: bytes, key: bytes) -> asyncio.Future[None]:
+        await self.send_and_wait(topic, value=value, key=key, headers=None)
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed.set_result(None)
+        return confirmed
+
+
+async def appended() -> Any:
+    """Each kind of record: topic, key, value, headers."""
+    producer, made = _Producer(), {}
+    log = EventLog(producer, Topics())
+    key = f"{TENANT}/{CORRELATION}".encode()
+    for name, owed in OWED.items():
+        if owed.lane is Lane.EVENTS:
+            await log.publish(owed)
+            made[name] = producer.appended.pop()
+    for kind in ArrivalKind:
+        await log.carry(Arrival(id=EVENT, kind=kind, key=key, value=b'"as it arrived"'))
+        made[f"arrival: {kind.value}"] = producer.appended.pop()
+    await log.report(PROGRESS)
+    made["progress"] = producer.appended.pop()
+    event = Event(key=key, value=b'"an event"', partition=0, acknowledge=lambda: None)
+    await _dead_letter(event, topic="delivery.requests", reason="a reason", events=log)
+    made["dead letter"] = producer.appended.pop()
+    dead = DeadEvent(
+        id="1:2", topic="delivery.requests", reason="a reason", key=key, value=b'"it"', at=AT
+    )
+    await put_back(dead, log)
+    made["dead letter put back, its mark"] = producer.appended.pop()
+    made["dead letter put back"] = producer.appended.pop()
+    return made
+
+
+def consumed() -> Any:
+    """The consumer group, and the topics that it reads."""
+    settings = Settings()
+    app = create_app(
+        settings,
+        store=MagicMock(),
+        arrivals=MagicMock(),
+        tenants=MagicMock(),
+        users=MagicMock(),
+        interventions=MagicMock(),
+        events=MagicMock(topics=Topics()),
+        wake={work: Signal() for work in Work},
+    )
+    return {
+        "group": app.conf.id,
+        "topics": sorted(name for one in app.agents.values() for name in one.channel.topics),
+        "begins at": app.conf.consumer_auto_offset_reset,
+    }

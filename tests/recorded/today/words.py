@@ -1,0 +1,82 @@
+"""Words that are kept or sent, names and marks of objects, and by what things are known again."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import Any
+from unittest.mock import MagicMock
+
+import jwt
+
+from app import model, outgoing
+from app.configuration import INSTANCE, Actor
+from app.marks import marks_of
+from app.naming import Layout, object_key
+from app.own_ids import prefix_of
+from app.settings import Settings
+from app.usecases.intervene import _asked
+from app.worker import _timers
+from streams.tokens import TokenSigner
+from tests.recorded.today.examples import DELIVERY, REQUEST, TENANT, USER
+
+_KINDS: dict[str, type[StrEnum]] = {
+    "state of a delivery": model.State,
+    "work": model.Work,
+    "status of a response": model.Status,
+    "error type": model.ErrorType,
+    "kind of an arrival": model.ArrivalKind,
+    "status of an order": model.OrderStatus,
+    "phase of a transfer": model.Phase,
+    "lane of the outbox": outgoing.Lane,
+    "kind of what is owed": outgoing.Kind,
+}
+
+
+def words() -> Any:
+    """The words of each kind."""
+    return {name: sorted(kind) for name, kind in _KINDS.items()} | {
+        "tenant of those who administer all": INSTANCE,
+        "jobs of a worker's timers": sorted(
+            vars(timer)["_name"] for timer in _timers(MagicMock(settings=Settings()), MagicMock())
+        ),
+        "default target": model.DEFAULT_TARGET,
+    }
+
+
+def _listed(number: int, product: str, name: str) -> model.ListedFile:
+    return model.ListedFile(
+        file_id=number, product_id=product, version=1, filename=name, size=1, md5=None
+    )
+
+
+def objects() -> Any:
+    """Key, metadata and member names of an archive."""
+    one = [_listed(1, "P", "a.tif"), _listed(2, "P", "A.tif"), _listed(3, "P", "../b:c.tif")]
+    several = [*one, _listed(4, "Q", "a.tif"), _listed(5, "q", "a.tif"), _listed(6, "R/S", "")]
+    made: dict[str, Any] = {"metadata": marks_of(DELIVERY)}
+    for name, files in (("one product", one), ("several products", several)):
+        layout = Layout("d/001", files)
+        made[name] = {
+            "key": object_key("d/001", layout.archive_name),
+            "members": [file.member for file in layout],
+        }
+    return made
+
+
+def digests() -> Any:
+    """By what a request over HTTP is known again; a user's own ids; what rs-order is told."""
+    actor = Actor(name=USER, role="EXPLOIT", tenant=TENANT)
+    asked = _asked(actor, REQUEST, priority=7, key="k-1")
+    secret = hashlib.sha512(b"secret").hexdigest()
+    token = TokenSigner(secret, ttl=60).token(TENANT, USER)
+    claims = jwt.decode(token, secret, algorithms=["HS512"])
+    return {
+        "request over HTTP": asked.request.hex(),
+        "its key": asked.key.hex() if asked.key else None,
+        "ids of a user": prefix_of(USER),
+        "token for rs-order": {
+            "header": jwt.get_unverified_header(token),
+            "claims": claims | {"iat": "a time", "exp": "a time"},
+        },
+    }
