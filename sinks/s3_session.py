@@ -3,8 +3,8 @@
 Each client has a session of its own, made for one endpoint. Four things differ from what
 aiobotocore does. Whatever address a connection is about to be opened to is judged first: a name may
 lead elsewhere than it did when it was set. No redirect is followed: where it leads to is another's
-choice. An answer is not read without end. And a server's certificate has to name it; its CA may be
-the site's.
+choice. An answer is not read without end. And a server's certificate has to name it, at the end of
+a proxy's tunnel, too; its CA may be the site's.
 """
 
 from __future__ import annotations
@@ -68,6 +68,12 @@ class GuardedSession(AIOHTTPSession):
             # `verify=ca` would trust these CAs alone, and no public store any more.
             context.load_verify_locations(cafile=self._ca)
         return context
+
+    def _setup_proxy_ssl_context(self, proxy_url: str) -> SSLContext:
+        # A proxy has no CA of its own here, and for that aiobotocore checks no certificate at all:
+        # neither an HTTPS proxy's, nor the store's at the end of the tunnel.
+        context: SSLContext | None = super()._setup_proxy_ssl_context(proxy_url)  # type: ignore[misc]
+        return context or self._get_ssl_context()
 
     async def _get_session(self, proxy_url: str | None) -> _Direct:
         # Private there, so tests hold it: there is no other way to say how requests are made.
