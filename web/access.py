@@ -70,6 +70,15 @@ class Access:
                 self._tell(request, answer, time.perf_counter() - began)
         return answer
 
+    def overheard(self, request: web.Request, answer: web.StreamResponse) -> None:
+        """Give a request its id, and tell how it ended, which aiohttp refused by itself.
+
+        What is expected of a server (`Expect`) it judges before anything of the application runs.
+        """
+        request[REQUEST_ID] = id_of(request)
+        with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
+            self._tell(request, answer, 0.0)
+
     def _tell(
         self, request: web.Request, answer: web.StreamResponse | None, seconds: float
     ) -> None:

@@ -112,9 +112,10 @@ def create_site(parts: Parts) -> web.Application:
         *parts.targets.endpoints(),
     ]
     under_way = UnderWay(parts.requests_under_way, beside=_beside(listed))
+    watching = Access(parts.access_log, proxies=parts.proxies)
     site = web.Application(
         middlewares=[
-            Access(parts.access_log, proxies=parts.proxies).watch,
+            watching.watch,
             in_json,
             under_way.bound,
         ],
@@ -129,7 +130,7 @@ def create_site(parts: Parts) -> web.Application:
             site.router.add_get(path, handler)
     if parts.cors_origins:
         _allow(site, parts.cors_origins)
-    site.on_response_prepare.append(_dress(tls=parts.tls))
+    site.on_response_prepare.append(_dress(watching, tls=parts.tls))
     site.on_shutdown.append(_releasing(parts.feed))
     return site
 
@@ -138,12 +139,13 @@ def create_probe_site(
     health: Health, metrics: MetricsApi, *, access_log: access.Level = "requests"
 ) -> web.Application:
     """Make the application of a port that shows health and figures without a token, and no more."""
-    site = web.Application(middlewares=[Access(access_log, proxies=0).watch, in_json])
+    watching = Access(access_log, proxies=0)
+    site = web.Application(middlewares=[watching.watch, in_json])
     for endpoint in health.endpoints():
         _route(site, endpoint, endpoint.path, endpoint.handler)
     for endpoint in metrics.endpoints():
         _route(site, endpoint, endpoint.path, metrics.everything)
-    site.on_response_prepare.append(_dress(tls=False))
+    site.on_response_prepare.append(_dress(watching, tls=False))
     return site
 
 
@@ -158,7 +160,9 @@ def _beside(listed: Sequence[Endpoint]) -> list[str]:
     return [one.path for one in listed if one.stream or one.path.startswith("/health/")]
 
 
-def _dress(*, tls: bool) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def _dress(
+    watching: Access, *, tls: bool
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     headers = dict(_HEADERS)
     if tls:
         headers["Strict-Transport-Security"] = "max-age=31536000"
@@ -167,6 +171,8 @@ def _dress(*, tls: bool) -> Callable[[web.Request, web.StreamResponse], Awaitabl
         for name, value in headers.items():
             response.headers[name] = value
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+        if REQUEST_ID not in request:
+            watching.overheard(request, response)
         response.headers[access.HEADER] = request[REQUEST_ID]
 
     return dress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ from web.auth import Verifier
 from web.endpoint import PREFIX
 from web.gate import Gate
 from web.limits import RateLimit
+from web.metrics import MetricsApi
+from web.site import Site, create_probe_site, create_site
 
 
 @pytest.fixture
@@ -226,3 +229,35 @@ async def test_a_stream_is_counted_at_its_end_and_not_timed(api: Api, lines: lis
             await asyncio.sleep(0.05)
     assert requests(lines)[0]["route"] == "/deliveries/events"
     assert figure("http_request_duration_seconds_count", route="/deliveries/events") == timed
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/settings", "/no/such/path"])
+async def test_an_expectation_that_is_not_met_is_a_request_like_others(
+    configuration: ConfigurationParts, lines: list[Any], path: str
+) -> None:
+    parts = parts_for(configuration)
+    probes = create_probe_site(parts.health, MetricsApi(None))
+    for application in (create_site(parts), probes):
+        site = Site(application, host="127.0.0.1", port=0, tls=None)
+        await site.start()
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            for _ in range(2):  # the connection stays open
+                writer.write(
+                    f"GET {path} HTTP/1.1\r\nHost: x\r\nExpect: anything\r\nX-Request-ID: mine\r\n"
+                    "\r\n".encode()
+                )
+                async with asyncio.timeout(10):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    length = re.search(rb"Content-Length: (\d+)", head)
+                    assert length is not None
+                    await reader.readexactly(int(length[1]))
+                assert head.startswith(b"HTTP/1.1 417 ")
+                assert b"X-Request-ID: mine\r\n" in head
+                assert b"Server: rs-delivery\r\n" in head
+            writer.close()
+        finally:
+            await site.stop()
+    told = [(line["status"], line["request_id"], line["log_level"]) for line in requests(lines)]
+    assert told == [(417, "mine", "info")] * 4
+    assert {line["event"] for line in lines} <= {"request", "web_listening"}
