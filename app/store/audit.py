@@ -35,11 +35,24 @@ class PostgresAudit:
 
     @contextlib.asynccontextmanager
     async def noting(self, done: Done) -> AsyncIterator[None]:
-        """Note what is done within the block, unless it raises."""
+        """Note what is done within the block, unless it raises.
+
+        What it raises leaves as it is: RabbitMQ's silence is not PostgreSQL's.
+        """
         with wrap_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with contextlib.AsyncExitStack() as stack:
+                connection = await stack.enter_async_context(self._pool.acquire())
+                await stack.enter_async_context(connection.transaction())
                 await note(connection, done)
-                yield
+                noted = stack.pop_all()
+        try:
+            yield
+        except BaseException as error:
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await noted.__aexit__(type(error), error, error.__traceback__)
+            raise
+        with wrap_errors():
+            await noted.aclose()
 
     async def note(self, done: Done) -> None:
         """Note what was done, or is about to be."""
