@@ -7,8 +7,9 @@ header `requeued`) says so from then on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from app.errors import BrokerUnavailableError, DeliveryError, NotPossibleError
+from app.errors import (
+    BrokerUnavailableError,
+    DeliveryError,
+    NotPossibleError,
+    UnreadableMessageError,
+)
 from app.settings import Settings
 from streams.brokers import cause_of, client_arguments
 from streams.kafka import EventLog
@@ -68,11 +74,12 @@ async def look(settings: Settings) -> list[DeadEvent]:
     Raises BrokerUnavailableError.
     """
     events: dict[str, DeadEvent] = {}
-    async for one in read(settings, since=all_of_it):
-        if isinstance(one, DeadEvent):
-            events[one.id] = one
-        else:
-            events.pop(one.event_id, None)
+    async with contextlib.aclosing(read(settings, since=all_of_it)) as all_events:
+        async for one in all_events:
+            if isinstance(one, DeadEvent):
+                events[one.id] = one
+            else:
+                events.pop(one.event_id, None)
     return sorted(events.values(), key=lambda event: event.at)
 
 
@@ -95,26 +102,31 @@ async def find(settings: Settings, ids: Collection[str], *, most: int) -> dict[s
     size = 0
     if not first:
         return events
-    async for one in read(settings, since=since):
-        if isinstance(one, Requeued):
-            events.pop(one.event_id, None)
-        elif one.id in ids:
-            events[one.id] = one
-            size += len(one.value)
-            if size > most and len(events) > 1:
-                raise NotPossibleError(TOO_LARGE)
+    # Closed at once where it is left early: its consumer, and its deadline, are this task's.
+    async with contextlib.aclosing(read(settings, since=since)) as read_so_far:
+        async for one in read_so_far:
+            if isinstance(one, Requeued):
+                events.pop(one.event_id, None)
+            elif one.id in ids:
+                events[one.id] = one
+                size += len(one.value)
+                if size > most and len(events) > 1:
+                    raise NotPossibleError(TOO_LARGE)
     return events
 
 
-async def read(settings: Settings, *, since: Since) -> AsyncIterator[DeadEvent | Requeued]:
+async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent | Requeued, None]:
     """Iterate over events, and over the marks of those that were put back; each after its event.
 
     Raises BrokerUnavailableError.
     """
     topic = Topics(prefix=settings.kafka_topic_prefix).dead_letters
     try:
-        async with asyncio.timeout(_TIMEOUT):
-            async for record in _records(settings, topic, since):
+        async with (
+            asyncio.timeout(_TIMEOUT),
+            contextlib.aclosing(_records(settings, topic, since)) as records,
+        ):
+            async for record in records:
                 yield _decoded(record)
     except (KafkaError, TimeoutError, OSError) as error:
         raise BrokerUnavailableError(
@@ -137,7 +149,7 @@ def _decoded(record: Any) -> DeadEvent | Requeued:
     )
 
 
-async def _records(settings: Settings, topic: str, since: Since) -> AsyncIterator[Any]:
+async def _records(settings: Settings, topic: str, since: Since) -> AsyncGenerator[Any, None]:
     """Iterate over all that is there now; a partition's records in their order."""
     partitions = (await partitions_of(settings)).get(topic)
     if not partitions:
@@ -184,11 +196,20 @@ async def put_back(event: DeadEvent, events: EventLog) -> str:
     """Publish the event where it was, then the marker; return the topic.
 
     Should this be cut short in between, the event is handled once more if it is put back again;
-    that has the effect of once. Raises NoSuchEventError when it does not say where it was.
+    that has the effect of once. Raises NotPossibleError where it can't go back.
     """
-    if event.topic not in events.topics.all:
-        raise NoSuchEventError(f"{event.id} does not say which topic it was in; see the log")
-    await events.append(event.topic, key=event.key, value=event.value)
+    topic = going_back(event, events.topics)
+    try:
+        await events.append(topic, key=event.key, value=event.value)
+    except UnreadableMessageError as error:  # it came when more was taken
+        raise NotPossibleError(f"{event.id} can't go back: {error}") from error
     marker = [(REQUEUED, event.id.encode())]
     await events.append(events.topics.dead_letters, key=event.key, value=b"", headers=marker)
+    return topic
+
+
+def going_back(event: DeadEvent, topics: Topics) -> str:
+    """Return the topic that an event goes back to. Raises NotPossibleError."""
+    if event.topic is None or event.topic not in topics.all:
+        raise NotPossibleError(f"{event.id} does not say which topic it was in; see the log")
     return event.topic

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from aio_pika import Message
@@ -17,10 +17,16 @@ from aio_pika.abc import (
     AbstractQueue,
     HeadersType,
 )
-from aio_pika.exceptions import PublishError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
 
-from app.errors import DeliveryError, UnreadableMessageError
+from app.errors import (
+    BrokerUnavailableError,
+    DeliveryError,
+    NotPossibleError,
+    UnreadableMessageError,
+)
 from streams import names
+from streams.amqp import give_up_on
 from streams.messages import read_body, read_tenant
 from streams.properties import undecodable
 from streams.topology import REFUSALS, Topology, refused
@@ -88,7 +94,11 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """Takes letters from their queues; those that are neither put back nor removed return."""
+    """Takes letters from their queues; those that are neither put back nor removed return.
+
+    All of it raises ConfigurationError where RabbitMQ refuses, BrokerUnavailableError where it goes
+    away.
+    """
 
     def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
@@ -99,20 +109,23 @@ class DeadLetters:
 
     async def waiting(self, name: str) -> int:
         """Return how many letters a queue has, but for those that are taken."""
-        queue = await self._channel.declare_queue(QUEUES[name], passive=True)
+        with _asking():
+            queue = await self._channel.declare_queue(QUEUES[name], passive=True)
         return queue.declaration_result.message_count or 0
 
     async def read(self, name: str, *, limit: int) -> AsyncGenerator[DeadLetter, None]:
         """Take up to `limit` letters of a queue, as RabbitMQ hands them over."""
-        queue = await self._channel.get_queue(QUEUES[name], ensure=False)
         arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        await self._channel.set_qos(prefetch_count=min(limit, _PREFETCH))
-        # They are pushed: to fetch each of thousands is a round trip each.
-        consumer = await queue.consume(arrived.put)
+        with _asking():
+            queue = await self._channel.get_queue(QUEUES[name], ensure=False)
+            await self._channel.set_qos(prefetch_count=min(limit, _PREFETCH))
+            # They are pushed: to fetch each of thousands is a round trip each.
+            consumer = await queue.consume(arrived.put)
         seen: dict[str, int] = {}
         try:
             for _ in range(limit):
-                message = await _next(queue, arrived)
+                with _asking():
+                    message = await _next(queue, arrived)
                 if message is None:
                     return
                 digest = _digest(message)
@@ -120,47 +133,35 @@ class DeadLetters:
                 number = "" if count == 1 else f"-{count}"
                 yield DeadLetter(id=f"{name}:{digest}{number}", queue=name, message=message)
         finally:
-            await queue.cancel(consumer)
+            with _asking():
+                await queue.cancel(consumer)
 
     async def requeue(
         self, letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
     ) -> str:
         """Put a letter back, with another body or tenant if given; return the queue it went to.
 
-        It leaves the dead letters once RabbitMQ has confirmed it where it goes.
+        It leaves the dead letters once RabbitMQ has confirmed it where it goes. Raises
+        NotPossibleError where it can't go back.
         """
-        origin = letter.origin
-        if origin is None:
-            raise DeliveryError(
-                f"{letter.id} does not say which queue it was in; publish it by hand"
-            )
-        message = letter.message
-        headers = {k: v for k, v in message.headers.items() if not _of_death(k)}
-        back = copy(message, headers=headers, body=body)
-        if undecodable(message) or not _encodable(back):
-            if body is None or tenant is None:
-                raise DeliveryError(
-                    f"{letter.id} can't go back as it is ({letter.reason}); give --tenant and "
-                    "--body (`delivery dlq show --body` prints it) to make it anew"
+        origin, back = going_back(letter, body=body, tenant=tenant)
+        with _asking():
+            try:
+                await self._channel.default_exchange.publish(
+                    back, origin, mandatory=True, timeout=_CONFIRM_TIMEOUT
                 )
-            back = Message(body, delivery_mode=2)
-        if tenant is not None:
-            back.headers[names.HEADER_TENANT] = tenant
-        try:
-            await self._channel.default_exchange.publish(
-                back, origin, mandatory=True, timeout=_CONFIRM_TIMEOUT
-            )
-        except PublishError:
-            raise DeliveryError(
-                f"{letter.id} can't go back: there is no queue {origin}; start the service that "
-                "reads it once, or publish the message by hand"
-            ) from None
-        await message.ack()
+            except PublishError:
+                raise NotPossibleError(
+                    f"{letter.id} can't go back: there is no queue {origin}; start the service "
+                    "that reads it once, or publish the message by hand"
+                ) from None
+            await letter.message.ack()
         return origin
 
     async def remove(self, letter: DeadLetter) -> None:
         """Forget a letter for good."""
-        await letter.message.ack()
+        with _asking():
+            await letter.message.ack()
 
 
 @contextlib.asynccontextmanager
@@ -169,17 +170,55 @@ async def open_dead_letters(
 ) -> AsyncIterator[DeadLetters]:
     """Open a channel for one look; when it closes, what was only looked at is back.
 
-    Raises ConfigurationError where RabbitMQ refuses it.
+    Raises ConfigurationError where RabbitMQ refuses it, BrokerUnavailableError where it goes away.
     """
-    channel = await connection.channel(on_return_raises=True)
+    with _asking():
+        channel = await connection.channel(on_return_raises=True)
     try:
-        for queue in QUEUES.values():
-            await topology.dead_letters(channel, queue)
+        with _asking():
+            for queue in QUEUES.values():
+                await topology.dead_letters(channel, queue)
         yield DeadLetters(channel)
+    finally:
+        await give_up_on(channel.close())
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """Sort what RabbitMQ, and its driver, answer; nothing else has to be in the block."""
+    try:
+        yield
     except REFUSALS as error:
         raise refused(error) from None
-    finally:
-        await channel.close()
+    except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+        raise BrokerUnavailableError(
+            f"RabbitMQ does not hand over the dead letters ({type(error).__name__}: {error})"
+        ) from error
+
+
+def going_back(
+    letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
+) -> tuple[str, Message]:
+    """Return the queue that a letter goes back to, and what goes there. Raises NotPossibleError."""
+    origin = letter.origin
+    if origin is None:
+        raise NotPossibleError(
+            f"{letter.id} does not say which queue it was in; publish it by hand"
+        )
+    message = letter.message
+    headers = {k: v for k, v in message.headers.items() if not _of_death(k)}
+    back = copy(message, headers=headers, body=body)
+    if undecodable(message) or not _encodable(back):
+        if body is None or tenant is None:
+            raise NotPossibleError(
+                f"{letter.id} can't go back as it is ({letter.reason}); give --tenant and "
+                "--body to `delivery dlq requeue` (`delivery dlq show --body` prints it) to make "
+                "it anew"
+            )
+        back = Message(body, delivery_mode=2)
+    if tenant is not None:
+        back.headers[names.HEADER_TENANT] = tenant
+    return origin, back
 
 
 async def _next(

@@ -12,10 +12,8 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-
-from aio_pika.exceptions import AMQPException
 
 from app.errors import (
     BrokerUnavailableError,
@@ -29,8 +27,15 @@ from streams import dead_events, names
 from streams.amqp import connect
 from streams.amqp_line import line_of
 from streams.dead_events import DeadEvent, Requeued
-from streams.dead_letters import QUEUES, DeadLetter, DeadLetters, open_dead_letters
-from streams.kafka import open_event_log
+from streams.dead_letters import (
+    QUEUES,
+    DeadLetter,
+    DeadLetters,
+    going_back,
+    open_dead_letters,
+)
+from streams.kafka import EventLog, open_event_log
+from streams.topics import Topics
 from streams.topology import topology_of
 
 _READ = 5_000  # letters of a queue, and events of a partition, that a look goes through
@@ -127,11 +132,12 @@ class Letters:
             seen.partly |= end - first > _READ
             return max(first, end - _READ)
 
-        async for one in dead_events.read(self._settings, since=newest):
-            if isinstance(one, Requeued):
-                seen.drop(_EVENTS, self._owner_of(one.key), f"{_EVENT}{one.event_id}")
-            else:
-                seen.add(_EVENTS, self._of_event(one))
+        async with contextlib.aclosing(dead_events.read(self._settings, since=newest)) as events:
+            async for one in events:
+                if isinstance(one, Requeued):
+                    seen.drop(_EVENTS, self._owner_of(one.key), f"{_EVENT}{one.event_id}")
+                else:
+                    seen.add(_EVENTS, self._of_event(one))
         return seen
 
     async def requeue(
@@ -159,15 +165,24 @@ class Letters:
                 if tenant is None or one.owner == tenant
             }
             _check(ids, mine)
+            self._check_ways(messages.values(), events.values())
             for one, letter in messages.items():
                 async with noting(self._of_message(letter), letter.origin or "nowhere"):
                     where[one] = await queues.requeue(letter)
         if events:
-            async with open_event_log(self._settings) as log:
+            async with self._events() as log:
                 for one, event in events.items():
                     async with noting(self._of_event(event), event.topic or "nowhere"):
                         where[one] = await dead_events.put_back(event, log)
         return where
+
+    def _check_ways(self, messages: Iterable[DeadLetter], events: Iterable[DeadEvent]) -> None:
+        """Raise NotPossibleError unless all can go back, as far as it is known before."""
+        topics = Topics(prefix=self._settings.kafka_topic_prefix)
+        for letter in messages:
+            going_back(letter)
+        for event in events:
+            dead_events.going_back(event, topics)
 
     def _letters_of(
         self, messages: dict[str, DeadLetter], events: dict[str, DeadEvent]
@@ -186,10 +201,18 @@ class Letters:
                 yield letters
         except ConfigurationError as error:  # it may be mended while this process works
             raise BrokerUnavailableError(str(error)) from error
-        except (AMQPException, TimeoutError, OSError) as error:
+        except TimeoutError as error:
             raise BrokerUnavailableError(
-                f"RabbitMQ does not hand over the dead letters ({type(error).__name__})"
+                f"RabbitMQ does not hand over the dead letters within {_PATIENCE:g} s"
             ) from error
+
+    @contextlib.asynccontextmanager
+    async def _events(self) -> AsyncIterator[EventLog]:
+        try:
+            async with open_event_log(self._settings) as log:
+                yield log
+        except ConfigurationError as error:  # likewise
+            raise BrokerUnavailableError(str(error)) from error
 
     def _of_message(self, letter: DeadLetter) -> Letter:
         # What other services could not handle is in the queue that all of them share.

@@ -38,13 +38,17 @@ class Gate:
         )
         self._port = self._server.sockets[0].getsockname()[1]
 
+    def cut(self) -> None:
+        """Cut every connection; new ones come through."""
+        for writer in list(self._open):
+            writer.transport.abort()
+
     async def shut(self) -> None:
         """Cut every connection; refuse new ones."""
         if self._server is None:
             return
         self._server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
+        self.cut()
         await self._server.wait_closed()
         self._server = None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import aio_pika
 import pytest
+from pydantic import SecretStr
 
 from app.errors import BrokerUnavailableError, NotPossibleError, UnknownLetterError
 from app.letters import Letter, Look
@@ -20,6 +21,7 @@ from streams.kafka import EventLog, open_event_log
 from streams.letter_box import Letters
 from streams.topics import ensure_topics
 from streams.topology import declare_topology
+from tests.integration.gate import gate
 
 REQUESTS = names.DELIVERY_REQUEST_QUEUE
 TENANTS = ("sentinel", "swot")
@@ -239,6 +241,74 @@ async def test_all_are_put_back_or_none(box: Letters, post: Post, events: EventL
     assert (await box.look("sentinel")).letters == []
     with pytest.raises(UnknownLetterError):
         await put_back(box, "sentinel", [event])
+
+
+async def test_what_can_not_go_back_is_told_and_nothing_was_put_back(
+    box: Letters, post: Post, events: EventLog
+) -> None:
+    await post.leave(b"good")
+    (good,) = ids(await box.look("sentinel"))
+    await post.leave(b"of nowhere", queue="global")
+    headers = [("reason", b"of this test")]
+    await events.append(
+        events.topics.dead_letters, key=b"sentinel/a", value=b"of no topic", headers=headers
+    )
+    box._seen = None
+    strays = [one for one in ids(await box.look(None)) if one != good]
+    assert len(strays) == 2
+    for stray in strays:
+        with pytest.raises(NotPossibleError, match="does not say which"):
+            await put_back(box, None, [good, stray])
+    assert await post.back() == []
+
+
+async def test_a_letter_whose_queue_is_gone_is_told_and_stays(box: Letters, post: Post) -> None:
+    gone = {names.HEADER_ORIGIN_QUEUE: "gone.queue"}
+    await post.leave(b"of a queue that is gone", queue="global", **gone)
+    (one,) = ids(await box.look(None))
+    with pytest.raises(NotPossibleError, match=r"there is no queue gone\.queue"):
+        await put_back(box, None, [one])
+    assert ids(await box.look(None)) == [one]
+
+
+async def test_rabbitmq_that_goes_away_in_a_look_is_told(
+    settings: Settings, events: EventLog, post: Post
+) -> None:
+    await post.leave(b"one", b"two")
+    async with gate(settings.amqp_url.get_secret_value()) as way:
+
+        def known(_tenant: str) -> bool:
+            way.cut()
+            return True
+
+        box = Letters(
+            settings.model_copy(update={"amqp_url": SecretStr(way.url)}),
+            known=known,
+        )
+        with pytest.raises(BrokerUnavailableError, match="RabbitMQ"):
+            await box.look("sentinel")
+
+
+async def test_kafka_that_goes_away_before_events_go_back_is_told(
+    settings: Settings, events: EventLog, post: Post, box: Letters
+) -> None:
+    await post.leave(b"message")
+    await bury(events, "sentinel/a", b"event")
+    both = ids(await box.look("sentinel"))
+    async with gate(f"kafka://{settings.kafka_bootstrap_servers}") as way:
+        here = way.url.removeprefix("kafka://")
+        box = Letters(
+            settings.model_copy(update={"kafka_bootstrap_servers": here}),
+            known=TENANTS.__contains__,
+        )
+
+        @contextlib.asynccontextmanager
+        async def noting(_letter: Letter, _place: str) -> AsyncIterator[None]:
+            await way.shut()
+            yield
+
+        with pytest.raises(BrokerUnavailableError, match="Kafka"):
+            await box.requeue("sentinel", both, noting=noting)
 
 
 async def test_what_is_large_is_put_back_bit_by_bit(
