@@ -179,13 +179,24 @@ async def connect(
 async def open_channel(
     connection: AbstractRobustConnection, *, on_return_raises: bool = False
 ) -> AbstractChannel:
-    """Open a channel. Raises NotReachableError when the connection has just broken."""
+    """Open a channel. Raises NotReachableError when the connection has just broken.
+
+    One that RabbitMQ closes is opened again, for as long as that takes. aio-pika tries once, and
+    leaves it at that where a queue or an exchange is missing, until the connection breaks.
+    """
+
+    def closed(*_: object) -> None:
+        if isinstance(connection, aio_pika.RobustConnection):
+            connection._request_recovery()  # noqa: SLF001 - it has no public name
+
     try:
-        return await connection.channel(on_return_raises=on_return_raises)
+        channel = await connection.channel(on_return_raises=on_return_raises)
     except (RuntimeError, *CONNECTION_EXCEPTIONS) as error:  # it has no other word for "closed"
         raise NotReachableError(
             f"RabbitMQ went away while this process started ({error}); start it again"
         ) from error
+    channel.close_callbacks.add(closed)
+    return channel
 
 
 @contextlib.asynccontextmanager

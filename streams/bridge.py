@@ -22,7 +22,7 @@ from aio_pika.abc import (
     AbstractRobustConnection,
     DeliveryMode,
 )
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError
 from mode import Service
 
 from app import tracing
@@ -91,6 +91,7 @@ class Bridge(Service):
         self._warned_at = -_QUIET
         self._channel: AbstractChannel | None = None
         self._consuming: list[tuple[AbstractQueue, str]] = []
+        self._began = False  # all queues were read
 
     async def on_start(self) -> None:
         """Begin to consume. Raises ConfigurationError where RabbitMQ refuses it."""
@@ -113,6 +114,7 @@ class Bridge(Service):
             except REFUSALS as error:
                 raise refused(error) from None
             self._consuming.append((queue, tag))
+        self._began = True
 
     async def check(self) -> None:
         """Return if all its queues are being read. Raises BrokerUnavailableError."""
@@ -122,9 +124,15 @@ class Bridge(Service):
             raise BrokerUnavailableError(
                 f"the connection to RabbitMQ is down{told}; it is tried again"
             )
-        if self._channel is None or not self._consuming:
+        if self._channel is None or not self._began:
             raise BrokerUnavailableError("the queues are not read yet: this process is starting")
-        channel = await self._channel.get_underlay_channel()
+        try:
+            channel = await self._channel.get_underlay_channel()
+        except ChannelInvalidStateError as error:
+            raise BrokerUnavailableError(
+                "RabbitMQ has closed the channel that the queues are read on; it is opened again "
+                "as soon as they and their exchanges are there"
+            ) from error
         for queue, tag in self._consuming:
             if tag not in channel.consumers:  # type: ignore[attr-defined]
                 raise BrokerUnavailableError(

@@ -12,7 +12,12 @@ import asyncpg
 import pytest
 from aio_pika import Message
 from aio_pika import connect as connect_plainly
-from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractIncomingMessage,
+    AbstractQueue,
+    AbstractRobustConnection,
+)
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiokafka import AIOKafkaConsumer
 from prometheus_client import REGISTRY
@@ -24,6 +29,7 @@ from app.settings import Settings
 from app.store import PostgresArrivals
 from app.tenants import ConfiguredTenants
 from compose.embedded.stack import TENANT
+from streams import names
 from streams.amqp import AmqpPublisher, connect, open_publisher
 from streams.bridge import Bridge
 from streams.events import Received, decode_request
@@ -65,7 +71,10 @@ async def held(settings: Settings, arrivals: PostgresArrivals) -> AsyncIterator[
 
 
 def made(
-    settings: Settings, connection: AbstractRobustConnection, publisher: AmqpPublisher, log: HeldLog
+    settings: Settings,
+    connection: AbstractRobustConnection,
+    publisher: AmqpPublisher,
+    log: HeldLog,
 ) -> Bridge:
     return Bridge(
         connection=connection,
@@ -378,4 +387,68 @@ async def test_a_bridge_that_does_not_read_its_queues_yet_says_so(
             await bridge.check()
         await bridge.start()
         await bridge.check()
+        await bridge.stop()
+
+
+async def trouble(bridge: Bridge) -> str:
+    """Return why a bridge is not ready; nothing when it is."""
+    try:
+        await bridge.check()
+    except BrokerUnavailableError as error:
+        return str(error)
+    return ""
+
+
+async def test_a_bridge_that_reads_some_of_its_queues_is_not_ready(
+    settings: Settings, held: HeldLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = settings.amqp_url.get_secret_value()
+    declare, third, let = Topology.queue, asyncio.Event(), asyncio.Event()
+
+    async def slow(
+        self: Topology, channel: AbstractChannel, queue: str, exchange: str
+    ) -> AbstractQueue:
+        if queue == names.ORDER_RESPONSE_QUEUE:
+            third.set()
+            await let.wait()
+        return await declare(self, channel, queue, exchange)
+
+    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+        monkeypatch.setattr(Topology, "queue", slow)
+        bridge = made(settings, connection, publisher, held)
+        starting = asyncio.create_task(bridge.start())
+        try:
+            async with asyncio.timeout(30):
+                await third.wait()
+            assert "not read yet" in await trouble(bridge)
+        finally:
+            let.set()
+            await starting
+        await bridge.check()
+        await bridge.stop()
+
+
+async def test_a_channel_that_can_not_be_opened_again_is_tried_until_it_can(
+    settings: Settings, held: HeldLog, client: Client
+) -> None:
+    """RabbitMQ has closed it, and what its queue is bound to is not there for a while."""
+    held.confirmed.set()
+    url = settings.amqp_url.get_secret_value()
+    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+        bridge = made(settings, connection, publisher, held)
+        await bridge.start()
+        await bridge.check()
+        await client.channel.exchange_delete(names.DELIVERY_REQUESTS)
+        assert bridge._channel is not None
+        closed = await bridge._channel.get_underlay_channel()
+        await closed.basic_ack(999)  # which RabbitMQ does not know
+        async with asyncio.timeout(30):
+            while "opened again" not in await trouble(bridge):
+                await asyncio.sleep(0.02)
+            await Topology().exchange(client.channel, names.DELIVERY_REQUESTS)
+            while await trouble(bridge):
+                await asyncio.sleep(0.02)
+        await client.send(request_for("P"))
+        async with asyncio.timeout(20):
+            await held.arrived.wait()
         await bridge.stop()
