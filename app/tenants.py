@@ -5,8 +5,8 @@ Nothing here asks the store while a request or a file is handled.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from app import catalogue
@@ -25,7 +25,8 @@ class ConfiguredTenants:
 
     def __init__(self, settings: Settings) -> None:
         self.hosts = settings.allowed_hosts
-        self.refreshing = asyncio.Lock()  # held from a look at the store until `apply`
+        self._looks = count(1)
+        self._applied = 0  # the number of the look that is in effect
         self._static = settings
         self._names = frozenset(settings.tenants)
         self._configuration = Configuration()
@@ -61,8 +62,20 @@ class ConfiguredTenants:
         """Whether the tenant is in maintenance."""
         return tenant in self._configuration.paused
 
-    def apply(self, configuration: Configuration) -> None:
-        """Take in what the store holds now."""
+    def look(self) -> int:
+        """Return the number of a look at the store that begins now: see `apply`."""
+        return next(self._looks)
+
+    def apply(self, configuration: Configuration, *, look: int | None = None) -> None:
+        """Take in what a look at the store found; without its number, what it holds now.
+
+        A look that began before the one in effect is passed over: what it found may be older. (Looks
+        are not made one after the other: one that waits for a connection would hold up all.)
+        """
+        look = self.look() if look is None else look
+        if look < self._applied:
+            return
+        self._applied = look
         self._configuration = configuration
         self._resolved = {
             tenant: self.resolved(tenant, self._own(tenant)) for tenant in configuration.settings

@@ -36,10 +36,11 @@ class Configure:
     async def refresh(self) -> None:
         """Take in what the store holds. Raises StoreUnavailableError; then nothing changes.
 
-        One at a time: what was read earlier must not be taken in later.
+        What was read earlier is not taken in later. Every change that is committed is followed by a
+        look of its own, which begins after it.
         """
-        async with self._tenants.refreshing:
-            self._tenants.apply(await self._store.read())
+        look = self._tenants.look()
+        self._tenants.apply(await self._store.read(), look=look)
 
     def listing(self, tenant: str, names: Sequence[str] = ()) -> list[Setting]:
         """Return the tenant's settings, or those of them that are named."""
