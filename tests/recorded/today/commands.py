@@ -23,6 +23,8 @@ def commands() -> Any:
 
 def _described(command: click.Command, parent: click.Context | None) -> Any:
     context = click.Context(command, parent=parent, **command.context_settings)
+    # Click keeps the option that it made first; a test may have called a command by itself.
+    command._help_option = None
     said: dict[str, Any] = {
         "parameters": {
             max(one.opts, key=len): _parameter(one, context) for one in command.get_params(context)
