@@ -92,8 +92,16 @@ class Deliveries:
     async def available(self, correlation_id: str = "c", **changes: Any) -> Delivery:
         """Grant a request, and let its order be done."""
         delivery = await self.granted(correlation_id, **changes)
-        await self.tell(OrderStatus.DONE, correlation_id, order_id=1, tenant=delivery.tenant)
-        return await self.active(correlation_id, delivery.tenant)
+        # An order of its own: what is said of an earlier delivery's order is not about this one.
+        order_id = await self.pool.fetchval(
+            "SELECT count(*) FROM delivery WHERE tenant = $1 AND correlation_id = $2",
+            delivery.tenant,
+            correlation_id,
+        )
+        await self.tell(OrderStatus.DONE, correlation_id, order_id=order_id, tenant=delivery.tenant)
+        available = await self.active(correlation_id, delivery.tenant)
+        assert available.state is State.AVAILABLE
+        return available
 
     async def ready(self, correlation_id: str = "c", *, files: int = 3, **changes: Any) -> Delivery:
         """Grant a request, let its order be done, and plan some files."""
