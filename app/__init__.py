@@ -1,3 +1,16 @@
-"""The heart of the service: what a delivery is, what may happen to it, and how it is kept."""
+"""What a delivery is, what may happen to it, and how it is kept.
+
+delivery    the domain: states, what comes in, orders, files, targets, what is sent; no adapter
+usecases    what can happen to a delivery, each a function of a message and its dependencies
+tenants     what tenants may set, have set, and how that changes
+views       what operators look at
+store       PostgreSQL
+run         processes, and what they are wired of
+cli         the `delivery` command
+settings    what is read from the environment, once
+waiting     for what is away for a while, and for work
+telemetry   logs, metrics, spans
+network     hosts that may be spoken to, and TLS
+"""
 
 __version__ = "0.1.0"

@@ -22,7 +22,7 @@ from app.settings import load_settings
 from compose import check
 from compose.embedded.processes import StackError
 from compose.embedded.stack import USER, Stack, running_service, running_stack
-from streams import names
+from streams.amqp import names
 
 PRODUCTS = Path(__file__).with_name("products")
 _SHORT = {

@@ -5,7 +5,7 @@
  * processor computes a second, independent chain in the gaps. Both chains take the same block, which
  * they can as long as a part begins at a multiple of 64 bytes of the stream.
  *
- * What it is good for, and what takes its place where it isn't built: sinks/digest.py.
+ * What it is good for, and what takes its place where it isn't built: sinks/pipeline/digest.py.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000

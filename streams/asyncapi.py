@@ -11,9 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from app import __version__, wire
-from streams import events, names
-from streams.topics import Topics
+from app import __version__
+from app.delivery import messages as wire
+from streams.amqp import names
+from streams.kafka import events
+from streams.kafka.topics import Topics
 
 Json = dict[str, Any]
 

@@ -25,7 +25,8 @@ from aio_pika.abc import (
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError
 from mode import Service
 
-from app import tracing
+from app.delivery.model import Arrival, ArrivalKind
+from app.delivery.ports import Arrivals, Tenants
 from app.errors import (
     BrokerUnavailableError,
     DeliveryError,
@@ -33,24 +34,23 @@ from app.errors import (
     UnreadableMessageError,
     as_cause,
 )
-from app.logs import get_logger
-from app.metrics import BURIED
-from app.model import Arrival, ArrivalKind
-from app.patience import growing
-from app.ports import Arrivals, Tenants
-from streams import names
-from streams.amqp import AmqpPublisher, give_up_on, open_channel
-from streams.amqp_line import Line
-from streams.dead_letters import copied
-from streams.events import encode_cancel, encode_order_event, encode_request, event_key
-from streams.kafka import EventLog
-from streams.messages import (
+from app.telemetry import tracing
+from app.telemetry.logs import get_logger
+from app.telemetry.metrics import BURIED
+from app.waiting.patience import growing
+from streams.amqp import names
+from streams.amqp.dead_letters import copied
+from streams.amqp.line import Line
+from streams.amqp.messages import (
     decode_cancel_request,
     decode_delivery_request,
     decode_order_response,
 )
-from streams.properties import undecodable
-from streams.topology import REFUSALS, Topology, refused
+from streams.amqp.properties import undecodable
+from streams.amqp.publisher import AmqpPublisher, give_up_on, open_channel
+from streams.amqp.topology import REFUSALS, Topology, refused
+from streams.kafka.events import encode_cancel, encode_order_event, encode_request, event_key
+from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
 

@@ -17,8 +17,8 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from app.logs import get_logger
-from app.tls import TlsFiles, explain, explain_cut, is_cut, stays
+from app.network.tls import TlsFiles, explain, explain_cut, is_cut, stays
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -13,21 +13,21 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 from aiokafka.errors import KafkaError
 from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 
-from app.checkup import Finding, bad, good
 from app.errors import ConfigurationError, DeliveryError
 from app.settings import Settings
-from streams import names
-from streams.amqp import ADVICE
-from streams.amqp_line import line_of
+from app.views.findings import Finding, bad, good
+from streams.amqp import names
+from streams.amqp.line import line_of
+from streams.amqp.publisher import ADVICE
+from streams.amqp.rights_probe import missing_rights
+from streams.amqp.topology import Topology, topology_of
 from streams.broker_refusals import REFUSALS
-from streams.brokers import cause_of
-from streams.https import connector_of, said
-from streams.lag import Lag
-from streams.rights_probe import missing_rights
-from streams.tokens import TokenSigner
-from streams.topic_check import differences
-from streams.topics import Topics, partitions_of
-from streams.topology import Topology, topology_of
+from streams.kafka.brokers import cause_of
+from streams.kafka.lag import Lag
+from streams.kafka.topic_check import differences
+from streams.kafka.topics import Topics, partitions_of
+from streams.regards.https import connector_of, said
+from streams.regards.tokens import TokenSigner
 
 _APART = 5.0  # seconds that clocks may differ: an HTTP date has whole ones
 _BEHIND = 1000  # events that a group may be behind

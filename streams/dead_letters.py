@@ -1,291 +1,303 @@
-"""The dead-letter queues, for an operator: look, put back, remove."""
+"""Dead letters of both kinds, looked at together. See `app.views.dead_letters.LetterBox`.
+
+A look at a queue takes what is in it until it is over, so looks and what is put back go one after
+the other in a process, and all who ask within some seconds are shown the same. (A table of letters
+will end that.) Of each message and event only what is shown is kept, and of each owner so many:
+nobody's letters hide another's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-
-from aio_pika import Message
-from aio_pika.abc import (
-    AbstractChannel,
-    AbstractConnection,
-    AbstractIncomingMessage,
-    AbstractQueue,
-    HeadersType,
-)
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from app.errors import (
     BrokerUnavailableError,
-    DeliveryError,
+    ConfigurationError,
     NotPossibleError,
-    UnreadableMessageError,
+    UnknownLetterError,
 )
-from streams import names
-from streams.amqp import give_up_on
-from streams.messages import read_body, read_tenant
-from streams.properties import undecodable
-from streams.topology import REFUSALS, Topology, refused
+from app.settings import Settings
+from app.views.dead_letters import Letter, Look, Noting
+from streams.amqp import names
+from streams.amqp.dead_letters import (
+    QUEUES,
+    DeadLetter,
+    DeadLetters,
+    going_back,
+    open_dead_letters,
+)
+from streams.amqp.line import line_of
+from streams.amqp.publisher import connect
+from streams.amqp.topology import topology_of
+from streams.kafka import dead_letters as dead_events
+from streams.kafka.dead_letters import DeadEvent, Requeued
+from streams.kafka.log import EventLog, open_event_log
+from streams.kafka.topics import Topics
 
-QUEUES = {
-    "requests": names.dead_letters_of(names.DELIVERY_REQUEST_QUEUE),
-    "cancels": names.dead_letters_of(names.DELIVERY_CANCEL_QUEUE),
-    "order-responses": names.dead_letters_of(names.ORDER_RESPONSE_QUEUE),
-    "global": names.DEAD_LETTER_QUEUE,
-}
-_CONFIRM_TIMEOUT = 30.0  # seconds
-_PREFETCH = 65_535  # AMQP's largest
-_DIGITS = 32  # hexadecimal, of a digest: nobody finds two letters that share them
-_OF_THE_LOOK = ("x-delivery-count", "x-acquired-count")  # headers that each look changes
+_READ = 5_000  # letters of a queue, and events of a partition, that a look goes through
+_LOOK = 10.0  # seconds that it takes from the queues; then it is content with what it has seen
+_KEPT = 500  # letters of an owner in one place
+_KEPT_IN_ALL = 2_500  # of all owners in one place; many owners have fewer each
+_SHOWN_IN_ALL = 2_000  # letters that one who sees all is shown
+_SHOWN = 2000  # characters of a body
+_PUT_BACK = 64 * 1024 * 1024  # bytes of bodies that are put back at once
+_FRESH = 5.0  # seconds that a look is shown to all who ask
+_TIMEOUT = 5.0  # seconds to connect
+_PATIENCE = 30.0  # seconds for the queues to hand over what they have
 
-
-class NoSuchLetterError(DeliveryError):
-    """No dead letter has this id."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeadLetter:
-    """A message in a dead-letter queue; held by us until the channel closes."""
-
-    id: str  # its queue, and a digest of its content: the same at each look
-    queue: str  # a key of QUEUES
-    message: AbstractIncomingMessage
-
-    @property
-    def origin(self) -> str | None:
-        """The queue it was in, and goes back to."""
-        if self.queue != "global":
-            return QUEUES[self.queue].removesuffix(names.DEAD_LETTER_SUFFIX)
-        for header in (names.HEADER_ORIGIN_QUEUE, "x-first-death-queue"):
-            if isinstance(found := self.message.headers.get(header), str):
-                return found
-        return None
-
-    @property
-    def reason(self) -> str:
-        """Why it is here."""
-        told = self.message.headers.get(names.HEADER_REASON)
-        if isinstance(told, str):
-            return told
-        if broken := undecodable(self.message):
-            return f"its AMQP properties can't be decoded: {broken}"
-        if not _encodable(copy(self.message, headers=self.message.headers)):
-            return "its AMQP properties can't be written again"
-        return "not told"
-
-    @property
-    def tenant(self) -> str | None:
-        """Tenant, where it can be read."""
-        with contextlib.suppress(UnreadableMessageError):
-            return read_tenant(self.message)
-        return None
-
-    @property
-    def correlation_id(self) -> str | None:
-        """Correlation id, where it can be read."""
-        with contextlib.suppress(UnreadableMessageError):
-            value = read_body(self.message).get("correlationId")
-            return value if isinstance(value, str) else None
-        return None
+_EVENTS = "events"
+_OURS = {queue.removesuffix(names.DEAD_LETTER_SUFFIX) for queue in QUEUES.values()}
+_AMQP, _EVENT = "amqp:", "event:"
 
 
-class DeadLetters:
-    """Takes letters from their queues; those that are neither put back nor removed return.
+class _Seen:
+    """What a look keeps."""
 
-    All of it raises ConfigurationError where RabbitMQ refuses, BrokerUnavailableError where it goes
-    away.
-    """
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._letters: dict[tuple[str | None, str], dict[str, Letter]] = defaultdict(dict)
+        self._cut: set[str | None] = set()  # owners who have more
+        self.partly = False  # not all was read
 
-    def __init__(self, channel: AbstractChannel) -> None:
-        self._channel = channel
+    def add(self, place: str, letter: Letter) -> None:
+        """Keep a letter, instead of its owner's first one where there are too many."""
+        mine = self._letters[letter.owner, place]
+        mine[letter.id] = letter
+        if len(mine) > self._each:
+            del mine[next(iter(mine))]
+            self._cut.add(letter.owner)
 
-    async def look(self, queues: Sequence[str], *, limit: int) -> list[DeadLetter]:
-        """Return the letters of some queues, up to `limit` of each."""
-        return [one for name in queues async for one in self.read(name, limit=limit)]
+    def drop(self, place: str, owner: str | None, letter_id: str) -> None:
+        """Forget a letter that was put back."""
+        self._letters[owner, place].pop(letter_id, None)
 
-    async def waiting(self, name: str) -> int:
-        """Return how many letters a queue has, but for those that are taken."""
-        with _asking():
-            queue = await self._channel.declare_queue(QUEUES[name], passive=True)
-        return queue.declaration_result.message_count or 0
+    def shown(self, owner: str | None) -> Look:
+        """Return an owner's letters, or all for None; place by place, the oldest first."""
+        found = [
+            letter
+            for (whose, _), letters in self._letters.items()
+            for letter in letters.values()
+            if owner is None or whose == owner
+        ]
+        cut = bool(self._cut) if owner is None else owner in self._cut
+        return Look(
+            letters=found[:_SHOWN_IN_ALL] if owner is None else found,
+            truncated=self.partly or cut or (owner is None and len(found) > _SHOWN_IN_ALL),
+        )
 
-    async def read(self, name: str, *, limit: int) -> AsyncGenerator[DeadLetter, None]:
-        """Take up to `limit` letters of a queue, as RabbitMQ hands them over."""
-        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        with _asking():
-            queue = await self._channel.get_queue(QUEUES[name], ensure=False)
-            await self._channel.set_qos(prefetch_count=min(limit, _PREFETCH))
-            # They are pushed: to fetch each of thousands is a round trip each.
-            consumer = await queue.consume(arrived.put)
-        seen: dict[str, int] = {}
-        try:
-            for _ in range(limit):
-                with _asking():
-                    message = await _next(queue, arrived)
-                if message is None:
-                    return
-                digest = _digest(message)
-                seen[digest] = count = seen.get(digest, 0) + 1
-                number = "" if count == 1 else f"-{count}"
-                yield DeadLetter(id=f"{name}:{digest}{number}", queue=name, message=message)
-        finally:
-            with _asking():
-                await queue.cancel(consumer)
+
+class Letters:
+    """Connects for each look: dead letters are few, and looked at rarely."""
+
+    def __init__(self, settings: Settings, *, known: Callable[[str], bool]) -> None:
+        self._settings = settings
+        self._known = known
+        self._each = min(_KEPT, max(20, _KEPT_IN_ALL // (len(settings.tenants) + 1)))
+        self._turn = asyncio.Lock()
+        self._seen: _Seen | BrokerUnavailableError | None = None
+        self._seen_at = 0.0
+
+    async def look(self, tenant: str | None) -> Look:
+        """Return the letters that a tenant owns; all of them for None."""
+        async with self._turn:
+            if self._seen is None or time.monotonic() - self._seen_at > _FRESH:
+                try:
+                    self._seen = await self._look()
+                except BrokerUnavailableError as error:
+                    self._seen = error  # who waits need not find out, too
+                self._seen_at = time.monotonic()
+            seen = self._seen
+        if isinstance(seen, BrokerUnavailableError):
+            raise BrokerUnavailableError(str(seen))
+        return seen.shown(tenant)
+
+    async def _look(self) -> _Seen:
+        seen = _Seen(self._each)
+        until = time.monotonic() + _LOOK
+        async with self._queues() as queues:
+            for name in QUEUES:
+                seen.partly |= await queues.waiting(name) > _READ
+                async with contextlib.aclosing(queues.read(name, limit=_READ)) as letters:
+                    async for letter in letters:
+                        seen.add(name, self._of_message(letter))
+                        if time.monotonic() > until:
+                            seen.partly = True
+                            break
+
+        def newest(_partition: int, first: int, end: int) -> int:
+            seen.partly |= end - first > _READ
+            return max(first, end - _READ)
+
+        async with contextlib.aclosing(dead_events.read(self._settings, since=newest)) as events:
+            async for one in events:
+                if isinstance(one, Requeued):
+                    seen.drop(_EVENTS, self._owner_of(one.key), f"{_EVENT}{one.event_id}")
+                else:
+                    seen.add(_EVENTS, self._of_event(one))
+        return seen
 
     async def requeue(
-        self, letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
-    ) -> str:
-        """Put a letter back, with another body or tenant if given; return the queue it went to.
-
-        It leaves the dead letters once RabbitMQ has confirmed it where it goes. Raises
-        NotPossibleError where it can't go back.
-        """
-        origin, back = going_back(letter, body=body, tenant=tenant)
-        with _asking():
+        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+    ) -> dict[str, str]:
+        """Put letters back, each noted as it goes."""
+        async with self._turn:
             try:
-                await self._channel.default_exchange.publish(
-                    back, origin, mandatory=True, timeout=_CONFIRM_TIMEOUT
-                )
-            except PublishError:
-                raise NotPossibleError(
-                    f"{letter.id} can't go back: there is no queue {origin}; start the service "
-                    "that reads it once, or publish the message by hand"
-                ) from None
-            await letter.message.ack()
-        return origin
+                return await self._requeue(tenant, ids, noting)
+            finally:
+                self._seen = None
 
-    async def remove(self, letter: DeadLetter) -> None:
-        """Forget a letter for good."""
-        with _asking():
-            await letter.message.ack()
+    async def _requeue(
+        self, tenant: str | None, ids: Sequence[str], noting: Noting
+    ) -> dict[str, str]:
+        where: dict[str, str] = {}
+        wanted = {one.removeprefix(_EVENT) for one in ids if one.startswith(_EVENT)}
+        found = await dead_events.find(self._settings, wanted, most=_PUT_BACK)
+        events = {f"{_EVENT}{name}": event for name, event in found.items()}
+        async with self._queues() as queues:
+            messages = await _taken(queues, ids)
+            mine = {
+                one.id
+                for one in self._letters_of(messages, events)
+                if tenant is None or one.owner == tenant
+            }
+            _check(ids, mine)
+            self._check_ways(messages.values(), events.values())
+            for one, letter in messages.items():
+                async with noting(self._of_message(letter), letter.origin or "nowhere"):
+                    where[one] = await queues.requeue(letter)
+        if events:
+            async with self._events() as log:
+                for one, event in events.items():
+                    async with noting(self._of_event(event), event.topic or "nowhere"):
+                        where[one] = await dead_events.put_back(event, log)
+        return where
+
+    def _check_ways(self, messages: Iterable[DeadLetter], events: Iterable[DeadEvent]) -> None:
+        """Raise NotPossibleError unless all can go back, as far as it is known before."""
+        topics = Topics(prefix=self._settings.kafka_topic_prefix)
+        for letter in messages:
+            going_back(letter)
+        for event in events:
+            dead_events.going_back(event, topics)
+
+    def _letters_of(
+        self, messages: dict[str, DeadLetter], events: dict[str, DeadEvent]
+    ) -> Iterator[Letter]:
+        yield from (self._of_message(one) for one in messages.values())
+        yield from (self._of_event(one) for one in events.values())
+
+    @contextlib.asynccontextmanager
+    async def _queues(self) -> AsyncIterator[DeadLetters]:
+        try:
+            async with (
+                asyncio.timeout(_PATIENCE),
+                connect(line_of(self._settings), start_timeout=_TIMEOUT) as connection,
+                open_dead_letters(connection, topology=topology_of(self._settings)) as letters,
+            ):
+                yield letters
+        except ConfigurationError as error:  # it may be mended while this process works
+            raise BrokerUnavailableError(str(error)) from error
+        except TimeoutError as error:
+            raise BrokerUnavailableError(
+                f"RabbitMQ does not hand over the dead letters within {_PATIENCE:g} s"
+            ) from error
+
+    @contextlib.asynccontextmanager
+    async def _events(self) -> AsyncIterator[EventLog]:
+        try:
+            async with open_event_log(self._settings) as log:
+                yield log
+        except ConfigurationError as error:  # likewise
+            raise BrokerUnavailableError(str(error)) from error
+
+    def _of_message(self, letter: DeadLetter) -> Letter:
+        # What other services could not handle is in the queue that all of them share.
+        ours = letter.queue != "global" or letter.origin in _OURS
+        shown = of_message(letter)
+        return replace(shown, owner=self._known_one(shown.tenant) if ours else None)
+
+    def _of_event(self, event: DeadEvent) -> Letter:
+        return replace(of_event(event), owner=self._owner_of(event.key))
+
+    def _owner_of(self, key: bytes) -> str | None:
+        return self._known_one(_parts(key)[0])
+
+    def _known_one(self, tenant: str | None) -> str | None:
+        return tenant if tenant is not None and self._known(tenant) else None
 
 
-@contextlib.asynccontextmanager
-async def open_dead_letters(
-    connection: AbstractConnection, *, topology: Topology
-) -> AsyncIterator[DeadLetters]:
-    """Open a channel for one look; when it closes, what was only looked at is back.
-
-    Raises ConfigurationError where RabbitMQ refuses it, BrokerUnavailableError where it goes away.
-    """
-    with _asking():
-        channel = await connection.channel(on_return_raises=True)
-    try:
-        with _asking():
-            for queue in QUEUES.values():
-                await topology.dead_letters(channel, queue)
-        yield DeadLetters(channel)
-    finally:
-        await give_up_on(channel.close())
-
-
-@contextlib.contextmanager
-def _asking() -> Iterator[None]:
-    """Sort what RabbitMQ, and its driver, answer; nothing else has to be in the block."""
-    try:
-        yield
-    except REFUSALS as error:
-        raise refused(error) from None
-    except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
-        raise BrokerUnavailableError(
-            f"RabbitMQ does not hand over the dead letters ({type(error).__name__}: {error})"
-        ) from error
+async def _taken(queues: DeadLetters, ids: Sequence[str]) -> dict[str, DeadLetter]:
+    """Take messages from the queues that their ids name. Raises NotPossibleError."""
+    wanted = {one.removeprefix(_AMQP) for one in ids if one.startswith(_AMQP)}
+    found: dict[str, DeadLetter] = {}
+    size = 0
+    for name in QUEUES:
+        missing = {one for one in wanted if one.startswith(f"{name}:")}
+        if not missing:
+            continue
+        # Further than a look: what is pushed and what is fetched need not come in one order.
+        async with contextlib.aclosing(queues.read(name, limit=2 * _READ)) as letters:
+            async for letter in letters:
+                if letter.id not in missing:
+                    continue
+                missing.remove(letter.id)
+                found[f"{_AMQP}{letter.id}"] = letter
+                size += len(letter.message.body)
+                if size > _PUT_BACK and len(found) > 1:
+                    raise NotPossibleError(dead_events.TOO_LARGE)
+                if not missing:
+                    break
+    return found
 
 
-def going_back(
-    letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
-) -> tuple[str, Message]:
-    """Return the queue that a letter goes back to, and what goes there. Raises NotPossibleError."""
-    origin = letter.origin
-    if origin is None:
-        raise NotPossibleError(
-            f"{letter.id} does not say which queue it was in; publish it by hand"
+def _check(ids: Sequence[str], mine: set[str]) -> None:
+    """Raise UnknownLetterError unless all of them are there, and the tenant's."""
+    missing = [one for one in ids if one not in mine]
+    if missing:
+        raise UnknownLetterError(
+            f"there is no dead letter {', '.join(missing)[:300]} (any more); nothing was put back"
         )
-    message = letter.message
-    headers = {k: v for k, v in message.headers.items() if not _of_death(k)}
-    back = copy(message, headers=headers, body=body)
-    if undecodable(message) or not _encodable(back):
-        if body is None or tenant is None:
-            raise NotPossibleError(
-                f"{letter.id} can't go back as it is ({letter.reason}); give --tenant and "
-                "--body to `delivery dlq requeue` (`delivery dlq show --body` prints it) to make "
-                "it anew"
-            )
-        back = Message(body, delivery_mode=2)
-    if tenant is not None:
-        back.headers[names.HEADER_TENANT] = tenant
-    return origin, back
 
 
-async def _next(
-    queue: AbstractQueue, arrived: asyncio.Queue[AbstractIncomingMessage]
-) -> AbstractIncomingMessage | None:
-    """Return the next message; None when there is none.
-
-    What was pushed before RabbitMQ says that the queue is empty has arrived by then.
-    """
-    if arrived.empty():
-        fetched = await queue.get(no_ack=False, fail=False)
-        if fetched is not None or arrived.empty():
-            return fetched
-    return arrived.get_nowait()
-
-
-def copied(message: AbstractIncomingMessage, *, headers: HeadersType) -> Message | None:
-    """Copy a message with other headers; None when that can't be done without a change."""
-    if undecodable(message):
-        return None
-    made = copy(message, headers=headers)
-    return made if _encodable(made) else None
-
-
-def copy(
-    message: AbstractIncomingMessage, *, headers: HeadersType, body: bytes | None = None
-) -> Message:
-    """Copy a message with other headers, to be kept on disk and without an expiry."""
-    return Message(
-        message.body if body is None else body,
-        headers=headers,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        delivery_mode=2,
-        priority=message.priority,
-        correlation_id=message.correlation_id,
-        reply_to=message.reply_to,
-        message_id=message.message_id,
-        timestamp=message.timestamp,
-        type=message.type,
-        app_id=message.app_id,
+def of_message(letter: DeadLetter) -> Letter:
+    """Return a message as operators see it."""
+    return Letter(
+        id=f"{_AMQP}{letter.id}",
+        place=QUEUES[letter.queue],
+        tenant=letter.tenant,
+        correlation_id=letter.correlation_id,
+        at=letter.message.timestamp,
+        size=len(letter.message.body),
+        reason=letter.reason,
+        text=_text(letter.message.body),
     )
 
 
-def _encodable(message: Message) -> bool:
-    """Whether it can be sent: some headers can be read and not written."""
-    try:
-        message.properties.marshal()
-    except (TypeError, ValueError, OverflowError, struct.error):
-        return False
-    return True
-
-
-def _of_death(header: str) -> bool:
-    return header == names.HEADER_REASON or header.startswith(
-        ("x-death", "x-first-death", "x-last-death", "x-undecodable")
+def of_event(event: DeadEvent) -> Letter:
+    """Return an event as operators see it."""
+    tenant, correlation_id = _parts(event.key)
+    return Letter(
+        id=f"{_EVENT}{event.id}",
+        place=event.topic or "unknown topic",
+        tenant=tenant or None,
+        correlation_id=correlation_id or None,
+        at=event.at,
+        size=len(event.value),
+        reason=event.reason,
+        text=_text(event.value),
     )
 
 
-def _digest(message: AbstractIncomingMessage) -> str:
-    headers = {k: v for k, v in message.headers.items() if k not in _OF_THE_LOOK}
-    known = [
-        *(message.message_id, message.timestamp, message.correlation_id, message.app_id),
-        *(message.type, message.reply_to, message.priority),
-        *(message.content_type, message.content_encoding),
-        sorted(headers.items(), key=lambda item: item[0]),
-    ]
-    digest = hashlib.sha256(repr(known).encode(errors="surrogatepass"))
-    digest.update(message.body)
-    return digest.hexdigest()[:_DIGITS]
+def _parts(key: bytes) -> tuple[str, str]:
+    """Return the tenant and the correlation id of an event's key."""
+    tenant, _, correlation_id = key.decode(errors="replace").partition("/")
+    return tenant, correlation_id
+
+
+def _text(content: bytes) -> str:
+    return content[: 4 * _SHOWN].decode(errors="replace")[:_SHOWN]

@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from compose.embedded import s3
 from compose.embedded.stack import TENANT, USER, Stack
-from streams.properties import accept_any_properties
+from streams.amqp.properties import accept_any_properties
 
 _BROADCAST = "regards.broadcast.fr.cnes.regards.modules"
 REQUESTS = f"{_BROADCAST}.delivery.amqp.input.DeliveryRequestDtoEvent"

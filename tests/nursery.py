@@ -203,7 +203,7 @@ def _import_everything() -> None:
 
     for entry in COMMANDS.values():
         importlib.import_module(entry.where.partition(":")[0])
-    for name in ("app.worker", "app.website", "app.doctor"):
+    for name in ("app.run.worker", "app.run.website", "app.run.doctor"):
         importlib.import_module(name)
 
 

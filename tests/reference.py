@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.model import ListedFile, ManifestFile
-from app.naming import _MAX_BYTES, _shorten, safe_component, safe_name
+from app.delivery.model import ListedFile, ManifestFile
+from app.delivery.naming import _MAX_BYTES, _shorten, safe_component, safe_name
 
 
 class _Taken:

@@ -9,7 +9,6 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from app.configuration import Actor
 from app.errors import (
     InvalidRequestError,
     NotAcceptedError,
@@ -21,10 +20,11 @@ from app.errors import (
     UnknownLetterError,
     UnknownSettingError,
 )
-from app.logs import get_logger
-from web.access import CAUSE, route_of
-from web.auth import NotSignedInError
+from app.telemetry.logs import get_logger
+from app.tenants.values import Actor
 from web.endpoint import ACTOR, OPERATORS, Handler
+from web.guard.access import CAUSE, route_of
+from web.guard.auth import NotSignedInError
 
 log = get_logger(__name__)
 

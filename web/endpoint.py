@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from app.configuration import Actor
+from app.tenants.values import Actor
 
 PREFIX = "/api/v1/rs-delivery"
 

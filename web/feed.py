@@ -17,11 +17,11 @@ from uuid import UUID
 
 from mode import Service
 
+from app.delivery.model import Progress
 from app.errors import DeliveryError
-from app.logs import get_logger
-from app.model import Progress
-from app.progress import in_json
-from app.tracking import Change, Changes, to_json
+from app.telemetry.logs import get_logger
+from app.views.deliveries import Change, Changes, to_json
+from app.views.progress import in_json
 
 log = get_logger(__name__)
 

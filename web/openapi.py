@@ -12,15 +12,17 @@ from typing import Any
 
 from aiohttp import web
 
-from app import __version__, catalogue
-from web import console, deliveries_schemas, letters, me, schemas, workers
+from app import __version__
+from app.tenants import definitions
+from web import schemas
+from web.api import console, dead_letters, deliveries_schemas, me, workers
 from web.endpoint import PREFIX, Endpoint
 
 _ABOUT = (
     "Deliveries, configuration and health of the delivery service. Everything but health, signing "
     "in to the console and this description needs `Authorization: Bearer <token>`; the token's "
     "tenant is the tenant. Every answer has an `X-Request-ID`, the caller's own if it sent one. "
-    f"Secrets read `{catalogue.MASK}`; sent back like that, the stored ones are kept."
+    f"Secrets read `{definitions.MASK}`; sent back like that, the stored ones are kept."
 )
 
 
@@ -54,7 +56,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "components": {
             "schemas": schemas.components(
                 deliveries_schemas.components()
-                | letters.components()
+                | dead_letters.components()
                 | workers.components()
                 | me.components()
                 | console.components()

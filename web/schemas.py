@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app import catalogue
+from app.tenants import definitions
 
 _ERRORS = {
     400: "The body is not JSON, or not such a form.",
@@ -54,7 +54,7 @@ def _values() -> dict[str, Any]:
     """Return the schema of the value of each setting."""
     return {
         name: definition.type.json_schema(ref_template="#/components/schemas/{model}")
-        for name, definition in catalogue.DEFINITIONS.items()
+        for name, definition in definitions.DEFINITIONS.items()
     }
 
 

@@ -13,32 +13,34 @@ import aiohttp_cors
 from aiohttp import hdrs, web, web_response
 from mode import Service
 
+from app.delivery.ports import AuditTrail, ConfigurationStore
 from app.errors import ConfigurationError
-from app.letters import LetterBox
-from app.logs import get_logger
-from app.ports import AuditTrail, ConfigurationStore
-from app.tracking import Changes, Overview, Tracking
-from app.usecases.configure import Configure
+from app.telemetry.logs import get_logger
+from app.tenants.configure import Configure
 from app.usecases.intervene import Interventions
-from web import access, me, openapi
-from web.access import REQUEST_ID, Access
+from app.views.dead_letters import LetterBox
+from app.views.deliveries import Changes, Overview, Tracking
+from web import openapi
 from web.answers import in_json
-from web.capacity import Door, UnderWay
-from web.checks import Checks, Probe
-from web.configuration import ConfigurationApi
-from web.console import Console
-from web.deliveries import DeliveriesApi, Find
+from web.api import me
+from web.api.configuration import ConfigurationApi
+from web.api.console import Console
+from web.api.dead_letters import LettersApi
+from web.api.deliveries import DeliveriesApi, Find
+from web.api.events import EventsApi
+from web.api.health import Health
+from web.api.maintenance import OperationApi
+from web.api.metrics import MetricsApi
+from web.api.settings import SettingsApi
+from web.api.targets import TargetsApi
+from web.api.workers import WorkersApi
 from web.endpoint import PREFIX, Endpoint, Handler
-from web.events import EventsApi
 from web.feed import Feed
-from web.gate import Gate
-from web.health import Health
-from web.letters import LettersApi
-from web.maintenance import OperationApi
-from web.metrics import MetricsApi
-from web.settings import SettingsApi
-from web.targets import TargetsApi
-from web.workers import WorkersApi
+from web.guard import access
+from web.guard.access import REQUEST_ID, Access
+from web.guard.capacity import Door, UnderWay
+from web.guard.checks import Checks, Probe
+from web.guard.gate import Gate
 
 log = get_logger(__name__)
 

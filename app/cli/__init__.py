@@ -32,7 +32,7 @@ def cli() -> None:
 
 def _configure_logging() -> None:
     """Log on standard error, and only what matters; processes that stay configure it anew."""
-    from app.logs import configure_logging
+    from app.telemetry.logs import configure_logging
 
     configure_logging(level="WARNING", fmt="auto")
 
@@ -56,7 +56,7 @@ def main() -> None:
         click.echo(f"delivery: {error}", err=True)
         sys.exit(EXIT_FAILED)
     except Exception:  # noqa: BLE001 - logged whole, and told by the exit code
-        from app.logs import get_logger
+        from app.telemetry.logs import get_logger
 
         get_logger(__name__).exception("fault")
         sys.exit(EXIT_FAULT)

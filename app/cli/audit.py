@@ -10,14 +10,14 @@ from datetime import datetime
 
 import click
 
-from app import audit as trail
-from app.audit import csv_head, csv_lines, json_lines
 from app.cli.options import MOMENT
 from app.cli.tables import show_all
-from app.configuration import AuditEntry
-from app.database import open_database
+from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresAudit
+from app.tenants.values import AuditEntry
+from app.views import audit as trail
+from app.views.audit import csv_head, csv_lines, json_lines
 
 _SHOWN = 50  # entries of a table
 _PAGE = 1000  # entries read at once

@@ -14,12 +14,12 @@ from rich.tree import Tree
 
 from app.cli.options import chosen_tenant, hours_ago, tenant_option
 from app.cli.tables import printable, show_all, size
-from app.database import open_database
+from app.delivery.model import State
 from app.errors import UnknownDeliveryError
-from app.model import State
+from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresTracking
-from app.tracking import Filter, Step, Tracked, to_json
+from app.views.deliveries import Filter, Step, Tracked, to_json
 
 T = TypeVar("T")
 _COLUMNS = ("correlationId", "tenant", "state", "since", "user", "bytes", "requestedAt", "why")

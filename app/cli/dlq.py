@@ -14,24 +14,24 @@ from typing import Any, TypeVar
 
 import click
 
-from app.audit import of_letter
 from app.cli.tables import show_all
 from app.cli.who import caller
-from app.configuration import INSTANCE
-from app.database import open_database
+from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresAudit
-from streams.amqp import connect
-from streams.amqp_line import line_of
-from streams.dead_letters import (
+from app.tenants.values import INSTANCE
+from app.views.audit import of_letter
+from streams.amqp.dead_letters import (
     QUEUES,
     DeadLetter,
     DeadLetters,
     NoSuchLetterError,
     open_dead_letters,
 )
-from streams.letter_box import of_message
-from streams.topology import topology_of
+from streams.amqp.line import line_of
+from streams.amqp.publisher import connect
+from streams.amqp.topology import topology_of
+from streams.dead_letters import of_message
 
 _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "tenant", "correlationId", "bytes", "reason")  # an id names its queue

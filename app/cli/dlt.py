@@ -9,16 +9,16 @@ from typing import Any
 
 import click
 
-from app.audit import of_letter
 from app.cli.tables import show_all
 from app.cli.who import caller
-from app.configuration import INSTANCE
-from app.database import open_database
+from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresAudit
-from streams.dead_events import DeadEvent, look, pick, put_back
-from streams.kafka import open_event_log
-from streams.letter_box import of_event
+from app.tenants.values import INSTANCE
+from app.views.audit import of_letter
+from streams.dead_letters import of_event
+from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
+from streams.kafka.log import open_event_log
 
 _COLUMNS = ("id", "topic", "key", "bytes", "at", "reason")
 

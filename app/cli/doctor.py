@@ -8,11 +8,11 @@ from dataclasses import asdict
 
 import click
 
-from app.checkup import Finding
 from app.cli.tables import printable
-from app.doctor import examine
 from app.errors import DeliveryError
+from app.run.doctor import examine
 from app.settings import load_settings
+from app.views.findings import Finding
 
 
 class NotWellError(DeliveryError):

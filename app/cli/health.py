@@ -12,8 +12,8 @@ import ssl
 
 import click
 
-from app.database import open_database
 from app.errors import DeliveryError, NotReachableError, StoreUnavailableError
+from app.run.database import open_database
 from app.settings import Settings, load_settings
 from app.store import PostgresTracking
 

@@ -9,8 +9,8 @@ import click
 
 from app.cli.options import chosen_tenant, tenant_option
 from app.cli.who import caller
+from app.run.website import interventions_of, open_base
 from app.settings import load_settings
-from app.website import interventions_of, open_base
 
 
 @click.command()

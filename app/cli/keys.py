@@ -11,15 +11,15 @@ import click
 import jwt
 
 from app.cli.who import caller, current_user
-from app.configuration import INSTANCE, Done
-from app.configured import open_vault
-from app.database import open_database
 from app.errors import ConfigurationError, DeliveryError, as_cause
-from app.secret_rules import token_secret
+from app.run.configured import open_vault
+from app.run.database import open_database
 from app.settings import Settings, load_settings
 from app.store import PostgresAudit, PostgresConfiguration, open_pool
 from app.store.line import line_of
-from app.vault import make_key as new_key
+from app.tenants.secret_rules import token_secret
+from app.tenants.values import INSTANCE, Done
+from app.tenants.vault import make_key as new_key
 
 _PATIENCE = 2.0  # seconds for the audit trail to note a token
 

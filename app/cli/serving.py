@@ -13,9 +13,9 @@ from contextlib import AbstractAsyncContextManager
 from mode import Service
 
 from app.errors import NotReachableError, RetryableError
-from app.logs import configure_logging, get_logger
 from app.settings import Settings, load_settings
-from app.tracing import start_tracing, stop_tracing
+from app.telemetry.logs import configure_logging, get_logger
+from app.telemetry.tracing import start_tracing, stop_tracing
 
 log = get_logger(__name__)
 

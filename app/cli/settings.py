@@ -17,16 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.who import caller
-from app.configuration import Actor, Setting
-from app.configured import ConfigurationParts, open_configuration
-from app.database import open_database
+from app.delivery.ports import AuditTrail
 from app.errors import DeliveryError
-from app.ports import AuditTrail
+from app.run.configured import ConfigurationParts, open_configuration
+from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresAudit
-from app.usecases import configuration_file
-from streams.https import connector_of
-from streams.https import said as in_words
+from app.tenants import config_file as configuration_file
+from app.tenants.values import Actor, Setting
+from streams.regards.https import connector_of
+from streams.regards.https import said as in_words
 
 T = TypeVar("T")
 

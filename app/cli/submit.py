@@ -24,17 +24,17 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from app import model
 from app.cli.options import chosen_tenant
+from app.delivery import model
+from app.delivery.model import Status
 from app.errors import ConfigurationError, DeliveryError
-from app.model import Status
 from app.settings import Settings, load_settings
-from streams import names
-from streams.amqp import connect
-from streams.amqp_line import line_of
-from streams.brokers import cause_of
-from streams.progress import watch_progress
-from streams.topology import REFUSALS, refused, topology_of
+from streams.amqp import names
+from streams.amqp.line import line_of
+from streams.amqp.publisher import connect
+from streams.amqp.topology import REFUSALS, refused, topology_of
+from streams.kafka.brokers import cause_of
+from streams.kafka.progress import watch_progress
 
 
 class DeliveryFailedError(DeliveryError):

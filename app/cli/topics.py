@@ -10,13 +10,13 @@ import click
 
 from app.cli.tables import show_all
 from app.cli.who import caller
-from app.configuration import INSTANCE, Done
-from app.database import open_database
 from app.errors import RetryableError
+from app.run.database import open_database
+from app.run.topics import make_topics
 from app.settings import load_settings
 from app.store import PostgresArrivals, PostgresAudit
-from app.topics import make_topics
-from streams.topic_check import Difference, apply, differences
+from app.tenants.values import INSTANCE, Done
+from streams.kafka.topic_check import Difference, apply, differences
 
 _COLUMNS = ("topic", "what", "found", "wanted", "advice")
 

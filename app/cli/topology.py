@@ -7,10 +7,10 @@ import asyncio
 import click
 
 from app.settings import Settings, load_settings
-from streams import rights
-from streams.amqp import connect, open_publisher
-from streams.amqp_line import line_of
-from streams.topology import Topology
+from streams.amqp import rights
+from streams.amqp.line import line_of
+from streams.amqp.publisher import connect, open_publisher
+from streams.amqp.topology import Topology
 
 
 @click.group()

@@ -18,15 +18,16 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from app import model, progress
 from app.cli.tables import printable, size
-from app.database import open_database
+from app.delivery import model
 from app.errors import DeliveryError
+from app.run.database import open_database
 from app.settings import Settings, load_settings
 from app.store import PostgresTracking
-from streams.brokers import cause_of
-from streams.progress_table import ProgressTable
-from streams.topics import Topics
+from app.views import progress
+from streams.kafka.brokers import cause_of
+from streams.kafka.progress_table import ProgressTable
+from streams.kafka.topics import Topics
 
 _LOOK = 0.5  # seconds
 _ROUND = 1.5  # seconds in which every transfer has reported: each does once a second

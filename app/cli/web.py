@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from app import website
 from app.cli.serving import serve_until_stopped
+from app.run import website
 
 
 @click.command()

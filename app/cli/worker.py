@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from app import worker as process
 from app.cli.serving import serve_until_stopped
+from app.run import worker as process
 
 
 @click.command()

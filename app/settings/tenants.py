@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from app.hosts import AllowedHosts
+from app.network.hosts import AllowedHosts
 from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list, regards
 from app.validation import bucket, host, prefix, region, token

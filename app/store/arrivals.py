@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.model import Arrival, ArrivalKind
+from app.delivery.model import Arrival, ArrivalKind
 from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
 
@@ -26,7 +26,7 @@ class _Waiting(NamedTuple):
 
 
 class PostgresArrivals:
-    """See `app.ports.Arrivals`. `allowance` is how long an event may take before it counts as lost.
+    """See `ports.Arrivals`. `allowance` is how long an event may take before it counts as lost.
 
     Arrivals that come while others are being written are written together.
     """

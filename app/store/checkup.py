@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 
-from app.checkup import Finding, bad, good
 from app.errors import ConfigurationError
 from app.settings import Settings
 from app.store.line import line_of
@@ -16,6 +15,7 @@ from app.store.pool import advice
 from app.store.rights import missing_rights
 from app.store.schema import look
 from app.store.sql import QUERIES
+from app.views.findings import Finding, bad, good
 
 _PART = "postgresql"
 _OLDEST = 130000  # server_version_num

@@ -10,19 +10,19 @@ from typing import Any
 
 import asyncpg
 
-from app.catalogue import with_secrets
-from app.configuration import Actor, Configuration, Done, Maintenance, Stored
 from app.errors import SecretUnreadableError, StoreUnavailableError
 from app.store.audit import note
 from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
-from app.vault import Vault
+from app.tenants.definitions import with_secrets
+from app.tenants.values import Actor, Configuration, Done, Maintenance, Stored
+from app.tenants.vault import Vault
 
 _CHANNEL = "delivery_configuration"
 
 
 class _Change:
-    """See `app.ports.ConfigurationChange`."""
+    """See `ports.ConfigurationChange`."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class _Change:
 
 
 class PostgresConfiguration:
-    """See `app.ports.ConfigurationStore`."""
+    """See `ports.ConfigurationStore`."""
 
     def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
         self._pool = pool

@@ -8,16 +8,16 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.delivery.model import Blocked, Delivery, StoredObject, Upload, Work
 from app.errors import ObjectBusyError
-from app.metrics import TAKEOVERS
-from app.model import Blocked, Delivery, StoredObject, Upload, Work
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of
 from app.store.sql import QUERIES
+from app.telemetry.metrics import TAKEOVERS
 
 
 class PostgresLeases:
-    """See `app.ports.Leases`."""
+    """See `ports.Leases`."""
 
     def __init__(
         self,

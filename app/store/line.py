@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from app.network.tls import TlsFiles, context_of, explain, explain_cut, is_cut, stays
 from app.settings import Settings
-from app.tls import TlsFiles, context_of, explain, explain_cut, is_cut, stays
 
 DATABASE_FILES = TlsFiles(setting="DELIVERY_DATABASE")  # none; what words need
 

@@ -11,10 +11,10 @@ import asyncio
 import asyncpg
 
 from app.errors import ConfigurationError
-from app.logs import get_logger
 from app.store.pool import wrap_errors
 from app.store.rights import grant
 from app.store.schema import Schema, look, steps
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

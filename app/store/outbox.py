@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.delivery.outgoing import Kind, Lane, Outgoing
 from app.errors import BrokerUnavailableError, as_cause
-from app.logs import get_logger
-from app.outgoing import Kind, Lane, Outgoing
 from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

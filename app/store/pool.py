@@ -18,10 +18,10 @@ from tenacity import (
     wait_exponential,
 )
 
-from app import tls
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
-from app.logs import get_logger
+from app.network import tls
 from app.store.line import DATABASE_FILES, Line
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import asyncpg
 
-from app.model import Delivery, ManifestFile, State, StoredObject, Upload
+from app.delivery.model import Delivery, ManifestFile, State, StoredObject, Upload
 
 
 def listed_of(row: asyncpg.Record) -> Delivery:

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import asyncpg
 
-from app.model import Delivery, ErrorType, ManifestFile, State, StoredObject
+from app.delivery.model import Delivery, ErrorType, ManifestFile, State, StoredObject
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of, file_of, listed_of
 from app.store.sql import QUERIES
-from app.tracking import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
+from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
 
 
 def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
@@ -46,7 +46,7 @@ def _change_of(row: asyncpg.Record) -> Change:
 
 
 class PostgresTracking:
-    """See `app.tracking.Tracking`, `Changes` and `Overview`. Raises StoreUnavailableError."""
+    """See `views.deliveries`: Tracking, Changes and Overview. Raises StoreUnavailableError."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

@@ -10,9 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.configuration import Done
-from app.errors import LeaseLostError
-from app.model import (
+from app.delivery.model import (
     TRANSITIONS,
     Asked,
     AskedBefore,
@@ -25,20 +23,22 @@ from app.model import (
     State,
     StoredObject,
 )
-from app.naming import object_key
-from app.outgoing import Outgoing
-from app.patience import until_answered
-from app.signals import Signal
+from app.delivery.naming import object_key
+from app.delivery.outgoing import Outgoing
+from app.errors import LeaseLostError
 from app.store.audit import note
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of, file_of
 from app.store.sql import QUERIES
+from app.tenants.values import Done
+from app.waiting.patience import until_answered
+from app.waiting.signals import Signal
 
 _FILES_A_BATCH = 1000
 
 
 class PostgresTransaction:
-    """One transaction on one connection; see `app.ports.Transaction`."""
+    """One transaction on one connection; see `app.delivery.ports.Transaction`."""
 
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
@@ -234,7 +234,7 @@ class PostgresTransaction:
 
 
 class PostgresStore:
-    """See `app.ports.Store`. `owed` is notified after a commit that left something to publish."""
+    """See `ports.Store`. `owed` is notified after a commit that left something to publish."""
 
     def __init__(self, pool: asyncpg.Pool, owed: Signal) -> None:
         self._pool = pool

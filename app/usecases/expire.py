@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.model import ErrorType
-from app.ports import Store
+from app.delivery.model import ErrorType
+from app.delivery.ports import Store
 from app.usecases.fail import fail
 
 

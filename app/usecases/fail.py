@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from app import metrics, outgoing
+from app.delivery import outgoing
+from app.delivery.model import Delivery, ErrorType, State
+from app.delivery.ports import Transaction
 from app.errors import as_cause
-from app.logs import get_logger
-from app.model import Delivery, ErrorType, State
-from app.ports import Transaction
+from app.telemetry import metrics
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

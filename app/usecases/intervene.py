@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from app import metrics
-from app.configuration import Actor, Done
+from app.delivery.messages import as_property
+from app.delivery.model import Asked, Cancel, Delivery, DeliveryRequest, ErrorType, Receipt, State
+from app.delivery.own_ids import as_own
+from app.delivery.ports import Store, Tenants, Transaction, Users
+from app.delivery.requests import parse_request
 from app.errors import (
     InvalidRequestError,
     NotPossibleError,
     UnknownDeliveryError,
 )
-from app.logs import get_logger
-from app.model import Asked, Cancel, Delivery, DeliveryRequest, ErrorType, Receipt, State
-from app.own_ids import as_own
-from app.ports import Store, Tenants, Transaction, Users
-from app.requests import parse_request
-from app.tracking import Tracked, Tracking
+from app.telemetry import metrics
+from app.telemetry.logs import get_logger
+from app.tenants.values import Actor, Done
 from app.usecases.fail import fail
 from app.usecases.submit import opening, save, unknown_target
-from app.wire import as_property
+from app.views.deliveries import Tracked, Tracking
 
 log = get_logger(__name__)
 

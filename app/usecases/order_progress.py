@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from app import outgoing
-from app.logs import get_logger
-from app.model import Delivery, ErrorType, OrderEvent, OrderStatus, State
-from app.outgoing import Kind
-from app.ports import Store, Transaction
+from app.delivery import outgoing
+from app.delivery.model import Delivery, ErrorType, OrderEvent, OrderStatus, State
+from app.delivery.outgoing import Kind
+from app.delivery.ports import Store, Transaction
+from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 
 log = get_logger(__name__)

@@ -12,14 +12,14 @@ import asyncio
 from contextlib import AsyncExitStack
 from itertools import islice
 
-from app import outgoing
+from app.delivery import outgoing
+from app.delivery.listing import Listing
+from app.delivery.model import Delivery, ListedFile, Manifest, State
+from app.delivery.naming import Layout
+from app.delivery.outgoing import Kind
+from app.delivery.ports import Memory, OrderSource, Store
 from app.errors import EmptyOrderError, LeaseLostError, OrderTooLargeError
-from app.listing import Listing
-from app.logs import get_logger
-from app.model import Delivery, ListedFile, Manifest, State
-from app.naming import Layout
-from app.outgoing import Kind
-from app.ports import Memory, OrderSource, Store
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

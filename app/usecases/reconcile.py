@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from app.logs import get_logger
-from app.model import Arrival
-from app.ports import Arrivals
+from app.delivery.model import Arrival
+from app.delivery.ports import Arrivals
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

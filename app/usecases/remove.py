@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app import metrics
-from app.hosts import server_of
-from app.logs import get_logger
-from app.marks import marks_of
-from app.model import Delivery, FoundObject, S3Target, State, Upload
-from app.ports import ArchiveSink, Store
+from app.delivery.marks import marks_of
+from app.delivery.model import Delivery, FoundObject, S3Target, State, Upload
+from app.delivery.ports import ArchiveSink, Store
+from app.network.hosts import server_of
+from app.telemetry import metrics
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

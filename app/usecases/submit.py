@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from app import metrics, outgoing
-from app.errors import InvalidRequestError, as_cause
-from app.logs import get_logger
-from app.model import (
+from app.delivery import outgoing
+from app.delivery.model import (
     DEFAULT_TARGET,
     Delivery,
     DeliveryRequest,
@@ -17,7 +15,10 @@ from app.model import (
     Receipt,
     State,
 )
-from app.ports import Store, Tenants, Transaction, Users
+from app.delivery.ports import Store, Tenants, Transaction, Users
+from app.errors import InvalidRequestError, as_cause
+from app.telemetry import metrics
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -14,16 +14,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from app.delivery.model import Delivery, S3Target
+from app.delivery.naming import object_key
+from app.delivery.ports import Store, Tenants
 from app.errors import (
     DeliveryError,
     PermanentError,
     SecretUnreadableError,
     TargetUnavailableError,
 )
-from app.logs import get_logger
-from app.model import Delivery, S3Target
-from app.naming import object_key
-from app.ports import Store, Tenants
+from app.telemetry.logs import get_logger
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 

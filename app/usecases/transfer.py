@@ -11,7 +11,11 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
-from app import metrics, outgoing
+from app.delivery import outgoing
+from app.delivery.marks import marks_of
+from app.delivery.model import Delivery, ErrorType, S3Target, State, StoredObject, Upload
+from app.delivery.naming import object_key
+from app.delivery.ports import Archiver, ArchiveSink, Hold, Leases, Store, Tenants
 from app.errors import (
     DeliveryError,
     EmptyOrderError,
@@ -27,16 +31,13 @@ from app.errors import (
     WrongFileError,
     WrongObjectError,
 )
-from app.hosts import server_of
-from app.logs import get_logger
-from app.marks import marks_of
-from app.model import Delivery, ErrorType, S3Target, State, StoredObject, Upload
-from app.naming import object_key
-from app.patience import Patience, Waits, out_of_slot, until_answered
-from app.ports import Archiver, ArchiveSink, Hold, Leases, Store, Tenants
+from app.network.hosts import server_of
+from app.telemetry import metrics
+from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
+from app.waiting.patience import Patience, Waits, out_of_slot, until_answered
 
 log = get_logger(__name__)
 

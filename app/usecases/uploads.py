@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
+from app.delivery.model import Delivery, S3Target, Upload
+from app.delivery.ports import ArchiveSink, Seal, Store
 from app.errors import PermanentError, SecretUnreadableError
-from app.logs import get_logger
-from app.model import Delivery, S3Target, Upload
-from app.ports import ArchiveSink, Seal, Store
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

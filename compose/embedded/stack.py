@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.vault import make_key
+from app.tenants.vault import make_key
 from compose.embedded import s3 as s3_server
 from compose.embedded.kafka import kafka
 from compose.embedded.postgres import postgres

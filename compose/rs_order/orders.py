@@ -14,8 +14,8 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from compose.rs_order.catalog import Catalog, File, QueryError
 from compose.rs_order.faults import Faults
-from streams import names
-from streams.topology import declare_queue, declare_topology
+from streams.amqp import names
+from streams.amqp.topology import declare_queue, declare_topology
 
 _BROADCAST = "regards.broadcast.rs-order.fr.cnes.regards.modules.order.service.handler"
 REQUEST_QUEUE = f"{_BROADCAST}.OrderRequestEventHandler"

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from compose.embedded.stack import TENANT, Stack
-from streams import names
+from streams.amqp import names
 from tests.caller import instance_admin
 from tests.client import Client, request_for
 from tests.command import delivery

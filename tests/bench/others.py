@@ -18,7 +18,7 @@ import zipstream
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
-from streams.rs_order import open_session
+from streams.regards.orders import open_session
 from tests.bench.upload import IN_FLIGHT, PART, Job, Multipart, config
 
 

@@ -22,16 +22,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from app.model import DeliveryRequest, Opening, OrderEvent, OrderStatus, Receipt, State, Work
-from app.signals import Signal
+from app.delivery.model import (
+    DeliveryRequest,
+    Opening,
+    OrderEvent,
+    OrderStatus,
+    Receipt,
+    State,
+    Work,
+)
 from app.store import PostgresLeases, PostgresStore, migrate, open_pool
 from app.usecases.order_progress import order_progressed
 from app.usecases.plan import MEMORY_A_FILE, plan
+from app.waiting.signals import Signal
 from compose.embedded.postgres import postgres
-from sinks.budget import Budget
-from streams.resume import Resumption
-from streams.rs_order import RsOrder, open_session
-from streams.tokens import TokenSigner
+from sinks.pipeline.budget import Budget
+from streams.regards.orders import RsOrder, open_session
+from streams.regards.resume import Resumption
+from streams.regards.tokens import TokenSigner
 from tests.bench.processes import server
 
 MIB = 1024 * 1024

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import asyncpg
 
-from app.model import Blocked, Work
+from app.delivery.model import Blocked, Work
 from app.store import PostgresLeases, migrate, open_pool
 from app.store.sql import QUERIES
 from compose.embedded.postgres import postgres

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from isal import isal_zlib
 
-from sinks.archive import BLOCK, Stored
-from sinks.digest import TwoPasses, paired_md5
+from sinks.formats.zip import BLOCK, Stored
+from sinks.pipeline.digest import TwoPasses, paired_md5
 from tests.bench.payloads import KINDS, pattern
 
 _RUNS = 5

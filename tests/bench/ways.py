@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from app.model import Delivery, ManifestFile, Progress, S3Target, State, StoredObject
-from app.patience import Patience
-from sinks.archiver import StreamingArchiver
-from sinks.budget import Budget
-from sinks.s3 import open_sink
-from streams.resume import Resumption
-from streams.rs_order import RsOrder, open_session
-from streams.tokens import TokenSigner
+from app.delivery.model import Delivery, ManifestFile, Progress, S3Target, State, StoredObject
+from app.waiting.patience import Patience
+from sinks.pipeline.budget import Budget
+from sinks.stores.s3.store import open_sink
+from sinks.transfer import StreamingArchiver
+from streams.regards.orders import RsOrder, open_session
+from streams.regards.resume import Resumption
+from streams.regards.tokens import TokenSigner
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
 from tests.bench.upload import MIB, PART, Job, Multipart, Way
 from tests.integration.transfers import FreeHold

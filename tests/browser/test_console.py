@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from app.own_ids import prefix_of
+from app.delivery.own_ids import prefix_of
 from compose.embedded.stack import USER, Stack
 from tests.browser.conftest import NARROW, OPERATOR, SHOTS, WIDE, api, sign_in, token
 from tests.client import Client, request_for

@@ -15,13 +15,13 @@ from uuid import uuid4
 
 import pytest
 
-from app import outgoing
+from app.delivery import outgoing
+from app.delivery.model import Delivery, State
+from app.delivery.outgoing import Kind, Outgoing
 from app.errors import BrokerUnavailableError, ConfigurationError
-from app.model import Delivery, State
-from app.outgoing import Kind, Outgoing
 from compose.embedded.rabbitmq import rabbitmq
 from compose.embedded.stack import TENANT, USER
-from streams.amqp import connect, open_publisher
+from streams.amqp.publisher import connect, open_publisher
 from tests.client import (
     ORDER_CANCELS,
     ORDER_REQUESTS,

@@ -10,8 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app.configured import ConfigurationParts, open_configuration
-from app.model import (
+from app.delivery.model import (
     Blocked,
     Delivery,
     DeliveryRequest,
@@ -26,20 +25,21 @@ from app.model import (
     StoredObject,
     Work,
 )
-from app.outgoing import Lane, Outgoing
-from app.requests import parse_request
+from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.requests import parse_request
+from app.run.configured import ConfigurationParts, open_configuration
 from app.settings import Settings
-from app.signals import Signal
 from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
-from app.tenants import ConfiguredTenants
+from app.tenants.registry import ConfiguredTenants
+from app.tenants.vault import Vault, make_key
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from app.usecases.uploads import Uploads
-from app.vault import Vault, make_key
+from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT, USER
-from sinks.s3 import S3Sink, open_sink
-from streams.rs_admin import AnyUser
+from sinks.stores.s3.store import S3Sink, open_sink
+from streams.regards.users import AnyUser
 from tests.reference import lay_out
 
 

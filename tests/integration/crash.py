@@ -14,9 +14,9 @@ from aio_pika.message import IncomingMessage
 from faust.transport.consumer import Consumer
 
 from app.cli import main
-from app.model import Arrival
-from sinks.s3 import S3Sink
-from streams.kafka import EventLog
+from app.delivery.model import Arrival
+from sinks.stores.s3.store import S3Sink
+from streams.kafka.log import EventLog
 
 
 def _die_before_acknowledging() -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 
+from app.delivery.model import Delivery, ManifestFile, Phase, S3Target
 from app.errors import (
     ArchiveTooLargeError,
     DeliveryError,
@@ -22,10 +23,9 @@ from app.errors import (
     TargetUnavailableError,
     WrongFileError,
 )
-from app.model import Delivery, ManifestFile, Phase, S3Target
-from sinks.budget import Budget
-from sinks.parts import Part
-from sinks.s3 import S3Sink, StoredPart
+from sinks.pipeline.budget import Budget
+from sinks.pipeline.parts import Part
+from sinks.stores.s3.store import S3Sink, StoredPart
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all

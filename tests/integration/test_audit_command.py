@@ -16,14 +16,14 @@ import pytest
 
 from app.settings import Settings
 from app.store import PostgresArrivals
-from app.vault import make_key
+from app.tenants.vault import make_key
 from compose.embedded.stack import TENANT
-from streams import names
-from streams.agents import process
-from streams.dispatch import Event
-from streams.kafka import open_event_log
-from streams.topics import ensure_topics
-from streams.topology import declare_topology
+from streams.amqp import names
+from streams.amqp.topology import declare_topology
+from streams.kafka.agents import process
+from streams.kafka.dispatch import Event
+from streams.kafka.log import open_event_log
+from streams.kafka.topics import ensure_topics
 from tests.command import delivery
 
 ME = getpass.getuser()
@@ -163,7 +163,7 @@ async def test_events_that_are_put_back_leave_entries(
     arrivals: PostgresArrivals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.agents._TRIES", 1)
+    monkeypatch.setattr("streams.kafka.agents._TRIES", 1)
 
     async def fail(values: object) -> None:
         raise ZeroDivisionError("of this test")

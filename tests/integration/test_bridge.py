@@ -23,19 +23,19 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from app.delivery.model import Arrival
 from app.errors import BrokerUnavailableError, StoreUnavailableError
-from app.model import Arrival
 from app.settings import Settings
 from app.store import PostgresArrivals
-from app.tenants import ConfiguredTenants
+from app.tenants.registry import ConfiguredTenants
 from compose.embedded.stack import TENANT
-from streams import names
-from streams.amqp import AmqpPublisher, connect, open_publisher
+from streams.amqp import names
+from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
+from streams.amqp.topology import Topology
 from streams.bridge import Bridge
-from streams.events import Received, decode_request
-from streams.kafka import EventLog, open_event_log
-from streams.topics import ensure_topics
-from streams.topology import Topology
+from streams.kafka.events import Received, decode_request
+from streams.kafka.log import EventLog, open_event_log
+from streams.kafka.topics import ensure_topics
 from tests.client import REQUEST_QUEUE, Client, request_for
 
 

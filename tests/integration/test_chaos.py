@@ -14,13 +14,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from app.delivery.model import S3Target
 from app.errors import RetryableError, WrongFileError, WrongObjectError
-from app.model import S3Target
-from sinks.archive import zip_blocks
-from sinks.s3 import S3Sink
-from streams.resume import Resumption
-from streams.rs_order import RsOrder, open_session
-from streams.tokens import TokenSigner
+from sinks.formats.zip import zip_blocks
+from sinks.stores.s3.store import S3Sink
+from streams.regards.orders import RsOrder, open_session
+from streams.regards.resume import Resumption
+from streams.regards.tokens import TokenSigner
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all

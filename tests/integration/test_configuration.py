@@ -10,17 +10,17 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from app.configuration import Actor
-from app.configured import ConfigurationParts, open_configuration
+from app.delivery.model import State, Work
 from app.errors import ConfigurationError, SecretUnreadableError
-from app.model import State, Work
+from app.run.configured import ConfigurationParts, open_configuration
+from app.run.website import make_watcher
 from app.settings import Settings
 from app.store import PostgresConfiguration
+from app.tenants.values import Actor
+from app.tenants.vault import Vault, make_key
 from app.usecases.submit import receive
-from app.vault import Vault, make_key
-from app.website import make_watcher
 from compose.embedded.stack import TENANT
-from streams.rs_admin import AnyUser
+from streams.regards.users import AnyUser
 from tests.integration.conftest import Deliveries, receipt_for, request, with_keys
 
 ACTOR = Actor(name="admin", role="ADMIN", tenant=TENANT)

@@ -7,11 +7,11 @@ import contextlib
 
 import asyncpg
 
-from app.model import Work
-from app.outgoing import Lane, Outgoing
+from app.delivery.model import Work
+from app.delivery.outgoing import Lane, Outgoing
 from app.settings import Settings
 from app.store import Leader, Outbox, PostgresConfiguration, alone, open_pool
-from app.vault import Vault, make_key
+from app.tenants.vault import Vault, make_key
 from tests.integration.conftest import Deliveries
 
 

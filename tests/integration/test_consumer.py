@@ -9,14 +9,14 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
-from app import worker
+from app.run import worker
+from app.run.worker import running_worker
 from app.settings import Settings
-from app.worker import running_worker
-from streams import faust_app
-from streams.consumer import _LOOKS
-from streams.faust_app import DeliveryApp
-from streams.lag import Lag, Look
-from streams.topics import Topics, ensure_topics
+from streams.kafka import faust_app
+from streams.kafka.faust_app import DeliveryApp
+from streams.kafka.lag import Lag, Look
+from streams.kafka.supervisor import _LOOKS
+from streams.kafka.topics import Topics, ensure_topics
 from tests.client import Client, request_for
 
 

@@ -11,16 +11,16 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.model import Receipt
+from app.delivery.model import Receipt
+from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
-from app.worker import running_worker
-from streams.agents import process
-from streams.dead_events import DeadEvent, look
-from streams.dispatch import Event
-from streams.events import CancelRequested, Received, encode_request
-from streams.kafka import EventLog, open_event_log
-from streams.topics import ensure_topics
+from streams.kafka.agents import process
+from streams.kafka.dead_letters import DeadEvent, look
+from streams.kafka.dispatch import Event
+from streams.kafka.events import CancelRequested, Received, encode_request
+from streams.kafka.log import EventLog, open_event_log
+from streams.kafka.topics import ensure_topics
 from tests.client import Client, request_for
 from tests.command import delivery
 
@@ -40,7 +40,7 @@ async def test_events_that_failed_are_listed_and_put_back(
     arrivals: PostgresArrivals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.agents._TRIES", 1)
+    monkeypatch.setattr("streams.kafka.agents._TRIES", 1)
     here = {
         "DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
         "DELIVERY_DATABASE_URL": database,

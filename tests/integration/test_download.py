@@ -10,12 +10,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from app.delivery.model import ManifestFile
 from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
-from app.model import ManifestFile
-from streams.resume import Resumption
-from streams.rs_order import RsOrder, open_session
-from streams.stall import unstalled
-from streams.tokens import TokenSigner
+from streams.regards.orders import RsOrder, open_session
+from streams.regards.resume import Resumption
+from streams.regards.stall import unstalled
+from streams.regards.tokens import TokenSigner
 from tests.conftest import noise
 from tests.integration.test_listing import ORDERED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from app.model import OrderStatus, State, Work
+from app.delivery.model import OrderStatus, State, Work
 from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
 from tests.integration.conftest import Deliveries

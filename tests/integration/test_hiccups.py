@@ -11,18 +11,18 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from app.delivery.model import Delivery, S3Target
 from app.errors import TargetUnavailableError
-from app.hosts import server_of
-from app.model import Delivery, S3Target
+from app.network.hosts import server_of
 from app.settings import Settings
 from app.store import open_pool
 from app.store.rows import delivery_of
 from app.usecases.remove import Removal
 from compose.embedded import s3
-from sinks.budget import Budget
-from sinks.s3 import S3Sink
-from sinks.s3_clients import S3Clients
-from sinks.s3_conditions import Conditions
+from sinks.pipeline.budget import Budget
+from sinks.stores.s3.clients import S3Clients
+from sinks.stores.s3.conditions import Conditions
+from sinks.stores.s3.store import S3Sink
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.gate import Gate, gate

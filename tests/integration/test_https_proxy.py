@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from app.delivery.model import S3Target
 from app.errors import TargetUnavailableError
-from app.model import S3Target
-from sinks.s3 import open_sink
+from sinks.stores.s3.store import open_sink
 from tests.certificates import Authority
 
 HOST = "store.example"

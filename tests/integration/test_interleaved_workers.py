@@ -21,10 +21,18 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from app.delivery.marks import Whose, marks_of, whose
+from app.delivery.model import (
+    Delivery,
+    FoundObject,
+    ManifestFile,
+    S3Target,
+    StoredObject,
+    Upload,
+    Work,
+)
+from app.delivery.ports import Hold
 from app.errors import DeliveryError, ForeignObjectError, RetryableError
-from app.marks import Whose, marks_of, whose
-from app.model import Delivery, FoundObject, ManifestFile, S3Target, StoredObject, Upload, Work
-from app.ports import Hold
 from app.settings import Settings
 from app.store import PostgresLeases
 from app.usecases.sweep import Sweep

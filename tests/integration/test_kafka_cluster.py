@@ -17,11 +17,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from app.settings import Settings
 from compose.embedded.apache_kafka import apache_kafka, missing
 from compose.embedded.stack import Stack
-from streams.dead_events import look
-from streams.kafka import open_event_log
-from streams.lag import Lag
-from streams.topic_check import differences
-from streams.topics import Topics, ensure_topics
+from streams.kafka.dead_letters import look
+from streams.kafka.lag import Lag
+from streams.kafka.log import open_event_log
+from streams.kafka.topic_check import differences
+from streams.kafka.topics import Topics, ensure_topics
 from tests.client import Client, request_for
 from tests.command import delivery
 from tests.service import running_service

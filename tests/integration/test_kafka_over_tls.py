@@ -25,9 +25,9 @@ from compose.embedded.kafka import kafka
 from compose.embedded.processes import Server, free_port
 from compose.embedded.stack import Stack
 from streams.broker_refusals import REFUSALS
-from streams.brokers import client_arguments
-from streams.kafka import open_event_log
-from streams.topics import ensure_topics
+from streams.kafka.brokers import client_arguments
+from streams.kafka.log import open_event_log
+from streams.kafka.topics import ensure_topics
 from tests.certificates import Authority
 from tests.client import Client, request_for
 from tests.command import delivery

@@ -18,10 +18,10 @@ from compose.embedded.apache_kafka import Security, apache_kafka, missing
 from compose.embedded.processes import Server
 from compose.embedded.stack import Stack
 from streams.broker_refusals import REFUSALS
-from streams.kafka import open_event_log
-from streams.lag import Lag
-from streams.topic_check import differences
-from streams.topics import Topics, ensure_topics
+from streams.kafka.lag import Lag
+from streams.kafka.log import open_event_log
+from streams.kafka.topic_check import differences
+from streams.kafka.topics import Topics, ensure_topics
 from tests.certificates import Authority
 from tests.client import Client, request_for
 from tests.command import delivery

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from app.model import (
+from app.delivery.model import (
     DEFAULT_TARGET,
     Blocked,
     State,

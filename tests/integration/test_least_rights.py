@@ -18,7 +18,7 @@ import pytest
 
 from compose.embedded import rabbitmq, s3
 from compose.embedded.stack import TENANT, Stack
-from streams import names, rights
+from streams.amqp import names, rights
 from tests.client import Client, contents, request_for
 from tests.command import delivery
 from tests.conftest import noise

@@ -13,14 +13,15 @@ import pytest
 from pydantic import SecretStr
 
 from app.errors import BrokerUnavailableError, NotPossibleError, UnknownLetterError
-from app.letters import Letter, Look
 from app.settings import Settings
-from streams import letter_box, names
-from streams.dead_letters import QUEUES
-from streams.kafka import EventLog, open_event_log
-from streams.letter_box import Letters
-from streams.topics import ensure_topics
-from streams.topology import declare_topology
+from app.views.dead_letters import Letter, Look
+from streams import dead_letters as letter_box
+from streams.amqp import names
+from streams.amqp.dead_letters import QUEUES
+from streams.amqp.topology import declare_topology
+from streams.dead_letters import Letters
+from streams.kafka.log import EventLog, open_event_log
+from streams.kafka.topics import ensure_topics
 from tests.integration.gate import gate
 
 REQUESTS = names.DELIVERY_REQUEST_QUEUE

@@ -15,6 +15,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from app.delivery.model import Delivery, ErrorType, ListedFile, ManifestFile, State, Work
+from app.delivery.ports import Archiver, OrderSource, Store
 from app.errors import (
     EmptyOrderError,
     LeaseLostError,
@@ -23,21 +25,19 @@ from app.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
-from app.model import Delivery, ErrorType, ListedFile, ManifestFile, State, Work
-from app.ports import Archiver, OrderSource, Store
-from app.signals import Signal
 from app.store import PostgresStore
 from app.store.transactions import PostgresTransaction
 from app.usecases.fail import fail
 from app.usecases.plan import MEMORY_A_FILE
 from app.usecases.plan import plan as plan_within
 from app.usecases.transfer import Backoff, Transfers
+from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT, USER
-from sinks.budget import Budget
-from sinks.s3 import S3Sink
-from streams.resume import Resumption
-from streams.rs_order import RsOrder, open_session
-from streams.tokens import TokenSigner
+from sinks.pipeline.budget import Budget
+from sinks.stores.s3.store import S3Sink
+from streams.regards.orders import RsOrder, open_session
+from streams.regards.resume import Resumption
+from streams.regards.tokens import TokenSigner
 from tests.integration.conftest import Deliveries
 
 Page = Callable[[int, int], dict[str, Any] | int]

@@ -15,18 +15,18 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from app.delivery.marks import marks_of
+from app.delivery.model import Delivery, FoundObject, S3Target, State, StoredObject, Upload, Work
 from app.errors import ForeignObjectError, ObjectBusyError, TargetUnavailableError
-from app.hosts import server_of
-from app.marks import marks_of
-from app.model import Delivery, FoundObject, S3Target, State, StoredObject, Upload, Work
+from app.network.hosts import server_of
 from app.settings import Settings
 from app.store.sql import QUERIES
 from app.usecases.remove import Removal
 from compose.embedded import s3
 from compose.embedded.stack import TENANT, USER
-from sinks.parts import Part
-from sinks.s3 import S3Sink
-from sinks.s3_conditions import Conditions
+from sinks.pipeline.parts import Part
+from sinks.stores.s3.conditions import Conditions
+from sinks.stores.s3.store import S3Sink
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries

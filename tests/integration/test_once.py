@@ -12,22 +12,22 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.model import Arrival, ArrivalKind, Cancel, Identity, OrderEvent, OrderStatus
-from app.signals import Signal
+from app.delivery.model import Arrival, ArrivalKind, Cancel, Identity, OrderEvent, OrderStatus
 from app.store import PostgresArrivals
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
+from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT
-from streams.agents import submit_handler
-from streams.events import (
+from streams.kafka.agents import submit_handler
+from streams.kafka.events import (
     Received,
     decode_cancel,
     decode_order_event,
     dumps,
     encode_request,
 )
-from streams.rs_admin import AnyUser
+from streams.regards.users import AnyUser
 from tests.integration.conftest import Deliveries, receipt_for, request
 
 OFF = timedelta(minutes=7)  # of a worker's clock

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from app.delivery.model import DeliveryRequest, OrderStatus
+from app.delivery.outgoing import Kind, Lane, Outgoing
 from app.errors import BrokerUnavailableError
-from app.model import DeliveryRequest, OrderStatus
-from app.outgoing import Kind, Lane, Outgoing
 from app.store import Outbox
 from app.usecases.submit import receive
 from compose.embedded.stack import USER
-from streams.rs_admin import AnyUser
+from streams.regards.users import AnyUser
 from tests.integration.conftest import Deliveries, receipt_for
 
 

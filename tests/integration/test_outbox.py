@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID, uuid4
 
+from app.delivery.outgoing import Kind, Lane, Outgoing
 from app.errors import BrokerUnavailableError
-from app.outgoing import Kind, Lane, Outgoing
 from app.store import Outbox
 from tests.integration.conftest import Deliveries
 

@@ -11,12 +11,12 @@ from uuid import UUID
 
 import pytest
 
-from app.model import Delivery, Phase, Progress, State
+from app.delivery.model import Delivery, Phase, Progress, State
 from app.settings import Settings
-from streams import progress_table
-from streams.kafka import EventLog, open_event_log
-from streams.progress_table import ProgressTable
-from streams.topics import ensure_topics
+from streams.kafka import progress_table
+from streams.kafka.log import EventLog, open_event_log
+from streams.kafka.progress_table import ProgressTable
+from streams.kafka.topics import ensure_topics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ONE = Delivery(

@@ -11,14 +11,14 @@ import pytest
 
 from app.settings import Settings
 from app.store import PostgresArrivals
-from app.tenants import ConfiguredTenants
-from streams import names
-from streams.amqp import connect, open_publisher
+from app.tenants.registry import ConfiguredTenants
+from streams.amqp import names
+from streams.amqp.publisher import connect, open_publisher
+from streams.amqp.topology import Topology, declare_topology
 from streams.bridge import Bridge
-from streams.events import decode_request
-from streams.kafka import open_event_log
-from streams.topics import ensure_topics
-from streams.topology import Topology, declare_topology
+from streams.kafka.events import decode_request
+from streams.kafka.log import open_event_log
+from streams.kafka.topics import ensure_topics
 from tests.client import Client, request_for
 from tests.command import delivery
 

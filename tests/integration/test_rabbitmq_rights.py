@@ -13,17 +13,17 @@ import pytest
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
 
+from app.delivery.outgoing import Kind, Outgoing
 from app.errors import BrokerUnavailableError, ConfigurationError
-from app.outgoing import Kind, Outgoing
 from compose.embedded import rabbitmq
 from compose.embedded.stack import TENANT, Stack
-from streams import names, rights
-from streams.amqp import AmqpPublisher, connect, open_publisher
-from streams.dead_letters import QUEUES as LETTERS
-from streams.dead_letters import open_dead_letters
-from streams.rights import Permissions, needed
-from streams.rights_probe import missing_rights
-from streams.topology import QUEUES, REFUSALS, Topology, refused
+from streams.amqp import names, rights
+from streams.amqp.dead_letters import QUEUES as LETTERS
+from streams.amqp.dead_letters import open_dead_letters
+from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
+from streams.amqp.rights import Permissions, needed
+from streams.amqp.rights_probe import missing_rights
+from streams.amqp.topology import QUEUES, REFUSALS, Topology, refused
 from tests.command import delivery
 
 KINDS = ("configure", "write", "read")

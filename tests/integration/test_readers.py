@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.model import ManifestFile
-from sinks.archive import zip_blocks
+from app.delivery.model import ManifestFile
+from sinks.formats.zip import zip_blocks
 from tests.conftest import noise
 
 GIB = 1024**3

@@ -10,14 +10,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.errors import BrokerUnavailableError, StoreUnavailableError
-from app.model import (
+from app.delivery.model import (
     Arrival,
     ArrivalKind,
     ErrorType,
     OrderEvent,
     OrderStatus,
 )
+from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.store import Leader, PostgresArrivals, alone, open_pool
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed

@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from app.cli.serving import run_until
+from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import Outbox
-from app.worker import running_worker
 from compose.embedded.processes import Child
 from compose.embedded.stack import TENANT, Stack
-from streams.progress import watch_progress
+from streams.kafka.progress import watch_progress
 from tests.client import ORDER_CANCELS, Client, contents, request_for
 from tests.command import logged
 from tests.conftest import noise

@@ -14,15 +14,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from structlog.testing import capture_logs
 
+from app.delivery.model import Arrival, ArrivalKind
 from app.errors import BrokerUnavailableError
-from app.model import Arrival, ArrivalKind
+from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
-from app.worker import running_worker
-from streams import kafka as event_log
-from streams.kafka import open_event_log
-from streams.lag import Lag, positions
-from streams.topics import Topics, ensure_topics, partitions_of
+from streams.kafka import log as event_log
+from streams.kafka.lag import Lag, positions
+from streams.kafka.log import open_event_log
+from streams.kafka.topics import Topics, ensure_topics, partitions_of
 from tests.client import Client, request_for
 from tests.command import delivery
 

@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
+from app.delivery.model import S3Target
 from app.errors import RetryableError, WrongObjectError
-from app.model import S3Target
-from app.patience import Patience, Waits
-from sinks.parts import Part
-from sinks.s3 import S3Sink, StoredPart
-from sinks.s3_conditions import Conditions
+from app.waiting.patience import Patience, Waits
+from sinks.pipeline.parts import Part
+from sinks.stores.s3.conditions import Conditions
+from sinks.stores.s3.store import S3Sink, StoredPart
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.s3_proxy import S3Proxy, running_proxy

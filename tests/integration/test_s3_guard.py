@@ -14,19 +14,19 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from app.configured import open_configuration
-from app.doctor import examine
+from app.delivery.model import ErrorType, S3Target, Work
 from app.errors import (
     TargetForbiddenError,
     TargetRefusedError,
     TargetUnavailableError,
 )
-from app.hosts import AllowedHosts
-from app.model import ErrorType, S3Target, Work
+from app.network.hosts import AllowedHosts
+from app.run.configured import open_configuration
+from app.run.doctor import examine
 from app.settings import Settings
 from app.usecases.fail import fail
-from sinks.breaker import Breakers
-from sinks.s3 import S3Sink, open_sink
+from sinks.stores.s3.breaker import Breakers
+from sinks.stores.s3.store import S3Sink, open_sink
 from tests.client import Client
 from tests.integration.conftest import Deliveries, with_keys
 from tests.integration.test_sweep import key_of, sweep_of

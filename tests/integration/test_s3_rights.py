@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from app.delivery.model import FoundObject, S3Target, Upload
 from app.errors import TargetRefusedError
-from app.model import FoundObject, S3Target, Upload
-from sinks.parts import Part
-from sinks.rights import try_rights
-from sinks.s3 import S3Sink, open_sink
+from sinks.pipeline.parts import Part
+from sinks.stores.s3.rights import try_rights
+from sinks.stores.s3.store import S3Sink, open_sink
 from tests.integration.guarded import BUCKET, Guarded, documented, guarded_s3
 
 CHECKS = {

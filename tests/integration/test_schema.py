@@ -10,12 +10,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.database import open_database, open_migrated
 from app.errors import ConfigurationError, StoreUnavailableError
+from app.run.database import open_database, open_migrated
 from app.settings import Settings
 from app.store import PostgresTracking, migrate, open_pool
 from app.store.schema import steps
-from app.tracking import Filter
+from app.views.deliveries import Filter
 from tests.command import delivery
 
 NEWEST = steps()[-1][0]

@@ -12,7 +12,7 @@ from yarl import URL
 
 from app.settings import Settings
 from app.settings.files import may_be_in_a_file
-from app.vault import make_key
+from app.tenants.vault import make_key
 from compose.embedded.stack import Stack
 from tests.client import Client, request_for
 from tests.command import delivery

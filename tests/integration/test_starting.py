@@ -13,13 +13,13 @@ import asyncpg
 import psutil
 import pytest
 
-from app import worker
+from app.run import worker
+from app.run.worker import running_worker
 from app.settings import Settings
-from app.worker import running_worker
 from compose.embedded.processes import Child, running, start
 from compose.embedded.stack import ROOT, Stack
-from streams import faust_app
-from streams.faust_app import DeliveryApp
+from streams.kafka import faust_app
+from streams.kafka.faust_app import DeliveryApp
 from tests.client import Client, request_for
 from tests.command import logged
 from tests.integration.gate import Gate

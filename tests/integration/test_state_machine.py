@@ -14,14 +14,7 @@ import asyncpg
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.errors import (
-    DeliveryError,
-    EmptyOrderError,
-    SourceNotReadyError,
-    SourceRefusedError,
-    WrongFileError,
-)
-from app.model import (
+from app.delivery.model import (
     TRANSITIONS,
     Cancel,
     Manifest,
@@ -33,14 +26,21 @@ from app.model import (
     StoredObject,
     Work,
 )
-from app.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, Outgoing
+from app.errors import (
+    DeliveryError,
+    EmptyOrderError,
+    SourceNotReadyError,
+    SourceRefusedError,
+    WrongFileError,
+)
 from app.store import Outbox
 from app.usecases.expire import expire
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import check, receive
 from app.usecases.transfer import Backoff, Transfers
-from sinks.s3 import S3Sink
+from sinks.stores.s3.store import S3Sink
 from tests.integration.conftest import Deliveries, receipt_for, request
 
 TERMINAL = ("DENIED", "DONE", "ERROR")

@@ -9,7 +9,7 @@ from itertools import product
 import asyncpg
 import pytest
 
-from app.model import TRANSITIONS, Delivery, State, Work
+from app.delivery.model import TRANSITIONS, Delivery, State, Work
 from tests.integration.conftest import Deliveries
 
 ENDED = {state for state in State if state.ended}

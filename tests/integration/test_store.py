@@ -9,14 +9,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app import outgoing
+from app.delivery import outgoing
+from app.delivery.model import OrderStatus, State, StoredObject, Work
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
-from app.model import OrderStatus, State, StoredObject, Work
 from app.settings import Settings
-from app.signals import Signal
 from app.store import PostgresStore, line_of, migrate, open_pool
 from app.store.schema import steps
 from app.store.sql import QUERIES
+from app.waiting.signals import Signal
 from tests.certificates import Authority
 from tests.integration.conftest import Deliveries, receipt_for
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from app.model import Delivery, ErrorType, S3Target, Upload, Work
-from app.naming import object_key
+from app.delivery.model import Delivery, ErrorType, S3Target, Upload, Work
+from app.delivery.naming import object_key
 from app.usecases.fail import fail
 from app.usecases.sweep import Sweep
-from sinks.s3 import S3Sink
+from sinks.stores.s3.store import S3Sink
 from tests.client import Client
 from tests.integration.conftest import Deliveries, abort_all
 from tests.integration.gate import gate

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from app.configuration import Actor
-from app.configured import ConfigurationParts
+from app.delivery.model import ErrorType, ManifestFile, S3Target, State, Work
 from app.errors import TargetRefusedError
-from app.model import ErrorType, ManifestFile, S3Target, State, Work
+from app.run.configured import ConfigurationParts
+from app.tenants.values import Actor
+from app.tenants.vault import Vault, make_key
 from app.usecases.submit import receive
 from app.usecases.transfer import Backoff, Transfers
-from app.vault import Vault, make_key
 from compose.embedded import s3
 from compose.embedded.stack import TENANT
-from sinks.s3 import S3Sink, open_sink
-from streams.rs_admin import AnyUser
+from sinks.stores.s3.store import S3Sink, open_sink
+from streams.regards.users import AnyUser
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries, receipt_for, request

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from app.delivery.model import State, Work
 from app.errors import RetryableError, SourceUnavailableError
-from app.model import State, Work
 from app.usecases.submit import check, receive
 from tests.integration.conftest import Deliveries, receipt_for, request
 

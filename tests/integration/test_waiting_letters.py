@@ -7,10 +7,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.settings import Settings
-from streams import names
-from streams.dead_letters import QUEUES
-from streams.topology import declare_topology
-from streams.waiting_letters import count_waiting
+from streams.amqp import names
+from streams.amqp.dead_letters import QUEUES
+from streams.amqp.topology import declare_topology
+from streams.amqp.waiting_letters import count_waiting
 
 QUEUE = names.dead_letters_of(names.DELIVERY_CANCEL_QUEUE)
 

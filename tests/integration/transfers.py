@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
-from app.model import (
+from app.delivery.model import (
     Delivery,
     ListedFile,
     ManifestFile,
@@ -20,11 +19,12 @@ from app.model import (
     StoredObject,
     Upload,
 )
-from app.patience import Patience, growing
-from app.ports import OrderSource
-from sinks.archiver import StreamingArchiver
-from sinks.budget import Budget
-from sinks.s3 import S3Sink
+from app.delivery.ports import OrderSource
+from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
+from app.waiting.patience import Patience, growing
+from sinks.pipeline.budget import Budget
+from sinks.stores.s3.store import S3Sink
+from sinks.transfer import StreamingArchiver
 
 MIB = 1024 * 1024
 

@@ -13,16 +13,16 @@ from functools import partial
 
 import asyncpg
 
-from app.model import Delivery, ListedFile, ManifestFile, S3Target, Work
-from app.patience import Patience
+from app.delivery.model import Delivery, ListedFile, ManifestFile, S3Target, Work
 from app.settings import Settings
-from app.signals import Signal
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Backoff, Transfers
+from app.waiting.patience import Patience
+from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT, USER
-from sinks.budget import Budget
-from sinks.s3 import S3Sink
-from streams.slots import Slots
+from sinks.pipeline.budget import Budget
+from sinks.stores.s3.store import S3Sink
+from streams.work.slots import Slots
 from tests.integration.conftest import Deliveries
 from tests.integration.transfers import MIB, QUICK, Bench, Source
 

@@ -14,7 +14,7 @@ from yarl import URL
 
 from app.errors import SourceUnavailableError
 from compose.embedded import s3
-from streams.sign_in import PasswordFlow
+from streams.regards.sign_in import PasswordFlow
 from tests.client import Client, contents, request_for
 from tests.lines.conftest import Lines
 from tests.service import running_service

@@ -6,7 +6,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from web.address import address_of, caller_of
+from web.guard.address import address_of, caller_of
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,19 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
+from app.delivery.model import Receipt
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
-from app.model import Receipt
-from app.signals import Signal
-from streams.agents import (
+from app.waiting.signals import Signal
+from streams.kafka.agents import (
     agent,
     cancel_handler,
     order_event_handler,
     process,
     submit_handler,
 )
-from streams.dispatch import Event
-from streams.events import Received, encode_request
-from streams.topics import Topics
+from streams.kafka.dispatch import Event
+from streams.kafka.events import Received, encode_request
+from streams.kafka.topics import Topics
 
 
 class Log:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.model import ManifestFile
-from sinks.archive import BLOCK, Stored, cut, zip_blocks
+from app.delivery.model import ManifestFile
+from sinks.formats.zip import BLOCK, Stored, cut, zip_blocks
 from tests.conftest import noise
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from app.cli.asyncapi import written
-from streams import names
+from streams.amqp import names
 from streams.asyncapi import document, schemas
-from streams.topics import Topics
+from streams.kafka.topics import Topics
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.audit import COLUMNS, csv_head, csv_lines, json_lines, of_letter
 from app.cli.who import caller
-from app.configuration import INSTANCE, Actor, AuditEntry
-from app.letters import Letter
+from app.tenants.values import INSTANCE, Actor, AuditEntry
+from app.views.audit import COLUMNS, csv_head, csv_lines, json_lines, of_letter
+from app.views.dead_letters import Letter
 
 
 def entry(**changes: Any) -> AuditEntry:

@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 from prometheus_client import CollectorRegistry, Gauge
 from structlog.contextvars import bound_contextvars, get_contextvars
 
+from app.delivery.model import S3Target
 from app.errors import TargetRefusedError, TargetUnavailableError
-from app.model import S3Target
-from sinks.breaker import BreakerPolicy, Breakers
+from sinks.stores.s3.breaker import BreakerPolicy, Breakers
 
 TARGET = S3Target(endpoint="http://s3.example:9000", region="r", key="k", secret="s", bucket="b")
 OTHER = replace(TARGET, endpoint="http://other.example")

@@ -19,12 +19,12 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from structlog.testing import capture_logs
 
 from app.errors import ConfigurationError, NotReachableError
+from app.network.tls import TlsFiles
 from app.settings import Settings
-from app.tls import TlsFiles
-from streams import brokers
 from streams.broker_refusals import Refusal, Refusals, refusal_of
-from streams.brokers import cause_of, client_arguments, not_reached
-from streams.faust_app import credentials_of
+from streams.kafka import brokers
+from streams.kafka.brokers import cause_of, client_arguments, not_reached
+from streams.kafka.faust_app import credentials_of
 from tests.certificates import Authority
 
 USER = {

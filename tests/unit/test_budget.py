@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sinks.budget import Budget
+from sinks.pipeline.budget import Budget
 
 
 async def test_who_asked_first_gets_first_and_no_more_than_all_is_given() -> None:

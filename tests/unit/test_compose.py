@@ -13,9 +13,9 @@ import yaml
 
 from app.cli.table import COMMANDS
 from app.errors import ConfigurationError
-from app.secret_rules import refuse_weak_secrets
 from app.settings import Settings, environment_names
 from app.settings.files import may_be_in_a_file
+from app.tenants.secret_rules import refuse_weak_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose" / "docker-compose.yml"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.model import S3Target
-from sinks.s3_conditions import Conditions, KnownConditions
+from app.delivery.model import S3Target
+from sinks.stores.s3.conditions import Conditions, KnownConditions
 
 TARGET = S3Target(endpoint="http://s3.example", region="r", key="k", secret="s", bucket="b")
 

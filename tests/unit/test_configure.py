@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from app.configuration import Configuration, Stored
-from app.ports import ConfigurationStore
+from app.delivery.ports import ConfigurationStore
 from app.settings import Settings
-from app.tenants import ConfiguredTenants
-from app.usecases.configure import Configure
+from app.tenants.configure import Configure
+from app.tenants.registry import ConfiguredTenants
+from app.tenants.values import Configuration, Stored
 
 
 def holding(ttl: int) -> Configuration:

@@ -15,9 +15,9 @@ from aiokafka.errors import KafkaConnectionError
 
 from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.settings import load_settings
-from streams import consumer as module
-from streams.consumer import Consumer
-from streams.lag import Look, positions
+from streams.kafka import supervisor as module
+from streams.kafka.lag import Look, positions
+from streams.kafka.supervisor import Consumer
 
 HERE, ELSEWHERE = TopicPartition("t", 0), TopicPartition("t", 1)
 Lags = dict[TopicPartition, tuple[int, int]]

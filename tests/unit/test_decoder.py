@@ -13,15 +13,15 @@ from aio_pika.abc import AbstractIncomingMessage
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.delivery.requests import parse_request
 from app.errors import InvalidRequestError, UnreadableMessageError
-from app.requests import parse_request
-from streams.events import (
+from streams.amqp.messages import decode_delivery_request, decode_order_response
+from streams.kafka.events import (
     decode_order_event,
     decode_request,
     encode_order_event,
     encode_request,
 )
-from streams.messages import decode_delivery_request, decode_order_response
 
 
 @dataclass

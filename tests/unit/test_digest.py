@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sinks.digest import PairedMd5, TwoPasses, paired_md5
+from sinks.pipeline.digest import PairedMd5, TwoPasses, paired_md5
 
 try:
     from sinks._md5pair import Pair

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.dispatch import Dispatcher, Event
+from streams.kafka.dispatch import Dispatcher, Event
 
 
 class Handling:

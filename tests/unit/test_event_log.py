@@ -8,9 +8,9 @@ from typing import Any
 
 from aiokafka.errors import NotEnoughReplicasError
 
-from app.model import Phase, Progress
-from streams.kafka import EventLog
-from streams.topics import Topics
+from app.delivery.model import Phase, Progress
+from streams.kafka.log import EventLog
+from streams.kafka.topics import Topics
 
 PROGRESS = Progress(
     tenant="t",

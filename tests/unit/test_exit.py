@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 import pytest
 from mode import Service
 
-from app import cli, worker
+from app import cli
 from app.errors import ConfigurationError, StoreUnavailableError
+from app.run import worker
 
 
 def test_one_that_is_told_to_stop_in_its_start_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:

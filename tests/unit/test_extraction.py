@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.model import ListedFile, ManifestFile
-from app.naming import Layout, object_key
-from sinks.archive import zip_blocks
+from app.delivery.model import ListedFile, ManifestFile
+from app.delivery.naming import Layout, object_key
+from sinks.formats.zip import zip_blocks
 
 hostile = st.one_of(
     st.sampled_from(

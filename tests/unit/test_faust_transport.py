@@ -15,9 +15,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 from mode import Service
 
-from streams import faust_transport
-from streams.ends import beyond_end
-from streams.faust_transport import (
+from streams.kafka import faust_transport
+from streams.kafka.ends import beyond_end
+from streams.kafka.faust_transport import (
     OwnAcknowledgements,
     OwnThread,
     QuickHandOver,

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.model import Delivery, ErrorType, Phase, Progress, State
-from app.tracking import Change, Step, Tracked
+from app.delivery.model import Delivery, ErrorType, Phase, Progress, State
+from app.views.deliveries import Change, Step, Tracked
 from web.feed import Feed, Frame, Watcher, state_frame
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

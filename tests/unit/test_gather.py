@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.gather import Gatherer
-from sinks.parts import Part
+from sinks.pipeline.gather import Gatherer
+from sinks.pipeline.parts import Part
 
 
 def gathered(blocks: list[bytes], size: int) -> tuple[list[Part], Gatherer]:

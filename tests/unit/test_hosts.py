@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.hosts import AllowedHosts
+from app.network.hosts import AllowedHosts
 from app.validation import host
 
 DEFAULT = AllowedHosts.of(["*"], own="http://localhost:9000")

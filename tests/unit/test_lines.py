@@ -11,11 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from app.errors import ConfigurationError
+from app.network.tls import TlsFiles, context_of, explain, stays
 from app.settings import Settings, load_settings
 from app.store.checkup import encryption
 from app.store.line import line_of as database_line
-from app.tls import TlsFiles, context_of, explain, stays
-from streams.amqp_line import line_of as amqp_line
+from streams.amqp.line import line_of as amqp_line
 from tests.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +33,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         (r"asyncpg\.(connect|create_pool)\((?!\*\*line\.arguments)", {"app/store/pool.py"}),
         (r"aio_pika\.(connect|RobustConnection)\((?!\*\*line\.arguments)", set()),
         (r"database_url\.get_secret_value", {"app/store/line.py"}),
-        (r"amqp_url\.get_secret_value", {"streams/amqp_line.py", "app/cli/topology.py"}),
-        (r"aiohttp\.TCPConnector\(", {"streams/https.py"}),
+        (r"amqp_url\.get_secret_value", {"streams/amqp/line.py", "app/cli/topology.py"}),
+        (r"aiohttp\.TCPConnector\(", {"streams/regards/https.py"}),
     ],
 )
 def test_what_a_connection_is_made_with_comes_from_one_place(call: str, places: set[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.http_exceptions import BadStatusLine
 from aiokafka.cluster import ClusterMetadata
 
-from app.logs import _NO_TOPIC, _of_interest, configure_logging, get_logger
+from app.telemetry.logs import _NO_TOPIC, _of_interest, configure_logging, get_logger
 
 
 @pytest.mark.parametrize("fmt", ["console", "json"])
@@ -78,6 +78,6 @@ def test_what_aiokafka_says_again_and_again_is_told_once_in_a_while(
     told = capfd.readouterr().err
     assert [told.count(f"with id {node}") for node in (1, 2)] == [1, 1]
     assert told.count("of somebody else") == 3
-    monkeypatch.setattr("app.logs._AGAIN", 0.0)
+    monkeypatch.setattr("app.telemetry.logs._AGAIN", 0.0)
     logging.getLogger("aiokafka").error("Unable connect to node with id %s", 1)
     assert "with id 1" in capfd.readouterr().err

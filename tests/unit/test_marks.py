@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from app.marks import Whose, marks_of, whose
-from app.model import Delivery, State
+from app.delivery.marks import Whose, marks_of, whose
+from app.delivery.model import Delivery, State
 
 NOW = datetime.now(UTC)
 ALICES = Delivery(

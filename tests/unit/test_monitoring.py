@@ -13,14 +13,14 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from app import metrics
-from app.model import ErrorType, State, Work
-from app.series import make_series
+from app.delivery.model import ErrorType, State, Work
+from app.run.series import make_series
 from app.settings import Settings
-from app.tracking import Depth, Owed
-from streams import names
-from streams.topics import Topics
-from web.metrics import _Database
+from app.telemetry import metrics
+from app.views.deliveries import Depth, Owed
+from streams.amqp import names
+from streams.kafka.topics import Topics
+from web.api.metrics import _Database
 
 MONITORING = Path(__file__).resolve().parents[2] / "compose" / "monitoring"
 NAME = re.compile(r"\b((?:delivery|http)_[a-z0-9_]+)")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.listing import Listing
-from app.model import ListedFile
-from app.naming import Layout, object_key, safe_name
+from app.delivery.listing import Listing
+from app.delivery.model import ListedFile
+from app.delivery.naming import Layout, object_key, safe_name
 from tests import reference
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ArchiveTooLargeError
-from sinks.parts import MAX_PARTS, MIB, PartPlan, plan_parts, within
+from sinks.pipeline.parts import MAX_PARTS, MIB, PartPlan, plan_parts, within
 
 TIB = 1024**4
 

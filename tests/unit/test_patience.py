@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.errors import StoreUnavailableError, TargetUnavailableError
-from app.patience import Patience, Waits, growing, out_of_slot, until_answered
-from sinks.budget import Budget
+from app.waiting.patience import Patience, Waits, growing, out_of_slot, until_answered
+from sinks.pipeline.budget import Budget
 
 
 class Target:

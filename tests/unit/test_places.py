@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from app.model import S3Target, TenantSettings
-from app.places import shared
+from app.delivery.model import S3Target, TenantSettings
+from app.tenants.places import shared
 
 
 def settings(

@@ -14,14 +14,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from app.delivery.model import Delivery, ListedFile, ManifestFile, State
 from app.errors import DeliveryError, SourceRefusedError, SourceUnavailableError
-from app.model import Delivery, ListedFile, ManifestFile, State
 from app.usecases.transfer import Backoff
-from streams.refusals import seconds_of
-from streams.resume import Connection, Resumption, resumed
-from streams.rs_admin import RsAdmin
-from streams.rs_order import RsOrder, open_session
-from streams.tokens import TokenSigner
+from streams.regards.orders import RsOrder, open_session
+from streams.regards.refusals import seconds_of
+from streams.regards.resume import Connection, Resumption, resumed
+from streams.regards.tokens import TokenSigner
+from streams.regards.users import RsAdmin
 
 ORDERED = Delivery(
     id=uuid4(),

@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
-from app.outgoing import Lane, Outgoing
-from app.ports import Outbox
-from app.signals import Signal
-from streams import relay as module
-from streams.relay import Relay
+from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.ports import Outbox
+from app.waiting.signals import Signal
+from streams.work import relay as module
+from streams.work.relay import Relay
 
 
 class Owed:

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
+from app.delivery.marks import marks_of
+from app.delivery.model import Delivery, FoundObject, S3Target, State, Upload
 from app.errors import TargetUnavailableError
-from app.marks import marks_of
-from app.model import Delivery, FoundObject, S3Target, State, Upload
 from app.usecases.remove import Removal
 
 NOW = datetime.now(UTC)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from app.delivery.requests import parse_request
 from app.errors import InvalidRequestError
-from app.requests import parse_request
 
 GOOD: dict[str, Any] = {
     "correlationId": "c",

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import SourceRefusedError, SourceUnavailableError, WrongFileError
-from streams.resume import Connection, Resumption, resumed
+from streams.regards.resume import Connection, Resumption, resumed
 from tests.conftest import noise
 
 CONTENT = noise(5000)

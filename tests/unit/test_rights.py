@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli.topology import topology
-from streams import names, rights
+from streams.amqp import names, rights
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "least-rights.md").read_text("utf-8")
 OTHERS = ("regards.DLXX", "regardsXDLX", "amq.defaults", "regards", "regards.DLQ.DLQ", "")

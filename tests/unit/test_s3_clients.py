@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from botocore.loaders import JSONFileLoader
 
+from app.delivery.model import S3Target
 from app.errors import TargetRefusedError
-from app.model import S3Target
-from sinks.s3_clients import S3Clients
+from sinks.stores.s3.clients import S3Clients
 
 TARGET = S3Target(
     endpoint="http://127.0.0.1:9",

@@ -13,17 +13,17 @@ from structlog.testing import capture_logs
 
 from app.cli import cli
 from app.cli.who import current_user
-from app.doctor import _keys
 from app.errors import ConfigurationError
-from app.secret_rules import (
+from app.run.doctor import _keys
+from app.settings import Settings
+from app.tenants.secret_rules import (
     PUBLIC_SEAL_KEYS,
     PUBLIC_TOKEN_SECRETS,
     refuse_weak_secrets,
     token_secret,
 )
-from app.settings import Settings
-from app.vault import make_key
-from web.auth import Verifier
+from app.tenants.vault import make_key
+from web.guard.auth import Verifier
 
 GOOD, SHARED = "own-" + "o" * 28, "shared-" + "s" * 25
 (PUBLIC,) = PUBLIC_TOKEN_SECRETS

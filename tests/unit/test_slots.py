@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+from app.delivery.model import Delivery, State, Work
+from app.delivery.ports import Leases
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
-from app.model import Delivery, State, Work
-from app.ports import Leases
-from app.signals import Signal
-from streams.slots import Held, Slots
+from app.waiting.signals import Signal
+from streams.work.slots import Held, Slots
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -134,7 +134,7 @@ async def test_what_was_just_claimed_then_is_given_back() -> None:
 
 @pytest.fixture
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.slots._LOOK", 0.01)
+    monkeypatch.setattr("streams.work.slots._LOOK", 0.01)
 
 
 @pytest.mark.usefixtures("_looks_often")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.errors import WrongFileError
-from sinks.verify import Verifier
+from sinks.pipeline.verify import Verifier
 from tests.conftest import noise
 from tests.unit.test_archive import member
 

@@ -7,7 +7,7 @@ import threading
 
 from prometheus_client import REGISTRY
 
-from app.watchdog import watching_loop
+from app.telemetry.watchdog import watching_loop
 
 
 def held() -> float:

@@ -12,26 +12,26 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.configured import ConfigurationParts, open_configuration
+from app.delivery.model import S3Target
 from app.errors import UnknownLetterError
-from app.letters import Look, Noting
-from app.model import S3Target
+from app.run.configured import ConfigurationParts, open_configuration
 from app.settings import Settings
-from app.signals import Signal
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
+from app.tenants.vault import make_key
 from app.usecases.intervene import Interventions
-from app.vault import make_key
-from sinks.probe import Prober
-from sinks.s3 import open_sink
-from streams.rs_admin import AnyUser
-from web.auth import Verifier
-from web.console import Console
+from app.views.dead_letters import Look, Noting
+from app.waiting.signals import Signal
+from sinks.stores.s3.probe import Prober
+from sinks.stores.s3.store import open_sink
+from streams.regards.users import AnyUser
+from web.api.console import Console
+from web.api.health import Check, Health
+from web.api.targets import TargetsApi
 from web.feed import Feed
-from web.gate import Gate
-from web.health import Check, Health
-from web.limits import Limits, RateLimit, Turns
+from web.guard.auth import Verifier
+from web.guard.gate import Gate
+from web.guard.limits import Limits, RateLimit, Turns
 from web.site import CONNECTION_LIMITS, Parts, create_site
-from web.targets import TargetsApi
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-for-HS512-0123456789-abcdef"
 TENANT = "sentinel"

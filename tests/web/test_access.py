@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from app.configured import ConfigurationParts
+from app.delivery.model import S3Target
 from app.errors import ConfigurationError
-from app.model import S3Target
+from app.run.configured import ConfigurationParts
 from app.store import PostgresTracking, open_pool
 from tests.web.conftest import (
     PLENTY,
@@ -38,11 +38,11 @@ from tests.web.conftest import (
     serve,
     token,
 )
-from web.auth import Verifier
-from web.gate import Gate
-from web.limits import RateLimit, Turns
+from web.api.targets import TargetsApi
+from web.guard.auth import Verifier
+from web.guard.gate import Gate
+from web.guard.limits import RateLimit, Turns
 from web.site import Parts
-from web.targets import TargetsApi
 
 _RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PUBLIC = _RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -13,16 +13,16 @@ import structlog
 from prometheus_client import REGISTRY
 from structlog.testing import LogCapture
 
-from app.configured import ConfigurationParts
 from app.errors import StoreUnavailableError
-from app.tracking import Filter, Tracked
+from app.run.configured import ConfigurationParts
+from app.views.deliveries import Filter, Tracked
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, bearer, parts_for, serve
-from web.access import Level
-from web.auth import Verifier
+from web.api.metrics import MetricsApi
 from web.endpoint import PREFIX
-from web.gate import Gate
-from web.limits import RateLimit
-from web.metrics import MetricsApi
+from web.guard.access import Level
+from web.guard.auth import Verifier
+from web.guard.gate import Gate
+from web.guard.limits import RateLimit
 from web.site import Site, create_probe_site, create_site
 
 

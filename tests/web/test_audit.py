@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 from aiohttp import ClientPayloadError
 
-from app.configuration import INSTANCE, Actor, AuditEntry, Done
-from app.configured import ConfigurationParts
 from app.errors import BrokerUnavailableError, StoreUnavailableError
-from app.letters import Letter, Noting
+from app.run.configured import ConfigurationParts
 from app.store import PostgresAudit
+from app.tenants.values import INSTANCE, Actor, AuditEntry, Done
+from app.views.dead_letters import Letter, Noting
 from tests.web.conftest import TENANT, Api, MakeClient, NoLetters, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
 

@@ -8,11 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.configured import ConfigurationParts
-from app.model import S3Target
+from app.delivery.model import S3Target
+from app.run.configured import ConfigurationParts
 from tests.web.conftest import Api, MakeClient, bearer, parts_for, serve
+from web.api.targets import TargetsApi
 from web.site import Site, create_site
-from web.targets import TargetsApi
 
 
 async def test_requests_beyond_what_a_process_takes_are_told_to_come_again(

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from aiohttp import ClientResponse
 
-from app.catalogue import masked
-from app.configured import ConfigurationParts
 from app.errors import BrokerUnavailableError, StoreUnavailableError
+from app.run.configured import ConfigurationParts
+from app.tenants.definitions import masked
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_settings import MASK, SERVER
 

@@ -14,10 +14,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.configuration import Actor
-from app.configured import ConfigurationParts
-from app.model import State, StoredObject, Work
-from app.own_ids import prefix_of
+from app.delivery.model import State, StoredObject, Work
+from app.delivery.own_ids import prefix_of
+from app.run.configured import ConfigurationParts
+from app.tenants.values import Actor
 from tests.integration.conftest import Deliveries, receipt_for
 from tests.web.conftest import (
     PLENTY,
@@ -29,9 +29,9 @@ from tests.web.conftest import (
     parts_for,
     serve,
 )
-from web.auth import Verifier
 from web.endpoint import PREFIX
-from web.gate import Gate
+from web.guard.auth import Verifier
+from web.guard.gate import Gate
 
 USER = "scientist@example.org"
 MINE = prefix_of("admin@example.org")

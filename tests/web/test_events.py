@@ -16,8 +16,8 @@ import asyncpg
 import pytest
 from aiohttp import ClientResponse
 
-from app.configured import ConfigurationParts
-from app.model import Delivery, Phase, Progress, State, StoredObject, Work
+from app.delivery.model import Delivery, Phase, Progress, State, StoredObject, Work
+from app.run.configured import ConfigurationParts
 from app.store import PostgresTracking
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
@@ -30,11 +30,11 @@ from tests.web.conftest import (
     parts_for,
     serve,
 )
-from web import events
-from web.auth import Verifier
+from web.api import events
 from web.feed import Feed
-from web.gate import Gate
-from web.limits import Turns
+from web.guard.auth import Verifier
+from web.guard.gate import Gate
+from web.guard.limits import Turns
 from web.site import Site, create_site
 
 

@@ -11,16 +11,16 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from app.configured import ConfigurationParts, open_configuration
-from app.model import S3Target
+from app.delivery.model import S3Target
+from app.run.configured import ConfigurationParts, open_configuration
 from app.settings import Settings
 from compose.embedded import s3
-from sinks.probe import Prober
-from sinks.s3 import open_sink
+from sinks.stores.s3.probe import Prober
+from sinks.stores.s3.store import open_sink
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
 from tests.web.test_settings import MASK, SERVER
-from web.targets import TargetsApi
+from web.api.targets import TargetsApi
 
 
 def strict(web_settings: Settings, **changes: Any) -> Settings:

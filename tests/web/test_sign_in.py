@@ -12,11 +12,11 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.configured import ConfigurationParts
-from streams.sign_in import PasswordFlow
+from app.run.configured import ConfigurationParts
+from streams.regards.sign_in import PasswordFlow
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve, token
-from web.console import Console
-from web.sign_in import SignIns
+from web.api.console import Console
+from web.api.sign_in import SignIns
 
 GOOD = {"tenant": TENANT, "user": "u@x.org", "password": "pw-of-the-test"}
 OFTEN = 1000  # a minute

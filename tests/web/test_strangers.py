@@ -10,28 +10,28 @@ from typing import Any
 
 import pytest
 
-from app.configured import ConfigurationParts
 from app.errors import (
     BrokerUnavailableError,
     SecretUnreadableError,
     SourceUnavailableError,
     StoreUnavailableError,
 )
-from app.letters import Letter, Noting
-from app.metrics import REQUESTS, TARGET_UP
-from app.signals import Signal
+from app.run.configured import ConfigurationParts
 from app.store import PostgresStore, PostgresTracking, open_pool
+from app.telemetry.metrics import REQUESTS, TARGET_UP
 from app.usecases.intervene import Interventions
-from streams.rs_admin import AnyUser
+from app.views.dead_letters import Letter, Noting
+from app.waiting.signals import Signal
+from streams.regards.users import AnyUser
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, bearer, parts_for, serve
-from web.auth import Verifier
-from web.console import Console
+from web.api.console import Console
+from web.api.health import Check, Health
+from web.api.metrics import MetricsApi
+from web.api.sign_in import SignIns
 from web.endpoint import PREFIX
 from web.feed import Feed
-from web.gate import Gate
-from web.health import Check, Health
-from web.metrics import MetricsApi
-from web.sign_in import SignIns
+from web.guard.auth import Verifier
+from web.guard.gate import Gate
 from web.site import Site, create_probe_site, create_site
 
 ADDRESS = "inner-host.example.org:7777"

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.configured import ConfigurationParts
+from app.delivery.model import S3Target, TargetTrouble
 from app.errors import TargetRefusedError
-from app.model import S3Target, TargetTrouble
-from sinks.s3 import S3Sink
+from app.run.configured import ConfigurationParts
+from sinks.stores.s3.store import S3Sink
 from tests.integration.conftest import sink, target
 from tests.integration.gate import gate
 from tests.web.conftest import TENANT, MakeClient, parts_for, serve
-from web.targets import TargetsApi
+from web.api.targets import TargetsApi
 
 __all__ = ["sink", "target"]  # fixtures
 
@@ -43,7 +43,7 @@ class Places:
 async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.targets._PATIENCE", 0.1)
+    monkeypatch.setattr("web.api.targets._PATIENCE", 0.1)
     own = configuration.tenants.settings(TENANT)
     configuration.tenants._resolved[TENANT] = replace(
         own,
@@ -73,7 +73,7 @@ async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
 async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.targets._PATIENCE", 1e9)
+    monkeypatch.setattr("web.api.targets._PATIENCE", 1e9)
     own = configuration.tenants.settings(TENANT)
     configuration.tenants._resolved[TENANT] = replace(
         own, targets={str(n): replace(own.target, bucket=f"silent-{n}") for n in range(20)}

@@ -15,15 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
-from app.configured import ConfigurationParts
-from app.secret_rules import token_secret
+from app.run.configured import ConfigurationParts
 from app.settings import Settings
+from app.tenants.secret_rules import token_secret
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, claims, parts_for, serve
 from tests.web.test_access import PRIVATE, PUBLIC, by_hand
-from web.auth import Verifier
 from web.endpoint import PREFIX
-from web.gate import Gate
+from web.guard.auth import Verifier
+from web.guard.gate import Gate
 
 # Paths that need no token. One that is added is added here, too, on purpose.
 OPEN = {

@@ -10,13 +10,13 @@ from unittest.mock import AsyncMock, Mock
 
 import aio_pika
 
-from app.model import Arrival
-from app.outgoing import Lane
-from streams import names
-from streams.amqp import AmqpPublisher
+from app.delivery.model import Arrival
+from app.delivery.outgoing import Lane
+from streams.amqp import names
+from streams.amqp.publisher import AmqpPublisher
+from streams.amqp.topology import Topology
 from streams.bridge import Bridge
-from streams.topics import Topics
-from streams.topology import Topology
+from streams.kafka.topics import Topics
 from tests.recorded.today.examples import APP, ARRIVING, AT, OWED, TENANT
 
 

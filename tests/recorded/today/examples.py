@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from app import outgoing
-from app.model import (
+from app.delivery import outgoing
+from app.delivery.model import (
     Cancel,
     Delivery,
     ErrorType,
@@ -21,8 +21,8 @@ from app.model import (
     StoredObject,
     Upload,
 )
-from app.outgoing import Kind, Outgoing
-from streams.events import Received
+from app.delivery.outgoing import Kind, Outgoing
+from streams.kafka.events import Received
 
 ID = UUID("00000000-0000-4000-8000-000000000001")
 EVENT = UUID("00000000-0000-4000-8000-000000000002")

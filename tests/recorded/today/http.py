@@ -8,10 +8,10 @@ from unittest.mock import MagicMock
 from aiohttp import web
 
 from app import __version__
-from web.console import Console
+from web.api.console import Console
+from web.api.health import Health
+from web.api.metrics import MetricsApi
 from web.endpoint import Endpoint, Handler
-from web.health import Health
-from web.metrics import MetricsApi
 from web.openapi import document
 from web.site import Parts, create_probe_site, create_site
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest.mock import AsyncMock, MagicMock
 
-from app.model import Arrival, ArrivalKind, Work
-from app.outgoing import Lane
+from app.delivery.model import Arrival, ArrivalKind, Work
+from app.delivery.outgoing import Lane
 from app.settings import Settings
-from app.signals import Signal
-from streams.agents import _dead_letter
-from streams.dead_events import DeadEvent, put_back
-from streams.dispatch import Event
-from streams.events import (
+from app.waiting.signals import Signal
+from streams.kafka.agents import _dead_letter
+from streams.kafka.dead_letters import DeadEvent, put_back
+from streams.kafka.dispatch import Event
+from streams.kafka.events import (
     decode_cancel,
     decode_order_event,
     decode_progress,
@@ -25,9 +25,9 @@ from streams.events import (
     encode_progress,
     encode_request,
 )
-from streams.faust_app import create_app
-from streams.kafka import EventLog
-from streams.topics import Topics, _missing
+from streams.kafka.faust_app import create_app
+from streams.kafka.log import EventLog
+from streams.kafka.topics import Topics, _missing
 from tests.recorded.today.examples import (
     AT,
     CANCEL,

@@ -9,13 +9,13 @@ from typing import Any
 
 import asyncpg
 
-from app.model import Asked
-from app.signals import Signal
+from app.delivery.model import Asked
 from app.store import PostgresStore, alone
 from app.store.configuration import PostgresConfiguration
 from app.store.leader import Leader
 from app.store.schema import steps
-from app.vault import Vault, make_key
+from app.tenants.vault import Vault, make_key
+from app.waiting.signals import Signal
 from tests.recorded.today.examples import DIGEST, RESULT, TENANT
 
 # The catalog in its own words: a line a column, constraint, index, trigger, sequence; a function is

@@ -12,8 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.configuration import Actor, Done
-from app.model import (
+from app.delivery.model import (
     Arrival,
     ArrivalKind,
     Asked,
@@ -27,12 +26,13 @@ from app.model import (
     StoredObject,
     Work,
 )
-from app.outgoing import Lane, Outgoing
-from app.signals import Signal
+from app.delivery.outgoing import Lane, Outgoing
 from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
 from app.store.configuration import PostgresConfiguration
+from app.tenants.values import Actor, Done
+from app.tenants.vault import Vault
 from app.usecases.uploads import Uploads
-from app.vault import Vault
+from app.waiting.signals import Signal
 from tests.recorded.today.examples import (
     AT,
     CORRELATION,

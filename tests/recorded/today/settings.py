@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import AliasChoices, SecretStr
 
-from app import catalogue
 from app.settings import Settings, environment_names
 from app.settings.files import may_be_in_a_file
+from app.tenants import definitions
 
 _WORDS = ("description", "title")
 
@@ -51,7 +51,7 @@ def _rules(schema: Any) -> Any:
 
 def tenant_settings() -> Any:
     """Each setting of a tenant."""
-    defaults = catalogue.defaults(Settings(), "default")
+    defaults = definitions.defaults(Settings(), "default")
     return {
         name: {
             "java_class": one.java_class,
@@ -59,5 +59,5 @@ def tenant_settings() -> Any:
             "type": _rules(one.type.json_schema()),
             "default": defaults[name],
         }
-        for name, one in catalogue.DEFINITIONS.items()
+        for name, one in definitions.DEFINITIONS.items()
     }

@@ -9,15 +9,15 @@ from unittest.mock import MagicMock
 
 import jwt
 
-from app import model, outgoing
-from app.configuration import INSTANCE, Actor
-from app.marks import marks_of
-from app.naming import Layout, object_key
-from app.own_ids import prefix_of
+from app.delivery import model, outgoing
+from app.delivery.marks import marks_of
+from app.delivery.naming import Layout, object_key
+from app.delivery.own_ids import prefix_of
+from app.run.worker import _timers
 from app.settings import Settings
+from app.tenants.values import INSTANCE, Actor
 from app.usecases.intervene import _asked
-from app.worker import _timers
-from streams.tokens import TokenSigner
+from streams.regards.tokens import TokenSigner
 from tests.recorded.today.examples import DELIVERY, REQUEST, TENANT, USER
 
 _KINDS: dict[str, type[StrEnum]] = {

@@ -1,0 +1,200 @@
+"""The bodies of AMQP messages, as REGARDS names and writes them (contract, section 1).
+
+The same models check what comes in, make what goes out, and are published as JSON Schemas.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from app.delivery.model import ErrorType, OrderStatus, Status
+
+_DOTS = (".", "..")
+
+
+def _not_dots(text: str) -> str:
+    """Refuse what an address can't hold: `/users/email/..` is another one."""
+    if text in _DOTS:
+        raise ValueError("must not be . or ..")
+    return text
+
+
+_NotBlank = Annotated[str, StringConstraints(pattern=r"\S")]
+# Where a text is only passed on, anything will do.
+_Text = Annotated[
+    str, BeforeValidator(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
+]
+# Far more than anybody needs. A list that is longer is one broken rule, however many it holds.
+_MOST_QUERIES = 1000
+_LONGEST_QUERY = 10_000  # characters
+_MOST_KINDS = 100  # there are two, and they may be named again
+_MOST_RULES = 20  # that a denial names
+_Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+def as_property(text: str | None) -> str | None:
+    """Return a text if it can be a property of an AMQP message, 255 bytes at most; else None."""
+    return text if text is not None and len(text.encode()) <= 255 else None
+
+
+class Wire(BaseModel):
+    """Names on the wire are in camel case; what is unknown is ignored."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
+    )
+
+    def body(self) -> dict[str, Any]:
+        """Return it as JSON; fields that are null are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class OrderFilters(Wire):
+    """Which files of the products are wanted."""
+
+    data_types: Annotated[
+        list[Literal["RAWDATA", "QUICKLOOK"]],
+        Field(min_length=1, max_length=_MOST_KINDS, description="Kinds of files."),
+    ]
+    filename_reg_exp: str | None = Field(
+        None, description="Regular expression for file names; applied by rs-order."
+    )
+
+
+class Order(Wire):
+    """What is ordered on rs-order."""
+
+    user: Annotated[
+        _NotBlank,
+        Field(
+            max_length=128,
+            description="Who orders: a known user of the tenant.",
+            json_schema_extra={"not": {"enum": list(_DOTS)}},
+        ),
+        AfterValidator(_not_dots),
+    ]
+    queries: Annotated[
+        list[Annotated[str, Field(max_length=_LONGEST_QUERY)]],
+        Field(
+            min_length=1,
+            max_length=_MOST_QUERIES,
+            description="Lucene queries, passed on untouched.",
+        ),
+    ]
+    filters: OrderFilters | None = None
+
+
+class DeliveryRequestDtoEvent(Wire):
+    """A client asks for products to be delivered."""
+
+    correlation_id: Annotated[
+        _NotBlank, Field(max_length=255, description="Names the delivery; chosen by the client.")
+    ]
+    # While a tenant has no targets any name is taken, and it is in each line of a list.
+    target_delivery: Annotated[str | None, Field(max_length=255)] = Field(
+        None, description="Name of the target; missing or blank: `regards-s3-minio`."
+    )
+    order: Order
+
+
+class DeliveryCancelRequestDtoEvent(Wire):
+    """A client ends a delivery, which answers ERROR. REGARDS has no such event."""
+
+    correlation_id: Annotated[
+        _NotBlank, Field(max_length=255, description="Of the delivery that is to end.")
+    ]
+    reason: Annotated[str | None, Field(max_length=255)] = Field(
+        None, description="Told in the response, in the log and in the audit trail."
+    )
+
+
+class DeliveryResponseDtoEvent(Wire):
+    """How a delivery goes. Exactly one DENIED, DONE or ERROR for each request."""
+
+    correlation_id: str
+    status: Status
+    error_type: ErrorType | None = Field(None, description="With DENIED and ERROR.")
+    message: str | None = Field(None, description="The cause, with DENIED and ERROR.")
+    url: str | None = Field(None, description="With DONE: `s3://bucket/correlationId/name.zip`.")
+    md5: str | None = Field(None, description="With DONE: MD5 of the archive, hex, lower case.")
+
+
+class OrderRequestDtoEvent(Wire):
+    """rs-order is asked for products."""
+
+    queries: list[str]
+    filters: OrderFilters | None = None
+    user: str
+    correlation_id: str
+    size_limit_in_bytes: int = Field(description="The tenant's `order_size_limit_bytes`.")
+
+
+class OrderCancelRequestDtoEvent(Wire):
+    """rs-order is told that an order is of no use any more."""
+
+    order_id: int
+    correlation_id: str
+
+
+class OrderResponseDtoEvent(Wire):
+    """rs-order tells how an order goes."""
+
+    status: Annotated[OrderStatus, Field(strict=False)]
+    correlation_id: _NotBlank
+    order_id: _Long | None = None
+    message: _Text | None = None
+    download_link: _Text | None = Field(None, description="Not used.")
+    error_type: _Text | None = Field(None, description="Mapped by name to the response's.")
+    error_code: _Text | None = Field(None, description="What older versions call errorType.")
+    errors: Annotated[_Long | None, Field(description="Files in error; null is none.")] = None
+    total_sub_orders: _Long | None = None
+    sub_order_id: _Long | None = None
+
+
+_WORDS = {
+    "missing": "is missing",
+    "string_type": "must be a text",
+    "string_pattern_mismatch": "must not be blank",
+    "list_type": "must be a list",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "less_than": "is too large",
+    "greater_than_equal": "is too small",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "value_error": "{error}",
+    "string_too_long": "must not be longer than {max_length} characters",
+    "too_short": "must have at least one entry",
+    "too_long": "must not have more than {max_length} entries",
+}
+
+
+def broken_rules(error: ValidationError) -> list[str]:
+    """Say what pydantic found, in words that the sender understands: `field what`.
+
+    Of very many the first, and how many more there are.
+    """
+    broken = error.errors(include_input=False, include_url=False)
+    rules = [_in_words(item) for item in broken[:_MOST_RULES]]
+    more = len(broken) - len(rules)
+    return [*rules, f"and {more:,} more"] if more else rules
+
+
+def _in_words(item: Any) -> str:
+    words = _WORDS.get(item["type"], "is not valid")
+    context = {k: str(v).replace("'", "") for k, v in item.get("ctx", {}).items()}
+    return f"{'.'.join(map(str, item['loc']))} {words.format(**context)}"

@@ -1,0 +1,151 @@
+"""Messages that the service owes to others: made by use-cases, kept in the outbox, then published.
+
+A message is owed in a *lane*. Within one delivery, messages of one lane go out in the order in
+which they were owed; lanes don't wait for each other, so that a client gets its answer while
+rs-order is away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid5
+
+from app.delivery.messages import (
+    DeliveryResponseDtoEvent,
+    OrderCancelRequestDtoEvent,
+    OrderRequestDtoEvent,
+    Wire,
+)
+from app.delivery.model import Delivery, ErrorType, Receipt, Status, StoredObject
+
+
+class Lane(StrEnum):
+    """Where a message goes."""
+
+    RESPONSES = "responses"  # to the client, over AMQP
+    ORDERS = "orders"  # to rs-order, over AMQP
+    EVENTS = "events"  # to our own agents, over Kafka
+
+
+class Kind(StrEnum):
+    """What a message is."""
+
+    RESPONSE = "response"
+    ORDER = "order"
+    CANCEL = "cancel"
+    ORDER_READY = "order-ready"
+    TRANSFER = "transfer"
+
+
+_LANES = {
+    Kind.RESPONSE: Lane.RESPONSES,
+    Kind.ORDER: Lane.ORDERS,
+    Kind.CANCEL: Lane.ORDERS,
+    Kind.ORDER_READY: Lane.EVENTS,
+    Kind.TRANSFER: Lane.EVENTS,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outgoing:
+    """A message that is owed."""
+
+    delivery_id: UUID
+    kind: Kind
+    message_id: UUID  # the same each time this message is sent
+    tenant: str
+    correlation_id: str
+    priority: int
+    origin_app: str | None
+    body: dict[str, Any]  # JSON; fields that are null are left out
+    trace: str | None = None  # W3C traceparent
+
+    @property
+    def lane(self) -> Lane:
+        """The lane it waits in."""
+        return _LANES[self.kind]
+
+
+def _owed(
+    origin: Delivery | Receipt, kind: Kind, body: Wire | dict[str, Any], *, name: str
+) -> Outgoing:
+    delivery_id = origin.id if isinstance(origin, Delivery) else origin.ingress_id
+    return Outgoing(
+        delivery_id=delivery_id,
+        kind=kind,
+        message_id=uuid5(delivery_id, name),
+        tenant=origin.tenant,
+        correlation_id=origin.correlation_id,
+        priority=origin.priority,
+        origin_app=origin.origin_app,
+        body=body.body() if isinstance(body, Wire) else body,
+        trace=origin.trace,
+    )
+
+
+def _response(
+    origin: Delivery | Receipt,
+    status: Status,
+    *,
+    error_type: ErrorType | None = None,
+    message: str | None = None,
+    result: StoredObject | None = None,
+) -> Outgoing:
+    # Every terminal response of a request has one name, hence one message_id: a consumer that
+    # drops repeats can never see two of them.
+    name = "granted" if status is Status.GRANTED else "terminal"
+    body = DeliveryResponseDtoEvent(
+        correlation_id=origin.correlation_id,
+        status=status,
+        error_type=error_type,
+        message=message,
+        url=result.url if result else None,
+        md5=result.md5 if result else None,
+    )
+    return _owed(origin, Kind.RESPONSE, body, name=name)
+
+
+def granted(delivery: Delivery) -> Outgoing:
+    """Tell the client that its request is saved."""
+    return _response(delivery, Status.GRANTED)
+
+
+def denied(origin: Delivery | Receipt, error_type: ErrorType, message: str) -> Outgoing:
+    """Tell the client that its request is refused, and why."""
+    return _response(origin, Status.DENIED, error_type=error_type, message=message)
+
+
+def done(delivery: Delivery, result: StoredObject) -> Outgoing:
+    """Tell the client where its archive is."""
+    return _response(delivery, Status.DONE, result=result)
+
+
+def error(delivery: Delivery, error_type: ErrorType, message: str) -> Outgoing:
+    """Tell the client that its delivery failed, and why."""
+    return _response(delivery, Status.ERROR, error_type=error_type, message=message)
+
+
+def order(delivery: Delivery, *, size_limit: int) -> Outgoing:
+    """Ask rs-order for the products."""
+    body = OrderRequestDtoEvent.model_validate(
+        delivery.order | {"correlationId": delivery.correlation_id, "sizeLimitInBytes": size_limit}
+    )
+    return _owed(delivery, Kind.ORDER, body, name="order")
+
+
+def cancel(delivery: Delivery, order_id: int) -> Outgoing:
+    """Tell rs-order that an order is of no use any more."""
+    body = OrderCancelRequestDtoEvent(order_id=order_id, correlation_id=delivery.correlation_id)
+    return _owed(delivery, Kind.CANCEL, body, name="cancel")
+
+
+def wake(delivery: Delivery, kind: Kind) -> Outgoing:
+    """Tell the workers that a delivery has something to do for them."""
+    body = {
+        "tenant": delivery.tenant,
+        "correlationId": delivery.correlation_id,
+        "deliveryId": str(delivery.id),
+    }
+    return _owed(delivery, kind, body, name=kind.value)

@@ -1,0 +1,438 @@
+"""What the use-cases need from the outside, and nothing more.
+
+Each port has one real adapter: PostgreSQL in `app.store`, rs-order in `streams.regards.orders`, the
+tenants in `app.tenants.registry`, S3 in `sinks.stores.s3.store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.delivery.model import (
+    Arrival,
+    Asked,
+    AskedBefore,
+    Delivery,
+    ErrorType,
+    FoundObject,
+    Identity,
+    ListedFile,
+    Manifest,
+    ManifestFile,
+    Opening,
+    Progress,
+    S3Target,
+    State,
+    StoredObject,
+    TenantSettings,
+    Upload,
+    Work,
+)
+from app.delivery.outgoing import Lane, Outgoing
+from app.tenants.values import AuditEntry, Configuration, Done, Maintenance, Stored
+
+
+class Transaction(Protocol):
+    """One unit of work: all of it is committed, or none."""
+
+    async def remember(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+        """Note events in the inbox: they need no further care.
+
+        Return those that count, by event id, and when each arrived by the store's clock. The others
+        were handled before, or are copies of a message that was.
+        """
+
+    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+        """Save new deliveries; those whose correlation id is in use by an active one are left out.
+
+        No two of them may have the same correlation id.
+        """
+
+    async def asked_before(self, asked: Asked, *, active: bool) -> AskedBefore | None:
+        """Return what was asked for with the same key; with `active`, also by the same request.
+
+        That is, as long as its delivery is active. Until the end, nobody else asks the same.
+        """
+
+    async def note_asked(self, asked: Asked, delivery_id: UUID) -> None:
+        """Note which delivery is the answer; again changes nothing."""
+
+    async def withdraw(self, delivery: Delivery) -> bool:
+        """Forget a delivery that was never granted. False when it has moved on."""
+
+    async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
+        """Return the active delivery with this correlation id, locked until the end; or None."""
+
+    async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
+        """Whether an order belonged to an earlier delivery with this correlation id."""
+
+    async def withdraw_order(self, delivery: Delivery) -> bool:
+        """Take back a delivery's order request; False when it is out, or about to be."""
+
+    async def await_order(self, delivery: Delivery) -> None:
+        """Note that a delivery has ended while the answer to its order request is due."""
+
+    async def awaited_orders(
+        self, tenant: str, correlation_id: str, arrived_at: datetime | None
+    ) -> list[Delivery]:
+        """Return ended deliveries with that id whose order request has no answer yet, locked.
+
+        The oldest comes first; none that was requested after `arrived_at`, if that is known.
+        """
+
+    async def note_answer(self, delivery: Delivery, order_id: int | None) -> None:
+        """Note that rs-order has answered the request of a delivery that has ended."""
+
+    async def advance(
+        self,
+        delivery: Delivery,
+        state: State,
+        *,
+        manifest: Manifest | None = None,
+        result: StoredObject | None = None,
+        error: tuple[ErrorType, str] | None = None,
+        order_id: int | None = None,
+        total_suborders: int | None = None,
+    ) -> bool:
+        """Compare and set: change the delivery only if state and attempt are still as given.
+
+        Returns False if they are not: others were faster. Raises ValueError when `TRANSITIONS` has
+        no way from the delivery's state to this one: then the program is wrong.
+        """
+
+    async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
+        """Write files of the manifest, of which the delivery has none yet.
+
+        Raises LeaseLostError when another worker has written a manifest.
+        """
+
+    async def owe(self, *messages: Outgoing) -> None:
+        """Put messages into the outbox."""
+
+    def on_commit(self, act: Callable[[], object]) -> None:
+        """Do something small, such as counting, once all of it is committed."""
+
+    async def hasten(self, delivery: Delivery) -> bool:
+        """Let what waits for a later attempt be claimed now. False when it is under way."""
+
+    async def lock_object(self, url: str, server: str) -> None:
+        """Let nobody complete or remove this object at `server` (host:port) until the end."""
+
+    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
+        """Whether a client was told this object, or somebody else makes one of its name there."""
+
+    async def note(self, done: Done) -> None:
+        """Put what somebody did into the audit trail."""
+
+
+class Store(Protocol):
+    """Where deliveries are kept."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction; leaving the block commits, an exception rolls back."""
+
+    async def expired(self, limit: int) -> list[Delivery]:
+        """Return active deliveries whose time is over."""
+
+    async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
+        """Return deliveries that ended so long ago and may have left an upload open."""
+
+    async def swept(self, delivery: Delivery) -> bool:
+        """Note that nothing of the delivery is open any more.
+
+        False while a completion of it may still be under way: it is looked at again.
+        """
+
+    async def postpone_sweeps(
+        self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
+    ) -> None:
+        """Let `unswept`, asked with the same `after`, return these again after the pause."""
+
+    async def uploads_of_others(
+        self, delivery: Delivery, *, bucket: str, key: str
+    ) -> frozenset[str] | None:
+        """Return the ids of uploads of a key that other deliveries under way have recorded.
+
+        Whosever they are. None when one of them may have opened one that it has not recorded yet:
+        it has this one's correlation id, or is being transferred to the same key.
+        """
+
+    async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+        """Note why transfers to a target (None: to any) wait; return how many had not heard it."""
+
+    async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
+        """Take that cause away from transfers that wait; return from how many."""
+
+    async def done_by(self, delivery: Delivery) -> bool:
+        """Whether the delivery was brought to its end by this attempt."""
+
+    def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
+        """Iterate over the manifest in the order of the members, a batch at a time.
+
+        It waits while the store is away.
+        """
+
+    async def sizes_known(self, delivery: Delivery) -> bool:
+        """Whether the manifest has a size for each file."""
+
+
+class Arrivals(Protocol):
+    """What arrived over AMQP and no agent has handled: should Kafka lose it, it is here."""
+
+    async def note(self, arrival: Arrival, *, since: float | None = None) -> None:
+        """Return once it is saved, with the time at which it arrived; again changes nothing.
+
+        It arrived at `since` by the monotonic clock; now, if that is not given.
+        """
+
+    async def forget(self, ids: Sequence[UUID]) -> None:
+        """Note that arrivals need no further care."""
+
+    async def returned(self, arrival: UUID) -> None:
+        """Note that the message it was made of comes again, and may not tell that it is a copy."""
+
+    async def overdue(self, limit: int) -> list[Arrival]:
+        """Return arrivals that count as lost; each has twice the time from now on."""
+
+    async def not_appended(self, ids: Sequence[UUID]) -> None:
+        """Note that these were overdue in vain: they are due at once, as if never looked at."""
+
+    async def all_lost(self) -> None:
+        """Note that Kafka has lost every event: all are due at once."""
+
+
+class Leases(Protocol):
+    """Who works on what. Every call is one short statement."""
+
+    async def claim(self, work: Work) -> Delivery | None:
+        """Take the next delivery that this work is due for, for this worker; or None.
+
+        A claim to transfer is a new attempt.
+        """
+
+    async def renew(self, delivery: Delivery) -> bool:
+        """Hold on to a lease. False when it is gone."""
+
+    async def holds(self, delivery: Delivery) -> bool:
+        """Whether the lease is still this worker's: False, too, when the delivery has ended."""
+
+    async def note_completion(
+        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
+    ) -> bool:
+        """Hold on to a lease, and note what is about to appear at a server within `until`.
+
+        False when the lease is gone: then it may not appear. Raises ObjectBusyError while a
+        delivery of another tenant or user is about to make one of that name there.
+        """
+
+    async def forget_completion(self, delivery: Delivery) -> None:
+        """Note that what was noted last can't appear any more."""
+
+    async def release(
+        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+    ) -> None:
+        """Let go: anyone may claim it, not before `after`. `failed` counts a failed attempt."""
+
+    async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
+        """Note the multipart upload of this attempt. False when the lease is gone."""
+
+
+class Hold(Protocol):
+    """What a worker has for a piece of work: a lease, and a slot."""
+
+    def good(self) -> bool:
+        """Whether the lease surely holds."""
+
+    def aside(self, *, claims: bool = True) -> AbstractAsyncContextManager[None]:
+        """Give up the slot for as long as the block takes, then wait for one; keep the lease.
+
+        Unless `claims`, nothing new may begin meanwhile.
+        """
+
+    def leave(self) -> None:
+        """Give up the slot, if there is one: what is left to do needs none."""
+
+    async def come_back(self) -> None:
+        """Wait for a slot, if there is none."""
+
+    def completes(self) -> None:
+        """From now on only a clear answer that the lease is gone ends the work, no silence."""
+
+    def finishes(self) -> None:
+        """From now on nothing ends the work from outside: compare-and-set decides."""
+
+
+class Outbox(Protocol):
+    """Messages that are owed."""
+
+    async def relay(
+        self, lane: Lane, publish: Callable[[Outgoing], Awaitable[None]]
+    ) -> tuple[int, int]:
+        """Publish what is due; return how many were confirmed and how many were not."""
+
+
+class OrderSource(Protocol):
+    """rs-order's REST side."""
+
+    def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
+        """Iterate over the files of the delivery's order, page after page."""
+
+    def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a file's bytes, from the first to the last."""
+
+
+class Memory(Protocol):
+    """The memory that a worker's work shares."""
+
+    size: int  # bytes
+
+    def reserve(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Hold `size` bytes of it, at most all; wait until they are free."""
+
+
+class ArchiveSink(Protocol):
+    """The place that archives are put on."""
+
+    async def abort(self, target: S3Target, upload: Upload) -> None:
+        """Abort a multipart upload; one that is gone already is fine."""
+
+    async def begin(self, target: S3Target, key: str, marks: Mapping[str, str]) -> Upload:
+        """Open a multipart upload; the object will carry the marks."""
+
+    async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
+        """Describe the object that is where this upload's goes; None if there is none."""
+
+    async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
+        """Remove that object, as long as it has this ETag."""
+
+    async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
+        """Return every open multipart upload of this key."""
+
+
+class Archiver(Protocol):
+    """Streams the files of a delivery into one verified object."""
+
+    async def run(
+        self,
+        delivery: Delivery,
+        files: AsyncIterator[ManifestFile],
+        target: S3Target,
+        upload: Upload,
+        *,
+        at_most: int,
+        held: Hold,
+        may_complete: Callable[[StoredObject], Awaitable[bool]],
+    ) -> StoredObject:
+        """Transfer. `may_complete` is asked each time right before the object would appear.
+
+        `at_most` is the bytes that the files may have: more than the delivery's total where sizes
+        of some are unknown.
+        """
+
+
+class Tenants(Protocol):
+    """Who may ask for deliveries, and how theirs are made."""
+
+    def known(self, tenant: str) -> bool:
+        """Whether the tenant exists."""
+
+    def settings(self, tenant: str) -> TenantSettings:
+        """Return what holds for the tenant now."""
+
+    def check_secrets(self, tenant: str) -> None:
+        """Return if the tenant's secrets can be read. Raises SecretUnreadableError.
+
+        Asked before a target is used: all else must not wait for an operator to find a key.
+        """
+
+    def paused(self, tenant: str) -> bool:
+        """Whether the tenant is in maintenance: its requests wait."""
+
+
+class ConfigurationChange(Protocol):
+    """A tenant's settings, locked: all that is done is committed together, or nothing."""
+
+    values: dict[str, Stored]  # what is set, by name
+
+    async def set(self, name: str, value: Any) -> Stored:
+        """Set a value."""
+
+    async def reset(self, name: str) -> None:
+        """Forget a value: the default holds."""
+
+    async def maintain(self, *, active: bool) -> Maintenance:
+        """Put the tenant into maintenance, or take it out."""
+
+    async def note(self, done: Done) -> None:
+        """Put it into the audit trail."""
+
+
+class ConfigurationStore(Protocol):
+    """Where settings are kept. Every process hears of a change within moments."""
+
+    async def read(self) -> Configuration:
+        """Return what all tenants have set."""
+
+    def change(self, tenant: str) -> AbstractAsyncContextManager[ConfigurationChange]:
+        """Lock a tenant's settings; leaving the block commits, an exception rolls back."""
+
+    async def maintenance(self, tenant: str) -> Maintenance | None:
+        """Return whether the tenant is in maintenance; None if it never was."""
+
+
+class AuditTrail(Protocol):
+    """Who changed what. Changes of settings and deliveries note themselves where they are made."""
+
+    def noting(self, done: Done) -> AbstractAsyncContextManager[None]:
+        """Note what is done within the block, unless it raises.
+
+        For what no transaction of the store has a part in: should the store fail at the end, it is
+        done and not noted, and the caller hears of that.
+        """
+
+    async def note(self, done: Done) -> None:
+        """Note what was done, or is about to be."""
+
+    async def entries(
+        self,
+        tenant: str | None,
+        *,
+        before: int,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[AuditEntry]:
+        """Return the newest entries with ids under `before`; of all tenants for None."""
+
+
+class Seal(Protocol):
+    """Makes texts unreadable to whoever has no key."""
+
+    def seal(self, secret: str) -> str:
+        """Return the text sealed."""
+
+    def open(self, sealed: str) -> str:
+        """Return the text. Raises SecretUnreadableError."""
+
+
+class Users(Protocol):
+    """Who may order."""
+
+    def remembers(self, tenant: str, email: str) -> bool:
+        """Whether this user is known without asking."""
+
+    async def known(self, tenant: str, email: str) -> bool:
+        """Whether the tenant has this user. Raises RetryableError when nobody can tell now."""
+
+
+class ProgressListener(Protocol):
+    """Hears how far transfers are."""
+
+    def report(self, progress: Progress) -> None:
+        """Take note; must not block."""

@@ -1,0 +1,1 @@
+"""Which hosts are spoken to, and over which TLS."""

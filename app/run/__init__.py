@@ -1,0 +1,1 @@
+"""Processes: which services run in them, what these are wired of, in which order they start."""

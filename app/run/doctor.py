@@ -1,0 +1,218 @@
+"""Looks at everything that the service depends on; changes nothing, and stops at no problem."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+from app.delivery.model import S3Target
+from app.errors import ConfigurationError, DeliveryError
+from app.run.configured import open_vault
+from app.settings import Settings
+from app.store import PostgresConfiguration, PostgresTracking, line_of, open_pool
+from app.store.checkup import check_postgresql
+from app.tenants.places import shared
+from app.tenants.registry import ConfiguredTenants
+from app.tenants.secret_rules import weaknesses
+from app.views.deliveries import Filter
+from app.views.findings import Finding, bad, good
+from sinks.stores.s3.https import check_ca
+from sinks.stores.s3.rights import try_target
+from sinks.stores.s3.store import S3Sink, open_sink
+from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
+
+_ERRORS = timedelta(hours=1)
+_PROBES = 8  # targets at once
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Give findings as they come."""
+    for finding in _keys(settings):
+        yield finding
+    schema_good = True
+    async for finding in check_postgresql(settings):
+        schema_good &= finding.ok or finding.check not in ("certificates", "reachable", "schema")
+        yield finding
+    async for finding in check_rabbitmq(settings):
+        yield finding
+    async for finding in check_kafka(settings):
+        yield finding
+    async for finding in check_rs_order(settings):
+        yield finding
+    tenants = ConfiguredTenants(settings)
+    if schema_good:
+        async for finding in _on_database(settings, tenants):
+            yield finding
+    async for finding in _targets(settings, tenants):
+        yield finding
+
+
+def _keys(settings: Settings) -> list[Finding]:
+    found = []
+    if settings.secret_keys:
+        found.append(good("keys", "secret keys", f"{len(settings.secret_keys)} set"))
+    else:
+        found.append(
+            bad(
+                "keys",
+                "secret keys",
+                "DELIVERY_SECRET_KEYS is not set: tenants' secrets can't be sealed",
+                "make a key with `delivery make-key`, keep it safe, give it to every process",
+            )
+        )
+    if settings.development:
+        told = "DELIVERY_DEVELOPMENT is on: weak secrets are accepted; for trying things out only"
+        found.append(good("keys", "development", told))
+    for weak in weaknesses(settings):
+        if settings.development:
+            found.append(good("keys", weak.setting, weak.what))
+        else:
+            found.append(bad("keys", weak.setting, weak.what, weak.advice))
+    if settings.jwt_public_key and not settings.jwt_secret.get_secret_value():
+        told = "tokens are checked with an RSA key; those of a shared secret are refused"
+        found.append(good("keys", "sign-in", told))
+    elif settings.jwt_secret.get_secret_value():
+        found.append(good("keys", "sign-in", "tokens of callers can be checked"))
+    elif settings.rs_order_token_secret.get_secret_value():
+        found.append(good("keys", "sign-in", "tokens are checked with rs-order's secret"))
+    else:
+        found.append(
+            bad(
+                "keys",
+                "sign-in",
+                "nobody can sign in to the HTTP API",
+                "set DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY",
+            )
+        )
+    return found
+
+
+async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
+    """Look at workers and outcomes, and read what the tenants have set."""
+    try:
+        async with open_pool(line_of(settings), size=2, start_timeout=5) as pool:
+            tracking = PostgresTracking(pool)
+            yield await _workers(tracking)
+            yield await _lately(tracking, settings)
+            if settings.secret_keys:
+                vault = open_vault(settings)
+                tenants.apply(await PostgresConfiguration(pool, vault).read())
+    except DeliveryError as error:
+        yield bad("tenants", "settings", str(error), "see what is said of PostgreSQL")
+
+
+async def _workers(tracking: PostgresTracking) -> Finding:
+    workers = await tracking.workers()
+    alive = [worker for worker in workers if worker.alive]
+    if not alive:
+        return bad("workers", "alive", "no worker is there", "start `delivery worker`")
+    told = ", ".join(f"{one.id} ({one.version}, {one.running}/{one.slots})" for one in alive)
+    gone = len(workers) - len(alive)
+    if len({worker.version for worker in alive}) > 1:
+        return bad("workers", "alive", f"of several versions: {told}", "finish the upgrade")
+    return good("workers", "alive", told + (f"; {gone} died within a day" if gone else ""))
+
+
+async def _lately(tracking: PostgresTracking, settings: Settings) -> Finding:
+    since = datetime.now(UTC) - _ERRORS
+    outcomes = await tracking.outcomes(settings.tenants, since=since)
+    errors = sum(one.deliveries for one in outcomes if one.error_type is not None)
+    total = sum(one.deliveries for one in outcomes)
+    stuck = await tracking.browse(
+        Filter(tenants=settings.tenants, text="unforeseen"), before=None, limit=1
+    )
+    told = f"{errors} of {total} deliveries ended in ERROR within an hour"
+    if errors * 2 > total:
+        advice = "`delivery list --state ERROR` tells each cause"
+        return bad("deliveries", "outcomes", told, advice)
+    if stuck:
+        name = stuck[0].delivery.correlation_id
+        return bad(
+            "deliveries", "faults", f"{name} met an unforeseen fault", f"`delivery show {name}`"
+        )
+    return good("deliveries", "outcomes", told)
+
+
+async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
+    """Try every target; those of the static settings where nothing else is known."""
+    try:
+        check_ca(settings.s3_ca)
+    except ConfigurationError as error:
+        yield bad("s3", "certificates", str(error), "see DELIVERY_S3_CA")
+        return
+    names: dict[S3Target, list[str]] = {}
+    for tenant in settings.tenants:
+        if tenant in tenants.unreadable():
+            yield bad(
+                "keys",
+                f"secrets of {tenant}",
+                tenants.unreadable()[tenant],
+                "put the key that sealed them into DELIVERY_SECRET_KEYS, or set them anew",
+            )
+            continue
+        if tenants.paused(tenant):
+            yield bad(
+                "tenants",
+                f"{tenant} maintenance",
+                "it is in maintenance: its requests wait",
+                f"PUT /maintenance/{tenant}/disable ends it",
+            )
+        own = tenants.settings(tenant)
+        for name, target in {"default": own.target, **own.targets}.items():
+            names.setdefault(target, []).append(f"{tenant} {name}")
+    for finding in _places(settings, tenants):
+        yield finding
+    async for target, steps in _probed(names, settings):
+        for name, step in product(names[target], steps):
+            check = f"{name}: {step['check']}"
+            if step["ok"]:
+                yield good("s3", check, str(target))
+            else:
+                yield bad("s3", check, step["message"], "`delivery settings` changes targets")
+
+
+def _places(settings: Settings, tenants: ConfiguredTenants) -> Iterator[Finding]:
+    """Look for tenants whose archives may replace each other's, and for borrowed keys."""
+    known = [(name, tenants.settings(name)) for name in settings.tenants]
+    for place, whose in shared(known).items():
+        yield bad(
+            "tenants",
+            "place of their own",
+            f"{', '.join(whose)} deliver to the same place, {place}: with the same correlation id, "
+            "one can't deliver while the other's archive is there",
+            "give each a bucket or a prefix of its own: {tenant} in DELIVERY_DELIVERY_BUCKET or "
+            "DELIVERY_DELIVERY_PREFIX, or `delivery settings`",
+        )
+    for tenant, (endpoint, bucket) in tenants.borrowing().items():
+        yield bad(
+            "tenants",
+            f"S3 key of {tenant}",
+            f"it uses the deployment's own S3 key for bucket {bucket} at {endpoint}, which it "
+            "chose itself when nothing forbade it",
+            "give its s3_server a key of its own, or put delivery_bucket back to its default; "
+            "DELIVERY_TENANTS_CHOOSE_BUCKETS allows it to all tenants",
+        )
+
+
+async def _probed(
+    targets: Iterable[S3Target], settings: Settings
+) -> AsyncIterator[tuple[S3Target, list[Any]]]:
+    """Probe targets side by side, each once; give them in order: a silent one delays no other."""
+    turns = asyncio.Semaphore(_PROBES)
+
+    async def one(sink: S3Sink, target: S3Target) -> list[Any]:
+        async with turns:
+            return await try_target(sink, target)
+
+    async with open_sink(ca=settings.s3_ca, hosts=settings.allowed_hosts) as sink:
+        tasks = [(target, asyncio.create_task(one(sink, target))) for target in targets]
+        try:
+            for target, task in tasks:
+                yield target, await task
+        finally:
+            for _, task in tasks:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)

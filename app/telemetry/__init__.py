@@ -1,0 +1,1 @@
+"""Logs, metrics and spans; and a watch on the event loop."""

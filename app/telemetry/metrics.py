@@ -1,0 +1,121 @@
+"""What this process counts, for Prometheus. Names and units by its conventions.
+
+Labels have few values: tenants are the configured ones; correlation ids and users are in logs only.
+What is in the database is the same for all processes, and counted where it is scraped
+(`web.api.metrics`).
+"""
+
+from __future__ import annotations
+
+import platform
+
+from prometheus_client import Counter, Gauge, Histogram, Info
+
+from app import __version__
+
+REQUESTS = Counter(
+    "delivery_requests",
+    "Delivery requests, by what became of them: granted, denied, ignored (the correlation id was "
+    "in use), repeated (the same message again).",
+    ("tenant", "outcome"),
+)
+FINISHED = Counter(
+    "delivery_finished",
+    "Deliveries that ended in this process; error_type is empty for DONE.",
+    ("tenant", "state", "error_type"),
+)
+SOURCE_BYTES = Counter(
+    "delivery_source_bytes", "Bytes of files read from rs-order and verified.", ("tenant",)
+)
+TARGET_BYTES = Counter(
+    "delivery_target_bytes", "Bytes of parts that an object store has confirmed.", ("tenant",)
+)
+TRANSFER_SECONDS = Histogram(
+    "delivery_transfer_seconds",
+    "How long transfers took that ended well.",
+    ("tenant",),
+    buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200),
+)
+TRANSFER_RATE = Histogram(
+    "delivery_transfer_bytes_per_second",
+    "Bytes of files a second, of transfers that ended well.",
+    ("tenant",),
+    buckets=(1e5, 1e6, 5e6, 1e7, 2.5e7, 5e7, 1e8, 2e8, 4e8, 8e8),
+)
+RUNNING = Gauge("delivery_running", "What this process works on now, in its slots.", ("work",))
+SLOTS = Gauge("delivery_slots", "What this process works on at once, at most.", ("work",))
+TAKEOVERS = Counter(
+    "delivery_lease_takeovers", "Work taken over from a worker whose lease had run out.", ("work",)
+)
+LEASES_LOST = Counter(
+    "delivery_leases_lost",
+    "Work given up because its lease was gone: it was taken over, cancelled, or expired.",
+    ("work",),
+)
+POSTPONED = Counter(
+    "delivery_work_postponed", "Work given up for a later attempt.", ("tenant", "state")
+)
+SOURCE_RETRIES = Counter(
+    "delivery_source_retries", "Downloads from rs-order that were resumed or begun again."
+)
+S3_RETRIES = Counter("delivery_s3_retries", "Requests to object stores that were sent again.")
+TARGET_UP = Gauge(
+    "delivery_target_up",
+    "Whether an S3 server answers this process; 0: no transfer to it begins here.",
+    ("server",),
+)
+OBJECTS_REMOVED = Counter(
+    "delivery_objects_removed",
+    "Objects removed from a target: wrong ones, and those of deliveries that had ended.",
+    ("tenant",),
+)
+ASIDE = Gauge(
+    "delivery_aside",
+    "Work that waits without a slot, for its object store, for memory, or for a slot.",
+    ("work",),
+)
+BURIED = Counter("delivery_messages_buried", "AMQP messages moved to dead letters.", ("queue",))
+DEAD_LETTERS = Gauge(
+    "delivery_dead_letters",
+    "Messages that wait in a dead-letter queue. Of RabbitMQ: take max, not sum, over processes. "
+    "regards.DLQ is that of all of REGARDS.",
+    ("queue",),
+)
+DEAD_EVENTS = Counter("delivery_events_dead_lettered", "Events moved to dead letters.", ("topic",))
+SIGN_INS = Counter(
+    "delivery_sign_ins",
+    "Passwords that somebody signed in with at the console: accepted, refused, limited (too many "
+    "tries), busy, unavailable (REGARDS did not answer).",
+    ("outcome",),
+)
+CONSUMER_LAG = Gauge(
+    "delivery_consumer_lag_events", "Events that the consumer group has not handled.", ("topic",)
+)
+CONSUMER_RESTARTS = Counter(
+    "delivery_consumer_restarts", "Kafka consumers replaced because they were stuck or crashed."
+)
+LOOP_LAG = Gauge(
+    "delivery_event_loop_lag_seconds", "How late the event loop was, at the last look."
+)
+LOOP_HELD = Histogram(
+    "delivery_loop_held_seconds",
+    "How long a callback waited for its turn on the event loop, asked ten times a second.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+HTTP_REQUESTS = Counter(
+    "http_requests",
+    "Requests over HTTP. route is a template, or `unknown`; status 499: the client went away.",
+    ("route", "method", "status"),
+)
+HTTP_SECONDS = Histogram(
+    "http_request_duration_seconds",
+    "How long requests took until their answer was there; streams of events are left out.",
+    ("route",),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+HTTP_UNDER_WAY = Gauge("http_requests_under_way", "Requests that handlers are busy with.")
+HTTP_REFUSED_CONNECTIONS = Counter(
+    "http_connections_refused", "Connections closed because too many were open."
+)
+BUILD = Info("delivery_build", "What runs here.")
+BUILD.info({"version": __version__, "python": platform.python_version()})

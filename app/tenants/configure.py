@@ -1,0 +1,228 @@
+"""Tenants change their settings: checked, stored, noted in the audit trail, at once in effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.delivery.model import TenantSettings
+from app.delivery.ports import ConfigurationChange, ConfigurationStore
+from app.errors import InvalidSettingError, SettingChangedError
+from app.telemetry.logs import get_logger
+from app.tenants import definitions
+from app.tenants.registry import ConfiguredTenants
+from app.tenants.values import Actor, Done, Maintenance, Setting
+
+log = get_logger(__name__)
+
+_PLACE = ("s3_server", "delivery_bucket")  # what says where the default target is
+
+
+class SharedKeyError(InvalidSettingError):
+    """The deployment's S3 key would be used where the operator does not allow it."""
+
+
+class Configure:
+    """What can be done to a tenant's configuration."""
+
+    def __init__(self, store: ConfigurationStore, tenants: ConfiguredTenants) -> None:
+        self._store = store
+        self._tenants = tenants
+
+    def serves(self, tenant: str) -> bool:
+        """Whether the tenant is one of those that are served."""
+        return self._tenants.known(tenant)
+
+    async def refresh(self) -> None:
+        """Take in what the store holds. Raises StoreUnavailableError; then nothing changes.
+
+        What was read earlier is not taken in later. Every change that is committed is followed by a
+        look of its own, which begins after it.
+        """
+        look = self._tenants.look()
+        self._tenants.apply(await self._store.read(), look=look)
+
+    def listing(self, tenant: str, names: Sequence[str] = ()) -> list[Setting]:
+        """Return the tenant's settings, or those of them that are named."""
+        return [
+            setting
+            for setting in self._tenants.listing(tenant)
+            if not names or setting.name in names
+        ]
+
+    def setting(self, tenant: str, name: str) -> Setting:
+        """Return one setting. Raises UnknownSettingError."""
+        definitions.definition_of(name)
+        (found,) = self.listing(tenant, [name])
+        return found
+
+    async def trying(
+        self, actor: Actor, name: str, *values: Any
+    ) -> tuple[TenantSettings, TenantSettings]:
+        """Return what the tenant's settings mean, and what they would mean with another value.
+
+        Noted in the audit trail: whoever has a place tried makes this service connect to it.
+        Raises UnknownSettingError, InvalidSettingError.
+        """
+        async with self._store.change(actor.tenant) as change:
+            own = {known: stored.value for known, stored in change.values.items()}
+            tried = self._current(change, actor.tenant, name)
+            changed = own
+            for value in values:
+                tried = self._parsed(change, actor.tenant, name, value)
+                changed = own | {name: tried}
+            done = Done(
+                actor=actor,
+                action="try",
+                subject=name,
+                before=None,
+                after=definitions.masked(tried),
+            )
+            await change.note(done)
+        _log(done)
+        return (
+            self._tenants.resolved(actor.tenant, own),
+            self._tenants.resolved(actor.tenant, changed),
+        )
+
+    async def put(
+        self, actor: Actor, name: str, value: Any, *, versions: Sequence[int] | None = None
+    ) -> Setting:
+        """Set a value.
+
+        With `versions`, only if it has one of them now. Raises UnknownSettingError,
+        InvalidSettingError with every reason, SettingChangedError.
+        """
+        definitions.definition_of(name)
+        async with self._store.change(actor.tenant) as change:
+            _expect(change, name, versions)
+            done = await self.set(change, actor, name, value)
+        await self.take_effect(done)
+        return self._tenants.shown(actor.tenant, name, change.values.get(name))
+
+    async def reset(
+        self, actor: Actor, name: str, *, versions: Sequence[int] | None = None
+    ) -> Setting:
+        """Put a setting back to its default. Raises like `put`."""
+        definitions.definition_of(name)
+        async with self._store.change(actor.tenant) as change:
+            _expect(change, name, versions)
+            done = await self.unset(change, actor, name)
+        await self.take_effect(*done)
+        return self._tenants.shown(actor.tenant, name, change.values.get(name))
+
+    async def set(self, change: ConfigurationChange, actor: Actor, name: str, value: Any) -> Done:
+        """Set a value as a part of a change. Raises like `put`; then nothing of it is done."""
+        definitions.definition_of(name)
+        current = self._current(change, actor.tenant, name)
+        parsed = self._parsed(change, actor.tenant, name, value)
+        await change.set(name, parsed)
+        other = not definitions.same_secrets(current, parsed)
+        done = Done(
+            actor=actor,
+            action="set, with another secret" if other else "set",
+            subject=name,
+            before=definitions.masked(current),
+            after=definitions.masked(parsed),
+        )
+        await change.note(done)
+        return done
+
+    async def unset(self, change: ConfigurationChange, actor: Actor, name: str) -> list[Done]:
+        """Put a setting back to its default as a part of a change; return what that changed.
+
+        Raises InvalidSettingError; then nothing of it is done.
+        """
+        if name not in change.values:
+            return []
+        own = {known: stored.value for known, stored in change.values.items()}
+        self._check_place(
+            actor.tenant, name, own, {known: own[known] for known in own if known != name}
+        )
+        done = Done(
+            actor=actor,
+            action="reset",
+            subject=name,
+            before=definitions.masked(self._current(change, actor.tenant, name)),
+            after=definitions.masked(self._tenants.defaults(actor.tenant)[name]),
+        )
+        await change.reset(name)
+        await change.note(done)
+        return [done]
+
+    async def take_effect(self, *done: Done) -> None:
+        """Make what was committed hold here, and log it; the store tells other processes."""
+        for change in done:
+            _log(change)
+        await self.refresh()
+
+    async def maintain(self, actor: Actor, *, active: bool) -> Maintenance:
+        """Put the tenant into maintenance, or take it out."""
+        before = await self._store.maintenance(actor.tenant)
+        was = before is not None and before.active
+        async with self._store.change(actor.tenant) as change:
+            maintenance = await change.maintain(active=active)
+            done = Done(actor=actor, action="set", subject="maintenance", before=was, after=active)
+            await change.note(done)
+        await self.take_effect(done)
+        return maintenance
+
+    async def maintenance(self, tenant: str) -> Maintenance | None:
+        """Return whether the tenant is in maintenance; None if it never was."""
+        return await self._store.maintenance(tenant)
+
+    def _current(self, change: ConfigurationChange, tenant: str, name: str) -> Any:
+        stored = change.values.get(name)
+        return self._tenants.defaults(tenant)[name] if stored is None else stored.value
+
+    def _parsed(self, change: ConfigurationChange, tenant: str, name: str, value: Any) -> Any:
+        parsed = definitions.parse(
+            name,
+            value,
+            current=self._current(change, tenant, name),
+            hosts=self._tenants.hosts,
+        )
+        own = {known: stored.value for known, stored in change.values.items()}
+        self._check_place(tenant, name, own, own | {name: parsed})
+        return parsed
+
+    def _check_place(
+        self, tenant: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> None:
+        """Raise SharedKeyError if the deployment's S3 key would be used at a place of the tenant's.
+
+        Where it is used so already, it may stay: that was set when nothing forbade it.
+        """
+        place = self._tenants.borrowed(tenant, after)
+        if name not in _PLACE or place in (None, self._tenants.borrowed(tenant, before)):
+            return
+        # Elsewhere, the tenant has sent the deployment's secret itself: it was not kept for there.
+        if not self._tenants.hosts.is_own(place[0]):
+            return
+        reason = (
+            f"{name}: the deployment's own S3 key would be used for a bucket that it is not for; "
+            "give s3_server a key of the tenant's own, or leave delivery_bucket at its default (or "
+            "ask the operator to set DELIVERY_TENANTS_CHOOSE_BUCKETS)"
+        )
+        raise SharedKeyError([reason])
+
+
+def _log(change: Done) -> None:
+    log.info(
+        "configuration_changed" if change.action != "try" else "configuration_tried",
+        tenant=change.actor.tenant,
+        actor=change.actor.name,
+        role=change.actor.role,
+        action=change.action,
+        subject=change.subject,
+        before=change.before,
+        after=change.after,
+    )
+
+
+def _expect(change: ConfigurationChange, name: str, versions: Sequence[int] | None) -> None:
+    version = change.values[name].version if name in change.values else 0
+    if versions is not None and version not in versions:
+        raise SettingChangedError(
+            f"{name} was changed by somebody else meanwhile; read it again, then decide"
+        )

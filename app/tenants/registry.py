@@ -1,0 +1,131 @@
+"""The tenants and what each has configured: read from the store when it changes, kept at hand.
+
+Nothing here asks the store while a request or a file is handled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from app.delivery.model import TenantSettings
+from app.errors import SecretUnreadableError
+from app.settings import Settings
+from app.settings.tenants import TENANT
+from app.telemetry.logs import get_logger
+from app.tenants import definitions
+from app.tenants.values import Configuration, Setting, Stored
+
+log = get_logger(__name__)
+
+
+class ConfiguredTenants:
+    """See `ports.Tenants`: the tenants of the static settings, with settings of their own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.hosts = settings.allowed_hosts
+        self._looks = count(1)
+        self._applied = 0  # the number of the look that is in effect
+        self._static = settings
+        self._names = frozenset(settings.tenants)
+        self._configuration = Configuration()
+        self._resolved: dict[str, TenantSettings] = {}
+
+    def known(self, tenant: str) -> bool:
+        """Whether the tenant is in the list."""
+        return tenant in self._names
+
+    def settings(self, tenant: str) -> TenantSettings:
+        """Return what holds for the tenant."""
+        if tenant not in self._resolved:
+            self._resolved[tenant] = self.resolved(tenant, self._own(tenant))
+        return self._resolved[tenant]
+
+    def resolved(self, tenant: str, own: Mapping[str, Any]) -> TenantSettings:
+        """Return what would hold for the tenant if it had set these values."""
+        default = self.defaults(tenant)
+        values = default | dict(own)
+        prefix = self._static.delivery_prefix.replace(TENANT, tenant)
+        shared = definitions.shares_credentials(values, default)
+        return definitions.resolve(values, prefix=prefix if shared else "")
+
+    def check_secrets(self, tenant: str) -> None:
+        """Return if the tenant's secrets can be read. Raises SecretUnreadableError."""
+        if tenant in self._configuration.unreadable:
+            raise SecretUnreadableError(
+                f"a secret in the settings of tenant {tenant} can't be read: "
+                f"{self._configuration.unreadable[tenant]}"
+            )
+
+    def paused(self, tenant: str) -> bool:
+        """Whether the tenant is in maintenance."""
+        return tenant in self._configuration.paused
+
+    def look(self) -> int:
+        """Return the number of a look at the store that begins now: see `apply`."""
+        return next(self._looks)
+
+    def apply(self, configuration: Configuration, *, look: int | None = None) -> None:
+        """Take in what a look at the store found; without its number, what it holds now.
+
+        A look that began before the one in effect is passed over: what it found may be older.
+        (Looks are not made one after the other: one that waits for a connection would hold up all.)
+        """
+        look = self.look() if look is None else look
+        if look < self._applied:
+            return
+        self._applied = look
+        self._configuration = configuration
+        self._resolved = {
+            tenant: self.resolved(tenant, self._own(tenant)) for tenant in configuration.settings
+        }
+        for tenant, why in configuration.unreadable.items():
+            log.error("settings_unreadable", tenant=tenant, cause=why)
+
+    def unreadable(self) -> Mapping[str, str]:
+        """Return the tenants with secrets that can't be read, and why."""
+        return self._configuration.unreadable
+
+    def _own(self, tenant: str) -> dict[str, Any]:
+        own = self._configuration.settings.get(tenant, {})
+        return {name: stored.value for name, stored in own.items()}
+
+    def defaults(self, tenant: str) -> dict[str, Any]:
+        """Return the default of every setting."""
+        return definitions.defaults(self._static, tenant)
+
+    def borrowed(self, tenant: str, own: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return endpoint and bucket of a tenant's choice that the deployment's S3 key is used for.
+
+        With these values of its settings; None where there is none, or the operator allows it.
+        """
+        default = self.defaults(tenant)
+        values = default | dict(own)
+        if self._static.tenants_choose_buckets or not definitions.leads_elsewhere(values, default):
+            return None
+        return definitions.endpoint_of(values["s3_server"]).lower(), values["delivery_bucket"]
+
+    def borrowing(self) -> dict[str, tuple[str, str]]:
+        """Return the tenants that use the deployment's S3 key where nothing allows it, and where.
+
+        What was set before that rule came goes on working; the operator is told.
+        """
+        found = {name: self.borrowed(name, self._own(name)) for name in sorted(self._names)}
+        return {name: place for name, place in found.items() if place is not None}
+
+    def listing(self, tenant: str) -> list[Setting]:
+        """Return every setting of the tenant, as it may be shown."""
+        own = self._configuration.settings.get(tenant, {})
+        return [self.shown(tenant, name, own.get(name)) for name in definitions.DEFINITIONS]
+
+    def shown(self, tenant: str, name: str, stored: Stored | None) -> Setting:
+        """Return a setting as it may be shown."""
+        default = self.defaults(tenant)[name]
+        return Setting(
+            name=name,
+            description=definitions.DEFINITIONS[name].description,
+            value=definitions.masked(default if stored is None else stored.value),
+            default=definitions.masked(default),
+            version=0 if stored is None else stored.version,
+        )

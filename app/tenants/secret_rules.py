@@ -1,0 +1,103 @@
+"""Which secrets are weak, and with which nothing starts.
+
+A secret that signs tokens is found offline by whoever has one token, if it is short; one that is
+printed in this repository is known to everybody. Those that are ours alone (what callers' tokens
+are checked with, what seals) are refused. rs-order's is shared with all of REGARDS, so it can't be
+changed here: it is told of, and refused only where it is public *and* lets callers in.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jwt import InsecureKeyLengthWarning
+
+from app.errors import ConfigurationError
+from app.settings import Settings
+from app.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+_SHORTEST = 32  # bytes
+# Those of compose/docker-compose.yml.
+PUBLIC_TOKEN_SECRETS = frozenset(
+    {"a-shared-secret-of-at-least-64-characters-for-HS512-0123456789abcdef"}
+)
+PUBLIC_SEAL_KEYS = frozenset({"bG9vcGJhY2stb25seS1leGFtcGxlLWtleS0zMmJ5dGU="})
+
+_HOW_TO_MAKE = "make one: python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weakness:
+    """A secret that gives no shelter."""
+
+    setting: str
+    what: str
+    advice: str
+    refused: bool  # outside development
+
+
+def token_secret(settings: Settings) -> str:
+    """Return the shared secret that callers' tokens are checked with; empty: none is accepted.
+
+    With an RSA key only who has its private half makes tokens, not every service that shares
+    rs-order's secret.
+    """
+    own = settings.jwt_secret.get_secret_value()
+    if own or settings.jwt_public_key:
+        return own
+    return settings.rs_order_token_secret.get_secret_value()
+
+
+def weaknesses(settings: Settings, *, http: bool = True) -> Iterator[Weakness]:
+    """Find weak secrets. Without `http`, none lets callers in."""
+    own = settings.jwt_secret.get_secret_value()
+    if flaw := _flaw(own):
+        yield Weakness(setting="DELIVERY_JWT_SECRET", what=flaw, advice=_HOW_TO_MAKE, refused=True)
+    shared = settings.rs_order_token_secret.get_secret_value()
+    if flaw := _flaw(shared):
+        lets_in = http and token_secret(settings) == shared
+        yield Weakness(
+            setting="DELIVERY_RS_ORDER_TOKEN_SECRET",
+            what=flaw + (", and callers' tokens are checked with it" if lets_in else ""),
+            advice="change it in all of REGARDS"
+            + (", or set DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY" if lets_in else ""),
+            refused=lets_in and shared in PUBLIC_TOKEN_SECRETS,
+        )
+    for number, key in enumerate(settings.secret_keys, start=1):
+        if key.get_secret_value() in PUBLIC_SEAL_KEYS:
+            yield Weakness(
+                setting="DELIVERY_SECRET_KEYS",
+                what=f"key {number} is public: everybody can open what it has sealed",
+                advice="put a key of your own before it (`delivery make-key`), restart, "
+                "`delivery rotate-keys`, take it away, and change the secrets that it sealed",
+                refused=number == 1,  # the others only open, until everything is sealed again
+            )
+
+
+def _flaw(secret: str) -> str | None:
+    if secret in PUBLIC_TOKEN_SECRETS:
+        return "is public: everybody can sign with it"
+    if 0 < len(secret.encode()) < _SHORTEST:
+        return f"has fewer than {_SHORTEST} bytes: who has one token can find it"
+    return None
+
+
+def refuse_weak_secrets(settings: Settings, *, http: bool) -> None:
+    """Log what is weak. Raises ConfigurationError for what nothing starts with."""
+    # Below it is told in words, and above 32 bytes HS512 is as good as HS256.
+    warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
+    found = list(weaknesses(settings, http=http))
+    if settings.development:
+        log.warning("development", cause="DELIVERY_DEVELOPMENT is on: weak secrets are accepted")
+    elif refused := [one for one in found if one.refused]:
+        told = "\n  ".join(f"{one.setting} {one.what}; {one.advice}" for one in refused)
+        raise ConfigurationError(
+            f"nothing starts with these secrets:\n  {told}\n"
+            "For trying things out, DELIVERY_DEVELOPMENT=true accepts them"
+        )
+    for one in found:
+        log.warning("secret_weak", setting=one.setting, cause=one.what, advice=one.advice)

@@ -1,0 +1,1 @@
+"""What operators look at: deliveries, workers, dead letters, the audit trail."""

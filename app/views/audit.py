@@ -1,0 +1,85 @@
+"""The audit trail as it is shown: one form of an entry, as JSON, JSON lines or CSV.
+
+And what is written into it about dead letters, which no transaction of the database has a part in.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from app.errors import as_cause
+from app.tenants.values import INSTANCE, Actor, AuditEntry, Done
+from app.views.dead_letters import Letter
+
+COLUMNS = ("id", "at", "tenant", "actor", "role", "action", "subject", "before", "after")
+_TEXTS = frozenset({"tenant", "actor", "role", "action", "subject"})
+# Where a spreadsheet would begin to compute. In many countries it begins a cell at a semicolon, and
+# is then in no quotes where a line ends.
+_FORMULA = re.compile(r"(^|(?:[;\n]|(?<=.)\r)\s*)(?=[=+@\t\r-])")
+
+
+def to_json(entry: AuditEntry) -> dict[str, Any]:
+    """Return an entry as it is shown."""
+    return {name: getattr(entry, name) for name in COLUMNS} | {"at": entry.at.isoformat()}
+
+
+def json_lines(entries: Iterable[AuditEntry]) -> str:
+    """Return one JSON object a line."""
+    return "".join(f"{json.dumps(to_json(entry), ensure_ascii=False)}\n" for entry in entries)
+
+
+def csv_head() -> str:
+    """Return the line that names the columns."""
+    return _csv([COLUMNS])
+
+
+def csv_lines(entries: Iterable[AuditEntry]) -> str:
+    """Return one line of CSV (RFC 4180) an entry; `before` and `after` are JSON.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it: clients choose
+    correlation ids.
+    """
+    return _csv([_cell(name, value) for name, value in to_json(entry).items()] for entry in entries)
+
+
+def _cell(name: str, value: Any) -> Any:
+    if name in _TEXTS:
+        return _FORMULA.sub(r"\1'", value)
+    if name in ("before", "after"):
+        # The same in JSON, where a semicolon is always in a text.
+        written = json.dumps(value, ensure_ascii=False).replace(";", "\\u003b")
+        return "" if value is None else written
+    return value
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
+    written = io.StringIO()
+    csv.writer(written).writerows(rows)
+    return written.getvalue()
+
+
+def of_letter(
+    actor: Actor, action: str, letter: Letter, *, served: bool, after: str | None
+) -> Done:
+    """Return what is noted of a dead letter that somebody puts back, or removes.
+
+    It is in the trail of the tenant that the letter is of, if that is `served`; else of no tenant.
+    """
+    owner = letter.tenant if served and letter.tenant else INSTANCE
+    before = {"place": letter.place, "reason": letter.reason, "bytes": letter.size}
+    if letter.correlation_id is not None:
+        before["correlationId"] = letter.correlation_id
+    return Done(
+        actor=replace(actor, tenant=owner),
+        action=action,
+        subject=f"dead letter {letter.id}",
+        # What strangers sent may hold what PostgreSQL does not.
+        before={k: as_cause(v[:1000]) if isinstance(v, str) else v for k, v in before.items()},
+        after=after,
+    )

@@ -1,0 +1,1 @@
+"""Waiting: for what is away for a while, and for work."""

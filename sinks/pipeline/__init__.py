@@ -1,0 +1,1 @@
+"""The stages of a transfer: prefetch, verify, zip, gather into parts, digest."""

@@ -1,0 +1,61 @@
+"""How far a transfer is, told while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from app.delivery.model import Delivery, Phase, Progress
+from app.delivery.ports import ProgressListener
+from app.telemetry.metrics import SOURCE_BYTES
+
+_TICK = 0.5  # seconds between looks at the counters
+
+
+class Meter:
+    """Counts what went through; the zipping thread counts, the loop reads."""
+
+    def __init__(self, delivery: Delivery, listener: ProgressListener) -> None:
+        self._delivery = delivery
+        self._listener = listener
+        self._began = time.monotonic()
+        self._phase = Phase.TRANSFERRING
+        self._elapsed: float | None = None  # set when no more bytes come
+        self._counted = SOURCE_BYTES.labels(delivery.tenant)
+        self.bytes = 0
+        self.files = 0
+
+    def count(self, size: int) -> None:
+        """Note that so many bytes of the source went through."""
+        self.bytes += size
+        self._counted.inc(size)
+
+    def enter(self, phase: Phase) -> None:
+        """Change the phase, and tell. The rate is that of the bytes: its clock stops with them."""
+        if self._elapsed is None:
+            self._elapsed = time.monotonic() - self._began
+        self._phase = phase
+        self._tell()
+
+    def _tell(self) -> None:
+        elapsed = self._elapsed
+        self._listener.report(
+            Progress(
+                tenant=self._delivery.tenant,
+                correlation_id=self._delivery.correlation_id,
+                delivery=self._delivery.id,
+                attempt=self._delivery.attempt,
+                phase=self._phase,
+                bytes_done=self.bytes,
+                bytes_total=self._delivery.total_bytes,
+                files_done=self.files,
+                files_total=self._delivery.file_count,
+                elapsed=time.monotonic() - self._began if elapsed is None else elapsed,
+            )
+        )
+
+    async def tick(self) -> None:
+        """Tell again and again, until cancelled."""
+        while True:
+            self._tell()
+            await asyncio.sleep(_TICK)

@@ -1,0 +1,145 @@
+"""How an archive is cut into S3 parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from app.errors import ArchiveTooLargeError
+
+MIB = 1024 * 1024
+MAX_PARTS = 10_000
+_MEMBER_OVERHEAD = 1024  # bytes; headers and directory entry of a member, at most
+_DIRECTORY_ENTRY = 300  # bytes that the archiver keeps of a member until the archive's end
+_LEAST_PREFETCH = 16 * MIB
+# More parts at once gain nothing on one host, and cost memory.
+_MOST_IN_FLIGHT = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartPlan:
+    """Sizes of one upload, in bytes."""
+
+    part_size: int
+    in_flight: int  # parts being sent at the same time
+    prefetch: int  # of files read ahead
+    lag: int  # that the digests of source and archive may each be behind
+    directory: int  # of the archive, kept until its end
+
+    @property
+    def memory(self) -> int:
+        """Bytes held at most; of the parts, one is being filled and the others are being sent."""
+        parts = (self.in_flight + 1) * self.part_size
+        return self.prefetch + 2 * self.lag + self.directory + parts
+
+
+def plan_parts(
+    *,
+    total_bytes: int,
+    file_count: int,
+    at_most: int,
+    part_size: int,
+    memory: int,
+    worker_memory: int,
+    max_object_size: int,
+) -> PartPlan:
+    """Choose the part size so that the largest possible archive fits into 10,000 equal parts.
+
+    `at_most` is what the files may have, where the size of some is unknown: parts get larger for it
+    as far as `memory` allows. `within` finds out about those that are larger still.
+
+    It gets along with `memory` bytes where it can, and else takes two parts and a small prefetch,
+    up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
+    worker can't take it.
+    """
+    if total_bytes > max_object_size:
+        raise ArchiveTooLargeError(
+            f"the files have {total_bytes} bytes, but the target takes {max_object_size} in one "
+            "object: order less at once, or raise DELIVERY_MAX_OBJECT_SIZE if it takes more"
+        )
+    # Whole blocks of MD5, as `sinks.pipeline.digest` needs them.
+    size = max(-(-part_size // 64) * 64, _part_size_for(total_bytes, file_count))
+    if at_most > total_bytes:
+        wanted = _part_size_for(min(at_most, max_object_size), file_count)
+        size = max(size, min(wanted, memory * 3 // 8 // MIB * MIB))
+    lag = memory // 32
+    ahead = memory // 4 - 2 * lag
+    in_flight = memory * 3 // 4 // size - 1
+    if in_flight < 1:
+        ahead = min(ahead, _LEAST_PREFETCH)
+    directory = file_count * _DIRECTORY_ENTRY
+    plan = PartPlan(
+        part_size=size,
+        in_flight=max(1, min(in_flight, _MOST_IN_FLIGHT)),
+        prefetch=ahead - min(directory, ahead // 2),
+        lag=lag,
+        directory=directory,
+    )
+    if plan.memory > worker_memory:
+        raise ArchiveTooLargeError(
+            f"{total_bytes} bytes need parts of {size} bytes, and two of them at a time do not "
+            f"fit into the {worker_memory} bytes of a worker: raise DELIVERY_WORKER_MEMORY to "
+            f"{plan.memory} or more"
+        )
+    return plan
+
+
+def _part_size_for(total_bytes: int, file_count: int) -> int:
+    largest = total_bytes + total_bytes // 1000 + file_count * _MEMBER_OVERHEAD + MIB
+    needed = -(-largest // MAX_PARTS)
+    return -(-needed // MIB) * MIB
+
+
+def within(plan: PartPlan, *, number: int, size: int, max_object_size: int) -> None:
+    """Return if an archive may have this part; files of unknown size can make it too large.
+
+    Raises ArchiveTooLargeError.
+    """
+    if number > MAX_PARTS:
+        raise ArchiveTooLargeError(
+            "files whose size rs-order does not tell made the archive larger than "
+            f"{MAX_PARTS * plan.part_size} bytes ({MAX_PARTS} parts of {plan.part_size}): order "
+            "less at once, or raise the tenant's order_size_limit_bytes or DELIVERY_PART_SIZE"
+        )
+    if (number - 1) * plan.part_size + size > max_object_size:
+        raise ArchiveTooLargeError(
+            f"the archive is larger than the {max_object_size} bytes that the target takes in one "
+            "object: order less at once, or raise DELIVERY_MAX_OBJECT_SIZE if it takes more"
+        )
+
+
+class Part:
+    """The bytes of a part as they came, in pieces: joining them would cost a copy and its memory.
+
+    What S3's client library asks of a body, no more: a length, rewinding, and an asynchronous
+    iterator. A retry of the library iterates anew. `md5` is that of all bytes, 16 bytes.
+    """
+
+    def __init__(self, pieces: Sequence[bytes | memoryview], size: int, md5: bytes) -> None:
+        self._pieces = pieces
+        self._size = size
+        self.md5 = md5
+        self.moved: Callable[[], object] = int  # called whenever some bytes were taken
+
+    @classmethod
+    def of(cls, data: bytes) -> Part:
+        """Make a part of bytes that are at hand."""
+        return cls([data], len(data), hashlib.md5(data, usedforsecurity=False).digest())
+
+    def __len__(self) -> int:
+        return self._size
+
+    async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        for piece in self._pieces:
+            yield piece
+            self.moved()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Rewind: each iteration begins at the first byte."""
+        assert (offset, whence) == (0, 0)  # noqa: S101 - nothing else is asked for
+        return 0
+
+    def read(self) -> bytes:
+        """Return all bytes."""
+        return b"".join(self._pieces)

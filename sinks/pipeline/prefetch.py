@@ -1,0 +1,110 @@
+"""Opens the next files while the current one is zipped: what decides the speed of small files.
+
+Each file reserves its share of a byte budget before its download begins, and files begin in the
+order of the archive. So the file that is being zipped always has its share, and can't be starved
+by those behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from app.delivery.model import Delivery, ManifestFile
+from app.delivery.ports import OrderSource
+from app.errors import DeliveryError
+from sinks.formats.zip import BLOCK
+from sinks.pipeline.handover import AbortedError, ByteQueue
+
+_LEAST_SHARE = 64 * 1024  # what the bookkeeping of an empty file may count for
+_SHARES = 4  # large files that are read ahead at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file whose bytes are on their way."""
+
+    file: ManifestFile
+    chunks: ByteQueue
+    share: int  # bytes of the budget
+
+
+class Prefetcher:
+    """Feeds the files of a delivery to one zipping thread, in order."""
+
+    def __init__(
+        self, delivery: Delivery, source: OrderSource, *, budget: int, connections: int
+    ) -> None:
+        self._delivery = delivery
+        self._source = source
+        self._free = self._budget = budget
+        self._connections = asyncio.Semaphore(connections)
+        self._loop = asyncio.get_running_loop()
+        self._freed = asyncio.Event()
+        self._opened: queue.SimpleQueue[Opened | BaseException | None] = queue.SimpleQueue()
+        self._live: set[ByteQueue] = set()
+
+    async def run(self, files: AsyncIterator[ManifestFile]) -> None:
+        """Open every file in its turn; return when all are read."""
+        try:
+            async with asyncio.TaskGroup() as downloads:
+                async for file in files:
+                    share = await self._reserve(file)
+                    await self._connections.acquire()
+                    chunks = ByteQueue(self._loop, share, batch=BLOCK)
+                    self._live.add(chunks)
+                    self._opened.put(Opened(file, chunks, share))
+                    downloads.create_task(self._download(file, chunks))
+                self._opened.put(None)
+        except* DeliveryError as group:
+            # Reading the manifest failed: the thread that waits for the next file must hear it.
+            self._opened.put(group.exceptions[0])
+
+    async def _reserve(self, file: ManifestFile) -> int:
+        most = self._budget // _SHARES
+        share = most if file.size is None else min(max(file.size, _LEAST_SHARE), most)
+        while self._free < share:
+            self._freed.clear()
+            await self._freed.wait()
+        self._free -= share
+        return share
+
+    async def _download(self, file: ManifestFile, chunks: ByteQueue) -> None:
+        try:
+            async with self._source.download(self._delivery, file) as stream:
+                async for chunk in stream:
+                    await chunks.put(chunk)
+            chunks.end()
+        except AbortedError:
+            pass
+        except asyncio.CancelledError:
+            chunks.end(AbortedError())
+            raise
+        except Exception as error:  # noqa: BLE001 - it travels to the thread, which raises it
+            chunks.end(error)
+        finally:
+            self._connections.release()
+
+    def next(self) -> Opened | None:
+        """Return the next file, or None after the last. Blocks; for the zipping thread only."""
+        opened = self._opened.get()
+        if isinstance(opened, BaseException):
+            raise opened
+        return opened
+
+    def done(self, opened: Opened) -> None:
+        """Give a file's share back; for the zipping thread."""
+        self._loop.call_soon_threadsafe(self._release, opened)
+
+    def _release(self, opened: Opened) -> None:
+        self._live.discard(opened.chunks)
+        self._free += opened.share
+        self._freed.set()
+
+    def abort(self) -> None:
+        """Wake the zipping thread, wherever it waits, with AbortedError."""
+        self._opened.put(AbortedError())
+        for chunks in self._live:
+            chunks.end(AbortedError())

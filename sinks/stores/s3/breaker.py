@@ -1,0 +1,236 @@
+"""Which S3 servers answer, as far as this process knows from its own requests.
+
+A circuit breaker for each server: while it does not answer, its circuit is open, no new transfer
+begins there, and a probe of the breaker's own, one at a time, finds out when it is back. A bucket
+whose requests are answered with errors has a circuit of its own: others there may be well.
+Transfers that run are not stopped: they wait, or are answered, which closes the circuit, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
+from prometheus_client import Gauge
+
+from app.delivery.model import S3Target, TargetTrouble
+from app.errors import DeliveryError, TargetForbiddenError, TargetUnavailableError
+from app.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+_SILENCE = (TimeoutError, ConnectTimeoutError, ReadTimeoutError)
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakerPolicy:
+    """When a circuit opens, and how it closes."""
+
+    silence: float = 4.0  # seconds that a quick request may be without an answer
+    failures: int = 3  # in a row, of any requests; one that was met by silence is enough
+    window: float = 120.0  # seconds within which they count as a row
+    first_pause: float = 1.0  # seconds before the first probe; doubles with each one in vain
+    longest_pause: float = 60.0
+    probe: float = 5.0  # seconds that a probe may take
+    forgiven: float = 300.0  # seconds closed, after which pauses begin anew with the first
+
+
+@dataclass
+class _Circuit:
+    """What is known of one server, or of one bucket there."""
+
+    place: str
+    target: S3Target  # that was asked last: whom a probe asks for
+    failures: int = 0  # in a row
+    failing_since: float = 0.0  # by the monotonic clock
+    pause: float = 0.0  # seconds
+    closed_at: float = float("-inf")  # by the monotonic clock
+    trouble: TargetTrouble | None = None  # None: closed
+    probing: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+def _reached_at(target: S3Target) -> str:
+    """Return what a target's requests are sent to: host and port.
+
+    With the bucket where it is a part of the host's name, and the scheme where the port does not
+    tell it: what one tenant has mistaken there must not count for those who share the server.
+    """
+    address = urlsplit(target.endpoint)
+    host = address.hostname
+    if target.addressing_style == "virtual":
+        host = f"{target.bucket}.{host}"
+    port = address.port or _PORTS.get(address.scheme, 443)
+    told = (address.scheme == "https") == (port == _PORTS["https"])
+    return f"{host}:{port}" if told else f"{address.scheme}://{host}:{port}"
+
+
+def _places(target: S3Target) -> tuple[str, str]:
+    """Return what a target's circuits are called: that of its server, and that of its bucket."""
+    server = _reached_at(target)
+    return server, f"{server}/{target.bucket}"
+
+
+class Breakers:
+    """The circuits of one process.
+
+    `probe` asks a target for anything, and raises like a sink; `up` is where each server shows.
+    """
+
+    def __init__(
+        self,
+        probe: Callable[[S3Target], Awaitable[None]],
+        *,
+        policy: BreakerPolicy | None = None,
+        up: Gauge | None = None,
+    ) -> None:
+        self._probe = probe
+        self._policy = policy or BreakerPolicy()
+        self._up = up
+        self._circuits: dict[str, _Circuit] = {}
+        self.on_change: list[Callable[[], object]] = []  # called when a circuit opens or closes
+
+    def trouble(self, target: S3Target) -> TargetTrouble | None:
+        """Return why nothing new is to be sent there; None when nothing speaks against it."""
+        circuits = map(self._circuits.get, _places(target))
+        return next((one.trouble for one in circuits if one and one.trouble), None)
+
+    @contextlib.contextmanager
+    def watching(self, target: S3Target, *, quick: bool = False) -> Iterator[None]:
+        """Learn from how a request to the target ends. One that is cancelled teaches nothing.
+
+        A quick one that is not answered within moments opens the circuit before its deadline:
+        should the server only be slow, a probe closes it at once.
+        """
+        loop, silence = asyncio.get_running_loop(), self._policy.silence
+        waiting = loop.call_later(silence, self._silent, target) if quick else None
+        try:
+            yield
+        except TargetUnavailableError as error:
+            self._failed(target, error)
+            raise
+        except TargetForbiddenError:
+            raise  # nothing was asked
+        except DeliveryError:
+            self._answered(target)
+            raise
+        else:
+            self._answered(target)
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+
+    def _silent(self, target: S3Target) -> None:
+        circuit = self._circuit(_reached_at(target), target)
+        if circuit.trouble is None:
+            self._open(circuit, f"no answer from {target} for {self._policy.silence:g} seconds")
+
+    def _circuit(self, place: str, target: S3Target) -> _Circuit:
+        if place not in self._circuits:
+            self._circuits[place] = _Circuit(place, target)
+            self._show(place, up=True)
+        circuit = self._circuits[place]
+        circuit.target = target
+        return circuit
+
+    def _answered(self, target: S3Target) -> None:
+        server, bucket = _places(target)
+        self._heard(self._circuit(server, target))
+        if bucket in self._circuits:
+            self._heard(self._circuits[bucket])
+
+    def _heard(self, circuit: _Circuit) -> None:
+        circuit.failures = 0
+        if circuit.trouble is not None:
+            self._close(circuit)
+
+    def _failed(self, target: S3Target, error: TargetUnavailableError) -> None:
+        server, bucket = _places(target)
+        if isinstance(error.__cause__, ClientError):
+            self._heard(self._circuit(server, target))
+            circuit = self._circuit(bucket, target)
+        else:
+            circuit = self._circuit(server, target)
+        now = time.monotonic()
+        if not circuit.failures or now - circuit.failing_since > self._policy.window:
+            circuit.failures = 0
+            circuit.failing_since = now
+        circuit.failures += 1
+        silent = isinstance(error.__cause__, _SILENCE)
+        if circuit.trouble is None and (silent or circuit.failures >= self._policy.failures):
+            self._open(circuit, str(error))
+
+    def _open(self, circuit: _Circuit, cause: str) -> None:
+        policy = self._policy
+        if time.monotonic() - circuit.closed_at > policy.forgiven:
+            circuit.pause = policy.first_pause
+        else:  # it came back for a moment only
+            circuit.pause = min(2 * circuit.pause, policy.longest_pause)
+        now = datetime.now(UTC)
+        circuit.trouble = TargetTrouble(
+            server=circuit.place,
+            cause=cause,
+            since=now,
+            asked_again=now + timedelta(seconds=circuit.pause),
+        )
+        self._show(circuit.place, up=False)
+        log.warning(
+            "target_away",
+            server=circuit.place,
+            cause=cause,
+            consequence="no transfer to it begins until a probe is answered",
+        )
+        # Not in the context of what opened it: its log lines would name that delivery, or request.
+        circuit.probing = asyncio.create_task(
+            self._probe_until_answered(circuit), context=contextvars.Context()
+        )
+        self._changed()
+
+    def _close(self, circuit: _Circuit) -> None:
+        circuit.trouble = None
+        circuit.closed_at = time.monotonic()
+        if circuit.probing is not None and circuit.probing is not asyncio.current_task():
+            circuit.probing.cancel()
+        circuit.probing = None
+        self._show(circuit.place, up=True)
+        log.info("target_back", server=circuit.place)
+        self._changed()
+
+    def _show(self, server: str, *, up: bool) -> None:
+        if self._up is not None:
+            self._up.labels(server).set(up)
+
+    def _changed(self) -> None:
+        for tell in self.on_change:
+            tell()
+
+    async def _probe_until_answered(self, circuit: _Circuit) -> None:
+        """Probe, again and again; the answer itself closes the circuit, whatever it says."""
+        while circuit.trouble is not None:
+            # Many workers that lost a server together must not come back to it together.
+            pause = circuit.pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
+            circuit.trouble = circuit.trouble.until(datetime.now(UTC) + timedelta(seconds=pause))
+            await asyncio.sleep(pause)
+            try:
+                async with asyncio.timeout(self._policy.probe):
+                    await self._probe(circuit.target)
+            except (DeliveryError, TimeoutError):
+                pass
+            except Exception:  # whatever it was: probes must go on
+                log.exception("probe_failed", server=circuit.place)
+            circuit.pause = min(2 * circuit.pause, self._policy.longest_pause)
+
+    async def close(self) -> None:
+        """End all probes."""
+        tasks = [one.probing for one in self._circuits.values() if one.probing is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

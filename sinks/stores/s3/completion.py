@@ -1,0 +1,225 @@
+"""The completion of an upload: its object appears, verified, and replaces nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from app.delivery.marks import Whose, whose
+from app.delivery.model import FoundObject, S3Target, Upload
+from app.errors import (
+    DeliveryError,
+    ForeignObjectError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    UploadLostError,
+    WrongObjectError,
+)
+from app.telemetry.logs import get_logger
+from sinks.stores.s3.conditions import Conditions
+from sinks.stores.s3.requests import NO_CONDITION, NO_OBJECT, answered, code_of
+
+if TYPE_CHECKING:
+    from sinks.stores.s3.store import S3Sink, StoredPart
+
+log = get_logger(__name__)
+
+_NOT_MET = ("PreconditionFailed", "412")
+_ROUNDS = 5  # in which an object may come or change while it is looked at
+_PROBE = 5.0  # seconds that a probe may take
+_NO_UPLOAD = "rs-delivery-no-such-upload"  # a probe's: nothing can come of it
+
+_FOREIGN = {
+    Whose.ANOTHER_TENANTS: (
+        "another tenant's delivery",
+        "give this tenant a bucket or a prefix of its own",
+    ),
+    Whose.ANOTHER_USERS: (
+        "another user's delivery",
+        "let that user's archive be removed",
+    ),
+}
+
+
+class _NotMetError(Exception):
+    """The store did not complete: what is there is not what the condition says."""
+
+    def __init__(self, refusal: TargetRefusedError) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
+
+class _NoConditionError(Exception):
+    """The store completes nothing on a condition."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """What a completed object must be."""
+
+    size: int
+    etag: str | None  # None: not known in advance; then the marks tell whose it is
+    marks: Mapping[str, str]
+
+    def is_met(self, found: FoundObject) -> bool:
+        """Whether it is this object: the same bytes with another's marks are another's.
+
+        A store that keeps no metadata leaves size and ETag to tell it by.
+        """
+        marked = found.has(self.marks)
+        if self.etag is not None:
+            unmarked = whose(found.marks, self.marks) is Whose.UNKNOWN
+            marked = found.etag == self.etag and (marked or unmarked)
+        return marked and found.size == self.size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One upload whose parts are all there."""
+
+    sink: S3Sink
+    target: S3Target
+    upload: Upload
+    parts: Sequence[StoredPart]
+    expected: Expected
+
+    async def run(self, *, again: bool) -> str:
+        """Let the object appear; return its ETag. See `S3Sink.complete`."""
+        look = again or self.sink.conditions.of(self.target) is not Conditions.KEPT
+        named: str | None = None  # the ETag that was asked for last, in vain
+        for _ in range(_ROUNDS):
+            found = await self.sink.find(self.target, self.upload) if look else None
+            if found is not None and self._is_made(found, again=again):
+                return await self._made_before(found, again=again)
+            # Where it is still there, the store compares ETags in a way of its own.
+            conditional = found is None or found.etag != named
+            if (etag := await self._try(found, conditional=conditional)) is not None:
+                if self.sink.conditions.of(self.target) is None:
+                    await self._find_out()
+                return etag
+            look, named = True, None if found is None else found.etag
+        raise TargetUnavailableError(
+            f"{self.upload.key} in {self.target} is written by others again and again"
+        )
+
+    def _is_made(self, found: FoundObject, *, again: bool) -> bool:
+        return self.expected.is_met(found) and (again or found.has(self.expected.marks))
+
+    async def _made_before(self, found: FoundObject, *, again: bool) -> str:
+        if not again:  # an earlier attempt has made it: this upload is left over
+            with contextlib.suppress(DeliveryError):
+                await self.sink.abort(self.target, self.upload)
+        return found.etag
+
+    async def _try(self, found: FoundObject | None, *, conditional: bool) -> str | None:
+        """Complete in the place of what was found; return None if something else is there."""
+        if found is not None:
+            self._check_replaceable(found)
+        if self.sink.conditions.of(self.target) is Conditions.REFUSED:
+            conditional = False
+        try:
+            etag = await self._complete(_condition(found) if conditional else {})
+        except _NotMetError as error:
+            # Only 412 says that the store looked: 404 is any gateway's word, too.
+            if code_of(error.refusal) in _NOT_MET:
+                self.sink.conditions.learn(self.target, Conditions.KEPT)
+            return None
+        except _NoConditionError:
+            if found is None:
+                self.sink.conditions.learn(self.target, Conditions.REFUSED)
+                return None
+            etag = await self._complete({})  # it was looked at just now
+        if found is not None:
+            self._tell_replaced(found)
+        return etag
+
+    def _check_replaceable(self, found: FoundObject) -> None:
+        """Raise ForeignObjectError if the upload may not take the place of what is there."""
+        owner = whose(found.marks, self.expected.marks)
+        if owner in _FOREIGN:
+            kind, way_out = _FOREIGN[owner]
+            raise ForeignObjectError(
+                f"{self.upload.url} holds the archive of {kind}, and is not replaced: ask again "
+                f"with another correlationId, or {way_out} ({self.target})"
+            )
+
+    def _tell_replaced(self, found: FoundObject) -> None:
+        owner = whose(found.marks, self.expected.marks)
+        tell = log.warning if owner is Whose.UNKNOWN else log.info
+        tell(
+            "object_replaced",
+            url=self.upload.url,
+            bytes=found.size,
+            etag=found.etag,
+            owner=owner.name.lower(),
+            by=self.expected.marks.get("rs-delivery-id"),
+        )
+
+    async def _complete(self, condition: Mapping[str, str]) -> str:
+        """Ask for the completion once, and look what came of it."""
+        expected, doubt = self.expected, None
+        try:
+            told = await self._ask(condition)
+            expected = replace(expected, etag=expected.etag or told)
+        except (TargetUnavailableError, UploadLostError) as error:
+            doubt = error
+        found = await self.sink.find(self.target, self.upload)
+        if found is not None and expected.is_met(found):
+            return found.etag
+        if doubt is not None:
+            raise type(doubt)(f"{doubt}; the object is not there") from doubt
+        raise WrongObjectError(
+            f"{self.upload.key} in {self.target} should have {expected.size} bytes and ETag "
+            f"{expected.etag}, found "
+            + (f"{found.size} bytes and ETag {found.etag}" if found else "nothing")
+        )
+
+    async def _ask(self, condition: Mapping[str, str]) -> str:
+        try:
+            return await self.sink.ask_to_complete(self.target, self.upload, self.parts, condition)
+        except TargetRefusedError as error:
+            if not condition:
+                raise
+            code = code_of(error)
+            # On `If-Match`, an object that has gone is told like one that was never there.
+            if code in _NOT_MET or (code in NO_OBJECT and "IfMatch" in condition):
+                raise _NotMetError(error) from error
+            if code in NO_CONDITION:
+                raise _NoConditionError from error
+            raise
+
+    async def _find_out(self) -> None:
+        """Learn whether the store keeps conditions: ask it for what it must refuse.
+
+        There is an object now, so no completion may happen that asks for none. An upload that never
+        was is named: a store that looks for it first, or ignores the condition, finds nothing to
+        complete.
+        """
+        found = Conditions.IN_DOUBT
+        nothing = replace(self.upload, upload_id=_NO_UPLOAD)
+        try:
+            async with asyncio.timeout(_PROBE):
+                await self.sink.ask_to_complete(self.target, nothing, self.parts[:1], _NO_OTHER)
+        except TimeoutError:
+            return
+        except TargetRefusedError as error:
+            if code_of(error) in _NOT_MET:
+                found = Conditions.KEPT
+        except UploadLostError:
+            pass
+        except DeliveryError as error:
+            # Some stores answer 500 to an upload that they don't know.
+            if not answered(error):
+                return
+        self.sink.conditions.learn(self.target, found)
+        log.info("target_conditions", target=str(self.target), conditions=found.name.lower())
+
+
+_NO_OTHER = {"IfNoneMatch": "*"}
+
+
+def _condition(found: FoundObject | None) -> Mapping[str, str]:
+    return _NO_OTHER if found is None else {"IfMatch": f'"{found.etag}"'}

@@ -1,0 +1,49 @@
+"""Which stores complete an upload on a condition: found out once a target, and remembered a while.
+
+Not every store knows `If-None-Match` and `If-Match` of CompleteMultipartUpload. Some refuse what
+they don't know; more ignore it, and replace what is there. See docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+
+from app.delivery.model import S3Target
+
+_LIFETIME = 3600.0  # seconds: stores are upgraded, and exchanged
+
+
+class Conditions(Enum):
+    """What a store makes of a condition of a completion."""
+
+    KEPT = auto()  # it has refused to complete, since there was an object
+    IN_DOUBT = auto()  # nobody has seen it refuse: it may ignore them
+    REFUSED = auto()  # it completes nothing that is asked for on a condition
+
+
+class KnownConditions:
+    """What one process knows of its targets."""
+
+    def __init__(
+        self, *, lifetime: float = _LIFETIME, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._lifetime = lifetime
+        self._clock = clock
+        self._known: dict[tuple[str, str], tuple[Conditions, float]] = {}  # and until when
+
+    def of(self, target: S3Target) -> Conditions | None:
+        """Return what is known of a target; None if nothing is, or not any more."""
+        found, until = self._known.get(_place(target), (None, 0.0))
+        return found if self._clock() < until else None
+
+    def learn(self, target: S3Target, conditions: Conditions) -> None:
+        """Remember it."""
+        now = self._clock()
+        self._known = {place: one for place, one in self._known.items() if now < one[1]}
+        self._known[_place(target)] = (conditions, now + self._lifetime)
+
+
+def _place(target: S3Target) -> tuple[str, str]:
+    return target.endpoint, target.bucket

@@ -1,0 +1,117 @@
+"""Tries each right that deliveries need at a target, and leaves nothing behind.
+
+A store looks for a right before it looks for the object: so what is asked for here is of a name
+that is not there. Only an upload is begun, once it is known that it can be aborted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+from app.delivery.model import S3Target
+from app.errors import DeliveryError, TargetRefusedError
+from sinks.stores.s3.clients import S3Clients
+from sinks.stores.s3.requests import code_of, wrapped
+from sinks.stores.s3.store import S3Sink
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+_TIMEOUT = 10.0  # seconds for each
+_DENIED = ("AccessDenied", "403")
+_KEY = ".rs-delivery-check/"  # no object appears there
+
+
+class _Right(NamedTuple):
+    check: str
+    name: str  # in a policy
+    action: str
+    ask: Callable[[S3Client, str, str], Awaitable[object]]  # with bucket and key
+
+
+async def _abort(client: S3Client, bucket: str, key: str) -> None:
+    await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=uuid4().hex)
+
+
+async def _write(client: S3Client, bucket: str, key: str) -> None:
+    begun = await client.create_multipart_upload(Bucket=bucket, Key=key)
+    await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=begun["UploadId"])
+
+
+async def _look(client: S3Client, bucket: str, key: str) -> None:
+    await client.head_object(Bucket=bucket, Key=key)
+
+
+async def _remove(client: S3Client, bucket: str, key: str) -> None:
+    # Nothing meets the condition: where objects have versions, none is marked as deleted.
+    await client.delete_object(Bucket=bucket, Key=key, IfMatch=f'"{"0" * 32}"')
+
+
+async def _list_uploads(client: S3Client, bucket: str, key: str) -> None:
+    await client.list_multipart_uploads(Bucket=bucket, Prefix=key, MaxUploads=1)
+
+
+async def _list_parts(client: S3Client, bucket: str, key: str) -> None:
+    await client.list_parts(Bucket=bucket, Key=key, UploadId=uuid4().hex, MaxParts=1)
+
+
+_ABORT = _Right("uploads aborted", "s3:AbortMultipartUpload", "abort an upload of", _abort)
+_WRITE = _Right("writable", "s3:PutObject", "begin an upload of", _write)
+_OTHERS = (
+    _Right("readable", "s3:GetObject", "describe", _look),
+    _Right("removable", "s3:DeleteObject", "remove", _remove),
+    _Right("uploads listed", "s3:ListBucketMultipartUploads", "list uploads of", _list_uploads),
+    _Right("parts listed", "s3:ListMultipartUploadParts", "list parts of", _list_parts),
+)
+
+
+async def try_target(sink: S3Sink, target: S3Target) -> list[dict[str, Any]]:
+    """Return `check`, `ok` and `message` of each step; the first that fails ends it.
+
+    Steps: the server answers; it accepts the credentials and has the bucket; then each right.
+    """
+    found: list[dict[str, Any]] = []
+    for check, look in (("reachable", sink.reach), ("credentials and bucket", sink.find_bucket)):
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await look(target)
+        except DeliveryError as error:
+            return [*found, {"check": check, "ok": False, "message": str(error)}]
+        except TimeoutError:
+            sentence = f"no answer from {target} within {_TIMEOUT:g} seconds"
+            return [*found, {"check": check, "ok": False, "message": sentence}]
+        found.append({"check": check, "ok": True, "message": "yes"})
+    return found + await try_rights(sink.clients, target)
+
+
+async def try_rights(clients: S3Clients, target: S3Target) -> list[dict[str, Any]]:
+    """Return `check`, `ok` and `message` of each right. No message holds a secret."""
+    may_abort = await _tried(clients, target, _ABORT)
+    found = [may_abort]
+    if may_abort["ok"]:
+        found.append(await _tried(clients, target, _WRITE))
+    else:
+        sentence = "not tried: an upload that is begun could not be aborted"
+        found.append({"check": _WRITE.check, "ok": False, "message": sentence})
+    return [*found, *[await _tried(clients, target, right) for right in _OTHERS]]
+
+
+async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> dict[str, Any]:
+    key = f"{target.prefix}{_KEY}{uuid4()}"
+    sentence = ""
+    try:
+        async with (
+            clients.of(target) as client,
+            wrapped(target, f"{right.action} {key}", _TIMEOUT),
+        ):
+            await right.ask(client, target.bucket, key)
+    except TargetRefusedError as error:
+        # Any other refusal comes after that of a right: there is no such key, no such upload.
+        if code_of(error) in _DENIED:
+            sentence = f"{error}; {right.name} is missing"
+    except DeliveryError as error:
+        sentence = str(error)
+    return {"check": right.check, "ok": not sentence, "message": sentence or "yes"}

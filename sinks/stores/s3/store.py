@@ -1,0 +1,350 @@
+"""An S3-compatible store: multipart uploads that appear complete and verified, or not at all."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import Gauge
+
+from app.delivery.model import FoundObject, S3Target, Upload
+from app.errors import (
+    TargetRefusedError,
+    TargetUnavailableError,
+    UploadLostError,
+    WrongObjectError,
+)
+from app.network.hosts import AllowedHosts
+from sinks.pipeline.parts import Part
+from sinks.stores.s3.breaker import Breakers
+from sinks.stores.s3.clients import S3Clients
+from sinks.stores.s3.completion import Completion, Expected
+from sinks.stores.s3.conditions import KnownConditions
+from sinks.stores.s3.https import check_ca
+from sinks.stores.s3.requests import (
+    COMPLETION,
+    NO_CONDITION,
+    NO_OBJECT,
+    SHORT,
+    answered,
+    code_of,
+    for_part,
+    kept_as,
+    traced,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_s3.type_defs import UploadPartOutputTypeDef
+
+_MD5 = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredPart:
+    """A part that S3 has."""
+
+    etag: str  # what S3 calls it
+    md5: bytes | None  # its MD5, where the ETag shows that S3 has the same
+
+
+def etag_of(parts: Sequence[StoredPart]) -> str | None:
+    """Return the ETag that the whole object must have; None where ETags are no MD5s."""
+    digests = [part.md5 for part in parts if part.md5 is not None]
+    if len(digests) < len(parts):
+        return None
+    whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
+    return f"{whole}-{len(parts)}"
+
+
+def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
+    """Whether the store encrypts with keys of its own, which makes other ETags."""
+    return (
+        answer.get("ServerSideEncryption", "").startswith("aws:kms")
+        or "SSECustomerAlgorithm" in answer
+    )
+
+
+class S3Sink:
+    """See `ports.ArchiveSink`. Every call has a deadline, and none is made twice here."""
+
+    def __init__(
+        self,
+        clients: S3Clients,
+        *,
+        up: Gauge | None = None,
+        short: float = SHORT,
+        completion: float = COMPLETION,
+    ) -> None:
+        self.clients = clients
+        self.breakers = Breakers(self.find_bucket, up=up)
+        self.conditions = KnownConditions()
+        self._short = short  # seconds
+        self._completion = completion  # seconds
+
+    @contextlib.asynccontextmanager
+    async def _call(
+        self,
+        target: S3Target,
+        verb: str,
+        action: str,
+        *,
+        key: str = "",
+        part: int | None = None,
+        seconds: float | None = None,
+    ) -> AsyncIterator[S3Client]:
+        """Give the client for one call: every call goes through here, and tells the breaker."""
+        async with self.clients.of(target) as client:
+            with (
+                traced(verb, target, key, part),
+                self.breakers.watching(target, quick=seconds is None),
+            ):
+                async with wrapped(target, action, seconds or self._short):
+                    yield client
+
+    async def begin(
+        self, target: S3Target, key: str, marks: Mapping[str, str] | None = None
+    ) -> Upload:
+        """Open a multipart upload; its object will carry the marks as metadata."""
+        async with self._call(target, "begin", f"begin an upload of {key}", key=key) as client:
+            answer = await client.create_multipart_upload(
+                Bucket=target.bucket,
+                Key=key,
+                ContentType="application/zip",
+                Metadata=dict(marks or {}),
+                **kept_as(target),
+            )
+            upload_id = answer["UploadId"]
+        return Upload(bucket=target.bucket, key=key, upload_id=upload_id)
+
+    async def put_part(
+        self, target: S3Target, upload: Upload, number: int, part: Part
+    ) -> StoredPart:
+        """Send part `number` (from 1). Raises WrongObjectError when S3 stored other bytes.
+
+        The store compares the MD5 that goes along (Content-MD5), and its ETag is compared here,
+        where it is an MD5: that of an encrypted part need not be. Raises UploadLostError when the
+        upload is gone.
+        """
+        try:
+            async with self._call(
+                target,
+                "put part",
+                f"take part {number} of {upload.key}",
+                key=upload.key,
+                part=number,
+                seconds=for_part(len(part)),
+            ) as client:
+                answer = await client.upload_part(
+                    Bucket=upload.bucket,
+                    Key=upload.key,
+                    UploadId=upload.upload_id,
+                    PartNumber=number,
+                    Body=part,  # type: ignore[arg-type]
+                    ContentMD5=base64.b64encode(part.md5).decode(),
+                )
+                etag = answer["ETag"].strip('"')
+        except TargetRefusedError as error:
+            if code_of(error) == "NoSuchUpload":
+                raise _lost(target, upload) from error
+            raise
+        except TargetUnavailableError as error:
+            if answered(error):
+                await self._check_open(target, upload)
+            raise
+        is_md5 = etag == part.md5.hex()
+        if not is_md5 and _MD5.fullmatch(etag) and not _encrypted(answer):
+            raise WrongObjectError(
+                f"S3 stored part {number} of {upload.key} as {etag}, sent was {part.md5.hex()}"
+            )
+        return StoredPart(etag=etag, md5=part.md5 if is_md5 else None)
+
+    async def _check_open(self, target: S3Target, upload: Upload) -> None:
+        """Return if an upload is open, or nobody can tell. Raises UploadLostError.
+
+        Some stores answer 500 to a part of an upload that they don't know.
+        """
+        action = f"list the parts of {upload.key}"
+        try:
+            async with self._call(target, "list parts", action, key=upload.key) as client:
+                await client.list_parts(
+                    Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id, MaxParts=1
+                )
+        except (TargetRefusedError, TargetUnavailableError) as error:
+            if code_of(error) == "NoSuchUpload":
+                raise _lost(target, upload) from error
+
+    async def complete(
+        self,
+        target: S3Target,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str],
+        again: bool = False,
+    ) -> str:
+        """Make the object appear, and verify it: by size, and by ETag where ETags are MD5s.
+
+        Returns its ETag. What is there already is replaced if it is of the same tenant and user, or
+        carries no marks; ForeignObjectError if it is another's. On a condition (`If-None-Match`,
+        `If-Match`), so that nothing may come in between; where the store is not known to keep it,
+        after a look. `again`, if an earlier call was in doubt, looks, too. Where the ETag is not
+        known in advance, the marks tell whether an object is this one. Raises
+        TargetUnavailableError while the object is not there, UploadLostError when it can't come any
+        more, and WrongObjectError when another one came.
+        """
+        completion = Completion(
+            sink=self,
+            target=target,
+            upload=upload,
+            parts=parts,
+            expected=Expected(size=size, etag=etag_of(parts), marks=marks),
+        )
+        return await completion.run(again=again)
+
+    async def ask_to_complete(
+        self,
+        target: S3Target,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        condition: Mapping[str, str],
+    ) -> str:
+        """Ask for a completion, once; return the ETag that is told.
+
+        Raises UploadLostError if the store knows no such upload: completed by a request whose
+        answer was lost, or aborted.
+        """
+        listed = [
+            {"PartNumber": number, "ETag": f'"{part.etag}"'}
+            for number, part in enumerate(parts, start=1)
+        ]
+        try:
+            async with self._call(
+                target,
+                "complete",
+                f"complete the upload of {upload.key}",
+                key=upload.key,
+                seconds=self._completion,
+            ) as client:
+                answer = await client.complete_multipart_upload(
+                    Bucket=upload.bucket,
+                    Key=upload.key,
+                    UploadId=upload.upload_id,
+                    MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
+                    **condition,  # type: ignore[arg-type]
+                )
+                return answer["ETag"].strip('"')
+        except TargetRefusedError as error:
+            if code_of(error) == "NoSuchUpload":
+                raise _lost(target, upload) from error
+            raise
+
+    async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
+        """Describe the object that is where this upload's goes; None if there is none."""
+        try:
+            async with self._call(
+                target, "look", f"describe {upload.key}", key=upload.key
+            ) as client:
+                head = await client.head_object(Bucket=upload.bucket, Key=upload.key)
+                return FoundObject(
+                    size=head["ContentLength"],
+                    etag=head["ETag"].strip('"'),
+                    # Some stores write names of headers as Go does: Rs-Delivery-Id.
+                    marks={name.lower(): value for name, value in head["Metadata"].items()},
+                )
+        except TargetRefusedError as error:
+            if code_of(error) in NO_OBJECT:
+                return None
+            raise
+
+    async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
+        """Remove the object that is there, as long as it has this ETag.
+
+        Not every store knows that condition; whoever asks has just looked.
+        """
+        try:
+            await self._delete(target, upload, etag)
+        except TargetRefusedError as error:
+            if code_of(error) not in NO_CONDITION:
+                raise
+            await self._delete(target, upload, None)
+
+    async def _delete(self, target: S3Target, upload: Upload, etag: str | None) -> None:
+        condition = {"IfMatch": f'"{etag}"'} if etag is not None else {}
+        async with self._call(target, "delete", f"remove {upload.key}", key=upload.key) as client:
+            await client.delete_object(
+                Bucket=upload.bucket,
+                Key=upload.key,
+                **condition,  # type: ignore[arg-type]
+            )
+
+    async def abort(self, target: S3Target, upload: Upload) -> None:
+        """Abort an upload, also of a predecessor; one that is gone already is fine."""
+        try:
+            async with self._call(
+                target, "abort", f"abort the upload of {upload.key}", key=upload.key
+            ) as client:
+                await client.abort_multipart_upload(
+                    Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id
+                )
+        except TargetRefusedError as error:
+            if code_of(error) not in ("NoSuchUpload", "NoSuchBucket", "404"):
+                raise
+
+    async def reach(self, target: S3Target) -> None:
+        """Return if the server answers, whatever it says. Raises TargetUnavailableError."""
+        try:
+            await self.find_bucket(target)
+        except TargetRefusedError as error:
+            if not answered(error):
+                raise  # it was not even asked
+
+    async def find_bucket(self, target: S3Target) -> None:
+        """Return if the credentials are good and the bucket is there. Raises like all here."""
+        async with self._call(target, "look", "look") as client:
+            await client.head_bucket(Bucket=target.bucket)
+
+    async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
+        """Return every open upload of this key."""
+        async with self._call(
+            target, "list uploads", f"list the uploads of {key}", key=key
+        ) as client:
+            answer = await client.list_multipart_uploads(Bucket=target.bucket, Prefix=key)
+        return [
+            Upload(bucket=target.bucket, key=key, upload_id=found["UploadId"])
+            for found in answer.get("Uploads", [])
+            if found["Key"] == key
+        ]
+
+
+def _lost(target: S3Target, upload: Upload) -> UploadLostError:
+    return UploadLostError(
+        f"{target} knows the upload of {upload.key} no more (NoSuchUpload): somebody, or a "
+        "life-cycle rule of the bucket, has aborted it; it begins anew"
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_sink(
+    *, up: Gauge | None = None, ca: str = "", hosts: AllowedHosts | None = None
+) -> AsyncIterator[S3Sink]:
+    """Open the sink; its clients are closed at the end. `up` shows which servers answer.
+
+    `ca` is a file of CAs that are trusted beside the public ones; raises ConfigurationError.
+    `hosts` are where tenants may deliver to; without, anywhere.
+    """
+    check_ca(ca)
+    clients = S3Clients(ca=ca, hosts=hosts)
+    sink = S3Sink(clients, up=up)
+    try:
+        yield sink
+    finally:
+        await sink.breakers.close()
+        await clients.aclose()

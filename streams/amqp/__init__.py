@@ -1,0 +1,1 @@
+"""RabbitMQ: exchanges and queues, what is published and consumed, dead letters."""

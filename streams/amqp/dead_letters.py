@@ -1,0 +1,291 @@
+"""The dead-letter queues, for an operator: look, put back, remove."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+from aio_pika import Message
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractIncomingMessage,
+    AbstractQueue,
+    HeadersType,
+)
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
+
+from app.errors import (
+    BrokerUnavailableError,
+    DeliveryError,
+    NotPossibleError,
+    UnreadableMessageError,
+)
+from streams.amqp import names
+from streams.amqp.messages import read_body, read_tenant
+from streams.amqp.properties import undecodable
+from streams.amqp.publisher import give_up_on
+from streams.amqp.topology import REFUSALS, Topology, refused
+
+QUEUES = {
+    "requests": names.dead_letters_of(names.DELIVERY_REQUEST_QUEUE),
+    "cancels": names.dead_letters_of(names.DELIVERY_CANCEL_QUEUE),
+    "order-responses": names.dead_letters_of(names.ORDER_RESPONSE_QUEUE),
+    "global": names.DEAD_LETTER_QUEUE,
+}
+_CONFIRM_TIMEOUT = 30.0  # seconds
+_PREFETCH = 65_535  # AMQP's largest
+_DIGITS = 32  # hexadecimal, of a digest: nobody finds two letters that share them
+_OF_THE_LOOK = ("x-delivery-count", "x-acquired-count")  # headers that each look changes
+
+
+class NoSuchLetterError(DeliveryError):
+    """No dead letter has this id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A message in a dead-letter queue; held by us until the channel closes."""
+
+    id: str  # its queue, and a digest of its content: the same at each look
+    queue: str  # a key of QUEUES
+    message: AbstractIncomingMessage
+
+    @property
+    def origin(self) -> str | None:
+        """The queue it was in, and goes back to."""
+        if self.queue != "global":
+            return QUEUES[self.queue].removesuffix(names.DEAD_LETTER_SUFFIX)
+        for header in (names.HEADER_ORIGIN_QUEUE, "x-first-death-queue"):
+            if isinstance(found := self.message.headers.get(header), str):
+                return found
+        return None
+
+    @property
+    def reason(self) -> str:
+        """Why it is here."""
+        told = self.message.headers.get(names.HEADER_REASON)
+        if isinstance(told, str):
+            return told
+        if broken := undecodable(self.message):
+            return f"its AMQP properties can't be decoded: {broken}"
+        if not _encodable(copy(self.message, headers=self.message.headers)):
+            return "its AMQP properties can't be written again"
+        return "not told"
+
+    @property
+    def tenant(self) -> str | None:
+        """Tenant, where it can be read."""
+        with contextlib.suppress(UnreadableMessageError):
+            return read_tenant(self.message)
+        return None
+
+    @property
+    def correlation_id(self) -> str | None:
+        """Correlation id, where it can be read."""
+        with contextlib.suppress(UnreadableMessageError):
+            value = read_body(self.message).get("correlationId")
+            return value if isinstance(value, str) else None
+        return None
+
+
+class DeadLetters:
+    """Takes letters from their queues; those that are neither put back nor removed return.
+
+    All of it raises ConfigurationError where RabbitMQ refuses, BrokerUnavailableError where it goes
+    away.
+    """
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self._channel = channel
+
+    async def look(self, queues: Sequence[str], *, limit: int) -> list[DeadLetter]:
+        """Return the letters of some queues, up to `limit` of each."""
+        return [one for name in queues async for one in self.read(name, limit=limit)]
+
+    async def waiting(self, name: str) -> int:
+        """Return how many letters a queue has, but for those that are taken."""
+        with _asking():
+            queue = await self._channel.declare_queue(QUEUES[name], passive=True)
+        return queue.declaration_result.message_count or 0
+
+    async def read(self, name: str, *, limit: int) -> AsyncGenerator[DeadLetter, None]:
+        """Take up to `limit` letters of a queue, as RabbitMQ hands them over."""
+        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        with _asking():
+            queue = await self._channel.get_queue(QUEUES[name], ensure=False)
+            await self._channel.set_qos(prefetch_count=min(limit, _PREFETCH))
+            # They are pushed: to fetch each of thousands is a round trip each.
+            consumer = await queue.consume(arrived.put)
+        seen: dict[str, int] = {}
+        try:
+            for _ in range(limit):
+                with _asking():
+                    message = await _next(queue, arrived)
+                if message is None:
+                    return
+                digest = _digest(message)
+                seen[digest] = count = seen.get(digest, 0) + 1
+                number = "" if count == 1 else f"-{count}"
+                yield DeadLetter(id=f"{name}:{digest}{number}", queue=name, message=message)
+        finally:
+            with _asking():
+                await queue.cancel(consumer)
+
+    async def requeue(
+        self, letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
+    ) -> str:
+        """Put a letter back, with another body or tenant if given; return the queue it went to.
+
+        It leaves the dead letters once RabbitMQ has confirmed it where it goes. Raises
+        NotPossibleError where it can't go back.
+        """
+        origin, back = going_back(letter, body=body, tenant=tenant)
+        with _asking():
+            try:
+                await self._channel.default_exchange.publish(
+                    back, origin, mandatory=True, timeout=_CONFIRM_TIMEOUT
+                )
+            except PublishError:
+                raise NotPossibleError(
+                    f"{letter.id} can't go back: there is no queue {origin}; start the service "
+                    "that reads it once, or publish the message by hand"
+                ) from None
+            await letter.message.ack()
+        return origin
+
+    async def remove(self, letter: DeadLetter) -> None:
+        """Forget a letter for good."""
+        with _asking():
+            await letter.message.ack()
+
+
+@contextlib.asynccontextmanager
+async def open_dead_letters(
+    connection: AbstractConnection, *, topology: Topology
+) -> AsyncIterator[DeadLetters]:
+    """Open a channel for one look; when it closes, what was only looked at is back.
+
+    Raises ConfigurationError where RabbitMQ refuses it, BrokerUnavailableError where it goes away.
+    """
+    with _asking():
+        channel = await connection.channel(on_return_raises=True)
+    try:
+        with _asking():
+            for queue in QUEUES.values():
+                await topology.dead_letters(channel, queue)
+        yield DeadLetters(channel)
+    finally:
+        await give_up_on(channel.close())
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """Sort what RabbitMQ, and its driver, answer; nothing else has to be in the block."""
+    try:
+        yield
+    except REFUSALS as error:
+        raise refused(error) from None
+    except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+        raise BrokerUnavailableError(
+            f"RabbitMQ does not hand over the dead letters ({type(error).__name__}: {error})"
+        ) from error
+
+
+def going_back(
+    letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
+) -> tuple[str, Message]:
+    """Return the queue that a letter goes back to, and what goes there. Raises NotPossibleError."""
+    origin = letter.origin
+    if origin is None:
+        raise NotPossibleError(
+            f"{letter.id} does not say which queue it was in; publish it by hand"
+        )
+    message = letter.message
+    headers = {k: v for k, v in message.headers.items() if not _of_death(k)}
+    back = copy(message, headers=headers, body=body)
+    if undecodable(message) or not _encodable(back):
+        if body is None or tenant is None:
+            raise NotPossibleError(
+                f"{letter.id} can't go back as it is ({letter.reason}); give --tenant and "
+                "--body to `delivery dlq requeue` (`delivery dlq show --body` prints it) to make "
+                "it anew"
+            )
+        back = Message(body, delivery_mode=2)
+    if tenant is not None:
+        back.headers[names.HEADER_TENANT] = tenant
+    return origin, back
+
+
+async def _next(
+    queue: AbstractQueue, arrived: asyncio.Queue[AbstractIncomingMessage]
+) -> AbstractIncomingMessage | None:
+    """Return the next message; None when there is none.
+
+    What was pushed before RabbitMQ says that the queue is empty has arrived by then.
+    """
+    if arrived.empty():
+        fetched = await queue.get(no_ack=False, fail=False)
+        if fetched is not None or arrived.empty():
+            return fetched
+    return arrived.get_nowait()
+
+
+def copied(message: AbstractIncomingMessage, *, headers: HeadersType) -> Message | None:
+    """Copy a message with other headers; None when that can't be done without a change."""
+    if undecodable(message):
+        return None
+    made = copy(message, headers=headers)
+    return made if _encodable(made) else None
+
+
+def copy(
+    message: AbstractIncomingMessage, *, headers: HeadersType, body: bytes | None = None
+) -> Message:
+    """Copy a message with other headers, to be kept on disk and without an expiry."""
+    return Message(
+        message.body if body is None else body,
+        headers=headers,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        delivery_mode=2,
+        priority=message.priority,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        message_id=message.message_id,
+        timestamp=message.timestamp,
+        type=message.type,
+        app_id=message.app_id,
+    )
+
+
+def _encodable(message: Message) -> bool:
+    """Whether it can be sent: some headers can be read and not written."""
+    try:
+        message.properties.marshal()
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return False
+    return True
+
+
+def _of_death(header: str) -> bool:
+    return header == names.HEADER_REASON or header.startswith(
+        ("x-death", "x-first-death", "x-last-death", "x-undecodable")
+    )
+
+
+def _digest(message: AbstractIncomingMessage) -> str:
+    headers = {k: v for k, v in message.headers.items() if k not in _OF_THE_LOOK}
+    known = [
+        *(message.message_id, message.timestamp, message.correlation_id, message.app_id),
+        *(message.type, message.reply_to, message.priority),
+        *(message.content_type, message.content_encoding),
+        sorted(headers.items(), key=lambda item: item[0]),
+    ]
+    digest = hashlib.sha256(repr(known).encode(errors="surrogatepass"))
+    digest.update(message.body)
+    return digest.hexdigest()[:_DIGITS]

@@ -1,0 +1,210 @@
+"""AMQP messages to values, and back (contract, section 1)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractIncomingMessage
+from pydantic import ValidationError
+
+from app.delivery.messages import (
+    DeliveryCancelRequestDtoEvent,
+    OrderResponseDtoEvent,
+    Wire,
+    as_property,
+    broken_rules,
+)
+from app.delivery.model import Cancel, OrderEvent, Receipt
+from app.delivery.outgoing import Kind, Outgoing
+from app.errors import UnreadableMessageError
+from app.telemetry import tracing
+from app.validation import flaw_of
+from streams.amqp import names
+from streams.kafka.events import Received, dumps
+
+_Body = TypeVar("_Body", bound=Wire)
+
+_ROUTES = {
+    Kind.RESPONSE: (names.DELIVERY_RESPONSES, names.DELIVERY_RESPONSE_TYPE),
+    Kind.ORDER: (names.ORDER_REQUESTS, names.ORDER_REQUEST_TYPE),
+    Kind.CANCEL: (names.ORDER_CANCELS, names.ORDER_CANCEL_TYPE),
+}
+
+
+def exchange_of(kind: Kind) -> str:
+    """Return the exchange that a kind of message is published to."""
+    return _ROUTES[kind][0]
+
+
+def read_tenant(message: AbstractIncomingMessage) -> str:
+    """Return the tenant that the headers name. Raises UnreadableMessageError."""
+    tenant = message.headers.get(names.HEADER_TENANT)
+    if isinstance(tenant, bytes):
+        tenant = tenant.decode("utf-8", "replace")
+    if not isinstance(tenant, str) or not tenant.strip():
+        raise UnreadableMessageError(f"the header {names.HEADER_TENANT} is missing")
+    return tenant
+
+
+def read_body(message: AbstractIncomingMessage) -> dict[str, Any]:
+    """Return the body. Raises UnreadableMessageError when it is no JSON object that we can keep."""
+    try:
+        body = json.loads(message.body.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        if not isinstance(body, dict):
+            raise UnreadableMessageError("the body is no JSON object")
+    except UnicodeDecodeError:
+        raise UnreadableMessageError("the body is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise UnreadableMessageError(f"the body is no JSON: {error}") from None
+    flaw = flaw_of(body)
+    if flaw is not None:
+        raise UnreadableMessageError(f"the body {flaw}")
+    return body
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not in the standard")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is too large")
+    return value
+
+
+def _correlation_id(body: Mapping[str, Any]) -> str:
+    value = body.get("correlationId")
+    if not isinstance(value, str) or not value.strip():
+        raise UnreadableMessageError("the body has no correlationId")
+    return value
+
+
+def _origin(message: AbstractIncomingMessage, body: Mapping[str, Any]) -> str | None:
+    if message.app_id:
+        return message.app_id
+    order = body.get("order")
+    user = order.get("user") if isinstance(order, dict) else None
+    return as_property(user) if isinstance(user, str) else None
+
+
+def _digest(tenant: str, message: AbstractIncomingMessage) -> bytes:
+    stamp = message.timestamp.isoformat() if message.timestamp else ""
+    properties = dumps([tenant, message.message_id, stamp, message.app_id])
+    return hashlib.sha256(properties + b"\n" + message.body).digest()
+
+
+def _repeatable(message: AbstractIncomingMessage) -> bool:
+    """Whether a message may be a repeat.
+
+    RabbitMQ forgets what it has delivered when it restarts. Who sets a message id means that a
+    message with the same one, and the same in all else, is the same message.
+    """
+    return bool(message.redelivered) or message.message_id is not None
+
+
+def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
+    """Read a request far enough to answer it. Raises UnreadableMessageError.
+
+    Each call gives a new ingress id: it names this arrival of the message.
+    """
+    tenant = read_tenant(message)
+    body = read_body(message)
+    receipt = Receipt(
+        ingress_id=uuid4(),
+        digest=_digest(tenant, message),
+        redelivered=_repeatable(message),
+        tenant=tenant,
+        correlation_id=_correlation_id(body),
+        origin_app=_origin(message, body),
+        priority=min(message.priority or 1, names.MAX_PRIORITY),
+        received_at=datetime.now(UTC),
+        trace=tracing.current(),
+    )
+    return Received(receipt=receipt, body=body)
+
+
+def _read_as(model: type[_Body], body: Mapping[str, Any]) -> _Body:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise UnreadableMessageError("; ".join(broken_rules(error))) from None
+
+
+def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
+    """Read what rs-order says of an order. Raises UnreadableMessageError.
+
+    Each call gives a new event id: it names this arrival of the message.
+    """
+    tenant = read_tenant(message)
+    body = read_body(message)
+    _correlation_id(body)
+    said = _read_as(OrderResponseDtoEvent, body)
+    return OrderEvent(
+        tenant=tenant,
+        correlation_id=said.correlation_id,
+        status=said.status,
+        order_id=said.order_id,
+        message=said.message,
+        error_type=said.error_type or said.error_code,
+        errors=said.errors or 0,
+        total_suborders=said.total_sub_orders,
+        event_id=uuid4(),
+        digest=_digest(tenant, message),
+        redelivered=_repeatable(message),
+        received_at=datetime.now(UTC),
+    )
+
+
+def decode_cancel_request(message: AbstractIncomingMessage) -> Cancel:
+    """Read what a client has no more use for. Raises UnreadableMessageError.
+
+    Each call gives a new event id: it names this arrival of the message.
+    """
+    tenant = read_tenant(message)
+    body = read_body(message)
+    _correlation_id(body)
+    asked = _read_as(DeliveryCancelRequestDtoEvent, body)
+    return Cancel(
+        event_id=uuid4(),
+        tenant=tenant,
+        correlation_id=asked.correlation_id,
+        origin_app=message.app_id,
+        reason=asked.reason,
+        digest=_digest(tenant, message),
+        redelivered=_repeatable(message),
+        received_at=datetime.now(UTC),
+    )
+
+
+def encode(outgoing: Outgoing) -> Message:
+    """Make the AMQP message of a response, an order request or a cancel."""
+    java_type = _ROUTES[outgoing.kind][1]
+    traced = {tracing.HEADER: outgoing.trace} if outgoing.trace else {}
+    return Message(
+        dumps(outgoing.body),
+        headers={
+            names.HEADER_TENANT: outgoing.tenant,
+            names.HEADER_CONVERTER: "GSON",
+            names.HEADER_JAVA_TYPE: java_type,
+            names.HEADER_TYPE: java_type,
+            **traced,
+        },
+        content_type="application/json",
+        content_encoding="UTF-8",
+        delivery_mode=DeliveryMode.PERSISTENT,
+        timestamp=datetime.now(UTC),
+        priority=outgoing.priority,
+        # One that does not fit would be refused for ever; the body names who it is for.
+        app_id=as_property(outgoing.origin_app),
+        # It is in the body, too, and there in full.
+        correlation_id=as_property(outgoing.correlation_id),
+        message_id=str(outgoing.message_id),
+    )

@@ -1,0 +1,217 @@
+"""The connection to RabbitMQ, and publishing with confirms."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractRobustConnection
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    DeliveryError,
+    ProbableAuthenticationError,
+    PublishError,
+)
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from app.delivery.outgoing import Lane, Outgoing
+from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
+from app.network import tls
+from app.telemetry import tracing
+from streams.amqp import names
+from streams.amqp.line import Line, line_to
+from streams.amqp.messages import encode, exchange_of
+from streams.amqp.properties import accept_any_properties
+from streams.amqp.topology import REFUSALS, Topology, refused
+
+_CONFIRM_TIMEOUT = 30.0  # seconds
+_CLOSE_TIMEOUT = 3.0  # seconds
+_DECLARED_HERE = Topology()
+
+
+ADVICE = (
+    "start it, create the virtual host, or correct DELIVERY_AMQP_URL (amqps:// where it speaks TLS)"
+)
+
+
+class _NoQueueError(BrokerUnavailableError):
+    """RabbitMQ can route a message nowhere."""
+
+
+class AmqpPublisher:
+    """Publishes; returns once RabbitMQ has confirmed."""
+
+    def __init__(
+        self, responses: AbstractChannel, orders: AbstractChannel, *, topology: Topology
+    ) -> None:
+        self._responses = responses
+        self._orders = orders
+        self._topology = topology
+
+    async def publish(self, outgoing: Outgoing) -> None:
+        """Publish a message of the outbox. Raises BrokerUnavailableError.
+
+        Orders are mandatory: RabbitMQ would confirm a message that it can route nowhere.
+        """
+        mandatory = outgoing.lane is Lane.ORDERS
+        channel = self._orders if mandatory else self._responses
+        name = f"{outgoing.kind.value} publish"
+        with tracing.span(name, parent=outgoing.trace, kind=tracing.PRODUCER):
+            await self._publish(
+                channel, exchange_of(outgoing.kind), encode(outgoing), mandatory=mandatory
+            )
+
+    async def bury(self, queue: str, message: aio_pika.Message) -> None:
+        """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError.
+
+        One that somebody has deleted is declared anew.
+        """
+        try:
+            await self._bury(queue, message)
+        except _NoQueueError:
+            await self.declare_dead_letters(queue)
+            await self._bury(queue, message)
+
+    async def _bury(self, queue: str, message: aio_pika.Message) -> None:
+        await self._publish(
+            self._orders,
+            names.DEAD_LETTER_EXCHANGE,
+            message,
+            routing_key=names.dead_letters_of(queue),
+            mandatory=True,
+        )
+
+    async def declare_dead_letters(self, queue: str) -> None:
+        """Declare a queue's dead-letter queue. Raises BrokerUnavailableError."""
+        name = names.dead_letters_of(queue)
+        try:
+            async with asyncio.timeout(_CONFIRM_TIMEOUT):
+                await self._topology.dead_letters(self._orders, name)
+        except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+            raise BrokerUnavailableError(
+                f"RabbitMQ did not declare queue {name} ({type(error).__name__}: {error}); it is "
+                "tried again"
+            ) from error
+
+    async def _publish(
+        self,
+        channel: AbstractChannel,
+        exchange: str,
+        message: aio_pika.Message,
+        *,
+        routing_key: str = "",
+        mandatory: bool,
+    ) -> None:
+        try:
+            destination = await channel.get_exchange(exchange, ensure=False)
+            await destination.publish(
+                message, routing_key, mandatory=mandatory, timeout=_CONFIRM_TIMEOUT
+            )
+        except PublishError as error:
+            raise _NoQueueError(
+                f"no queue is bound to exchange {exchange}: is the service that reads it set up?"
+            ) from error
+        except (DeliveryError, TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+            raise BrokerUnavailableError(
+                f"RabbitMQ did not confirm a message to {exchange} ({type(error).__name__}: "
+                f"{error}); it is tried again"
+            ) from error
+
+
+async def give_up_on(closing: Awaitable[object]) -> None:
+    """Close something while RabbitMQ may be away: it forgets us anyway, so don't wait for long."""
+    with contextlib.suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await closing
+
+
+def _may_come_up(error: BaseException) -> bool:
+    return isinstance(error, OSError | TimeoutError) and not tls.stays(error)
+
+
+async def _connection(line: Line) -> AbstractRobustConnection:
+    connection = aio_pika.RobustConnection(**line.arguments)
+    try:
+        await connection.connect(timeout=10)
+    except BaseException:
+        # Its task takes a cancellation for a reason to try again: the process would never end.
+        await give_up_on(connection.close())
+        raise
+    return connection
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    where: Line | str, *, start_timeout: float
+) -> AsyncIterator[AbstractRobustConnection]:
+    """Connect, waiting up to `start_timeout` seconds for RabbitMQ to come up.
+
+    `where` may be a URL alone. Raises ConfigurationError when RabbitMQ doesn't come up, shows a
+    certificate that is not good, or refuses certificate, user, password or virtual host.
+    """
+    accept_any_properties()
+    line = where if isinstance(where, Line) else line_to(where)
+    try:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_may_come_up),
+            stop=stop_after_delay(start_timeout),
+            wait=wait_exponential(0.2, max=5),
+            reraise=True,
+        ):
+            with attempt:
+                connection = await _connection(line)
+    except ProbableAuthenticationError:
+        raise ConfigurationError(
+            f"RabbitMQ at {line.place} refuses the user or the password; correct DELIVERY_AMQP_URL"
+        ) from None
+    except CONNECTION_EXCEPTIONS as error:
+        raise NotReachableError(
+            f"no RabbitMQ to be used at {line.place} ({line.explain(error)})"
+            + ("" if tls.stays(error) else f"; {ADVICE}")
+        ) from None
+    try:
+        yield connection
+    finally:
+        await give_up_on(connection.close())
+
+
+async def open_channel(
+    connection: AbstractRobustConnection, *, on_return_raises: bool = False
+) -> AbstractChannel:
+    """Open a channel. Raises NotReachableError when the connection has just broken.
+
+    One that RabbitMQ closes is opened again, for as long as that takes. aio-pika tries once, and
+    leaves it at that where a queue or an exchange is missing, until the connection breaks.
+    """
+
+    def closed(*_: object) -> None:
+        if isinstance(connection, aio_pika.RobustConnection):
+            connection._request_recovery()  # noqa: SLF001 - it has no public name
+
+    try:
+        channel = await connection.channel(on_return_raises=on_return_raises)
+    except (RuntimeError, *CONNECTION_EXCEPTIONS) as error:  # it has no other word for "closed"
+        raise NotReachableError(
+            f"RabbitMQ went away while this process started ({error}); start it again"
+        ) from error
+    channel.close_callbacks.add(closed)
+    return channel
+
+
+@contextlib.asynccontextmanager
+async def open_publisher(
+    connection: AbstractRobustConnection, *, topology: Topology = _DECLARED_HERE
+) -> AsyncIterator[AmqpPublisher]:
+    """Declare the topology and open the channels to publish on. Raises ConfigurationError."""
+    orders = await open_channel(connection, on_return_raises=True)
+    responses = await open_channel(connection)
+    try:
+        await topology.all(orders)
+        yield AmqpPublisher(responses, orders, topology=topology)
+    except REFUSALS as error:
+        raise refused(error) from None
+    finally:
+        await give_up_on(orders.close())
+        await give_up_on(responses.close())

@@ -1,0 +1,1 @@
+"""Kafka: topics and events, the agents that process them, dead letters."""

@@ -1,0 +1,233 @@
+"""The Faust agents: decode an event, call one use-case, done.
+
+An event is acknowledged, and so its offset committed, after its handler has returned, that is
+after the use-case's transaction is committed, or after the event is confirmed on the dead-letter
+topic; and after the same is true of all events before it in its partition (`dispatch`).
+
+Whoever can write to a topic can name any tenant: one that is not served here is refused, as the
+bridge refuses it. (The events that wake only say that there may be work; what it is, and whose, is
+in PostgreSQL.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from app.delivery.model import DeliveryRequest, Receipt, State
+from app.delivery.ports import Arrivals, Store, Tenants, Users
+from app.delivery.requests import parse_request
+from app.errors import (
+    DeliveryError,
+    InvalidRequestError,
+    RetryableError,
+    UnreadableMessageError,
+)
+from app.telemetry.logs import get_logger
+from app.telemetry.metrics import DEAD_EVENTS
+from app.usecases.intervene import Interventions
+from app.usecases.order_progress import order_progressed
+from app.usecases.submit import receive
+from app.waiting.patience import growing
+from app.waiting.signals import Signal
+from streams.kafka.dispatch import Dispatcher, Event
+from streams.kafka.events import arrival_of, decode_cancel, decode_order_event, decode_request
+from streams.kafka.log import EventLog
+
+log = get_logger(__name__)
+
+# Handles a batch of events, each of another key; all of them, or it raises.
+Handler = Callable[[Sequence[bytes]], Awaitable[None]]
+
+_TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
+_FIRST_WAIT = 0.2  # seconds; doubles
+_LONGEST_WAIT = 10.0  # seconds
+_REASON = 500  # characters; with it, an event must still fit where it fitted without
+
+
+def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Signal) -> Handler:
+    """Handle `delivery.requests`. `checks` is notified when there is a user to ask about."""
+
+    async def handle(values: Sequence[bytes]) -> None:
+        arrivals: list[tuple[Receipt, DeliveryRequest | InvalidRequestError]] = []
+        for value in values:
+            await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
+            event = decode_request(value)
+            _refuse_unknown(event.receipt.tenant, tenants)
+            try:
+                arrivals.append((event.receipt, parse_request(event.body)))
+            except InvalidRequestError as error:
+                arrivals.append((event.receipt, error))
+        saved = await receive(arrivals, store=store, tenants=tenants, users=users)
+        if any(delivery.state is State.RECEIVED for delivery in saved):
+            checks.notify()
+
+    return handle
+
+
+def order_event_handler(*, store: Store, tenants: Tenants) -> Handler:
+    """Handle `delivery.order-events`."""
+
+    async def handle(values: Sequence[bytes]) -> None:
+        for value in values:
+            event = decode_order_event(value)
+            _refuse_unknown(event.tenant, tenants)
+            await order_progressed(event, store=store)
+
+    return handle
+
+
+def cancel_handler(*, interventions: Interventions, tenants: Tenants) -> Handler:
+    """Handle `delivery.cancels`."""
+
+    async def handle(values: Sequence[bytes]) -> None:
+        for value in values:
+            cancel = decode_cancel(value)
+            _refuse_unknown(cancel.tenant, tenants)
+            await interventions.heed(cancel)
+
+    return handle
+
+
+def _refuse_unknown(tenant: str, tenants: Tenants) -> None:
+    """Raise UnreadableMessageError unless the tenant is served here."""
+    if not tenants.known(tenant):
+        raise UnreadableMessageError(
+            f"unknown tenant {tenant[:100]!r}; add it to DELIVERY_TENANTS, and `delivery dlt "
+            "requeue`"
+        )
+
+
+def wake_handler(signal: Signal) -> Handler:
+    """Handle `delivery.orders-ready` and `delivery.transfers`: there is work to claim."""
+
+    async def handle(_values: Sequence[bytes]) -> None:
+        signal.notify()
+
+    return handle
+
+
+def agent(
+    handler: Handler,
+    *,
+    events: EventLog,
+    arrivals: Arrivals,
+    register: Callable[[Dispatcher], object],
+    crash: Callable[[BaseException], Awaitable[None]],
+    concurrency: int,
+    batch: int,
+) -> Callable[[Any], Awaitable[None]]:
+    """Make a Faust agent of a handler, which runs `concurrency` batches at once.
+
+    Few at once make large batches: what arrives meanwhile is in the next. What is held in memory is
+    made known by `register`. What nobody foresaw crashes the whole app, which is replaced and reads
+    the event again: Faust would begin the agent anew behind it.
+    """
+
+    async def run(stream: Any) -> None:
+        topic = stream.channel.get_topic_name()
+
+        async def handle(batch: Sequence[Event]) -> None:
+            await process(batch, topic=topic, handler=handler, events=events, arrivals=arrivals)
+
+        dispatcher = Dispatcher(handle, concurrency=concurrency, batch=batch)
+        register(dispatcher)
+        try:
+            async with dispatcher.running():
+                async for event in stream.noack().events():
+                    await dispatcher.put(
+                        Event(
+                            key=event.key or b"",
+                            value=event.value or b"",
+                            partition=event.message.tp,
+                            acknowledge=event.ack,
+                        )
+                    )
+        except Exception as error:
+            log.exception("agent_failed", topic=topic)
+            await crash(error)
+            raise
+
+    return run
+
+
+async def process(
+    batch: Sequence[Event],
+    *,
+    topic: str,
+    handler: Handler,
+    events: EventLog,
+    arrivals: Arrivals,
+) -> None:
+    """Handle events until they are handled: an exception that left here would skip them.
+
+    When a batch fails in another way than by an outage, its events are handled one by one, so that
+    a bad one takes no other with it.
+    """
+    unforeseen = 0
+    for pause in growing(_FIRST_WAIT, _LONGEST_WAIT):
+        try:
+            await handler([event.value for event in batch])
+        except RetryableError as error:
+            log.warning("events_wait", topic=topic, events=len(batch), cause=str(error))
+        except Exception as error:
+            if len(batch) > 1:
+                for event in batch:
+                    await process(
+                        [event], topic=topic, handler=handler, events=events, arrivals=arrivals
+                    )
+                return
+            (event,) = batch
+            if isinstance(error, UnreadableMessageError):
+                reason = str(error)
+                break
+            unforeseen += 1
+            log.exception("event_failed", topic=topic, key=_text(event.key), tries=unforeseen)
+            if unforeseen >= _TRIES:
+                reason = repr(error)
+                break
+        else:
+            return
+        await asyncio.sleep(pause)
+    await _dead_letter(event, topic=topic, reason=reason, events=events)
+    await _forget(event, arrivals=arrivals)
+
+
+async def _forget(event: Event, *, arrivals: Arrivals) -> None:
+    """Let nobody append the event again: it is where an operator finds it."""
+    arrival = arrival_of(event.value)
+    if arrival is None:
+        return
+    try:
+        await arrivals.forget([arrival])
+    # It comes again, and ends here again.
+    except RetryableError as error:
+        log.warning("arrival_kept", key=_text(event.key), cause=str(error))
+    except Exception:
+        log.exception("arrival_kept", key=_text(event.key))
+
+
+def _text(key: bytes) -> str:
+    return key.decode(errors="replace")
+
+
+async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
+    DEAD_EVENTS.labels(topic).inc()
+    log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
+    headers: list[tuple[str, bytes]] | None = [
+        ("origin-topic", topic.encode()),
+        ("reason", reason[:_REASON].encode()),
+    ]
+    for pause in growing(_FIRST_WAIT, _LONGEST_WAIT):
+        try:
+            await events.append(
+                events.topics.dead_letters, key=event.key, value=event.value, headers=headers
+            )
+        except UnreadableMessageError:
+            headers = None  # it fits only as it came; the reason is in the log
+        except DeliveryError as error:
+            log.warning("dead_letter_waits", retry_in_seconds=pause, cause=str(error))
+            await asyncio.sleep(pause)
+        else:
+            return

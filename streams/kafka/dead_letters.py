@@ -1,0 +1,215 @@
+"""The dead-letter topic, for an operator: events that no agent could handle; look, put back.
+
+Kafka forgets by time only, so an event that was put back stays there; a marker (a record with the
+header `requeued`) says so from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from app.errors import (
+    BrokerUnavailableError,
+    DeliveryError,
+    NotPossibleError,
+    UnreadableMessageError,
+)
+from app.settings import Settings
+from streams.kafka.brokers import cause_of, client_arguments
+from streams.kafka.log import EventLog
+from streams.kafka.topics import Topics, partitions_of
+
+_TIMEOUT = 30.0  # seconds for the broker to hand over what it has
+REQUEUED = "requeued"  # header of a marker: the id of the event
+TOO_LARGE = "these letters are too large to be put back at once; choose fewer"
+_ID = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")  # partition, offset
+
+
+class NoSuchEventError(DeliveryError):
+    """No dead event has this id."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadEvent:
+    """An event in the dead-letter topic."""
+
+    id: str  # partition:offset
+    topic: str | None  # where it was; None when nothing says so
+    reason: str
+    key: bytes
+    value: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Requeued:
+    """A mark: an event was put back."""
+
+    event_id: str
+    key: bytes  # of the event
+
+
+# Where to begin in a partition, of what it holds from the first offset up to the second; None: it
+# is not read.
+Since = Callable[[int, int, int], int | None]
+
+
+def all_of_it(_partition: int, first: int, _end: int) -> int:
+    """Begin where the partition does."""
+    return first
+
+
+async def look(settings: Settings) -> list[DeadEvent]:
+    """Return the events that were not put back, the oldest first.
+
+    Raises BrokerUnavailableError.
+    """
+    events: dict[str, DeadEvent] = {}
+    async with contextlib.aclosing(read(settings, since=all_of_it)) as all_events:
+        async for one in all_events:
+            if isinstance(one, DeadEvent):
+                events[one.id] = one
+            else:
+                events.pop(one.event_id, None)
+    return sorted(events.values(), key=lambda event: event.at)
+
+
+async def find(settings: Settings, ids: Collection[str], *, most: int) -> dict[str, DeadEvent]:
+    """Return those of some events that are there, and were not put back.
+
+    Raises BrokerUnavailableError; NotPossibleError when they have more than so many bytes.
+    """
+    first: dict[int, int] = {}
+    for name in ids:
+        match = _ID.fullmatch(name)
+        if match is not None:
+            partition, offset = int(match[1]), int(match[2])
+            first[partition] = min(offset, first.get(partition, offset))
+
+    def since(partition: int, begin: int, _end: int) -> int | None:
+        return max(begin, first[partition]) if partition in first else None
+
+    events: dict[str, DeadEvent] = {}
+    size = 0
+    if not first:
+        return events
+    # Closed at once where it is left early: its consumer, and its deadline, are this task's.
+    async with contextlib.aclosing(read(settings, since=since)) as read_so_far:
+        async for one in read_so_far:
+            if isinstance(one, Requeued):
+                events.pop(one.event_id, None)
+            elif one.id in ids:
+                events[one.id] = one
+                size += len(one.value)
+                if size > most and len(events) > 1:
+                    raise NotPossibleError(TOO_LARGE)
+    return events
+
+
+async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent | Requeued, None]:
+    """Iterate over events, and over the marks of those that were put back; each after its event.
+
+    Raises BrokerUnavailableError.
+    """
+    topic = Topics(prefix=settings.kafka_topic_prefix).dead_letters
+    try:
+        async with (
+            asyncio.timeout(_TIMEOUT),
+            contextlib.aclosing(_records(settings, topic, since)) as records,
+        ):
+            async for record in records:
+                yield _decoded(record)
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise BrokerUnavailableError(
+            f"Kafka at {settings.kafka_bootstrap_servers} does not hand over {topic} "
+            f"({cause_of(error)})"
+        ) from None
+
+
+def _decoded(record: Any) -> DeadEvent | Requeued:
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    if REQUEUED in headers:
+        return Requeued(event_id=headers[REQUEUED], key=record.key or b"")
+    return DeadEvent(
+        id=f"{record.partition}:{record.offset}",
+        topic=headers.get("origin-topic"),
+        reason=headers.get("reason", "it did not fit with its reason; see the log"),
+        key=record.key or b"",
+        value=record.value or b"",
+        at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+    )
+
+
+async def _records(settings: Settings, topic: str, since: Since) -> AsyncGenerator[Any, None]:
+    """Iterate over all that is there now; a partition's records in their order."""
+    partitions = (await partitions_of(settings)).get(topic)
+    if not partitions:
+        return
+    consumer = AIOKafkaConsumer(
+        fetch_max_wait_ms=50, auto_offset_reset="earliest", **client_arguments(settings)
+    )
+    await consumer.start()
+    try:
+        consumer.assign(partitions)
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+        left = set()
+        for one in partitions:
+            start = since(one.partition, begins[one], ends[one])
+            if start is not None and start < ends[one]:
+                consumer.seek(one, start)
+                left.add(one)
+            else:
+                consumer.pause(one)
+        while left:
+            for partition, records in (await consumer.getmany(timeout_ms=200)).items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record
+            # What was deleted by time is not handed over: the position tells, not a count.
+            left = {one for one in left if await consumer.position(one) < ends[one]}
+    finally:
+        await consumer.stop()
+
+
+def pick(events: Sequence[DeadEvent], ids: Sequence[str]) -> list[DeadEvent]:
+    """Return the events with these ids. Raises NoSuchEventError."""
+    by_id = {event.id: event for event in events}
+    missing = [event_id for event_id in ids if event_id not in by_id]
+    if missing:
+        raise NoSuchEventError(
+            f"no dead event {', '.join(missing)}; `delivery dlt list` shows what is there"
+        )
+    return [by_id[event_id] for event_id in ids]
+
+
+async def put_back(event: DeadEvent, events: EventLog) -> str:
+    """Publish the event where it was, then the marker; return the topic.
+
+    Should this be cut short in between, the event is handled once more if it is put back again;
+    that has the effect of once. Raises NotPossibleError where it can't go back.
+    """
+    topic = going_back(event, events.topics)
+    try:
+        await events.append(topic, key=event.key, value=event.value)
+    except UnreadableMessageError as error:  # it came when more was taken
+        raise NotPossibleError(f"{event.id} can't go back: {error}") from error
+    marker = [(REQUEUED, event.id.encode())]
+    await events.append(events.topics.dead_letters, key=event.key, value=b"", headers=marker)
+    return topic
+
+
+def going_back(event: DeadEvent, topics: Topics) -> str:
+    """Return the topic that an event goes back to. Raises NotPossibleError."""
+    if event.topic is None or event.topic not in topics.all:
+        raise NotPossibleError(f"{event.id} does not say which topic it was in; see the log")
+    return event.topic

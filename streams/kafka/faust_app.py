@@ -1,0 +1,116 @@
+"""The Faust app: made of settings, no module-level state, agents registered in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import faust
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
+
+from app.delivery.model import Work
+from app.delivery.ports import Arrivals, Store, Tenants, Users
+from app.settings import Settings
+from app.usecases.intervene import Interventions
+from app.waiting.signals import Signal
+from streams.kafka.agents import (
+    agent,
+    cancel_handler,
+    order_event_handler,
+    submit_handler,
+    wake_handler,
+)
+from streams.kafka.brokers import client_arguments
+from streams.kafka.dispatch import Dispatcher
+from streams.kafka.faust_transport import Transport
+from streams.kafka.log import EventLog
+
+_METADATA_AGE = 30_000  # milliseconds until topics that somebody made anew are seen
+
+
+class DeliveryApp(faust.App):
+    """A Faust app on that transport."""
+
+    fetch_max_wait_ms: int  # read by the transport
+    dispatchers: list[Dispatcher]  # of the agents that run
+
+    def _new_transport(self) -> Any:
+        return Transport(self.conf.broker, self, loop=self.loop)
+
+    def _create_directories(self) -> None:
+        """Create none: no table is kept here, and the file system may be read-only."""
+
+
+def credentials_of(settings: Settings) -> Credentials | None:
+    """Return what Faust gives to aiokafka's clients: what ours are given. None: nothing."""
+    arguments = client_arguments(settings)
+    context = arguments.get("ssl_context")
+    if "sasl_mechanism" in arguments:
+        return SASLCredentials(
+            username=arguments["sasl_plain_username"],
+            password=arguments["sasl_plain_password"],
+            mechanism=arguments["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return SSLCredentials(context) if context is not None else None
+
+
+def create_app(
+    settings: Settings,
+    *,
+    store: Store,
+    arrivals: Arrivals,
+    tenants: Tenants,
+    users: Users,
+    interventions: Interventions,
+    events: EventLog,
+    wake: Mapping[Work, Signal],
+) -> DeliveryApp:
+    """Make the app and its agents."""
+    brokers = ";".join(
+        f"kafka://{address.strip()}" for address in settings.kafka_bootstrap_servers.split(",")
+    )
+    app = DeliveryApp(
+        settings.kafka_group,
+        broker=brokers,
+        broker_credentials=credentials_of(settings),
+        store="memory://",
+        key_serializer="raw",
+        value_serializer="raw",
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        stream_wait_empty=False,
+        consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=_METADATA_AGE,
+        broker_session_timeout=settings.kafka_session_timeout,
+        broker_rebalance_timeout=settings.kafka_rebalance_timeout,
+        broker_heartbeat_interval=settings.kafka_heartbeat_interval,
+        broker_request_timeout=max(90.0, settings.kafka_session_timeout),
+        broker_commit_interval=1.0,
+    )
+    app.fetch_max_wait_ms = settings.kafka_fetch_max_wait_ms
+    app.dispatchers = []
+    topics = events.topics
+    submit = submit_handler(store=store, tenants=tenants, users=users, checks=wake[Work.CHECK])
+    progress = order_event_handler(store=store, tenants=tenants)
+    cancel = cancel_handler(interventions=interventions, tenants=tenants)
+    for name, topic, handler, concurrency, batch in (
+        ("submit", topics.requests, submit, 2, 100),
+        ("order-progress", topics.order_events, progress, 4, 1),
+        ("cancel", topics.cancels, cancel, 1, 1),
+        ("fetch-plan", topics.orders_ready, wake_handler(wake[Work.PLAN]), 1, 100),
+        ("transfers", topics.transfers, wake_handler(wake[Work.TRANSFER]), 1, 100),
+    ):
+        channel = app.topic(topic, key_type=bytes, value_type=bytes)
+        run = agent(
+            handler,
+            events=events,
+            arrivals=arrivals,
+            register=app.dispatchers.append,
+            crash=app.crash,
+            concurrency=concurrency,
+            batch=batch,
+        )
+        app.agent(channel, name=name)(run)
+    return app

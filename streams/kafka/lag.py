@@ -1,0 +1,103 @@
+"""How far behind the consumer group is, and whether its topics are there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from app.errors import BrokerUnavailableError
+from app.settings import Settings
+from app.telemetry.logs import get_logger
+from streams.kafka.brokers import cause_of, client_arguments
+from streams.kafka.ends import beyond_end
+from streams.kafka.topics import Topics, partitions_of
+
+log = get_logger(__name__)
+
+_TIMEOUT = 10.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was seen."""
+
+    behind: Mapping[TopicPartition, tuple[int, int]]  # where the group is, and the end
+    missing: Sequence[str] = ()  # topics that agents read and that were not there; made by now
+
+
+class Lag:
+    """Looks without joining the group."""
+
+    def __init__(self, settings: Settings, *, make_topics: Callable[[], Awaitable[object]]) -> None:
+        self._settings = settings
+        self._make_topics = make_topics
+        self._topics = Topics(prefix=settings.kafka_topic_prefix)
+
+    async def look(self) -> Look:
+        """Return where the group is in each partition, and its end.
+
+        Topics that are missing are made, for the next look. Raises BrokerUnavailableError, and
+        ConfigurationError when they can't be made.
+        """
+        found, behind = await self._look()
+        missing = [topic for topic in self._topics.all if topic not in found]
+        if missing:
+            log.warning("topics_missing", topics=sorted(missing))
+            await self._make_topics()
+        return Look(behind=behind, missing=[one for one in missing if one in self._topics.consumed])
+
+    async def _look(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:
+        try:
+            async with asyncio.timeout(_TIMEOUT), self._consumer() as consumer:
+                found = await partitions_of(self._settings)
+                partitions = [
+                    partition
+                    for topic in self._topics.consumed
+                    for partition in found.get(topic, ())
+                ]
+                behind = await positions(consumer, partitions)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise BrokerUnavailableError(
+                f"Kafka does not tell how far its readers are ({cause_of(error)}); "
+                "it is asked again"
+            ) from error
+        return set(found), behind
+
+    @contextlib.asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        # A new one each time: one that lived through an outage might know no better than Faust's.
+        consumer = AIOKafkaConsumer(
+            group_id=self._settings.kafka_group,
+            enable_auto_commit=False,
+            **client_arguments(self._settings),
+        )
+        try:
+            await consumer.start()
+            yield consumer
+        finally:
+            await consumer.stop()
+
+
+async def positions(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Return for each partition where its group reads on, and its end.
+
+    That is what is committed, or the first event that is left: of a partition that Kafka has
+    emptied since, or of one that nobody has read yet, there may be nothing to commit for ever.
+    """
+    wanted = list(partitions)
+    ends = await consumer.end_offsets(wanted)
+    beginnings = await consumer.beginning_offsets(wanted)
+    group = {one: max(await consumer.committed(one) or 0, beginnings[one]) for one in wanted}
+    doubted = [one for one in wanted if group[one] > ends[one]]
+    if doubted:
+        consumer.assign(doubted)
+        beyond = await beyond_end(consumer, {one: group[one] for one in doubted}, ends)
+        ends |= {one: group[one] for one in doubted if one not in beyond}
+    return {one: (group[one], ends[one]) for one in wanted}

@@ -1,0 +1,117 @@
+"""Writing to Kafka: an event counts once all in-sync replicas have it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from app.delivery.model import Arrival, Progress
+from app.delivery.outgoing import Kind, Outgoing
+from app.errors import BrokerUnavailableError, UnreadableMessageError
+from app.settings import Settings
+from app.telemetry import tracing
+from app.telemetry.logs import get_logger
+from streams.kafka.brokers import cause_of, client_arguments, not_reached
+from streams.kafka.events import dumps, encode_progress, event_key
+from streams.kafka.topics import Topics
+
+log = get_logger(__name__)
+
+_CONFIRM_TIMEOUT = 30.0  # seconds
+_CHECK_TIMEOUT = 4.0  # seconds
+
+
+class EventLog:
+    """Writes events. No idempotent producer: a repeated event changes nothing downstream."""
+
+    def __init__(self, producer: AIOKafkaProducer, topics: Topics) -> None:
+        self._producer = producer
+        self.topics = topics
+
+    async def append(
+        self,
+        topic: str,
+        *,
+        key: bytes,
+        value: bytes,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        """Return once Kafka has confirmed (acks=all).
+
+        Raises BrokerUnavailableError, or UnreadableMessageError when the event is too large to ever
+        be taken.
+        """
+        trace = tracing.current()
+        if trace is not None:
+            headers = [*(headers or []), (tracing.HEADER, trace.encode())]
+        try:
+            async with asyncio.timeout(_CONFIRM_TIMEOUT):
+                await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)
+        except MessageSizeTooLargeError:
+            raise UnreadableMessageError(
+                f"the event of {len(value)} bytes is larger than Kafka takes; lower "
+                "DELIVERY_MAX_MESSAGE_BYTES, or raise message.max.bytes of the brokers"
+            ) from None
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise BrokerUnavailableError(
+                f"Kafka did not confirm an event on {topic} ({cause_of(error)}); it is tried again"
+            ) from error
+
+    async def carry(self, arrival: Arrival) -> None:
+        """Append what arrived over AMQP to its topic. Raises like `append`."""
+        await self.append(self.topics.of(arrival.kind), key=arrival.key, value=arrival.value)
+
+    async def publish(self, outgoing: Outgoing) -> None:
+        """Publish a message of the outbox's event lane."""
+        topic = (
+            self.topics.orders_ready if outgoing.kind is Kind.ORDER_READY else self.topics.transfers
+        )
+        key = event_key(outgoing.tenant, outgoing.correlation_id)
+        with tracing.span(f"{topic} send", parent=outgoing.trace, kind=tracing.PRODUCER):
+            await self.append(topic, key=key, value=dumps(outgoing.body))
+
+    async def check(self) -> None:
+        """Return if a broker answers. Raises BrokerUnavailableError."""
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT):
+                await self._producer.client.fetch_all_metadata()
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise BrokerUnavailableError(
+                f"no Kafka broker answers ({cause_of(error)}); it is tried again"
+            ) from error
+
+    async def report(self, progress: Progress) -> None:
+        """Publish progress; nobody waits for it, and losing it costs nothing but a look."""
+        key = event_key(progress.tenant, progress.correlation_id)
+        try:
+            confirmed = await self._producer.send(
+                self.topics.progress, value=encode_progress(progress), key=key
+            )
+        except KafkaError as error:
+            log.debug("progress_not_sent", error=repr(error))
+        else:
+            confirmed.add_done_callback(_look_at_report)
+
+
+def _look_at_report(confirmed: asyncio.Future[object]) -> None:
+    if not confirmed.cancelled() and (error := confirmed.exception()) is not None:
+        log.debug("progress_not_sent", error=repr(error))
+
+
+@contextlib.asynccontextmanager
+async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
+    """Connect to Kafka. Raises ConfigurationError when no broker answers, or it refuses."""
+    producer = AIOKafkaProducer(acks="all", request_timeout_ms=20_000, **client_arguments(settings))
+    try:
+        await producer.start()
+    except KafkaError as error:
+        await producer.stop()
+        raise not_reached(settings, error) from None
+    try:
+        yield EventLog(producer, Topics(prefix=settings.kafka_topic_prefix))
+    finally:
+        await producer.stop()

@@ -1,0 +1,69 @@
+"""Tells on Kafka how far transfers are; reads it for those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+
+from aiokafka import AIOKafkaConsumer
+
+from app.delivery.model import Phase, Progress
+from app.errors import UnreadableMessageError
+from app.settings import Settings
+from streams.kafka.brokers import client_arguments
+from streams.kafka.events import decode_progress, event_key
+from streams.kafka.log import EventLog
+from streams.kafka.topics import Topics, partitions_of
+
+_AT_MOST = 1.0  # seconds between reports of one attempt, while its phase stays
+
+
+class ProgressReporter:
+    """See `ports.ProgressListener`: at most one report a second, and each change of phase."""
+
+    def __init__(self, events: EventLog) -> None:
+        self._events = events
+        self._last: dict[tuple[str, str], tuple[float, Phase]] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def report(self, progress: Progress) -> None:
+        """Send, unless the last report is fresh."""
+        key = progress.tenant, progress.correlation_id
+        now = time.monotonic()
+        sent_at, phase = self._last.get(key, (-_AT_MOST, None))
+        if phase is progress.phase and now - sent_at < _AT_MOST:
+            return
+        if progress.phase.ended:
+            self._last.pop(key, None)
+        else:
+            self._last[key] = now, progress.phase
+        task = asyncio.create_task(self._events.report(progress))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+
+async def watch_progress(
+    settings: Settings, *, tenant: str, correlation_id: str, started: asyncio.Event
+) -> AsyncGenerator[Progress, None]:
+    """Follow one delivery from now on. `started` is set once nothing is missed any more."""
+    key = event_key(tenant, correlation_id)
+    topic = Topics(prefix=settings.kafka_topic_prefix).progress
+    assigned = (await partitions_of(settings)).get(topic)
+    if not assigned:
+        started.set()
+        return
+    consumer = AIOKafkaConsumer(fetch_max_wait_ms=50, **client_arguments(settings))
+    await consumer.start()
+    try:
+        consumer.assign(assigned)
+        await consumer.seek_to_end(*assigned)
+        started.set()
+        async for record in consumer:
+            if record.key == key:
+                try:
+                    yield decode_progress(record.value)
+                except UnreadableMessageError:
+                    continue
+    finally:
+        await consumer.stop()

@@ -1,0 +1,211 @@
+"""Keeps the agents reading: a Faust app that crashed or reads no more is replaced by a new one.
+
+Known of Faust: after an outage of the brokers, or when topics were made anew, its consumer may live
+on and read nothing. So what it should have read is compared with what was handled. Transfers run
+beside it and go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from app.errors import BrokerUnavailableError, DeliveryError, NotReachableError
+from app.telemetry.logs import get_logger
+from app.telemetry.metrics import CONSUMER_LAG, CONSUMER_RESTARTS
+from app.waiting.patience import growing
+from streams.kafka.brokers import cause_of
+from streams.kafka.faust_app import DeliveryApp
+from streams.kafka.lag import Lag
+
+log = get_logger(__name__)
+
+_LOOKS = 6  # in the time after which a partition counts as stuck
+_START_TIMEOUT = 30.0  # seconds, or `stuck_after` if that is more: it waits for a rebalance
+_STOP_TIMEOUT = 30.0  # seconds
+_LEAVE_TIMEOUT = 5.0  # seconds for the rest of an app, when a part of it does not stop
+_FIRST_WAIT = 1.0  # seconds between attempts to start; doubles
+_LONGEST_WAIT = 30.0  # seconds
+
+
+class Consumer(Service):
+    """Runs a Faust app; makes another when that one crashes, or is stuck for `stuck_after` seconds.
+
+    Its start does not wait for the group: `check` and the log tell when events are read.
+    A part of an app that does not stop is left behind, to end when Kafka lets it. When an app can't
+    even be left, this service crashes, and with it the process: its supervisor starts it anew.
+    """
+
+    def __init__(
+        self,
+        *,
+        make: Callable[[], DeliveryApp],
+        lag: Lag,
+        stuck_after: float,
+    ) -> None:
+        super().__init__()
+        self._make = make
+        self._lag = lag
+        self._stuck_after = stuck_after
+        self._app = make()
+        # What was committed of a partition, and when it was last as it should be.
+        self._seen: dict[TopicPartition, tuple[int, float]] = {}
+        self._joined = False
+        self._trouble: str | None = None
+
+    async def on_shutdown(self) -> None:
+        """Stop the app; by now, no other one is about to take its place."""
+        await self._stop_app()
+
+    async def check(self) -> None:
+        """Return if agents read. Raises BrokerUnavailableError."""
+        if self._trouble is not None:
+            raise BrokerUnavailableError(
+                f"events are not read: {self._trouble}; a new consumer is being started"
+            )
+        if not self._joined:
+            raise BrokerUnavailableError(
+                "events are not read yet: this worker joins its consumer group; what arrives "
+                "meanwhile is kept"
+            )
+
+    async def _join(self) -> None:
+        """Start the first app: it returns when the group has given it partitions.
+
+        That takes seconds, so nobody waits for it. What it raises ends the process:
+        NotReachableError.
+        """
+        try:
+            async with asyncio.timeout(self._start_timeout):
+                await self._app.start()
+        except KafkaError as error:
+            raise NotReachableError(
+                f"Kafka went away while this process started ({cause_of(error)}); start it again"
+            ) from error
+        except TimeoutError:
+            await self._replace(await self._silence())
+        if not self.should_stop:
+            self._joined = True
+            log.info("consumer_ready")
+
+    async def _silence(self) -> str:
+        """Return why the group may be silent: a consumer that may not join waits, too."""
+        silent = "the consumer group does not answer"
+        try:
+            await self._lag.look()
+        except DeliveryError as error:
+            return f"{silent}: {error}"
+        return silent
+
+    @property
+    def _start_timeout(self) -> float:
+        # One that waits for its group for ever is no better than one that is stuck.
+        return max(self._stuck_after, _START_TIMEOUT)
+
+    @Service.task
+    async def _watch(self) -> None:
+        await self._join()
+        while not self.should_stop:
+            await self.sleep(self._stuck_after / _LOOKS)
+            if self._app.crashed:
+                await self._replace(f"the Faust app crashed: {self._app.crash_reason!r}")
+                continue
+            try:
+                look = await self._lag.look()
+            except DeliveryError as error:
+                log.warning("lag_unknown", cause=str(error))
+                self._seen.clear()
+                continue
+            if look.missing:
+                # Where this app is in them says nothing of those that were made.
+                await self._replace(f"topics were missing: {', '.join(look.missing)}")
+                continue
+            _count(look.behind)
+            stuck = self._stuck(look.behind)
+            if stuck:
+                await self._replace(f"stuck: {', '.join(stuck)}")
+
+    def _stuck(self, lags: Mapping[TopicPartition, tuple[int, int]]) -> list[str]:
+        """Name the partitions that should have moved and have not, for too long.
+
+        One whose group is beyond its end is one of them: nothing in it will be read.
+        """
+        now = time.monotonic()
+        stuck = []
+        for partition, (committed, end) in lags.items():
+            before, since = self._seen.get(partition, (committed, now))
+            if committed == end or committed != before or self._holds(partition):
+                since = now
+            self._seen[partition] = committed, since
+            if now - since >= self._stuck_after:
+                stuck.append(f"{partition.topic}/{partition.partition} at {committed} of {end}")
+        return stuck
+
+    def _holds(self, partition: TopicPartition) -> bool:
+        """Whether it is not the consumer's turn: events were read and are being handled.
+
+        Or another worker reads this partition.
+        """
+        if any(dispatcher.holds(partition) for dispatcher in self._app.dispatchers):
+            return True
+        assigned = self._app.consumer.assignment()
+        return bool(assigned) and partition not in assigned
+
+    async def _replace(self, reason: str) -> None:
+        self._trouble = reason
+        self._seen.clear()
+        log.error("consumer_restarts", cause=reason)
+        CONSUMER_RESTARTS.inc()
+        await self._stop_app()
+        pauses = growing(_FIRST_WAIT, _LONGEST_WAIT)
+        while not self.should_stop:
+            self._app = self._make()
+            try:
+                async with asyncio.timeout(self._start_timeout):
+                    await self._app.start()
+            except Exception as error:  # noqa: BLE001 - whatever it is, reading must go on
+                late = isinstance(error, TimeoutError)
+                cause = await self._silence() if late else cause_of(error)
+                self._trouble = f"{reason}; then no start: {cause}"
+                log.warning("consumer_not_started", cause=cause)
+                await self._stop_app()
+            else:
+                self._trouble = None
+                log.info("consumer_restarted")
+                return
+            await self.sleep(next(pauses))
+
+    async def _stop_app(self) -> None:
+        """Stop it; a part that takes too long is left behind: it ends when Kafka lets it.
+
+        Raises TimeoutError when the others don't stop then.
+        """
+        stopping = asyncio.ensure_future(self._app.stop())
+        try:
+            for timeout in (_STOP_TIMEOUT, _LEAVE_TIMEOUT):
+                await asyncio.wait({stopping}, timeout=timeout)
+                if stopping.done():
+                    break
+                log.warning("consumer_does_not_stop", seconds=timeout)
+                stopping.cancel()  # mode goes on to the next part, and raises nothing
+            if not stopping.done() or stopping.cancelled():
+                raise TimeoutError("the Faust app does not stop")
+            with contextlib.suppress(ConnectionError):
+                stopping.result()
+        finally:
+            stopping.cancel()
+
+
+def _count(lags: Mapping[TopicPartition, tuple[int, int]]) -> None:
+    behind: Counter[str] = Counter()
+    for partition, (committed, end) in lags.items():
+        behind[partition.topic] += max(0, end - committed)
+    for topic, events in behind.items():
+        CONSUMER_LAG.labels(topic).set(events)

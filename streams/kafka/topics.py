@@ -1,0 +1,224 @@
+"""The Kafka topics, and how they are made: by `ensure_topics` alone.
+
+Brokers make a topic that somebody asks for by its name: with other partitions than it should have,
+and without anybody learning that what was in it is lost. So no client asks for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+from aiokafka import TopicPartition
+from aiokafka import client as aiokafka_client
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import client as aiokafka_admin
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from app.delivery.model import ArrivalKind
+from app.errors import ConfigurationError
+from app.settings import Settings
+from streams.broker_refusals import REFUSALS
+from streams.kafka.brokers import RIGHTS, client_arguments, not_reached
+
+_WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away
+_FOR_EVER = "-1"  # until an operator has looked
+
+# aiokafka's clients take the flag from nobody.
+for _module in (aiokafka_client, aiokafka_admin):
+    _module.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topics:
+    """Names, with the deployment's prefix. Every event's key is `tenant/correlationId`."""
+
+    prefix: str = ""
+
+    @property
+    def requests(self) -> str:
+        """Delivery requests, as they arrived."""
+        return f"{self.prefix}delivery.requests"
+
+    @property
+    def order_events(self) -> str:
+        """What rs-order says of orders."""
+        return f"{self.prefix}delivery.order-events"
+
+    @property
+    def cancels(self) -> str:
+        """What clients have no more use for."""
+        return f"{self.prefix}delivery.cancels"
+
+    @property
+    def orders_ready(self) -> str:
+        """Deliveries whose files can be listed."""
+        return f"{self.prefix}delivery.orders-ready"
+
+    @property
+    def transfers(self) -> str:
+        """Deliveries that can be transferred."""
+        return f"{self.prefix}delivery.transfers"
+
+    @property
+    def progress(self) -> str:
+        """How far transfers are; compacted."""
+        return f"{self.prefix}delivery.progress"
+
+    @property
+    def dead_letters(self) -> str:
+        """Events that no agent could make sense of, with the reason."""
+        return f"{self.prefix}delivery.dead-letters"
+
+    def of(self, kind: ArrivalKind) -> str:
+        """Return the topic of what arrives over AMQP."""
+        return {
+            ArrivalKind.REQUEST: self.requests,
+            ArrivalKind.ORDER_EVENT: self.order_events,
+            ArrivalKind.CANCEL: self.cancels,
+        }[kind]
+
+    @property
+    def consumed(self) -> tuple[str, ...]:
+        """The topics that agents read."""
+        return (
+            self.requests,
+            self.order_events,
+            self.cancels,
+            self.orders_ready,
+            self.transfers,
+        )
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every topic."""
+        return (*self.consumed, self.progress, self.dead_letters)
+
+
+async def partitions_of(settings: Settings) -> dict[str, list[TopicPartition]]:
+    """Return all topics that there are, each with its partitions. Raises KafkaError.
+
+    (A consumer's `partitions_for_topic` knows those only of topics that it reads already.)
+    """
+    admin = AIOKafkaAdminClient(**client_arguments(settings))
+    try:
+        await admin.start()
+        # All: to ask for one by its name may create it.
+        described = await admin.describe_topics()
+    finally:
+        await admin.close()
+    return {
+        topic["topic"]: [
+            TopicPartition(topic["topic"], one["partition"]) for one in topic["partitions"]
+        ]
+        for topic in described
+    }
+
+
+def configs_of(name: str, settings: Settings) -> dict[str, str]:
+    """Return what a topic is configured with, beside partitions and replicas."""
+    topics = Topics(prefix=settings.kafka_topic_prefix)
+    # One replica may be away, and what was confirmed (acks=all) is still kept twice.
+    configs = {"min.insync.replicas": str(max(1, settings.kafka_replication - 1))}
+    if name == topics.progress:
+        # The last report of each delivery, until nobody looks at it any more.
+        return configs | {"cleanup.policy": "compact,delete", "retention.ms": _WEEK}
+    if name == topics.dead_letters:
+        return configs | {"cleanup.policy": "delete", "retention.ms": _FOR_EVER}
+    return configs | {"cleanup.policy": "delete", "retention.ms": _WEEK}
+
+
+async def _nobody_is_told(_missing: Sequence[str]) -> None:
+    """Tell nobody."""
+
+
+async def ensure_topics(
+    settings: Settings,
+    *,
+    alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    lost: Callable[[Sequence[str]], Awaitable[None]] = _nobody_is_told,
+) -> list[str]:
+    """Create the topics that are missing; return their names.
+
+    `alone` is entered while topics are created, and may wait for others who do the same. `lost` is
+    awaited before, with the names of those that are missing: whoever creates them may not live to
+    tell. Waits up to `start_timeout` seconds for Kafka to come up, but not when it refuses this
+    service. Raises ConfigurationError.
+    """
+    try:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_delay(settings.start_timeout),
+            wait=wait_exponential(0.2, max=5),
+            reraise=True,
+        ):
+            with attempt:
+                return await _create_missing(settings, alone, lost)
+    except KafkaError as error:
+        raise not_reached(settings, error) from None
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _may_pass(error: BaseException) -> bool:
+    away = isinstance(error, KafkaConnectionError | NodeNotReadyError)
+    return away and not any(refusal.stays for refusal in REFUSALS.now())
+
+
+async def _create_missing(
+    settings: Settings,
+    alone: Callable[[], AbstractAsyncContextManager[None]],
+    lost: Callable[[Sequence[str]], Awaitable[None]],
+) -> list[str]:
+    admin = AIOKafkaAdminClient(**client_arguments(settings))
+    try:
+        await admin.start()
+        if not await _missing(admin, settings):
+            return []
+        async with alone():
+            missing = await _missing(admin, settings)  # another may have created them by now
+            if missing:
+                await lost([topic.name for topic in missing])
+                await _create(admin, missing)
+        return [topic.name for topic in missing]
+    finally:
+        await admin.close()
+
+
+async def _missing(admin: AIOKafkaAdminClient, settings: Settings) -> list[NewTopic]:
+    existing = set(await admin.list_topics())
+    return [
+        NewTopic(
+            name,
+            settings.kafka_partitions,
+            settings.kafka_replication,
+            topic_configs=configs_of(name, settings),
+        )
+        for name in Topics(prefix=settings.kafka_topic_prefix).all
+        if name not in existing
+    ]
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[NewTopic]) -> None:
+    response = await admin.create_topics(missing)
+    for name, code, *_ in response.topic_errors:
+        if code == TopicAuthorizationFailedError.errno:
+            raise ConfigurationError(
+                f"Kafka shows no topic {name}, and this user may not create it: `delivery topics "
+                f"apply` as one who may, or let this one describe it; {RIGHTS}"
+            )
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise ConfigurationError(
+                f"Kafka does not create topic {name} ({for_code(code).__name__}); "
+                "create it by hand, or correct DELIVERY_KAFKA_REPLICATION"
+            )

@@ -1,0 +1,1 @@
+"""REGARDS over REST: rs-order, rs-admin, and its sign-in."""

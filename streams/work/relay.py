@@ -1,0 +1,64 @@
+"""Publishes what the outbox holds: a relay a lane, so that none waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from mode import Service
+
+from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.ports import Outbox
+from app.errors import StoreUnavailableError
+from app.telemetry.logs import get_logger
+from app.waiting.signals import Signal
+
+log = get_logger(__name__)
+
+_LAST_PASS = 5.0  # seconds that a stop waits for a broker
+
+
+class Relay(Service):
+    """Empties one lane of the outbox, woken by commits and by a slow clock."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        lane: Lane,
+        publish: Callable[[Outgoing], Awaitable[None]],
+        owed: Signal,
+        interval: float,
+    ) -> None:
+        super().__init__()
+        self._outbox = outbox
+        self._lane = lane
+        self._publish = publish
+        self._owed = owed.waiter()
+        self._interval = interval
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def on_stop(self) -> None:
+        """Let what is being published be confirmed, and forgotten: else it is sent again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_PASS):
+                await self._idle.wait()
+
+    @Service.task
+    async def _run(self) -> None:
+        while not self.should_stop:
+            self._idle.clear()
+            try:
+                sent, unsent = await self._outbox.relay(self._lane, self._publish)
+            except StoreUnavailableError as error:
+                log.warning("relay_waits", cause=str(error))
+                sent = unsent = 0
+            finally:
+                self._idle.set()
+            if unsent:
+                log.warning("relay_postponed", messages=unsent, lane=self._lane.value)
+            if not sent:
+                # Nothing was due, or nothing got through: what is sent may free what follows it.
+                await self._owed.wait(self._interval)

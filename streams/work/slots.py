@@ -1,0 +1,277 @@
+"""The work that takes long: a worker's slots claim deliveries, work, and let go.
+
+Transfers take minutes to hours, so they run here and not in an agent, which would hold up the
+commits and rebalances of its partitions. Events only say "look again"; what to do is in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+from mode import Service
+from prometheus_client import Gauge
+from structlog.contextvars import bind_contextvars
+
+from app.delivery.model import Delivery, Work
+from app.delivery.ports import Leases
+from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
+from app.telemetry import tracing
+from app.telemetry.logs import get_logger
+from app.telemetry.metrics import ASIDE, LEASES_LOST, RUNNING, SLOTS
+from app.waiting.signals import Signal
+from streams.work.places import Places
+
+log = get_logger(__name__)
+
+# The last of a lease's time is not used to complete an upload: an answer may take long.
+_MARGIN = 0.2
+_LOOK = 1.0  # seconds between looks at a lease
+
+
+class Held:
+    """See `ports.Hold`. A lease by this process's monotonic clock, and a slot.
+
+    It is never believed longer than the database's clock has it.
+    """
+
+    def __init__(self, ttl: float, places: Places, aside: Gauge) -> None:
+        self._ttl = ttl
+        self._until = time.monotonic() + ttl
+        self._places = places
+        self._waiting = aside
+        self._in_place = True
+        self._asides = 0
+        self._coming = asyncio.Lock()
+        self.completing = False
+        self.finishing = False
+
+    def renewed(self, asked_at: float) -> None:
+        """Note a renewal; it counts from the moment it was asked for."""
+        self._until = asked_at + self._ttl
+
+    def good(self) -> bool:
+        """Whether the lease surely holds."""
+        return time.monotonic() < self._until - self._ttl * _MARGIN
+
+    def lost(self) -> bool:
+        """Whether the lease may have run out."""
+        return time.monotonic() >= self._until
+
+    @contextlib.asynccontextmanager
+    async def aside(self, *, claims: bool = True) -> AsyncIterator[None]:
+        """Give up the slot for the block, then wait for one. An error ends the work without.
+
+        Several parts of the work may be aside at once: the last to come back waits for the slot.
+        """
+        if not claims:
+            self._places.close()
+        self._asides += 1
+        self.leave()
+        with self._waiting.track_inprogress():
+            try:
+                yield
+            finally:
+                self._asides -= 1
+                if not claims:
+                    self._places.reopen()
+            if not self._asides:
+                await self.come_back()
+
+    async def come_back(self) -> None:
+        """Wait for a slot, if there is none."""
+        async with self._coming:
+            if not self._in_place:
+                await self._places.come_back()
+                self._in_place = True
+
+    def leave(self) -> None:
+        """Give up the slot, if there is one."""
+        if self._in_place:
+            self._in_place = False
+            self._places.leave()
+
+    def completes(self) -> None:
+        """From now on only a clear answer that the lease is gone ends the work, no silence.
+
+        A successor's first act is to abort the upload, so what is completed late does no harm.
+        """
+        self.completing = True
+
+    def finishes(self) -> None:
+        """From now on nothing ends the work from outside: compare-and-set decides."""
+        self.finishing = True
+
+
+class Slots(Service):
+    """Runs up to `count` pieces of one kind of work at a time, each under its lease."""
+
+    def __init__(
+        self,
+        *,
+        kind: Work,
+        count: int,
+        work: Callable[[Delivery, Held], Awaitable[None]],
+        settle: Callable[[Delivery, DeliveryError], Awaitable[None]],
+        leases: Leases,
+        wake: Signal,
+        interval: float,
+        lease_ttl: float,
+        grace: float,
+    ) -> None:
+        super().__init__()
+        self._kind = kind
+        self._work = work
+        self._settle = settle
+        self._leases = leases
+        self._wake = wake
+        self._waiter = wake.waiter()
+        self._interval = interval
+        self._lease_ttl = lease_ttl
+        self._grace = grace
+        self._claims = True
+        self._running: set[asyncio.Task[None]] = set()
+        self._places = Places(count, self._waiter.event.set)
+        SLOTS.labels(kind.value).set(count)
+        RUNNING.labels(kind.value).set_function(lambda: self._places.taken)
+
+    @Service.task
+    async def _fill(self) -> None:
+        """Claim whenever a slot is free and something may be due."""
+        while self._claims and not self.should_stop:
+            if not (self._places.take() and await self._claim()):
+                await self._waiter.wait(self._interval)
+
+    async def _claim(self) -> bool:
+        """Claim for the place that was just taken, or leave it. Returns whether work began."""
+        claimed = None
+        asked_at = time.monotonic()
+        try:
+            claimed = await self._leases.claim(self._kind)
+            if claimed is not None and (self.should_stop or not self._claims):
+                await self._tell(claimed, RetryableError("the worker was stopped"))
+                claimed = None
+        except StoreUnavailableError as error:
+            log.warning("claim_waits", cause=str(error))
+        finally:
+            if claimed is None:
+                self._places.leave(unused=True)
+        if claimed is not None:
+            self._begin(claimed, asked_at)
+        return claimed is not None
+
+    def stop_claiming(self) -> None:
+        """Begin nothing more; what runs goes on. For a process that is about to stop."""
+        self._claims = False
+
+    def _begin(self, delivery: Delivery, asked_at: float) -> None:
+        held = Held(self._lease_ttl, self._places, ASIDE.labels(self._kind.value))
+        held.renewed(asked_at)
+        task = asyncio.create_task(self._hold(delivery, held), name=str(delivery))
+        self._running.add(task)
+        task.add_done_callback(partial(self._ended, held))
+
+    def _ended(self, held: Held, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        held.leave()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("slot_failed", exc_info=task.exception())
+
+    async def _hold(self, delivery: Delivery, held: Held) -> None:
+        """Work while the lease holds; then tell how it went. Every line of the log says for whom.
+
+        (The context of this task is that of all tasks that the work makes.)
+        """
+        bind_contextvars(tenant=delivery.tenant, correlation_id=delivery.correlation_id)
+        with tracing.span(
+            self._kind.value,
+            parent=delivery.trace,
+            attributes={
+                "delivery.tenant": delivery.tenant,
+                "delivery.correlation_id": delivery.correlation_id,
+                "delivery.attempt": delivery.attempt,
+                "delivery.files": delivery.file_count,
+                "delivery.bytes": delivery.total_bytes,
+            },
+        ):
+            await self._work_under_lease(delivery, held)
+
+    async def _work_under_lease(self, delivery: Delivery, held: Held) -> None:
+        work = asyncio.ensure_future(self._work(delivery, held))
+        keeper = asyncio.create_task(self._keep(delivery, held))
+        try:
+            await asyncio.wait({work, keeper}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+                LEASES_LOST.labels(self._kind.value).inc()
+                raise LeaseLostError(f"{delivery} was taken over, or has ended")
+            await work
+        except DeliveryError as error:
+            await self._tell(delivery, error)
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait({work})
+            await self._tell(delivery, RetryableError("the worker was stopped"))
+            raise
+        except Exception as error:
+            log.exception(
+                "work_failed", tenant=delivery.tenant, correlation_id=delivery.correlation_id
+            )
+            await self._tell(delivery, RetryableError(f"unforeseen: {error!r}"))
+        finally:
+            keeper.cancel()
+
+    async def _keep(self, delivery: Delivery, held: Held) -> None:
+        """Renew the lease at a third of its time; return when it is lost.
+
+        Between renewals, look whether it is still ours: a delivery that was ended, or taken over,
+        must not go on being transferred for more than a moment.
+        """
+        renewal = time.monotonic() + self._lease_ttl / 3
+        while True:
+            await asyncio.sleep(_LOOK)
+            asked_at = time.monotonic()
+            renews = asked_at >= renewal
+            try:
+                async with asyncio.timeout(self._lease_ttl / 3):
+                    ask = self._leases.renew if renews else self._leases.holds
+                    if not await ask(delivery) and not held.finishing:
+                        return
+                if renews:
+                    held.renewed(asked_at)
+                    renewal = asked_at + self._lease_ttl / 3
+            except (StoreUnavailableError, TimeoutError) as error:
+                log.warning(
+                    "renewal_waits",
+                    tenant=delivery.tenant,
+                    correlation_id=delivery.correlation_id,
+                    cause=str(error),
+                )
+                if held.lost() and not (held.completing or held.finishing):
+                    return
+
+    async def _tell(self, delivery: Delivery, error: DeliveryError) -> None:
+        try:
+            await self._settle(delivery, error)
+        except StoreUnavailableError as failure:
+            # The lease runs out, and whoever claims it next comes to the same end.
+            log.warning(
+                "outcome_not_saved",
+                tenant=delivery.tenant,
+                correlation_id=delivery.correlation_id,
+                cause=str(failure),
+            )
+
+    async def on_stop(self) -> None:
+        """Let what runs end for the grace period, then hand it back."""
+        if not self._running:
+            return
+        _, pending = await asyncio.wait(self._running, timeout=self._grace)
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending, timeout=30)

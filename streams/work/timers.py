@@ -1,0 +1,30 @@
+"""Work that is due by the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from mode import Service
+
+from app.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class Timer(Service):
+    """Does a job again and again. Jobs are safe to run in several workers at once."""
+
+    def __init__(self, *, name: str, job: Callable[[], Awaitable[object]], interval: float) -> None:
+        super().__init__()
+        self._name = name
+        self._job = job
+        self._interval = interval
+
+    @Service.task
+    async def _run(self) -> None:
+        while not self.should_stop:
+            try:
+                await self._job()
+            except Exception as error:  # noqa: BLE001 - the next time may be better
+                log.warning("timer_failed", timer=self._name, cause=repr(error))
+            await self.sleep(self._interval)

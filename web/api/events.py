@@ -1,0 +1,215 @@
+"""`/deliveries/…/events`: deliveries as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp_sse import EventSourceResponse, sse_response
+
+from app.delivery.model import Progress
+from app.errors import UnknownDeliveryError
+from app.tenants.values import Actor
+from app.views.deliveries import Change, Changes, Tracked, Tracking
+from web import schemas
+from web.api.deliveries import Find, choose, find
+from web.endpoint import ACTOR, OPERATORS, USERS, Endpoint
+from web.feed import (
+    Feed,
+    Frame,
+    Watcher,
+    expired_frame,
+    mark_frame,
+    progress_frame,
+    reload_frame,
+    state_frame,
+)
+from web.guard.auth import NotSignedInError
+
+_LONGEST = 3600.0  # seconds that a stream lasts, if its token does
+_REPLAYED = 1000  # steps that a reader who was away is told, at most; the rest it looks up
+_FAREWELL = 5.0  # seconds for a client to take what is said last
+_PING = 15.0  # seconds between comments: proxies close a stream that is silent
+_RETRY = 2000  # milliseconds before a client comes again
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+class EventsApi:
+    """The handlers."""
+
+    def __init__(self, feed: Feed, tracking: Tracking, changes: Changes, progress: Find) -> None:
+        self._feed = feed
+        self._tracking = tracking
+        self._changes = changes
+        self._progress = progress
+
+    async def one(self, request: web.Request) -> web.StreamResponse:
+        """Tell what happens to a delivery until it has ended, after what has happened."""
+        actor, last = request[ACTOR], _last_event(request)
+        until = _end(actor)
+        delivery = choose(request, await find(request, self._tracking)).delivery
+        async with self._feed.watching(actor.tenant, delivery.id) as watcher:
+            now = await self._tracking.one(actor.tenant, delivery.id)
+            if now is None:
+                raise UnknownDeliveryError(f"{delivery} is not kept any more")
+            steps = await self._tracking.steps(delivery.id)
+            missed = [step for step in steps if step.id > last]
+            if now.ended and not missed:
+                # It has heard everything: a browser that comes again for ever stops at this.
+                return web.Response(status=204)
+            told = [state_frame(Change(step=step, tracked=now)) for step in missed[:_REPLAYED]]
+            if len(missed) > _REPLAYED:
+                told.append(reload_frame(missed[-1].id, last=now.ended))
+            told += _current(now, self._progress(now.delivery))
+            known = {step.id for step in steps}.__contains__
+            return await _Stream(request, watcher, known, ends=True).write(told, until)
+
+    async def all(self, request: web.Request) -> web.StreamResponse:
+        """Tell what happens to the tenant's deliveries from now, or from the last event, on."""
+        actor, last = request[ACTOR], _last_event(request)
+        until = _end(actor)
+        async with self._feed.watching(actor.tenant) as watcher:
+            told = await self._missed(watcher, last) if last else [mark_frame(watcher.since)]
+            known = {frame.id for frame in told}.__contains__
+            return await _Stream(request, watcher, known, ends=False).write(told, until)
+
+    async def _missed(self, watcher: Watcher, last: int) -> list[Frame]:
+        changes = await self._changes.replay(watcher.tenant, last, limit=_REPLAYED + 1)
+        told = [state_frame(change) for change in changes[:_REPLAYED]]
+        if len(changes) > _REPLAYED:
+            told.append(reload_frame(max(watcher.since, told[-1].id), last=False))
+        return told
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        last = {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The last event that was heard: what came after it is told first.",
+            "schema": {"type": "integer"},
+        }
+        stream = {
+            200: {
+                "description": "Events `state` (with ids) and `progress`, as they happen; "
+                "`reload` when more was missed than is told, `expired` when the token ends it.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            }
+        }
+        errors = schemas.errors(401, 403, 429, 503)
+        return [
+            Endpoint(
+                method="GET",
+                path="/deliveries/events",
+                handler=self.all,
+                summary="What happens to the tenant's deliveries, as a stream",
+                tag="events",
+                roles=OPERATORS,
+                stream=True,
+                parameters=(last,),
+                responses=stream | errors,
+            ),
+            Endpoint(
+                method="GET",
+                path="/deliveries/{correlation_id}/events",
+                handler=self.one,
+                summary="What happens to a delivery, as a stream; ends with it",
+                tag="events",
+                roles=USERS,
+                stream=True,
+                parameters=(
+                    schemas.path("correlation_id", "Correlation id."),
+                    schemas.query(
+                        "id", "Which, where a correlation id was used again.", {"type": "string"}
+                    ),
+                    last,
+                ),
+                responses=stream
+                | {204: {"description": "It has ended, and all of it was heard."}}
+                | schemas.errors(404)
+                | errors,
+            ),
+        ]
+
+
+def _last_event(request: web.Request) -> int:
+    given = request.headers.get("Last-Event-ID", "")
+    return int(given) if _NUMBER.fullmatch(given) else 0
+
+
+def _current(tracked: Tracked, progress: Progress | None) -> list[Frame]:
+    if tracked.ended or progress is None or progress.attempt != tracked.delivery.attempt:
+        return []
+    return [progress_frame(progress)]
+
+
+def _end(actor: Actor) -> float:
+    """Return when a stream must end: with the token, at the latest. Raises NotSignedInError."""
+    now = time.time()
+    if actor.expires is None:
+        return now + _LONGEST
+    if actor.expires <= now:  # what is granted to clocks that differ is too short for a stream
+        raise NotSignedInError("the token has expired; sign in again")
+    return min(actor.expires, now + _LONGEST)
+
+
+class _Stream:
+    """Writes what is told, then what happens; no step twice. With `ends`, up to the last one."""
+
+    def __init__(
+        self, request: web.Request, watcher: Watcher, known: Callable[[int], bool], *, ends: bool
+    ) -> None:
+        self._request = request
+        self._watcher = watcher
+        self._known = known
+        self._ends = ends
+
+    async def write(self, told: list[Frame], until: float) -> web.StreamResponse:
+        """Write until it ends, the client is gone, or the time is over."""
+        actor = self._request[ACTOR]
+        async with sse_response(self._request, ping_interval=_PING) as response:
+            self._watcher.cut = self._cut
+            self._watcher.gone = self._gone
+            # A client that is gone is noticed by the next comment, though nothing else happens.
+            connected = asyncio.create_task(response.wait())
+            connected.add_done_callback(lambda _: self._watcher.let_go())
+            # At the end, or when it is too slow, the client comes again, with the last id.
+            with contextlib.suppress(ConnectionResetError):
+                try:
+                    async with asyncio.timeout(until - time.time()):
+                        await self._follow(response, told)
+                except TimeoutError:
+                    expired = actor.expires is not None and actor.expires <= until
+                    await self._part(response, expired_frame() if expired else None)
+        return response
+
+    async def _follow(self, response: EventSourceResponse, told: list[Frame]) -> None:
+        await response.write(f"retry: {_RETRY}\r\n\r\n".encode())
+        batch: list[Frame] | None = told
+        while batch is not None:
+            if batch:
+                await response.write(b"".join([frame.data for frame in batch]))
+            if self._ends and any(frame.last for frame in batch):
+                return
+            batch = await self._watcher.frames()
+            if batch is not None and any(frame.id and self._known(frame.id) for frame in batch):
+                batch = [frame for frame in batch if not frame.id or not self._known(frame.id)]
+
+    async def _part(self, response: EventSourceResponse, frame: Frame | None) -> None:
+        """Say why it ends; a client that takes nothing does not hold it up."""
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await response.write(b": end\r\n\r\n" if frame is None else frame.data)
+        except TimeoutError:
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    def _gone(self) -> bool:
+        transport = self._request.transport
+        return transport is None or transport.is_closing()

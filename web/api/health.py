@@ -1,0 +1,121 @@
+"""`/health/…`: whether this process lives, and whether it can work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from app import __version__
+from app.errors import DeliveryError
+from app.telemetry.logs import get_logger
+from web import schemas
+from web.endpoint import ACTOR, OPERATORS, Endpoint
+
+log = get_logger(__name__)
+
+# A check returns when its dependency works, and raises DeliveryError with the reason otherwise.
+Check = Callable[[], Awaitable[None]]
+
+_TIMEOUT = 5.0  # seconds that a check may take
+_FRESH = 1.0  # seconds that its outcome is told again: anybody may ask
+
+
+class Health:
+    """Looks at every dependency, and remembers the last error of each."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+        self._last: dict[str, tuple[str, str]] = {}  # name: when, what
+        self._broken: dict[str, str] = {}
+        self._looked_at = 0.0
+        self._looking = asyncio.Lock()
+        self._started = time.monotonic()
+
+    async def broken(self) -> dict[str, str]:
+        """Return what does not work, and why."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at > _FRESH:
+                outcomes = await asyncio.gather(*map(self._outcome, self._checks.values()))
+                before, self._broken = (
+                    self._broken,
+                    {
+                        name: error
+                        for name, error in zip(self._checks, outcomes, strict=True)
+                        if error is not None
+                    },
+                )
+                _log(before, self._broken)
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                self._last |= {name: (now, error) for name, error in self._broken.items()}
+                self._looked_at = time.monotonic()
+        return self._broken
+
+    async def _outcome(self, check: Check) -> str | None:
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await check()
+        except DeliveryError as error:
+            return str(error)
+        except TimeoutError:
+            return f"no answer within {_TIMEOUT:g} seconds"
+        return None
+
+    async def live(self, _request: web.Request) -> web.Response:
+        """Answer while the event loop turns."""
+        uptime = round(time.monotonic() - self._started, 1)
+        return web.json_response({"status": "UP", "version": __version__, "uptime": uptime})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Name every dependency; 503 when one is away.
+
+        What is or was wrong with it may name addresses: that is for operators, whom the gate knows.
+        """
+        broken, told = await self.broken(), ACTOR in request
+        components: dict[str, dict[str, object]] = {}
+        for name in self._checks:
+            component = components[name] = {"status": "DOWN" if name in broken else "UP"}
+            if told and name in broken:
+                component["error"] = broken[name]
+            if told and name in self._last:
+                at, error = self._last[name]
+                component["lastError"] = {"at": at, "error": error}
+        body = {"status": "DOWN" if broken else "UP", "components": components}
+        return web.json_response(body, status=503 if broken else 200)
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        return [
+            Endpoint(
+                method="GET",
+                path="/health/live",
+                handler=self.live,
+                summary="Whether the process lives",
+                tag="health",
+                responses={200: schemas.answer("It does.", "Live")},
+            ),
+            Endpoint(
+                method="GET",
+                path="/health/ready",
+                handler=self.ready,
+                summary="Whether the process can work; the last error of each part for operators",
+                tag="health",
+                details=OPERATORS,
+                whole_instance=True,
+                responses={
+                    200: schemas.answer("It can.", "Health"),
+                    503: schemas.answer("Something is away.", "Health"),
+                },
+            ),
+        ]
+
+
+def _log(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Log what changed since the last look: strangers are not told the cause."""
+    for name in now.keys() - before.keys():
+        log.warning("part_down", part=name, cause=now[name])
+    for name in before.keys() - now.keys():
+        log.info("part_up", part=name)

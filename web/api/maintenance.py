@@ -1,0 +1,257 @@
+"""`/maintenance`, `/security/resources`, `/audit`: a tenant's operation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import hdrs, web
+
+from app.delivery.ports import AuditTrail
+from app.errors import DeliveryError, InvalidRequestError
+from app.telemetry.logs import get_logger
+from app.tenants.configure import Configure
+from app.tenants.values import AuditEntry, Maintenance
+from app.views.audit import csv_head, csv_lines, json_lines, to_json
+from web import schemas
+from web.answers import refusal
+from web.endpoint import ACTOR, ADMINS, PROJECT_ADMINS, Endpoint
+from web.parameters import LAST, number, time
+
+log = get_logger(__name__)
+
+_PAGE = 100
+_LARGEST_PAGE = 1000
+# By form: what it is answered as, and what else Accept may call it.
+_TYPES = {
+    "json": ("application/json",),
+    "csv": ("text/csv",),
+    "jsonl": ("application/x-ndjson", "application/jsonl"),
+}
+_MOMENT = {"type": "string", "format": "date-time"}
+_ROLES = ("REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN")  # the least first
+
+
+class OperationApi:
+    """The handlers. `listed` gives all endpoints of the site, once it is made."""
+
+    def __init__(
+        self,
+        configure: Configure,
+        audit: AuditTrail,
+        listed: Callable[[], Sequence[Endpoint]],
+    ) -> None:
+        self._configure = configure
+        self._audit = audit
+        self._listed = listed
+
+    async def maintenance(self, request: web.Request) -> web.Response:
+        """Say whether the token's tenant is in maintenance."""
+        tenant = request[ACTOR].tenant
+        return _maintenance(tenant, await self._configure.maintenance(tenant))
+
+    async def enable(self, request: web.Request) -> web.Response:
+        """Put the tenant into maintenance."""
+        return await self._maintain(request, active=True)
+
+    async def disable(self, request: web.Request) -> web.Response:
+        """Take the tenant out of maintenance."""
+        return await self._maintain(request, active=False)
+
+    async def _maintain(self, request: web.Request, *, active: bool) -> web.Response:
+        actor = request[ACTOR]
+        if request.match_info["tenant"] != actor.tenant:
+            return refusal(403, "the token is of another tenant")
+        return _maintenance(actor.tenant, await self._configure.maintain(actor, active=active))
+
+    async def resources(self, _request: web.Request) -> web.Response:
+        """Return every endpoint and the role that it needs, as rs-admin asks for them."""
+        return web.json_response(
+            [
+                {
+                    "resourceAccess": {
+                        "description": endpoint.summary,
+                        "role": _least(endpoint),
+                    },
+                    "method": endpoint.method,
+                    "fullPath": endpoint.path,
+                    "controllerSimpleName": f"{endpoint.tag.capitalize()}Controller",
+                }
+                for endpoint in self._listed()
+            ]
+        )
+
+    async def audit(self, request: web.Request) -> web.StreamResponse:
+        """Return who changed what, the newest first: a page at a time, or all as a file."""
+        form = _form(request)
+        since, until = time(request, "since"), time(request, "until")
+        before = number(request, "before", LAST, largest=LAST)
+
+        async def page(before: int, size: int) -> list[AuditEntry]:
+            return await self._audit.entries(
+                request[ACTOR].tenant, before=before, limit=size, since=since, until=until
+            )
+
+        if form != "json":
+            limit = number(request, "limit", LAST, largest=LAST)
+            return await _exported(request, form, page, before=before, limit=limit)
+        limit = number(request, "limit", _PAGE, largest=_LARGEST_PAGE)
+        entries = await page(before, limit)
+        links = []
+        if len(entries) == limit:
+            query = [(name, v) for name, v in request.query.items() if name != "before"]
+            query.append(("before", str(entries[-1].id)))
+            links.append({"rel": "next", "href": f"{request.path}?{urlencode(query)}"})
+        return web.json_response({"content": [to_json(entry) for entry in entries], "links": links})
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        errors = schemas.errors(401, 403, 429, 503)
+        tenant = (schemas.path("tenant", "The token's tenant."),)
+        said = {200: schemas.answer("By tenant: whether, and since when.", "Maintenance")} | errors
+        return [
+            Endpoint(
+                method="GET",
+                path="/maintenance",
+                handler=self.maintenance,
+                summary="Whether the tenant is in maintenance",
+                tag="maintenance",
+                roles=ADMINS,
+                in_maintenance=True,
+                responses=said,
+            ),
+            *(
+                Endpoint(
+                    method="PUT",
+                    path=f"/maintenance/{{tenant}}/{verb}",
+                    handler=handler,
+                    summary=summary,
+                    tag="maintenance",
+                    roles=ADMINS,
+                    in_maintenance=True,
+                    parameters=tenant,
+                    responses=said,
+                )
+                for verb, handler, summary in (
+                    ("enable", self.enable, "Into maintenance: requests wait, REST answers 503"),
+                    ("disable", self.disable, "Out of maintenance: what waited begins"),
+                )
+            ),
+            Endpoint(
+                method="GET",
+                path="/security/resources",
+                handler=self.resources,
+                summary="Every endpoint and the role that it needs",
+                tag="security",
+                roles=PROJECT_ADMINS,
+                in_maintenance=True,
+                responses={200: schemas.answer("The endpoints.", "Resources")} | errors,
+            ),
+            Endpoint(
+                method="GET",
+                path="/audit",
+                handler=self.audit,
+                summary="Who changed what, the newest first; as CSV or JSON lines, all of it",
+                tag="audit",
+                roles=ADMINS,
+                whole_instance=True,
+                in_maintenance=True,
+                parameters=(
+                    schemas.query(
+                        "limit",
+                        f"Entries of a page, up to {_LARGEST_PAGE}; of a file, as many as are "
+                        "wanted (default: all).",
+                        {"type": "integer", "minimum": 1, "maximum": LAST},
+                    ),
+                    schemas.query(
+                        "before",
+                        "Only entries with smaller ids.",
+                        {"type": "integer", "minimum": 1, "maximum": LAST},
+                    ),
+                    schemas.query("since", "Only entries from this time on.", _MOMENT),
+                    schemas.query("until", "Only entries before this time.", _MOMENT),
+                    schemas.query(
+                        "format",
+                        "What is answered; without it, the header Accept says it.",
+                        {"enum": [*_TYPES]},
+                    ),
+                ),
+                responses={
+                    200: _with_files(schemas.answer("The entries.", "Audit")),
+                }
+                | schemas.errors(422)
+                | errors,
+            ),
+        ]
+
+
+def _form(request: web.Request) -> str:
+    """Return what the caller wants; what it names first wins. Raises InvalidRequestError."""
+    given = request.query.get("format")
+    if given is not None:
+        if given not in _TYPES:
+            raise InvalidRequestError([f"format must be one of {', '.join(_TYPES)}"])
+        return given
+    for wanted in request.headers.get(hdrs.ACCEPT, "").split(","):
+        kind = wanted.partition(";")[0].strip().lower()
+        for form, types in _TYPES.items():
+            if kind in types:
+                return form
+    return "json"
+
+
+async def _exported(
+    request: web.Request,
+    form: str,
+    page: Callable[[int, int], Awaitable[list[AuditEntry]]],
+    *,
+    before: int,
+    limit: int,
+) -> web.StreamResponse:
+    """Write entries as they are read, page after page: a file of any length takes little memory."""
+    entries = await page(before, min(limit, _LARGEST_PAGE))  # should it fail, it is an answer still
+    answer = web.StreamResponse()
+    answer.content_type, answer.charset = _TYPES[form][0], "utf-8"
+    answer.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="audit.{form}"'
+    await answer.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return answer
+    lines = csv_lines if form == "csv" else json_lines
+    if form == "csv":
+        await answer.write(csv_head().encode())
+    try:
+        while entries:
+            await answer.write(lines(entries).encode())
+            limit -= len(entries)
+            if limit <= 0 or len(entries) < _LARGEST_PAGE:
+                break
+            entries = await page(entries[-1].id, min(limit, _LARGEST_PAGE))
+    except DeliveryError as error:
+        # What was written can't be taken back: that the file has no end must be seen.
+        log.warning("audit_cut_short", cause=str(error))
+        if request.transport is not None:
+            request.transport.abort()
+    return answer
+
+
+def _with_files(answer: dict[str, Any]) -> dict[str, Any]:
+    texts = {_TYPES[form][0]: {"schema": {"type": "string"}} for form in ("csv", "jsonl")}
+    return answer | {"content": answer["content"] | texts}
+
+
+def _maintenance(tenant: str, maintenance: Maintenance | None) -> web.Response:
+    content: dict[str, Any] = {}
+    if maintenance is not None:
+        content[tenant] = {
+            "active": maintenance.active,
+            "lastUpdate": maintenance.updated_at.isoformat(),
+        }
+    return web.json_response({"content": content, "links": []})
+
+
+def _least(endpoint: Endpoint) -> str:
+    """Return the least role that suffices, as REGARDS orders them."""
+    if endpoint.roles is None:
+        return "PUBLIC"
+    return next(role for role in _ROLES if role in endpoint.roles)

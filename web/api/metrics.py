@@ -1,0 +1,155 @@
+"""`/metrics`: what this process has counted, and what the database holds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.errors import DeliveryError
+from app.telemetry.logs import get_logger
+from app.views.deliveries import Depth, Overview, Owed, WorkerSeen
+from web import schemas
+from web.endpoint import ACTOR, OPERATORS, Endpoint
+from web.guard.gate import SCRAPER
+
+log = get_logger(__name__)
+
+_FRESH = 5.0  # seconds that figures of the database are told again: anybody may ask
+
+
+class _Database(Collector):
+    """Figures of the database, as they were read last."""
+
+    def __init__(self) -> None:
+        self.depths: list[Depth] = []
+        self.owed: list[Owed] = []
+        self.workers: list[WorkerSeen] = []
+        self.up = False
+
+    def collect(self) -> Iterable[Metric]:
+        """Give them; the same in every process, so take `max`, not `sum`."""
+        up = GaugeMetricFamily("delivery_database_up", "Whether PostgreSQL answered just now.")
+        up.add_metric([], self.up)
+        yield up
+        if not self.up:
+            return
+        active = GaugeMetricFamily(
+            "delivery_active",
+            "Deliveries before their end. Of the database: take max, not sum, over processes.",
+            labels=("tenant", "state"),
+        )
+        oldest = GaugeMetricFamily(
+            "delivery_active_oldest_seconds",
+            "How long the oldest of them has been in that state, however often it was tried there.",
+            labels=("tenant", "state"),
+        )
+        for depth in self.depths:
+            active.add_metric([depth.tenant, depth.state.value], depth.deliveries)
+            oldest.add_metric([depth.tenant, depth.state.value], depth.oldest)
+        owed = GaugeMetricFamily(
+            "delivery_outbox_messages", "Messages no broker has confirmed.", labels=("lane",)
+        )
+        overdue = GaugeMetricFamily(
+            "delivery_outbox_overdue_seconds", "How long the oldest is overdue.", labels=("lane",)
+        )
+        for lane in self.owed:
+            owed.add_metric([lane.lane], lane.messages)
+            overdue.add_metric([lane.lane], lane.oldest)
+        workers = GaugeMetricFamily("delivery_workers", "Workers that told lately they are there.")
+        workers.add_metric([], sum(worker.alive for worker in self.workers))
+        yield from (active, oldest, owed, overdue, workers)
+
+
+class _Own(Collector):
+    """What of a registry a tenant may know: nothing that names another, or another's server."""
+
+    def __init__(self, registry: Collector, tenant: str) -> None:
+        self._registry = registry
+        self._tenant = tenant
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            own = Metric(family.name, family.documentation, family.type, family.unit)
+            own.samples = [
+                sample
+                for sample in family.samples
+                if sample.labels.get("tenant", self._tenant) == self._tenant
+                and "server" not in sample.labels
+            ]
+            yield own
+
+
+class MetricsApi:
+    """The handler. Without `overview`, only what this process has counted."""
+
+    def __init__(self, overview: Overview | None) -> None:
+        self._overview = overview
+        self._database = _Database()
+        self._registry = CollectorRegistry()
+        self._registry.register(self._database)
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer in Prometheus' text format, to who is known."""
+        actor = request[ACTOR]
+        everything = actor.role in (SCRAPER.role, "INSTANCE_ADMIN")
+        return await self._text(None if everything else actor.tenant)
+
+    async def everything(self, _request: web.Request) -> web.Response:
+        """Answer on a port of its own, where nobody is a stranger."""
+        return await self._text(None)
+
+    async def _text(self, tenant: str | None) -> web.Response:
+        registries: list[Collector] = [REGISTRY]
+        if self._overview is not None:
+            await self._read(self._overview)
+            registries.append(self._registry)
+        if tenant is not None:
+            registries = [_Own(registry, tenant) for registry in registries]
+        text = b"".join(map(generate_latest, registries))
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _read(self, overview: Overview) -> None:
+        async with self._reading:
+            if time.monotonic() - self._read_at < _FRESH:
+                return
+            database = self._database
+            try:
+                database.depths, database.owed, database.workers = await asyncio.gather(
+                    overview.depths(), overview.owed(), overview.workers()
+                )
+                database.up = True
+            except DeliveryError as error:
+                database.up = False
+                log.warning("metrics_without_database", cause=str(error))
+            self._read_at = time.monotonic()
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        return [
+            Endpoint(
+                method="GET",
+                path="/metrics",
+                handler=self.metrics,
+                summary="Figures for Prometheus; of all tenants for an INSTANCE_ADMIN",
+                tag="health",
+                roles=OPERATORS,
+                scraped=True,
+                whole_instance=True,
+                in_maintenance=True,
+                responses={
+                    200: {
+                        "description": "Prometheus' text format.",
+                        "content": {"text/plain": {"schema": {"type": "string"}}},
+                    },
+                    **schemas.errors(401, 403, 429),
+                },
+            )
+        ]

@@ -1,0 +1,116 @@
+"""Signing in with a password of REGARDS: limited, logged, counted."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from app.errors import InvalidRequestError, NotAcceptedError, RetryableError
+from app.telemetry.logs import get_logger
+from app.telemetry.metrics import SIGN_INS
+from app.validation import flaw_of
+from web.answers import json_of, refusal
+from web.guard.address import address_of, caller_of
+from web.guard.auth import NotSignedInError
+from web.guard.limits import RateLimit, Turns
+
+log = get_logger(__name__)
+
+# Takes tenant, user and password; returns a token. Raises NotAcceptedError, RetryableError.
+PasswordFlow = Callable[[str, str, str], Awaitable[str]]
+
+FIELDS = ("tenant", "user", "password")
+LONGEST = 1000  # characters of each
+_LOGGED = 255  # characters of a user that nobody knows
+_AT_ONCE = 4  # that REGARDS is asked for
+_WAITING = 16  # more; each waits for REGARDS for ten seconds at most
+_REFUSED = "REGARDS knows no such user and password for this tenant"
+
+
+class SignIns:
+    """Passes passwords on, but is no place to try many out.
+
+    Few from one address, few for one user, few at once; none for a tenant that is not served.
+    """
+
+    def __init__(
+        self,
+        ask: PasswordFlow,
+        *,
+        served: Callable[[str], bool],
+        per_minute: int,
+        proxies: int = 0,
+    ) -> None:
+        self._ask = ask
+        self._served = served
+        self._proxies = proxies
+        self._addresses = RateLimit(per_minute / 60, burst=per_minute)
+        self._users = RateLimit(per_minute / 60, burst=per_minute)
+        self._turns = Turns(_AT_ONCE, waiting=_WAITING)
+
+    async def enter(self, request: web.Request) -> web.Response:
+        """Get a token for a user of REGARDS."""
+        address = address_of(request, proxies=self._proxies)
+        # Before the body is read: it may take its time.
+        wait = self._addresses.wait(caller_of(address))
+        if wait:
+            return _limited(wait, address=address)
+        tenant, user, password = _fields(await json_of(request))
+        who = {"tenant": tenant[:_LOGGED], "user": user[:_LOGGED], "address": address}
+        wait = self._users.wait(_key(tenant, user))
+        if wait:
+            return _limited(wait, **who)
+        async with self._turns.taken("all") as taken:
+            if not taken:
+                _note("busy", **who)
+                return refusal(503, "too many sign in just now; try again", Retry_After="5")
+            return await self._entered(tenant, user, password, who)
+
+    async def _entered(
+        self, tenant: str, user: str, password: str, who: dict[str, str]
+    ) -> web.Response:
+        try:
+            if not self._served(tenant):
+                raise NotAcceptedError(_REFUSED)
+            token = await self._ask(tenant, user, password)
+        except NotAcceptedError:
+            _note("refused", **who)
+            raise NotSignedInError(_REFUSED) from None
+        except RetryableError:
+            _note("unavailable", **who)
+            raise
+        _note("accepted", **who)
+        return web.json_response({"token": token})
+
+
+def _fields(body: Any) -> list[str]:
+    given = [body.get(name) if isinstance(body, dict) else None for name in FIELDS]
+    if not all(isinstance(value, str) and 0 < len(value) <= LONGEST for value in given):
+        raise InvalidRequestError([f"{', '.join(FIELDS)} must be texts"])
+    if flaw := flaw_of(given):  # REGARDS can't be asked for it: that would count as its outage
+        raise InvalidRequestError([f"the body {flaw}"])
+    return [str(value) for value in given]
+
+
+def _key(tenant: str, user: str) -> str:
+    """Return a user in few bytes, however many a stranger sends."""
+    name = f"{tenant}\0{user.strip().casefold()}"
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+
+
+def _limited(wait: float, **who: str) -> web.Response:
+    _note("limited", **who)
+    seconds = math.ceil(wait)
+    return refusal(
+        429, f"too many tries to sign in; wait {seconds} seconds", Retry_After=str(seconds)
+    )
+
+
+def _note(outcome: str, **who: str) -> None:
+    SIGN_INS.labels(outcome).inc()
+    level = log.info if outcome == "accepted" else log.warning
+    level("sign_in", outcome=outcome, **who)

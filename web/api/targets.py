@@ -1,0 +1,145 @@
+"""`/health/targets`: whether the places that a tenant's archives are put on answer.
+
+No part of readiness: a tenant's server is a foreign machine, and the service works without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from cachetools import TTLCache
+
+from app.delivery.model import S3Target, TargetTrouble
+from app.delivery.ports import Tenants
+from app.errors import DeliveryError, SecretUnreadableError, TargetUnavailableError
+from web import schemas
+from web.endpoint import ACTOR, ADMINS, Endpoint
+
+# Returns when the target answers and takes the credentials; raises DeliveryError with the reason.
+Look = Callable[[S3Target], Awaitable[None]]
+Trouble = Callable[[S3Target], TargetTrouble | None]
+# Returns what a tenant is told in place of an error, so that ports can't be told apart.
+Told = Callable[[S3Target, DeliveryError], DeliveryError]
+
+_PATIENCE = 3.0  # seconds that a target may take
+_FRESH = 10.0  # seconds that its answer is told again, to whoever asks
+_AT_ONCE = 8  # targets of a tenant
+_TARGETS = 1000  # remembered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    at: datetime
+    error: str | None
+
+
+class TargetsApi:
+    """The handler. `trouble` tells what this process holds back from a target."""
+
+    def __init__(
+        self,
+        tenants: Tenants,
+        *,
+        look: Look,
+        trouble: Trouble,
+        told: Told = lambda _target, error: error,
+        patience: float = _PATIENCE,
+    ) -> None:
+        self._tenants = tenants
+        self._look = look
+        self._trouble = trouble
+        self._told = told
+        self._patience = patience
+        self._seen: TTLCache[S3Target, asyncio.Task[_Seen]] = TTLCache(_TARGETS, ttl=_FRESH)
+        # Each tenant has its own: silent ones of another are no reason to wait.
+        self._turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_AT_ONCE))
+
+    async def targets(self, request: web.Request) -> web.Response:
+        """Return every target of the tenant, with what it said just now."""
+        tenant = request[ACTOR].tenant
+        settings = self._tenants.settings(tenant)
+        named = {"default": settings.target, **settings.targets}
+        try:
+            self._tenants.check_secrets(tenant)
+        except SecretUnreadableError as error:
+            seen = dict.fromkeys(named, _Seen(at=datetime.now(UTC), error=str(error)))
+        else:
+            turns = self._turns[tenant]
+            outcomes = await asyncio.gather(*(self._ask(one, turns) for one in named.values()))
+            seen = dict(zip(named, outcomes, strict=True))
+        content = [self._shown(name, target, seen[name]) for name, target in named.items()]
+        return web.json_response({"content": content})
+
+    async def _ask(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
+        """Ask a target, once for all who want to know now."""
+        asked = self._seen.get(target)
+        if asked is None:
+            asked = self._seen[target] = asyncio.create_task(self._look_at(target, turns))
+        return await asyncio.shield(asked)
+
+    async def _look_at(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
+        at, began = datetime.now(UTC), time.monotonic()
+        async with turns:
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._look(target)
+            except DeliveryError as refused:
+                error = refused
+            except TimeoutError:
+                error = TargetUnavailableError(
+                    f"no answer from {target} within {self._patience:g} seconds"
+                )
+            else:
+                return _Seen(at=at, error=None)
+            told = self._told(target, error)
+            if told is not error:  # what is not told must not show by the time that it takes
+                await asyncio.sleep(began + self._patience - time.monotonic())
+        return _Seen(at=at, error=str(told))
+
+    def _shown(self, name: str, target: S3Target, seen: _Seen) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "name": name,
+            "endpoint": target.endpoint,
+            "bucket": target.bucket,
+            "status": "DOWN" if seen.error else "UP",
+            "checkedAt": _time(seen.at),
+        }
+        if seen.error:
+            shown["error"] = seen.error
+        trouble = self._trouble(target)
+        if trouble is not None:
+            shown["heldBack"] = {
+                "since": _time(trouble.since),
+                "askedAgain": _time(trouble.asked_again),
+                "cause": str(self._told(target, TargetUnavailableError(trouble.cause))),
+            }
+        return shown
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        return [
+            Endpoint(
+                method="GET",
+                path="/health/targets",
+                handler=self.targets,
+                summary="Whether the tenant's targets answer, and what is held back from them",
+                tag="health",
+                roles=ADMINS,
+                in_maintenance=True,
+                responses={
+                    200: schemas.answer("Each target, by its name.", "Targets"),
+                    **schemas.errors(401, 403, 429),
+                },
+            )
+        ]
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")

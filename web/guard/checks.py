@@ -1,0 +1,69 @@
+"""How often a tenant may have targets tried, and how many of them at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+from app.delivery.model import S3Target
+from web.guard.limits import RateLimit
+
+# Tries a target; returns what was found: [{"check", "ok", "message"}].
+Probe = Callable[[S3Target], Awaitable[list[dict[str, Any]]]]
+
+_A_MINUTE = 5  # checks of a tenant
+_TARGETS = 10  # of a check
+_AT_ONCE = 5
+
+
+class Checks:
+    """Tries targets for tenants: one check of each at a time, a few a minute.
+
+    A check makes this service connect to where a tenant says.
+    """
+
+    def __init__(self, probe: Probe, *, a_minute: int = _A_MINUTE) -> None:
+        self._probe = probe
+        self._rate = RateLimit(a_minute / 60, burst=a_minute)
+        self._under_way: set[str] = set()
+
+    @contextlib.contextmanager
+    def turn(self, tenant: str) -> Iterator[float]:
+        """Give 0 where the tenant may have a check within the block, else the seconds to wait."""
+        if tenant in self._under_way:
+            yield 1.0
+            return
+        wait = self._rate.wait(tenant)
+        if wait:
+            yield wait
+            return
+        self._under_way.add(tenant)
+        try:
+            yield 0.0
+        finally:
+            self._under_way.discard(tenant)
+
+    async def of(
+        self, targets: Mapping[str, S3Target], known: Mapping[str, S3Target]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Try targets side by side; those that differ from the known ones first, and not too many.
+
+        Returns what was found by their names.
+        """
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(target: S3Target) -> list[dict[str, Any]]:
+            async with turns:
+                return await self._probe(target)
+
+        names = sorted(targets, key=lambda name: targets[name] == known.get(name))
+        chosen = names[:_TARGETS]
+        found = await asyncio.gather(*(one(targets[name]) for name in chosen))
+        none = {
+            "check": "reachable",
+            "ok": False,
+            "message": f"not tried: a check tries {_TARGETS} targets, those that changed first",
+        }
+        return {name: [none] for name in names} | dict(zip(chosen, found, strict=True))
