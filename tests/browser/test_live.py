@@ -118,6 +118,57 @@ async def test_the_page_of_a_delivery_that_has_ended_complains_of_nothing(
     assert await page.evaluate("window.complaints") == []
 
 
+BEAT = 'id: 1\r\nevent: progress\r\ndata: {"id": "of none that is shown"}\r\n\r\n'
+ENDED = "Not live: the stream has ended"
+
+
+async def test_a_stream_that_ends_again_and_again_is_not_live(page: Page, stack: Stack) -> None:
+    """After each event: a server that is shut down, a proxy that holds nothing open."""
+
+    async def end(route: Route) -> None:
+        await route.fulfill(status=200, content_type="text/event-stream", body=BEAT)
+
+    await page.route(STREAM, end)
+    await sign_in(page, stack)
+    await expect(page.get_by_text(ENDED)).to_be_visible()
+    await page.unroute(STREAM)
+    await expect(page.get_by_text(LIVE)).to_be_visible()
+
+
+async def test_a_stream_that_is_not_opened_again_is_not_live(page: Page, stack: Stack) -> None:
+    """The first one has ended, and the next request is never answered."""
+    asked = 0
+
+    async def once(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await route.fulfill(status=200, content_type="text/event-stream", body=BEAT)
+
+    await page.route(STREAM, once)
+    await sign_in(page, stack)
+    await expect(page.get_by_text(ENDED)).to_be_visible()
+    assert asked == 2
+
+
+async def test_a_stream_of_which_an_event_fails_is_closed(
+    page: Page, stack: Stack, client: Client, make_product: Callable[..., str]
+) -> None:
+    """Left open, it would count among the caller's streams."""
+    await sign_in(page, stack)
+    await expect(page.get_by_text(LIVE)).to_be_visible()
+    async with page.expect_event("requestfailed", lambda one: "events?failing" in one.url):
+        async with page.expect_response(lambda one: "events?failing" in one.url):
+            await page.evaluate(
+                """async () => {
+                  const { follow } = await import("/console/api.js");
+                  follow("/deliveries/events?failing", new AbortController().signal,
+                         () => { throw new Error("for the test"); });
+                }"""
+            )
+        await client.answer(request_for(make_product({"a.txt": b"a"})))
+
+
 async def test_a_plain_user_is_shown_their_own_again_and_again(
     page: Page, stack: Stack, service: str
 ) -> None:

@@ -85,24 +85,34 @@ export async function call(method, path, options = {}) {
 // `tell` hears how it stands: "live", "over", or why it is neither.
 export async function follow(path, signal, hear, tell = () => {}) {
   let last = "";
+  let hurried = false; // the last end was followed by a new request at once
+  let late; // tells that the answer to it is
   while (!signal.aborted) {
     const token = session.token;
     let pause = 2; // seconds
     try {
       const headers = last ? { "Last-Event-ID": last } : {};
-      const answer = await request("GET", path, { headers, signal, token });
+      const answer = await request("GET", path, { headers, signal, token }).finally(() => clearTimeout(late));
       if (answer.status === 204) { tell("over"); return; }
       if (!answer.ok) throw refusalOf(answer, await jsonOf(answer));
       tell("live");
       let heard = false;
+      const since = Date.now();
       for await (const event of events(answer.body)) {
         if (event.id) { last = event.id; heard = true; }
         if (event.event === "expired") throw new Refused(401, JSON.parse(event.data).message);
         if (event.data) hear(event.event, JSON.parse(event.data));
       }
       // It ends after the last step of a delivery, too: the next answer tells whether that was it.
-      if (heard) pause = 0.2;
-      else tell("the stream has ended; it is begun again");
+      // (Not time after time: who ends each stream after an event would be asked without a pause.)
+      hurried = heard && (!hurried || Date.now() - since > 10000);
+      const say = () => { if (!signal.aborted) tell("the stream has ended; it is begun again"); };
+      if (hurried) {
+        pause = 0.2;
+        late = setTimeout(say, 2000);
+      } else {
+        say();
+      }
     } catch (error) {
       if (signal.aborted) return;
       if (error.status === 401) { signOut(token, error.message); return; }
@@ -117,19 +127,24 @@ export async function follow(path, signal, hear, tell = () => {}) {
 async function* events(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let left = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    left += value;
-    const blocks = left.split("\r\n\r\n");
-    left = blocks.pop();
-    for (const block of blocks) {
-      const event = {};
-      for (const line of block.split("\r\n")) {
-        const colon = line.indexOf(": ");
-        if (colon > 0) event[line.slice(0, colon)] = line.slice(colon + 2);
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      left += value;
+      const blocks = left.split("\r\n\r\n");
+      left = blocks.pop();
+      for (const block of blocks) {
+        const event = {};
+        for (const line of block.split("\r\n")) {
+          const colon = line.indexOf(": ");
+          if (colon > 0) event[line.slice(0, colon)] = line.slice(colon + 2);
+        }
+        yield event;
       }
-      yield event;
     }
+  } finally {
+    // Whoever reads no further leaves nothing open: it would count among the caller's streams.
+    reader.cancel().catch(() => {});
   }
 }
