@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -16,6 +18,7 @@ import structlog
 
 from app.settings import Settings
 from app.store import migrate, open_pool
+from app.telemetry.logs import _QUIET
 from compose.embedded.stack import Stack, running_stack
 from tests.client import Client
 from tests.standin import StandIn
@@ -37,12 +40,36 @@ structlog.configure(
 )
 
 
+@contextlib.contextmanager
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a command in this process sets up, as `app.telemetry.logs.configure_logging` does.
+
+    Loggers are not cached meanwhile: those of modules would keep what the command has set up.
+    """
+    before, root, configure = structlog.get_config(), logging.getLogger(), structlog.configure
+    handlers = root.handlers[:]
+    levels = {name: logging.getLogger(name).level for name in (None, *_QUIET)}
+
+    def uncached(**options: Any) -> None:
+        configure(**options | {"cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(structlog, "configure", uncached)
+        yield
+    structlog.configure(**before)
+    # (pytest has handlers of its own there, others in each phase of a test.)
+    for handler in [one for one in root.handlers if type(one) is logging.StreamHandler]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """Undo what a command in this process has set up: no test hears loggers that it cached."""
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
+    """No test hears less, or more, since a command ran in its process."""
+    with logging_as_it_was():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,10 @@ import logging
 import pytest
 from aiohttp.http_exceptions import BadStatusLine
 from aiokafka.cluster import ClusterMetadata
+from structlog.testing import capture_logs
 
 from app.telemetry.logs import _NO_TOPIC, _of_interest, configure_logging, get_logger
+from tests.conftest import logging_as_it_was
 
 
 @pytest.mark.parametrize("fmt", ["console", "json"])
@@ -27,6 +29,23 @@ def test_a_traceback_shows_no_local_variables(capfd: pytest.CaptureFixture[str],
     assert "ValueError" in told
     assert "Traceback" in told
     assert "hunter2" not in told
+
+
+def test_a_command_that_runs_in_a_test_leaves_logging_as_it_was() -> None:
+    """A module's logger that the command used is heard by the tests after it."""
+    root, library = logging.getLogger(), logging.getLogger("faust")
+    before = (root.level, library.level)
+    log = get_logger("of a module")
+    with logging_as_it_was():
+        configure_logging(level="CRITICAL", fmt="json")
+        (handler,) = root.handlers
+        assert (root.level, library.level) == (logging.CRITICAL, logging.CRITICAL)
+        log.info("used")
+    assert handler not in root.handlers
+    assert (root.level, library.level) == before
+    with capture_logs() as logs:
+        log.info("heard")
+    assert [line["event"] for line in logs] == ["heard"]
 
 
 @pytest.mark.parametrize(
