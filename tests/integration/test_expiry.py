@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from app.delivery.model import OrderStatus, State, Work
 from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
-from tests.integration.conftest import Deliveries
+from app.usecases.submit import check, receive
+from tests.integration.conftest import Deliveries, receipt_for, request
+from tests.integration.test_users import SomeUsers
 
 
 async def test_a_delivery_whose_time_is_over_ends_in_any_state(
@@ -41,6 +43,32 @@ async def test_a_delivery_whose_time_is_over_ends_in_any_state(
         body["correlationId"] for kind, body in await deliveries.owed() if kind == "cancel"
     ]
     assert sorted(cancelled) == ["available", "transferring"]
+
+
+async def test_a_delivery_whose_user_is_not_checked_yet_ends_once(deliveries: Deliveries) -> None:
+    """It was never granted, and what is said of its user later changes nothing."""
+    saved = await receive(
+        [(receipt_for("c"), request())],
+        store=deliveries.store,
+        tenants=deliveries.tenants,
+        users=SomeUsers(away=True),
+    )
+    assert [one.state for one in saved] == [State.RECEIVED]
+    claimed = await deliveries.leases("w").claim(Work.CHECK)
+    assert claimed is not None
+    await deliveries.pool.execute("UPDATE delivery SET expires_at = now()")
+    assert await expire(store=deliveries.store, limit=10) == 1
+    for known in (True, False):
+        await check(
+            claimed,
+            store=deliveries.store,
+            tenants=deliveries.tenants,
+            users=SomeUsers(known=known),
+        )
+    assert await deliveries.states() == ["ERROR"]
+    ((kind, body),) = await deliveries.owed()
+    assert (kind, body["status"], body["errorType"]) == ("response", "ERROR", "EXPIRED")
+    assert body["message"].endswith("it was RECEIVED at the end")
 
 
 async def test_all_that_is_overdue_ends_in_one_look(deliveries: Deliveries) -> None:
