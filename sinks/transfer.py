@@ -14,9 +14,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
+from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
-from app.delivery.model import Delivery, ManifestFile, Phase, S3Target, StoredObject, Upload
+from app.delivery.model import Delivery
 from app.delivery.ports import Hold, OrderSource, ProgressListener
+from app.delivery.progress import Phase
+from app.delivery.targets import S3Target, StoredObject, Upload
 from app.errors import DeliveryError, LeaseLostError
 from app.telemetry.metrics import TARGET_BYTES
 from app.waiting.patience import Patience, Waits, out_of_slot

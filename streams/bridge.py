@@ -25,7 +25,7 @@ from aio_pika.abc import (
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError
 from mode import Service
 
-from app.delivery.model import Arrival, ArrivalKind
+from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.ports import Arrivals, Tenants
 from app.errors import (
     BrokerUnavailableError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.delivery.model import ListedFile, ManifestFile
+from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.naming import _MAX_BYTES, _shorten, safe_component, safe_name
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from mode import Service
 
-from app.delivery.model import Progress
+from app.delivery.progress import Progress
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
 from app.views.deliveries import Change, Changes, to_json

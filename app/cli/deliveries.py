@@ -14,7 +14,7 @@ from rich.tree import Tree
 
 from app.cli.options import chosen_tenant, hours_ago, tenant_option
 from app.cli.tables import printable, show_all, size
-from app.delivery.model import State
+from app.delivery.states import State
 from app.errors import UnknownDeliveryError
 from app.run.database import open_database
 from app.settings import load_settings

@@ -25,8 +25,8 @@ from rich.progress import (
 )
 
 from app.cli.options import chosen_tenant
-from app.delivery import model
-from app.delivery.model import Status
+from app.delivery import progress as transfers
+from app.delivery.states import Status
 from app.errors import ConfigurationError, DeliveryError
 from app.settings import Settings, load_settings
 from streams.amqp import names
@@ -201,7 +201,7 @@ async def show_progress(
         await asyncio.gather(ready, following, return_exceptions=True)
 
 
-def _line(tick: model.Progress) -> str:
+def _line(tick: transfers.Progress) -> str:
     percent = 100 * tick.bytes_done / tick.bytes_total if tick.bytes_total else 100
     rate = tick.bytes_done / tick.elapsed / 1e6 if tick.elapsed else 0
     mark = "#" * int(percent / 5)

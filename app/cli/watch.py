@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from app.cli.tables import printable, size
-from app.delivery import model
+from app.delivery import progress as transfers
 from app.errors import DeliveryError
 from app.run.database import open_database
 from app.settings import Settings, load_settings
@@ -92,7 +92,7 @@ async def _lines(
         running = [one for one in table.news() if one.tenant in tenants]
 
 
-def line(one: model.Progress) -> str:
+def line(one: transfers.Progress) -> str:
     """Return how far a transfer is, in a line."""
     percent = 100 * one.bytes_done / one.bytes_total if one.bytes_total else 100
     speed, left = progress.rate(one), progress.seconds_left(one)
@@ -132,7 +132,7 @@ async def _bars(
             await asyncio.sleep(_LOOK)
 
 
-def _update(bars: Progress, tasks: dict[tuple[str, str], TaskID], one: model.Progress) -> None:
+def _update(bars: Progress, tasks: dict[tuple[str, str], TaskID], one: transfers.Progress) -> None:
     key = one.tenant, one.correlation_id
     if one.phase.ended:
         if key in tasks:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from itertools import groupby
 
-from app.delivery.model import ListedFile
+from app.delivery.manifest import ListedFile
 
 _BLOCK = 256  # files packed together; of each run one block is unpacked at a time
 

@@ -19,7 +19,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from app.delivery.model import ErrorType, OrderStatus, Status
+from app.delivery.orders import OrderStatus
+from app.delivery.states import ErrorType, Status
 
 _DOTS = (".", "..")
 

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from app.delivery.model import ListedFile, ManifestFile
+from app.delivery.manifest import ListedFile, ManifestFile
 
 # Longest name that every common file system takes, in UTF-8 bytes.
 _MAX_BYTES = 255

@@ -12,13 +12,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
 
+from app.delivery.ingress import Receipt
 from app.delivery.messages import (
     DeliveryResponseDtoEvent,
     OrderCancelRequestDtoEvent,
     OrderRequestDtoEvent,
     Wire,
 )
-from app.delivery.model import Delivery, ErrorType, Receipt, Status, StoredObject
+from app.delivery.model import Delivery
+from app.delivery.states import ErrorType, Status
+from app.delivery.targets import StoredObject
 
 
 class Lane(StrEnum):

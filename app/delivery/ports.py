@@ -12,27 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from app.delivery.model import (
-    Arrival,
-    Asked,
-    AskedBefore,
-    Delivery,
-    ErrorType,
-    FoundObject,
-    Identity,
-    ListedFile,
-    Manifest,
-    ManifestFile,
-    Opening,
-    Progress,
-    S3Target,
-    State,
-    StoredObject,
-    TenantSettings,
-    Upload,
-    Work,
-)
+from app.delivery.ingress import Arrival, Asked, AskedBefore, Identity, Opening
+from app.delivery.manifest import ListedFile, Manifest, ManifestFile
+from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.progress import Progress
+from app.delivery.states import ErrorType, State, Work
+from app.delivery.targets import FoundObject, S3Target, StoredObject, TenantSettings, Upload
 from app.tenants.values import AuditEntry, Configuration, Done, Maintenance, Stored
 
 

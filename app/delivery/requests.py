@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.delivery.ingress import DeliveryRequest
 from app.delivery.messages import DeliveryRequestDtoEvent, broken_rules
-from app.delivery.model import DEFAULT_TARGET, DeliveryRequest
+from app.delivery.targets import DEFAULT_TARGET
 from app.errors import InvalidRequestError
 
 

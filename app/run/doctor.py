@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import ConfigurationError, DeliveryError
 from app.run.configured import open_vault
 from app.settings import Settings

@@ -6,7 +6,7 @@ that count.
 
 from __future__ import annotations
 
-from app.delivery.model import ErrorType, State, Work
+from app.delivery.states import ErrorType, State, Work
 from app.settings import Settings
 from app.telemetry import metrics
 from streams.amqp import names

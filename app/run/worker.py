@@ -11,8 +11,9 @@ from functools import partial
 from mode import Service
 
 from app import __version__
-from app.delivery.model import Delivery, Work
+from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane
+from app.delivery.states import Work
 from app.errors import DeliveryError
 from app.run.bootstrap import CHECKS, PLANS, Services, open_services
 from app.run.series import make_series

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.delivery.model import Arrival, ArrivalKind
+from app.delivery.ingress import Arrival, ArrivalKind
 from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
 

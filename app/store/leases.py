@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import asyncpg
 
-from app.delivery.model import Blocked, Delivery, StoredObject, Upload, Work
+from app.delivery.model import Delivery
+from app.delivery.states import Work
+from app.delivery.targets import Blocked, StoredObject, Upload
 from app.errors import ObjectBusyError
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import asyncpg
 
-from app.delivery.model import Delivery, ManifestFile, State, StoredObject, Upload
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.states import State
+from app.delivery.targets import StoredObject, Upload
 
 
 def listed_of(row: asyncpg.Record) -> Delivery:

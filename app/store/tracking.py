@@ -8,7 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
-from app.delivery.model import Delivery, ErrorType, ManifestFile, State, StoredObject
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.states import ErrorType, State
+from app.delivery.targets import StoredObject
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of, file_of, listed_of
 from app.store.sql import QUERIES

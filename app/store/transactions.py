@@ -10,21 +10,13 @@ from uuid import UUID
 
 import asyncpg
 
-from app.delivery.model import (
-    TRANSITIONS,
-    Asked,
-    AskedBefore,
-    Delivery,
-    ErrorType,
-    Identity,
-    Manifest,
-    ManifestFile,
-    Opening,
-    State,
-    StoredObject,
-)
+from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
+from app.delivery.manifest import Manifest, ManifestFile
+from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.outgoing import Outgoing
+from app.delivery.states import TRANSITIONS, ErrorType, State
+from app.delivery.targets import StoredObject
 from app.errors import LeaseLostError
 from app.store.audit import note
 from app.store.pool import wrap_errors

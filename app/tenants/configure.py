@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.delivery.model import TenantSettings
 from app.delivery.ports import ConfigurationChange, ConfigurationStore
+from app.delivery.targets import TenantSettings
 from app.errors import InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
 from app.tenants import definitions

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from app.delivery.model import S3Target, TenantSettings
+from app.delivery.targets import S3Target, TenantSettings
 from app.errors import InvalidSettingError, UnknownSettingError
 from app.network.hosts import ADVICE, AllowedHosts
 from app.settings import Settings

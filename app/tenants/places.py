@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from app.delivery.model import TenantSettings
+from app.delivery.targets import TenantSettings
 
 
 def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-from app.delivery.model import TenantSettings
+from app.delivery.targets import TenantSettings
 from app.errors import SecretUnreadableError
 from app.settings import Settings
 from app.settings.tenants import TENANT

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.delivery.model import DEFAULT_TARGET, Blocked, S3Target, TargetTrouble
 from app.delivery.ports import Store, Tenants
+from app.delivery.targets import DEFAULT_TARGET, Blocked, S3Target, TargetTrouble
 
 _AT_ONCE = 1000  # deliveries in one statement
 

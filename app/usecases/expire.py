@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.delivery.model import ErrorType
 from app.delivery.ports import Store
+from app.delivery.states import ErrorType
 from app.usecases.fail import fail
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from app.delivery import outgoing
-from app.delivery.model import Delivery, ErrorType, State
+from app.delivery.model import Delivery
 from app.delivery.ports import Transaction
+from app.delivery.states import ErrorType, State
 from app.errors import as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from app.delivery.ingress import Asked, Cancel, DeliveryRequest, Receipt
 from app.delivery.messages import as_property
-from app.delivery.model import Asked, Cancel, Delivery, DeliveryRequest, ErrorType, Receipt, State
+from app.delivery.model import Delivery
 from app.delivery.own_ids import as_own
 from app.delivery.ports import Store, Tenants, Transaction, Users
 from app.delivery.requests import parse_request
+from app.delivery.states import ErrorType, State
 from app.errors import (
     InvalidRequestError,
     NotPossibleError,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.delivery import outgoing
-from app.delivery.model import Delivery, ErrorType, OrderEvent, OrderStatus, State
+from app.delivery.model import Delivery
+from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind
 from app.delivery.ports import Store, Transaction
+from app.delivery.states import ErrorType, State
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 

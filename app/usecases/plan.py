@@ -14,10 +14,12 @@ from itertools import islice
 
 from app.delivery import outgoing
 from app.delivery.listing import Listing
-from app.delivery.model import Delivery, ListedFile, Manifest, State
+from app.delivery.manifest import ListedFile, Manifest
+from app.delivery.model import Delivery
 from app.delivery.naming import Layout
 from app.delivery.outgoing import Kind
 from app.delivery.ports import Memory, OrderSource, Store
+from app.delivery.states import State
 from app.errors import EmptyOrderError, LeaseLostError, OrderTooLargeError
 from app.telemetry.logs import get_logger
 

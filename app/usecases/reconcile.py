@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from app.delivery.model import Arrival
+from app.delivery.ingress import Arrival
 from app.delivery.ports import Arrivals
 from app.telemetry.logs import get_logger
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.delivery.marks import marks_of
-from app.delivery.model import Delivery, FoundObject, S3Target, State, Upload
+from app.delivery.model import Delivery
 from app.delivery.ports import ArchiveSink, Store
+from app.delivery.states import State
+from app.delivery.targets import FoundObject, S3Target, Upload
 from app.network.hosts import server_of
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger

@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from app.delivery.model import Delivery, S3Target
+from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.ports import Store, Tenants
+from app.delivery.targets import S3Target
 from app.errors import (
     DeliveryError,
     PermanentError,

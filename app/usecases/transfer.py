@@ -13,9 +13,11 @@ from typing import TypeVar
 
 from app.delivery import outgoing
 from app.delivery.marks import marks_of
-from app.delivery.model import Delivery, ErrorType, S3Target, State, StoredObject, Upload
+from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.ports import Archiver, ArchiveSink, Hold, Leases, Store, Tenants
+from app.delivery.states import ErrorType, State
+from app.delivery.targets import S3Target, StoredObject, Upload
 from app.errors import (
     DeliveryError,
     EmptyOrderError,

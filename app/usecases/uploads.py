@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from app.delivery.model import Delivery, S3Target, Upload
+from app.delivery.model import Delivery
 from app.delivery.ports import ArchiveSink, Seal, Store
+from app.delivery.targets import S3Target, Upload
 from app.errors import PermanentError, SecretUnreadableError
 from app.telemetry.logs import get_logger
 

@@ -8,7 +8,10 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from app.delivery.model import Delivery, ErrorType, ManifestFile, State, StoredObject
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.states import ErrorType, State
+from app.delivery.targets import StoredObject
 
 _SILENT = 60.0  # seconds after which a worker counts as gone; it tells every ten
 

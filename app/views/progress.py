@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.delivery.model import Phase, Progress
+from app.delivery.progress import Phase, Progress
 
 
 def rate(progress: Progress) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from isal import isal_zlib
 
-from app.delivery.model import ManifestFile
+from app.delivery.manifest import ManifestFile
 
 _STORED = 0xFFFF  # bytes; the longest stored block of deflate
 # What a stage hands to the next: large, for every hand-over costs the same; and whole stored

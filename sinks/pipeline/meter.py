@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from app.delivery.model import Delivery, Phase, Progress
+from app.delivery.model import Delivery
 from app.delivery.ports import ProgressListener
+from app.delivery.progress import Phase, Progress
 from app.telemetry.metrics import SOURCE_BYTES
 
 _TICK = 0.5  # seconds between looks at the counters

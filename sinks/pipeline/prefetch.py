@@ -12,7 +12,8 @@ import queue
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from app.delivery.model import Delivery, ManifestFile
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
 from app.delivery.ports import OrderSource
 from app.errors import DeliveryError
 from sinks.formats.zip import BLOCK

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from app.delivery.model import ManifestFile
+from app.delivery.manifest import ManifestFile
 from app.errors import WrongFileError
 from sinks.pipeline.beside import Beside
 

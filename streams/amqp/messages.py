@@ -14,6 +14,7 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
 
+from app.delivery.ingress import Cancel, Receipt, Received
 from app.delivery.messages import (
     DeliveryCancelRequestDtoEvent,
     OrderResponseDtoEvent,
@@ -21,13 +22,13 @@ from app.delivery.messages import (
     as_property,
     broken_rules,
 )
-from app.delivery.model import Cancel, OrderEvent, Receipt
+from app.delivery.orders import OrderEvent
 from app.delivery.outgoing import Kind, Outgoing
+from app.encoding import dumps
 from app.errors import UnreadableMessageError
 from app.telemetry import tracing
 from app.validation import flaw_of
 from streams.amqp import names
-from streams.kafka.events import Received, dumps
 
 _Body = TypeVar("_Body", bound=Wire)
 

@@ -15,9 +15,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from app.delivery.model import DeliveryRequest, Receipt, State
+from app.delivery.ingress import DeliveryRequest, Receipt
 from app.delivery.ports import Arrivals, Store, Tenants, Users
 from app.delivery.requests import parse_request
+from app.delivery.states import State
 from app.errors import (
     DeliveryError,
     InvalidRequestError,

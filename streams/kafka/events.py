@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
@@ -11,7 +10,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from app.delivery.model import Cancel, OrderEvent, OrderStatus, Phase, Progress, Receipt
+from app.delivery.ingress import Cancel, Receipt, Received
+from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
 
 _Bytes = Annotated[int, Field(ge=0, description="bytes")]
@@ -20,19 +21,6 @@ _Bytes = Annotated[int, Field(ge=0, description="bytes")]
 def event_key(tenant: str, correlation_id: str) -> bytes:
     """Return the key that keeps the events of one delivery in order."""
     return f"{tenant}/{correlation_id}".encode()
-
-
-def dumps(value: Any) -> bytes:
-    """Encode as compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Received:
-    """A delivery request: how it arrived, and what it says."""
-
-    receipt: Receipt
-    body: dict[str, Any]
 
 
 class _Event(BaseModel):

@@ -8,8 +8,8 @@ from typing import Any
 import faust
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
-from app.delivery.model import Work
 from app.delivery.ports import Arrivals, Store, Tenants, Users
+from app.delivery.states import Work
 from app.settings import Settings
 from app.usecases.intervene import Interventions
 from app.waiting.signals import Signal

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from app.delivery.model import Arrival, Progress
+from app.delivery.ingress import Arrival
 from app.delivery.outgoing import Kind, Outgoing
+from app.delivery.progress import Progress
+from app.encoding import dumps
 from app.errors import BrokerUnavailableError, UnreadableMessageError
 from app.settings import Settings
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from streams.kafka.brokers import cause_of, client_arguments, not_reached
-from streams.kafka.events import dumps, encode_progress, event_key
+from streams.kafka.events import encode_progress, event_key
 from streams.kafka.topics import Topics
 
 log = get_logger(__name__)

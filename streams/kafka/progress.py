@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 from aiokafka import AIOKafkaConsumer
 
-from app.delivery.model import Phase, Progress
+from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
 from app.settings import Settings
 from streams.kafka.brokers import client_arguments

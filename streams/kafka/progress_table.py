@@ -17,7 +17,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from app.delivery.model import Delivery, Progress
+from app.delivery.model import Delivery
+from app.delivery.progress import Progress
 from app.errors import UnreadableMessageError
 from app.settings import Settings
 from app.telemetry.logs import get_logger

@@ -26,7 +26,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from app.delivery.model import ArrivalKind
+from app.delivery.ingress import ArrivalKind
 from app.errors import ConfigurationError
 from app.settings import Settings
 from streams.broker_refusals import REFUSALS

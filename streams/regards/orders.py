@@ -12,7 +12,8 @@ from typing import Any
 
 import aiohttp
 
-from app.delivery.model import Delivery, ListedFile, ManifestFile
+from app.delivery.manifest import ListedFile, ManifestFile
+from app.delivery.model import Delivery
 from app.errors import SourceNotReadyError, SourceUnavailableError
 from app.telemetry import tracing
 from streams.regards.https import connector_of, said

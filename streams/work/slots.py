@@ -16,8 +16,9 @@ from mode import Service
 from prometheus_client import Gauge
 from structlog.contextvars import bind_contextvars
 
-from app.delivery.model import Delivery, Work
+from app.delivery.model import Delivery
 from app.delivery.ports import Leases
+from app.delivery.states import Work
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger

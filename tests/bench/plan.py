@@ -22,15 +22,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from app.delivery.model import (
-    DeliveryRequest,
-    Opening,
-    OrderEvent,
-    OrderStatus,
-    Receipt,
-    State,
-    Work,
-)
+from app.delivery.ingress import DeliveryRequest, Opening, Receipt
+from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.states import State, Work
 from app.store import PostgresLeases, PostgresStore, migrate, open_pool
 from app.usecases.order_progress import order_progressed
 from app.usecases.plan import MEMORY_A_FILE, plan

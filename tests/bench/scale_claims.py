@@ -18,7 +18,8 @@ from pathlib import Path
 
 import asyncpg
 
-from app.delivery.model import Blocked, Work
+from app.delivery.states import Work
+from app.delivery.targets import Blocked
 from app.store import PostgresLeases, migrate, open_pool
 from app.store.sql import QUERIES
 from compose.embedded.postgres import postgres

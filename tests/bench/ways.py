@@ -14,7 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from app.delivery.model import Delivery, ManifestFile, Progress, S3Target, State, StoredObject
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.progress import Progress
+from app.delivery.states import State
+from app.delivery.targets import S3Target, StoredObject
 from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import open_sink

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from compose.embedded import s3
 from compose.embedded.stack import Stack, running_stack
 from tests.chaos import audit, products

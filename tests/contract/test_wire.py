@@ -16,8 +16,9 @@ from uuid import uuid4
 import pytest
 
 from app.delivery import outgoing
-from app.delivery.model import Delivery, State
+from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind, Outgoing
+from app.delivery.states import State
 from app.errors import BrokerUnavailableError, ConfigurationError
 from compose.embedded.rabbitmq import rabbitmq
 from compose.embedded.stack import TENANT, USER

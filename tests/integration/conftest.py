@@ -10,23 +10,14 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app.delivery.model import (
-    Blocked,
-    Delivery,
-    DeliveryRequest,
-    ErrorType,
-    ListedFile,
-    Manifest,
-    OrderEvent,
-    OrderStatus,
-    Receipt,
-    S3Target,
-    State,
-    StoredObject,
-    Work,
-)
+from app.delivery.ingress import DeliveryRequest, Receipt
+from app.delivery.manifest import ListedFile, Manifest
+from app.delivery.model import Delivery
+from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.requests import parse_request
+from app.delivery.states import ErrorType, State, Work
+from app.delivery.targets import Blocked, S3Target, StoredObject
 from app.run.configured import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore

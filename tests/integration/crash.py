@@ -14,7 +14,7 @@ from aio_pika.message import IncomingMessage
 from faust.transport.consumer import Consumer
 
 from app.cli import main
-from app.delivery.model import Arrival
+from app.delivery.ingress import Arrival
 from sinks.stores.s3.store import S3Sink
 from streams.kafka.log import EventLog
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import aioboto3
 import aiohttp
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from compose.embedded import s3
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "least-rights.md"

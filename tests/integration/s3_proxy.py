@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from compose.embedded import s3
 
 _QUOTE = '"'

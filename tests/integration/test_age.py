@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import asyncpg
 import pytest
 
-from app.delivery.model import Delivery, State, Work
+from app.delivery.model import Delivery
+from app.delivery.states import State, Work
 from app.store import PostgresTracking, open_pool
 from app.store.schema import steps
 from tests.integration.conftest import Deliveries

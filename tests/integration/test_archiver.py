@@ -13,7 +13,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.delivery.model import Delivery, ManifestFile, Phase, S3Target
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.progress import Phase
+from app.delivery.targets import S3Target
 from app.errors import (
     ArchiveTooLargeError,
     DeliveryError,

@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.delivery.model import Arrival
+from app.delivery.ingress import Arrival, Received
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.settings import Settings
 from app.store import PostgresArrivals
@@ -33,7 +33,7 @@ from streams.amqp import names
 from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
-from streams.kafka.events import Received, decode_request
+from streams.kafka.events import decode_request
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.client import REQUEST_QUEUE, Client, request_for

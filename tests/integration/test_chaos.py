@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import RetryableError, WrongFileError, WrongObjectError
 from sinks.formats.zip import zip_blocks
 from sinks.stores.s3.store import S3Sink

@@ -10,7 +10,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from app.delivery.model import State, Work
+from app.delivery.states import State, Work
 from app.errors import ConfigurationError, SecretUnreadableError
 from app.run.configured import ConfigurationParts, open_configuration
 from app.run.website import make_watcher

@@ -7,8 +7,8 @@ import contextlib
 
 import asyncpg
 
-from app.delivery.model import Work
 from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.states import Work
 from app.settings import Settings
 from app.store import Leader, Outbox, PostgresConfiguration, alone, open_pool
 from app.tenants.vault import Vault, make_key

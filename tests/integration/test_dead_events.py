@@ -11,14 +11,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.delivery.model import Receipt
+from app.delivery.ingress import Receipt, Received
 from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
 from streams.kafka.agents import process
 from streams.kafka.dead_letters import DeadEvent, look
 from streams.kafka.dispatch import Event
-from streams.kafka.events import CancelRequested, Received, encode_request
+from streams.kafka.events import CancelRequested, encode_request
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.client import Client, request_for

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.delivery.model import ManifestFile
+from app.delivery.manifest import ManifestFile
 from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption

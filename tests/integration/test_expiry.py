@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from app.delivery.model import OrderStatus, State, Work
+from app.delivery.orders import OrderStatus
+from app.delivery.states import State, Work
 from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
 from app.usecases.submit import check, receive

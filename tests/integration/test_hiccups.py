@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from app.delivery.model import Delivery, S3Target
+from app.delivery.model import Delivery
+from app.delivery.targets import S3Target
 from app.errors import TargetUnavailableError
 from app.network.hosts import server_of
 from app.settings import Settings

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import TargetUnavailableError
 from sinks.stores.s3.store import open_sink
 from tests.certificates import Authority

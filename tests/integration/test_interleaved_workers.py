@@ -21,17 +21,12 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from app.delivery.manifest import ManifestFile
 from app.delivery.marks import Whose, marks_of, whose
-from app.delivery.model import (
-    Delivery,
-    FoundObject,
-    ManifestFile,
-    S3Target,
-    StoredObject,
-    Upload,
-    Work,
-)
+from app.delivery.model import Delivery
 from app.delivery.ports import Hold
+from app.delivery.states import Work
+from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
 from app.errors import DeliveryError, ForeignObjectError, RetryableError
 from app.settings import Settings
 from app.store import PostgresLeases

@@ -10,15 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from app.delivery.model import (
-    DEFAULT_TARGET,
-    Blocked,
-    State,
-    StoredObject,
-    TargetTrouble,
-    Upload,
-    Work,
-)
+from app.delivery.states import State, Work
+from app.delivery.targets import DEFAULT_TARGET, Blocked, StoredObject, TargetTrouble, Upload
 from app.store.sql import QUERIES
 from app.usecases.away import TargetsAway
 from compose.embedded.stack import TENANT

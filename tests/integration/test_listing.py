@@ -15,8 +15,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.delivery.model import Delivery, ErrorType, ListedFile, ManifestFile, State, Work
+from app.delivery.manifest import ListedFile, ManifestFile
+from app.delivery.model import Delivery
 from app.delivery.ports import Archiver, OrderSource, Store
+from app.delivery.states import ErrorType, State, Work
 from app.errors import (
     EmptyOrderError,
     LeaseLostError,

@@ -16,7 +16,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.delivery.marks import marks_of
-from app.delivery.model import Delivery, FoundObject, S3Target, State, StoredObject, Upload, Work
+from app.delivery.model import Delivery
+from app.delivery.states import State, Work
+from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
 from app.errors import ForeignObjectError, ObjectBusyError, TargetUnavailableError
 from app.network.hosts import server_of
 from app.settings import Settings

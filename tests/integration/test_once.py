@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.model import Arrival, ArrivalKind, Cancel, Identity, OrderEvent, OrderStatus
+from app.delivery.ingress import Arrival, ArrivalKind, Cancel, Identity, Received
+from app.delivery.orders import OrderEvent, OrderStatus
+from app.encoding import dumps
 from app.store import PostgresArrivals
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
@@ -20,13 +22,7 @@ from app.usecases.reconcile import append_again
 from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT
 from streams.kafka.agents import submit_handler
-from streams.kafka.events import (
-    Received,
-    decode_cancel,
-    decode_order_event,
-    dumps,
-    encode_request,
-)
+from streams.kafka.events import decode_cancel, decode_order_event, encode_request
 from streams.regards.users import AnyUser
 from tests.integration.conftest import Deliveries, receipt_for, request
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.delivery.model import DeliveryRequest, OrderStatus
+from app.delivery.ingress import DeliveryRequest
+from app.delivery.orders import OrderStatus
 from app.delivery.outgoing import Kind, Lane, Outgoing
 from app.errors import BrokerUnavailableError
 from app.store import Outbox

@@ -11,7 +11,9 @@ from uuid import UUID
 
 import pytest
 
-from app.delivery.model import Delivery, Phase, Progress, State
+from app.delivery.model import Delivery
+from app.delivery.progress import Phase, Progress
+from app.delivery.states import State
 from app.settings import Settings
 from streams.kafka import progress_table
 from streams.kafka.log import EventLog, open_event_log

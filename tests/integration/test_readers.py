@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.delivery.model import ManifestFile
+from app.delivery.manifest import ManifestFile
 from sinks.formats.zip import zip_blocks
 from tests.conftest import noise
 

@@ -10,13 +10,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.delivery.model import (
-    Arrival,
-    ArrivalKind,
-    ErrorType,
-    OrderEvent,
-    OrderStatus,
-)
+from app.delivery.ingress import Arrival, ArrivalKind
+from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.states import ErrorType
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.store import Leader, PostgresArrivals, alone, open_pool
 from app.usecases.fail import fail

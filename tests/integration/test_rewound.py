@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from structlog.testing import capture_logs
 
-from app.delivery.model import Arrival, ArrivalKind
+from app.delivery.ingress import Arrival, ArrivalKind
 from app.errors import BrokerUnavailableError
 from app.run.worker import running_worker
 from app.settings import Settings

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import RetryableError, WrongObjectError
 from app.waiting.patience import Patience, Waits
 from sinks.pipeline.parts import Part

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from app.delivery.model import ErrorType, S3Target, Work
+from app.delivery.states import ErrorType, Work
+from app.delivery.targets import S3Target
 from app.errors import (
     TargetForbiddenError,
     TargetRefusedError,

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.delivery.model import FoundObject, S3Target, Upload
+from app.delivery.targets import FoundObject, S3Target, Upload
 from app.errors import TargetRefusedError
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.rights import try_rights

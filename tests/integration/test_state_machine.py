@@ -14,19 +14,12 @@ import asyncpg
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.model import (
-    TRANSITIONS,
-    Cancel,
-    Manifest,
-    ManifestFile,
-    OrderEvent,
-    OrderStatus,
-    Receipt,
-    State,
-    StoredObject,
-    Work,
-)
+from app.delivery.ingress import Cancel, Receipt
+from app.delivery.manifest import Manifest, ManifestFile
+from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.states import TRANSITIONS, State, Work
+from app.delivery.targets import StoredObject
 from app.errors import (
     DeliveryError,
     EmptyOrderError,

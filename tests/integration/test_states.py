@@ -9,7 +9,8 @@ from itertools import product
 import asyncpg
 import pytest
 
-from app.delivery.model import TRANSITIONS, Delivery, State, Work
+from app.delivery.model import Delivery
+from app.delivery.states import TRANSITIONS, State, Work
 from tests.integration.conftest import Deliveries
 
 ENDED = {state for state in State if state.ended}

@@ -10,7 +10,9 @@ import asyncpg
 import pytest
 
 from app.delivery import outgoing
-from app.delivery.model import OrderStatus, State, StoredObject, Work
+from app.delivery.orders import OrderStatus
+from app.delivery.states import State, Work
+from app.delivery.targets import StoredObject
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 from app.settings import Settings
 from app.store import PostgresStore, line_of, migrate, open_pool

@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from app.delivery.model import Delivery, ErrorType, S3Target, Upload, Work
+from app.delivery.model import Delivery
 from app.delivery.naming import object_key
+from app.delivery.states import ErrorType, Work
+from app.delivery.targets import S3Target, Upload
 from app.usecases.fail import fail
 from app.usecases.sweep import Sweep
 from sinks.stores.s3.store import S3Sink

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.delivery.model import ErrorType, ManifestFile, S3Target, State, Work
+from app.delivery.manifest import ManifestFile
+from app.delivery.states import ErrorType, State, Work
+from app.delivery.targets import S3Target
 from app.errors import TargetRefusedError
 from app.run.configured import ConfigurationParts
 from app.tenants.values import Actor

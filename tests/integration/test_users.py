@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.delivery.model import State, Work
+from app.delivery.states import State, Work
 from app.errors import RetryableError, SourceUnavailableError
 from app.usecases.submit import check, receive
 from tests.integration.conftest import Deliveries, receipt_for, request

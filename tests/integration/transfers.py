@@ -9,17 +9,12 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from app.delivery.model import (
-    Delivery,
-    ListedFile,
-    ManifestFile,
-    Progress,
-    S3Target,
-    State,
-    StoredObject,
-    Upload,
-)
+from app.delivery.manifest import ListedFile, ManifestFile
+from app.delivery.model import Delivery
 from app.delivery.ports import OrderSource
+from app.delivery.progress import Progress
+from app.delivery.states import State
+from app.delivery.targets import S3Target, StoredObject, Upload
 from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
 from app.waiting.patience import Patience, growing
 from sinks.pipeline.budget import Budget

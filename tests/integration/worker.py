@@ -13,7 +13,10 @@ from functools import partial
 
 import asyncpg
 
-from app.delivery.model import Delivery, ListedFile, ManifestFile, S3Target, Work
+from app.delivery.manifest import ListedFile, ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.states import Work
+from app.delivery.targets import S3Target
 from app.settings import Settings
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Backoff, Transfers

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from app.delivery.model import Receipt
+from app.delivery.ingress import Receipt, Received
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
 from app.waiting.signals import Signal
 from streams.kafka.agents import (
@@ -23,7 +23,7 @@ from streams.kafka.agents import (
     submit_handler,
 )
 from streams.kafka.dispatch import Event
-from streams.kafka.events import Received, encode_request
+from streams.kafka.events import encode_request
 from streams.kafka.topics import Topics
 
 

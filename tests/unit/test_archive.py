@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.delivery.model import ManifestFile
+from app.delivery.manifest import ManifestFile
 from sinks.formats.zip import BLOCK, Stored, cut, zip_blocks
 from tests.conftest import noise
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from prometheus_client import CollectorRegistry, Gauge
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.s3.breaker import BreakerPolicy, Breakers
 

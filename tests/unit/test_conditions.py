@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from sinks.stores.s3.conditions import Conditions, KnownConditions
 
 TARGET = S3Target(endpoint="http://s3.example", region="r", key="k", secret="s", bucket="b")

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka.errors import NotEnoughReplicasError
 
-from app.delivery.model import Phase, Progress
+from app.delivery.progress import Phase, Progress
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics
 

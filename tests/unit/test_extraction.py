@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.model import ListedFile, ManifestFile
+from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.naming import Layout, object_key
 from sinks.formats.zip import zip_blocks
 

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.delivery.model import Delivery, ErrorType, Phase, Progress, State
+from app.delivery.model import Delivery
+from app.delivery.progress import Phase, Progress
+from app.delivery.states import ErrorType, State
 from app.views.deliveries import Change, Step, Tracked
 from web.feed import Feed, Frame, Watcher, state_frame
 

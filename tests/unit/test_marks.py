@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from app.delivery.marks import Whose, marks_of, whose
-from app.delivery.model import Delivery, State
+from app.delivery.model import Delivery
+from app.delivery.states import State
 
 NOW = datetime.now(UTC)
 ALICES = Delivery(

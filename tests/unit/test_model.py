@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from app.delivery.model import S3Target, StoredObject
+from app.delivery.targets import S3Target, StoredObject
 
 TARGET = S3Target(
     endpoint="https://s3", region="r", key="k", secret="s", bucket="b", storage_class="COLD"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from app.delivery.model import ErrorType, State, Work
+from app.delivery.states import ErrorType, State, Work
 from app.run.series import make_series
 from app.settings import Settings
 from app.telemetry import metrics

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.delivery.listing import Listing
-from app.delivery.model import ListedFile
+from app.delivery.manifest import ListedFile
 from app.delivery.naming import Layout, object_key, safe_name
 from tests import reference
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from app.delivery.model import S3Target, TenantSettings
+from app.delivery.targets import S3Target, TenantSettings
 from app.tenants.places import shared
 
 

@@ -14,7 +14,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.delivery.model import Delivery, ListedFile, ManifestFile, State
+from app.delivery.manifest import ListedFile, ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.states import State
 from app.errors import DeliveryError, SourceRefusedError, SourceUnavailableError
 from app.usecases.transfer import Backoff
 from streams.regards.orders import RsOrder, open_session

@@ -12,7 +12,9 @@ from uuid import uuid4
 import pytest
 
 from app.delivery.marks import marks_of
-from app.delivery.model import Delivery, FoundObject, S3Target, State, Upload
+from app.delivery.model import Delivery
+from app.delivery.states import State
+from app.delivery.targets import FoundObject, S3Target, Upload
 from app.errors import TargetUnavailableError
 from app.usecases.remove import Removal
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.loaders import JSONFileLoader
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
 

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from app.delivery.model import Delivery, State, Work
+from app.delivery.model import Delivery
 from app.delivery.ports import Leases
+from app.delivery.states import State, Work
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.waiting.signals import Signal
 from streams.work.slots import Held, Slots

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from app.delivery.model import TRANSITIONS, State
+from app.delivery.states import TRANSITIONS, State
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = ROOT / "app" / "delivery" / "model.py"
+HOME = ROOT / "app" / "delivery" / "states.py"
 # Both ends in one breath: `State.DONE, State.ERROR`, `'DONE', 'ERROR'`, `("ERROR", "DONE")`.
 BOTH_ENDS = re.compile(r"\bDONE\W+(?:State\W+)?ERROR\b|\bERROR\W+(?:State\W+)?DONE\b")
 ROW = re.compile(r"^\| `(\w+)` \| (\w*) ?\| (.*?) ?\| .+ \|$", re.MULTILINE)

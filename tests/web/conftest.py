@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import UnknownLetterError
 from app.run.configured import ConfigurationParts, open_configuration
 from app.settings import Settings

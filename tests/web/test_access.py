@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import ConfigurationError
 from app.run.configured import ConfigurationParts
 from app.store import PostgresTracking, open_pool

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.run.configured import ConfigurationParts
 from tests.web.conftest import Api, MakeClient, bearer, parts_for, serve
 from web.api.targets import TargetsApi

@@ -14,8 +14,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.delivery.model import State, StoredObject, Work
 from app.delivery.own_ids import prefix_of
+from app.delivery.states import State, Work
+from app.delivery.targets import StoredObject
 from app.run.configured import ConfigurationParts
 from app.tenants.values import Actor
 from tests.integration.conftest import Deliveries, receipt_for

@@ -16,7 +16,10 @@ import asyncpg
 import pytest
 from aiohttp import ClientResponse
 
-from app.delivery.model import Delivery, Phase, Progress, State, StoredObject, Work
+from app.delivery.model import Delivery
+from app.delivery.progress import Phase, Progress
+from app.delivery.states import State, Work
+from app.delivery.targets import StoredObject
 from app.run.configured import ConfigurationParts
 from app.store import PostgresTracking
 from tests.integration.conftest import Deliveries

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.run.configured import ConfigurationParts, open_configuration
 from app.settings import Settings
 from compose.embedded import s3

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.delivery.model import S3Target, TargetTrouble
+from app.delivery.targets import S3Target, TargetTrouble
 from app.errors import TargetRefusedError
 from app.run.configured import ConfigurationParts
 from sinks.stores.s3.store import S3Sink

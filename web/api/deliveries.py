@@ -13,7 +13,10 @@ from uuid import UUID
 
 from aiohttp import web
 
-from app.delivery.model import Delivery, ManifestFile, Progress, State
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.progress import Progress
+from app.delivery.states import State
 from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryError
 from app.tenants.values import Actor
 from app.usecases.intervene import Interventions

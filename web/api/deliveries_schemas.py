@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.delivery.messages import DeliveryRequestDtoEvent
-from app.delivery.model import State
+from app.delivery.states import State
 from web import schemas
 from web.endpoint import USERS, Endpoint, Handler
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from app.delivery.model import Progress
+from app.delivery.progress import Progress
 from app.errors import UnknownDeliveryError
 from app.tenants.values import Actor
 from app.views.deliveries import Change, Changes, Tracked, Tracking

@@ -16,8 +16,8 @@ from typing import Any
 from aiohttp import web
 from cachetools import TTLCache
 
-from app.delivery.model import S3Target, TargetTrouble
 from app.delivery.ports import Tenants
+from app.delivery.targets import S3Target, TargetTrouble
 from app.errors import DeliveryError, SecretUnreadableError, TargetUnavailableError
 from web import schemas
 from web.endpoint import ACTOR, ADMINS, Endpoint

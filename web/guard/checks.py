@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from web.guard.limits import RateLimit
 
 # Tries a target; returns what was found: [{"check", "ok", "message"}].

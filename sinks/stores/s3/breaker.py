@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 from prometheus_client import Gauge
 
-from app.delivery.model import S3Target, TargetTrouble
+from app.delivery.targets import S3Target, TargetTrouble
 from app.errors import DeliveryError, TargetForbiddenError, TargetUnavailableError
 from app.telemetry.logs import get_logger
 

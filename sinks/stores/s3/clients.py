@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.network.hosts import AllowedHosts
 from sinks.stores.s3.requests import config_for, forbidden, impossible, send_at_once
 

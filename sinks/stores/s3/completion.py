@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.delivery.marks import Whose, whose
-from app.delivery.model import FoundObject, S3Target, Upload
+from app.delivery.targets import FoundObject, S3Target, Upload
 from app.errors import (
     DeliveryError,
     ForeignObjectError,

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import (
     DeliveryError,
     TargetForbiddenError,

@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from botocore.exceptions import EndpointConnectionError as _NoEndpoint
 from botocore.parsers import ResponseParserError
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import (
     DeliveryError,
     TargetForbiddenError,

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from app.delivery.model import S3Target
+from app.delivery.targets import S3Target
 from app.errors import DeliveryError, TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import code_of, wrapped

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
-from app.delivery.model import FoundObject, S3Target, Upload
+from app.delivery.targets import FoundObject, S3Target, Upload
 from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,

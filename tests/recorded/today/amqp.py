@@ -10,7 +10,7 @@ from unittest.mock import AsyncMock, Mock
 
 import aio_pika
 
-from app.delivery.model import Arrival
+from app.delivery.ingress import Arrival
 from app.delivery.outgoing import Lane
 from streams.amqp import names
 from streams.amqp.publisher import AmqpPublisher

@@ -7,22 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from app.delivery import outgoing
-from app.delivery.model import (
-    Cancel,
-    Delivery,
-    ErrorType,
-    OrderEvent,
-    OrderStatus,
-    Phase,
-    Progress,
-    Receipt,
-    S3Target,
-    State,
-    StoredObject,
-    Upload,
-)
+from app.delivery.ingress import Cancel, Receipt, Received
+from app.delivery.model import Delivery
+from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Outgoing
-from streams.kafka.events import Received
+from app.delivery.progress import Phase, Progress
+from app.delivery.states import ErrorType, State
+from app.delivery.targets import S3Target, StoredObject, Upload
 
 ID = UUID("00000000-0000-4000-8000-000000000001")
 EVENT = UUID("00000000-0000-4000-8000-000000000002")

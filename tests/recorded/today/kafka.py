@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest.mock import AsyncMock, MagicMock
 
-from app.delivery.model import Arrival, ArrivalKind, Work
+from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.outgoing import Lane
+from app.delivery.states import Work
 from app.settings import Settings
 from app.waiting.signals import Signal
 from streams.kafka.agents import _dead_letter

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from app.delivery.model import Asked
+from app.delivery.ingress import Asked
 from app.store import PostgresStore, alone
 from app.store.configuration import PostgresConfiguration
 from app.store.leader import Leader

@@ -12,21 +12,12 @@ from uuid import UUID
 
 import asyncpg
 
-from app.delivery.model import (
-    Arrival,
-    ArrivalKind,
-    Asked,
-    Blocked,
-    Delivery,
-    DeliveryRequest,
-    Manifest,
-    ManifestFile,
-    Opening,
-    State,
-    StoredObject,
-    Work,
-)
+from app.delivery.ingress import Arrival, ArrivalKind, Asked, DeliveryRequest, Opening
+from app.delivery.manifest import Manifest, ManifestFile
+from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.states import State, Work
+from app.delivery.targets import Blocked, StoredObject
 from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
 from app.store.configuration import PostgresConfiguration
 from app.tenants.values import Actor, Done

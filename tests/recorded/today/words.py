@@ -9,7 +9,8 @@ from unittest.mock import MagicMock
 
 import jwt
 
-from app.delivery import model, outgoing
+from app.delivery import ingress, orders, outgoing, progress, states, targets
+from app.delivery.manifest import ListedFile
 from app.delivery.marks import marks_of
 from app.delivery.naming import Layout, object_key
 from app.delivery.own_ids import prefix_of
@@ -21,13 +22,13 @@ from streams.regards.tokens import TokenSigner
 from tests.recorded.today.examples import DELIVERY, REQUEST, TENANT, USER
 
 _KINDS: dict[str, type[StrEnum]] = {
-    "state of a delivery": model.State,
-    "work": model.Work,
-    "status of a response": model.Status,
-    "error type": model.ErrorType,
-    "kind of an arrival": model.ArrivalKind,
-    "status of an order": model.OrderStatus,
-    "phase of a transfer": model.Phase,
+    "state of a delivery": states.State,
+    "work": states.Work,
+    "status of a response": states.Status,
+    "error type": states.ErrorType,
+    "kind of an arrival": ingress.ArrivalKind,
+    "status of an order": orders.OrderStatus,
+    "phase of a transfer": progress.Phase,
     "lane of the outbox": outgoing.Lane,
     "kind of what is owed": outgoing.Kind,
 }
@@ -40,12 +41,12 @@ def words() -> Any:
         "jobs of a worker's timers": sorted(
             vars(timer)["_name"] for timer in _timers(MagicMock(settings=Settings()), MagicMock())
         ),
-        "default target": model.DEFAULT_TARGET,
+        "default target": targets.DEFAULT_TARGET,
     }
 
 
-def _listed(number: int, product: str, name: str) -> model.ListedFile:
-    return model.ListedFile(
+def _listed(number: int, product: str, name: str) -> ListedFile:
+    return ListedFile(
         file_id=number, product_id=product, version=1, filename=name, size=1, md5=None
     )
 

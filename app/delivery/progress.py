@@ -1,0 +1,37 @@
+"""How far transfers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+
+class Phase(StrEnum):
+    """What a transfer is doing."""
+
+    TRANSFERRING = "transferring"  # bytes flow
+    COMPLETING = "completing"  # all parts are sent; S3 assembles the object
+    DONE = "done"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the attempt reports nothing more."""
+        return self in (Phase.DONE, Phase.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a transfer is."""
+
+    tenant: str
+    correlation_id: str
+    attempt: int
+    phase: Phase
+    bytes_done: int  # of the source files
+    bytes_total: int
+    files_done: int
+    files_total: int
+    elapsed: float  # seconds that bytes have flowed for
+    delivery: UUID | None = None  # its id; None: a worker of a version before told it
