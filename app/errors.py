@@ -40,6 +40,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import ClassVar
 
 _LONGEST = 8000  # characters of a cause
 # PostgreSQL takes no NUL, UTF-8 no half of a surrogate pair, a terminal obeys the rest.
@@ -52,6 +54,18 @@ def as_cause(text: str) -> str:
     if more > 0:
         text = f"{text[:_LONGEST]}… (and {more:,} characters more)"
     return _NOT_PRINTED.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class ErrorType(StrEnum):
+    """Why a request was denied or a delivery failed (contract, section 1)."""
+
+    INVALID_CONTENT = "INVALID_CONTENT"
+    FORBIDDEN = "FORBIDDEN"
+    ORDER_LIMIT_REACHED = "ORDER_LIMIT_REACHED"
+    TOO_MANY_SUBORDERS = "TOO_MANY_SUBORDERS"
+    EMPTY_ORDER = "EMPTY_ORDER"
+    EXPIRED = "EXPIRED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
 class DeliveryError(Exception):
@@ -102,7 +116,9 @@ class SecretUnreadableError(RetryableError):
 
 
 class PermanentError(DeliveryError):
-    """Trying again would give the same outcome."""
+    """Trying again would give the same outcome: it ends the delivery."""
+
+    error_type: ClassVar[ErrorType] = ErrorType.INTERNAL_ERROR  # what its client is told
 
 
 class InvalidRequestError(PermanentError):
@@ -116,9 +132,13 @@ class InvalidRequestError(PermanentError):
 class EmptyOrderError(PermanentError):
     """The order is done and holds no file."""
 
+    error_type = ErrorType.EMPTY_ORDER
+
 
 class OrderTooLargeError(PermanentError):
     """The order holds more files than a delivery may have, or than a worker can lay out."""
+
+    error_type = ErrorType.ORDER_LIMIT_REACHED
 
 
 class SourceRefusedError(PermanentError):

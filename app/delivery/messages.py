@@ -20,7 +20,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from app.delivery.orders import OrderStatus
-from app.delivery.states import ErrorType, Status
+from app.delivery.states import Status
+from app.errors import ErrorType
 
 _DOTS = (".", "..")
 

@@ -20,8 +20,9 @@ from app.delivery.messages import (
     Wire,
 )
 from app.delivery.model import Delivery
-from app.delivery.states import ErrorType, Status
+from app.delivery.states import Status
 from app.delivery.targets import StoredObject
+from app.errors import ErrorType
 
 
 class Lane(StrEnum):

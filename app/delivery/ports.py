@@ -17,8 +17,9 @@ from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.progress import Progress
-from app.delivery.states import ErrorType, State, Work
+from app.delivery.states import State, Work
 from app.delivery.targets import FoundObject, S3Target, StoredObject, TenantSettings, Upload
+from app.errors import ErrorType
 from app.tenants.values import AuditEntry, Configuration, Done, Maintenance, Stored
 
 
@@ -230,8 +231,8 @@ class Leases(Protocol):
 class Hold(Protocol):
     """What a worker has for a piece of work: a lease, and a slot."""
 
-    def good(self) -> bool:
-        """Whether the lease surely holds."""
+    def safe_to_complete(self) -> bool:
+        """Whether the lease surely holds, and will for a while."""
 
     def aside(self, *, claims: bool = True) -> AbstractAsyncContextManager[None]:
         """Give up the slot for as long as the block takes, then wait for one; keep the lease.

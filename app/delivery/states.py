@@ -113,15 +113,3 @@ class Status(StrEnum):
     DENIED = "DENIED"
     DONE = "DONE"
     ERROR = "ERROR"
-
-
-class ErrorType(StrEnum):
-    """Why a request was denied or a delivery failed (contract, section 1)."""
-
-    INVALID_CONTENT = "INVALID_CONTENT"
-    FORBIDDEN = "FORBIDDEN"
-    ORDER_LIMIT_REACHED = "ORDER_LIMIT_REACHED"
-    TOO_MANY_SUBORDERS = "TOO_MANY_SUBORDERS"
-    EMPTY_ORDER = "EMPTY_ORDER"
-    EXPIRED = "EXPIRED"
-    INTERNAL_ERROR = "INTERNAL_ERROR"

@@ -6,7 +6,8 @@ that count.
 
 from __future__ import annotations
 
-from app.delivery.states import ErrorType, State, Work
+from app.delivery.states import State, Work
+from app.errors import ErrorType
 from app.settings import Settings
 from app.telemetry import metrics
 from streams.amqp import names

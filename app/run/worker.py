@@ -36,9 +36,10 @@ from app.usecases.away import TargetsAway
 from app.usecases.expire import expire
 from app.usecases.plan import plan
 from app.usecases.reconcile import append_again
+from app.usecases.settle import Backoff, Settlement
 from app.usecases.submit import check
 from app.usecases.sweep import Sweep
-from app.usecases.transfer import Backoff, Transfers
+from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.patience import Patience
 from app.waiting.signals import Signal
@@ -53,7 +54,7 @@ from streams.kafka.lag import Lag
 from streams.kafka.progress import ProgressReporter
 from streams.kafka.supervisor import Consumer
 from streams.work.relay import Relay
-from streams.work.slots import Held, Slots
+from streams.work.slots import Lease, Slots
 from streams.work.timers import Timer
 
 log = get_logger(__name__)
@@ -187,6 +188,10 @@ def _workers(
             patience=patience,
         ),
         patience=patience,
+    )
+    settlement = Settlement(
+        store=services.store,
+        leases=leases,
         backoff=Backoff(
             first=settings.retry_backoff,
             longest=settings.retry_backoff_max,
@@ -194,10 +199,10 @@ def _workers(
         ),
     )
 
-    async def check_user(delivery: Delivery, _held: Held) -> None:
+    async def check_user(delivery: Delivery, _held: Lease) -> None:
         await check(delivery, store=services.store, tenants=tenants, users=services.users)
 
-    async def make_plan(delivery: Delivery, _held: Held) -> None:
+    async def make_plan(delivery: Delivery, _held: Lease) -> None:
         await plan(
             delivery,
             source=services.source,
@@ -206,12 +211,12 @@ def _workers(
             most_files=settings.max_order_files,
         )
 
-    def slots(kind: Work, count: int, do: Callable[[Delivery, Held], Awaitable[None]]) -> Slots:
+    def slots(kind: Work, count: int, do: Callable[[Delivery, Lease], Awaitable[None]]) -> Slots:
         return Slots(
             kind=kind,
             count=count,
             work=do,
-            settle=work.settle,
+            settle=settlement.settle,
             leases=leases,
             wake=wake[kind],
             interval=settings.claim_poll_interval,

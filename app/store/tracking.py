@@ -10,8 +10,9 @@ import asyncpg
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.states import ErrorType, State
+from app.delivery.states import State
 from app.delivery.targets import StoredObject
+from app.errors import ErrorType
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of, file_of, listed_of
 from app.store.sql import QUERIES

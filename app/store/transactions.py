@@ -15,9 +15,9 @@ from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.outgoing import Outgoing
-from app.delivery.states import TRANSITIONS, ErrorType, State
+from app.delivery.states import TRANSITIONS, State
 from app.delivery.targets import StoredObject
-from app.errors import LeaseLostError
+from app.errors import ErrorType, LeaseLostError
 from app.store.audit import note
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of, file_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.delivery.ports import Store
-from app.delivery.states import ErrorType
+from app.errors import ErrorType
 from app.usecases.fail import fail
 
 

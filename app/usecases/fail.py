@@ -5,8 +5,8 @@ from __future__ import annotations
 from app.delivery import outgoing
 from app.delivery.model import Delivery
 from app.delivery.ports import Transaction
-from app.delivery.states import ErrorType, State
-from app.errors import as_cause
+from app.delivery.states import State
+from app.errors import ErrorType, as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 

@@ -15,8 +15,9 @@ from app.delivery.model import Delivery
 from app.delivery.own_ids import as_own
 from app.delivery.ports import Store, Tenants, Transaction, Users
 from app.delivery.requests import parse_request
-from app.delivery.states import ErrorType, State
+from app.delivery.states import State
 from app.errors import (
+    ErrorType,
     InvalidRequestError,
     NotPossibleError,
     UnknownDeliveryError,

@@ -9,7 +9,8 @@ from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind
 from app.delivery.ports import Store, Transaction
-from app.delivery.states import ErrorType, State
+from app.delivery.states import State
+from app.errors import ErrorType
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 

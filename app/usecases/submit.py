@@ -9,9 +9,9 @@ from app.delivery import outgoing
 from app.delivery.ingress import DeliveryRequest, Opening, Receipt
 from app.delivery.model import Delivery
 from app.delivery.ports import Store, Tenants, Transaction, Users
-from app.delivery.states import ErrorType, State
+from app.delivery.states import State
 from app.delivery.targets import DEFAULT_TARGET
-from app.errors import InvalidRequestError, as_cause
+from app.errors import ErrorType, InvalidRequestError, as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 

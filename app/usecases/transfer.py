@@ -1,4 +1,4 @@
-"""A worker has claimed a delivery: make its archive, and tell how that went."""
+"""A worker has claimed a delivery: make its archive, and end it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,21 @@ from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.ports import Archiver, ArchiveSink, Hold, Leases, Store, Tenants
-from app.delivery.states import ErrorType, State
+from app.delivery.states import State
 from app.delivery.targets import S3Target, StoredObject, Upload
 from app.errors import (
     DeliveryError,
-    EmptyOrderError,
     ForeignObjectError,
     LeaseLostError,
-    OrderTooLargeError,
-    PermanentError,
-    RetryableError,
-    StoreUnavailableError,
     TargetRefusedError,
     TargetUnavailableError,
     UploadLostError,
-    WrongFileError,
     WrongObjectError,
 )
 from app.network.hosts import server_of
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
-from app.usecases.fail import fail
+from app.usecases.completion import Completion
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 from app.waiting.patience import Patience, Waits, out_of_slot, until_answered
@@ -52,20 +46,6 @@ _UPLOADS = 3  # that an attempt may lose
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backoff:
-    """How long to wait between attempts, and how many of them may fail."""
-
-    first: float  # seconds
-    longest: float  # seconds
-    attempts: int
-
-    def after(self, tries: int, asked: float | None = None) -> timedelta:
-        """Return the wait after so many tries before this one; not less than what was asked for."""
-        doubled: float = self.first * 2 ** min(tries, 30)
-        return timedelta(seconds=max(min(doubled, self.longest), asked or 0))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Transfers:
     """What a transfer works with."""
 
@@ -75,12 +55,11 @@ class Transfers:
     sink: ArchiveSink
     uploads: Uploads
     archiver: Archiver
-    backoff: Backoff
     patience: Patience = field(default_factory=lambda: Patience(limit=0, first=1, longest=1))
     completion: timedelta = _COMPLETION
 
     async def deliver(self, delivery: Delivery, held: Hold) -> None:
-        """Make the archive and end the delivery. Raises what `settle` decides on.
+        """Make the archive and end the delivery. Raises what `Settlement` decides on.
 
         An upload that the target has lost begins anew at once.
         """
@@ -160,7 +139,7 @@ class Transfers:
         upload = self.uploads.located(await self._ask(held, begin), target)
         record = partial(self.leases.record_upload, delivery, upload)
         try:
-            if not await until_answered(record, good=held.good):
+            if not await until_answered(record, good=held.safe_to_complete):
                 raise LeaseLostError(f"{delivery} was taken over before its upload began")
         except BaseException:
             with suppress(DeliveryError):
@@ -182,31 +161,13 @@ class Transfers:
         self, delivery: Delivery, target: S3Target, upload: Upload, held: Hold
     ) -> StoredObject:
         """Stream the archive into an upload. What fails leaves neither upload nor object."""
-        noted_times = 0
-
-        async def may_complete(result: StoredObject) -> bool:
-            # The clock says that the lease holds; the database, that the delivery has not ended.
-            nonlocal noted_times
-            if not held.good():
-                return False
-            note = partial(
-                self.leases.note_completion,
-                delivery,
-                result,
-                server=server_of(target.endpoint),
-                until=self.completion,
-            )
-            try:
-                noted = await until_answered(note, good=held.good)
-            except StoreUnavailableError as error:
-                raise LeaseLostError(
-                    f"the lease of {delivery} ran out before its completion: {error}"
-                ) from error
-            if noted:
-                noted_times += 1
-                held.completes()
-            return noted
-
+        completion = Completion(
+            delivery=delivery,
+            server=server_of(target.endpoint),
+            leases=self.leases,
+            held=held,
+            within=self.completion,
+        )
         try:
             return await self.archiver.run(
                 delivery,
@@ -215,7 +176,7 @@ class Transfers:
                 upload,
                 at_most=await self._at_most(delivery, held),
                 held=held,
-                may_complete=may_complete,
+                may_complete=completion.allowed,
             )
         except BaseException as error:
             # Also when cancelled: an upload that nobody completes would cost money for ever.
@@ -227,7 +188,7 @@ class Transfers:
             if isinstance(error, WrongObjectError):
                 await self._remove(delivery, target, upload)
             # Refused at the first try: nothing of it comes later, and nobody need wait for that.
-            first = noted_times == 1 and delivery.completing is None
+            first = completion.asked == 1 and delivery.completing is None
             if isinstance(error, ForeignObjectError) and first:
                 with suppress(DeliveryError):
                     await self.leases.forget_completion(delivery)
@@ -235,7 +196,9 @@ class Transfers:
 
     async def _at_most(self, delivery: Delivery, held: Hold) -> int:
         """Return the bytes that the files may have, as far as anybody knows before."""
-        if await until_answered(partial(self.store.sizes_known, delivery), good=held.good):
+        if await until_answered(
+            partial(self.store.sizes_known, delivery), good=held.safe_to_complete
+        ):
             return delivery.total_bytes
         limit = self.tenants.settings(delivery.tenant).order_size_limit_bytes
         return max(delivery.total_bytes, limit)
@@ -296,51 +259,3 @@ class Transfers:
             await tx.owe(outgoing.done(delivery, result))
             tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
         return True
-
-    async def settle(self, delivery: Delivery, error: DeliveryError) -> None:
-        """Decide what an error of checking, planning or transferring means for the delivery."""
-        context = {
-            "tenant": delivery.tenant,
-            "correlation_id": delivery.correlation_id,
-            "attempt": delivery.attempt,
-            "cause": str(error),
-        }
-        match error:
-            case LeaseLostError():
-                log.warning("lease_lost", **context)
-            case EmptyOrderError():
-                await self._fail(delivery, ErrorType.EMPTY_ORDER, error)
-            case OrderTooLargeError():
-                await self._fail(delivery, ErrorType.ORDER_LIMIT_REACHED, error)
-            case PermanentError():
-                await self._fail(delivery, ErrorType.INTERNAL_ERROR, error)
-            case WrongFileError() | WrongObjectError():
-                if delivery.failures + 1 >= self.backoff.attempts:
-                    await self._fail(delivery, ErrorType.INTERNAL_ERROR, error)
-                else:
-                    await self._retry(delivery, context, failed=True)
-            case RetryableError() | _:
-                asked = error.retry_after if isinstance(error, RetryableError) else None
-                await self._retry(delivery, context, failed=False, asked=asked)
-
-    async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
-        async with self.store.transaction() as tx:
-            await fail(tx, delivery, error_type, str(error))
-
-    async def _retry(
-        self,
-        delivery: Delivery,
-        context: dict[str, object],
-        *,
-        failed: bool,
-        asked: float | None = None,
-    ) -> None:
-        after = self.backoff.after(delivery.tries, asked)
-        log.warning(
-            "work_postponed",
-            state=delivery.state.value,
-            retry_in_seconds=after.total_seconds(),
-            **context,
-        )
-        metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
-        await self.leases.release(delivery, after=after, failed=failed, cause=str(context["cause"]))

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.states import ErrorType, State
+from app.delivery.states import State
 from app.delivery.targets import StoredObject
+from app.errors import ErrorType
 
 _SILENT = 60.0  # seconds after which a worker counts as gone; it tells every ten
 

@@ -33,7 +33,7 @@ _MARGIN = 0.2
 _LOOK = 1.0  # seconds between looks at a lease
 
 
-class Held:
+class Lease:
     """See `ports.Hold`. A lease by this process's monotonic clock, and a slot.
 
     It is never believed longer than the database's clock has it.
@@ -54,11 +54,11 @@ class Held:
         """Note a renewal; it counts from the moment it was asked for."""
         self._until = asked_at + self._ttl
 
-    def good(self) -> bool:
+    def safe_to_complete(self) -> bool:
         """Whether the lease surely holds."""
         return time.monotonic() < self._until - self._ttl * _MARGIN
 
-    def lost(self) -> bool:
+    def expired(self) -> bool:
         """Whether the lease may have run out."""
         return time.monotonic() >= self._until
 
@@ -115,7 +115,7 @@ class Slots(Service):
         *,
         kind: Work,
         count: int,
-        work: Callable[[Delivery, Held], Awaitable[None]],
+        work: Callable[[Delivery, Lease], Awaitable[None]],
         settle: Callable[[Delivery, DeliveryError], Awaitable[None]],
         leases: Leases,
         wake: Signal,
@@ -169,19 +169,19 @@ class Slots(Service):
         self._claims = False
 
     def _begin(self, delivery: Delivery, asked_at: float) -> None:
-        held = Held(self._lease_ttl, self._places, ASIDE.labels(self._kind.value))
+        held = Lease(self._lease_ttl, self._places, ASIDE.labels(self._kind.value))
         held.renewed(asked_at)
         task = asyncio.create_task(self._hold(delivery, held), name=str(delivery))
         self._running.add(task)
         task.add_done_callback(partial(self._ended, held))
 
-    def _ended(self, held: Held, task: asyncio.Task[None]) -> None:
+    def _ended(self, held: Lease, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         held.leave()
         if not task.cancelled() and task.exception() is not None:
             log.error("slot_failed", exc_info=task.exception())
 
-    async def _hold(self, delivery: Delivery, held: Held) -> None:
+    async def _hold(self, delivery: Delivery, held: Lease) -> None:
         """Work while the lease holds; then tell how it went. Every line of the log says for whom.
 
         (The context of this task is that of all tasks that the work makes.)
@@ -200,7 +200,7 @@ class Slots(Service):
         ):
             await self._work_under_lease(delivery, held)
 
-    async def _work_under_lease(self, delivery: Delivery, held: Held) -> None:
+    async def _work_under_lease(self, delivery: Delivery, held: Lease) -> None:
         work = asyncio.ensure_future(self._work(delivery, held))
         keeper = asyncio.create_task(self._keep(delivery, held))
         try:
@@ -226,7 +226,7 @@ class Slots(Service):
         finally:
             keeper.cancel()
 
-    async def _keep(self, delivery: Delivery, held: Held) -> None:
+    async def _keep(self, delivery: Delivery, held: Lease) -> None:
         """Renew the lease at a third of its time; return when it is lost.
 
         Between renewals, look whether it is still ours: a delivery that was ended, or taken over,
@@ -252,7 +252,7 @@ class Slots(Service):
                     correlation_id=delivery.correlation_id,
                     cause=str(error),
                 )
-                if held.lost() and not (held.completing or held.finishing):
+                if held.expired() and not (held.completing or held.finishing):
                     return
 
     async def _tell(self, delivery: Delivery, error: DeliveryError) -> None:

@@ -16,8 +16,9 @@ from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.requests import parse_request
-from app.delivery.states import ErrorType, State, Work
+from app.delivery.states import State, Work
 from app.delivery.targets import Blocked, S3Target, StoredObject
+from app.errors import ErrorType
 from app.run.configured import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore

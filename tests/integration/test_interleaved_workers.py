@@ -30,8 +30,9 @@ from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
 from app.errors import DeliveryError, ForeignObjectError, RetryableError
 from app.settings import Settings
 from app.store import PostgresLeases
+from app.usecases.settle import Backoff, Settlement
 from app.usecases.sweep import Sweep
-from app.usecases.transfer import Backoff, Transfers
+from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from compose.embedded.stack import TENANT
 from tests.integration.conftest import Deliveries
@@ -213,6 +214,10 @@ class Worker:
             sink=sink,
             uploads=Uploads(sink=sink, seal=deliveries.vault, store=deliveries.store),
             archiver=Archiver(self.gate, bucket, deliveries.pool),
+        )
+        self.settlement = Settlement(
+            store=deliveries.store,
+            leases=self.leases,
             backoff=Backoff(first=0, longest=0, attempts=1000),
         )
         self.task = asyncio.create_task(self._work())
@@ -225,7 +230,7 @@ class Worker:
             try:
                 await self.transfers.deliver(delivery, FreeHold())
             except DeliveryError as error:
-                await self.transfers.settle(delivery, error)
+                await self.settlement.settle(delivery, error)
 
     async def step(self) -> None:
         """Take one step, up to the next gate or the end."""

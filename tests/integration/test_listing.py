@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -17,10 +17,11 @@ from aiohttp.test_utils import TestServer
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.ports import Archiver, OrderSource, Store
-from app.delivery.states import ErrorType, State, Work
+from app.delivery.ports import OrderSource, Store
+from app.delivery.states import State, Work
 from app.errors import (
     EmptyOrderError,
+    ErrorType,
     LeaseLostError,
     OrderTooLargeError,
     SourceNotReadyError,
@@ -32,7 +33,7 @@ from app.store.transactions import PostgresTransaction
 from app.usecases.fail import fail
 from app.usecases.plan import MEMORY_A_FILE
 from app.usecases.plan import plan as plan_within
-from app.usecases.transfer import Backoff, Transfers
+from app.usecases.settle import Backoff, Settlement
 from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.budget import Budget
@@ -300,16 +301,12 @@ async def test_an_order_of_more_files_than_a_delivery_may_have_ends_in_words(
     with pytest.raises(OrderTooLargeError, match="raise DELIVERY_MAX_ORDER_FILES") as raised:
         await plan(delivery, source=source, store=deliveries.store, most_files=10)
     assert source.read == read
-    transfers = Transfers(
+    settlement = Settlement(
         store=deliveries.store,
         leases=deliveries.leases("w"),
-        tenants=deliveries.tenants,
-        sink=sink,
-        uploads=deliveries.uploads(sink),
-        archiver=cast("Archiver", None),
         backoff=Backoff(first=1, longest=1, attempts=1),
     )
-    await transfers.settle(delivery, raised.value)
+    await settlement.settle(delivery, raised.value)
     (*_, (kind, body), cancel) = await deliveries.owed()
     assert (kind, body["status"], body["errorType"]) == ("response", "ERROR", "ORDER_LIMIT_REACHED")
     assert body["message"] == str(raised.value)

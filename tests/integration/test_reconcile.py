@@ -12,8 +12,7 @@ import pytest
 
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.orders import OrderEvent, OrderStatus
-from app.delivery.states import ErrorType
-from app.errors import BrokerUnavailableError, StoreUnavailableError
+from app.errors import BrokerUnavailableError, ErrorType, StoreUnavailableError
 from app.store import Leader, PostgresArrivals, alone, open_pool
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed

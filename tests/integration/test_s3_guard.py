@@ -14,9 +14,10 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from app.delivery.states import ErrorType, Work
+from app.delivery.states import Work
 from app.delivery.targets import S3Target
 from app.errors import (
+    ErrorType,
     TargetForbiddenError,
     TargetRefusedError,
     TargetUnavailableError,

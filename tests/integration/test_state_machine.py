@@ -31,8 +31,9 @@ from app.store import Outbox
 from app.usecases.expire import expire
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
+from app.usecases.settle import Backoff, Settlement
 from app.usecases.submit import check, receive
-from app.usecases.transfer import Backoff, Transfers
+from app.usecases.transfer import Transfers
 from sinks.stores.s3.store import S3Sink
 from tests.integration.conftest import Deliveries, receipt_for, request
 
@@ -142,6 +143,10 @@ class World:
             sink=sink,
             uploads=deliveries.uploads(sink),
             archiver=None,  # type: ignore[arg-type]  # transfers are played here
+        )
+        self.settlement = Settlement(
+            store=deliveries.store,
+            leases=self.leases,
             backoff=Backoff(first=0, longest=0, attempts=2),
         )
 
@@ -172,7 +177,7 @@ class World:
             "empty": EmptyOrderError("nothing"),
         }
         if step.outcome in errors:
-            await self.transfers.settle(claimed, errors[step.outcome])
+            await self.settlement.settle(claimed, errors[step.outcome])
             return
         if step.work is Work.CHECK:
             await check(

@@ -11,8 +11,9 @@ import pytest
 
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
-from app.delivery.states import ErrorType, Work
+from app.delivery.states import Work
 from app.delivery.targets import S3Target, Upload
+from app.errors import ErrorType
 from app.usecases.fail import fail
 from app.usecases.sweep import Sweep
 from sinks.stores.s3.store import S3Sink

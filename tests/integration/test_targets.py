@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from app.delivery.manifest import ManifestFile
-from app.delivery.states import ErrorType, State, Work
+from app.delivery.states import State, Work
 from app.delivery.targets import S3Target
-from app.errors import TargetRefusedError
+from app.errors import ErrorType, TargetRefusedError
 from app.run.configured import ConfigurationParts
 from app.tenants.values import Actor
 from app.tenants.vault import Vault, make_key
 from app.usecases.submit import receive
-from app.usecases.transfer import Backoff, Transfers
+from app.usecases.transfer import Transfers
 from compose.embedded import s3
 from compose.embedded.stack import TENANT
 from sinks.stores.s3.store import S3Sink, open_sink
@@ -149,7 +149,6 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
         sink=sink,
         uploads=deliveries.uploads(sink),
         archiver=None,  # type: ignore[arg-type]  # it does not come to that
-        backoff=Backoff(first=1, longest=1, attempts=1),
     )
 
     with pytest.raises(TargetRefusedError, match="target gone is not among the delivery_targets"):
@@ -189,7 +188,6 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
         sink=sink,
         uploads=replace(deliveries.uploads(sink), seal=configuration.vault),
         archiver=Bench(sink, target, source).archiver(),
-        backoff=Backoff(first=1, longest=1, attempts=1),
     )
 
     await transfers.deliver(claimed, FreeHold())

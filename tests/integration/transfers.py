@@ -81,7 +81,7 @@ class FreeHold:
         self.asides = 0
         self.waiting = 0
 
-    def good(self) -> bool:
+    def safe_to_complete(self) -> bool:
         return True
 
     @contextlib.asynccontextmanager

@@ -18,8 +18,9 @@ from app.delivery.model import Delivery
 from app.delivery.states import Work
 from app.delivery.targets import S3Target
 from app.settings import Settings
+from app.usecases.settle import Backoff, Settlement
 from app.usecases.sweep import Sweep
-from app.usecases.transfer import Backoff, Transfers
+from app.usecases.transfer import Transfers
 from app.waiting.patience import Patience
 from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT, USER
@@ -90,15 +91,19 @@ class TransferWorker:
             sink=sink,
             uploads=self.deliveries.uploads(sink),
             archiver=bench.archiver(),
-            backoff=Backoff(first=3600, longest=3600, attempts=attempts),
             patience=patience,
+        )
+        settlement = Settlement(
+            store=self.deliveries.store,
+            leases=leases,
+            backoff=Backoff(first=3600, longest=3600, attempts=attempts),
         )
         self.wake = Signal()
         self._make = partial(
             Slots,
             kind=Work.TRANSFER,
             work=self.transfers.deliver,
-            settle=self.transfers.settle,
+            settle=settlement.settle,
             leases=leases,
             wake=self.wake,
             interval=0.05,

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from app.delivery.model import Delivery
 from app.delivery.progress import Phase, Progress
-from app.delivery.states import ErrorType, State
+from app.delivery.states import State
+from app.errors import ErrorType
 from app.views.deliveries import Change, Step, Tracked
 from web.feed import Feed, Frame, Watcher, state_frame
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from app.delivery.states import ErrorType, State, Work
+from app.delivery.states import State, Work
+from app.errors import ErrorType
 from app.run.series import make_series
 from app.settings import Settings
 from app.telemetry import metrics

@@ -18,7 +18,7 @@ from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import State
 from app.errors import DeliveryError, SourceRefusedError, SourceUnavailableError
-from app.usecases.transfer import Backoff
+from app.usecases.settle import Backoff
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.refusals import seconds_of
 from streams.regards.resume import Connection, Resumption, resumed

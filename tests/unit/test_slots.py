@@ -15,7 +15,7 @@ from app.delivery.ports import Leases
 from app.delivery.states import State, Work
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.waiting.signals import Signal
-from streams.work.slots import Held, Slots
+from streams.work.slots import Lease, Slots
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -66,7 +66,7 @@ class Queue:
 class Working:
     """Notes what begins; it ends when told."""
 
-    def __init__(self, *, lease_ttl: float = 30, then: Callable[[Held], object] = id) -> None:
+    def __init__(self, *, lease_ttl: float = 30, then: Callable[[Lease], object] = id) -> None:
         self.then = then
         self.queue = Queue()
         self.wake = Signal()
@@ -86,7 +86,7 @@ class Working:
             grace=5,
         )
 
-    async def _work(self, delivery: Delivery, held: Held) -> None:
+    async def _work(self, delivery: Delivery, held: Lease) -> None:
         self.begun.append(delivery)
         self.held = held
         self.then(held)
@@ -152,11 +152,11 @@ async def test_silence_ends_work_when_its_lease_has_run_out() -> None:
 
 @pytest.mark.usefixtures("_looks_often")
 async def test_silence_does_not_end_a_completion_but_a_clear_answer_does() -> None:
-    working = Working(lease_ttl=0.1, then=Held.completes)
+    working = Working(lease_ttl=0.1, then=Lease.completes)
     working.queue.answer = StoreUnavailableError("away")
     working.queue.due = [delivery()]
     await working.slots.start()
-    await until(lambda: working.begun and working.held.lost())
+    await until(lambda: working.begun and working.held.expired())
     looks = working.queue.looks
     await until(lambda: working.queue.looks > looks + 3)
     assert working.ended == []
@@ -169,7 +169,7 @@ async def test_silence_does_not_end_a_completion_but_a_clear_answer_does() -> No
 @pytest.mark.usefixtures("_looks_often")
 async def test_nothing_from_outside_ends_what_finishes() -> None:
     """Its own last write makes the lease go."""
-    working = Working(then=Held.finishes)
+    working = Working(then=Lease.finishes)
     working.queue.answer = False
     working.queue.due = [delivery()]
     await working.slots.start()

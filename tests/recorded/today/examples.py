@@ -12,8 +12,9 @@ from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Outgoing
 from app.delivery.progress import Phase, Progress
-from app.delivery.states import ErrorType, State
+from app.delivery.states import State
 from app.delivery.targets import S3Target, StoredObject, Upload
+from app.errors import ErrorType
 
 ID = UUID("00000000-0000-4000-8000-000000000001")
 EVENT = UUID("00000000-0000-4000-8000-000000000002")

@@ -9,6 +9,7 @@ from unittest.mock import MagicMock
 
 import jwt
 
+from app import errors
 from app.delivery import ingress, orders, outgoing, progress, states, targets
 from app.delivery.manifest import ListedFile
 from app.delivery.marks import marks_of
@@ -25,7 +26,7 @@ _KINDS: dict[str, type[StrEnum]] = {
     "state of a delivery": states.State,
     "work": states.Work,
     "status of a response": states.Status,
-    "error type": states.ErrorType,
+    "error type": errors.ErrorType,
     "kind of an arrival": ingress.ArrivalKind,
     "status of an order": orders.OrderStatus,
     "phase of a transfer": progress.Phase,

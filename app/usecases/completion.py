@@ -1,0 +1,51 @@
+"""Who may let an archive appear: the holder of the lease of a delivery that has not ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+from app.delivery.model import Delivery
+from app.delivery.ports import Hold, Leases
+from app.delivery.targets import StoredObject
+from app.errors import LeaseLostError, StoreUnavailableError
+from app.waiting.patience import until_answered
+
+
+@dataclass(kw_only=True)
+class Completion:
+    """The completion of one upload, which may be asked for several times."""
+
+    delivery: Delivery
+    server: str  # where the object appears, as host:port
+    leases: Leases
+    held: Hold
+    within: timedelta  # after that, what was asked for has happened, or never will
+    asked: int = field(default=0, init=False)  # times that it was allowed
+
+    async def allowed(self, result: StoredObject) -> bool:
+        """Whether the object may appear now; it is noted that it may.
+
+        The clock says that the lease holds; the database, that the delivery has not ended. Raises
+        LeaseLostError when the database is silent for as long as the lease holds.
+        """
+        if not self.held.safe_to_complete():
+            return False
+        note = partial(
+            self.leases.note_completion,
+            self.delivery,
+            result,
+            server=self.server,
+            until=self.within,
+        )
+        try:
+            noted = await until_answered(note, good=self.held.safe_to_complete)
+        except StoreUnavailableError as error:
+            raise LeaseLostError(
+                f"the lease of {self.delivery} ran out before its completion: {error}"
+            ) from error
+        if noted:
+            self.asked += 1
+            self.held.completes()
+        return noted

@@ -1,0 +1,90 @@
+"""What an error means for the delivery that was checked, planned or transferred."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.delivery.model import Delivery
+from app.delivery.ports import Leases, Store
+from app.errors import (
+    DeliveryError,
+    ErrorType,
+    LeaseLostError,
+    PermanentError,
+    RetryableError,
+    WrongFileError,
+    WrongObjectError,
+)
+from app.telemetry import metrics
+from app.telemetry.logs import get_logger
+from app.usecases.fail import fail
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backoff:
+    """How long to wait between attempts, and how many of them may fail."""
+
+    first: float  # seconds
+    longest: float  # seconds
+    attempts: int
+
+    def after(self, tries: int, asked: float | None = None) -> timedelta:
+        """Return the wait after so many tries before this one; not less than what was asked for."""
+        doubled: float = self.first * 2 ** min(tries, 30)
+        return timedelta(seconds=max(min(doubled, self.longest), asked or 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """Decides whether a delivery is tried again, and when, or ends."""
+
+    store: Store
+    leases: Leases
+    backoff: Backoff
+
+    async def settle(self, delivery: Delivery, error: DeliveryError) -> None:
+        """Decide what an error of checking, planning or transferring means for the delivery."""
+        context = {
+            "tenant": delivery.tenant,
+            "correlation_id": delivery.correlation_id,
+            "attempt": delivery.attempt,
+            "cause": str(error),
+        }
+        match error:
+            case LeaseLostError():
+                log.warning("lease_lost", **context)
+            case PermanentError():
+                await self._fail(delivery, error.error_type, error)
+            case WrongFileError() | WrongObjectError():
+                if delivery.failures + 1 >= self.backoff.attempts:
+                    await self._fail(delivery, ErrorType.INTERNAL_ERROR, error)
+                else:
+                    await self._retry(delivery, context, failed=True)
+            case RetryableError() | _:
+                asked = error.retry_after if isinstance(error, RetryableError) else None
+                await self._retry(delivery, context, failed=False, asked=asked)
+
+    async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
+        async with self.store.transaction() as tx:
+            await fail(tx, delivery, error_type, str(error))
+
+    async def _retry(
+        self,
+        delivery: Delivery,
+        context: dict[str, object],
+        *,
+        failed: bool,
+        asked: float | None = None,
+    ) -> None:
+        after = self.backoff.after(delivery.tries, asked)
+        log.warning(
+            "work_postponed",
+            state=delivery.state.value,
+            retry_in_seconds=after.total_seconds(),
+            **context,
+        )
+        metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
+        await self.leases.release(delivery, after=after, failed=failed, cause=str(context["cause"]))
