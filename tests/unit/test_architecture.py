@@ -1,0 +1,34 @@
+"""What the description of the architecture names is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from compose.embedded.stack import ROOT
+
+TEXT = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+NAMED = sorted(
+    set(re.findall(r"`((?:app|streams|sinks|web|tests)/[\w/.-]+\.\w+)(?::([\w.]+))?`", TEXT))
+)
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len([name for _, name in NAMED if name]) > 20
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
+def test_what_is_named_is_there(path: str, name: str) -> None:
+    file = ROOT / path
+    assert file.is_file()
+    body: list[ast.stmt] = ast.parse(file.read_text("utf-8")).body if name else []
+    for part in filter(None, name.split(".")):
+        (found,) = [
+            one
+            for one in body
+            if isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and one.name == part
+        ]
+        body = found.body
