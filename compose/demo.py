@@ -23,14 +23,15 @@ from compose import check
 from compose.embedded.processes import StackError
 from compose.embedded.stack import USER, Stack, running_service, running_stack
 from streams.amqp import names
+from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS, REQUESTS, RESPONSES
 
 PRODUCTS = Path(__file__).with_name("products")
 _SHORT = {
-    names.DELIVERY_REQUESTS: "client    → rs-delivery   DeliveryRequest",
-    names.DELIVERY_RESPONSES: "client    ← rs-delivery   DeliveryResponse",
-    names.ORDER_REQUESTS: "rs-order  ← rs-delivery   OrderRequest",
-    names.ORDER_RESPONSES: "rs-order  → rs-delivery   OrderResponse",
-    names.ORDER_CANCELS: "rs-order  ← rs-delivery   OrderCancelRequest",
+    REQUESTS.exchange.name: "client    → rs-delivery   DeliveryRequest",
+    RESPONSES.exchange.name: "client    ← rs-delivery   DeliveryResponse",
+    ORDERS.exchange.name: "rs-order  ← rs-delivery   OrderRequest",
+    ORDER_RESPONSES.exchange.name: "rs-order  → rs-delivery   OrderResponse",
+    ORDER_CANCELS.exchange.name: "rs-order  ← rs-delivery   OrderCancelRequest",
 }
 
 
@@ -108,14 +109,14 @@ async def _deliver(stack: Stack) -> dict[str, Any]:
                 highlight=False,
                 soft_wrap=True,
             )
-            if message.exchange == names.DELIVERY_RESPONSES and said["status"] != "GRANTED":
+            if message.exchange == RESPONSES.exchange.name and said["status"] != "GRANTED":
                 answer.set_result(said)
 
         tap = await channel.declare_queue(exclusive=True)
         for exchange in _SHORT:
             await tap.bind(exchange)
         await tap.consume(hear, no_ack=True)
-        requests = await channel.get_exchange(names.DELIVERY_REQUESTS)
+        requests = await channel.get_exchange(REQUESTS.exchange.name)
         await requests.publish(
             aio_pika.Message(json.dumps(body).encode(), headers={names.HEADER_TENANT: tenant}), ""
         )

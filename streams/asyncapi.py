@@ -1,21 +1,20 @@
 """The AsyncAPI document of all channels, and the JSON Schemas of what goes through them.
 
-Made of the models, names and topics that the service itself works with. `delivery asyncapi` prints
+Made of the channels that the service itself works with. `delivery asyncapi` prints
 it; docs/asyncapi.json is what it prints.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from app import __version__
-from app.delivery import messages as wire
 from streams.amqp import names
-from streams.kafka import events
-from streams.kafka.topics import Topics
+from streams.channels import INCOMING, KAFKA, OUTGOING, Incoming, Internal, Outgoing, Topic
 
 Json = dict[str, Any]
 
@@ -60,64 +59,15 @@ _HEADERS: tuple[type[BaseModel], ...] = (
     DeadEventHeaders,
 )
 
-# Channel, what it is for, exchange, body, queue that we read (or None: we publish).
-_EXCHANGES: tuple[tuple[str, str, str, type[wire.Wire], str | None], ...] = (
-    (
-        "deliveryRequests",
-        "Clients ask for products to be delivered.",
-        names.DELIVERY_REQUESTS,
-        wire.DeliveryRequestDtoEvent,
-        names.DELIVERY_REQUEST_QUEUE,
-    ),
-    (
-        "deliveryCancels",
-        "Clients end deliveries. What has ended, or is not known (yet), stays. Not of REGARDS.",
-        names.DELIVERY_CANCELS,
-        wire.DeliveryCancelRequestDtoEvent,
-        names.DELIVERY_CANCEL_QUEUE,
-    ),
-    (
-        "orderResponses",
-        "rs-order tells how orders go.",
-        names.ORDER_RESPONSES,
-        wire.OrderResponseDtoEvent,
-        names.ORDER_RESPONSE_QUEUE,
-    ),
-    (
-        "deliveryResponses",
-        f"Clients hear how their deliveries go. `{names.MISSPELT_DELIVERY_RESPONSES}` is bound.",
-        names.DELIVERY_RESPONSES,
-        wire.DeliveryResponseDtoEvent,
-        None,
-    ),
-    (
-        "orderRequests",
-        "rs-order is asked for products. Mandatory: stays owed until a queue is bound.",
-        names.ORDER_REQUESTS,
-        wire.OrderRequestDtoEvent,
-        None,
-    ),
-    (
-        "orderCancels",
-        "rs-order is told to drop an order whose delivery ended in ERROR. Mandatory, too.",
-        names.ORDER_CANCELS,
-        wire.OrderCancelRequestDtoEvent,
-        None,
-    ),
-)
-
-_TOPICS = Topics()
-_EVENTS: tuple[tuple[str, str, str, type[BaseModel]], ...] = (
-    ("requests", _TOPICS.requests, "Requests as they arrived.", events.RequestReceived),
-    ("orderEvents", _TOPICS.order_events, "What rs-order said.", events.OrderProgressed),
-    ("cancels", _TOPICS.cancels, "What is to be cancelled.", events.CancelRequested),
-    ("ordersReady", _TOPICS.orders_ready, "Listings can be read.", events.WorkDue),
-    ("transfers", _TOPICS.transfers, "Transfers can be claimed.", events.WorkDue),
-    ("progress", _TOPICS.progress, "How far transfers are; compacted.", events.TransferProgressed),
-)
-
+# Those that are received first.
+_OVER_AMQP: tuple[Incoming | Outgoing, ...] = (*INCOMING, *OUTGOING)
 _BODIES: tuple[type[BaseModel], ...] = tuple(
-    dict.fromkeys([*(row[3] for row in _EXCHANGES), *(row[3] for row in _EVENTS)])
+    dict.fromkeys(
+        [
+            *(channel.exchange.body for channel in _OVER_AMQP),
+            *(channel.event for channel in KAFKA if channel.event is not None),
+        ]
+    )
 )
 
 
@@ -140,49 +90,18 @@ def document() -> Json:
         by_alias=True,
         ref_template="#/components/schemas/{model}",
     )
-    channels: Json = {}
-    operations: Json = {}
-    messages: Json = {}
-    for channel, text, exchange, body, queue in _EXCHANGES:
-        name = body.__name__
-        headers = OutgoingHeaders if queue is None else IncomingHeaders
-        messages[name] = _message(body, headers=headers, content_type="application/json")
-        channels[channel] = _channel(exchange, text, name, server="rabbitmq") | {
-            "bindings": {"amqp": _exchange_binding(exchange)}
-        }
-        action = "send" if queue is None else "receive"
-        operations[f"{action}{channel[0].upper()}{channel[1:]}"] = _operation(
-            action, channel, name, text if queue is None else f"{text} Read from `{queue}`."
-        )
-        if queue is not None:
-            dead = names.dead_letters_of(queue)
-            channels[f"{channel}DeadLetters"] = {
-                "address": dead,
-                "description": f"Messages of `{queue}` that can't be answered, untouched but for "
-                "the headers that say why; `delivery dlq` puts them back.",
-                "servers": [{"$ref": "#/servers/rabbitmq"}],
-                "messages": {"deadLetter": {"$ref": "#/components/messages/deadLetter"}},
-                "bindings": {"amqp": _queue_binding(dead)},
-            }
-    messages["deadLetter"] = {
+    ways = _Ways()
+    for channel in _OVER_AMQP:
+        ways.add_amqp(channel)
+    ways.messages["deadLetter"] = {
         "name": "deadLetter",
         "headers": {"$ref": "#/components/schemas/DeadLetterHeaders"},
         "payload": {},
         "summary": "Anything that came in.",
     }
-    for channel, topic, text, event in _EVENTS:
-        name = event.__name__
-        messages[name] = _message(event, headers=None, content_type="application/json")
-        channels[channel] = _channel(topic, text, name, server="kafka") | {
-            "bindings": {"kafka": _topic_binding(topic)}
-        }
-        operations[f"send{channel[0].upper()}{channel[1:]}"] = _operation(
-            "send", channel, name, text
-        )
-    channels["deadEvents"] = _channel(
-        _TOPICS.dead_letters, "Events that no agent could handle.", "deadEvent", server="kafka"
-    ) | {"bindings": {"kafka": _topic_binding(_TOPICS.dead_letters)}}
-    messages["deadEvent"] = {
+    for through in KAFKA:
+        ways.add_kafka(through)
+    ways.messages["deadEvent"] = {
         "name": "deadEvent",
         "headers": {"$ref": "#/components/schemas/DeadEventHeaders"},
         "payload": {},
@@ -207,18 +126,61 @@ def document() -> Json:
             },
             "kafka": {"host": "localhost:9092", "protocol": "kafka"},
         },
-        "channels": channels,
-        "operations": operations,
-        "components": {"messages": messages, "schemas": definitions["$defs"]},
+        "channels": ways.channels,
+        "operations": ways.operations,
+        "components": {"messages": ways.messages, "schemas": definitions["$defs"]},
     }
 
 
-def _message(model: type[BaseModel], *, headers: type[BaseModel] | None, content_type: str) -> Json:
+@dataclass
+class _Ways:
+    """What the document says of channels, by names."""
+
+    channels: Json = field(default_factory=dict)
+    operations: Json = field(default_factory=dict)
+    messages: Json = field(default_factory=dict)
+
+    def add_amqp(self, channel: Incoming | Outgoing) -> None:
+        """Describe an exchange, and the dead letters of what is read."""
+        exchange, title = channel.exchange, channel.exchange.title
+        name, text = exchange.body.__name__, exchange.text
+        self.channels[title] = _channel(exchange.name, text, name, server="rabbitmq") | {
+            "bindings": {"amqp": _exchange_binding(exchange.name)}
+        }
+        if isinstance(channel, Incoming):
+            self.messages[name] = _message(exchange.body, headers=IncomingHeaders)
+            self.channels[f"{title}DeadLetters"] = _dead_letters(channel.queue.name)
+            self._operate("receive", title, name, f"{text} Read from `{channel.queue.name}`.")
+        else:
+            self.messages[name] = _message(exchange.body, headers=OutgoingHeaders)
+            self._operate("send", title, name, text)
+
+    def add_kafka(self, channel: Incoming | Internal) -> None:
+        """Describe a topic."""
+        topic, event = channel.topic, channel.event
+        name = "deadEvent" if event is None else event.__name__
+        self.channels[topic.title] = _channel(topic.name, topic.text, name, server="kafka") | {
+            "bindings": {"kafka": _topic_binding(topic)}
+        }
+        if event is not None:
+            self.messages[name] = _message(event, headers=None)
+            self._operate("send", topic.title, name, topic.text)
+
+    def _operate(self, action: str, title: str, message: str, text: str) -> None:
+        self.operations[f"{action}{title[0].upper()}{title[1:]}"] = {
+            "action": action,
+            "summary": text,
+            "channel": {"$ref": f"#/channels/{title}"},
+            "messages": [{"$ref": f"#/channels/{title}/messages/{message}"}],
+        }
+
+
+def _message(model: type[BaseModel], *, headers: type[BaseModel] | None) -> Json:
     name = model.__name__
     found: Json = {
         "name": name,
         "summary": (model.__doc__ or "").split("\n")[0],
-        "contentType": content_type,
+        "contentType": "application/json",
         "correlationId": {"location": "$message.payload#/correlationId"},
         "payload": {"$ref": f"#/components/schemas/{name}"},
     }
@@ -236,12 +198,15 @@ def _channel(address: str, text: str, message: str, *, server: str) -> Json:
     }
 
 
-def _operation(action: str, channel: str, message: str, text: str) -> Json:
+def _dead_letters(queue: str) -> Json:
+    dead = names.dead_letters_of(queue)
     return {
-        "action": action,
-        "summary": text,
-        "channel": {"$ref": f"#/channels/{channel}"},
-        "messages": [{"$ref": f"#/channels/{channel}/messages/{message}"}],
+        "address": dead,
+        "description": f"Messages of `{queue}` that can't be answered, untouched but for "
+        "the headers that say why; `delivery dlq` puts them back.",
+        "servers": [{"$ref": "#/servers/rabbitmq"}],
+        "messages": {"deadLetter": {"$ref": "#/components/messages/deadLetter"}},
+        "bindings": {"amqp": _queue_binding(dead)},
     }
 
 
@@ -261,10 +226,9 @@ def _queue_binding(queue: str) -> Json:
     }
 
 
-def _topic_binding(topic: str) -> Json:
-    policy = ["compact"] if topic == _TOPICS.progress else ["delete"]
+def _topic_binding(topic: Topic) -> Json:
     return {
-        "topic": topic,
-        "topicConfiguration": {"cleanup.policy": policy},
+        "topic": topic.name,
+        "topicConfiguration": {"cleanup.policy": ["compact" if topic.compacted else "delete"]},
         "bindingVersion": "0.5.0",
     }

@@ -49,7 +49,8 @@ from streams.amqp.messages import (
 from streams.amqp.properties import undecodable
 from streams.amqp.publisher import AmqpPublisher, give_up_on, open_channel
 from streams.amqp.topology import REFUSALS, Topology, refused
-from streams.kafka.events import encode_cancel, encode_order_event, encode_request, event_key
+from streams.channels import CANCELS, ORDER_RESPONSES, REQUESTS
+from streams.events import encode_cancel, encode_order_event, encode_request, event_key
 from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
@@ -96,9 +97,9 @@ class Bridge(Service):
     async def on_start(self) -> None:
         """Begin to consume. Raises ConfigurationError where RabbitMQ refuses it."""
         ways = (
-            (names.DELIVERY_REQUEST_QUEUE, names.DELIVERY_REQUESTS, self._read_request),
-            (names.DELIVERY_CANCEL_QUEUE, names.DELIVERY_CANCELS, self._read_cancel),
-            (names.ORDER_RESPONSE_QUEUE, names.ORDER_RESPONSES, self._read_order_response),
+            (REQUESTS.queue.name, REQUESTS.exchange.name, self._read_request),
+            (CANCELS.queue.name, CANCELS.exchange.name, self._read_cancel),
+            (ORDER_RESPONSES.queue.name, ORDER_RESPONSES.exchange.name, self._read_order_response),
         )
         channel = await open_channel(self._connection)
         # RabbitMQ counts for each consumer. (For a whole channel it does not, of quorum queues.)

@@ -22,6 +22,7 @@ from streams.amqp.publisher import ADVICE
 from streams.amqp.rights_probe import missing_rights
 from streams.amqp.topology import Topology, topology_of
 from streams.broker_refusals import REFUSALS
+from streams.channels import INCOMING
 from streams.kafka.brokers import cause_of
 from streams.kafka.lag import Lag
 from streams.kafka.topic_check import differences
@@ -62,13 +63,9 @@ async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
         else:
             yield good(part, "exchanges", f"all {len(names.EXCHANGES)} are there")
         yield await _rights(connection, topology_of(settings))
-        for queue in (
-            names.DELIVERY_REQUEST_QUEUE,
-            names.DELIVERY_CANCEL_QUEUE,
-            names.ORDER_RESPONSE_QUEUE,
-        ):
-            yield await _queue(connection, queue, settings)
-            yield await _dead(connection, names.dead_letters_of(queue))
+        for channel in INCOMING:
+            yield await _queue(connection, channel.queue.name, settings)
+            yield await _dead(connection, names.dead_letters_of(channel.queue.name))
 
 
 async def _rights(connection: AbstractConnection, topology: Topology) -> Finding:

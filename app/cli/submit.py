@@ -33,6 +33,7 @@ from streams.amqp import names
 from streams.amqp.line import line_of
 from streams.amqp.publisher import connect
 from streams.amqp.topology import REFUSALS, refused, topology_of
+from streams.channels import REQUESTS, RESPONSES
 from streams.kafka.brokers import cause_of
 from streams.kafka.progress import watch_progress
 
@@ -94,7 +95,7 @@ async def _submit(
         connection.channel() as channel,
     ):
         topology = topology_of(settings)
-        exchange = await topology.exchange(channel, names.DELIVERY_REQUESTS)
+        exchange = await topology.exchange(channel, REQUESTS.exchange.name)
         message = Message(
             json.dumps(body).encode(),
             headers={names.HEADER_TENANT: tenant},
@@ -106,9 +107,9 @@ async def _submit(
             await exchange.publish(message, "")
             click.echo(correlation_id)
             return
-        await topology.exchange(channel, names.DELIVERY_RESPONSES)
+        await topology.exchange(channel, RESPONSES.exchange.name)
         responses = await channel.declare_queue(exclusive=True, auto_delete=True)
-        await responses.bind(names.DELIVERY_RESPONSES)
+        await responses.bind(RESPONSES.exchange.name)
         async with (
             show_progress(settings, tenant, correlation_id) as bar,
             responses.iterator(no_ack=True) as answers,

@@ -25,6 +25,7 @@ from app.run.database import open_database
 from app.settings import Settings, load_settings
 from app.store import PostgresTracking
 from app.views import progress
+from streams.channels import PROGRESS
 from streams.kafka.brokers import cause_of
 from streams.kafka.progress_table import ProgressTable
 from streams.kafka.topics import Topics
@@ -44,7 +45,7 @@ def watch(tenants: Sequence[str], once: bool) -> None:
 
 
 async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> None:
-    topic = Topics(prefix=settings.kafka_topic_prefix).progress
+    topic = Topics(prefix=settings.kafka_topic_prefix).of(PROGRESS)
     table = ProgressTable(settings)
     async with open_database(settings) as pool:
         tracking = PostgresTracking(pool)

@@ -10,7 +10,7 @@ from app.delivery.states import State, Work
 from app.errors import ErrorType
 from app.settings import Settings
 from app.telemetry import metrics
-from streams.amqp import names
+from streams.channels import INCOMING
 from streams.kafka.topics import Topics
 
 _OUTCOMES = ("granted", "denied", "ignored", "repeated")
@@ -18,12 +18,8 @@ _OUTCOMES = ("granted", "denied", "ignored", "repeated")
 
 def make_series(settings: Settings) -> None:
     """Make them at zero."""
-    for queue in (
-        names.DELIVERY_REQUEST_QUEUE,
-        names.DELIVERY_CANCEL_QUEUE,
-        names.ORDER_RESPONSE_QUEUE,
-    ):
-        metrics.BURIED.labels(queue)
+    for channel in INCOMING:
+        metrics.BURIED.labels(channel.queue.name)
     for topic in Topics(prefix=settings.kafka_topic_prefix).consumed:
         metrics.DEAD_EVENTS.labels(topic)
     for work in Work:

@@ -16,6 +16,7 @@ from compose.rs_order.catalog import Catalog, File, QueryError
 from compose.rs_order.faults import Faults
 from streams.amqp import names
 from streams.amqp.topology import declare_queue, declare_topology
+from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
 
 _BROADCAST = "regards.broadcast.rs-order.fr.cnes.regards.modules.order.service.handler"
 REQUEST_QUEUE = f"{_BROADCAST}.OrderRequestEventHandler"
@@ -53,8 +54,8 @@ class Orders:
     async def start(self) -> None:
         """Declare and consume."""
         await declare_topology(self._channel)
-        requests = await declare_queue(self._channel, REQUEST_QUEUE, names.ORDER_REQUESTS)
-        cancels = await declare_queue(self._channel, CANCEL_QUEUE, names.ORDER_CANCELS)
+        requests = await declare_queue(self._channel, REQUEST_QUEUE, ORDERS.exchange.name)
+        cancels = await declare_queue(self._channel, CANCEL_QUEUE, ORDER_CANCELS.exchange.name)
         await requests.consume(self._take)
         await cancels.consume(self._cancel)
 
@@ -151,7 +152,7 @@ class Orders:
                 json.dumps({k: v for k, v in event.items() if v is not None}).encode(),
                 headers={
                     names.HEADER_TENANT: tenant,
-                    names.HEADER_JAVA_TYPE: names.ORDER_RESPONSE_TYPE,
+                    names.HEADER_JAVA_TYPE: ORDER_RESPONSES.exchange.type_id,
                 },
                 content_type="application/json",
                 delivery_mode=DeliveryMode.PERSISTENT,
@@ -161,7 +162,7 @@ class Orders:
 
     async def _published(self, message: Message) -> bool:
         try:
-            exchange = await self._channel.get_exchange(names.ORDER_RESPONSES, ensure=False)
+            exchange = await self._channel.get_exchange(ORDER_RESPONSES.exchange.name, ensure=False)
             await exchange.publish(message, "", timeout=10)
         except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
             logging.getLogger(__name__).warning("RabbitMQ is away: %r", error)

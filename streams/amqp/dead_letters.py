@@ -30,11 +30,10 @@ from streams.amqp.messages import read_body, read_tenant
 from streams.amqp.properties import undecodable
 from streams.amqp.publisher import give_up_on
 from streams.amqp.topology import REFUSALS, Topology, refused
+from streams.channels import INCOMING
 
 QUEUES = {
-    "requests": names.dead_letters_of(names.DELIVERY_REQUEST_QUEUE),
-    "cancels": names.dead_letters_of(names.DELIVERY_CANCEL_QUEUE),
-    "order-responses": names.dead_letters_of(names.ORDER_RESPONSE_QUEUE),
+    **{one.queue.dead_letters: names.dead_letters_of(one.queue.name) for one in INCOMING},
     "global": names.DEAD_LETTER_QUEUE,
 }
 _CONFIRM_TIMEOUT = 30.0  # seconds

@@ -23,25 +23,15 @@ from app.delivery.messages import (
     broken_rules,
 )
 from app.delivery.orders import OrderEvent
-from app.delivery.outgoing import Kind, Outgoing
+from app.delivery.outgoing import Outgoing
 from app.encoding import dumps
 from app.errors import UnreadableMessageError
 from app.telemetry import tracing
 from app.validation import flaw_of
 from streams.amqp import names
+from streams.channels import over_amqp
 
 _Body = TypeVar("_Body", bound=Wire)
-
-_ROUTES = {
-    Kind.RESPONSE: (names.DELIVERY_RESPONSES, names.DELIVERY_RESPONSE_TYPE),
-    Kind.ORDER: (names.ORDER_REQUESTS, names.ORDER_REQUEST_TYPE),
-    Kind.CANCEL: (names.ORDER_CANCELS, names.ORDER_CANCEL_TYPE),
-}
-
-
-def exchange_of(kind: Kind) -> str:
-    """Return the exchange that a kind of message is published to."""
-    return _ROUTES[kind][0]
 
 
 def read_tenant(message: AbstractIncomingMessage) -> str:
@@ -187,7 +177,7 @@ def decode_cancel_request(message: AbstractIncomingMessage) -> Cancel:
 
 def encode(outgoing: Outgoing) -> Message:
     """Make the AMQP message of a response, an order request or a cancel."""
-    java_type = _ROUTES[outgoing.kind][1]
+    java_type = over_amqp(outgoing.kind).exchange.type_id
     traced = {tracing.HEADER: outgoing.trace} if outgoing.trace else {}
     return Message(
         dumps(outgoing.body),

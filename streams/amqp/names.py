@@ -1,4 +1,4 @@
-"""Names on the wire, exactly as REGARDS uses them (contract, section 1)."""
+"""Names on the wire, exactly as REGARDS uses them (contract, section 1): all but channels'."""
 
 from __future__ import annotations
 
@@ -6,49 +6,9 @@ from typing import Literal
 
 from aiormq.abc import FieldTable
 
-_DELIVERY = "fr.cnes.regards.modules.delivery.amqp"
-_ORDER = "fr.cnes.regards.modules.order.amqp"
+from streams.channels import AMQP, MISSPELT_RESPONSES
 
-# Java classes of the bodies, as consumers in Java look for them in the headers.
-DELIVERY_REQUEST_TYPE = f"{_DELIVERY}.input.DeliveryRequestDtoEvent"
-# Not of REGARDS: named like its neighbours.
-DELIVERY_CANCEL_TYPE = f"{_DELIVERY}.input.DeliveryCancelRequestDtoEvent"
-DELIVERY_RESPONSE_TYPE = f"{_DELIVERY}.output.DeliveryResponseDtoEvent"
-ORDER_REQUEST_TYPE = f"{_ORDER}.input.OrderRequestDtoEvent"
-ORDER_CANCEL_TYPE = f"{_ORDER}.input.OrderCancelRequestDtoEvent"
-ORDER_RESPONSE_TYPE = f"{_ORDER}.output.OrderResponseDtoEvent"
-
-_BROADCAST = "regards.broadcast"
-DELIVERY_REQUESTS = f"{_BROADCAST}.{DELIVERY_REQUEST_TYPE}"
-DELIVERY_CANCELS = f"{_BROADCAST}.{DELIVERY_CANCEL_TYPE}"
-DELIVERY_RESPONSES = f"{_BROADCAST}.{DELIVERY_RESPONSE_TYPE}"
-ORDER_REQUESTS = f"{_BROADCAST}.{ORDER_REQUEST_TYPE}"
-ORDER_CANCELS = f"{_BROADCAST}.{ORDER_CANCEL_TYPE}"
-ORDER_RESPONSES = f"{_BROADCAST}.{ORDER_RESPONSE_TYPE}"
-
-# The public page about responses says `ltamanager` for `delivery`; who followed it listens here.
-MISSPELT_DELIVERY_RESPONSES = DELIVERY_RESPONSES.replace(
-    ".modules.delivery.", ".modules.ltamanager."
-)
-
-EXCHANGES = (
-    DELIVERY_REQUESTS,
-    DELIVERY_CANCELS,
-    DELIVERY_RESPONSES,
-    ORDER_REQUESTS,
-    ORDER_CANCELS,
-    ORDER_RESPONSES,
-    MISSPELT_DELIVERY_RESPONSES,
-)
-
-_QUEUE = f"{_BROADCAST}.rs-delivery.fr.cnes.regards.modules"
-DELIVERY_REQUEST_QUEUE = (
-    f"{_QUEUE}.delivery.service.submission.create.amqp.DeliveryRequestEventHandler"
-)
-DELIVERY_CANCEL_QUEUE = (
-    f"{_QUEUE}.delivery.service.submission.cancel.amqp.DeliveryCancelRequestEventHandler"
-)
-ORDER_RESPONSE_QUEUE = f"{_QUEUE}.order.client.amqp.AutoOrderResponseHandler"
+EXCHANGES = (*(channel.exchange.name for channel in AMQP), MISSPELT_RESPONSES)
 
 DEAD_LETTER_EXCHANGE = "regards.DLX"
 DEAD_LETTER_QUEUE = "regards.DLQ"

@@ -16,15 +16,16 @@ from aio_pika.exceptions import (
 )
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Outgoing
 from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.network import tls
 from app.telemetry import tracing
 from streams.amqp import names
 from streams.amqp.line import Line, line_to
-from streams.amqp.messages import encode, exchange_of
+from streams.amqp.messages import encode
 from streams.amqp.properties import accept_any_properties
 from streams.amqp.topology import REFUSALS, Topology, refused
+from streams.channels import over_amqp
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 3.0  # seconds
@@ -53,14 +54,14 @@ class AmqpPublisher:
     async def publish(self, outgoing: Outgoing) -> None:
         """Publish a message of the outbox. Raises BrokerUnavailableError.
 
-        Orders are mandatory: RabbitMQ would confirm a message that it can route nowhere.
+        One that is mandatory is not confirmed while RabbitMQ can route it nowhere.
         """
-        mandatory = outgoing.lane is Lane.ORDERS
-        channel = self._orders if mandatory else self._responses
+        way = over_amqp(outgoing.kind)
+        channel = self._orders if way.mandatory else self._responses
         name = f"{outgoing.kind.value} publish"
         with tracing.span(name, parent=outgoing.trace, kind=tracing.PRODUCER):
             await self._publish(
-                channel, exchange_of(outgoing.kind), encode(outgoing), mandatory=mandatory
+                channel, way.exchange.name, encode(outgoing), mandatory=way.mandatory
             )
 
     async def bury(self, queue: str, message: aio_pika.Message) -> None:

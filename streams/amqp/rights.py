@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from streams.amqp import names
 from streams.amqp.topology import QUEUES
+from streams.channels import MISSPELT_RESPONSES, OUTGOING, RESPONSES
 
 DEFAULT_EXCHANGE = "amq.default"  # what permissions call it
 
@@ -20,9 +21,7 @@ DEAD_LETTERS = (*map(names.dead_letters_of, _READ_QUEUES), names.DEAD_LETTER_QUE
 
 # What the service publishes to, the last to put dead letters back.
 WRITES = (
-    names.DELIVERY_RESPONSES,
-    names.ORDER_REQUESTS,
-    names.ORDER_CANCELS,
+    *(channel.exchange.name for channel in OUTGOING),
     names.DEAD_LETTER_EXCHANGE,
     DEFAULT_EXCHANGE,
 )
@@ -50,10 +49,10 @@ def needed(*, declares: bool) -> Permissions:
     return Permissions(
         configure=(names.DEAD_LETTER_EXCHANGE, *names.EXCHANGES, *READS),
         # To bind is to write to what is bound, and to read from where its messages come.
-        write=(*WRITES, names.MISSPELT_DELIVERY_RESPONSES, *READS),
+        write=(*WRITES, MISSPELT_RESPONSES, *READS),
         read=(
             *READS,
-            names.DELIVERY_RESPONSES,
+            RESPONSES.exchange.name,
             names.DEAD_LETTER_EXCHANGE,
             *(exchange for _, exchange in QUEUES),
         ),

@@ -21,6 +21,7 @@ from pamqp.commands import Basic
 
 from streams.amqp import names, rights
 from streams.amqp.topology import QUEUES, Topology
+from streams.channels import MISSPELT_RESPONSES, RESPONSES
 
 _Act = Callable[[AbstractChannel], Awaitable[object]]
 _Told = Callable[[str], str]  # what RabbitMQ said to the right that is missing
@@ -55,7 +56,7 @@ def _declared(topology: Topology) -> Iterator[tuple[_Act, _Told]]:
         *((queue, names.DEAD_LETTER_EXCHANGE) for queue in rights.DEAD_LETTERS),
     ):
         yield partial(_unbind_queue, queue, source), _either(queue, source)
-    misspelt, responses = names.MISSPELT_DELIVERY_RESPONSES, names.DELIVERY_RESPONSES
+    misspelt, responses = MISSPELT_RESPONSES, RESPONSES.exchange.name
     yield partial(_unbind_exchange, misspelt, responses), _either(misspelt, responses)
 
 

@@ -18,6 +18,7 @@ from aiormq.exceptions import (
 
 from app.errors import ConfigurationError
 from streams.amqp import names
+from streams.channels import INCOMING, MISSPELT_RESPONSES, RESPONSES
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
@@ -26,11 +27,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 # (queue, exchange) of each that this service reads.
-QUEUES = (
-    (names.DELIVERY_REQUEST_QUEUE, names.DELIVERY_REQUESTS),
-    (names.DELIVERY_CANCEL_QUEUE, names.DELIVERY_CANCELS),
-    (names.ORDER_RESPONSE_QUEUE, names.ORDER_RESPONSES),
-)
+QUEUES = tuple((channel.queue.name, channel.exchange.name) for channel in INCOMING)
 # What RabbitMQ says where a declaration can't be made.
 REFUSALS = (ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed)
 
@@ -72,8 +69,8 @@ class Topology:
         for exchange in (names.DEAD_LETTER_EXCHANGE, *names.EXCHANGES):
             await self.exchange(channel, exchange)
         if self.declares:
-            misspelt = await channel.get_exchange(names.MISSPELT_DELIVERY_RESPONSES, ensure=False)
-            await misspelt.bind(names.DELIVERY_RESPONSES)
+            misspelt = await channel.get_exchange(MISSPELT_RESPONSES, ensure=False)
+            await misspelt.bind(RESPONSES.exchange.name)
         await self.dead_letters(channel, names.DEAD_LETTER_QUEUE)
         for queue, exchange in QUEUES:
             await self.queue(channel, queue, exchange)

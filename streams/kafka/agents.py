@@ -32,8 +32,9 @@ from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from app.waiting.patience import growing
 from app.waiting.signals import Signal
+from streams import channels
+from streams.events import arrival_of, decode_cancel, decode_order_event, decode_request
 from streams.kafka.dispatch import Dispatcher, Event
-from streams.kafka.events import arrival_of, decode_cancel, decode_order_event, decode_request
 from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
@@ -216,15 +217,14 @@ def _text(key: bytes) -> str:
 async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
     DEAD_EVENTS.labels(topic).inc()
     log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
+    dead = events.topics.of(channels.DEAD_EVENTS)
     headers: list[tuple[str, bytes]] | None = [
         ("origin-topic", topic.encode()),
         ("reason", reason[:_REASON].encode()),
     ]
     for pause in growing(_FIRST_WAIT, _LONGEST_WAIT):
         try:
-            await events.append(
-                events.topics.dead_letters, key=event.key, value=event.value, headers=headers
-            )
+            await events.append(dead, key=event.key, value=event.value, headers=headers)
         except UnreadableMessageError:
             headers = None  # it fits only as it came; the reason is in the log
         except DeliveryError as error:

@@ -13,6 +13,7 @@ from app.delivery.states import Work
 from app.settings import Settings
 from app.usecases.intervene import Interventions
 from app.waiting.signals import Signal
+from streams.channels import CANCELS, ORDER_RESPONSES, ORDERS_READY, REQUESTS, TRANSFERS
 from streams.kafka.agents import (
     agent,
     cancel_handler,
@@ -96,11 +97,11 @@ def create_app(
     progress = order_event_handler(store=store, tenants=tenants)
     cancel = cancel_handler(interventions=interventions, tenants=tenants)
     for name, topic, handler, concurrency, batch in (
-        ("submit", topics.requests, submit, 2, 100),
-        ("order-progress", topics.order_events, progress, 4, 1),
-        ("cancel", topics.cancels, cancel, 1, 1),
-        ("fetch-plan", topics.orders_ready, wake_handler(wake[Work.PLAN]), 1, 100),
-        ("transfers", topics.transfers, wake_handler(wake[Work.TRANSFER]), 1, 100),
+        ("submit", topics.of(REQUESTS), submit, 2, 100),
+        ("order-progress", topics.of(ORDER_RESPONSES), progress, 4, 1),
+        ("cancel", topics.of(CANCELS), cancel, 1, 1),
+        ("fetch-plan", topics.of(ORDERS_READY), wake_handler(wake[Work.PLAN]), 1, 100),
+        ("transfers", topics.of(TRANSFERS), wake_handler(wake[Work.TRANSFER]), 1, 100),
     ):
         channel = app.topic(topic, key_type=bytes, value_type=bytes)
         run = agent(

@@ -10,15 +10,16 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from app.delivery.ingress import Arrival
-from app.delivery.outgoing import Kind, Outgoing
+from app.delivery.outgoing import Outgoing
 from app.delivery.progress import Progress
 from app.encoding import dumps
 from app.errors import BrokerUnavailableError, UnreadableMessageError
 from app.settings import Settings
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
+from streams.channels import PROGRESS, of_arrival, over_kafka
+from streams.events import encode_progress, event_key
 from streams.kafka.brokers import cause_of, client_arguments, not_reached
-from streams.kafka.events import encode_progress, event_key
 from streams.kafka.topics import Topics
 
 log = get_logger(__name__)
@@ -65,13 +66,13 @@ class EventLog:
 
     async def carry(self, arrival: Arrival) -> None:
         """Append what arrived over AMQP to its topic. Raises like `append`."""
-        await self.append(self.topics.of(arrival.kind), key=arrival.key, value=arrival.value)
+        await self.append(
+            self.topics.of(of_arrival(arrival.kind)), key=arrival.key, value=arrival.value
+        )
 
     async def publish(self, outgoing: Outgoing) -> None:
         """Publish a message of the outbox's event lane."""
-        topic = (
-            self.topics.orders_ready if outgoing.kind is Kind.ORDER_READY else self.topics.transfers
-        )
+        topic = self.topics.of(over_kafka(outgoing.kind))
         key = event_key(outgoing.tenant, outgoing.correlation_id)
         with tracing.span(f"{topic} send", parent=outgoing.trace, kind=tracing.PRODUCER):
             await self.append(topic, key=key, value=dumps(outgoing.body))
@@ -91,7 +92,7 @@ class EventLog:
         key = event_key(progress.tenant, progress.correlation_id)
         try:
             confirmed = await self._producer.send(
-                self.topics.progress, value=encode_progress(progress), key=key
+                self.topics.of(PROGRESS), value=encode_progress(progress), key=key
             )
         except KafkaError as error:
             log.debug("progress_not_sent", error=repr(error))

@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaConsumer
 from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
 from app.settings import Settings
+from streams.channels import PROGRESS
+from streams.events import decode_progress, event_key
 from streams.kafka.brokers import client_arguments
-from streams.kafka.events import decode_progress, event_key
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
 
@@ -48,7 +49,7 @@ async def watch_progress(
 ) -> AsyncGenerator[Progress, None]:
     """Follow one delivery from now on. `started` is set once nothing is missed any more."""
     key = event_key(tenant, correlation_id)
-    topic = Topics(prefix=settings.kafka_topic_prefix).progress
+    topic = Topics(prefix=settings.kafka_topic_prefix).of(PROGRESS)
     assigned = (await partitions_of(settings)).get(topic)
     if not assigned:
         started.set()

@@ -22,8 +22,9 @@ from app.delivery.progress import Progress
 from app.errors import UnreadableMessageError
 from app.settings import Settings
 from app.telemetry.logs import get_logger
+from streams.channels import PROGRESS
+from streams.events import decode_progress
 from streams.kafka.brokers import cause_of, client_arguments
-from streams.kafka.events import decode_progress
 from streams.kafka.topics import Topics, partitions_of
 
 log = get_logger(__name__)
@@ -46,7 +47,7 @@ class ProgressTable(Service):
         super().__init__()
         client_arguments(settings)  # what can't be used is told at the start
         self._settings = settings
-        self._topic = Topics(prefix=settings.kafka_topic_prefix).progress
+        self._topic = Topics(prefix=settings.kafka_topic_prefix).of(PROGRESS)
         self._known: dict[_Key, tuple[float, Progress]] = {}
         self._new: dict[_Key, Progress] = {}
         self.reading = asyncio.Event()  # nothing is missed from then on

@@ -26,10 +26,10 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from app.delivery.ingress import ArrivalKind
 from app.errors import ConfigurationError
 from app.settings import Settings
 from streams.broker_refusals import REFUSALS
+from streams.channels import KAFKA, Incoming, Internal, Topic
 from streams.kafka.brokers import RIGHTS, client_arguments, not_reached
 
 _WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away
@@ -42,68 +42,27 @@ for _module in (aiokafka_client, aiokafka_admin):
 
 @dataclass(frozen=True, kw_only=True)
 class Topics:
-    """Names, with the deployment's prefix. Every event's key is `tenant/correlationId`."""
+    """Names, with the deployment's prefix."""
 
     prefix: str = ""
 
-    @property
-    def requests(self) -> str:
-        """Delivery requests, as they arrived."""
-        return f"{self.prefix}delivery.requests"
+    def of(self, channel: Incoming | Internal) -> str:
+        """Return the topic that a channel goes through."""
+        return self.prefix + channel.topic.name
 
-    @property
-    def order_events(self) -> str:
-        """What rs-order says of orders."""
-        return f"{self.prefix}delivery.order-events"
-
-    @property
-    def cancels(self) -> str:
-        """What clients have no more use for."""
-        return f"{self.prefix}delivery.cancels"
-
-    @property
-    def orders_ready(self) -> str:
-        """Deliveries whose files can be listed."""
-        return f"{self.prefix}delivery.orders-ready"
-
-    @property
-    def transfers(self) -> str:
-        """Deliveries that can be transferred."""
-        return f"{self.prefix}delivery.transfers"
-
-    @property
-    def progress(self) -> str:
-        """How far transfers are; compacted."""
-        return f"{self.prefix}delivery.progress"
-
-    @property
-    def dead_letters(self) -> str:
-        """Events that no agent could make sense of, with the reason."""
-        return f"{self.prefix}delivery.dead-letters"
-
-    def of(self, kind: ArrivalKind) -> str:
-        """Return the topic of what arrives over AMQP."""
-        return {
-            ArrivalKind.REQUEST: self.requests,
-            ArrivalKind.ORDER_EVENT: self.order_events,
-            ArrivalKind.CANCEL: self.cancels,
-        }[kind]
+    def named(self, name: str) -> Topic:
+        """Return what is known of one of them."""
+        return next(channel.topic for channel in KAFKA if self.of(channel) == name)
 
     @property
     def consumed(self) -> tuple[str, ...]:
         """The topics that agents read."""
-        return (
-            self.requests,
-            self.order_events,
-            self.cancels,
-            self.orders_ready,
-            self.transfers,
-        )
+        return tuple(self.of(channel) for channel in KAFKA if channel.agent is not None)
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every topic."""
-        return (*self.consumed, self.progress, self.dead_letters)
+        return tuple(self.of(channel) for channel in KAFKA)
 
 
 async def partitions_of(settings: Settings) -> dict[str, list[TopicPartition]]:
@@ -128,15 +87,14 @@ async def partitions_of(settings: Settings) -> dict[str, list[TopicPartition]]:
 
 def configs_of(name: str, settings: Settings) -> dict[str, str]:
     """Return what a topic is configured with, beside partitions and replicas."""
-    topics = Topics(prefix=settings.kafka_topic_prefix)
-    # One replica may be away, and what was confirmed (acks=all) is still kept twice.
-    configs = {"min.insync.replicas": str(max(1, settings.kafka_replication - 1))}
-    if name == topics.progress:
-        # The last report of each delivery, until nobody looks at it any more.
-        return configs | {"cleanup.policy": "compact,delete", "retention.ms": _WEEK}
-    if name == topics.dead_letters:
-        return configs | {"cleanup.policy": "delete", "retention.ms": _FOR_EVER}
-    return configs | {"cleanup.policy": "delete", "retention.ms": _WEEK}
+    topic = Topics(prefix=settings.kafka_topic_prefix).named(name)
+    return {
+        # One replica may be away, and what was confirmed (acks=all) is still kept twice.
+        "min.insync.replicas": str(max(1, settings.kafka_replication - 1)),
+        # If compacted: the last report of each delivery, until nobody looks at it any more.
+        "cleanup.policy": "compact,delete" if topic.compacted else "delete",
+        "retention.ms": _FOR_EVER if topic.for_ever else _WEEK,
+    }
 
 
 async def _nobody_is_told(_missing: Sequence[str]) -> None:

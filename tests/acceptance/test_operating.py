@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from compose.embedded.stack import TENANT, Stack
-from streams.amqp import names
+from streams.channels import CANCELS
 from tests.caller import instance_admin
 from tests.client import Client, request_for
 from tests.command import delivery
@@ -42,7 +42,7 @@ async def transferring(client: Client, body: dict[str, Any]) -> None:
 
 
 async def ask_to_cancel(client: Client, body: dict[str, Any] | bytes, tenant: str = TENANT) -> None:
-    exchange = await client.channel.get_exchange(names.DELIVERY_CANCELS, ensure=False)
+    exchange = await client.channel.get_exchange(CANCELS.exchange.name, ensure=False)
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     message = aio_pika.Message(raw, headers={"regards.tenant": tenant}, app_id="a-client")
     await exchange.publish(message, "")

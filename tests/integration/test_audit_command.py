@@ -20,6 +20,7 @@ from app.tenants.vault import make_key
 from compose.embedded.stack import TENANT
 from streams.amqp import names
 from streams.amqp.topology import declare_topology
+from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka.agents import process
 from streams.kafka.dispatch import Event
 from streams.kafka.log import open_event_log
@@ -115,10 +116,10 @@ async def buried(settings: Settings) -> AsyncIterator[list[str]]:
             body = json.dumps({"correlationId": mark}).encode()
             await channel.default_exchange.publish(
                 aio_pika.Message(body, headers=headers),  # type: ignore[arg-type]
-                names.dead_letters_of(names.ORDER_RESPONSE_QUEUE),
+                names.dead_letters_of(ORDER_RESPONSES.queue.name),
             )
         yield marks
-        await (await channel.get_queue(names.ORDER_RESPONSE_QUEUE)).purge()
+        await (await channel.get_queue(ORDER_RESPONSES.queue.name)).purge()
 
 
 async def test_dead_letters_that_are_put_back_or_removed_leave_entries(
@@ -137,7 +138,7 @@ async def test_dead_letters_that_are_put_back_or_removed_leave_entries(
     ]
     assert entries[0]["before"]["correlationId"] == buried[2]
     assert entries[0]["before"]["reason"] == "of this test"
-    assert (entries[0]["after"], entries[2]["after"]) == (None, names.ORDER_RESPONSE_QUEUE)
+    assert (entries[0]["after"], entries[2]["after"]) == (None, ORDER_RESPONSES.queue.name)
     assert {(one["actor"], one["role"]) for one in entries} == {(ME, "COMMAND_LINE")}
 
 
@@ -173,7 +174,7 @@ async def test_events_that_are_put_back_leave_entries(
         event = Event(
             key=f"{TENANT}/d-1".encode(), value=b"x", partition=None, acknowledge=lambda: None
         )
-        topic = events.topics.requests
+        topic = events.topics.of(REQUESTS)
         await process([event], topic=topic, handler=fail, events=events, arrivals=arrivals)
     assert delivery("dlt", "requeue", "--all", **here).returncode == 0
     (entry,) = told(here)

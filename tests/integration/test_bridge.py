@@ -29,11 +29,11 @@ from app.settings import Settings
 from app.store import PostgresArrivals
 from app.tenants.registry import ConfiguredTenants
 from compose.embedded.stack import TENANT
-from streams.amqp import names
 from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
-from streams.kafka.events import decode_request
+from streams.channels import ORDER_RESPONSES, REQUESTS
+from streams.events import decode_request
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.client import REQUEST_QUEUE, Client, request_for
@@ -146,7 +146,7 @@ async def test_a_message_is_not_acknowledged_before_kafka_has_confirmed(
     assert await waiting(client) == 1
 
     async with bridging(settings, held):
-        first, second = await written(settings, held.topics.requests, 2)
+        first, second = await written(settings, held.topics.of(REQUESTS), 2)
     assert await waiting(client) == 0
     assert second.receipt.redelivered
     assert first.receipt.digest == second.receipt.digest
@@ -162,7 +162,7 @@ async def test_a_message_is_acknowledged_once_kafka_has_confirmed(
     body = request_for("P", targetDelivery="é")
     async with bridging(settings, held):
         await client.send(body, app_id="a", priority=9)
-        (event,) = await written(settings, held.topics.requests, 1)
+        (event,) = await written(settings, held.topics.of(REQUESTS), 1)
     assert await waiting(client) == 0
     assert event.body == body
     assert (event.receipt.tenant, event.receipt.origin_app, event.receipt.priority) == (
@@ -179,7 +179,7 @@ async def test_while_kafka_is_away_a_message_waits_and_counts_once(
     held.confirmed.set()
     async with bridging(settings, held):
         await client.send(request_for("P"))
-        (event,) = await written(settings, held.topics.requests, 1)
+        (event,) = await written(settings, held.topics.of(REQUESTS), 1)
     assert [arrival.id for arrival in await held.arrivals.overdue(9)] == [event.receipt.ingress_id]
     assert await waiting(client) == 0
 
@@ -196,7 +196,7 @@ async def test_a_message_that_waits_goes_back_when_the_bridge_is_stopped(
     assert await waiting(client) == 1
     held.failures = 0
     async with bridging(settings, held):
-        (event,) = await written(settings, held.topics.requests, 1)
+        (event,) = await written(settings, held.topics.of(REQUESTS), 1)
     assert event.receipt.redelivered
 
 
@@ -219,7 +219,7 @@ async def test_what_rabbitmq_has_taken_back_is_not_handed_on(
     assert await waiting(client) == 1
     held.failures = 0
     async with bridging(settings, held):
-        (event,) = await written(settings, held.topics.requests, 1)
+        (event,) = await written(settings, held.topics.of(REQUESTS), 1)
     assert event.receipt.redelivered
 
 
@@ -263,7 +263,7 @@ async def test_nothing_reaches_kafka_before_it_is_saved(
     held.confirmed.set()
     async with bridging(settings, held):
         await client.send(request_for("P"))
-        (event,) = await written(settings, held.topics.requests, 1)
+        (event,) = await written(settings, held.topics.of(REQUESTS), 1)
     assert [arrival.id for arrival in await held.arrivals.overdue(9)] == [event.receipt.ingress_id]
 
 
@@ -276,7 +276,7 @@ async def test_what_kafka_got_is_read_by_its_key(
         await client.send(body)
         await held.arrived.wait()
     consumer = AIOKafkaConsumer(
-        held.topics.requests,
+        held.topics.of(REQUESTS),
         bootstrap_servers=settings.kafka_bootstrap_servers,
         auto_offset_reset="earliest",
     )
@@ -408,7 +408,7 @@ async def test_a_bridge_that_reads_some_of_its_queues_is_not_ready(
     async def slow(
         self: Topology, channel: AbstractChannel, queue: str, exchange: str
     ) -> AbstractQueue:
-        if queue == names.ORDER_RESPONSE_QUEUE:
+        if queue == ORDER_RESPONSES.queue.name:
             third.set()
             await let.wait()
         return await declare(self, channel, queue, exchange)
@@ -438,14 +438,14 @@ async def test_a_channel_that_can_not_be_opened_again_is_tried_until_it_can(
         bridge = made(settings, connection, publisher, held)
         await bridge.start()
         await bridge.check()
-        await client.channel.exchange_delete(names.DELIVERY_REQUESTS)
+        await client.channel.exchange_delete(REQUESTS.exchange.name)
         assert bridge._channel is not None
         closed = await bridge._channel.get_underlay_channel()
         await closed.basic_ack(999)  # which RabbitMQ does not know
         async with asyncio.timeout(30):
             while "opened again" not in await trouble(bridge):
                 await asyncio.sleep(0.02)
-            await Topology().exchange(client.channel, names.DELIVERY_REQUESTS)
+            await Topology().exchange(client.channel, REQUESTS.exchange.name)
             while await trouble(bridge):
                 await asyncio.sleep(0.02)
         await client.send(request_for("P"))

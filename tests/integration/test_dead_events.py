@@ -15,10 +15,11 @@ from app.delivery.ingress import Receipt, Received
 from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
+from streams.channels import CANCELS, REQUESTS
+from streams.events import CancelRequested, encode_request
 from streams.kafka.agents import process
 from streams.kafka.dead_letters import DeadEvent, look
 from streams.kafka.dispatch import Event
-from streams.kafka.events import CancelRequested, encode_request
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.client import Client, request_for
@@ -59,7 +60,7 @@ async def test_events_that_failed_are_listed_and_put_back(
         )
         await process(
             [event],
-            topic=events.topics.requests,
+            topic=events.topics.of(REQUESTS),
             handler=fail,
             events=events,
             arrivals=arrivals,
@@ -69,14 +70,14 @@ async def test_events_that_failed_are_listed_and_put_back(
     found = {entry["key"]: entry for entry in map(json.loads, listed)}
     assert found.keys() == {f"sentinel/c-{number}" for number in range(3)}
     one = found["sentinel/c-1"]
-    assert (one["topic"], one["bytes"]) == (events.topics.requests, 7)
+    assert (one["topic"], one["bytes"]) == (events.topics.of(REQUESTS), 7)
     assert one["reason"] == "ZeroDivisionError('of this test')"
     shown = json.loads(delivery("dlt", "show", one["id"], **here).stdout)
     assert shown == one | {"value": "event 1"}
     assert one["id"] in delivery("dlt", "list", **here).stdout
 
     back = delivery("dlt", "requeue", one["id"], **here)
-    assert back.stdout == f"{one['id']} put back into {events.topics.requests}\n"
+    assert back.stdout == f"{one['id']} put back into {events.topics.of(REQUESTS)}\n"
     left = delivery("dlt", "list", "--json", **here).stdout.splitlines()
     assert {json.loads(line)["key"] for line in left} == found.keys() - {one["key"]}
     again = delivery("dlt", "requeue", one["id"], **here)
@@ -141,14 +142,14 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
 
     async with open_event_log(here) as events:
         value = encode_request(Received(receipt=strange, body=request))
-        await events.append(events.topics.requests, key=b"stranger/c", value=value)
+        await events.append(events.topics.of(REQUESTS), key=b"stranger/c", value=value)
         async with running_worker(here, site=False):
             await client.send(request)
             await client.wait_for(request["correlationId"], "DONE")
             await letters(1)
-            await events.append(events.topics.cancels, key=b"stranger/c", value=cancel.encode())
+            await events.append(events.topics.of(CANCELS), key=b"stranger/c", value=cancel.encode())
             dead = await letters(2)
-    assert {one.topic for one in dead} == {events.topics.requests, events.topics.cancels}
+    assert {one.topic for one in dead} == {events.topics.of(REQUESTS), events.topics.of(CANCELS)}
     assert all(one.reason.startswith("unknown tenant 'stranger'") for one in dead)
     assert await pool.fetch("SELECT tenant FROM delivery WHERE tenant = 'stranger'") == []
     assert client.said(request["correlationId"]) == ["GRANTED", "DONE"]

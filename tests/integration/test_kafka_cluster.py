@@ -17,6 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from app.settings import Settings
 from compose.embedded.apache_kafka import apache_kafka, missing
 from compose.embedded.stack import Stack
+from streams.channels import DEAD_EVENTS, PROGRESS, REQUESTS
 from streams.kafka.dead_letters import look
 from streams.kafka.lag import Lag
 from streams.kafka.log import open_event_log
@@ -84,7 +85,7 @@ async def test_topics_are_brought_to_what_the_settings_ask_for(
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.url)
         await admin.start()
         wrong = {"retention.ms": "1000", "max.message.bytes": "2000000"}
-        resource = ConfigResource(ConfigResourceType.TOPIC, Topics().requests, wrong)
+        resource = ConfigResource(ConfigResourceType.TOPIC, Topics().of(REQUESTS), wrong)
         await admin.alter_configs([resource])
 
         wanted = {"DELIVERY_KAFKA_PARTITIONS": "3", "DELIVERY_KAFKA_REPLICATION": "2"} | address
@@ -115,7 +116,7 @@ async def test_those_who_read_without_a_group_find_the_partitions(
         here = settings.model_copy(update={"kafka_bootstrap_servers": broker.url})
         await ensure_topics(here)
         async with open_event_log(here) as events:
-            await events.append(events.topics.dead_letters, key=b"t/c", value=b"event")
+            await events.append(events.topics.of(DEAD_EVENTS), key=b"t/c", value=b"event")
             (dead,) = await look(here)
         assert (dead.key, dead.value) == (b"t/c", b"event")
         found = await Lag(here, make_topics=partial(ensure_topics, here)).look()
@@ -148,5 +149,5 @@ async def _topics_are_as_they_should_be(broker: str) -> None:
         for _, _, _, name, entries in answer.resources
     }
     assert all(configs[name]["min.insync.replicas"] == "2" for name in topics.all)
-    assert "compact" in configs[topics.progress]["cleanup.policy"]
-    assert configs[topics.dead_letters]["retention.ms"] == "-1"
+    assert "compact" in configs[topics.of(PROGRESS)]["cleanup.policy"]
+    assert configs[topics.of(DEAD_EVENTS)]["retention.ms"] == "-1"

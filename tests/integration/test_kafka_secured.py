@@ -18,6 +18,7 @@ from compose.embedded.apache_kafka import Security, apache_kafka, missing
 from compose.embedded.processes import Server
 from compose.embedded.stack import Stack
 from streams.broker_refusals import REFUSALS
+from streams.channels import REQUESTS
 from streams.kafka.lag import Lag
 from streams.kafka.log import open_event_log
 from streams.kafka.topic_check import differences
@@ -248,4 +249,4 @@ async def test_rights_that_are_missing_are_told(cluster: Cluster) -> None:
         await Lag(groupless, make_topics=none).look()
     async with open_event_log(powerless) as events:
         with pytest.raises(BrokerUnavailableError, match=r"this user may not: .* has the rights"):
-            await events.append(events.topics.requests, key=b"k", value=b"v")
+            await events.append(events.topics.of(REQUESTS), key=b"k", value=b"v")

@@ -19,6 +19,7 @@ import pytest
 from compose.embedded import rabbitmq, s3
 from compose.embedded.stack import TENANT, Stack
 from streams.amqp import names, rights
+from streams.channels import CANCELS
 from tests.client import Client, contents, request_for
 from tests.command import delivery
 from tests.conftest import noise
@@ -151,7 +152,7 @@ async def uploads(guarded: Guarded) -> list[Any]:
 
 async def cancel(client: Client, name: str) -> None:
     """Ask over AMQP that a delivery ends."""
-    exchange = await client.channel.get_exchange(names.DELIVERY_CANCELS, ensure=False)
+    exchange = await client.channel.get_exchange(CANCELS.exchange.name, ensure=False)
     body = json.dumps({"correlationId": name}).encode()
     await exchange.publish(
         aio_pika.Message(body, headers={"regards.tenant": TENANT}, app_id="a"), ""

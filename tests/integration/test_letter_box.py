@@ -19,12 +19,13 @@ from streams import dead_letters as letter_box
 from streams.amqp import names
 from streams.amqp.dead_letters import QUEUES
 from streams.amqp.topology import declare_topology
+from streams.channels import CANCELS, DEAD_EVENTS, REQUESTS
 from streams.dead_letters import Letters
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.integration.gate import gate
 
-REQUESTS = names.DELIVERY_REQUEST_QUEUE
+QUEUE = REQUESTS.queue.name
 TENANTS = ("sentinel", "swot")
 MIB = 1024 * 1024
 
@@ -56,7 +57,7 @@ class Post:
 
     async def back(self) -> list[bytes]:
         """Return what was put back into the queue of requests."""
-        queue = await self._channel.get_queue(REQUESTS)
+        queue = await self._channel.get_queue(QUEUE)
         found = []
         while (message := await queue.get(no_ack=True, fail=False)) is not None:
             found.append(message.body)
@@ -69,7 +70,7 @@ async def post(settings: Settings) -> AsyncIterator[Post]:
     connection = await aio_pika.connect(settings.amqp_url.get_secret_value())
     async with connection, connection.channel() as channel:
         await declare_topology(channel)
-        queues = (REQUESTS, *QUEUES.values())
+        queues = (QUEUE, *QUEUES.values())
         for queue in queues:
             await (await channel.get_queue(queue)).purge()
         yield Post(channel)
@@ -92,10 +93,10 @@ def box(settings: Settings, events: EventLog) -> Letters:
 
 
 async def bury(events: EventLog, key: str, *values: bytes) -> None:
-    headers = [("origin-topic", events.topics.requests.encode()), ("reason", b"of this test")]
+    headers = [("origin-topic", events.topics.of(REQUESTS).encode()), ("reason", b"of this test")]
     for value in values:
         await events.append(
-            events.topics.dead_letters, key=key.encode(), value=value, headers=headers
+            events.topics.of(DEAD_EVENTS), key=key.encode(), value=value, headers=headers
         )
 
 
@@ -168,7 +169,7 @@ async def test_looks_at_once_see_the_same_and_hide_nothing_from_each_other(
     assert len({tuple(sorted(ids(look))) for look in looks}) == 1
     some = ids(looks[0])[:10]
     where, after = await asyncio.gather(put_back(box, "sentinel", some), box.look("sentinel"))
-    assert where == dict.fromkeys(some, REQUESTS)
+    assert where == dict.fromkeys(some, QUEUE)
     assert len(after.letters) == 90
     assert len(await post.back()) == 10
 
@@ -188,7 +189,7 @@ async def test_letters_of_other_services_and_of_no_known_tenant_are_the_instance
     box: Letters, post: Post, events: EventLog
 ) -> None:
     other = {names.HEADER_ORIGIN_QUEUE: "regards.broadcast.rs-order.SomeHandler"}
-    ours = {names.HEADER_ORIGIN_QUEUE: REQUESTS}
+    ours = {names.HEADER_ORIGIN_QUEUE: QUEUE}
     await post.leave(b"of rs-order", queue="global", **other)
     await post.leave(b"of nobody's queue", queue="global")
     await post.leave(b"ours, the long way", queue="global", **ours)
@@ -207,7 +208,7 @@ async def test_letters_of_other_services_and_of_no_known_tenant_are_the_instance
         with pytest.raises(UnknownLetterError, match="there is no dead letter"):
             await put_back(box, "sentinel", [one])
     stranger = [one.id for one in everything.letters if one.text == "of a stranger"]
-    assert await put_back(box, None, stranger) == {stranger[0]: REQUESTS}
+    assert await put_back(box, None, stranger) == {stranger[0]: QUEUE}
 
 
 async def test_letters_that_differ_have_ids_that_differ(box: Letters, post: Post) -> None:
@@ -223,7 +224,7 @@ async def test_letters_that_differ_have_ids_that_differ(box: Letters, post: Post
     box._seen = None
     assert ids(await box.look("sentinel")) == ids(seen)
     (cancel,) = (one for one in ids(seen) if "cancels" in one)
-    assert await put_back(box, "sentinel", [cancel]) == {cancel: names.DELIVERY_CANCEL_QUEUE}
+    assert await put_back(box, "sentinel", [cancel]) == {cancel: CANCELS.queue.name}
     assert len((await box.look("sentinel")).letters) == 3
 
 
@@ -238,7 +239,7 @@ async def test_all_are_put_back_or_none(box: Letters, post: Post, events: EventL
         await put_back(box, "swot", [message])
     assert await post.back() == []
     where = await put_back(box, "sentinel", [message, event])
-    assert where == {message: REQUESTS, event: events.topics.requests}
+    assert where == {message: QUEUE, event: events.topics.of(REQUESTS)}
     assert (await box.look("sentinel")).letters == []
     with pytest.raises(UnknownLetterError):
         await put_back(box, "sentinel", [event])
@@ -252,7 +253,7 @@ async def test_what_can_not_go_back_is_told_and_nothing_was_put_back(
     await post.leave(b"of nowhere", queue="global")
     headers = [("reason", b"of this test")]
     await events.append(
-        events.topics.dead_letters, key=b"sentinel/a", value=b"of no topic", headers=headers
+        events.topics.of(DEAD_EVENTS), key=b"sentinel/a", value=b"of no topic", headers=headers
     )
     box._seen = None
     strays = [one for one in ids(await box.look(None)) if one != good]

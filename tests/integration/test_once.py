@@ -21,8 +21,8 @@ from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
 from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT
+from streams.events import decode_cancel, decode_order_event, encode_request
 from streams.kafka.agents import submit_handler
-from streams.kafka.events import decode_cancel, decode_order_event, encode_request
 from streams.regards.users import AnyUser
 from tests.integration.conftest import Deliveries, receipt_for, request
 

@@ -16,7 +16,8 @@ from streams.amqp import names
 from streams.amqp.publisher import connect, open_publisher
 from streams.amqp.topology import Topology, declare_topology
 from streams.bridge import Bridge
-from streams.kafka.events import decode_request
+from streams.channels import CANCELS, ORDER_RESPONSES, REQUESTS
+from streams.events import decode_request
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.client import Client, request_for
@@ -26,9 +27,9 @@ QUORUM = Topology(kind="quorum")
 OURS = [
     queue
     for name in (
-        names.DELIVERY_REQUEST_QUEUE,
-        names.DELIVERY_CANCEL_QUEUE,
-        names.ORDER_RESPONSE_QUEUE,
+        REQUESTS.queue.name,
+        CANCELS.queue.name,
+        ORDER_RESPONSES.queue.name,
     )
     for queue in (name, names.dead_letters_of(name))
 ]

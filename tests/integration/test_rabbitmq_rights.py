@@ -24,6 +24,7 @@ from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.rights import Permissions, needed
 from streams.amqp.rights_probe import missing_rights
 from streams.amqp.topology import QUEUES, REFUSALS, Topology, refused
+from streams.channels import ORDER_CANCELS, ORDERS
 from tests.command import delivery
 
 KINDS = ("configure", "write", "read")
@@ -98,7 +99,7 @@ async def admin(host: Host) -> AsyncIterator[AbstractRobustConnection]:
         connection.channel() as channel,
     ):
         orders = await channel.declare_queue("orders", durable=True)
-        for exchange in (names.ORDER_REQUESTS, names.ORDER_CANCELS):
+        for exchange in (ORDERS.exchange.name, ORDER_CANCELS.exchange.name):
             await orders.bind(exchange)
         yield connection
 

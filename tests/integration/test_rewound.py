@@ -19,6 +19,7 @@ from app.errors import BrokerUnavailableError
 from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
+from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka import log as event_log
 from streams.kafka.lag import Lag, positions
 from streams.kafka.log import open_event_log
@@ -75,7 +76,7 @@ async def test_a_group_that_is_beyond_the_end_reads_from_the_beginning(
 async def test_a_group_at_the_end_of_a_batch_is_not_beyond_the_end(changed: Settings) -> None:
     """The embedded broker tells the first event of the last batch for the last one."""
     await ensure_topics(changed)
-    here = TopicPartition(Topics(prefix=changed.kafka_topic_prefix).order_events, 0)
+    here = TopicPartition(Topics(prefix=changed.kafka_topic_prefix).of(ORDER_RESPONSES), 0)
     servers = changed.kafka_bootstrap_servers
     async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
         batch = producer.create_batch()
@@ -102,9 +103,9 @@ async def test_to_write_to_a_topic_that_is_missing_does_not_make_it(
     monkeypatch.setattr(event_log, "_CONFIRM_TIMEOUT", 0.5)
     async with open_event_log(changed) as events:
         with pytest.raises(BrokerUnavailableError):
-            await events.append(events.topics.requests, key=b"t/c", value=b"{}")
+            await events.append(events.topics.of(REQUESTS), key=b"t/c", value=b"{}")
     topics = await partitions_of(changed)
-    assert Topics(prefix=changed.kafka_topic_prefix).requests not in topics
+    assert Topics(prefix=changed.kafka_topic_prefix).of(REQUESTS) not in topics
 
 
 @pytest.fixture
@@ -177,5 +178,5 @@ async def test_topics_that_an_operator_makes_anew_lose_nothing(
             DELIVERY_KAFKA_TOPIC_PREFIX=changed.kafka_topic_prefix,
         )
     )
-    assert f"created {Topics(prefix=changed.kafka_topic_prefix).requests}" in made.stdout, made
+    assert f"created {Topics(prefix=changed.kafka_topic_prefix).of(REQUESTS)}" in made.stdout, made
     assert await arrivals.overdue(9) == [lost]

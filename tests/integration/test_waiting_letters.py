@@ -11,8 +11,9 @@ from streams.amqp import names
 from streams.amqp.dead_letters import QUEUES
 from streams.amqp.topology import declare_topology
 from streams.amqp.waiting_letters import count_waiting
+from streams.channels import CANCELS, ORDER_RESPONSES
 
-QUEUE = names.dead_letters_of(names.DELIVERY_CANCEL_QUEUE)
+QUEUE = names.dead_letters_of(CANCELS.queue.name)
 
 
 def waiting(queue: str = QUEUE) -> float | None:
@@ -44,7 +45,7 @@ async def test_a_queue_that_is_not_there_is_not_told_and_not_made(settings: Sett
         await channel.queue_delete(QUEUE)
         await count_waiting(connection)
         assert waiting() is None
-        assert waiting(names.dead_letters_of(names.ORDER_RESPONSE_QUEUE)) is not None
+        assert waiting(names.dead_letters_of(ORDER_RESPONSES.queue.name)) is not None
         assert waiting(names.DEAD_LETTER_QUEUE) is not None
         with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
             async with connection.channel() as other:

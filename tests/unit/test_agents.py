@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from app.delivery.ingress import Receipt, Received
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
 from app.waiting.signals import Signal
+from streams.events import encode_request
 from streams.kafka.agents import (
     agent,
     cancel_handler,
@@ -23,7 +24,6 @@ from streams.kafka.agents import (
     submit_handler,
 )
 from streams.kafka.dispatch import Event
-from streams.kafka.events import encode_request
 from streams.kafka.topics import Topics
 
 

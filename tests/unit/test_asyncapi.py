@@ -12,6 +12,7 @@ import pytest
 from app.cli.asyncapi import written
 from streams.amqp import names
 from streams.asyncapi import document, schemas
+from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka.topics import Topics
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -47,7 +48,7 @@ def test_every_reference_leads_somewhere(reference: str) -> None:
 
 def test_every_exchange_and_topic_is_described() -> None:
     text = json.dumps(document())
-    for name in (*names.EXCHANGES, names.DELIVERY_REQUEST_QUEUE, names.ORDER_RESPONSE_QUEUE):
+    for name in (*names.EXCHANGES, REQUESTS.queue.name, ORDER_RESPONSES.queue.name):
         assert name in text
     for topic in Topics().all:
         assert topic in text

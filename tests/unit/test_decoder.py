@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app.delivery.requests import parse_request
 from app.errors import InvalidRequestError, UnreadableMessageError
 from streams.amqp.messages import decode_delivery_request, decode_order_response
-from streams.kafka.events import (
+from streams.events import (
     decode_order_event,
     decode_request,
     encode_order_event,

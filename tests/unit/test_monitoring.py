@@ -19,7 +19,7 @@ from app.run.series import make_series
 from app.settings import Settings
 from app.telemetry import metrics
 from app.views.deliveries import Depth, Owed
-from streams.amqp import names
+from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka.topics import Topics
 from web.api.metrics import _Database
 
@@ -76,7 +76,7 @@ def test_what_is_counted_for_an_alert_is_there_before_it_first_happens() -> None
     def value(name: str, **labels: str) -> float | None:
         return REGISTRY.get_sample_value(name, labels)
 
-    for queue in (names.DELIVERY_REQUEST_QUEUE, names.ORDER_RESPONSE_QUEUE):
+    for queue in (REQUESTS.queue.name, ORDER_RESPONSES.queue.name):
         assert value("delivery_messages_buried_total", queue=queue) is not None
     for topic in Topics(prefix="p.").consumed:
         assert value("delivery_events_dead_lettered_total", topic=topic) == 0

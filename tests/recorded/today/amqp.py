@@ -12,10 +12,10 @@ import aio_pika
 
 from app.delivery.ingress import Arrival
 from app.delivery.outgoing import Lane
-from streams.amqp import names
 from streams.amqp.publisher import AmqpPublisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
+from streams.channels import CANCELS, ORDER_RESPONSES, REQUESTS, of_arrival
 from streams.kafka.topics import Topics
 from tests.recorded.today.examples import APP, ARRIVING, AT, OWED, TENANT
 
@@ -172,9 +172,9 @@ async def _through_the_bridge(queue: str, message: _Incoming) -> tuple[_Channel,
         max_bytes=1_000_000,
     )
     read = {
-        names.DELIVERY_REQUEST_QUEUE: bridge._read_request,
-        names.DELIVERY_CANCEL_QUEUE: bridge._read_cancel,
-        names.ORDER_RESPONSE_QUEUE: bridge._read_order_response,
+        REQUESTS.queue.name: bridge._read_request,
+        CANCELS.queue.name: bridge._read_cancel,
+        ORDER_RESPONSES.queue.name: bridge._read_order_response,
     }[queue]
     await bridge._handler(queue, read)(cast("Any", message))
     message.ack.assert_awaited_once()
@@ -182,10 +182,10 @@ async def _through_the_bridge(queue: str, message: _Incoming) -> tuple[_Channel,
 
 
 _QUEUES = {
-    "request": names.DELIVERY_REQUEST_QUEUE,
-    "cancel": names.DELIVERY_CANCEL_QUEUE,
-    "order response": names.ORDER_RESPONSE_QUEUE,
-    "order response of an older version": names.ORDER_RESPONSE_QUEUE,
+    "request": REQUESTS.queue.name,
+    "cancel": CANCELS.queue.name,
+    "order response": ORDER_RESPONSES.queue.name,
+    "order response of an older version": ORDER_RESPONSES.queue.name,
 }
 
 
@@ -201,7 +201,7 @@ async def received() -> Any:
         made[name] = {
             "queue": _QUEUES[name],
             "kind": arrival.kind.value,
-            "topic": Topics().of(arrival.kind),
+            "topic": Topics().of(of_arrival(arrival.kind)),
             "key": arrival.key.decode(),
             "value": event | {identity: "a new id", "receivedAt": "a time"},
         }

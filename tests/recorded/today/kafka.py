@@ -13,10 +13,7 @@ from app.delivery.outgoing import Lane
 from app.delivery.states import Work
 from app.settings import Settings
 from app.waiting.signals import Signal
-from streams.kafka.agents import _dead_letter
-from streams.kafka.dead_letters import DeadEvent, put_back
-from streams.kafka.dispatch import Event
-from streams.kafka.events import (
+from streams.events import (
     decode_cancel,
     decode_order_event,
     decode_progress,
@@ -26,6 +23,9 @@ from streams.kafka.events import (
     encode_progress,
     encode_request,
 )
+from streams.kafka.agents import _dead_letter
+from streams.kafka.dead_letters import DeadEvent, put_back
+from streams.kafka.dispatch import Event
 from streams.kafka.faust_app import create_app
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, _missing

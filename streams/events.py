@@ -1,4 +1,7 @@
-"""The events on our Kafka topics: JSON, read strictly."""
+"""The events on our Kafka topics: JSON, read strictly.
+
+Some are made of what arrives over AMQP, read as far as it takes to answer it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ def event_key(tenant: str, correlation_id: str) -> bytes:
     return f"{tenant}/{correlation_id}".encode()
 
 
-class _Event(BaseModel):
+class Event(BaseModel):
+    """What all events have."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="ignore",
@@ -54,6 +59,10 @@ class _Event(BaseModel):
         return self.model_dump_json(by_alias=True).encode()
 
 
+class Arrived(Event):
+    """What arrived over AMQP."""
+
+
 _DIGEST = Field(
     None, description="SHA-256 of tenant, properties and body: knows a redelivered message."
 )
@@ -64,7 +73,7 @@ _REDELIVERED = Field(
 _RECEIVED_AT = Field(None, description="By the clock of the worker that took it.")
 
 
-class RequestReceived(_Event):
+class RequestReceived(Arrived):
     """A delivery request arrived over AMQP. Topic `delivery.requests`."""
 
     ingress_id: UUID = Field(description="Given at this arrival; the id of what it may open.")
@@ -82,7 +91,7 @@ class RequestReceived(_Event):
     body: dict[str, Any] = Field(description="As it came; its rules are checked by who reads this.")
 
 
-class OrderProgressed(_Event):
+class OrderProgressed(Arrived):
     """What rs-order said of an order. Topic `delivery.order-events`."""
 
     status: OrderStatus
@@ -97,7 +106,7 @@ class OrderProgressed(_Event):
     received_at: datetime | None = _RECEIVED_AT
 
 
-class CancelRequested(_Event):
+class CancelRequested(Arrived):
     """A client asks for a delivery to end. Topic `delivery.cancels`."""
 
     event_id: UUID = Field(description="Given at this arrival.")
@@ -108,7 +117,7 @@ class CancelRequested(_Event):
     received_at: datetime | None = _RECEIVED_AT
 
 
-class WorkDue(_Event):
+class WorkDue(Event):
     """A delivery can be worked on: listed (`delivery.orders-ready`), transferred (`…transfers`).
 
     Only a hint to look at once: what is due is in PostgreSQL.
@@ -117,7 +126,7 @@ class WorkDue(_Event):
     delivery_id: UUID
 
 
-class TransferProgressed(_Event):
+class TransferProgressed(Event):
     """How far a transfer is. Topic `delivery.progress`, compacted."""
 
     attempt: int
@@ -135,7 +144,7 @@ class TransferProgressed(_Event):
 _Value = TypeVar("_Value", Receipt, OrderEvent, Cancel, Progress)
 
 
-def _as(kind: type[_Value], event: _Event, *, leave_out: frozenset[str] = frozenset()) -> _Value:
+def _as(kind: type[_Value], event: Event, *, leave_out: frozenset[str] = frozenset()) -> _Value:
     return kind(**{k: v for k, v in event if k not in leave_out})
 
 

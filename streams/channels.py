@@ -1,0 +1,263 @@
+"""What goes through RabbitMQ and Kafka: a row a kind of message.
+
+Exchanges, queues and their dead letters, topics, what the bridge reads, where messages go out, the
+agents and the AsyncAPI document are made of these rows. What a message means is none of their
+business: that is in `app/delivery`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from app.delivery import messages as bodies
+from app.delivery.ingress import ArrivalKind
+from app.delivery.outgoing import Kind
+from streams import events
+
+_JAVA = "fr.cnes.regards.modules"
+_BROADCAST = "regards.broadcast"
+_QUEUE = f"{_BROADCAST}.rs-delivery.{_JAVA}"
+
+# The public page about responses says `ltamanager` for `delivery`; who followed it listens here.
+MISSPELT_RESPONSES = f"{_BROADCAST}.{_JAVA}.ltamanager.amqp.output.DeliveryResponseDtoEvent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """A fanout exchange, and what goes through it. Names are REGARDS' (contract, section 1)."""
+
+    package: str  # of the Java class
+    body: type[bodies.Wire]  # called like the Java class
+    title: str  # its channel in the AsyncAPI document
+    text: str
+
+    @property
+    def type_id(self) -> str:
+        """Java class of the body, as consumers in Java look for it in the headers."""
+        return f"{_JAVA}.{self.package}.{self.body.__name__}"
+
+    @property
+    def name(self) -> str:
+        """Name of the exchange."""
+        return f"{_BROADCAST}.{self.type_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """A queue that this service reads."""
+
+    name: str
+    dead_letters: str  # what operators call its dead letters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A Kafka topic of ours. Every event's key is `tenant/correlationId`."""
+
+    name: str  # a deployment may put a prefix before it
+    title: str  # its channel in the AsyncAPI document
+    text: str
+    compacted: bool = False  # to the last event of each key
+    for_ever: bool = False  # kept until an operator has looked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """What reads a topic, and how much of it at once."""
+
+    name: str
+    concurrency: int  # batches that are handled side by side
+    batch: int  # events, each of another key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incoming:
+    """From a peer: exchange, queue, bridge, topic, agent."""
+
+    kind: ArrivalKind
+    exchange: Exchange
+    queue: Queue
+    event: type[events.Arrived]  # what the bridge makes of it
+    topic: Topic
+    agent: Agent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outgoing:
+    """To a peer: outbox, exchange."""
+
+    kind: Kind
+    exchange: Exchange
+    mandatory: bool  # stays owed until a queue is bound: RabbitMQ would confirm it nevertheless
+
+
+@dataclass(frozen=True, kw_only=True)
+class Internal:
+    """Among workers: topic, and the agent that reads it, if one does."""
+
+    topic: Topic
+    event: type[events.Event] | None  # None: events of other topics, as they were
+    kind: Kind | None = None  # None: not of the outbox
+    agent: Agent | None = None
+
+
+Channel: TypeAlias = Incoming | Outgoing | Internal  # a kind of message, and its way
+
+REQUESTS = Incoming(
+    kind=ArrivalKind.REQUEST,
+    exchange=Exchange(
+        package="delivery.amqp.input",
+        body=bodies.DeliveryRequestDtoEvent,
+        title="deliveryRequests",
+        text="Clients ask for products to be delivered.",
+    ),
+    queue=Queue(
+        name=f"{_QUEUE}.delivery.service.submission.create.amqp.DeliveryRequestEventHandler",
+        dead_letters="requests",
+    ),
+    event=events.RequestReceived,
+    topic=Topic(name="delivery.requests", title="requests", text="Requests as they arrived."),
+    agent=Agent(name="submit", concurrency=2, batch=100),
+)
+ORDER_RESPONSES = Incoming(
+    kind=ArrivalKind.ORDER_EVENT,
+    exchange=Exchange(
+        package="order.amqp.output",
+        body=bodies.OrderResponseDtoEvent,
+        title="orderResponses",
+        text="rs-order tells how orders go.",
+    ),
+    queue=Queue(
+        name=f"{_QUEUE}.order.client.amqp.AutoOrderResponseHandler",
+        dead_letters="order-responses",
+    ),
+    event=events.OrderProgressed,
+    topic=Topic(name="delivery.order-events", title="orderEvents", text="What rs-order said."),
+    agent=Agent(name="order-progress", concurrency=4, batch=1),
+)
+CANCELS = Incoming(
+    kind=ArrivalKind.CANCEL,
+    exchange=Exchange(  # Not of REGARDS: named like its neighbours.
+        package="delivery.amqp.input",
+        body=bodies.DeliveryCancelRequestDtoEvent,
+        title="deliveryCancels",
+        text="Clients end deliveries. What has ended, or is not known (yet), stays. Not of "
+        "REGARDS.",
+    ),
+    queue=Queue(
+        name=f"{_QUEUE}.delivery.service.submission.cancel.amqp.DeliveryCancelRequestEventHandler",
+        dead_letters="cancels",
+    ),
+    event=events.CancelRequested,
+    topic=Topic(name="delivery.cancels", title="cancels", text="What is to be cancelled."),
+    agent=Agent(name="cancel", concurrency=1, batch=1),
+)
+RESPONSES = Outgoing(
+    kind=Kind.RESPONSE,
+    exchange=Exchange(
+        package="delivery.amqp.output",
+        body=bodies.DeliveryResponseDtoEvent,
+        title="deliveryResponses",
+        text=f"Clients hear how their deliveries go. `{MISSPELT_RESPONSES}` is bound.",
+    ),
+    mandatory=False,
+)
+ORDERS = Outgoing(
+    kind=Kind.ORDER,
+    exchange=Exchange(
+        package="order.amqp.input",
+        body=bodies.OrderRequestDtoEvent,
+        title="orderRequests",
+        text="rs-order is asked for products. Mandatory: stays owed until a queue is bound.",
+    ),
+    mandatory=True,
+)
+ORDER_CANCELS = Outgoing(
+    kind=Kind.CANCEL,
+    exchange=Exchange(
+        package="order.amqp.input",
+        body=bodies.OrderCancelRequestDtoEvent,
+        title="orderCancels",
+        text="rs-order is told to drop an order whose delivery ended in ERROR. Mandatory, too.",
+    ),
+    mandatory=True,
+)
+ORDERS_READY = Internal(
+    kind=Kind.ORDER_READY,
+    topic=Topic(name="delivery.orders-ready", title="ordersReady", text="Listings can be read."),
+    event=events.WorkDue,
+    agent=Agent(name="fetch-plan", concurrency=1, batch=100),
+)
+TRANSFERS = Internal(
+    kind=Kind.TRANSFER,
+    topic=Topic(name="delivery.transfers", title="transfers", text="Transfers can be claimed."),
+    event=events.WorkDue,
+    agent=Agent(name="transfers", concurrency=1, batch=100),
+)
+PROGRESS = Internal(
+    topic=Topic(
+        name="delivery.progress",
+        title="progress",
+        text="How far transfers are; compacted.",
+        compacted=True,
+    ),
+    event=events.TransferProgressed,
+)
+DEAD_EVENTS = Internal(
+    topic=Topic(
+        name="delivery.dead-letters",
+        title="deadEvents",
+        text="Events that no agent could handle.",
+        for_ever=True,
+    ),
+    event=None,
+)
+
+CHANNELS: tuple[Channel, ...] = (
+    REQUESTS,
+    ORDER_RESPONSES,
+    CANCELS,
+    RESPONSES,
+    ORDERS,
+    ORDER_CANCELS,
+    ORDERS_READY,
+    TRANSFERS,
+    PROGRESS,
+    DEAD_EVENTS,
+)
+
+
+def _package(channel: Incoming | Outgoing) -> str:
+    return channel.exchange.package
+
+
+# Over AMQP: in the order of REGARDS' packages, as operators are shown them.
+AMQP = tuple(
+    sorted((one for one in CHANNELS if isinstance(one, Incoming | Outgoing)), key=_package)
+)
+INCOMING = tuple(one for one in AMQP if isinstance(one, Incoming))
+OUTGOING = tuple(one for one in AMQP if isinstance(one, Outgoing))
+# Over Kafka: in the order of a delivery's life.
+KAFKA = tuple(one for one in CHANNELS if isinstance(one, Incoming | Internal))
+
+
+def of_arrival(kind: ArrivalKind) -> Incoming:
+    """Return the channel of what arrives over AMQP."""
+    return _ARRIVING[kind]
+
+
+def over_amqp(kind: Kind) -> Outgoing:
+    """Return the channel of what is owed to a peer."""
+    return _OWED[kind]
+
+
+def over_kafka(kind: Kind) -> Internal:
+    """Return the channel of what is owed to the agents."""
+    return _HINTS[kind]
+
+
+# Three, not one: both kinds have a "cancel".
+_ARRIVING = {one.kind: one for one in INCOMING}
+_OWED = {one.kind: one for one in OUTGOING}
+_HINTS = {one.kind: one for one in KAFKA if isinstance(one, Internal) and one.kind is not None}
