@@ -25,7 +25,7 @@ from aio_pika.abc import (
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError
 from mode import Service
 
-from app.delivery.ingress import Arrival, ArrivalKind
+from app.delivery.ingress import Arrival
 from app.delivery.ports import Arrivals, Tenants
 from app.errors import (
     BrokerUnavailableError,
@@ -41,16 +41,11 @@ from app.waiting.patience import growing
 from streams.amqp import names
 from streams.amqp.dead_letters import copied
 from streams.amqp.line import Line
-from streams.amqp.messages import (
-    decode_cancel_request,
-    decode_delivery_request,
-    decode_order_response,
-)
+from streams.amqp.messages import read
 from streams.amqp.properties import undecodable
 from streams.amqp.publisher import AmqpPublisher, give_up_on, open_channel
 from streams.amqp.topology import REFUSALS, Topology, refused
-from streams.channels import CANCELS, ORDER_RESPONSES, REQUESTS
-from streams.events import encode_cancel, encode_order_event, encode_request, event_key
+from streams.channels import INCOMING, Incoming
 from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
@@ -96,22 +91,18 @@ class Bridge(Service):
 
     async def on_start(self) -> None:
         """Begin to consume. Raises ConfigurationError where RabbitMQ refuses it."""
-        ways = (
-            (REQUESTS.queue.name, REQUESTS.exchange.name, self._read_request),
-            (CANCELS.queue.name, CANCELS.exchange.name, self._read_cancel),
-            (ORDER_RESPONSES.queue.name, ORDER_RESPONSES.exchange.name, self._read_order_response),
-        )
         channel = await open_channel(self._connection)
         # RabbitMQ counts for each consumer. (For a whole channel it does not, of quorum queues.)
         most = min(self._prefetch, _MOST_BYTES // self._max_bytes)
-        await channel.set_qos(prefetch_count=max(1, most // len(ways)))
+        await channel.set_qos(prefetch_count=max(1, most // len(INCOMING)))
         self._channel = channel
-        for name, exchange, read in ways:
+        for way in INCOMING:
+            name = way.queue.name
             try:
                 # Declared on this channel, too: it is made anew, bound and consumed again after a
                 # reconnection, and after somebody has deleted it.
-                queue = await self._topology.queue(channel, name, exchange)
-                tag = await queue.consume(self._handler(name, read))
+                queue = await self._topology.queue(channel, name, way.exchange.name)
+                tag = await queue.consume(self._handler(way))
             except REFUSALS as error:
                 raise refused(error) from None
             self._consuming.append((queue, tag))
@@ -154,9 +145,9 @@ class Bridge(Service):
         if self._busy:
             await asyncio.wait(self._busy, timeout=10)
 
-    def _handler(
-        self, queue: str, read: Callable[[AbstractIncomingMessage], Arrival]
-    ) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+    def _handler(self, channel: Incoming) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+        queue = channel.queue.name
+
         async def handle(message: AbstractIncomingMessage) -> None:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - aio-pika calls from a task
@@ -172,24 +163,18 @@ class Bridge(Service):
                         "messaging.message.id": message.message_id,
                     },
                 ):
-                    await self._carry(queue, read, message)
+                    await self._carry(channel, message)
             finally:
                 self._busy.discard(task)
 
         return handle
 
-    async def _carry(
-        self,
-        queue: str,
-        read: Callable[[AbstractIncomingMessage], Arrival],
-        message: AbstractIncomingMessage,
-    ) -> None:
-        came = time.monotonic()
+    async def _carry(self, channel: Incoming, message: AbstractIncomingMessage) -> None:
+        queue, came = channel.queue.name, time.monotonic()
         arrival = None
         try:
             try:
-                self._check(message)
-                arrival = read(message)
+                arrival = self._read(channel, message)
                 await self._hand_on(arrival, came)
             except UnreadableMessageError as error:
                 await self._bury(queue, message, str(error))
@@ -269,33 +254,16 @@ class Bridge(Service):
         BURIED.labels(queue).inc()
         log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
 
-    def _read_request(self, message: AbstractIncomingMessage) -> Arrival:
-        event = decode_delivery_request(message)
-        return Arrival(
-            id=event.receipt.ingress_id,
-            kind=ArrivalKind.REQUEST,
-            key=event_key(self._known(event.receipt.tenant), event.receipt.correlation_id),
-            value=encode_request(event),
-        )
-
-    def _read_order_response(self, message: AbstractIncomingMessage) -> Arrival:
-        event = decode_order_response(message)
-        assert event.event_id is not None  # noqa: S101 - given to each that arrives
-        return Arrival(
-            id=event.event_id,
-            kind=ArrivalKind.ORDER_EVENT,
-            key=event_key(self._known(event.tenant), event.correlation_id),
-            value=encode_order_event(event),
-        )
-
-    def _read_cancel(self, message: AbstractIncomingMessage) -> Arrival:
-        cancel = decode_cancel_request(message)
-        return Arrival(
-            id=cancel.event_id,
-            kind=ArrivalKind.CANCEL,
-            key=event_key(self._known(cancel.tenant), cancel.correlation_id),
-            value=encode_cancel(cancel),
-        )
+    def _read(self, channel: Incoming, message: AbstractIncomingMessage) -> Arrival:
+        self._check(message)
+        arrived = read(message)
+        event = channel.event.read(arrived)
+        if not self._tenants.known(event.tenant):
+            raise UnreadableMessageError(
+                f"unknown tenant {event.tenant!r}; add it to DELIVERY_TENANTS, and `delivery dlq "
+                "requeue`"
+            )
+        return Arrival(id=arrived.id, kind=channel.kind, key=event.key, value=event.encode())
 
     async def _hand_on(self, arrival: Arrival, came: float) -> None:
         """Save the event, which came at that monotonic time, then append it to its topic.
@@ -339,13 +307,6 @@ class Bridge(Service):
                 example=example,
                 cause=str(error),
             )
-
-    def _known(self, tenant: str) -> str:
-        if not self._tenants.known(tenant):
-            raise UnreadableMessageError(
-                f"unknown tenant {tenant!r}; add it to DELIVERY_TENANTS, and `delivery dlq requeue`"
-            )
-        return tenant
 
 
 async def _give_back(message: AbstractIncomingMessage) -> None:

@@ -6,6 +6,9 @@ Some are made of what arrives over AMQP, read as far as it takes to answer it.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
@@ -13,7 +16,14 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from app.delivery.ingress import Cancel, Receipt, Received
+from app.delivery.ingress import Cancel, Receipt
+from app.delivery.messages import (
+    DeliveryCancelRequestDtoEvent,
+    OrderResponseDtoEvent,
+    Wire,
+    as_property,
+    broken_rules,
+)
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
@@ -24,6 +34,14 @@ _Bytes = Annotated[int, Field(ge=0, description="bytes")]
 def event_key(tenant: str, correlation_id: str) -> bytes:
     """Return the key that keeps the events of one delivery in order."""
     return f"{tenant}/{correlation_id}".encode()
+
+
+_Body = TypeVar("_Body", bound=Wire)
+_Value = TypeVar("_Value", Receipt, OrderEvent, Cancel, Progress)
+
+
+def _as(kind: type[_Value], event: Event, *, leave_out: frozenset[str] = frozenset()) -> _Value:
+    return kind(**{k: v for k, v in event if k not in leave_out})
 
 
 class Event(BaseModel):
@@ -54,13 +72,39 @@ class Event(BaseModel):
                 f"the event is no {cls.__name__}: {where}: {first['msg']}"
             ) from None
 
+    @property
+    def key(self) -> bytes:
+        """The key that keeps the events of one delivery in order."""
+        return event_key(self.tenant, self.correlation_id)
+
     def encode(self) -> bytes:
         """Write the event."""
         return self.model_dump_json(by_alias=True).encode()
 
 
-class Arrived(Event):
-    """What arrived over AMQP."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IncomingMessage:
+    """A message that arrived over AMQP, as far as all of them are read alike."""
+
+    id: UUID  # given at this arrival
+    tenant: str  # any: whether it is served here is not asked yet
+    correlation_id: str
+    digest: bytes  # of tenant, properties and body: the same for each copy of a message
+    redelivered: bool  # it may be a repeat
+    received_at: datetime  # by the worker's clock
+    app_id: str | None
+    priority: int  # 1 to 255
+    trace: str | None  # W3C traceparent
+    body: dict[str, Any]
+
+
+class Arrived(Event, ABC):
+    """What the bridge makes of a message, and an agent reads."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, message: IncomingMessage) -> Self:
+        """Make it of a message. Raises UnreadableMessageError."""
 
 
 _DIGEST = Field(
@@ -90,6 +134,38 @@ class RequestReceived(Arrived):
     trace: str | None = Field(None, description="W3C traceparent, where the request is traced.")
     body: dict[str, Any] = Field(description="As it came; its rules are checked by who reads this.")
 
+    @classmethod
+    def read(cls, message: IncomingMessage) -> Self:
+        """Read a request far enough to answer it."""
+        receipt = Receipt(
+            ingress_id=message.id,
+            digest=message.digest,
+            redelivered=message.redelivered,
+            tenant=message.tenant,
+            correlation_id=message.correlation_id,
+            origin_app=message.app_id or _ordering_user(message.body),
+            priority=message.priority,
+            received_at=message.received_at,
+            trace=message.trace,
+        )
+        return cls.of(receipt, message.body)
+
+    @classmethod
+    def of(cls, receipt: Receipt, body: dict[str, Any]) -> Self:
+        """Make it of what it says."""
+        return cls(**{name: getattr(receipt, name) for name in Receipt.__slots__}, body=body)
+
+    @property
+    def receipt(self) -> Receipt:
+        """How it arrived."""
+        return _as(Receipt, self, leave_out=frozenset({"body"}))
+
+
+def _ordering_user(body: Mapping[str, Any]) -> str | None:
+    order = body.get("order")
+    user = order.get("user") if isinstance(order, dict) else None
+    return as_property(user) if isinstance(user, str) else None
+
 
 class OrderProgressed(Arrived):
     """What rs-order said of an order. Topic `delivery.order-events`."""
@@ -105,6 +181,30 @@ class OrderProgressed(Arrived):
     redelivered: bool = _REDELIVERED
     received_at: datetime | None = _RECEIVED_AT
 
+    @classmethod
+    def read(cls, message: IncomingMessage) -> Self:
+        """Read what rs-order says. Raises UnreadableMessageError."""
+        said = _judged(OrderResponseDtoEvent, message.body)
+        return cls(
+            tenant=message.tenant,
+            correlation_id=said.correlation_id,
+            status=said.status,
+            order_id=said.order_id,
+            message=said.message,
+            error_type=said.error_type or said.error_code,
+            errors=said.errors or 0,
+            total_suborders=said.total_sub_orders,
+            event_id=message.id,
+            digest=message.digest,
+            redelivered=message.redelivered,
+            received_at=message.received_at,
+        )
+
+    @property
+    def order_event(self) -> OrderEvent:
+        """What was said."""
+        return _as(OrderEvent, self)
+
 
 class CancelRequested(Arrived):
     """A client asks for a delivery to end. Topic `delivery.cancels`."""
@@ -115,6 +215,34 @@ class CancelRequested(Arrived):
     digest: bytes | None = _DIGEST
     redelivered: bool = _REDELIVERED
     received_at: datetime | None = _RECEIVED_AT
+
+    @classmethod
+    def read(cls, message: IncomingMessage) -> Self:
+        """Read what a client has no more use for. Raises UnreadableMessageError."""
+        asked = _judged(DeliveryCancelRequestDtoEvent, message.body)
+        return cls(
+            tenant=message.tenant,
+            correlation_id=asked.correlation_id,
+            event_id=message.id,
+            origin_app=message.app_id,
+            reason=asked.reason,
+            digest=message.digest,
+            redelivered=message.redelivered,
+            received_at=message.received_at,
+        )
+
+    @property
+    def cancel(self) -> Cancel:
+        """What is asked for."""
+        return _as(Cancel, self)
+
+
+def _judged(model: type[_Body], body: Mapping[str, Any]) -> _Body:
+    """Read a body by all of its rules. Raises UnreadableMessageError."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise UnreadableMessageError("; ".join(broken_rules(error))) from None
 
 
 class WorkDue(Event):
@@ -139,46 +267,6 @@ class TransferProgressed(Event):
     delivery: UUID | None = Field(
         None, description="Id of the delivery: another may have its correlation id later."
     )
-
-
-_Value = TypeVar("_Value", Receipt, OrderEvent, Cancel, Progress)
-
-
-def _as(kind: type[_Value], event: Event, *, leave_out: frozenset[str] = frozenset()) -> _Value:
-    return kind(**{k: v for k, v in event if k not in leave_out})
-
-
-def encode_request(received: Received) -> bytes:
-    """Encode for `delivery.requests`."""
-    receipt = received.receipt
-    fields = {name: getattr(receipt, name) for name in Receipt.__slots__}
-    return RequestReceived(**fields, body=received.body).encode()
-
-
-def decode_request(value: bytes) -> Received:
-    """Decode from `delivery.requests`. Raises UnreadableMessageError."""
-    event = RequestReceived.decode(value)
-    return Received(receipt=_as(Receipt, event, leave_out=frozenset({"body"})), body=event.body)
-
-
-def encode_order_event(event: OrderEvent) -> bytes:
-    """Encode for `delivery.order-events`."""
-    return OrderProgressed.model_validate(event).encode()
-
-
-def decode_order_event(value: bytes) -> OrderEvent:
-    """Decode from `delivery.order-events`. Raises UnreadableMessageError."""
-    return _as(OrderEvent, OrderProgressed.decode(value))
-
-
-def encode_cancel(cancel: Cancel) -> bytes:
-    """Encode for `delivery.cancels`."""
-    return CancelRequested.model_validate(cancel).encode()
-
-
-def decode_cancel(value: bytes) -> Cancel:
-    """Decode from `delivery.cancels`. Raises UnreadableMessageError."""
-    return _as(Cancel, CancelRequested.decode(value))
 
 
 def arrival_of(value: bytes) -> UUID | None:

@@ -57,14 +57,6 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Received:
-    """A delivery request: how it arrived, and what it says."""
-
-    receipt: Receipt
-    body: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
     """By what a request over HTTP is known again: its caller may not have heard the answer."""
 

@@ -1,4 +1,4 @@
-"""AMQP messages to values, and back (contract, section 1)."""
+"""AMQP messages: what comes in is read, what goes out is written (contract, section 1)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
-from pydantic import ValidationError
 
-from app.delivery.ingress import Cancel, Receipt, Received
-from app.delivery.messages import (
-    DeliveryCancelRequestDtoEvent,
-    OrderResponseDtoEvent,
-    Wire,
-    as_property,
-    broken_rules,
-)
-from app.delivery.orders import OrderEvent
+from app.delivery.messages import as_property
 from app.delivery.outgoing import Outgoing
 from app.encoding import dumps
 from app.errors import UnreadableMessageError
@@ -30,8 +21,7 @@ from app.telemetry import tracing
 from app.validation import flaw_of
 from streams.amqp import names
 from streams.channels import over_amqp
-
-_Body = TypeVar("_Body", bound=Wire)
+from streams.events import IncomingMessage
 
 
 def read_tenant(message: AbstractIncomingMessage) -> str:
@@ -78,14 +68,6 @@ def _correlation_id(body: Mapping[str, Any]) -> str:
     return value
 
 
-def _origin(message: AbstractIncomingMessage, body: Mapping[str, Any]) -> str | None:
-    if message.app_id:
-        return message.app_id
-    order = body.get("order")
-    user = order.get("user") if isinstance(order, dict) else None
-    return as_property(user) if isinstance(user, str) else None
-
-
 def _digest(tenant: str, message: AbstractIncomingMessage) -> bytes:
     stamp = message.timestamp.isoformat() if message.timestamp else ""
     properties = dumps([tenant, message.message_id, stamp, message.app_id])
@@ -101,77 +83,24 @@ def _repeatable(message: AbstractIncomingMessage) -> bool:
     return bool(message.redelivered) or message.message_id is not None
 
 
-def decode_delivery_request(message: AbstractIncomingMessage) -> Received:
-    """Read a request far enough to answer it. Raises UnreadableMessageError.
+def read(message: AbstractIncomingMessage) -> IncomingMessage:
+    """Read what is alike in all that comes in. Raises UnreadableMessageError.
 
-    Each call gives a new ingress id: it names this arrival of the message.
+    Each call gives a new id: it names this arrival of the message.
     """
     tenant = read_tenant(message)
     body = read_body(message)
-    receipt = Receipt(
-        ingress_id=uuid4(),
-        digest=_digest(tenant, message),
-        redelivered=_repeatable(message),
+    return IncomingMessage(
+        id=uuid4(),
         tenant=tenant,
         correlation_id=_correlation_id(body),
-        origin_app=_origin(message, body),
+        digest=_digest(tenant, message),
+        redelivered=_repeatable(message),
+        received_at=datetime.now(UTC),
+        app_id=message.app_id,
         priority=min(message.priority or 1, names.MAX_PRIORITY),
-        received_at=datetime.now(UTC),
         trace=tracing.current(),
-    )
-    return Received(receipt=receipt, body=body)
-
-
-def _read_as(model: type[_Body], body: Mapping[str, Any]) -> _Body:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        raise UnreadableMessageError("; ".join(broken_rules(error))) from None
-
-
-def decode_order_response(message: AbstractIncomingMessage) -> OrderEvent:
-    """Read what rs-order says of an order. Raises UnreadableMessageError.
-
-    Each call gives a new event id: it names this arrival of the message.
-    """
-    tenant = read_tenant(message)
-    body = read_body(message)
-    _correlation_id(body)
-    said = _read_as(OrderResponseDtoEvent, body)
-    return OrderEvent(
-        tenant=tenant,
-        correlation_id=said.correlation_id,
-        status=said.status,
-        order_id=said.order_id,
-        message=said.message,
-        error_type=said.error_type or said.error_code,
-        errors=said.errors or 0,
-        total_suborders=said.total_sub_orders,
-        event_id=uuid4(),
-        digest=_digest(tenant, message),
-        redelivered=_repeatable(message),
-        received_at=datetime.now(UTC),
-    )
-
-
-def decode_cancel_request(message: AbstractIncomingMessage) -> Cancel:
-    """Read what a client has no more use for. Raises UnreadableMessageError.
-
-    Each call gives a new event id: it names this arrival of the message.
-    """
-    tenant = read_tenant(message)
-    body = read_body(message)
-    _correlation_id(body)
-    asked = _read_as(DeliveryCancelRequestDtoEvent, body)
-    return Cancel(
-        event_id=uuid4(),
-        tenant=tenant,
-        correlation_id=asked.correlation_id,
-        origin_app=message.app_id,
-        reason=asked.reason,
-        digest=_digest(tenant, message),
-        redelivered=_repeatable(message),
-        received_at=datetime.now(UTC),
+        body=body,
     )
 
 

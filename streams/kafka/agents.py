@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from app.delivery.ingress import DeliveryRequest, Receipt
 from app.delivery.ports import Arrivals, Store, Tenants, Users
@@ -33,11 +33,19 @@ from app.usecases.submit import receive
 from app.waiting.patience import growing
 from app.waiting.signals import Signal
 from streams import channels
-from streams.events import arrival_of, decode_cancel, decode_order_event, decode_request
+from streams.events import (
+    Arrived,
+    CancelRequested,
+    OrderProgressed,
+    RequestReceived,
+    arrival_of,
+)
 from streams.kafka.dispatch import Dispatcher, Event
 from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
+
+_Event = TypeVar("_Event", bound=Arrived)
 
 # Handles a batch of events, each of another key; all of them, or it raises.
 Handler = Callable[[Sequence[bytes]], Awaitable[None]]
@@ -55,8 +63,7 @@ def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Sign
         arrivals: list[tuple[Receipt, DeliveryRequest | InvalidRequestError]] = []
         for value in values:
             await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
-            event = decode_request(value)
-            _refuse_unknown(event.receipt.tenant, tenants)
+            event = _read(RequestReceived, value, tenants)
             try:
                 arrivals.append((event.receipt, parse_request(event.body)))
             except InvalidRequestError as error:
@@ -73,9 +80,8 @@ def order_event_handler(*, store: Store, tenants: Tenants) -> Handler:
 
     async def handle(values: Sequence[bytes]) -> None:
         for value in values:
-            event = decode_order_event(value)
-            _refuse_unknown(event.tenant, tenants)
-            await order_progressed(event, store=store)
+            event = _read(OrderProgressed, value, tenants)
+            await order_progressed(event.order_event, store=store)
 
     return handle
 
@@ -85,20 +91,21 @@ def cancel_handler(*, interventions: Interventions, tenants: Tenants) -> Handler
 
     async def handle(values: Sequence[bytes]) -> None:
         for value in values:
-            cancel = decode_cancel(value)
-            _refuse_unknown(cancel.tenant, tenants)
-            await interventions.heed(cancel)
+            event = _read(CancelRequested, value, tenants)
+            await interventions.heed(event.cancel)
 
     return handle
 
 
-def _refuse_unknown(tenant: str, tenants: Tenants) -> None:
-    """Raise UnreadableMessageError unless the tenant is served here."""
-    if not tenants.known(tenant):
+def _read(model: type[_Event], value: bytes, tenants: Tenants) -> _Event:
+    """Read an event of a tenant that is served here. Raises UnreadableMessageError."""
+    event = model.decode(value)
+    if not tenants.known(event.tenant):
         raise UnreadableMessageError(
-            f"unknown tenant {tenant[:100]!r}; add it to DELIVERY_TENANTS, and `delivery dlt "
+            f"unknown tenant {event.tenant[:100]!r}; add it to DELIVERY_TENANTS, and `delivery dlt "
             "requeue`"
         )
+    return event
 
 
 def wake_handler(signal: Signal) -> Handler:

@@ -13,7 +13,7 @@ from app.delivery.states import Work
 from app.settings import Settings
 from app.usecases.intervene import Interventions
 from app.waiting.signals import Signal
-from streams.channels import CANCELS, ORDER_RESPONSES, ORDERS_READY, REQUESTS, TRANSFERS
+from streams.channels import CANCELS, KAFKA, ORDER_RESPONSES, ORDERS_READY, REQUESTS, TRANSFERS
 from streams.kafka.agents import (
     agent,
     cancel_handler,
@@ -92,26 +92,27 @@ def create_app(
     )
     app.fetch_max_wait_ms = settings.kafka_fetch_max_wait_ms
     app.dispatchers = []
-    topics = events.topics
-    submit = submit_handler(store=store, tenants=tenants, users=users, checks=wake[Work.CHECK])
-    progress = order_event_handler(store=store, tenants=tenants)
-    cancel = cancel_handler(interventions=interventions, tenants=tenants)
-    for name, topic, handler, concurrency, batch in (
-        ("submit", topics.of(REQUESTS), submit, 2, 100),
-        ("order-progress", topics.of(ORDER_RESPONSES), progress, 4, 1),
-        ("cancel", topics.of(CANCELS), cancel, 1, 1),
-        ("fetch-plan", topics.of(ORDERS_READY), wake_handler(wake[Work.PLAN]), 1, 100),
-        ("transfers", topics.of(TRANSFERS), wake_handler(wake[Work.TRANSFER]), 1, 100),
-    ):
-        channel = app.topic(topic, key_type=bytes, value_type=bytes)
+    handlers = {
+        REQUESTS: submit_handler(
+            store=store, tenants=tenants, users=users, checks=wake[Work.CHECK]
+        ),
+        ORDER_RESPONSES: order_event_handler(store=store, tenants=tenants),
+        CANCELS: cancel_handler(interventions=interventions, tenants=tenants),
+        ORDERS_READY: wake_handler(wake[Work.PLAN]),
+        TRANSFERS: wake_handler(wake[Work.TRANSFER]),
+    }
+    for channel in KAFKA:
+        if channel.agent is None:
+            continue
         run = agent(
-            handler,
+            handlers[channel],
             events=events,
             arrivals=arrivals,
             register=app.dispatchers.append,
             crash=app.crash,
-            concurrency=concurrency,
-            batch=batch,
+            concurrency=channel.agent.concurrency,
+            batch=channel.agent.batch,
         )
-        app.agent(channel, name=name)(run)
+        topic = app.topic(events.topics.of(channel), key_type=bytes, value_type=bytes)
+        app.agent(topic, name=channel.agent.name)(run)
     return app

@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.delivery.ingress import Arrival, Received
+from app.delivery.ingress import Arrival
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.settings import Settings
 from app.store import PostgresArrivals
@@ -33,7 +33,7 @@ from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
 from streams.channels import ORDER_RESPONSES, REQUESTS
-from streams.events import decode_request
+from streams.events import RequestReceived
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.client import REQUEST_QUEUE, Client, request_for
@@ -117,7 +117,7 @@ async def waiting(client: Client) -> int:
     return queue.declaration_result.message_count or 0
 
 
-async def written(settings: Settings, topic: str, count: int) -> list[Received]:
+async def written(settings: Settings, topic: str, count: int) -> list[RequestReceived]:
     """Read the first events of a topic."""
     consumer = AIOKafkaConsumer(
         topic,
@@ -128,7 +128,7 @@ async def written(settings: Settings, topic: str, count: int) -> list[Received]:
     await consumer.start()
     try:
         async with asyncio.timeout(20):
-            return [decode_request((await consumer.getone()).value) for _ in range(count)]
+            return [RequestReceived.decode((await consumer.getone()).value) for _ in range(count)]
     finally:
         await consumer.stop()
 

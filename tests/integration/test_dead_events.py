@@ -11,12 +11,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.delivery.ingress import Receipt, Received
+from app.delivery.ingress import Receipt
 from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
 from streams.channels import CANCELS, REQUESTS
-from streams.events import CancelRequested, encode_request
+from streams.events import CancelRequested, RequestReceived
 from streams.kafka.agents import process
 from streams.kafka.dead_letters import DeadEvent, look
 from streams.kafka.dispatch import Event
@@ -141,7 +141,7 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
         return dead
 
     async with open_event_log(here) as events:
-        value = encode_request(Received(receipt=strange, body=request))
+        value = RequestReceived.of(strange, request).encode()
         await events.append(events.topics.of(REQUESTS), key=b"stranger/c", value=value)
         async with running_worker(here, site=False):
             await client.send(request)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.ingress import Arrival, ArrivalKind, Cancel, Identity, Received
+from app.delivery.ingress import Arrival, ArrivalKind, Cancel, Identity
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.encoding import dumps
 from app.store import PostgresArrivals
@@ -21,7 +21,7 @@ from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
 from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT
-from streams.events import decode_cancel, decode_order_event, encode_request
+from streams.events import CancelRequested, OrderProgressed, RequestReceived
 from streams.kafka.agents import submit_handler
 from streams.regards.users import AnyUser
 from tests.integration.conftest import Deliveries, receipt_for, request
@@ -257,8 +257,10 @@ async def test_events_of_the_version_before_are_known_by_their_id(
 ) -> None:
     await deliveries.granted("c")
     common = {"tenant": TENANT, "correlationId": "c", "eventId": str(uuid4())}
-    told = decode_order_event(dumps(common | {"status": "DENIED"}))
-    asked = decode_cancel(dumps(common | {"eventId": str(uuid4()), "originApp": None}))
+    told = OrderProgressed.decode(dumps(common | {"status": "DENIED"})).order_event
+    asked = CancelRequested.decode(
+        dumps(common | {"eventId": str(uuid4()), "originApp": None})
+    ).cancel
     await inbox.tell(told)
     await inbox.cancel(asked)
     await deliveries.granted("c")
@@ -329,7 +331,7 @@ class Course:
                 id=receipt.ingress_id,
                 kind=ArrivalKind.REQUEST,
                 key=b"k",
-                value=encode_request(Received(receipt=receipt, body=body)),
+                value=RequestReceived.of(receipt, body).encode(),
             )
             await self.arrivals.note(arrival)
             self.saved.append(arrival)

@@ -17,7 +17,7 @@ from streams.amqp.publisher import connect, open_publisher
 from streams.amqp.topology import Topology, declare_topology
 from streams.bridge import Bridge
 from streams.channels import CANCELS, ORDER_RESPONSES, REQUESTS
-from streams.events import decode_request
+from streams.events import RequestReceived
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.client import Client, request_for
@@ -81,7 +81,7 @@ async def test_requests_go_through_quorum_queues(
             body = request_for("P")
             await client.send(body, priority=7)
             async with asyncio.timeout(20):
-                event = decode_request(await appended.get())
+                event = RequestReceived.decode(await appended.get())
             assert event.receipt.correlation_id == body["correlationId"]
             assert event.receipt.priority == 7  # it counts from the claim on
             await client.send(b"nonsense", message_id="no-json")

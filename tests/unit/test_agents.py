@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from app.delivery.ingress import Receipt, Received
+from app.delivery.ingress import Receipt
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
 from app.waiting.signals import Signal
-from streams.events import encode_request
+from streams.events import RequestReceived
 from streams.kafka.agents import (
     agent,
     cancel_handler,
@@ -269,7 +269,7 @@ async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
         priority=1,
         received_at=datetime.now(UTC),
     )
-    value = encode_request(Received(receipt=receipt, body={"correlationId": "c"}))
+    value = RequestReceived.of(receipt, {"correlationId": "c"}).encode()
     anything: Any = SimpleNamespace()
     store: Any = Store()
     handle = submit_handler(store=store, tenants=ONE_TENANT, users=anything, checks=Signal())

@@ -15,13 +15,8 @@ from hypothesis import strategies as st
 
 from app.delivery.requests import parse_request
 from app.errors import InvalidRequestError, UnreadableMessageError
-from streams.amqp.messages import decode_delivery_request, decode_order_response
-from streams.events import (
-    decode_order_event,
-    decode_request,
-    encode_order_event,
-    encode_request,
-)
+from streams.amqp.messages import read
+from streams.events import CancelRequested, OrderProgressed, RequestReceived
 
 
 @dataclass
@@ -47,8 +42,7 @@ def test_a_message_may_be_a_repeat_if_rabbitmq_says_so_or_if_it_has_an_id(
 ) -> None:
     """RabbitMQ forgets what it has delivered when it restarts; the id is still the same."""
     message = Message(b'{"correlationId": "c"}', message_id=message_id, redelivered=redelivered)
-    receipt = decode_delivery_request(message.arrived()).receipt
-    assert receipt.redelivered == (redelivered or message_id is not None)
+    assert read(message.arrived()).redelivered == (redelivered or message_id is not None)
 
 
 values = st.recursive(
@@ -98,14 +92,14 @@ def test_a_request_is_carried_whole_or_refused(
 ) -> None:
     message = Message(body, headers={"regards.tenant": tenant}, app_id=app_id, priority=priority)
     try:
-        received = decode_delivery_request(message.arrived())
+        received = RequestReceived.read(read(message.arrived()))
     except UnreadableMessageError as error:
         assert str(error)
         return
     assert received.body == json.loads(body)
     assert received.receipt.correlation_id.strip()
     assert 1 <= received.receipt.priority <= 255
-    assert decode_request(encode_request(received)) == received
+    assert RequestReceived.decode(received.encode()) == received
     with contextlib.suppress(InvalidRequestError):
         request = parse_request(received.body)
         assert request.target.strip()
@@ -126,17 +120,17 @@ statuses = st.sampled_from(["GRANTED", "DENIED", "SUBORDER_DONE", "DONE", "FAILE
 )
 def test_an_order_event_is_carried_whole_or_refused(body: dict[str, Any]) -> None:
     try:
-        event = decode_order_response(Message(json.dumps(body).encode()).arrived())
+        event = OrderProgressed.read(read(Message(json.dumps(body).encode()).arrived()))
     except UnreadableMessageError as error:
         assert str(error)
         return
     assert (event.status, event.correlation_id) == (body["status"], body["correlationId"])
     assert event.errors == (body.get("errors") or 0)
-    assert decode_order_event(encode_order_event(event)) == event
+    assert OrderProgressed.decode(event.encode()) == event
 
 
 @given(value=st.binary() | values.map(lambda value: json.dumps(value).encode()))
 def test_an_event_on_kafka_that_is_none_is_refused(value: bytes) -> None:
-    for decode in (decode_request, decode_order_event):
+    for model in (RequestReceived, OrderProgressed, CancelRequested):
         with contextlib.suppress(UnreadableMessageError):
-            decode(value)
+            model.decode(value)

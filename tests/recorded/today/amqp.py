@@ -15,7 +15,7 @@ from app.delivery.outgoing import Lane
 from streams.amqp.publisher import AmqpPublisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
-from streams.channels import CANCELS, ORDER_RESPONSES, REQUESTS, of_arrival
+from streams.channels import CANCELS, INCOMING, ORDER_RESPONSES, REQUESTS, of_arrival
 from streams.kafka.topics import Topics
 from tests.recorded.today.examples import APP, ARRIVING, AT, OWED, TENANT
 
@@ -171,12 +171,8 @@ async def _through_the_bridge(queue: str, message: _Incoming) -> tuple[_Channel,
         prefetch=10,
         max_bytes=1_000_000,
     )
-    read = {
-        REQUESTS.queue.name: bridge._read_request,
-        CANCELS.queue.name: bridge._read_cancel,
-        ORDER_RESPONSES.queue.name: bridge._read_order_response,
-    }[queue]
-    await bridge._handler(queue, read)(cast("Any", message))
+    channel_of = {one.queue.name: one for one in INCOMING}
+    await bridge._handler(channel_of[queue])(cast("Any", message))
     message.ack.assert_awaited_once()
     return channel, carried.noted
 

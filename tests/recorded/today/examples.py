@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.delivery import outgoing
-from app.delivery.ingress import Cancel, Receipt, Received
+from app.delivery.ingress import Cancel, Receipt
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Outgoing
@@ -78,7 +78,6 @@ DELIVERY = Delivery(
 TRACED = Delivery(
     **{name: getattr(DELIVERY, name) for name in Delivery.__slots__} | {"trace": TRACE}
 )
-RECEIVED = Received(receipt=RECEIPT, body=REQUEST)
 CANCEL = Cancel(
     event_id=EVENT,
     tenant=TENANT,

@@ -14,14 +14,11 @@ from app.delivery.states import Work
 from app.settings import Settings
 from app.waiting.signals import Signal
 from streams.events import (
-    decode_cancel,
-    decode_order_event,
+    CancelRequested,
+    OrderProgressed,
+    RequestReceived,
     decode_progress,
-    decode_request,
-    encode_cancel,
-    encode_order_event,
     encode_progress,
-    encode_request,
 )
 from streams.kafka.agents import _dead_letter
 from streams.kafka.dead_letters import DeadEvent, put_back
@@ -37,7 +34,8 @@ from tests.recorded.today.examples import (
     ORDER_EVENT,
     OWED,
     PROGRESS,
-    RECEIVED,
+    RECEIPT,
+    REQUEST,
     TENANT,
 )
 
@@ -48,10 +46,25 @@ class _Form(NamedTuple):
     decode: Callable[[bytes], Any]
 
 
+def _request(value: bytes) -> Any:
+    event = RequestReceived.decode(value)
+    return event.receipt, event.body
+
+
 FORMS = {
-    "delivery.requests": _Form(RECEIVED, encode_request, decode_request),
-    "delivery.order-events": _Form(ORDER_EVENT, encode_order_event, decode_order_event),
-    "delivery.cancels": _Form(CANCEL, encode_cancel, decode_cancel),
+    "delivery.requests": _Form(
+        (RECEIPT, REQUEST), lambda value: RequestReceived.of(*value).encode(), _request
+    ),
+    "delivery.order-events": _Form(
+        ORDER_EVENT,
+        lambda value: OrderProgressed.model_validate(value).encode(),
+        lambda value: OrderProgressed.decode(value).order_event,
+    ),
+    "delivery.cancels": _Form(
+        CANCEL,
+        lambda value: CancelRequested.model_validate(value).encode(),
+        lambda value: CancelRequested.decode(value).cancel,
+    ),
     "delivery.progress": _Form(PROGRESS, encode_progress, decode_progress),
 }
 
