@@ -93,7 +93,7 @@ def page_of(entries: list[dict[str, Any]], page: int, size: int, total: int) -> 
 async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
     """Serve pages as a function makes them: from page and size to a body or a status."""
     servers: list[TestServer] = []
-    async with open_session(stall_timeout=5) as session:
+    async with open_session(stall_timeout=60) as session:
 
         async def serve(make: Page, size: int = 100) -> RsOrder:
             async def handle(request: web.Request) -> web.Response:
@@ -113,7 +113,7 @@ async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
                 signer,
                 url=str(server.make_url("")),
                 page_size=size,
-                stall_timeout=5,
+                stall_timeout=60,
                 resumption=NEVER,
             )
 
@@ -466,7 +466,7 @@ async def test_a_connection_that_breaks_is_worth_another_try(listed: Listed) -> 
             TokenSigner("s" * 64, ttl=60),
             url="http://127.0.0.1:9",
             page_size=10,
-            stall_timeout=5,
+            stall_timeout=60,
             resumption=NEVER,
         )
         with pytest.raises(SourceUnavailableError, match="rs-order broke off page 0"):

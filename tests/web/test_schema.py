@@ -37,6 +37,8 @@ async def test_no_request_gets_an_answer_that_is_not_described(api: Api, tmp_pat
         *("--checks", CHECKS),
         *("--exclude-path-regex", EXCLUDED),
         *("--max-examples", EXAMPLES, "--seed", SEED, "--workers", "1", "--no-color"),
+        # A change of settings tries a target, which may take seconds and more beside a busy core.
+        *("--request-timeout", "60"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -39,7 +39,7 @@ CANARIES = (
     TENANT,
     "swot",
     "inner-host",
-    "7777",
+    ":7777",  # the digits alone may be in the id of a request
     "127.0.0.1",
     "localhost",
     "hunter2",
