@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -12,11 +13,13 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from app.delivery.targets import S3Target
+from app.errors import TargetUnavailableError
 from app.run.configured import ConfigurationParts, open_configuration
 from app.settings import Settings
 from compose.embedded import s3
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
+from tests.integration.test_s3_guard import at, serving
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
 from tests.web.test_settings import MASK, SERVER
@@ -281,6 +284,24 @@ async def test_a_check_does_not_tell_what_else_is_at_a_port(places: dict[str, in
     assert len(told) == 1
 
 
+async def test_a_check_gives_a_second_request_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("sinks.stores.s3.probe.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "HEAD":  # for which it takes all the time that there is
+            now[0] += 3600.0
+            return web.Response(status=403)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(answer) as port, open_sink() as sink, asyncio.timeout(30):
+        (step,) = await Prober(sink.clients, seconds=3600.0).probe(at("127.0.0.1", port))
+    assert (step["check"], step["ok"]) == ("reachable", False)
+
+
 async def test_what_an_s3_server_says_itself_is_told(target: S3Target, places: Any) -> None:
     wrong = S3Target(
         endpoint=target.endpoint,
@@ -340,5 +361,14 @@ async def test_the_health_of_targets_does_not_tell_what_is_at_a_port(
             if one["name"] in places
         }
         assert len(told) == 1
-        held = [one["heldBack"]["cause"] for one in content if "heldBack" in one]
-        assert all(cause.startswith("no S3 server can be used for") for cause in held)
+
+        # Nor does what is held back: silence opens a circuit sooner than refused connections.
+        settings = fenced.tenants.settings(TENANT)
+        opened = [settings.target, settings.targets["closed"]]
+        for one in opened:
+            with pytest.raises(TargetUnavailableError), sink.breakers.watching(one):
+                raise TargetUnavailableError("no answer, of this test") from TimeoutError()
+        assert all(map(sink.breakers.trouble, opened))
+        content = (await (await api.call("GET", "/health/targets")).json())["content"]
+        held = {one["name"]: one["heldBack"]["cause"] for one in content if "heldBack" in one}
+        assert held == {"default": "no answer, of this test"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
 from app.delivery.targets import S3Target, TargetTrouble
-from app.errors import TargetRefusedError
+from app.errors import TargetRefusedError, TargetUnavailableError
 from app.run.configured import ConfigurationParts
 from sinks.stores.s3.store import S3Sink
 from tests.integration.conftest import sink, target
@@ -68,6 +69,43 @@ async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
     assert "403" in found["refusing"]["error"]
     assert "heldBack" not in found["refusing"]
     assert own.target.secret not in str(first)
+
+
+async def test_a_target_that_waited_for_its_turn_is_not_told_sooner_for_that(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("web.api.targets.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("web.api.targets._AT_ONCE", 1)
+    slept = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    async def look(target: S3Target) -> None:
+        await sleep(0)  # the other one comes to wait for its turn
+        if target.bucket == "silent":
+            now[0] += 3600.0
+        raise TargetUnavailableError("what is there must not be told")
+
+    own = configuration.tenants.settings(TENANT)
+    configuration.tenants._resolved[TENANT] = replace(
+        own, target=replace(own.target, bucket="silent"), targets={"closed": own.target}
+    )
+    hidden = TargetUnavailableError("nothing is there")
+    targets = TargetsApi(
+        configuration.tenants,
+        look=look,
+        trouble=lambda _target: None,
+        told=lambda _target, _error: hidden,
+        patience=3600.0,
+    )
+    api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
+    monkeypatch.setattr("web.api.targets.asyncio.sleep", note)
+    assert (await api.call("GET", "/health/targets")).status == 200
+    assert slept == [0.0, 3600.0]
 
 
 async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(

@@ -85,8 +85,9 @@ class TargetsApi:
         return await asyncio.shield(asked)
 
     async def _look_at(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
-        at, began = datetime.now(UTC), time.monotonic()
         async with turns:
+            # By its own clock: what waited for its turn is looked at no shorter for that.
+            at, began = datetime.now(UTC), time.monotonic()
             try:
                 async with asyncio.timeout(self._patience):
                     await self._look(target)
@@ -114,13 +115,19 @@ class TargetsApi:
         if seen.error:
             shown["error"] = seen.error
         trouble = self._trouble(target)
-        if trouble is not None:
+        # Left out where the cause is not told: that it is held back, and since when, tells a port
+        # that refuses connections from one that takes them and is silent.
+        if trouble is not None and self._tells(target, trouble):
             shown["heldBack"] = {
                 "since": _time(trouble.since),
                 "askedAgain": _time(trouble.asked_again),
-                "cause": str(self._told(target, TargetUnavailableError(trouble.cause))),
+                "cause": trouble.cause,
             }
         return shown
+
+    def _tells(self, target: S3Target, trouble: TargetTrouble) -> bool:
+        error = TargetUnavailableError(trouble.cause)
+        return self._told(target, error) is error
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""

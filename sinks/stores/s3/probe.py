@@ -12,8 +12,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
@@ -29,11 +29,11 @@ from app.telemetry.logs import get_logger
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import by_s3, is_of_s3, wrapped
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.trial import Trial
 
 log = get_logger(__name__)
 
 _ALL = 5.0  # seconds of all steps together
-_KEY = ".rs-delivery-check/"  # an upload is begun and aborted there; no object appears
 
 
 @dataclass
@@ -73,8 +73,9 @@ class Prober:
         """Return what raises unless a target's bucket is there, and an S3 server says so."""
 
         async def look(target: S3Target) -> None:
+            ends = time.monotonic() + self._seconds
             await sink.find_bucket(target)
-            if not self._is_own(target) and not await self._look(target, self._seconds):
+            if not self._is_own(target) and not await self._look(target, ends):
                 raise TargetUnavailableError(f"what answers for {target} is no S3 server")
 
         return look
@@ -97,10 +98,10 @@ class Prober:
         for check, take in (
             ("reachable", self._reach),
             ("credentials and bucket", self._look),
-            ("writable", self._write),
+            ("writable", partial(self._write, known=lambda: tried.is_s3)),
         ):
             try:
-                tried.is_s3 |= await take(target, max(ends - time.monotonic(), 0.01))
+                tried.is_s3 |= await take(target, ends)
             except DeliveryError as error:
                 tried.is_s3 |= by_s3(error)
                 tried.error = error
@@ -109,49 +110,52 @@ class Prober:
             tried.steps.append({"check": check, "ok": True, "message": "yes"})
         return tried
 
-    # Each step returns whether what answered is known by it as an S3 server.
+    # Each step returns whether what answered is known by it as an S3 server; all of its requests
+    # together end by a time of the monotonic clock.
 
-    async def _reach(self, target: S3Target, seconds: float) -> bool:
+    async def _reach(self, target: S3Target, ends: float) -> bool:
         try:
-            return await self._look(target, seconds)
+            return await self._look(target, ends)
         except TargetRefusedError as error:
             if not isinstance(error.__cause__, ClientError):
                 raise  # nothing was sent
             return by_s3(error)
 
-    async def _look(self, target: S3Target, seconds: float) -> bool:
+    async def _look(self, target: S3Target, ends: float) -> bool:
         # An answer to HEAD has no body; where no header says what it is, that of a list does.
         try:
-            async with self._clients.of(target) as client, wrapped(target, "look", seconds):
+            async with self._clients.of(target) as client, wrapped(target, "look", _until(ends)):
                 answer = await client.head_bucket(Bucket=target.bucket)
         except TargetRefusedError as error:
             if isinstance(error.__cause__, ClientError) and not by_s3(error):
-                await self._list(target, seconds)
+                await self._list(target, ends)
             raise
         if is_of_s3(dict(answer)):
             return True
         try:
-            return await self._list(target, seconds)
+            return await self._list(target, ends)
         except TargetRefusedError as error:
             return by_s3(error)  # there may be no right to list
 
-    async def _list(self, target: S3Target, seconds: float) -> bool:
+    async def _list(self, target: S3Target, ends: float) -> bool:
         action = "list open uploads"  # which a delivery needs, too
-        async with self._clients.of(target) as client, wrapped(target, action, seconds):
+        async with self._clients.of(target) as client, wrapped(target, action, _until(ends)):
             answer = await client.list_multipart_uploads(Bucket=target.bucket, MaxUploads=1)
             return bool(is_of_s3(dict(answer)) or answer.get("Bucket"))
 
-    async def _write(self, target: S3Target, seconds: float) -> bool:
-        key = f"{target.prefix}{_KEY}{uuid4()}"
-        async with (
-            self._clients.of(target) as client,
-            wrapped(target, f"begin an upload of {key}", seconds),
-        ):
-            begun = await client.create_multipart_upload(Bucket=target.bucket, Key=key)
-            await client.abort_multipart_upload(
-                Bucket=target.bucket, Key=key, UploadId=begun["UploadId"]
-            )
+    async def _write(self, target: S3Target, ends: float, *, known: Callable[[], bool]) -> bool:
+        async with self._clients.of(target) as client:
+            upload = Trial(client, target)
+            await upload.check_abort(_until(ends))
+            # What is not known as an S3 server gets no more time than the rest.
+            await upload.begin(_until(ends), looking=known())
+            await upload.abort()
             return True
+
+
+def _until(ends: float) -> float:
+    """Return the seconds until a time; some, as a deadline in the past has no request sent."""
+    return max(ends - time.monotonic(), 0.01)
 
 
 def _tell_operator(target: S3Target, error: DeliveryError) -> None:

@@ -16,13 +16,12 @@ from app.errors import DeliveryError, TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import code_of, wrapped
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.trial import ABORT_RIGHT, DENIED, Trial, trial_key
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
 _TIMEOUT = 10.0  # seconds for each
-_DENIED = ("AccessDenied", "403")
-_KEY = ".rs-delivery-check/"  # no object appears there
 
 
 class _Right(NamedTuple):
@@ -34,11 +33,6 @@ class _Right(NamedTuple):
 
 async def _abort(client: S3Client, bucket: str, key: str) -> None:
     await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=uuid4().hex)
-
-
-async def _write(client: S3Client, bucket: str, key: str) -> None:
-    begun = await client.create_multipart_upload(Bucket=bucket, Key=key)
-    await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=begun["UploadId"])
 
 
 async def _look(client: S3Client, bucket: str, key: str) -> None:
@@ -58,8 +52,8 @@ async def _list_parts(client: S3Client, bucket: str, key: str) -> None:
     await client.list_parts(Bucket=bucket, Key=key, UploadId=uuid4().hex, MaxParts=1)
 
 
-_ABORT = _Right("uploads aborted", "s3:AbortMultipartUpload", "abort an upload of", _abort)
-_WRITE = _Right("writable", "s3:PutObject", "begin an upload of", _write)
+_ABORT = _Right("uploads aborted", ABORT_RIGHT, "abort an upload of", _abort)
+_WRITE = "writable"
 _OTHERS = (
     _Right("readable", "s3:GetObject", "describe", _look),
     _Right("removable", "s3:DeleteObject", "remove", _remove),
@@ -92,15 +86,15 @@ async def try_rights(clients: S3Clients, target: S3Target) -> list[dict[str, Any
     may_abort = await _tried(clients, target, _ABORT)
     found = [may_abort]
     if may_abort["ok"]:
-        found.append(await _tried(clients, target, _WRITE))
+        found.append(await _tried_to_write(clients, target))
     else:
         sentence = "not tried: an upload that is begun could not be aborted"
-        found.append({"check": _WRITE.check, "ok": False, "message": sentence})
+        found.append({"check": _WRITE, "ok": False, "message": sentence})
     return [*found, *[await _tried(clients, target, right) for right in _OTHERS]]
 
 
 async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> dict[str, Any]:
-    key = f"{target.prefix}{_KEY}{uuid4()}"
+    key = trial_key(target)
     sentence = ""
     try:
         async with (
@@ -108,10 +102,26 @@ async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> dict[st
             wrapped(target, f"{right.action} {key}", _TIMEOUT),
         ):
             await right.ask(client, target.bucket, key)
-    except TargetRefusedError as error:
-        # Any other refusal comes after that of a right: there is no such key, no such upload.
-        if code_of(error) in _DENIED:
-            sentence = f"{error}; {right.name} is missing"
     except DeliveryError as error:
-        sentence = str(error)
+        sentence = _flaw(error, right.name)
     return {"check": right.check, "ok": not sentence, "message": sentence or "yes"}
+
+
+async def _tried_to_write(clients: S3Clients, target: S3Target) -> dict[str, Any]:
+    sentence = ""
+    try:
+        async with clients.of(target) as client:
+            upload = Trial(client, target)
+            await upload.begin(_TIMEOUT)
+            await upload.abort()
+    except DeliveryError as error:
+        sentence = _flaw(error, "s3:PutObject")
+    return {"check": _WRITE, "ok": not sentence, "message": sentence or "yes"}
+
+
+def _flaw(error: DeliveryError, right: str) -> str:
+    """Return why a right can't be used; empty where it is there."""
+    if not isinstance(error, TargetRefusedError):
+        return str(error)
+    # Any other refusal comes after that of a right: there is no such key, no such upload.
+    return f"{error}; {right} is missing" if code_of(error) in DENIED else ""
