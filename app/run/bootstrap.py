@@ -99,6 +99,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         signer = TokenSigner(
             settings.rs_order_token_secret.get_secret_value(), ttl=settings.rs_order_token_ttl
         )
+        sink = await stack.enter_async_context(
+            open_sink(up=TARGET_UP, ca=settings.s3_ca, hosts=settings.allowed_hosts)
+        )
+        sink.breakers.in_use = configured.result().tenants.targets
         owed = Signal()
         yield Services(
             settings=settings,
@@ -121,9 +125,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                     longest=settings.retry_backoff_max,
                 ),
             ),
-            sink=await stack.enter_async_context(
-                open_sink(up=TARGET_UP, ca=settings.s3_ca, hosts=settings.allowed_hosts)
-            ),
+            sink=sink,
             configuration=configured.result(),
             users=RsAdmin(session, signer, url=settings.rs_admin_url)
             if settings.rs_admin_url

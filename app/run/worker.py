@@ -293,7 +293,11 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         timers, slots = _workers(services, wake=wake)
         parts: list[Service] = [
             Timer(name="presence", job=presence.seen, interval=_PRESENCE),
-            make_watcher(services.configuration, wake[Work.CHECK]),
+            make_watcher(
+                services.configuration,
+                services.sink.breakers.forget_unused,
+                wake[Work.CHECK].notify,
+            ),
             *_relays(services),
             *timers,
             *slots,

@@ -5,11 +5,11 @@ Nothing here asks the store while a request or a file is handled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from app.delivery.targets import TenantSettings
+from app.delivery.targets import S3Target, TenantSettings
 from app.errors import SecretUnreadableError
 from app.settings import Settings
 from app.settings.tenants import TENANT
@@ -49,6 +49,13 @@ class ConfiguredTenants:
         prefix = self._static.delivery_prefix.replace(TENANT, tenant)
         shared = definitions.shares_credentials(values, default)
         return definitions.resolve(values, prefix=prefix if shared else "")
+
+    def targets(self) -> Iterator[S3Target]:
+        """Iterate over all targets of all tenants that are served."""
+        for tenant in self._names:
+            settings = self.settings(tenant)
+            yield settings.target
+            yield from settings.targets.values()
 
     def check_secrets(self, tenant: str) -> None:
         """Return if the tenant's secrets can be read. Raises SecretUnreadableError."""

@@ -12,11 +12,12 @@ from prometheus_client import CollectorRegistry, Gauge
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from app.delivery.targets import S3Target
-from app.errors import TargetRefusedError, TargetUnavailableError
+from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
 from sinks.stores.s3.breaker import BreakerPolicy, Breakers
 
 TARGET = S3Target(endpoint="http://s3.example:9000", region="r", key="k", secret="s", bucket="b")
 OTHER = replace(TARGET, endpoint="http://other.example")
+REFUSAL = ClientError({"Error": {"Code": "403"}}, "HeadBucket")
 QUICK = BreakerPolicy(first_pause=0.01, longest_pause=0.05, probe=0.05)
 
 
@@ -83,7 +84,7 @@ async def test_failures_in_a_row_open_it_and_an_answer_between_them_does_not(
         fail(server.breakers)
         answer(server.breakers)
     with pytest.raises(TargetRefusedError), server.breakers.watching(TARGET):
-        raise TargetRefusedError("403: that is an answer, too")
+        raise TargetRefusedError("403: that is an answer, too") from REFUSAL
     fail(server.breakers)
     fail(server.breakers)
     assert server.breakers.trouble(TARGET) is None
@@ -245,3 +246,79 @@ async def test_it_shows_in_a_gauge() -> None:
     await breakers.close()
     answer(breakers)
     assert up() == 1
+
+
+@pytest.mark.parametrize("kind", [TargetRefusedError, TargetForbiddenError])
+async def test_a_request_that_could_not_be_sent_says_nothing_about_a_server(
+    server: Server, kind: type[TargetRefusedError]
+) -> None:
+    fail(server.breakers, cause=TimeoutError())
+    trouble = server.breakers.trouble(TARGET)
+    assert trouble is not None
+    with pytest.raises(kind), server.breakers.watching(TARGET):
+        raise kind("no client can be made for it") from ValueError()
+    assert server.breakers.trouble(TARGET) == trouble
+
+
+async def test_what_no_tenant_has_any_more_is_probed_and_shown_no_longer() -> None:
+    registry = CollectorRegistry()
+    server = Server()
+    gauge = Gauge("up", "Whether it answers.", ("server",), registry=registry)
+    breakers = server.breakers = Breakers(server.probe, policy=QUICK, up=gauge)
+    used = [TARGET, OTHER]
+    breakers.in_use = lambda: used
+    answer(breakers, OTHER)
+    fail(breakers, cause=TimeoutError())
+    assert registry.get_sample_value("up", {"server": "s3.example:9000"}) == 0
+    used.clear()
+    await changed(breakers)  # without an answer: the next probe looks whom it is for
+    assert breakers.trouble(TARGET) is None
+    assert server.probes == 0
+    assert next(iter(registry.collect())).samples == []
+
+
+async def test_what_was_forgotten_at_a_change_of_settings_wakes_who_waits(server: Server) -> None:
+    fail(server.breakers, cause=TimeoutError())
+    woken = asyncio.Event()
+    server.breakers.on_change.append(woken.set)
+    server.breakers.in_use = lambda: [OTHER]
+    server.breakers.forget_unused()
+    assert woken.is_set()
+    assert server.breakers.trouble(TARGET) is None
+
+
+async def test_a_probe_asks_with_the_credentials_that_hold_now() -> None:
+    server, asked = Server(), asyncio.Queue[S3Target]()
+
+    async def probe(target: S3Target) -> None:
+        asked.put_nowait(target)
+        await server.probe(target)
+
+    breakers = server.breakers = Breakers(probe, policy=QUICK)
+    fail(breakers, cause=TimeoutError())
+    corrected = replace(TARGET, secret="corrected")
+    breakers.in_use = lambda: [OTHER, corrected]
+    async with asyncio.timeout(10):
+        assert await asked.get() == corrected
+    await breakers.close()
+
+
+async def test_a_probe_that_can_not_be_sent_holds_nothing_back_any_more() -> None:
+    async def probe(_target: S3Target) -> None:
+        raise TargetForbiddenError("its name leads to loopback by now")
+
+    breakers = Breakers(probe, policy=QUICK)
+    fail(breakers, cause=TimeoutError())
+    await changed(breakers)
+    assert breakers.trouble(TARGET) is None
+
+
+async def test_there_are_so_many_circuits_and_no_more() -> None:
+    server = Server()
+    breakers = server.breakers = Breakers(server.probe, policy=QUICK, most=3)
+    fail(breakers, cause=TimeoutError())
+    for number in range(9):
+        answer(breakers, replace(OTHER, endpoint=f"http://h{number}.example"))
+    assert len(breakers._circuits) == 3
+    assert breakers.trouble(TARGET) is not None  # what is closed goes first
+    await breakers.close()

@@ -4,6 +4,7 @@ A circuit breaker for each server: while it does not answer, its circuit is open
 begins there, and a probe of the breaker's own, one at a time, finds out when it is back. A bucket
 whose requests are answered with errors has a circuit of its own: others there may be well.
 Transfers that run are not stopped: they wait, or are answered, which closes the circuit, too.
+What no tenant delivers to any more is forgotten: it is probed no longer, and no figure shows it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import contextvars
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -22,13 +23,15 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutErr
 from prometheus_client import Gauge
 
 from app.delivery.targets import S3Target, TargetTrouble
-from app.errors import DeliveryError, TargetForbiddenError, TargetUnavailableError
+from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
 from app.telemetry.logs import get_logger
+from sinks.stores.s3.requests import answered
 
 log = get_logger(__name__)
 
 _SILENCE = (TimeoutError, ConnectTimeoutError, ReadTimeoutError)
 _PORTS = {"http": 80, "https": 443}
+_MOST = 1000  # circuits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,10 @@ class Breakers:
     """The circuits of one process.
 
     `probe` asks a target for anything, and raises like a sink; `up` is where each server shows.
+    `in_use`, set when it is known, gives the targets that tenants have now.
     """
+
+    in_use: Callable[[], Iterable[S3Target]] | None = None
 
     def __init__(
         self,
@@ -91,10 +97,12 @@ class Breakers:
         *,
         policy: BreakerPolicy | None = None,
         up: Gauge | None = None,
+        most: int = _MOST,
     ) -> None:
         self._probe = probe
         self._policy = policy or BreakerPolicy()
         self._up = up
+        self._most = most
         self._circuits: dict[str, _Circuit] = {}
         self.on_change: list[Callable[[], object]] = []  # called when a circuit opens or closes
 
@@ -117,10 +125,9 @@ class Breakers:
         except TargetUnavailableError as error:
             self._failed(target, error)
             raise
-        except TargetForbiddenError:
-            raise  # nothing was asked
-        except DeliveryError:
-            self._answered(target)
+        except DeliveryError as error:
+            if answered(error):  # else nothing was asked: it is forbidden, or impossible
+                self._answered(target)
             raise
         else:
             self._answered(target)
@@ -135,11 +142,35 @@ class Breakers:
 
     def _circuit(self, place: str, target: S3Target) -> _Circuit:
         if place not in self._circuits:
+            self._make_room()
             self._circuits[place] = _Circuit(place, target)
             self._show(place, up=True)
         circuit = self._circuits[place]
         circuit.target = target
         return circuit
+
+    def forget_unused(self) -> None:
+        """Forget the places that no tenant has any more."""
+        if self.in_use is not None:
+            used = {place for target in self.in_use() for place in _places(target)}
+            for place in self._circuits.keys() - used:
+                self._forget(self._circuits[place])
+
+    def _make_room(self) -> None:
+        if len(self._circuits) >= self._most:
+            self.forget_unused()
+        if len(self._circuits) >= self._most:  # the oldest one: those that are closed first
+            self._forget(min(self._circuits.values(), key=lambda one: one.trouble is not None))
+
+    def _forget(self, circuit: _Circuit) -> None:
+        del self._circuits[circuit.place]
+        was_open, circuit.trouble = circuit.trouble is not None, None
+        self._end_probe(circuit)
+        if self._up is not None:
+            self._up.remove(circuit.place)
+        if was_open:
+            log.info("target_forgotten", server=circuit.place)
+            self._changed()
 
     def _answered(self, target: S3Target) -> None:
         server, bucket = _places(target)
@@ -197,12 +228,16 @@ class Breakers:
     def _close(self, circuit: _Circuit) -> None:
         circuit.trouble = None
         circuit.closed_at = time.monotonic()
-        if circuit.probing is not None and circuit.probing is not asyncio.current_task():
-            circuit.probing.cancel()
-        circuit.probing = None
+        self._end_probe(circuit)
         self._show(circuit.place, up=True)
         log.info("target_back", server=circuit.place)
         self._changed()
+
+    @staticmethod
+    def _end_probe(circuit: _Circuit) -> None:
+        if circuit.probing is not None and circuit.probing is not asyncio.current_task():
+            circuit.probing.cancel()
+        circuit.probing = None
 
     def _show(self, server: str, *, up: bool) -> None:
         if self._up is not None:
@@ -219,14 +254,25 @@ class Breakers:
             pause = circuit.pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
             circuit.trouble = circuit.trouble.until(datetime.now(UTC) + timedelta(seconds=pause))
             await asyncio.sleep(pause)
+            self.forget_unused()
+            if circuit.trouble is None:
+                return
             try:
                 async with asyncio.timeout(self._policy.probe):
-                    await self._probe(circuit.target)
+                    await self._probe(self._asked_at(circuit))
+            except TargetRefusedError as error:
+                if not answered(error) and circuit.trouble is not None:
+                    self._forget(circuit)  # nothing can be sent there: deliveries end by that
             except (DeliveryError, TimeoutError):
                 pass
             except Exception:  # whatever it was: probes must go on
                 log.exception("probe_failed", server=circuit.place)
             circuit.pause = min(2 * circuit.pause, self._policy.longest_pause)
+
+    def _asked_at(self, circuit: _Circuit) -> S3Target:
+        """Return whom a probe asks for: with the credentials that a tenant has now."""
+        now = self.in_use() if self.in_use is not None else ()
+        return next((one for one in now if circuit.place in _places(one)), circuit.target)
 
     async def close(self) -> None:
         """End all probes."""
