@@ -27,7 +27,7 @@ from streams.kafka.brokers import cause_of
 from streams.kafka.lag import Lag
 from streams.kafka.topic_check import differences
 from streams.kafka.topics import Topics, partitions_of
-from streams.regards.https import connector_of, said
+from streams.regards.https import connector_of, said, trust
 from streams.regards.tokens import TokenSigner
 
 _APART = 5.0  # seconds that clocks may differ: an HTTP date has whole ones
@@ -227,7 +227,7 @@ async def check_rs_order(settings: Settings) -> AsyncIterator[Finding]:
     token = TokenSigner(secret, ttl=60).token(settings.tenants[0], "delivery-doctor@localhost")
     url = f"{settings.rs_order_url.rstrip('/')}/orders/0/files/available"
     try:
-        connector = connector_of(settings.http_ca)
+        connector = connector_of(trust(settings.http_ca))
     except ConfigurationError as error:
         yield bad(part, "certificates", str(error), "see DELIVERY_HTTP_CA")
         return

@@ -25,7 +25,7 @@ from app.settings import load_settings
 from app.store import PostgresAudit
 from app.tenants import config_file as configuration_file
 from app.tenants.values import Actor, Setting
-from streams.regards.https import connector_of
+from streams.regards.https import connector_of, trust
 from streams.regards.https import said as in_words
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Where:
         if self.url is not None:
             headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
             timeout = aiohttp.ClientTimeout(total=60)
-            connector = connector_of(load_settings().http_ca)
+            connector = connector_of(trust(load_settings().http_ca))
             async with aiohttp.ClientSession(
                 connector=connector, headers=headers, timeout=timeout
             ) as session:

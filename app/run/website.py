@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import S3Sink, open_sink
 from streams.dead_letters import Letters
 from streams.kafka.progress_table import ProgressTable
-from streams.regards.https import connector_of, said
+from streams.regards.https import connector_of, said, trust
 from streams.regards.sign_in import PasswordFlow
 from streams.regards.users import AnyUser, AskedLater
 from streams.work.watcher import Watcher
@@ -209,12 +209,12 @@ def _probe_site(
     )
 
 
-def make_watcher(configuration: ConfigurationParts, *wake: Signal) -> Watcher:
-    """Make what hears of changed settings; `wake` is notified after each."""
+def make_watcher(configuration: ConfigurationParts, *then: Callable[[], object]) -> Watcher:
+    """Make what hears of changed settings; `then` are called after each."""
 
     def changed() -> None:
-        for signal in wake:
-            signal.notify()
+        for tell in then:
+            tell()
 
     return Watcher(
         listening=configuration.store.listening,
@@ -243,8 +243,12 @@ def worker_checks(services: Services) -> dict[str, Check]:
 
 
 def _checks(settings: Settings, base: Base) -> dict[str, Check]:
-    """Return what every process depends on; no server of a tenant is among it."""
+    """Return what every process depends on; no server of a tenant is among it.
+
+    Raises ConfigurationError when the file of a CA can't be used.
+    """
     configuration = base.configuration
+    trusted = trust(settings.http_ca)
 
     async def database() -> None:
         await base.store.answers()
@@ -261,7 +265,7 @@ def _checks(settings: Settings, base: Base) -> dict[str, Check]:
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=connector_of(settings.http_ca), timeout=_RS_ORDER_TIMEOUT
+                    connector=connector_of(trusted), timeout=_RS_ORDER_TIMEOUT
                 ) as session,
                 session.head(settings.rs_order_url, allow_redirects=False),
             ):
@@ -285,10 +289,12 @@ async def open_base(settings: Settings, *, stays: bool = False) -> AsyncIterator
         opened as pool,
         open_sink(up=TARGET_UP, ca=settings.s3_ca, hosts=settings.allowed_hosts) as sink,
     ):
+        configuration = await open_configuration(settings, pool)
+        sink.breakers.in_use = configuration.tenants.targets
         yield Base(
             pool=pool,
             owed=Signal(),
-            configuration=await open_configuration(settings, pool),
+            configuration=configuration,
             sink=sink,
             users=AskedLater() if settings.rs_admin_url else AnyUser(),
         )
@@ -305,9 +311,10 @@ async def running_site(settings: Settings) -> AsyncIterator[Service]:
     ):
         base.configuration.warn_of_places(settings.tenants)
         *beside, site = make_site(settings, web_base, _checks(settings, base))
+        watcher = make_watcher(base.configuration, base.sink.breakers.forget_unused)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(watching_loop())
-            for part in (make_watcher(base.configuration), *beside, site):
+            for part in (watcher, *beside, site):
                 if part is not site:
                     part.beacon.reattach(site.beacon)
                 await part.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ssl import SSLContext
+
 import aiohttp
 
 from app.network.tls import TlsFiles, context_of, explain
@@ -9,16 +11,22 @@ from app.network.tls import TlsFiles, context_of, explain
 _SETTING = "DELIVERY_HTTP"
 
 
-def connector_of(ca: str, *, limit: int = 100) -> aiohttp.TCPConnector:
-    """Return what a session connects with; CAs in the file `ca` are trusted beside the system's.
+def trust(ca: str) -> SSLContext | None:
+    """Read the CAs in the file `ca`, trusted beside the system's; None without one.
 
-    `limit` is how many connections there may be at once; 0: any. Raises ConfigurationError when the
-    file can't be used.
+    Once in a process: it reads files. Raises ConfigurationError when the file can't be used.
     """
-    if not ca:
+    return context_of(TlsFiles(setting=_SETTING, ca=ca), public_too=True) if ca else None
+
+
+def connector_of(trusted: SSLContext | None, *, limit: int = 100) -> aiohttp.TCPConnector:
+    """Return what a session connects with, by what `trust` returned.
+
+    `limit` is how many connections there may be at once; 0: any.
+    """
+    if trusted is None:
         return aiohttp.TCPConnector(limit=limit)
-    files = TlsFiles(setting=_SETTING, ca=ca)
-    return aiohttp.TCPConnector(limit=limit, ssl=context_of(files, public_too=True))
+    return aiohttp.TCPConnector(limit=limit, ssl=trusted)
 
 
 def said(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.errors import SourceNotReadyError, SourceUnavailableError
 from app.telemetry import tracing
-from streams.regards.https import connector_of, said
+from streams.regards.https import connector_of, said, trust
 from streams.regards.refusals import check, seen_as
 from streams.regards.resume import Connection, Resumption, resumed
 from streams.regards.stall import unstalled
@@ -251,7 +251,7 @@ async def open_session(
     target keeps those that it has, and no limit that they share may make others wait for it.
     """
     async with aiohttp.ClientSession(
-        connector=connector_of(ca, limit=0),
+        connector=connector_of(trust(ca), limit=0),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=stall_timeout),
         # The bytes as they are: checksums are of the file, not of what unpacking would give.
         auto_decompress=False,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import aiohttp
 
 from app.errors import NotAcceptedError, SourceUnavailableError
-from streams.regards.https import connector_of, said
+from streams.regards.https import connector_of, said, trust
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 class PasswordFlow:
-    """Asks REGARDS' authentication for tokens. Passwords are passed on, and kept nowhere."""
+    """Asks REGARDS' authentication for tokens. Passwords are passed on, and kept nowhere.
+
+    Raises ConfigurationError when the file of a CA can't be used.
+    """
 
     def __init__(self, url: str, *, client: str, secret: str, ca: str = "") -> None:
         self._url = url
-        self._ca = ca
+        self._trusted = trust(ca)
         self._headers = {"Authorization": aiohttp.encode_basic_auth(client, secret)}
 
     async def token(self, tenant: str, user: str, password: str) -> str:
@@ -29,7 +32,7 @@ class PasswordFlow:
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=connector_of(self._ca),
+                    connector=connector_of(self._trusted),
                     timeout=_TIMEOUT,
                     cookie_jar=aiohttp.DummyCookieJar(),
                 ) as session,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from app.errors import ConfigurationError, SourceUnavailableError
 from app.run.configured import ConfigurationParts
 from streams.regards.sign_in import PasswordFlow
+from tests.certificates import Authority
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve, token
 from web.api.console import Console
 from web.api.sign_in import SignIns
@@ -126,6 +129,17 @@ async def test_a_user_signs_in_with_a_password(entrance: Any, regards: Authentic
 async def test_without_it_a_token_is_needed(api: Api) -> None:
     assert await (await api.client.get("/console/options")).json() == {"passwords": False}
     assert (await enter(api)).status == 401
+
+
+async def test_the_file_of_a_ca_is_read_once_and_not_at_each_sign_in(tmp_path: Path) -> None:
+    ca = Authority(tmp_path / "site").file
+    where = {"client": "c", "secret": "s", "ca": str(ca)}
+    flow = PasswordFlow("http://127.0.0.1:1/oauth/token", **where)
+    ca.unlink()
+    with pytest.raises(SourceUnavailableError):
+        await flow.token("t", "u", "p")
+    with pytest.raises(ConfigurationError, match="DELIVERY_HTTP_CA"):
+        PasswordFlow("http://127.0.0.1:1/oauth/token", **where)
 
 
 async def test_an_authentication_that_does_not_answer_is_told(
