@@ -80,7 +80,8 @@ def server_address(text: str, *schemes: str) -> str:
         raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     try:
         named = urlsplit(text).netloc
-        if "@" in text and "@" not in named:
+        if "@" in text.partition("://")[2][len(named) :]:
+            # Where the password has / or the like in it, its rest would pass for a path.
             named = ":cut off by what is in the password"
         hosts = named.rpartition("@")[2].split(",")
         ports = [urlsplit(f"//{one}").port for one in hosts]
@@ -89,7 +90,8 @@ def server_address(text: str, *schemes: str) -> str:
     if 0 in ports or not text.isprintable() or " " in text:
         raise ValueError(
             "can't be read as a URL; in user and password, write / as %2F, ? as %3F, # as %23, "
-            "@ as %40, : as %3A, % as %25, or give the password apart"
+            "@ as %40, : as %3A, % as %25, or give the password apart; behind the host, write @ as "
+            "%40, too"
         )
     return text
 

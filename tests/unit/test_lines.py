@@ -116,6 +116,9 @@ def test_a_ca_that_would_not_be_used_is_refused(monkeypatch: pytest.MonkeyPatch,
         ("DELIVERY_DATABASE_URL", f"postgresql://u:{CANARY}#x@h:5432/d"),
         ("DELIVERY_DATABASE_URL", f"postgresql://u:[{CANARY}@h:5432/d"),
         ("DELIVERY_DATABASE_URL", f"postgresql://u:123#{CANARY}@h:5432/d"),
+        ("DELIVERY_AMQP_URL", f"amqp://u:x@y/{CANARY}@h/v"),
+        ("DELIVERY_DATABASE_URL", f"postgresql://u:x@y/{CANARY}@h/d"),
+        ("DELIVERY_DATABASE_URL", f"postgresql://u:x@y?{CANARY}@h/d"),
         ("DELIVERY_DATABASE_URL", f"mysql://u:{CANARY}@h:5432/d"),
         ("DELIVERY_RS_ORDER_URL", f"http://u:{CANARY}@h"),
         ("DELIVERY_RS_ADMIN_URL", f"http://u:{CANARY}@h"),
@@ -135,6 +138,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_its_password(
         "postgresql://u:p@h1:5432,h2:5433/d?target_session_attrs=any",
         "postgresql:///d?host=/var/run/postgresql",
         "postgresql://u:a%2Fb%40c@[::1]:5432/d",
+        "postgresql://u:x@y@h/d%40e",
     ],
 )
 def test_addresses_that_the_driver_takes_are_taken(url: str) -> None:
