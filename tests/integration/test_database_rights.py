@@ -101,3 +101,24 @@ async def test_the_role_can_change_no_table(limited: Connection) -> None:
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await limited.execute(statement)
+
+
+async def test_tables_of_others_in_the_same_database_are_not_taken_for_the_own_ones(
+    pool: asyncpg.Pool, role: str
+) -> None:
+    own, others = f"Own {role}", f"x{role}"
+    async with pool.acquire() as connection:
+        for schema in (own, others):
+            await connection.execute(f'CREATE SCHEMA "{schema}"')
+            await connection.execute(f'CREATE TABLE "{schema}".schema_migration (number integer)')
+        await connection.execute(f"SET ROLE {role}")
+        try:
+            found = {}
+            for path in ("public", f'"$user", "{own}", public', f"{others},public", "''"):
+                await connection.execute(f"SET search_path = {path}")
+                row = await connection.fetchrow(QUERIES["hidden_schema"])
+                found[path] = row and row["schema"]
+        finally:
+            await connection.execute("RESET ROLE")
+            await connection.execute("RESET search_path")
+    assert list(found.values()) == [None, own, others, None]
