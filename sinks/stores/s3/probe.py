@@ -61,6 +61,7 @@ class Prober:
         Steps: the server answers; it accepts the credentials and has the bucket; an upload can be
         begun, and aborted. No message holds a secret.
         """
+        await self._clients.prepare()  # which is none of the target's time
         began = time.monotonic()
         tried = await self._try(target, ends=began + self._seconds)
         if tried.error is None or tried.is_s3 or self._may_be_told(target, tried.error):
