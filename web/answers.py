@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import hdrs, web
+from pydantic import BaseModel
 
 from app.errors import (
     InvalidRequestError,
@@ -29,6 +30,14 @@ from web.guard.auth import NotSignedInError
 log = get_logger(__name__)
 
 _BODY_TIMEOUT = 30.0  # seconds for a client to send its body
+
+
+def shown(
+    view: BaseModel, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return an answer in JSON. Fields that are None by default are left out where they are."""
+    body = view.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return web.json_response(body, status=status, headers=headers)
 
 
 def refusal(

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from app.tenants.values import Actor
+from app.views.view import Query
 
 PREFIX = "/api/v1/rs-delivery"
 
@@ -24,10 +25,14 @@ ACTOR: web.RequestKey[Actor] = web.RequestKey("actor", Actor)
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """A path, who may use it, and what it takes and answers (OpenAPI objects)."""
+    """A path, who may use it, and what it takes and answers.
+
+    `parameters`, `body` and `responses` are OpenAPI objects; a schema in them may be a model.
+    """
 
     method: str
     path: str
+    operation: str  # its id: what generated clients call it
     handler: Handler
     summary: str
     tag: str
@@ -37,6 +42,7 @@ class Endpoint:
     in_maintenance: bool = False  # whether it answers then, too
     whole_instance: bool = False  # of no tenant: open to an INSTANCE_ADMIN of INSTANCE, too
     stream: bool = False  # whether its answer lasts
-    parameters: tuple[Mapping[str, Any], ...] = ()
+    parameters: tuple[Mapping[str, Any], ...] = ()  # in path and header
+    query: type[Query] | None = None
     body: Mapping[str, Any] | None = None
     responses: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)

@@ -20,8 +20,8 @@ from mode import Service
 from app.delivery.progress import Progress
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
-from app.views.deliveries import Change, Changes, to_json
-from app.views.progress import in_json
+from app.views.deliveries import Change, Changes, DeliveryView
+from app.views.progress import ProgressView
 
 log = get_logger(__name__)
 
@@ -48,7 +48,7 @@ class Frame:
 def state_frame(change: Change) -> Frame:
     """Encode a step: a change of state, or an attempt that was given up (with its cause)."""
     step = change.step
-    body: dict[str, Any] = to_json(change.tracked)
+    body: dict[str, Any] = DeliveryView.of(change.tracked).body()
     if step.state is not change.tracked.delivery.state:
         # It went on since: what is told later belongs to a later event.
         for name in _OF_THE_PRESENT:
@@ -65,7 +65,7 @@ def state_frame(change: Change) -> Frame:
 
 def progress_frame(progress: Progress) -> Frame:
     """Encode how far a transfer is."""
-    body = {"correlationId": progress.correlation_id, **in_json(progress)}
+    body = {"correlationId": progress.correlation_id, **ProgressView.of(progress).body()}
     if progress.delivery is not None:
         body["id"] = str(progress.delivery)
     return Frame(_encoded("progress", body))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from app import __version__
 from app.tenants import definitions
 from web import schemas
-from web.api import console, dead_letters, deliveries_schemas, me, workers
+from web.api import console, dead_letters, deliveries, me
 from web.endpoint import PREFIX, Endpoint
 
 _ABOUT = (
@@ -28,14 +29,23 @@ _ABOUT = (
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
+    answered = dict.fromkeys(model for one in endpoints for model in _models(one.responses))
+    asked = dict.fromkeys(one.query for one in endpoints if one.query is not None)
+    models = schemas.of_models(answered.keys(), asked.keys())
+    queries = {query: models.pop(query.__name__) for query in asked}
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for endpoint in endpoints:
         operation: dict[str, Any] = {
-            "operationId": _identifier(endpoint),
+            "operationId": endpoint.operation,
             "summary": endpoint.summary,
             "tags": [endpoint.tag],
-            "parameters": list(endpoint.parameters),
-            "responses": {str(status): said for status, said in endpoint.responses.items()},
+            "parameters": [
+                *endpoint.parameters,
+                *(_parameters(queries[endpoint.query]) if endpoint.query is not None else ()),
+            ],
+            "responses": {
+                str(status): _with_references(said) for status, said in endpoint.responses.items()
+            },
         }
         if endpoint.body is not None:
             operation["requestBody"] = endpoint.body
@@ -55,9 +65,9 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "paths": dict(paths),
         "components": {
             "schemas": schemas.components(
-                deliveries_schemas.components()
+                models
+                | deliveries.components()
                 | dead_letters.components()
-                | workers.components()
                 | me.components()
                 | console.components()
             ),
@@ -68,9 +78,28 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _identifier(endpoint: Endpoint) -> str:
-    words = re.findall(r"\w+", endpoint.path)
-    return endpoint.method.lower() + "".join(word.capitalize() for word in words)
+def _models(described: Any) -> Iterator[type[BaseModel]]:
+    """Return the models that stand where a schema is to be."""
+    if isinstance(described, type):
+        yield described
+    elif isinstance(described, Mapping):
+        for value in described.values():
+            yield from _models(value)
+
+
+def _with_references(described: Any) -> Any:
+    if isinstance(described, type):
+        return schemas.reference(described)
+    if isinstance(described, Mapping):
+        return {name: _with_references(value) for name, value in described.items()}
+    return described
+
+
+def _parameters(schema: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Return the fields of a query as parameters."""
+    for name, field in schema["properties"].items():
+        plain = {k: v for k, v in field.items() if k != "description"}
+        yield schemas.query(name, field["description"], plain)
 
 
 def page(described: dict[str, Any]) -> str:
@@ -154,10 +183,17 @@ def endpoints(listed: Sequence[Endpoint]) -> list[Endpoint]:
         return web.Response(text=style, content_type="text/css")
 
     return [
-        Endpoint(method="GET", path=path, handler=handler, summary=summary, tag="docs")
-        for path, handler, summary in (
-            ("/openapi.json", openapi, "This description, for tools"),
-            ("/docs", docs, "This description, to read"),
-            ("/docs.css", css, "Its style"),
+        Endpoint(
+            method="GET",
+            path=path,
+            operation=operation,
+            handler=handler,
+            summary=summary,
+            tag="docs",
+        )
+        for path, operation, handler, summary in (
+            ("/openapi.json", "getDescription", openapi, "This description, for tools"),
+            ("/docs", "getDescriptionPage", docs, "This description, to read"),
+            ("/docs.css", "getDescriptionStyle", css, "Its style"),
         )
     ]

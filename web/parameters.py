@@ -3,58 +3,58 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import NoReturn
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar, get_args, get_origin
 
 from aiohttp import web
+from annotated_types import GroupedMetadata, Interval
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
 
-from app.errors import InvalidRequestError
+from app.views.view import Query
+
+Q = TypeVar("Q", bound=Query)
 
 LAST = 2**63 - 1  # largest id
-_LONGEST = 300  # characters
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
-def _wrong(name: str, what: str) -> NoReturn:
-    raise InvalidRequestError([f"{name} must be {what}"])
+def read(request: web.Request, model: type[Q], *, without: Collection[str] = ()) -> Q:
+    """Return what the query says. Parameters that are named in `without` are not looked at.
+
+    Of one that is given more than once the first counts, where the model has no list of them.
+    """
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    return model.read(
+        {
+            name: request.query.getall(name) if _is_list(field) else request.query[name]
+            for name, field in fields.items()
+            if name in request.query and name not in without
+        }
+    )
 
 
-def number(
-    request: web.Request, name: str, default: int, *, least: int = 1, largest: int = LAST
-) -> int:
-    """Return a whole number."""
-    given = request.query.get(name)
-    if given is None:
-        return default
-    if not re.fullmatch(r"-?[0-9]{1,19}", given) or not least <= int(given) <= largest:
-        _wrong(name, f"a number from {least} to {largest}")
+def _is_list(field: FieldInfo) -> bool:
+    return any(get_origin(kind) is list for kind in (field.annotation, *get_args(field.annotation)))
+
+
+@dataclass(frozen=True)
+class Whole(GroupedMetadata):
+    """Marks a whole number that a query string has; both bounds are good."""
+
+    least: int
+    largest: int = LAST
+
+    def __iter__(self) -> Iterator[object]:
+        yield Interval(ge=self.least, le=self.largest)
+        yield BeforeValidator(partial(_read_whole, self.least, self.largest))
+
+
+def _read_whole(least: int, largest: int, given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    if not _WHOLE.fullmatch(given) or not least <= int(given) <= largest:
+        raise ValueError(f"a number from {least} to {largest}")
     return int(given)
-
-
-def text(request: web.Request, name: str) -> str | None:
-    """Return a text; None if it is missing or empty."""
-    given = request.query.get(name)
-    if not given:
-        return None
-    if len(given) > _LONGEST or not given.isprintable():
-        _wrong(name, f"printable, of at most {_LONGEST} characters")
-    return given
-
-
-def time(request: web.Request, name: str) -> datetime | None:
-    """Return a time; one without a zone is UTC."""
-    given = request.query.get(name)
-    if not given:
-        return None
-    try:
-        return moment(given)
-    except ValueError:
-        _wrong(name, "a time such as 2026-01-31T12:00:00Z")
-
-
-def moment(given: str) -> datetime:
-    """Return a time in UTC; one without a zone is UTC. Raises ValueError for what is no time."""
-    try:
-        at = datetime.fromisoformat(given)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except OverflowError:  # in its zone it is a year that there is, in UTC it is not
-        raise ValueError("before the year 1, or after 9999") from None

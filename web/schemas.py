@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from app.tenants import definitions
+from app.views.view import Query
 
+_REFERENCE = "#/components/schemas/{model}"
 _ERRORS = {
     400: "The body is not JSON, or not such a form.",
     401: "No token, or none that is accepted.",
@@ -40,7 +45,7 @@ def _object(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
 
 
 def _reference(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": _REFERENCE.format(model=name)}
 
 
 _TEXT = {"type": "string"}
@@ -53,7 +58,7 @@ _LINKS = {"type": "array", "items": _object({"rel": _TEXT, "href": _TEXT})}
 def _values() -> dict[str, Any]:
     """Return the schema of the value of each setting."""
     return {
-        name: definition.type.json_schema(ref_template="#/components/schemas/{model}")
+        name: definition.type.json_schema(ref_template=_REFERENCE)
         for name, definition in definitions.DEFINITIONS.items()
     }
 
@@ -181,13 +186,65 @@ def components(more: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def answer(description: str, schema: str, *, etag: bool = False) -> dict[str, Any]:
+class _Generator(GenerateJsonSchema):
+    """Describes views by their names without `View`, and fields that may be missing as not null."""
+
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(name).removesuffix("View")
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - of none
+        return False
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        described = super().default_schema(schema)
+        if schema.get("default", ...) is None and "anyOf" in described:
+            some = [one for one in described.pop("anyOf") if one != {"type": "null"}]
+            described |= some[0] if len(some) == 1 else {"anyOf": some}
+        described.pop("default", None)
+        return described
+
+
+def of_models(
+    answered: Collection[type[BaseModel]], asked: Collection[type[Query]]
+) -> dict[str, Any]:
+    """Return the schemas of what is answered, and of the parameters of queries, by name."""
+    models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
+        *((model, "serialization") for model in answered),
+        *((model, "validation") for model in asked),
+    ]
+    _, found = models_json_schema(
+        models, ref_template=_REFERENCE, schema_generator=_Generator, by_alias=True
+    )
+    return {name: _for_others(schema) for name, schema in found.get("$defs", {}).items()}
+
+
+def _for_others(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what docstrings tell developers, and the promise that no field is ever added."""
+    return {
+        key: value
+        for key, value in schema.items()
+        if key not in ("title", "description") and (key, value) != ("additionalProperties", False)
+    }
+
+
+def reference(model: type[BaseModel]) -> dict[str, str]:
+    """Return where the schema of a model is."""
+    return _reference(model.__name__.removesuffix("View"))
+
+
+def answer(
+    description: str, schema: str | type[BaseModel], *, etag: bool = False
+) -> dict[str, Any]:
     """Return an answer in JSON."""
     headers = {"ETag": {"description": "Version of the setting.", "schema": _TEXT}} if etag else {}
     return {
         "description": description,
         "headers": headers,
-        "content": {"application/json": {"schema": _reference(schema)}},
+        "content": {
+            "application/json": {
+                "schema": _reference(schema) if isinstance(schema, str) else schema,
+            }
+        },
     }
 
 

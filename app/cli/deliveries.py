@@ -19,7 +19,7 @@ from app.errors import UnknownDeliveryError
 from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresTracking
-from app.views.deliveries import Filter, Step, Tracked, to_json
+from app.views.deliveries import DeliveryView, Filter, Step, Tracked
 
 T = TypeVar("T")
 _COLUMNS = ("correlationId", "tenant", "state", "since", "user", "bytes", "requestedAt", "why")
@@ -64,14 +64,19 @@ def list_(
     settings = load_settings()
     for tenant in tenants:
         chosen_tenant(settings, tenant)
-    wanted = Filter(
-        tenants=tenants or settings.tenants,
-        states=_states(states, active=active),
-        user=user,
-        text=text,
-        since=hours_ago(hours) if hours is not None else None,
+    wanted = Filter.read(
+        {
+            "state": _states(states, active=active),
+            "user": user,
+            "text": text,
+            "since": hours_ago(hours) if hours is not None else None,
+        }
     )
-    found = _on_database(lambda tracking: tracking.browse(wanted, before=None, limit=limit))
+    found = _on_database(
+        lambda tracking: tracking.browse(
+            tenants or settings.tenants, wanted, before=None, limit=limit
+        )
+    )
     show_all(
         [_row(one, whole=as_json) for one in found],
         _COLUMNS,
@@ -90,7 +95,7 @@ def _states(states: Sequence[str], *, active: bool) -> list[State] | None:
 
 
 def _row(tracked: Tracked, *, whole: bool) -> dict[str, Any]:
-    shown = to_json(tracked)
+    shown = DeliveryView.of(tracked).body()
     if whole:
         return shown
     why = shown.get("errorMessage") or shown.get("lastCause")
@@ -132,7 +137,10 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
                 | ({} if s.cause is None else {"cause": s.cause})
                 for s in steps
             ]
-            whole = to_json(tracked) | {"order": tracked.delivery.order, "history": history}
+            whole = DeliveryView.of(tracked).body() | {
+                "order": tracked.delivery.order,
+                "history": history,
+            }
             click.echo(json.dumps(whole, default=str, ensure_ascii=False))
         return
     console = Console(markup=False, highlight=False)
@@ -141,7 +149,7 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
 
 
 def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
-    shown = to_json(tracked)
+    shown = DeliveryView.of(tracked).body()
     title = f"{shown.pop('correlationId')}  {shown.pop('state')}"
     tree = Tree(printable(title))
     for name, value in shown.items():

@@ -121,9 +121,7 @@ async def _lately(tracking: PostgresTracking, settings: Settings) -> Finding:
     outcomes = await tracking.outcomes(settings.tenants, since=since)
     errors = sum(one.deliveries for one in outcomes if one.error_type is not None)
     total = sum(one.deliveries for one in outcomes)
-    stuck = await tracking.browse(
-        Filter(tenants=settings.tenants, text="unforeseen"), before=None, limit=1
-    )
+    stuck = await tracking.browse(settings.tenants, Filter(text="unforeseen"), before=None, limit=1)
     told = f"{errors} of {total} deliveries ended in ERROR within an hour"
     if errors * 2 > total:
         advice = "`delivery list --state ERROR` tells each cause"

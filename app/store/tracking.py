@@ -60,21 +60,26 @@ class PostgresTracking:
             return await self._pool.fetch(QUERIES[query], *arguments)
 
     async def browse(
-        self, wanted: Filter, *, before: tuple[datetime, UUID] | None, limit: int
+        self,
+        tenants: Sequence[str],
+        wanted: Filter,
+        *,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
     ) -> list[Tracked]:
-        """Return deliveries, the newest first, without what they ordered."""
+        """Return their deliveries, the newest first, without what they ordered."""
         at, delivery = before or (None, None)
         states = None if wanted.states is None else [state.value for state in wanted.states]
         rows = await self._fetch(
             "browse",
-            list(wanted.tenants),
+            list(tenants),
             at,
             delivery,
             states,
             wanted.user,
             wanted.since,
             wanted.until,
-            wanted.text or None,
+            wanted.text,
             limit,
         )
         return [_tracked_of(row, listed_of(row)) for row in rows]

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
+
+from pydantic import Field
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import State
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType
+from app.views.progress import ProgressView
+from app.views.view import Milliseconds, Query, Text, Time, View
 
 _SILENT = 60.0  # seconds after which a worker counts as gone; it tells every ten
 
@@ -60,16 +64,18 @@ class Change:
     tracked: Tracked
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Filter:
-    """Which deliveries are looked for; None is any."""
+class Filter(Query):
+    """Which deliveries are looked for; None is any.
 
-    tenants: Sequence[str]
-    states: Sequence[State] | None = None
-    user: str | None = None
-    since: datetime | None = None  # requested then or later
-    until: datetime | None = None  # requested earlier
-    text: str | None = None  # in correlation id, archive name or cause; case does not matter
+    The parameters of `GET /deliveries`, their checks, and what `browse` is asked with.
+    """
+
+    states: list[State] | None = Field(None, alias="state", description="Only these.")
+    user: Text = Field(None, description="Only of this ordering user.")
+    since: Time = Field(None, description="Requested then or later.")
+    until: Time = Field(None, description="Requested earlier.")
+    # Case does not matter.
+    text: Text = Field(None, description="In correlation id, archive name or cause.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,9 +130,14 @@ class Tracking(Protocol):
     """Where deliveries are looked up."""
 
     async def browse(
-        self, wanted: Filter, *, before: tuple[datetime, UUID] | None, limit: int
+        self,
+        tenants: Sequence[str],
+        wanted: Filter,
+        *,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
     ) -> list[Tracked]:
-        """Return deliveries, the newest first: those before a time of request and an id.
+        """Return their deliveries, the newest first: those before a time of request and an id.
 
         Their `order` is not read: lists don't show it.
         """
@@ -173,45 +184,74 @@ class Overview(Protocol):
         """Return what became of deliveries that ended since then."""
 
 
-def to_json(tracked: Tracked) -> dict[str, Any]:
-    """Return a delivery as it is shown everywhere: HTTP, events, command line."""
-    delivery = tracked.delivery
-    shown: dict[str, Any] = {
-        "id": str(delivery.id),
-        "tenant": delivery.tenant,
-        "correlationId": delivery.correlation_id,
-        "state": delivery.state.value,
-        "user": delivery.user,
-        "target": delivery.target,
-        "originApp": delivery.origin_app,
-        "priority": delivery.priority,
-        "requestedAt": _time(delivery.requested_at),
-        "expiresAt": _time(delivery.expires_at),
-        "updatedAt": _time(tracked.updated_at),
-        "stateSince": _time(tracked.since),
-        "finishedAt": _time(tracked.finished_at),
-        "orderId": delivery.order_id,
-        "totalSubOrders": delivery.total_suborders,
-        "archiveName": delivery.archive_name,
-        "files": delivery.file_count,
-        "bytes": delivery.total_bytes,
-        "attempt": delivery.attempt,
-        "worker": tracked.worker,
-    }
-    if not tracked.ended and delivery.last_cause is not None:
-        shown["lastCause"] = delivery.last_cause
-        if tracked.worker is None:
-            shown["nextAttemptAt"] = _time(tracked.not_before)
-    if tracked.result is not None:
-        shown |= {
-            "url": tracked.result.url,
-            "md5": tracked.result.md5,
-            "archiveBytes": tracked.result.size,
-        }
-    if tracked.error is not None:
-        shown |= {"errorType": tracked.error[0].value, "errorMessage": tracked.error[1]}
-    return {name: value for name, value in shown.items() if value is not None}
+class DeliveryView(View):
+    """A delivery as it is shown everywhere: HTTP, events, command line."""
 
+    id: str
+    tenant: str
+    correlation_id: str
+    state: State
+    user: str
+    target: str
+    origin_app: str | None = None
+    priority: int | None = None
+    requested_at: Milliseconds
+    expires_at: Milliseconds | None = None
+    updated_at: Milliseconds | None = None
+    state_since: Milliseconds | None = Field(None, description="However often it was tried there.")
+    finished_at: Milliseconds | None = None
+    order_id: int | None = None
+    total_sub_orders: int | None = None
+    archive_name: str | None = None
+    files: int | None = None
+    bytes: int | None = Field(None, description="Of the files together.")
+    attempt: int | None = None
+    worker: str | None = None
+    last_cause: str | None = Field(
+        None, description="Why the last attempt was given up, or why none begins."
+    )
+    next_attempt_at: Milliseconds | None = None
+    url: str | None = None
+    md5: str | None = None
+    archive_bytes: int | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    progress: ProgressView | None = None
 
-def _time(at: datetime | None) -> str | None:
-    return at.isoformat(timespec="milliseconds") if at else None
+    @classmethod
+    def of(cls, tracked: Tracked, **more: Any) -> Self:
+        """Show a delivery, with `more` fields than are known of it here."""
+        delivery, result = tracked.delivery, tracked.result
+        error_type, error_message = tracked.error or (None, None)
+        cause = None if tracked.ended else delivery.last_cause
+        waits = cause is not None and tracked.worker is None
+        return cls(
+            id=str(delivery.id),
+            tenant=delivery.tenant,
+            correlation_id=delivery.correlation_id,
+            state=delivery.state,
+            user=delivery.user,
+            target=delivery.target,
+            origin_app=delivery.origin_app,
+            priority=delivery.priority,
+            requested_at=delivery.requested_at,
+            expires_at=delivery.expires_at,
+            updated_at=tracked.updated_at,
+            state_since=tracked.since,
+            finished_at=tracked.finished_at,
+            order_id=delivery.order_id,
+            total_sub_orders=delivery.total_suborders,
+            archive_name=delivery.archive_name,
+            files=delivery.file_count,
+            bytes=delivery.total_bytes,
+            attempt=delivery.attempt,
+            worker=tracked.worker,
+            last_cause=cause,
+            next_attempt_at=tracked.not_before if waits else None,
+            url=result.url if result else None,
+            md5=result.md5 if result else None,
+            archive_bytes=result.size if result else None,
+            error_type=error_type and error_type.value,
+            error_message=error_message,
+            **more,
+        )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Self
+
+from pydantic import Field, WithJsonSchema
 
 from app.delivery.progress import Phase, Progress
+from app.views.view import View
 
 
 def rate(progress: Progress) -> float | None:
@@ -20,17 +23,29 @@ def seconds_left(progress: Progress) -> float | None:
     return max(0.0, (progress.bytes_total - progress.bytes_done) / speed)
 
 
-def in_json(progress: Progress) -> dict[str, Any]:
-    """Return it as it is shown over HTTP."""
-    speed, left = rate(progress), seconds_left(progress)
-    shown = {
-        "phase": progress.phase.value,
-        "attempt": progress.attempt,
-        "bytesDone": progress.bytes_done,
-        "bytesTotal": progress.bytes_total,
-        "filesDone": progress.files_done,
-        "filesTotal": progress.files_total,
-        "bytesPerSecond": None if speed is None else round(speed),
-        "secondsLeft": None if left is None else round(left, 1),
-    }
-    return {name: value for name, value in shown.items() if value is not None}
+class ProgressView(View):
+    """How far a transfer is."""
+
+    phase: str
+    attempt: int
+    bytes_done: int
+    bytes_total: int
+    files_done: int
+    files_total: int
+    bytes_per_second: Annotated[int, WithJsonSchema({"type": "number"})] | None = None
+    seconds_left: float | None = Field(None, description="Estimated, at that rate.")
+
+    @classmethod
+    def of(cls, progress: Progress) -> Self:
+        """Show it; without a rate before there is one."""
+        speed, left = rate(progress), seconds_left(progress)
+        return cls(
+            phase=progress.phase.value,
+            attempt=progress.attempt,
+            bytes_done=progress.bytes_done,
+            bytes_total=progress.bytes_total,
+            files_done=progress.files_done,
+            files_total=progress.files_total,
+            bytes_per_second=None if speed is None else round(speed),
+            seconds_left=None if left is None else round(left, 1),
+        )

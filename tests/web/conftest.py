@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -11,6 +12,7 @@ import jwt
 import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+from pydantic import BaseModel
 
 from app.delivery.targets import S3Target
 from app.errors import UnknownLetterError
@@ -27,6 +29,7 @@ from streams.regards.users import AnyUser
 from web.api.console import Console
 from web.api.health import Check, Health
 from web.api.targets import TargetsApi
+from web.endpoint import Endpoint, Handler
 from web.feed import Feed
 from web.guard.auth import Verifier
 from web.guard.gate import Gate
@@ -181,9 +184,37 @@ def _watching(configuration: ConfigurationParts) -> dict[str, Any]:
     }
 
 
+class Described:
+    """A gate behind which every answer is held against the model that describes it."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def before(self, endpoint: Endpoint) -> Handler:
+        handler = self._gate.before(endpoint)
+
+        async def described(request: web.Request) -> web.StreamResponse:
+            answer = await handler(request)
+            check_answer(endpoint, answer)
+            return answer
+
+        return described
+
+
+def check_answer(endpoint: Endpoint, answer: web.StreamResponse) -> None:
+    """Raise ValidationError where an answer has a field that its model has not, or lacks one."""
+    described = endpoint.responses.get(answer.status, {}).get("content", {})
+    model = described.get(answer.content_type, {}).get("schema")
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        assert isinstance(answer, web.Response)
+        assert isinstance(answer.body, bytes)
+        model.model_validate_json(answer.body)
+
+
 async def serve(make_client: MakeClient, parts: Parts) -> Api:
-    """Serve an application with the limits of the real server."""
-    server = TestServer(create_site(parts))
+    """Serve an application with the limits of the real server; its answers are checked."""
+    gate: Any = Described(parts.gate)
+    server = TestServer(create_site(replace(parts, gate=gate)))
     await server.start_server(**CONNECTION_LIMITS)
     return Api(await make_client(server))
 

@@ -98,7 +98,9 @@ async def test_who_asks_too_much_is_in_the_log(
 class _Away:
     """A database that says more than its callers may know."""
 
-    async def browse(self, wanted: Filter, *, before: object, limit: int) -> list[Tracked]:
+    async def browse(
+        self, tenants: object, wanted: Filter, *, before: object, limit: int
+    ) -> list[Tracked]:
         raise StoreUnavailableError("no PostgreSQL at inner-host:5432")
 
 

@@ -87,6 +87,7 @@ class ConfigurationApi:
             Endpoint(
                 method="GET",
                 path="/microservice/configuration",
+                operation="exportConfiguration",
                 handler=self.export,
                 summary="Export the tenant's configuration as a file; secrets are masked",
                 responses={200: schemas.answer("The file.", "ConfigurationFile")} | errors,
@@ -95,6 +96,7 @@ class ConfigurationApi:
             Endpoint(
                 method="POST",
                 path="/microservice/configuration",
+                operation="importConfiguration",
                 handler=self.take,
                 summary="Import a configuration file, in the form of REGARDS",
                 body={"required": True, "content": {"multipart/form-data": {"schema": form}}},
@@ -110,6 +112,7 @@ class ConfigurationApi:
             Endpoint(
                 method="GET",
                 path="/microservice/configuration/enabled",
+                operation="getConfigurationEnabled",
                 handler=self.enabled,
                 summary="Whether configurations can be exported and imported",
                 responses={200: schemas.answer("They can.", "Enabled")} | errors,
@@ -118,6 +121,7 @@ class ConfigurationApi:
             Endpoint(
                 method="GET",
                 path="/microservice/ready",
+                operation="getServiceReadiness",
                 handler=self.ready,
                 summary="Whether the service can work",
                 responses={200: schemas.answer("Whether, and why not.", "Ready")} | errors,
@@ -126,6 +130,7 @@ class ConfigurationApi:
             Endpoint(
                 method="GET",
                 path="/microservice/ready/enabled",
+                operation="getServiceReadinessEnabled",
                 handler=self.enabled,
                 summary="Whether readiness is told",
                 responses={200: schemas.answer("It is.", "Enabled")} | errors,

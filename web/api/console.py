@@ -75,6 +75,7 @@ class Console:
             Endpoint(
                 method="GET",
                 path="/console/options",
+                operation="getConsoleOptions",
                 handler=self.options,
                 summary="How one may sign in to the console",
                 tag="console",
@@ -83,6 +84,7 @@ class Console:
             Endpoint(
                 method="POST",
                 path="/console/sign-in",
+                operation="signInToConsole",
                 handler=self.enter,
                 summary="Get a token for a user and a password of REGARDS",
                 tag="console",

@@ -92,6 +92,7 @@ class LettersApi:
             Endpoint(
                 method="GET",
                 path="/dead-letters",
+                operation="listDeadLetters",
                 handler=self.listing,
                 summary="Messages and events that could not be handled; an INSTANCE_ADMIN sees all",
                 tag="dead letters",
@@ -103,6 +104,7 @@ class LettersApi:
             Endpoint(
                 method="POST",
                 path="/dead-letters/requeue",
+                operation="requeueDeadLetters",
                 handler=self.requeue,
                 summary="Put dead letters back where they were",
                 tag="dead letters",

@@ -7,13 +7,14 @@ import binascii
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from aiohttp import web
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.messages import DeliveryRequestDtoEvent
 from app.delivery.model import Delivery
 from app.delivery.progress import Progress
 from app.delivery.states import State
@@ -21,12 +22,13 @@ from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryErr
 from app.tenants.values import Actor
 from app.usecases.intervene import Interventions
 from app.validation import flaw_of
-from app.views.deliveries import Filter, Step, Tracked, Tracking, to_json
-from app.views.progress import in_json
-from web import parameters
-from web.answers import json_of
-from web.api.deliveries_schemas import Described, described
-from web.endpoint import ACTOR, ONLY_OWN, Endpoint
+from app.views.deliveries import DeliveryView, Filter, Step, Tracked, Tracking
+from app.views.progress import ProgressView
+from app.views.view import Link, Milliseconds, Query, Text, View, moment
+from web import schemas
+from web.answers import json_of, shown
+from web.endpoint import ACTOR, ONLY_OWN, USERS, Endpoint
+from web.parameters import Whole, read
 
 _PAGE = 50
 _LARGEST_PAGE = 500
@@ -73,8 +75,127 @@ async def _by_id(tenant: str, name: str, tracking: Tracking) -> Tracked | None:
     return await tracking.one(tenant, delivery)
 
 
+class DeliveryStepView(View):
+    """A delivery came into a state, or an attempt in it was given up."""
+
+    state: State
+    attempt: int
+    at: Milliseconds
+    cause: str | None = Field(None, description="Why the attempt was given up.")
+
+
+class EarlierDeliveryView(View):
+    """Another delivery of the same correlation id."""
+
+    id: str
+    state: State
+
+
+class DeliveryDetailView(DeliveryView):
+    """All that is known of a delivery."""
+
+    order: dict[str, Any] | None = None
+    history: list[DeliveryStepView] | None = None
+    timings: dict[str, float] | None = Field(
+        None, description="Seconds spent in each state that was left."
+    )
+    earlier: list[EarlierDeliveryView] | None = Field(
+        None, description="Others of the same correlation id, the newest first."
+    )
+
+
+class Deliveries(View):
+    """A page of deliveries."""
+
+    content: list[DeliveryView]
+    links: list[Link]
+
+
+class DeliveryFound(View):
+    """A delivery; with its order and history where one is asked for."""
+
+    content: DeliveryDetailView
+    links: list[Link]
+
+
+class DeliveryFileView(View):
+    """A file of an archive."""
+
+    position: int
+    file_id: int
+    member: str
+    bytes: int | None = None
+    md5: str | None = None
+
+
+class DeliveryFiles(View):
+    """A page of a delivery's files."""
+
+    content: list[DeliveryFileView]
+    links: list[Link]
+
+
+def _read_place(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    if not given:
+        return None
+    try:
+        padded = given + "=" * (-len(given) % 4)
+        at, _, delivery = base64.urlsafe_b64decode(padded.encode()).decode().partition(" ")
+        return moment(at), UUID(delivery)
+    except (ValueError, binascii.Error):
+        raise ValueError("what a link named next has") from None
+
+
+Size = Annotated[int, Whole(1, _LARGEST_PAGE)]
+Place = Annotated[
+    tuple[datetime, UUID] | None, BeforeValidator(_read_place), WithJsonSchema({"type": "string"})
+]
+
+
+class ListingQuery(Filter):
+    """Which deliveries, and which page of them."""
+
+    size: Size = Field(_PAGE, description="Entries at most.")
+    after: Place = Field(None, description="Where the page before ended: from its link next.")
+
+
+class WhichQuery(Query):
+    """Which delivery of a correlation id."""
+
+    id: str | None = Field(None, description="Which, where a correlation id was used again.")
+
+
+class PositionQuery(Query):
+    """Which page of files."""
+
+    size: Size = Field(_PAGE, description="Entries at most.")
+    after: Annotated[int, Whole(-1, 2**31 - 1)] = Field(
+        -1, description="Position after which the page begins."
+    )
+
+
+class FilesQuery(PositionQuery, WhichQuery):
+    """Which page of which delivery's files."""
+
+
+class CancelQuery(Query):
+    """Why a delivery is ended."""
+
+    reason: Text = Field(None, description="Told to the client.")
+
+
+class SubmitQuery(Query):
+    """How urgent a delivery is."""
+
+    priority: Annotated[int, Whole(1, 255)] = Field(
+        1, description="255 first; 1 for a REGISTERED_USER."
+    )
+
+
 class DeliveriesApi:
-    """The handlers. `progress` tells how far a transfer is, if that is known."""
+    """The self. `progress` tells how far a transfer is, if that is known."""
 
     def __init__(self, tracking: Tracking, interventions: Interventions, progress: Find) -> None:
         self._tracking = tracking
@@ -85,68 +206,88 @@ class DeliveriesApi:
         """Return deliveries, the newest first, page after page."""
         actor = request[ACTOR]
         own = own_only(actor)
-        wanted = Filter(
-            tenants=[actor.tenant],
-            states=_states(request),
-            # Not `or`: who has no name owns nothing, which is not the same as everything.
-            user=parameters.text(request, "user") if own is None else own,
-            since=parameters.time(request, "since"),
-            until=parameters.time(request, "until"),
-            text=parameters.text(request, "text"),
+        # Not `or`: who has no name owns nothing, which is not the same as everything.
+        if own is None:
+            wanted = read(request, ListingQuery)
+        else:
+            others = read(request, ListingQuery, without={"user"})
+            wanted = others.model_copy(update={"user": own})
+        size = wanted.size
+        found = await self._tracking.browse(
+            [actor.tenant], wanted, before=wanted.after, limit=size + 1
         )
-        size = parameters.number(request, "size", _PAGE, largest=_LARGEST_PAGE)
-        found = await self._tracking.browse(wanted, before=_place(request), limit=size + 1)
         links = []
         if len(found) > size:
             last = found[size - 1].delivery
             query = [(name, v) for name, v in request.query.items() if name != "after"]
             query.append(("after", _after(last.requested_at, last.id)))
-            links.append({"rel": "next", "href": f"{request.path}?{urlencode(query)}"})
-        content = [self._shown(one) for one in found[:size]]
-        return web.json_response({"content": content, "links": links})
+            links.append(Link(rel="next", href=f"{request.path}?{urlencode(query)}"))
+        content = [DeliveryView.of(one, progress=self._of_now(one)) for one in found[:size]]
+        return shown(Deliveries(content=content, links=links))
 
-    def _shown(self, tracked: Tracked) -> dict[str, Any]:
-        shown = to_json(tracked)
-        progress = None
-        if tracked.delivery.state is State.TRANSFERRING:
-            progress = self._progress(tracked.delivery)
-        if progress is not None and progress.attempt == tracked.delivery.attempt:
-            shown["progress"] = in_json(progress)
-        return shown
+    def _of_now(self, tracked: Tracked) -> ProgressView | None:
+        """Return how far the attempt under way is, if that is known."""
+        if tracked.delivery.state is not State.TRANSFERRING:
+            return None
+        progress = self._progress(tracked.delivery)
+        if progress is None or progress.attempt != tracked.delivery.attempt:
+            return None
+        return ProgressView.of(progress)
+
+    def _found(self, tracked: Tracked, links: list[Link], **more: Any) -> DeliveryFound:
+        content = DeliveryDetailView.of(tracked, progress=self._of_now(tracked), **more)
+        return DeliveryFound(content=content, links=links)
 
     async def one(self, request: web.Request) -> web.Response:
         """Return all that is known of a delivery."""
         found = await find(request, self._tracking)
         chosen = choose(request, found)
         steps = await self._tracking.steps(chosen.delivery.id)
-        shown = self._shown(chosen) | {
-            "order": chosen.delivery.order,
-            "history": [_step(step) for step in steps],
-            "timings": _timings(steps),
-            "earlier": [
-                {"id": str(other.delivery.id), "state": other.delivery.state.value}
+        answer = self._found(
+            chosen,
+            _links(request, chosen),
+            order=chosen.delivery.order,
+            history=[
+                DeliveryStepView(
+                    state=step.state, attempt=step.attempt, at=step.at, cause=step.cause
+                )
+                for step in steps
+            ],
+            timings=_timings(steps),
+            earlier=[
+                EarlierDeliveryView(id=str(other.delivery.id), state=other.delivery.state)
                 for other in found
                 if other is not chosen
             ],
-        }
-        return web.json_response({"content": shown, "links": _links(request, chosen)})
+        )
+        return shown(answer)
 
     async def files(self, request: web.Request) -> web.Response:
         """Return the files of a delivery, page after page."""
         chosen = choose(request, await find(request, self._tracking))
-        size = parameters.number(request, "size", _PAGE, largest=_LARGEST_PAGE)
-        after = parameters.number(request, "after", -1, least=-1, largest=2**31 - 1)
+        wanted = read(request, PositionQuery)
+        size, after = wanted.size, wanted.after
         files = await self._tracking.manifest(chosen.delivery.id, after=after, limit=size + 1)
         links = []
         if len(files) > size:
             query = {"id": str(chosen.delivery.id), "size": size, "after": files[size - 1].position}
             href = f"{_address(request, chosen)}/files?{urlencode(query)}"
-            links.append({"rel": "next", "href": href})
-        return web.json_response({"content": [_file(f) for f in files[:size]], "links": links})
+            links.append(Link(rel="next", href=href))
+        content = [
+            DeliveryFileView(
+                position=file.position,
+                file_id=file.file_id,
+                member=file.member,
+                bytes=file.size,
+                md5=file.md5,
+            )
+            for file in files[:size]
+        ]
+        return shown(DeliveryFiles(content=content, links=links))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a delivery that has not ended."""
-        actor, reason = request[ACTOR], parameters.text(request, "reason") or ""
+        actor, reason = request[ACTOR], read(request, CancelQuery).reason or ""
         await find(request, self._tracking)
         await self._interventions.cancel(
             actor, request.match_info["correlation_id"], user=own_only(actor), reason=reason
@@ -164,8 +305,7 @@ class DeliveriesApi:
 
     async def _answer(self, request: web.Request, *, status: int) -> web.Response:
         newest = (await find(request, self._tracking))[0]
-        body = {"content": self._shown(newest), "links": _links(request, newest)}
-        return web.json_response(body, status=status)
+        return shown(self._found(newest, _links(request, newest)), status=status)
 
     async def submit(self, request: web.Request) -> web.Response:
         """Take in a request as if it had come over AMQP."""
@@ -179,7 +319,7 @@ class DeliveriesApi:
             actor,
             body,
             user=own_only(actor),
-            priority=parameters.number(request, "priority", 1, largest=255),
+            priority=read(request, SubmitQuery).priority,
             key=_key(request),
         )
         tracked = await self._tracking.one(actor.tenant, delivery)
@@ -189,25 +329,124 @@ class DeliveriesApi:
                 "longer kept; to ask again, take another Idempotency-Key"
             )
         where = _address(request, tracked)
-        return web.json_response(
-            {"content": self._shown(tracked), "links": [{"rel": "self", "href": where}]},
-            status=202,
-            headers={"Location": where},
-        )
+        answer = self._found(tracked, [Link(rel="self", href=where)])
+        return shown(answer, status=202, headers={"Location": where})
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
-        return described(
-            Described(
-                listing=self.listing,
-                one=self.one,
-                files=self.files,
-                cancel=self.cancel,
-                retry=self.retry,
-                submit=self.submit,
-                largest_page=_LARGEST_PAGE,
-            )
-        )
+        always = schemas.errors(401, 403, 429, 503)
+        one = (schemas.path("correlation_id", "Correlation id of the delivery."),)
+        by_id = (schemas.path("id", "Id of the delivery.", {"format": "uuid"}),)
+        found = {200: schemas.answer("The delivery.", DeliveryFound)}
+        taken = {202: schemas.answer("It is taken in.", DeliveryFound)}
+        asked = {202: schemas.answer("It is taken in, now or before.", DeliveryFound)}
+        return [
+            Endpoint(
+                method="GET",
+                path="/deliveries",
+                operation="listDeliveries",
+                handler=self.listing,
+                summary="Deliveries of the tenant, the newest first; "
+                "a REGISTERED_USER sees their own",
+                tag="deliveries",
+                roles=USERS,
+                query=ListingQuery,
+                responses={200: schemas.answer("A page.", Deliveries)}
+                | schemas.errors(422)
+                | always,
+            ),
+            Endpoint(
+                method="POST",
+                path="/deliveries",
+                operation="submitDelivery",
+                handler=self.submit,
+                summary="Ask for a delivery, as over AMQP; responses are sent over AMQP, too, "
+                "but what is refused is answered here alone",
+                tag="deliveries",
+                roles=USERS,
+                parameters=(
+                    {
+                        "name": "Idempotency-Key",
+                        "in": "header",
+                        "description": "Names this request: sent again with the same key and "
+                        "body, it is answered with the same delivery, also after its end. (Without "
+                        "one, the same body is, while its delivery is active.)",
+                        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                    },
+                ),
+                query=SubmitQuery,
+                body=schemas.json_body("DeliveryRequest"),
+                responses=asked | schemas.errors(400, 408, 409, 413, 415, 422) | always,
+            ),
+            Endpoint(
+                method="GET",
+                path="/deliveries/{correlation_id}",
+                operation="getDelivery",
+                handler=self.one,
+                summary="All that is known of a delivery: states, times, attempts, cause, result",
+                tag="deliveries",
+                roles=USERS,
+                parameters=one,
+                query=WhichQuery,
+                responses=found | schemas.errors(404) | always,
+            ),
+            Endpoint(
+                method="GET",
+                path="/deliveries/by-id/{id}",
+                operation="getDeliveryById",
+                handler=self.one,
+                summary="The same of the delivery with an id: also where no path can hold its "
+                "correlation id, such as `..` and `events`",
+                tag="deliveries",
+                roles=USERS,
+                parameters=by_id,
+                responses=found | schemas.errors(404) | always,
+            ),
+            *(
+                Endpoint(
+                    method="GET",
+                    path=f"{path}/files",
+                    operation=operation,
+                    handler=self.files,
+                    summary="Its files, as they are in the archive",
+                    tag="deliveries",
+                    roles=USERS,
+                    parameters=named,
+                    query=query,
+                    responses={200: schemas.answer("A page.", DeliveryFiles)}
+                    | schemas.errors(404, 422)
+                    | always,
+                )
+                for path, operation, named, query in (
+                    ("/deliveries/{correlation_id}", "listDeliveryFiles", one, FilesQuery),
+                    ("/deliveries/by-id/{id}", "listDeliveryFilesById", by_id, PositionQuery),
+                )
+            ),
+            Endpoint(
+                method="POST",
+                path="/deliveries/{correlation_id}/cancel",
+                operation="cancelDelivery",
+                handler=self.cancel,
+                summary="End it now; its client is told ERROR; a REGISTERED_USER ends their own",
+                tag="deliveries",
+                roles=USERS,
+                parameters=one,
+                query=CancelQuery,
+                responses=found | schemas.errors(404, 409, 422) | always,
+            ),
+            Endpoint(
+                method="POST",
+                path="/deliveries/{correlation_id}/retry",
+                operation="retryDelivery",
+                handler=self.retry,
+                summary="Try again: at once what waits for it, by a new request what ended in "
+                "ERROR; a REGISTERED_USER their own",
+                tag="deliveries",
+                roles=USERS,
+                parameters=one,
+                responses=taken | schemas.errors(404, 409) | always,
+            ),
+        ]
 
 
 def _key(request: web.Request) -> str | None:
@@ -222,33 +461,13 @@ def _key(request: web.Request) -> str | None:
     return given[0]
 
 
-def _states(request: web.Request) -> Sequence[State] | None:
-    given = request.query.getall("state", [])
-    unknown = [name for name in given if name not in State.__members__]
-    if unknown:
-        raise InvalidRequestError([f"state must be one of {', '.join(State)}"])
-    return [State(name) for name in given] or None
-
-
 def _after(at: datetime, delivery: UUID) -> str:
     return base64.urlsafe_b64encode(f"{at.isoformat()} {delivery}".encode()).decode().rstrip("=")
 
 
-def _place(request: web.Request) -> tuple[datetime, UUID] | None:
-    given = request.query.get("after")
-    if not given:
-        return None
-    try:
-        padded = given + "=" * (-len(given) % 4)
-        at, _, delivery = base64.urlsafe_b64decode(padded.encode()).decode().partition(" ")
-        return parameters.moment(at), UUID(delivery)
-    except (ValueError, binascii.Error):
-        raise InvalidRequestError(["after must be what a link named next has"]) from None
-
-
 def choose(request: web.Request, found: Sequence[Tracked]) -> Tracked:
     """Return the delivery that the query names, or the newest. Raises UnknownDeliveryError."""
-    wanted = request.match_info.get("id") or request.query.get("id")
+    wanted = request.match_info.get("id") or read(request, WhichQuery).id
     if not wanted:
         return found[0]
     for one in found:
@@ -266,30 +485,21 @@ def _address(request: web.Request, tracked: Tracked) -> str:
     return f"{base}/{quote(name, safe='')}"
 
 
-def _links(request: web.Request, tracked: Tracked) -> list[dict[str, str]]:
+def _links(request: web.Request, tracked: Tracked) -> list[Link]:
     base = _address(request, tracked)
     if tracked.delivery.correlation_id in _UNNAMEABLE:  # looked at here, steered from a shell
-        return [{"rel": "self", "href": base}, {"rel": "files", "href": f"{base}/files"}]
+        return [Link(rel="self", href=base), Link(rel="files", href=f"{base}/files")]
     return [
-        {"rel": "self", "href": f"{base}?id={tracked.delivery.id}"},
-        {"rel": "files", "href": f"{base}/files?id={tracked.delivery.id}"},
-        {"rel": "events", "href": f"{base}/events?id={tracked.delivery.id}"},
-        *([] if tracked.ended else [{"rel": "cancel", "href": f"{base}/cancel"}]),
+        Link(rel="self", href=f"{base}?id={tracked.delivery.id}"),
+        Link(rel="files", href=f"{base}/files?id={tracked.delivery.id}"),
+        Link(rel="events", href=f"{base}/events?id={tracked.delivery.id}"),
+        *([] if tracked.ended else [Link(rel="cancel", href=f"{base}/cancel")]),
         *(
             []
             if tracked.delivery.state is State.DONE
-            else [{"rel": "retry", "href": f"{base}/retry"}]
+            else [Link(rel="retry", href=f"{base}/retry")]
         ),
     ]
-
-
-def _step(step: Step) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "state": step.state.value,
-        "attempt": step.attempt,
-        "at": step.at.isoformat(timespec="milliseconds"),
-    }
-    return shown if step.cause is None else shown | {"cause": step.cause}
 
 
 def _timings(steps: Sequence[Step]) -> dict[str, float]:
@@ -301,12 +511,15 @@ def _timings(steps: Sequence[Step]) -> dict[str, float]:
     return spent
 
 
-def _file(file: ManifestFile) -> dict[str, Any]:
-    shown = {
-        "position": file.position,
-        "fileId": file.file_id,
-        "member": file.member,
-        "bytes": file.size,
-        "md5": file.md5,
-    }
-    return {name: value for name, value in shown.items() if value is not None}
+def components() -> dict[str, Any]:
+    """Return the schema of a request over HTTP: as over AMQP, but for its correlation id."""
+    request = DeliveryRequestDtoEvent.model_json_schema(
+        by_alias=True, ref_template="#/components/schemas/{model}"
+    )
+    inner = request.pop("$defs", {})
+    request["required"] = [name for name in request["required"] if name != "correlationId"]
+    request["properties"]["correlationId"]["description"] += (
+        " Ids of a REGISTERED_USER begin as GET /me tells; left out, they are given one. "
+        "Others must choose one."
+    )
+    return {"DeliveryRequest": request, **inner}

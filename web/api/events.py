@@ -104,6 +104,7 @@ class EventsApi:
             Endpoint(
                 method="GET",
                 path="/deliveries/events",
+                operation="followDeliveries",
                 handler=self.all,
                 summary="What happens to the tenant's deliveries, as a stream",
                 tag="events",
@@ -115,6 +116,7 @@ class EventsApi:
             Endpoint(
                 method="GET",
                 path="/deliveries/{correlation_id}/events",
+                operation="followDelivery",
                 handler=self.one,
                 summary="What happens to a delivery, as a stream; ends with it",
                 tag="events",

@@ -92,6 +92,7 @@ class Health:
             Endpoint(
                 method="GET",
                 path="/health/live",
+                operation="getLiveness",
                 handler=self.live,
                 summary="Whether the process lives",
                 tag="health",
@@ -100,6 +101,7 @@ class Health:
             Endpoint(
                 method="GET",
                 path="/health/ready",
+                operation="getReadiness",
                 handler=self.ready,
                 summary="Whether the process can work; the last error of each part for operators",
                 tag="health",

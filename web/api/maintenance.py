@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
+from pydantic import Field
 
 from app.delivery.ports import AuditTrail
-from app.errors import DeliveryError, InvalidRequestError
+from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
 from app.tenants.configure import Configure
 from app.tenants.values import AuditEntry, Maintenance
 from app.views.audit import csv_head, csv_lines, json_lines, to_json
+from app.views.view import Query, Time
 from web import schemas
 from web.answers import refusal
 from web.endpoint import ACTOR, ADMINS, PROJECT_ADMINS, Endpoint
-from web.parameters import LAST, number, time
+from web.parameters import LAST, Whole, read
 
 log = get_logger(__name__)
 
@@ -29,8 +31,34 @@ _TYPES = {
     "csv": ("text/csv",),
     "jsonl": ("application/x-ndjson", "application/jsonl"),
 }
-_MOMENT = {"type": "string", "format": "date-time"}
 _ROLES = ("REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN")  # the least first
+
+
+class FormQuery(Query):
+    """What the audit trail is answered as."""
+
+    format: Literal["json", "csv", "jsonl"] | None = Field(
+        None, description="What is answered; without it, the header Accept says it."
+    )
+
+
+class AuditQuery(FormQuery):
+    """Which entries of the audit trail."""
+
+    since: Time = Field(None, description="Only entries from this time on.")
+    until: Time = Field(None, description="Only entries before this time.")
+    before: Annotated[int, Whole(1)] = Field(LAST, description="Only entries with smaller ids.")
+    limit: Annotated[int, Whole(1)] = Field(
+        LAST,
+        description=f"Entries of a page, up to {_LARGEST_PAGE}; of a file, as many as are "
+        "wanted (default: all).",
+    )
+
+
+class PageQuery(AuditQuery):
+    """Which entries on a page."""
+
+    limit: Annotated[int, Whole(1, _LARGEST_PAGE)] = _PAGE
 
 
 class OperationApi:
@@ -85,18 +113,20 @@ class OperationApi:
     async def audit(self, request: web.Request) -> web.StreamResponse:
         """Return who changed what, the newest first: a page at a time, or all as a file."""
         form = _form(request)
-        since, until = time(request, "since"), time(request, "until")
-        before = number(request, "before", LAST, largest=LAST)
+        wanted = read(request, PageQuery if form == "json" else AuditQuery)
+        limit, before = wanted.limit, wanted.before
 
         async def page(before: int, size: int) -> list[AuditEntry]:
             return await self._audit.entries(
-                request[ACTOR].tenant, before=before, limit=size, since=since, until=until
+                request[ACTOR].tenant,
+                before=before,
+                limit=size,
+                since=wanted.since,
+                until=wanted.until,
             )
 
         if form != "json":
-            limit = number(request, "limit", LAST, largest=LAST)
             return await _exported(request, form, page, before=before, limit=limit)
-        limit = number(request, "limit", _PAGE, largest=_LARGEST_PAGE)
         entries = await page(before, limit)
         links = []
         if len(entries) == limit:
@@ -114,6 +144,7 @@ class OperationApi:
             Endpoint(
                 method="GET",
                 path="/maintenance",
+                operation="getMaintenance",
                 handler=self.maintenance,
                 summary="Whether the tenant is in maintenance",
                 tag="maintenance",
@@ -125,6 +156,7 @@ class OperationApi:
                 Endpoint(
                     method="PUT",
                     path=f"/maintenance/{{tenant}}/{verb}",
+                    operation=f"{verb}Maintenance",
                     handler=handler,
                     summary=summary,
                     tag="maintenance",
@@ -141,6 +173,7 @@ class OperationApi:
             Endpoint(
                 method="GET",
                 path="/security/resources",
+                operation="listResources",
                 handler=self.resources,
                 summary="Every endpoint and the role that it needs",
                 tag="security",
@@ -151,32 +184,14 @@ class OperationApi:
             Endpoint(
                 method="GET",
                 path="/audit",
+                operation="listAudit",
                 handler=self.audit,
                 summary="Who changed what, the newest first; as CSV or JSON lines, all of it",
                 tag="audit",
                 roles=ADMINS,
                 whole_instance=True,
                 in_maintenance=True,
-                parameters=(
-                    schemas.query(
-                        "limit",
-                        f"Entries of a page, up to {_LARGEST_PAGE}; of a file, as many as are "
-                        "wanted (default: all).",
-                        {"type": "integer", "minimum": 1, "maximum": LAST},
-                    ),
-                    schemas.query(
-                        "before",
-                        "Only entries with smaller ids.",
-                        {"type": "integer", "minimum": 1, "maximum": LAST},
-                    ),
-                    schemas.query("since", "Only entries from this time on.", _MOMENT),
-                    schemas.query("until", "Only entries before this time.", _MOMENT),
-                    schemas.query(
-                        "format",
-                        "What is answered; without it, the header Accept says it.",
-                        {"enum": [*_TYPES]},
-                    ),
-                ),
+                query=AuditQuery,
                 responses={
                     200: _with_files(schemas.answer("The entries.", "Audit")),
                 }
@@ -188,10 +203,8 @@ class OperationApi:
 
 def _form(request: web.Request) -> str:
     """Return what the caller wants; what it names first wins. Raises InvalidRequestError."""
-    given = request.query.get("format")
+    given = read(request, FormQuery).format
     if given is not None:
-        if given not in _TYPES:
-            raise InvalidRequestError([f"format must be one of {', '.join(_TYPES)}"])
         return given
     for wanted in request.headers.get(hdrs.ACCEPT, "").split(","):
         kind = wanted.partition(";")[0].strip().lower()

@@ -53,6 +53,7 @@ def endpoints() -> list[Endpoint]:
         Endpoint(
             method="GET",
             path="/me",
+            operation="getMe",
             handler=_me,
             summary="Who the token is of, and what correlation ids of their own begin with",
             tag="deliveries",

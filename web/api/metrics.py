@@ -137,6 +137,7 @@ class MetricsApi:
             Endpoint(
                 method="GET",
                 path="/metrics",
+                operation="getMetrics",
                 handler=self.metrics,
                 summary="Figures for Prometheus; of all tenants for an INSTANCE_ADMIN",
                 tag="health",

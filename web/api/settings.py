@@ -122,6 +122,7 @@ class SettingsApi:
             Endpoint(
                 method="GET",
                 path="/settings",
+                operation="listSettings",
                 handler=self.read,
                 summary="The tenant's settings",
                 tag="settings",
@@ -134,6 +135,7 @@ class SettingsApi:
             Endpoint(
                 method="GET",
                 path="/settings/{name}",
+                operation="getSetting",
                 handler=self.read_one,
                 summary="One setting",
                 tag="settings",
@@ -144,6 +146,7 @@ class SettingsApi:
             Endpoint(
                 method="PUT",
                 path="/settings/{name}",
+                operation="changeSetting",
                 handler=self.put,
                 summary="Change a setting",
                 tag="settings",
@@ -163,6 +166,7 @@ class SettingsApi:
             Endpoint(
                 method="DELETE",
                 path="/settings/{name}",
+                operation="resetSetting",
                 handler=self.delete,
                 summary="Put a setting back to its default",
                 tag="settings",

@@ -135,6 +135,7 @@ class TargetsApi:
             Endpoint(
                 method="GET",
                 path="/health/targets",
+                operation="listTargets",
                 handler=self.targets,
                 summary="Whether the tenant's targets answer, and what is held back from them",
                 tag="health",

@@ -3,16 +3,79 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated
 
 from aiohttp import web
+from pydantic import Field
 
+from app.delivery.states import State
 from app.views.deliveries import Overview
-from web import parameters, schemas
+from app.views.view import Query, Seconds, View
+from web import schemas
+from web.answers import shown
 from web.endpoint import ACTOR, OPERATORS, Endpoint
+from web.parameters import Whole, read
 
 _DAY = 24
 _LONGEST = 24 * 90  # hours
+
+
+class WorkerView(View):
+    """A worker, by its own word."""
+
+    id: str
+    version: str
+    started_at: Seconds
+    seen_at: Seconds
+    alive: bool
+    silent_for: float = Field(description="Seconds.")
+    slots: int
+    running: int = Field(description="Transfers.")
+
+
+class Workers(View):
+    """The workers that there are."""
+
+    content: list[WorkerView]
+
+
+class ActiveDeliveriesView(View):
+    """Deliveries in a state before the end."""
+
+    state: State
+    deliveries: int
+    oldest_seconds: float = Field(description="How long the oldest has been in this state.")
+
+
+class EndedDeliveriesView(View):
+    """Deliveries that ended alike."""
+
+    state: State
+    error_type: str | None
+    deliveries: int
+    bytes: int = Field(description="Of their files.")
+    median_seconds: float = Field(description="From request to end.")
+
+
+class FiguresView(View):
+    """What of a tenant waits, and what ended in the last hours."""
+
+    tenant: str
+    hours: int
+    active: list[ActiveDeliveriesView]
+    ended: list[EndedDeliveriesView]
+
+
+class Stats(View):
+    """The figures of a tenant."""
+
+    content: FiguresView
+
+
+class StatsQuery(Query):
+    """Of how long."""
+
+    hours: Annotated[int, Whole(1, _LONGEST)] = Field(_DAY, description="How far to look back.")
 
 
 class WorkersApi:
@@ -24,47 +87,46 @@ class WorkersApi:
     async def workers(self, _request: web.Request) -> web.Response:
         """Return every worker that told it is there; they serve all tenants."""
         content = [
-            {
-                "id": worker.id,
-                "version": worker.version,
-                "startedAt": worker.started_at.isoformat(timespec="seconds"),
-                "seenAt": worker.seen_at.isoformat(timespec="seconds"),
-                "alive": worker.alive,
-                "silentFor": round(worker.silent_for, 1),
-                "slots": worker.slots,
-                "running": worker.running,
-            }
+            WorkerView(
+                id=worker.id,
+                version=worker.version,
+                started_at=worker.started_at,
+                seen_at=worker.seen_at,
+                alive=worker.alive,
+                silent_for=round(worker.silent_for, 1),
+                slots=worker.slots,
+                running=worker.running,
+            )
             for worker in await self._overview.workers()
         ]
-        return web.json_response({"content": content})
+        return shown(Workers(content=content))
 
     async def stats(self, request: web.Request) -> web.Response:
         """Return what of the tenant waits, and what ended in the last hours."""
         tenant = request[ACTOR].tenant
-        hours = parameters.number(request, "hours", _DAY, largest=_LONGEST)
+        hours = read(request, StatsQuery).hours
         since = datetime.now(UTC) - timedelta(hours=hours)
         active = [
-            {
-                "state": depth.state.value,
-                "deliveries": depth.deliveries,
-                "oldestSeconds": round(depth.oldest, 1),
-            }
+            ActiveDeliveriesView(
+                state=depth.state,
+                deliveries=depth.deliveries,
+                oldest_seconds=round(depth.oldest, 1),
+            )
             for depth in await self._overview.depths()
             if depth.tenant == tenant
         ]
         ended = [
-            {
-                "state": outcome.state.value,
-                "errorType": outcome.error_type.value if outcome.error_type else None,
-                "deliveries": outcome.deliveries,
-                "bytes": outcome.bytes,
-                "medianSeconds": round(outcome.median_seconds, 1),
-            }
+            EndedDeliveriesView(
+                state=outcome.state,
+                error_type=outcome.error_type and outcome.error_type.value,
+                deliveries=outcome.deliveries,
+                bytes=outcome.bytes,
+                median_seconds=round(outcome.median_seconds, 1),
+            )
             for outcome in await self._overview.outcomes([tenant], since=since)
         ]
-        return web.json_response(
-            {"content": {"tenant": tenant, "hours": hours, "active": active, "ended": ended}}
-        )
+        figures = FiguresView(tenant=tenant, hours=hours, active=active, ended=ended)
+        return shown(Stats(content=figures))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -73,81 +135,26 @@ class WorkersApi:
             Endpoint(
                 method="GET",
                 path="/workers",
+                operation="listWorkers",
                 handler=self.workers,
                 summary="The workers that there are",
                 tag="workers",
                 roles=OPERATORS,
                 in_maintenance=True,
                 whole_instance=True,
-                responses={200: schemas.answer("The workers.", "Workers")} | errors,
+                responses={200: schemas.answer("The workers.", Workers)} | errors,
             ),
             Endpoint(
                 method="GET",
                 path="/stats",
+                operation="getStats",
                 handler=self.stats,
                 summary="What of the tenant waits, and what became of what ended lately",
                 tag="workers",
                 roles=OPERATORS,
-                parameters=(
-                    schemas.query(
-                        "hours",
-                        "How far to look back.",
-                        {"type": "integer", "minimum": 1, "maximum": _LONGEST},
-                    ),
-                ),
-                responses={200: schemas.answer("The figures.", "Stats")}
+                query=StatsQuery,
+                responses={200: schemas.answer("The figures.", Stats)}
                 | schemas.errors(422)
                 | errors,
             ),
         ]
-
-
-def components() -> dict[str, Any]:
-    """Return the schemas of what these endpoints answer."""
-    worker = {
-        "type": "object",
-        "required": [
-            "id",
-            "version",
-            "startedAt",
-            "seenAt",
-            "alive",
-            "silentFor",
-            "slots",
-            "running",
-        ],
-        "properties": {
-            "id": {"type": "string"},
-            "version": {"type": "string"},
-            "startedAt": {"type": "string", "format": "date-time"},
-            "seenAt": {"type": "string", "format": "date-time"},
-            "alive": {"type": "boolean"},
-            "silentFor": {"type": "number", "description": "Seconds."},
-            "slots": {"type": "integer"},
-            "running": {"type": "integer", "description": "Transfers."},
-        },
-    }
-    figures = {"type": "array", "items": {"type": "object"}}
-    return {
-        "Workers": {
-            "type": "object",
-            "required": ["content"],
-            "properties": {"content": {"type": "array", "items": worker}},
-        },
-        "Stats": {
-            "type": "object",
-            "required": ["content"],
-            "properties": {
-                "content": {
-                    "type": "object",
-                    "required": ["tenant", "hours", "active", "ended"],
-                    "properties": {
-                        "tenant": {"type": "string"},
-                        "hours": {"type": "integer"},
-                        "active": figures,
-                        "ended": figures,
-                    },
-                }
-            },
-        },
-    }
