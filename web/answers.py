@@ -23,9 +23,11 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.tenants.values import Actor
+from app.views.view import dumped
 from web.endpoint import ACTOR, OPERATORS, Handler
 from web.guard.access import CAUSE, route_of
 from web.guard.auth import NotSignedInError
+from web.schemas import ErrorView
 
 log = get_logger(__name__)
 
@@ -36,8 +38,7 @@ def shown(
     view: BaseModel, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """Return an answer in JSON. Fields that are None by default are left out where they are."""
-    body = view.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return web.json_response(body, status=status, headers=headers)
+    return web.json_response(dumped(view), status=status, headers=headers)
 
 
 def refusal(
@@ -52,11 +53,10 @@ def refusal(
 
     The log has the message, too, or what is given as its `cause`.
     """
-    body: dict[str, Any] = {"message": message}
-    if len(messages) > 1:
-        body["messages"] = list(messages)
-    answer = web.json_response(
-        body, status=status, headers={name.replace("_", "-"): v for name, v in headers.items()}
+    answer = shown(
+        ErrorView(message=message, messages=list(messages) if len(messages) > 1 else None),
+        status=status,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
     )
     answer[CAUSE] = cause or "; ".join(messages) or message
     return answer

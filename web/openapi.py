@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from app import __version__
 from app.tenants import definitions
 from web import schemas
-from web.api import console, dead_letters, deliveries, me
+from web.api import deliveries
 from web.endpoint import PREFIX, Endpoint
 
 _ABOUT = (
@@ -31,7 +31,8 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
     answered = dict.fromkeys(model for one in endpoints for model in _models(one.responses))
     asked = dict.fromkeys(one.query for one in endpoints if one.query is not None)
-    models = schemas.of_models(answered.keys(), asked.keys())
+    bodies = dict.fromkeys(model for one in endpoints for model in _models(one.body))
+    models = schemas.of_models(answered.keys(), [*asked, *bodies])
     queries = {query: models.pop(query.__name__) for query in asked}
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for endpoint in endpoints:
@@ -48,7 +49,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
             },
         }
         if endpoint.body is not None:
-            operation["requestBody"] = endpoint.body
+            operation["requestBody"] = _with_references(endpoint.body)
         if endpoint.details is not None:
             operation["security"] = [{}, {"bearer": []}]
             operation["description"] = (
@@ -64,13 +65,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "servers": [{"url": "/"}, {"url": PREFIX}],
         "paths": dict(paths),
         "components": {
-            "schemas": schemas.components(
-                models
-                | deliveries.components()
-                | dead_letters.components()
-                | me.components()
-                | console.components()
-            ),
+            "schemas": models | deliveries.components() | schemas.setting_change(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
             },

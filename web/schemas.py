@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from app.tenants import definitions
-from app.views.view import Query
+from app.views.view import View
 
 _REFERENCE = "#/components/schemas/{model}"
 _ERRORS = {
@@ -27,7 +27,6 @@ _ERRORS = {
     503: "The tenant is in maintenance, the database is away, or too many streams are open.",
 }
 
-TEXTS = {"type": "array", "items": {"type": "string"}}
 IF_MATCH = {
     "name": "If-Match",
     "in": "header",
@@ -36,152 +35,26 @@ IF_MATCH = {
 }
 
 
-def _object(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": list(required),
-        "properties": {**required, **optional},
-    }
+class ErrorView(View):
+    """What went wrong; each reason where there are several."""
+
+    message: str
+    messages: list[str] | None = None
 
 
 def _reference(name: str) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=name)}
 
 
-_TEXT = {"type": "string"}
-_TIME = {"type": "string", "format": "date-time"}
-_ANY: dict[str, Any] = {"description": "As the setting's type says."}
-_STATUS = {"enum": ["UP", "DOWN"]}
-_LINKS = {"type": "array", "items": _object({"rel": _TEXT, "href": _TEXT})}
-
-
-def _values() -> dict[str, Any]:
-    """Return the schema of the value of each setting."""
-    return {
-        name: definition.type.json_schema(ref_template=_REFERENCE)
-        for name, definition in definitions.DEFINITIONS.items()
-    }
-
-
-def components(more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schemas that answers and bodies refer to; `more` are those of other modules."""
-    found: dict[str, Any] = {
-        "Error": _object({"message": _TEXT}, messages=TEXTS),
-        "Setting": _object(
-            {
-                "content": _object(
-                    {"name": _TEXT, "description": _TEXT, "value": _ANY, "defaultValue": _ANY}
-                ),
-                "links": _LINKS,
-            },
-            check={
-                "type": "object",
-                "description": "By target: what trying it found.",
-                "additionalProperties": {
-                    "type": "array",
-                    "items": _object({"check": _TEXT, "ok": {"type": "boolean"}, "message": _TEXT}),
-                },
-            },
-        ),
-        "Settings": {"type": "array", "items": _reference("Setting")},
-        "ConfigurationFile": _object(
-            {"microservice": {"const": "rs-delivery"}, "modules": {"type": "array", "items": {}}}
-        ),
-        "ImportReports": {
-            "type": "array",
-            "items": _object(
-                {
-                    "moduleInformation": {"type": "object"},
-                    "importErrors": TEXTS,
-                    "onlyErrors": {"type": "boolean"},
-                }
-            ),
-        },
-        "Ready": _object(
-            {"ready": {"type": "boolean"}, "reasons": TEXTS, "specifications": {"type": "object"}}
-        ),
-        "Enabled": {"type": "boolean"},
-        "Maintenance": _object(
-            {
-                "content": {
-                    "type": "object",
-                    "additionalProperties": _object(
-                        {"active": {"type": "boolean"}, "lastUpdate": _TIME}
-                    ),
-                },
-                "links": _LINKS,
-            }
-        ),
-        "Resources": {
-            "type": "array",
-            "items": _object(
-                {
-                    "resourceAccess": _object({"description": _TEXT, "role": _TEXT}),
-                    "method": _TEXT,
-                    "fullPath": _TEXT,
-                    "controllerSimpleName": _TEXT,
-                }
-            ),
-        },
-        "Audit": _object(
-            {
-                "content": {
-                    "type": "array",
-                    "items": _object(
-                        {
-                            "id": {"type": "integer"},
-                            "at": _TIME,
-                            "tenant": _TEXT,
-                            "actor": _TEXT,
-                            "role": _TEXT,
-                            "action": _TEXT,
-                            "subject": _TEXT,
-                            "before": _ANY,
-                            "after": _ANY,
-                        }
-                    ),
-                },
-                "links": _LINKS,
-            }
-        ),
-        "Live": _object({"status": _STATUS, "version": _TEXT, "uptime": {"type": "number"}}),
-        "Targets": _object(
-            {
-                "content": {
-                    "type": "array",
-                    "items": _object(
-                        {
-                            "name": _TEXT,
-                            "endpoint": _TEXT,
-                            "bucket": _TEXT,
-                            "status": _STATUS,
-                            "checkedAt": _TIME,
-                        },
-                        error=_TEXT,
-                        heldBack=_object({"since": _TIME, "askedAgain": _TIME, "cause": _TEXT}),
-                    ),
-                }
-            }
-        ),
-        "Health": _object(
-            {
-                "status": _STATUS,
-                "components": {
-                    "type": "object",
-                    "additionalProperties": _object(
-                        {"status": _STATUS},
-                        error=_TEXT,
-                        lastError=_object({"at": _TIME, "error": _TEXT}),
-                    ),
-                },
-            }
-        ),
-    }
-    found |= more
+def setting_change() -> dict[str, Any]:
+    """Return the schemas of a new value: a setting's name, and the type that it has."""
+    found: dict[str, Any] = {}
     changes = []
-    for name, schema in _values().items():
+    for name, definition in definitions.DEFINITIONS.items():
+        schema = definition.type.json_schema(ref_template=_REFERENCE)
         found |= schema.pop("$defs", {})
-        changes.append(_object({"value": schema}, name={"const": name}))
+        properties = {"value": schema, "name": {"const": name}}
+        changes.append({"type": "object", "required": ["value"], "properties": properties})
     found["SettingChange"] = {"description": "A new value.", "anyOf": changes}
     return found
 
@@ -205,9 +78,9 @@ class _Generator(GenerateJsonSchema):
 
 
 def of_models(
-    answered: Collection[type[BaseModel]], asked: Collection[type[Query]]
+    answered: Collection[type[BaseModel]], asked: Collection[type[BaseModel]]
 ) -> dict[str, Any]:
-    """Return the schemas of what is answered, and of the parameters of queries, by name."""
+    """Return the schemas of what is answered, and of bodies and queries, by name."""
     models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
         *((model, "serialization") for model in answered),
         *((model, "validation") for model in asked),
@@ -232,30 +105,26 @@ def reference(model: type[BaseModel]) -> dict[str, str]:
     return _reference(model.__name__.removesuffix("View"))
 
 
-def answer(
-    description: str, schema: str | type[BaseModel], *, etag: bool = False
-) -> dict[str, Any]:
+def answer(description: str, model: type[BaseModel], *, etag: bool = False) -> dict[str, Any]:
     """Return an answer in JSON."""
-    headers = {"ETag": {"description": "Version of the setting.", "schema": _TEXT}} if etag else {}
+    text = {"type": "string"}
+    headers = {"ETag": {"description": "Version of the setting.", "schema": text}} if etag else {}
     return {
         "description": description,
         "headers": headers,
-        "content": {
-            "application/json": {
-                "schema": _reference(schema) if isinstance(schema, str) else schema,
-            }
-        },
+        "content": {"application/json": {"schema": model}},
     }
 
 
 def errors(*statuses: int) -> dict[int, Mapping[str, Any]]:
     """Return the answers to what goes wrong."""
-    return {status: answer(_ERRORS[status], "Error") for status in statuses}
+    return {status: answer(_ERRORS[status], ErrorView) for status in statuses}
 
 
-def json_body(schema: str) -> dict[str, Any]:
-    """Return a body in JSON."""
-    return {"required": True, "content": {"application/json": {"schema": _reference(schema)}}}
+def json_body(schema: str | type[BaseModel]) -> dict[str, Any]:
+    """Return a body in JSON: of a model, or of a schema that is made otherwise."""
+    said = _reference(schema) if isinstance(schema, str) else schema
+    return {"required": True, "content": {"application/json": {"schema": said}}}
 
 
 def path(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def audit(
 
 
 def _row(entry: AuditEntry) -> dict[str, object]:
-    shown = trail.to_json(entry)
+    shown = trail.AuditEntryView.of(entry).body()
     before, after = (
         "-" if shown[name] is None else json.dumps(shown[name], ensure_ascii=False)
         for name in ("before", "after")

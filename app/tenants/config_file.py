@@ -35,12 +35,17 @@ class ModuleReport:
     taken: bool = False  # whether anything of it was
     done: list[Done] = field(default_factory=list)
 
+    @property
+    def only_errors(self) -> bool:
+        """Whether nothing of the module was taken."""
+        return bool(self.errors) and not self.taken
+
     def body(self) -> dict[str, Any]:
         """Return it as REGARDS writes it."""
         return {
             "moduleInformation": self.module,
             "importErrors": self.errors,
-            "onlyErrors": bool(self.errors) and not self.taken,
+            "onlyErrors": self.only_errors,
         }
 
 

@@ -11,27 +11,48 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field
 
 from app.errors import as_cause
 from app.tenants.values import INSTANCE, Actor, AuditEntry, Done
 from app.views.dead_letters import Letter
+from app.views.view import Moment, View
 
-COLUMNS = ("id", "at", "tenant", "actor", "role", "action", "subject", "before", "after")
 _TEXTS = frozenset({"tenant", "actor", "role", "action", "subject"})
 # Where a spreadsheet would begin to compute. In many countries it begins a cell at a semicolon, and
 # is then in no quotes where a line ends.
 _FORMULA = re.compile(r"(^|(?:[;\n]|(?<=.)\r)\s*)(?=[=+@\t\r-])")
 
 
-def to_json(entry: AuditEntry) -> dict[str, Any]:
-    """Return an entry as it is shown."""
-    return {name: getattr(entry, name) for name in COLUMNS} | {"at": entry.at.isoformat()}
+class AuditEntryView(View):
+    """A change, as it is shown everywhere: HTTP, files, command line."""
+
+    id: int
+    at: Moment
+    tenant: str
+    actor: str
+    role: str
+    action: str
+    subject: str
+    before: Any = Field(description="As the setting's type says.")
+    after: Any = Field(description="As the setting's type says.")
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> Self:
+        """Show an entry."""
+        return cls(**{name: getattr(entry, name) for name in COLUMNS})
+
+
+COLUMNS = tuple(AuditEntryView.model_fields)
 
 
 def json_lines(entries: Iterable[AuditEntry]) -> str:
     """Return one JSON object a line."""
-    return "".join(f"{json.dumps(to_json(entry), ensure_ascii=False)}\n" for entry in entries)
+    return "".join(
+        f"{json.dumps(AuditEntryView.of(entry).body(), ensure_ascii=False)}\n" for entry in entries
+    )
 
 
 def csv_head() -> str:
@@ -45,7 +66,10 @@ def csv_lines(entries: Iterable[AuditEntry]) -> str:
     A text that a spreadsheet would take for a formula has an apostrophe before it: clients choose
     correlation ids.
     """
-    return _csv([_cell(name, value) for name, value in to_json(entry).items()] for entry in entries)
+    return _csv(
+        [_cell(name, value) for name, value in AuditEntryView.of(entry).body().items()]
+        for entry in entries
+    )
 
 
 def _cell(name: str, value: Any) -> Any:

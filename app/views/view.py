@@ -35,6 +35,15 @@ Seconds = Annotated[datetime, PlainSerializer(_to_seconds, return_type=str), _TI
 Moment = Annotated[datetime, PlainSerializer(datetime.isoformat, return_type=str), _TIME]
 
 
+def dumped(model: BaseModel) -> Any:
+    """Return a model in the types of JSON.
+
+    Not pydantic's mode "json": what others sent is shown as it is, and may hold halves of
+    surrogate pairs, which that mode refuses to pass on.
+    """
+    return model.model_dump(by_alias=True, exclude_defaults=True)
+
+
 class View(BaseModel):
     """What is shown of something. Names are in camel case; there is no field but those named here.
 
@@ -47,8 +56,9 @@ class View(BaseModel):
     )
 
     def body(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        """Return it as JSON has it."""
+        shown: dict[str, Any] = dumped(self)
+        return shown
 
 
 class Link(View):

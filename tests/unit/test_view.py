@@ -34,6 +34,13 @@ def test_none_is_left_out_where_it_is_the_default() -> None:
     }
 
 
+def test_what_others_sent_is_shown_as_it_is() -> None:
+    sent = {"\ud800": ["\udfff", {"\ud801": None}], "large": 2**80}
+    thing = ThingView(at_noon=NOON, may_be_null="\ud800", any_json=sent)
+    assert thing.body()["anyJson"] == sent
+    assert thing.body()["mayBeNull"] == "\ud800"
+
+
 def test_the_schema_says_the_same() -> None:
     found = schemas.of_models([ThingView], [])
     assert found["State"] == {"type": "string", "enum": [*State]}

@@ -3,22 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http import HttpProcessingError
+from pydantic import RootModel
 
 from app.delivery.ports import AuditTrail, ConfigurationStore
 from app.tenants import config_file as configuration_file
 from app.tenants.config_file import NotAConfigurationError
 from app.tenants.configure import Configure
+from app.views.view import View
 from web import schemas
-from web.answers import decoded
+from web.answers import decoded, shown
 from web.api.health import Health
 from web.endpoint import ACTOR, PROJECT_ADMINS, Endpoint
 
 _LARGEST = 1024 * 1024  # bytes of a file
 _TIMEOUT = 30.0  # seconds for a client to send it
+
+
+class ConfigurationFile(View):
+    """The configuration of a tenant."""
+
+    microservice: Literal["rs-delivery"]
+    modules: list[Any]
+
+
+class ImportReportView(View):
+    """What came of a module of an imported file."""
+
+    module_information: dict[str, Any]  # as the file has it
+    import_errors: list[str]
+    only_errors: bool
+
+
+class ImportReports(RootModel[list[ImportReportView]]):
+    """What came of each module of an imported file."""
+
+
+class Ready(View):
+    """Whether the service can work, and what it waits for."""
+
+    ready: bool
+    reasons: list[str]
+    specifications: dict[str, Any]
+
+
+class Enabled(RootModel[bool]):
+    """Whether there is such a thing here."""
 
 
 class ConfigurationApi:
@@ -39,11 +72,11 @@ class ConfigurationApi:
     async def export(self, request: web.Request) -> web.Response:
         """Return the tenant's configuration as a file."""
         actor = request[ACTOR]
-        content = configuration_file.export(self._configure, actor.tenant)
+        content = ConfigurationFile(**configuration_file.export(self._configure, actor.tenant))
         if request.method != hdrs.METH_HEAD:
             await self._audit.note(configuration_file.exported(actor))
         attached = f'attachment; filename="{configuration_file.FILE_NAME}"'
-        return web.json_response(content, headers={hdrs.CONTENT_DISPOSITION: attached})
+        return shown(content, headers={hdrs.CONTENT_DISPOSITION: attached})
 
     async def take(self, request: web.Request) -> web.Response:
         """Import such a file: all of it 201, a part 206, nothing 409."""
@@ -56,20 +89,25 @@ class ConfigurationApi:
         )
         if not any(report.errors for report in reports):
             return web.Response(status=201)
-        return web.json_response(
-            [report.body() for report in reports],
-            status=206 if any(report.taken for report in reports) else 409,
-        )
+        told = [
+            ImportReportView(
+                module_information=report.module,
+                import_errors=report.errors,
+                only_errors=report.only_errors,
+            )
+            for report in reports
+        ]
+        taken = any(report.taken for report in reports)
+        return shown(ImportReports(told), status=206 if taken else 409)
 
     async def enabled(self, _request: web.Request) -> web.Response:
         """Say that there is an import, an export, and a readiness."""
-        return web.json_response(data=True)
+        return shown(Enabled(True))
 
     async def ready(self, _request: web.Request) -> web.Response:
         """Say whether the service can work, and what it waits for."""
         reasons = [f"{name}: {error}" for name, error in (await self._health.broken()).items()]
-        body: dict[str, Any] = {"ready": not reasons, "reasons": reasons, "specifications": {}}
-        return web.json_response(body)
+        return shown(Ready(ready=not reasons, reasons=reasons, specifications={}))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -90,7 +128,7 @@ class ConfigurationApi:
                 operation="exportConfiguration",
                 handler=self.export,
                 summary="Export the tenant's configuration as a file; secrets are masked",
-                responses={200: schemas.answer("The file.", "ConfigurationFile")} | errors,
+                responses={200: schemas.answer("The file.", ConfigurationFile)} | errors,
                 **described,  # type: ignore[arg-type]
             ),
             Endpoint(
@@ -102,8 +140,8 @@ class ConfigurationApi:
                 body={"required": True, "content": {"multipart/form-data": {"schema": form}}},
                 responses={
                     201: {"description": "All of it was taken."},
-                    206: schemas.answer("A part of it was taken.", "ImportReports"),
-                    409: schemas.answer("Nothing of it could be taken.", "ImportReports"),
+                    206: schemas.answer("A part of it was taken.", ImportReports),
+                    409: schemas.answer("Nothing of it could be taken.", ImportReports),
                 }
                 | schemas.errors(400, 408, 413, 415, 422)
                 | errors,
@@ -115,7 +153,7 @@ class ConfigurationApi:
                 operation="getConfigurationEnabled",
                 handler=self.enabled,
                 summary="Whether configurations can be exported and imported",
-                responses={200: schemas.answer("They can.", "Enabled")} | errors,
+                responses={200: schemas.answer("They can.", Enabled)} | errors,
                 **described,  # type: ignore[arg-type]
             ),
             Endpoint(
@@ -124,7 +162,7 @@ class ConfigurationApi:
                 operation="getServiceReadiness",
                 handler=self.ready,
                 summary="Whether the service can work",
-                responses={200: schemas.answer("Whether, and why not.", "Ready")} | errors,
+                responses={200: schemas.answer("Whether, and why not.", Ready)} | errors,
                 **described,  # type: ignore[arg-type]
             ),
             Endpoint(
@@ -133,7 +171,7 @@ class ConfigurationApi:
                 operation="getServiceReadinessEnabled",
                 handler=self.enabled,
                 summary="Whether readiness is told",
-                responses={200: schemas.answer("It is.", "Enabled")} | errors,
+                responses={200: schemas.answer("It is.", Enabled)} | errors,
                 **described,  # type: ignore[arg-type]
             ),
         ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 from aiohttp import hdrs, web
 
+from app.views.view import View
 from web import schemas
-from web.api.sign_in import FIELDS, LONGEST, SignIns
+from web.answers import shown
+from web.api.sign_in import ConsoleSignIn, ConsoleToken, SignIns
 from web.endpoint import Endpoint, Handler
 from web.guard.auth import NotSignedInError
 
@@ -46,6 +47,12 @@ def _serving(asset: _Asset) -> Handler:
     return serve
 
 
+class ConsoleOptions(View):
+    """How one may sign in."""
+
+    passwords: bool
+
+
 class Console:
     """The page's files, and signing in with a password where that is configured."""
 
@@ -54,7 +61,7 @@ class Console:
 
     async def options(self, _request: web.Request) -> web.Response:
         """Say how one may sign in."""
-        return web.json_response({"passwords": self._sign_ins is not None})
+        return shown(ConsoleOptions(passwords=self._sign_ins is not None))
 
     async def enter(self, request: web.Request) -> web.Response:
         """Get a token for a user of REGARDS."""
@@ -79,7 +86,7 @@ class Console:
                 handler=self.options,
                 summary="How one may sign in to the console",
                 tag="console",
-                responses={200: schemas.answer("Whether with a password.", "ConsoleOptions")},
+                responses={200: schemas.answer("Whether with a password.", ConsoleOptions)},
             ),
             Endpoint(
                 method="POST",
@@ -88,30 +95,8 @@ class Console:
                 handler=self.enter,
                 summary="Get a token for a user and a password of REGARDS",
                 tag="console",
-                body=schemas.json_body("ConsoleSignIn"),
-                responses={200: schemas.answer("A token.", "ConsoleToken")}
+                body=schemas.json_body(ConsoleSignIn),
+                responses={200: schemas.answer("A token.", ConsoleToken)}
                 | schemas.errors(400, 401, 408, 413, 415, 422, 429, 503),
             ),
         ]
-
-
-def components() -> dict[str, Any]:
-    """Return the schemas of what these endpoints take and answer."""
-    text = {"type": "string", "minLength": 1, "maxLength": LONGEST}
-    return {
-        "ConsoleOptions": {
-            "type": "object",
-            "required": ["passwords"],
-            "properties": {"passwords": {"type": "boolean"}},
-        },
-        "ConsoleSignIn": {
-            "type": "object",
-            "required": list(FIELDS),
-            "properties": dict.fromkeys(FIELDS, text),
-        },
-        "ConsoleToken": {
-            "type": "object",
-            "required": ["token"],
-            "properties": {"token": {"type": "string"}},
-        },
-    }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Self
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.delivery.ports import AuditTrail
 from app.errors import InvalidRequestError
@@ -14,8 +15,9 @@ from app.telemetry.logs import get_logger
 from app.tenants.values import Actor
 from app.views.audit import of_letter
 from app.views.dead_letters import Letter, LetterBox
+from app.views.view import Moment, View
 from web import schemas
-from web.answers import json_of
+from web.answers import json_of, shown
 from web.endpoint import ACTOR, ADMINS, Endpoint
 
 log = get_logger(__name__)
@@ -28,18 +30,52 @@ def _scope(actor: Actor) -> str | None:
     return None if actor.role == "INSTANCE_ADMIN" else actor.tenant
 
 
-def _shown(letter: Letter) -> dict[str, Any]:
-    shown = {
-        "id": letter.id,
-        "place": letter.place,
-        "tenant": letter.tenant,
-        "correlationId": letter.correlation_id,
-        "at": letter.at.isoformat() if letter.at else None,
-        "bytes": letter.size,
-        "reason": letter.reason,
-        "text": letter.text,
-    }
-    return {name: value for name, value in shown.items() if value is not None}
+class DeadLetterView(View):
+    """A message that could not be answered, or an event that no agent could handle."""
+
+    id: str
+    place: str
+    tenant: str | None = None
+    correlation_id: str | None = None
+    at: Moment | None = None
+    bytes: int
+    reason: str
+    text: str
+
+    @classmethod
+    def of(cls, letter: Letter) -> Self:
+        """Show a letter."""
+        return cls(
+            id=letter.id,
+            place=letter.place,
+            tenant=letter.tenant,
+            correlation_id=letter.correlation_id,
+            at=letter.at,
+            bytes=letter.size,
+            reason=letter.reason,
+            text=letter.text,
+        )
+
+
+class DeadLetters(View):
+    """The dead letters that the caller may see."""
+
+    content: list[DeadLetterView]
+    truncated: bool = Field(description="There are more than are shown, or may be.")
+
+
+class DeadLetterIds(BaseModel):
+    """Which letters are put back."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    ids: list[str] = Field(min_length=1, max_length=_AT_ONCE)
+
+
+class DeadLettersRequeued(View):
+    """Where each letter went."""
+
+    content: dict[str, str]
 
 
 class LettersApi:
@@ -53,20 +89,15 @@ class LettersApi:
     async def listing(self, request: web.Request) -> web.Response:
         """Return the dead letters that the caller may see."""
         seen = await self._box.look(_scope(request[ACTOR]))
-        content = [_shown(letter) for letter in seen.letters]
-        return web.json_response({"content": content, "truncated": seen.truncated})
+        content = [DeadLetterView.of(letter) for letter in seen.letters]
+        return shown(DeadLetters(content=content, truncated=seen.truncated))
 
     async def requeue(self, request: web.Request) -> web.Response:
         """Put dead letters back where they were."""
-        body = await json_of(request)
-        ids = body.get("ids") if isinstance(body, dict) else None
-        if not (
-            isinstance(ids, list)
-            and ids
-            and len(ids) <= _AT_ONCE
-            and all(isinstance(one, str) for one in ids)
-        ):
-            raise InvalidRequestError([f"ids: must be a list of 1 to {_AT_ONCE} ids"])
+        try:
+            ids = DeadLetterIds.model_validate(await json_of(request)).ids
+        except ValidationError:
+            raise InvalidRequestError([f"ids: must be a list of 1 to {_AT_ONCE} ids"]) from None
         actor = request[ACTOR]
 
         def noting(letter: Letter, place: str) -> AbstractAsyncContextManager[None]:
@@ -83,7 +114,7 @@ class LettersApi:
             role=actor.role,
             letters=where,
         )
-        return web.json_response({"content": where})
+        return shown(DeadLettersRequeued(content=where))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -99,7 +130,7 @@ class LettersApi:
                 roles=ADMINS,
                 in_maintenance=True,
                 whole_instance=True,
-                responses={200: schemas.answer("The letters.", "DeadLetters")} | errors,
+                responses={200: schemas.answer("The letters.", DeadLetters)} | errors,
             ),
             Endpoint(
                 method="POST",
@@ -111,48 +142,9 @@ class LettersApi:
                 roles=ADMINS,
                 in_maintenance=True,
                 whole_instance=True,
-                body=schemas.json_body("DeadLetterIds"),
-                responses={200: schemas.answer("Where each went.", "DeadLettersRequeued")}
+                body=schemas.json_body(DeadLetterIds),
+                responses={200: schemas.answer("Where each went.", DeadLettersRequeued)}
                 | schemas.errors(400, 404, 408, 409, 413, 415, 422)
                 | errors,
             ),
         ]
-
-
-def components() -> dict[str, Any]:
-    """Return the schemas of what these endpoints take and answer."""
-    text = {"type": "string"}
-    letter = {
-        "type": "object",
-        "required": ["id", "place", "bytes", "reason", "text"],
-        "properties": {
-            **dict.fromkeys(("id", "place", "tenant", "correlationId", "reason", "text"), text),
-            "at": {"type": "string", "format": "date-time"},
-            "bytes": {"type": "integer"},
-        },
-    }
-    return {
-        "DeadLetters": {
-            "type": "object",
-            "required": ["content", "truncated"],
-            "properties": {
-                "content": {"type": "array", "items": letter},
-                "truncated": {
-                    "type": "boolean",
-                    "description": "There are more than are shown, or may be.",
-                },
-            },
-        },
-        "DeadLetterIds": {
-            "type": "object",
-            "required": ["ids"],
-            "properties": {
-                "ids": {"type": "array", "items": text, "minItems": 1, "maxItems": _AT_ONCE}
-            },
-        },
-        "DeadLettersRequeued": {
-            "type": "object",
-            "required": ["content"],
-            "properties": {"content": {"type": "object", "additionalProperties": text}},
-        },
-    }

@@ -16,7 +16,7 @@ from app.errors import UnknownDeliveryError
 from app.tenants.values import Actor
 from app.views.deliveries import Change, Changes, Tracked, Tracking
 from web import schemas
-from web.api.deliveries import Find, choose, find
+from web.api.deliveries import Find, WhichQuery, choose, find
 from web.endpoint import ACTOR, OPERATORS, USERS, Endpoint
 from web.feed import (
     Feed,
@@ -122,13 +122,8 @@ class EventsApi:
                 tag="events",
                 roles=USERS,
                 stream=True,
-                parameters=(
-                    schemas.path("correlation_id", "Correlation id."),
-                    schemas.query(
-                        "id", "Which, where a correlation id was used again.", {"type": "string"}
-                    ),
-                    last,
-                ),
+                parameters=(schemas.path("correlation_id", "Correlation id."), last),
+                query=WhichQuery,
                 responses=stream
                 | {204: {"description": "It has ended, and all of it was heard."}}
                 | schemas.errors(404)

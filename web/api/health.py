@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 from aiohttp import web
 
 from app import __version__
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
+from app.views.view import Seconds, View
 from web import schemas
+from web.answers import shown
 from web.endpoint import ACTOR, OPERATORS, Endpoint
 
 log = get_logger(__name__)
@@ -24,12 +27,45 @@ _TIMEOUT = 5.0  # seconds that a check may take
 _FRESH = 1.0  # seconds that its outcome is told again: anybody may ask
 
 
+Status = Literal["UP", "DOWN"]
+
+
+class Live(View):
+    """The process lives."""
+
+    status: Status
+    version: str
+    uptime: float
+
+
+class LastErrorView(View):
+    """What was wrong last."""
+
+    at: Seconds
+    error: str
+
+
+class HealthComponentView(View):
+    """Whether a dependency works."""
+
+    status: Status
+    error: str | None = None
+    last_error: LastErrorView | None = None
+
+
+class HealthView(View):
+    """Whether the process can work, and each of its dependencies."""
+
+    status: Status
+    components: dict[str, HealthComponentView]
+
+
 class Health:
     """Looks at every dependency, and remembers the last error of each."""
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = checks
-        self._last: dict[str, tuple[str, str]] = {}  # name: when, what
+        self._last: dict[str, LastErrorView] = {}
         self._broken: dict[str, str] = {}
         self._looked_at = 0.0
         self._looking = asyncio.Lock()
@@ -49,8 +85,10 @@ class Health:
                     },
                 )
                 _log(before, self._broken)
-                now = datetime.now(UTC).isoformat(timespec="seconds")
-                self._last |= {name: (now, error) for name, error in self._broken.items()}
+                now = datetime.now(UTC)
+                self._last |= {
+                    name: LastErrorView(at=now, error=error) for name, error in self._broken.items()
+                }
                 self._looked_at = time.monotonic()
         return self._broken
 
@@ -67,7 +105,7 @@ class Health:
     async def live(self, _request: web.Request) -> web.Response:
         """Answer while the event loop turns."""
         uptime = round(time.monotonic() - self._started, 1)
-        return web.json_response({"status": "UP", "version": __version__, "uptime": uptime})
+        return shown(Live(status="UP", version=__version__, uptime=uptime))
 
     async def ready(self, request: web.Request) -> web.Response:
         """Name every dependency; 503 when one is away.
@@ -75,16 +113,16 @@ class Health:
         What is or was wrong with it may name addresses: that is for operators, whom the gate knows.
         """
         broken, told = await self.broken(), ACTOR in request
-        components: dict[str, dict[str, object]] = {}
-        for name in self._checks:
-            component = components[name] = {"status": "DOWN" if name in broken else "UP"}
-            if told and name in broken:
-                component["error"] = broken[name]
-            if told and name in self._last:
-                at, error = self._last[name]
-                component["lastError"] = {"at": at, "error": error}
-        body = {"status": "DOWN" if broken else "UP", "components": components}
-        return web.json_response(body, status=503 if broken else 200)
+        components = {
+            name: HealthComponentView(
+                status="DOWN" if name in broken else "UP",
+                error=broken.get(name) if told else None,
+                last_error=self._last.get(name) if told else None,
+            )
+            for name in self._checks
+        }
+        health = HealthView(status="DOWN" if broken else "UP", components=components)
+        return shown(health, status=503 if broken else 200)
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -96,7 +134,7 @@ class Health:
                 handler=self.live,
                 summary="Whether the process lives",
                 tag="health",
-                responses={200: schemas.answer("It does.", "Live")},
+                responses={200: schemas.answer("It does.", Live)},
             ),
             Endpoint(
                 method="GET",
@@ -108,8 +146,8 @@ class Health:
                 details=OPERATORS,
                 whole_instance=True,
                 responses={
-                    200: schemas.answer("It can.", "Health"),
-                    503: schemas.answer("Something is away.", "Health"),
+                    200: schemas.answer("It can.", HealthView),
+                    503: schemas.answer("Something is away.", HealthView),
                 },
             ),
         ]

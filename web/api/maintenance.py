@@ -7,17 +7,17 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from app.delivery.ports import AuditTrail
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
 from app.tenants.configure import Configure
 from app.tenants.values import AuditEntry, Maintenance
-from app.views.audit import csv_head, csv_lines, json_lines, to_json
-from app.views.view import Query, Time
+from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
+from app.views.view import Link, Moment, Query, Time, View
 from web import schemas
-from web.answers import refusal
+from web.answers import refusal, shown
 from web.endpoint import ACTOR, ADMINS, PROJECT_ADMINS, Endpoint
 from web.parameters import LAST, Whole, read
 
@@ -32,6 +32,47 @@ _TYPES = {
     "jsonl": ("application/x-ndjson", "application/jsonl"),
 }
 _ROLES = ("REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN")  # the least first
+
+
+class MaintenanceStateView(View):
+    """Whether a tenant is in maintenance, and since when."""
+
+    active: bool
+    last_update: Moment
+
+
+class MaintenanceView(View):
+    """Which tenants are in maintenance; those that never were are missing."""
+
+    content: dict[str, MaintenanceStateView]
+    links: list[Link]
+
+
+class ResourceAccessView(View):
+    """Who may use an endpoint, as rs-admin has it."""
+
+    description: str
+    role: str
+
+
+class ResourceView(View):
+    """An endpoint, as rs-admin has it."""
+
+    resource_access: ResourceAccessView
+    method: str
+    full_path: str
+    controller_simple_name: str
+
+
+class Resources(RootModel[list[ResourceView]]):
+    """The endpoints that there are."""
+
+
+class Audit(View):
+    """A page of the audit trail."""
+
+    content: list[AuditEntryView]
+    links: list[Link]
 
 
 class FormQuery(Query):
@@ -95,20 +136,18 @@ class OperationApi:
 
     async def resources(self, _request: web.Request) -> web.Response:
         """Return every endpoint and the role that it needs, as rs-admin asks for them."""
-        return web.json_response(
-            [
-                {
-                    "resourceAccess": {
-                        "description": endpoint.summary,
-                        "role": _least(endpoint),
-                    },
-                    "method": endpoint.method,
-                    "fullPath": endpoint.path,
-                    "controllerSimpleName": f"{endpoint.tag.capitalize()}Controller",
-                }
-                for endpoint in self._listed()
-            ]
-        )
+        resources = [
+            ResourceView(
+                resource_access=ResourceAccessView(
+                    description=endpoint.summary, role=_least(endpoint)
+                ),
+                method=endpoint.method,
+                full_path=endpoint.path,
+                controller_simple_name=f"{endpoint.tag.capitalize()}Controller",
+            )
+            for endpoint in self._listed()
+        ]
+        return shown(Resources(resources))
 
     async def audit(self, request: web.Request) -> web.StreamResponse:
         """Return who changed what, the newest first: a page at a time, or all as a file."""
@@ -132,14 +171,16 @@ class OperationApi:
         if len(entries) == limit:
             query = [(name, v) for name, v in request.query.items() if name != "before"]
             query.append(("before", str(entries[-1].id)))
-            links.append({"rel": "next", "href": f"{request.path}?{urlencode(query)}"})
-        return web.json_response({"content": [to_json(entry) for entry in entries], "links": links})
+            links.append(Link(rel="next", href=f"{request.path}?{urlencode(query)}"))
+        return shown(Audit(content=[AuditEntryView.of(entry) for entry in entries], links=links))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
         errors = schemas.errors(401, 403, 429, 503)
         tenant = (schemas.path("tenant", "The token's tenant."),)
-        said = {200: schemas.answer("By tenant: whether, and since when.", "Maintenance")} | errors
+        said = {
+            200: schemas.answer("By tenant: whether, and since when.", MaintenanceView)
+        } | errors
         return [
             Endpoint(
                 method="GET",
@@ -179,7 +220,7 @@ class OperationApi:
                 tag="security",
                 roles=PROJECT_ADMINS,
                 in_maintenance=True,
-                responses={200: schemas.answer("The endpoints.", "Resources")} | errors,
+                responses={200: schemas.answer("The endpoints.", Resources)} | errors,
             ),
             Endpoint(
                 method="GET",
@@ -193,7 +234,7 @@ class OperationApi:
                 in_maintenance=True,
                 query=AuditQuery,
                 responses={
-                    200: _with_files(schemas.answer("The entries.", "Audit")),
+                    200: _with_files(schemas.answer("The entries.", Audit)),
                 }
                 | schemas.errors(422)
                 | errors,
@@ -254,13 +295,12 @@ def _with_files(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _maintenance(tenant: str, maintenance: Maintenance | None) -> web.Response:
-    content: dict[str, Any] = {}
+    content = {}
     if maintenance is not None:
-        content[tenant] = {
-            "active": maintenance.active,
-            "lastUpdate": maintenance.updated_at.isoformat(),
-        }
-    return web.json_response({"content": content, "links": []})
+        content[tenant] = MaintenanceStateView(
+            active=maintenance.active, last_update=maintenance.updated_at
+        )
+    return shown(MaintenanceView(content=content, links=[]))
 
 
 def _least(endpoint: Endpoint) -> str:

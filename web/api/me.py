@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import web
+from pydantic import Field
 
 from app.delivery.own_ids import prefix_of
+from app.views.view import Link, View
 from web import schemas
+from web.answers import shown
 from web.endpoint import ACTOR, ONLY_OWN, USERS, Endpoint
 
-_TEXT = {"type": "string"}
+
+class CallerView(View):
+    """Who the caller is here."""
+
+    name: str
+    role: str
+    tenant: str
+    correlation_id_prefix: str | None = Field(
+        None,
+        description="What ids of the caller's own begin with; missing where any may be chosen.",
+    )
 
 
-def components() -> dict[str, Any]:
-    """Return the schema of the answer."""
-    return {
-        "Me": {
-            "type": "object",
-            "required": ["content", "links"],
-            "properties": {
-                "content": {
-                    "type": "object",
-                    "required": ["name", "role", "tenant"],
-                    "properties": {
-                        **dict.fromkeys(("name", "role", "tenant"), _TEXT),
-                        "correlationIdPrefix": {
-                            "type": "string",
-                            "description": "What ids of the caller's own begin with; missing where "
-                            "any may be chosen.",
-                        },
-                    },
-                },
-                "links": {"type": "array", "items": {"type": "object"}},
-            },
-        }
-    }
+class Me(View):
+    """The caller."""
+
+    content: CallerView
+    links: list[Link]
 
 
 async def _me(request: web.Request) -> web.Response:
     """Tell."""
     actor = request[ACTOR]
-    content = {"name": actor.name, "role": actor.role, "tenant": actor.tenant}
-    if actor.role in ONLY_OWN:
-        content["correlationIdPrefix"] = prefix_of(actor.name)
-    return web.json_response({"content": content, "links": []})
+    caller = CallerView(
+        name=actor.name,
+        role=actor.role,
+        tenant=actor.tenant,
+        correlation_id_prefix=prefix_of(actor.name) if actor.role in ONLY_OWN else None,
+    )
+    return shown(Me(content=caller, links=[]))
 
 
 def endpoints() -> list[Endpoint]:
@@ -60,6 +56,6 @@ def endpoints() -> list[Endpoint]:
             roles=USERS,
             in_maintenance=True,
             whole_instance=True,
-            responses={200: schemas.answer("The caller.", "Me")} | schemas.errors(401, 403, 429),
+            responses={200: schemas.answer("The caller.", Me)} | schemas.errors(401, 403, 429),
         )
     ]

@@ -4,41 +4,101 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
+from pydantic import BeforeValidator, Field, RootModel
 
 from app.errors import InvalidSettingError
 from app.tenants import definitions
 from app.tenants.configure import Configure
 from app.tenants.values import Actor, Setting
+from app.views.view import Link, Query, View
 from web import schemas
-from web.answers import json_of, refusal
+from web.answers import json_of, refusal, shown
 from web.endpoint import ACTOR, ADMINS, Endpoint
 from web.guard.checks import Checks
+from web.parameters import read
 
 _VERSION = re.compile(r"[0-9]{1,18}")
 
 
-def _shown(request: web.Request, setting: Setting) -> dict[str, Any]:
+class SettingContentView(View):
+    """A setting; secrets are masked."""
+
+    name: str
+    description: str
+    value: Any = Field(description="As the setting's type says.")
+    default_value: Any = Field(description="As the setting's type says.")
+
+
+class CheckView(View):
+    """What one check of a target found."""
+
+    check: str
+    ok: bool
+    message: str
+
+
+class SettingView(View):
+    """A setting, what can be done with it, and what trying it found."""
+
+    content: SettingContentView
+    links: list[Link]
+    check: dict[str, list[CheckView]] | None = Field(
+        None, description="By target: what trying it found."
+    )
+
+
+class Settings(RootModel[list[SettingView]]):
+    """The settings of a tenant."""
+
+
+class SettingsQuery(Query):
+    """Which settings."""
+
+    names: list[str] | None = Field(None, description="Only these.")
+
+
+def _read_check(given: object) -> object:
+    if given not in ("true", "false", "only"):
+        raise ValueError("true, false or only")
+    return given
+
+
+class CheckQuery(Query):
+    """Whether the targets that a setting has a part in are tried."""
+
+    check: Annotated[Literal["true", "false", "only"], BeforeValidator(_read_check)] = Field(
+        "false",
+        description="Whether to try the S3 server: `true` after saving, `only` without.",
+    )
+
+
+def _view(
+    request: web.Request, setting: Setting, found: dict[str, list[dict[str, Any]]] | None = None
+) -> SettingView:
     # Without host and scheme: what the request says of them may be another's word, or a proxy's.
     href = f"{request.path.partition('/settings')[0]}/settings/{setting.name}"
-    links = [{"rel": "self", "href": href}, {"rel": "update", "href": href}]
+    links = [Link(rel="self", href=href), Link(rel="update", href=href)]
     if setting.is_set:
-        links.append({"rel": "delete", "href": href})
-    return {
-        "content": {
-            "name": setting.name,
-            "description": setting.description,
-            "value": setting.value,
-            "defaultValue": setting.default,
-        },
-        "links": links,
-    }
+        links.append(Link(rel="delete", href=href))
+    content = SettingContentView(
+        name=setting.name,
+        description=setting.description,
+        value=setting.value,
+        default_value=setting.default,
+    )
+    check = None
+    if found is not None:
+        check = {name: [CheckView(**one) for one in said] for name, said in found.items()}
+    return SettingView(content=content, links=links, check=check)
 
 
-def _answer(request: web.Request, setting: Setting, **more: Any) -> web.Response:
-    answer = web.json_response(_shown(request, setting) | more)
+def _answer(
+    request: web.Request, setting: Setting, found: dict[str, list[dict[str, Any]]] | None = None
+) -> web.Response:
+    answer = shown(_view(request, setting, found))
     answer.etag = str(setting.version)
     return answer
 
@@ -63,11 +123,11 @@ class SettingsApi:
 
     async def read(self, request: web.Request) -> web.Response:
         """Return the settings, or those that are named."""
-        names = request.query.getall("names", [])
+        names = read(request, SettingsQuery).names or []
         for name in names:
             definitions.definition_of(name)
         listing = self._configure.listing(request[ACTOR].tenant, names)
-        return web.json_response([_shown(request, setting) for setting in listing])
+        return shown(Settings([_view(request, setting) for setting in listing]))
 
     async def read_one(self, request: web.Request) -> web.Response:
         """Return one setting, with its ETag."""
@@ -79,9 +139,7 @@ class SettingsApi:
         name, actor = request.match_info["name"], request[ACTOR]
         definitions.definition_of(name)
         value = _value(name, await json_of(request))
-        check = request.query.get("check", "false")
-        if check not in ("true", "false", "only"):
-            raise InvalidSettingError(["check must be true, false or only"])
+        check = read(request, CheckQuery).check
         if check == "false":
             setting = await self._configure.put(actor, name, value, versions=_versions(request))
             return _answer(request, setting)
@@ -95,9 +153,11 @@ class SettingsApi:
             else:
                 setting = await self._configure.put(actor, name, value, versions=_versions(request))
                 found = await self._check(actor, name)
-        return _answer(request, setting, check=found)
+        return _answer(request, setting, found)
 
-    async def _check(self, actor: Actor, name: str, *values: Any) -> dict[str, Any]:
+    async def _check(
+        self, actor: Actor, name: str, *values: Any
+    ) -> dict[str, list[dict[str, Any]]]:
         """Try every target that the setting has a part in, as it is or with another value."""
         now, tried = await self._configure.trying(actor, name, *values)
         if name == "delivery_targets":
@@ -117,7 +177,7 @@ class SettingsApi:
             schemas.path("name", "Name of the setting.", {"enum": [*definitions.DEFINITIONS]}),
         )
         errors = schemas.errors(401, 403, 429, 503)
-        one = {200: schemas.answer("The setting.", "Setting", etag=True)}
+        one = {200: schemas.answer("The setting.", SettingView, etag=True)}
         return [
             Endpoint(
                 method="GET",
@@ -127,8 +187,8 @@ class SettingsApi:
                 summary="The tenant's settings",
                 tag="settings",
                 roles=ADMINS,
-                parameters=(schemas.query("names", "Only these.", schemas.TEXTS),),
-                responses={200: schemas.answer("The settings.", "Settings")}
+                query=SettingsQuery,
+                responses={200: schemas.answer("The settings.", Settings)}
                 | schemas.errors(404)
                 | errors,
             ),
@@ -151,15 +211,8 @@ class SettingsApi:
                 summary="Change a setting",
                 tag="settings",
                 roles=ADMINS,
-                parameters=(
-                    *named,
-                    schemas.IF_MATCH,
-                    schemas.query(
-                        "check",
-                        "Whether to try the S3 server: `true` after saving, `only` without.",
-                        {"enum": ["true", "false", "only"]},
-                    ),
-                ),
+                parameters=(*named, schemas.IF_MATCH),
+                query=CheckQuery,
                 body=schemas.json_body("SettingChange"),
                 responses=one | schemas.errors(400, 404, 408, 412, 413, 415, 422) | errors,
             ),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import InvalidRequestError, NotAcceptedError, RetryableError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import SIGN_INS
 from app.validation import flaw_of
-from web.answers import json_of, refusal
+from app.views.view import View
+from web.answers import json_of, refusal, shown
 from web.guard.address import address_of, caller_of
 from web.guard.auth import NotSignedInError
 from web.guard.limits import RateLimit, Turns
@@ -23,12 +25,29 @@ log = get_logger(__name__)
 # Takes tenant, user and password; returns a token. Raises NotAcceptedError, RetryableError.
 PasswordFlow = Callable[[str, str, str], Awaitable[str]]
 
-FIELDS = ("tenant", "user", "password")
-LONGEST = 1000  # characters of each
 _LOGGED = 255  # characters of a user that nobody knows
 _AT_ONCE = 4  # that REGARDS is asked for
 _WAITING = 16  # more; each waits for REGARDS for ten seconds at most
 _REFUSED = "REGARDS knows no such user and password for this tenant"
+
+
+_Text = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class ConsoleSignIn(BaseModel):
+    """What a password of REGARDS is sent with."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    tenant: _Text
+    user: _Text
+    password: _Text = Field(repr=False)
+
+
+class ConsoleToken(View):
+    """What a user of REGARDS is let in with."""
+
+    token: str
 
 
 class SignIns:
@@ -59,7 +78,8 @@ class SignIns:
         wait = self._addresses.wait(caller_of(address))
         if wait:
             return _limited(wait, address=address)
-        tenant, user, password = _fields(await json_of(request))
+        given = _read(await json_of(request))
+        tenant, user, password = given.tenant, given.user, given.password
         who = {"tenant": tenant[:_LOGGED], "user": user[:_LOGGED], "address": address}
         wait = self._users.wait(_key(tenant, user))
         if wait:
@@ -84,16 +104,20 @@ class SignIns:
             _note("unavailable", **who)
             raise
         _note("accepted", **who)
-        return web.json_response({"token": token})
+        return shown(ConsoleToken(token=token))
 
 
-def _fields(body: Any) -> list[str]:
-    given = [body.get(name) if isinstance(body, dict) else None for name in FIELDS]
-    if not all(isinstance(value, str) and 0 < len(value) <= LONGEST for value in given):
-        raise InvalidRequestError([f"{', '.join(FIELDS)} must be texts"])
-    if flaw := flaw_of(given):  # REGARDS can't be asked for it: that would count as its outage
+def _read(body: Any) -> ConsoleSignIn:
+    try:
+        given = ConsoleSignIn.model_validate(body)
+    except ValidationError:
+        raise InvalidRequestError(
+            [f"{', '.join(ConsoleSignIn.model_fields)} must be texts"]
+        ) from None
+    # REGARDS can't be asked for it: that would count as its outage.
+    if flaw := flaw_of([given.tenant, given.user, given.password]):
         raise InvalidRequestError([f"the body {flaw}"])
-    return [str(value) for value in given]
+    return given
 
 
 def _key(tenant: str, user: str) -> str:

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import web
 from cachetools import TTLCache
@@ -19,7 +18,10 @@ from cachetools import TTLCache
 from app.delivery.ports import Tenants
 from app.delivery.targets import S3Target, TargetTrouble
 from app.errors import DeliveryError, SecretUnreadableError, TargetUnavailableError
+from app.views.view import Seconds, View
 from web import schemas
+from web.answers import shown
+from web.api.health import Status
 from web.endpoint import ACTOR, ADMINS, Endpoint
 
 # Returns when the target answers and takes the credentials; raises DeliveryError with the reason.
@@ -38,6 +40,32 @@ _TARGETS = 1000  # remembered
 class _Seen:
     at: datetime
     error: str | None
+
+
+class HeldBackView(View):
+    """What this process sends nothing to for a while."""
+
+    since: Seconds
+    asked_again: Seconds
+    cause: str
+
+
+class TargetHealthView(View):
+    """A target, with what it said just now."""
+
+    name: str
+    endpoint: str
+    bucket: str
+    status: Status
+    checked_at: Seconds
+    error: str | None = None
+    held_back: HeldBackView | None = None
+
+
+class Targets(View):
+    """The targets of a tenant."""
+
+    content: list[TargetHealthView]
 
 
 class TargetsApi:
@@ -75,7 +103,7 @@ class TargetsApi:
             outcomes = await asyncio.gather(*(self._ask(one, turns) for one in named.values()))
             seen = dict(zip(named, outcomes, strict=True))
         content = [self._shown(name, target, seen[name]) for name, target in named.items()]
-        return web.json_response({"content": content})
+        return shown(Targets(content=content))
 
     async def _ask(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
         """Ask a target, once for all who want to know now."""
@@ -104,26 +132,23 @@ class TargetsApi:
                 await asyncio.sleep(began + self._patience - time.monotonic())
         return _Seen(at=at, error=str(told))
 
-    def _shown(self, name: str, target: S3Target, seen: _Seen) -> dict[str, Any]:
-        shown: dict[str, Any] = {
-            "name": name,
-            "endpoint": target.endpoint,
-            "bucket": target.bucket,
-            "status": "DOWN" if seen.error else "UP",
-            "checkedAt": _time(seen.at),
-        }
-        if seen.error:
-            shown["error"] = seen.error
-        trouble = self._trouble(target)
+    def _shown(self, name: str, target: S3Target, seen: _Seen) -> TargetHealthView:
+        trouble, held_back = self._trouble(target), None
         # Left out where the cause is not told: that it is held back, and since when, tells a port
         # that refuses connections from one that takes them and is silent.
         if trouble is not None and self._tells(target, trouble):
-            shown["heldBack"] = {
-                "since": _time(trouble.since),
-                "askedAgain": _time(trouble.asked_again),
-                "cause": trouble.cause,
-            }
-        return shown
+            held_back = HeldBackView(
+                since=trouble.since, asked_again=trouble.asked_again, cause=trouble.cause
+            )
+        return TargetHealthView(
+            name=name,
+            endpoint=target.endpoint,
+            bucket=target.bucket,
+            status="DOWN" if seen.error else "UP",
+            checked_at=seen.at,
+            error=seen.error or None,
+            held_back=held_back,
+        )
 
     def _tells(self, target: S3Target, trouble: TargetTrouble) -> bool:
         error = TargetUnavailableError(trouble.cause)
@@ -142,12 +167,8 @@ class TargetsApi:
                 roles=ADMINS,
                 in_maintenance=True,
                 responses={
-                    200: schemas.answer("Each target, by its name.", "Targets"),
+                    200: schemas.answer("Each target, by its name.", Targets),
                     **schemas.errors(401, 403, 429),
                 },
             )
         ]
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")

@@ -11,6 +11,7 @@ from app import __version__
 from web.api.console import Console
 from web.api.health import Health
 from web.api.metrics import MetricsApi
+from web.api.targets import TargetsApi
 from web.endpoint import Endpoint, Handler
 from web.openapi import document
 from web.site import Parts, create_probe_site, create_site
@@ -31,7 +32,13 @@ class _Gate:
 
 def _site() -> tuple[web.Application, list[Endpoint]]:
     gate = _Gate()
-    rest: dict[str, Any] = {"console": Console(None), "health": Health({}), "cors_origins": ()}
+    targets = TargetsApi(MagicMock(), look=MagicMock(), trouble=MagicMock())
+    rest: dict[str, Any] = {
+        "console": Console(None),
+        "health": Health({}),
+        "targets": targets,
+        "cors_origins": (),
+    }
     plain: dict[str, Any] = {"requests_under_way": 1, "proxies": 0, "tls": False}
     site = create_site(Parts(**_NO_PARTS | rest | plain | {"gate": gate}))
     return site, gate.before_what
