@@ -126,12 +126,21 @@ async def blocks(answer: aiohttp.ClientResponse) -> Any:
 
 
 async def test_a_running_transfer_is_watched_shown_cancelled_and_tried_again(
-    stack: Stack, client: Client, standin: StandIn, make_product: MakeProduct
+    stack: Stack,
+    session: aiohttp.ClientSession,
+    client: Client,
+    standin: StandIn,
+    make_product: MakeProduct,
 ) -> None:
     await standin.misbehave(bytes_per_second=1_000_000)
     body = request_for(make_product({"a.bin": noise(30_000_000)}))
     name = body["correlationId"]
     await transferring(client, body)
+    async with asyncio.timeout(60):  # until it has a rate
+        async for block in blocks(events := await session.get(f"/deliveries/{name}/events")):
+            if block["event"] == "progress" and block["data"]["bytesDone"]:
+                break
+        events.close()
     code, out, error = await run(stack, "watch", "--once")
     assert code == 0, error
     assert re.search(rf"{TENANT}/{name}  transferring .*30\.0 MB  0/1 files  .*/s", out), out
