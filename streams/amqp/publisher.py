@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractRobustConnection
+from aio_pika.abc import AbstractChannel, AbstractRobustChannel, AbstractRobustConnection
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     DeliveryError,
@@ -29,8 +29,8 @@ from streams.channels import over_amqp
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 3.0  # seconds
+_REOPENING = 5.0  # seconds at most between tries to open a channel again
 _DECLARED_HERE = Topology()
-
 
 ADVICE = (
     "start it, create the virtual host, or correct DELIVERY_AMQP_URL (amqps:// where it speaks TLS)"
@@ -186,10 +186,12 @@ async def open_channel(
     One that RabbitMQ closes is opened again, for as long as that takes. aio-pika tries once, and
     leaves it at that where a queue or an exchange is missing, until the connection breaks.
     """
+    reopening: asyncio.Task[None] | None = None
 
     def closed(*_: object) -> None:
-        if isinstance(connection, aio_pika.RobustConnection):
-            connection._request_recovery()  # noqa: SLF001 - it has no public name
+        nonlocal reopening
+        if reopening is None or reopening.done():
+            reopening = asyncio.create_task(_reopen(channel), name="reopening a channel")
 
     try:
         channel = await connection.channel(on_return_raises=on_return_raises)
@@ -199,6 +201,16 @@ async def open_channel(
         ) from error
     channel.close_callbacks.add(closed)
     return channel
+
+
+async def _reopen(channel: AbstractRobustChannel) -> None:
+    """Return once the channel is open again, or nobody wants it any more.
+
+    Not left to the task that reconnects: it would wait here for the connection that it makes.
+    """
+    async for attempt in AsyncRetrying(wait=wait_exponential(0.2, max=_REOPENING)):
+        with attempt:
+            await channel.restore()
 
 
 @contextlib.asynccontextmanager
