@@ -67,11 +67,10 @@ def list_(
     wanted = Filter.read(
         {
             "state": _states(states, active=active),
-            "user": user,
             "text": text,
             "since": hours_ago(hours) if hours is not None else None,
         }
-    )
+    ).model_copy(update={"user": user})  # an empty name is nobody's, not everybody's
     found = _on_database(
         lambda tracking: tracking.browse(
             tenants or settings.tenants, wanted, before=None, limit=limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from app.settings import Settings
 from app.store.schema import steps
 from compose.embedded.stack import ROOT
 from tests.command import delivery
+from tests.integration.conftest import Deliveries
 
 
 @pytest.fixture
@@ -127,3 +129,15 @@ def test_web_alone_answers_and_ends_at_sigterm(settings: Settings, tmp_path: Pat
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
     process.stderr.close()
+
+
+async def test_a_list_for_a_user_without_a_name_is_empty(
+    environment: None, database: str, deliveries: Deliveries
+) -> None:
+    """A script's variable that is not set asks for nobody's deliveries, not for everybody's."""
+    await deliveries.granted("c")
+    here = {"DELIVERY_DATABASE_URL": database}
+    every = await asyncio.to_thread(delivery, "list", "--json", **here)
+    assert every.stdout.count('"correlationId"') == 1, every.stderr
+    none = await asyncio.to_thread(delivery, "list", "--json", "--user", "", **here)
+    assert (none.returncode, none.stdout) == (0, "")
