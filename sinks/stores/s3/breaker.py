@@ -254,10 +254,10 @@ class Breakers:
             pause = circuit.pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
             circuit.trouble = circuit.trouble.until(datetime.now(UTC) + timedelta(seconds=pause))
             await asyncio.sleep(pause)
-            self.forget_unused()
-            if circuit.trouble is None:
-                return
             try:
+                self.forget_unused()
+                if circuit.trouble is None:
+                    return
                 async with asyncio.timeout(self._policy.probe):
                     await self._probe(self._asked_at(circuit))
             except TargetRefusedError as error:

@@ -109,13 +109,17 @@ async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> dict[st
 
 async def _tried_to_write(clients: S3Clients, target: S3Target) -> dict[str, Any]:
     sentence = ""
-    try:
-        async with clients.of(target) as client:
-            upload = Trial(client, target)
+    async with clients.of(target) as client:
+        upload = Trial(client, target)
+        try:
             await upload.begin(_TIMEOUT)
-            await upload.abort()
-    except DeliveryError as error:
-        sentence = _flaw(error, "s3:PutObject")
+        except DeliveryError as error:  # whatever it is: nothing was begun
+            sentence = _flaw(error, "s3:PutObject") or str(error)
+        else:
+            try:
+                await upload.abort()
+            except DeliveryError as error:
+                sentence = _flaw(error, ABORT_RIGHT)
     return {"check": _WRITE, "ok": not sentence, "message": sentence or "yes"}
 
 
