@@ -82,7 +82,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def stack(products: Path) -> AsyncIterator[Stack]:
     """RabbitMQ, Kafka, PostgreSQL, S3 and rs-order, each a process."""
     (products / "README.txt").write_text("products of the tests\n")
-    async with running_stack(products) as running:
+    async with running_stack(products, durable=False) as running:
         yield running
 
 

@@ -219,9 +219,10 @@ def _serve(line: socket.socket) -> NoReturn:
         os.close(file)
     if request["guarded"]:
         os.setsid()
+        program = _Program(line, request)
         guard.ignore_signals()
         line.sendall(_NUMBER.pack(os.getpid()))
-        code = guard.attend(_Program(line, request), signal.SIGTERM)
+        code = guard.attend(program, signal.SIGTERM)
     else:
         program = _Program(line, request)
         code = program.wait_with(line)
@@ -238,6 +239,8 @@ class _Program:
         if self.pid == 0:
             line.close()
             _become(request)
+        with contextlib.suppress(OSError):  # the program may have done it, and may have ended
+            os.setpgid(self.pid, self.pid)
         self._ended = os.pidfd_open(self.pid)
         self._lock = threading.Lock()
         self._result: int | None = None
@@ -266,8 +269,7 @@ class _Program:
 def _become(request: Mapping[str, Any]) -> NoReturn:
     """Run the module as the program that this process is from here on."""
     if request["guarded"]:
-        os.setsid()
-        guard.heed_signals()
+        os.setpgid(0, 0)
         with Path(os.devnull).open("rb") as nothing:
             os.dup2(nothing.fileno(), 0)
     os.environ.clear()

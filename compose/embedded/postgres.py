@@ -22,10 +22,9 @@ _TUNING = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "log_min_messages": "warning",
-    # Its data live as long as the machine runs, and what a killed process has written is there.
-    "fsync": "off",
-    "jit": "off",  # no query is large enough here to be worth compiling
 }
+# Nothing is lost when a process is killed, only when the machine is.
+_FOR_TESTS = {"fsync": "off", "jit": "off"}
 
 
 def _binaries() -> Path:
@@ -92,10 +91,13 @@ def _tls(tls: ServerTls, home: Path, data: Path) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def postgres(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterator[Server]:
+async def postgres(
+    folder: Path, *, tls: ServerTls | None = None, durable: bool = True
+) -> AsyncIterator[Server]:
     """Run PostgreSQL; its address is that of the database `delivery`.
 
-    With `tls`, it is spoken to in no other way, and the address names the client's files.
+    With `tls`, it is spoken to in no other way, and the address names the client's files. Unless
+    `durable`, it waits for no disk: for tests, whose figures nobody keeps.
     """
     user = _unprivileged()
     home = folder / "postgres"
@@ -136,6 +138,8 @@ async def postgres(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterat
         raise StackError(f"PostgreSQL's initdb failed:\n{made.stderr or made.stdout}")
     port = free_port()
     tuning = _TUNING | {"port": str(port)} | (_tls(tls, home, data) if tls else {})
+    if not durable:
+        tuning |= _FOR_TESTS
     options = [f"-c{name}={value}" for name, value in tuning.items()]
     child = start(
         "PostgreSQL",

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app.tenants.vault import make_key
@@ -57,7 +58,7 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
+async def running_stack(products: Path | None, *, durable: bool = True) -> AsyncIterator[Stack]:
     """Run RabbitMQ, Kafka, PostgreSQL, S3 and, given a folder of products, the stand-in rs-order.
 
     Raises StackError naming what is missing.
@@ -89,7 +90,8 @@ async def running_stack(products: Path | None) -> AsyncIterator[Stack]:
                 # Side by side; one after the other would take the sum of their start times.
                 starting.create_task(part("DELIVERY_AMQP_URL", rabbitmq))
                 starting.create_task(part("DELIVERY_KAFKA_BOOTSTRAP_SERVERS", kafka))
-                starting.create_task(part("DELIVERY_DATABASE_URL", postgres))
+                database = partial(postgres, durable=durable)
+                starting.create_task(part("DELIVERY_DATABASE_URL", database))
                 starting.create_task(part("DELIVERY_S3_ENDPOINT", s3_server.s3))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None

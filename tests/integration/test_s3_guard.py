@@ -41,7 +41,7 @@ async def serving(handler: Handler) -> AsyncIterator[int]:
     """Serve anything on a free port of loopback."""
     application = web.Application()
     application.router.add_route("*", "/{tail:.*}", handler)
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)  # a handler may wait for ever
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield int(runner.addresses[0][1])
