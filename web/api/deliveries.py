@@ -195,7 +195,7 @@ class SubmitQuery(Query):
 
 
 class DeliveriesApi:
-    """The self. `progress` tells how far a transfer is, if that is known."""
+    """The handlers. `progress` tells how far a transfer is, if that is known."""
 
     def __init__(self, tracking: Tracking, interventions: Interventions, progress: Find) -> None:
         self._tracking = tracking

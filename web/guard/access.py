@@ -15,7 +15,7 @@ from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from web.endpoint import ACTOR, PREFIX, Handler
 from web.guard.address import address_of
 
-log = get_logger("web.guard.access")
+log = get_logger("web.access")
 
 Level = Literal["all", "requests", "off"]
 
