@@ -13,6 +13,8 @@ import pytest
 
 from compose.embedded.processes import Child
 from compose.embedded.stack import Stack
+from streams.amqp.publisher import connect, open_publisher
+from streams.channels import INCOMING
 from tests.client import ORDER_REQUESTS, Client, request_for
 from tests.command import logged
 from tests.service import running_service
@@ -22,8 +24,14 @@ REPEATED = '"request_repeated"'
 
 
 @pytest.fixture
-def apart(database: str) -> dict[str, str]:
-    """A database, topics and a group of the test's own."""
+async def apart(stack: Stack, database: str) -> dict[str, str]:
+    """A database, topics and a group of the test's own, and queues that hold nothing."""
+    url = stack.environment["DELIVERY_AMQP_URL"]
+    async with connect(url, start_timeout=5) as connection, open_publisher(connection):
+        channel = await connection.channel()
+        for way in INCOMING:
+            # What an earlier test gave back would end a worker that dies of its first message.
+            await (await channel.get_queue(way.queue.name)).purge()
     name = uuid4().hex[:8]
     return {
         "DELIVERY_DATABASE_URL": database,
