@@ -3,7 +3,7 @@
 A look at a queue takes what is in it until it is over, so looks and what is put back go one after
 the other in a process, and all who ask within some seconds are shown the same. (A table of letters
 will end that.) Of each message and event only what is shown is kept, and of each owner so many:
-nobody's letters hide another's.
+no tenant's letters hide another's.
 """
 
 from __future__ import annotations

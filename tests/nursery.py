@@ -252,7 +252,7 @@ class _Program:
         return self._code()
 
     def wait_with(self, line: socket.socket) -> int:
-        """Return its exit code once it has ended; end it when nobody waits for it any more."""
+        """Return its exit code once it has ended; end it when its client is gone."""
         ready, _, _ = select.select([self._ended, line.fileno()], [], [])
         if self._ended not in ready:
             os.kill(self.pid, signal.SIGKILL)

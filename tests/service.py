@@ -1,4 +1,4 @@
-"""The service on a stack, begun without importing anything anew: `tests.nursery` tells how."""
+"""The service on a stack, started without importing it again; see `tests.nursery`."""
 
 from __future__ import annotations
 

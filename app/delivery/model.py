@@ -31,7 +31,7 @@ class Delivery:
     archive_name: str | None = None
     file_count: int = 0
     total_bytes: int = 0
-    attempt: int = 0  # transfers begun; fences whoever began an earlier one
+    attempt: int = 0  # transfers begun; fences off the earlier ones
     failures: int = 0  # transfers ended by a wrong file or object
     tries: int = 0  # times that the work due now was given up for later
     last_cause: str | None = None  # why, the last time

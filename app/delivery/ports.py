@@ -107,10 +107,10 @@ class Transaction(Protocol):
         """Let what waits for a later attempt be claimed now. False when it is under way."""
 
     async def lock_object(self, url: str, server: str) -> None:
-        """Let nobody complete or remove this object at `server` (host:port) until the end."""
+        """Keep others from completing or removing this object at `server`, host:port."""
 
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
-        """Whether a client was told this object, or somebody else makes one of its name there."""
+        """Whether a client was told this object, or another delivery makes one of that name."""
 
     async def note(self, done: Done) -> None:
         """Put what somebody did into the audit trail."""

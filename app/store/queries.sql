@@ -203,8 +203,8 @@ WHERE id = $1 AND coalesce(completing_until < now(), true)
 RETURNING id;
 
 -- name: lock_object
--- Completions and removals of one object ($1 at server $2) happen one after the other, whoever's they
--- are. Those of its name at another server don't wait: a removal asks the store under this lock, and
+-- Completions and removals of one object ($1 at server $2) happen one after the other, of whatever
+-- delivery. Those of its name at another server don't wait: a removal asks the store under this lock, and
 -- a tenant's own server may be silent.
 SELECT pg_advisory_xact_lock(hashtextextended('object ' || $1 || ' at ' || $2, 0));
 

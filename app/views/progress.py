@@ -16,7 +16,7 @@ def rate(progress: Progress) -> float | None:
 
 
 def seconds_left(progress: Progress) -> float | None:
-    """Return how long the rest takes at that rate; None where nobody can tell."""
+    """Return how long the rest takes at that rate; None where it is not known."""
     speed = rate(progress)
     if progress.phase is not Phase.TRANSFERRING or not speed:
         return None

@@ -97,7 +97,7 @@ async def postgres(
     """Run PostgreSQL; its address is that of the database `delivery`.
 
     With `tls`, it is spoken to in no other way, and the address names the client's files. Unless
-    `durable`, it waits for no disk: for tests, whose figures nobody keeps.
+    `durable`, it waits for no disk: for tests, whose figures are not kept.
     """
     user = _unprivileged()
     home = folder / "postgres"

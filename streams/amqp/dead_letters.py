@@ -38,7 +38,7 @@ QUEUES = {
 }
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _PREFETCH = 65_535  # AMQP's largest
-_DIGITS = 32  # hexadecimal, of a digest: nobody finds two letters that share them
+_DIGITS = 32  # hexadecimal, of a digest: no two letters share them
 _OF_THE_LOOK = ("x-delivery-count", "x-acquired-count")  # headers that each look changes
 
 

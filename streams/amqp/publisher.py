@@ -204,7 +204,7 @@ async def open_channel(
 
 
 async def _reopen(channel: AbstractRobustChannel) -> None:
-    """Return once the channel is open again, or nobody wants it any more.
+    """Return once the channel is open again, or was closed on purpose.
 
     Not left to the task that reconnects: it would wait here for the connection that it makes.
     """

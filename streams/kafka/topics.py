@@ -91,7 +91,7 @@ def configs_of(name: str, settings: Settings) -> dict[str, str]:
     return {
         # One replica may be away, and what was confirmed (acks=all) is still kept twice.
         "min.insync.replicas": str(max(1, settings.kafka_replication - 1)),
-        # If compacted: the last report of each delivery, until nobody looks at it any more.
+        # If compacted: the last report of each delivery, until it is no longer looked at.
         "cleanup.policy": "compact,delete" if topic.compacted else "delete",
         "retention.ms": _FOR_EVER if topic.for_ever else _WEEK,
     }

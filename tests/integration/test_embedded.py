@@ -18,12 +18,12 @@ from compose.embedded.processes import StackError, start, wait_until
 from compose.embedded.stack import ROOT, Stack
 
 _PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from compose.embedded.processes import start
 child = start("sleeper", ["sh", "-c", "sleep 1000 & sleep 1000"], log=Path(sys.argv[1]))
 print(child.process.pid, flush=True)
-time.sleep(1000)
+signal.pause()
 """
 
 

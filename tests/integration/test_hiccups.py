@@ -775,7 +775,7 @@ async def test_an_object_that_somebody_relies_on_stays(
     await worker.deliveries.pool.execute(now, name, "TRANSFERRING", done.attempt + 1)
     assert await stays(done)
     await worker.deliveries.pool.execute(now, name, "TRANSFERRING", done.attempt)
-    # Of one that is being made at another server nobody relies on this one.
+    # Of one that is being made at another server, none relies on this one.
     elsewhere = {"url": row["url"], "server": "s3.example:443"}
     await worker.deliveries.pool.execute(making, f"{name}-2", elsewhere)
     assert not await stays(done)

@@ -184,7 +184,7 @@ async def test_a_running_transfer_is_stopped_when_its_time_is_over(
 async def test_a_request_that_may_take_no_time_ends_at_the_next_look(
     stack: Stack, quick: dict[str, str], client: Client, standin: StandIn
 ) -> None:
-    # Nobody is asked about its user: a look could come before that answer, and before GRANTED.
+    # Its user is not looked up: a look could come before that answer, and before GRANTED.
     extra = quick | {
         "DELIVERY_REQUEST_TTL_HOURS": "0",
         "DELIVERY_EXPIRY_INTERVAL": "0.2",

@@ -1,4 +1,4 @@
-"""Record anew, on purpose: `make record`, then look at the diff."""
+"""Record again, on purpose: `make record`, then look at the diff."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _sealed() -> dict[str, object]:
 
 def _record(name: str, made: object) -> None:
     if book.record(name, made):
-        print(f"recorded anew: {book.path_of(name)}")
+        print(f"recorded again: {book.path_of(name)}")
 
 
 asyncio.run(main())

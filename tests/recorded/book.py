@@ -48,7 +48,7 @@ def difference(name: str, now: Any) -> str:
 
 
 def record(name: str, now: Any) -> bool:
-    """Record anew; whether that changed anything."""
+    """Record again; whether that changed anything."""
     changed = bool(difference(name, now))
     if changed:
         KEPT.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from compose.embedded.processes import Child
 from tests import nursery
 
 PROGRAM = """
-import os, pathlib, sys, time
+import os, pathlib, signal, sys
 pathlib.Path("pid").write_text(str(os.getpid()))
 print("said", *sys.argv[1:], os.environ.get("GIVEN"), os.environ.get("HOME"), flush=True)
 match sys.argv[1]:
@@ -24,7 +24,7 @@ match sys.argv[1]:
     case "raise":
         raise ValueError("wrong")
     case "wait":
-        time.sleep(600)
+        signal.pause()
 """
 
 

@@ -144,7 +144,7 @@ async function* events(stream) {
       }
     }
   } finally {
-    // Whoever reads no further leaves nothing open: it would count among the caller's streams.
+    // A reader that stops leaves nothing open: it would count among the caller's streams.
     reader.cancel().catch(() => {});
   }
 }
