@@ -28,7 +28,7 @@ from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
 from sinks.pipeline.prefetch import Prefetcher
 from sinks.pipeline.zipper import Zipper
-from sinks.stores.s3.store import S3Sink, etag_of
+from sinks.stores.s3.store import S3Sink
 
 
 class StreamingArchiver:
@@ -99,7 +99,7 @@ class StreamingArchiver:
             meter.enter(Phase.COMPLETING)
             stored = zipper.stored()
             result = StoredObject(
-                url=upload.url, md5=zipper.md5(), size=zipper.size, etag=etag_of(stored)
+                url=upload.url, md5=zipper.md5(), size=zipper.size, etag=self._sink.etag_of(stored)
             )
             tries = 0
 

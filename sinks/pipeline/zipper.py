@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 
+from app.delivery.object_store import StoredPart
 from sinks.formats.zip import Member, zip_blocks
 from sinks.pipeline.gather import Gatherer
 from sinks.pipeline.handover import AbortedError
@@ -13,7 +14,6 @@ from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
 from sinks.pipeline.prefetch import Opened, Prefetcher
 from sinks.pipeline.verify import Verifier
-from sinks.stores.s3.store import StoredPart
 
 
 class Zipper:

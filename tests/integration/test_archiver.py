@@ -15,6 +15,7 @@ import pytest
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredPart
 from app.delivery.progress import Phase
 from app.delivery.targets import S3Target
 from app.errors import (
@@ -28,7 +29,7 @@ from app.errors import (
 )
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
-from sinks.stores.s3.store import S3Sink, StoredPart
+from sinks.stores.s3.store import S3Sink
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all

@@ -11,12 +11,13 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
+from app.delivery.object_store import StoredPart
 from app.delivery.targets import S3Target
 from app.errors import RetryableError, WrongObjectError
 from app.waiting.patience import Patience, Waits
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.conditions import Conditions
-from sinks.stores.s3.store import S3Sink, StoredPart
+from sinks.stores.s3.store import S3Sink
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.s3_proxy import S3Proxy, running_proxy

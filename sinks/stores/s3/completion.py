@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.delivery.marks import Whose, whose
+from app.delivery.object_store import StoredPart
 from app.delivery.targets import FoundObject, S3Target, Upload
 from app.errors import (
     DeliveryError,
@@ -23,7 +24,7 @@ from sinks.stores.s3.conditions import Conditions
 from sinks.stores.s3.requests import NO_CONDITION, NO_OBJECT, answered, code_of
 
 if TYPE_CHECKING:
-    from sinks.stores.s3.store import S3Sink, StoredPart
+    from sinks.stores.s3.store import S3Sink
 
 log = get_logger(__name__)
 

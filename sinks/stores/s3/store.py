@@ -7,11 +7,11 @@ import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
+from app.delivery.object_store import PartBody, StoredPart
 from app.delivery.targets import FoundObject, S3Target, Upload
 from app.errors import (
     TargetRefusedError,
@@ -20,7 +20,6 @@ from app.errors import (
     WrongObjectError,
 )
 from app.network.hosts import AllowedHosts
-from sinks.pipeline.parts import Part
 from sinks.stores.s3.breaker import Breakers
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.completion import Completion, Expected
@@ -44,23 +43,6 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import UploadPartOutputTypeDef
 
 _MD5 = re.compile("[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredPart:
-    """A part that S3 has."""
-
-    etag: str  # what S3 calls it
-    md5: bytes | None  # its MD5, where the ETag shows that S3 has the same
-
-
-def etag_of(parts: Sequence[StoredPart]) -> str | None:
-    """Return the ETag that the whole object must have; None where ETags are no MD5s."""
-    digests = [part.md5 for part in parts if part.md5 is not None]
-    if len(digests) < len(parts):
-        return None
-    whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
-    return f"{whole}-{len(parts)}"
 
 
 def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
@@ -124,7 +106,7 @@ class S3Sink:
         return Upload(bucket=target.bucket, key=key, upload_id=upload_id)
 
     async def put_part(
-        self, target: S3Target, upload: Upload, number: int, part: Part
+        self, target: S3Target, upload: Upload, number: int, part: PartBody
     ) -> StoredPart:
         """Send part `number` (from 1). Raises WrongObjectError when S3 stored other bytes.
 
@@ -180,6 +162,14 @@ class S3Sink:
             if code_of(error) == "NoSuchUpload":
                 raise _lost(target, upload) from error
 
+    def etag_of(self, parts: Sequence[StoredPart]) -> str | None:
+        """Return the ETag that the whole object must have; None where ETags are no MD5s."""
+        digests = [part.md5 for part in parts if part.md5 is not None]
+        if len(digests) < len(parts):
+            return None
+        whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
+        return f"{whole}-{len(parts)}"
+
     async def complete(
         self,
         target: S3Target,
@@ -205,7 +195,7 @@ class S3Sink:
             target=target,
             upload=upload,
             parts=parts,
-            expected=Expected(size=size, etag=etag_of(parts), marks=marks),
+            expected=Expected(size=size, etag=self.etag_of(parts), marks=marks),
         )
         return await completion.run(again=again)
 
