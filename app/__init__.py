@@ -4,6 +4,7 @@ delivery    the domain: states, what comes in, orders, files, targets, what is s
 usecases    what can happen to a delivery, each a function of a message and its dependencies
 tenants     what tenants may set, have set, and how that changes
 views       what operators look at
+audit       who did what
 store       PostgreSQL
 run         processes, and what they are wired of
 cli         the `delivery` command

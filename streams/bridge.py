@@ -26,7 +26,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError
 from mode import Service
 
 from app.delivery.ingress import Arrival
-from app.delivery.ports import Arrivals, Tenants
+from app.delivery.ports import Arrivals
 from app.errors import (
     BrokerUnavailableError,
     DeliveryError,
@@ -37,6 +37,7 @@ from app.errors import (
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import BURIED
+from app.tenants.registry import ConfiguredTenants
 from app.waiting.patience import growing
 from streams.amqp import names
 from streams.amqp.dead_letters import copied
@@ -67,7 +68,7 @@ class Bridge(Service):
         publisher: AmqpPublisher,
         events: EventLog,
         arrivals: Arrivals,
-        tenants: Tenants,
+        tenants: ConfiguredTenants,
         topology: Topology,
         prefetch: int,
         max_bytes: int,

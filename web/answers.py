@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
+from app.audit import Actor
 from app.errors import (
     InvalidRequestError,
     NotAcceptedError,
@@ -22,7 +23,6 @@ from app.errors import (
     UnknownSettingError,
 )
 from app.telemetry.logs import get_logger
-from app.tenants.values import Actor
 from app.views.view import dumped
 from web.endpoint import ACTOR, OPERATORS, Handler
 from web.guard.access import CAUSE, route_of

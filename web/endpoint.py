@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from app.tenants.values import Actor
+from app.audit import Actor
 from app.views.view import Query
 
 PREFIX = "/api/v1/rs-delivery"

@@ -13,10 +13,11 @@ import aiohttp_cors
 from aiohttp import hdrs, web, web_response
 from mode import Service
 
-from app.delivery.ports import AuditTrail, ConfigurationStore
+from app.audit import AuditTrail
 from app.errors import ConfigurationError
 from app.telemetry.logs import get_logger
 from app.tenants.configure import Configure
+from app.tenants.ports import ConfigurationStore
 from app.usecases.intervene import Interventions
 from app.views.dead_letters import LetterBox
 from app.views.deliveries import Changes, Overview, Tracking

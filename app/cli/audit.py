@@ -10,12 +10,12 @@ from datetime import datetime
 
 import click
 
+from app.audit import AuditEntry
 from app.cli.options import MOMENT
 from app.cli.tables import show_all
 from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresAudit
-from app.tenants.values import AuditEntry
 from app.views import audit as trail
 from app.views.audit import csv_head, csv_lines, json_lines
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
+from app.audit import INSTANCE
 from app.cli.tables import show_all
 from app.cli.who import caller
 from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresAudit
-from app.tenants.values import INSTANCE
 from app.views.audit import of_letter
 from streams.dead_letters import of_event
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back

@@ -10,6 +10,7 @@ import asyncpg
 import click
 import jwt
 
+from app.audit import INSTANCE, Done
 from app.cli.who import caller, current_user
 from app.errors import ConfigurationError, DeliveryError, as_cause
 from app.run.configured import open_vault
@@ -18,7 +19,6 @@ from app.settings import Settings, load_settings
 from app.store import PostgresAudit, PostgresConfiguration, open_pool
 from app.store.line import line_of
 from app.tenants.secret_rules import token_secret
-from app.tenants.values import INSTANCE, Done
 from app.tenants.vault import make_key as new_key
 
 _PATIENCE = 2.0  # seconds for the audit trail to note a token

@@ -16,15 +16,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.audit import Actor, AuditTrail
 from app.cli.who import caller
-from app.delivery.ports import AuditTrail
 from app.errors import DeliveryError
 from app.run.configured import ConfigurationParts, open_configuration
 from app.run.database import open_database
 from app.settings import load_settings
 from app.store import PostgresAudit
 from app.tenants import config_file as configuration_file
-from app.tenants.values import Actor, Setting
+from app.tenants.values import Setting
 from streams.regards.https import connector_of, trust
 from streams.regards.https import said as in_words
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import click
 
+from app.audit import INSTANCE, Done
 from app.cli.tables import show_all
 from app.cli.who import caller
 from app.errors import RetryableError
@@ -15,7 +16,6 @@ from app.run.database import open_database
 from app.run.topics import make_topics
 from app.settings import load_settings
 from app.store import PostgresArrivals, PostgresAudit
-from app.tenants.values import INSTANCE, Done
 from streams.kafka.topic_check import Difference, apply, differences
 
 _COLUMNS = ("topic", "what", "found", "wanted", "advice")

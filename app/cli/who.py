@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 
-from app.tenants.values import Actor
+from app.audit import Actor
 
 ROLE = "COMMAND_LINE"  # beside the roles of tokens, and AMQP
 

@@ -1,7 +1,8 @@
 """What the use-cases need from the outside, and nothing more.
 
-Each port has one real adapter: PostgreSQL in `app.store`, rs-order in `streams.regards.orders`, the
-tenants in `app.tenants.registry`, S3 in `sinks.stores.s3.store`.
+Each port has two adapters that pass the same tests, or one and a double that stands in for it in
+tests. PostgreSQL is in `app.store`, its twin in `app.store.memory`, rs-order and its users in
+`streams.regards`, S3 in `sinks.stores.s3.store`.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
+from app.audit import Done
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.progress import Progress
 from app.delivery.states import State, Work
-from app.delivery.targets import FoundObject, S3Target, StoredObject, TenantSettings, Upload
+from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
 from app.errors import ErrorType
-from app.tenants.values import AuditEntry, Configuration, Done, Maintenance, Stored
 
 
 class Transaction(Protocol):
@@ -274,15 +275,6 @@ class OrderSource(Protocol):
         """Open a file's bytes, from the first to the last."""
 
 
-class Memory(Protocol):
-    """The memory that a worker's work shares."""
-
-    size: int  # bytes
-
-    def reserve(self, size: int) -> AbstractAsyncContextManager[None]:
-        """Hold `size` bytes of it, at most all; wait until they are free."""
-
-
 class ArchiveSink(Protocol):
     """The place that archives are put on."""
 
@@ -321,91 +313,6 @@ class Archiver(Protocol):
         `at_most` is the bytes that the files may have: more than the delivery's total where sizes
         of some are unknown.
         """
-
-
-class Tenants(Protocol):
-    """Who may ask for deliveries, and how theirs are made."""
-
-    def known(self, tenant: str) -> bool:
-        """Whether the tenant exists."""
-
-    def settings(self, tenant: str) -> TenantSettings:
-        """Return what holds for the tenant now."""
-
-    def check_secrets(self, tenant: str) -> None:
-        """Return if the tenant's secrets can be read. Raises SecretUnreadableError.
-
-        Asked before a target is used: all else must not wait for an operator to find a key.
-        """
-
-    def paused(self, tenant: str) -> bool:
-        """Whether the tenant is in maintenance: its requests wait."""
-
-
-class ConfigurationChange(Protocol):
-    """A tenant's settings, locked: all that is done is committed together, or nothing."""
-
-    values: dict[str, Stored]  # what is set, by name
-
-    async def set(self, name: str, value: Any) -> Stored:
-        """Set a value."""
-
-    async def reset(self, name: str) -> None:
-        """Forget a value: the default holds."""
-
-    async def maintain(self, *, active: bool) -> Maintenance:
-        """Put the tenant into maintenance, or take it out."""
-
-    async def note(self, done: Done) -> None:
-        """Put it into the audit trail."""
-
-
-class ConfigurationStore(Protocol):
-    """Where settings are kept. Every process hears of a change within moments."""
-
-    async def read(self) -> Configuration:
-        """Return what all tenants have set."""
-
-    def change(self, tenant: str) -> AbstractAsyncContextManager[ConfigurationChange]:
-        """Lock a tenant's settings; leaving the block commits, an exception rolls back."""
-
-    async def maintenance(self, tenant: str) -> Maintenance | None:
-        """Return whether the tenant is in maintenance; None if it never was."""
-
-
-class AuditTrail(Protocol):
-    """Who changed what. Changes of settings and deliveries note themselves where they are made."""
-
-    def noting(self, done: Done) -> AbstractAsyncContextManager[None]:
-        """Note what is done within the block, unless it raises.
-
-        For what no transaction of the store has a part in: should the store fail at the end, it is
-        done and not noted, and the caller hears of that.
-        """
-
-    async def note(self, done: Done) -> None:
-        """Note what was done, or is about to be."""
-
-    async def entries(
-        self,
-        tenant: str | None,
-        *,
-        before: int,
-        limit: int,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[AuditEntry]:
-        """Return the newest entries with ids under `before`; of all tenants for None."""
-
-
-class Seal(Protocol):
-    """Makes texts unreadable to whoever has no key."""
-
-    def seal(self, secret: str) -> str:
-        """Return the text sealed."""
-
-    def open(self, sealed: str) -> str:
-        """Return the text. Raises SecretUnreadableError."""
 
 
 class Users(Protocol):

@@ -11,6 +11,7 @@ import aiohttp
 import asyncpg
 from mode import Service
 
+from app.audit import INSTANCE
 from app.delivery.ports import Users
 from app.errors import SecretUnreadableError, SourceUnavailableError
 from app.run.configured import ConfigurationParts, open_configuration
@@ -21,7 +22,6 @@ from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.telemetry.metrics import TARGET_UP
 from app.telemetry.watchdog import watching_loop
 from app.tenants.secret_rules import refuse_weak_secrets, token_secret
-from app.tenants.values import INSTANCE
 from app.usecases.intervene import Interventions
 from app.waiting.signals import Signal
 from sinks.stores.s3.probe import Prober

@@ -207,7 +207,8 @@ def _workers(
             delivery,
             source=services.source,
             store=services.store,
-            memory=memory,
+            memory=memory.size,
+            reserve=memory.reserve,
             most_files=settings.max_order_files,
         )
 

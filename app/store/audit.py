@@ -8,9 +8,9 @@ from datetime import datetime
 
 import asyncpg
 
+from app.audit import AuditEntry, Done
 from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
-from app.tenants.values import AuditEntry, Done
 
 
 async def note(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], done: Done) -> None:
@@ -28,7 +28,7 @@ async def note(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], don
 
 
 class PostgresAudit:
-    """See `ports.AuditTrail`."""
+    """See `app.audit.AuditTrail`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

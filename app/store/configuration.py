@@ -10,19 +10,20 @@ from typing import Any
 
 import asyncpg
 
+from app.audit import Actor, Done
 from app.errors import SecretUnreadableError, StoreUnavailableError
 from app.store.audit import note
 from app.store.pool import wrap_errors
 from app.store.sql import QUERIES
 from app.tenants.definitions import with_secrets
-from app.tenants.values import Actor, Configuration, Done, Maintenance, Stored
+from app.tenants.values import Configuration, Maintenance, Stored
 from app.tenants.vault import Vault
 
 _CHANNEL = "delivery_configuration"
 
 
 class _Change:
-    """See `ports.ConfigurationChange`."""
+    """See `app.tenants.ports.ConfigurationChange`."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class _Change:
 
 
 class PostgresConfiguration:
-    """See `ports.ConfigurationStore`."""
+    """See `app.tenants.ports.ConfigurationStore`."""
 
     def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
         self._pool = pool

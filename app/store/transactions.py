@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app.audit import Done
 from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
@@ -22,7 +23,6 @@ from app.store.audit import note
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of, file_of
 from app.store.sql import QUERIES
-from app.tenants.values import Done
 from app.waiting.patience import until_answered
 from app.waiting.signals import Signal
 

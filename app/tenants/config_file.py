@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app import __version__
-from app.delivery.ports import ConfigurationChange, ConfigurationStore
+from app.audit import Actor, Done
 from app.errors import SettingError
 from app.tenants import definitions
 from app.tenants.configure import Configure, SharedKeyError
-from app.tenants.values import Actor, Done, Setting
+from app.tenants.ports import ConfigurationChange, ConfigurationStore
+from app.tenants.values import Setting
 
 MICROSERVICE = "rs-delivery"
 FILE_NAME = "config-rs-delivery.json"

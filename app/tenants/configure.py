@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.delivery.ports import ConfigurationChange, ConfigurationStore
+from app.audit import Actor, Done
 from app.delivery.targets import TenantSettings
 from app.errors import InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
 from app.tenants import definitions
+from app.tenants.ports import ConfigurationChange, ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
-from app.tenants.values import Actor, Done, Maintenance, Setting
+from app.tenants.values import Maintenance, Setting
 
 log = get_logger(__name__)
 

@@ -21,7 +21,10 @@ log = get_logger(__name__)
 
 
 class ConfiguredTenants:
-    """See `ports.Tenants`: the tenants of the static settings, with settings of their own."""
+    """Who may ask for deliveries, and how theirs are made.
+
+    The tenants of the static settings, with settings of their own.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.hosts = settings.allowed_hosts
@@ -33,11 +36,11 @@ class ConfiguredTenants:
         self._resolved: dict[str, TenantSettings] = {}
 
     def known(self, tenant: str) -> bool:
-        """Whether the tenant is in the list."""
+        """Whether the tenant exists."""
         return tenant in self._names
 
     def settings(self, tenant: str) -> TenantSettings:
-        """Return what holds for the tenant."""
+        """Return what holds for the tenant now."""
         if tenant not in self._resolved:
             self._resolved[tenant] = self.resolved(tenant, self._own(tenant))
         return self._resolved[tenant]
@@ -58,7 +61,10 @@ class ConfiguredTenants:
             yield from settings.targets.values()
 
     def check_secrets(self, tenant: str) -> None:
-        """Return if the tenant's secrets can be read. Raises SecretUnreadableError."""
+        """Raise SecretUnreadableError unless the tenant's secrets can be read.
+
+        Asked before a target is used: all else must not wait for an operator to find a key.
+        """
         if tenant in self._configuration.unreadable:
             raise SecretUnreadableError(
                 f"a secret in the settings of tenant {tenant} can't be read: "
@@ -66,7 +72,7 @@ class ConfiguredTenants:
             )
 
     def paused(self, tenant: str) -> bool:
-        """Whether the tenant is in maintenance."""
+        """Whether the tenant is in maintenance: its requests wait."""
         return tenant in self._configuration.paused
 
     def look(self) -> int:

@@ -1,4 +1,4 @@
-"""What is configured by tenants, and who changes it."""
+"""What is configured by tenants."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-
-# REGARDS' tenant of those who administer all of them; it has no deliveries. What is changed for all
-# tenants, or for none that is known, is in its trail.
-INSTANCE = "instance"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Actor:
-    """Who does something, as their token, the command line or a message says."""
-
-    name: str  # the name alone, whichever way they come
-    role: str  # of REGARDS; COMMAND_LINE; AMQP
-    tenant: str
-    expires: int | None = field(default=None, compare=False)  # seconds since 1970, of a token
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,17 +33,6 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """A change that an actor makes; secrets are masked."""
-
-    actor: Actor
-    action: str
-    subject: str  # such as the name of a setting, or "delivery d-001"
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Maintenance:
     """Whether a tenant is in maintenance, and since when."""
 
@@ -72,18 +47,3 @@ class Configuration:
     settings: Mapping[str, Mapping[str, Stored]] = field(default_factory=dict)  # by tenant, name
     paused: frozenset[str] = frozenset()  # tenants in maintenance
     unreadable: Mapping[str, str] = field(default_factory=dict)  # tenants, and why
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AuditEntry:
-    """A change as the audit trail has it."""
-
-    id: int
-    at: datetime
-    tenant: str
-    actor: str
-    role: str
-    action: str
-    subject: str
-    before: Any
-    after: Any

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.delivery.ports import Store, Tenants
+from app.delivery.ports import Store
 from app.delivery.targets import DEFAULT_TARGET, Blocked, S3Target, TargetTrouble
+from app.tenants.registry import ConfiguredTenants
 
 _AT_ONCE = 1000  # deliveries in one statement
 
@@ -16,7 +17,7 @@ class TargetsAway:
     """What the tenants' targets are, beside what is known of their servers."""
 
     names: Sequence[str]  # of the tenants
-    tenants: Tenants
+    tenants: ConfiguredTenants
     trouble: Callable[[S3Target], TargetTrouble | None]
     store: Store
     _told: set[tuple[str, str]] = field(default_factory=set)  # tenant, cause

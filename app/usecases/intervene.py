@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from app.audit import Actor, Done
 from app.delivery.ingress import Asked, Cancel, DeliveryRequest, Receipt
 from app.delivery.messages import as_property
 from app.delivery.model import Delivery
 from app.delivery.own_ids import as_own
-from app.delivery.ports import Store, Tenants, Transaction, Users
+from app.delivery.ports import Store, Transaction, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State
 from app.errors import (
@@ -24,7 +25,7 @@ from app.errors import (
 )
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
-from app.tenants.values import Actor, Done
+from app.tenants.registry import ConfiguredTenants
 from app.usecases.fail import fail
 from app.usecases.submit import opening, save, unknown_target
 from app.views.deliveries import Tracked, Tracking
@@ -42,7 +43,7 @@ class Interventions:
 
     store: Store
     tracking: Tracking
-    tenants: Tenants
+    tenants: ConfiguredTenants
     users: Users
 
     async def cancel(

@@ -9,7 +9,8 @@ lease can be renewed meanwhile.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import islice
 
 from app.delivery import outgoing
@@ -18,7 +19,7 @@ from app.delivery.manifest import ListedFile, Manifest
 from app.delivery.model import Delivery
 from app.delivery.naming import Layout
 from app.delivery.outgoing import Kind
-from app.delivery.ports import Memory, OrderSource, Store
+from app.delivery.ports import OrderSource, Store
 from app.delivery.states import State
 from app.errors import EmptyOrderError, LeaseLostError, OrderTooLargeError
 from app.telemetry.logs import get_logger
@@ -30,16 +31,28 @@ _FEW = 5000  # files that a plan may hold without asking for memory, and packs i
 _SLICE = 1000  # files laid out, and written, in one go
 
 
+Reserve = Callable[[int], AbstractAsyncContextManager[None]]
+
+
 async def plan(
-    delivery: Delivery, *, source: OrderSource, store: Store, memory: Memory, most_files: int
+    delivery: Delivery,
+    *,
+    source: OrderSource,
+    store: Store,
+    memory: int,
+    reserve: Reserve,
+    most_files: int,
 ) -> None:
     """Read the order's listing, lay out the archive and make the delivery ready for transfer.
+
+    `memory` is all that the worker's work shares, in bytes; `reserve` holds some of it for as long
+    as its block takes, and waits until that is free.
 
     Raises EmptyOrderError, OrderTooLargeError, LeaseLostError when the delivery moved on meanwhile,
     and what reading the listing raises.
     """
     async with AsyncExitStack() as held:
-        listing = await _read(delivery, source, memory, most_files, held)
+        listing = await _read(delivery, source, memory, reserve, most_files, held)
         layout = await asyncio.to_thread(Layout, delivery.correlation_id, listing)
         await _write(delivery, layout, store)
 
@@ -47,7 +60,8 @@ async def plan(
 async def _read(
     delivery: Delivery,
     source: OrderSource,
-    memory: Memory,
+    memory: int,
+    reserve: Reserve,
     most_files: int,
     held: AsyncExitStack,
 ) -> Listing:
@@ -64,11 +78,11 @@ async def _read(
         if max(count, expected) > most_files:
             raise _too_large(delivery, expected, most_files, "DELIVERY_MAX_ORDER_FILES")
         if expected > room:
-            fits = memory.size // MEMORY_A_FILE
+            fits = memory // MEMORY_A_FILE
             if expected > fits:
                 raise _too_large(delivery, expected, fits, "DELIVERY_WORKER_MEMORY")
             room = file.listed or min(most_files, fits)
-            await held.enter_async_context(memory.reserve(room * MEMORY_A_FILE))
+            await held.enter_async_context(reserve(room * MEMORY_A_FILE))
         some.append(file)
         if len(some) == _FEW:
             await asyncio.to_thread(listing.add, some)

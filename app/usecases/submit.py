@@ -8,12 +8,13 @@ from datetime import datetime
 from app.delivery import outgoing
 from app.delivery.ingress import DeliveryRequest, Opening, Receipt
 from app.delivery.model import Delivery
-from app.delivery.ports import Store, Tenants, Transaction, Users
+from app.delivery.ports import Store, Transaction, Users
 from app.delivery.states import State
 from app.delivery.targets import DEFAULT_TARGET
 from app.errors import ErrorType, InvalidRequestError, as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
+from app.tenants.registry import ConfiguredTenants
 
 log = get_logger(__name__)
 
@@ -22,7 +23,7 @@ async def receive(
     arrivals: Sequence[tuple[Receipt, DeliveryRequest | InvalidRequestError]],
     *,
     store: Store,
-    tenants: Tenants,
+    tenants: ConfiguredTenants,
     users: Users,
 ) -> list[Delivery]:
     """Answer or save requests that arrived, all in one transaction; return what was saved.
@@ -57,7 +58,9 @@ async def receive(
     return deliveries
 
 
-def unknown_target(receipt: Receipt, request: DeliveryRequest, *, tenants: Tenants) -> str | None:
+def unknown_target(
+    receipt: Receipt, request: DeliveryRequest, *, tenants: ConfiguredTenants
+) -> str | None:
     """Return what is wrong with the target that a request chooses; None if nothing."""
     settings = tenants.settings(receipt.tenant)
     if settings.target_named(request.target) is not None:
@@ -71,7 +74,7 @@ def opening(
     request: DeliveryRequest,
     requested_at: datetime | None,
     *,
-    tenants: Tenants,
+    tenants: ConfiguredTenants,
     users: Users,
 ) -> Opening:
     """Return what a request would open, requested then (None: now) by the store's clock."""
@@ -85,7 +88,9 @@ def opening(
     )
 
 
-async def save(tx: Transaction, openings: Sequence[Opening], *, tenants: Tenants) -> list[Delivery]:
+async def save(
+    tx: Transaction, openings: Sequence[Opening], *, tenants: ConfiguredTenants
+) -> list[Delivery]:
     """Save new deliveries, and owe what those are told that are granted at once.
 
     Those whose correlation id is in use by an active one are left out.
@@ -96,7 +101,9 @@ async def save(tx: Transaction, openings: Sequence[Opening], *, tenants: Tenants
     return deliveries
 
 
-async def check(delivery: Delivery, *, store: Store, tenants: Tenants, users: Users) -> None:
+async def check(
+    delivery: Delivery, *, store: Store, tenants: ConfiguredTenants, users: Users
+) -> None:
     """Ask whether the user of a RECEIVED delivery is known; grant or deny it.
 
     While nobody can tell, RetryableError: an outage delays a request, it does not deny it.
@@ -113,7 +120,9 @@ async def check(delivery: Delivery, *, store: Store, tenants: Tenants, users: Us
             await _denied(tx, delivery, ErrorType.FORBIDDEN, reason)
 
 
-async def _granted(tx: Transaction, deliveries: Sequence[Delivery], *, tenants: Tenants) -> None:
+async def _granted(
+    tx: Transaction, deliveries: Sequence[Delivery], *, tenants: ConfiguredTenants
+) -> None:
     owed = []
     for delivery in deliveries:
         limit = tenants.settings(delivery.tenant).order_size_limit_bytes

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
-from app.delivery.ports import Store, Tenants
+from app.delivery.ports import Store
 from app.delivery.targets import S3Target
 from app.errors import (
     DeliveryError,
@@ -25,6 +25,7 @@ from app.errors import (
     TargetUnavailableError,
 )
 from app.telemetry.logs import get_logger
+from app.tenants.registry import ConfiguredTenants
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 
@@ -62,7 +63,7 @@ class Sweep:
     """Looks at each ended delivery once: at its recorded upload, and at its key."""
 
     store: Store
-    tenants: Tenants
+    tenants: ConfiguredTenants
     uploads: Uploads
     after: timedelta  # their end; by then a worker that lost its lease has noticed it
     limit: int  # deliveries at a time

@@ -15,7 +15,7 @@ from app.delivery import outgoing
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
-from app.delivery.ports import Archiver, ArchiveSink, Hold, Leases, Store, Tenants
+from app.delivery.ports import Archiver, ArchiveSink, Hold, Leases, Store
 from app.delivery.states import State
 from app.delivery.targets import S3Target, StoredObject, Upload
 from app.errors import (
@@ -30,6 +30,7 @@ from app.errors import (
 from app.network.hosts import server_of
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
+from app.tenants.registry import ConfiguredTenants
 from app.usecases.completion import Completion
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
@@ -51,7 +52,7 @@ class Transfers:
 
     store: Store
     leases: Leases
-    tenants: Tenants
+    tenants: ConfiguredTenants
     sink: ArchiveSink
     uploads: Uploads
     archiver: Archiver

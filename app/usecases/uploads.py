@@ -6,10 +6,11 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from app.delivery.model import Delivery
-from app.delivery.ports import ArchiveSink, Seal, Store
+from app.delivery.ports import ArchiveSink, Store
 from app.delivery.targets import S3Target, Upload
 from app.errors import PermanentError, SecretUnreadableError
 from app.telemetry.logs import get_logger
+from app.tenants.vault import Vault
 
 log = get_logger(__name__)
 
@@ -19,7 +20,7 @@ class Uploads:
     """Notes places, and goes back to them."""
 
     sink: ArchiveSink
-    seal: Seal
+    seal: Vault
     store: Store
 
     def located(self, upload: Upload, target: S3Target) -> Upload:

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from app.audit import INSTANCE, Actor, AuditEntry, Done
 from app.errors import as_cause
-from app.tenants.values import INSTANCE, Actor, AuditEntry, Done
 from app.views.dead_letters import Letter
 from app.views.view import Moment, View
 

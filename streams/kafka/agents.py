@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from app.delivery.ingress import DeliveryRequest, Receipt
-from app.delivery.ports import Arrivals, Store, Tenants, Users
+from app.delivery.ports import Arrivals, Store, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State
 from app.errors import (
@@ -27,6 +27,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import DEAD_EVENTS
+from app.tenants.registry import ConfiguredTenants
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
@@ -56,7 +57,9 @@ _LONGEST_WAIT = 10.0  # seconds
 _REASON = 500  # characters; with it, an event must still fit where it fitted without
 
 
-def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Signal) -> Handler:
+def submit_handler(
+    *, store: Store, tenants: ConfiguredTenants, users: Users, checks: Signal
+) -> Handler:
     """Handle `delivery.requests`. `checks` is notified when there is a user to ask about."""
 
     async def handle(values: Sequence[bytes]) -> None:
@@ -75,7 +78,7 @@ def submit_handler(*, store: Store, tenants: Tenants, users: Users, checks: Sign
     return handle
 
 
-def order_event_handler(*, store: Store, tenants: Tenants) -> Handler:
+def order_event_handler(*, store: Store, tenants: ConfiguredTenants) -> Handler:
     """Handle `delivery.order-events`."""
 
     async def handle(values: Sequence[bytes]) -> None:
@@ -86,7 +89,7 @@ def order_event_handler(*, store: Store, tenants: Tenants) -> Handler:
     return handle
 
 
-def cancel_handler(*, interventions: Interventions, tenants: Tenants) -> Handler:
+def cancel_handler(*, interventions: Interventions, tenants: ConfiguredTenants) -> Handler:
     """Handle `delivery.cancels`."""
 
     async def handle(values: Sequence[bytes]) -> None:
@@ -97,7 +100,7 @@ def cancel_handler(*, interventions: Interventions, tenants: Tenants) -> Handler
     return handle
 
 
-def _read(model: type[_Event], value: bytes, tenants: Tenants) -> _Event:
+def _read(model: type[_Event], value: bytes, tenants: ConfiguredTenants) -> _Event:
     """Read an event of a tenant that is served here. Raises UnreadableMessageError."""
     event = model.decode(value)
     if not tenants.known(event.tenant):

@@ -8,9 +8,10 @@ from typing import Any
 import faust
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
-from app.delivery.ports import Arrivals, Store, Tenants, Users
+from app.delivery.ports import Arrivals, Store, Users
 from app.delivery.states import Work
 from app.settings import Settings
+from app.tenants.registry import ConfiguredTenants
 from app.usecases.intervene import Interventions
 from app.waiting.signals import Signal
 from streams.channels import CANCELS, KAFKA, ORDER_RESPONSES, ORDERS_READY, REQUESTS, TRANSFERS
@@ -61,7 +62,7 @@ def create_app(
     *,
     store: Store,
     arrivals: Arrivals,
-    tenants: Tenants,
+    tenants: ConfiguredTenants,
     users: Users,
     interventions: Interventions,
     events: EventLog,

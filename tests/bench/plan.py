@@ -112,6 +112,7 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
         )
         gc.collect()
         gc.freeze()  # as a worker does
+        memory = Budget(1280 * MIB)
         callbacks = Callbacks()
         callbacks.watch()
         idle, began = _peak(), time.monotonic()
@@ -119,7 +120,8 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
             delivery,
             source=order,
             store=store,
-            memory=Budget(1280 * MIB),
+            memory=memory.size,
+            reserve=memory.reserve,
             most_files=1_000_000,
         )
         took = time.monotonic() - began

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from app.audit import INSTANCE, Actor, Done
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.store import PostgresAudit
-from app.tenants.values import INSTANCE, Actor, Done
 
 DONE = Done(
     actor=Actor(tenant=INSTANCE, name="a", role="INSTANCE_ADMIN"),

@@ -10,13 +10,13 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from app.audit import Actor
 from app.delivery.states import State, Work
 from app.errors import ConfigurationError, SecretUnreadableError
 from app.run.configured import ConfigurationParts, open_configuration
 from app.run.website import make_watcher
 from app.settings import Settings
 from app.store import PostgresConfiguration
-from app.tenants.values import Actor
 from app.tenants.vault import Vault, make_key
 from app.usecases.submit import receive
 from compose.embedded.stack import TENANT

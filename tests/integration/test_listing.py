@@ -134,7 +134,12 @@ async def plan(
     most_files: int = 1_000_000,
 ) -> None:
     await plan_within(
-        delivery, source=source, store=store, memory=Budget(memory), most_files=most_files
+        delivery,
+        source=source,
+        store=store,
+        memory=memory,
+        reserve=Budget(memory).reserve,
+        most_files=most_files,
     )
 
 
@@ -332,7 +337,12 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
     async with memory.reserve(1):
         waiting = asyncio.create_task(
             plan_within(
-                delivery, source=source, store=deliveries.store, memory=memory, most_files=10**6
+                delivery,
+                source=source,
+                store=deliveries.store,
+                memory=memory.size,
+                reserve=memory.reserve,
+                most_files=10**6,
             )
         )
         while not memory._turn.locked():
@@ -343,7 +353,8 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
             await claimed(deliveries),
             source=Files(5),
             store=deliveries.store,
-            memory=memory,
+            memory=memory.size,
+            reserve=memory.reserve,
             most_files=10**6,
         )
         assert source.read == 1

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from app.audit import INSTANCE, Actor, AuditEntry
 from app.cli.who import caller
-from app.tenants.values import INSTANCE, Actor, AuditEntry
 from app.views.audit import COLUMNS, csv_head, csv_lines, json_lines, of_letter
 from app.views.dead_letters import Letter
 

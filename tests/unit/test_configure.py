@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from app.delivery.ports import ConfigurationStore
 from app.settings import Settings
 from app.tenants.configure import Configure
+from app.tenants.ports import ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.values import Configuration, Stored
 

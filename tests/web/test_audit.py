@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 from aiohttp import ClientPayloadError
 
+from app.audit import INSTANCE, Actor, AuditEntry, Done
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.run.configured import ConfigurationParts
 from app.store import PostgresAudit
-from app.tenants.values import INSTANCE, Actor, AuditEntry, Done
 from app.views.dead_letters import Letter, Noting
 from tests.web.conftest import TENANT, Api, MakeClient, NoLetters, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take

@@ -9,10 +9,11 @@ from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http import HttpProcessingError
 from pydantic import RootModel
 
-from app.delivery.ports import AuditTrail, ConfigurationStore
+from app.audit import AuditTrail
 from app.tenants import config_file as configuration_file
 from app.tenants.config_file import NotAConfigurationError
 from app.tenants.configure import Configure
+from app.tenants.ports import ConfigurationStore
 from app.views.view import View
 from web import schemas
 from web.answers import decoded, shown

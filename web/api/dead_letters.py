@@ -9,10 +9,9 @@ from typing import Self
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.delivery.ports import AuditTrail
+from app.audit import Actor, AuditTrail
 from app.errors import InvalidRequestError
 from app.telemetry.logs import get_logger
-from app.tenants.values import Actor
 from app.views.audit import of_letter
 from app.views.dead_letters import Letter, LetterBox
 from app.views.view import Moment, View

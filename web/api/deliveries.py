@@ -14,12 +14,12 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from app.audit import Actor
 from app.delivery.messages import DeliveryRequestDtoEvent
 from app.delivery.model import Delivery
 from app.delivery.progress import Progress
 from app.delivery.states import State
 from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryError
-from app.tenants.values import Actor
 from app.usecases.intervene import Interventions
 from app.validation import flaw_of
 from app.views.deliveries import DeliveryView, Filter, Step, Tracked, Tracking

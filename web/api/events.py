@@ -11,9 +11,9 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
+from app.audit import Actor
 from app.delivery.progress import Progress
 from app.errors import UnknownDeliveryError
-from app.tenants.values import Actor
 from app.views.deliveries import Change, Changes, Tracked, Tracking
 from web import schemas
 from web.api.deliveries import Find, WhichQuery, choose, find

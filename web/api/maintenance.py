@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 from pydantic import Field, RootModel
 
-from app.delivery.ports import AuditTrail
+from app.audit import AuditEntry, AuditTrail
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
 from app.tenants.configure import Configure
-from app.tenants.values import AuditEntry, Maintenance
+from app.tenants.values import Maintenance
 from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
 from app.views.view import Link, Moment, Query, Time, View
 from web import schemas

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import BeforeValidator, Field, RootModel
 
+from app.audit import Actor
 from app.errors import InvalidSettingError
 from app.tenants import definitions
 from app.tenants.configure import Configure
-from app.tenants.values import Actor, Setting
+from app.tenants.values import Setting
 from app.views.view import Link, Query, View
 from web import schemas
 from web.answers import json_of, refusal, shown

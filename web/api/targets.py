@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from aiohttp import web
 from cachetools import TTLCache
 
-from app.delivery.ports import Tenants
 from app.delivery.targets import S3Target, TargetTrouble
 from app.errors import DeliveryError, SecretUnreadableError, TargetUnavailableError
+from app.tenants.registry import ConfiguredTenants
 from app.views.view import Seconds, View
 from web import schemas
 from web.answers import shown
@@ -73,7 +73,7 @@ class TargetsApi:
 
     def __init__(
         self,
-        tenants: Tenants,
+        tenants: ConfiguredTenants,
         *,
         look: Look,
         trouble: Trouble,

@@ -11,8 +11,8 @@ from aiohttp import hdrs, web
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from app.audit import Actor
 from app.errors import ConfigurationError
-from app.tenants.values import Actor
 
 _LEEWAY = 30  # seconds that clocks may differ
 _LONGEST = 16 * 1024  # characters of a token

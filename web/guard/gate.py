@@ -7,9 +7,9 @@ import math
 
 from aiohttp import hdrs, web
 
+from app.audit import INSTANCE, Actor
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
-from app.tenants.values import INSTANCE, Actor
 from web.answers import refusal
 from web.endpoint import ACTOR, Endpoint, Handler
 from web.guard.auth import NotSignedInError, Verifier, token_of

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app.audit import Actor, Done
 from app.delivery.ingress import Arrival, ArrivalKind, Asked, DeliveryRequest, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
@@ -20,7 +21,6 @@ from app.delivery.states import State, Work
 from app.delivery.targets import Blocked, StoredObject
 from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
 from app.store.configuration import PostgresConfiguration
-from app.tenants.values import Actor, Done
 from app.tenants.vault import Vault
 from app.usecases.uploads import Uploads
 from app.waiting.signals import Signal

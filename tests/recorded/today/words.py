@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 import jwt
 
 from app import errors
+from app.audit import INSTANCE, Actor
 from app.delivery import ingress, orders, outgoing, progress, states, targets
 from app.delivery.manifest import ListedFile
 from app.delivery.marks import marks_of
@@ -17,7 +18,6 @@ from app.delivery.naming import Layout, object_key
 from app.delivery.own_ids import prefix_of
 from app.run.worker import _timers
 from app.settings import Settings
-from app.tenants.values import INSTANCE, Actor
 from app.usecases.intervene import _asked
 from streams.regards.tokens import TokenSigner
 from tests.recorded.today.examples import DELIVERY, REQUEST, TENANT, USER
