@@ -43,6 +43,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import ClassVar
 
+UNFORESEEN = "unforeseen"  # so begins the cause of what is a fault of this program
 _LONGEST = 8000  # characters of a cause
 # PostgreSQL takes no NUL, UTF-8 no half of a surrogate pair, a terminal obeys the rest.
 _NOT_PRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")

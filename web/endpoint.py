@@ -46,3 +46,7 @@ class Endpoint:
     query: type[Query] | None = None
     body: Mapping[str, Any] | None = None
     responses: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+
+# All that a site serves, but what describes it.
+ENDPOINTS: web.AppKey[list[Endpoint]] = web.AppKey("endpoints", list[Endpoint])

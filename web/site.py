@@ -13,21 +13,15 @@ import aiohttp_cors
 from aiohttp import hdrs, web, web_response
 from mode import Service
 
-from app.audit import AuditTrail
 from app.errors import ConfigurationError
 from app.telemetry.logs import get_logger
-from app.tenants.configure import Configure
-from app.tenants.ports import ConfigurationStore
-from app.usecases.intervene import Interventions
-from app.views.dead_letters import LetterBox
-from app.views.deliveries import Changes, Overview, Tracking
 from web import openapi
 from web.answers import in_json
 from web.api import me
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import LettersApi
-from web.api.deliveries import DeliveriesApi, Find
+from web.api.deliveries import DeliveriesApi
 from web.api.events import EventsApi
 from web.api.health import Health
 from web.api.maintenance import OperationApi
@@ -35,12 +29,10 @@ from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
 from web.api.workers import WorkersApi
-from web.endpoint import PREFIX, Endpoint, Handler
-from web.feed import Feed
+from web.endpoint import ENDPOINTS, PREFIX, Endpoint, Handler
 from web.guard import access
 from web.guard.access import REQUEST_ID, Access
 from web.guard.capacity import Door, UnderWay
-from web.guard.checks import Checks, Probe
 from web.guard.gate import Gate
 
 log = get_logger(__name__)
@@ -73,47 +65,47 @@ _HEADERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the application is made of."""
+    """What the application is made of: what stands before everything, and an API a subject."""
 
-    configure: Configure
-    store: ConfigurationStore
-    audit: AuditTrail
     gate: Gate
+    settings: SettingsApi
+    configuration: ConfigurationApi
+    operation: OperationApi
+    deliveries: DeliveriesApi
+    events: EventsApi
+    letters: LettersApi
+    workers: WorkersApi
+    metrics: MetricsApi
+    console: Console
     health: Health
     targets: TargetsApi
-    probe: Probe
-    tracking: Tracking
-    changes: Changes
-    overview: Overview
-    interventions: Interventions
-    feed: Feed
-    progress: Find
-    letters: LetterBox
-    console: Console
     access_log: access.Level = "requests"
     requests_under_way: int = 300
     proxies: int = 0  # in front of this server
     cors_origins: Sequence[str] = ()
     tls: bool = False
 
+    def endpoints(self) -> list[Endpoint]:
+        """Return all of them, in the order in which they are described."""
+        return [
+            *self.settings.endpoints(),
+            *self.configuration.endpoints(),
+            *self.operation.endpoints(),
+            *self.deliveries.endpoints(),
+            *self.events.endpoints(),
+            *me.endpoints(),
+            *self.letters.endpoints(),
+            *self.workers.endpoints(),
+            *self.metrics.endpoints(),
+            *self.console.endpoints(),
+            *self.health.endpoints(),
+            *self.targets.endpoints(),
+        ]
+
 
 def create_site(parts: Parts) -> web.Application:
     """Make the aiohttp application. Every path is also there under the prefix."""
-    listed: list[Endpoint] = []
-    listed += [
-        *SettingsApi(parts.configure, Checks(parts.probe)).endpoints(),
-        *ConfigurationApi(parts.configure, parts.store, parts.health, parts.audit).endpoints(),
-        *OperationApi(parts.configure, parts.audit, lambda: listed).endpoints(),
-        *DeliveriesApi(parts.tracking, parts.interventions, parts.progress).endpoints(),
-        *EventsApi(parts.feed, parts.tracking, parts.changes, parts.progress).endpoints(),
-        *me.endpoints(),
-        *LettersApi(parts.letters, parts.audit, serves=parts.configure.serves).endpoints(),
-        *WorkersApi(parts.overview).endpoints(),
-        *MetricsApi(parts.overview).endpoints(),
-        *parts.console.endpoints(),
-        *parts.health.endpoints(),
-        *parts.targets.endpoints(),
-    ]
+    listed = parts.endpoints()
     under_way = UnderWay(parts.requests_under_way, beside=_beside(listed))
     watching = Access(parts.access_log, proxies=parts.proxies)
     site = web.Application(
@@ -124,6 +116,7 @@ def create_site(parts: Parts) -> web.Application:
         ],
         client_max_size=_LARGEST_BODY,
     )
+    site[ENDPOINTS] = listed
     for endpoint in [*listed, *openapi.endpoints(listed)]:
         handler = parts.gate.before(endpoint)
         for path in (endpoint.path, PREFIX + endpoint.path):
@@ -134,7 +127,7 @@ def create_site(parts: Parts) -> web.Application:
     if parts.cors_origins:
         _allow(site, parts.cors_origins)
     site.on_response_prepare.append(_dress(watching, tls=parts.tls))
-    site.on_shutdown.append(_releasing(parts.feed))
+    site.on_shutdown.append(parts.events.release)
     return site
 
 
@@ -179,13 +172,6 @@ def _dress(
         response.headers[access.HEADER] = request[REQUEST_ID]
 
     return dress
-
-
-def _releasing(feed: Feed) -> Callable[[web.Application], Awaitable[None]]:
-    async def release(_site: web.Application) -> None:
-        feed.release()  # streams would hold the server up
-
-    return release
 
 
 def _allow(site: web.Application, origins: Sequence[str]) -> None:

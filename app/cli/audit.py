@@ -13,9 +13,8 @@ import click
 from app.audit import AuditEntry
 from app.cli.options import MOMENT
 from app.cli.tables import show_all
-from app.run.database import open_database
+from app.run.wiring.database import open_database
 from app.settings import load_settings
-from app.store import PostgresAudit
 from app.views import audit as trail
 from app.views.audit import csv_head, csv_lines, json_lines
 
@@ -54,10 +53,10 @@ def audit(
 
     async def read(take: Callable[[Sequence[AuditEntry]], object]) -> None:
         left, before = limit, _NEWEST
-        async with open_database(settings) as pool:
+        async with open_database(settings) as database:
             while left > 0:
                 size = min(left, _PAGE)
-                page = await PostgresAudit(pool).entries(
+                page = await database.audit.entries(
                     tenant, before=before, limit=size, since=since, until=until
                 )
                 take(page)

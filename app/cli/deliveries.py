@@ -16,9 +16,8 @@ from app.cli.options import chosen_tenant, hours_ago, tenant_option
 from app.cli.tables import printable, show_all, size
 from app.delivery.states import State
 from app.errors import UnknownDeliveryError
-from app.run.database import open_database
+from app.run.wiring.database import Database, open_database
 from app.settings import load_settings
-from app.store import PostgresTracking
 from app.views.deliveries import DeliveryView, Filter, Step, Tracked
 
 T = TypeVar("T")
@@ -27,10 +26,10 @@ _COLUMNS = ("correlationId", "tenant", "state", "since", "user", "bytes", "reque
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON.")
 
 
-def _on_database(run: Callable[[PostgresTracking], Awaitable[T]]) -> T:
+def _on_database(run: Callable[[Database], Awaitable[T]]) -> T:
     async def main() -> T:
-        async with open_database(load_settings()) as pool:
-            return await run(PostgresTracking(pool))
+        async with open_database(load_settings()) as database:
+            return await run(database)
 
     return asyncio.run(main())
 
@@ -72,7 +71,7 @@ def list_(
         }
     ).model_copy(update={"user": user})  # an empty name is nobody's, not everybody's
     found = _on_database(
-        lambda tracking: tracking.browse(
+        lambda database: database.tracking.browse(
             tenants or settings.tenants, wanted, before=None, limit=limit
         )
     )
@@ -117,7 +116,8 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
     """Show all that is known of a delivery: states, times, attempts, cause, result."""
     owner = chosen_tenant(load_settings(), tenant)
 
-    async def run(tracking: PostgresTracking) -> list[tuple[Tracked, list[Step]]]:
+    async def run(database: Database) -> list[tuple[Tracked, list[Step]]]:
+        tracking = database.tracking
         return [
             (one, await tracking.steps(one.delivery.id))
             for one in await tracking.of(owner, correlation_id)
@@ -175,7 +175,8 @@ def stats(hours: float, as_json: bool) -> None:
     settings = load_settings()
     since = hours_ago(hours)
 
-    async def run(tracking: PostgresTracking) -> dict[str, list[dict[str, Any]]]:
+    async def run(database: Database) -> dict[str, list[dict[str, Any]]]:
+        tracking = database.tracking
         found: dict[str, list[dict[str, Any]]] = {
             "waiting": [
                 {

@@ -7,7 +7,7 @@ import base64
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,20 +17,16 @@ import click
 from app.audit import INSTANCE
 from app.cli.tables import show_all
 from app.cli.who import caller
-from app.run.database import open_database
+from app.run.wiring.database import open_database
+from app.run.wiring.dead_letters import open_queues
 from app.settings import load_settings
-from app.store import PostgresAudit
 from app.views.audit import of_letter
 from streams.amqp.dead_letters import (
     QUEUES,
     DeadLetter,
     DeadLetters,
     NoSuchLetterError,
-    open_dead_letters,
 )
-from streams.amqp.line import line_of
-from streams.amqp.publisher import connect
-from streams.amqp.topology import topology_of
 from streams.dead_letters import of_message
 
 _LIMIT = 1000  # letters that one command looks at in each queue
@@ -166,7 +162,7 @@ def _check_choice(ids: Sequence[str], *, everything: bool) -> None:
 
 def _on_letters(run: Callable[[DeadLetters], Coroutine[Any, Any, T]]) -> T:
     async def main() -> T:
-        async with _opened() as letters:
+        async with open_queues(load_settings()) as letters:
             return await run(letters)
 
     return asyncio.run(main())
@@ -177,8 +173,7 @@ def _changing_letters(run: Callable[[DeadLetters, Noting], Coroutine[Any, Any, N
 
     async def main() -> None:
         settings = load_settings()
-        async with open_database(settings) as pool, _opened() as letters:
-            trail = PostgresAudit(pool)
+        async with open_database(settings) as database, open_queues(settings) as letters:
 
             def noting(action: str, letter: DeadLetter) -> AbstractAsyncContextManager[None]:
                 done = of_letter(
@@ -188,21 +183,11 @@ def _changing_letters(run: Callable[[DeadLetters, Noting], Coroutine[Any, Any, N
                     served=letter.tenant in settings.tenants,
                     after=letter.origin if action == "requeue" else None,
                 )
-                return trail.noting(done)
+                return database.audit.noting(done)
 
             await run(letters, noting)
 
     asyncio.run(main())
-
-
-@contextlib.asynccontextmanager
-async def _opened() -> AsyncIterator[DeadLetters]:
-    settings = load_settings()
-    async with (
-        connect(line_of(settings), start_timeout=5) as connection,
-        open_dead_letters(connection, topology=topology_of(settings)) as letters,
-    ):
-        yield letters
 
 
 def _pick(letters: Sequence[DeadLetter], ids: Sequence[str]) -> list[DeadLetter]:

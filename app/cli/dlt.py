@@ -12,13 +12,12 @@ import click
 from app.audit import INSTANCE
 from app.cli.tables import show_all
 from app.cli.who import caller
-from app.run.database import open_database
+from app.run.wiring.database import open_database
+from app.run.wiring.kafka import open_events
 from app.settings import load_settings
-from app.store import PostgresAudit
 from app.views.audit import of_letter
 from streams.dead_letters import of_event
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
-from streams.kafka.log import open_event_log
 
 _COLUMNS = ("id", "topic", "key", "bytes", "at", "reason")
 
@@ -77,8 +76,7 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
     chosen = found if everything else pick(found, ids)
 
     async def run() -> None:
-        async with open_database(settings) as pool, open_event_log(settings) as events:
-            trail = PostgresAudit(pool)
+        async with open_database(settings) as database, open_events(settings) as events:
             for event in chosen:
                 letter = of_event(event)
                 done = of_letter(
@@ -88,7 +86,7 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
                     served=letter.tenant in settings.tenants,
                     after=event.topic,
                 )
-                async with trail.noting(done):
+                async with database.audit.noting(done):
                     where = await put_back(event, events)
                 click.echo(f"{event.id} put back into {where}")
 

@@ -13,9 +13,8 @@ import ssl
 import click
 
 from app.errors import DeliveryError, NotReachableError, StoreUnavailableError
-from app.run.database import open_database
+from app.run.wiring.database import open_database
 from app.settings import Settings, load_settings
-from app.store import PostgresTracking
 
 _TIMEOUT = 3.0  # seconds
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
@@ -75,8 +74,8 @@ async def _look(settings: Settings) -> str:
     known = "worker_id" in settings.model_fields_set
     name = settings.worker_id if known else f"{socket.gethostname()}-"
     try:
-        async with open_database(settings) as pool:
-            workers = await PostgresTracking(pool).workers()
+        async with open_database(settings) as database:
+            workers = await database.tracking.workers()
     except (NotReachableError, StoreUnavailableError) as error:
         return f"nothing listens, and what a worker tells PostgreSQL can't be read now: {error}"
     mine = [one for one in workers if (one.id == name if known else one.id.startswith(name))]

@@ -9,7 +9,7 @@ import click
 
 from app.cli.options import chosen_tenant, tenant_option
 from app.cli.who import caller
-from app.run.website import interventions_of, open_base
+from app.run.wiring.services import open_services
 from app.settings import load_settings
 
 
@@ -23,9 +23,9 @@ def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
     actor = caller(chosen_tenant(settings, tenant))
 
     async def run() -> None:
-        async with open_base(settings) as base:
+        async with open_services(settings) as services:
             for one in ids:
-                await interventions_of(base).cancel(actor, one, reason=reason)
+                await services.interventions.cancel(actor, one, reason=reason)
                 click.echo(f"{one} cancelled")
 
     asyncio.run(run())
@@ -40,9 +40,9 @@ def retry(ids: Sequence[str], tenant: str | None) -> None:
     actor = caller(chosen_tenant(settings, tenant))
 
     async def run() -> None:
-        async with open_base(settings) as base:
+        async with open_services(settings) as services:
             for one in ids:
-                delivery = await interventions_of(base).retry(actor, one)
+                delivery = await services.interventions.retry(actor, one)
                 click.echo(f"{one} is tried again ({delivery.state})")
 
     asyncio.run(run())

@@ -13,11 +13,9 @@ import jwt
 from app.audit import INSTANCE, Done
 from app.cli.who import caller, current_user
 from app.errors import ConfigurationError, DeliveryError, as_cause
-from app.run.configured import open_vault
-from app.run.database import open_database
+from app.run.wiring.database import connected, open_database
+from app.run.wiring.tenants import stored_settings
 from app.settings import Settings, load_settings
-from app.store import PostgresAudit, PostgresConfiguration, open_pool
-from app.store.line import line_of
 from app.tenants.secret_rules import token_secret
 from app.tenants.vault import make_key as new_key
 
@@ -38,9 +36,8 @@ def rotate_keys() -> None:
     """
 
     async def run(settings: Settings) -> int:
-        async with open_database(settings) as pool:
-            store = PostgresConfiguration(pool, open_vault(settings))
-            return await store.reseal(caller(INSTANCE))
+        async with open_database(settings) as database:
+            return await stored_settings(settings, database.pool).reseal(caller(INSTANCE))
 
     changed = asyncio.run(run(load_settings()))
     click.echo(f"values sealed anew: {changed}")
@@ -94,9 +91,9 @@ async def _note(settings: Settings, done: Done) -> None:
     try:
         async with (
             asyncio.timeout(_PATIENCE),
-            open_pool(line_of(settings), size=1, start_timeout=0) as pool,
+            connected(settings, size=1, start_timeout=0) as database,
         ):
-            await PostgresAudit(pool).note(done)
+            await database.audit.note(done)
     except (DeliveryError, TimeoutError, asyncpg.PostgresError) as error:
         cause = str(error) or f"the database does not answer within {_PATIENCE:g} s"
         click.echo(f"delivery: the token is not in the audit trail ({cause})", err=True)

@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from app.run.database import run_migrations
+from app.run.wiring.database import run_migrations
 from app.settings import load_settings
 
 

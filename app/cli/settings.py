@@ -19,10 +19,9 @@ from rich.table import Table
 from app.audit import Actor, AuditTrail
 from app.cli.who import caller
 from app.errors import DeliveryError
-from app.run.configured import ConfigurationParts, open_configuration
-from app.run.database import open_database
+from app.run.wiring.database import open_database
+from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import load_settings
-from app.store import PostgresAudit
 from app.tenants import config_file as configuration_file
 from app.tenants.values import Setting
 from streams.regards.https import connector_of, trust
@@ -159,10 +158,10 @@ class Where:
         if tenant not in settings.tenants:
             known = ", ".join(settings.tenants)
             raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
-        async with open_database(settings) as pool:
+        async with open_database(settings) as database:
             yield _OnDatabase(
-                parts=await open_configuration(settings, pool),
-                audit=PostgresAudit(pool),
+                parts=await open_configuration(settings, database.pool),
+                audit=database.audit,
                 actor=caller(tenant),
             )
 

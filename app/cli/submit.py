@@ -28,10 +28,9 @@ from app.cli.options import chosen_tenant
 from app.delivery import progress as transfers
 from app.delivery.states import Status
 from app.errors import ConfigurationError, DeliveryError
+from app.run.wiring.amqp import open_connection
 from app.settings import Settings, load_settings
 from streams.amqp import names
-from streams.amqp.line import line_of
-from streams.amqp.publisher import connect
 from streams.amqp.topology import REFUSALS, refused, topology_of
 from streams.channels import REQUESTS, RESPONSES
 from streams.kafka.brokers import cause_of
@@ -91,7 +90,7 @@ async def _submit(
 ) -> None:
     correlation_id = body["correlationId"]
     async with (
-        connect(line_of(settings), start_timeout=5) as connection,
+        open_connection(settings) as connection,
         connection.channel() as channel,
     ):
         topology = topology_of(settings)

@@ -12,10 +12,9 @@ from app.audit import INSTANCE, Done
 from app.cli.tables import show_all
 from app.cli.who import caller
 from app.errors import RetryableError
-from app.run.database import open_database
-from app.run.topics import make_topics
+from app.run.wiring.database import open_database
+from app.run.wiring.kafka import make_topics
 from app.settings import load_settings
-from app.store import PostgresArrivals, PostgresAudit
 from streams.kafka.topic_check import Difference, apply, differences
 
 _COLUMNS = ("topic", "what", "found", "wanted", "advice")
@@ -54,9 +53,8 @@ def apply_(as_json: bool) -> None:
     settings = load_settings()
 
     async def make() -> tuple[list[str], list[Difference]]:
-        async with open_database(settings) as pool:
-            arrivals = PostgresArrivals(pool, allowance=settings.event_duration)
-            created = await make_topics(settings, pool, arrivals)
+        async with open_database(settings) as database:
+            created = await make_topics(database)
             left = await apply(settings)
             done = Done(
                 actor=caller(INSTANCE),
@@ -65,7 +63,7 @@ def apply_(as_json: bool) -> None:
                 before=None,
                 after={"created": created, "differencesLeft": len(left)},
             )
-            await PostgresAudit(pool).note(done)
+            await database.audit.note(done)
         return created, left
 
     made, left = asyncio.run(make())

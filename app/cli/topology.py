@@ -6,11 +6,9 @@ import asyncio
 
 import click
 
-from app.settings import Settings, load_settings
+from app.run.wiring.amqp import declare_topology
+from app.settings import load_settings
 from streams.amqp import rights
-from streams.amqp.line import line_of
-from streams.amqp.publisher import connect, open_publisher
-from streams.amqp.topology import Topology
 
 
 @click.group()
@@ -24,17 +22,8 @@ def apply() -> None:
 
     Run it with a user that may, and the service with DELIVERY_AMQP_DECLARE=false.
     """
-    asyncio.run(_declare(load_settings()))
+    asyncio.run(declare_topology(load_settings()))
     click.echo("exchanges, queues and bindings are there")
-
-
-async def _declare(settings: Settings) -> None:
-    made = Topology(kind=settings.amqp_queue_type)
-    async with (
-        connect(line_of(settings), start_timeout=5) as connection,
-        open_publisher(connection, topology=made),
-    ):
-        pass
 
 
 @topology.command()

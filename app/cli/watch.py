@@ -21,10 +21,11 @@ from rich.progress import (
 from app.cli.tables import printable, size
 from app.delivery import progress as transfers
 from app.errors import DeliveryError
-from app.run.database import open_database
+from app.run.wiring.database import open_database
+from app.run.wiring.kafka import progress_table
 from app.settings import Settings, load_settings
-from app.store import PostgresTracking
 from app.views import progress
+from app.views.deliveries import Overview
 from streams.channels import PROGRESS
 from streams.kafka.brokers import cause_of
 from streams.kafka.progress_table import ProgressTable
@@ -46,9 +47,9 @@ def watch(tenants: Sequence[str], once: bool) -> None:
 
 async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> None:
     topic = Topics(prefix=settings.kafka_topic_prefix).of(PROGRESS)
-    table = ProgressTable(settings)
-    async with open_database(settings) as pool:
-        tracking = PostgresTracking(pool)
+    table = progress_table(settings)
+    async with open_database(settings) as database:
+        overview = database.tracking
         await table.start()
         try:
             try:
@@ -63,15 +64,15 @@ async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> N
             console = Console()
             if once or not console.is_terminal:
                 await asyncio.sleep(_ROUND)
-                await _lines(table, tracking, tenants, once=once)
+                await _lines(table, overview, tenants, once=once)
             else:
-                await _bars(console, table, tracking, tenants)
+                await _bars(console, table, overview, tenants)
         finally:
             await table.stop()
 
 
-async def _waiting(tracking: PostgresTracking, tenants: Sequence[str]) -> str:
-    depths = [depth for depth in await tracking.depths() if depth.tenant in tenants]
+async def _waiting(overview: Overview, tenants: Sequence[str]) -> str:
+    depths = [depth for depth in await overview.depths() if depth.tenant in tenants]
     counts: dict[str, int] = {}
     for depth in depths:
         counts[depth.state.value] = counts.get(depth.state.value, 0) + depth.deliveries
@@ -79,7 +80,7 @@ async def _waiting(tracking: PostgresTracking, tenants: Sequence[str]) -> str:
 
 
 async def _lines(
-    table: ProgressTable, tracking: PostgresTracking, tenants: Sequence[str], *, once: bool
+    table: ProgressTable, overview: Overview, tenants: Sequence[str], *, once: bool
 ) -> None:
     """Plain lines, for logs and pipes."""
     running = [one for one in table.all() if one.tenant in tenants and not one.phase.ended]
@@ -87,7 +88,7 @@ async def _lines(
         for one in running:
             click.echo(line(one))
         if once:
-            click.echo(await _waiting(tracking, tenants))
+            click.echo(await _waiting(overview, tenants))
             return
         await asyncio.sleep(_LOOK)
         running = [one for one in table.news() if one.tenant in tenants]
@@ -109,7 +110,7 @@ def line(one: transfers.Progress) -> str:
 async def _bars(
     console: Console,
     table: ProgressTable,
-    tracking: PostgresTracking,
+    overview: Overview,
     tenants: Sequence[str],
 ) -> None:
     bars = Progress(
@@ -129,7 +130,7 @@ async def _bars(
             for one in table.all():
                 if one.tenant in tenants:
                     _update(bars, tasks, one)
-            bars.update(waiting, description=await _waiting(tracking, tenants))
+            bars.update(waiting, description=await _waiting(overview, tenants))
             await asyncio.sleep(_LOOK)
 
 

@@ -9,19 +9,17 @@ from itertools import product
 from typing import Any
 
 from app.delivery.targets import S3Target
-from app.errors import ConfigurationError, DeliveryError
-from app.run.configured import open_vault
+from app.errors import UNFORESEEN, ConfigurationError, DeliveryError
+from app.run.wiring.database import connected
+from app.run.wiring.targets import Try, check_authorities, open_trial
+from app.run.wiring.tenants import stored_settings
 from app.settings import Settings
-from app.store import PostgresConfiguration, PostgresTracking, line_of, open_pool
 from app.store.checkup import check_postgresql
 from app.tenants.places import shared
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import weaknesses
-from app.views.deliveries import Filter
+from app.views.deliveries import Filter, Overview, Tracking
 from app.views.findings import Finding, bad, good
-from sinks.stores.s3.https import check_ca
-from sinks.stores.s3.rights import try_target
-from sinks.stores.s3.store import S3Sink, open_sink
 from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
 
 _ERRORS = timedelta(hours=1)
@@ -93,19 +91,17 @@ def _keys(settings: Settings) -> list[Finding]:
 async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
     """Look at workers and outcomes, and read what the tenants have set."""
     try:
-        async with open_pool(line_of(settings), size=2, start_timeout=5) as pool:
-            tracking = PostgresTracking(pool)
-            yield await _workers(tracking)
-            yield await _lately(tracking, settings)
+        async with connected(settings, size=2, start_timeout=5) as database:
+            yield await _workers(database.tracking)
+            yield await _lately(database.tracking, database.tracking, settings)
             if settings.secret_keys:
-                vault = open_vault(settings)
-                tenants.apply(await PostgresConfiguration(pool, vault).read())
+                tenants.apply(await stored_settings(settings, database.pool).read())
     except DeliveryError as error:
         yield bad("tenants", "settings", str(error), "see what is said of PostgreSQL")
 
 
-async def _workers(tracking: PostgresTracking) -> Finding:
-    workers = await tracking.workers()
+async def _workers(overview: Overview) -> Finding:
+    workers = await overview.workers()
     alive = [worker for worker in workers if worker.alive]
     if not alive:
         return bad("workers", "alive", "no worker is there", "start `delivery worker`")
@@ -116,12 +112,12 @@ async def _workers(tracking: PostgresTracking) -> Finding:
     return good("workers", "alive", told + (f"; {gone} died within a day" if gone else ""))
 
 
-async def _lately(tracking: PostgresTracking, settings: Settings) -> Finding:
+async def _lately(overview: Overview, tracking: Tracking, settings: Settings) -> Finding:
     since = datetime.now(UTC) - _ERRORS
-    outcomes = await tracking.outcomes(settings.tenants, since=since)
+    outcomes = await overview.outcomes(settings.tenants, since=since)
     errors = sum(one.deliveries for one in outcomes if one.error_type is not None)
     total = sum(one.deliveries for one in outcomes)
-    stuck = await tracking.browse(settings.tenants, Filter(text="unforeseen"), before=None, limit=1)
+    stuck = await tracking.browse(settings.tenants, Filter(text=UNFORESEEN), before=None, limit=1)
     told = f"{errors} of {total} deliveries ended in ERROR within an hour"
     if errors * 2 > total:
         advice = "`delivery list --state ERROR` tells each cause"
@@ -137,7 +133,7 @@ async def _lately(tracking: PostgresTracking, settings: Settings) -> Finding:
 async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
     """Try every target; those of the static settings where nothing else is known."""
     try:
-        check_ca(settings.s3_ca)
+        check_authorities(settings)
     except ConfigurationError as error:
         yield bad("s3", "certificates", str(error), "see DELIVERY_S3_CA")
         return
@@ -201,12 +197,12 @@ async def _probed(
     """Probe targets side by side, each once; give them in order: a silent one delays no other."""
     turns = asyncio.Semaphore(_PROBES)
 
-    async def one(sink: S3Sink, target: S3Target) -> list[Any]:
+    async def one(attempt: Try, target: S3Target) -> list[Any]:
         async with turns:
-            return await try_target(sink, target)
+            return await attempt(target)
 
-    async with open_sink(ca=settings.s3_ca, hosts=settings.allowed_hosts) as sink:
-        tasks = [(target, asyncio.create_task(one(sink, target))) for target in targets]
+    async with open_trial(settings) as attempt:
+        tasks = [(target, asyncio.create_task(one(attempt, target))) for target in targets]
         try:
             for target, task in tasks:
                 yield target, await task

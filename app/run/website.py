@@ -1,135 +1,81 @@
-"""The HTTP server: what it is wired of, in a worker's process or alone."""
+"""The HTTP server: which parts it has, in a worker's process or alone."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-import aiohttp
-import asyncpg
 from mode import Service
 
-from app.audit import INSTANCE
-from app.delivery.ports import Users
-from app.errors import SecretUnreadableError, SourceUnavailableError
-from app.run.configured import ConfigurationParts, open_configuration
-from app.run.database import open_database, open_migrated, open_web_pool
 from app.run.series import make_series
+from app.run.wiring.dead_letters import letter_box
+from app.run.wiring.kafka import progress_table
+from app.run.wiring.regards import rs_order_check, sign_in
+from app.run.wiring.services import Services, open_services
+from app.run.wiring.targets import prober
+from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
-from app.store import PostgresAudit, PostgresStore, PostgresTracking
-from app.telemetry.metrics import TARGET_UP
 from app.telemetry.watchdog import watching_loop
+from app.tenants.places import warn_of_places
+from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import refuse_weak_secrets, token_secret
-from app.usecases.intervene import Interventions
-from app.waiting.signals import Signal
-from sinks.stores.s3.probe import Prober
-from sinks.stores.s3.store import S3Sink, open_sink
-from streams.dead_letters import Letters
-from streams.kafka.progress_table import ProgressTable
-from streams.regards.https import connector_of, said, trust
-from streams.regards.sign_in import PasswordFlow
-from streams.regards.users import AnyUser, AskedLater
 from streams.work.watcher import Watcher
+from web.api.configuration import ConfigurationApi
 from web.api.console import Console
+from web.api.dead_letters import LettersApi
+from web.api.deliveries import DeliveriesApi
+from web.api.events import EventsApi
 from web.api.health import Check, Health
+from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
+from web.api.settings import SettingsApi
 from web.api.sign_in import SignIns
 from web.api.targets import TargetsApi
+from web.api.workers import WorkersApi
 from web.feed import Feed
 from web.guard.auth import Verifier
+from web.guard.checks import Checks
 from web.guard.gate import Gate
 from web.guard.limits import Limits, RateLimit, Turns
 from web.site import Parts, Site, create_probe_site, create_site, tls_context
 
-if TYPE_CHECKING:  # a process without work need not import what works
-    from app.run.bootstrap import Services
-
-
 _WAITING = 20  # requests of one caller, beside those that are worked on
-_RS_ORDER_TIMEOUT = aiohttp.ClientTimeout(total=3)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Base:
-    """What a process with an HTTP server has open."""
-
-    pool: asyncpg.Pool
-    owed: Signal  # notified after a commit that left something to publish
-    configuration: ConfigurationParts
-    sink: S3Sink
-    users: Users
-
-    @property
-    def store(self) -> PostgresStore:
-        """The deliveries."""
-        return PostgresStore(self.pool, self.owed)
-
-
-@contextlib.asynccontextmanager
-async def open_web_base(settings: Settings, base: Base) -> AsyncIterator[Base]:
-    """Give what the HTTP server works with: the same, over connections of its own."""
-    async with open_web_pool(settings) as pool:
-        yield replace(base, pool=pool, configuration=base.configuration.over(pool))
-
-
-def interventions_of(base: Base) -> Interventions:
-    """Return what may be done to deliveries from outside."""
-    return Interventions(
-        store=base.store,
-        tracking=PostgresTracking(base.pool),
-        tenants=base.configuration.tenants,
-        users=base.users,
-    )
-
-
-def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> list[Service]:
+def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
     """Make the server and what it shows things with, in the order in which they start.
 
     Raises ConfigurationError when a key or a certificate is none.
     """
+    settings = services.settings
     tls = tls_context(certificate=settings.web_tls_certificate, key=settings.web_tls_key)
-    verifier = Verifier(
-        secret=token_secret(settings),
-        public_key=settings.jwt_public_key,
-    )
-    configuration = base.configuration
-    tracking = PostgresTracking(base.pool)
-    table = ProgressTable(settings)
+    configure, tenants = services.configuration.configure, services.configuration.tenants
+    gate = _gate(settings, tenants)
+    tracking, audit = services.database.tracking, services.database.audit
+    table = progress_table(settings)
     feed = Feed(tracking, table.news)
-    prober = Prober(base.sink.clients, settings.allowed_hosts)
+    probes = prober(settings, services.sink)
+    health = Health(checks)
+    metrics = MetricsApi(tracking)
+    letters = letter_box(settings, known=tenants.known)
     parts = Parts(
-        configure=configuration.configure,
-        store=configuration.store,
-        audit=PostgresAudit(base.pool),
-        gate=Gate(
-            verifier,
-            configuration.tenants,
-            limits=Limits(
-                rate=RateLimit(settings.web_requests_per_second, burst=settings.web_requests_burst),
-                requests=Turns(settings.web_requests_at_once, waiting=_WAITING),
-                streams=Turns(settings.web_streams),
-                all_streams=Turns(settings.web_streams_total),
-            ),
-            metrics_token=settings.metrics_token.get_secret_value(),
-        ),
-        health=Health(checks),
+        gate=gate,
+        settings=SettingsApi(configure, Checks(probes.probe)),
+        configuration=ConfigurationApi(configure, services.configuration.store, health, audit),
+        operation=OperationApi(configure, audit),
+        deliveries=DeliveriesApi(tracking, services.interventions, table.of),
+        events=EventsApi(feed, tracking, tracking, table.of),
+        letters=LettersApi(letters, audit, serves=configure.serves),
+        workers=WorkersApi(tracking),
+        metrics=metrics,
+        console=Console(_sign_ins(settings, tenants)),
+        health=health,
         targets=TargetsApi(
-            configuration.tenants,
-            look=prober.looking(base.sink),
-            trouble=base.sink.breakers.trouble,
-            told=prober.told,
+            tenants,
+            look=probes.looking(services.sink),
+            trouble=services.sink.breakers.trouble,
+            told=probes.told,
         ),
-        probe=prober.probe,
-        tracking=tracking,
-        changes=tracking,
-        overview=tracking,
-        interventions=interventions_of(base),
-        feed=feed,
-        progress=table.of,
-        letters=Letters(settings, known=configuration.tenants.known),
-        console=Console(_sign_ins(settings, configuration)),
         access_log=settings.web_access_log,
         requests_under_way=settings.web_requests_under_way,
         proxies=settings.web_proxies,
@@ -144,27 +90,34 @@ def make_site(settings: Settings, base: Base, checks: Mapping[str, Check]) -> li
         connections=settings.web_connections,
     )
     figures = (
-        [_probe_site(settings, parts.health, MetricsApi(tracking), port=settings.metrics_port)]
+        [_probe_site(settings, health, metrics, port=settings.metrics_port)]
         if settings.metrics_port
         else []
     )
     return [table, feed, *figures, site]
 
 
-def _sign_ins(settings: Settings, configuration: ConfigurationParts) -> SignIns | None:
-    if not settings.oauth_url:
-        return None
-    secret = settings.oauth_client_secret.get_secret_value()
-    flow = PasswordFlow(
-        settings.oauth_url, client=settings.oauth_client, secret=secret, ca=settings.http_ca
+def _gate(settings: Settings, tenants: ConfiguredTenants) -> Gate:
+    return Gate(
+        Verifier(secret=token_secret(settings), public_key=settings.jwt_public_key),
+        tenants,
+        limits=Limits(
+            rate=RateLimit(settings.web_requests_per_second, burst=settings.web_requests_burst),
+            requests=Turns(settings.web_requests_at_once, waiting=_WAITING),
+            streams=Turns(settings.web_streams),
+            all_streams=Turns(settings.web_streams_total),
+        ),
+        metrics_token=settings.metrics_token.get_secret_value(),
     )
 
-    def served(tenant: str) -> bool:
-        return tenant == INSTANCE or configuration.tenants.known(tenant)
 
+def _sign_ins(settings: Settings, tenants: ConfiguredTenants) -> SignIns | None:
+    ask = sign_in(settings)
+    if ask is None:
+        return None
     return SignIns(
-        flow.token,
-        served=served,
+        ask,
+        served=tenants.known,
         per_minute=settings.web_sign_ins_per_minute,
         proxies=settings.web_proxies,
     )
@@ -211,93 +164,28 @@ def _probe_site(
 
 def make_watcher(configuration: ConfigurationParts, *then: Callable[[], object]) -> Watcher:
     """Make what hears of changed settings; `then` are called after each."""
-
-    def changed() -> None:
-        for tell in then:
-            tell()
-
     return Watcher(
         listening=configuration.store.listening,
         refresh=configuration.configure.refresh,
-        changed=changed,
+        changed=then,
     )
 
 
-def base_of(services: Services) -> Base:
-    """Return what a worker's own connections give its HTTP server."""
-    return Base(
-        pool=services.pool,
-        owed=services.owed,
-        configuration=services.configuration,
-        sink=services.sink,
-        users=services.users,
-    )
-
-
-def worker_checks(services: Services) -> dict[str, Check]:
-    """Return what a worker depends on, but for what its own parts tell."""
-    return {
-        **_checks(services.settings, base_of(services)),
-        "kafka": services.events.check,
-    }
-
-
-def _checks(settings: Settings, base: Base) -> dict[str, Check]:
+def make_checks(services: Services) -> dict[str, Check]:
     """Return what every process depends on; no server of a tenant is among it.
 
     Raises ConfigurationError when the file of a CA can't be used.
     """
-    configuration = base.configuration
-    trusted = trust(settings.http_ca)
-
-    async def database() -> None:
-        await base.store.answers()
+    tenants = services.configuration.tenants
 
     async def keys() -> None:
-        unreadable = len(configuration.tenants.unreadable())
-        if unreadable:  # who they are is not for operators of another tenant
-            raise SecretUnreadableError(
-                f"secrets of {unreadable} tenants can't be read with DELIVERY_SECRET_KEYS; the log "
-                "(settings_unreadable) and `delivery doctor` name them"
-            )
+        tenants.check_all_secrets()
 
-    async def rs_order() -> None:
-        try:
-            async with (
-                aiohttp.ClientSession(
-                    connector=connector_of(trusted), timeout=_RS_ORDER_TIMEOUT
-                ) as session,
-                session.head(settings.rs_order_url, allow_redirects=False),
-            ):
-                return  # whatever it says, it answers
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise SourceUnavailableError(
-                f"rs-order does not answer at {settings.rs_order_url} ({said(error)})"
-            ) from None
-
-    return {"postgresql": database, "secret keys": keys, "rs-order": rs_order}
-
-
-@contextlib.asynccontextmanager
-async def open_base(settings: Settings, *, stays: bool = False) -> AsyncIterator[Base]:
-    """Open what deliveries are looked at and steered with, without a worker.
-
-    A process that `stays` may migrate the database; a command does not.
-    """
-    opened = open_migrated(settings) if stays else open_database(settings)
-    async with (
-        opened as pool,
-        open_sink(up=TARGET_UP, ca=settings.s3_ca, hosts=settings.allowed_hosts) as sink,
-    ):
-        configuration = await open_configuration(settings, pool)
-        sink.breakers.in_use = configuration.tenants.targets
-        yield Base(
-            pool=pool,
-            owed=Signal(),
-            configuration=configuration,
-            sink=sink,
-            users=AskedLater() if settings.rs_admin_url else AnyUser(),
-        )
+    return {
+        "postgresql": services.database.store.answers,
+        "secret keys": keys,
+        "rs-order": rs_order_check(services.settings),
+    }
 
 
 @contextlib.asynccontextmanager
@@ -306,12 +194,12 @@ async def running_site(settings: Settings) -> AsyncIterator[Service]:
     refuse_weak_secrets(settings, http=True)
     make_series(settings)
     async with (
-        open_base(settings, stays=True) as base,
-        open_web_base(settings, base) as web_base,
+        open_services(settings, stays=True) as services,
+        services.for_http() as shown,
     ):
-        base.configuration.warn_of_places(settings.tenants)
-        *beside, site = make_site(settings, web_base, _checks(settings, base))
-        watcher = make_watcher(base.configuration, base.sink.breakers.forget_unused)
+        warn_of_places(services.configuration.tenants, settings.tenants)
+        *beside, site = make_site(shown, make_checks(services))
+        watcher = make_watcher(services.configuration, services.sink.breakers.forget_unused)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(watching_loop())
             for part in (watcher, *beside, site):

@@ -1,4 +1,4 @@
-"""The processes: which services run in them, and in what order they start and stop."""
+"""The worker: which parts it has, and in what order they start and stop."""
 
 from __future__ import annotations
 
@@ -10,27 +10,16 @@ from functools import partial
 
 from mode import Service
 
-from app import __version__
 from app.delivery.model import Delivery
-from app.delivery.outgoing import Lane
 from app.delivery.states import Work
 from app.errors import DeliveryError
-from app.run.bootstrap import CHECKS, PLANS, Services, open_services
 from app.run.series import make_series
-from app.run.topics import make_topics
-from app.run.website import (
-    base_of,
-    interventions_of,
-    make_probe_sites,
-    make_site,
-    make_watcher,
-    open_web_base,
-    worker_checks,
-)
+from app.run.website import make_checks, make_probe_sites, make_site, make_watcher
+from app.run.wiring.worker import WorkerServices, open_worker_services
 from app.settings import Settings
-from app.store import Leader, Outbox, PostgresJanitor, PostgresLeases, PostgresWorkers
 from app.telemetry.logs import get_logger
 from app.telemetry.watchdog import watching_loop
+from app.tenants.places import warn_of_places
 from app.tenants.secret_rules import refuse_weak_secrets
 from app.usecases.away import TargetsAway
 from app.usecases.expire import expire
@@ -44,21 +33,15 @@ from app.usecases.uploads import Uploads
 from app.waiting.patience import Patience
 from app.waiting.signals import Signal
 from sinks.pipeline.budget import Budget
-from sinks.transfer import StreamingArchiver
-from streams.amqp.line import line_of
-from streams.amqp.topology import topology_of
-from streams.amqp.waiting_letters import count_waiting
-from streams.bridge import Bridge
-from streams.kafka.faust_app import DeliveryApp, create_app
-from streams.kafka.lag import Lag
-from streams.kafka.progress import ProgressReporter
-from streams.kafka.supervisor import Consumer
 from streams.work.relay import Relay
 from streams.work.slots import Lease, Slots
-from streams.work.timers import Timer
+from streams.work.timers import Timer, led
+from web.api.health import Check
 
 log = get_logger(__name__)
 
+_CHECKS = 4  # users that a worker asks about at once
+_PLANS = 4  # listings that a worker reads at once
 _PRESENCE = 10.0  # seconds between signs of life
 _TELLING = 2.0  # seconds between looks whether deliveries know why they wait
 _JANITOR_INTERVAL = 600.0  # seconds
@@ -70,127 +53,89 @@ _APPENDED_AT_ONCE = 500  # lost events
 _SWEPT_AT_ONCE = 100  # deliveries that may have left uploads open
 
 
-def _relays(services: Services) -> list[Service]:
-    settings = services.settings
-    outbox = Outbox(services.pool, batch=settings.outbox_batch_size)
-    routes = (
-        (Lane.RESPONSES, services.publisher.publish),
-        (Lane.ORDERS, services.publisher.publish),
-        (Lane.EVENTS, services.events.publish),
-    )
+def _relays(services: WorkerServices) -> list[Service]:
+    outbox = services.database.outbox()
     return [
         Relay(
             outbox=outbox,
             lane=lane,
             publish=publish,
-            owed=services.owed,
-            interval=settings.outbox_poll_interval,
+            owed=services.database.owed,
+            interval=services.settings.outbox_poll_interval,
         )
-        for lane, publish in routes
+        for lane, publish in services.routes
     ]
 
 
-def _timers(services: Services, uploads: Uploads) -> list[Service]:
+def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
+    """Make what is due by the clock; what one process does for all is led."""
     settings = services.settings
-
-    leader = Leader(services.pool)
-    janitor = PostgresJanitor(services.pool)
+    store, arrivals = services.database.store, services.database.arrivals
+    leading = services.database.leader.leading
+    end_overdue = partial(expire, store=store, limit=settings.expired_bulk_size)
+    append = partial(
+        append_again, arrivals=arrivals, append=services.events.carry, limit=_APPENDED_AT_ONCE
+    )
     sweep = Sweep(
-        store=services.store,
+        store=store,
         tenants=services.configuration.tenants,
         uploads=uploads,
         # By then a worker that lost its lease knows it, and has opened nothing more.
         after=2 * settings.lease_duration,
         limit=_SWEPT_AT_ONCE,
     )
-
-    async def end_overdue() -> None:
-        await expire(store=services.store, limit=settings.expired_bulk_size)
-
-    async def forget() -> None:
-        await janitor.forget(
-            finished=timedelta(seconds=settings.finished_retention),
-            audited=timedelta(seconds=settings.audit_retention),
-        )
-
-    async def append() -> None:
-        await append_again(
-            arrivals=services.arrivals, append=services.events.carry, limit=_APPENDED_AT_ONCE
-        )
-
-    def led(name: str, job: Callable[[], Awaitable[object]], interval: float) -> Timer:
-        """Return a timer of what one process does for all; jobs don't wait for each other."""
-
-        async def lead() -> None:
-            async with leader.leading(name) as leads:
-                if leads:
-                    await job()
-
-        return Timer(name=name, job=lead, interval=interval)
-
+    forget = partial(
+        services.database.janitor().forget,
+        finished=timedelta(seconds=settings.finished_retention),
+        audited=timedelta(seconds=settings.audit_retention),
+    )
     return [
         Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
-        led("reconcile", append, settings.reconcile_interval),
-        led("sweep", sweep.look, settings.reconcile_interval),
-        led("janitor", forget, _JANITOR_INTERVAL),
-        Timer(
-            name="dead letters",
-            job=partial(count_waiting, services.connection),
-            interval=_COUNTING,
+        *(
+            Timer(name=name, job=partial(led, name, job, leading=leading), interval=interval)
+            for name, job, interval in (
+                ("reconcile", append, settings.reconcile_interval),
+                ("sweep", sweep.look, settings.reconcile_interval),
+                ("janitor", forget, _JANITOR_INTERVAL),
+            )
         ),
+        Timer(name="dead letters", job=services.count_dead_letters, interval=_COUNTING),
     ]
 
 
 def _workers(
-    services: Services, *, wake: Mapping[Work, Signal]
+    services: WorkerServices, *, wake: Mapping[Work, Signal]
 ) -> tuple[list[Service], list[Slots]]:
     """Return what works: timers, and the slots that claim."""
     settings = services.settings
+    store, tenants = services.database.store, services.configuration.tenants
     breakers = services.sink.breakers
     away = TargetsAway(
         names=settings.tenants,
-        tenants=services.configuration.tenants,
+        tenants=tenants,
         trouble=breakers.trouble,
-        store=services.store,
+        store=store,
     )
     breakers.on_change.append(wake[Work.TRANSFER].notify)
-    leases = PostgresLeases(
-        services.pool,
-        owner=settings.worker_id,
-        ttl=settings.lease_duration,
-        transfers_per_tenant=settings.max_transfers_per_tenant or None,
-        blocked=away.blocked,
-    )
-    tenants = services.configuration.tenants
-    uploads = Uploads(sink=services.sink, seal=services.configuration.vault, store=services.store)
+    leases = services.database.leases(blocked=away.blocked)
+    uploads = Uploads(sink=services.sink, seal=services.configuration.vault, store=store)
     patience = Patience(
         limit=settings.target_patience,
         first=min(settings.retry_backoff, _FIRST_PAUSE),
         longest=min(settings.retry_backoff_max, _LONGEST_PAUSE),
     )
     memory = Budget(settings.worker_memory)
-    work = Transfers(
-        store=services.store,
+    transfers = Transfers(
+        store=store,
         leases=leases,
         tenants=tenants,
         sink=services.sink,
         uploads=uploads,
-        archiver=StreamingArchiver(
-            services.source,
-            services.sink,
-            ProgressReporter(services.events),
-            compression=settings.compression,
-            part_size=settings.part_size,
-            memory=settings.transfer_memory,
-            worker_memory=memory,
-            max_object_size=settings.max_object_size,
-            connections=settings.source_connections,
-            patience=patience,
-        ),
+        archiver=services.archiver(memory=memory, patience=patience),
         patience=patience,
     )
     settlement = Settlement(
-        store=services.store,
+        store=store,
         leases=leases,
         backoff=Backoff(
             first=settings.retry_backoff,
@@ -200,13 +145,13 @@ def _workers(
     )
 
     async def check_user(delivery: Delivery, _held: Lease) -> None:
-        await check(delivery, store=services.store, tenants=tenants, users=services.users)
+        await check(delivery, store=store, tenants=tenants, users=services.users)
 
     async def make_plan(delivery: Delivery, _held: Lease) -> None:
         await plan(
             delivery,
             source=services.source,
-            store=services.store,
+            store=store,
             memory=memory.size,
             reserve=memory.reserve,
             most_files=settings.max_order_files,
@@ -226,32 +171,11 @@ def _workers(
         )
 
     telling = Timer(name="targets", job=away.tell, interval=_TELLING)
-    return [telling, *_timers(services, uploads)], [
-        slots(Work.CHECK, CHECKS, check_user),
-        slots(Work.PLAN, PLANS, make_plan),
-        slots(Work.TRANSFER, settings.max_transfers, work.deliver),
+    return [telling, *make_timers(services, uploads)], [
+        slots(Work.CHECK, _CHECKS, check_user),
+        slots(Work.PLAN, _PLANS, make_plan),
+        slots(Work.TRANSFER, settings.max_transfers, transfers.deliver),
     ]
-
-
-def _consumer(services: Services, *, wake: Mapping[Work, Signal]) -> Consumer:
-    settings = services.settings
-
-    def make() -> DeliveryApp:
-        return create_app(
-            settings,
-            store=services.store,
-            arrivals=services.arrivals,
-            tenants=services.configuration.tenants,
-            users=services.users,
-            interventions=interventions_of(base_of(services)),
-            events=services.events,
-            wake=wake,
-        )
-
-    lag = Lag(
-        settings, make_topics=partial(make_topics, settings, services.pool, services.arrivals)
-    )
-    return Consumer(make=make, lag=lag, stuck_after=settings.kafka_stuck_after)
 
 
 class Root(Service):
@@ -269,28 +193,13 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(watching_loop())
         make_series(settings)
-        services = await stack.enter_async_context(open_services(settings))
-        services.configuration.warn_of_places(settings.tenants)
+        services = await stack.enter_async_context(open_worker_services(settings))
+        warn_of_places(services.configuration.tenants, settings.tenants)
         wake = {kind: Signal() for kind in Work}
         root = Root()
-        presence = PostgresWorkers(
-            services.pool,
-            worker=settings.worker_id,
-            version=__version__,
-            slots=settings.max_transfers,
-        )
-        consumer = _consumer(services, wake=wake)
-        bridge = Bridge(
-            connection=services.connection,
-            publisher=services.publisher,
-            events=services.events,
-            arrivals=services.arrivals,
-            tenants=services.configuration.tenants,
-            topology=topology_of(settings),
-            prefetch=settings.request_bulk_size,
-            max_bytes=settings.max_message_bytes,
-            line=line_of(settings),
-        )
+        presence = services.database.presence()
+        consumer = services.consumer(wake=wake)
+        bridge = services.bridge()
         timers, slots = _workers(services, wake=wake)
         parts: list[Service] = [
             Timer(name="presence", job=presence.seen, interval=_PRESENCE),
@@ -307,11 +216,16 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         ]
         await root.start()
         stack.push_async_callback(root.stop)
-        stack.push_async_callback(_leave, presence)
-        checks = worker_checks(services) | {"rabbitmq": bridge.check, "events": consumer.check}
+        stack.push_async_callback(_leave, presence.left)
+        checks: dict[str, Check] = {
+            **make_checks(services),
+            "kafka": services.events.check,
+            "rabbitmq": bridge.check,
+            "events": consumer.check,
+        }
         if site:
-            base = await stack.enter_async_context(open_web_base(settings, base_of(services)))
-            parts = make_site(settings, base, checks) + parts
+            shown = await stack.enter_async_context(services.for_http())
+            parts = make_site(shown, checks) + parts
         else:
             parts = [*make_probe_sites(settings, checks), *parts]
         for part in parts:
@@ -332,6 +246,6 @@ def _stop_claiming(slots: Sequence[Slots]) -> None:
         some.stop_claiming()
 
 
-async def _leave(presence: PostgresWorkers) -> None:
+async def _leave(deregister: Callable[[], Awaitable[None]]) -> None:
     with contextlib.suppress(DeliveryError):  # its silence tells, too
-        await presence.left()
+        await deregister()

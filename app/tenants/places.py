@@ -6,6 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from app.delivery.targets import TenantSettings
+from app.telemetry.logs import get_logger
+from app.tenants.registry import ConfiguredTenants
+
+log = get_logger(__name__)
 
 
 def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[str]]:
@@ -20,3 +24,26 @@ def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[
         for place, whose in found.items()
         if len(whose) > 1
     }
+
+
+def warn_of_places(tenants: ConfiguredTenants, names: Iterable[str]) -> None:
+    """Tell the operator of places that tenants of these names share, and of keys they borrow."""
+    known = [(name, tenants.settings(name)) for name in names]
+    for place, whose in shared(known).items():
+        log.warning(
+            "place_shared",
+            place=place,
+            tenants=whose,
+            consequence="with the same correlation id, one tenant can't deliver while "
+            "another's archive is there",
+            advice="give each a bucket or a prefix of its own: {tenant} in "
+            "DELIVERY_DELIVERY_BUCKET or DELIVERY_DELIVERY_PREFIX, or its settings",
+        )
+    for tenant, (endpoint, bucket) in tenants.borrowing().items():
+        log.warning(
+            "deployment_key_borrowed",
+            tenant=tenant,
+            endpoint=endpoint,
+            bucket=bucket,
+            advice="`delivery doctor` says what to do",
+        )

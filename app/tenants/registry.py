@@ -71,6 +71,18 @@ class ConfiguredTenants:
                 f"{self._configuration.unreadable[tenant]}"
             )
 
+    def check_all_secrets(self) -> None:
+        """Raise SecretUnreadableError unless the secrets of all tenants can be read.
+
+        It names none: this is for operators of any tenant.
+        """
+        unreadable = len(self._configuration.unreadable)
+        if unreadable:
+            raise SecretUnreadableError(
+                f"secrets of {unreadable} tenants can't be read with DELIVERY_SECRET_KEYS; the log "
+                "(settings_unreadable) and `delivery doctor` name them"
+            )
+
     def paused(self, tenant: str) -> bool:
         """Whether the tenant is in maintenance: its requests wait."""
         return tenant in self._configuration.paused

@@ -101,3 +101,12 @@ def refuse_weak_secrets(settings: Settings, *, http: bool) -> None:
         )
     for one in found:
         log.warning("secret_weak", setting=one.setting, cause=one.what, advice=one.advice)
+
+
+def require_token_secret(settings: Settings) -> None:
+    """Raise ConfigurationError unless there is something to sign tokens for rs-order with."""
+    if not settings.rs_order_token_secret.get_secret_value():
+        raise ConfigurationError(
+            "DELIVERY_RS_ORDER_TOKEN_SECRET is not set: give the secret that rs-order checks "
+            "tokens with"
+        )

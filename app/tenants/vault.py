@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from app.errors import ConfigurationError, SecretUnreadableError
+from app.settings import Settings
+from app.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 
 def make_key() -> str:
@@ -50,3 +54,25 @@ class Vault:
     def reseal(self, sealed: str) -> str:
         """Seal anew with the first key. Raises SecretUnreadableError."""
         return self.seal(self.open(sealed))
+
+
+def vault_of(settings: Settings) -> Vault:
+    """Return what seals secrets here.
+
+    Raises ConfigurationError when a key is no key, or none is configured; in development one is
+    made, then.
+    """
+    keys = [key.get_secret_value() for key in settings.secret_keys]
+    if not keys:
+        if not settings.development:
+            raise ConfigurationError(
+                "DELIVERY_SECRET_KEYS is not set: the secrets of tenants are sealed with it. Make "
+                "a key with `delivery make-key`, keep it safe, and give every process the same"
+            )
+        log.warning(
+            "secret_key_made",
+            cause="DELIVERY_SECRET_KEYS is not set; secrets that are set now can't be read after "
+            "a restart, nor by other processes",
+        )
+        keys = [make_key()]
+    return Vault(keys)

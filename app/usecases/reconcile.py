@@ -7,7 +7,7 @@ takes what a dead one held; so do the relays with what is owed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from app.delivery.ingress import Arrival
 from app.delivery.ports import Arrivals
@@ -57,3 +57,14 @@ async def _append(
         )
         log.warning("events_not_appended", events=len(errors), cause=str(errors[0]))
     return len(overdue) - len(errors)
+
+
+async def topics_lost(
+    missing: Sequence[str], *, consumed: Collection[str], arrivals: Arrivals
+) -> None:
+    """Make due again what topics held that are missing, if agents read any of them (`consumed`).
+
+    Which events were in which topic is not known, so all are due that no agent has handled.
+    """
+    if not set(missing).isdisjoint(consumed):
+        await arrivals.all_lost()

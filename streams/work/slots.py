@@ -19,7 +19,13 @@ from structlog.contextvars import bind_contextvars
 from app.delivery.model import Delivery
 from app.delivery.ports import Leases
 from app.delivery.states import Work
-from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
+from app.errors import (
+    UNFORESEEN,
+    DeliveryError,
+    LeaseLostError,
+    RetryableError,
+    StoreUnavailableError,
+)
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import ASIDE, LEASES_LOST, RUNNING, SLOTS
@@ -222,7 +228,7 @@ class Slots(Service):
             log.exception(
                 "work_failed", tenant=delivery.tenant, correlation_id=delivery.correlation_id
             )
-            await self._tell(delivery, RetryableError(f"unforeseen: {error!r}"))
+            await self._tell(delivery, RetryableError(f"{UNFORESEEN}: {error!r}"))
         finally:
             keeper.cancel()
 

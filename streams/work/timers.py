@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 from mode import Service
 
@@ -28,3 +29,18 @@ class Timer(Service):
             except Exception as error:  # noqa: BLE001 - the next time may be better
                 log.warning("timer_failed", timer=self._name, cause=repr(error))
             await self.sleep(self._interval)
+
+
+async def led(
+    name: str,
+    job: Callable[[], Awaitable[object]],
+    *,
+    leading: Callable[[str], AbstractAsyncContextManager[bool]],
+) -> None:
+    """Do a job that one process does for all, unless another does it now.
+
+    `leading` gives whether this process leads a job of that name: jobs don't wait for each other.
+    """
+    async with leading(name) as leads:
+        if leads:
+            await job()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from mode import Service
@@ -19,14 +19,14 @@ _PAUSE = 1.0  # seconds before listening again
 
 
 class Watcher(Service):
-    """Refreshes what is known of the tenants' configuration."""
+    """Refreshes what is known of the tenants' configuration; `changed` are called each time."""
 
     def __init__(
         self,
         *,
         listening: Callable[[], AbstractAsyncContextManager[Callable[[], Awaitable[None]]]],
         refresh: Callable[[], Awaitable[None]],
-        changed: Callable[[], None],
+        changed: Sequence[Callable[[], object]] = (),
     ) -> None:
         super().__init__()
         self._listening = listening
@@ -40,7 +40,8 @@ class Watcher(Service):
                 async with self._listening() as news:
                     while not self.should_stop:
                         await self._refresh()
-                        self._changed()
+                        for tell in self._changed:
+                            tell()
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout(_LOOK):
                                 await news()

@@ -19,7 +19,7 @@ from app.delivery.requests import parse_request
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked, S3Target, StoredObject
 from app.errors import ErrorType
-from app.run.configured import ConfigurationParts, open_configuration
+from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
 from app.tenants.registry import ConfiguredTenants

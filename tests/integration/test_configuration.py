@@ -13,8 +13,8 @@ import pytest
 from app.audit import Actor
 from app.delivery.states import State, Work
 from app.errors import ConfigurationError, SecretUnreadableError
-from app.run.configured import ConfigurationParts, open_configuration
 from app.run.website import make_watcher
+from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import PostgresConfiguration
 from app.tenants.vault import Vault, make_key

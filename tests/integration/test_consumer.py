@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
-from app.run import worker
+from app.run.wiring import worker
 from app.run.worker import running_worker
 from app.settings import Settings
 from streams.kafka import faust_app

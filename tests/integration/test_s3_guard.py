@@ -23,8 +23,8 @@ from app.errors import (
     TargetUnavailableError,
 )
 from app.network.hosts import AllowedHosts
-from app.run.configured import open_configuration
 from app.run.doctor import examine
+from app.run.wiring.tenants import open_configuration
 from app.settings import Settings
 from app.usecases.fail import fail
 from sinks.stores.s3.breaker import Breakers

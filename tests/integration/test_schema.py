@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from app.errors import ConfigurationError, StoreUnavailableError
-from app.run.database import open_database, open_migrated
+from app.run.wiring.database import open_database, open_migrated
 from app.settings import Settings
 from app.store import PostgresTracking, migrate, open_pool
 from app.store.schema import steps
@@ -84,7 +84,7 @@ async def test_a_fault_of_this_version_is_no_matter_of_the_schema(
     await pool.execute("ALTER TABLE delivery RENAME archive_name TO name_of_archive")
     with pytest.raises(asyncpg.UndefinedColumnError):
         async with open_database(on(database)) as opened:
-            await PostgresTracking(opened).browse(["t"], Filter(), before=None, limit=1)
+            await opened.tracking.browse(["t"], Filter(), before=None, limit=1)
 
 
 async def test_a_process_that_starts_migrates(database: str) -> None:

@@ -13,7 +13,7 @@ import asyncpg
 import psutil
 import pytest
 
-from app.run import worker
+from app.run.wiring import worker
 from app.run.worker import running_worker
 from app.settings import Settings
 from compose.embedded.processes import Child, running, start

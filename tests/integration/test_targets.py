@@ -12,7 +12,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.states import State, Work
 from app.delivery.targets import S3Target
 from app.errors import ErrorType, TargetRefusedError
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.tenants.vault import Vault, make_key
 from app.usecases.submit import receive
 from app.usecases.transfer import Transfers

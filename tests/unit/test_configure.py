@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
+from app.errors import SecretUnreadableError
 from app.settings import Settings
 from app.tenants.configure import Configure
 from app.tenants.ports import ConfigurationStore
@@ -53,3 +56,12 @@ async def test_what_was_read_earlier_is_not_taken_in_later() -> None:
     store.answers.set()
     await early
     assert tenants.settings("t").request_ttl.total_seconds() == 2 * 3600
+
+
+def test_secrets_that_cannot_be_read_are_counted_and_their_tenants_not_named() -> None:
+    tenants = ConfiguredTenants(Settings(tenants=("one", "other")))
+    tenants.check_all_secrets()
+    tenants.apply(Configuration(unreadable={"other": "no key fits"}))
+    with pytest.raises(SecretUnreadableError, match="secrets of 1 tenants") as raised:
+        tenants.check_all_secrets()
+    assert "other" not in str(raised.value)

@@ -20,9 +20,10 @@ from app.tenants.secret_rules import (
     PUBLIC_SEAL_KEYS,
     PUBLIC_TOKEN_SECRETS,
     refuse_weak_secrets,
+    require_token_secret,
     token_secret,
 )
-from app.tenants.vault import make_key
+from app.tenants.vault import make_key, vault_of
 from web.guard.auth import Verifier
 
 GOOD, SHARED = "own-" + "o" * 28, "shared-" + "s" * 25
@@ -139,6 +140,21 @@ def test_with_an_rsa_key_alone_no_token_is_made_here() -> None:
     assert isinstance(made.exception, ConfigurationError)
     assert "DELIVERY_JWT_SECRET" in str(made.exception)
     assert made.stdout == ""
+
+
+def test_a_worker_needs_a_secret_for_its_tokens() -> None:
+    require_token_secret(given())
+    with pytest.raises(ConfigurationError, match="DELIVERY_RS_ORDER_TOKEN_SECRET is not set"):
+        require_token_secret(given(rs_order_token_secret=""))
+
+
+def test_a_key_to_seal_with_is_made_in_development_alone() -> None:
+    with pytest.raises(ConfigurationError, match="DELIVERY_SECRET_KEYS is not set"):
+        vault_of(given(secret_keys=()))
+    with capture_logs() as logs:
+        vault = vault_of(given(secret_keys=(), development=True))
+    assert vault.open(vault.seal("a secret")) == "a secret"
+    assert [line["event"] for line in logs] == ["secret_key_made"]
 
 
 def test_who_has_no_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from app.delivery.targets import S3Target
 from app.errors import UnknownLetterError
-from app.run.configured import ConfigurationParts, open_configuration
+from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.tenants.vault import make_key
@@ -26,12 +26,21 @@ from app.waiting.signals import Signal
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
 from streams.regards.users import AnyUser
+from web.api.configuration import ConfigurationApi
 from web.api.console import Console
+from web.api.dead_letters import LettersApi
+from web.api.deliveries import DeliveriesApi
+from web.api.events import EventsApi
 from web.api.health import Check, Health
+from web.api.maintenance import OperationApi
+from web.api.metrics import MetricsApi
+from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
+from web.api.workers import WorkersApi
 from web.endpoint import Endpoint, Handler
 from web.feed import Feed
 from web.guard.auth import Verifier
+from web.guard.checks import Checks
 from web.guard.gate import Gate
 from web.guard.limits import Limits, RateLimit, Turns
 from web.site import CONNECTION_LIMITS, Parts, create_site
@@ -150,31 +159,41 @@ def parts_for(
     checks: dict[str, Check] | None = None,
     **changes: Any,
 ) -> Parts:
-    """Return what an application is made of."""
-    fields: dict[str, Any] = {
-        "configure": configuration.configure,
-        "store": configuration.store,
-        "audit": PostgresAudit(configuration.store._pool),
-        "gate": Gate(Verifier(secret=SECRET, public_key=""), configuration.tenants, limits=PLENTY),
-        "health": Health(checks or {}),
-        "targets": TargetsApi(configuration.tenants, look=_answers, trouble=lambda _target: None),
-        "probe": probe,
-        **_watching(configuration),
+    """Return what an application is made of, but for `changes`: of that, or of its ingredients."""
+    has = _ingredients(configuration) | changes
+    configure = configuration.configure
+    health = Health(checks or {})
+    audit, tracking, overview = has.pop("audit"), has.pop("tracking"), has.pop("overview")
+    progress = has.pop("progress")
+    parts: dict[str, Any] = {
+        "settings": SettingsApi(configure, Checks(has.pop("probe"))),
+        "configuration": ConfigurationApi(configure, configuration.store, health, audit),
+        "operation": OperationApi(configure, audit),
+        "deliveries": DeliveriesApi(tracking, has.pop("interventions"), progress),
+        "events": EventsApi(has.pop("feed"), tracking, has.pop("changes"), progress),
+        "letters": LettersApi(has.pop("letters"), audit, serves=configure.serves),
+        "workers": WorkersApi(overview),
+        "metrics": MetricsApi(overview),
+        "health": health,
     }
-    return Parts(**fields | changes)
+    return Parts(**parts | has)
 
 
-def _watching(configuration: ConfigurationParts) -> dict[str, Any]:
-    pool = configuration.store._pool
+def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
+    pool, tenants = configuration.store._pool, configuration.tenants
     tracking = PostgresTracking(pool)
     return {
+        "audit": PostgresAudit(pool),
+        "gate": Gate(Verifier(secret=SECRET, public_key=""), tenants, limits=PLENTY),
+        "targets": TargetsApi(tenants, look=_answers, trouble=lambda _target: None),
+        "probe": probe,
         "tracking": tracking,
         "changes": tracking,
         "overview": tracking,
         "interventions": Interventions(
             store=PostgresStore(pool, Signal()),
             tracking=tracking,
-            tenants=configuration.tenants,
+            tenants=tenants,
             users=AnyUser(),
         ),
         "feed": Feed(tracking, list),

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from app.delivery.targets import S3Target
 from app.errors import ConfigurationError
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking, open_pool
 from tests.web.conftest import (
     PLENTY,

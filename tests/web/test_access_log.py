@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import LogCapture
 
 from app.errors import StoreUnavailableError
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.views.deliveries import Filter, Tracked
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, bearer, parts_for, serve
 from web.api.metrics import MetricsApi

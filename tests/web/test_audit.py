@@ -15,7 +15,7 @@ from aiohttp import ClientPayloadError
 
 from app.audit import INSTANCE, Actor, AuditEntry, Done
 from app.errors import BrokerUnavailableError, StoreUnavailableError
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresAudit
 from app.views.dead_letters import Letter, Noting
 from tests.web.conftest import TENANT, Api, MakeClient, NoLetters, parts_for, serve

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from app.delivery.targets import S3Target
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from tests.web.conftest import Api, MakeClient, bearer, parts_for, serve
 from web.api.targets import TargetsApi
 from web.site import Site, create_site

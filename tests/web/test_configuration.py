@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from app.errors import BrokerUnavailableError, StoreUnavailableError
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.tenants.definitions import masked
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_settings import MASK, SERVER

@@ -18,7 +18,7 @@ from app.audit import Actor
 from app.delivery.own_ids import prefix_of
 from app.delivery.states import State, Work
 from app.delivery.targets import StoredObject
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from tests.integration.conftest import Deliveries, receipt_for
 from tests.web.conftest import (
     PLENTY,

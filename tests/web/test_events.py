@@ -20,7 +20,7 @@ from app.delivery.model import Delivery
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State, Work
 from app.delivery.targets import StoredObject
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (

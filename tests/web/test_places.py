@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 
 from app.delivery.targets import S3Target
 from app.errors import TargetUnavailableError
-from app.run.configured import ConfigurationParts, open_configuration
+from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
+from app.tenants.places import warn_of_places
 from compose.embedded import s3
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
@@ -139,7 +140,7 @@ async def test_a_start_names_what_tenants_share_and_borrow(fenced: Configuration
         await change.set("delivery_bucket", "chosen-before")
     await fenced.configure.refresh()
     with capture_logs() as logs:
-        fenced.warn_of_places([TENANT, "swot", "third"])
+        warn_of_places(fenced.tenants, [TENANT, "swot", "third"])
     (shared,) = [entry for entry in logs if entry["event"] == "place_shared"]
     assert shared["tenants"] == ["swot (default)", "third (default)"]
     (borrowed,) = [entry for entry in logs if entry["event"] == "deployment_key_borrowed"]

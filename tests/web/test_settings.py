@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
 from compose.embedded import s3
 from tests.web.conftest import Api

@@ -13,8 +13,9 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from app.audit import INSTANCE
 from app.errors import ConfigurationError, SourceUnavailableError
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from streams.regards.sign_in import PasswordFlow
 from tests.certificates import Authority
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve, token
@@ -209,6 +210,13 @@ async def test_tenants_that_are_not_served_are_refused_like_wrong_passwords(
     elsewhere = await enter(api, tenant="elsewhere")
     assert (wrong.status, elsewhere.status) == (401, 401)
     assert await wrong.text() == await elsewhere.text()
+    assert regards.asked == ["u@x.org"]
+
+
+async def test_those_who_administer_all_tenants_are_of_one_that_is_not_served(
+    entrance: Any, regards: Authentication
+) -> None:
+    await enter(await entrance(), tenant=INSTANCE)
     assert regards.asked == ["u@x.org"]
 
 

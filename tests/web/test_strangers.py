@@ -16,7 +16,7 @@ from app.errors import (
     SourceUnavailableError,
     StoreUnavailableError,
 )
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresStore, PostgresTracking, open_pool
 from app.telemetry.metrics import REQUESTS, TARGET_UP
 from app.usecases.intervene import Interventions

@@ -11,7 +11,7 @@ import pytest
 
 from app.delivery.targets import S3Target, TargetTrouble
 from app.errors import TargetRefusedError, TargetUnavailableError
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from sinks.stores.s3.store import S3Sink
 from tests.integration.conftest import sink, target
 from tests.integration.gate import gate

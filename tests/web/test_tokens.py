@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
-from app.run.configured import ConfigurationParts
+from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
 from app.tenants.secret_rules import token_secret
 from tests.integration.conftest import Deliveries

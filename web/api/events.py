@@ -84,6 +84,10 @@ class EventsApi:
             told.append(reload_frame(max(watcher.since, told[-1].id), last=False))
         return told
 
+    async def release(self, _site: web.Application) -> None:
+        """Let all streams end: they would hold up a server that stops."""
+        self._feed.release()
+
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
         last = {

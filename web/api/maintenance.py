@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -18,7 +18,7 @@ from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
 from app.views.view import Link, Moment, Query, Time, View
 from web import schemas
 from web.answers import refusal, shown
-from web.endpoint import ACTOR, ADMINS, PROJECT_ADMINS, Endpoint
+from web.endpoint import ACTOR, ADMINS, ENDPOINTS, PROJECT_ADMINS, Endpoint
 from web.parameters import LAST, Whole, read
 
 log = get_logger(__name__)
@@ -103,17 +103,11 @@ class PageQuery(AuditQuery):
 
 
 class OperationApi:
-    """The handlers. `listed` gives all endpoints of the site, once it is made."""
+    """The handlers."""
 
-    def __init__(
-        self,
-        configure: Configure,
-        audit: AuditTrail,
-        listed: Callable[[], Sequence[Endpoint]],
-    ) -> None:
+    def __init__(self, configure: Configure, audit: AuditTrail) -> None:
         self._configure = configure
         self._audit = audit
-        self._listed = listed
 
     async def maintenance(self, request: web.Request) -> web.Response:
         """Say whether the token's tenant is in maintenance."""
@@ -134,7 +128,7 @@ class OperationApi:
             return refusal(403, "the token is of another tenant")
         return _maintenance(actor.tenant, await self._configure.maintain(actor, active=active))
 
-    async def resources(self, _request: web.Request) -> web.Response:
+    async def resources(self, request: web.Request) -> web.Response:
         """Return every endpoint and the role that it needs, as rs-admin asks for them."""
         resources = [
             ResourceView(
@@ -145,7 +139,7 @@ class OperationApi:
                 full_path=endpoint.path,
                 controller_simple_name=f"{endpoint.tag.capitalize()}Controller",
             )
-            for endpoint in self._listed()
+            for endpoint in request.app[ENDPOINTS]
         ]
         return shown(Resources(resources))
 

@@ -8,15 +8,20 @@ from unittest.mock import MagicMock
 from aiohttp import web
 
 from app import __version__
+from web.api.configuration import ConfigurationApi
 from web.api.console import Console
+from web.api.dead_letters import LettersApi
+from web.api.deliveries import DeliveriesApi
+from web.api.events import EventsApi
 from web.api.health import Health
+from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
+from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
+from web.api.workers import WorkersApi
 from web.endpoint import Endpoint, Handler
 from web.openapi import document
 from web.site import Parts, create_probe_site, create_site
-
-_NO_PARTS = {name: MagicMock() for name in Parts.__dataclass_fields__}
 
 
 class _Gate:
@@ -32,16 +37,23 @@ class _Gate:
 
 def _site() -> tuple[web.Application, list[Endpoint]]:
     gate = _Gate()
-    targets = TargetsApi(MagicMock(), look=MagicMock(), trouble=MagicMock())
-    rest: dict[str, Any] = {
-        "console": Console(None),
-        "health": Health({}),
-        "targets": targets,
-        "cors_origins": (),
-    }
-    plain: dict[str, Any] = {"requests_under_way": 1, "proxies": 0, "tls": False}
-    site = create_site(Parts(**_NO_PARTS | rest | plain | {"gate": gate}))
-    return site, gate.before_what
+    some = MagicMock()
+    parts = Parts(
+        gate=gate,  # type: ignore[arg-type]
+        settings=SettingsApi(some, some),
+        configuration=ConfigurationApi(some, some, some, some),
+        operation=OperationApi(some, some),
+        deliveries=DeliveriesApi(some, some, some),
+        events=EventsApi(some, some, some, some),
+        letters=LettersApi(some, some, serves=some),
+        workers=WorkersApi(some),
+        metrics=MetricsApi(some),
+        console=Console(None),
+        health=Health({}),
+        targets=TargetsApi(some, look=some, trouble=some),
+        requests_under_way=1,
+    )
+    return create_site(parts), gate.before_what
 
 
 def endpoints() -> Any:

@@ -16,7 +16,7 @@ from app.delivery.manifest import ListedFile
 from app.delivery.marks import marks_of
 from app.delivery.naming import Layout, object_key
 from app.delivery.own_ids import prefix_of
-from app.run.worker import _timers
+from app.run.worker import make_timers
 from app.settings import Settings
 from app.usecases.intervene import _asked
 from streams.regards.tokens import TokenSigner
@@ -40,7 +40,8 @@ def words() -> Any:
     return {name: sorted(kind) for name, kind in _KINDS.items()} | {
         "tenant of those who administer all": INSTANCE,
         "jobs of a worker's timers": sorted(
-            vars(timer)["_name"] for timer in _timers(MagicMock(settings=Settings()), MagicMock())
+            vars(timer)["_name"]
+            for timer in make_timers(MagicMock(settings=Settings()), MagicMock())
         ),
         "default target": targets.DEFAULT_TARGET,
     }

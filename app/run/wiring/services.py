@@ -1,0 +1,70 @@
+"""What is open where deliveries are looked at and steered: in the HTTP server, for commands."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from app.delivery.ports import Users
+from app.run.wiring.database import Database, open_database, open_migrated, open_web_pool
+from app.run.wiring.regards import users_asked_later
+from app.run.wiring.targets import open_targets
+from app.run.wiring.tenants import ConfigurationParts, open_configuration
+from app.settings import Settings
+from app.usecases.intervene import Interventions
+from sinks.stores.s3.store import S3Sink
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What is open. Of a worker it is a `WorkerServices`, which has more."""
+
+    database: Database
+    configuration: ConfigurationParts
+    sink: S3Sink
+    users: Users
+
+    @property
+    def settings(self) -> Settings:
+        """What it was opened by."""
+        return self.database.settings
+
+    @property
+    def interventions(self) -> Interventions:
+        """What may be done to deliveries from outside."""
+        return Interventions(
+            store=self.database.store,
+            tracking=self.database.tracking,
+            tenants=self.configuration.tenants,
+            users=self.users,
+        )
+
+    @contextlib.asynccontextmanager
+    async def for_http(self) -> AsyncIterator[Self]:
+        """Give the same for the HTTP server, over connections of its own to the database."""
+        async with open_web_pool(self.settings) as pool:
+            yield replace(
+                self,
+                database=self.database.over(pool),
+                configuration=self.configuration.over(pool),
+            )
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings, *, stays: bool = False) -> AsyncIterator[Services]:
+    """Open what deliveries are looked at and steered with, without a worker.
+
+    A process that `stays` may migrate the database; a command does not.
+    """
+    opened = open_migrated(settings) if stays else open_database(settings)
+    async with opened as database:
+        configuration = await open_configuration(settings, database.pool)
+        async with open_targets(settings, in_use=configuration.tenants.targets) as sink:
+            yield Services(
+                database=database,
+                configuration=configuration,
+                sink=sink,
+                users=users_asked_later(settings),
+            )

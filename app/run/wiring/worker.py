@@ -1,0 +1,180 @@
+"""What is open in a worker, and what its work is plugged with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from aio_pika.abc import AbstractRobustConnection
+
+from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.ports import Archiver, OrderSource
+from app.delivery.states import Work
+from app.errors import BrokerUnavailableError
+from app.run.wiring.amqp import open_amqp
+from app.run.wiring.database import open_migrated
+from app.run.wiring.kafka import make_topics, open_events
+from app.run.wiring.regards import open_regards
+from app.run.wiring.services import Services
+from app.run.wiring.targets import open_targets
+from app.run.wiring.tenants import open_configuration
+from app.settings import Settings
+from app.telemetry.logs import get_logger
+from app.tenants.secret_rules import require_token_secret
+from app.waiting.patience import Patience
+from app.waiting.signals import Signal
+from sinks.pipeline.budget import Budget
+from sinks.transfer import StreamingArchiver
+from streams.amqp.line import line_of
+from streams.amqp.publisher import AmqpPublisher
+from streams.amqp.topology import topology_of
+from streams.amqp.waiting_letters import count_waiting
+from streams.bridge import Bridge
+from streams.kafka.faust_app import create_app
+from streams.kafka.lag import Lag
+from streams.kafka.log import EventLog
+from streams.kafka.progress import ProgressReporter
+from streams.kafka.supervisor import Consumer
+from streams.kafka.topic_check import differences
+
+log = get_logger(__name__)
+
+Publish = Callable[[Outgoing], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerServices(Services):
+    """Everything that is open while a worker runs."""
+
+    connection: AbstractRobustConnection
+    publisher: AmqpPublisher
+    events: EventLog
+    source: OrderSource
+
+    @property
+    def routes(self) -> Sequence[tuple[Lane, Publish]]:
+        """What sends the messages of each lane of the outbox."""
+        return (
+            (Lane.RESPONSES, self.publisher.publish),
+            (Lane.ORDERS, self.publisher.publish),
+            (Lane.EVENTS, self.events.publish),
+        )
+
+    def bridge(self) -> Bridge:
+        """Return what carries messages from RabbitMQ to Kafka."""
+        settings = self.settings
+        return Bridge(
+            connection=self.connection,
+            publisher=self.publisher,
+            events=self.events,
+            arrivals=self.database.arrivals,
+            tenants=self.configuration.tenants,
+            topology=topology_of(settings),
+            prefetch=settings.request_bulk_size,
+            max_bytes=settings.max_message_bytes,
+            line=line_of(settings),
+        )
+
+    def consumer(self, *, wake: Mapping[Work, Signal]) -> Consumer:
+        """Return what runs the agents; `wake` is notified of work that may be due."""
+        # Made anew whenever the one before has crashed.
+        make = partial(
+            create_app,
+            self.settings,
+            store=self.database.store,
+            arrivals=self.database.arrivals,
+            tenants=self.configuration.tenants,
+            users=self.users,
+            interventions=self.interventions,
+            events=self.events,
+            wake=wake,
+        )
+        lag = Lag(self.settings, make_topics=partial(make_topics, self.database))
+        return Consumer(make=make, lag=lag, stuck_after=self.settings.kafka_stuck_after)
+
+    def archiver(self, *, memory: Budget, patience: Patience) -> Archiver:
+        """Return what streams files into archives, within the memory that the work shares."""
+        settings = self.settings
+        return StreamingArchiver(
+            self.source,
+            self.sink,
+            ProgressReporter(self.events),
+            compression=settings.compression,
+            part_size=settings.part_size,
+            memory=settings.transfer_memory,
+            worker_memory=memory,
+            max_object_size=settings.max_object_size,
+            connections=settings.source_connections,
+            patience=patience,
+        )
+
+    async def count_dead_letters(self) -> None:
+        """Tell the metrics how many dead letters there are."""
+        await count_waiting(self.connection)
+
+
+@contextlib.asynccontextmanager
+async def open_worker_services(settings: Settings) -> AsyncIterator[WorkerServices]:
+    """Open every connection, migrate the database, declare queues and topics; close all at the end.
+
+    Raises ConfigurationError naming what can't be reached.
+    """
+    require_token_secret(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        # First: a migration that takes minutes must not begin anew for the silence of others.
+        database = await stack.enter_async_context(open_migrated(settings))
+        amqp = await stack.enter_async_context(contextlib.AsyncExitStack())
+        kafka = await stack.enter_async_context(contextlib.AsyncExitStack())
+
+        async def reach_kafka() -> EventLog:
+            await make_topics(database)
+            group.create_task(_look_at_topics(settings))
+            return await kafka.enter_async_context(open_events(settings))
+
+        async with _side_by_side() as group:
+            rabbitmq = group.create_task(amqp.enter_async_context(open_amqp(settings)))
+            events = group.create_task(reach_kafka())
+            configured = group.create_task(open_configuration(settings, database.pool))
+        connection, publisher = rabbitmq.result()
+        configuration = configured.result()
+        source, users = await stack.enter_async_context(open_regards(settings))
+        sink = await stack.enter_async_context(
+            open_targets(settings, in_use=configuration.tenants.targets)
+        )
+        yield WorkerServices(
+            database=database,
+            configuration=configuration,
+            sink=sink,
+            users=users,
+            connection=connection,
+            publisher=publisher,
+            events=events.result(),
+            source=source,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
+    """Give a group of tasks. Raises what the first one of them raised that failed."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as failures:
+        first = failures.exceptions[0]
+    else:
+        return
+    raise first
+
+
+async def _look_at_topics(settings: Settings) -> None:
+    """Tell the operator what is not as the settings ask for; work goes on meanwhile."""
+    try:
+        found = await differences(settings)
+    except BrokerUnavailableError as error:
+        log.warning("topics_not_checked", cause=str(error))
+        return
+    for one in found:
+        log.warning("topic_differs", **asdict(one))
