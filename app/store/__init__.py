@@ -10,8 +10,9 @@ from app.store.line import line_of
 from app.store.migrate import migrate
 from app.store.outbox import Outbox
 from app.store.pool import open_pool
-from app.store.tracking import PostgresTracking, PostgresWorkers
+from app.store.tracking import PostgresTracking
 from app.store.transactions import PostgresStore
+from app.store.workers import PostgresWorkers
 
 __all__ = [
     "Leader",

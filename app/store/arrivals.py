@@ -13,7 +13,9 @@ import asyncpg
 
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.store.pool import wrap_errors
-from app.store.sql import QUERIES
+from app.store.sql import load
+
+SQL = load(__name__)
 
 _BATCH = 500
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -56,13 +58,14 @@ class PostgresArrivals:
                         # Only here: what waited for a connection has waited, too.
                         now = time.monotonic()
                         await connection.execute(
-                            QUERIES["note_arrivals"],
-                            [arrival.id for arrival in arrivals],
-                            [arrival.kind.value for arrival in arrivals],
-                            [arrival.key for arrival in arrivals],
-                            [arrival.value for arrival in arrivals],
-                            self._allowance,
-                            [timedelta(seconds=max(0.0, now - one.came)) for one in batch],
+                            *SQL["note_arrivals"](
+                                ids=[arrival.id for arrival in arrivals],
+                                kinds=[arrival.kind.value for arrival in arrivals],
+                                keys=[arrival.key for arrival in arrivals],
+                                values=[arrival.value for arrival in arrivals],
+                                waited=[timedelta(seconds=max(0.0, now - w.came)) for w in batch],
+                                allowance=self._allowance,
+                            )
                         )
             except Exception as error:  # noqa: BLE001 - each who waits raises it
                 outcome: Exception | None = error
@@ -89,31 +92,33 @@ class PostgresArrivals:
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""
         with wrap_errors():
-            await self._pool.execute(QUERIES["forget_arrivals"], ids)
+            await self._pool.execute(*SQL["forget_arrivals"](ids=ids))
 
     async def returned(self, arrival: UUID) -> None:
         """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
         if self._writer is not None:
             await asyncio.wait([self._writer])  # it may be among those that are being saved
         with wrap_errors():
-            if await self._pool.fetchval(QUERIES["note_returned_arrival"], arrival) is None:
+            if await self._pool.fetchval(*SQL["note_returned_arrival"](id=arrival)) is None:
                 # Handled, by now: who handles it takes the note along.
-                await self._pool.execute(QUERIES["note_returned_receipt"], arrival)
+                await self._pool.execute(*SQL["note_returned_receipt"](id=arrival))
 
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""
         with wrap_errors():
-            await self._pool.execute(QUERIES["arrivals_not_appended"], ids)
+            await self._pool.execute(*SQL["arrivals_not_appended"](ids=ids))
 
     async def all_lost(self) -> None:
         """Note that Kafka has lost every event: all are due at once."""
         with wrap_errors():
-            await self._pool.execute(QUERIES["all_arrivals_lost"])
+            await self._pool.execute(*SQL["all_arrivals_lost"]())
 
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost; each has twice the time from now on."""
         with wrap_errors():
-            rows = await self._pool.fetch(QUERIES["overdue_arrivals"], self._allowance, limit)
+            rows = await self._pool.fetch(
+                *SQL["overdue_arrivals"](allowance=self._allowance, limit=limit)
+            )
         return [
             Arrival(id=row["id"], kind=ArrivalKind(row["kind"]), key=row["key"], value=row["value"])
             for row in rows

@@ -10,20 +10,23 @@ import asyncpg
 
 from app.audit import AuditEntry, Done
 from app.store.pool import wrap_errors
-from app.store.sql import QUERIES
+from app.store.sql import load
+
+SQL = load(__name__)
 
 
 async def note(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], done: Done) -> None:
     """Note what was done, in the transaction that does it."""
     await connection.execute(
-        QUERIES["note_change"],
-        done.actor.tenant,
-        done.actor.name,
-        done.actor.role,
-        done.action,
-        done.subject,
-        done.before,
-        done.after,
+        *SQL["note_change"](
+            tenant=done.actor.tenant,
+            actor=done.actor.name,
+            role=done.actor.role,
+            action=done.action,
+            subject=done.subject,
+            before=done.before,
+            after=done.after,
+        )
     )
 
 
@@ -69,10 +72,12 @@ class PostgresAudit:
         until: datetime | None = None,
     ) -> list[AuditEntry]:
         """Return the newest entries with ids under `before`; of all tenants for None."""
-        wanted = (before, limit, since, until)
+        if tenant is None:
+            asked = SQL["audit_of_all"](before=before, since=since, until=until, limit=limit)
+        else:
+            asked = SQL["audit"](
+                tenant=tenant, before=before, since=since, until=until, limit=limit
+            )
         with wrap_errors():
-            if tenant is None:
-                rows = await self._pool.fetch(QUERIES["audit_of_all"], *wanted)
-            else:
-                rows = await self._pool.fetch(QUERIES["audit"], *wanted, tenant)
+            rows = await self._pool.fetch(*asked)
         return [AuditEntry(**row) for row in rows]

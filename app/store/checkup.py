@@ -11,11 +11,14 @@ import asyncpg
 from app.errors import ConfigurationError
 from app.settings import Settings
 from app.store.line import line_of
+from app.store.outbox import last_error, owed
 from app.store.pool import advice
 from app.store.rights import missing_rights
 from app.store.schema import look
-from app.store.sql import QUERIES
+from app.store.sql import load
 from app.views.findings import Finding, bad, good
+
+SQL = load(__name__)
 
 _PART = "postgresql"
 _OLDEST = 130000  # server_version_num
@@ -44,7 +47,7 @@ async def check_postgresql(settings: Settings) -> AsyncIterator[Finding]:
         return
     try:
         yield encryption(
-            await connection.fetchrow(QUERIES["encryption"]),
+            await connection.fetchrow(*SQL["encryption"]()),
             decided=settings.database_sslmode == "disable",
         )
         yield await _version(connection)
@@ -81,11 +84,11 @@ def encryption(row: Mapping[str, Any] | None, *, decided: bool) -> Finding:
 
 
 async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
-    number = int(await connection.fetchval("SHOW server_version_num"))
-    name = await connection.fetchval("SHOW server_version")
-    if number < _OLDEST:
-        return bad(_PART, "version", f"it is {name}", "upgrade to 13 or newer")
-    return good(_PART, "version", str(name))
+    server = await connection.fetchrow(*SQL["version"]())
+    assert server is not None  # noqa: S101 - it has a row
+    if server["number"] < _OLDEST:
+        return bad(_PART, "version", f"it is {server['name']}", "upgrade to 13 or newer")
+    return good(_PART, "version", server["name"])
 
 
 async def _schema(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
@@ -113,7 +116,7 @@ async def _schema(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
 
 
 async def _rights(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
-    role = await connection.fetchval("SELECT current_user")
+    role = await connection.fetchval(*SQL["role"]())
     missing = await missing_rights(connection)
     if missing:
         return bad(
@@ -126,8 +129,9 @@ async def _rights(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
 
 
 async def _connections(connection: asyncpg.Connection[asyncpg.Record], pool_size: int) -> Finding:
-    most = int(await connection.fetchval("SHOW max_connections"))
-    used = int(await connection.fetchval("SELECT count(*) FROM pg_stat_activity"))
+    row = await connection.fetchrow(*SQL["connections"]())
+    assert row is not None  # noqa: S101 - it has a row
+    used, most = row["used"], row["most"]
     told = f"{used} of {most} in use; each process takes up to {pool_size}"
     if used + pool_size > most:
         return bad(
@@ -142,7 +146,7 @@ async def _connections(connection: asyncpg.Connection[asyncpg.Record], pool_size
 
 async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
     before = datetime.now(UTC)
-    there = await connection.fetchval("SELECT clock_timestamp()")
+    there = await connection.fetchval(*SQL["clock"]())
     middle = before + (datetime.now(UTC) - before) / 2
     apart = (there - middle).total_seconds()
     if abs(apart) > _APART:
@@ -156,12 +160,12 @@ async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
 
 
 async def _owed(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
-    late = [row for row in await connection.fetch(QUERIES["owed"]) if row["oldest"] > _OVERDUE]
+    late = [lane for lane in await owed(connection) if lane.oldest > _OVERDUE]
     if late:
         told = ", ".join(
-            f"{row['messages']} {row['lane']}, the oldest for {row['oldest']:.0f} s" for row in late
+            f"{lane.messages} {lane.lane}, the oldest for {lane.oldest:.0f} s" for lane in late
         )
-        last = await connection.fetchval(QUERIES["last_error"])
+        last = await last_error(connection)
         return bad(
             _PART,
             "outbox",

@@ -14,10 +14,12 @@ from app.audit import Actor, Done
 from app.errors import SecretUnreadableError, StoreUnavailableError
 from app.store.audit import note
 from app.store.pool import wrap_errors
-from app.store.sql import QUERIES
+from app.store.sql import load
 from app.tenants.definitions import with_secrets
 from app.tenants.values import Configuration, Maintenance, Stored
 from app.tenants.vault import Vault
+
+SQL = load(__name__)
 
 _CHANNEL = "delivery_configuration"
 
@@ -41,21 +43,21 @@ class _Change:
     async def set(self, name: str, value: Any) -> Stored:
         sealed = with_secrets(value, self._vault.seal)
         version = await self._connection.fetchval(
-            QUERIES["set_setting"], self._tenant, name, sealed
+            *SQL["set_setting"](tenant=self._tenant, name=name, value=sealed)
         )
         self.values[name] = Stored(value=value, version=version)
         return self.values[name]
 
     async def reset(self, name: str) -> None:
-        await self._connection.execute(QUERIES["reset_setting"], self._tenant, name)
+        await self._connection.execute(*SQL["reset_setting"](tenant=self._tenant, name=name))
         self.values.pop(name, None)
 
     async def maintain(self, *, active: bool) -> Maintenance:
-        before = await self._connection.fetchrow(QUERIES["maintenance"], self._tenant)
-        row = await self._connection.fetchrow(QUERIES["maintain"], self._tenant, active)
+        before = await self._connection.fetchrow(*SQL["maintenance"](tenant=self._tenant))
+        row = await self._connection.fetchrow(*SQL["maintain"](tenant=self._tenant, active=active))
         assert row is not None  # noqa: S101 - an upsert returns its row
         if before is not None and before["active"] and not active:
-            await self._connection.execute(QUERIES["restart_waiting"], self._tenant)
+            await self._connection.execute(*SQL["restart_waiting"](tenant=self._tenant))
         return Maintenance(**row)
 
     async def note(self, done: Done) -> None:
@@ -76,8 +78,8 @@ class PostgresConfiguration:
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                rows = await connection.fetch(QUERIES["settings"])
-                paused = await connection.fetch(QUERIES["paused"])
+                rows = await connection.fetch(*SQL["settings"]())
+                paused = await connection.fetch(*SQL["paused"]())
         settings: dict[str, dict[str, Stored]] = defaultdict(dict)
         unreadable: dict[str, str] = {}
         for row in rows:
@@ -110,8 +112,8 @@ class PostgresConfiguration:
         """Lock a tenant's settings. Raises StoreUnavailableError; then nothing was changed."""
         with wrap_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(QUERIES["lock_configuration"], tenant)
-                rows = await connection.fetch(QUERIES["settings_of"], tenant)
+                await connection.execute(*SQL["lock_configuration"](tenant=tenant))
+                rows = await connection.fetch(*SQL["settings_of"](tenant=tenant))
                 values = {
                     row["name"]: Stored(value=self._opened(row["value"])[0], version=row["version"])
                     for row in rows
@@ -121,7 +123,7 @@ class PostgresConfiguration:
     async def maintenance(self, tenant: str) -> Maintenance | None:
         """Return whether the tenant is in maintenance; None if it never was."""
         with wrap_errors():
-            row = await self._pool.fetchrow(QUERIES["maintenance"], tenant)
+            row = await self._pool.fetchrow(*SQL["maintenance"](tenant=tenant))
         return Maintenance(**row) if row else None
 
     async def reseal(self, actor: Actor) -> int:
@@ -131,7 +133,7 @@ class PostgresConfiguration:
         """
         with wrap_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                rows = await connection.fetch(QUERIES["sealed_settings"])
+                rows = await connection.fetch(*SQL["sealed_settings"]())
                 changed = 0
                 for row in rows:
                     try:
@@ -143,13 +145,17 @@ class PostgresConfiguration:
                     if value != row["value"]:
                         changed += 1
                         await connection.execute(
-                            QUERIES["resealed_setting"], row["tenant"], row["name"], value
+                            *SQL["resealed_setting"](
+                                tenant=row["tenant"], name=row["name"], value=value
+                            )
                         )
-                for row in await connection.fetch(QUERIES["sealed_uploads"]):
+                for row in await connection.fetch(*SQL["sealed_uploads"]()):
                     # One that no key opens is of no use to anybody, and must not hold this up.
                     with contextlib.suppress(SecretUnreadableError):
                         sealed = self._vault.reseal(row["upload_target"])
-                        await connection.execute(QUERIES["resealed_upload"], row["id"], sealed)
+                        await connection.execute(
+                            *SQL["resealed_upload"](id=row["id"], target=sealed)
+                        )
                         changed += 1
                 done = Done(
                     actor=actor,

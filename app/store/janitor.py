@@ -8,7 +8,9 @@ from uuid import UUID
 import asyncpg
 
 from app.store.pool import wrap_errors
-from app.store.sql import QUERIES
+from app.store.sql import load
+
+SQL = load(__name__)
 
 _DELIVERIES = 1000  # of one statement
 _FILES = 20_000  # of one statement
@@ -34,25 +36,29 @@ class PostgresJanitor:
             while ids := await self._oldest(finished):
                 for delivery in ids:
                     await self._forget_files(delivery)
-                await self._pool.execute(QUERIES["forget_deliveries"], ids)
+                await self._pool.execute(*SQL["forget_deliveries"](ids=ids))
                 total += len(ids)
-            for query, age in (
-                ("forget_receipts", finished),
-                ("forget_asked", finished),
-                ("forget_changes", audited),
+            for batch in (
+                SQL["forget_receipts"](age=finished, limit=_ROWS),
+                SQL["forget_asked"](age=finished, limit=_ROWS),
+                SQL["forget_changes"](age=audited, limit=_ROWS),
             ):
-                while len(await self._pool.fetch(QUERIES[query], age, _ROWS)) == _ROWS:
+                while len(await self._pool.fetch(*batch)) == _ROWS:
                     pass
         return total
 
     async def _oldest(self, finished: timedelta) -> list[UUID]:
-        rows = await self._pool.fetch(QUERIES["forgettable"], finished, _DELIVERIES, _FILES)
+        rows = await self._pool.fetch(
+            *SQL["forgettable"](age=finished, deliveries=_DELIVERIES, files=_FILES)
+        )
         return [row["id"] for row in rows]
 
     async def _forget_files(self, delivery: UUID) -> None:
         last = -1
         while True:
-            gone = await self._pool.fetchrow(QUERIES["forget_files"], delivery, last, _FILES)
+            gone = await self._pool.fetchrow(
+                *SQL["forget_files"](delivery=delivery, after=last, limit=_FILES)
+            )
             assert gone is not None  # noqa: S101 - an aggregate has a row
             if gone["files"] < _FILES:
                 return

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 
 from app.store.pool import wrap_errors
-from app.store.sql import QUERIES
+from app.store.sql import load
+
+SQL = load(__name__)
 
 
 class Leader:
@@ -33,7 +36,7 @@ class Leader:
         Should the connection be lost meanwhile, another may lead before: jobs must stand that.
         """
         async with self._asking:
-            leads = job not in self._jobs and await self._ask("try_lock_job", job)
+            leads = job not in self._jobs and await self._ask(SQL["try_lock_job"](job=job))
             if leads:
                 self._jobs.add(job)
             else:
@@ -45,16 +48,16 @@ class Leader:
                 async with self._asking:
                     self._jobs.discard(job)
                     if self._connection is not None:
-                        await self._ask("unlock_job", job)
+                        await self._ask(SQL["unlock_job"](job=job))
                         await self._let_go()
 
-    async def _ask(self, what: str, job: str) -> bool:
+    async def _ask(self, what: tuple[Any, ...]) -> bool:
         with wrap_errors():
             if self._connection is None:
                 self._connection = await self._pool.acquire()
             connection = self._connection
             try:
-                return bool(await connection.fetchval(QUERIES[what], job))
+                return bool(await connection.fetchval(*what))
             except BaseException:
                 # It may have the lock all the same: back in the pool, it would keep it from
                 # everybody for as long as this process lives.
@@ -75,18 +78,18 @@ async def alone(pool: asyncpg.Pool, job: str) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         with wrap_errors():
             connection = await stack.enter_async_context(pool.acquire())
-            await _or_end(connection, "lock_job", job)
+            await _or_end(connection, SQL["lock_job"](job=job))
         try:
             yield
         finally:
             with wrap_errors():
-                await _or_end(connection, "unlock_job", job)
+                await _or_end(connection, SQL["unlock_job"](job=job))
 
 
-async def _or_end(connection: asyncpg.pool.PoolConnectionProxy, what: str, job: str) -> None:
+async def _or_end(connection: asyncpg.pool.PoolConnectionProxy, what: tuple[Any, ...]) -> None:
     """Ask; a connection that may have the lock, although it failed, must not go back as it is."""
     try:
-        await connection.execute(QUERIES[what], job)
+        await connection.execute(*what)
     except BaseException:
         connection.terminate()
         raise

@@ -12,10 +12,13 @@ from app.delivery.model import Delivery
 from app.delivery.states import Work
 from app.delivery.targets import Blocked, StoredObject, Upload
 from app.errors import ObjectBusyError
+from app.store.objects import lock_object
 from app.store.pool import wrap_errors
 from app.store.rows import delivery_of
-from app.store.sql import QUERIES
+from app.store.sql import load
 from app.telemetry.metrics import TAKEOVERS
+
+SQL = load(__name__)
 
 
 class PostgresLeases:
@@ -40,22 +43,22 @@ class PostgresLeases:
         """Lease the next delivery that this work is due for."""
         limit = self._limits.get(work)
         blocked = self._blocked() if work is Work.TRANSFER else Blocked()
-        arguments = (
-            self._owner,
-            self._ttl,
-            work.value,
-            limit,
-            blocked.tenants,
-            [tenant for tenant, _ in blocked.spared],
-            [target for _, target in blocked.spared],
+        claim = SQL["claim"](
+            owner=self._owner,
+            ttl=self._ttl,
+            work=work.value,
+            most=limit,
+            blocked=blocked.tenants,
+            spared_tenants=[tenant for tenant, _ in blocked.spared],
+            spared_targets=[target for _, target in blocked.spared],
         )
         with wrap_errors():
             if limit is None:
-                row = await self._pool.fetchrow(QUERIES["claim"], *arguments)
+                row = await self._pool.fetchrow(*claim)
             else:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    await connection.execute(QUERIES["lock_claims"], work.value)
-                    row = await connection.fetchrow(QUERIES["claim"], *arguments)
+                    await connection.execute(*SQL["lock_claims"](work=work.value))
+                    row = await connection.fetchrow(*claim)
         if row and row["predecessor"] is not None:
             TAKEOVERS.labels(work.value).inc()
         return delivery_of(row) if row else None
@@ -65,7 +68,9 @@ class PostgresLeases:
         with wrap_errors():
             return (
                 await self._pool.fetchval(
-                    QUERIES["renew"], delivery.id, delivery.attempt, self._owner, self._ttl
+                    *SQL["renew"](
+                        id=delivery.id, attempt=delivery.attempt, owner=self._owner, ttl=self._ttl
+                    )
                 )
                 is not None
             )
@@ -75,7 +80,7 @@ class PostgresLeases:
         with wrap_errors():
             return bool(
                 await self._pool.fetchval(
-                    QUERIES["holds"], delivery.id, delivery.attempt, self._owner
+                    *SQL["holds"](id=delivery.id, attempt=delivery.attempt, owner=self._owner)
                 )
             )
 
@@ -85,17 +90,18 @@ class PostgresLeases:
         """Hold on to a lease, and note what is about to appear."""
         with wrap_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(QUERIES["lock_object"], result.url, server)
+                await lock_object(connection, result.url, server)
                 row = await connection.fetchrow(
-                    QUERIES["note_completion"],
-                    delivery.id,
-                    delivery.attempt,
-                    self._owner,
-                    self._ttl,
-                    asdict(result) | {"server": server},
-                    until,
-                    result.url,
-                    server,
+                    *SQL["note_completion"](
+                        id=delivery.id,
+                        attempt=delivery.attempt,
+                        owner=self._owner,
+                        ttl=self._ttl,
+                        completing=asdict(result) | {"server": server},
+                        within=until,
+                        url=result.url,
+                        server=server,
+                    )
                 )
         assert row is not None  # noqa: S101 - an aggregate has a row
         if row["busy"]:
@@ -108,7 +114,9 @@ class PostgresLeases:
         """Note that what was noted last can't appear any more."""
         with wrap_errors():
             await self._pool.execute(
-                QUERIES["forget_completion"], delivery.id, delivery.attempt, self._owner
+                *SQL["forget_completion"](
+                    id=delivery.id, attempt=delivery.attempt, owner=self._owner
+                )
             )
 
     async def release(
@@ -117,13 +125,14 @@ class PostgresLeases:
         """Let go of a lease."""
         with wrap_errors():
             await self._pool.execute(
-                QUERIES["release"],
-                delivery.id,
-                delivery.attempt,
-                self._owner,
-                after,
-                int(failed),
-                cause,
+                *SQL["release"](
+                    id=delivery.id,
+                    attempt=delivery.attempt,
+                    owner=self._owner,
+                    after=after,
+                    failed=int(failed),
+                    cause=cause,
+                )
             )
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
@@ -131,14 +140,15 @@ class PostgresLeases:
         with wrap_errors():
             return (
                 await self._pool.fetchval(
-                    QUERIES["record_upload"],
-                    delivery.id,
-                    delivery.attempt,
-                    self._owner,
-                    upload.bucket,
-                    upload.key,
-                    upload.upload_id,
-                    upload.target,
+                    *SQL["record_upload"](
+                        id=delivery.id,
+                        attempt=delivery.attempt,
+                        owner=self._owner,
+                        bucket=upload.bucket,
+                        key=upload.key,
+                        upload_id=upload.upload_id,
+                        target=upload.target,
+                    )
                 )
                 is not None
             )

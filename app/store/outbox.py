@@ -11,10 +11,13 @@ import asyncpg
 from app.delivery.outgoing import Kind, Lane, Outgoing
 from app.errors import BrokerUnavailableError, as_cause
 from app.store.pool import wrap_errors
-from app.store.sql import QUERIES
+from app.store.sql import load
 from app.telemetry.logs import get_logger
+from app.views.deliveries import Owed
 
 log = get_logger(__name__)
+
+SQL = load(__name__)
 
 _LONGEST_WAIT = timedelta(seconds=15)
 
@@ -38,7 +41,7 @@ class Outbox:
         """
         with wrap_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                due = await connection.fetch(QUERIES["due"], lane.value, self._batch)
+                due = await connection.fetch(*SQL["due"](lane=lane.value, limit=self._batch))
                 rows = [row for row in due if not row["withdrawn"]]
                 outcomes = await asyncio.gather(
                     *(publish(_outgoing_of(row)) for row in rows), return_exceptions=True
@@ -52,15 +55,28 @@ class Outbox:
                         if not isinstance(outcome, BrokerUnavailableError):
                             log.error("message_not_sent", row=row["id"], exc_info=outcome)
                         await connection.execute(
-                            QUERIES["postpone"], row["id"], as_cause(str(outcome)), _LONGEST_WAIT
+                            *SQL["postpone"](
+                                id=row["id"], error=as_cause(str(outcome)), longest=_LONGEST_WAIT
+                            )
                         )
                     else:
                         raise outcome
-                await connection.execute(QUERIES["sent"], sent)
+                await connection.execute(*SQL["sent"](ids=sent))
                 withdrawn = [row["id"] for row in due if row["withdrawn"]]
                 if withdrawn:
-                    await connection.execute(QUERIES["withdraw_orders"], withdrawn)
+                    await connection.execute(*SQL["withdraw_orders"](ids=withdrawn))
         return len(due) - (unsent := len(rows) - len(sent)), unsent
+
+
+async def owed(connection: asyncpg.Pool | asyncpg.Connection[asyncpg.Record]) -> list[Owed]:
+    """Return how many messages wait in each lane."""
+    return [Owed(**row) for row in await connection.fetch(*SQL["owed"]())]
+
+
+async def last_error(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:
+    """Return why the message that waits longest was not confirmed."""
+    cause: str | None = await connection.fetchval(*SQL["last_error"]())
+    return cause
 
 
 def _outgoing_of(row: asyncpg.Record) -> Outgoing:

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from app.store.sql import QUERIES
+from app.store.sql import load
+
+SQL = load(__name__)
 
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
@@ -33,16 +35,15 @@ NEEDED: Mapping[str, Sequence[str]] = {
 }
 
 
-def _pairs() -> tuple[list[str], list[str]]:
-    pairs = [(name, right) for name, rights in NEEDED.items() for right in rights]
-    return [name for name, _ in pairs], [right for _, right in pairs]
+_PAIRS = [(name, right) for name, rights in NEEDED.items() for right in rights]
+_NAMES, _RIGHTS = [name for name, _ in _PAIRS], [right for _, right in _PAIRS]
 
 
 async def missing_rights(
     connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy,
 ) -> list[str]:
     """Return what the role of this connection has not, such as "UPDATE on delivery"."""
-    rows = await connection.fetch(QUERIES["missing_rights"], *_pairs())
+    rows = await connection.fetch(*SQL["missing_rights"](names=_NAMES, rights=_RIGHTS))
     return [f"{row['right_to']} on {row['name']}" for row in rows]
 
 
@@ -58,5 +59,6 @@ async def grant(
     connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy, role: str
 ) -> None:
     """Give another role what it needs. Only the owner of the tables may."""
-    for row in await connection.fetch(QUERIES["grants"], *_pairs(), role):
+    statements = SQL["grants"](names=_NAMES, rights=_RIGHTS, role=role)
+    for row in await connection.fetch(*statements):
         await connection.execute(row["statement"])

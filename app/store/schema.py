@@ -10,7 +10,9 @@ import asyncpg
 
 from app.errors import ConfigurationError
 from app.store.rights import lacking
-from app.store.sql import QUERIES
+from app.store.sql import load
+
+SQL = load(__name__)
 
 
 def steps() -> list[tuple[int, str, str]]:
@@ -57,9 +59,9 @@ async def look(
     """
     numbers = [number for number, *_ in known or steps()]
     try:
-        done = {row["number"] for row in await connection.fetch(QUERIES["migrations"])}
+        done = {row["number"] for row in await connection.fetch(*SQL["migrations"]())}
     except asyncpg.UndefinedTableError:
-        hidden = await connection.fetchrow(QUERIES["hidden_schema"])
+        hidden = await connection.fetchrow(*SQL["hidden_schema"]())
         if hidden is not None:
             raise ConfigurationError(
                 f"PostgreSQL shows role {hidden['role']} no table: it has no USAGE on schema "

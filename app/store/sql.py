@@ -1,37 +1,119 @@
-"""Loads `queries.sql`: named blocks, so that SQL is read, linted and explained as SQL."""
+"""Loads the statements that lie beside a module: `leases.sql` beside `leases.py`.
+
+A file has blocks that begin with `-- name: x`, so that SQL is read, linted and explained as SQL.
+Arguments have names (`:owner`), which become PostgreSQL's `$1`, `$2`, … when the module is
+imported: asyncpg is given the same text at every call, and prepares it once a connection.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
 
 from app.delivery.states import State
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _WORD = re.compile(r"\{(\w+)\}")
+# What may hold a colon comes first, and stays as it is. A slice whose bounds are columns (`a[i:j]`)
+# has no blank before its colon, an argument does.
+_ARGUMENT = re.compile(
+    r"""
+      --[^\n]* | /\*.*?\*/                          # comments
+    | \b[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'   # texts
+    | "(?:[^"]|"")*"                                # names
+    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$               # texts between dollars
+    | ::                                            # casts
+    | (?<![\w\])]):(?P<argument>[a-z]\w*)
+    | (?P<number>\$\d+)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
 
 
-def load_queries(text: str, **words: str) -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statement:
+    """A statement; called with its arguments, it gives what asyncpg's methods take.
+
+    `await connection.fetchrow(*SQL["renew"](id=…, attempt=…, owner=…, ttl=…))`
+    """
+
+    name: str
+    text: str  # with $1, $2, …
+    parameters: tuple[str, ...]  # the first is $1
+
+    def __call__(self, /, **arguments: Any) -> tuple[Any, ...]:
+        """Return the text and the arguments in their order.
+
+        Raises TypeError when one is missing, or one too many.
+        """
+        return (self.text, *self.arguments(**arguments))
+
+    def arguments(self, /, **arguments: Any) -> tuple[Any, ...]:
+        """Return the arguments alone, in their order: a row for `executemany`."""
+        try:
+            ordered = tuple([arguments[name] for name in self.parameters])
+        except KeyError:
+            raise self._misuse(arguments) from None
+        if len(arguments) != len(ordered):
+            raise self._misuse(arguments)
+        return ordered
+
+    def _misuse(self, arguments: Mapping[str, Any]) -> TypeError:
+        missing = [name for name in self.parameters if name not in arguments]
+        unknown = [name for name in arguments if name not in self.parameters]
+        told = [f"lacks {', '.join(missing)}"] if missing else []
+        told += [f"knows no {', '.join(unknown)}"] if unknown else []
+        return TypeError(f"statement {self.name} {' and '.join(told)}")
+
+
+def parse(text: str, **words: str) -> dict[str, Statement]:
     """Split a file of `-- name: x` blocks into its statements, with words put in for `{word}`.
 
-    Raises ValueError on a name that is there twice, and on a word that is not given.
+    Raises ValueError on a name that is there twice, on a word that is not given, and on an argument
+    that has a number in place of a name.
     """
     parts = _NAME.split(text)
     names = parts[1::2]
     if len(set(names)) != len(names):
-        raise ValueError(f"a query is named twice: {sorted(names)}")
+        raise ValueError(f"a statement is named twice: {sorted(names)}")
     blocks = parts[2::2]
     unknown = {word for block in blocks for word in _WORD.findall(block)} - words.keys()
     if unknown:
-        raise ValueError(f"queries have words that stand for nothing: {sorted(unknown)}")
-    filled = (_WORD.sub(lambda found: words[found[1]], block).strip() for block in blocks)
-    return dict(zip(names, filled, strict=True))
+        raise ValueError(f"statements have words that stand for nothing: {sorted(unknown)}")
+    return {
+        name: _statement(name, _WORD.sub(lambda found: words[found[1]], block).strip())
+        for name, block in zip(names, blocks, strict=True)
+    }
 
 
-# Literals, not parameters: PostgreSQL uses a partial index (`WHERE state NOT IN ('DONE', …)`) only
+def _statement(name: str, text: str) -> Statement:
+    parameters: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        if found["number"]:
+            raise ValueError(f"statement {name} has {found['number']}, which needs a name")
+        argument = found["argument"]
+        if argument is None:
+            return found[0]
+        if argument not in parameters:
+            parameters.append(argument)
+        return f"${parameters.index(argument) + 1}"
+
+    text = _ARGUMENT.sub(numbered, text)
+    return Statement(name=name, text=text, parameters=tuple(parameters))
+
+
+# Literals, not arguments: PostgreSQL uses a partial index (`WHERE state NOT IN ('DONE', …)`) only
 # for a query that says the same.
 _ENDED = ", ".join(f"'{state}'" for state in State if state.ended)
 
-QUERIES = load_queries(
-    files("app.store").joinpath("queries.sql").read_text(encoding="utf-8"), ended=_ENDED
-)
+
+def load(module: str) -> Mapping[str, Statement]:
+    """Return the statements that lie beside a module, which gives its `__name__`."""
+    package, _, name = module.rpartition(".")
+    file = files(package).joinpath(f"{name}.sql")
+    return MappingProxyType(parse(file.read_text(encoding="utf-8"), ended=_ENDED))

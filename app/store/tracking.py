@@ -13,10 +13,14 @@ from app.delivery.model import Delivery
 from app.delivery.states import State
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType
+from app.store.manifest import files_after
+from app.store.outbox import owed
 from app.store.pool import wrap_errors
-from app.store.rows import delivery_of, file_of, listed_of
-from app.store.sql import QUERIES
+from app.store.rows import delivery_of, listed_of
+from app.store.sql import load
 from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
+
+SQL = load(__name__)
 
 
 def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
@@ -55,9 +59,9 @@ class PostgresTracking:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+    async def _fetch(self, text: str, *arguments: object) -> list[asyncpg.Record]:
         with wrap_errors():
-            return await self._pool.fetch(QUERIES[query], *arguments)
+            return await self._pool.fetch(text, *arguments)
 
     async def browse(
         self,
@@ -69,18 +73,14 @@ class PostgresTracking:
     ) -> list[Tracked]:
         """Return their deliveries, the newest first, without what they ordered."""
         at, delivery = before or (None, None)
-        states = None if wanted.states is None else [state.value for state in wanted.states]
         rows = await self._fetch(
-            "browse",
-            list(tenants),
-            at,
-            delivery,
-            states,
-            wanted.user,
-            wanted.since,
-            wanted.until,
-            wanted.text,
-            limit,
+            *SQL["browse"](
+                tenants=list(tenants),
+                before_at=at,
+                before_id=delivery,
+                limit=limit,
+                **wanted.arguments(),
+            )
         )
         return [_tracked_of(row, listed_of(row)) for row in rows]
 
@@ -88,53 +88,66 @@ class PostgresTracking:
         """Return every delivery of a correlation id, the newest first."""
         return [
             _tracked_of(row, delivery_of(row))
-            for row in await self._fetch("deliveries_of", tenant, correlation_id)
+            for row in await self._fetch(
+                *SQL["deliveries_of"](tenant=tenant, correlation_id=correlation_id)
+            )
         ]
 
     async def one(self, tenant: str, delivery: UUID) -> Tracked | None:
         """Return a delivery by its id."""
-        rows = await self._fetch("delivery_of", tenant, delivery)
+        rows = await self._fetch(*SQL["delivery_of"](tenant=tenant, id=delivery))
         return _tracked_of(rows[0], delivery_of(rows[0])) if rows else None
 
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""
         return [
             Step(**{**row, "state": State(row["state"])})
-            for row in await self._fetch("history_of", delivery)
+            for row in await self._fetch(*SQL["history_of"](delivery=delivery))
         ]
 
     async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
         """Return files of a delivery after a position."""
-        return [file_of(row) for row in await self._fetch("files", delivery, after, limit)]
+        with wrap_errors():
+            return await files_after(self._pool, delivery, after, limit=limit)
 
     async def last(self) -> int:
         """Return the number of the newest step."""
         with wrap_errors():
-            return int(await self._pool.fetchval(QUERIES["last_change"]))
+            return int(await self._pool.fetchval(*SQL["last_change"]()))
 
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
         """Return steps after `last`, and missing ones that are there now."""
-        return [_change_of(row) for row in await self._fetch("changes", last, list(missing), limit)]
+        return [
+            _change_of(row)
+            for row in await self._fetch(
+                *SQL["changes"](last=last, missing=list(missing), limit=limit)
+            )
+        ]
 
     async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
         """Return a tenant's steps after `last`."""
         return [
-            _change_of(row) for row in await self._fetch("changes_of_tenant", tenant, last, limit)
+            _change_of(row)
+            for row in await self._fetch(
+                *SQL["changes_of_tenant"](tenant=tenant, last=last, limit=limit)
+            )
         ]
 
     async def workers(self) -> list[WorkerSeen]:
         """Return the workers that there are."""
-        return [WorkerSeen(**row) for row in await self._fetch("workers")]
+        return [WorkerSeen(**row) for row in await self._fetch(*SQL["workers"]())]
 
     async def depths(self) -> list[Depth]:
         """Count deliveries before their end."""
         return [
-            Depth(**{**row, "state": State(row["state"])}) for row in await self._fetch("depth")
+            Depth(**{**row, "state": State(row["state"])})
+            for row in await self._fetch(*SQL["depth"]())
         ]
 
     async def owed(self) -> list[Owed]:
         """Count messages that wait."""
-        return [Owed(**row) for row in await self._fetch("owed")]
+        with wrap_errors():
+            return await owed(self._pool)
 
     async def outcomes(self, tenants: Sequence[str], *, since: datetime) -> list[Outcome]:
         """Count deliveries that ended."""
@@ -146,28 +159,5 @@ class PostgresTracking:
                     "error_type": ErrorType(row["error_type"]) if row["error_type"] else None,
                 }
             )
-            for row in await self._fetch("outcomes", list(tenants), since)
+            for row in await self._fetch(*SQL["outcomes"](tenants=list(tenants), since=since))
         ]
-
-
-class PostgresWorkers:
-    """Where workers tell that they are there."""
-
-    def __init__(self, pool: asyncpg.Pool, *, worker: str, version: str, slots: int) -> None:
-        self._pool = pool
-        self._worker = worker
-        self._version = version
-        self._slots = slots
-
-    async def seen(self) -> None:
-        """Tell."""
-        with wrap_errors():
-            await self._pool.execute(
-                QUERIES["worker_seen"], self._worker, self._version, self._slots
-            )
-            await self._pool.execute(QUERIES["forget_workers"])
-
-    async def left(self) -> None:
-        """Tell that this one stops."""
-        with wrap_errors():
-            await self._pool.execute(QUERIES["worker_left"], self._worker)

@@ -20,11 +20,15 @@ from app.delivery.states import TRANSITIONS, State
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import note
+from app.store.manifest import files_after, sizes_known
+from app.store.objects import lock_object
 from app.store.pool import wrap_errors
-from app.store.rows import delivery_of, file_of
-from app.store.sql import QUERIES
+from app.store.rows import delivery_of
+from app.store.sql import load
 from app.waiting.patience import until_answered
 from app.waiting.signals import Signal
+
+SQL = load(__name__)
 
 _FILES_A_BATCH = 1000
 
@@ -42,37 +46,37 @@ class PostgresTransaction:
         # Two copies of a message may be handled at once: the second waits for the first.
         await self._lock([one.digest for one in arrived])
         rows = await self._connection.fetch(
-            QUERIES["note_receipts"],
-            [one.event_id for one in arrived],
-            [one.kind.value for one in arrived],
-            [one.digest for one in arrived],
-            [one.redelivered for one in arrived],
-            [one.received_at for one in arrived],
+            *SQL["note_receipts"](
+                ids=[one.event_id for one in arrived],
+                kinds=[one.kind.value for one in arrived],
+                digests=[one.digest for one in arrived],
+                flagged=[one.redelivered for one in arrived],
+                received_at=[one.received_at for one in arrived],
+            )
         )
         return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
 
     async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""
-        rows = [
-            (
-                opening.receipt.ingress_id,
-                opening.receipt.tenant,
-                opening.receipt.correlation_id,
-                opening.state.value,
-                opening.request.user,
-                opening.request.target,
-                opening.request.order,
-                opening.receipt.origin_app,
-                opening.receipt.priority,
-                opening.requested_at,
-                opening.ttl,
-                opening.receipt.trace,
+        openings = sorted(openings, key=lambda o: (o.receipt.tenant, o.receipt.correlation_id))
+        receipts = [opening.receipt for opening in openings]
+        requests = [opening.request for opening in openings]
+        opened = await self._connection.fetch(
+            *SQL["open_deliveries"](
+                ids=[receipt.ingress_id for receipt in receipts],
+                tenants=[receipt.tenant for receipt in receipts],
+                correlation_ids=[receipt.correlation_id for receipt in receipts],
+                states=[opening.state.value for opening in openings],
+                users=[request.user for request in requests],
+                targets=[request.target for request in requests],
+                orders=[request.order for request in requests],
+                origin_apps=[receipt.origin_app for receipt in receipts],
+                priorities=[receipt.priority for receipt in receipts],
+                requested_at=[opening.requested_at for opening in openings],
+                ttls=[opening.ttl for opening in openings],
+                traces=[receipt.trace for receipt in receipts],
             )
-            for opening in sorted(
-                openings, key=lambda o: (o.receipt.tenant, o.receipt.correlation_id)
-            )
-        ]
-        opened = await self._connection.fetch(QUERIES["open_deliveries"], *zip(*rows, strict=True))
+        )
         return [delivery_of(row) for row in opened]
 
     async def asked_before(self, asked: Asked, *, active: bool) -> AskedBefore | None:
@@ -80,54 +84,65 @@ class PostgresTransaction:
         digests = [asked.request, *([] if asked.key is None else [asked.key])]
         await self._lock(digests)
         row = await self._connection.fetchrow(
-            QUERIES["asked_before"], asked.request, asked.key, active
+            *SQL["asked_before"](request=asked.request, key=asked.key, active=active)
         )
         return AskedBefore(**row) if row else None
 
     async def note_asked(self, asked: Asked, delivery_id: UUID) -> None:
         """Note which delivery is the answer."""
-        await self._connection.execute(QUERIES["note_asked"], asked.request, asked.key, delivery_id)
+        await self._connection.execute(
+            *SQL["note_asked"](request=asked.request, key=asked.key, delivery=delivery_id)
+        )
 
     async def _lock(self, digests: Sequence[bytes]) -> None:
         """Lock digests: sorted, so that two transactions can't wait for each other."""
         locks = sorted(int.from_bytes(one[:8], "big", signed=True) for one in digests)
-        await self._connection.execute(QUERIES["lock_digests"], locks)
+        await self._connection.execute(*SQL["lock_digests"](digests=locks))
 
     async def withdraw(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted."""
-        return await self._connection.fetchval(QUERIES["withdraw"], delivery.id) is not None
+        return await self._connection.fetchval(*SQL["withdraw"](id=delivery.id)) is not None
 
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
         """Return and lock the active delivery with this correlation id."""
-        row = await self._connection.fetchrow(QUERIES["lock_active"], tenant, correlation_id)
+        row = await self._connection.fetchrow(
+            *SQL["lock_active"](tenant=tenant, correlation_id=correlation_id)
+        )
         return delivery_of(row) if row else None
 
     async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
         """Whether an order belonged to an earlier delivery."""
         return bool(
-            await self._connection.fetchval(QUERIES["had_order"], tenant, correlation_id, order_id)
+            await self._connection.fetchval(
+                *SQL["had_order"](tenant=tenant, correlation_id=correlation_id, order_id=order_id)
+            )
         )
 
     async def withdraw_order(self, delivery: Delivery) -> bool:
         """Take back an order request that nobody has begun to send."""
-        return await self._connection.fetchval(QUERIES["withdraw_order"], delivery.id) is not None
+        return (
+            await self._connection.fetchval(*SQL["withdraw_order"](delivery=delivery.id))
+            is not None
+        )
 
     async def await_order(self, delivery: Delivery) -> None:
         """Note that a delivery has ended, and that its order may still be answered."""
-        await self._connection.execute(QUERIES["await_order"], delivery.id)
+        await self._connection.execute(*SQL["await_order"](id=delivery.id))
 
     async def awaited_orders(
         self, tenant: str, correlation_id: str, arrived_at: datetime | None
     ) -> list[Delivery]:
         """Return and lock ended deliveries whose order is not answered, the oldest first."""
         rows = await self._connection.fetch(
-            QUERIES["awaited_orders"], tenant, correlation_id, arrived_at
+            *SQL["awaited_orders"](
+                tenant=tenant, correlation_id=correlation_id, arrived_at=arrived_at
+            )
         )
         return [delivery_of(row) for row in rows]
 
     async def note_answer(self, delivery: Delivery, order_id: int | None) -> None:
         """Note what rs-order answered to the request of a delivery that has ended."""
-        await self._connection.execute(QUERIES["note_answer"], delivery.id, order_id)
+        await self._connection.execute(*SQL["note_answer"](id=delivery.id, order_id=order_id))
 
     async def advance(
         self,
@@ -144,22 +159,23 @@ class PostgresTransaction:
         if state not in TRANSITIONS[delivery.state]:
             raise ValueError(f"{delivery} can't go from {delivery.state} to {state}")
         row = await self._connection.fetchrow(
-            QUERIES["advance"],
-            delivery.id,
-            delivery.state.value,
-            delivery.attempt,
-            state.value,
-            order_id,
-            total_suborders,
-            manifest.archive_name if manifest else None,
-            manifest.file_count if manifest else None,
-            manifest.total_bytes if manifest else None,
-            result.url if result else None,
-            result.md5 if result else None,
-            result.size if result else None,
-            error[0].value if error else None,
-            error[1] if error else None,
-            result.etag if result else None,
+            *SQL["advance"](
+                id=delivery.id,
+                seen=delivery.state.value,
+                attempt=delivery.attempt,
+                state=state.value,
+                order_id=order_id,
+                total_suborders=total_suborders,
+                archive_name=manifest.archive_name if manifest else None,
+                file_count=manifest.file_count if manifest else None,
+                total_bytes=manifest.total_bytes if manifest else None,
+                url=result.url if result else None,
+                md5=result.md5 if result else None,
+                archive_size=result.size if result else None,
+                etag=result.etag if result else None,
+                error_type=error[0].value if error else None,
+                error_message=error[1] if error else None,
+            )
         )
         return row is not None
 
@@ -181,19 +197,19 @@ class PostgresTransaction:
     async def owe(self, *messages: Outgoing) -> None:
         """Put messages into the outbox."""
         await self._connection.executemany(
-            QUERIES["owe"],
+            SQL["owe"].text,
             [
-                (
-                    m.lane.value,
-                    m.delivery_id,
-                    m.kind.value,
-                    m.message_id,
-                    m.tenant,
-                    m.correlation_id,
-                    m.priority,
-                    m.origin_app,
-                    m.body,
-                    m.trace,
+                SQL["owe"].arguments(
+                    lane=m.lane.value,
+                    delivery=m.delivery_id,
+                    kind=m.kind.value,
+                    message_id=m.message_id,
+                    tenant=m.tenant,
+                    correlation_id=m.correlation_id,
+                    priority=m.priority,
+                    origin_app=m.origin_app,
+                    body=m.body,
+                    trace=m.trace,
                 )
                 for m in messages
             ],
@@ -206,17 +222,19 @@ class PostgresTransaction:
 
     async def hasten(self, delivery: Delivery) -> bool:
         """Let what waits for a later attempt be claimed now."""
-        return await self._connection.fetchval(QUERIES["hasten"], delivery.id) is not None
+        return await self._connection.fetchval(*SQL["hasten"](id=delivery.id)) is not None
 
     async def lock_object(self, url: str, server: str) -> None:
         """Let nobody complete or remove this object until the end."""
-        await self._connection.execute(QUERIES["lock_object"], url, server)
+        await lock_object(self._connection, url, server)
 
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
         """Whether somebody was told this object, or another delivery or attempt is making it."""
         return bool(
             await self._connection.fetchval(
-                QUERIES["relied_on"], delivery.id, url, etag, delivery.attempt, server
+                *SQL["relied_on"](
+                    id=delivery.id, attempt=delivery.attempt, url=url, etag=etag, server=server
+                )
             )
         )
 
@@ -250,19 +268,19 @@ class PostgresStore:
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over, by the database's clock."""
         with wrap_errors():
-            rows = await self._pool.fetch(QUERIES["expired"], limit)
+            rows = await self._pool.fetch(*SQL["expired"](limit=limit))
         return [delivery_of(row) for row in rows]
 
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""
         with wrap_errors():
-            rows = await self._pool.fetch(QUERIES["unswept"], after, limit)
+            rows = await self._pool.fetch(*SQL["unswept"](after=after, limit=limit))
         return [delivery_of(row) for row in rows]
 
     async def swept(self, delivery: Delivery) -> bool:
         """Note that nothing of the delivery is open any more; False: look again later."""
         with wrap_errors():
-            return await self._pool.fetchval(QUERIES["swept"], delivery.id) is not None
+            return await self._pool.fetchval(*SQL["swept"](id=delivery.id)) is not None
 
     async def postpone_sweeps(
         self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
@@ -270,7 +288,7 @@ class PostgresStore:
         """Let `unswept` return these again after the pause."""
         ids = [delivery.id for delivery in deliveries]
         with wrap_errors():
-            await self._pool.execute(QUERIES["postpone_sweeps"], ids, after, pause)
+            await self._pool.execute(*SQL["postpone_sweeps"](ids=ids, after=after, pause=pause))
 
     async def uploads_of_others(
         self, delivery: Delivery, *, bucket: str, key: str
@@ -279,13 +297,14 @@ class PostgresStore:
         archive_name = key.rpartition("/")[2]
         with wrap_errors():
             row = await self._pool.fetchrow(
-                QUERIES["uploads_of_others"],
-                delivery.id,
-                delivery.tenant,
-                delivery.correlation_id,
-                bucket,
-                key,
-                archive_name,
+                *SQL["uploads_of_others"](
+                    id=delivery.id,
+                    tenant=delivery.tenant,
+                    correlation_id=delivery.correlation_id,
+                    bucket=bucket,
+                    key=key,
+                    archive_name=archive_name,
+                )
             )
         assert row is not None  # noqa: S101 - an aggregate has a row
         opening = any(
@@ -295,21 +314,21 @@ class PostgresStore:
 
     async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
         """Note why transfers wait."""
+        waiting = SQL["tell_waiting"](tenant=tenant, target=target, cause=cause, limit=limit)
         with wrap_errors():
-            return len(
-                await self._pool.fetch(QUERIES["tell_waiting"], tenant, target, cause, limit)
-            )
+            return len(await self._pool.fetch(*waiting))
 
     async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away."""
+        told = SQL["tell_no_longer"](tenant=tenant, cause=cause, limit=limit)
         with wrap_errors():
-            return len(await self._pool.fetch(QUERIES["tell_no_longer"], tenant, cause, limit))
+            return len(await self._pool.fetch(*told))
 
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
         with wrap_errors():
             return bool(
-                await self._pool.fetchval(QUERIES["done_by"], delivery.id, delivery.attempt)
+                await self._pool.fetchval(*SQL["done_by"](id=delivery.id, attempt=delivery.attempt))
             )
 
     async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
@@ -319,23 +338,23 @@ class PostgresStore:
         """
         position = -1
         while True:
-            rows = await until_answered(partial(self._batch, delivery, position))
-            for row in rows:
-                yield file_of(row)
-            if len(rows) < _FILES_A_BATCH:
+            files = await until_answered(partial(self._batch, delivery, position))
+            for file in files:
+                yield file
+            if len(files) < _FILES_A_BATCH:
                 return
-            position = rows[-1]["position"]
+            position = files[-1].position
 
-    async def _batch(self, delivery: Delivery, position: int) -> list[asyncpg.Record]:
+    async def _batch(self, delivery: Delivery, position: int) -> list[ManifestFile]:
         with wrap_errors():
-            return await self._pool.fetch(QUERIES["files"], delivery.id, position, _FILES_A_BATCH)
+            return await files_after(self._pool, delivery.id, position, limit=_FILES_A_BATCH)
 
     async def sizes_known(self, delivery: Delivery) -> bool:
         """Whether the manifest has a size for each file."""
         with wrap_errors():
-            return bool(await self._pool.fetchval(QUERIES["sizes_known"], delivery.id))
+            return await sizes_known(self._pool, delivery.id)
 
     async def answers(self) -> None:
         """Return if the database does. Raises StoreUnavailableError."""
         with wrap_errors():
-            await self._pool.fetchval(QUERIES["alive"])
+            await self._pool.fetchval(*SQL["alive"]())

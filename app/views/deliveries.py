@@ -67,7 +67,8 @@ class Change:
 class Filter(Query):
     """Which deliveries are looked for; None is any.
 
-    The parameters of `GET /deliveries`, their checks, and what `browse` is asked with.
+    The parameters of `GET /deliveries`, their checks, and arguments of the statement `browse`: one
+    more is a field here, and a condition there.
     """
 
     states: list[State] | None = Field(None, alias="state", description="Only these.")
@@ -76,6 +77,10 @@ class Filter(Query):
     until: Time = Field(None, description="Requested earlier.")
     # Case does not matter.
     text: Text = Field(None, description="In correlation id, archive name or cause.")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the fields, by the names that the statement has for them; none of a subclass."""
+        return {name: getattr(self, name) for name in Filter.model_fields}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,7 +21,7 @@ import asyncpg
 from app.delivery.states import Work
 from app.delivery.targets import Blocked
 from app.store import PostgresLeases, migrate, open_pool
-from app.store.sql import QUERIES
+from app.store.leases import SQL
 from compose.embedded.postgres import postgres
 
 _CLAIMS = 300
@@ -83,17 +83,19 @@ async def measure(
 
 async def _explain(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as connection:
+        text, *arguments = SQL["claim"](
+            owner="bench",
+            ttl=timedelta(hours=1),
+            work=Work.TRANSFER.value,
+            most=None,
+            blocked=[],
+            spared_tenants=[],
+            spared_targets=[],
+        )
         transaction = connection.transaction()
         await transaction.start()
         rows = await connection.fetch(
-            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY ON) {QUERIES['claim']}",
-            "bench",
-            timedelta(hours=1),
-            Work.TRANSFER.value,
-            None,
-            [],
-            [],
-            [],
+            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY ON) {text}", *arguments
         )
         await transaction.rollback()
     print("\n".join(row[0] for row in rows))

@@ -10,7 +10,7 @@ import pytest
 
 from app.store import migrate
 from app.store.rights import NEEDED, missing_rights
-from app.store.sql import QUERIES
+from tests.statements import STATEMENTS
 
 # By a trigger, and by COPY.
 IN_NO_STATEMENT = {("delivery_history", "INSERT"), ("delivery_file", "INSERT")}
@@ -34,19 +34,22 @@ async def limited(pool: asyncpg.Pool, role: str) -> AsyncIterator[Connection]:
     """A connection that acts as that role, and that a superuser may change it over."""
     async with pool.acquire() as connection:
         await connection.execute(f"SET ROLE {role}")
-        for name, query in QUERIES.items():
-            await connection.execute(f'PREPARE "{name}" AS {query.rstrip(";")}')
+        for name, statement in STATEMENTS.items():
+            await connection.execute(f'PREPARE "{name}" AS {statement.text.rstrip(";")}')
         yield connection
         await connection.execute("RESET ROLE")
         await connection.execute("DEALLOCATE ALL")
 
 
 async def refused(connection: Connection) -> set[str]:
-    """Return the queries that need a right that the role has not. None is executed."""
+    """Return the statements that need a right that the role has not. None is executed."""
     counts = await connection.fetch(
         "SELECT name, cardinality(parameter_types) AS count FROM pg_prepared_statements "
         "WHERE from_sql"
     )
+    assert {row["name"]: row["count"] for row in counts} == {
+        name: len(statement.parameters) for name, statement in STATEMENTS.items()
+    }
     found = set()
     for row in counts:
         nothing = ", ".join(["NULL"] * row["count"])
@@ -55,7 +58,6 @@ async def refused(connection: Connection) -> set[str]:
             await connection.execute(f'EXPLAIN EXECUTE "{row["name"]}"{arguments}')
         except asyncpg.InsufficientPrivilegeError:
             found.add(row["name"])
-    assert len(counts) == len(QUERIES)
     return found
 
 
@@ -116,7 +118,7 @@ async def test_tables_of_others_in_the_same_database_are_not_taken_for_the_own_o
             found = {}
             for path in ("public", f'"$user", "{own}", public', f"{others},public", "''"):
                 await connection.execute(f"SET search_path = {path}")
-                row = await connection.fetchrow(QUERIES["hidden_schema"])
+                row = await connection.fetchrow(*STATEMENTS["hidden_schema"]())
                 found[path] = row and row["schema"]
         finally:
             await connection.execute("RESET ROLE")

@@ -12,10 +12,10 @@ from prometheus_client import REGISTRY
 
 from app.delivery.states import State, Work
 from app.delivery.targets import DEFAULT_TARGET, Blocked, StoredObject, TargetTrouble, Upload
-from app.store.sql import QUERIES
 from app.usecases.away import TargetsAway
 from compose.embedded.stack import TENANT
 from tests.integration.conftest import Deliveries
+from tests.statements import STATEMENTS
 
 
 async def test_a_transfer_is_claimed_by_one_worker_only(deliveries: Deliveries) -> None:
@@ -154,15 +154,17 @@ async def test_a_claim_looks_at_no_more_than_it_must(
         "now() + n * interval '1 ms' FROM generate_series(1, 6000) AS n"
     )
     await deliveries.pool.execute("ANALYZE delivery")
+    text, *arguments = STATEMENTS["claim"](
+        owner="w",
+        ttl=timedelta(seconds=30),
+        work="transfer",
+        most=None,
+        blocked=blocked.tenants,
+        spared_tenants=[tenant for tenant, _ in blocked.spared],
+        spared_targets=[target for _, target in blocked.spared],
+    )
     rows = await deliveries.pool.fetch(
-        f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {QUERIES['claim']}",
-        "w",
-        timedelta(seconds=30),
-        "transfer",
-        None,
-        blocked.tenants,
-        [tenant for tenant, _ in blocked.spared],
-        [target for _, target in blocked.spared],
+        f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {text}", *arguments
     )
     plan = "\n".join(row[0] for row in rows)
     assert "Seq Scan on delivery" not in plan

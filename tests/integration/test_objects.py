@@ -22,7 +22,6 @@ from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
 from app.errors import ForeignObjectError, ObjectBusyError, TargetUnavailableError
 from app.network.hosts import server_of
 from app.settings import Settings
-from app.store.sql import QUERIES
 from app.usecases.remove import Removal
 from compose.embedded import s3
 from compose.embedded.stack import TENANT, USER
@@ -36,6 +35,7 @@ from tests.integration.s3_proxy import Completes, S3Proxy, running_proxy
 from tests.integration.test_sweep import key_of, swept
 from tests.integration.transfers import MIB, QUICK
 from tests.integration.worker import CountingSource, TransferWorker
+from tests.statements import STATEMENTS
 
 OTHER = "swot"
 MALLORY = "mallory@example.org"
@@ -683,13 +683,29 @@ async def test_what_others_do_is_found_by_indexes_however_many_wait(
     )
     await deliveries.pool.execute("ANALYZE delivery")
     key = f"{name}/P_v1.zip"
-    others = (ours.id, ours.tenant, name, "b", key, "P_v1.zip")
+    others = STATEMENTS["uploads_of_others"](
+        id=ours.id,
+        tenant=ours.tenant,
+        correlation_id=name,
+        bucket="b",
+        key=key,
+        archive_name="P_v1.zip",
+    )
     url = f"s3://b/{key}"
     second = timedelta(seconds=1)
-    note = (ours.id, ours.attempt, "w", second, {"url": url}, second, url, "s3.example:443")
-    for query, arguments in (("uploads_of_others", others), ("note_completion", note)):
+    note = STATEMENTS["note_completion"](
+        id=ours.id,
+        attempt=ours.attempt,
+        owner="w",
+        ttl=second,
+        completing={"url": url},
+        within=second,
+        url=url,
+        server="s3.example:443",
+    )
+    for text, *arguments in (others, note):
         rows = await deliveries.pool.fetch(
-            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {QUERIES[query]}", *arguments
+            f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {text}", *arguments
         )
         plan = "\n".join(row[0] for row in rows)
         assert "Seq Scan on delivery" not in plan, plan

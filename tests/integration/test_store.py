@@ -17,10 +17,10 @@ from app.errors import ConfigurationError, NotReachableError, StoreUnavailableEr
 from app.settings import Settings
 from app.store import PostgresStore, line_of, migrate, open_pool
 from app.store.schema import steps
-from app.store.sql import QUERIES
 from app.waiting.signals import Signal
 from tests.certificates import Authority
 from tests.integration.conftest import Deliveries, receipt_for
+from tests.statements import STATEMENTS
 
 
 async def test_workers_that_start_at_once_migrate_once(database: str) -> None:
@@ -220,11 +220,11 @@ async def test_a_delivery_goes_through_its_states(deliveries: Deliveries) -> Non
     ]
 
 
-@pytest.mark.parametrize("query", ["browse", "changes", "changes_of_tenant"])
-async def test_lists_and_feeds_do_not_read_what_was_ordered(pool: asyncpg.Pool, query: str) -> None:
+@pytest.mark.parametrize("name", ["browse", "changes", "changes_of_tenant"])
+async def test_lists_and_feeds_do_not_read_what_was_ordered(pool: asyncpg.Pool, name: str) -> None:
     """A thousand orders of half a megabyte each would be read for a page that shows none."""
     async with pool.acquire() as connection:
-        statement = await connection.prepare(QUERIES[query])
+        statement = await connection.prepare(STATEMENTS[name].text)
         names = {attribute.name for attribute in statement.get_attributes()}
     assert "last_cause" in names
     assert "order_request" not in names

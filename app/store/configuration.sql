@@ -1,0 +1,57 @@
+-- name: settings
+-- What every tenant has set.
+SELECT tenant, name, value, version FROM tenant_setting;
+
+-- name: paused
+-- Tenants in maintenance.
+SELECT tenant FROM tenant_maintenance WHERE active;
+
+-- name: lock_configuration
+-- Changes to one tenant's settings happen one after the other.
+SELECT pg_advisory_xact_lock(hashtextextended('configuration ' || :tenant, 0));
+
+-- name: settings_of
+-- What one tenant has set.
+SELECT name, value, version FROM tenant_setting WHERE tenant = :tenant;
+
+-- name: set_setting
+-- Set a value; its version is a new one.
+INSERT INTO tenant_setting (tenant, name, value) VALUES (:tenant, :name, :value)
+ON CONFLICT (tenant, name) DO UPDATE SET
+    value = excluded.value, version = nextval('setting_version'), updated_at = now()
+RETURNING version;
+
+-- name: reset_setting
+-- Back to the default.
+DELETE FROM tenant_setting WHERE tenant = :tenant AND name = :name;
+
+-- name: maintenance
+-- Whether a tenant is in maintenance, if that was ever set.
+SELECT active, updated_at FROM tenant_maintenance WHERE tenant = :tenant;
+
+-- name: maintain
+-- Put a tenant into maintenance, or take it out.
+INSERT INTO tenant_maintenance (tenant, active) VALUES (:tenant, :active)
+ON CONFLICT (tenant) DO UPDATE SET active = excluded.active, updated_at = now()
+RETURNING active, updated_at;
+
+-- name: restart_waiting
+-- Requests that waited for the end of a maintenance have their whole time before them.
+UPDATE delivery SET expires_at = now() + (expires_at - requested_at), not_before = now()
+WHERE tenant = :tenant AND state = 'RECEIVED';
+
+-- name: sealed_settings
+-- Values that may hold secrets, held until the transaction ends.
+SELECT tenant, name, value FROM tenant_setting ORDER BY tenant, name FOR UPDATE;
+
+-- name: resealed_setting
+-- The same value, sealed with another key: no new version.
+UPDATE tenant_setting SET value = :value WHERE tenant = :tenant AND name = :name;
+
+-- name: sealed_uploads
+-- Deliveries that remember where their upload is, or was, open.
+SELECT id, upload_target FROM delivery WHERE upload_target IS NOT NULL FOR UPDATE;
+
+-- name: resealed_upload
+-- The same place, sealed with another key.
+UPDATE delivery SET upload_target = :target WHERE id = :id;

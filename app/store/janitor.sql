@@ -1,0 +1,58 @@
+-- name: forgettable
+-- Deliveries that ended longer ago than :age, the oldest first: at most :deliveries of them, with at
+-- most :files together; at least one.
+SELECT id FROM (
+    SELECT id, number, sum(file_count) OVER (ORDER BY number) AS files FROM (
+        SELECT id, file_count, row_number() OVER (ORDER BY finished_at, id) AS number
+        FROM delivery
+        WHERE state IN ({ended}) AND finished_at < now() - :age::interval
+        ORDER BY finished_at, id
+        LIMIT :deliveries
+    ) oldest
+) counted
+WHERE files <= :files OR number = 1
+ORDER BY number;
+
+-- name: forget_files
+-- Remove up to :limit files of a delivery after a position; tells how many, and the last position.
+WITH gone AS (
+    DELETE FROM delivery_file
+    WHERE delivery_id = :delivery AND position IN (
+        SELECT position FROM delivery_file
+        WHERE delivery_id = :delivery AND position > :after ORDER BY position LIMIT :limit)
+    RETURNING position
+)
+SELECT count(*) AS files, max(position) AS position FROM gone;
+
+-- name: forget_deliveries
+-- Remove deliveries, with their history and what is left of their files.
+DELETE FROM delivery WHERE id = ANY (:ids::uuid[]) AND state IN ({ended});
+
+-- name: forget_receipts
+-- Remove up to :limit receipts of what arrived longer ago than :age, unless its delivery is still kept.
+DELETE FROM inbox
+WHERE ingress_id IN (
+    SELECT ingress_id FROM inbox
+    WHERE received_at < now() - :age::interval
+      AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = inbox.ingress_id)
+    LIMIT :limit
+)
+RETURNING ingress_id;
+
+-- name: forget_asked
+-- Remove up to :limit requests over HTTP that came longer ago than :age, unless their delivery is
+-- still kept.
+DELETE FROM asked
+WHERE ctid IN (
+    SELECT ctid FROM asked
+    WHERE at < now() - :age::interval
+      AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = asked.delivery_id)
+    LIMIT :limit
+)
+RETURNING delivery_id;
+
+-- name: forget_changes
+-- Remove up to :limit entries of the audit trail that are older than :age.
+DELETE FROM audit
+WHERE id IN (SELECT id FROM audit WHERE at < now() - :age::interval LIMIT :limit)
+RETURNING id;

@@ -1,0 +1,118 @@
+-- name: claim
+-- Lease the next delivery that this kind of work is due for: tenants with less of it under way
+-- first, then who waited longest for a turn; within a tenant by rank: priority and age in one. Not
+-- more than :most of it under way for a tenant, if that is given. A transfer is a new attempt. A lease
+-- that ran out belongs to a worker that is dead. Nothing of the :blocked tenants, but for what goes to
+-- :spared_targets (each of the tenant of the same place): to look past what waits for a target that
+-- does not answer would take as long as there is of it.
+WITH RECURSIVE tenants AS (
+    (SELECT tenant FROM delivery WHERE work = :work ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.tenant FROM delivery d WHERE d.work = :work AND d.tenant > t.tenant
+            ORDER BY d.tenant LIMIT 1)
+    FROM tenants t WHERE t.tenant IS NOT NULL
+), lanes AS (
+    SELECT tenant, NULL AS target FROM tenants WHERE tenant <> ALL (:blocked::text[])
+    UNION ALL
+    SELECT * FROM unnest(:spared_tenants::text[], :spared_targets::text[])
+), busy AS (
+    SELECT tenant, count(*) AS running FROM delivery
+    WHERE work = :work AND lease_until >= now()
+    GROUP BY tenant
+), next AS (
+    SELECT due.id, t.tenant, due.lease_owner AS predecessor
+    FROM lanes t
+    LEFT JOIN busy ON busy.tenant = t.tenant
+    LEFT JOIN turn ON turn.work = :work AND turn.tenant = t.tenant
+    CROSS JOIN LATERAL (
+        SELECT * FROM (
+            SELECT id, rank, lease_owner FROM delivery d
+            WHERE t.target IS NULL
+              AND d.work = :work AND d.tenant = t.tenant AND d.not_before <= now()
+              AND (d.lease_until IS NULL OR d.lease_until < now())
+            ORDER BY d.rank
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) to_any
+        UNION ALL
+        SELECT * FROM (
+            SELECT id, rank, lease_owner FROM delivery d
+            WHERE d.work = :work AND d.tenant = t.tenant AND d.target = t.target
+              AND d.not_before <= now() AND (d.lease_until IS NULL OR d.lease_until < now())
+            ORDER BY d.rank
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) to_one
+    ) due
+    -- While a tenant is in maintenance, its requests wait; what has begun goes on.
+    WHERE (:work <> 'check' OR NOT EXISTS (
+        SELECT 1 FROM tenant_maintenance m WHERE m.tenant = t.tenant AND m.active))
+      AND (:most::integer IS NULL OR coalesce(busy.running, 0) < :most)
+    ORDER BY coalesce(busy.running, 0), turn.at NULLS FIRST, due.rank
+    LIMIT 1
+), taken AS (
+    INSERT INTO turn (work, tenant, at) SELECT :work, tenant, clock_timestamp() FROM next
+    ON CONFLICT (work, tenant) DO UPDATE SET at = excluded.at
+)
+UPDATE delivery SET
+    state = CASE WHEN :work = 'transfer' THEN 'TRANSFERRING' ELSE state END,
+    attempt = attempt + CASE WHEN :work = 'transfer' THEN 1 ELSE 0 END,
+    lease_owner = :owner, lease_until = now() + :ttl, updated_at = now()
+WHERE id = (SELECT id FROM next)
+RETURNING *, (SELECT predecessor FROM next) AS predecessor;
+
+-- name: lock_claims
+-- Claims of a kind happen one after the other, so that a limit is not passed by two at once.
+SELECT pg_advisory_xact_lock(hashtextextended('claim ' || :work, 0));
+
+-- name: renew
+-- Hold on to a lease.
+UPDATE delivery SET lease_until = now() + :ttl
+WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL
+RETURNING id;
+
+-- name: holds
+-- Whether a lease is still the worker's.
+SELECT EXISTS (
+    SELECT 1 FROM delivery
+    WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL);
+
+-- name: note_completion
+-- Hold on to a lease, and note what is about to appear at a server, and by when. Not while a delivery
+-- of another tenant or user may be making one of that name there: stores that ignore conditions would
+-- let both appear. (Where an older worker noted no server, it may be there.) Asked under
+-- `lock_object`, by a statement of its own, so that what was noted before is seen; it waits while
+-- that object is being removed.
+WITH others AS (
+    SELECT EXISTS (
+        SELECT 1 FROM delivery other JOIN delivery own ON own.id = :id
+        WHERE other.completing_until > now() AND other.completing ->> 'url' = :url
+          AND coalesce(other.completing ->> 'server', :server) = :server
+          AND (other.tenant, other.user_email) <> (own.tenant, own.user_email)) AS busy
+), noted AS (
+    UPDATE delivery SET
+        lease_until = now() + :ttl, completing = :completing, completing_until = now() + :within
+    WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL
+      AND NOT (SELECT busy FROM others)
+    RETURNING id
+)
+SELECT busy, EXISTS (SELECT 1 FROM noted) AS noted FROM others;
+
+-- name: forget_completion
+-- What was noted last can't appear any more.
+UPDATE delivery SET completing = NULL, completing_until = NULL
+WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
+
+-- name: release
+-- Let go of a lease, for a later attempt.
+UPDATE delivery SET
+    lease_owner = NULL, lease_until = NULL, not_before = now() + :after,
+    failures = failures + :failed, tries = tries + 1, last_cause = :cause, updated_at = now()
+WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
+
+-- name: record_upload
+-- Note the multipart upload of an attempt, before its first part.
+UPDATE delivery SET
+    upload_bucket = :bucket, upload_key = :key, upload_id = :upload_id, upload_target = :target
+WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
+RETURNING id;

@@ -1,0 +1,26 @@
+"""The files of a delivery, in their order."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+
+from app.delivery.manifest import ManifestFile
+from app.store.rows import file_of
+from app.store.sql import load
+
+SQL = load(__name__)
+
+
+async def files_after(
+    pool: asyncpg.Pool, delivery: UUID, position: int, *, limit: int
+) -> list[ManifestFile]:
+    """Return files of a delivery after a position (-1: from the first)."""
+    rows = await pool.fetch(*SQL["files"](delivery=delivery, after=position, limit=limit))
+    return [file_of(row) for row in rows]
+
+
+async def sizes_known(pool: asyncpg.Pool, delivery: UUID) -> bool:
+    """Whether the manifest has a size for each file."""
+    return bool(await pool.fetchval(*SQL["sizes_known"](delivery=delivery)))

@@ -1,0 +1,96 @@
+-- name: browse
+-- Deliveries of some tenants, the newest first, of those before a time of request and an id; each
+-- tenant's by its index. The rest is the fields of `Filter` (app/views/deliveries.py), by their names;
+-- null is any. What they ordered (half a megabyte, perhaps) is not shown, hence not read.
+SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERAL (
+    SELECT d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
+           d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
+           d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
+           d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
+    FROM delivery d
+    WHERE d.tenant = asked.tenant
+      AND (:before_at::timestamptz IS NULL
+           OR (d.requested_at, d.id) < (:before_at, :before_id::uuid))
+      AND (:states::text[] IS NULL OR d.state = ANY (:states))
+      AND (:user::text IS NULL OR d.user_email = :user)
+      AND (:since::timestamptz IS NULL OR d.requested_at >= :since)
+      AND (:until::timestamptz IS NULL OR d.requested_at < :until)
+      AND (:text::text IS NULL OR position(lower(:text) IN lower(concat_ws(
+          ' ', d.correlation_id, d.archive_name, d.error_type, d.error_message, d.last_cause))) > 0)
+    ORDER BY d.requested_at DESC, d.id DESC
+    LIMIT :limit
+) found
+ORDER BY found.requested_at DESC, found.id DESC
+LIMIT :limit;
+
+-- name: deliveries_of
+-- Every delivery of a correlation id, the newest first.
+SELECT * FROM delivery WHERE tenant = :tenant AND correlation_id = :correlation_id
+ORDER BY requested_at DESC, id DESC;
+
+-- name: delivery_of
+-- One delivery of a tenant, by its id.
+SELECT * FROM delivery WHERE tenant = :tenant AND id = :id;
+
+-- name: history_of
+-- When a delivery came into each of its states, and when an attempt there was given up.
+SELECT id, state, attempt, at, cause FROM delivery_history WHERE delivery_id = :delivery ORDER BY id;
+
+-- name: last_change
+-- The newest change of any delivery; 0 before the first.
+SELECT coalesce(max(id), 0) FROM delivery_history;
+
+-- name: changes
+-- Steps after :last, and the :missing ones: numbers are given before a transaction commits, so that
+-- smaller ones may appear later.
+SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
+       h.cause AS change_cause,
+       d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
+       d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
+       d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
+       d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
+FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
+WHERE h.id > :last OR h.id = ANY (:missing::bigint[])
+ORDER BY h.id
+LIMIT :limit;
+
+-- name: changes_of_tenant
+-- A tenant's steps after :last, for a reader who was away; and those of the moments before, which
+-- may have appeared later although their numbers are smaller.
+SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
+       h.cause AS change_cause,
+       d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
+       d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
+       d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
+       d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
+FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
+WHERE d.tenant = :tenant
+  AND (h.id > :last OR h.id > :last - 1000
+       AND h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds'
+       AND h.id <> :last)
+ORDER BY h.id
+LIMIT :limit;
+
+-- name: workers
+-- Which workers there are, and how many transfers each has under way.
+SELECT w.*, extract(epoch FROM now() - w.seen_at)::float8 AS silent_for,
+       (SELECT count(*) FROM delivery d
+        WHERE d.work = 'transfer' AND d.lease_owner = w.id AND d.lease_until >= now()) AS running
+FROM worker w ORDER BY w.id;
+
+-- name: depth
+-- For each tenant and state before the end: how many deliveries, and how long the oldest has been in it,
+-- however often it was tried there.
+SELECT tenant, state, count(*) AS deliveries,
+       greatest(0, extract(epoch FROM now() - min(state_since)))::float8 AS oldest
+FROM delivery WHERE state NOT IN ({ended})
+GROUP BY tenant, state;
+
+-- name: outcomes
+-- What some tenants' deliveries that ended after :since came to.
+SELECT state, error_type, count(*) AS deliveries, coalesce(sum(total_bytes), 0)::bigint AS bytes,
+       percentile_cont(0.5) WITHIN GROUP (
+           ORDER BY extract(epoch FROM finished_at - requested_at))::float8 AS median_seconds
+FROM delivery
+WHERE tenant = ANY (:tenants::text[]) AND state IN ({ended}) AND finished_at > :since
+GROUP BY state, error_type ORDER BY state, error_type;

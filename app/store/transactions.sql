@@ -1,0 +1,262 @@
+-- name: lock_digests
+-- Two redeliveries of one message may be handled at once: the second waits for the first.
+SELECT pg_advisory_xact_lock(digest) FROM unnest(:digests::bigint[]) AS digest;
+
+-- name: note_receipts
+-- Note events in the inbox; none of them needs further care. No row for one that is there already
+-- (Kafka gave it again, or it was appended again). Refused, that is not `counted`, are copies of a
+-- message that counted: one that may be a repeat (it is flagged, or RabbitMQ did not get its
+-- acknowledgement), if its digest is known; one that may not, if a repeat of it has overtaken it, which
+-- arrived no earlier; and one, whatever it says, that comes within an hour after the acknowledgement of
+-- another was lost. (The same message sent anew by a client arrives later, and counts.) Times are those
+-- at which this database saved the arrivals; an event without one was handled, which the inbox knows,
+-- or put back by an operator: then the worker's clock (:received_at) is all there is, but it is never
+-- in the future.
+WITH handled AS (
+    DELETE FROM arrival WHERE id = ANY (:ids::uuid[]) RETURNING id, received_at, returned_at
+), arrived AS (
+    SELECT event.id, event.kind, event.digest, handled.returned_at,
+           event.flagged OR handled.returned_at IS NOT NULL AS flagged,
+           coalesce(handled.received_at, least(event.received_at, clock_timestamp())) AS at
+    FROM unnest(:ids::uuid[], :kinds::text[], :digests::bytea[], :flagged::boolean[],
+                :received_at::timestamptz[])
+         AS event (id, kind, digest, flagged, received_at)
+    LEFT JOIN handled ON handled.id = event.id
+    WHERE NOT EXISTS (SELECT 1 FROM inbox known WHERE known.ingress_id = event.id)
+), judged AS (
+    SELECT *, EXISTS (
+        SELECT 1 FROM inbox known
+        WHERE known.digest = arrived.digest AND known.kind = arrived.kind AND known.counted
+          AND (arrived.flagged
+               OR (known.flagged AND known.arrived_at >= arrived.at)
+               OR known.returned_at > arrived.at - interval '1 hour')) AS copy
+    FROM arrived
+), met AS (
+    UPDATE inbox known SET returned_at = NULL
+    FROM arrived
+    WHERE known.digest = arrived.digest AND known.kind = arrived.kind
+      AND known.returned_at IS NOT NULL
+)
+INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted, returned_at)
+SELECT id, kind, digest, flagged, at, NOT copy, CASE WHEN NOT copy THEN returned_at END
+FROM judged
+ON CONFLICT (ingress_id) DO NOTHING
+RETURNING ingress_id, arrived_at, counted;
+
+-- name: open_deliveries
+-- Save new deliveries, each with its time to live from :requested_at on (null is now). No row for one
+-- whose correlation id is in use.
+INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
+                      origin_app, priority, requested_at, expires_at, trace, rank)
+SELECT id, tenant, correlation_id, state, user_email, target, order_request,
+       origin_app, priority, at, at + ttl, trace, at - priority * interval '1 minute'
+FROM unnest(:ids::uuid[], :tenants::text[], :correlation_ids::text[], :states::text[],
+            :users::text[], :targets::text[], :orders::json[], :origin_apps::text[],
+            :priorities::smallint[], :requested_at::timestamptz[], :ttls::interval[], :traces::text[])
+     AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
+                 origin_app, priority, requested_at, ttl, trace),
+     LATERAL (SELECT coalesce(requested_at, clock_timestamp()) AS at) AS request
+ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ({ended}) DO NOTHING
+RETURNING *;
+
+-- name: asked_before
+-- What was asked for over HTTP with this key, whatever it was; else, if :active, by the same request,
+-- as long as its delivery is active.
+SELECT request, delivery_id FROM (
+    SELECT request, delivery_id, 1 AS rank FROM asked WHERE key = :key
+    UNION ALL
+    SELECT asked.request, asked.delivery_id, 2
+    FROM asked JOIN delivery ON delivery.id = asked.delivery_id
+    WHERE :active::boolean AND asked.request = :request AND delivery.state NOT IN ({ended})
+) known
+ORDER BY rank
+LIMIT 1;
+
+-- name: note_asked
+-- This delivery is the answer to a request that came with this key, or with none.
+INSERT INTO asked (request, key, delivery_id)
+SELECT :request::bytea, :key::bytea, :delivery::uuid
+WHERE NOT EXISTS (
+    SELECT 1 FROM asked
+    WHERE request = :request AND delivery_id = :delivery
+      AND (:key::bytea IS NULL OR key = :key));
+
+-- name: withdraw
+-- Forget a delivery that was never granted.
+DELETE FROM delivery WHERE id = :id AND state = 'RECEIVED' RETURNING id;
+
+-- name: lock_active
+-- The active delivery of a correlation id, held until the transaction ends. Not its key: files that
+-- are being written refer to that, for as long as a large manifest takes.
+SELECT * FROM delivery
+WHERE tenant = :tenant AND correlation_id = :correlation_id AND state NOT IN ({ended})
+FOR NO KEY UPDATE;
+
+-- name: had_order
+-- Whether an order belonged to an earlier delivery of the same correlation id.
+SELECT EXISTS (
+    SELECT 1 FROM delivery
+    WHERE tenant = :tenant AND correlation_id = :correlation_id AND order_id = :order_id
+      AND state IN ({ended}));
+
+-- name: withdraw_order
+-- Take a delivery's order request back. No row when it is out: sent, or being sent, that is locked
+-- by a relay, which must not be waited for (it may wait for the broker).
+DELETE FROM outbox
+WHERE id IN (
+    SELECT id FROM outbox
+    WHERE lane = 'orders' AND delivery_id = :delivery AND kind = 'order'
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id;
+
+-- name: await_order
+-- This one has ended, and the answer to its order request may still come.
+UPDATE delivery SET order_awaited = true WHERE id = :id;
+
+-- name: awaited_orders
+-- Ended deliveries of a correlation id whose order request has no answer yet, the oldest first; of
+-- those that were requested before :arrived_at, where that is given.
+SELECT * FROM delivery
+WHERE tenant = :tenant AND correlation_id = :correlation_id AND order_awaited
+  AND order_id IS NULL AND requested_at <= coalesce(:arrived_at::timestamptz, 'infinity')
+ORDER BY requested_at, id
+FOR UPDATE;
+
+-- name: note_answer
+-- rs-order has answered, and named its order, or none.
+UPDATE delivery SET order_id = :order_id, order_awaited = false WHERE id = :id;
+
+-- name: advance
+-- Compare and set: leave the state (:seen) and attempt that the caller saw. Frees the lease.
+UPDATE delivery SET
+    state = :state,
+    order_id = coalesce(:order_id, order_id),
+    total_suborders = coalesce(:total_suborders, total_suborders),
+    archive_name = coalesce(:archive_name, archive_name),
+    file_count = coalesce(:file_count, file_count),
+    total_bytes = coalesce(:total_bytes, total_bytes),
+    url = :url, md5 = :md5, archive_size = :archive_size, etag = :etag,
+    error_type = :error_type, error_message = :error_message,
+    -- What an attempt that failed has completed all the same is still to be removed.
+    completing = CASE WHEN :state <> 'DONE' THEN completing END,
+    completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,
+    lease_owner = NULL, lease_until = NULL,
+    -- Of no use once the upload is completed, and it holds a secret.
+    upload_target = CASE WHEN :state <> 'DONE' THEN upload_target END,
+    not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
+    finished_at = CASE WHEN :state IN ({ended}) THEN now() END
+WHERE id = :id AND state = :seen AND attempt = :attempt
+RETURNING id;
+
+-- name: owe
+-- Put a message into the outbox.
+INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
+                    origin_app, body, trace)
+VALUES (:lane, :delivery, :kind, :message_id, :tenant, :correlation_id, :priority,
+        :origin_app, :body, :trace);
+
+-- name: hasten
+-- What waits for a later attempt may be claimed now.
+UPDATE delivery SET not_before = now()
+WHERE id = :id AND work IS NOT NULL AND (lease_until IS NULL OR lease_until < now())
+RETURNING id;
+
+-- name: relied_on
+-- Whether an object was told to somebody, or another delivery, or a later attempt of this one than
+-- :attempt, is just making one of that name at its server (where an older worker noted none, it may be
+-- there).
+SELECT EXISTS (
+    SELECT 1 FROM delivery
+    WHERE url = :url AND state = 'DONE' AND (etag = :etag OR etag IS NULL))
+OR EXISTS (
+    SELECT 1 FROM delivery
+    WHERE completing_until > now() AND completing ->> 'url' = :url AND id <> :id
+      AND coalesce(completing ->> 'server', :server) = :server)
+OR EXISTS (
+    SELECT 1 FROM delivery
+    WHERE id = :id AND attempt <> :attempt AND state NOT IN ({ended}));
+
+-- name: expired
+-- Active deliveries whose time is over, the longest overdue first.
+SELECT * FROM delivery
+WHERE state NOT IN ({ended}) AND expires_at <= now()
+  -- What waits for the end of a maintenance has not begun yet.
+  AND NOT (state = 'RECEIVED' AND EXISTS (
+      SELECT 1 FROM tenant_maintenance m WHERE m.tenant = delivery.tenant AND m.active))
+ORDER BY expires_at
+LIMIT :limit;
+
+-- name: unswept
+-- Deliveries that ended at least :after ago and may have left an upload open: those without an
+-- archive, and those that took more than one attempt. Not while the same key may be in use again.
+SELECT * FROM delivery ended
+WHERE state IN ({ended}) AND attempt > 0 AND NOT swept
+  AND (state = 'ERROR' OR attempt > 1)
+  AND not_before < now() - :after::interval
+  AND NOT EXISTS (
+      SELECT 1 FROM delivery active
+      WHERE active.tenant = ended.tenant AND active.correlation_id = ended.correlation_id
+        AND active.state NOT IN ({ended}))
+ORDER BY not_before
+LIMIT :limit;
+
+-- name: swept
+-- Nothing of this one is open any more, and the place where it was is of no use: no row while a
+-- completion may still be under way.
+UPDATE delivery SET swept = true, upload_target = NULL
+WHERE id = :id AND coalesce(completing_until < now(), true)
+RETURNING id;
+
+-- name: postpone_sweeps
+-- The place where these may have left an upload open does not answer: `unswept`, asked with :after,
+-- gives them again after :pause.
+UPDATE delivery SET not_before = now() - :after::interval + :pause::interval
+WHERE id = ANY (:ids::uuid[]) AND state IN ({ended});
+
+-- name: uploads_of_others
+-- Of a delivery and a key of its bucket: which of the key's uploads other deliveries under way have
+-- recorded; whether one of them has the same correlation id; and the ids of those, of any tenant, that
+-- are being transferred to an archive of the same name: what they have opened may not be recorded yet.
+SELECT coalesce(array_agg(upload_id) FILTER (
+           WHERE upload_bucket = :bucket AND upload_key = :key), '{}') AS uploads,
+       coalesce(bool_or(tenant = :tenant AND correlation_id = :correlation_id), false) AS again,
+       coalesce(array_agg(correlation_id) FILTER (
+           WHERE work = 'transfer' AND lease_until IS NOT NULL
+             AND archive_name = :archive_name), '{}') AS near
+FROM delivery
+WHERE state NOT IN ({ended}) AND id <> :id
+  AND (upload_key = :key OR tenant = :tenant AND correlation_id = :correlation_id
+       OR work = 'transfer' AND lease_until IS NOT NULL AND archive_name = :archive_name);
+
+-- name: tell_waiting
+-- Note at transfers of a tenant that wait, to one target or (null) to any, why they do. (Of several
+-- workers that tell the same none waits for another.)
+UPDATE delivery SET last_cause = :cause
+WHERE id IN (
+    SELECT id FROM delivery
+    WHERE work = 'transfer' AND tenant = :tenant AND (:target::text IS NULL OR target = :target)
+      AND (lease_until IS NULL OR lease_until < now()) AND last_cause IS DISTINCT FROM :cause
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id;
+
+-- name: tell_no_longer
+-- That cause holds no longer.
+UPDATE delivery SET last_cause = NULL
+WHERE id IN (
+    SELECT id FROM delivery
+    WHERE work = 'transfer' AND tenant = :tenant AND last_cause = :cause
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id;
+
+-- name: done_by
+-- Whether a delivery was brought to its end by this attempt.
+SELECT EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt = :attempt AND state = 'DONE');
+
+-- name: alive
+-- Whether the database answers.
+SELECT 1;

@@ -1,0 +1,33 @@
+"""Which workers there are, by their own word."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from app.store.pool import wrap_errors
+from app.store.sql import load
+
+SQL = load(__name__)
+
+
+class PostgresWorkers:
+    """Where workers tell that they are there."""
+
+    def __init__(self, pool: asyncpg.Pool, *, worker: str, version: str, slots: int) -> None:
+        self._pool = pool
+        self._worker = worker
+        self._version = version
+        self._slots = slots
+
+    async def seen(self) -> None:
+        """Tell."""
+        with wrap_errors():
+            await self._pool.execute(
+                *SQL["worker_seen"](id=self._worker, version=self._version, slots=self._slots)
+            )
+            await self._pool.execute(*SQL["forget_workers"]())
+
+    async def left(self) -> None:
+        """Tell that this one stops."""
+        with wrap_errors():
+            await self._pool.execute(*SQL["worker_left"](id=self._worker))
