@@ -50,10 +50,13 @@ class Statement:
 
         Raises TypeError when one is missing, or one too many.
         """
-        return (self.text, *self.arguments(**arguments))
+        return (self.text, *self._ordered(arguments))
 
     def arguments(self, /, **arguments: Any) -> tuple[Any, ...]:
         """Return the arguments alone, in their order: a row for `executemany`."""
+        return self._ordered(arguments)
+
+    def _ordered(self, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
         try:
             ordered = tuple([arguments[name] for name in self.parameters])
         except KeyError:
