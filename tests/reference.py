@@ -25,13 +25,16 @@ class _Taken:
         return candidate
 
 
-def _product_folder(file: ListedFile) -> str:
+def _product_folder(file: ListedFile, suffix: str) -> str:
     product = safe_component(file.product_id, fallback="product")
     version = f"_v{file.version}"
-    return product.encode()[: _MAX_BYTES - len(version) - 4].decode("utf-8", "ignore") + version
+    room = _MAX_BYTES - len(version) - len(suffix)
+    return product.encode()[:room].decode("utf-8", "ignore") + version
 
 
-def lay_out(correlation_id: str, listing: Iterable[ListedFile]) -> tuple[str, list[ManifestFile]]:
+def lay_out(
+    correlation_id: str, listing: Iterable[ListedFile], *, suffix: str = ".zip"
+) -> tuple[str, list[ManifestFile]]:
     """Return the archive's name and its members."""
     files = sorted({file.file_id: file for file in listing}.values(), key=lambda f: f.file_id)
     products: dict[tuple[str, int], str] = {}
@@ -39,7 +42,7 @@ def lay_out(correlation_id: str, listing: Iterable[ListedFile]) -> tuple[str, li
     for file in files:
         product = (file.product_id, file.version)
         if product not in products:
-            products[product] = folders.claim("", _product_folder(file))
+            products[product] = folders.claim("", _product_folder(file, suffix))
     single = len(products) == 1
     taken = _Taken()
     members = []
@@ -56,7 +59,8 @@ def lay_out(correlation_id: str, listing: Iterable[ListedFile]) -> tuple[str, li
             )
         )
     if single:
-        archive = next(iter(products.values())) + ".zip"
+        archive = next(iter(products.values())) + suffix
     else:
-        archive = _shorten(f"delivery-{safe_component(correlation_id, fallback='_')}.zip", "")
+        stem = f"delivery-{safe_component(correlation_id, fallback='_')}"
+        archive = stem.encode()[: _MAX_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix
     return archive, members

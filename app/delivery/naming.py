@@ -16,12 +16,13 @@ from app.delivery.manifest import ListedFile, ManifestFile
 
 # Longest name that every common file system takes, in UTF-8 bytes.
 _MAX_BYTES = 255
+MAX_MEMBER_BYTES = _MAX_BYTES + 1 + _MAX_BYTES  # of a member's name: folder/file
 _MAX_SUFFIX = 32
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\ufeff]')
 # What is left as it is, as most names are.
 _PLAIN = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_.+=@-]{0,253}[A-Za-z0-9_+=@-])?")
-_VERSION = re.compile(r";(?=[0-9]*$)")  # of a file on VMS: unzip leaves it out
+_VERSION = re.compile(r";(?=[0-9]*$)")  # of a file on VMS: some programs leave it out
 _WINDOWS_DEVICE = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
 
 
@@ -57,10 +58,14 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _shorten(name: str, mark: str) -> str:
-    """Put `mark` before the extension, and cut the stem so that all of it fits."""
+    """Put `mark` before the extension, and truncate the stem so that all of it fits."""
     stem, extension = _split(name)
-    room = _MAX_BYTES - len((mark + extension).encode())
-    return stem.encode()[:room].decode("utf-8", "ignore") + mark + extension
+    return _fitted(stem, mark + extension)
+
+
+def _fitted(stem: str, end: str, *, room: int = _MAX_BYTES) -> str:
+    """Put both together, with as much of the stem as fits into `room` bytes."""
+    return stem.encode()[: room - len(end.encode())].decode("utf-8", "ignore") + end
 
 
 class _Taken:
@@ -94,31 +99,33 @@ def _digest(text: str) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _product_folder(product_id: str, version: int) -> str:
-    # The version is ours to add, so the identifier is cut where both would not fit.
+def _product_folder(product_id: str, version: int, suffix: str) -> str:
+    # The version is ours to add, so the identifier is truncated where both would not fit, together
+    # with the suffix of an archive that is called by it.
     product = safe_component(product_id, fallback="product")
-    suffix = f"_v{version}"
-    return product.encode()[: _MAX_BYTES - len(suffix) - 4].decode("utf-8", "ignore") + suffix
+    return _fitted(product, f"_v{version}", room=_MAX_BYTES - len(suffix))
 
 
 class Layout:
     """The archive of an order laid out (contract, section 3): its name, then its members.
 
+    `suffix` is that of the archive's format, as `.tar`: ASCII, at the end of its name.
     `files` is read twice, once here and once as the members are, in the order of the ids: so a
     listing read twice gives the same archive. A million files take some 100 MB at most, whatever
     their names, and half a minute: outside the event loop, please.
     """
 
-    def __init__(self, correlation_id: str, files: Iterable[ListedFile]) -> None:
+    def __init__(self, correlation_id: str, files: Iterable[ListedFile], *, suffix: str) -> None:
         self._files = files
+        self._suffix = suffix
         self._renamed: dict[int, str] = {}  # folders of products whose own name was taken
         products = self._claim_folders()
         self._single = len(products) == 1
         if self._single:
-            self.archive_name = products[0] + ".zip"
+            self.archive_name = products[0] + suffix
         else:
             name = safe_component(correlation_id, fallback="_")
-            self.archive_name = _shorten(f"delivery-{name}.zip", "")
+            self.archive_name = _fitted(f"delivery-{name}", suffix)
 
     def _claim_folders(self) -> list[str]:
         """Give each product a folder; return the first two."""
@@ -130,7 +137,7 @@ class Layout:
             if product in seen:
                 continue
             seen.add(product)
-            wanted = _product_folder(file.product_id, file.version)
+            wanted = _product_folder(file.product_id, file.version, self._suffix)
             folder = folders.claim("", wanted)
             if folder != wanted:
                 self._renamed[product] = folder
@@ -152,7 +159,7 @@ class Layout:
 
     def _folder(self, file: ListedFile) -> str:
         renamed = self._renamed.get(_product(file)) if self._renamed else None
-        return renamed or _product_folder(file.product_id, file.version)
+        return renamed or _product_folder(file.product_id, file.version, self._suffix)
 
 
 def _product(file: ListedFile) -> int:

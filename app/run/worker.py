@@ -155,6 +155,7 @@ def _workers(
             memory=memory.size,
             reserve=memory.reserve,
             most_files=settings.max_order_files,
+            suffix=".zip",
         )
 
     def slots(kind: Work, count: int, do: Callable[[Delivery, Lease], Awaitable[None]]) -> Slots:

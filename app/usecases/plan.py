@@ -42,18 +42,20 @@ async def plan(
     memory: int,
     reserve: Reserve,
     most_files: int,
+    suffix: str,
 ) -> None:
     """Read the order's listing, lay out the archive and make the delivery ready for transfer.
 
     `memory` is all that the worker's work shares, in bytes; `reserve` holds some of it for as long
-    as its block takes, and waits until that is free.
+    as its block takes, and waits until that is free. The archive's name ends in `suffix`, by which
+    the transfer knows its format.
 
     Raises EmptyOrderError, OrderTooLargeError, LeaseLostError when the delivery moved on meanwhile,
     and what reading the listing raises.
     """
     async with AsyncExitStack() as held:
         listing = await _read(delivery, source, memory, reserve, most_files, held)
-        layout = await asyncio.to_thread(Layout, delivery.correlation_id, listing)
+        layout = await asyncio.to_thread(Layout, delivery.correlation_id, listing, suffix=suffix)
         await _write(delivery, layout, store)
 
 

@@ -123,6 +123,7 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
             memory=memory.size,
             reserve=memory.reserve,
             most_files=1_000_000,
+            suffix=".zip",
         )
         took = time.monotonic() - began
         assert await pool.fetchval("SELECT count(*) FROM delivery_file") == files

@@ -140,6 +140,7 @@ async def plan(
         memory=memory,
         reserve=Budget(memory).reserve,
         most_files=most_files,
+        suffix=".zip",
     )
 
 
@@ -343,6 +344,7 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
                 memory=memory.size,
                 reserve=memory.reserve,
                 most_files=10**6,
+                suffix=".zip",
             )
         )
         while not memory._turn.locked():
@@ -356,6 +358,7 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
             memory=memory.size,
             reserve=memory.reserve,
             most_files=10**6,
+            suffix=".zip",
         )
         assert source.read == 1
         assert await deliveries.states() == ["AVAILABLE", "READY"]

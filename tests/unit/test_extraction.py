@@ -82,7 +82,7 @@ names = st.lists(st.tuples(hostile, hostile), min_size=1, max_size=6)
 @example(names=[("../up", "x"), ("..", ".."), ("/", "/")])
 @settings(deadline=None)
 def test_zipfile_writes_each_member_below_its_folder(names: list[tuple[str, str]]) -> None:
-    members = list(Layout("c", listing(names)))
+    members = list(Layout("c", listing(names), suffix=".zip"))
     raw = archive_of(members)
     with tempfile.TemporaryDirectory() as outer:
         folder = Path(outer) / "in"
@@ -104,7 +104,7 @@ def test_zipfile_writes_each_member_below_its_folder(names: list[tuple[str, str]
 @example(names=[("P", ";"), ("P", "a"), ("P", "a;1")])
 @settings(max_examples=25, deadline=None)
 def test_unzip_writes_each_member_below_its_folder(names: list[tuple[str, str]]) -> None:
-    raw = archive_of(list(Layout("c", listing(names))))
+    raw = archive_of(list(Layout("c", listing(names), suffix=".zip")))
     with tempfile.TemporaryDirectory() as outer:
         folder = Path(outer) / "in"
         folder.mkdir()
@@ -128,7 +128,8 @@ def test_unzip_writes_each_member_below_its_folder(names: list[tuple[str, str]])
 def test_a_key_has_two_components_whatever_the_names(
     correlation_id: str, names: list[tuple[str, str]]
 ) -> None:
-    key = object_key(correlation_id, Layout(correlation_id, listing(names)).archive_name)
+    layout = Layout(correlation_id, listing(names), suffix=".zip")
+    key = object_key(correlation_id, layout.archive_name)
     folder, name = key.split("/")
     assert folder not in ("", ".", "..")
     assert name.endswith(".zip")

@@ -24,7 +24,7 @@ def laid_out(listing: list[ListedFile]) -> tuple[str, list[str]]:
     """Return the archive's name and those of its members."""
     packed = Listing()
     packed.add(listing)
-    layout = Layout("c", packed)
+    layout = Layout("c", packed, suffix=".zip")
     return layout.archive_name, [file.member for file in layout]
 
 
@@ -104,10 +104,11 @@ few = st.sampled_from(["a.tif", "A.tif", "a (2).tif", "a (3).TIF", "b", "P", "p"
 @given(
     st.lists(st.tuples(st.integers(1, 30), few | hostile, few | hostile, st.integers(1, 2))),
     st.integers(1, 7),
+    st.sampled_from([".zip", ".tar.gz"]),
 )
-@example([(1, "a", "p", 1), (2, "a", "P", 1), (3, "a", "p", 1), (1, "b", "x", 1)], 2)
+@example([(1, "a", "p", 1), (2, "a", "P", 1), (3, "a", "p", 1), (1, "b", "x", 1)], 2, ".zip")
 def test_a_listing_in_pieces_is_laid_out_as_one_at_once(
-    files: list[tuple[int, str, str, int]], piece: int
+    files: list[tuple[int, str, str, int]], piece: int, suffix: str
 ) -> None:
     """Whatever its order, whoever comes twice: the same archive as ever, to the last name."""
     listing = [
@@ -117,8 +118,9 @@ def test_a_listing_in_pieces_is_laid_out_as_one_at_once(
     packed = Listing()
     for first in range(0, len(listing), piece):
         packed.add(listing[first : first + piece])
-    layout = Layout("c", packed)
-    assert (layout.archive_name, list(layout)) == reference.lay_out("c", listing)
+    layout = Layout("c", packed, suffix=suffix)
+    expected = reference.lay_out("c", listing, suffix=suffix)
+    assert (layout.archive_name, list(layout)) == expected
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=300) | hostile)
@@ -135,3 +137,12 @@ def test_an_object_key_is_two_components(correlation_id: str) -> None:
     key = object_key(correlation_id, "a.zip")
     assert key.count("/") == 1
     assert not key.startswith("/")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+@pytest.mark.parametrize("products", [["é" * 300], ["é" * 300, "Q"]], ids=["one", "several"])
+def test_the_archive_has_the_suffix_however_long_its_name(suffix: str, products: list[str]) -> None:
+    files = [listed(n, "a", product=product) for n, product in enumerate(products)]
+    name = Layout("é" * 300, files, suffix=suffix).archive_name
+    assert name.endswith(suffix)
+    assert len(name.encode()) <= 255
