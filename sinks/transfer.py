@@ -1,8 +1,12 @@
-"""The transfer: GET → verify → zip → parts → S3, every stage beside the others, nothing on disk.
+"""The transfer, on one page: source → verify → format → parts → store, and nothing on disk.
 
-The event loop reads from rs-order and writes to S3; `pipeline.zipper` zips in a thread of its own,
-with the digests beside it. What is between two stages is bounded in bytes, so the slowest of them
-sets the pace of all, up to the source's socket.
+    event loop         source ─► Prefetcher ─┐                                ┌─► put_part ─► store
+    archive's thread                         └─► Verifier ─► format ─► parts ─┘
+
+All stages run at once. The event loop reads from rs-order and writes to the store; a thread of the
+transfer's own makes the archive (`pipeline.archive`), with the digests beside it. What is between
+two stages is bounded in bytes, so the slowest of them sets the pace of all, up to the source's
+socket.
 """
 
 from __future__ import annotations
@@ -10,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 
 from app.delivery.manifest import ManifestFile
@@ -23,41 +27,32 @@ from app.delivery.targets import S3Target, StoredObject, Upload
 from app.errors import DeliveryError, LeaseLostError
 from app.telemetry.metrics import TARGET_BYTES
 from app.waiting.patience import Patience, Waits, out_of_slot
+from sinks.formats import format_of
+from sinks.formats.archive_format import ArchiveFormat
+from sinks.pipeline.archive import ArchiveStream
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
 from sinks.pipeline.prefetch import Prefetcher
-from sinks.pipeline.zipper import Zipper
+from sinks.pipeline.verify import Verifier
 from sinks.stores.s3.store import S3Sink
 
 
+@dataclass(frozen=True)
 class StreamingArchiver:
     """See `ports.Archiver`."""
 
-    def __init__(
-        self,
-        source: OrderSource,
-        sink: S3Sink,
-        progress: ProgressListener,
-        *,
-        compression: str,
-        part_size: int,
-        memory: int,
-        worker_memory: Budget,
-        max_object_size: int,
-        connections: int,
-        patience: Patience,
-    ) -> None:
-        self._source = source
-        self._sink = sink
-        self._progress = progress
-        self._compression = compression
-        self._part_size = part_size
-        self._memory = memory
-        self._worker_memory = worker_memory
-        self._max_object_size = max_object_size
-        self._connections = connections
-        self._patience = patience
+    source: OrderSource
+    sink: S3Sink
+    progress: ProgressListener
+    _: KW_ONLY
+    compression: str  # auto, store or deflate
+    part_size: int  # bytes, at least
+    memory: int  # bytes that a transfer gets along with, where parts need not be larger
+    worker_memory: Budget  # that all transfers share
+    max_object_size: int  # bytes
+    connections: int  # files of a transfer that are read at the same time
+    patience: Patience  # with a store that is away
 
     async def run(
         self,
@@ -75,105 +70,83 @@ class StreamingArchiver:
         While the target is away, what was sent is kept, and what failed is sent again; without a
         slot, when that takes long.
         """
+        archive_format = _format_of(delivery)
         plan = plan_parts(
+            archive_format,
             total_bytes=delivery.total_bytes,
             file_count=delivery.file_count,
             at_most=at_most,
-            part_size=self._part_size,
-            memory=self._memory,
-            worker_memory=self._worker_memory.size,
-            max_object_size=self._max_object_size,
+            part_size=self.part_size,
+            memory=self.memory,
+            worker_memory=self.worker_memory.size,
+            max_object_size=self.max_object_size,
         )
-        waits = Waits(
-            self._patience,
-            partial(self._aside, held, plan.memory),
-            wanted=self._worker_memory.is_wanted,
-        )
-        meter = Meter(delivery, self._progress)
+        meter = Meter(delivery, self.progress)
+        transfer = _Transfer(self, delivery, archive_format, plan, target, upload, held, meter)
         ticking = asyncio.create_task(meter.tick())
         try:
-            async with self._reserved(held, plan.memory):
-                zipper = await self._stream(
-                    delivery, files, target, upload, plan, meter, waits, held
-                )
+            async with transfer.memory():
+                archive = await transfer.stream(files)
             meter.enter(Phase.COMPLETING)
-            stored = zipper.stored()
-            result = StoredObject(
-                url=upload.url, md5=zipper.md5(), size=zipper.size, etag=self._sink.etag_of(stored)
-            )
-            tries = 0
-
-            async def complete() -> str:
-                nonlocal tries
-                tries += 1
-                if not await may_complete(result):
-                    raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
-                return await self._sink.complete(
-                    target,
-                    upload,
-                    stored,
-                    result.size,
-                    marks=marks_of(delivery),
-                    again=tries > 1,
-                )
-
-            etag = await self._without_slot(complete, held)
+            result = await transfer.complete(archive, may_complete)
         except BaseException:
             meter.enter(Phase.FAILED)
             raise
         finally:
             ticking.cancel()
         meter.enter(Phase.DONE)
-        return replace(result, etag=etag)
+        return result
 
-    @contextlib.asynccontextmanager
-    async def _reserved(self, held: Hold, memory: int) -> AsyncIterator[None]:
-        """Hold memory. Who must wait for it has no slot meanwhile: who has memory may need one."""
-        async with contextlib.AsyncExitStack() as share:
-            if self._worker_memory.has(memory):
-                await share.enter_async_context(self._worker_memory.reserve(memory))
-            else:
-                async with held.aside(claims=False):
-                    await share.enter_async_context(self._worker_memory.reserve(memory))
-            yield
 
-    async def _without_slot(self, complete: Callable[[], Awaitable[str]], held: Hold) -> str:
-        """Complete: a store may take minutes for it, which need neither memory nor a slot."""
+def _format_of(delivery: Delivery) -> ArchiveFormat:
+    assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
+    return format_of(delivery.archive_name)
 
-        @contextlib.asynccontextmanager
-        async def away() -> AsyncIterator[None]:
-            held.leave()
-            yield
 
-        leaving = asyncio.get_running_loop().call_later(self._patience.in_slot, held.leave)
-        try:
-            return await Waits(self._patience, away).through(complete)
-        finally:
-            leaving.cancel()
+@dataclass(frozen=True)
+class _Transfer:
+    """One delivery on its way."""
 
-    @contextlib.asynccontextmanager
-    async def _aside(self, held: Hold, memory: int) -> AsyncIterator[None]:
-        with self._worker_memory.idle(memory):
-            async with held.aside():
-                yield
+    by: StreamingArchiver
+    delivery: Delivery
+    archive_format: ArchiveFormat
+    plan: PartPlan
+    target: S3Target
+    upload: Upload
+    held: Hold
+    meter: Meter
 
-    async def _stream(
-        self,
-        delivery: Delivery,
-        files: AsyncIterator[ManifestFile],
-        target: S3Target,
-        upload: Upload,
-        plan: PartPlan,
-        meter: Meter,
-        waits: Waits,
-        held: Hold,
-    ) -> Zipper:
-        prefetcher = Prefetcher(
-            delivery, self._source, budget=plan.prefetch, connections=self._connections
+    async def stream(self, files: AsyncIterator[ManifestFile]) -> ArchiveStream:
+        """Send the files' bytes through all stages; return when the last part is stored."""
+        plan, meter = self.plan, self.meter
+        source = Prefetcher(
+            self.delivery, self.by.source, budget=plan.prefetch, connections=self.by.connections
         )
-        zipper = Zipper(prefetcher, plan, self._compression, meter)
+        verifier = Verifier(meter.count, lag=plan.lag)
+        blocks = partial(self.archive_format.blocks, compression=self.by.compression)
+        archive = ArchiveStream(source, verifier, blocks, plan, meter)
+        send = self._sender(archive)
+        try:
+            async with asyncio.TaskGroup() as stages:
+                stages.create_task(source.run(files))
+                async for number, part in archive.parts():
+                    within(
+                        plan,
+                        number=number,
+                        size=len(part),
+                        max_object_size=self.by.max_object_size,
+                    )
+                    stages.create_task(send(number, part))
+        except BaseExceptionGroup as group:
+            raise _first_cause(group) from None
+        finally:
+            await archive.stop()
+        return archive
 
-        last = time.monotonic()
+    def _sender(self, archive: ArchiveStream) -> Callable[[int, Part], Coroutine[None, None, None]]:
+        """Return what sends a part, however often; without a slot while the store takes nothing."""
+        waits = Waits(self.by.patience, self._aside, wanted=self.by.worker_memory.is_wanted)
+        last = time.monotonic()  # when bytes of whichever part were taken
 
         def moved() -> None:
             nonlocal last
@@ -181,30 +154,79 @@ class StreamingArchiver:
 
         async def send(number: int, part: Part) -> None:
             part.moved = moved
-            put = partial(self._sink.put_part, target, upload, number, part)
+            put = partial(self.by.sink.put_part, self.target, self.upload, number, part)
             stored = await out_of_slot(
                 partial(waits.through, put),
-                held.aside,
-                after=self._patience.silence,
+                self.held.aside,
+                after=self.by.patience.silence,
                 moved=lambda: last,
             )
             moved()
-            zipper.sent(number, stored)
-            TARGET_BYTES.labels(delivery.tenant).inc(len(part))
+            archive.sent(number, stored)
+            TARGET_BYTES.labels(self.delivery.tenant).inc(len(part))
 
+        return send
+
+    async def complete(
+        self, archive: ArchiveStream, may_complete: Callable[[StoredObject], Awaitable[bool]]
+    ) -> StoredObject:
+        """Let the object appear, however long the store takes for it: with neither memory nor slot.
+
+        Raises LeaseLostError when it may not.
+        """
+        parts = archive.stored()
+        expected = StoredObject(
+            url=self.upload.url,
+            md5=archive.md5(),
+            size=archive.size,
+            etag=self.by.sink.etag_of(parts),
+        )
+        tries = 0
+
+        async def complete() -> str:
+            nonlocal tries
+            tries += 1
+            if not await may_complete(expected):
+                raise LeaseLostError(f"the lease of {self.delivery} ran out before its completion")
+            return await self.by.sink.complete(
+                self.target,
+                self.upload,
+                parts,
+                expected.size,
+                marks=marks_of(self.delivery),
+                again=tries > 1,
+            )
+
+        patience = self.by.patience
+        leaving = asyncio.get_running_loop().call_later(patience.in_slot, self.held.leave)
         try:
-            async with asyncio.TaskGroup() as stages:
-                stages.create_task(prefetcher.run(files))
-                async for number, part in zipper.parts():
-                    within(
-                        plan, number=number, size=len(part), max_object_size=self._max_object_size
-                    )
-                    stages.create_task(send(number, part))
-        except BaseExceptionGroup as group:
-            raise _first_cause(group) from None
+            etag = await Waits(patience, self._away).through(complete)
         finally:
-            await zipper.stop()
-        return zipper
+            leaving.cancel()
+        return replace(expected, etag=etag)
+
+    @contextlib.asynccontextmanager
+    async def memory(self) -> AsyncIterator[None]:
+        """Hold memory. Who must wait for it has no slot meanwhile: who has memory may need one."""
+        budget, size = self.by.worker_memory, self.plan.memory
+        async with contextlib.AsyncExitStack() as share:
+            if budget.has(size):
+                await share.enter_async_context(budget.reserve(size))
+            else:
+                async with self.held.aside(claims=False):
+                    await share.enter_async_context(budget.reserve(size))
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _aside(self) -> AsyncIterator[None]:
+        with self.by.worker_memory.idle(self.plan.memory):
+            async with self.held.aside():
+                yield
+
+    @contextlib.asynccontextmanager
+    async def _away(self) -> AsyncIterator[None]:
+        self.held.leave()
+        yield
 
 
 def _first_cause(group: BaseExceptionGroup) -> BaseException:

@@ -32,6 +32,7 @@ from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.patience import Patience
 from app.waiting.signals import Signal
+from sinks import formats
 from sinks.pipeline.budget import Budget
 from streams.work.relay import Relay
 from streams.work.slots import Lease, Slots
@@ -155,7 +156,7 @@ def _workers(
             memory=memory.size,
             reserve=memory.reserve,
             most_files=settings.max_order_files,
-            suffix=".zip",
+            suffix=formats.DEFAULT.suffix,
         )
 
     def slots(kind: Work, count: int, do: Callable[[Delivery, Lease], Awaitable[None]]) -> Slots:

@@ -1,27 +1,26 @@
-"""Members in, the bytes of a ZIP file out: synchronous, for a thread of its own.
+"""ZIP: read everywhere, written without knowing anything of a file before its last byte.
 
-The same members give the same bytes, however the network cut them: each file is cut anew to a
-fixed size, members carry one fixed date, and what is compressed is decided by name and bytes alone.
+The same members give the same bytes: they carry one fixed date, and what is compressed is decided
+by name and bytes alone.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from isal import isal_zlib
 
 from app.delivery.manifest import ManifestFile
+from app.delivery.naming import MAX_MEMBER_BYTES
+from sinks.formats.archive_format import BLOCK, Member
 
 _STORED = 0xFFFF  # bytes; the longest stored block of deflate
-# What a stage hands to the next: large, for every hand-over costs the same; and whole stored
-# blocks, so that neither the archive nor the parts have to be cut anew.
-BLOCK = 16 * _STORED
-_OUT = 16 * (_STORED + 5)
+_OUT = BLOCK // _STORED * (_STORED + 5)  # what a stored BLOCK becomes
 _SAMPLE = 256 * 1024  # bytes of a file that decide whether it is compressed
 _LEVEL = 1  # of ISA-L; 0 is no faster, 2 is slower for little gain
 _WORTH_IT = 0.95  # a sample that does not shrink below this is stored
@@ -34,9 +33,9 @@ _DATE = datetime(1980, 1, 1, tzinfo=UTC)  # the earliest that a ZIP can hold
 _MODE = 0o100644
 _LIMIT_32 = 0xFFFFFFFF
 _MEMBERS_32 = 0xFFFF
-
-Member = tuple[ManifestFile, Iterable[bytes]]
-Check = Callable[[ManifestFile, Iterable[bytes]], Iterator[bytes]]
+# Headers, at most: local 50 bytes, descriptor 24, directory 74, the name twice, deflate's own ends.
+_MEMBER = 50 + 24 + 74 + 2 * MAX_MEMBER_BYTES + 64
+_END = 1024  # bytes; the records behind the directory
 
 
 def _sizes_32(file: ManifestFile, index: int, offset: int) -> tuple[bool, int]:
@@ -51,31 +50,7 @@ def _sizes_32(file: ManifestFile, index: int, offset: int) -> tuple[bool, int]:
     return end <= _LIMIT_32 and index < _MEMBERS_32, end
 
 
-def cut(chunks: Iterable[bytes], size: int = BLOCK) -> Iterator[bytes]:
-    """Cut anew into blocks of `size` bytes; the last may be shorter."""
-    held: list[bytes | memoryview] = []
-    have = 0
-    for whole in chunks:
-        chunk: bytes | memoryview = whole
-        while have + len(chunk) >= size:
-            view = memoryview(chunk)
-            held.append(chunk if have + len(chunk) == size else view[: size - have])
-            chunk = view[size - have :]
-            yield _joined(held)
-            held, have = [], 0
-        if chunk:
-            held.append(chunk)
-            have += len(chunk)
-    if held:
-        yield _joined(held)
-
-
-def _joined(pieces: list[bytes | memoryview]) -> bytes:
-    # join gives back a lone piece as it is, without a copy, if it is bytes.
-    return b"".join(pieces)
-
-
-class Stored:
+class StoredBlocks:
     """Deflate that only stores; zlib's level 0 does the same at an eighth of the speed.
 
     (ISA-L's level 0 is not "stored": it compresses, and grows what can't be.)
@@ -95,7 +70,7 @@ class Stored:
         return b"\x01\x00\x00\xff\xff"
 
 
-class _Begun:
+class _PrimedDeflate:
     """Deflate that has compressed the first bytes already, to see whether that is worth it."""
 
     def __init__(self, begun: bytes, taken: int, deflate: Any | None) -> None:
@@ -117,7 +92,7 @@ class _Begun:
         return b"" if self._deflate is None else self._deflate.flush()
 
 
-class _Current:
+class _MemberCompression:
     """The member that is being zipped: its name and its first block decide how."""
 
     def __init__(self, compression: str) -> None:
@@ -142,11 +117,11 @@ class _Current:
         """Choose how; stream_zip asks once a member, right before it takes its first block."""
         self._first = first = next(self._blocks, b"")
         if self._compression == "store" or not first:
-            return Stored()
+            return StoredBlocks()
         if self._compression == "deflate":
             return _deflate()
         if PurePosixPath(self._name).suffix.lower() in _COMPRESSED:
-            return Stored()
+            return StoredBlocks()
         # The sample is the beginning of the member, too, if it is worth it: no work is done twice.
         taken = min(len(first), _SAMPLE)
         deflate = None
@@ -156,35 +131,44 @@ class _Current:
             deflate = _deflate()
             begun = deflate.compress(memoryview(first)[:taken])
             begun += deflate.flush(isal_zlib.Z_SYNC_FLUSH)
-        return _Begun(begun, taken, deflate) if len(begun) < taken * _WORTH_IT else Stored()
+        if len(begun) >= taken * _WORTH_IT:
+            return StoredBlocks()
+        return _PrimedDeflate(begun, taken, deflate)
 
 
 def _deflate() -> Any:
     return isal_zlib.compressobj(level=_LEVEL, wbits=-zlib.MAX_WBITS)
 
 
-def zip_blocks(members: Iterable[Member], *, compression: str, check: Check) -> Iterator[bytes]:
-    """Return the ZIP file in blocks; each file passes through `check` on its way.
+class Zip:
+    """See `ArchiveFormat`."""
 
-    Raises what reading or checking a member raises.
-    """
-    from stream_zip import ZIP_32, ZIP_64, stream_zip
+    suffix: ClassVar[str] = ".zip"
+    media_type: ClassVar[str] = "application/zip"
+    memory_per_member: ClassVar[int] = 300
 
-    current = _Current(compression)
+    def largest(self, *, total_bytes: int, file_count: int) -> int:
+        """Return the bytes at most: what deflate can add, and a member's headers, of ZIP64."""
+        return total_bytes + total_bytes // 1000 + file_count * _MEMBER + _END
 
-    def entries() -> Iterator[Any]:
-        offset = 0
-        for index, (file, chunks) in enumerate(members):
-            small, offset = _sizes_32(file, index, offset)
-            blocks = current.open(file.member, check(file, cut(chunks)))
-            method = ZIP_32 if small else ZIP_64
-            yield file.member, _DATE, _MODE, method, blocks
+    def blocks(self, members: Iterable[Member], *, compression: str) -> Iterator[bytes]:
+        """Return the ZIP file in blocks. Raises what reading a member raises."""
+        from stream_zip import ZIP_32, ZIP_64, stream_zip
 
-    return iter(
-        stream_zip(
-            entries(),
-            chunk_size=_OUT,
-            get_compressobj=current.compressor,
-            extended_timestamps=False,
+        current = _MemberCompression(compression)
+
+        def entries() -> Iterator[Any]:
+            offset = 0
+            for index, (file, blocks) in enumerate(members):
+                small, offset = _sizes_32(file, index, offset)
+                method = ZIP_32 if small else ZIP_64
+                yield file.member, _DATE, _MODE, method, current.open(file.member, blocks)
+
+        return iter(
+            stream_zip(
+                entries(),
+                chunk_size=_OUT,
+                get_compressobj=current.compressor,
+                extended_timestamps=False,
+            )
         )
-    )

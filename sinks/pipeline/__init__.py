@@ -1,1 +1,1 @@
-"""The stages of a transfer: prefetch, verify, zip, gather into parts, digest."""
+"""The stages of a transfer: prefetch, rechunk, verify, archive, assemble parts, digest."""

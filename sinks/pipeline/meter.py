@@ -14,7 +14,7 @@ _TICK = 0.5  # seconds between looks at the counters
 
 
 class Meter:
-    """Counts what went through; the zipping thread counts, the loop reads."""
+    """Counts what went through; the archiving thread counts, the loop reads."""
 
     def __init__(self, delivery: Delivery, listener: ProgressListener) -> None:
         self._delivery = delivery

@@ -1,4 +1,4 @@
-"""How an archive is cut into S3 parts."""
+"""How an archive is divided into the parts of an upload."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from app.errors import ArchiveTooLargeError
+from sinks.formats.archive_format import ArchiveFormat
 
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
-_MEMBER_OVERHEAD = 1024  # bytes; headers and directory entry of a member, at most
-_DIRECTORY_ENTRY = 300  # bytes that the archiver keeps of a member until the archive's end
 _LEAST_PREFETCH = 16 * MIB
 # More parts at once gain nothing on one host, and cost memory.
 _MOST_IN_FLIGHT = 4
@@ -25,7 +24,7 @@ class PartPlan:
     in_flight: int  # parts being sent at the same time
     prefetch: int  # of files read ahead
     lag: int  # that the digests of source and archive may each be behind
-    directory: int  # of the archive, kept until its end
+    directory: int  # what is kept of the members until the archive's end
 
     @property
     def memory(self) -> int:
@@ -35,6 +34,7 @@ class PartPlan:
 
 
 def plan_parts(
+    archive_format: ArchiveFormat,
     *,
     total_bytes: int,
     file_count: int,
@@ -58,17 +58,22 @@ def plan_parts(
             f"the files have {total_bytes} bytes, but the target takes {max_object_size} in one "
             "object: order less at once, or raise DELIVERY_MAX_OBJECT_SIZE if it takes more"
         )
+
+    def part_size_for(total_bytes: int) -> int:
+        largest = archive_format.largest(total_bytes=total_bytes, file_count=file_count)
+        return -(-largest // (MAX_PARTS * MIB)) * MIB
+
     # Whole blocks of MD5, as `sinks.pipeline.digest` needs them.
-    size = max(-(-part_size // 64) * 64, _part_size_for(total_bytes, file_count))
+    size = max(-(-part_size // 64) * 64, part_size_for(total_bytes))
     if at_most > total_bytes:
-        wanted = _part_size_for(min(at_most, max_object_size), file_count)
+        wanted = part_size_for(min(at_most, max_object_size))
         size = max(size, min(wanted, memory * 3 // 8 // MIB * MIB))
     lag = memory // 32
     ahead = memory // 4 - 2 * lag
     in_flight = memory * 3 // 4 // size - 1
     if in_flight < 1:
         ahead = min(ahead, _LEAST_PREFETCH)
-    directory = file_count * _DIRECTORY_ENTRY
+    directory = file_count * archive_format.memory_per_member
     plan = PartPlan(
         part_size=size,
         in_flight=max(1, min(in_flight, _MOST_IN_FLIGHT)),
@@ -83,12 +88,6 @@ def plan_parts(
             f"{plan.memory} or more"
         )
     return plan
-
-
-def _part_size_for(total_bytes: int, file_count: int) -> int:
-    largest = total_bytes + total_bytes // 1000 + file_count * _MEMBER_OVERHEAD + MIB
-    needed = -(-largest // MAX_PARTS)
-    return -(-needed // MIB) * MIB
 
 
 def within(plan: PartPlan, *, number: int, size: int, max_object_size: int) -> None:

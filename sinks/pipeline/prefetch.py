@@ -1,7 +1,7 @@
-"""Opens the next files while the current one is zipped: what decides the speed of small files.
+"""Opens the next files while one is archived: what decides the speed of small files.
 
 Each file reserves its share of a byte budget before its download begins, and files begin in the
-order of the archive. So the file that is being zipped always has its share, and can't be starved
+order of the archive. So the file that is being archived always has its share, and can't be starved
 by those behind it.
 """
 
@@ -16,7 +16,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.ports import OrderSource
 from app.errors import DeliveryError
-from sinks.formats.zip import BLOCK
+from sinks.formats.archive_format import BLOCK
 from sinks.pipeline.handover import AbortedError, ByteQueue
 
 _LEAST_SHARE = 64 * 1024  # what the bookkeeping of an empty file may count for
@@ -33,7 +33,7 @@ class Opened:
 
 
 class Prefetcher:
-    """Feeds the files of a delivery to one zipping thread, in order."""
+    """Feeds the files of a delivery to one archiving thread, in order."""
 
     def __init__(
         self, delivery: Delivery, source: OrderSource, *, budget: int, connections: int
@@ -89,14 +89,14 @@ class Prefetcher:
             self._connections.release()
 
     def next(self) -> Opened | None:
-        """Return the next file, or None after the last. Blocks; for the zipping thread only."""
+        """Return the next file, or None after the last. Blocks; for the archiving thread only."""
         opened = self._opened.get()
         if isinstance(opened, BaseException):
             raise opened
         return opened
 
     def done(self, opened: Opened) -> None:
-        """Give a file's share back; for the zipping thread."""
+        """Give a file's share back; for the archiving thread."""
         self._loop.call_soon_threadsafe(self._release, opened)
 
     def _release(self, opened: Opened) -> None:
@@ -105,7 +105,7 @@ class Prefetcher:
         self._freed.set()
 
     def abort(self) -> None:
-        """Wake the zipping thread, wherever it waits, with AbortedError."""
+        """Wake the archiving thread, wherever it waits, with AbortedError."""
         self._opened.put(AbortedError())
         for chunks in self._live:
             chunks.end(AbortedError())

@@ -8,7 +8,7 @@ from functools import partial
 
 from app.delivery.manifest import ManifestFile
 from app.errors import WrongFileError
-from sinks.pipeline.beside import Beside
+from sinks.pipeline.executor import SerialExecutor
 
 _SMALL = 256 * 1024  # bytes; below, a hand-over costs more than the digest
 
@@ -16,9 +16,9 @@ _SMALL = 256 * 1024  # bytes; below, a hand-over costs more than the digest
 class Verifier:
     """Passes blocks on, and digests them beside whoever takes them."""
 
-    def __init__(self, note: Callable[[int], None], *, lag: int) -> None:
-        self._note = note
-        self._beside = Beside("source-md5", capacity=lag)
+    def __init__(self, count: Callable[[int], None], *, lag: int) -> None:
+        self._count = count
+        self._executor = SerialExecutor("source-md5", capacity=lag)
 
     def verified(self, file: ManifestFile, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """Pass a file's blocks on. Raises WrongFileError unless they are what the listing says.
@@ -38,10 +38,10 @@ class Verifier:
             if file.md5 is not None:
                 if beside or len(block) > _SMALL:
                     beside = True
-                    self._beside.submit(partial(digest.update, block), len(block))
+                    self._executor.submit(partial(digest.update, block), len(block))
                 else:
                     digest.update(block)
-            self._note(len(block))
+            self._count(len(block))
             yield block
         if file.size is not None and size != file.size:
             raise WrongFileError(
@@ -49,17 +49,17 @@ class Verifier:
             )
         if file.md5 is not None:
             if beside:
-                self._beside.submit(partial(_compare, file, digest), 0)
+                self._executor.submit(partial(_compare, file, digest), 0)
             else:
                 _compare(file, digest)
 
     def finish(self) -> None:
         """Wait for the last digest. Raises WrongFileError."""
-        self._beside.finish()
+        self._executor.finish()
 
     def close(self) -> None:
         """End the thread."""
-        self._beside.close()
+        self._executor.close()
 
 
 def _compare(file: ManifestFile, digest: hashlib._Hash) -> None:

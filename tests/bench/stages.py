@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from isal import isal_zlib
 
-from sinks.formats.zip import BLOCK, Stored
+from sinks.formats.archive_format import BLOCK
+from sinks.formats.zip import StoredBlocks
 from sinks.pipeline.digest import TwoPasses, paired_md5
 from tests.bench.payloads import KINDS, pattern
 
@@ -49,7 +50,7 @@ def main() -> None:
     if not isinstance(paired_md5(), TwoPasses):
         _tell("the same in one pass", _rate(data, lambda: paired_md5().update))
     _tell("CRC-32 (zlib)", _rate(data, lambda: zlib.crc32))
-    _tell("stored blocks", _rate(data, lambda: lambda block: Stored().compress(bytes(block))))
+    _tell("stored blocks", _rate(data, lambda: lambda block: StoredBlocks().compress(bytes(block))))
     for kind in KINDS[1:]:
         data = pattern(kind)
         _tell(f"deflate, ISA-L level 1: {kind}", _rate(data, lambda: _deflate(1)))

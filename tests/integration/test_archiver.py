@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import tarfile
 import threading
 import zipfile
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from app.errors import (
     TargetUnavailableError,
     WrongFileError,
 )
+from sinks import formats
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.store import S3Sink
@@ -34,6 +36,7 @@ from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all
 from tests.integration.transfers import MIB, Bench, Source
+from tests.tar_format import Tar
 
 
 async def test_the_object_is_the_archive(sink: S3Sink, target: S3Target, client: Client) -> None:
@@ -44,10 +47,28 @@ async def test_the_object_is_the_archive(sink: S3Sink, target: S3Target, client:
     assert (hashlib.md5(content).hexdigest(), len(content)) == (md5, size)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == files
-    assert bench.source.most_open > 1  # the next files are fetched while one is zipped
+    assert bench.source.most_open > 1  # the next files are fetched while one is archived
     last = bench.listener.reports[-1]
     assert last.phase is Phase.DONE
     assert (last.bytes_done, last.files_done) == (sum(map(len, files.values())), len(files))
+
+
+async def test_another_format_takes_the_same_way(
+    sink: S3Sink, target: S3Target, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry of `FORMATS`, and an archive that was planned as such: nothing else changes."""
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
+    files = {"a": noise(12 * MIB), "b": b"", "é": b"text " * 50_000}
+    bench = Bench(sink, target, Source(files))
+    bench.delivery = replace(bench.delivery, archive_name="a.tar")
+    md5, _, upload = await bench.run()
+    content = await client.fetch(f"s3://{upload.bucket}/{upload.key}")
+    assert hashlib.md5(content).hexdigest() == md5
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        for name, expected in files.items():
+            found = archive.extractfile(name)
+            assert found is not None
+            assert found.read() == expected
 
 
 async def test_the_same_files_give_the_same_bytes(sink: S3Sink, target: S3Target) -> None:
@@ -204,7 +225,7 @@ async def test_an_upload_that_is_cancelled_stops_its_thread(
     with pytest.raises(asyncio.CancelledError):
         await running
     assert bench.source.open == 0
-    assert not [thread for thread in threading.enumerate() if thread.name == "zip"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "archive"]
 
 
 @pytest.mark.parametrize(

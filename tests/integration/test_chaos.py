@@ -16,7 +16,8 @@ from aiohttp.test_utils import TestServer
 
 from app.delivery.targets import S3Target
 from app.errors import RetryableError, WrongFileError, WrongObjectError
-from sinks.formats.zip import zip_blocks
+from sinks.formats.zip import Zip
+from sinks.pipeline.rechunk import rechunk
 from sinks.stores.s3.store import S3Sink
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
@@ -90,9 +91,8 @@ class RandomProxy(S3Proxy):
 
 def undisturbed() -> tuple[str, int]:
     """Return MD5 and size of the archive, made without a network."""
-    members = ((file, [FILES[file.member]]) for file in Source(FILES).manifest())
-    blocks = zip_blocks(members, compression="auto", check=lambda _file, blocks: iter(blocks))
-    archive = b"".join(blocks)
+    members = ((file, rechunk([FILES[file.member]])) for file in Source(FILES).manifest())
+    archive = b"".join(Zip().blocks(members, compression="auto"))
     return hashlib.md5(archive).hexdigest(), len(archive)
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.delivery.manifest import ManifestFile
-from sinks.formats.zip import zip_blocks
+from sinks.formats.archive_format import Member
+from sinks.formats.zip import Zip
+from sinks.pipeline.rechunk import rechunk
 from tests.conftest import noise
 
 GIB = 1024**3
@@ -129,16 +131,14 @@ def archive(
         pytest.skip("needs 6 GiB of disk")
     names: list[str] = []
 
-    def members() -> Iterator[tuple[ManifestFile, Iterable[bytes]]]:
+    def members() -> Iterator[Member]:
         for file, chunks in _made(request.param):
             names.append(file.member)
-            yield file, chunks
+            yield file, rechunk(chunks)
 
     path = folder / "a.zip"
     with path.open("wb") as file:
-        for block in zip_blocks(
-            members(), compression="auto", check=lambda _file, blocks: iter(blocks)
-        ):
+        for block in Zip().blocks(members(), compression="auto"):
             file.write(block)
     assert (path.stat().st_size > 4 * GIB) == (request.param == "large, stored")
     yield path, names

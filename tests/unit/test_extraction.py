@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.naming import Layout, object_key
-from sinks.formats.zip import zip_blocks
+from sinks.formats.zip import Zip
 
 hostile = st.one_of(
     st.sampled_from(
@@ -64,10 +64,8 @@ def listing(names: Iterable[tuple[str, str]]) -> list[ListedFile]:
 
 
 def archive_of(files: list[ManifestFile]) -> bytes:
-    members = ((file, [b"x"]) for file in files)
-    return b"".join(
-        zip_blocks(members, compression="store", check=lambda _file, blocks: iter(blocks))
-    )
+    members = ((file, iter([b"x"])) for file in files)
+    return b"".join(Zip().blocks(members, compression="store"))
 
 
 def written_below(folder: Path) -> list[Path]:

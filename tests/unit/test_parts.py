@@ -1,4 +1,4 @@
-"""How archives are cut into parts."""
+"""How archives are divided into parts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ArchiveTooLargeError
+from sinks import formats
 from sinks.pipeline.parts import MAX_PARTS, MIB, PartPlan, plan_parts, within
 
 TIB = 1024**4
@@ -22,7 +23,7 @@ def plan(total: int, **changes: int) -> PartPlan:
         "worker_memory": 1280 * MIB,
         "max_object_size": 5 * TIB,
     }
-    return plan_parts(**{**given, **changes})
+    return plan_parts(formats.DEFAULT, **{**given, **changes})
 
 
 @given(st.integers(0, 5 * TIB), st.integers(1, 100_000))

@@ -10,7 +10,7 @@ import pytest
 from app.errors import WrongFileError
 from sinks.pipeline.verify import Verifier
 from tests.conftest import noise
-from tests.unit.test_archive import member
+from tests.unit.test_zip import member
 
 BLOCK = 1024 * 1024
 CONTENT = noise(3 * BLOCK)

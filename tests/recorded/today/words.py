@@ -19,6 +19,7 @@ from app.delivery.own_ids import prefix_of
 from app.run.worker import make_timers
 from app.settings import Settings
 from app.usecases.intervene import _asked
+from sinks import formats
 from streams.regards.tokens import TokenSigner
 from tests.recorded.today.examples import DELIVERY, REQUEST, TENANT, USER
 
@@ -59,7 +60,7 @@ def objects() -> Any:
     several = [*one, _listed(4, "Q", "a.tif"), _listed(5, "q", "a.tif"), _listed(6, "R/S", "")]
     made: dict[str, Any] = {"metadata": marks_of(DELIVERY)}
     for name, files in (("one product", one), ("several products", several)):
-        layout = Layout("d/001", files, suffix=".zip")
+        layout = Layout("d/001", files, suffix=formats.DEFAULT.suffix)
         made[name] = {
             "key": object_key("d/001", layout.archive_name),
             "members": [file.member for file in layout],

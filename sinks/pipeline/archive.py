@@ -1,49 +1,54 @@
-"""The thread that zips, the digests beside it, and the parts that it hands to the loop."""
+"""The thread that makes the archive, the digests beside it, and the parts that it hands over."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from app.delivery.object_store import StoredPart
-from sinks.formats.zip import Member, zip_blocks
-from sinks.pipeline.gather import Gatherer
+from sinks.formats.archive_format import Member
+from sinks.pipeline.assembler import PartAssembler
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
 from sinks.pipeline.prefetch import Opened, Prefetcher
+from sinks.pipeline.rechunk import rechunk
 from sinks.pipeline.verify import Verifier
 
 
-class Zipper:
-    """Makes the archive of what a prefetcher brings.
+class ArchiveStream:
+    """The archive of what a prefetcher brings, in parts.
 
-    (A thread of its own, not the default executor: transfers that wait for each other's threads
-    there would stand still for ever.)
+    `blocks` makes it of its members: called and iterated in a thread of its own. (Not one of the
+    default executor: transfers that wait for each other's there would stand still for ever.)
     """
 
     def __init__(
-        self, prefetcher: Prefetcher, plan: PartPlan, compression: str, meter: Meter
+        self,
+        prefetcher: Prefetcher,
+        verifier: Verifier,
+        blocks: Callable[[Iterable[Member]], Iterator[bytes]],
+        plan: PartPlan,
+        meter: Meter,
     ) -> None:
         self._prefetcher = prefetcher
-        self._plan = plan
-        self._compression = compression
+        self._verifier = verifier
+        self._blocks = blocks
         self._meter = meter
         self._loop = asyncio.get_running_loop()
         self._parts: asyncio.Queue[Part | BaseException | None] = asyncio.Queue()
         # One permit a part in flight; the one being filled has none yet.
         self._permits = threading.Semaphore(plan.in_flight)
         self._aborted = False
-        self._thread = threading.Thread(target=self._run, name="zip", daemon=True)
-        self._verifier = Verifier(meter.count, lag=plan.lag)
-        self._gatherer = Gatherer(
+        self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
+        self._assembler = PartAssembler(
             plan.part_size, lag=plan.lag, permit=self._wait_for_permit, hand_over=self._hand_over
         )
         self._stored: dict[int, StoredPart] = {}
 
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
-        """Iterate over the numbered parts. Raises what made the zipping fail.
+        """Iterate over the numbered parts. Raises what made the archive fail.
 
         Its end says that every file was verified.
         """
@@ -64,11 +69,11 @@ class Zipper:
     @property
     def size(self) -> int:
         """Bytes of the archive; when parts() ended."""
-        return self._gatherer.size
+        return self._assembler.size
 
     def md5(self) -> str:
         """Return the MD5 of the archive, in hex; when parts() ended."""
-        return self._gatherer.md5()
+        return self._assembler.md5()
 
     def stored(self) -> list[StoredPart]:
         """Return all parts in their order."""
@@ -85,15 +90,12 @@ class Zipper:
     def _run(self) -> None:
         end: BaseException | None = None
         try:
-            blocks = zip_blocks(
-                self._members(), compression=self._compression, check=self._verifier.verified
-            )
-            self._gatherer.gather(blocks)
+            self._assembler.assemble(self._blocks(self._members()))
             self._verifier.finish()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
             end = error
         self._verifier.close()
-        self._gatherer.close()
+        self._assembler.close()
         self._loop.call_soon_threadsafe(self._parts.put_nowait, end)
 
     def _wait_for_permit(self) -> None:
@@ -106,7 +108,8 @@ class Zipper:
 
     def _members(self) -> Iterator[Member]:
         while (opened := self._prefetcher.next()) is not None:
-            yield opened.file, _chunks(opened)
+            blocks = rechunk(_chunks(opened))
+            yield opened.file, self._verifier.verified(opened.file, blocks)
             self._prefetcher.done(opened)
             self._meter.files += 1
 

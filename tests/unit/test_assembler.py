@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.pipeline.gather import Gatherer
+from sinks.pipeline.assembler import PartAssembler
 from sinks.pipeline.parts import Part
 
 
-def gathered(blocks: list[bytes], size: int) -> tuple[list[Part], Gatherer]:
+def assembled(blocks: list[bytes], size: int) -> tuple[list[Part], PartAssembler]:
     parts: list[Part] = []
-    gatherer = Gatherer(size, lag=100, permit=lambda: None, hand_over=parts.append)
-    gatherer.gather(blocks)
-    gatherer.close()
-    return parts, gatherer
+    assembler = PartAssembler(size, lag=100, permit=lambda: None, hand_over=parts.append)
+    assembler.assemble(blocks)
+    assembler.close()
+    return parts, assembler
 
 
 @given(
@@ -27,13 +27,13 @@ def gathered(blocks: list[bytes], size: int) -> tuple[list[Part], Gatherer]:
 def test_parts_have_one_size_but_the_last_and_their_own_md5(blocks: list[bytes], n: int) -> None:
     whole = b"".join(blocks)
     size = 64 * n if len(whole) < 10_000 else 64 * 1024 * n
-    parts, gatherer = gathered(blocks, size)
+    parts, assembler = assembled(blocks, size)
     assert b"".join(part.read() for part in parts) == whole
     assert all(len(part) == size for part in parts[:-1])
     assert all(0 < len(part) <= size for part in parts)
     assert all(part.md5 == hashlib.md5(part.read()).digest() for part in parts)
-    assert gatherer.md5() == hashlib.md5(whole).hexdigest()
-    assert gatherer.size == len(whole)
+    assert assembler.md5() == hashlib.md5(whole).hexdigest()
+    assert assembler.size == len(whole)
 
 
 def test_no_part_is_handed_over_without_a_permit() -> None:
@@ -45,11 +45,11 @@ def test_no_part_is_handed_over_without_a_permit() -> None:
         if events.count("permit") == 3:
             raise RuntimeError("aborted")
 
-    gatherer = Gatherer(
+    assembler = PartAssembler(
         64, lag=100, permit=permit, hand_over=lambda part: events.append(f"part {len(part)}")
     )
     with pytest.raises(RuntimeError, match="aborted"):
-        gatherer.gather([bytes(64)] * 5)
-    gatherer.close()
+        assembler.assemble([bytes(64)] * 5)
+    assembler.close()
     assert sorted(events[:5]) == ["part 64", "part 64", "permit", "permit", "permit"]
     assert len(events) == 5

@@ -1,12 +1,12 @@
-"""The archive's blocks gathered into parts, and digested beside whoever makes them."""
+"""The parts of an upload, made of the archive's blocks, and digested beside whoever makes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from sinks.pipeline.beside import Beside
 from sinks.pipeline.digest import paired_md5
+from sinks.pipeline.executor import SerialExecutor
 from sinks.pipeline.parts import Part
 
 _WORTH_A_HANDOVER = 256 * 1024  # bytes; small members come in small blocks
@@ -14,8 +14,8 @@ _WORTH_A_HANDOVER = 256 * 1024  # bytes; small members come in small blocks
 Piece = bytes | memoryview
 
 
-class Gatherer:
-    """Cuts a stream into parts, all of exactly `part_size` bytes but the last.
+class PartAssembler:
+    """Makes parts of a stream, all of exactly `part_size` bytes but the last.
 
     For one thread. `permit` is called before a part is handed over, and waits until one more may be
     in flight; `hand_over` is called with each part, in their order, in a thread of its own.
@@ -33,14 +33,14 @@ class Gatherer:
         self._permit = permit
         self._hand_over = hand_over
         self._digests = paired_md5()
-        self._beside = Beside("archive-md5", capacity=lag)
+        self._executor = SerialExecutor("archive-md5", capacity=lag)
         self._pieces: list[Piece] = []  # of the part that is being filled
         self._have = 0
         self._fresh: list[Piece] = []  # of these, those that are not digested yet
         self._fresh_size = 0
         self.size = 0
 
-    def gather(self, blocks: Iterable[bytes]) -> None:
+    def assemble(self, blocks: Iterable[bytes]) -> None:
         """Take the whole archive; return when its last part was handed over."""
         for whole in blocks:
             block: Piece = whole
@@ -49,14 +49,14 @@ class Gatherer:
                 view = memoryview(block)
                 self._take(view[:rest])
                 block = view[rest:]
-                self._cut(self._beside.submit)
+                self._close_part(self._executor.submit)
             if block:
                 self._take(block)
                 if self._fresh_size >= _WORTH_A_HANDOVER:
-                    self._digest(self._beside.submit)
-        self._beside.finish()
+                    self._digest(self._executor.submit)
+        self._executor.finish()
         # The rest here: a tiny archive needs no second thread.
-        self._cut(_at_once)
+        self._close_part(_at_once)
 
     def _take(self, piece: Piece) -> None:
         self._pieces.append(piece)
@@ -72,7 +72,7 @@ class Gatherer:
         for piece in pieces:
             self._digests.update(piece)
 
-    def _cut(self, submit: Callable[[Callable[[], None], int], None]) -> None:
+    def _close_part(self, submit: Callable[[Callable[[], None], int], None]) -> None:
         if not self._pieces:
             return
         self._digest(submit)
@@ -85,12 +85,12 @@ class Gatherer:
         self._hand_over(Part(pieces, size, self._digests.cut()))
 
     def md5(self) -> str:
-        """Return the MD5 of the whole archive, in hex; after `gather`."""
+        """Return the MD5 of the whole archive, in hex; after `assemble`."""
         return self._digests.digest().hex()
 
     def close(self) -> None:
         """End the thread."""
-        self._beside.close()
+        self._executor.close()
 
 
 def _at_once(job: Callable[[], None], _size: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
-class Beside:
+class SerialExecutor:
     """One thread that takes jobs in order. For one caller; what a job raises, it hears later."""
 
     def __init__(self, name: str, *, capacity: int) -> None:

@@ -1,0 +1,213 @@
+"""What every format of archives promises, asked of each: by other people's readers."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.delivery.manifest import ManifestFile
+from app.delivery.naming import MAX_MEMBER_BYTES
+from app.errors import RetryableError
+from sinks import formats
+from sinks.formats import FORMATS, format_of
+from sinks.formats.archive_format import BLOCK, ArchiveFormat, Member
+from sinks.pipeline.rechunk import rechunk
+from tests.conftest import noise
+from tests.tar_format import Tar
+
+Files = dict[str, bytes]
+
+
+def _read_zip(archive: bytes) -> Files:
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        assert opened.testzip() is None
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def _read_tar(archive: bytes) -> Files:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        found = ((member.name, opened.extractfile(member)) for member in opened)
+        return {name: file.read() for name, file in found if file is not None}
+
+
+# By suffix. A format without a reader here is not tested, and fails for that.
+READERS: dict[str, Callable[[bytes], Files]] = {".zip": _read_zip, ".tar": _read_tar}
+
+each_format = pytest.mark.parametrize(
+    "archive_format", [*FORMATS, Tar()], ids=lambda one: one.suffix
+)
+each_compression = pytest.mark.parametrize("compression", ["auto", "store", "deflate"])
+
+FILES = {
+    "text.csv": b"".join(b"%d;%d\n" % (n, n * n) for n in range(60_000)),
+    "noise.bin": noise(700_001),
+    "empty": b"",
+    "folder/é à.txt": b"x",
+    "日本/衛星🛰.tif": noise(BLOCK),
+    "e\u0301.txt": b"not composed",
+    "é" * 127 + "/" + "n" * 255: b"as long as names get",
+    "last and empty": b"",
+}
+
+
+def made(
+    archive_format: ArchiveFormat,
+    files: Files,
+    *,
+    compression: str = "auto",
+    piece: int = 50_000,
+) -> bytes:
+    def pieces(content: bytes) -> Iterator[bytes]:
+        for start in range(0, len(content), piece):
+            yield content[start : start + piece]
+
+    members = (
+        (_file(name, len(content)), rechunk(pieces(content))) for name, content in files.items()
+    )
+    return b"".join(archive_format.blocks(members, compression=compression))
+
+
+def _file(name: str, size: int | None) -> ManifestFile:
+    return ManifestFile(position=0, file_id=1, member=name, size=size, md5=None)
+
+
+@each_format
+@each_compression
+def test_an_archive_holds_the_files(archive_format: ArchiveFormat, compression: str) -> None:
+    archive = made(archive_format, FILES, compression=compression)
+    found = READERS[archive_format.suffix](archive)
+    assert found == FILES
+    assert list(found) == list(FILES)
+
+
+@each_format
+def test_an_archive_of_nothing_is_one(archive_format: ArchiveFormat) -> None:
+    assert READERS[archive_format.suffix](made(archive_format, {})) == {}
+
+
+@pytest.mark.parametrize("archive_format", FORMATS, ids=lambda one: one.suffix)
+def test_many_files_are_found_in_their_order(archive_format: ArchiveFormat) -> None:
+    names = [f"{number % 7}/{number}" for number in range(66_000)]  # more than 16 bits count
+    archive = made(archive_format, dict.fromkeys(names, b""))
+    assert list(READERS[archive_format.suffix](archive)) == names
+    assert len(archive) <= archive_format.largest(total_bytes=0, file_count=len(names))
+
+
+contents = st.binary(max_size=300) | st.integers(0, 5).map(lambda n: noise(n * 100_001))
+
+
+@each_format
+@each_compression
+@given(files=st.lists(contents, max_size=8), longest=st.booleans())
+@example(files=[b""] * 500, longest=True)
+@example(files=[noise(3 * BLOCK + 1)], longest=True)
+@example(files=[noise(BLOCK - 1), noise(BLOCK)], longest=False)
+@settings(max_examples=25, deadline=None)
+def test_no_archive_is_larger_than_its_bound(
+    archive_format: ArchiveFormat, compression: str, files: list[bytes], longest: bool
+) -> None:
+    """Also of files that nothing compresses, whose names are as long as they get."""
+    end = MAX_MEMBER_BYTES - 256 if longest else 1
+    named = {f"{n:0255}/{'é' * (end // 2)}{'x' * (end % 2)}": one for n, one in enumerate(files)}
+    archive = made(archive_format, named, compression=compression)
+    total = sum(map(len, files))
+    assert len(archive) <= archive_format.largest(total_bytes=total, file_count=len(files))
+
+
+@each_format
+def test_the_bound_grows_with_files_and_bytes(archive_format: ArchiveFormat) -> None:
+    sizes = [0, 1, 2**16, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 5 * 2**40]
+    for count in (1, 2**16, 10**6):
+        bounds = [archive_format.largest(total_bytes=size, file_count=count) for size in sizes]
+        assert all(bound >= size for bound, size in zip(bounds, sizes, strict=True))
+        assert all(one <= more for one, more in pairwise(bounds))
+        assert bounds[0] <= archive_format.largest(total_bytes=0, file_count=count + 1)
+
+
+@each_format
+@each_compression
+@given(piece=st.integers(1, 300_000))
+@settings(max_examples=10, deadline=None)
+def test_the_bytes_do_not_depend_on_how_the_network_cut_them(
+    archive_format: ArchiveFormat, compression: str, piece: int
+) -> None:
+    whole = made(archive_format, FILES, compression=compression, piece=BLOCK)
+    assert made(archive_format, FILES, compression=compression, piece=max(piece, 500)) == whole
+
+
+@each_format
+@each_compression
+def test_bytes_come_out_before_all_went_in(archive_format: ArchiveFormat, compression: str) -> None:
+    chance = random.Random(1)
+    taken = 0
+
+    def content(blocks: int) -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(blocks):
+            taken += 1
+            yield chance.randbytes(BLOCK)
+
+    members = [(_file("m", 40 * BLOCK), content(40))]
+    out = 0
+    for block in archive_format.blocks(iter(members), compression=compression):
+        out += len(block)
+        assert taken * BLOCK - out < 4 * BLOCK
+    assert out > 40 * BLOCK
+
+
+@each_format
+def test_members_are_read_one_after_the_other(archive_format: ArchiveFormat) -> None:
+    """A file's place in memory is given back when the next one is asked for."""
+    events: list[str] = []
+
+    def content(name: str) -> Iterator[bytes]:
+        yield b"abc"
+        events.append(f"{name} read")
+
+    def members() -> Iterable[Member]:
+        for name in ("a", "b"):
+            events.append(f"{name} asked for")
+            yield _file(name, 3), content(name)
+        events.append("no more")
+
+    for _ in archive_format.blocks(members(), compression="auto"):
+        pass
+    assert events == ["a asked for", "a read", "b asked for", "b read", "no more"]
+
+
+@each_format
+def test_what_a_member_raises_goes_through(archive_format: ArchiveFormat) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"ab"
+        raise RuntimeError("broke off")
+
+    members = iter([(_file("m", 3), broken())])
+    with pytest.raises(RuntimeError, match="broke off"):
+        list(archive_format.blocks(members, compression="store"))
+
+
+@each_format
+def test_the_words_of_a_format_are_those_of_names_and_headers(
+    archive_format: ArchiveFormat,
+) -> None:
+    assert archive_format.suffix.startswith(".")
+    assert archive_format.suffix.isascii()
+    assert len(archive_format.media_type.split("/")) == 2
+
+
+def test_a_name_tells_its_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FORMATS", both := (*FORMATS, Tar()))
+    assert [format_of(f"P_v1.tar.zip{one.suffix}") for one in both] == list(both)
+
+
+def test_a_name_of_another_version_is_left_to_that() -> None:
+    with pytest.raises(RetryableError, match=r"P_v1\.cab is of no format .*\.zip"):
+        format_of("P_v1.cab")
