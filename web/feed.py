@@ -101,15 +101,15 @@ class Watcher:
         self.since = 0  # the newest step when it came
         self._queue: asyncio.Queue[list[Frame] | None] = asyncio.Queue()
         self.lost = False  # too slow, or the feed stops: come again, with the last id
-        self.cut: Callable[[], object] | None = None  # ends a connection that takes nothing
+        self.disconnect: Callable[[], object] | None = None  # where a connection takes nothing
         self.gone: Callable[[], bool] = lambda: False  # whether its connection is closed
 
     def give(self, frames: list[Frame]) -> None:
         """Hand frames over, unless the watcher is too slow to ever read them."""
         if self._queue.qsize() >= _LONGEST:
             self.let_go()
-            if self.cut is not None:
-                self.cut()
+            if self.disconnect is not None:
+                self.disconnect()
         elif not self.lost:
             self._queue.put_nowait(frames)
 

@@ -172,7 +172,7 @@ class _Stream:
         """Write until it ends, the client is gone, or the time is over."""
         actor = self._request[ACTOR]
         async with sse_response(self._request, ping_interval=_PING) as response:
-            self._watcher.cut = self._cut
+            self._watcher.disconnect = self._disconnect
             self._watcher.gone = self._gone
             # A client that is gone is noticed by the next comment, though nothing else happens.
             connected = asyncio.create_task(response.wait())
@@ -205,9 +205,9 @@ class _Stream:
             async with asyncio.timeout(_FAREWELL):
                 await response.write(b": end\r\n\r\n" if frame is None else frame.data)
         except TimeoutError:
-            self._cut()
+            self._disconnect()
 
-    def _cut(self) -> None:
+    def _disconnect(self) -> None:
         if self._request.transport is not None:
             self._request.transport.abort()
 
