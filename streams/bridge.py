@@ -38,7 +38,7 @@ from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import BURIED
 from app.tenants.registry import ConfiguredTenants
-from app.waiting.patience import growing
+from app.waiting.backoff import Backoff
 from streams.amqp import names
 from streams.amqp.dead_letters import copied
 from streams.amqp.line import Line
@@ -51,8 +51,7 @@ from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
 
-_FIRST_PAUSE = 0.2  # seconds; doubles
-_LONGEST_PAUSE = 10.0  # seconds
+_BACKOFF = Backoff(first=0.2, longest=10.0)
 _HOLD = 600.0  # seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes
 _MOST_BYTES = 256 * 1024 * 1024  # of bodies; each is held as it came and as an event
 _QUIET = 5.0  # seconds between two warnings: many messages wait for the same thing
@@ -281,7 +280,7 @@ class Bridge(Service):
     async def _insist(self, act: Callable[[], Awaitable[None]], *, example: str) -> None:
         """Do something, again and again with growing pauses while what it needs is away."""
         until = time.monotonic() + _HOLD
-        for pause in growing(_FIRST_PAUSE, _LONGEST_PAUSE):
+        for pause in _BACKOFF.pauses():
             try:
                 await act()
             except RetryableError as error:

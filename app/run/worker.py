@@ -25,11 +25,12 @@ from app.usecases.away import TargetsAway
 from app.usecases.expire import expire
 from app.usecases.plan import plan
 from app.usecases.reconcile import append_again
-from app.usecases.settle import Backoff, Settlement
+from app.usecases.settle import Settlement
 from app.usecases.submit import check
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
+from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from app.waiting.signals import Signal
 from sinks import formats
@@ -122,8 +123,10 @@ def _workers(
     uploads = Uploads(sink=services.sink, seal=services.configuration.vault, store=store)
     patience = Patience(
         limit=settings.target_patience,
-        first=min(settings.retry_backoff, _FIRST_PAUSE),
-        longest=min(settings.retry_backoff_max, _LONGEST_PAUSE),
+        backoff=Backoff(
+            first=min(settings.retry_backoff, _FIRST_PAUSE),
+            longest=min(settings.retry_backoff_max, _LONGEST_PAUSE),
+        ),
     )
     memory = Budget(settings.worker_memory)
     transfers = Transfers(
@@ -138,11 +141,8 @@ def _workers(
     settlement = Settlement(
         store=store,
         leases=leases,
-        backoff=Backoff(
-            first=settings.retry_backoff,
-            longest=settings.retry_backoff_max,
-            attempts=settings.transfer_attempts,
-        ),
+        backoff=Backoff(first=settings.retry_backoff, longest=settings.retry_backoff_max),
+        attempts=settings.transfer_attempts,
     )
 
     async def check_user(delivery: Delivery, _held: Lease) -> None:

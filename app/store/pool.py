@@ -15,15 +15,17 @@ from tenacity import (
     RetryCallState,
     retry_if_exception,
     stop_after_delay,
-    wait_exponential,
 )
 
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 from app.network import tls
 from app.store.line import DATABASE_FILES, Line
 from app.telemetry.logs import get_logger
+from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
+
+_BACKOFF = Backoff(first=0.1, longest=5.0)  # between tries to connect
 
 # SQLSTATE: a class of two letters, or a code. Read-only is what a failover leaves for a while.
 _PASSES = (
@@ -158,7 +160,7 @@ async def open_pool(
                 )
             ),
             stop=stop_after_delay(start_timeout),
-            wait=wait_exponential(0.1, max=5),
+            wait=_BACKOFF.between_attempts,
             before_sleep=_tell_waiting,
             reraise=True,
         ):

@@ -19,22 +19,9 @@ from app.errors import (
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
+from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backoff:
-    """How long to wait between attempts, and how many of them may fail."""
-
-    first: float  # seconds
-    longest: float  # seconds
-    attempts: int
-
-    def after(self, tries: int, asked: float | None = None) -> timedelta:
-        """Return the wait after so many tries before this one; not less than what was asked for."""
-        doubled: float = self.first * 2 ** min(tries, 30)
-        return timedelta(seconds=max(min(doubled, self.longest), asked or 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +30,8 @@ class Settlement:
 
     store: Store
     leases: Leases
-    backoff: Backoff
+    backoff: Backoff  # between attempts
+    attempts: int  # that may fail
 
     async def settle(self, delivery: Delivery, error: DeliveryError) -> None:
         """Decide what an error of checking, planning or transferring means for the delivery."""
@@ -59,7 +47,7 @@ class Settlement:
             case PermanentError():
                 await self._fail(delivery, error.error_type, error)
             case WrongFileError() | WrongObjectError():
-                if delivery.failures + 1 >= self.backoff.attempts:
+                if delivery.failures + 1 >= self.attempts:
                     await self._fail(delivery, ErrorType.INTERNAL_ERROR, error)
                 else:
                     await self._retry(delivery, context, failed=True)
@@ -79,7 +67,7 @@ class Settlement:
         failed: bool,
         asked: float | None = None,
     ) -> None:
-        after = self.backoff.after(delivery.tries, asked)
+        after = timedelta(seconds=self.backoff.pause(delivery.tries, asked))
         log.warning(
             "work_postponed",
             state=delivery.state.value,

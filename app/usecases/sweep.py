@@ -28,13 +28,13 @@ from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
+from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
 _AT_ONCE = 8  # places
 _TURN = 60.0  # seconds of a place in one look; what is left has its turn later
-_FIRST_PAUSE = 30.0  # seconds; doubles with each failure in a row
-_LONGEST_PAUSE = 3600.0
+_BACKOFF = Backoff(first=30.0, longest=3600.0)  # of a place, by its failures in a row
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Pause:
     """Nothing is asked at a place that failed."""
 
     until: float  # by the monotonic clock
-    seconds: float
+    failures: int  # in a row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +96,7 @@ class Sweep:
         """Sweep what was left at one place, one after the other; postpone what can't be."""
         ends = time.monotonic() + _TURN
         later = []
-        pause = _FIRST_PAUSE
+        pause = _BACKOFF.first
         for left in some:
             if self._paused(left) or time.monotonic() > ends or not await self._sweep(left):
                 later.append(left.delivery)
@@ -157,8 +157,9 @@ class Sweep:
 
     def _failed(self, target: S3Target) -> None:
         last = self._pauses.get(target.endpoint)
-        seconds = _FIRST_PAUSE if last is None else min(2 * last.seconds, _LONGEST_PAUSE)
-        self._pauses[target.endpoint] = _Pause(time.monotonic() + seconds, seconds)
+        failures = 0 if last is None else last.failures
+        until = time.monotonic() + _BACKOFF.pause(failures)
+        self._pauses[target.endpoint] = _Pause(until, failures + 1)
 
     def _paused(self, left: _Left) -> float:
         """Return for how many seconds a place of the delivery is left alone."""

@@ -34,6 +34,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.usecases.completion import Completion
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
+from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience, Waits, out_of_slot, until_answered
 
 log = get_logger(__name__)
@@ -56,7 +57,9 @@ class Transfers:
     sink: ArchiveSink
     uploads: Uploads
     archiver: Archiver
-    patience: Patience = field(default_factory=lambda: Patience(limit=0, first=1, longest=1))
+    patience: Patience = field(
+        default_factory=lambda: Patience(limit=0, backoff=Backoff(first=1, longest=1))
+    )
     completion: timedelta = _COMPLETION
 
     async def deliver(self, delivery: Delivery, held: Hold) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,20 +13,14 @@ from typing import TypeVar
 from app.errors import StoreUnavailableError, TargetUnavailableError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import S3_RETRIES
+from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
 
 _ANSWER = 10.0  # seconds that PostgreSQL has for a short statement of a transfer
-
-
-def growing(first: float, longest: float) -> Iterator[float]:
-    """Iterate over pauses, in seconds: each twice the one before."""
-    pause = min(first, longest)
-    while True:
-        yield pause
-        pause = min(pause * 2, longest)
+_STORE_BACKOFF = Backoff(first=0.1, longest=2.0)
 
 
 async def until_answered(
@@ -37,7 +31,7 @@ async def until_answered(
     Who has no other bound than its lease is cancelled when that is lost. `act` may have been done
     when its answer was lost. Raises StoreUnavailableError.
     """
-    for pause in growing(0.1, 2.0):
+    for pause in _STORE_BACKOFF.pauses():
         try:
             async with asyncio.timeout(_ANSWER):
                 return await act()
@@ -83,8 +77,7 @@ class Patience:
     """How long an object store may be away, in seconds."""
 
     limit: float  # then the transfer steps back
-    first: float  # the first pause between two tries; each is twice the one before
-    longest: float
+    backoff: Backoff  # between two tries
     in_slot: float = 5.0  # who waits longer gives up its slot
     silence: float = 30.0  # who has parts on their way of which nothing moves gives it up, too
     wanted: float = 60.0  # who waits longer steps back where others wait for its memory
@@ -132,7 +125,7 @@ class Waits:
         failed = time.monotonic()
         async with AsyncExitStack() as slot:
             aside = False
-            for pause in growing(self._patience.first, self._patience.longest):
+            for pause in self._patience.backoff.pauses():
                 waited = time.monotonic() - began
                 if waited + pause > self._patience.limit:
                     raise TargetUnavailableError(

@@ -14,12 +14,13 @@ from aio_pika.exceptions import (
     ProbableAuthenticationError,
     PublishError,
 )
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 
 from app.delivery.outgoing import Outgoing
 from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.network import tls
 from app.telemetry import tracing
+from app.waiting.backoff import Backoff
 from streams.amqp import names
 from streams.amqp.line import Line, line_to
 from streams.amqp.messages import encode
@@ -29,7 +30,7 @@ from streams.channels import over_amqp
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 3.0  # seconds
-_REOPENING = 5.0  # seconds at most between tries to open a channel again
+_BACKOFF = Backoff(first=0.2, longest=5.0)  # between tries to connect, or to open a channel again
 _DECLARED_HERE = Topology()
 
 ADVICE = (
@@ -158,7 +159,7 @@ async def connect(
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_may_come_up),
             stop=stop_after_delay(start_timeout),
-            wait=wait_exponential(0.2, max=5),
+            wait=_BACKOFF.between_attempts,
             reraise=True,
         ):
             with attempt:
@@ -208,7 +209,7 @@ async def _reopen(channel: AbstractRobustChannel) -> None:
 
     Not left to the task that reconnects: it would wait here for the connection that it makes.
     """
-    async for attempt in AsyncRetrying(wait=wait_exponential(0.2, max=_REOPENING)):
+    async for attempt in AsyncRetrying(wait=_BACKOFF.between_attempts):
         with attempt:
             await channel.restore()
 

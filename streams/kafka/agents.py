@@ -31,7 +31,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
-from app.waiting.patience import growing
+from app.waiting.backoff import Backoff
 from app.waiting.signals import Signal
 from streams import channels
 from streams.events import (
@@ -52,8 +52,7 @@ _Event = TypeVar("_Event", bound=Arrived)
 Handler = Callable[[Sequence[bytes]], Awaitable[None]]
 
 _TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
-_FIRST_WAIT = 0.2  # seconds; doubles
-_LONGEST_WAIT = 10.0  # seconds
+_BACKOFF = Backoff(first=0.2, longest=10.0)
 _REASON = 500  # characters; with it, an event must still fit where it fitted without
 
 
@@ -178,7 +177,7 @@ async def process(
     a bad one takes no other with it.
     """
     unforeseen = 0
-    for pause in growing(_FIRST_WAIT, _LONGEST_WAIT):
+    for pause in _BACKOFF.pauses():
         try:
             await handler([event.value for event in batch])
         except RetryableError as error:
@@ -232,7 +231,7 @@ async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLo
         ("origin-topic", topic.encode()),
         ("reason", reason[:_REASON].encode()),
     ]
-    for pause in growing(_FIRST_WAIT, _LONGEST_WAIT):
+    for pause in _BACKOFF.pauses():
         try:
             await events.append(dead, key=event.key, value=event.value, headers=headers)
         except UnreadableMessageError:

@@ -20,7 +20,7 @@ from mode import Service
 from app.errors import BrokerUnavailableError, DeliveryError, NotReachableError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import CONSUMER_LAG, CONSUMER_RESTARTS
-from app.waiting.patience import growing
+from app.waiting.backoff import Backoff
 from streams.kafka.brokers import cause_of
 from streams.kafka.faust_app import DeliveryApp
 from streams.kafka.lag import Lag
@@ -31,8 +31,7 @@ _LOOKS = 6  # in the time after which a partition counts as stuck
 _START_TIMEOUT = 30.0  # seconds, or `stuck_after` if that is more: it waits for a rebalance
 _STOP_TIMEOUT = 30.0  # seconds
 _LEAVE_TIMEOUT = 5.0  # seconds for the rest of an app, when a part of it does not stop
-_FIRST_WAIT = 1.0  # seconds between attempts to start; doubles
-_LONGEST_WAIT = 30.0  # seconds
+_BACKOFF = Backoff(first=1.0, longest=30.0)  # between attempts to start
 
 
 class Consumer(Service):
@@ -164,7 +163,7 @@ class Consumer(Service):
         log.error("consumer_restarts", cause=reason)
         CONSUMER_RESTARTS.inc()
         await self._stop_app()
-        pauses = growing(_FIRST_WAIT, _LONGEST_WAIT)
+        pauses = _BACKOFF.pauses()
         while not self.should_stop:
             self._app = self._make()
             try:

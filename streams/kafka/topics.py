@@ -24,14 +24,16 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.metadata import MetadataRequest
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 
 from app.errors import ConfigurationError
 from app.settings import Settings
+from app.waiting.backoff import Backoff
 from streams.broker_refusals import REFUSALS
 from streams.channels import KAFKA, Incoming, Internal, Topic
 from streams.kafka.brokers import RIGHTS, client_arguments, not_reached
 
+_BACKOFF = Backoff(first=0.2, longest=5.0)  # between tries to reach Kafka
 _WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away
 _FOR_EVER = "-1"  # until an operator has looked
 
@@ -118,7 +120,7 @@ async def ensure_topics(
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_may_pass),
             stop=stop_after_delay(settings.start_timeout),
-            wait=wait_exponential(0.2, max=5),
+            wait=_BACKOFF.between_attempts,
             reraise=True,
         ):
             with attempt:

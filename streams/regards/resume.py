@@ -17,6 +17,7 @@ from isal import isal_zlib
 from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import SOURCE_RETRIES
+from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
@@ -43,8 +44,7 @@ class Resumption:
     """How often, and with what pauses, a download is resumed."""
 
     tries: int
-    pause: float  # seconds before the first; doubles each time
-    longest: float  # seconds
+    backoff: Backoff
 
 
 async def resumed(
@@ -82,8 +82,8 @@ async def resumed(
             broken_at = done
             if tries >= how.tries:
                 raise
-            pause = max(min(how.pause * 2**tries, how.longest), error.retry_after or 0)
-            if pause > max(how.longest, _LONGEST_PAUSE):
+            pause = how.backoff.pause(tries, error.retry_after)
+            if pause > max(how.backoff.longest, _LONGEST_PAUSE):
                 raise
             tries += 1
             SOURCE_RETRIES.inc()

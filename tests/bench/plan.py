@@ -28,6 +28,7 @@ from app.delivery.states import State, Work
 from app.store import PostgresLeases, PostgresStore, migrate, open_pool
 from app.usecases.order_progress import order_progressed
 from app.usecases.plan import MEMORY_A_FILE, plan
+from app.waiting.backoff import Backoff
 from app.waiting.signals import Signal
 from compose.embedded.postgres import postgres
 from sinks.pipeline.budget import Budget
@@ -108,7 +109,7 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
             url=source,
             page_size=page,
             stall_timeout=30,
-            resumption=Resumption(tries=0, pause=0, longest=0),
+            resumption=Resumption(tries=0, backoff=Backoff(first=0, longest=0)),
         )
         gc.collect()
         gc.freeze()  # as a worker does

@@ -19,6 +19,7 @@ from app.delivery.model import Delivery
 from app.delivery.progress import Progress
 from app.delivery.states import State
 from app.delivery.targets import S3Target, StoredObject
+from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import open_sink
@@ -79,7 +80,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             url=job.source,
             page_size=100,
             stall_timeout=30,
-            resumption=Resumption(tries=5, pause=1, longest=5),
+            resumption=Resumption(tries=5, backoff=Backoff(first=1, longest=5)),
         )
         archiver = StreamingArchiver(
             source,
@@ -91,7 +92,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             worker_memory=Budget(1024 * MIB),
             max_object_size=5 * 1024**4,
             connections=connections,
-            patience=Patience(limit=0, first=1, longest=1),
+            patience=Patience(limit=0, backoff=Backoff(first=1, longest=1)),
         )
         upload = await sink.begin(target, "ours/a.zip")
         stored = await archiver.run(

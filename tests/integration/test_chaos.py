@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 
 from app.delivery.targets import S3Target
 from app.errors import RetryableError, WrongFileError, WrongObjectError
+from app.waiting.backoff import Backoff
 from sinks.formats.zip import Zip
 from sinks.pipeline.rechunk import rechunk
 from sinks.stores.s3.store import S3Sink
@@ -120,7 +121,7 @@ async def test_faults_leave_no_trace_in_the_archive(
                 url=str(server.make_url("")),
                 page_size=10,
                 stall_timeout=0.5,
-                resumption=Resumption(tries=5, pause=0.01, longest=0.1),
+                resumption=Resumption(tries=5, backoff=Backoff(first=0.01, longest=0.1)),
             )
             delivered = await _delivered(bench, source)
     finally:

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from app.delivery.manifest import ManifestFile
 from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
+from app.waiting.backoff import Backoff
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
 from streams.regards.stall import unstalled
@@ -84,7 +85,7 @@ async def read() -> AsyncIterator[Read]:
                 url=str(server.make_url("")),
                 page_size=10,
                 stall_timeout=0.5,
-                resumption=Resumption(tries=2, pause=0, longest=0),
+                resumption=Resumption(tries=2, backoff=Backoff(first=0, longest=0)),
             )
             async with source.download(ORDERED, FILE) as chunks:
                 return b"".join([chunk async for chunk in chunks])

@@ -30,10 +30,11 @@ from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
 from app.errors import DeliveryError, ForeignObjectError, RetryableError
 from app.settings import Settings
 from app.store import PostgresLeases
-from app.usecases.settle import Backoff, Settlement
+from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
+from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from tests.integration.conftest import Deliveries
 from tests.integration.transfers import FreeHold
@@ -218,7 +219,8 @@ class Worker:
         self.settlement = Settlement(
             store=deliveries.store,
             leases=self.leases,
-            backoff=Backoff(first=0, longest=0, attempts=1000),
+            backoff=Backoff(first=0, longest=0),
+            attempts=1000,
         )
         self.task = asyncio.create_task(self._work())
 

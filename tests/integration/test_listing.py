@@ -33,7 +33,8 @@ from app.store.transactions import PostgresTransaction
 from app.usecases.fail import fail
 from app.usecases.plan import MEMORY_A_FILE
 from app.usecases.plan import plan as plan_within
-from app.usecases.settle import Backoff, Settlement
+from app.usecases.settle import Settlement
+from app.waiting.backoff import Backoff
 from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.budget import Budget
@@ -62,7 +63,7 @@ ORDERED = Delivery(
 )
 
 
-NEVER = Resumption(tries=0, pause=0, longest=0)
+NEVER = Resumption(tries=0, backoff=Backoff(first=0, longest=0))
 
 
 def entry(number: int, **changes: Any) -> dict[str, Any]:
@@ -310,7 +311,8 @@ async def test_an_order_of_more_files_than_a_delivery_may_have_ends_in_words(
     settlement = Settlement(
         store=deliveries.store,
         leases=deliveries.leases("w"),
-        backoff=Backoff(first=1, longest=1, attempts=1),
+        backoff=Backoff(first=1, longest=1),
+        attempts=1,
     )
     await settlement.settle(delivery, raised.value)
     (*_, (kind, body), cancel) = await deliveries.owed()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -31,9 +30,10 @@ from app.store import Outbox
 from app.usecases.expire import expire
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
-from app.usecases.settle import Backoff, Settlement
+from app.usecases.settle import Settlement
 from app.usecases.submit import check, receive
 from app.usecases.transfer import Transfers
+from app.waiting.backoff import Backoff
 from sinks.stores.s3.store import S3Sink
 from tests.integration.conftest import Deliveries, receipt_for, request
 
@@ -147,7 +147,8 @@ class World:
         self.settlement = Settlement(
             store=deliveries.store,
             leases=self.leases,
-            backoff=Backoff(first=0, longest=0, attempts=2),
+            backoff=Backoff(first=0, longest=0),
+            attempts=2,
         )
 
     async def arrive(self, how: str) -> None:
@@ -343,9 +344,3 @@ async def test_each_delivery_ends_once_whatever_happens(
         assert all(after in TRANSITIONS[before] for before, after in pairwise(moves)), moves
     named = [row["order_id"] for row in rows if row["order_id"] is not None]
     assert len(set(named)) == len(named)
-
-
-async def test_released_work_waits_no_longer_than_it_is_told(deliveries: Deliveries) -> None:
-    backoff = Backoff(first=2, longest=60, attempts=3)
-    waits = [backoff.after(tries) for tries in (0, 1, 2, 5, 99)]
-    assert waits == [timedelta(seconds=s) for s in (2, 4, 8, 60, 60)]

@@ -16,7 +16,8 @@ from app.delivery.progress import Progress
 from app.delivery.states import State
 from app.delivery.targets import S3Target, StoredObject, Upload
 from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
-from app.waiting.patience import Patience, growing
+from app.waiting.backoff import Backoff
+from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
 from sinks.transfer import StreamingArchiver
@@ -106,7 +107,7 @@ class FreeHold:
         """Nothing ends the work anyway."""
 
 
-QUICK = Patience(limit=20, first=0.02, longest=0.1, in_slot=0.05)
+QUICK = Patience(limit=20, backoff=Backoff(first=0.02, longest=0.1), in_slot=0.05)
 
 
 class Listener:
@@ -208,7 +209,7 @@ class Bench:
 
     async def _abort(self, upload: Upload) -> None:
         """Abort as the sweep does: again, when the store is not ready (a part is being stored)."""
-        for pause in growing(0.1, 1.0):
+        for pause in Backoff(first=0.1, longest=1.0).pauses():
             try:
                 await self.sink.abort(self.target, upload)
             except TargetUnavailableError:

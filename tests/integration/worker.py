@@ -18,9 +18,10 @@ from app.delivery.model import Delivery
 from app.delivery.states import Work
 from app.delivery.targets import S3Target
 from app.settings import Settings
-from app.usecases.settle import Backoff, Settlement
+from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
+from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT, USER
@@ -96,7 +97,8 @@ class TransferWorker:
         settlement = Settlement(
             store=self.deliveries.store,
             leases=leases,
-            backoff=Backoff(first=3600, longest=3600, attempts=attempts),
+            backoff=Backoff(first=3600, longest=3600),
+            attempts=attempts,
         )
         self.wake = Signal()
         self._make = partial(

@@ -13,12 +13,13 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 
 from app.delivery.targets import S3Target
 from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
+from app.waiting.backoff import Backoff
 from sinks.stores.s3.breaker import BreakerPolicy, Breakers
 
 TARGET = S3Target(endpoint="http://s3.example:9000", region="r", key="k", secret="s", bucket="b")
 OTHER = replace(TARGET, endpoint="http://other.example")
 REFUSAL = ClientError({"Error": {"Code": "403"}}, "HeadBucket")
-QUICK = BreakerPolicy(first_pause=0.01, longest_pause=0.05, probe=0.05)
+QUICK = BreakerPolicy(backoff=Backoff(first=0.01, longest=0.05), probe=0.05)
 
 
 class Server:

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.errors import StoreUnavailableError, TargetUnavailableError
-from app.waiting.patience import Patience, Waits, growing, out_of_slot, until_answered
+from app.waiting.backoff import Backoff
+from app.waiting.patience import Patience, Waits, out_of_slot, until_answered
 from sinks.pipeline.budget import Budget
 
 
@@ -39,7 +40,7 @@ class Target:
 
 
 def waits(target: Target, *, limit: float = 60, in_slot: float = 0) -> Waits:
-    patience = Patience(limit=limit, first=0.001, longest=0.001, in_slot=in_slot)
+    patience = Patience(limit=limit, backoff=Backoff(first=0.001, longest=0.001), in_slot=in_slot)
     return Waits(patience, target.aside)
 
 
@@ -75,7 +76,9 @@ async def test_patience_ends_with_the_cause() -> None:
 
 async def test_who_holds_what_others_wait_for_is_less_patient() -> None:
     target, budget = Target(), Budget(100)
-    patience = Patience(limit=60, first=0.001, longest=0.001, in_slot=0, wanted=0.01)
+    patience = Patience(
+        limit=60, backoff=Backoff(first=0.001, longest=0.001), in_slot=0, wanted=0.01
+    )
     async with budget.reserve(60):
         waiting = Waits(patience, target.aside, wanted=budget.is_wanted)
         call = asyncio.create_task(waiting.through(target.ask))
@@ -155,11 +158,6 @@ async def test_a_database_is_asked_as_long_as_the_lease_is_good() -> None:
     with pytest.raises(StoreUnavailableError):
         await until_answered(ask, good=lambda: left > 0)
     assert left == 0
-
-
-def test_pauses_grow_up_to_the_longest() -> None:
-    pauses = growing(1, 5)
-    assert [next(pauses) for _ in range(5)] == [1, 2, 4, 5, 5]
 
 
 def test_those_who_wait_hold_half_of_the_memory_at_most_or_there_is_one() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -17,8 +19,9 @@ from aiohttp.test_utils import TestServer
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import State
-from app.errors import DeliveryError, SourceRefusedError, SourceUnavailableError
-from app.usecases.settle import Backoff
+from app.errors import DeliveryError, RetryableError, SourceRefusedError, SourceUnavailableError
+from app.usecases.settle import Settlement
+from app.waiting.backoff import Backoff
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.refusals import seconds_of
 from streams.regards.resume import Connection, Resumption, resumed
@@ -61,7 +64,7 @@ async def serving(answer: Answer, *, tries: int = 0) -> AsyncIterator[tuple[RsOr
                 url=url,
                 page_size=1,
                 stall_timeout=5,
-                resumption=Resumption(tries=tries, pause=0, longest=0),
+                resumption=Resumption(tries=tries, backoff=Backoff(first=0, longest=0)),
             ),
             RsAdmin(session, SIGNER, url=url),
         )
@@ -213,11 +216,19 @@ def test_retry_after_is_seconds_or_a_date_and_an_hour_at_most() -> None:
         assert seconds_of(nothing) is None
 
 
-def test_work_is_postponed_for_as_long_as_was_asked_for() -> None:
-    backoff = Backoff(first=1, longest=60, attempts=3)
-    assert backoff.after(0, 1200) == timedelta(seconds=1200)
-    assert backoff.after(20, 5) == timedelta(seconds=60)
-    assert backoff.after(0) == timedelta(seconds=1)
+@pytest.mark.parametrize(
+    ("tries", "asked", "after"),
+    [(0, None, 1), (3, None, 8), (20, 5, 60), (0, 1200, 1200)],
+)
+async def test_work_is_postponed_for_longer_each_time_and_for_as_long_as_was_asked_for(
+    tries: int, asked: float | None, after: float
+) -> None:
+    leases = AsyncMock()
+    settlement = Settlement(
+        store=AsyncMock(), leases=leases, backoff=Backoff(first=1, longest=60), attempts=3
+    )
+    await settlement.settle(replace(ORDERED, tries=tries), RetryableError("x", retry_after=asked))
+    assert leases.release.await_args.kwargs["after"] == timedelta(seconds=after)
 
 
 async def test_a_download_waits_in_place_only_for_minutes() -> None:
@@ -230,7 +241,7 @@ async def test_a_download_waits_in_place_only_for_minutes() -> None:
         raise SourceUnavailableError("quota", retry_after=301)
         yield
 
-    how = Resumption(tries=5, pause=0, longest=0)
+    how = Resumption(tries=5, backoff=Backoff(first=0, longest=0))
     with pytest.raises(SourceUnavailableError, match="quota"):
         _ = [chunk async for chunk in resumed(open_at, what="file 1", size=5, how=how)]
     assert opened == 1

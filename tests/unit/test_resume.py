@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import SourceRefusedError, SourceUnavailableError, WrongFileError
+from app.waiting.backoff import Backoff
 from streams.regards.resume import Connection, Resumption, resumed
 from tests.conftest import noise
 
@@ -45,7 +46,7 @@ class Server:
 
 
 async def read(server: Server, *, tries: int = 5, size: int | None = len(CONTENT)) -> bytes:
-    how = Resumption(tries=tries, pause=0, longest=0)
+    how = Resumption(tries=tries, backoff=Backoff(first=0, longest=0))
     stream = resumed(server.open_at, what="file 1", size=size, how=how)
     return b"".join([chunk async for chunk in stream])
 
@@ -88,7 +89,7 @@ async def test_a_file_that_changed_in_the_meantime_is_not_glued_together() -> No
         server.open_at,
         what="file 1",
         size=len(CONTENT),
-        how=Resumption(tries=1, pause=0, longest=0),
+        how=Resumption(tries=1, backoff=Backoff(first=0, longest=0)),
     )
     await anext(stream)
     server.content = noise(5000, "another")
@@ -125,7 +126,10 @@ async def test_a_file_that_is_shorter_than_listed_and_says_so_is_not_asked_for_a
 async def test_a_file_that_shrank_below_what_was_read_is_a_wrong_one() -> None:
     server = Server(1000, ranges=False)
     stream = resumed(
-        server.open_at, what="f", size=None, how=Resumption(tries=1, pause=0, longest=0)
+        server.open_at,
+        what="f",
+        size=None,
+        how=Resumption(tries=1, backoff=Backoff(first=0, longest=0)),
     )
     assert await anext(stream)
     server.content = CONTENT[:500]
@@ -146,7 +150,7 @@ async def test_a_refusal_is_not_tried_again() -> None:
 
     with pytest.raises(SourceRefusedError):
         async for _ in resumed(
-            refuse, what="f", size=1, how=Resumption(tries=3, pause=0, longest=0)
+            refuse, what="f", size=1, how=Resumption(tries=3, backoff=Backoff(first=0, longest=0))
         ):
             pass
     assert opened == 1

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from app.delivery.ports import OrderSource, Users
 from app.settings import Settings
+from app.waiting.backoff import Backoff
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.presence import Presence
 from streams.regards.resume import Resumption
@@ -38,8 +39,7 @@ async def open_regards(settings: Settings) -> AsyncIterator[tuple[OrderSource, U
             stall_timeout=settings.source_stall_timeout,
             resumption=Resumption(
                 tries=settings.source_resume_tries,
-                pause=settings.retry_backoff,
-                longest=settings.retry_backoff_max,
+                backoff=Backoff(first=settings.retry_backoff, longest=settings.retry_backoff_max),
             ),
         )
         users = (

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from prometheus_client import Gauge
 from app.delivery.targets import S3Target, TargetTrouble
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
 from app.telemetry.logs import get_logger
+from app.waiting.backoff import Backoff
 from sinks.stores.s3.requests import answered
 
 log = get_logger(__name__)
@@ -32,6 +32,7 @@ log = get_logger(__name__)
 _SILENCE = (TimeoutError, ConnectTimeoutError, ReadTimeoutError)
 _PORTS = {"http": 80, "https": 443}
 _MOST = 1000  # circuits
+_PROBES = Backoff(first=1.0, longest=60.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,7 @@ class BreakerPolicy:
     silence: float = 4.0  # seconds that a quick request may be without an answer
     failures: int = 3  # in a row, of any requests; one that was met by silence is enough
     window: float = 120.0  # seconds within which they count as a row
-    first_pause: float = 1.0  # seconds before the first probe; doubles with each one in vain
-    longest_pause: float = 60.0
+    backoff: Backoff = _PROBES  # before a probe, by those in vain
     probe: float = 5.0  # seconds that a probe may take
     forgiven: float = 300.0  # seconds closed, after which pauses begin anew with the first
 
@@ -55,7 +55,7 @@ class _Circuit:
     target: S3Target  # that was asked last: whom a probe asks for
     failures: int = 0  # in a row
     failing_since: float = 0.0  # by the monotonic clock
-    pause: float = 0.0  # seconds
+    failed_probes: int = 0  # in a row; the next pause goes by it
     closed_at: float = float("-inf")  # by the monotonic clock
     trouble: TargetTrouble | None = None  # None: closed
     probing: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -202,15 +202,15 @@ class Breakers:
     def _open(self, circuit: _Circuit, cause: str) -> None:
         policy = self._policy
         if time.monotonic() - circuit.closed_at > policy.forgiven:
-            circuit.pause = policy.first_pause
+            circuit.failed_probes = 0
         else:  # it came back for a moment only
-            circuit.pause = min(2 * circuit.pause, policy.longest_pause)
+            circuit.failed_probes += 1
         now = datetime.now(UTC)
         circuit.trouble = TargetTrouble(
             server=circuit.place,
             cause=cause,
             since=now,
-            asked_again=now + timedelta(seconds=circuit.pause),
+            asked_again=now + timedelta(seconds=policy.backoff.pause(circuit.failed_probes)),
         )
         self._show(circuit.place, up=False)
         log.warning(
@@ -250,8 +250,8 @@ class Breakers:
     async def _probe_until_answered(self, circuit: _Circuit) -> None:
         """Probe, again and again; the answer itself closes the circuit, whatever it says."""
         while circuit.trouble is not None:
-            # Many workers that lost a server together must not come back to it together.
-            pause = circuit.pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
+            # Jittered: workers that lost a server together must not come back to it together.
+            pause = self._policy.backoff.jittered(circuit.failed_probes)
             circuit.trouble = circuit.trouble.until(datetime.now(UTC) + timedelta(seconds=pause))
             await asyncio.sleep(pause)
             try:
@@ -267,7 +267,7 @@ class Breakers:
                 pass
             except Exception:  # whatever it was: probes must go on
                 log.exception("probe_failed", server=circuit.place)
-            circuit.pause = min(2 * circuit.pause, self._policy.longest_pause)
+            circuit.failed_probes += 1
 
     def _asked_at(self, circuit: _Circuit) -> S3Target:
         """Return whom a probe asks for: with the credentials that a tenant has now."""
