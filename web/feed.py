@@ -12,7 +12,6 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from mode import Service
@@ -20,8 +19,8 @@ from mode import Service
 from app.delivery.progress import Progress
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
-from app.views.deliveries import Change, Changes, DeliveryView
-from app.views.progress import ProgressView
+from app.views.deliveries import Change, Changes
+from app.views.events import Event, ExpiredEvent, ProgressEvent, ReloadEvent, StateEvent
 
 log = get_logger(__name__)
 
@@ -29,11 +28,6 @@ _TICK = 0.5  # seconds
 _AT_ONCE = 1000  # changes in one look
 _PATIENCE = 20  # looks that a missing number is waited for: its transaction may still be open
 _LONGEST = 64  # ticks that a watcher may lag behind before it is let go
-# What is told of a delivery with the step that it is in, and with none before.
-_OF_THE_PRESENT = (
-    *("url", "md5", "archiveBytes", "errorType", "errorMessage"),
-    *("stateSince", "finishedAt"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,33 +42,18 @@ class Frame:
 def state_frame(change: Change) -> Frame:
     """Encode a step: a change of state, or an attempt that was given up (with its cause)."""
     step = change.step
-    body: dict[str, Any] = DeliveryView.of(change.tracked).body()
-    if step.state is not change.tracked.delivery.state:
-        # It went on since: what is told later belongs to a later event.
-        for name in _OF_THE_PRESENT:
-            body.pop(name, None)
-    body |= {
-        "state": step.state.value,
-        "attempt": step.attempt,
-        "at": step.at.isoformat(timespec="milliseconds"),
-    }
-    if step.cause is not None:
-        body["cause"] = step.cause
-    return Frame(_encoded("state", body, step.id), step.id, step.state.ended)
+    return Frame(_encoded(StateEvent.of_change(change), step.id), step.id, step.state.ended)
 
 
 def progress_frame(progress: Progress) -> Frame:
     """Encode how far a transfer is."""
-    body = {"correlationId": progress.correlation_id, **ProgressView.of(progress).body()}
-    if progress.delivery is not None:
-        body["id"] = str(progress.delivery)
-    return Frame(_encoded("progress", body))
+    return Frame(_encoded(ProgressEvent.of_transfer(progress)))
 
 
 def reload_frame(number: int, *, last: bool) -> Frame:
     """Encode that more has happened than is told: up to that step, it is to be looked up."""
-    body = {"message": "more has happened than is told here; look it up again"}
-    return Frame(_encoded("reload", body, number), last=last)
+    event = ReloadEvent(message="more has happened than is told here; look it up again")
+    return Frame(_encoded(event, number), last=last)
 
 
 def mark_frame(number: int) -> Frame:
@@ -84,12 +63,12 @@ def mark_frame(number: int) -> Frame:
 
 def expired_frame() -> Frame:
     """Encode that the reader must bring another token."""
-    return Frame(_encoded("expired", {"message": "the token has expired; sign in again"}))
+    return Frame(_encoded(ExpiredEvent(message="the token has expired; sign in again")))
 
 
-def _encoded(event: str, body: dict[str, Any], number: int = 0) -> bytes:
+def _encoded(event: Event, number: int = 0) -> bytes:
     head = f"id: {number}\r\n" if number else ""
-    return f"{head}event: {event}\r\ndata: {json.dumps(body)}\r\n\r\n".encode()
+    return f"{head}event: {event.event}\r\ndata: {json.dumps(event.body())}\r\n\r\n".encode()
 
 
 class Watcher:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, WithJsonSchema
 
@@ -36,8 +36,8 @@ class ProgressView(View):
     seconds_left: float | None = Field(None, description="Estimated, at that rate.")
 
     @classmethod
-    def of(cls, progress: Progress) -> Self:
-        """Show it; without a rate before there is one."""
+    def of(cls, progress: Progress, **more: Any) -> Self:
+        """Show it, without a rate before there is one; with `more` fields than are known here."""
         speed, left = rate(progress), seconds_left(progress)
         return cls(
             phase=progress.phase.value,
@@ -48,4 +48,5 @@ class ProgressView(View):
             files_total=progress.files_total,
             bytes_per_second=None if speed is None else round(speed),
             seconds_left=None if left is None else round(left, 1),
+            **more,
         )

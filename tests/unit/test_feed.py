@@ -10,12 +10,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+from pydantic import ValidationError
+
 from app.delivery.model import Delivery
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.views.deliveries import Change, Step, Tracked
-from web.feed import Feed, Frame, Watcher, state_frame
+from app.views.events import EVENTS
+from tests.recorded.today import examples
+from web.feed import (
+    Feed,
+    Frame,
+    Watcher,
+    expired_frame,
+    progress_frame,
+    reload_frame,
+    state_frame,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -78,6 +91,13 @@ class Log:
         return news
 
 
+def event_of(frame: Frame) -> tuple[str, dict[str, Any]]:
+    """Return the name of an event, and what it tells."""
+    *_, name, data = frame.data.decode().strip().split("\r\n")
+    told: dict[str, Any] = json.loads(data.removeprefix("data: "))
+    return name.removeprefix("event: "), told
+
+
 def ids(frames: list[Frame] | None) -> list[int]:
     assert frames is not None
     return [frame.id for frame in frames]
@@ -93,10 +113,58 @@ def test_a_step_that_is_over_tells_nothing_of_what_came_after_it() -> None:
         finished_at=later,
         error=(ErrorType.EXPIRED, "too late"),
     )
-    _, _, data = state_frame(replace(one, tracked=ended)).data.decode().strip().split("\r\n")
-    told = json.loads(data.removeprefix("data: "))
+    _, told = event_of(state_frame(replace(one, tracked=ended)))
     assert told["state"] == "READY"
     assert not {"stateSince", "finishedAt", "errorType", "errorMessage"} & set(told)
+
+
+STATE = (
+    'id: 7\r\nevent: state\r\ndata: {"id": "00000000-0000-0000-0000-000000000001", '
+    '"tenant": "t", "correlationId": "d", "state": "READY", "user": "u", "target": "x", '
+    '"priority": 1, "requestedAt": "2026-01-01T00:00:00.000+00:00", '
+    '"expiresAt": "2026-01-01T00:00:00.000+00:00", '
+    '"updatedAt": "2026-01-01T00:00:00.000+00:00", '
+    '"stateSince": "2026-01-01T00:00:00.000+00:00", "files": 0, "bytes": 0, "attempt": 3, '
+    '"at": "2026-01-01T00:00:00.000+00:00", "cause": "S3 is away"}\r\n\r\n'
+)
+PROGRESS = (
+    'event: progress\r\ndata: {"correlationId": "d-001", "phase": "transferring", "attempt": 2, '
+    '"bytesDone": 10, "bytesTotal": 20, "filesDone": 1, "filesTotal": 2, "bytesPerSecond": 7, '
+    '"secondsLeft": 1.5, "id": "00000000-0000-4000-8000-000000000001"}\r\n\r\n'
+)
+RELOAD = (
+    'id: 9\r\nevent: reload\r\ndata: {"message": "more has happened than is told here; '
+    'look it up again"}\r\n\r\n'
+)
+EXPIRED = 'event: expired\r\ndata: {"message": "the token has expired; sign in again"}\r\n\r\n'
+GIVEN_UP = replace(change(7), step=replace(change(7).step, attempt=3, cause="S3 is away"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "written"),
+    [
+        (state_frame(GIVEN_UP), STATE),
+        (progress_frame(examples.PROGRESS), PROGRESS),
+        (reload_frame(9, last=False), RELOAD),
+        (expired_frame(), EXPIRED),
+    ],
+    ids=list(EVENTS),
+)
+def test_an_event_is_written_as_it_always_was(frame: Frame, written: str) -> None:
+    assert frame.data.decode() == written
+
+
+@pytest.mark.parametrize("written", [STATE, PROGRESS, RELOAD, EXPIRED])
+def test_an_event_has_the_fields_of_its_view_and_no_other(written: str) -> None:
+    name, told = event_of(Frame(written.encode()))
+    EVENTS[name].model_validate_json(json.dumps(told))
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        EVENTS[name].model_validate_json(json.dumps(told | {"unknown": 1}))
+
+
+def test_progress_of_an_older_worker_names_no_delivery() -> None:
+    _, told = event_of(progress_frame(replace(examples.PROGRESS, delivery=None)))
+    assert "id" not in told
 
 
 async def heard(watcher: Watcher) -> list[int]:

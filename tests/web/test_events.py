@@ -22,6 +22,7 @@ from app.delivery.states import State, Work
 from app.delivery.targets import StoredObject
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking
+from app.views.events import EVENTS
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
     PLENTY,
@@ -74,8 +75,13 @@ async def api(configuration: ConfigurationParts, aiohttp_client: MakeClient, fee
     return await serve(aiohttp_client, parts_for(configuration, feed=feed))
 
 
+def check_event(name: str, data: str) -> None:
+    """Raise ValidationError where an event has a field that its view has not, or lacks one."""
+    EVENTS[name].model_validate_json(data)
+
+
 class Stream:
-    """Reads events of an answer."""
+    """Reads events of an answer; each is held against the view that it is made of."""
 
     def __init__(self, answer: ClientResponse) -> None:
         self._answer = answer
@@ -92,6 +98,7 @@ class Stream:
                 if name == "event" or (name == "id" and value):
                     event[name] = value
                 elif name == "data":
+                    check_event(event["event"], value)
                     event["data"] = json.loads(value)
         return None
 

@@ -1,0 +1,83 @@
+"""What those who follow deliveries are told: the events of a stream, each by its name."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from pydantic import Field
+
+from app.delivery.progress import Progress
+from app.views.deliveries import Change, DeliveryView
+from app.views.progress import ProgressView
+from app.views.view import Milliseconds, View
+
+# What is told of a delivery with the step that it is in, and with none before.
+_OF_THE_PRESENT = (
+    *("url", "md5", "archive_bytes", "error_type", "error_message"),
+    *("state_since", "finished_at"),
+)
+
+
+class StateEvent(DeliveryView):
+    """A delivery came into a state, or an attempt in it was given up."""
+
+    event: ClassVar[str] = "state"
+
+    at: Milliseconds
+    cause: str | None = Field(None, description="Why the attempt was given up.")
+
+    @classmethod
+    def of_change(cls, change: Change) -> Self:
+        """Tell a step, with the delivery as it is now."""
+        step = change.step
+        now = cls.of(change.tracked, at=step.at, cause=step.cause)
+        then: dict[str, object] = {"state": step.state, "attempt": step.attempt}
+        if step.state is not now.state:
+            # It went on since: what is told later belongs to a later event.
+            then |= dict.fromkeys(_OF_THE_PRESENT)
+        return now.model_copy(update=then)
+
+
+class _OfDelivery(View):
+    """What an event begins with that is about one delivery."""
+
+    correlation_id: str
+
+
+class ProgressEvent(ProgressView, _OfDelivery):
+    """How far the transfer of a delivery is."""
+
+    event: ClassVar[str] = "progress"
+
+    id: str | None = Field(None, description="Of the delivery; a worker of before tells none.")
+
+    @classmethod
+    def of_transfer(cls, progress: Progress) -> Self:
+        """Tell it, with the delivery that it is about."""
+        return cls.of(
+            progress,
+            correlation_id=progress.correlation_id,
+            id=None if progress.delivery is None else str(progress.delivery),
+        )
+
+
+class ReloadEvent(View):
+    """More has happened than is told here."""
+
+    event: ClassVar[str] = "reload"
+
+    message: str
+
+
+class ExpiredEvent(View):
+    """The token ends the stream."""
+
+    event: ClassVar[str] = "expired"
+
+    message: str
+
+
+Event = StateEvent | ProgressEvent | ReloadEvent | ExpiredEvent
+EVENTS: dict[str, type[Event]] = {
+    kind.event: kind for kind in (StateEvent, ProgressEvent, ReloadEvent, ExpiredEvent)
+}
