@@ -15,8 +15,7 @@ from app.cli.options import MOMENT
 from app.cli.tables import show_all
 from app.run.wiring.database import open_database
 from app.settings import load_settings
-from app.views import audit as trail
-from app.views.audit import csv_head, csv_lines, json_lines
+from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
 
 _SHOWN = 50  # entries of a table
 _PAGE = 1000  # entries read at once
@@ -72,16 +71,17 @@ def audit(
     else:
         asyncio.run(read(table.extend))
         show_all(
-            [_row(entry) for entry in table],
+            [AuditEntryView.of(entry) for entry in table],
             _COLUMNS,
             as_json=False,
             what="changes",
             more="--csv or --json tells all of them, whole",
+            row=_row,
         )
 
 
-def _row(entry: AuditEntry) -> dict[str, object]:
-    shown = trail.AuditEntryView.of(entry).body()
+def _row(entry: AuditEntryView) -> dict[str, object]:
+    shown = entry.body()
     before, after = (
         "-" if shown[name] is None else json.dumps(shown[name], ensure_ascii=False)
         for name in ("before", "after")

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 
 import click
+from pydantic import PlainSerializer
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
 from app.cli.options import chosen_tenant, hours_ago, tenant_option
-from app.cli.tables import printable, show_all, size
+from app.cli.tables import in_json, printable, show_all, size
 from app.delivery.states import State
 from app.errors import UnknownDeliveryError
 from app.run.wiring.database import Database, open_database
 from app.settings import load_settings
-from app.views.deliveries import DeliveryView, Filter, Step, Tracked
+from app.views.deliveries import DeliveryStepView, DeliveryView, Filter, Step, Tracked
+from app.views.view import View
 
 T = TypeVar("T")
 _COLUMNS = ("correlationId", "tenant", "state", "since", "user", "bytes", "requestedAt", "why")
@@ -76,11 +79,12 @@ def list_(
         )
     )
     show_all(
-        [_row(one, whole=as_json) for one in found],
+        [DeliveryView.of(one) for one in found],
         _COLUMNS,
         as_json=as_json,
         what="deliveries",
         more="`delivery show ID` shows one, whole",
+        row=_row,
     )
 
 
@@ -92,20 +96,30 @@ def _states(states: Sequence[str], *, active: bool) -> list[State] | None:
     return [State(state) for state in states] or None
 
 
-def _row(tracked: Tracked, *, whole: bool) -> dict[str, Any]:
-    shown = DeliveryView.of(tracked).body()
-    if whole:
-        return shown
-    why = shown.get("errorMessage") or shown.get("lastCause")
-    if shown.get("errorType"):
-        why = f"{shown['errorType']}: {why}"
+def _row(shown: DeliveryView) -> dict[str, Any]:
+    why = shown.error_message or shown.last_cause
+    if shown.error_type:
+        why = f"{shown.error_type}: {why}"
     return {
-        **{name: shown.get(name) for name in _COLUMNS},
-        "since": tracked.since.isoformat(" ", timespec="seconds"),
-        "bytes": size(tracked.delivery.total_bytes) if tracked.delivery.file_count else None,
-        "requestedAt": tracked.delivery.requested_at.isoformat(" ", timespec="seconds"),
+        **shown.body(),
+        "since": shown.state_since and shown.state_since.isoformat(" ", timespec="seconds"),
+        "bytes": size(shown.bytes or 0) if shown.files else None,
+        "requestedAt": shown.requested_at.isoformat(" ", timespec="seconds"),
         "why": why,
     }
+
+
+class PrintedStepView(DeliveryStepView):
+    """A step, as this command prints times: in full."""
+
+    at: Annotated[datetime, PlainSerializer(str, return_type=str)]
+
+
+class WholeDeliveryView(DeliveryView):
+    """All that is known of a delivery."""
+
+    order: dict[str, Any]
+    history: list[PrintedStepView]
 
 
 @click.command()
@@ -131,16 +145,9 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
         )
     if as_json:
         for tracked, steps in found:
-            history = [
-                {"state": s.state, "attempt": s.attempt, "at": s.at}
-                | ({} if s.cause is None else {"cause": s.cause})
-                for s in steps
-            ]
-            whole = DeliveryView.of(tracked).body() | {
-                "order": tracked.delivery.order,
-                "history": history,
-            }
-            click.echo(json.dumps(whole, default=str, ensure_ascii=False))
+            history = [PrintedStepView.of(step) for step in steps]
+            whole = WholeDeliveryView.of(tracked, order=tracked.delivery.order, history=history)
+            click.echo(in_json(whole))
         return
     console = Console(markup=False, highlight=False)
     for tracked, steps in found:
@@ -167,6 +174,52 @@ def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
     return tree
 
 
+class WaitingView(View):
+    """Deliveries of a tenant that are in a state before the end."""
+
+    tenant: str
+    state: State
+    deliveries: int
+    oldest_seconds: int
+
+
+class EndedView(View):
+    """Deliveries of a tenant that ended alike."""
+
+    tenant: str
+    state: State
+    error_type: str | None
+    deliveries: int
+    bytes: int
+    median_seconds: float
+
+
+class WorkerView(View):
+    """A worker, by its own word."""
+
+    worker: str
+    version: str
+    running: str
+    silent_for_seconds: int
+
+
+class OwedView(View):
+    """Messages that no broker has confirmed yet."""
+
+    lane: str
+    messages: int
+    overdue_seconds: int
+
+
+class StatsView(View):
+    """What waits, who works, what is owed, and what became of what ended lately."""
+
+    waiting: list[WaitingView]
+    ended: list[EndedView]
+    workers: list[WorkerView]
+    owed: list[OwedView]
+
+
 @click.command()
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=24, show_default=True)
 @json_option
@@ -175,51 +228,50 @@ def stats(hours: float, as_json: bool) -> None:
     settings = load_settings()
     since = hours_ago(hours)
 
-    async def run(database: Database) -> dict[str, list[dict[str, Any]]]:
+    async def run(database: Database) -> StatsView:
         tracking = database.tracking
-        found: dict[str, list[dict[str, Any]]] = {
-            "waiting": [
-                {
-                    "tenant": one.tenant,
-                    "state": one.state.value,
-                    "deliveries": one.deliveries,
-                    "oldestSeconds": round(one.oldest),
-                }
+        return StatsView(
+            waiting=[
+                WaitingView(
+                    tenant=one.tenant,
+                    state=one.state,
+                    deliveries=one.deliveries,
+                    oldest_seconds=round(one.oldest),
+                )
                 for one in await tracking.depths()
             ],
-            "ended": [
-                {
-                    "tenant": tenant,
-                    "state": one.state.value,
-                    "errorType": one.error_type and one.error_type.value,
-                    "deliveries": one.deliveries,
-                    "bytes": one.bytes,
-                    "medianSeconds": round(one.median_seconds, 1),
-                }
+            ended=[
+                EndedView(
+                    tenant=tenant,
+                    state=one.state,
+                    error_type=one.error_type and one.error_type.value,
+                    deliveries=one.deliveries,
+                    bytes=one.bytes,
+                    median_seconds=round(one.median_seconds, 1),
+                )
                 for tenant in settings.tenants
                 for one in await tracking.outcomes([tenant], since=since)
             ],
-            "workers": [
-                {
-                    "worker": one.id,
-                    "version": one.version,
-                    "running": f"{one.running}/{one.slots}",
-                    "silentForSeconds": round(one.silent_for),
-                }
+            workers=[
+                WorkerView(
+                    worker=one.id,
+                    version=one.version,
+                    running=f"{one.running}/{one.slots}",
+                    silent_for_seconds=round(one.silent_for),
+                )
                 for one in await tracking.workers()
             ],
-            "owed": [
-                {
-                    "lane": one.lane,
-                    "messages": one.messages,
-                    "overdueSeconds": round(one.oldest),
-                }
+            owed=[
+                OwedView(
+                    lane=one.lane,
+                    messages=one.messages,
+                    overdue_seconds=round(one.oldest),
+                )
                 for one in await tracking.owed()
             ],
-        }
-        return found
+        )
 
-    found = _on_database(run)
+    found = _on_database(run).body()
     if as_json:
         click.echo(json.dumps(found))
         return

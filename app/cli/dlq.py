@@ -10,17 +10,19 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import click
+from pydantic import Field
 
 from app.audit import INSTANCE
-from app.cli.tables import show_all
+from app.cli.tables import in_json, show_all
 from app.cli.who import caller
 from app.run.wiring.database import open_database
 from app.run.wiring.dead_letters import open_queues
 from app.settings import load_settings
 from app.views.audit import of_letter
+from app.views.view import Moment, View
 from streams.amqp.dead_letters import (
     QUEUES,
     DeadLetter,
@@ -59,10 +61,9 @@ def dlq() -> None:
 def list_(queues: Sequence[str], limit: int, as_json: bool) -> None:
     """List dead letters, with the reason for each."""
 
-    async def run(letters: DeadLetters) -> list[dict[str, Any]]:
-        return [
-            _summary(letter) for letter in await letters.look(queues or list(QUEUES), limit=limit)
-        ]
+    async def run(letters: DeadLetters) -> list[DeadMessageView]:
+        found = await letters.look(queues or list(QUEUES), limit=limit)
+        return [DeadMessageView.of(letter) for letter in found]
 
     show_all(
         _on_letters(run),
@@ -89,7 +90,7 @@ def show(letter_id: str, only_body: bool, limit: int) -> None:
         sys.stdout.buffer.write(letter.message.body)
         sys.stdout.flush()
         return
-    click.echo(json.dumps(_whole(letter), indent=2, ensure_ascii=False, default=str))
+    click.echo(in_json(_whole(letter), indent=2))
 
 
 @dlq.command()
@@ -201,21 +202,45 @@ def _pick(letters: Sequence[DeadLetter], ids: Sequence[str]) -> list[DeadLetter]
     return [by_id[letter_id] for letter_id in ids]
 
 
-def _summary(letter: DeadLetter) -> dict[str, Any]:
-    message = letter.message
-    return {
-        "id": letter.id,
-        "queue": letter.queue,
-        "tenant": letter.tenant,
-        "correlationId": letter.correlation_id,
-        "messageId": message.message_id,
-        "timestamp": message.timestamp.isoformat() if message.timestamp else None,
-        "bytes": len(message.body),
-        "reason": letter.reason,
-    }
+class DeadMessageView(View):
+    """A message, as it is listed."""
+
+    id: str
+    queue: str
+    tenant: str | None
+    correlation_id: str | None
+    message_id: str | None
+    timestamp: Moment | None
+    bytes: int
+    reason: str
+
+    @classmethod
+    def of(cls, letter: DeadLetter, **more: Any) -> Self:
+        """Show a message, with `more` fields than are listed."""
+        message = letter.message
+        return cls(
+            id=letter.id,
+            queue=letter.queue,
+            tenant=letter.tenant,
+            correlation_id=letter.correlation_id,
+            message_id=message.message_id,
+            timestamp=message.timestamp or None,
+            bytes=len(message.body),
+            reason=letter.reason,
+            **more,
+        )
 
 
-def _whole(letter: DeadLetter) -> dict[str, Any]:
+class WholeDeadMessageView(DeadMessageView):
+    """A message with all that came with it."""
+
+    origin: str | None
+    properties: dict[str, Any]
+    headers: dict[str, Any]
+    content: Any = Field(alias="body")
+
+
+def _whole(letter: DeadLetter) -> WholeDeadMessageView:
     message = letter.message
     try:
         body: Any = message.body.decode()
@@ -227,10 +252,10 @@ def _whole(letter: DeadLetter) -> dict[str, Any]:
         name: getattr(message, name)
         for name in ("content_type", "app_id", "priority", "correlation_id", "reply_to", "type")
     }
-    return {
-        **_summary(letter),
-        "origin": letter.origin,
-        "properties": {name: value for name, value in properties.items() if value is not None},
-        "headers": message.headers,
-        "body": body,
-    }
+    return WholeDeadMessageView.of(
+        letter,
+        origin=letter.origin,
+        properties={name: value for name, value in properties.items() if value is not None},
+        headers=message.headers,
+        content=body,
+    )

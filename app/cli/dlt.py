@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import click
 
 from app.audit import INSTANCE
-from app.cli.tables import show_all
+from app.cli.tables import in_json, show_all
 from app.cli.who import caller
 from app.run.wiring.database import open_database
 from app.run.wiring.kafka import open_events
 from app.settings import load_settings
 from app.views.audit import of_letter
+from app.views.view import Seconds, View
 from streams.dead_letters import of_event
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
 
@@ -31,15 +31,34 @@ def _dead() -> list[DeadEvent]:
     return asyncio.run(look(load_settings()))
 
 
-def _summary(event: DeadEvent) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "topic": event.topic,
-        "key": event.key.decode(errors="replace"),
-        "bytes": len(event.value),
-        "at": event.at.isoformat(timespec="seconds"),
-        "reason": event.reason,
-    }
+class DeadEventView(View):
+    """An event, as it is listed."""
+
+    id: str
+    topic: str | None
+    key: str
+    bytes: int
+    at: Seconds
+    reason: str
+
+    @classmethod
+    def of(cls, event: DeadEvent, **more: Any) -> Self:
+        """Show an event, with `more` fields than are listed."""
+        return cls(
+            id=event.id,
+            topic=event.topic,
+            key=event.key.decode(errors="replace"),
+            bytes=len(event.value),
+            at=event.at,
+            reason=event.reason,
+            **more,
+        )
+
+
+class WholeDeadEventView(DeadEventView):
+    """An event with its content."""
+
+    value: str
 
 
 @dlt.command("list")
@@ -47,7 +66,7 @@ def _summary(event: DeadEvent) -> dict[str, Any]:
 def list_(as_json: bool) -> None:
     """List the events that were not put back."""
     show_all(
-        [_summary(event) for event in _dead()],
+        [DeadEventView.of(event) for event in _dead()],
         _COLUMNS,
         as_json=as_json,
         what="dead events",
@@ -60,8 +79,8 @@ def list_(as_json: bool) -> None:
 def show(event_id: str) -> None:
     """Show an event."""
     (event,) = pick(_dead(), [event_id])
-    whole = _summary(event) | {"value": event.value.decode(errors="replace")}
-    click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
+    whole = WholeDeadEventView.of(event, value=event.value.decode(errors="replace"))
+    click.echo(in_json(whole, indent=2))
 
 
 @dlt.command()

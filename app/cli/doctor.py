@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from dataclasses import asdict
 
 import click
 
-from app.cli.tables import printable
+from app.cli.tables import in_json, printable
 from app.errors import DeliveryError
 from app.run.doctor import examine
 from app.settings import load_settings
@@ -30,7 +28,7 @@ def doctor(as_json: bool, quiet: bool) -> None:
         if quiet and finding.ok:
             return
         if as_json:
-            click.echo(json.dumps(asdict(finding), ensure_ascii=False))
+            click.echo(in_json(finding))
             return
         mark = (
             click.style("ok     ", fg="green") if finding.ok else click.style("PROBLEM", fg="red")

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from app.views.view import View
+
+V = TypeVar("V", bound=View)
+
+
+def in_json(view: View, *, indent: int | None = None) -> str:
+    """Return a view as scripts read it. Values that JSON has no type for are texts in it."""
+    return json.dumps(view.body(), ensure_ascii=False, indent=indent, default=str)
+
 
 def show_all(
-    found: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, what: str, more: str
+    found: Sequence[V],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    what: str,
+    more: str,
+    row: Callable[[V], Mapping[str, Any]] = View.body,
 ) -> None:
-    """Print entries of a kind (`what`); `more` says how to see one whole."""
+    """Print entries of a kind (`what`); `more` says how to see one whole, `row` makes its line."""
     if as_json:
         for entry in found:
-            click.echo(json.dumps(entry, ensure_ascii=False))
+            click.echo(in_json(entry))
         return
     if not found:
         click.echo(f"no {what}")
@@ -27,8 +42,9 @@ def show_all(
         # An id is copied into the next command: it stays in one piece.
         table.add_column(name, overflow="fold", no_wrap=name == "id")
     for entry in found:
-        row = [entry[name] for name in columns]
-        table.add_row(*("-" if value is None else printable(str(value)) for value in row))
+        shown = row(entry)
+        cells = [shown[name] for name in columns]
+        table.add_row(*("-" if value is None else printable(str(value)) for value in cells))
     Console(markup=False, highlight=False).print(table)
     click.echo(f"{len(found)} {what}; {more}")
 

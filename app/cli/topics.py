@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Self
 
 import click
 
@@ -15,6 +16,7 @@ from app.errors import RetryableError
 from app.run.wiring.database import open_database
 from app.run.wiring.kafka import make_topics
 from app.settings import load_settings
+from app.views.view import View
 from streams.kafka.topic_check import Difference, apply, differences
 
 _COLUMNS = ("topic", "what", "found", "wanted", "advice")
@@ -24,14 +26,34 @@ class TopicsDifferError(RetryableError):
     """Some topics are not as they should be."""
 
 
+class DifferenceView(View):
+    """Something about a topic that is not as it should be."""
+
+    topic: str
+    what: str
+    found: str
+    wanted: str
+    advice: str
+
+    @classmethod
+    def of(cls, difference: Difference) -> Self:
+        """Show it."""
+        return cls(**asdict(difference))
+
+
 @click.group()
 def topics() -> None:
     """Kafka topics: partitions, replicas, retention, compaction."""
 
 
 def _tell(found: Sequence[Difference], *, as_json: bool) -> None:
-    entries = [asdict(one) for one in found]
-    show_all(entries, _COLUMNS, as_json=as_json, what="differences", more="see the advice of each")
+    show_all(
+        [DifferenceView.of(one) for one in found],
+        _COLUMNS,
+        as_json=as_json,
+        what="differences",
+        more="see the advice of each",
+    )
     if found:
         raise TopicsDifferError(f"{len(found)} differences are left")
 

@@ -260,3 +260,17 @@ class DeliveryView(View):
             error_message=error_message,
             **more,
         )
+
+
+class DeliveryStepView(View):
+    """A delivery came into a state, or an attempt in it was given up."""
+
+    state: State
+    attempt: int
+    at: Milliseconds
+    cause: str | None = Field(None, description="Why the attempt was given up.")
+
+    @classmethod
+    def of(cls, step: Step) -> Self:
+        """Show a step."""
+        return cls(state=step.state, attempt=step.attempt, at=step.at, cause=step.cause)

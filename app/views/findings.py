@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from app.views.view import View
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Finding(View):
     """The outcome of one check. Checks change nothing."""
 
     part: str  # "rabbitmq", "postgresql", …
     check: str
     ok: bool
     message: str  # what was found
-    advice: str = ""  # what to do, where it is not ok
+    advice: str  # what to do, where it is not ok; else empty
 
 
 def good(part: str, check: str, message: str) -> Finding:
     """Return that all is well."""
-    return Finding(part=part, check=check, ok=True, message=message)
+    return Finding(part=part, check=check, ok=True, message=message, advice="")
 
 
 def bad(part: str, check: str, message: str, advice: str) -> Finding:

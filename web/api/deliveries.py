@@ -22,9 +22,16 @@ from app.delivery.states import State
 from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryError
 from app.usecases.intervene import Interventions
 from app.validation import flaw_of
-from app.views.deliveries import DeliveryView, Filter, Step, Tracked, Tracking
+from app.views.deliveries import (
+    DeliveryStepView,
+    DeliveryView,
+    Filter,
+    Step,
+    Tracked,
+    Tracking,
+)
 from app.views.progress import ProgressView
-from app.views.view import Link, Milliseconds, Query, Text, View, moment
+from app.views.view import Link, Query, Text, View, moment
 from web import schemas
 from web.answers import json_of, shown
 from web.endpoint import ACTOR, ONLY_OWN, USERS, Endpoint
@@ -73,15 +80,6 @@ async def _by_id(tenant: str, name: str, tracking: Tracking) -> Tracked | None:
     except ValueError:
         return None
     return await tracking.one(tenant, delivery)
-
-
-class DeliveryStepView(View):
-    """A delivery came into a state, or an attempt in it was given up."""
-
-    state: State
-    attempt: int
-    at: Milliseconds
-    cause: str | None = Field(None, description="Why the attempt was given up.")
 
 
 class EarlierDeliveryView(View):
@@ -247,12 +245,7 @@ class DeliveriesApi:
             chosen,
             _links(request, chosen),
             order=chosen.delivery.order,
-            history=[
-                DeliveryStepView(
-                    state=step.state, attempt=step.attempt, at=step.at, cause=step.cause
-                )
-                for step in steps
-            ],
+            history=[DeliveryStepView.of(step) for step in steps],
             timings=_timings(steps),
             earlier=[
                 EarlierDeliveryView(id=str(other.delivery.id), state=other.delivery.state)

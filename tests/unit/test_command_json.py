@@ -1,0 +1,302 @@
+"""What commands print for scripts: JSON, word by word, and each is what its view says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from pydantic import ValidationError
+
+from app.cli import deliveries, dlq, dlt, doctor, topics
+from app.cli.tables import in_json
+from app.delivery.states import State
+from app.errors import ErrorType
+from app.settings import Settings
+from app.views.deliveries import DeliveryView, Depth, Outcome, Owed, Step, Tracked, WorkerSeen
+from app.views.findings import Finding, bad, good
+from app.views.view import View
+from streams.amqp.dead_letters import QUEUES, DeadLetter
+from streams.kafka.dead_letters import DeadEvent
+from streams.kafka.topic_check import Difference
+from tests.recorded.today.examples import AT, CORRELATION, DELIVERY, RESULT, TENANT
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+DONE = Tracked(
+    delivery=replace(
+        DELIVERY, state=State.DONE, order_id=42, archive_name="P.zip", file_count=2, attempt=1
+    ),
+    updated_at=AT,
+    state_since=AT,
+    not_before=AT,
+    finished_at=NOON,
+    worker=None,
+    result=RESULT,
+    error=None,
+)
+EVENT = DeadEvent(id="1:2", topic=None, reason="bäd", key=b"t/d\xff", value=b"{\xff", at=AT)
+MESSAGE = {
+    "body": b'{"correlationId": "d-1", "a": [1]}',
+    "headers": {"regards.tenant": "t", "x-other": "é", "at": AT, "raw": b"1"},
+    "message_id": None,
+    "timestamp": AT,
+    "content_type": "application/json",
+    "content_encoding": None,
+    "priority": 0,
+    "correlation_id": None,
+    "reply_to": None,
+    "app_id": None,
+    "type": None,
+}
+LETTERS = [
+    DeadLetter(id="requests:ab", queue="requests", message=SimpleNamespace(**MESSAGE)),  # type: ignore[arg-type]
+    DeadLetter(
+        id="global:cd",
+        queue="global",
+        message=SimpleNamespace(  # type: ignore[arg-type]
+            **MESSAGE | {"body": b"\xff", "headers": {}, "message_id": "m", "timestamp": None}
+        ),
+    ),
+]
+SHOWN = (
+    '{"id": "00000000-0000-4000-8000-000000000001", "tenant": "default", '
+    '"correlationId": "d-001", "state": "DONE", "user": "someone@cnes.fr", '
+    '"target": "regards-s3-minio", "originApp": "client-app", "priority": 7, '
+    '"requestedAt": "2026-01-02T03:04:05.678+00:00", '
+    '"expiresAt": "2026-01-02T03:04:05.678+00:00", '
+    '"updatedAt": "2026-01-02T03:04:05.678+00:00", '
+    '"stateSince": "2026-01-31T12:00:00.000+00:00", '
+    '"finishedAt": "2026-01-31T12:00:00.000+00:00", "orderId": 42, "archiveName": "P.zip", '
+    '"files": 2, "bytes": 0, "attempt": 1, "url": "s3://bucket/archives/d-001/P_v1.zip", '
+    '"md5": "900150983cd24fb0d6963f7d28e17f72", "archiveBytes": 1523654}'
+)
+ORDER = (
+    ', "order": {"user": "someone@cnes.fr", "queries": ["providerId:PRODUCT_1"], "filters": '
+    '{"dataTypes": ["RAWDATA", "QUICKLOOK"], "filenameRegExp": ".*\\\\.tif"}}, '
+    '"history": [{"state": "GRANTED", "attempt": 0, "at": "2026-01-02 03:04:05.678901+00:00"}, '
+    '{"state": "TRANSFERRING", "attempt": 1, "at": "2026-01-31 12:00:00+00:00", '
+    '"cause": "S3 is away"}]}'
+)
+STATS = (
+    '{"waiting": [{"tenant": "default", "state": "READY", "deliveries": 3, "oldestSeconds": 13}], '
+    '"ended": [{"tenant": "default", "state": "DONE", "errorType": null, "deliveries": 1, '
+    '"bytes": 20, "medianSeconds": 61.0}, {"tenant": "default", "state": "ERROR", '
+    '"errorType": "EXPIRED", "deliveries": 1, "bytes": 0, "medianSeconds": 7.2}], '
+    '"workers": [{"worker": "w-\\u00e9", "version": "1.2.3", "running": "2/8", '
+    '"silentForSeconds": 4}], "owed": [{"lane": "orders", "messages": 2, "overdueSeconds": 0}]}'
+)
+LISTED_EVENT = (
+    '{"id": "1:2", "topic": null, "key": "t/d\ufffd", "bytes": 2, '
+    '"at": "2026-01-02T03:04:05+00:00", "reason": "bäd"}'
+)
+LISTED_MESSAGES = [
+    (
+        '{"id": "requests:ab", "queue": "requests", "tenant": "t", "correlationId": "d-1", '
+        '"messageId": null, "timestamp": "2026-01-02T03:04:05.678901+00:00", "bytes": 34, '
+        '"reason": "its AMQP properties can\'t be written again"}'
+    ),
+    (
+        '{"id": "global:cd", "queue": "global", "tenant": null, "correlationId": null, '
+        '"messageId": "m", "timestamp": null, "bytes": 1, "reason": "not told"}'
+    ),
+]
+
+
+class Deliveries:
+    """There is one, and figures."""
+
+    async def of(self, _tenant: str, _correlation_id: str) -> list[Tracked]:
+        return [DONE]
+
+    async def browse(self, *_: object, **__: object) -> list[Tracked]:
+        return [DONE]
+
+    async def steps(self, _delivery: object) -> list[Step]:
+        return [
+            Step(id=1, state=State.GRANTED, attempt=0, at=AT),
+            Step(id=2, state=State.TRANSFERRING, attempt=1, at=NOON, cause="S3 is away"),
+        ]
+
+    async def depths(self) -> list[Depth]:
+        return [Depth(tenant=TENANT, state=State.READY, deliveries=3, oldest=12.6)]
+
+    async def outcomes(self, tenants: Sequence[str], *, since: datetime) -> list[Outcome]:
+        assert since < datetime.now(UTC)
+        assert tenants == [TENANT]
+        expired = Outcome(
+            state=State.ERROR,
+            error_type=ErrorType.EXPIRED,
+            deliveries=1,
+            bytes=0,
+            median_seconds=7.25,
+        )
+        done = replace(expired, state=State.DONE, error_type=None, bytes=20, median_seconds=61.0)
+        return [done, expired]
+
+    async def workers(self) -> list[WorkerSeen]:
+        worker = WorkerSeen(
+            id="w-é",
+            version="1.2.3",
+            started_at=AT,
+            seen_at=NOON,
+            silent_for=4.4,
+            slots=8,
+            running=2,
+        )
+        return [worker]
+
+    async def owed(self) -> list[Owed]:
+        return [Owed(lane="orders", messages=2, oldest=0.4)]
+
+
+class Queues:
+    """Have two dead letters."""
+
+    async def look(self, _queues: Sequence[str], *, limit: int) -> list[DeadLetter]:
+        return LETTERS[:limit]
+
+
+@contextlib.asynccontextmanager
+async def _queues(_settings: Settings) -> AsyncIterator[Queues]:
+    yield Queues()
+
+
+@contextlib.asynccontextmanager
+async def _database(_settings: Settings) -> AsyncIterator[SimpleNamespace]:
+    yield SimpleNamespace(tracking=Deliveries())
+
+
+async def _findings(_settings: Settings) -> AsyncIterator[Finding]:
+    yield good("postgresql", "version", "it is 16: é")
+    yield bad("s3", "bucket", "none", "make it")
+
+
+async def _differences(_settings: Settings) -> list[Difference]:
+    return [Difference(topic="t", what="partitions", found="1", wanted="2", advice="é")]
+
+
+async def _dead_events(_settings: Settings) -> list[DeadEvent]:
+    return [EVENT]
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command on what is there, without a process or a network; return what it prints."""
+    settings = Settings()
+    for module in (deliveries, dlq, dlt, doctor, topics):
+        monkeypatch.setattr(module, "load_settings", lambda: settings)
+    for module, name, double in (
+        (deliveries, "open_database", _database),
+        (doctor, "examine", _findings),
+        (topics, "differences", _differences),
+        (dlt, "look", _dead_events),
+        (dlq, "open_queues", _queues),
+    ):
+        monkeypatch.setattr(module, name, double)
+
+    def run(command: click.Command, *arguments: str) -> str:
+        ended = CliRunner().invoke(command, arguments)
+        # These two end with an error when they find something.
+        assert ended.exception is None or command in (doctor.doctor, topics.check)
+        return ended.output
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "lines"),
+    [
+        pytest.param(deliveries.list_, ["--json"], [SHOWN], id="list"),
+        pytest.param(deliveries.show, [CORRELATION, "--json"], [SHOWN[:-1] + ORDER], id="show"),
+        pytest.param(deliveries.stats, ["--json"], [STATS], id="stats"),
+        pytest.param(dlt.list_, ["--json"], [LISTED_EVENT], id="dlt list"),
+        pytest.param(dlq.list_, ["--json"], LISTED_MESSAGES, id="dlq list"),
+        pytest.param(
+            doctor.doctor,
+            ["--json"],
+            [
+                (
+                    '{"part": "postgresql", "check": "version", "ok": true, '
+                    '"message": "it is 16: é", '
+                    '"advice": ""}'
+                ),
+                (
+                    '{"part": "s3", "check": "bucket", "ok": false, "message": "none", '
+                    '"advice": "make it"}'
+                ),
+            ],
+            id="doctor",
+        ),
+        pytest.param(
+            topics.check,
+            ["--json"],
+            [
+                '{"topic": "t", "what": "partitions", "found": "1", "wanted": "2", "advice": "é"}',
+            ],
+            id="topics check",
+        ),
+    ],
+)
+def test_json_is_one_object_a_line(
+    printed: Callable[..., str], command: click.Command, arguments: list[str], lines: list[str]
+) -> None:
+    assert printed(command, *arguments).splitlines() == lines
+
+
+def test_an_event_is_shown_with_its_content(printed: Callable[..., str]) -> None:
+    shown = json.loads(LISTED_EVENT) | {"value": "{\ufffd"}
+    assert printed(dlt.show, "1:2") == json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+
+
+def test_a_message_is_shown_with_all_that_came_with_it(printed: Callable[..., str]) -> None:
+    shown = json.loads(LISTED_MESSAGES[0]) | {
+        "origin": QUEUES["requests"].removesuffix(".DLQ"),
+        "properties": {"content_type": "application/json", "priority": 0},
+        "headers": {
+            "regards.tenant": "t",
+            "x-other": "é",
+            "at": "2026-01-02 03:04:05.678901+00:00",
+            "raw": "b'1'",
+        },
+        "body": {"correlationId": "d-1", "a": [1]},
+    }
+    written = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+    assert printed(dlq.show, "requests:ab") == written
+
+
+def test_a_body_that_is_no_text_is_shown_in_base64(printed: Callable[..., str]) -> None:
+    shown = json.loads(printed(dlq.show, "global:cd"))
+    assert shown["body"] == {"base64": "/w=="}
+    assert shown["origin"] is None
+
+
+@pytest.mark.parametrize(
+    "command", [deliveries.list_, deliveries.stats, dlq.list_, dlt.list_, topics.check]
+)
+def test_a_table_shows_what_there_is(printed: Callable[..., str], command: click.Command) -> None:
+    told = printed(command)
+    assert any(name in told for name in ("d-001", "w-é", "requests:ab", "1:2", "partitions"))
+
+
+@pytest.mark.parametrize(
+    ("view", "example"),
+    [
+        (DeliveryView, SHOWN),
+        (deliveries.WholeDeliveryView, SHOWN[:-1] + ORDER),
+        (deliveries.StatsView, STATS),
+        (dlt.DeadEventView, LISTED_EVENT),
+        (dlq.DeadMessageView, LISTED_MESSAGES[0]),
+    ],
+)
+def test_a_field_that_its_view_has_not_is_found(view: type[View], example: str) -> None:
+    known: dict[str, Any] = json.loads(example)
+    assert in_json(view.model_validate_json(example)) == json.dumps(known, ensure_ascii=False)
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        view.model_validate_json(json.dumps(known | {"unknown": 1}))
