@@ -88,8 +88,8 @@ class Transaction(Protocol):
     ) -> bool:
         """Compare and set: change the delivery only if state and attempt are still as given.
 
-        Returns False if they are not: others were faster. Raises ValueError when `TRANSITIONS` has
-        no way from the delivery's state to this one: then the program is wrong.
+        Returns False if they are not: others were faster. Raises ValueError when `ADVANCES` has no
+        way from the delivery's state to this one: then the program is wrong.
         """
 
     async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:

@@ -51,10 +51,8 @@ _WORK = MappingProxyType(
 )
 
 
-# Every move of a delivery: what may follow each state. `Transaction.advance` makes them, and
-# refuses all others; those to TRANSFERRING are made by `Leases.claim`. None leads back: work that
-# is given up for later stays in its state, and what ended in ERROR is tried again as a new
-# delivery.
+# Every move of a delivery: what may follow each state. None leads back: work that is given up for
+# later stays in its state, and what ended in ERROR is tried again as a new delivery.
 #
 # ERROR follows every state but the last two: the time to live is over, a client or an operator
 # cancels, rs-order fails the order, or a worker meets what will not go well (PermanentError).
@@ -103,6 +101,15 @@ TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
         State.DONE: frozenset(),
         State.ERROR: frozenset(),
     }
+)
+
+
+# The moves that `Leases.claim` alone makes: with each it counts the attempt and takes the lease, in
+# one statement. A delivery that came to be TRANSFERRING otherwise would be nobody's.
+CLAIMED: frozenset[State] = frozenset({State.TRANSFERRING})
+# All others are made by `Transaction.advance`, which refuses what is not among them.
+ADVANCES: Mapping[State, frozenset[State]] = MappingProxyType(
+    {state: after - CLAIMED for state, after in TRANSITIONS.items()}
 )
 
 

@@ -16,7 +16,7 @@ from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.outgoing import Outgoing
-from app.delivery.states import TRANSITIONS, State
+from app.delivery.states import ADVANCES, State
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import note
@@ -156,7 +156,7 @@ class PostgresTransaction:
         total_suborders: int | None = None,
     ) -> bool:
         """Compare and set, by state and attempt."""
-        if state not in TRANSITIONS[delivery.state]:
+        if state not in ADVANCES[delivery.state]:
             raise ValueError(f"{delivery} can't go from {delivery.state} to {state}")
         row = await self._connection.fetchrow(
             *SQL["advance"](

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from itertools import product
 from pathlib import Path
 
-from app.delivery.states import TRANSITIONS, State
+from app.delivery.states import ADVANCES, CLAIMED, TRANSITIONS, State, Work
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "app" / "delivery" / "states.py"
@@ -31,6 +33,17 @@ def test_no_transition_leads_back() -> None:
     )
 
 
+def test_a_claim_makes_the_moves_to_transferring_and_advance_all_others() -> None:
+    for before, after in product(State, State):
+        claims = after is State.TRANSFERRING
+        assert (after in ADVANCES[before]) == (after in TRANSITIONS[before] and not claims)
+
+
+def test_what_is_claimed_for_a_transfer_can_be_claimed_from_there() -> None:
+    for state in State:
+        assert bool(TRANSITIONS[state] & CLAIMED) == (state.work is Work.TRANSFER)
+
+
 def test_what_has_ended_has_no_work() -> None:
     assert [state for state in State if state.ended] == [State.DONE, State.ERROR]
     assert all(state.work is None for state in State if state.ended)
@@ -50,13 +63,9 @@ def test_the_ends_are_written_in_one_place() -> None:
 
 def test_the_console_knows_the_same_states() -> None:
     script = (ROOT / "web" / "assets" / "console" / "list.js").read_text("utf-8")
-    found = re.search(
-        r"const STATES = \[(.*?)\];\s*const ACTIVE = STATES\.slice\(0, (\d+)\)", script
-    )
-    assert found is not None
-    states = re.findall(r'"(\w+)"', found[1])
-    assert states == list(State)
-    assert states[: int(found[2])] == [state for state in State if not state.ended]
+    lists = dict(re.findall(r"^const (STATES|ENDED) = (\[.*?\]);$", script, re.MULTILINE))
+    assert json.loads(lists["STATES"]) == list(State)
+    assert json.loads(lists["ENDED"]) == [state for state in State if state.ended]
 
 
 def test_the_documented_table_is_that_of_the_code() -> None:

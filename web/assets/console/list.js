@@ -4,11 +4,12 @@ import { call, follow, plainUser } from "./api.js";
 import { addressOf, alertOf, bar, h, liveness, seconds, size, state, time } from "./dom.js";
 
 const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
-const ACTIVE = STATES.slice(0, 6);
+const ENDED = ["DONE", "ERROR"];
+const ACTIVE = STATES.filter((name) => !ENDED.includes(name));
 const COLUMNS = ["Delivery", "State", "Progress", "User", "Size", "Requested", "Cause"];
 
 function age(delivery) {
-  if (!ACTIVE.includes(delivery.state) || !delivery.stateSince) return "";
+  if (ENDED.includes(delivery.state) || !delivery.stateSince) return "";
   const spent = Math.max(0, (Date.now() - new Date(delivery.stateSince)) / 1000);
   return h("span", { class: "dim" }, `, for ${seconds(Math.floor(spent))}`);
 }
