@@ -268,6 +268,16 @@ class TransferProgressed(Event):
         None, description="Id of the delivery: another may have its correlation id later."
     )
 
+    @classmethod
+    def of(cls, progress: Progress) -> Self:
+        """Tell how far a transfer is."""
+        return cls.model_validate(progress)
+
+    @property
+    def progress(self) -> Progress:
+        """What was told."""
+        return _as(Progress, self)
+
 
 def arrival_of(value: bytes) -> UUID | None:
     """Return the id of the arrival that an event was made of; None if it has none."""
@@ -276,13 +286,3 @@ def arrival_of(value: bytes) -> UUID | None:
         return UUID(event.get("ingressId") or event["eventId"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def encode_progress(progress: Progress) -> bytes:
-    """Encode for `delivery.progress`."""
-    return TransferProgressed.model_validate(progress).encode()
-
-
-def decode_progress(value: bytes) -> Progress:
-    """Decode from `delivery.progress`. Raises UnreadableMessageError."""
-    return _as(Progress, TransferProgressed.decode(value))

@@ -42,14 +42,16 @@ class Kind(StrEnum):
     ORDER_READY = "order-ready"
     TRANSFER = "transfer"
 
-
-_LANES = {
-    Kind.RESPONSE: Lane.RESPONSES,
-    Kind.ORDER: Lane.ORDERS,
-    Kind.CANCEL: Lane.ORDERS,
-    Kind.ORDER_READY: Lane.EVENTS,
-    Kind.TRANSFER: Lane.EVENTS,
-}
+    @property
+    def lane(self) -> Lane:
+        """The lane that it waits in."""
+        match self:
+            case Kind.RESPONSE:
+                return Lane.RESPONSES
+            case Kind.ORDER | Kind.CANCEL:
+                return Lane.ORDERS
+            case Kind.ORDER_READY | Kind.TRANSFER:
+                return Lane.EVENTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +71,7 @@ class Outgoing:
     @property
     def lane(self) -> Lane:
         """The lane it waits in."""
-        return _LANES[self.kind]
+        return self.kind.lane
 
 
 def _owed(

@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 
 async def receive(
-    arrivals: Sequence[tuple[Receipt, DeliveryRequest | InvalidRequestError]],
+    requests: Sequence[tuple[Receipt, DeliveryRequest | InvalidRequestError]],
     *,
     store: Store,
     tenants: ConfiguredTenants,
@@ -35,9 +35,9 @@ async def receive(
     No two of them may have the same tenant and correlation id.
     """
     async with store.transaction() as tx:
-        counted = await tx.remember([receipt.identity for receipt, _ in arrivals])
+        counted = await tx.remember([receipt.identity for receipt, _ in requests])
         openings = []
-        for receipt, request in arrivals:
+        for receipt, request in requests:
             arrived_at = counted.get(receipt.ingress_id)
             if arrived_at is None:
                 _note("request_repeated", receipt)

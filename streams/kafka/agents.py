@@ -62,15 +62,15 @@ def submit_handler(
     """Handle `delivery.requests`. `checks` is notified when there is a user to ask about."""
 
     async def handle(values: Sequence[bytes]) -> None:
-        arrivals: list[tuple[Receipt, DeliveryRequest | InvalidRequestError]] = []
+        requests: list[tuple[Receipt, DeliveryRequest | InvalidRequestError]] = []
         for value in values:
             await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
             event = _read(RequestReceived, value, tenants)
             try:
-                arrivals.append((event.receipt, parse_request(event.body)))
+                requests.append((event.receipt, parse_request(event.body)))
             except InvalidRequestError as error:
-                arrivals.append((event.receipt, error))
-        saved = await receive(arrivals, store=store, tenants=tenants, users=users)
+                requests.append((event.receipt, error))
+        saved = await receive(requests, store=store, tenants=tenants, users=users)
         if any(delivery.state is State.RECEIVED for delivery in saved):
             checks.notify()
 

@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from streams.channels import PROGRESS, of_arrival, over_kafka
-from streams.events import encode_progress, event_key
+from streams.events import TransferProgressed, event_key
 from streams.kafka.brokers import cause_of, client_arguments, not_reached
 from streams.kafka.topics import Topics
 
@@ -89,10 +89,10 @@ class EventLog:
 
     async def report(self, progress: Progress) -> None:
         """Publish progress; nobody waits for it, and losing it costs nothing but a look."""
-        key = event_key(progress.tenant, progress.correlation_id)
+        event = TransferProgressed.of(progress)
         try:
             confirmed = await self._producer.send(
-                self.topics.of(PROGRESS), value=encode_progress(progress), key=key
+                self.topics.of(PROGRESS), value=event.encode(), key=event.key
             )
         except KafkaError as error:
             log.debug("progress_not_sent", error=repr(error))

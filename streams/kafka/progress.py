@@ -12,7 +12,7 @@ from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
 from app.settings import Settings
 from streams.channels import PROGRESS
-from streams.events import decode_progress, event_key
+from streams.events import TransferProgressed, event_key
 from streams.kafka.brokers import client_arguments
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
@@ -63,7 +63,7 @@ async def watch_progress(
         async for record in consumer:
             if record.key == key:
                 try:
-                    yield decode_progress(record.value)
+                    yield TransferProgressed.decode(record.value).progress
                 except UnreadableMessageError:
                     continue
     finally:

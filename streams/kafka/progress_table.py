@@ -23,7 +23,7 @@ from app.errors import UnreadableMessageError
 from app.settings import Settings
 from app.telemetry.logs import get_logger
 from streams.channels import PROGRESS
-from streams.events import decode_progress
+from streams.events import TransferProgressed
 from streams.kafka.brokers import cause_of, client_arguments
 from streams.kafka.topics import Topics, partitions_of
 
@@ -86,7 +86,7 @@ class ProgressTable(Service):
             for record in (record for records in batches.values() for record in records):
                 heard_at = time.monotonic()
                 with contextlib.suppress(UnreadableMessageError):
-                    self._take(decode_progress(record.value), heard_at)
+                    self._take(TransferProgressed.decode(record.value).progress, heard_at)
             self._forget()
 
     def _take(self, progress: Progress, now: float) -> None:

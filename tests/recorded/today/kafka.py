@@ -17,8 +17,7 @@ from streams.events import (
     CancelRequested,
     OrderProgressed,
     RequestReceived,
-    decode_progress,
-    encode_progress,
+    TransferProgressed,
 )
 from streams.kafka.agents import _dead_letter
 from streams.kafka.dead_letters import DeadEvent, put_back
@@ -65,7 +64,11 @@ FORMS = {
         lambda value: CancelRequested.model_validate(value).encode(),
         lambda value: CancelRequested.decode(value).cancel,
     ),
-    "delivery.progress": _Form(PROGRESS, encode_progress, decode_progress),
+    "delivery.progress": _Form(
+        PROGRESS,
+        lambda value: TransferProgressed.of(value).encode(),
+        lambda value: TransferProgressed.decode(value).progress,
+    ),
 }
 
 
