@@ -28,7 +28,7 @@ DeliveryError
 │   └── SettingChangedError       somebody else changed it first (If-Match)
 ├── InterventionError         what a person asked for a delivery is not done
 │   ├── UnknownDeliveryError      there is no such delivery (of this tenant, of this user)
-│   ├── UnknownLetterError        there is no such dead letter
+│   ├── UnknownDeadLetterError    there is no such dead letter
 │   └── NotPossibleError          it is not in a state for that; the sentence says why
 ├── NotAcceptedError          nobody signs in with this
 ├── UnreadableMessageError    a message that can't be understood: to the dead letters
@@ -202,7 +202,7 @@ class UnknownDeliveryError(InterventionError):
     """There is no such delivery."""
 
 
-class UnknownLetterError(InterventionError):
+class UnknownDeadLetterError(InterventionError):
     """There is no such dead letter."""
 
 

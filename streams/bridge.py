@@ -36,7 +36,7 @@ from app.errors import (
 )
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
-from app.telemetry.metrics import BURIED
+from app.telemetry.metrics import MESSAGES_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
 from app.waiting.backoff import Backoff
 from streams.amqp import names
@@ -177,12 +177,12 @@ class Bridge(Service):
                 arrival = self._read(channel, message)
                 await self._hand_on(arrival, came)
             except UnreadableMessageError as error:
-                await self._bury(queue, message, str(error))
+                await self._dead_letter(queue, message, str(error))
             except DeliveryError:
                 raise
             except Exception as error:
                 log.exception("message_failed", queue=queue, message_id=message.message_id)
-                await self._bury(queue, message, f"unforeseen: {error!r}")
+                await self._dead_letter(queue, message, f"unforeseen: {error!r}")
             else:
                 await message.ack()
         except RetryableError as error:
@@ -227,7 +227,7 @@ class Bridge(Service):
                 f"({self._max_bytes}) allows"
             )
 
-    async def _bury(self, queue: str, message: AbstractIncomingMessage, reason: str) -> None:
+    async def _dead_letter(self, queue: str, message: AbstractIncomingMessage, reason: str) -> None:
         """Move a message to its dead-letter queue, with the reason if it can be copied.
 
         Raises RetryableError when that was not possible for long, or this service is stopped.
@@ -238,20 +238,20 @@ class Bridge(Service):
             names.HEADER_ORIGIN_QUEUE: queue,
             names.HEADER_ORIGIN_EXCHANGE: message.exchange or "",
         }
-        letter = copied(message, headers={**message.headers, **origin})
+        dead_letter = copied(message, headers={**message.headers, **origin})
 
-        async def bury() -> None:
-            if letter is None:
+        async def move() -> None:
+            if dead_letter is None:
                 await self._publisher.declare_dead_letters(queue)
             else:
-                await self._publisher.bury(queue, letter)
+                await self._publisher.dead_letter(queue, dead_letter)
 
-        await self._insist(bury, example=f"{queue}, to be buried: {reason}")
-        if letter is None:
+        await self._insist(move, example=f"{queue}, to be buried: {reason}")
+        if dead_letter is None:
             await message.reject(requeue=False)
         else:
             await message.ack()
-        BURIED.labels(queue).inc()
+        MESSAGES_DEAD_LETTERED.labels(queue).inc()
         log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
 
     def _read(self, channel: Incoming, message: AbstractIncomingMessage) -> Arrival:

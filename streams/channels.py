@@ -204,7 +204,7 @@ PROGRESS = Internal(
     ),
     event=events.TransferProgressed,
 )
-DEAD_EVENTS = Internal(
+DEAD_LETTERS = Internal(
     topic=Topic(
         name="delivery.dead-letters",
         title="deadEvents",
@@ -224,7 +224,7 @@ CHANNELS: tuple[Channel, ...] = (
     ORDERS_READY,
     TRANSFERS,
     PROGRESS,
-    DEAD_EVENTS,
+    DEAD_LETTERS,
 )
 
 

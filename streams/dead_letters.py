@@ -19,22 +19,22 @@ from app.errors import (
     BrokerUnavailableError,
     ConfigurationError,
     NotPossibleError,
-    UnknownLetterError,
+    UnknownDeadLetterError,
 )
 from app.settings import Settings
-from app.views.dead_letters import Letter, Look, Noting
+from app.views.dead_letters import DeadLetter, Look, Noting
 from streams.amqp import names
 from streams.amqp.dead_letters import (
     QUEUES,
-    DeadLetter,
-    DeadLetters,
+    DeadLetterQueues,
+    DeadMessage,
     going_back,
-    open_dead_letters,
+    open_dead_letter_queues,
 )
 from streams.amqp.line import line_of
 from streams.amqp.publisher import connect
 from streams.amqp.topology import topology_of
-from streams.kafka import dead_letters as dead_events
+from streams.kafka import dead_letters as dead_letter_topic
 from streams.kafka.dead_letters import DeadEvent, Requeued
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import Topics
@@ -60,38 +60,38 @@ class _Seen:
 
     def __init__(self, each: int) -> None:
         self._each = each
-        self._letters: dict[tuple[str | None, str], dict[str, Letter]] = defaultdict(dict)
+        self._dead_letters: dict[tuple[str | None, str], dict[str, DeadLetter]] = defaultdict(dict)
         self._cut: set[str | None] = set()  # owners who have more
         self.partly = False  # not all was read
 
-    def add(self, place: str, letter: Letter) -> None:
+    def add(self, place: str, dead_letter: DeadLetter) -> None:
         """Keep a letter, instead of its owner's first one where there are too many."""
-        mine = self._letters[letter.owner, place]
-        mine[letter.id] = letter
+        mine = self._dead_letters[dead_letter.owner, place]
+        mine[dead_letter.id] = dead_letter
         if len(mine) > self._each:
             del mine[next(iter(mine))]
-            self._cut.add(letter.owner)
+            self._cut.add(dead_letter.owner)
 
-    def drop(self, place: str, owner: str | None, letter_id: str) -> None:
+    def drop(self, place: str, owner: str | None, dead_letter_id: str) -> None:
         """Forget a letter that was put back."""
-        self._letters[owner, place].pop(letter_id, None)
+        self._dead_letters[owner, place].pop(dead_letter_id, None)
 
     def shown(self, owner: str | None) -> Look:
         """Return an owner's letters, or all for None; place by place, the oldest first."""
         found = [
-            letter
-            for (whose, _), letters in self._letters.items()
-            for letter in letters.values()
+            dead_letter
+            for (whose, _), dead_letters in self._dead_letters.items()
+            for dead_letter in dead_letters.values()
             if owner is None or whose == owner
         ]
         cut = bool(self._cut) if owner is None else owner in self._cut
         return Look(
-            letters=found[:_SHOWN_IN_ALL] if owner is None else found,
+            dead_letters=found[:_SHOWN_IN_ALL] if owner is None else found,
             truncated=self.partly or cut or (owner is None and len(found) > _SHOWN_IN_ALL),
         )
 
 
-class Letters:
+class BrokerDeadLetters:
     """Connects for each look: dead letters are few, and looked at rarely."""
 
     def __init__(self, settings: Settings, *, known: Callable[[str], bool]) -> None:
@@ -122,9 +122,9 @@ class Letters:
         async with self._queues() as queues:
             for name in QUEUES:
                 seen.partly |= await queues.waiting(name) > _READ
-                async with contextlib.aclosing(queues.read(name, limit=_READ)) as letters:
-                    async for letter in letters:
-                        seen.add(name, self._of_message(letter))
+                async with contextlib.aclosing(queues.read(name, limit=_READ)) as dead_letters:
+                    async for dead_letter in dead_letters:
+                        seen.add(name, self._of_message(dead_letter))
                         if time.monotonic() > until:
                             seen.partly = True
                             break
@@ -133,7 +133,9 @@ class Letters:
             seen.partly |= end - first > _READ
             return max(first, end - _READ)
 
-        async with contextlib.aclosing(dead_events.read(self._settings, since=newest)) as events:
+        async with contextlib.aclosing(
+            dead_letter_topic.read(self._settings, since=newest)
+        ) as events:
             async for one in events:
                 if isinstance(one, Requeued):
                     seen.drop(_EVENTS, self._owner_of(one.key), f"{_EVENT}{one.event_id}")
@@ -156,50 +158,52 @@ class Letters:
     ) -> dict[str, str]:
         where: dict[str, str] = {}
         wanted = {one.removeprefix(_EVENT) for one in ids if one.startswith(_EVENT)}
-        found = await dead_events.find(self._settings, wanted, most=_PUT_BACK)
+        found = await dead_letter_topic.find(self._settings, wanted, most=_PUT_BACK)
         events = {f"{_EVENT}{name}": event for name, event in found.items()}
         async with self._queues() as queues:
             messages = await _taken(queues, ids)
             mine = {
                 one.id
-                for one in self._letters_of(messages, events)
+                for one in self._dead_letters_of(messages, events)
                 if tenant is None or one.owner == tenant
             }
             _check(ids, mine)
             self._check_ways(messages.values(), events.values())
-            for one, letter in messages.items():
-                async with noting(self._of_message(letter), letter.origin or "nowhere"):
-                    where[one] = await queues.requeue(letter)
+            for one, dead_letter in messages.items():
+                async with noting(self._of_message(dead_letter), dead_letter.origin or "nowhere"):
+                    where[one] = await queues.requeue(dead_letter)
         if events:
             async with self._events() as log:
                 for one, event in events.items():
                     async with noting(self._of_event(event), event.topic or "nowhere"):
-                        where[one] = await dead_events.put_back(event, log)
+                        where[one] = await dead_letter_topic.put_back(event, log)
         return where
 
-    def _check_ways(self, messages: Iterable[DeadLetter], events: Iterable[DeadEvent]) -> None:
+    def _check_ways(self, messages: Iterable[DeadMessage], events: Iterable[DeadEvent]) -> None:
         """Raise NotPossibleError unless all can go back, as far as it is known before."""
         topics = Topics(prefix=self._settings.kafka_topic_prefix)
-        for letter in messages:
-            going_back(letter)
+        for dead_letter in messages:
+            going_back(dead_letter)
         for event in events:
-            dead_events.going_back(event, topics)
+            dead_letter_topic.going_back(event, topics)
 
-    def _letters_of(
-        self, messages: dict[str, DeadLetter], events: dict[str, DeadEvent]
-    ) -> Iterator[Letter]:
+    def _dead_letters_of(
+        self, messages: dict[str, DeadMessage], events: dict[str, DeadEvent]
+    ) -> Iterator[DeadLetter]:
         yield from (self._of_message(one) for one in messages.values())
         yield from (self._of_event(one) for one in events.values())
 
     @contextlib.asynccontextmanager
-    async def _queues(self) -> AsyncIterator[DeadLetters]:
+    async def _queues(self) -> AsyncIterator[DeadLetterQueues]:
         try:
             async with (
                 asyncio.timeout(_PATIENCE),
                 connect(line_of(self._settings), start_timeout=_TIMEOUT) as connection,
-                open_dead_letters(connection, topology=topology_of(self._settings)) as letters,
+                open_dead_letter_queues(
+                    connection, topology=topology_of(self._settings)
+                ) as dead_letters,
             ):
-                yield letters
+                yield dead_letters
         except ConfigurationError as error:  # it may be mended while this process works
             raise BrokerUnavailableError(str(error)) from error
         except TimeoutError as error:
@@ -215,13 +219,13 @@ class Letters:
         except ConfigurationError as error:  # likewise
             raise BrokerUnavailableError(str(error)) from error
 
-    def _of_message(self, letter: DeadLetter) -> Letter:
+    def _of_message(self, dead_letter: DeadMessage) -> DeadLetter:
         # What other services could not handle is in the queue that all of them share.
-        ours = letter.queue != "global" or letter.origin in _OURS
-        shown = of_message(letter)
+        ours = dead_letter.queue != "global" or dead_letter.origin in _OURS
+        shown = of_message(dead_letter)
         return replace(shown, owner=self._known_one(shown.tenant) if ours else None)
 
-    def _of_event(self, event: DeadEvent) -> Letter:
+    def _of_event(self, event: DeadEvent) -> DeadLetter:
         return replace(of_event(event), owner=self._owner_of(event.key))
 
     def _owner_of(self, key: bytes) -> str | None:
@@ -231,25 +235,25 @@ class Letters:
         return tenant if tenant is not None and self._known(tenant) else None
 
 
-async def _taken(queues: DeadLetters, ids: Sequence[str]) -> dict[str, DeadLetter]:
+async def _taken(queues: DeadLetterQueues, ids: Sequence[str]) -> dict[str, DeadMessage]:
     """Take messages from the queues that their ids name. Raises NotPossibleError."""
     wanted = {one.removeprefix(_AMQP) for one in ids if one.startswith(_AMQP)}
-    found: dict[str, DeadLetter] = {}
+    found: dict[str, DeadMessage] = {}
     size = 0
     for name in QUEUES:
         missing = {one for one in wanted if one.startswith(f"{name}:")}
         if not missing:
             continue
         # Further than a look: what is pushed and what is fetched need not come in one order.
-        async with contextlib.aclosing(queues.read(name, limit=2 * _READ)) as letters:
-            async for letter in letters:
-                if letter.id not in missing:
+        async with contextlib.aclosing(queues.read(name, limit=2 * _READ)) as dead_letters:
+            async for dead_letter in dead_letters:
+                if dead_letter.id not in missing:
                     continue
-                missing.remove(letter.id)
-                found[f"{_AMQP}{letter.id}"] = letter
-                size += len(letter.message.body)
+                missing.remove(dead_letter.id)
+                found[f"{_AMQP}{dead_letter.id}"] = dead_letter
+                size += len(dead_letter.message.body)
                 if size > _PUT_BACK and len(found) > 1:
-                    raise NotPossibleError(dead_events.TOO_LARGE)
+                    raise NotPossibleError(dead_letter_topic.TOO_LARGE)
                 if not missing:
                     break
     return found
@@ -259,29 +263,29 @@ def _check(ids: Sequence[str], mine: set[str]) -> None:
     """Raise UnknownLetterError unless all of them are there, and the tenant's."""
     missing = [one for one in ids if one not in mine]
     if missing:
-        raise UnknownLetterError(
+        raise UnknownDeadLetterError(
             f"there is no dead letter {', '.join(missing)[:300]} (any more); nothing was put back"
         )
 
 
-def of_message(letter: DeadLetter) -> Letter:
+def of_message(dead_letter: DeadMessage) -> DeadLetter:
     """Return a message as operators see it."""
-    return Letter(
-        id=f"{_AMQP}{letter.id}",
-        place=QUEUES[letter.queue],
-        tenant=letter.tenant,
-        correlation_id=letter.correlation_id,
-        at=letter.message.timestamp,
-        size=len(letter.message.body),
-        reason=letter.reason,
-        text=_text(letter.message.body),
+    return DeadLetter(
+        id=f"{_AMQP}{dead_letter.id}",
+        place=QUEUES[dead_letter.queue],
+        tenant=dead_letter.tenant,
+        correlation_id=dead_letter.correlation_id,
+        at=dead_letter.message.timestamp,
+        size=len(dead_letter.message.body),
+        reason=dead_letter.reason,
+        text=_text(dead_letter.message.body),
     )
 
 
-def of_event(event: DeadEvent) -> Letter:
+def of_event(event: DeadEvent) -> DeadLetter:
     """Return an event as operators see it."""
     tenant, correlation_id = _parts(event.key)
-    return Letter(
+    return DeadLetter(
         id=f"{_EVENT}{event.id}",
         place=event.topic or "unknown topic",
         tenant=tenant or None,

@@ -34,7 +34,7 @@ _LONGEST = (
     "tests/contract",
     "tests/web/test_schema.py",
     "tests/integration/test_kafka_cluster.py",
-    "tests/integration/test_dead_events.py",
+    "tests/integration/test_dead_letter_topic.py",
 )
 # Their tests share a service, so they stay together.
 _TOGETHER = ("tests/acceptance", "tests/browser", "tests/contract", "tests/lines")

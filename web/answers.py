@@ -18,8 +18,8 @@ from app.errors import (
     RetryableError,
     SettingChangedError,
     SettingError,
+    UnknownDeadLetterError,
     UnknownDeliveryError,
-    UnknownLetterError,
     UnknownSettingError,
 )
 from app.telemetry.logs import get_logger
@@ -68,7 +68,7 @@ _STATUSES: dict[type[Exception], int] = {
     SettingError: 422,
     InvalidRequestError: 422,
     UnknownDeliveryError: 404,
-    UnknownLetterError: 404,
+    UnknownDeadLetterError: 404,
     NotPossibleError: 409,
     RetryableError: 503,
 }

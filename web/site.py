@@ -20,7 +20,7 @@ from web.answers import in_json
 from web.api import me
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
-from web.api.dead_letters import LettersApi
+from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.events import EventsApi
 from web.api.health import Health
@@ -73,7 +73,7 @@ class Parts:
     operation: OperationApi
     deliveries: DeliveriesApi
     events: EventsApi
-    letters: LettersApi
+    dead_letters: DeadLettersApi
     workers: WorkersApi
     metrics: MetricsApi
     console: Console
@@ -94,7 +94,7 @@ class Parts:
             *self.deliveries.endpoints(),
             *self.events.endpoints(),
             *me.endpoints(),
-            *self.letters.endpoints(),
+            *self.dead_letters.endpoints(),
             *self.workers.endpoints(),
             *self.metrics.endpoints(),
             *self.console.endpoints(),

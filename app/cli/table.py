@@ -25,9 +25,12 @@ COMMANDS: Mapping[str, Entry] = {
     "cancel": Entry(
         "app.cli.interventions:cancel", "End deliveries now; their clients are told ERROR."
     ),
-    "dlq": Entry("app.cli.dlq:dlq", "Dead letters: messages that nobody could be answered for."),
+    "dlq": Entry(
+        "app.cli.dead_letter_queues:dead_letter_queues",
+        "Dead letters: messages that nobody could be answered for.",
+    ),
     "dlt": Entry(
-        "app.cli.dlt:dlt",
+        "app.cli.dead_letter_topic:dead_letter_topic",
         "Dead-letter topic: events that failed again and again, each with the reason.",
     ),
     "doctor": Entry("app.cli.doctor:doctor", "Check every dependency; change nothing."),

@@ -19,9 +19,9 @@ _OUTCOMES = ("granted", "denied", "ignored", "repeated")
 def make_series(settings: Settings) -> None:
     """Make them at zero."""
     for channel in INCOMING:
-        metrics.BURIED.labels(channel.queue.name)
+        metrics.MESSAGES_DEAD_LETTERED.labels(channel.queue.name)
     for topic in Topics(prefix=settings.kafka_topic_prefix).consumed:
-        metrics.DEAD_EVENTS.labels(topic)
+        metrics.EVENTS_DEAD_LETTERED.labels(topic)
     for work in Work:
         metrics.TAKEOVERS.labels(work.value)
         metrics.LEASES_LOST.labels(work.value)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from mode import Service
 
 from app.run.series import make_series
-from app.run.wiring.dead_letters import letter_box
+from app.run.wiring.dead_letters import dead_letter_store
 from app.run.wiring.kafka import progress_table
 from app.run.wiring.regards import rs_order_check, sign_in
 from app.run.wiring.services import Services, open_services
@@ -22,7 +22,7 @@ from app.tenants.secret_rules import refuse_weak_secrets, token_secret
 from streams.work.watcher import Watcher
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
-from web.api.dead_letters import LettersApi
+from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.events import EventsApi
 from web.api.health import Check, Health
@@ -57,7 +57,7 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
     probes = prober(settings, services.sink)
     health = Health(checks)
     metrics = MetricsApi(tracking)
-    letters = letter_box(settings, known=tenants.known)
+    dead_letters = dead_letter_store(settings, known=tenants.known)
     parts = Parts(
         gate=gate,
         settings=SettingsApi(configure, Checks(probes.probe)),
@@ -65,7 +65,7 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
         operation=OperationApi(configure, audit),
         deliveries=DeliveriesApi(tracking, services.interventions, table.of),
         events=EventsApi(feed, tracking, tracking, table.of),
-        letters=LettersApi(letters, audit, serves=configure.serves),
+        dead_letters=DeadLettersApi(dead_letters, audit, serves=configure.serves),
         workers=WorkersApi(tracking),
         metrics=metrics,
         console=Console(_sign_ins(settings, tenants)),

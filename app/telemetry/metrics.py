@@ -74,14 +74,18 @@ ASIDE = Gauge(
     "Work that waits without a slot, for its object store, for memory, or for a slot.",
     ("work",),
 )
-BURIED = Counter("delivery_messages_buried", "AMQP messages moved to dead letters.", ("queue",))
+MESSAGES_DEAD_LETTERED = Counter(
+    "delivery_messages_buried", "AMQP messages moved to dead letters.", ("queue",)
+)
 DEAD_LETTERS = Gauge(
     "delivery_dead_letters",
     "Messages that wait in a dead-letter queue. Of RabbitMQ: take max, not sum, over processes. "
     "regards.DLQ is that of all of REGARDS.",
     ("queue",),
 )
-DEAD_EVENTS = Counter("delivery_events_dead_lettered", "Events moved to dead letters.", ("topic",))
+EVENTS_DEAD_LETTERED = Counter(
+    "delivery_events_dead_lettered", "Events moved to dead letters.", ("topic",)
+)
 SIGN_INS = Counter(
     "delivery_sign_ins",
     "Passwords that somebody signed in with at the console: accepted, refused, limited (too many "

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from app.audit import INSTANCE, Actor, AuditEntry, Done
 from app.errors import as_cause
-from app.views.dead_letters import Letter
+from app.views.dead_letters import DeadLetter
 from app.views.view import Moment, View
 
 _TEXTS = frozenset({"tenant", "actor", "role", "action", "subject"})
@@ -88,21 +88,21 @@ def _csv(rows: Iterable[Iterable[Any]]) -> str:
     return written.getvalue()
 
 
-def of_letter(
-    actor: Actor, action: str, letter: Letter, *, served: bool, after: str | None
+def of_dead_letter(
+    actor: Actor, action: str, dead_letter: DeadLetter, *, served: bool, after: str | None
 ) -> Done:
     """Return what is noted of a dead letter that somebody puts back, or removes.
 
     It is in the trail of the tenant that the letter is of, if that is `served`; else of no tenant.
     """
-    owner = letter.tenant if served and letter.tenant else INSTANCE
-    before = {"place": letter.place, "reason": letter.reason, "bytes": letter.size}
-    if letter.correlation_id is not None:
-        before["correlationId"] = letter.correlation_id
+    owner = dead_letter.tenant if served and dead_letter.tenant else INSTANCE
+    before = {"place": dead_letter.place, "reason": dead_letter.reason, "bytes": dead_letter.size}
+    if dead_letter.correlation_id is not None:
+        before["correlationId"] = dead_letter.correlation_id
     return Done(
         actor=replace(actor, tenant=owner),
         action=action,
-        subject=f"dead letter {letter.id}",
+        subject=f"dead letter {dead_letter.id}",
         # What strangers sent may hold what PostgreSQL does not.
         before={k: as_cause(v[:1000]) if isinstance(v, str) else v for k, v in before.items()},
         after=after,

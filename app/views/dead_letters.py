@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Letter:
+class DeadLetter:
     """A message that could not be answered, or an event that no agent could handle."""
 
     id: str  # the same at each look; `amqp:…` or `event:…`
@@ -28,15 +28,15 @@ class Letter:
 class Look:
     """What was seen."""
 
-    letters: Sequence[Letter]
+    dead_letters: Sequence[DeadLetter]
     truncated: bool  # there are more, or may be
 
 
 # Notes that a letter goes back to a place, unless the block raises.
-Noting = Callable[[Letter, str], AbstractAsyncContextManager[None]]
+Noting = Callable[[DeadLetter, str], AbstractAsyncContextManager[None]]
 
 
-class LetterBox(Protocol):
+class DeadLetterStore(Protocol):
     """Where dead letters are."""
 
     async def look(self, tenant: str | None) -> Look:

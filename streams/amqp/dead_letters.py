@@ -1,4 +1,4 @@
-"""The dead-letter queues, for an operator: look, put back, remove."""
+"""The dead-letter queues, for an operator: look, put back, remove, count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aio_pika.abc import (
     AbstractQueue,
     HeadersType,
 )
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelClosed, PublishError
 
 from app.errors import (
     BrokerUnavailableError,
@@ -25,6 +25,7 @@ from app.errors import (
     NotPossibleError,
     UnreadableMessageError,
 )
+from app.telemetry.metrics import DEAD_LETTERS
 from streams.amqp import names
 from streams.amqp.messages import read_body, read_tenant
 from streams.amqp.properties import undecodable
@@ -37,17 +38,18 @@ QUEUES = {
     "global": names.DEAD_LETTER_QUEUE,
 }
 _CONFIRM_TIMEOUT = 30.0  # seconds
+_COUNT_TIMEOUT = 10.0  # seconds
 _PREFETCH = 65_535  # AMQP's largest
 _DIGITS = 32  # hexadecimal, of a digest: no two letters share them
 _OF_THE_LOOK = ("x-delivery-count", "x-acquired-count")  # headers that each look changes
 
 
-class NoSuchLetterError(DeliveryError):
+class NoSuchDeadLetterError(DeliveryError):
     """No dead letter has this id."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeadLetter:
+class DeadMessage:
     """A message in a dead-letter queue; held by us until the channel closes."""
 
     id: str  # its queue, and a digest of its content: the same at each look
@@ -92,7 +94,7 @@ class DeadLetter:
         return None
 
 
-class DeadLetters:
+class DeadLetterQueues:
     """Takes letters from their queues; those that are neither put back nor removed return.
 
     All of it raises ConfigurationError where RabbitMQ refuses, BrokerUnavailableError where it goes
@@ -102,7 +104,7 @@ class DeadLetters:
     def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
 
-    async def look(self, queues: Sequence[str], *, limit: int) -> list[DeadLetter]:
+    async def look(self, queues: Sequence[str], *, limit: int) -> list[DeadMessage]:
         """Return the letters of some queues, up to `limit` of each."""
         return [one for name in queues async for one in self.read(name, limit=limit)]
 
@@ -112,7 +114,7 @@ class DeadLetters:
             queue = await self._channel.declare_queue(QUEUES[name], passive=True)
         return queue.declaration_result.message_count or 0
 
-    async def read(self, name: str, *, limit: int) -> AsyncGenerator[DeadLetter, None]:
+    async def read(self, name: str, *, limit: int) -> AsyncGenerator[DeadMessage, None]:
         """Take up to `limit` letters of a queue, as RabbitMQ hands them over."""
         arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         with _asking():
@@ -130,20 +132,20 @@ class DeadLetters:
                 digest = _digest(message)
                 seen[digest] = count = seen.get(digest, 0) + 1
                 number = "" if count == 1 else f"-{count}"
-                yield DeadLetter(id=f"{name}:{digest}{number}", queue=name, message=message)
+                yield DeadMessage(id=f"{name}:{digest}{number}", queue=name, message=message)
         finally:
             with _asking():
                 await queue.cancel(consumer)
 
     async def requeue(
-        self, letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
+        self, dead_letter: DeadMessage, *, body: bytes | None = None, tenant: str | None = None
     ) -> str:
         """Put a letter back, with another body or tenant if given; return the queue it went to.
 
         It leaves the dead letters once RabbitMQ has confirmed it where it goes. Raises
         NotPossibleError where it can't go back.
         """
-        origin, back = going_back(letter, body=body, tenant=tenant)
+        origin, back = going_back(dead_letter, body=body, tenant=tenant)
         with _asking():
             try:
                 await self._channel.default_exchange.publish(
@@ -151,22 +153,22 @@ class DeadLetters:
                 )
             except PublishError:
                 raise NotPossibleError(
-                    f"{letter.id} can't go back: there is no queue {origin}; start the service "
-                    "that reads it once, or publish the message by hand"
+                    f"{dead_letter.id} can't go back: there is no queue {origin}; start the "
+                    "service that reads it once, or publish the message by hand"
                 ) from None
-            await letter.message.ack()
+            await dead_letter.message.ack()
         return origin
 
-    async def remove(self, letter: DeadLetter) -> None:
+    async def remove(self, dead_letter: DeadMessage) -> None:
         """Forget a letter for good."""
         with _asking():
-            await letter.message.ack()
+            await dead_letter.message.ack()
 
 
 @contextlib.asynccontextmanager
-async def open_dead_letters(
+async def open_dead_letter_queues(
     connection: AbstractConnection, *, topology: Topology
-) -> AsyncIterator[DeadLetters]:
+) -> AsyncIterator[DeadLetterQueues]:
     """Open a channel for one look; when it closes, what was only looked at is back.
 
     Raises ConfigurationError where RabbitMQ refuses it, BrokerUnavailableError where it goes away.
@@ -177,7 +179,7 @@ async def open_dead_letters(
         with _asking():
             for queue in QUEUES.values():
                 await topology.dead_letters(channel, queue)
-        yield DeadLetters(channel)
+        yield DeadLetterQueues(channel)
     finally:
         await give_up_on(channel.close())
 
@@ -196,28 +198,51 @@ def _asking() -> Iterator[None]:
 
 
 def going_back(
-    letter: DeadLetter, *, body: bytes | None = None, tenant: str | None = None
+    dead_letter: DeadMessage, *, body: bytes | None = None, tenant: str | None = None
 ) -> tuple[str, Message]:
     """Return the queue that a letter goes back to, and what goes there. Raises NotPossibleError."""
-    origin = letter.origin
+    origin = dead_letter.origin
     if origin is None:
         raise NotPossibleError(
-            f"{letter.id} does not say which queue it was in; publish it by hand"
+            f"{dead_letter.id} does not say which queue it was in; publish it by hand"
         )
-    message = letter.message
+    message = dead_letter.message
     headers = {k: v for k, v in message.headers.items() if not _of_death(k)}
     back = copy(message, headers=headers, body=body)
     if undecodable(message) or not _encodable(back):
         if body is None or tenant is None:
             raise NotPossibleError(
-                f"{letter.id} can't go back as it is ({letter.reason}); give --tenant and "
-                "--body to `delivery dlq requeue` (`delivery dlq show --body` prints it) to make "
-                "it anew"
+                f"{dead_letter.id} can't go back as it is ({dead_letter.reason}); give --tenant "
+                "and --body to `delivery dlq requeue` (`delivery dlq show --body` prints it) to "
+                "make it anew"
             )
         back = Message(body, delivery_mode=2)
     if tenant is not None:
         back.headers[names.HEADER_TENANT] = tenant
     return origin, back
+
+
+async def count_dead_letters(connection: AbstractConnection) -> None:
+    """Ask RabbitMQ how many wait in each queue, without declaring it, and set the gauge.
+
+    An alert lasts for as long as some do. Where that can't be told, the gauge tells nothing: an old
+    figure would be taken for a new one.
+    """
+    found: dict[str, int] = {}
+    try:
+        async with asyncio.timeout(_COUNT_TIMEOUT):
+            for queue in QUEUES.values():
+                try:
+                    # A queue that is not there costs the channel.
+                    async with connection.channel() as channel:
+                        declared = await channel.declare_queue(queue, passive=True)
+                        found[queue] = declared.declaration_result.message_count or 0
+                except ChannelClosed:
+                    continue
+    finally:
+        DEAD_LETTERS.clear()
+        for queue, waiting in found.items():
+            DEAD_LETTERS.labels(queue).set(waiting)
 
 
 async def _next(

@@ -65,18 +65,18 @@ class AmqpPublisher:
                 channel, way.exchange.name, encode(outgoing), mandatory=way.mandatory
             )
 
-    async def bury(self, queue: str, message: aio_pika.Message) -> None:
+    async def dead_letter(self, queue: str, message: aio_pika.Message) -> None:
         """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError.
 
         One that somebody has deleted is declared anew.
         """
         try:
-            await self._bury(queue, message)
+            await self._dead_letter(queue, message)
         except _NoQueueError:
             await self.declare_dead_letters(queue)
-            await self._bury(queue, message)
+            await self._dead_letter(queue, message)
 
-    async def _bury(self, queue: str, message: aio_pika.Message) -> None:
+    async def _dead_letter(self, queue: str, message: aio_pika.Message) -> None:
         await self._publish(
             self._orders,
             names.DEAD_LETTER_EXCHANGE,

@@ -26,7 +26,7 @@ from app.errors import (
     UnreadableMessageError,
 )
 from app.telemetry.logs import get_logger
-from app.telemetry.metrics import DEAD_EVENTS
+from app.telemetry.metrics import EVENTS_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
@@ -224,9 +224,9 @@ def _text(key: bytes) -> str:
 
 
 async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
-    DEAD_EVENTS.labels(topic).inc()
+    EVENTS_DEAD_LETTERED.labels(topic).inc()
     log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
-    dead = events.topics.of(channels.DEAD_EVENTS)
+    dead = events.topics.of(channels.DEAD_LETTERS)
     headers: list[tuple[str, bytes]] | None = [
         ("origin-topic", topic.encode()),
         ("reason", reason[:_REASON].encode()),

@@ -24,7 +24,7 @@ from app.errors import (
     UnreadableMessageError,
 )
 from app.settings import Settings
-from streams.channels import DEAD_EVENTS
+from streams.channels import DEAD_LETTERS
 from streams.kafka.brokers import cause_of, client_arguments
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
@@ -121,7 +121,7 @@ async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent 
 
     Raises BrokerUnavailableError.
     """
-    topic = Topics(prefix=settings.kafka_topic_prefix).of(DEAD_EVENTS)
+    topic = Topics(prefix=settings.kafka_topic_prefix).of(DEAD_LETTERS)
     try:
         async with (
             asyncio.timeout(_TIMEOUT),
@@ -205,7 +205,7 @@ async def put_back(event: DeadEvent, events: EventLog) -> str:
     except UnreadableMessageError as error:  # it came when more was taken
         raise NotPossibleError(f"{event.id} can't go back: {error}") from error
     marker = [(REQUEUED, event.id.encode())]
-    await events.append(events.topics.of(DEAD_EVENTS), key=event.key, value=b"", headers=marker)
+    await events.append(events.topics.of(DEAD_LETTERS), key=event.key, value=b"", headers=marker)
     return topic
 
 

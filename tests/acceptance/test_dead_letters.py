@@ -28,18 +28,18 @@ ORDER_QUEUE = (
 
 
 @contextlib.asynccontextmanager
-async def letter_in(
+async def dead_letter_in(
     client: Client, queue: str, body: bytes
 ) -> AsyncIterator[AbstractIncomingMessage]:
     """Wait for a dead letter by its body; it is removed at the end."""
-    letters = await client.channel.get_queue(f"{queue}.DLQ", ensure=False)
-    async with letters.iterator(timeout=30) as arriving:
-        async for letter in arriving:
-            if letter.body == body:
-                yield letter
-                await letter.ack()
+    dead_letters = await client.channel.get_queue(f"{queue}.DLQ", ensure=False)
+    async with dead_letters.iterator(timeout=30) as arriving:
+        async for dead_letter in arriving:
+            if dead_letter.body == body:
+                yield dead_letter
+                await dead_letter.ack()
                 return
-            await letter.ack()
+            await dead_letter.ack()
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,14 @@ async def test_what_cannot_be_answered_is_kept_untouched_with_the_reason(
 ) -> None:
     headers = {"custom": "kept", "number": 5, "nothing": None, "bytes": bytearray(b"\xff")}
     await client.send(body, tenant=tenant, headers=headers, message_id="m-1", priority=3)
-    async with letter_in(client, REQUEST_QUEUE, body) as letter:
-        told = dict(letter.headers)
+    async with dead_letter_in(client, REQUEST_QUEUE, body) as dead_letter:
+        told = dict(dead_letter.headers)
         assert str(told.pop("x-exception-message")).startswith(reason)
         assert told.pop("x-death-queue") == REQUEST_QUEUE
         assert told.pop("x-death-exchange") == REQUESTS
         assert told == headers | ({"regards.tenant": tenant} if tenant else {})
-        assert (letter.message_id, letter.priority, letter.delivery_mode) == ("m-1", 3, 2)
+        assert (dead_letter.message_id, dead_letter.priority) == ("m-1", 3)
+        assert dead_letter.delivery_mode == 2
 
 
 _DONE = {"correlationId": "x", "status": "DONE"}
@@ -99,9 +100,9 @@ async def test_an_order_event_that_says_nothing_to_us_is_kept(
     client: Client, event: dict[str, Any], reason: str
 ) -> None:
     await client.tell(event)
-    async with letter_in(client, ORDER_QUEUE, json.dumps(event).encode()) as letter:
-        assert letter.headers["x-exception-message"] == reason
-        assert letter.headers["x-death-exchange"] == ORDER_RESPONSES
+    async with dead_letter_in(client, ORDER_QUEUE, json.dumps(event).encode()) as dead_letter:
+        assert dead_letter.headers["x-exception-message"] == reason
+        assert dead_letter.headers["x-death-exchange"] == ORDER_RESPONSES
 
 
 class RawProperties(Basic.Properties):
@@ -160,20 +161,20 @@ async def test_properties_that_nobody_can_decode_do_not_stop_the_service(
     assert answer["status"] == "DONE"
 
     listed = await asyncio.to_thread(delivery, "dlq", "list", "--json")
-    (letter,) = [
+    (dead_letter,) = [
         entry
         for entry in map(json.loads, listed.stdout.splitlines())
         if entry["correlationId"] == json.loads(body)["correlationId"]
     ]
-    assert letter["reason"].startswith("its AMQP properties can't be ")
-    refused = await asyncio.to_thread(delivery, "dlq", "requeue", letter["id"])
+    assert dead_letter["reason"].startswith("its AMQP properties can't be ")
+    refused = await asyncio.to_thread(delivery, "dlq", "requeue", dead_letter["id"])
     assert refused.returncode == 1
     assert "give --tenant and --body" in refused.stderr
-    async with letter_in(client, REQUEST_QUEUE, body):
+    async with dead_letter_in(client, REQUEST_QUEUE, body):
         pass
 
 
-async def test_a_letter_is_listed_shown_mended_put_back_and_answered(
+async def test_a_dead_letter_is_listed_shown_mended_put_back_and_answered(
     client: Client, make_product: Callable[..., str], tmp_path: Path
 ) -> None:
     good = request_for(make_product({"a.txt": b"text"}))

@@ -85,9 +85,9 @@ async def test_a_cancel_that_nobody_understands_is_a_dead_letter(
     async with asyncio.timeout(60):
         while "no correlationId" not in (found := (await run(stack, "dlq", "list", "--json"))[1]):
             await asyncio.sleep(0.2)
-    (letter,) = [json.loads(line) for line in found.splitlines() if "no correlationId" in line]
-    assert letter["queue"] == "cancels"
-    code, out, _ = await run(stack, "dlq", "purge", "--yes", letter["id"])
+    (dead_letter,) = [json.loads(line) for line in found.splitlines() if "no correlationId" in line]
+    assert dead_letter["queue"] == "cancels"
+    code, out, _ = await run(stack, "dlq", "purge", "--yes", dead_letter["id"])
     assert (code, out) == (0, "1 dead letters removed\n")
 
 

@@ -10,12 +10,12 @@ _A, _I, _U, _C = "tests.acceptance", "tests.integration", "tests.unit", "tests.c
 _W = "tests.web"
 _SETTINGS, _FILES, _ACCESS = f"{_W}.test_settings", f"{_W}.test_configuration", f"{_W}.test_access"
 _DELIVERY, _REFUSALS = f"{_A}.test_delivery", f"{_A}.test_refusals"
-_LETTERS, _WIRE = f"{_A}.test_dead_letters", f"{_C}.test_wire"
+_DEAD_LETTERS, _WIRE = f"{_A}.test_dead_letters", f"{_C}.test_wire"
 _OBJECTS = f"{_I}.test_objects"
 _LISTING, _STORE, _OUTBOX = f"{_I}.test_listing", f"{_I}.test_store", f"{_I}.test_outbox"
 _ENDS = f"{_WIRE}:test_each_end_of_an_order_is_told"
 _FORM = f"{_DELIVERY}:test_messages_are_in_the_order_and_the_form_of_the_contract"
-_BURIED = f"{_LETTERS}:test_what_cannot_be_answered_is_kept_untouched_with_the_reason"
+_DEAD_LETTERED = f"{_DEAD_LETTERS}:test_what_cannot_be_answered_is_kept_untouched_with_the_reason"
 _RULES = f"{_WIRE}:test_each_broken_rule_is_named"
 
 ROWS = {
@@ -50,7 +50,7 @@ ROWS = {
     ],
     "targetDelivery is optional": [f"{_WIRE}:test_a_request_as_java_publishes_it"],
     "unknown fields are ignored": [f"{_WIRE}:test_unknown_fields_are_ignored_and_not_passed_on"],
-    "no correlationId, no JSON, no tenant, unknown tenant: the queue's DLQ": [_BURIED],
+    "no correlationId, no JSON, no tenant, unknown tenant: the queue's DLQ": [_DEAD_LETTERED],
     "an unknown user: DENIED, FORBIDDEN": [
         f"{_REFUSALS}:test_an_unknown_user_is_denied_and_nothing_is_ordered"
     ],
@@ -72,7 +72,7 @@ ROWS = {
     "ERROR with errorType and message": [_ENDS],
     "exactly one terminal response": [
         f"{_I}.test_state_machine:test_each_delivery_ends_once_whatever_happens",
-        f"{_WIRE}:test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_buried",
+        f"{_WIRE}:test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_dead_lettered",
     ],
     "EXPIRED": [
         f"{_I}.test_recovery:test_a_running_transfer_is_stopped_when_its_time_is_over",
@@ -94,7 +94,7 @@ ROWS = {
         f"{_I}.test_expiry:test_an_order_that_becomes_known_after_the_end_is_cancelled_once",
     ],
     "an order event that can't be understood: its queue's DLQ": [
-        f"{_LETTERS}:test_an_order_event_that_says_nothing_to_us_is_kept"
+        f"{_DEAD_LETTERS}:test_an_order_event_that_says_nothing_to_us_is_kept"
     ],
     # rs-order
     "listing: 204 and none": [f"{_LISTING}:test_an_empty_list_and_204_are_an_empty_order"],

@@ -258,7 +258,7 @@ async def test_each_end_of_an_order_is_told(
     assert len(client.heard(correlation_id, ORDER_CANCELS)) == int(cancelled)
 
 
-async def test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_buried(
+async def test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_dead_lettered(
     client: Client, standin: StandIn, make_product: Callable[..., str]
 ) -> None:
     """Nothing is lost, nothing is answered twice. The log has the seed."""
@@ -280,8 +280,8 @@ async def test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_burie
         unknown = request_for(product)
         unknown["order"]["user"] = "stranger@example.org"
         plan(unknown, "DENIED")
-    buried = [f"{{{uuid4().hex}".encode() for _ in range(8)]
-    sends += [(body, {"message_id": "m"}) for body in buried]
+    unreadable = [f"{{{uuid4().hex}".encode() for _ in range(8)]
+    sends += [(body, {"message_id": "m"}) for body in unreadable]
     chance.shuffle(sends)
     events = [
         {"correlationId": "nobody's", "status": status, "orderId": 10**9}
@@ -296,11 +296,11 @@ async def test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_burie
         await client.wait_for_said(correlation_id, *statuses)
     queue = await client.channel.get_queue(f"{REQUEST_QUEUE}.DLQ", ensure=False)
     found = set[bytes]()
-    async with asyncio.timeout(30), queue.iterator() as letters:
-        async for letter in letters:
-            await letter.ack()
-            found.add(letter.body)
-            if found >= set(buried):
+    async with asyncio.timeout(30), queue.iterator() as dead_letters:
+        async for dead_letter in dead_letters:
+            await dead_letter.ack()
+            found.add(dead_letter.body)
+            if found >= set(unreadable):
                 break
     # The last word on each: whatever is still under way would come before this one is done.
     await client.answer(request_for(product))

@@ -102,7 +102,7 @@ async def test_a_token_is_made_although_no_database_answers_and_that_is_told(
 
 
 @pytest.fixture
-async def buried(settings: Settings) -> AsyncIterator[list[str]]:
+async def dead_lettered(settings: Settings) -> AsyncIterator[list[str]]:
     """Three dead letters: of a tenant, of none, of one that is not served."""
     marks = [f"{uuid4().hex}" for _ in range(3)]
     tenants = (TENANT, None, "nobody")
@@ -123,11 +123,11 @@ async def buried(settings: Settings) -> AsyncIterator[list[str]]:
 
 
 async def test_dead_letters_that_are_put_back_or_removed_leave_entries(
-    here: dict[str, str], buried: list[str]
+    here: dict[str, str], dead_lettered: list[str]
 ) -> None:
     listed = delivery("dlq", "list", "--json", "--queue", "order-responses", **here).stdout
     ids = {one["correlationId"]: one["id"] for one in map(json.loads, listed.splitlines())}
-    mine, nobodys, strangers = (ids[mark] for mark in buried)
+    mine, nobodys, strangers = (ids[mark] for mark in dead_lettered)
     assert delivery("dlq", "requeue", mine, **here).returncode == 0
     assert delivery("dlq", "purge", "--yes", nobodys, strangers, **here).returncode == 0
     entries = told(here)
@@ -136,19 +136,19 @@ async def test_dead_letters_that_are_put_back_or_removed_leave_entries(
         ("instance", "purge", f"dead letter amqp:{nobodys}"),
         ("instance", "purge", f"dead letter amqp:{strangers}"),
     ]
-    assert entries[0]["before"]["correlationId"] == buried[2]
+    assert entries[0]["before"]["correlationId"] == dead_lettered[2]
     assert entries[0]["before"]["reason"] == "of this test"
     assert (entries[0]["after"], entries[2]["after"]) == (None, ORDER_RESPONSES.queue.name)
     assert {(one["actor"], one["role"]) for one in entries} == {(ME, "COMMAND_LINE")}
 
 
 async def test_nothing_is_removed_that_could_not_be_noted(
-    here: dict[str, str], buried: list[str]
+    here: dict[str, str], dead_lettered: list[str]
 ) -> None:
     def ids() -> list[str]:
         listed = delivery("dlq", "list", "--json", "--queue", "order-responses", **here).stdout
         found = map(json.loads, listed.splitlines())
-        return [one["id"] for one in found if one["correlationId"] in buried]
+        return [one["id"] for one in found if one["correlationId"] in dead_lettered]
 
     before = ids()
     away = here | {"DELIVERY_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}

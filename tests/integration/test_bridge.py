@@ -90,18 +90,18 @@ def made(
 
 @contextlib.asynccontextmanager
 async def bridging(
-    settings: Settings, log: HeldLog, *, buries: Callable[[], None] = lambda: None
+    settings: Settings, log: HeldLog, *, before_dead_letter: Callable[[], None] = lambda: None
 ) -> AsyncIterator[AbstractRobustConnection]:
-    """Run a bridge; `buries` is called before each message that is buried."""
+    """Run a bridge; `before_dead_letter` is called before each message that it can't carry."""
     url = settings.amqp_url.get_secret_value()
     async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
-        bury = publisher.bury
+        dead_letter = publisher.dead_letter
 
         async def told(queue: str, message: Message) -> None:
-            buries()
-            await bury(queue, message)
+            before_dead_letter()
+            await dead_letter(queue, message)
 
-        publisher.bury = told  # type: ignore[method-assign]
+        publisher.dead_letter = told  # type: ignore[method-assign]
         bridge = made(settings, connection, publisher, log)
         await bridge.start()
         try:
@@ -295,18 +295,18 @@ async def test_what_kafka_will_never_take_goes_to_the_dead_letters(
     body = json.dumps(request_for("P", filler="x" * 1_500_000)).encode()
     async with bridging(settings, held):
         await client.send(body)
-        letters = await client.channel.get_queue(f"{REQUEST_QUEUE}.DLQ", ensure=False)
-        async with letters.iterator(timeout=20) as arriving:
-            async for letter in arriving:
-                await letter.ack()
-                if letter.body == body:
+        dead_letters = await client.channel.get_queue(f"{REQUEST_QUEUE}.DLQ", ensure=False)
+        async with dead_letters.iterator(timeout=20) as arriving:
+            async for dead_letter in arriving:
+                await dead_letter.ack()
+                if dead_letter.body == body:
                     break
-    assert "is larger than Kafka takes" in str(letter.headers["x-exception-message"])
+    assert "is larger than Kafka takes" in str(dead_letter.headers["x-exception-message"])
     assert await waiting(client) == 0
     assert await held.arrivals.overdue(9) == []
 
 
-async def letter_of(client: Client, body: bytes) -> AbstractIncomingMessage:
+async def dead_letter_of(client: Client, body: bytes) -> AbstractIncomingMessage:
     """Take letters from the dead-letter queue of requests, up to the one with that body.
 
     Asked over a connection of its own: a look at a queue that is gone costs the channel.
@@ -316,34 +316,34 @@ async def letter_of(client: Client, body: bytes) -> AbstractIncomingMessage:
             channel = await connection.channel()
             with contextlib.suppress(ChannelNotFoundEntity):
                 queue = await channel.declare_queue(f"{REQUEST_QUEUE}.DLQ", passive=True)
-                while (letter := await queue.get(no_ack=True, fail=False)) is not None:
-                    if letter.body == body:
-                        return letter
+                while (dead_letter := await queue.get(no_ack=True, fail=False)) is not None:
+                    if dead_letter.body == body:
+                        return dead_letter
             await asyncio.sleep(0.05)
 
 
-def buried() -> float:
-    """Return how many requests this process has buried."""
+def dead_lettered() -> float:
+    """Return how many requests this process has moved to the dead letters."""
     return (
         REGISTRY.get_sample_value("delivery_messages_buried_total", {"queue": REQUEST_QUEUE}) or 0
     )
 
 
-async def test_what_can_not_be_buried_yet_waits_and_counts_once(
+async def test_what_can_not_go_to_the_dead_letters_yet_waits_and_counts_once(
     settings: Settings, held: HeldLog, client: Client
 ) -> None:
     """Given back, it would come again at once, hundreds of times a second."""
-    failures, before = [BrokerUnavailableError("told to fail")] * 3, buried()
+    failures, before = [BrokerUnavailableError("told to fail")] * 3, dead_lettered()
 
     def fail() -> None:
         if failures:
             raise failures.pop()
 
     with capture_logs() as logs:
-        async with bridging(settings, held, buries=fail):
+        async with bridging(settings, held, before_dead_letter=fail):
             await client.send(b"no JSON at all")
-            await letter_of(client, b"no JSON at all")
-    assert buried() - before == 1
+            await dead_letter_of(client, b"no JSON at all")
+    assert dead_lettered() - before == 1
     events = [entry["event"] for entry in logs]
     assert (events.count("message_buried"), events.count("message_returned")) == (1, 0)
     assert "messages_wait" in events
@@ -356,7 +356,7 @@ async def test_a_dead_letter_queue_that_somebody_deleted_is_declared_anew(
     async with bridging(settings, held):
         await client.channel.queue_delete(f"{REQUEST_QUEUE}.DLQ")
         await client.send(b"no JSON either")
-        await letter_of(client, b"no JSON either")
+        await dead_letter_of(client, b"no JSON either")
     assert await waiting(client) == 0
 
 

@@ -17,7 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from app.settings import Settings
 from compose.embedded.apache_kafka import apache_kafka, missing
 from compose.embedded.stack import Stack
-from streams.channels import DEAD_EVENTS, PROGRESS, REQUESTS
+from streams.channels import DEAD_LETTERS, PROGRESS, REQUESTS
 from streams.kafka.dead_letters import look
 from streams.kafka.lag import Lag
 from streams.kafka.log import open_event_log
@@ -116,7 +116,7 @@ async def test_those_who_read_without_a_group_find_the_partitions(
         here = settings.model_copy(update={"kafka_bootstrap_servers": broker.url})
         await ensure_topics(here)
         async with open_event_log(here) as events:
-            await events.append(events.topics.of(DEAD_EVENTS), key=b"t/c", value=b"event")
+            await events.append(events.topics.of(DEAD_LETTERS), key=b"t/c", value=b"event")
             (dead,) = await look(here)
         assert (dead.key, dead.value) == (b"t/c", b"event")
         found = await Lag(here, make_topics=partial(ensure_topics, here)).look()
@@ -150,4 +150,4 @@ async def _topics_are_as_they_should_be(broker: str) -> None:
     }
     assert all(configs[name]["min.insync.replicas"] == "2" for name in topics.all)
     assert "compact" in configs[topics.of(PROGRESS)]["cleanup.policy"]
-    assert configs[topics.of(DEAD_EVENTS)]["retention.ms"] == "-1"
+    assert configs[topics.of(DEAD_LETTERS)]["retention.ms"] == "-1"

@@ -25,7 +25,7 @@ from compose.embedded.kafka import kafka
 from compose.embedded.processes import Server, free_port
 from compose.embedded.stack import Stack
 from streams.broker_refusals import REFUSALS
-from streams.channels import DEAD_EVENTS
+from streams.channels import DEAD_LETTERS
 from streams.kafka.brokers import client_arguments
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import ensure_topics
@@ -240,7 +240,7 @@ async def test_a_certificate_that_expires_while_all_runs_is_told_until_it_is_ren
                     await events.check()
                     break
         assert REFUSALS.now() == []
-        await events.append(events.topics.of(DEAD_EVENTS), key=b"k", value=b"v")
+        await events.append(events.topics.of(DEAD_LETTERS), key=b"k", value=b"v")
 
 
 async def test_a_certificate_of_ours_that_was_renewed_is_shown_without_a_restart(

@@ -90,8 +90,8 @@ async def test_requests_go_through_quorum_queues(
                     await asyncio.sleep(0.1)
         finally:
             await bridge.stop()
-    (letter,) = listed
-    assert (letter["queue"], letter["messageId"]) == ("requests", "no-json")
+    (dead_letter,) = listed
+    assert (dead_letter["queue"], dead_letter["messageId"]) == ("requests", "no-json")
 
 
 def _listed() -> list[dict[str, str]]:

@@ -18,8 +18,8 @@ from app.errors import BrokerUnavailableError, ConfigurationError
 from compose.embedded import rabbitmq
 from compose.embedded.stack import TENANT, Stack
 from streams.amqp import names, rights
-from streams.amqp.dead_letters import QUEUES as LETTERS
-from streams.amqp.dead_letters import open_dead_letters
+from streams.amqp.dead_letters import QUEUES as DEAD_LETTERS
+from streams.amqp.dead_letters import open_dead_letter_queues
 from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.rights import Permissions, needed
 from streams.amqp.rights_probe import missing_rights
@@ -124,10 +124,10 @@ async def work(connection: AbstractRobustConnection, topology: Topology) -> None
         for kind in (Kind.RESPONSE, Kind.ORDER, Kind.CANCEL):
             await publisher.publish(outgoing(kind))
         for name, _ in QUEUES:
-            await publisher.bury(name, Message(b"of rights"))
-    async with open_dead_letters(connection, topology=topology) as letters:
-        for letter in await letters.look(list(LETTERS), limit=9):
-            await letters.requeue(letter)
+            await publisher.dead_letter(name, Message(b"of rights"))
+    async with open_dead_letter_queues(connection, topology=topology) as dead_letters:
+        for dead_letter in await dead_letters.look(list(DEAD_LETTERS), limit=9):
+            await dead_letters.requeue(dead_letter)
     async with connection.channel() as channel:
         for name, exchange in QUEUES:
             taken: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()

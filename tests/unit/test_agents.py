@@ -239,9 +239,9 @@ async def test_an_event_of_a_tenant_that_is_not_served_here_is_not_handled(
     log, arrivals, arrival = Log(), Arrivals(), uuid4()
     whole = value % str(arrival).encode()
     await handled(handlers[kind], log, event(b"other/c", whole), arrivals=arrivals)
-    ((topic, letter),) = log.appended
-    assert (topic, letter["value"]) == ("delivery.dead-letters", whole)
-    assert dict(letter["headers"])["reason"].startswith(b"unknown tenant 'other'; add it to")
+    ((topic, dead_letter),) = log.appended
+    assert (topic, dead_letter["value"]) == ("delivery.dead-letters", whole)
+    assert dict(dead_letter["headers"])["reason"].startswith(b"unknown tenant 'other'; add it to")
     assert arrivals.forgotten == [arrival]
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from app.audit import INSTANCE, Actor, AuditEntry
 from app.cli.who import caller
-from app.views.audit import COLUMNS, csv_head, csv_lines, json_lines, of_letter
-from app.views.dead_letters import Letter
+from app.views.audit import COLUMNS, csv_head, csv_lines, json_lines, of_dead_letter
+from app.views.dead_letters import DeadLetter
 
 
 def entry(**changes: Any) -> AuditEntry:
@@ -67,10 +67,10 @@ def test_json_lines_are_one_object_each() -> None:
     ("tenant", "served", "owner"),
     [("sentinel", True, "sentinel"), ("x\0y", False, INSTANCE), (None, False, INSTANCE)],
 )
-def test_a_letter_is_noted_for_its_tenant_if_there_is_such_a_one(
+def test_a_dead_letter_is_noted_for_its_tenant_if_there_is_such_a_one(
     tenant: str | None, served: bool, owner: str
 ) -> None:
-    letter = Letter(
+    dead_letter = DeadLetter(
         id="amqp:1",
         place="q.DLQ",
         tenant=tenant,
@@ -81,7 +81,7 @@ def test_a_letter_is_noted_for_its_tenant_if_there_is_such_a_one(
         text="",
     )
     actor = Actor(name="a", role="INSTANCE_ADMIN", tenant="other")
-    done = of_letter(actor, "requeue", letter, served=served, after="q")
+    done = of_dead_letter(actor, "requeue", dead_letter, served=served, after="q")
     assert (done.actor.tenant, done.actor.name, done.subject) == (owner, "a", "dead letter amqp:1")
     assert done.before["correlationId"] == "d\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"
     assert len(done.before["reason"]) == 1000

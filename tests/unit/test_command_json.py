@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from app.cli import deliveries, dlq, dlt, doctor, topics
+from app.cli import dead_letter_queues, dead_letter_topic, deliveries, doctor, topics
 from app.cli.tables import in_json
 from app.delivery.states import State
 from app.errors import ErrorType
@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.views.deliveries import DeliveryView, Depth, Outcome, Owed, Step, Tracked, WorkerSeen
 from app.views.findings import Finding, bad, good
 from app.views.view import View
-from streams.amqp.dead_letters import QUEUES, DeadLetter
+from streams.amqp.dead_letters import QUEUES, DeadMessage
 from streams.kafka.dead_letters import DeadEvent
 from streams.kafka.topic_check import Difference
 from tests.recorded.today.examples import AT, CORRELATION, DELIVERY, RESULT, TENANT
@@ -55,9 +55,9 @@ MESSAGE = {
     "app_id": None,
     "type": None,
 }
-LETTERS = [
-    DeadLetter(id="requests:ab", queue="requests", message=SimpleNamespace(**MESSAGE)),  # type: ignore[arg-type]
-    DeadLetter(
+DEAD_LETTERS = [
+    DeadMessage(id="requests:ab", queue="requests", message=SimpleNamespace(**MESSAGE)),  # type: ignore[arg-type]
+    DeadMessage(
         id="global:cd",
         queue="global",
         message=SimpleNamespace(  # type: ignore[arg-type]
@@ -159,8 +159,8 @@ class Deliveries:
 class Queues:
     """Have two dead letters."""
 
-    async def look(self, _queues: Sequence[str], *, limit: int) -> list[DeadLetter]:
-        return LETTERS[:limit]
+    async def look(self, _queues: Sequence[str], *, limit: int) -> list[DeadMessage]:
+        return DEAD_LETTERS[:limit]
 
 
 @contextlib.asynccontextmanager
@@ -190,14 +190,14 @@ async def _dead_events(_settings: Settings) -> list[DeadEvent]:
 def printed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run a command on what is there, without a process or a network; return what it prints."""
     settings = Settings()
-    for module in (deliveries, dlq, dlt, doctor, topics):
+    for module in (deliveries, dead_letter_queues, dead_letter_topic, doctor, topics):
         monkeypatch.setattr(module, "load_settings", lambda: settings)
     for module, name, double in (
         (deliveries, "open_database", _database),
         (doctor, "examine", _findings),
         (topics, "differences", _differences),
-        (dlt, "look", _dead_events),
-        (dlq, "open_queues", _queues),
+        (dead_letter_topic, "look", _dead_events),
+        (dead_letter_queues, "open_queues", _queues),
     ):
         monkeypatch.setattr(module, name, double)
 
@@ -216,8 +216,8 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         pytest.param(deliveries.list_, ["--json"], [SHOWN], id="list"),
         pytest.param(deliveries.show, [CORRELATION, "--json"], [SHOWN[:-1] + ORDER], id="show"),
         pytest.param(deliveries.stats, ["--json"], [STATS], id="stats"),
-        pytest.param(dlt.list_, ["--json"], [LISTED_EVENT], id="dlt list"),
-        pytest.param(dlq.list_, ["--json"], LISTED_MESSAGES, id="dlq list"),
+        pytest.param(dead_letter_topic.list_, ["--json"], [LISTED_EVENT], id="dlt list"),
+        pytest.param(dead_letter_queues.list_, ["--json"], LISTED_MESSAGES, id="dlq list"),
         pytest.param(
             doctor.doctor,
             ["--json"],
@@ -252,7 +252,8 @@ def test_json_is_one_object_a_line(
 
 def test_an_event_is_shown_with_its_content(printed: Callable[..., str]) -> None:
     shown = json.loads(LISTED_EVENT) | {"value": "{\ufffd"}
-    assert printed(dlt.show, "1:2") == json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+    written = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+    assert printed(dead_letter_topic.show, "1:2") == written
 
 
 def test_a_message_is_shown_with_all_that_came_with_it(printed: Callable[..., str]) -> None:
@@ -268,17 +269,24 @@ def test_a_message_is_shown_with_all_that_came_with_it(printed: Callable[..., st
         "body": {"correlationId": "d-1", "a": [1]},
     }
     written = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-    assert printed(dlq.show, "requests:ab") == written
+    assert printed(dead_letter_queues.show, "requests:ab") == written
 
 
 def test_a_body_that_is_no_text_is_shown_in_base64(printed: Callable[..., str]) -> None:
-    shown = json.loads(printed(dlq.show, "global:cd"))
+    shown = json.loads(printed(dead_letter_queues.show, "global:cd"))
     assert shown["body"] == {"base64": "/w=="}
     assert shown["origin"] is None
 
 
 @pytest.mark.parametrize(
-    "command", [deliveries.list_, deliveries.stats, dlq.list_, dlt.list_, topics.check]
+    "command",
+    [
+        deliveries.list_,
+        deliveries.stats,
+        dead_letter_queues.list_,
+        dead_letter_topic.list_,
+        topics.check,
+    ],
 )
 def test_a_table_shows_what_there_is(printed: Callable[..., str], command: click.Command) -> None:
     told = printed(command)
@@ -291,8 +299,8 @@ def test_a_table_shows_what_there_is(printed: Callable[..., str], command: click
         (DeliveryView, SHOWN),
         (deliveries.WholeDeliveryView, SHOWN[:-1] + ORDER),
         (deliveries.StatsView, STATS),
-        (dlt.DeadEventView, LISTED_EVENT),
-        (dlq.DeadMessageView, LISTED_MESSAGES[0]),
+        (dead_letter_topic.DeadEventView, LISTED_EVENT),
+        (dead_letter_queues.DeadMessageView, LISTED_MESSAGES[0]),
     ],
 )
 def test_a_field_that_its_view_has_not_is_found(view: type[View], example: str) -> None:

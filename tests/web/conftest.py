@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel
 
 from app.delivery.targets import S3Target
-from app.errors import UnknownLetterError
+from app.errors import UnknownDeadLetterError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
@@ -28,7 +28,7 @@ from sinks.stores.s3.store import open_sink
 from streams.regards.users import AnyUser
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
-from web.api.dead_letters import LettersApi
+from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.events import EventsApi
 from web.api.health import Check, Health
@@ -108,16 +108,16 @@ async def configuration(pool: asyncpg.Pool, web_settings: Settings) -> Configura
     return await open_configuration(web_settings, pool)
 
 
-class NoLetters:
+class NoDeadLetters:
     """Has no dead letters."""
 
     async def look(self, tenant: str | None) -> Look:
-        return Look(letters=[], truncated=False)
+        return Look(dead_letters=[], truncated=False)
 
     async def requeue(
         self, tenant: str | None, ids: Sequence[str], *, noting: Noting
     ) -> dict[str, str]:
-        raise UnknownLetterError("there is none")
+        raise UnknownDeadLetterError("there is none")
 
 
 class Api:
@@ -171,7 +171,7 @@ def parts_for(
         "operation": OperationApi(configure, audit),
         "deliveries": DeliveriesApi(tracking, has.pop("interventions"), progress),
         "events": EventsApi(has.pop("feed"), tracking, has.pop("changes"), progress),
-        "letters": LettersApi(has.pop("letters"), audit, serves=configure.serves),
+        "dead_letters": DeadLettersApi(has.pop("dead_letters"), audit, serves=configure.serves),
         "workers": WorkersApi(overview),
         "metrics": MetricsApi(overview),
         "health": health,
@@ -198,7 +198,7 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
         ),
         "feed": Feed(tracking, list),
         "progress": lambda _delivery: None,
-        "letters": NoLetters(),
+        "dead_letters": NoDeadLetters(),
         "console": Console(None),
     }
 

@@ -17,8 +17,8 @@ from app.audit import INSTANCE, Actor, AuditEntry, Done
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresAudit
-from app.views.dead_letters import Letter, Noting
-from tests.web.conftest import TENANT, Api, MakeClient, NoLetters, parts_for, serve
+from app.views.dead_letters import DeadLetter, Noting
+from tests.web.conftest import TENANT, Api, MakeClient, NoDeadLetters, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
 
 
@@ -29,8 +29,8 @@ async def trail(api: Api, **caller: Any) -> list[dict[str, Any]]:
     return content
 
 
-def letter(number: int, tenant: str | None) -> Letter:
-    return Letter(
+def dead_letter(number: int, tenant: str | None) -> DeadLetter:
+    return DeadLetter(
         id=f"amqp:{number}",
         place="q.DLQ",
         tenant=tenant,
@@ -42,12 +42,13 @@ def letter(number: int, tenant: str | None) -> Letter:
     )
 
 
-class Box(NoLetters):
+class Box(NoDeadLetters):
     """Has letters; the last of those that are asked for can't be put back where `fails`."""
 
     def __init__(self, *, fails: bool = False) -> None:
-        self.letters = {
-            one.id: one for one in (letter(1, TENANT), letter(2, "gone"), letter(3, None))
+        self.dead_letters = {
+            one.id: one
+            for one in (dead_letter(1, TENANT), dead_letter(2, "gone"), dead_letter(3, None))
         }
         self.fails = fails
 
@@ -55,16 +56,16 @@ class Box(NoLetters):
         self, tenant: str | None, ids: Sequence[str], *, noting: Noting
     ) -> dict[str, str]:
         for one in ids:
-            async with noting(self.letters[one], "q"):
+            async with noting(self.dead_letters[one], "q"):
                 if self.fails and one == ids[-1]:
                     raise BrokerUnavailableError("RabbitMQ does not confirm")
         return dict.fromkeys(ids, "q")
 
 
-async def test_letters_that_are_put_back_are_in_the_trail_of_their_tenants(
+async def test_dead_letters_that_are_put_back_are_in_the_trail_of_their_tenants(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
-    api = await serve(aiohttp_client, parts_for(configuration, letters=Box()))
+    api = await serve(aiohttp_client, parts_for(configuration, dead_letters=Box()))
     body = {"ids": ["amqp:1", "amqp:2", "amqp:3"]}
     caller: dict[str, Any] = {"tenant": "swot", "role": "INSTANCE_ADMIN"}
     assert (await api.call("POST", "/dead-letters/requeue", json=body, **caller)).status == 200
@@ -88,7 +89,7 @@ async def test_letters_that_are_put_back_are_in_the_trail_of_their_tenants(
 async def test_what_was_not_put_back_is_not_in_the_trail(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
-    api = await serve(aiohttp_client, parts_for(configuration, letters=Box(fails=True)))
+    api = await serve(aiohttp_client, parts_for(configuration, dead_letters=Box(fails=True)))
     body = {"ids": ["amqp:1", "amqp:2"]}
     answer = await api.call("POST", "/dead-letters/requeue", json=body, role="INSTANCE_ADMIN")
     assert answer.status == 503

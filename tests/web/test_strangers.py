@@ -20,7 +20,7 @@ from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresStore, PostgresTracking, open_pool
 from app.telemetry.metrics import REQUESTS, TARGET_UP
 from app.usecases.intervene import Interventions
-from app.views.dead_letters import Letter, Noting
+from app.views.dead_letters import DeadLetter, Noting
 from app.waiting.signals import Signal
 from streams.regards.users import AnyUser
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, bearer, parts_for, serve
@@ -68,10 +68,10 @@ CHECKS: dict[str, Check] = {
 }
 
 
-class LettersAway:
+class DeadLettersAway:
     """Dead letters that nobody can look at now."""
 
-    async def look(self, tenant: str | None) -> list[Letter]:
+    async def look(self, tenant: str | None) -> list[DeadLetter]:
         raise BrokerUnavailableError(f"aiokafka: no broker at {ADDRESS}")
 
     async def requeue(
@@ -107,7 +107,7 @@ async def api(
             changes=tracking,
             overview=tracking,
             feed=Feed(tracking, list),
-            letters=LettersAway(),
+            dead_letters=DeadLettersAway(),
             console=Console(SignIns(_away, served=lambda _tenant: True, per_minute=1000)),
             interventions=Interventions(
                 store=PostgresStore(pool, Signal()),

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.audit import Actor, AuditTrail
 from app.errors import InvalidRequestError
 from app.telemetry.logs import get_logger
-from app.views.audit import of_letter
-from app.views.dead_letters import Letter, LetterBox
+from app.views.audit import of_dead_letter
+from app.views.dead_letters import DeadLetter, DeadLetterStore
 from app.views.view import Moment, View
 from web import schemas
 from web.answers import json_of, shown
@@ -42,17 +42,17 @@ class DeadLetterView(View):
     text: str
 
     @classmethod
-    def of(cls, letter: Letter) -> Self:
+    def of(cls, dead_letter: DeadLetter) -> Self:
         """Show a letter."""
         return cls(
-            id=letter.id,
-            place=letter.place,
-            tenant=letter.tenant,
-            correlation_id=letter.correlation_id,
-            at=letter.at,
-            bytes=letter.size,
-            reason=letter.reason,
-            text=letter.text,
+            id=dead_letter.id,
+            place=dead_letter.place,
+            tenant=dead_letter.tenant,
+            correlation_id=dead_letter.correlation_id,
+            at=dead_letter.at,
+            bytes=dead_letter.size,
+            reason=dead_letter.reason,
+            text=dead_letter.text,
         )
 
 
@@ -77,18 +77,20 @@ class DeadLettersRequeued(View):
     content: dict[str, str]
 
 
-class LettersApi:
+class DeadLettersApi:
     """The handlers."""
 
-    def __init__(self, box: LetterBox, audit: AuditTrail, *, serves: Callable[[str], bool]) -> None:
-        self._box = box
+    def __init__(
+        self, dead_letters: DeadLetterStore, audit: AuditTrail, *, serves: Callable[[str], bool]
+    ) -> None:
+        self._dead_letters = dead_letters
         self._audit = audit
         self._serves = serves
 
     async def listing(self, request: web.Request) -> web.Response:
         """Return the dead letters that the caller may see."""
-        seen = await self._box.look(_scope(request[ACTOR]))
-        content = [DeadLetterView.of(letter) for letter in seen.letters]
+        seen = await self._dead_letters.look(_scope(request[ACTOR]))
+        content = [DeadLetterView.of(dead_letter) for dead_letter in seen.dead_letters]
         return shown(DeadLetters(content=content, truncated=seen.truncated))
 
     async def requeue(self, request: web.Request) -> web.Response:
@@ -99,13 +101,15 @@ class LettersApi:
             raise InvalidRequestError([f"ids: must be a list of 1 to {_AT_ONCE} ids"]) from None
         actor = request[ACTOR]
 
-        def noting(letter: Letter, place: str) -> AbstractAsyncContextManager[None]:
-            served = letter.tenant is not None and self._serves(letter.tenant)
+        def noting(dead_letter: DeadLetter, place: str) -> AbstractAsyncContextManager[None]:
+            served = dead_letter.tenant is not None and self._serves(dead_letter.tenant)
             return self._audit.noting(
-                of_letter(actor, "requeue", letter, served=served, after=place)
+                of_dead_letter(actor, "requeue", dead_letter, served=served, after=place)
             )
 
-        where = await self._box.requeue(_scope(actor), list(dict.fromkeys(ids)), noting=noting)
+        where = await self._dead_letters.requeue(
+            _scope(actor), list(dict.fromkeys(ids)), noting=noting
+        )
         log.info(
             "dead_letters_requeued",
             tenant=actor.tenant,

@@ -7,22 +7,22 @@ from collections.abc import AsyncIterator, Callable
 
 from app.run.wiring.amqp import open_connection
 from app.settings import Settings
-from app.views.dead_letters import LetterBox
-from streams.amqp.dead_letters import DeadLetters, open_dead_letters
+from app.views.dead_letters import DeadLetterStore
+from streams.amqp.dead_letters import DeadLetterQueues, open_dead_letter_queues
 from streams.amqp.topology import topology_of
-from streams.dead_letters import Letters
+from streams.dead_letters import BrokerDeadLetters
 
 
-def letter_box(settings: Settings, *, known: Callable[[str], bool]) -> LetterBox:
+def dead_letter_store(settings: Settings, *, known: Callable[[str], bool]) -> DeadLetterStore:
     """Return both kinds together; `known` tells which tenants are served here."""
-    return Letters(settings, known=known)
+    return BrokerDeadLetters(settings, known=known)
 
 
 @contextlib.asynccontextmanager
-async def open_queues(settings: Settings) -> AsyncIterator[DeadLetters]:
+async def open_queues(settings: Settings) -> AsyncIterator[DeadLetterQueues]:
     """Open RabbitMQ's dead-letter queues, for one command. Raises ConfigurationError."""
     async with (
         open_connection(settings) as connection,
-        open_dead_letters(connection, topology=topology_of(settings)) as letters,
+        open_dead_letter_queues(connection, topology=topology_of(settings)) as dead_letters,
     ):
-        yield letters
+        yield dead_letters

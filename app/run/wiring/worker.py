@@ -28,10 +28,10 @@ from app.waiting.patience import Patience
 from app.waiting.signals import Signal
 from sinks.pipeline.budget import Budget
 from sinks.transfer import StreamingArchiver
+from streams.amqp.dead_letters import count_dead_letters
 from streams.amqp.line import line_of
 from streams.amqp.publisher import AmqpPublisher
 from streams.amqp.topology import topology_of
-from streams.amqp.waiting_letters import count_waiting
 from streams.bridge import Bridge
 from streams.kafka.faust_app import create_app
 from streams.kafka.lag import Lag
@@ -113,7 +113,7 @@ class WorkerServices(Services):
 
     async def count_dead_letters(self) -> None:
         """Tell the metrics how many dead letters there are."""
-        await count_waiting(self.connection)
+        await count_dead_letters(self.connection)
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ RECORDINGS: Mapping[str, Callable[[], Any | Awaitable[Any]]] = {
     "amqp_declared": amqp.declared,
     "amqp_published": amqp.published,
     "amqp_received": amqp.received,
-    "amqp_buried": amqp.buried,
+    "amqp_buried": amqp.dead_lettered,
     "kafka_topics": kafka.topics,
     "kafka_appended": kafka.appended,
     "kafka_events": kafka.events,

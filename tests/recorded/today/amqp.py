@@ -204,7 +204,7 @@ async def received() -> Any:
     return made
 
 
-async def buried() -> Any:
+async def dead_lettered() -> Any:
     """What can't be answered: the copy in the dead-letter queue."""
     made = {}
     for name, queue in _QUEUES.items():

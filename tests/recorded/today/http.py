@@ -10,7 +10,7 @@ from aiohttp import web
 from app import __version__
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
-from web.api.dead_letters import LettersApi
+from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.events import EventsApi
 from web.api.health import Health
@@ -45,7 +45,7 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         operation=OperationApi(some, some),
         deliveries=DeliveriesApi(some, some, some),
         events=EventsApi(some, some, some, some),
-        letters=LettersApi(some, some, serves=some),
+        dead_letters=DeadLettersApi(some, some, serves=some),
         workers=WorkersApi(some),
         metrics=MetricsApi(some),
         console=Console(None),

@@ -4,7 +4,7 @@ import { plainUser, session } from "./api.js";
 import { alertOf, h } from "./dom.js";
 import { delivery } from "./delivery.js";
 import { health } from "./health.js";
-import { letters } from "./letters.js";
+import { deadLetters } from "./letters.js";
 import { list } from "./list.js";
 import { ask } from "./new.js";
 import { settings } from "./settings.js";
@@ -14,7 +14,7 @@ const main = document.querySelector("main");
 const nav = document.querySelector("nav");
 const who = document.querySelector(".who");
 const OPERATORS_ONLY = ["#/settings", "#/dead-letters", "#/health"];
-const PAGES = { deliveries: list, delivery, new: ask, settings, "dead-letters": letters, health };
+const PAGES = { deliveries: list, delivery, new: ask, settings, "dead-letters": deadLetters, health };
 
 let leaving = new AbortController();
 

@@ -3,7 +3,7 @@
 import { call, session } from "./api.js";
 import { alertOf, confirmed, h, say, size, time } from "./dom.js";
 
-export async function letters(content, { signal }) {
+export async function deadLetters(content, { signal }) {
   const place = h("div", {});
   content.append(h("h1", {}, "Dead letters"), place);
   await draw(place, signal);

@@ -12,15 +12,15 @@ import aio_pika
 import pytest
 from pydantic import SecretStr
 
-from app.errors import BrokerUnavailableError, NotPossibleError, UnknownLetterError
+from app.errors import BrokerUnavailableError, NotPossibleError, UnknownDeadLetterError
 from app.settings import Settings
-from app.views.dead_letters import Letter, Look
-from streams import dead_letters as letter_box
+from app.views.dead_letters import DeadLetter, Look
+from streams import dead_letters
 from streams.amqp import names
 from streams.amqp.dead_letters import QUEUES
 from streams.amqp.topology import declare_topology
-from streams.channels import CANCELS, DEAD_EVENTS, REQUESTS
-from streams.dead_letters import Letters
+from streams.channels import CANCELS, DEAD_LETTERS, REQUESTS
+from streams.dead_letters import BrokerDeadLetters
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.integration.gate import gate
@@ -87,27 +87,29 @@ async def events(settings: Settings) -> AsyncIterator[EventLog]:
 
 
 @pytest.fixture
-def box(settings: Settings, events: EventLog) -> Letters:
+def box(settings: Settings, events: EventLog) -> BrokerDeadLetters:
     """What is tested; it serves two tenants."""
-    return Letters(settings, known=TENANTS.__contains__)
+    return BrokerDeadLetters(settings, known=TENANTS.__contains__)
 
 
-async def bury(events: EventLog, key: str, *values: bytes) -> None:
+async def append_dead(events: EventLog, key: str, *values: bytes) -> None:
     headers = [("origin-topic", events.topics.of(REQUESTS).encode()), ("reason", b"of this test")]
     for value in values:
         await events.append(
-            events.topics.of(DEAD_EVENTS), key=key.encode(), value=value, headers=headers
+            events.topics.of(DEAD_LETTERS), key=key.encode(), value=value, headers=headers
         )
 
 
-async def put_back(box: Letters, tenant: str | None, ids: Sequence[str]) -> dict[str, str]:
+async def put_back(
+    box: BrokerDeadLetters, tenant: str | None, ids: Sequence[str]
+) -> dict[str, str]:
     """Put letters back; each is noted with where it went."""
     noted: dict[str, str] = {}
 
     @contextlib.asynccontextmanager
-    async def noting(letter: Letter, place: str) -> AsyncIterator[None]:
+    async def noting(dead_letter: DeadLetter, place: str) -> AsyncIterator[None]:
         yield
-        noted[letter.id] = place
+        noted[dead_letter.id] = place
 
     where = await box.requeue(tenant, ids, noting=noting)
     assert where == noted
@@ -115,23 +117,23 @@ async def put_back(box: Letters, tenant: str | None, ids: Sequence[str]) -> dict
 
 
 def texts(look: Look) -> list[str]:
-    return sorted(letter.text for letter in look.letters)
+    return sorted(dead_letter.text for dead_letter in look.dead_letters)
 
 
 def ids(look: Look) -> list[str]:
-    return [letter.id for letter in look.letters]
+    return [dead_letter.id for dead_letter in look.dead_letters]
 
 
-async def test_the_letters_of_one_tenant_hide_no_others(
-    box: Letters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+async def test_the_dead_letters_of_one_tenant_hide_no_others(
+    box: BrokerDeadLetters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box._each = 3
     await post.leave(*(b"of sentinel %d" % number for number in range(700)))
     await post.leave(b"of swot", tenant="swot")
-    await bury(events, "sentinel/a", *(b"event %d" % number for number in range(7)))
-    await bury(events, "swot/b", b"event of swot")
+    await append_dead(events, "sentinel/a", *(b"event %d" % number for number in range(7)))
+    await append_dead(events, "swot/b", b"event of swot")
     ours = await box.look("sentinel")
-    assert len(ours.letters) == 6
+    assert len(ours.dead_letters) == 6
     assert [one for one in texts(ours) if "event" in one] == ["event 4", "event 5", "event 6"]
     assert ours.truncated
     theirs = await box.look("swot")
@@ -139,42 +141,44 @@ async def test_the_letters_of_one_tenant_hide_no_others(
 
 
 async def test_a_look_says_when_it_did_not_see_all(
-    box: Letters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+    box: BrokerDeadLetters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await post.leave(b"a", b"b", b"c")
     assert not (await box.look("swot")).truncated
-    monkeypatch.setattr(letter_box, "_READ", 2)
+    monkeypatch.setattr(dead_letters, "_READ", 2)
     box._seen = None
     for tenant in ("sentinel", "swot", None):
         assert (await box.look(tenant)).truncated
-    assert len((await box.look("sentinel")).letters) == 2
-    monkeypatch.setattr(letter_box, "_LOOK", 0.0)  # seconds
+    assert len((await box.look("sentinel")).dead_letters) == 2
+    monkeypatch.setattr(dead_letters, "_LOOK", 0.0)  # seconds
     box._seen = None
     assert (await box.look("swot")).truncated
-    monkeypatch.setattr(letter_box, "_READ", 1)
-    monkeypatch.setattr(letter_box, "QUEUES", {})
+    monkeypatch.setattr(dead_letters, "_READ", 1)
+    monkeypatch.setattr(dead_letters, "QUEUES", {})
     box._seen = None
-    await bury(events, "sentinel/a", b"1", b"2", b"3")  # one partition
+    await append_dead(events, "sentinel/a", b"1", b"2", b"3")  # one partition
     seen = await box.look("sentinel")
     assert (texts(seen), seen.truncated) == (["3"], True)
 
 
 async def test_looks_at_once_see_the_same_and_hide_nothing_from_each_other(
-    box: Letters, post: Post, monkeypatch: pytest.MonkeyPatch
+    box: BrokerDeadLetters, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(letter_box, "_FRESH", 0.0)
+    monkeypatch.setattr(dead_letters, "_FRESH", 0.0)
     await post.leave(*(b"%d" % number for number in range(100)))
     looks = await asyncio.gather(*(box.look("sentinel") for _ in range(4)))
-    assert {len(look.letters) for look in looks} == {100}
+    assert {len(look.dead_letters) for look in looks} == {100}
     assert len({tuple(sorted(ids(look))) for look in looks}) == 1
     some = ids(looks[0])[:10]
     where, after = await asyncio.gather(put_back(box, "sentinel", some), box.look("sentinel"))
     assert where == dict.fromkeys(some, QUEUE)
-    assert len(after.letters) == 90
+    assert len(after.dead_letters) == 90
     assert len(await post.back()) == 10
 
 
-async def test_one_look_is_for_all_who_ask_within_some_seconds(box: Letters, post: Post) -> None:
+async def test_one_look_is_for_all_who_ask_within_some_seconds(
+    box: BrokerDeadLetters, post: Post
+) -> None:
     await post.leave(b"first")
     await post.leave(b"of swot", tenant="swot")
     first = await box.look("sentinel")
@@ -185,8 +189,8 @@ async def test_one_look_is_for_all_who_ask_within_some_seconds(box: Letters, pos
     assert texts(await box.look("sentinel")) == ["second"]
 
 
-async def test_letters_of_other_services_and_of_no_known_tenant_are_the_instances(
-    box: Letters, post: Post, events: EventLog
+async def test_dead_letters_of_other_services_and_of_no_known_tenant_are_the_instances(
+    box: BrokerDeadLetters, post: Post, events: EventLog
 ) -> None:
     other = {names.HEADER_ORIGIN_QUEUE: "regards.broadcast.rs-order.SomeHandler"}
     ours = {names.HEADER_ORIGIN_QUEUE: QUEUE}
@@ -196,22 +200,24 @@ async def test_letters_of_other_services_and_of_no_known_tenant_are_the_instance
     await post.leave(b"of a stranger", tenant="stranger")
     await post.leave(b"of no tenant", tenant=None)
     await post.leave(b"ours")
-    await bury(events, "stranger/x", b"event of a stranger")
+    await append_dead(events, "stranger/x", b"event of a stranger")
     assert texts(await box.look("sentinel")) == ["ours", "ours, the long way"]
-    assert (await box.look("swot")).letters == []
-    assert (await box.look("stranger")).letters == []
+    assert (await box.look("swot")).dead_letters == []
+    assert (await box.look("stranger")).dead_letters == []
     everything = await box.look(None)
-    assert len(everything.letters) == 7
-    foreign = [one.id for one in everything.letters if one.owner is None]
+    assert len(everything.dead_letters) == 7
+    foreign = [one.id for one in everything.dead_letters if one.owner is None]
     assert len(foreign) == 5
     for one in foreign:
-        with pytest.raises(UnknownLetterError, match="there is no dead letter"):
+        with pytest.raises(UnknownDeadLetterError, match="there is no dead letter"):
             await put_back(box, "sentinel", [one])
-    stranger = [one.id for one in everything.letters if one.text == "of a stranger"]
+    stranger = [one.id for one in everything.dead_letters if one.text == "of a stranger"]
     assert await put_back(box, None, stranger) == {stranger[0]: QUEUE}
 
 
-async def test_letters_that_differ_have_ids_that_differ(box: Letters, post: Post) -> None:
+async def test_dead_letters_that_differ_have_ids_that_differ(
+    box: BrokerDeadLetters, post: Post
+) -> None:
     await post.leave(b"x", b"x", kept="1")  # twice the same
     await post.leave(b"x", kept="2")
     await post.leave(b"x", queue="cancels", kept="1")
@@ -225,35 +231,37 @@ async def test_letters_that_differ_have_ids_that_differ(box: Letters, post: Post
     assert ids(await box.look("sentinel")) == ids(seen)
     (cancel,) = (one for one in ids(seen) if "cancels" in one)
     assert await put_back(box, "sentinel", [cancel]) == {cancel: CANCELS.queue.name}
-    assert len((await box.look("sentinel")).letters) == 3
+    assert len((await box.look("sentinel")).dead_letters) == 3
 
 
-async def test_all_are_put_back_or_none(box: Letters, post: Post, events: EventLog) -> None:
+async def test_all_are_put_back_or_none(
+    box: BrokerDeadLetters, post: Post, events: EventLog
+) -> None:
     await post.leave(b"message")
-    await bury(events, "sentinel/a", b"event")
+    await append_dead(events, "sentinel/a", b"event")
     message, event = ids(await box.look("sentinel"))
     for wrong in ("amqp:requests:" + "0" * 32, "event:0:99999", "event:x", "amqp:x", "nonsense"):
-        with pytest.raises(UnknownLetterError, match="nothing was put back"):
+        with pytest.raises(UnknownDeadLetterError, match="nothing was put back"):
             await put_back(box, "sentinel", [message, event, wrong])
-    with pytest.raises(UnknownLetterError):
+    with pytest.raises(UnknownDeadLetterError):
         await put_back(box, "swot", [message])
     assert await post.back() == []
     where = await put_back(box, "sentinel", [message, event])
     assert where == {message: QUEUE, event: events.topics.of(REQUESTS)}
-    assert (await box.look("sentinel")).letters == []
-    with pytest.raises(UnknownLetterError):
+    assert (await box.look("sentinel")).dead_letters == []
+    with pytest.raises(UnknownDeadLetterError):
         await put_back(box, "sentinel", [event])
 
 
 async def test_what_can_not_go_back_is_told_and_nothing_was_put_back(
-    box: Letters, post: Post, events: EventLog
+    box: BrokerDeadLetters, post: Post, events: EventLog
 ) -> None:
     await post.leave(b"good")
     (good,) = ids(await box.look("sentinel"))
     await post.leave(b"of nowhere", queue="global")
     headers = [("reason", b"of this test")]
     await events.append(
-        events.topics.of(DEAD_EVENTS), key=b"sentinel/a", value=b"of no topic", headers=headers
+        events.topics.of(DEAD_LETTERS), key=b"sentinel/a", value=b"of no topic", headers=headers
     )
     box._seen = None
     strays = [one for one in ids(await box.look(None)) if one != good]
@@ -264,7 +272,9 @@ async def test_what_can_not_go_back_is_told_and_nothing_was_put_back(
     assert await post.back() == []
 
 
-async def test_a_letter_whose_queue_is_gone_is_told_and_stays(box: Letters, post: Post) -> None:
+async def test_a_dead_letter_whose_queue_is_gone_is_told_and_stays(
+    box: BrokerDeadLetters, post: Post
+) -> None:
     gone = {names.HEADER_ORIGIN_QUEUE: "gone.queue"}
     await post.leave(b"of a queue that is gone", queue="global", **gone)
     (one,) = ids(await box.look(None))
@@ -283,7 +293,7 @@ async def test_rabbitmq_that_goes_away_in_a_look_is_told(
             way.cut()
             return True
 
-        box = Letters(
+        box = BrokerDeadLetters(
             settings.model_copy(update={"amqp_url": SecretStr(way.url)}),
             known=known,
         )
@@ -292,20 +302,20 @@ async def test_rabbitmq_that_goes_away_in_a_look_is_told(
 
 
 async def test_kafka_that_goes_away_before_events_go_back_is_told(
-    settings: Settings, events: EventLog, post: Post, box: Letters
+    settings: Settings, events: EventLog, post: Post, box: BrokerDeadLetters
 ) -> None:
     await post.leave(b"message")
-    await bury(events, "sentinel/a", b"event")
+    await append_dead(events, "sentinel/a", b"event")
     both = ids(await box.look("sentinel"))
     async with gate(f"kafka://{settings.kafka_bootstrap_servers}") as way:
         here = way.url.removeprefix("kafka://")
-        box = Letters(
+        box = BrokerDeadLetters(
             settings.model_copy(update={"kafka_bootstrap_servers": here}),
             known=TENANTS.__contains__,
         )
 
         @contextlib.asynccontextmanager
-        async def noting(_letter: Letter, _place: str) -> AsyncIterator[None]:
+        async def noting(_dead_letter: DeadLetter, _place: str) -> AsyncIterator[None]:
             await way.shut()
             yield
 
@@ -314,11 +324,11 @@ async def test_kafka_that_goes_away_before_events_go_back_is_told(
 
 
 async def test_what_is_large_is_put_back_bit_by_bit(
-    box: Letters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+    box: BrokerDeadLetters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(letter_box, "_PUT_BACK", 100)  # bytes
+    monkeypatch.setattr(dead_letters, "_PUT_BACK", 100)  # bytes
     await post.leave(b"a" * 150, b"b" * 150)
-    await bury(events, "sentinel/a", b"c" * 150, b"d" * 150)
+    await append_dead(events, "sentinel/a", b"c" * 150, b"d" * 150)
     seen = ids(await box.look("sentinel"))
     for several in (seen[:2], seen[2:]):
         with pytest.raises(NotPossibleError, match="choose fewer"):
@@ -328,28 +338,28 @@ async def test_what_is_large_is_put_back_bit_by_bit(
 
 
 async def test_an_event_that_was_put_back_and_failed_again_is_another(
-    box: Letters, events: EventLog, post: Post
+    box: BrokerDeadLetters, events: EventLog, post: Post
 ) -> None:
-    await bury(events, "sentinel/a", b"event")
+    await append_dead(events, "sentinel/a", b"event")
     (first,) = ids(await box.look("sentinel"))
     await put_back(box, "sentinel", [first])
-    await bury(events, "sentinel/a", b"event")
+    await append_dead(events, "sentinel/a", b"event")
     (second,) = ids(await box.look("sentinel"))
     assert first != second
 
 
 async def test_a_large_topic_is_read_and_not_kept(
-    box: Letters, events: EventLog, post: Post
+    box: BrokerDeadLetters, events: EventLog, post: Post
 ) -> None:
     for _ in range(180):
-        await bury(events, "sentinel/a", b"x" * (MIB // 2))
+        await append_dead(events, "sentinel/a", b"x" * (MIB // 2))
     tracemalloc.start()
     try:
         seen = await box.look("sentinel")
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(seen.letters) == 180
+    assert len(seen.dead_letters) == 180
     assert most < 45 * MIB  # of 90
 
 
@@ -357,7 +367,7 @@ async def test_a_broker_that_is_away_is_told_to_all_who_wait(
     settings: Settings, events: EventLog
 ) -> None:
     away = settings.model_copy(update={"amqp_url": type(settings.amqp_url)("amqp://127.0.0.1:1/")})
-    box = Letters(away, known=TENANTS.__contains__)
+    box = BrokerDeadLetters(away, known=TENANTS.__contains__)
     said = await asyncio.gather(
         *(box.look(tenant) for tenant in ("sentinel", "swot")), return_exceptions=True
     )

@@ -14,7 +14,7 @@ from app.cli.who import caller
 from app.run.wiring.database import open_database
 from app.run.wiring.kafka import open_events
 from app.settings import load_settings
-from app.views.audit import of_letter
+from app.views.audit import of_dead_letter
 from app.views.view import Seconds, View
 from streams.dead_letters import of_event
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
@@ -22,8 +22,8 @@ from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
 _COLUMNS = ("id", "topic", "key", "bytes", "at", "reason")
 
 
-@click.group()
-def dlt() -> None:
+@click.group("dlt")
+def dead_letter_topic() -> None:
     """Dead-letter topic: events that failed again and again, each with the reason."""
 
 
@@ -61,7 +61,7 @@ class WholeDeadEventView(DeadEventView):
     value: str
 
 
-@dlt.command("list")
+@dead_letter_topic.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_(as_json: bool) -> None:
     """List the events that were not put back."""
@@ -74,7 +74,7 @@ def list_(as_json: bool) -> None:
     )
 
 
-@dlt.command()
+@dead_letter_topic.command()
 @click.argument("event_id", metavar="ID")
 def show(event_id: str) -> None:
     """Show an event."""
@@ -83,7 +83,7 @@ def show(event_id: str) -> None:
     click.echo(in_json(whole, indent=2))
 
 
-@dlt.command()
+@dead_letter_topic.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 def requeue(ids: Sequence[str], everything: bool) -> None:
@@ -97,12 +97,12 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
     async def run() -> None:
         async with open_database(settings) as database, open_events(settings) as events:
             for event in chosen:
-                letter = of_event(event)
-                done = of_letter(
+                dead_letter = of_event(event)
+                done = of_dead_letter(
                     caller(INSTANCE),
                     "requeue",
-                    letter,
-                    served=letter.tenant in settings.tenants,
+                    dead_letter,
+                    served=dead_letter.tenant in settings.tenants,
                     after=event.topic,
                 )
                 async with database.audit.noting(done):

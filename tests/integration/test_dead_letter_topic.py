@@ -134,7 +134,7 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
     request = request_for(make_product({"a": b"a"}))
     await ensure_topics(here)
 
-    async def letters(count: int) -> list[DeadEvent]:
+    async def dead_letters(count: int) -> list[DeadEvent]:
         async with asyncio.timeout(30):
             while len(dead := await look(here)) < count:
                 await asyncio.sleep(0.1)
@@ -146,9 +146,9 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
         async with running_worker(here, site=False):
             await client.send(request)
             await client.wait_for(request["correlationId"], "DONE")
-            await letters(1)
+            await dead_letters(1)
             await events.append(events.topics.of(CANCELS), key=b"stranger/c", value=cancel.encode())
-            dead = await letters(2)
+            dead = await dead_letters(2)
     assert {one.topic for one in dead} == {events.topics.of(REQUESTS), events.topics.of(CANCELS)}
     assert all(one.reason.startswith("unknown tenant 'stranger'") for one in dead)
     assert await pool.fetch("SELECT tenant FROM delivery WHERE tenant = 'stranger'") == []

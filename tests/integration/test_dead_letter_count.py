@@ -8,9 +8,8 @@ from prometheus_client import REGISTRY
 
 from app.settings import Settings
 from streams.amqp import names
-from streams.amqp.dead_letters import QUEUES
+from streams.amqp.dead_letters import QUEUES, count_dead_letters
 from streams.amqp.topology import declare_topology
-from streams.amqp.waiting_letters import count_waiting
 from streams.channels import CANCELS, ORDER_RESPONSES
 
 QUEUE = names.dead_letters_of(CANCELS.queue.name)
@@ -25,7 +24,7 @@ async def test_it_tells_how_many_wait_and_takes_none(settings: Settings) -> None
     async with connection, connection.channel() as channel:
         await declare_topology(channel)
         await (await channel.get_queue(QUEUE)).purge()
-        await count_waiting(connection)
+        await count_dead_letters(connection)
         assert {queue for queue in QUEUES.values() if waiting(queue) is not None} == set(
             QUEUES.values()
         )
@@ -33,7 +32,7 @@ async def test_it_tells_how_many_wait_and_takes_none(settings: Settings) -> None
         for body in (b"a", b"b"):
             await channel.default_exchange.publish(aio_pika.Message(body), QUEUE)
         for _ in range(2):
-            await count_waiting(connection)
+            await count_dead_letters(connection)
             assert waiting() == 2
         await (await channel.get_queue(QUEUE)).purge()
 
@@ -43,7 +42,7 @@ async def test_a_queue_that_is_not_there_is_not_told_and_not_made(settings: Sett
     async with connection, connection.channel() as channel:
         await declare_topology(channel)
         await channel.queue_delete(QUEUE)
-        await count_waiting(connection)
+        await count_dead_letters(connection)
         assert waiting() is None
         assert waiting(names.dead_letters_of(ORDER_RESPONSES.queue.name)) is not None
         assert waiting(names.DEAD_LETTER_QUEUE) is not None
@@ -57,9 +56,9 @@ async def test_no_old_figure_is_told_while_rabbitmq_is_away(settings: Settings) 
     connection = await aio_pika.connect(settings.amqp_url.get_secret_value())
     async with connection.channel() as channel:
         await declare_topology(channel)
-        await count_waiting(connection)
+        await count_dead_letters(connection)
     assert waiting() is not None
     await connection.close()
     with pytest.raises(RuntimeError):  # aio_pika's
-        await count_waiting(connection)
+        await count_dead_letters(connection)
     assert waiting() is None

@@ -21,13 +21,13 @@ from app.cli.who import caller
 from app.run.wiring.database import open_database
 from app.run.wiring.dead_letters import open_queues
 from app.settings import load_settings
-from app.views.audit import of_letter
+from app.views.audit import of_dead_letter
 from app.views.view import Moment, View
 from streams.amqp.dead_letters import (
     QUEUES,
-    DeadLetter,
-    DeadLetters,
-    NoSuchLetterError,
+    DeadLetterQueues,
+    DeadMessage,
+    NoSuchDeadLetterError,
 )
 from streams.dead_letters import of_message
 
@@ -35,7 +35,7 @@ _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "tenant", "correlationId", "bytes", "reason")  # an id names its queue
 T = TypeVar("T")
 # Notes what becomes of a letter, unless the block raises.
-Noting = Callable[[str, DeadLetter], AbstractAsyncContextManager[None]]
+Noting = Callable[[str, DeadMessage], AbstractAsyncContextManager[None]]
 
 queue_option = click.option(
     "--queue",
@@ -49,24 +49,24 @@ limit_option = click.option(
 )
 
 
-@click.group()
-def dlq() -> None:
+@click.group("dlq")
+def dead_letter_queues() -> None:
     """Dead letters: messages that nobody could be answered for."""
 
 
-@dlq.command("list")
+@dead_letter_queues.command("list")
 @queue_option
 @limit_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_(queues: Sequence[str], limit: int, as_json: bool) -> None:
     """List dead letters, with the reason for each."""
 
-    async def run(letters: DeadLetters) -> list[DeadMessageView]:
-        found = await letters.look(queues or list(QUEUES), limit=limit)
-        return [DeadMessageView.of(letter) for letter in found]
+    async def run(dead_letters: DeadLetterQueues) -> list[DeadMessageView]:
+        found = await dead_letters.look(queues or list(QUEUES), limit=limit)
+        return [DeadMessageView.of(dead_letter) for dead_letter in found]
 
     show_all(
-        _on_letters(run),
+        _on_dead_letters(run),
         _COLUMNS,
         as_json=as_json,
         what="dead letters",
@@ -74,26 +74,26 @@ def list_(queues: Sequence[str], limit: int, as_json: bool) -> None:
     )
 
 
-@dlq.command()
+@dead_letter_queues.command()
 @click.argument("letter_id", metavar="ID")
 @click.option("--body", "only_body", is_flag=True, help="Print the body only, as it came.")
 @limit_option
 def show(letter_id: str, only_body: bool, limit: int) -> None:
     """Show a dead letter: properties, headers and body."""
 
-    async def run(letters: DeadLetters) -> DeadLetter:
-        (letter,) = _pick(await letters.look(list(QUEUES), limit=limit), [letter_id])
-        return letter
+    async def run(dead_letters: DeadLetterQueues) -> DeadMessage:
+        (dead_letter,) = _pick(await dead_letters.look(list(QUEUES), limit=limit), [letter_id])
+        return dead_letter
 
-    letter = _on_letters(run)
+    dead_letter = _on_dead_letters(run)
     if only_body:
-        sys.stdout.buffer.write(letter.message.body)
+        sys.stdout.buffer.write(dead_letter.message.body)
         sys.stdout.flush()
         return
-    click.echo(in_json(_whole(letter), indent=2))
+    click.echo(in_json(_whole(dead_letter), indent=2))
 
 
-@dlq.command()
+@dead_letter_queues.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them (of --queue, if given).")
 @click.option(
@@ -119,17 +119,17 @@ def requeue(
 
     mended = body.read_bytes() if body else None
 
-    async def run(letters: DeadLetters, noting: Noting) -> None:
-        found = await letters.look(queues or list(QUEUES), limit=limit)
-        for letter in found if everything else _pick(found, ids):
-            async with noting("requeue", letter):
-                where = await letters.requeue(letter, body=mended, tenant=tenant)
-            click.echo(f"{letter.id} put back into {where}")
+    async def run(dead_letters: DeadLetterQueues, noting: Noting) -> None:
+        found = await dead_letters.look(queues or list(QUEUES), limit=limit)
+        for dead_letter in found if everything else _pick(found, ids):
+            async with noting("requeue", dead_letter):
+                where = await dead_letters.requeue(dead_letter, body=mended, tenant=tenant)
+            click.echo(f"{dead_letter.id} put back into {where}")
 
-    _changing_letters(run)
+    _changing_dead_letters(run)
 
 
-@dlq.command()
+@dead_letter_queues.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of them (of --queue, if given).")
 @click.option("--yes", is_flag=True, help="Don't ask.")
@@ -141,19 +141,19 @@ def purge(
     """Remove dead letters for good."""
     _check_choice(ids, everything=everything)
 
-    async def run(letters: DeadLetters, noting: Noting) -> None:
-        found = await letters.look(queues or list(QUEUES), limit=limit)
+    async def run(dead_letters: DeadLetterQueues, noting: Noting) -> None:
+        found = await dead_letters.look(queues or list(QUEUES), limit=limit)
         chosen = found if everything else _pick(found, ids)
         if chosen and not yes:
             await asyncio.to_thread(
                 click.confirm, f"remove {len(chosen)} dead letters for good?", abort=True
             )
-        for letter in chosen:
-            async with noting("purge", letter):
-                await letters.remove(letter)
+        for dead_letter in chosen:
+            async with noting("purge", dead_letter):
+                await dead_letters.remove(dead_letter)
         click.echo(f"{len(chosen)} dead letters removed")
 
-    _changing_letters(run)
+    _changing_dead_letters(run)
 
 
 def _check_choice(ids: Sequence[str], *, everything: bool) -> None:
@@ -161,42 +161,44 @@ def _check_choice(ids: Sequence[str], *, everything: bool) -> None:
         raise click.UsageError("give IDs (`delivery dlq list` shows them), or --all")
 
 
-def _on_letters(run: Callable[[DeadLetters], Coroutine[Any, Any, T]]) -> T:
+def _on_dead_letters(run: Callable[[DeadLetterQueues], Coroutine[Any, Any, T]]) -> T:
     async def main() -> T:
-        async with open_queues(load_settings()) as letters:
-            return await run(letters)
+        async with open_queues(load_settings()) as dead_letters:
+            return await run(dead_letters)
 
     return asyncio.run(main())
 
 
-def _changing_letters(run: Callable[[DeadLetters, Noting], Coroutine[Any, Any, None]]) -> None:
+def _changing_dead_letters(
+    run: Callable[[DeadLetterQueues, Noting], Coroutine[Any, Any, None]],
+) -> None:
     """Run what changes letters: each change is in the audit trail, so the database is needed."""
 
     async def main() -> None:
         settings = load_settings()
-        async with open_database(settings) as database, open_queues(settings) as letters:
+        async with open_database(settings) as database, open_queues(settings) as dead_letters:
 
-            def noting(action: str, letter: DeadLetter) -> AbstractAsyncContextManager[None]:
-                done = of_letter(
+            def noting(action: str, dead_letter: DeadMessage) -> AbstractAsyncContextManager[None]:
+                done = of_dead_letter(
                     caller(INSTANCE),
                     action,
-                    of_message(letter),
-                    served=letter.tenant in settings.tenants,
-                    after=letter.origin if action == "requeue" else None,
+                    of_message(dead_letter),
+                    served=dead_letter.tenant in settings.tenants,
+                    after=dead_letter.origin if action == "requeue" else None,
                 )
                 return database.audit.noting(done)
 
-            await run(letters, noting)
+            await run(dead_letters, noting)
 
     asyncio.run(main())
 
 
-def _pick(letters: Sequence[DeadLetter], ids: Sequence[str]) -> list[DeadLetter]:
-    by_id = {letter.id: letter for letter in letters}
+def _pick(dead_letters: Sequence[DeadMessage], ids: Sequence[str]) -> list[DeadMessage]:
+    by_id = {dead_letter.id: dead_letter for dead_letter in dead_letters}
     missing = [letter_id for letter_id in ids if letter_id not in by_id]
     if missing:
-        raise NoSuchLetterError(
-            f"no dead letter {', '.join(missing)} among the {len(letters)} looked at; "
+        raise NoSuchDeadLetterError(
+            f"no dead letter {', '.join(missing)} among the {len(dead_letters)} looked at; "
             "`delivery dlq list` shows what is there"
         )
     return [by_id[letter_id] for letter_id in ids]
@@ -215,18 +217,18 @@ class DeadMessageView(View):
     reason: str
 
     @classmethod
-    def of(cls, letter: DeadLetter, **more: Any) -> Self:
+    def of(cls, dead_letter: DeadMessage, **more: Any) -> Self:
         """Show a message, with `more` fields than are listed."""
-        message = letter.message
+        message = dead_letter.message
         return cls(
-            id=letter.id,
-            queue=letter.queue,
-            tenant=letter.tenant,
-            correlation_id=letter.correlation_id,
+            id=dead_letter.id,
+            queue=dead_letter.queue,
+            tenant=dead_letter.tenant,
+            correlation_id=dead_letter.correlation_id,
             message_id=message.message_id,
             timestamp=message.timestamp or None,
             bytes=len(message.body),
-            reason=letter.reason,
+            reason=dead_letter.reason,
             **more,
         )
 
@@ -240,8 +242,8 @@ class WholeDeadMessageView(DeadMessageView):
     content: Any = Field(alias="body")
 
 
-def _whole(letter: DeadLetter) -> WholeDeadMessageView:
-    message = letter.message
+def _whole(dead_letter: DeadMessage) -> WholeDeadMessageView:
+    message = dead_letter.message
     try:
         body: Any = message.body.decode()
         with contextlib.suppress(ValueError, RecursionError):
@@ -253,8 +255,8 @@ def _whole(letter: DeadLetter) -> WholeDeadMessageView:
         for name in ("content_type", "app_id", "priority", "correlation_id", "reply_to", "type")
     }
     return WholeDeadMessageView.of(
-        letter,
-        origin=letter.origin,
+        dead_letter,
+        origin=dead_letter.origin,
         properties={name: value for name, value in properties.items() if value is not None},
         headers=message.headers,
         content=body,
