@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
@@ -14,8 +14,11 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 
 from app.errors import BrokerUnavailableError
 from app.settings import Settings
+from app.telemetry.logs import get_logger
 from streams.kafka.brokers import cause_of, client_arguments
 from streams.kafka.topics import Topics, configs_of
+
+log = get_logger(__name__)
 
 _LOOKS, _PAUSE = 20, 0.25  # seconds between looks
 _SET_ON_TOPIC = 1  # source of a configuration entry: somebody set it on this topic
@@ -39,6 +42,17 @@ async def differences(settings: Settings) -> list[Difference]:
     """
     async with _admin(settings) as admin:
         return await _compare(admin, settings)
+
+
+async def warn_of_differences(settings: Settings) -> None:
+    """Tell the operator what is not as the settings ask for; work goes on meanwhile."""
+    try:
+        found = await differences(settings)
+    except BrokerUnavailableError as error:
+        log.warning("topics_not_checked", cause=str(error))
+        return
+    for one in found:
+        log.warning("topic_differs", **asdict(one))
 
 
 async def apply(settings: Settings) -> list[Difference]:

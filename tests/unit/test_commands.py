@@ -56,6 +56,22 @@ def test_a_command_on_the_database_alone_imports_nothing_of_the_service(command:
     assert not imported(command, "--help") & _SERVICE
 
 
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("cancel", {"web", "aio_pika", "aiokafka", "faust"}),
+        ("retry", {"web", "aio_pika", "aiokafka", "faust"}),
+        ("topics", {"web", "aio_pika", "aiohttp", "faust", "sinks"}),
+        ("dlq", {"web", "aiohttp", "faust", "sinks"}),
+        ("web", {"faust", "stream_zip"}),
+    ],
+)
+def test_a_command_imports_nothing_of_what_it_does_not_need(
+    command: str, without: set[str]
+) -> None:
+    assert not imported(command, "--help") & without
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_table_says_of_a_command_what_the_command_says(name: str) -> None:
     context = click.Context(cli)

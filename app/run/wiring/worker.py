@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 from aio_pika.abc import AbstractRobustConnection
@@ -13,7 +13,6 @@ from aio_pika.abc import AbstractRobustConnection
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.ports import Archiver, OrderSource
 from app.delivery.states import Work
-from app.errors import BrokerUnavailableError
 from app.run.wiring.amqp import open_amqp
 from app.run.wiring.database import open_migrated
 from app.run.wiring.kafka import make_topics, open_events
@@ -22,7 +21,6 @@ from app.run.wiring.services import Services
 from app.run.wiring.targets import open_targets
 from app.run.wiring.tenants import open_configuration
 from app.settings import Settings
-from app.telemetry.logs import get_logger
 from app.tenants.secret_rules import require_token_secret
 from app.waiting.patience import Patience
 from app.waiting.signals import Signal
@@ -38,9 +36,7 @@ from streams.kafka.lag import Lag
 from streams.kafka.log import EventLog
 from streams.kafka.progress import ProgressReporter
 from streams.kafka.supervisor import Consumer
-from streams.kafka.topic_check import differences
-
-log = get_logger(__name__)
+from streams.kafka.topic_check import warn_of_differences
 
 Publish = Callable[[Outgoing], Awaitable[None]]
 
@@ -131,7 +127,7 @@ async def open_worker_services(settings: Settings) -> AsyncIterator[WorkerServic
 
         async def reach_kafka() -> EventLog:
             await make_topics(database)
-            group.create_task(_look_at_topics(settings))
+            group.create_task(warn_of_differences(settings))
             return await kafka.enter_async_context(open_events(settings))
 
         async with _side_by_side() as group:
@@ -167,14 +163,3 @@ async def _side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
     else:
         return
     raise first
-
-
-async def _look_at_topics(settings: Settings) -> None:
-    """Tell the operator what is not as the settings ask for; work goes on meanwhile."""
-    try:
-        found = await differences(settings)
-    except BrokerUnavailableError as error:
-        log.warning("topics_not_checked", cause=str(error))
-        return
-    for one in found:
-        log.warning("topic_differs", **asdict(one))
