@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
-import jwt
-
-from compose.embedded.stack import TENANT, Stack
+from compose.embedded.stack import Stack
+from tests.builders import make_token
 
 
 def instance_admin(stack: Stack) -> dict[str, str]:
     """Return the header of one who administers all tenants."""
     environment = stack.environment
     secret = environment.get("DELIVERY_JWT_SECRET") or environment["DELIVERY_RS_ORDER_TOKEN_SECRET"]
-    claims = {
-        "tenant": TENANT,
-        "sub": "operator@example.org",
-        "email": "operator@example.org",
-        "role": "INSTANCE_ADMIN",
-        "exp": int(time.time()) + 3600,
-    }
-    return {"Authorization": f"Bearer {jwt.encode(claims, secret, algorithm='HS512')}"}
+    return {"Authorization": f"Bearer {make_token(secret, role='INSTANCE_ADMIN')}"}

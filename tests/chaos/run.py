@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.delivery.targets import S3Target
 from compose.embedded import s3
 from compose.embedded.stack import Stack, running_stack
+from tests.builders import make_target
 from tests.chaos import audit, products
 from tests.chaos.client import Listener
 from tests.chaos.faults import LEASE, ChaosProxy, Faults
@@ -89,7 +89,7 @@ async def run(plan: Plan) -> Report:
         folder = Path(name)
         products.make(folder)
         async with running_stack(folder) as stack:
-            target = S3Target(
+            target = make_target(
                 endpoint=stack.environment["DELIVERY_S3_ENDPOINT"],
                 region=s3.REGION,
                 bucket=s3.BUCKET,

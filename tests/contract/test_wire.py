@@ -8,7 +8,6 @@ import logging
 import random
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,13 +15,12 @@ from uuid import uuid4
 import pytest
 
 from app.delivery import outgoing
-from app.delivery.model import Delivery
-from app.delivery.outgoing import Kind, Outgoing
-from app.delivery.states import State
+from app.delivery.outgoing import Kind
 from app.errors import BrokerUnavailableError, ConfigurationError
 from compose.embedded.rabbitmq import rabbitmq
 from compose.embedded.stack import TENANT, USER
 from streams.amqp.publisher import connect, open_publisher
+from tests.builders import make_delivery, make_outgoing
 from tests.client import (
     ORDER_CANCELS,
     ORDER_REQUESTS,
@@ -70,19 +68,7 @@ async def test_either_may_declare_first_and_another_argument_is_told(empty_broke
 
 async def test_an_order_that_reaches_nobody_stays_owed(empty_broker: str) -> None:
     """RabbitMQ confirms what it can route nowhere; a response may be of interest to nobody."""
-    delivery = Delivery(
-        id=uuid4(),
-        tenant=TENANT,
-        correlation_id="c",
-        state=State.GRANTED,
-        user=USER,
-        target="t",
-        order={"user": USER, "queries": ["*:*"]},
-        origin_app=None,
-        priority=1,
-        requested_at=datetime.now(UTC),
-        expires_at=datetime.now(UTC),
-    )
+    delivery = make_delivery()
     async with (
         connect(empty_broker, start_timeout=5) as connection,
         open_publisher(connection) as publisher,
@@ -102,15 +88,8 @@ async def test_what_was_stored_with_a_name_that_fits_no_property_is_sent_without
     empty_broker: str,
 ) -> None:
     """`app_id` holds 255 bytes; rows of the version before may have more, and were never sent."""
-    stored = Outgoing(
-        delivery_id=uuid4(),
-        kind=Kind.ORDER,
-        message_id=uuid4(),
-        tenant=TENANT,
-        correlation_id="€" * 128,
-        priority=1,
-        origin_app="€" * 128,
-        body={"user": USER},
+    stored = make_outgoing(
+        kind=Kind.ORDER, correlation_id="€" * 128, origin_app="€" * 128, body={"user": USER}
     )
     async with (
         connect(empty_broker, start_timeout=5) as connection,

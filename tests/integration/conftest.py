@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from app.delivery.ingress import DeliveryRequest, Receipt
-from app.delivery.manifest import ListedFile, Manifest
+from app.delivery.ingress import Receipt
+from app.delivery.manifest import ListedFile
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Lane, Outgoing
-from app.delivery.requests import parse_request
 from app.delivery.states import State, Work
-from app.delivery.targets import Blocked, S3Target, StoredObject
+from app.delivery.targets import Blocked, S3Target
 from app.errors import ErrorType
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
@@ -29,31 +28,11 @@ from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from app.usecases.uploads import Uploads
 from app.waiting.signals import Signal
-from compose.embedded.stack import TENANT, USER
+from compose.embedded.stack import TENANT
 from sinks.stores.s3.store import S3Sink, open_sink
 from streams.regards.users import AnyUser
+from tests.builders import make_listed, make_manifest, make_receipt, make_request, make_stored
 from tests.reference import lay_out
-
-
-def receipt_for(correlation_id: str, **changes: Any) -> Receipt:
-    """Return the receipt of a message that arrived just now."""
-    fields: dict[str, Any] = {
-        "ingress_id": uuid4(),
-        "digest": uuid4().bytes * 2,
-        "redelivered": False,
-        "tenant": TENANT,
-        "correlation_id": correlation_id,
-        "origin_app": "app",
-        "priority": 1,
-        "received_at": datetime.now(UTC),
-    }
-    return Receipt(**fields | changes)
-
-
-def request(target: str | None = None) -> DeliveryRequest:
-    """Return a good request."""
-    order = {"user": USER, "queries": ["*:*"]}
-    return parse_request({"correlationId": "any", "order": order, "targetDelivery": target})
 
 
 class Deliveries:
@@ -72,12 +51,12 @@ class Deliveries:
     async def grant(self, receipt: Receipt) -> None:
         """Grant the request of a receipt."""
         await receive(
-            [(receipt, request())], store=self.store, tenants=self.tenants, users=AnyUser()
+            [(receipt, make_request())], store=self.store, tenants=self.tenants, users=AnyUser()
         )
 
     async def granted(self, correlation_id: str = "c", **changes: Any) -> Delivery:
         """Grant a request."""
-        receipt = receipt_for(correlation_id, **changes)
+        receipt = make_receipt(correlation_id, **changes)
         await self.grant(receipt)
         return await self.active(correlation_id, receipt.tenant)
 
@@ -99,8 +78,7 @@ class Deliveries:
         """Grant a request, let its order be done, and plan some files."""
         delivery = await self.available(correlation_id, **changes)
         listing = [
-            ListedFile(file_id=n, product_id="P", version=1, filename=f"f{n}", size=n, md5=None)
-            for n in range(files)
+            make_listed(f"f{number}", file_id=number, size=number) for number in range(files)
         ]
         await self.plan(delivery, listing)
         return await self.active(correlation_id, delivery.tenant)
@@ -108,20 +86,17 @@ class Deliveries:
     async def plan(self, delivery: Delivery, listing: Sequence[ListedFile]) -> None:
         """Make a delivery ready that is available."""
         archive, members = lay_out(delivery.correlation_id, listing)
-        size = sum(file.size or 0 for file in members)
-        manifest = Manifest(archive_name=archive, file_count=len(members), total_bytes=size)
         async with self.store.transaction() as tx:
             await tx.add_files(delivery, members)
-            assert await tx.advance(delivery, State.READY, manifest=manifest)
+            assert await tx.advance(delivery, State.READY, manifest=make_manifest(members, archive))
 
     async def done(self, correlation_id: str = "c") -> None:
         """Let a delivery go all the way."""
         await self.ready(correlation_id)
         delivery = await self.leases("w").claim(Work.TRANSFER)
         assert delivery is not None
-        result = StoredObject(url="s3://bucket/key", md5="0" * 32, size=7)
         async with self.store.transaction() as tx:
-            assert await tx.advance(delivery, State.DONE, result=result)
+            assert await tx.advance(delivery, State.DONE, result=make_stored())
 
     async def order(self) -> None:
         """Let what is owed to rs-order be sent."""

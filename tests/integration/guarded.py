@@ -15,6 +15,7 @@ import aiohttp
 
 from app.delivery.targets import S3Target
 from compose.embedded import s3
+from tests.builders import make_target
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "least-rights.md"
 BUCKET = "deliveries"
@@ -50,7 +51,7 @@ class Guarded:
             UserName=name, PolicyName="delivery", PolicyDocument=json.dumps(policy)
         )
         key = (await self._iam.create_access_key(UserName=name))["AccessKey"]
-        return S3Target(
+        return make_target(
             endpoint=self.endpoint,
             region=s3.REGION,
             key=key["AccessKeyId"],

@@ -22,9 +22,9 @@ from streams.amqp import names
 from streams.amqp.topology import declare_topology
 from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka.agents import process
-from streams.kafka.dispatch import Event
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import ensure_topics
+from tests.builders import make_event
 from tests.command import delivery
 
 ME = getpass.getuser()
@@ -171,9 +171,7 @@ async def test_events_that_are_put_back_leave_entries(
 
     await ensure_topics(settings)
     async with open_event_log(settings) as events:
-        event = Event(
-            key=f"{TENANT}/d-1".encode(), value=b"x", partition=None, acknowledge=lambda: None
-        )
+        event = make_event(key=f"{TENANT}/d-1".encode())
         topic = events.topics.of(REQUESTS)
         await process([event], topic=topic, handler=fail, events=events, arrivals=arrivals)
     assert delivery("dlt", "requeue", "--all", **here).returncode == 0

@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from app.audit import INSTANCE, Actor, Done
+from app.audit import INSTANCE
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.store import PostgresAudit
+from tests.builders import make_actor, make_done
 
-DONE = Done(
-    actor=Actor(tenant=INSTANCE, name="a", role="INSTANCE_ADMIN"),
-    action="requeue",
-    subject="one",
-    before=None,
-    after="a queue",
-)
+DONE = make_done(make_actor(tenant=INSTANCE))
 
 
 async def noted(pool: asyncpg.Pool) -> int:

@@ -10,7 +10,6 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from app.audit import Actor
 from app.delivery.states import State, Work
 from app.errors import ConfigurationError, SecretUnreadableError
 from app.run.website import make_watcher
@@ -21,9 +20,10 @@ from app.tenants.vault import Vault, make_key
 from app.usecases.submit import receive
 from compose.embedded.stack import TENANT
 from streams.regards.users import AnyUser
-from tests.integration.conftest import Deliveries, receipt_for, request, with_keys
+from tests.builders import make_actor, make_receipt, make_request
+from tests.integration.conftest import Deliveries, with_keys
 
-ACTOR = Actor(name="admin", role="ADMIN", tenant=TENANT)
+ACTOR = make_actor(name="admin")
 SERVER = {
     "scheme": "https",
     "host": "s3.example.org",
@@ -124,7 +124,7 @@ async def test_requests_are_answered_while_a_secret_cannot_be_read(
     await before.configure.put(ACTOR, "s3_server", SERVER)
     after = await open_configuration(with_keys(settings, [make_key()]), deliveries.pool)
     await receive(
-        [(receipt_for("c"), request())],
+        [(make_receipt("c"), make_request())],
         store=deliveries.store,
         tenants=after.tenants,
         users=AnyUser(),
@@ -151,9 +151,9 @@ async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
     tenants = configuration.tenants
     await configuration.configure.maintain(ACTOR, active=True)
     for tenant, correlation_id in ((TENANT, "waits"), ("swot", "goes-on")):
-        receipt = receipt_for(correlation_id, tenant=tenant)
+        receipt = make_receipt(correlation_id, tenant=tenant)
         await receive(
-            [(receipt, request())], store=deliveries.store, tenants=tenants, users=AnyUser()
+            [(receipt, make_request())], store=deliveries.store, tenants=tenants, users=AnyUser()
         )
     leases = deliveries.leases("w")
     assert (await deliveries.active("goes-on", "swot")).state is State.GRANTED

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from app.delivery.ingress import Receipt
 from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
@@ -19,9 +17,9 @@ from streams.channels import CANCELS, REQUESTS
 from streams.events import CancelRequested, RequestReceived
 from streams.kafka.agents import process
 from streams.kafka.dead_letters import DeadEvent, look
-from streams.kafka.dispatch import Event
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
+from tests.builders import make_event, make_receipt
 from tests.client import Client, request_for
 from tests.command import delivery
 
@@ -52,14 +50,9 @@ async def test_events_that_failed_are_listed_and_put_back(
 
     assert delivery("dlt", "list", **here).stdout == "no dead events\n"
     for number in range(3):
-        event = Event(
-            key=f"sentinel/c-{number}".encode(),
-            value=f"event {number}".encode(),
-            partition=None,  # nothing is acknowledged here
-            acknowledge=lambda: None,
-        )
+        key, value = f"sentinel/c-{number}".encode(), f"event {number}".encode()
         await process(
-            [event],
+            [make_event(value, key=key)],
             topic=events.topics.of(REQUESTS),
             handler=fail,
             events=events,
@@ -118,16 +111,7 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
     here = settings.model_copy(
         update={"kafka_partitions": 1, "database_url": type(settings.database_url)(database)}
     )
-    strange = Receipt(
-        ingress_id=uuid4(),
-        digest=b"d",
-        redelivered=False,
-        tenant="stranger",
-        correlation_id="c",
-        origin_app=None,
-        priority=1,
-        received_at=datetime.now(UTC),
-    )
+    strange = make_receipt("c", tenant="stranger")
     cancel = CancelRequested(
         tenant="stranger", correlation_id="c", event_id=uuid4(), origin_app=None
     )

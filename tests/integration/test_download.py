@@ -10,18 +10,18 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.delivery.manifest import ManifestFile
 from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
 from app.waiting.backoff import Backoff
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
 from streams.regards.stall import unstalled
 from streams.regards.tokens import TokenSigner
+from tests.builders import make_file
 from tests.conftest import noise
 from tests.integration.test_listing import ORDERED
 
 CONTENT = noise(3 * 1024 * 1024)
-FILE = ManifestFile(position=0, file_id=5, member="a.bin", size=len(CONTENT), md5=None)
+FILE = make_file("a.bin", file_id=5, size=len(CONTENT))
 HALF = len(CONTENT) // 2
 
 

@@ -10,7 +10,8 @@ from app.delivery.states import State, Work
 from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
 from app.usecases.submit import check, receive
-from tests.integration.conftest import Deliveries, receipt_for, request
+from tests.builders import make_receipt, make_request
+from tests.integration.conftest import Deliveries
 from tests.integration.test_users import SomeUsers
 
 
@@ -49,7 +50,7 @@ async def test_a_delivery_whose_time_is_over_ends_in_any_state(
 async def test_a_delivery_whose_user_is_not_checked_yet_ends_once(deliveries: Deliveries) -> None:
     """It was never granted, and what is said of its user later changes nothing."""
     saved = await receive(
-        [(receipt_for("c"), request())],
+        [(make_receipt("c"), make_request())],
         store=deliveries.store,
         tenants=deliveries.tenants,
         users=SomeUsers(away=True),

@@ -14,6 +14,7 @@ from aiohttp import web
 from app.delivery.targets import S3Target
 from app.errors import TargetUnavailableError
 from sinks.stores.s3.store import open_sink
+from tests.builders import make_target
 from tests.certificates import Authority
 
 HOST = "store.example"
@@ -98,7 +99,7 @@ async def behind_a_proxy(
 
 
 def target() -> S3Target:
-    return S3Target(endpoint=f"https://{HOST}", region="r", key="k", secret="s", bucket="bucket")
+    return make_target(endpoint=f"https://{HOST}", bucket="bucket")
 
 
 async def test_a_store_behind_a_proxy_is_reached_by_its_certificate(

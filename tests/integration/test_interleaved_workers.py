@@ -36,6 +36,7 @@ from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
+from tests.builders import make_found, make_stored, make_upload
 from tests.integration.conftest import Deliveries
 from tests.integration.transfers import FreeHold
 
@@ -123,7 +124,7 @@ class Sink:
         upload_id = str(next(self.bucket.numbers))
         self.bucket.open[upload_id] = key
         self.bucket.marks[upload_id] = marks
-        return Upload(bucket=target.bucket, key=key, upload_id=upload_id)
+        return make_upload(bucket=target.bucket, key=key, upload_id=upload_id)
 
     async def abort(self, target: S3Target, upload: Upload) -> None:
         await self.gate.turn()
@@ -132,7 +133,7 @@ class Sink:
     async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
         await self.gate.turn()
         return [
-            Upload(bucket=target.bucket, key=key, upload_id=upload_id)
+            make_upload(bucket=target.bucket, key=key, upload_id=upload_id)
             for upload_id, open_key in self.bucket.open.items()
             if open_key == key
         ]
@@ -142,7 +143,7 @@ class Sink:
         there = self.bucket.objects.get(upload.key)
         if there is None:
             return None
-        return FoundObject(size=1, etag="e", marks=self.bucket.marks[there])
+        return make_found(marks=self.bucket.marks[there])
 
     async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
         raise AssertionError("nothing that was delivered is removed")
@@ -167,7 +168,7 @@ class Archiver:
         held: Hold,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
-        result = StoredObject(url=upload.url, md5="0" * 32, size=1, etag="e")
+        result = make_stored(upload, etag="e")
         if not await may_complete(result):
             raise RetryableError("the lease is gone")
         await self.gate.turn()

@@ -11,9 +11,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.delivery.states import State, Work
-from app.delivery.targets import DEFAULT_TARGET, Blocked, StoredObject, TargetTrouble, Upload
+from app.delivery.targets import DEFAULT_TARGET, Blocked, TargetTrouble
 from app.usecases.away import TargetsAway
 from compose.embedded.stack import TENANT
+from tests.builders import make_stored, make_upload
 from tests.integration.conftest import Deliveries
 from tests.statements import STATEMENTS
 
@@ -33,7 +34,7 @@ async def test_a_lease_that_ran_out_goes_to_another_and_fences_the_first(
     dead, alive = deliveries.leases("dead", seconds=0), deliveries.leases("alive")
     first = await dead.claim(Work.TRANSFER)
     assert first is not None
-    upload = Upload(bucket="b", key="k", upload_id="u1")
+    upload = make_upload()
     assert await dead.record_upload(first, upload)
     second = await alive.claim(Work.TRANSFER)
     assert second is not None
@@ -42,9 +43,7 @@ async def test_a_lease_that_ran_out_goes_to_another_and_fences_the_first(
     assert not await dead.holds(first)
     assert not await dead.record_upload(first, upload)
     async with deliveries.store.transaction() as tx:
-        assert not await tx.advance(
-            first, State.DONE, result=StoredObject(url="s3://b/k", md5="0" * 32, size=9)
-        )
+        assert not await tx.advance(first, State.DONE, result=make_stored())
     assert await alive.renew(second)
     assert await alive.holds(second)
 
@@ -87,9 +86,7 @@ async def test_a_tenant_has_no_more_under_way_than_its_limit(deliveries: Deliver
     assert sorted(claim.tenant for claim in claimed if claim) == ["a", "a", "b"]
     first = next(claim for claim in claimed if claim and claim.tenant == "a")
     async with deliveries.store.transaction() as tx:
-        assert await tx.advance(
-            first, State.DONE, result=StoredObject(url="s3://b/k", md5="0" * 32, size=9)
-        )
+        assert await tx.advance(first, State.DONE, result=make_stored())
     again = [await worker.claim(Work.TRANSFER) for worker in workers[:2]]
     assert [claim and claim.tenant for claim in again] == ["a", None]
 

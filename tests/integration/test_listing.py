@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import aiohttp
 import asyncpg
@@ -36,31 +34,18 @@ from app.usecases.plan import plan as plan_within
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
 from app.waiting.signals import Signal
-from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
 from streams.regards.tokens import TokenSigner
+from tests.builders import make_delivery, make_listed
 from tests.integration.conftest import Deliveries
 
 Page = Callable[[int, int], dict[str, Any] | int]
 
 
-ORDERED = Delivery(
-    id=uuid4(),
-    tenant=TENANT,
-    correlation_id="c",
-    state=State.AVAILABLE,
-    user=USER,
-    target="t",
-    order={},
-    origin_app=None,
-    priority=1,
-    requested_at=datetime.now(UTC),
-    expires_at=datetime.now(UTC),
-    order_id=7,
-)
+ORDERED = make_delivery(state=State.AVAILABLE, order_id=7)
 
 
 NEVER = Resumption(tries=0, backoff=Backoff(first=0, longest=0))
@@ -278,11 +263,10 @@ class Files:
     async def listing(self, _delivery: Delivery) -> AsyncIterator[ListedFile]:
         for number in range(self.count):
             self.read += 1
-            yield ListedFile(
+            yield make_listed(
+                f"f{number}.bin",
                 file_id=number,
                 product_id=f"P{number % 7}",
-                version=1,
-                filename=f"f{number}.bin",
                 size=1,
                 md5=f"{number:032x}",
                 listed=self.count if self.announced else None,

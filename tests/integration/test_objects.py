@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.states import State, Work
-from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
+from app.delivery.targets import FoundObject, S3Target
 from app.errors import ForeignObjectError, ObjectBusyError, TargetUnavailableError
 from app.network.hosts import server_of
 from app.settings import Settings
@@ -28,6 +28,7 @@ from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.conditions import Conditions
 from sinks.stores.s3.store import S3Sink
+from tests.builders import make_found, make_stored, make_transfer, make_upload
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries
@@ -40,7 +41,6 @@ from tests.statements import STATEMENTS
 OTHER = "swot"
 MALLORY = "mallory@example.org"
 FILES = {"a": noise(6 * MIB, "a"), "b": b"b"}
-NOW = datetime.now(UTC)
 LOCKS_WAITED_FOR = """SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
     WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"""
 
@@ -58,22 +58,6 @@ async def proxied(target: S3Target) -> AsyncIterator[Proxied]:
 def name() -> str:
     """A correlation id of the test's own: the bucket is everybody's."""
     return f"c-{uuid4().hex[:12]}"
-
-
-def delivery_of(tenant: str = TENANT, user: str = USER) -> Delivery:
-    return Delivery(
-        id=uuid4(),
-        tenant=tenant,
-        correlation_id="c",
-        state=State.TRANSFERRING,
-        user=user,
-        target="t",
-        order={},
-        origin_app=None,
-        priority=1,
-        requested_at=NOW,
-        expires_at=NOW,
-    )
 
 
 class Place:
@@ -133,7 +117,7 @@ async def meet(place: Place, store: Completes, *, known: bool) -> None:
     place.proxy.completes = store
     if known:
         elsewhere = Place(place.sink, (place.proxy, place.target), f"c-{uuid4().hex[:12]}")
-        await elsewhere.put(delivery_of(), b"to meet it")
+        await elsewhere.put(make_transfer(), b"to meet it")
 
 
 @STORES
@@ -141,8 +125,8 @@ async def meet(place: Place, store: Completes, *, known: bool) -> None:
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (delivery_of(tenant=OTHER), "another tenant's delivery.*bucket or a prefix of its own"),
-        (delivery_of(user=MALLORY), "another user's delivery.*another correlationId"),
+        (make_transfer(tenant=OTHER), "another tenant's delivery.*bucket or a prefix of its own"),
+        (make_transfer(user=MALLORY), "another user's delivery.*another correlationId"),
     ],
     ids=["tenant", "user"],
 )
@@ -157,7 +141,7 @@ async def test_an_object_of_another_tenant_or_user_is_not_replaced(
     content: bytes,
 ) -> None:
     place.proxy.completes = store
-    ours = delivery_of()
+    ours = make_transfer()
     await place.put(ours, b"archive")
     if not known:  # another process put it there
         place.sink.conditions._known.clear()
@@ -175,8 +159,8 @@ async def test_an_object_of_the_same_tenant_and_user_is_replaced(
     place: Place, client: Client, store: Completes, known: bool
 ) -> None:
     await meet(place, store, known=known)
-    await place.put(delivery_of(), b"first")
-    second = delivery_of()
+    await place.put(make_transfer(), b"first")
+    second = make_transfer()
     etag = await place.put(second, b"second")
     assert await place.holds(client) == b"second"
     assert (await place.marks())["rs-delivery-id"] == str(second.id)
@@ -194,7 +178,7 @@ async def test_an_object_without_marks_is_replaced_and_that_is_logged(
     await meet(place, store, known=known)
     await place.write(b"by hand", {"author": "somebody"})
     with capture_logs() as logs:
-        await place.put(delivery_of(), b"ours")
+        await place.put(make_transfer(), b"ours")
     assert await place.holds(client) == b"ours"
     (told,) = [line for line in logs if line["event"] == "object_replaced"]
     assert (told["log_level"], told["owner"], told["bytes"]) == ("warning", "unknown", 7)
@@ -203,11 +187,11 @@ async def test_an_object_without_marks_is_replaced_and_that_is_logged(
 
 async def test_a_store_that_keeps_conditions_is_not_looked_at_before(place: Place) -> None:
     """From its second completion on: the first one finds out."""
-    await place.put(delivery_of(), b"1")
+    await place.put(make_transfer(), b"1")
     assert place.asked() == ["begin", "part", "HEAD", "completion", "HEAD", "completion"]
     assert place.sink.conditions.of(place.target) is Conditions.KEPT
     place.key = f"{uuid4().hex}/a.zip"
-    await place.put(delivery_of(), b"2")
+    await place.put(make_transfer(), b"2")
     assert place.asked() == ["begin", "part", "completion", "HEAD"]
     assert set(place.proxy.conditions) == {"If-None-Match: *"}
 
@@ -215,9 +199,9 @@ async def test_a_store_that_keeps_conditions_is_not_looked_at_before(place: Plac
 async def test_what_is_replaced_is_what_was_seen(place: Place) -> None:
     """Nothing may come in between the look and the completion."""
     await meet(place, Completes.ON_CONDITION, known=True)
-    first = await place.put(delivery_of(), b"1")
+    first = await place.put(make_transfer(), b"1")
     place.asked()
-    await place.put(delivery_of(), b"2")
+    await place.put(make_transfer(), b"2")
     assert place.asked() == ["begin", "part", "completion", "HEAD", "completion", "HEAD"]
     assert place.proxy.conditions[-2:] == ["If-None-Match: *", f'If-Match: "{first}"']
 
@@ -227,11 +211,11 @@ async def test_a_store_that_does_not_show_that_it_keeps_conditions_is_looked_at_
     place: Place, store: Completes
 ) -> None:
     place.proxy.completes = store
-    await place.put(delivery_of(), b"1")
+    await place.put(make_transfer(), b"1")
     assert place.sink.conditions.of(place.target) in (Conditions.IN_DOUBT, Conditions.REFUSED)
     place.asked()
     place.key = f"{uuid4().hex}/a.zip"
-    await place.put(delivery_of(), b"2")
+    await place.put(make_transfer(), b"2")
     assert place.asked() == ["begin", "part", "HEAD", "completion", "HEAD"]
     expected = "none" if store is Completes.ON_NONE else "If-None-Match: *"
     assert place.proxy.conditions[-1] == expected
@@ -242,7 +226,7 @@ async def test_finding_out_leaves_nothing_behind(
     place: Place, client: Client, store: Completes
 ) -> None:
     place.proxy.completes = store
-    await place.put(delivery_of(), b"archive")
+    await place.put(make_transfer(), b"archive")
     assert await place.sink.open_uploads(place.target, place.key) == []
     assert await place.holds(client) == b"archive"
     async with s3.client(place.proxy.target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as there:
@@ -258,10 +242,10 @@ async def test_who_can_not_find_out_completes_all_the_same(place: Place) -> None
             place.proxy.away = True
 
     place.proxy.before = leave
-    await place.put(delivery_of(), b"1")
+    await place.put(make_transfer(), b"1")
     assert place.sink.conditions.of(place.target) is None
     place.proxy.before, place.proxy.away = None, False
-    await place.put(delivery_of(), b"2")
+    await place.put(make_transfer(), b"2")
     assert place.sink.conditions.of(place.target) is Conditions.KEPT
 
 
@@ -272,14 +256,14 @@ async def test_a_completion_that_is_answered_with_an_error_although_it_was_made_
 ) -> None:
     await meet(place, store, known=True)
     setattr(place.proxy, fault, 1)
-    await place.put(delivery_of(), b"archive")
+    await place.put(make_transfer(), b"archive")
     assert await place.holds(client) == b"archive"
 
 
 async def test_what_an_earlier_attempt_has_made_is_done(place: Place, client: Client) -> None:
     """Its own upload is left over, then."""
     await meet(place, Completes.ON_CONDITION, known=True)
-    delivery = delivery_of()
+    delivery = make_transfer()
     first = await place.put(delivery, b"archive")
     place.asked()
     assert await place.put(delivery, b"archive") == first
@@ -291,27 +275,27 @@ async def test_a_conflict_passes(place: Place) -> None:
     """Another request for the key came in between: who asks again is told what there is."""
     place.proxy.conflicts = 1
     with pytest.raises(TargetUnavailableError, match="ConditionalRequestConflict"):
-        await place.put(delivery_of(), b"archive")
+        await place.put(make_transfer(), b"archive")
 
 
 async def test_a_gateways_404_teaches_nothing_of_conditions(place: Place, client: Client) -> None:
     """On `If-Match`, a store without the object says the same; a store that ignores it, nothing."""
     await meet(place, Completes.ANYHOW, known=True)
-    await place.put(delivery_of(), b"1")
+    await place.put(make_transfer(), b"1")
     place.proxy.not_found = 1
-    await place.put(delivery_of(), b"2")
+    await place.put(make_transfer(), b"2")
     assert place.sink.conditions.of(place.target) is Conditions.IN_DOUBT
     with pytest.raises(ForeignObjectError):
-        await place.put(delivery_of(tenant=OTHER), b"another's")
+        await place.put(make_transfer(tenant=OTHER), b"another's")
     assert await place.holds(client) == b"2"
 
 
 async def test_marks_are_read_whatever_the_case_of_their_names(place: Place) -> None:
     """Stores that are written in Go send `X-Amz-Meta-Rs-Delivery-Id`."""
     place.proxy.in_gos_case = True
-    await place.put(delivery_of(), b"archive")
+    await place.put(make_transfer(), b"archive")
     with pytest.raises(ForeignObjectError):
-        await place.put(delivery_of(tenant=OTHER), b"archive")
+        await place.put(make_transfer(tenant=OTHER), b"archive")
 
 
 class Workers:
@@ -476,7 +460,7 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
     leases = deliveries.leases("w")
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
-    result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
+    result = make_stored(url=f"s3://b/{name}/a.zip")
     until = deliveries.leases("w")._ttl
     noted = await asyncio.gather(
         leases.note_completion(ours, result, server="s3.example:443", until=until),
@@ -503,7 +487,7 @@ async def test_a_name_at_another_server_keeps_nobody_waiting(
     leases = deliveries.leases("w")
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
-    result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
+    result = make_stored(url=f"s3://b/{name}/a.zip")
     until = leases._ttl
     assert await leases.note_completion(theirs, result, server="10.0.0.1:9000", until=until)
     assert await leases.note_completion(ours, result, server="s3.example:443", until=until)
@@ -516,8 +500,8 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
     leases = deliveries.leases("w")
     removed = await transferring(deliveries, name, OTHER)
     completed = await transferring(deliveries, name, TENANT)
-    upload = Upload(bucket="b", key=f"{name}/a.zip", upload_id="u")
-    result = StoredObject(url=upload.url, md5="0" * 32, size=1)
+    upload = make_upload(key=f"{name}/a.zip")
+    result = make_stored(upload)
     under_lock, answers = asyncio.Event(), asyncio.Event()
     looks = 0
 
@@ -528,7 +512,7 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
             if looks > 1:
                 under_lock.set()
                 await answers.wait()
-            return FoundObject(size=1, etag="e", marks=marks_of(removed)) if looks == 1 else None
+            return make_found(marks=marks_of(removed)) if looks == 1 else None
 
     sink: Any = Silent()
     removal = Removal(store=deliveries.store, sink=sink)
@@ -551,7 +535,7 @@ async def test_what_an_older_worker_noted_may_be_anywhere(
     leases = deliveries.leases("w")
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
-    result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
+    result = make_stored(url=f"s3://b/{name}/a.zip")
     until = leases._ttl
     assert await leases.note_completion(theirs, result, server="s3.example:443", until=until)
     await deliveries.pool.execute(
@@ -566,7 +550,7 @@ async def test_who_was_refused_keeps_nobody_waiting(deliveries: Deliveries, name
     leases = deliveries.leases("w")
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
-    result = StoredObject(url=f"s3://b/{name}/a.zip", md5="0" * 32, size=1)
+    result = make_stored(url=f"s3://b/{name}/a.zip")
     until = leases._ttl
     assert await leases.note_completion(theirs, result, server="s3.example:443", until=until)
     await deliveries.leases("another").forget_completion(theirs)  # it is not its to forget

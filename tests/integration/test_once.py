@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.ingress import Arrival, ArrivalKind, Cancel, Identity
+from app.delivery.ingress import Arrival, Cancel, Identity
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.encoding import dumps
 from app.store import PostgresArrivals
@@ -24,7 +24,8 @@ from compose.embedded.stack import TENANT
 from streams.events import CancelRequested, OrderProgressed, RequestReceived
 from streams.kafka.agents import submit_handler
 from streams.regards.users import AnyUser
-from tests.integration.conftest import Deliveries, receipt_for, request
+from tests.builders import make_arrival, make_cancel, make_order_event, make_receipt, make_request
+from tests.integration.conftest import Deliveries
 
 OFF = timedelta(minutes=7)  # of a worker's clock
 
@@ -44,9 +45,7 @@ class Inbox:
 
     async def saved(self, identity: Identity) -> None:
         """Save what arrived."""
-        await self.arrivals.note(
-            Arrival(id=identity.event_id, kind=identity.kind, key=b"k", value=b"v")
-        )
+        await self.arrivals.note(make_arrival(identity))
 
     async def cancel(self, cancel: Cancel, *, save: bool = True) -> None:
         """Let an agent handle a cancel."""
@@ -67,31 +66,9 @@ def inbox(deliveries: Deliveries, arrivals: PostgresArrivals) -> Inbox:
     return Inbox(deliveries, arrivals)
 
 
-def cancel_of(**changes: object) -> Cancel:
-    """Return a cancel that arrived."""
-    made = Cancel(
-        event_id=uuid4(),
-        tenant=TENANT,
-        correlation_id="c",
-        origin_app="app",
-        reason=None,
-        digest=uuid4().bytes * 2,
-        received_at=datetime.now(UTC),
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
 def denial(**changes: object) -> OrderEvent:
     """Return a DENIED that arrived."""
-    made = OrderEvent(
-        tenant=TENANT,
-        correlation_id="c",
-        status=OrderStatus.DENIED,
-        event_id=uuid4(),
-        digest=uuid4().bytes * 2,
-        received_at=datetime.now(UTC),
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return make_order_event(OrderStatus.DENIED, **changes)
 
 
 @pytest.mark.parametrize("off", [-OFF, timedelta(), OFF])
@@ -99,9 +76,9 @@ async def test_an_original_that_its_copy_has_overtaken_is_refused(
     deliveries: Deliveries, inbox: Inbox, off: timedelta
 ) -> None:
     """It was saved, then its worker died; the copy was handled. Workers' clocks don't matter."""
-    original = receipt_for("c", received_at=datetime.now(UTC) + off)
+    original = make_receipt("c", received_at=datetime.now(UTC) + off)
     await inbox.saved(original.identity)
-    copy = receipt_for("c", digest=original.digest, redelivered=True)
+    copy = make_receipt("c", digest=original.digest, redelivered=True)
     await inbox.saved(copy.identity)
     await deliveries.grant(copy)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
@@ -109,7 +86,7 @@ async def test_an_original_that_its_copy_has_overtaken_is_refused(
         await deliveries.grant(original)
     assert await deliveries.states() == ["ERROR"]
     # The client sends the same again, on purpose.
-    anew = receipt_for("c", digest=original.digest, received_at=datetime.now(UTC) - off)
+    anew = make_receipt("c", digest=original.digest, received_at=datetime.now(UTC) - off)
     await inbox.saved(anew.identity)
     await deliveries.grant(anew)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
@@ -120,15 +97,13 @@ async def test_a_message_counts_from_when_it_came_not_from_when_it_could_be_save
 ) -> None:
     """Its worker was cut off from RabbitMQ and PostgreSQL; another took the copy meanwhile."""
     came = time.monotonic()
-    original = receipt_for("c")
-    copy = receipt_for("c", digest=original.digest, redelivered=True)
+    original = make_receipt("c")
+    copy = make_receipt("c", digest=original.digest, redelivered=True)
     await inbox.saved(copy.identity)
     await deliveries.grant(copy)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
     identity = original.identity
-    await inbox.arrivals.note(
-        Arrival(id=identity.event_id, kind=identity.kind, key=b"k", value=b"v"), since=came
-    )
+    await inbox.arrivals.note(make_arrival(identity), since=came)
     await deliveries.grant(original)
     assert await deliveries.states() == ["ERROR"]
 
@@ -139,8 +114,8 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
     """It has restarted; who had the message noted that its acknowledgement was lost."""
     for handled_before in (True, False):
         name = f"c-{handled_before}"
-        original = receipt_for(name)
-        copy = receipt_for(name, digest=original.digest)
+        original = make_receipt(name)
+        copy = make_receipt(name, digest=original.digest)
         await inbox.saved(original.identity)
         if handled_before:
             await deliveries.grant(original)
@@ -153,7 +128,7 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
         await deliveries.grant(original)
         await deliveries.grant(copy)
         await inbox.arrivals.returned(original.ingress_id)  # late: its copy was there
-        anew = receipt_for(name, digest=original.digest)
+        anew = make_receipt(name, digest=original.digest)
         await inbox.saved(anew.identity)
         await deliveries.grant(anew)
         rows = await deliveries.pool.fetch(
@@ -164,13 +139,13 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
 
 async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox) -> None:
     """Else it would stand in the way of what the client sends anew."""
-    first = receipt_for("c")
+    first = make_receipt("c")
     await inbox.saved(first.identity)
     await deliveries.grant(first)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
-    anew = receipt_for("c", digest=first.digest)
+    anew = make_receipt("c", digest=first.digest)
     await inbox.saved(anew.identity)
-    copy = receipt_for("c", digest=first.digest, redelivered=True)
+    copy = make_receipt("c", digest=first.digest, redelivered=True)
     await inbox.saved(copy.identity)
     await deliveries.grant(copy)
     await deliveries.grant(anew)
@@ -181,16 +156,16 @@ async def test_a_cancel_is_heeded_once_however_it_comes_again(
     deliveries: Deliveries, inbox: Inbox
 ) -> None:
     await deliveries.granted("c")
-    first = cancel_of(redelivered=True)  # it has a message id
+    first = make_cancel(redelivered=True)  # it has a message id
     await inbox.cancel(first)
     assert await deliveries.states() == ["ERROR"]
     await deliveries.granted("c")
     await inbox.cancel(first)  # appended again
     await inbox.cancel(first, save=False)  # given again by Kafka
-    await inbox.cancel(cancel_of(digest=first.digest, redelivered=True))  # published again
+    await inbox.cancel(make_cancel(digest=first.digest, redelivered=True))  # published again
     assert await deliveries.states() == ["ERROR", "GRANTED"]
     assert await deliveries.pool.fetchval("SELECT count(*) FROM arrival") == 0
-    await inbox.cancel(cancel_of())
+    await inbox.cancel(make_cancel())
     assert await deliveries.states() == ["ERROR", "ERROR"]
 
 
@@ -198,14 +173,14 @@ async def test_a_cancel_is_heeded_once_however_it_comes_again(
 async def test_a_cancel_that_arrived_before_the_delivery_was_requested_changes_nothing(
     deliveries: Deliveries, inbox: Inbox, off: timedelta
 ) -> None:
-    early = cancel_of(received_at=datetime.now(UTC) + off)
+    early = make_cancel(received_at=datetime.now(UTC) + off)
     await inbox.saved(early.identity)
-    receipt = receipt_for("c", received_at=datetime.now(UTC) - off)
+    receipt = make_receipt("c", received_at=datetime.now(UTC) - off)
     await inbox.saved(receipt.identity)
     await deliveries.grant(receipt)
     await inbox.cancel(early, save=False)
     assert await deliveries.states() == ["GRANTED"]
-    await inbox.cancel(cancel_of(received_at=datetime.now(UTC) - off))
+    await inbox.cancel(make_cancel(received_at=datetime.now(UTC) - off))
     assert await deliveries.states() == ["ERROR"]
 
 
@@ -233,11 +208,11 @@ async def test_an_original_event_that_its_copy_has_overtaken_is_refused(
     deliveries: Deliveries, inbox: Inbox
 ) -> None:
     await deliveries.granted("c")
-    original, cancel = denial(), cancel_of()
+    original, cancel = denial(), make_cancel()
     for identity in (original.identity, cancel.identity):
         await inbox.saved(identity)  # type: ignore[arg-type]
     await inbox.tell(denial(digest=original.digest, redelivered=True))
-    await inbox.cancel(cancel_of(digest=cancel.digest, redelivered=True))
+    await inbox.cancel(make_cancel(digest=cancel.digest, redelivered=True))
     # The new delivery was requested before they came, by a clock that is wrong.
     await deliveries.granted("c", received_at=datetime.now(UTC) - OFF)
     await inbox.tell(original, save=False)
@@ -246,9 +221,9 @@ async def test_an_original_event_that_its_copy_has_overtaken_is_refused(
 
 
 async def test_a_digest_is_of_one_kind(deliveries: Deliveries, inbox: Inbox) -> None:
-    receipt = receipt_for("c", redelivered=True)
+    receipt = make_receipt("c", redelivered=True)
     await deliveries.grant(receipt)
-    await inbox.cancel(cancel_of(digest=receipt.digest, redelivered=True))
+    await inbox.cancel(make_cancel(digest=receipt.digest, redelivered=True))
     assert await deliveries.states() == ["ERROR"]
 
 
@@ -297,7 +272,7 @@ class Course:
     def __init__(self, deliveries: Deliveries, arrivals: PostgresArrivals) -> None:
         self.deliveries = deliveries
         self.arrivals = arrivals
-        self.receipt = receipt_for(f"c-{uuid4().hex}")
+        self.receipt = make_receipt(f"c-{uuid4().hex}")
         self.handler = submit_handler(
             store=deliveries.store, tenants=deliveries.tenants, users=AnyUser(), checks=Signal()
         )
@@ -326,12 +301,9 @@ class Course:
                 # This worker's clock is wrong, the next one's the other way.
                 received_at=datetime.now(UTC) + (OFF if len(self.log) % 2 else -OFF),
             )
-            body = {"correlationId": receipt.correlation_id, "order": request().order}
-            arrival = Arrival(
-                id=receipt.ingress_id,
-                kind=ArrivalKind.REQUEST,
-                key=b"k",
-                value=RequestReceived.of(receipt, body).encode(),
+            body = {"correlationId": receipt.correlation_id, "order": make_request().order}
+            arrival = make_arrival(
+                receipt.identity, value=RequestReceived.of(receipt, body).encode()
             )
             await self.arrivals.note(arrival)
             self.saved.append(arrival)

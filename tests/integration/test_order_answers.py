@@ -7,23 +7,20 @@ from typing import Any
 
 import pytest
 
-from app.delivery.ingress import DeliveryRequest
 from app.delivery.orders import OrderStatus
 from app.delivery.outgoing import Kind, Lane, Outgoing
 from app.errors import BrokerUnavailableError
 from app.store import Outbox
 from app.usecases.submit import receive
-from compose.embedded.stack import USER
 from streams.regards.users import AnyUser
-from tests.integration.conftest import Deliveries, receipt_for
+from tests.builders import make_receipt, make_request
+from tests.integration.conftest import Deliveries
 
 
 async def asked(deliveries: Deliveries, query: str, *, sent: bool = True) -> None:
     """Grant a request for something."""
-    order = {"user": USER, "queries": [query]}
-    request = DeliveryRequest(target="regards-s3-minio", user=USER, order=order)
     await receive(
-        [(receipt_for("c"), request)],
+        [(make_receipt("c"), make_request(queries=query))],
         store=deliveries.store,
         tenants=deliveries.tenants,
         users=AnyUser(),

@@ -5,23 +5,15 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID, uuid4
 
-from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.delivery.outgoing import Lane, Outgoing
 from app.errors import BrokerUnavailableError
 from app.store import Outbox
+from tests.builders import make_outgoing
 from tests.integration.conftest import Deliveries
 
 
 def _owed(delivery_id: UUID, number: int, tenant: str = "t") -> Outgoing:
-    return Outgoing(
-        delivery_id=delivery_id,
-        kind=Kind.RESPONSE,
-        message_id=uuid4(),
-        tenant=tenant,
-        correlation_id="c",
-        priority=1,
-        origin_app=None,
-        body={"number": number},
-    )
+    return make_outgoing(delivery_id=delivery_id, tenant=tenant, body={"number": number})
 
 
 async def test_messages_of_a_delivery_leave_in_order_however_many_relays_there_are(

@@ -6,50 +6,24 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
-from app.delivery.model import Delivery
 from app.delivery.progress import Phase, Progress
-from app.delivery.states import State
 from app.settings import Settings
 from streams.kafka import progress_table
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.progress_table import ProgressTable
 from streams.kafka.topics import ensure_topics
+from tests.builders import make_progress, make_transfer
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ONE = Delivery(
-    id=UUID(int=1),
-    tenant="t",
-    correlation_id="d",
-    state=State.TRANSFERRING,
-    user="u",
-    target="x",
-    order={},
-    origin_app=None,
-    priority=1,
-    requested_at=NOW,
-    expires_at=NOW,
-)
+ONE = make_transfer(id=UUID(int=1))
 NEXT = replace(ONE, id=UUID(int=2), user="another")  # of the same correlation id
 
 
 def progress(number: int, *, attempt: int = 1, phase: Phase = Phase.TRANSFERRING) -> Progress:
-    return Progress(
-        tenant="t",
-        correlation_id="d",
-        attempt=attempt,
-        phase=phase,
-        bytes_done=number,
-        bytes_total=100,
-        files_done=0,
-        files_total=1,
-        elapsed=1,
-        delivery=ONE.id,
-    )
+    return make_progress(ONE, attempt=attempt, phase=phase, bytes_done=number)
 
 
 @contextlib.asynccontextmanager

@@ -13,10 +13,10 @@ import pytest
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
 
-from app.delivery.outgoing import Kind, Outgoing
+from app.delivery.outgoing import Kind
 from app.errors import BrokerUnavailableError, ConfigurationError
 from compose.embedded import rabbitmq
-from compose.embedded.stack import TENANT, Stack
+from compose.embedded.stack import Stack
 from streams.amqp import names, rights
 from streams.amqp.dead_letters import QUEUES as DEAD_LETTERS
 from streams.amqp.dead_letters import open_dead_letter_queues
@@ -25,6 +25,7 @@ from streams.amqp.rights import Permissions, needed
 from streams.amqp.rights_probe import missing_rights
 from streams.amqp.topology import QUEUES, REFUSALS, Topology, refused
 from streams.channels import ORDER_CANCELS, ORDERS
+from tests.builders import make_outgoing
 from tests.command import delivery
 
 KINDS = ("configure", "write", "read")
@@ -104,25 +105,11 @@ async def admin(host: Host) -> AsyncIterator[AbstractRobustConnection]:
         yield connection
 
 
-def outgoing(kind: Kind) -> Outgoing:
-    """Return a message that is owed."""
-    return Outgoing(
-        delivery_id=uuid4(),
-        kind=kind,
-        message_id=uuid4(),
-        tenant=TENANT,
-        correlation_id="of-rights",
-        priority=1,
-        origin_app="a",
-        body={"correlationId": "of-rights"},
-    )
-
-
 async def work(connection: AbstractRobustConnection, topology: Topology) -> None:
     """Do all that the service does on RabbitMQ. Raises what it raises."""
     async with open_publisher(connection, topology=topology) as publisher:
         for kind in (Kind.RESPONSE, Kind.ORDER, Kind.CANCEL):
-            await publisher.publish(outgoing(kind))
+            await publisher.publish(make_outgoing(kind=kind))
         for name, _ in QUEUES:
             await publisher.dead_letter(name, Message(b"of rights"))
     async with open_dead_letter_queues(connection, topology=topology) as dead_letters:
@@ -284,7 +271,7 @@ async def test_rights_that_are_taken_and_given_again_while_it_runs_are_waited_fo
             while f"ACCESS_REFUSED - access to queue '{name}'" not in caplog.text:
                 await asyncio.sleep(0.1)
         with pytest.raises(BrokerUnavailableError):
-            await publisher.publish(outgoing(Kind.RESPONSE))
+            await publisher.publish(make_outgoing(kind=Kind.RESPONSE))
         await may(needed(declares=False).patterns)
         await (await channel.get_exchange(exchange)).publish(Message(b"later"), "")
         async with asyncio.timeout(60):
@@ -296,7 +283,7 @@ async def sent(publisher: AmqpPublisher) -> None:
     """Return once a message is confirmed; it is tried again, as the relay does."""
     while True:
         try:
-            await publisher.publish(outgoing(Kind.RESPONSE))
+            await publisher.publish(make_outgoing(kind=Kind.RESPONSE))
         except BrokerUnavailableError:
             await asyncio.sleep(0.1)
         else:

@@ -14,6 +14,7 @@ from app.delivery.manifest import ManifestFile
 from sinks.formats.archive_format import Member
 from sinks.formats.zip import Zip
 from sinks.pipeline.rechunk import rechunk
+from tests.builders import make_file
 from tests.conftest import noise
 
 GIB = 1024**3
@@ -84,10 +85,6 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[[Path, list[str]], None]]] = 
 }
 
 
-def _file(name: str, size: int) -> ManifestFile:
-    return ManifestFile(position=0, file_id=1, member=name, size=size, md5=None)
-
-
 def _repeated(block: bytes, size: int) -> Iterator[bytes]:
     for _ in range(size // len(block)):
         yield block
@@ -97,26 +94,26 @@ def _made(kind: str) -> Iterable[tuple[ManifestFile, Iterable[bytes]]]:
     """Yield the members of an archive."""
     match kind:
         case "one":
-            yield _file("one.txt", 3), [b"one"]
+            yield make_file("one.txt", size=3), [b"one"]
         case "names":
             for name in ("é/à ü.txt", "日本/衛星.tif", "🛰.bin", "a b/c'd.txt"):
-                yield _file(name, 3), [b"abc"]
-            yield _file("empty", 0), []
+                yield make_file(name, size=3), [b"abc"]
+            yield make_file("empty", size=0), []
         case "many":
             for number in range(70_000):
-                yield _file(f"{number % 100}/{number}", 1), [b"x"]
+                yield make_file(f"{number % 100}/{number}", size=1), [b"x"]
         case "large, stored":  # both the member and the archive; and one that begins behind
             block = noise(1024 * 1024)
-            yield _file("large.bin", 4 * GIB + 1024**2), _repeated(block, 4 * GIB + 1024**2)
-            yield _file("behind.txt", 6), [b"behind"]
-            yield _file("empty", 0), []
+            size = 4 * GIB + 1024**2
+            yield make_file("large.bin", size=size), _repeated(block, size)
+            yield make_file("behind.txt", size=6), [b"behind"]
+            yield make_file("empty", size=0), []
         case "large, compressed":
-            yield _file("large.csv", 4 * GIB), _repeated(b"0,1,2,3\n" * 2**17, 4 * GIB)
-            yield _file("unknown size", 7), [b"unknown"]
+            yield make_file("large.csv", size=4 * GIB), _repeated(b"0,1,2,3\n" * 2**17, 4 * GIB)
+            yield make_file("unknown size", size=7), [b"unknown"]
         case "size not listed":
-            nothing_listed = ManifestFile(position=0, file_id=1, member="a", size=None, md5=None)
-            yield nothing_listed, [b"a"]
-            yield _file("b", 1), [b"b"]
+            yield make_file("a"), [b"a"]
+            yield make_file("b", size=1), [b"b"]
 
 
 KINDS = ["none", "one", "names", "many", "large, stored", "large, compressed", "size not listed"]

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
-from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from app.delivery.ingress import Arrival, ArrivalKind
-from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.orders import OrderStatus
 from app.errors import BrokerUnavailableError, ErrorType, StoreUnavailableError
 from app.store import Leader, PostgresArrivals, alone, open_pool
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
-from compose.embedded.stack import TENANT
-from tests.integration.conftest import Deliveries, receipt_for
-
-
-def arrival(**changes: object) -> Arrival:
-    """Return something that arrived."""
-    made = Arrival(id=uuid4(), kind=ArrivalKind.REQUEST, key=b"t/c", value=b"event")
-    return replace(made, **changes)  # type: ignore[arg-type]
+from tests.builders import make_arrival, make_order_event, make_receipt
+from tests.integration.conftest import Deliveries
 
 
 async def test_an_event_that_nobody_handled_is_appended_again_each_time_later(
     pool: asyncpg.Pool,
 ) -> None:
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
-    late = arrival(value=b"late")
+    late = make_arrival(value=b"late")
     await arrivals.note(late)
     await pool.execute("UPDATE arrival SET due_at = now()")
-    await arrivals.note(arrival())
+    await arrivals.note(make_arrival())
     appended: list[Arrival] = []
 
     async def append(one: Arrival) -> None:
@@ -52,7 +44,7 @@ async def test_an_event_that_kafka_does_not_take_is_tried_at_the_next_look(
 ) -> None:
     """Nothing was repeated: after an outage, nobody waits longer for each look during it."""
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
-    for one in (arrival(value=b"taken"), arrival(value=b"refused")):
+    for one in (make_arrival(value=b"taken"), make_arrival(value=b"refused")):
         await arrivals.note(one)
     await arrivals.all_lost()
     tried: list[bytes] = []
@@ -71,7 +63,7 @@ async def test_all_that_is_lost_is_appended_in_one_look(
     arrivals: PostgresArrivals, pool: asyncpg.Pool
 ) -> None:
     for _ in range(7):
-        await arrivals.note(arrival())
+        await arrivals.note(make_arrival())
     patient = PostgresArrivals(pool, allowance=timedelta(hours=1))
     appended: list[Arrival] = []
 
@@ -85,7 +77,7 @@ async def test_all_that_is_lost_is_appended_in_one_look(
 async def test_arrivals_of_one_moment_are_saved_together_and_once(
     arrivals: PostgresArrivals, pool: asyncpg.Pool
 ) -> None:
-    many = [arrival(value=b"x" * 100_000) for _ in range(60)]  # more than one batch
+    many = [make_arrival(value=b"x" * 100_000) for _ in range(60)]  # more than one batch
     await asyncio.gather(*(arrivals.note(one) for one in [*many, *many]))
     assert {one.id for one in await arrivals.overdue(999)} == {one.id for one in many}
     await arrivals.forget([one.id for one in many])
@@ -97,19 +89,19 @@ async def test_who_waits_hears_that_an_arrival_was_not_saved(
 ) -> None:
     await pool.execute("ALTER TABLE arrival RENAME TO elsewhere")
     outcomes = await asyncio.gather(
-        *(arrivals.note(arrival()) for _ in range(3)), return_exceptions=True
+        *(arrivals.note(make_arrival()) for _ in range(3)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [asyncpg.UndefinedTableError] * 3
     await pool.execute("ALTER TABLE elsewhere RENAME TO arrival")
-    await arrivals.note(arrival())
+    await arrivals.note(make_arrival())
     assert len(await arrivals.overdue(9)) == 1
 
 
 async def test_a_request_that_is_handled_is_not_kept(
     arrivals: PostgresArrivals, deliveries: Deliveries
 ) -> None:
-    receipt = receipt_for("c")
-    await arrivals.note(arrival(id=receipt.ingress_id))
+    receipt = make_receipt("c")
+    await arrivals.note(make_arrival(id=receipt.ingress_id))
     await deliveries.grant(receipt)
     assert await arrivals.overdue(9) == []
 
@@ -117,11 +109,9 @@ async def test_a_request_that_is_handled_is_not_kept(
 async def test_an_order_event_that_is_handled_is_not_kept(
     arrivals: PostgresArrivals, deliveries: Deliveries
 ) -> None:
-    kept = arrival(kind=ArrivalKind.ORDER_EVENT)
+    kept = make_arrival(kind=ArrivalKind.ORDER_EVENT)
     await arrivals.note(kept)
-    event = OrderEvent(
-        tenant=TENANT, correlation_id="none", status=OrderStatus.DONE, event_id=kept.id
-    )
+    event = make_order_event(correlation_id="none", event_id=kept.id)
     await order_progressed(event, store=deliveries.store)
     assert await arrivals.overdue(9) == []
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from functools import partial
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -14,7 +13,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from structlog.testing import capture_logs
 
-from app.delivery.ingress import Arrival, ArrivalKind
 from app.errors import BrokerUnavailableError
 from app.run.worker import running_worker
 from app.settings import Settings
@@ -24,6 +22,7 @@ from streams.kafka import log as event_log
 from streams.kafka.lag import Lag, positions
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import Topics, ensure_topics, partitions_of
+from tests.builders import make_arrival
 from tests.client import Client, request_for
 from tests.command import delivery
 
@@ -166,7 +165,7 @@ async def test_topics_that_an_operator_makes_anew_lose_nothing(
     changed: Settings, pool: asyncpg.Pool, database: str
 ) -> None:
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
-    lost = Arrival(id=uuid4(), kind=ArrivalKind.REQUEST, key=b"t/c", value=b"event")
+    lost = make_arrival()
     await arrivals.note(lost)
     assert await arrivals.overdue(9) == []
     made = await asyncio.to_thread(

@@ -29,6 +29,7 @@ from app.settings import Settings
 from app.usecases.fail import fail
 from sinks.stores.s3.breaker import Breakers
 from sinks.stores.s3.store import S3Sink, open_sink
+from tests.builders import make_target
 from tests.client import Client
 from tests.integration.conftest import Deliveries, with_keys
 from tests.integration.test_sweep import key_of, sweep_of
@@ -50,9 +51,7 @@ async def serving(handler: Handler) -> AsyncIterator[int]:
 
 def at(host: str, port: int, **changes: Any) -> S3Target:
     """Return a target."""
-    endpoint = f"http://{host}:{port}"
-    fields = {"region": "r", "key": "k", "secret": "s", "bucket": "bucket"}
-    return S3Target(endpoint=endpoint, **(fields | changes))
+    return make_target(endpoint=f"http://{host}:{port}", **changes)
 
 
 @pytest.fixture

@@ -14,11 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.delivery.ingress import Cancel, Receipt
-from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.states import TRANSITIONS, State, Work
-from app.delivery.targets import StoredObject
 from app.errors import (
     DeliveryError,
     EmptyOrderError,
@@ -35,7 +33,16 @@ from app.usecases.submit import check, receive
 from app.usecases.transfer import Transfers
 from app.waiting.backoff import Backoff
 from sinks.stores.s3.store import S3Sink
-from tests.integration.conftest import Deliveries, receipt_for, request
+from tests.builders import (
+    make_cancel,
+    make_file,
+    make_manifest,
+    make_order_event,
+    make_receipt,
+    make_request,
+    make_stored,
+)
+from tests.integration.conftest import Deliveries
 
 TERMINAL = ("DENIED", "DONE", "ERROR")
 
@@ -153,15 +160,15 @@ class World:
 
     async def arrive(self, how: str) -> None:
         if how == "new" or not self.receipts:
-            receipt = receipt_for(self.correlation_id)
+            receipt = make_receipt(self.correlation_id)
         elif how == "kafka":
             receipt = self.receipts[-1]
         else:
             old = self.receipts[-1]
-            receipt = receipt_for(self.correlation_id, digest=old.digest, redelivered=True)
+            receipt = make_receipt(self.correlation_id, digest=old.digest, redelivered=True)
         self.receipts.append(receipt)
         await receive(
-            [(receipt, request())],
+            [(receipt, make_request())],
             store=self.deliveries.store,
             tenants=self.deliveries.tenants,
             users=Users(),
@@ -188,15 +195,12 @@ class World:
                 users=Users(),
             )
         elif step.work is Work.PLAN:
-            file = ManifestFile(position=0, file_id=1, member="f", size=1, md5=None)
-            manifest = Manifest(archive_name="P_v1.zip", file_count=1, total_bytes=1)
+            files = [make_file("f", size=1)]
             async with self.deliveries.store.transaction() as tx:
-                if await tx.advance(claimed, State.READY, manifest=manifest):
-                    await tx.add_files(claimed, [file])
+                if await tx.advance(claimed, State.READY, manifest=make_manifest(files)):
+                    await tx.add_files(claimed, files)
         else:
-            await self.transfers._finish(
-                claimed, StoredObject(url="s3://b/k", md5="0" * 32, size=1)
-            )
+            await self.transfers._finish(claimed, make_stored())
 
     async def expire(self) -> None:
         await self.deliveries.pool.execute("UPDATE delivery SET expires_at = now()")
@@ -211,14 +215,7 @@ class World:
             pass
 
     async def cancel(self, how: str) -> None:
-        made = Cancel(
-            event_id=uuid4(),
-            tenant=self.receipts[0].tenant,
-            correlation_id=self.correlation_id,
-            origin_app=None,
-            reason=None,
-            digest=uuid4().bytes,
-        )
+        made = make_cancel(tenant=self.receipts[0].tenant, correlation_id=self.correlation_id)
         cancel = _given(self.cancels, made, how)
         interventions = Interventions(
             store=self.deliveries.store,
@@ -230,16 +227,14 @@ class World:
             await interventions.heed(cancel)
 
     async def tell(self, step: Event) -> None:
-        made = OrderEvent(
+        made = make_order_event(
+            step.status,
             tenant=self.receipts[0].tenant,
             correlation_id=self.correlation_id,
-            status=step.status,
             order_id=step.order_id,
             errors=step.errors,
             error_type=step.error_type,
             total_suborders=step.total_suborders,
-            event_id=uuid4(),
-            digest=uuid4().bytes,
         )
         event = _given(self.events, made, step.how)
         async with self.unchanged(if_=event is not made):

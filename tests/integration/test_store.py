@@ -12,14 +12,14 @@ import pytest
 from app.delivery import outgoing
 from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
-from app.delivery.targets import StoredObject
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 from app.settings import Settings
 from app.store import PostgresStore, line_of, migrate, open_pool
 from app.store.schema import steps
 from app.waiting.signals import Signal
+from tests.builders import make_receipt, make_stored
 from tests.certificates import Authority
-from tests.integration.conftest import Deliveries, receipt_for
+from tests.integration.conftest import Deliveries
 from tests.statements import STATEMENTS
 
 
@@ -104,7 +104,7 @@ async def test_no_database_is_told_in_a_sentence() -> None:
 
 
 async def test_an_event_that_kafka_gives_again_changes_nothing(deliveries: Deliveries) -> None:
-    receipt = receipt_for("c")
+    receipt = make_receipt("c")
     for _ in range(3):
         await deliveries.grant(receipt)
     assert await deliveries.states() == ["GRANTED"]
@@ -114,14 +114,14 @@ async def test_an_event_that_kafka_gives_again_changes_nothing(deliveries: Deliv
 async def test_a_message_that_rabbitmq_gives_again_changes_nothing_even_after_the_end(
     deliveries: Deliveries,
 ) -> None:
-    first = receipt_for("c")
+    first = make_receipt("c")
     await deliveries.grant(first)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
-    again = receipt_for("c", digest=first.digest, redelivered=True)
+    again = make_receipt("c", digest=first.digest, redelivered=True)
     await deliveries.grant(again)
     assert await deliveries.states() == ["ERROR"]
     # The same request sent anew by the client is another matter.
-    anew = receipt_for("c", digest=first.digest)
+    anew = make_receipt("c", digest=first.digest)
     await deliveries.grant(anew)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
@@ -129,10 +129,10 @@ async def test_a_message_that_rabbitmq_gives_again_changes_nothing_even_after_th
 async def test_a_request_granted_by_two_workers_at_once_is_one_delivery(
     deliveries: Deliveries,
 ) -> None:
-    receipt = receipt_for("c")
+    receipt = make_receipt("c")
     await asyncio.gather(
         *(
-            deliveries.grant(receipt_for("c", digest=receipt.digest, redelivered=True))
+            deliveries.grant(make_receipt("c", digest=receipt.digest, redelivered=True))
             for _ in range(6)
         )
     )
@@ -208,9 +208,8 @@ async def test_a_delivery_goes_through_its_states(deliveries: Deliveries) -> Non
     assert claimed is not None
     assert (claimed.attempt, claimed.file_count, claimed.total_bytes) == (1, 3, 3)
     assert [f.member async for f in deliveries.store.files(claimed)] == ["f0", "f1", "f2"]
-    result = StoredObject(url="s3://b/k", md5="0" * 32, size=9)
     async with deliveries.store.transaction() as tx:
-        assert await tx.advance(claimed, State.DONE, result=result)
+        assert await tx.advance(claimed, State.DONE, result=make_stored())
     assert await deliveries.history(claimed.id) == [
         "GRANTED",
         "AVAILABLE",

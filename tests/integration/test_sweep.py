@@ -17,6 +17,7 @@ from app.errors import ErrorType
 from app.usecases.fail import fail
 from app.usecases.sweep import Sweep
 from sinks.stores.s3.store import S3Sink
+from tests.builders import make_upload
 from tests.client import Client
 from tests.integration.conftest import Deliveries, abort_all
 from tests.integration.gate import gate
@@ -169,8 +170,7 @@ async def test_a_silent_place_is_asked_once_and_holds_up_no_other(
     async with gate(target.endpoint) as silent:
         await silent.hush()
         quiet = deliveries.uploads(sink).located(
-            Upload(bucket=target.bucket, key="k", upload_id="u"),
-            replace(target, endpoint=silent.url),
+            make_upload(bucket=target.bucket), replace(target, endpoint=silent.url)
         )
         for number in range(20):
             await deliveries.ready(f"quiet{number}")

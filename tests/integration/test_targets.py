@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from app.audit import Actor
 from app.delivery.manifest import ManifestFile
 from app.delivery.states import State, Work
 from app.delivery.targets import S3Target
@@ -20,12 +19,13 @@ from compose.embedded import s3
 from compose.embedded.stack import TENANT
 from sinks.stores.s3.store import S3Sink, open_sink
 from streams.regards.users import AnyUser
+from tests.builders import make_actor, make_receipt, make_request
 from tests.client import Client, contents
 from tests.conftest import noise
-from tests.integration.conftest import Deliveries, receipt_for, request
+from tests.integration.conftest import Deliveries
 from tests.integration.transfers import Bench, FreeHold, Source
 
-ACTOR = Actor(name="admin", role="ADMIN", tenant=TENANT)
+ACTOR = make_actor(name="admin")
 
 
 async def test_storage_class_and_encryption_are_asked_for(sink: S3Sink, target: S3Target) -> None:
@@ -70,7 +70,7 @@ async def test_a_target_is_chosen_by_its_name(
 ) -> None:
     async def ask(name: str | None) -> None:
         await receive(
-            [(receipt_for(f"c-{name}"), request(target=name))],
+            [(make_receipt(f"c-{name}"), make_request(target=name))],
             store=deliveries.store,
             tenants=configuration.tenants,
             users=AnyUser(),

@@ -9,7 +9,8 @@ import pytest
 from app.delivery.states import State, Work
 from app.errors import RetryableError, SourceUnavailableError
 from app.usecases.submit import check, receive
-from tests.integration.conftest import Deliveries, receipt_for, request
+from tests.builders import make_receipt, make_request
+from tests.integration.conftest import Deliveries
 
 
 class SomeUsers:
@@ -32,7 +33,7 @@ async def arrived(
     deliveries: Deliveries, correlation_id: str = "c", *, users: SomeUsers | None = None
 ) -> list[State]:
     saved = await receive(
-        [(receipt_for(correlation_id), request())],
+        [(make_receipt(correlation_id), make_request())],
         store=deliveries.store,
         tenants=deliveries.tenants,
         users=users or SomeUsers(away=True),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from uuid import uuid4
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.ports import OrderSource
 from app.delivery.progress import Progress
-from app.delivery.states import State
 from app.delivery.targets import S3Target, StoredObject, Upload
 from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
 from app.waiting.backoff import Backoff
@@ -21,6 +18,7 @@ from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
 from sinks.transfer import StreamingArchiver
+from tests.builders import make_transfer, plan_files
 
 MIB = 1024 * 1024
 
@@ -37,16 +35,7 @@ class Source:
         self.most_open = 0
 
     def manifest(self) -> list[ManifestFile]:
-        return [
-            ManifestFile(
-                position=n,
-                file_id=n,
-                member=name,
-                size=len(content),
-                md5=hashlib.md5(content).hexdigest(),
-            )
-            for n, (name, content) in enumerate(self.files.items())
-        ]
+        return plan_files(self.files)
 
     @contextlib.asynccontextmanager
     async def download(
@@ -147,19 +136,7 @@ class Bench:
         self.max_object_size = 1024**4
         self.key = f"{uuid4().hex}/a.zip"
         manifest = source.manifest()
-        self.delivery = Delivery(
-            id=uuid4(),
-            tenant="t",
-            correlation_id="c",
-            state=State.TRANSFERRING,
-            user="u",
-            target="x",
-            order={},
-            origin_app=None,
-            priority=1,
-            requested_at=datetime.now(UTC),
-            expires_at=datetime.now(UTC),
-            attempt=1,
+        self.delivery = make_transfer(
             archive_name="a.zip",
             file_count=len(manifest),
             total_bytes=sum(f.size or 0 for f in manifest),

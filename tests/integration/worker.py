@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from functools import partial
 
 import asyncpg
 
-from app.delivery.manifest import ListedFile, ManifestFile
+from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import Work
 from app.delivery.targets import S3Target
@@ -28,6 +27,7 @@ from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
 from streams.work.slots import Slots
+from tests.builders import list_files
 from tests.integration.conftest import Deliveries
 from tests.integration.transfers import MIB, QUICK, Bench, Source
 
@@ -131,22 +131,12 @@ class TransferWorker:
         await self.deliveries.pool.execute(
             "UPDATE delivery SET user_email = $2 WHERE id = $1", delivery.id, user
         )
-        listing = [
-            ListedFile(
-                file_id=number,
-                product_id="P",
-                version=1,
-                filename=member,
-                size=len(content),
-                md5=hashlib.md5(content).hexdigest(),
-            )
-            for number, (member, content) in enumerate(self.source.files.items())
-        ]
         if target is not None:
             await self.deliveries.pool.execute(
                 "UPDATE delivery SET target = $2 WHERE id = $1", delivery.id, target
             )
-        await self.deliveries.plan(delivery, listing)  # from now on it may be claimed
+        # From now on it may be claimed.
+        await self.deliveries.plan(delivery, list_files(self.source.files))
 
     async def row(self, name: str, tenant: str = TENANT) -> asyncpg.Record:
         """Return the newest delivery of a correlation id."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +11,6 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from app.delivery.ingress import Receipt
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
 from app.waiting.signals import Signal
 from streams.events import RequestReceived
@@ -25,6 +23,7 @@ from streams.kafka.agents import (
 )
 from streams.kafka.dispatch import Event
 from streams.kafka.topics import Topics
+from tests.builders import make_event, make_receipt
 
 
 class Log:
@@ -69,13 +68,9 @@ class Handler:
             raise self.errors.pop(0)
 
 
-def event(key: bytes, value: bytes) -> Event:
-    return Event(key=key, value=value, partition=0, acknowledge=lambda: None)
-
-
 async def handled(handler: Any, log: Log, *events: Event, arrivals: Arrivals | None = None) -> None:
     await process(
-        events or [event(b"t/c", b"value")],
+        events or [make_event(b"value")],
         topic="delivery.requests",
         handler=handler,
         events=log,  # type: ignore[arg-type]
@@ -111,7 +106,7 @@ async def test_what_is_in_the_dead_letters_is_not_appended_again(name: str) -> N
     arrival, arrivals = uuid4(), Arrivals()
     value = f'{{"{name}":"{arrival}"}}'.encode()
     handler = Handler(UnreadableMessageError("no"))
-    await handled(handler, Log(), event(b"t/c", value), arrivals=arrivals)
+    await handled(handler, Log(), make_event(value), arrivals=arrivals)
     assert arrivals.forgotten == [arrival]
 
 
@@ -135,7 +130,11 @@ async def test_a_bad_event_takes_no_other_of_its_batch_with_it() -> None:
 
     log = Log()
     await handled(
-        handler, log, event(b"t/1", b"good"), event(b"t/c", b"bad"), event(b"t/2", b"better")
+        handler,
+        log,
+        make_event(b"good", key=b"t/1"),
+        make_event(b"bad"),
+        make_event(b"better", key=b"t/2"),
     )
     assert done == [b"good", b"better"]
     assert [entry["value"] for _, entry in log.appended] == [b"bad"]
@@ -166,7 +165,7 @@ async def test_an_arrival_that_cannot_be_forgotten_ends_nothing() -> None:
     log, value = Log(), f'{{"eventId":"{uuid4()}"}}'.encode()
     with capture_logs() as logs:
         await handled(
-            Handler(UnreadableMessageError("no")), log, event(b"t/c", value), arrivals=Broken()
+            Handler(UnreadableMessageError("no")), log, make_event(value), arrivals=Broken()
         )
     assert [entry["value"] for _, entry in log.appended] == [value]
     assert [entry["log_level"] for entry in logs if entry["event"] == "arrival_kept"] == ["error"]
@@ -238,7 +237,7 @@ async def test_an_event_of_a_tenant_that_is_not_served_here_is_not_handled(
     }
     log, arrivals, arrival = Log(), Arrivals(), uuid4()
     whole = value % str(arrival).encode()
-    await handled(handlers[kind], log, event(b"other/c", whole), arrivals=arrivals)
+    await handled(handlers[kind], log, make_event(whole, key=b"other/c"), arrivals=arrivals)
     ((topic, dead_letter),) = log.appended
     assert (topic, dead_letter["value"]) == ("delivery.dead-letters", whole)
     assert dict(dead_letter["headers"])["reason"].startswith(b"unknown tenant 'other'; add it to")
@@ -259,17 +258,7 @@ async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
         def transaction(self) -> Any:
             raise StoreUnavailableError(f"after {turns}")
 
-    receipt = Receipt(
-        ingress_id=uuid4(),
-        digest=b"d",
-        redelivered=False,
-        tenant="t",
-        correlation_id="c",
-        origin_app=None,
-        priority=1,
-        received_at=datetime.now(UTC),
-    )
-    value = RequestReceived.of(receipt, {"correlationId": "c"}).encode()
+    value = RequestReceived.of(make_receipt("c", tenant="t"), {"correlationId": "c"}).encode()
     anything: Any = SimpleNamespace()
     store: Any = Store()
     handle = submit_handler(store=store, tenants=ONE_TENANT, users=anything, checks=Signal())

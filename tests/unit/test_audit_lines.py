@@ -13,7 +13,7 @@ import pytest
 from app.audit import INSTANCE, Actor, AuditEntry
 from app.cli.who import caller
 from app.views.audit import COLUMNS, csv_head, csv_lines, json_lines, of_dead_letter
-from app.views.dead_letters import DeadLetter
+from tests.builders import make_actor, make_dead_letter
 
 
 def entry(**changes: Any) -> AuditEntry:
@@ -70,17 +70,10 @@ def test_json_lines_are_one_object_each() -> None:
 def test_a_dead_letter_is_noted_for_its_tenant_if_there_is_such_a_one(
     tenant: str | None, served: bool, owner: str
 ) -> None:
-    dead_letter = DeadLetter(
-        id="amqp:1",
-        place="q.DLQ",
-        tenant=tenant,
-        correlation_id="d\0\ud800",
-        at=None,
-        size=3,
-        reason="r" * 5000,
-        text="",
+    dead_letter = make_dead_letter(
+        id="amqp:1", tenant=tenant, correlation_id="d\0\ud800", reason="r" * 5000
     )
-    actor = Actor(name="a", role="INSTANCE_ADMIN", tenant="other")
+    actor = make_actor(name="a", role="INSTANCE_ADMIN", tenant="other")
     done = of_dead_letter(actor, "requeue", dead_letter, served=served, after="q")
     assert (done.actor.tenant, done.actor.name, done.subject) == (owner, "a", "dead letter amqp:1")
     assert done.before["correlationId"] == "d\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"

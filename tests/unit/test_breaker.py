@@ -15,8 +15,9 @@ from app.delivery.targets import S3Target
 from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
 from app.waiting.backoff import Backoff
 from sinks.stores.s3.breaker import BreakerPolicy, Breakers
+from tests.builders import make_target
 
-TARGET = S3Target(endpoint="http://s3.example:9000", region="r", key="k", secret="s", bucket="b")
+TARGET = make_target(endpoint="http://s3.example:9000", bucket="b")
 OTHER = replace(TARGET, endpoint="http://other.example")
 REFUSAL = ClientError({"Error": {"Code": "403"}}, "HeadBucket")
 QUICK = BreakerPolicy(backoff=Backoff(first=0.01, longest=0.05), probe=0.05)

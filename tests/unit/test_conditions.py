@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.delivery.targets import S3Target
 from sinks.stores.s3.conditions import Conditions, KnownConditions
+from tests.builders import make_target
 
-TARGET = S3Target(endpoint="http://s3.example", region="r", key="k", secret="s", bucket="b")
+TARGET = make_target(endpoint="http://s3.example")
 
 
 def test_what_was_learnt_holds_for_whoever_uses_the_bucket() -> None:

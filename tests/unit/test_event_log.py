@@ -8,21 +8,9 @@ from typing import Any
 
 from aiokafka.errors import NotEnoughReplicasError
 
-from app.delivery.progress import Phase, Progress
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics
-
-PROGRESS = Progress(
-    tenant="t",
-    correlation_id="c",
-    attempt=1,
-    phase=Phase.TRANSFERRING,
-    bytes_done=1,
-    bytes_total=2,
-    files_done=0,
-    files_total=1,
-    elapsed=1.0,
-)
+from tests.builders import make_progress
 
 
 class Producer:
@@ -42,7 +30,7 @@ async def test_progress_that_kafka_refuses_is_nobodys_error() -> None:
     producer = Producer()
     events = EventLog(producer, Topics())
     for _ in range(3):
-        await events.report(PROGRESS)
+        await events.report(make_progress())
     refused, stopped, taken = producer.confirmed
     refused.set_exception(NotEnoughReplicasError())
     stopped.cancel()  # the producer was closed

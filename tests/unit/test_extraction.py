@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.naming import Layout, object_key
 from sinks.formats.zip import Zip
+from tests.builders import make_listed
 
 hostile = st.one_of(
     st.sampled_from(
@@ -58,7 +59,7 @@ hostile = st.one_of(
 
 def listing(names: Iterable[tuple[str, str]]) -> list[ListedFile]:
     return [
-        ListedFile(file_id=number, product_id=product, version=1, filename=name, size=1, md5=None)
+        make_listed(name, file_id=number, product_id=product, size=1)
         for number, (product, name) in enumerate(names)
     ]
 

@@ -13,12 +13,12 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from app.delivery.model import Delivery
-from app.delivery.progress import Phase, Progress
+from app.delivery.progress import Progress
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.views.deliveries import Change, Step, Tracked
 from app.views.events import EVENTS
+from tests.builders import make_delivery, make_progress
 from tests.recorded.today import examples
 from web.feed import (
     Feed,
@@ -36,16 +36,13 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def change(
     number: int, correlation_id: str = "d", tenant: str = "t", delivery_id: int = 1
 ) -> Change:
-    delivery = Delivery(
+    delivery = make_delivery(
         id=UUID(int=delivery_id),
         tenant=tenant,
         correlation_id=correlation_id,
         state=State.READY,
         user="u",
         target="x",
-        order={},
-        origin_app=None,
-        priority=1,
         requested_at=NOW,
         expires_at=NOW,
     )
@@ -195,16 +192,11 @@ async def test_changes_reach_their_tenants_watchers_only() -> None:
 
 
 def report(delivery: UUID | None, number: int = 1) -> Progress:
-    return Progress(
+    return make_progress(
         tenant="t",
         correlation_id="d",
-        attempt=1,
-        phase=Phase.TRANSFERRING,
         bytes_done=number,
         bytes_total=10,
-        files_done=0,
-        files_total=1,
-        elapsed=1,
         delivery=delivery,
     )
 
@@ -301,11 +293,10 @@ async def test_progress_tells_rate_and_time_left() -> None:
     feed = Feed(log, log.news)
     async with feed.watching("t", UUID(int=1)) as watcher:
         log.progress.append(
-            Progress(
+            make_progress(
                 tenant="t",
                 correlation_id="d",
                 attempt=2,
-                phase=Phase.TRANSFERRING,
                 bytes_done=250,
                 bytes_total=1000,
                 files_done=1,

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.manifest import ManifestFile
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.errors import RetryableError
 from sinks import formats
 from sinks.formats import FORMATS, format_of
 from sinks.formats.archive_format import BLOCK, ArchiveFormat, Member
 from sinks.pipeline.rechunk import rechunk
+from tests.builders import make_file
 from tests.conftest import noise
 from tests.tar_format import Tar
 
@@ -70,13 +70,9 @@ def made(
             yield content[start : start + piece]
 
     members = (
-        (_file(name, len(content)), rechunk(pieces(content))) for name, content in files.items()
+        (make_file(name, content), rechunk(pieces(content))) for name, content in files.items()
     )
     return b"".join(archive_format.blocks(members, compression=compression))
-
-
-def _file(name: str, size: int | None) -> ManifestFile:
-    return ManifestFile(position=0, file_id=1, member=name, size=size, md5=None)
 
 
 @each_format
@@ -155,7 +151,7 @@ def test_bytes_come_out_before_all_went_in(archive_format: ArchiveFormat, compre
             taken += 1
             yield chance.randbytes(BLOCK)
 
-    members = [(_file("m", 40 * BLOCK), content(40))]
+    members = [(make_file("m", size=40 * BLOCK), content(40))]
     out = 0
     for block in archive_format.blocks(iter(members), compression=compression):
         out += len(block)
@@ -175,7 +171,7 @@ def test_members_are_read_one_after_the_other(archive_format: ArchiveFormat) -> 
     def members() -> Iterable[Member]:
         for name in ("a", "b"):
             events.append(f"{name} asked for")
-            yield _file(name, 3), content(name)
+            yield make_file(name, size=3), content(name)
         events.append("no more")
 
     for _ in archive_format.blocks(members(), compression="auto"):
@@ -189,7 +185,7 @@ def test_what_a_member_raises_goes_through(archive_format: ArchiveFormat) -> Non
         yield b"ab"
         raise RuntimeError("broke off")
 
-    members = iter([(_file("m", 3), broken())])
+    members = iter([(make_file("m", size=3), broken())])
     with pytest.raises(RuntimeError, match="broke off"):
         list(archive_format.blocks(members, compression="store"))
 

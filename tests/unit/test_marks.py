@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
 from app.delivery.marks import Whose, marks_of, whose
-from app.delivery.model import Delivery
-from app.delivery.states import State
+from tests.builders import make_transfer
 
-NOW = datetime.now(UTC)
-ALICES = Delivery(
-    id=uuid4(),
-    tenant="sentinel",
-    correlation_id="c",
-    state=State.TRANSFERRING,
-    user="alice@example.org",
-    target="t",
-    order={},
-    origin_app=None,
-    priority=1,
-    requested_at=NOW,
-    expires_at=NOW,
-)
+ALICES = make_transfer(tenant="sentinel", user="alice@example.org")
 MARKS = marks_of(ALICES)
 
 

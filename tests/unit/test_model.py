@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from app.delivery.targets import S3Target, StoredObject
+from tests.builders import make_stored, make_target
 
-TARGET = S3Target(
-    endpoint="https://s3", region="r", key="k", secret="s", bucket="b", storage_class="COLD"
-)
+TARGET = make_target(storage_class="COLD")
 
 
 def test_a_place_that_a_later_version_noted_is_read_without_what_is_not_known_here() -> None:
@@ -18,12 +17,10 @@ def test_a_place_that_a_later_version_noted_is_read_without_what_is_not_known_he
 def test_a_place_that_an_earlier_version_noted_is_read_with_the_defaults_of_what_it_lacks() -> None:
     noted = asdict(TARGET)
     del noted["storage_class"], noted["prefix"]
-    assert S3Target.read(noted) == S3Target(
-        endpoint="https://s3", region="r", key="k", secret="s", bucket="b"
-    )
+    assert S3Target.read(noted) == make_target()
 
 
 def test_an_object_that_a_later_version_was_about_to_complete_is_read() -> None:
     """Its row is read by everybody: a worker that can't would end."""
-    stored = StoredObject(url="s3://b/k", md5="0" * 32, size=1)
+    stored = make_stored()
     assert StoredObject.read(asdict(stored) | {"sha256": "1" * 64}) == stored

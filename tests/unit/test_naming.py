@@ -10,14 +10,13 @@ from app.delivery.listing import Listing
 from app.delivery.manifest import ListedFile
 from app.delivery.naming import Layout, object_key, safe_name
 from tests import reference
+from tests.builders import make_listed
 
 
 def listed(
     file_id: int, filename: str, *, product: str = "P", version: int = 1, size: int | None = 1
 ) -> ListedFile:
-    return ListedFile(
-        file_id=file_id, product_id=product, version=version, filename=filename, size=size, md5=None
-    )
+    return make_listed(filename, file_id=file_id, product_id=product, version=version, size=size)
 
 
 def laid_out(listing: list[ListedFile]) -> tuple[str, list[str]]:

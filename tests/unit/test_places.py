@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from app.delivery.targets import S3Target, TenantSettings
+from app.delivery.targets import TenantSettings
 from app.tenants.places import shared
+from tests.builders import make_target, make_tenant_settings
 
 
 def settings(
     *, endpoint: str = "https://s3:443", prefix: str = "", far: str = ""
 ) -> TenantSettings:
     """Return the settings of a tenant."""
-    target = S3Target(
-        endpoint=endpoint, region="r", key="k", secret="s", bucket="bucket", prefix=prefix
-    )
-    more = {"far": S3Target(endpoint=far, region="q", key="l", secret="t", bucket="bucket")}
-    return TenantSettings(
-        request_ttl=timedelta(hours=1),
-        order_size_limit_bytes=1,
-        target=target,
-        targets=more if far else {},
-    )
+    target = make_target(endpoint=endpoint, bucket="bucket", prefix=prefix)
+    more = {"far": make_target(endpoint=far, bucket="bucket", region="q", key="l", secret="t")}
+    return make_tenant_settings(target=target, targets=more if far else {})
 
 
 def test_tenants_of_one_endpoint_bucket_and_prefix_are_named() -> None:

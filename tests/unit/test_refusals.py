@@ -10,14 +10,12 @@ from email.utils import format_datetime
 from typing import Any
 from unittest.mock import AsyncMock
 from urllib.parse import unquote
-from uuid import uuid4
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.delivery.manifest import ListedFile, ManifestFile
-from app.delivery.model import Delivery
+from app.delivery.manifest import ListedFile
 from app.delivery.states import State
 from app.errors import DeliveryError, RetryableError, SourceRefusedError, SourceUnavailableError
 from app.usecases.settle import Settlement
@@ -27,22 +25,10 @@ from streams.regards.refusals import seconds_of
 from streams.regards.resume import Connection, Resumption, resumed
 from streams.regards.tokens import TokenSigner
 from streams.regards.users import RsAdmin
+from tests.builders import make_delivery, make_file
 
-ORDERED = Delivery(
-    id=uuid4(),
-    tenant="t",
-    correlation_id="c",
-    state=State.AVAILABLE,
-    user="someone@cnes.fr",
-    target="t",
-    order={},
-    origin_app=None,
-    priority=1,
-    requested_at=datetime.now(UTC),
-    expires_at=datetime.now(UTC),
-    order_id=7,
-)
-FILE = ManifestFile(position=0, file_id=5, member="a.bin", size=100, md5=None)
+ORDERED = make_delivery(state=State.AVAILABLE, order_id=7)
+FILE = make_file("a.bin", file_id=5, size=100)
 SIGNER = TokenSigner("s" * 64, ttl=60)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -5,35 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from app.delivery.marks import marks_of
-from app.delivery.model import Delivery
 from app.delivery.states import State
-from app.delivery.targets import FoundObject, S3Target, Upload
+from app.delivery.targets import FoundObject
 from app.errors import TargetUnavailableError
 from app.usecases.remove import Removal
+from tests.builders import make_delivery, make_found, make_target, make_upload
 
-NOW = datetime.now(UTC)
-DELIVERY = Delivery(
-    id=uuid4(),
-    tenant="sentinel",
-    correlation_id="c",
-    state=State.ERROR,
-    user="user@example.org",
-    target="t",
-    order={},
-    origin_app=None,
-    priority=1,
-    requested_at=NOW,
-    expires_at=NOW,
-)
-TARGET = S3Target(endpoint="http://s3.example", region="r", key="k", secret="s", bucket="b")
-UPLOAD = Upload(bucket="b", key="c/a.zip", upload_id="u")
+DELIVERY = make_delivery(state=State.ERROR)
+TARGET = make_target(endpoint="http://s3.example")
+UPLOAD = make_upload()
 
 
 class Bench:
@@ -71,7 +56,7 @@ def removal(bench: Any) -> Removal:
     return Removal(store=bench, sink=bench)
 
 
-OURS = FoundObject(size=1, etag="e", marks=marks_of(DELIVERY))
+OURS = make_found(marks=marks_of(DELIVERY))
 
 
 async def test_a_silent_target_is_not_waited_for_in_a_transaction() -> None:

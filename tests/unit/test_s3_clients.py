@@ -12,14 +12,9 @@ from botocore.loaders import JSONFileLoader
 from app.delivery.targets import S3Target
 from app.errors import TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
+from tests.builders import make_target
 
-TARGET = S3Target(
-    endpoint="http://127.0.0.1:9",
-    region="r",
-    bucket="b",
-    key="k",
-    secret="s",
-)
+TARGET = make_target(endpoint="http://127.0.0.1:9")
 
 
 @pytest.fixture

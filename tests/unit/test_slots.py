@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import cast
-from uuid import uuid4
 
 import pytest
 
 from app.delivery.model import Delivery
 from app.delivery.ports import Leases
-from app.delivery.states import State, Work
+from app.delivery.states import Work
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.waiting.signals import Signal
 from streams.work.slots import Lease, Slots
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def delivery() -> Delivery:
-    return Delivery(
-        id=uuid4(),
-        tenant="t",
-        correlation_id="d",
-        state=State.TRANSFERRING,
-        user="u",
-        target="x",
-        order={},
-        origin_app=None,
-        priority=1,
-        requested_at=NOW,
-        expires_at=NOW,
-        attempt=1,
-    )
+from tests.builders import make_transfer
 
 
 class Queue:
@@ -105,7 +85,7 @@ async def until(condition: object) -> None:
 
 async def test_nothing_is_claimed_once_the_process_is_about_to_stop() -> None:
     working = Working()
-    first, second = delivery(), delivery()
+    first, second = make_transfer(), make_transfer()
     working.queue.due = [first, second]
     await working.slots.start()
     await until(lambda: working.begun == [first])
@@ -121,7 +101,7 @@ async def test_nothing_is_claimed_once_the_process_is_about_to_stop() -> None:
 
 async def test_what_was_just_claimed_then_is_given_back() -> None:
     working = Working()
-    working.queue.due = [delivery()]
+    working.queue.due = [make_transfer()]
     working.queue.gate.clear()
     await working.slots.start()
     await until(lambda: working.queue.asked)
@@ -142,7 +122,7 @@ def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_silence_ends_work_when_its_lease_has_run_out() -> None:
     working = Working(lease_ttl=0.1)
     working.queue.answer = StoreUnavailableError("away")
-    working.queue.due = [delivery()]
+    working.queue.due = [make_transfer()]
     await working.slots.start()
     await until(lambda: working.ended)
     await working.slots.stop()
@@ -154,7 +134,7 @@ async def test_silence_ends_work_when_its_lease_has_run_out() -> None:
 async def test_silence_does_not_end_a_completion_but_a_clear_answer_does() -> None:
     working = Working(lease_ttl=0.1, then=Lease.completes)
     working.queue.answer = StoreUnavailableError("away")
-    working.queue.due = [delivery()]
+    working.queue.due = [make_transfer()]
     await working.slots.start()
     await until(lambda: working.begun and working.held.expired())
     looks = working.queue.looks
@@ -171,7 +151,7 @@ async def test_nothing_from_outside_ends_what_finishes() -> None:
     """Its own last write makes the lease go."""
     working = Working(then=Lease.finishes)
     working.queue.answer = False
-    working.queue.due = [delivery()]
+    working.queue.due = [make_transfer()]
     await working.slots.start()
     await until(lambda: working.queue.looks > 3)
     working.end.set()

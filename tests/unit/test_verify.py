@@ -9,8 +9,8 @@ import pytest
 
 from app.errors import WrongFileError
 from sinks.pipeline.verify import Verifier
+from tests.builders import make_file
 from tests.conftest import noise
-from tests.unit.test_zip import member
 
 BLOCK = 1024 * 1024
 CONTENT = noise(3 * BLOCK)
@@ -30,10 +30,8 @@ def blocks(content: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("content", [CONTENT, CONTENT[:100], b""], ids=["large", "small", "empty"])
 def test_what_is_right_passes_as_it_is(verifier: Verifier, content: bytes) -> None:
-    for md5 in ("", None):
-        assert (
-            b"".join(verifier.verified(member("m", content, md5=md5), blocks(content))) == content
-        )
+    for file in (make_file("m", content), make_file("m", content, md5=None)):
+        assert b"".join(verifier.verified(file, blocks(content))) == content
     verifier.finish()
 
 
@@ -50,7 +48,7 @@ def test_a_wrong_file_is_told_with_both_values(
     verifier: Verifier, length: int, more: int, md5: str | None, words: str
 ) -> None:
     content = CONTENT[:length]
-    file = member("m", content, size=length + more, md5=md5)
+    file = make_file("m", content, size=length + more, md5=md5)
     expected = words.format(length + more, length, md5=hashlib.md5(content).hexdigest())
     with pytest.raises(WrongFileError, match=expected):
         # Large ones are found out beside: when something later passes, or at the end.
@@ -60,7 +58,7 @@ def test_a_wrong_file_is_told_with_both_values(
 
 
 def test_one_that_is_wrong_is_told_while_later_ones_pass(verifier: Verifier) -> None:
-    wrong, right = member("wrong", CONTENT, md5="0" * 32), member("right", CONTENT)
+    wrong, right = make_file("wrong", CONTENT, md5="0" * 32), make_file("right", CONTENT)
     with pytest.raises(WrongFileError, match="wrong"):
         for file in (wrong, *[right] * 20):
             for _ in verifier.verified(file, blocks(CONTENT)):

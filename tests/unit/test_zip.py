@@ -10,26 +10,14 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.delivery.manifest import ManifestFile
 from sinks.formats.zip import StoredBlocks, Zip
 from sinks.pipeline.rechunk import rechunk
+from tests.builders import make_file
 from tests.conftest import noise
 
 
-def member(
-    name: str, content: bytes, *, size: int | None = -1, md5: str | None = ""
-) -> ManifestFile:
-    return ManifestFile(
-        position=0,
-        file_id=1,
-        member=name,
-        size=len(content) if size == -1 else size,
-        md5=hashlib.md5(content).hexdigest() if md5 == "" else md5,
-    )
-
-
 def zipped(files: dict[str, bytes], *, compression: str = "auto") -> bytes:
-    members = ((member(name, content), rechunk([content])) for name, content in files.items())
+    members = ((make_file(name, content), rechunk([content])) for name, content in files.items())
     return b"".join(Zip().blocks(members, compression=compression))
 
 
@@ -75,7 +63,7 @@ def test_auto_compresses_what_gets_smaller_and_nothing_else() -> None:
 
 def test_a_file_without_size_and_checksum_is_taken_as_it_comes() -> None:
     content = noise(1000)
-    members = [(member("m", content, size=None, md5=None), iter([content]))]
+    members = [(make_file("m"), iter([content]))]
     blob = b"".join(Zip().blocks(members, compression="auto"))
     with zipfile.ZipFile(io.BytesIO(blob)) as archive:
         assert archive.read("m") == content
@@ -84,8 +72,8 @@ def test_a_file_without_size_and_checksum_is_taken_as_it_comes() -> None:
 def test_members_beyond_four_gib_are_zip64() -> None:
     """Sizes as listed, not real ones: the choice must not overflow where it was wrong."""
     listed = [
-        (ManifestFile(position=0, file_id=1, member="a", size=None, md5=None), iter([b"1"])),
-        (ManifestFile(position=1, file_id=2, member="b", size=1, md5=None), iter([b"2"])),
+        (make_file("a"), iter([b"1"])),
+        (make_file("b", size=1), iter([b"2"])),
     ]
     blob = b"".join(Zip().blocks(listed, compression="store"))
     with zipfile.ZipFile(io.BytesIO(blob)) as archive:

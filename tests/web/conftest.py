@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import asyncpg
-import jwt
 import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
@@ -26,6 +24,7 @@ from app.waiting.signals import Signal
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
 from streams.regards.users import AnyUser
+from tests.builders import make_token
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import DeadLettersApi
@@ -57,21 +56,9 @@ PLENTY = Limits(
 MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
 
 
-def claims(**changes: Any) -> dict[str, Any]:
-    """Return the claims of a good token; None leaves one out."""
-    good = {
-        "tenant": TENANT,
-        "sub": "admin@example.org",
-        "email": "admin@example.org",
-        "role": "PROJECT_ADMIN",
-        "exp": int(time.time()) + 600,
-    }
-    return {name: value for name, value in (good | changes).items() if value is not None}
-
-
-def token(*, key: str = SECRET, algorithm: str = "HS512", **changes: Any) -> str:
-    """Return a token."""
-    return jwt.encode(claims(**changes), key, algorithm=algorithm)
+def token(*, key: str = SECRET, **changes: Any) -> str:
+    """Return a token of an administrator, who is let in."""
+    return make_token(key, **changes)
 
 
 def bearer(**changes: Any) -> dict[str, str]:

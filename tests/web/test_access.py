@@ -26,6 +26,7 @@ from app.delivery.targets import S3Target
 from app.errors import ConfigurationError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking, open_pool
+from tests.builders import make_claims
 from tests.web.conftest import (
     PLENTY,
     SECRET,
@@ -33,7 +34,6 @@ from tests.web.conftest import (
     Api,
     MakeClient,
     bearer,
-    claims,
     parts_for,
     serve,
     token,
@@ -63,7 +63,7 @@ def by_hand(
 
 
 def _unsigned(algorithm: str) -> str:
-    head, body, _ = by_hand({"alg": algorithm, "typ": "JWT"}, claims()).split(".")
+    head, body, _ = by_hand({"alg": algorithm, "typ": "JWT"}, make_claims()).split(".")
     return f"{head}.{body}."
 
 
@@ -76,25 +76,29 @@ HOSTILE: dict[str, Callable[[], str | None]] = {
     "alg none": lambda: _unsigned("none"),
     "alg None": lambda: _unsigned("None"),
     "no signature": lambda: _unsigned("HS256"),
-    "no alg": lambda: by_hand({"typ": "JWT"}, claims()),
-    "alg is no text": lambda: by_hand({"alg": ["HS256"]}, claims()),
+    "no alg": lambda: by_hand({"typ": "JWT"}, make_claims()),
+    "alg is no text": lambda: by_hand({"alg": ["HS256"]}, make_claims()),
     "another secret": lambda: token(key="x" * 64),
-    "an empty secret": lambda: by_hand({"alg": "HS256"}, claims(), key=b""),
-    "the public key as a secret": lambda: by_hand({"alg": "HS256"}, claims(), key=PUBLIC.encode()),
+    "an empty secret": lambda: by_hand({"alg": "HS256"}, make_claims(), key=b""),
+    "the public key as a secret": lambda: by_hand(
+        {"alg": "HS256"}, make_claims(), key=PUBLIC.encode()
+    ),
     "RS256 by a key of its own": lambda: jwt.encode(
-        claims(), rsa.generate_private_key(public_exponent=65537, key_size=2048), "RS256"
+        make_claims(), rsa.generate_private_key(public_exponent=65537, key_size=2048), "RS256"
     ),
     "the caller's own key in the header": lambda: by_hand(
-        {"alg": "HS256", "jwk": {"kty": "oct", "k": "eA"}}, claims(), key=b"x"
+        {"alg": "HS256", "jwk": {"kty": "oct", "k": "eA"}}, make_claims(), key=b"x"
     ),
-    "kid that is a path": lambda: by_hand({"alg": "HS256", "kid": "/dev/null"}, claims(), key=b""),
+    "kid that is a path": lambda: by_hand(
+        {"alg": "HS256", "kid": "/dev/null"}, make_claims(), key=b""
+    ),
     "kid that is SQL": lambda: by_hand(
-        {"alg": "HS256", "kid": "x' UNION SELECT 'x"}, claims(), key=b"x"
+        {"alg": "HS256", "kid": "x' UNION SELECT 'x"}, make_claims(), key=b"x"
     ),
-    "unknown extensions": lambda: by_hand({"alg": "HS256", "crit": ["x"], "x": 1}, claims()),
+    "unknown extensions": lambda: by_hand({"alg": "HS256", "crit": ["x"], "x": 1}, make_claims()),
     "expired": lambda: token(exp=int(time.time()) - 40),
     "without exp": lambda: token(exp=None),
-    "exp is no number": lambda: by_hand({"alg": "HS256"}, claims(exp="tomorrow")),
+    "exp is no number": lambda: by_hand({"alg": "HS256"}, make_claims(exp="tomorrow")),
     "not yet": lambda: token(nbf=int(time.time()) + 100),
     "no name": lambda: token(email=None, sub=None),
     "names that are no text": lambda: token(email=["a"], sub=None),
@@ -106,7 +110,7 @@ HOSTILE: dict[str, Callable[[], str | None]] = {
     "claims are no JSON": lambda: by_hand({"alg": "HS256"}, b"\xff\xfe"),
     "claims nested deeply": lambda: by_hand({"alg": "HS256"}, b'{"exp":' + b"[" * 5000),
     "cut short": lambda: token()[:-10],
-    "huge": lambda: by_hand({"alg": "HS256"}, claims(more="x" * 16_000)),
+    "huge": lambda: by_hand({"alg": "HS256"}, make_claims(more="x" * 16_000)),
 }
 FORBIDDEN: dict[str, dict[str, Any]] = {
     "no role": {"role": None},

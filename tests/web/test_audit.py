@@ -13,11 +13,12 @@ import asyncpg
 import pytest
 from aiohttp import ClientPayloadError
 
-from app.audit import INSTANCE, Actor, AuditEntry, Done
+from app.audit import INSTANCE, AuditEntry
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresAudit
 from app.views.dead_letters import DeadLetter, Noting
+from tests.builders import make_actor, make_dead_letter, make_done
 from tests.web.conftest import TENANT, Api, MakeClient, NoDeadLetters, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
 
@@ -30,15 +31,8 @@ async def trail(api: Api, **caller: Any) -> list[dict[str, Any]]:
 
 
 def dead_letter(number: int, tenant: str | None) -> DeadLetter:
-    return DeadLetter(
-        id=f"amqp:{number}",
-        place="q.DLQ",
-        tenant=tenant,
-        correlation_id=f"d-{number}",
-        at=None,
-        size=10,
-        reason="no JSON",
-        text="x",
+    return make_dead_letter(
+        id=f"amqp:{number}", tenant=tenant, correlation_id=f"d-{number}", size=10
     )
 
 
@@ -114,7 +108,7 @@ async def test_an_import_and_a_maintenance_are_in_the_trail(api: Api) -> None:
 
 
 async def fill(pool: asyncpg.Pool, count: int) -> None:
-    actor = Actor(name="admin@example.org", role="ADMIN", tenant=TENANT)
+    actor = make_actor()
     async with pool.acquire() as connection:
         await connection.execute(
             "INSERT INTO audit (tenant, actor, role, action, subject, before, after) "
@@ -122,15 +116,7 @@ async def fill(pool: asyncpg.Pool, count: int) -> None:
             "FROM generate_series(1, $4) AS n",
             *(actor.tenant, actor.name, actor.role, count),
         )
-    await PostgresAudit(pool).note(
-        Done(
-            actor=Actor(name="x", role="ADMIN", tenant="swot"),
-            action="set",
-            subject="other",
-            before=None,
-            after=None,
-        )
-    )
+    await PostgresAudit(pool).note(make_done(make_actor(tenant="swot")))
 
 
 @pytest.mark.parametrize(

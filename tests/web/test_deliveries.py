@@ -17,9 +17,9 @@ import pytest
 from app.audit import Actor
 from app.delivery.own_ids import prefix_of
 from app.delivery.states import State, Work
-from app.delivery.targets import StoredObject
 from app.run.wiring.tenants import ConfigurationParts
-from tests.integration.conftest import Deliveries, receipt_for
+from tests.builders import make_receipt, make_stored
+from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
     PLENTY,
     SECRET,
@@ -73,7 +73,7 @@ def cursor(at: str, *, delivery: str = "ffffffff-ffff-ffff-ffff-ffffffffffff") -
 async def test_the_newest_come_first_a_page_at_a_time(api: Api, deliveries: Deliveries) -> None:
     for number in range(5):
         await deliveries.granted(f"d{number}")
-    await deliveries.grant(receipt_for("foreign", tenant="swot"))
+    await deliveries.grant(make_receipt("foreign", tenant="swot"))
     names, path = [], "/deliveries?size=2"
     while path:
         body = await (await api.call("GET", path)).json()
@@ -159,7 +159,7 @@ async def test_a_delivery_shows_how_it_got_where_it_is(api: Api, deliveries: Del
     assert shown["timings"].keys() == {"GRANTED", "AVAILABLE", "READY"}
     assert shown["id"] == str(ready.id)
     async with deliveries.store.transaction() as tx:
-        result = StoredObject(url="s3://b/k", md5="0" * 32, size=7)
+        result = make_stored(url="s3://b/k", size=7)
         await tx.advance(claimed, State.DONE, result=result)
     shown = await content(await api.call("GET", f"/deliveries/{quote(name, safe='')}"))
     assert (shown["state"], shown["url"], shown["archiveBytes"]) == ("DONE", "s3://b/k", 7)

@@ -17,17 +17,16 @@ import pytest
 from aiohttp import ClientResponse
 
 from app.delivery.model import Delivery
-from app.delivery.progress import Phase, Progress
+from app.delivery.progress import Progress
 from app.delivery.states import State, Work
-from app.delivery.targets import StoredObject
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking
 from app.views.events import EVENTS
+from tests.builders import make_progress, make_stored
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
     PLENTY,
     SECRET,
-    TENANT,
     Api,
     MakeClient,
     bearer,
@@ -128,9 +127,10 @@ async def streaming(api: Api, path: str, last: str = "") -> AsyncIterator[Stream
 async def finish(deliveries: Deliveries) -> None:
     claimed = await deliveries.leases("w").claim(Work.TRANSFER)
     assert claimed is not None
-    result = StoredObject(url="s3://b/k", md5="0" * 32, size=7)
     async with deliveries.store.transaction() as tx:
-        assert await tx.advance(claimed, State.DONE, result=result)
+        assert await tx.advance(
+            claimed, State.DONE, result=make_stored(url="s3://b/k", md5="0" * 32)
+        )
 
 
 async def test_a_delivery_is_told_from_its_beginning_to_its_end(
@@ -221,20 +221,7 @@ async def test_progress_is_told_in_between(
     delivery = await deliveries.ready("d")
     async with streaming(api, "/deliveries/d/events") as stream:
         await stream.states(3)
-        reports.append(
-            Progress(
-                tenant=TENANT,
-                correlation_id="d",
-                attempt=1,
-                phase=Phase.TRANSFERRING,
-                bytes_done=1,
-                bytes_total=4,
-                files_done=0,
-                files_total=1,
-                elapsed=1,
-                delivery=delivery.id,
-            )
-        )
+        reports.append(make_progress(delivery, bytes_done=1, bytes_total=4, elapsed=1))
         event = await stream.next()
     assert event is not None
     assert (event["event"], "id" in event) == ("progress", False)

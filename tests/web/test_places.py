@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +18,9 @@ from app.errors import TargetUnavailableError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.tenants.places import warn_of_places
-from compose.embedded import s3
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
+from tests.builders import make_target
 from tests.integration.test_s3_guard import at, serving
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
@@ -272,14 +273,7 @@ async def test_a_check_does_not_tell_what_else_is_at_a_port(places: dict[str, in
     async with open_sink() as sink:
         prober = Prober(sink.clients, seconds=1.0)
         for port in places.values():
-            target = S3Target(
-                endpoint=f"http://127.0.0.1:{port}",
-                region="r",
-                key="k",
-                secret="s",
-                bucket="bucket",
-            )
-            (step,) = await prober.probe(target)
+            (step,) = await prober.probe(make_target(endpoint=f"http://127.0.0.1:{port}"))
             assert (step["check"], step["ok"]) == ("reachable", False)
             told.add(step["message"].replace(str(port), "PORT"))
     assert len(told) == 1
@@ -304,13 +298,7 @@ async def test_a_check_gives_a_second_request_the_time_that_is_left(
 
 
 async def test_what_an_s3_server_says_itself_is_told(target: S3Target, places: Any) -> None:
-    wrong = S3Target(
-        endpoint=target.endpoint,
-        region=target.region,
-        key=s3.KEY,
-        secret=s3.SECRET,
-        bucket="no-such-bucket",
-    )
+    wrong = replace(target, bucket="no-such-bucket")
     async with open_sink() as sink:
         steps = await Prober(sink.clients).probe(wrong)
         assert [step["ok"] for step in steps] == [True, False]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
-import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -18,8 +17,9 @@ from pydantic import SecretStr
 from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
 from app.tenants.secret_rules import token_secret
+from tests.builders import make_claims, make_token
 from tests.integration.conftest import Deliveries
-from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, claims, parts_for, serve
+from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_access import PRIVATE, PUBLIC, by_hand
 from web.endpoint import PREFIX
 from web.guard.auth import Verifier
@@ -60,7 +60,7 @@ class Operation:
 def signed(algorithm: str, key: str = "", **changes: Any) -> str:
     """Return a token, by the right key unless another is given."""
     right = PRIVATE if algorithm.startswith("RS") else SECRET
-    return jwt.encode(claims(**changes), key or right, algorithm=algorithm)
+    return make_token(key or right, algorithm=algorithm, **changes)
 
 
 def good(keys: str, **changes: Any) -> str:
@@ -73,12 +73,12 @@ NOT_BELIEVED: Mapping[str, Callable[[str], str | None]] = {
     "none": lambda _: None,
     "empty": lambda _: "",
     "expired": lambda keys: good(keys, exp=int(time.time()) - 60),
-    "alg none": lambda _: f"{by_hand({'alg': 'none'}, claims()).rpartition('.')[0]}.",
-    "HS256 by the public key": lambda _: by_hand({"alg": "HS256"}, claims(), PUBLIC.encode()),
+    "alg none": lambda _: f"{by_hand({'alg': 'none'}, make_claims()).rpartition('.')[0]}.",
+    "HS256 by the public key": lambda _: by_hand({"alg": "HS256"}, make_claims(), PUBLIC.encode()),
     "HS256 by the public key, stripped": lambda _: by_hand(
-        {"alg": "HS256"}, claims(), PUBLIC.strip().encode()
+        {"alg": "HS256"}, make_claims(), PUBLIC.strip().encode()
     ),
-    "RS256 that was signed by the secret": lambda _: by_hand({"alg": "RS256"}, claims()),
+    "RS256 that was signed by the secret": lambda _: by_hand({"alg": "RS256"}, make_claims()),
     "HS512 by rs-order's secret": lambda _: signed("HS512", SHARED),
     "another key": lambda keys: (
         signed("RS256", OTHER_PRIVATE) if keys == "an RSA key" else signed("HS512", "x" * 64)
@@ -151,7 +151,7 @@ async def test_a_token_that_is_not_believed_opens_nothing(api: Api, keys: str) -
 @each("an RSA key")
 async def test_with_an_rsa_key_no_shared_secret_lets_in(api: Api, keys: str) -> None:
     given = [
-        by_hand({"alg": algorithm}, claims(), secret.encode(), algorithm)
+        by_hand({"alg": algorithm}, make_claims(), secret.encode(), algorithm)
         for algorithm in ("HS256", "HS384", "HS512")
         for secret in (SECRET, SHARED, PUBLIC)  # no library signs with the last
     ]

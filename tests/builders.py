@@ -1,0 +1,300 @@
+"""One maker of each domain value: what a test doesn't say of it, it doesn't depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import jwt
+
+from app.audit import Actor, Done
+from app.delivery.ingress import (
+    Arrival,
+    ArrivalKind,
+    Cancel,
+    DeliveryRequest,
+    Identity,
+    Receipt,
+)
+from app.delivery.manifest import ListedFile, Manifest, ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.outgoing import Kind, Outgoing
+from app.delivery.progress import Phase, Progress
+from app.delivery.states import State
+from app.delivery.targets import (
+    DEFAULT_TARGET,
+    FoundObject,
+    S3Target,
+    StoredObject,
+    TenantSettings,
+    Upload,
+)
+from app.views.dead_letters import DeadLetter
+from compose.embedded.stack import TENANT, USER
+from streams.kafka.dispatch import Event
+
+
+def make_delivery(**changes: Any) -> Delivery:
+    """Return a delivery that was granted just now."""
+    now = datetime.now(UTC)
+    made = Delivery(
+        id=uuid4(),
+        tenant=TENANT,
+        correlation_id="c",
+        state=State.GRANTED,
+        user=USER,
+        target=DEFAULT_TARGET,
+        order={"user": USER, "queries": ["*:*"]},
+        origin_app=None,
+        priority=1,
+        requested_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
+    return replace(made, **changes)
+
+
+def make_transfer(**changes: Any) -> Delivery:
+    """Return a delivery whose first attempt is under way."""
+    return make_delivery(**{"state": State.TRANSFERRING, "attempt": 1} | changes)
+
+
+# Where archives are put
+
+
+def make_target(**changes: Any) -> S3Target:
+    """Return a target that nobody answers for, unless an endpoint is given."""
+    made = S3Target(endpoint="http://s3.example", region="r", key="k", secret="s", bucket="bucket")
+    return replace(made, **changes)
+
+
+def make_upload(**changes: Any) -> Upload:
+    """Return an upload that is open somewhere."""
+    return replace(Upload(bucket="bucket", key="c/a.zip", upload_id="u"), **changes)
+
+
+def make_stored(upload: Upload | None = None, **changes: Any) -> StoredObject:
+    """Return the archive that an upload became."""
+    url = (upload or make_upload()).url
+    return replace(StoredObject(url=url, md5="0" * 32, size=1), **changes)
+
+
+def make_found(**changes: Any) -> FoundObject:
+    """Return an object as it is found at a target."""
+    return replace(FoundObject(size=1, etag="e"), **changes)
+
+
+def make_tenant_settings(**changes: Any) -> TenantSettings:
+    """Return what a tenant has configured."""
+    made = TenantSettings(
+        request_ttl=timedelta(hours=1), order_size_limit_bytes=10**12, target=make_target()
+    )
+    return replace(made, **changes)
+
+
+# Files
+
+
+def make_listed(
+    filename: str = "a.bin", content: bytes | None = None, **changes: Any
+) -> ListedFile:
+    """Return a file as rs-order lists it; with its size and checksum if its content is given."""
+    made = ListedFile(file_id=1, product_id="P", version=1, filename=filename, size=None, md5=None)
+    return replace(made, **_of(content) | changes)
+
+
+def make_file(member: str = "a.bin", content: bytes | None = None, **changes: Any) -> ManifestFile:
+    """Return a file of a manifest; with its size and checksum if its content is given."""
+    made = ManifestFile(position=0, file_id=1, member=member, size=None, md5=None)
+    return replace(made, **_of(content) | changes)
+
+
+def _of(content: bytes | None) -> dict[str, Any]:
+    if content is None:
+        return {}
+    return {"size": len(content), "md5": hashlib.md5(content).hexdigest()}
+
+
+def list_files(files: Mapping[str, bytes]) -> list[ListedFile]:
+    """Return files as rs-order lists them, of one product."""
+    return [
+        make_listed(name, content, file_id=number)
+        for number, (name, content) in enumerate(files.items())
+    ]
+
+
+def plan_files(files: Mapping[str, bytes]) -> list[ManifestFile]:
+    """Return the manifest of files."""
+    return [
+        make_file(name, content, position=number, file_id=number)
+        for number, (name, content) in enumerate(files.items())
+    ]
+
+
+def make_manifest(files: list[ManifestFile], archive_name: str = "P_v1.zip") -> Manifest:
+    """Return what is kept of a manifest beside its files."""
+    size = sum(file.size or 0 for file in files)
+    return Manifest(archive_name=archive_name, file_count=len(files), total_bytes=size)
+
+
+# What comes in
+
+
+def make_receipt(correlation_id: str = "c", **changes: Any) -> Receipt:
+    """Return the receipt of a message that arrived just now."""
+    made = Receipt(
+        ingress_id=uuid4(),
+        digest=uuid4().bytes * 2,
+        redelivered=False,
+        tenant=TENANT,
+        correlation_id=correlation_id,
+        origin_app="app",
+        priority=1,
+        received_at=datetime.now(UTC),
+    )
+    return replace(made, **changes)
+
+
+def make_request(target: str | None = None, *, queries: str = "*:*") -> DeliveryRequest:
+    """Return a good request."""
+    order = {"user": USER, "queries": [queries]}
+    return DeliveryRequest(target=target or DEFAULT_TARGET, user=USER, order=order)
+
+
+def make_body(correlation_id: str = "c", **order: Any) -> dict[str, Any]:
+    """Return the body of a good request, as a client sends it."""
+    return {"correlationId": correlation_id, "order": {"user": USER, "queries": ["*:*"]} | order}
+
+
+def make_cancel(**changes: Any) -> Cancel:
+    """Return a cancel that arrived just now."""
+    made = Cancel(
+        event_id=uuid4(),
+        tenant=TENANT,
+        correlation_id="c",
+        origin_app="app",
+        reason=None,
+        digest=uuid4().bytes * 2,
+        received_at=datetime.now(UTC),
+    )
+    return replace(made, **changes)
+
+
+def make_order_event(status: OrderStatus = OrderStatus.DONE, **changes: Any) -> OrderEvent:
+    """Return what rs-order said of an order just now."""
+    made = OrderEvent(
+        tenant=TENANT,
+        correlation_id="c",
+        status=status,
+        event_id=uuid4(),
+        digest=uuid4().bytes * 2,
+        received_at=datetime.now(UTC),
+    )
+    return replace(made, **changes)
+
+
+def make_arrival(identity: Identity | None = None, **changes: Any) -> Arrival:
+    """Return an arrival as it is saved; of a message that is known, or of any request."""
+    made = Arrival(id=uuid4(), kind=ArrivalKind.REQUEST, key=b"t/c", value=b"event")
+    if identity is not None:
+        made = replace(made, id=identity.event_id, kind=identity.kind)
+    return replace(made, **changes)
+
+
+def make_event(value: bytes = b"event", *, key: bytes = b"t/c", **changes: Any) -> Event:
+    """Return an event that was read from Kafka; none is told that it is acknowledged."""
+    fields: dict[str, Any] = {"partition": 0, "acknowledge": lambda: None} | changes
+    return Event(key=key, value=value, **fields)
+
+
+# What goes out
+
+
+def make_outgoing(**changes: Any) -> Outgoing:
+    """Return a message that is owed to the client."""
+    made = Outgoing(
+        delivery_id=uuid4(),
+        kind=Kind.RESPONSE,
+        message_id=uuid4(),
+        tenant=TENANT,
+        correlation_id="c",
+        priority=1,
+        origin_app=None,
+        body={"correlationId": "c"},
+    )
+    return replace(made, **changes)
+
+
+def make_progress(of: Delivery | None = None, **changes: Any) -> Progress:
+    """Return a report of a transfer; of a delivery, or of one that no report names."""
+    made = Progress(
+        tenant=TENANT,
+        correlation_id="c",
+        attempt=1,
+        phase=Phase.TRANSFERRING,
+        bytes_done=1,
+        bytes_total=10,
+        files_done=0,
+        files_total=1,
+        elapsed=1,
+    )
+    if of is not None:
+        made = replace(made, tenant=of.tenant, correlation_id=of.correlation_id, delivery=of.id)
+    return replace(made, **changes)
+
+
+# Who does something
+
+
+def make_actor(**changes: Any) -> Actor:
+    """Return an administrator of the tenant."""
+    return replace(Actor(name="admin@example.org", role="ADMIN", tenant=TENANT), **changes)
+
+
+def make_done(actor: Actor | None = None, **changes: Any) -> Done:
+    """Return what is noted of a change."""
+    made = Done(
+        actor=actor or make_actor(),
+        action="set",
+        subject="request_ttl",
+        before=None,
+        after=None,
+    )
+    return replace(made, **changes)
+
+
+def make_dead_letter(**changes: Any) -> DeadLetter:
+    """Return a dead letter."""
+    made = DeadLetter(
+        id="amqp:1",
+        place="q.DLQ",
+        tenant=TENANT,
+        correlation_id="c",
+        at=None,
+        size=1,
+        reason="no JSON",
+        text="x",
+    )
+    return replace(made, **changes)
+
+
+def make_claims(**changes: Any) -> dict[str, Any]:
+    """Return the claims of an administrator's token; None leaves one out."""
+    good = {
+        "tenant": TENANT,
+        "sub": "admin@example.org",
+        "email": "admin@example.org",
+        "role": "PROJECT_ADMIN",
+        "exp": int(time.time()) + 3600,
+    }
+    return {name: value for name, value in (good | changes).items() if value is not None}
+
+
+def make_token(key: str, *, algorithm: str = "HS512", **changes: Any) -> str:
+    """Return a signed token with these claims."""
+    return jwt.encode(make_claims(**changes), key, algorithm=algorithm)
