@@ -98,57 +98,64 @@ class IncomingMessage:
     body: dict[str, Any]
 
 
+_DIGEST = "SHA-256 of tenant, properties and body: knows a redelivered message."
+_REDELIVERED = "It may be a repeat: RabbitMQ says so, or it has a message id."
+_RECEIVED_AT = "By the clock of the worker that took it."
+
+
 class Arrived(Event, ABC):
-    """What the bridge makes of a message, and an agent reads."""
+    """What the bridge makes of a message, and an agent reads.
+
+    By these fields, and an id given at this arrival, a copy of a message is told from a new one.
+    They may be missing where an earlier version made the event.
+    """
+
+    digest: bytes | None = Field(None, description=_DIGEST)
+    redelivered: bool = Field(False, description=_REDELIVERED)
+    received_at: datetime | None = Field(None, description=_RECEIVED_AT)
 
     @classmethod
     @abstractmethod
     def read(cls, message: IncomingMessage) -> Self:
         """Make it of a message. Raises UnreadableMessageError."""
 
-
-_DIGEST = Field(
-    None, description="SHA-256 of tenant, properties and body: knows a redelivered message."
-)
-_REDELIVERED = Field(
-    False,
-    description="It may be a repeat: RabbitMQ says so, or it has a message id.",
-)
-_RECEIVED_AT = Field(None, description="By the clock of the worker that took it.")
+    @classmethod
+    def _made_of(cls, came: IncomingMessage, /, **fields: Any) -> Self:
+        """Make it of a message, and of what its kind says."""
+        return cls(
+            tenant=came.tenant,
+            digest=came.digest,
+            redelivered=came.redelivered,
+            received_at=came.received_at,
+            **fields,
+        )
 
 
 class RequestReceived(Arrived):
     """A delivery request arrived over AMQP. Topic `delivery.requests`."""
 
     ingress_id: UUID = Field(description="Given at this arrival; the id of what it may open.")
-    digest: bytes = Field(
-        description="SHA-256 of tenant, properties and body: knows a redelivered message."
-    )
-    redelivered: bool = Field(
-        description="It may be a repeat: RabbitMQ says so, or it has a message id. Its digest "
-        "decides."
-    )
+    # Of a request, every version has told these.
+    digest: bytes = Field(description=_DIGEST)
+    redelivered: bool = Field(description=f"{_REDELIVERED} Its digest decides.")
+    received_at: datetime = Field(description=_RECEIVED_AT)
     origin_app: str | None = Field(description="`app_id` of the message, else the ordering user.")
     priority: int
-    received_at: datetime = Field(description="By the clock of the worker that took it.")
     trace: str | None = Field(None, description="W3C traceparent, where the request is traced.")
     body: dict[str, Any] = Field(description="As it came; its rules are checked by who reads this.")
 
     @classmethod
     def read(cls, message: IncomingMessage) -> Self:
         """Read a request far enough to answer it."""
-        receipt = Receipt(
+        return cls._made_of(
+            message,
             ingress_id=message.id,
-            digest=message.digest,
-            redelivered=message.redelivered,
-            tenant=message.tenant,
             correlation_id=message.correlation_id,
             origin_app=message.app_id or _ordering_user(message.body),
             priority=message.priority,
-            received_at=message.received_at,
             trace=message.trace,
+            body=message.body,
         )
-        return cls.of(receipt, message.body)
 
     @classmethod
     def of(cls, receipt: Receipt, body: dict[str, Any]) -> Self:
@@ -177,16 +184,13 @@ class OrderProgressed(Arrived):
     errors: int = 0
     total_suborders: int | None = None
     event_id: UUID | None = Field(None, description="Given at this arrival.")
-    digest: bytes | None = _DIGEST
-    redelivered: bool = _REDELIVERED
-    received_at: datetime | None = _RECEIVED_AT
 
     @classmethod
     def read(cls, message: IncomingMessage) -> Self:
         """Read what rs-order says. Raises UnreadableMessageError."""
         said = _judged(OrderResponseDtoEvent, message.body)
-        return cls(
-            tenant=message.tenant,
+        return cls._made_of(
+            message,
             correlation_id=said.correlation_id,
             status=said.status,
             order_id=said.order_id,
@@ -195,9 +199,6 @@ class OrderProgressed(Arrived):
             errors=said.errors or 0,
             total_suborders=said.total_sub_orders,
             event_id=message.id,
-            digest=message.digest,
-            redelivered=message.redelivered,
-            received_at=message.received_at,
         )
 
     @property
@@ -212,23 +213,17 @@ class CancelRequested(Arrived):
     event_id: UUID = Field(description="Given at this arrival.")
     origin_app: str | None = Field(description="`app_id` of the message.")
     reason: str | None = None
-    digest: bytes | None = _DIGEST
-    redelivered: bool = _REDELIVERED
-    received_at: datetime | None = _RECEIVED_AT
 
     @classmethod
     def read(cls, message: IncomingMessage) -> Self:
         """Read what a client has no more use for. Raises UnreadableMessageError."""
         asked = _judged(DeliveryCancelRequestDtoEvent, message.body)
-        return cls(
-            tenant=message.tenant,
+        return cls._made_of(
+            message,
             correlation_id=asked.correlation_id,
             event_id=message.id,
             origin_app=message.app_id,
             reason=asked.reason,
-            digest=message.digest,
-            redelivered=message.redelivered,
-            received_at=message.received_at,
         )
 
     @property
