@@ -65,7 +65,7 @@ async def dead_letter_in(
         (b'{"correlationId": "x"}', "nobody", "unknown tenant 'nobody'"),
     ],
 )
-async def test_what_cannot_be_answered_is_kept_untouched_with_the_reason(
+async def test_a_message_that_cannot_be_answered_is_kept_untouched_with_the_reason(
     client: Client, body: bytes, tenant: str | None, reason: str
 ) -> None:
     headers = {"custom": "kept", "number": 5, "nothing": None, "bytes": bytearray(b"\xff")}
@@ -151,7 +151,7 @@ def nested(levels: int) -> bytes:
         pytest.param(table(b"\x01aS\x00\x00\x00\x01\xe9"), id="a header that is Latin-1"),
     ],
 )
-async def test_properties_that_nobody_can_decode_do_not_stop_the_service(
+async def test_properties_that_cannot_be_decoded_do_not_stop_the_service(
     client: Client, make_product: Callable[..., str], properties: bytes
 ) -> None:
     body = json.dumps(request_for("P")).encode()

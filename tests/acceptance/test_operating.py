@@ -78,9 +78,7 @@ async def test_a_client_cancels_over_amqp_and_the_upload_is_aborted(
     assert client.said(name) == ["GRANTED", "ERROR"]
 
 
-async def test_a_cancel_that_nobody_understands_is_a_dead_letter(
-    stack: Stack, client: Client
-) -> None:
+async def test_a_cancel_that_cannot_be_read_is_a_dead_letter(stack: Stack, client: Client) -> None:
     await ask_to_cancel(client, b'{"reason": "no id"}')
     async with asyncio.timeout(60):
         while "no correlationId" not in (found := (await run(stack, "dlq", "list", "--json"))[1]):
@@ -167,7 +165,7 @@ async def test_a_running_transfer_is_watched_shown_cancelled_and_tried_again(
     assert found["workers"][0]["running"] == "0/2"
 
 
-async def test_what_is_not_there_is_told_in_a_sentence(stack: Stack) -> None:
+async def test_an_unknown_delivery_or_tenant_is_told_in_a_sentence(stack: Stack) -> None:
     for command in ("show", "cancel", "retry"):
         code, _, error = await run(stack, command, "no-such-delivery")
         assert code == 1
@@ -218,7 +216,7 @@ async def test_the_doctor_names_five_faults_and_what_to_do(stack: Stack) -> None
         assert advice in one["advice"]
 
 
-async def test_figures_for_prometheus(
+async def test_prometheus_is_given_figures(
     stack: Stack, service: str, client: Client, make_product: MakeProduct
 ) -> None:
     await client.answer(request_for(make_product({"a.bin": noise(100_000)})))

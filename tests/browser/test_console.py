@@ -105,7 +105,7 @@ async def test_a_delivery_that_no_path_can_name_has_its_page(
     await expect(page.get_by_role("cell", name=".txt")).to_have_count(60)
 
 
-async def test_why_a_delivery_failed_is_on_its_page_and_it_can_be_tried_again(
+async def test_a_failed_delivery_says_why_and_can_be_tried_again(
     page: Page, stack: Stack, client: Client, standin: StandIn, make_product: Callable[..., str]
 ) -> None:
     body = request_for(make_product({"a.txt": b"a"}))

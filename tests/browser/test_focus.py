@@ -114,7 +114,7 @@ async def test_a_token_that_is_being_tried_signs_nobody_in(page: Page, stack: St
         await expect(page.get_by_role("heading", name="Sign in")).to_be_focused()
 
 
-async def test_whoever_left_the_page_is_not_fetched_by_the_answer_to_what_was_asked_there(
+async def test_a_late_answer_does_not_bring_a_user_back_to_the_page_that_asked(
     page: Page, stack: Stack
 ) -> None:
     await sign_in(page, stack)
@@ -177,7 +177,7 @@ async def test_a_setting_that_was_saved_takes_the_focus_from_no_other(
     await expect(form.get_by_role("button", name="Save")).to_be_focused()
 
 
-async def test_who_asks_for_older_deliveries_stays_on_the_button(
+async def test_the_focus_stays_on_the_button_for_older_deliveries(
     page: Page, stack: Stack, client: Client, make_product: Callable[..., str]
 ) -> None:
     await client.answer(request_for(make_product({"a.txt": b"a"})))

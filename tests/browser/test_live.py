@@ -52,7 +52,9 @@ async def test_a_stream_that_is_refused_for_good_is_said(page: Page, stack: Stac
 
 
 @pytest.mark.parametrize("ended", ["expired", "refused"])
-async def test_who_must_sign_in_again_is_told_why(page: Page, stack: Stack, ended: str) -> None:
+async def test_a_user_who_must_sign_in_again_is_told_why(
+    page: Page, stack: Stack, ended: str
+) -> None:
     words = "the token has expired; sign in again"
     await page.route(
         STREAM, saying("expired", words) if ended == "expired" else refusing(401, words)

@@ -15,13 +15,15 @@ _OBJECTS = f"{_I}.test_objects"
 _LISTING, _STORE, _OUTBOX = f"{_I}.test_listing", f"{_I}.test_store", f"{_I}.test_outbox"
 _ENDS = f"{_WIRE}:test_each_end_of_an_order_is_told"
 _FORM = f"{_DELIVERY}:test_messages_are_in_the_order_and_the_form_of_the_contract"
-_DEAD_LETTERED = f"{_DEAD_LETTERS}:test_what_cannot_be_answered_is_kept_untouched_with_the_reason"
+_DEAD_LETTERED = (
+    f"{_DEAD_LETTERS}:test_a_message_that_cannot_be_answered_is_kept_untouched_with_the_reason"
+)
 _RULES = f"{_WIRE}:test_each_broken_rule_is_named"
 
 ROWS = {
     # AMQP
     "exchanges, queues, dead letters, arguments: either side may declare first": [
-        f"{_WIRE}:test_either_may_declare_first_and_another_argument_is_told"
+        f"{_WIRE}:test_each_side_may_declare_first_and_other_arguments_are_told"
     ],
     "the misspelt response exchange is bound to the right one": [
         f"{_DELIVERY}:test_a_client_on_the_misspelt_exchange_hears_too"
@@ -36,10 +38,10 @@ ROWS = {
     "incoming: app_id, or order.user": [f"{_DELIVERY}:test_the_app_id_falls_back_to_the_user"],
     "outgoing: headers, content type, delivery mode, priority, app_id, ids": [_FORM],
     "outgoing: the same message id when a thing is said again": [
-        f"{_I}.test_windows:test_killed_before_the_offset_is_committed"
+        f"{_I}.test_windows:test_a_worker_killed_before_the_offset_is_committed_answers_once"
     ],
     "outgoing: orders are mandatory and stay owed": [
-        f"{_WIRE}:test_an_order_that_reaches_nobody_stays_owed",
+        f"{_WIRE}:test_an_order_that_reaches_no_queue_stays_owed",
         f"{_OUTBOX}:test_a_message_that_is_not_confirmed_stays_owed_and_holds_back_those_behind_it",
     ],
     # DeliveryRequestDtoEvent
@@ -98,7 +100,9 @@ ROWS = {
     ],
     # rs-order
     "listing: 204 and none": [f"{_LISTING}:test_an_empty_list_and_204_are_an_empty_order"],
-    "listing: 206, 403, 404": [f"{_LISTING}:test_a_listing_that_is_refused_or_not_ready"],
+    "listing: 206, 403, 404": [
+        f"{_LISTING}:test_a_listing_that_is_refused_or_not_ready_is_told_with_its_order"
+    ],
     "listing: flat form, fileSize, pages by links": [
         f"{_LISTING}:test_the_flat_form_and_pages_by_links_are_read"
     ],
@@ -125,7 +129,7 @@ ROWS = {
         f"{_DELIVERY}:test_a_correlation_id_may_be_used_again_after_its_delivery_has_ended"
     ],
     "another tenant's or user's object is not replaced, nor its upload aborted; one's own is": [
-        f"{_OBJECTS}:test_of_two_tenants_with_one_bucket_and_one_id_the_second_ends_in_words",
+        f"{_OBJECTS}:test_the_second_of_two_tenants_with_one_bucket_and_one_id_ends_in_words",
         f"{_OBJECTS}:test_a_user_can_not_replace_what_another_user_was_told",
         f"{_OBJECTS}:test_a_failed_delivery_does_not_abort_what_another_tenant_is_uploading",
         f"{_DELIVERY}:test_a_correlation_id_may_be_used_again_after_its_delivery_has_ended",
@@ -142,7 +146,7 @@ ROWS = {
     ],
     "a secret is masked, kept when the mask comes back, sealed where it is stored": [
         f"{_SETTINGS}:test_a_secret_is_masked_and_kept",
-        f"{_I}.test_configured_service:test_settings_take_effect_while_it_works",
+        f"{_I}.test_configured_service:test_settings_take_effect_while_the_service_works",
     ],
     "the configuration file, as REGARDS writes and reads it": [
         f"{_FILES}:test_a_file_of_regards_is_taken",
@@ -151,7 +155,7 @@ ROWS = {
     "imports: 201, 206, 409, 422; resetBeforeImport": [
         f"{_FILES}:test_a_part_of_a_file_is_taken_and_the_rest_told",
         f"{_FILES}:test_a_file_of_which_nothing_can_be_taken_changes_nothing",
-        f"{_FILES}:test_what_is_no_configuration_file_is_refused",
+        f"{_FILES}:test_a_file_that_is_no_configuration_is_refused",
         f"{_FILES}:test_reset_before_import_puts_back_what_the_file_does_not_name",
     ],
     "ready, enabled": [
@@ -167,7 +171,7 @@ ROWS = {
         f"{_ACCESS}:test_a_token_that_proves_nothing_is_refused",
         f"{_ACCESS}:test_tokens_of_regards_are_accepted",
         f"{_ACCESS}:test_roles_open_what_they_are_for",
-        f"{_ACCESS}:test_nobody_touches_another_tenant",
+        f"{_ACCESS}:test_no_caller_touches_another_tenant",
     ],
     "errors are JSON": [f"{_ACCESS}:test_errors_are_json_in_words"],
     # Static configuration

@@ -51,7 +51,7 @@ async def empty_broker() -> AsyncIterator[str]:
             yield server.url
 
 
-async def test_either_may_declare_first_and_another_argument_is_told(empty_broker: str) -> None:
+async def test_each_side_may_declare_first_and_other_arguments_are_told(empty_broker: str) -> None:
     url = empty_broker
     await declare_as_regards(url)
     async with connect(url, start_timeout=5) as connection, open_publisher(connection):
@@ -66,7 +66,7 @@ async def test_either_may_declare_first_and_another_argument_is_told(empty_broke
         await channel.queue_delete(REQUEST_QUEUE)
 
 
-async def test_an_order_that_reaches_nobody_stays_owed(empty_broker: str) -> None:
+async def test_an_order_that_reaches_no_queue_stays_owed(empty_broker: str) -> None:
     """RabbitMQ confirms what it can route nowhere; a response may be of interest to nobody."""
     delivery = make_delivery()
     async with (
@@ -84,7 +84,7 @@ async def test_an_order_that_reaches_nobody_stays_owed(empty_broker: str) -> Non
             await publisher.publish(order)
 
 
-async def test_what_was_stored_with_a_name_that_fits_no_property_is_sent_without_it(
+async def test_a_stored_message_whose_name_fits_no_property_is_sent_without_it(
     empty_broker: str,
 ) -> None:
     """`app_id` holds 255 bytes; rows of the version before may have more, and were never sent."""

@@ -58,7 +58,7 @@ async def test_the_age_of_a_state_grows_over_attempts_that_are_given_up(
     assert await since(deliveries.pool) == began - timedelta(hours=1)
 
 
-async def test_the_age_begins_anew_with_the_state(deliveries: Deliveries) -> None:
+async def test_the_age_starts_again_with_each_state(deliveries: Deliveries) -> None:
     await deliveries.granted()
     await turn_back(deliveries.pool, 3600)
     await deliveries.ready("other")
@@ -90,7 +90,7 @@ async def test_an_attempt_that_is_given_up_is_a_step_with_its_cause(
     assert change.tracked.worker is None
 
 
-async def test_what_is_tried_each_minute_for_hours_fills_no_history(
+async def test_attempts_each_minute_for_hours_fill_no_history(
     deliveries: Deliveries,
 ) -> None:
     delivery = await deliveries.available()
@@ -104,7 +104,7 @@ async def test_what_is_tried_each_minute_for_hours_fills_no_history(
     ]
 
 
-async def test_the_age_of_what_was_there_before_comes_from_its_history(database: str) -> None:
+async def test_the_age_of_an_older_delivery_comes_from_its_history(database: str) -> None:
     """Three attempts at a transfer are one stay in its state; an hour ago it came into it."""
     async with open_pool(database, size=2, start_timeout=5) as pool:
         for number, _, sql in steps():

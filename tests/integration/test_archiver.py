@@ -196,7 +196,7 @@ async def test_nothing_is_completed_without_a_lease(sink: S3Sink, target: S3Targ
         await bench.run(may_complete=False)
 
 
-async def test_whoever_takes_over_fences_the_first_at_the_store(
+async def test_a_successor_fences_its_predecessor_at_the_store(
     sink: S3Sink, target: S3Target
 ) -> None:
     """The first worker's upload is aborted by the second: it can't complete any more."""
@@ -247,7 +247,7 @@ async def test_a_target_that_refuses_is_named_without_its_secret(
     assert wrong.secret not in repr(wrong)
 
 
-async def test_aborting_what_is_gone_is_fine(sink: S3Sink, target: S3Target) -> None:
+async def test_aborting_an_upload_that_is_gone_succeeds(sink: S3Sink, target: S3Target) -> None:
     upload = await sink.begin(target, "gone/a.zip")
     await sink.abort(target, upload)
     await sink.abort(target, upload)

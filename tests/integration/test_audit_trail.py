@@ -25,7 +25,7 @@ async def noted(pool: asyncpg.Pool) -> int:
         TimeoutError("of RabbitMQ"),
     ],
 )
-async def test_an_error_of_what_is_noted_is_told_as_it_is(
+async def test_an_error_of_a_noted_change_is_told_as_it_is(
     pool: asyncpg.Pool, error: Exception
 ) -> None:
     trail = PostgresAudit(pool)
@@ -49,7 +49,7 @@ async def test_an_error_is_told_as_it_is_where_postgresql_goes_away_meanwhile(
     assert await noted(pool) == 0
 
 
-async def test_what_can_not_be_noted_is_told_as_postgresqls(pool: asyncpg.Pool) -> None:
+async def test_a_note_that_fails_is_told_as_an_error_of_postgresql(pool: asyncpg.Pool) -> None:
     with pytest.raises(StoreUnavailableError):
         async with PostgresAudit(pool).noting(DONE):
             await cut_off(pool)

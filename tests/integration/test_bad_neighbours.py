@@ -97,7 +97,7 @@ async def neighbours(stack: Stack, database: str) -> AsyncIterator[Neighbours]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
-async def test_a_server_that_does_not_answer_holds_up_nobody_but_its_tenant(
+async def test_a_server_that_does_not_answer_holds_up_its_tenant_alone(
     neighbours: Neighbours,
     client: Client,
     make_product: Callable[..., str],

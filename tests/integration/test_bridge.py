@@ -172,7 +172,7 @@ async def test_a_message_is_acknowledged_once_kafka_has_confirmed(
     )
 
 
-async def test_while_kafka_is_away_a_message_waits_and_counts_once(
+async def test_a_message_waits_while_kafka_is_away_and_counts_once(
     settings: Settings, held: HeldLog, client: Client
 ) -> None:
     held.failures = 2
@@ -200,7 +200,7 @@ async def test_a_message_that_waits_goes_back_when_the_bridge_is_stopped(
     assert event.receipt.redelivered
 
 
-async def test_what_rabbitmq_has_taken_back_is_not_handed_on(
+async def test_a_message_that_rabbitmq_took_back_is_not_handed_on(
     settings: Settings, held: HeldLog, client: Client, pool: asyncpg.Pool
 ) -> None:
     """Another worker may have it by now."""
@@ -223,7 +223,7 @@ async def test_what_rabbitmq_has_taken_back_is_not_handed_on(
     assert event.receipt.redelivered
 
 
-async def test_that_a_message_comes_again_is_noted_once_postgresql_answers(
+async def test_a_redelivery_is_noted_once_postgresql_answers(
     settings: Settings,
     held: HeldLog,
     client: Client,
@@ -267,7 +267,7 @@ async def test_nothing_reaches_kafka_before_it_is_saved(
     assert [arrival.id for arrival in await held.arrivals.overdue(9)] == [event.receipt.ingress_id]
 
 
-async def test_what_kafka_got_is_read_by_its_key(
+async def test_an_event_carries_the_key_of_its_delivery(
     settings: Settings, held: HeldLog, client: Client
 ) -> None:
     held.confirmed.set()
@@ -287,7 +287,7 @@ async def test_what_kafka_got_is_read_by_its_key(
     assert json.loads(record.value)["body"] == body
 
 
-async def test_what_kafka_will_never_take_goes_to_the_dead_letters(
+async def test_a_message_that_kafka_never_takes_goes_to_the_dead_letters(
     settings: Settings, held: HeldLog, client: Client
 ) -> None:
     """Given back, it would come again for ever."""
@@ -350,7 +350,7 @@ async def test_what_can_not_go_to_the_dead_letters_yet_waits_and_counts_once(
     assert await waiting(client) == 0
 
 
-async def test_a_dead_letter_queue_that_somebody_deleted_is_declared_anew(
+async def test_a_dead_letter_queue_that_was_deleted_is_declared_again(
     settings: Settings, held: HeldLog, client: Client
 ) -> None:
     async with bridging(settings, held):
@@ -360,7 +360,7 @@ async def test_a_dead_letter_queue_that_somebody_deleted_is_declared_anew(
     assert await waiting(client) == 0
 
 
-async def test_while_kafka_is_away_a_third_of_the_prefetch_is_taken_from_each_queue(
+async def test_each_queue_gives_a_third_of_the_prefetch_while_kafka_is_away(
     settings: Settings, held: HeldLog, client: Client
 ) -> None:
     """RabbitMQ counts for each consumer, and there are three: memory holds ten in all."""

@@ -132,7 +132,7 @@ async def test_requests_are_answered_while_a_secret_cannot_be_read(
     assert (await deliveries.active("c")).state is State.GRANTED
 
 
-async def test_without_a_key_nothing_starts_but_in_development(
+async def test_a_process_without_a_key_starts_only_in_development(
     settings: Settings, pool: asyncpg.Pool
 ) -> None:
     work = settings.model_copy(update={"development": False})

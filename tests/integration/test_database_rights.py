@@ -78,7 +78,7 @@ async def test_every_statement_is_allowed_and_every_right_is_needed(
     assert set(in_vain) == IN_NO_STATEMENT
 
 
-async def test_every_table_is_among_them(pool: asyncpg.Pool) -> None:
+async def test_every_table_is_among_those_with_rights(pool: asyncpg.Pool) -> None:
     """A migration that makes a table names what the service needs of it in app/store/rights.py."""
     tables = await pool.fetch(
         "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"

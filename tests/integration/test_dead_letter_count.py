@@ -19,7 +19,7 @@ def waiting(queue: str = QUEUE) -> float | None:
     return REGISTRY.get_sample_value("delivery_dead_letters", {"queue": queue})
 
 
-async def test_it_tells_how_many_wait_and_takes_none(settings: Settings) -> None:
+async def test_the_figure_tells_how_many_letters_wait_and_takes_none(settings: Settings) -> None:
     connection = await aio_pika.connect(settings.amqp_url.get_secret_value())
     async with connection, connection.channel() as channel:
         await declare_topology(channel)

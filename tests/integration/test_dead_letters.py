@@ -253,7 +253,7 @@ async def test_all_are_put_back_or_none(
         await put_back(box, "sentinel", [event])
 
 
-async def test_what_can_not_go_back_is_told_and_nothing_was_put_back(
+async def test_a_letter_that_cannot_go_back_is_told_and_nothing_was_put_back(
     box: BrokerDeadLetters, post: Post, events: EventLog
 ) -> None:
     await post.leave(b"good")
@@ -323,7 +323,7 @@ async def test_kafka_that_goes_away_before_events_go_back_is_told(
             await box.requeue("sentinel", both, noting=noting)
 
 
-async def test_what_is_large_is_put_back_bit_by_bit(
+async def test_large_letters_are_put_back_bit_by_bit(
     box: BrokerDeadLetters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letters, "_PUT_BACK", 100)  # bytes

@@ -146,7 +146,7 @@ async def test_a_refusal_whose_words_never_come_is_given_up(read: Read) -> None:
         faulty.stalled.set()
 
 
-async def test_only_the_source_is_timed_not_who_reads(read: Read) -> None:
+async def test_the_timeout_counts_the_source_and_not_its_reader(read: Read) -> None:
     """A slow target holds the reading up for as long as it likes."""
 
     class Connected(aiohttp.base_protocol.BaseProtocol):

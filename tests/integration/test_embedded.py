@@ -75,7 +75,7 @@ async def test_a_program_that_ends_at_once_is_told_with_its_words(tmp_path: Path
     assert await child.stop() == 3
 
 
-async def test_without_rabbitmq_one_sentence_says_what_to_do(
+async def test_one_sentence_says_what_to_do_without_rabbitmq(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rabbitmq, "PACKAGE", tmp_path)

@@ -73,7 +73,7 @@ async def test_a_delivery_whose_user_is_not_checked_yet_ends_once(deliveries: De
     assert body["message"].endswith("it was RECEIVED at the end")
 
 
-async def test_all_that_is_overdue_ends_in_one_look(deliveries: Deliveries) -> None:
+async def test_every_overdue_delivery_ends_in_one_look(deliveries: Deliveries) -> None:
     hours_ago = datetime.now(UTC) - timedelta(hours=13)
     for number in range(7):
         await deliveries.granted(f"c{number}", received_at=hours_ago)
@@ -93,7 +93,9 @@ async def test_an_order_that_becomes_known_after_the_end_is_cancelled_once(
     assert await deliveries.states() == ["ERROR"]
 
 
-async def test_what_ended_long_ago_is_forgotten_and_nothing_else(deliveries: Deliveries) -> None:
+async def test_deliveries_that_ended_long_ago_are_forgotten_and_no_others(
+    deliveries: Deliveries,
+) -> None:
     for name in ("old", "recent"):
         await deliveries.ready(name)
         await deliveries.tell(OrderStatus.FAILED, name)  # too late: changes nothing

@@ -146,7 +146,7 @@ async def test_a_worker_that_is_silent_does_not_live(
     assert "worker w-1 has been silent for " in told
 
 
-async def test_that_postgresql_is_away_is_no_fault_of_a_worker(stack: Stack) -> None:
+async def test_a_worker_lives_while_postgresql_is_away(stack: Stack) -> None:
     away = {"DELIVERY_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}
     code, told = await health(stack, away, {"DELIVERY_WEB_PORT": str(free_port())})
     assert code == 0

@@ -206,7 +206,7 @@ async def test_an_upload_whose_opening_was_not_answered_does_not_stay_open(
     assert await client.open_uploads(name) == []
 
 
-async def test_who_waits_for_its_target_holds_no_slot(
+async def test_a_transfer_that_waits_for_its_target_holds_no_slot(
     worker: TransferWorker,
     proxied: tuple[S3Proxy, S3Target],
     source: CountingSource,
@@ -319,7 +319,7 @@ async def test_a_silent_target_keeps_no_slot_of_one_that_was_cancelled(
         proxy.before, proxy.silent = None, False
 
 
-async def test_who_finds_its_upload_lost_after_it_gave_up_its_slot_begins_anew_in_one(
+async def test_a_transfer_that_lost_its_upload_while_it_waited_starts_again_in_a_slot(
     worker: TransferWorker,
     proxied: tuple[S3Proxy, S3Target],
     sink: S3Sink,
@@ -357,7 +357,7 @@ async def test_who_finds_its_upload_lost_after_it_gave_up_its_slot_begins_anew_i
     assert beside == [0]  # files that the other was still reading
 
 
-async def test_who_waits_for_memory_does_not_keep_a_slot_from_who_has_it(
+async def test_a_transfer_that_waits_for_memory_keeps_no_slot_from_one_that_has_it(
     pool: asyncpg.Pool,
     settings: Settings,
     sink: S3Sink,
@@ -386,7 +386,7 @@ async def test_who_waits_for_memory_does_not_keep_a_slot_from_who_has_it(
     assert [(row["state"], row["attempt"]) for row in rows] == [("DONE", 1)] * 3
 
 
-async def test_who_waits_keeps_to_its_memory(
+async def test_a_transfer_that_waits_keeps_to_its_memory(
     worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
 ) -> None:
     proxy, _ = proxied
@@ -425,7 +425,7 @@ async def test_a_completion_that_waits_for_its_target_asks_for_no_memory_again(
         assert not budget.is_wanted()
 
 
-async def test_when_patience_is_over_the_transfer_steps_back(
+async def test_a_transfer_steps_back_when_its_patience_is_over(
     pool: asyncpg.Pool,
     settings: Settings,
     sink: S3Sink,
@@ -460,7 +460,7 @@ async def test_a_cancel_ends_the_waiting(
     assert await client.open_uploads(name) == []
 
 
-async def test_an_upload_that_the_store_has_lost_begins_anew_at_once(
+async def test_a_transfer_whose_upload_the_store_lost_starts_again_at_once(
     worker: TransferWorker,
     proxied: tuple[S3Proxy, S3Target],
     sink: S3Sink,
@@ -740,7 +740,7 @@ async def test_an_object_that_appears_after_a_cancel_is_removed(
     assert (await worker.row(name))["swept"]
 
 
-async def test_an_object_that_somebody_relies_on_stays(
+async def test_an_object_that_a_client_relies_on_stays(
     worker: TransferWorker, sink: S3Sink, target: S3Target, name: str, client: Client
 ) -> None:
     """Told to a client, of another delivery, or just being made: all but the last case."""

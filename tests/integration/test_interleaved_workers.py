@@ -361,7 +361,7 @@ def sharing(pool: asyncpg.Pool, settings: Settings) -> Deliveries:
 @example(steps=[*TO_COMPLETION, *[1] * 4, 0, 1, "lease runs out", 2, 2, 2, 2, 2])
 @example(steps=[0, 0, ("kill", 0), 1, 1, "lease runs out", *[2] * 8, 1, 1, 1])
 @orders
-async def test_of_two_tenants_one_delivers_to_a_key_and_the_others_upload_is_aborted(
+async def test_one_of_two_tenants_delivers_to_a_key_and_the_upload_of_the_other_is_aborted(
     sharing: Deliveries, steps: list[object]
 ) -> None:
     """Whatever the order: who was told of the object finds its own there."""

@@ -108,7 +108,7 @@ async def test_topics_are_brought_to_what_the_settings_ask_for(
 
 
 @with_kafka
-async def test_those_who_read_without_a_group_find_the_partitions(
+async def test_readers_without_a_group_find_the_partitions(
     settings: Settings, tmp_path: Path
 ) -> None:
     """Apache Kafka tells a consumer of topics that it reads; the embedded broker of all."""

@@ -170,7 +170,7 @@ async def test_a_claim_looks_at_no_more_than_it_must(
     assert max(read) <= 3, plan
 
 
-async def test_what_waits_for_a_target_that_is_away_is_not_claimed(deliveries: Deliveries) -> None:
+async def test_a_transfer_whose_target_is_away_is_not_claimed(deliveries: Deliveries) -> None:
     """Neither as new work, nor of a dead worker; other tenants' and other targets' is."""
     for name, tenant in (("c", "swot"), ("d", "swot"), ("x", "sentinel")):
         await deliveries.ready(name, tenant=tenant)
@@ -192,7 +192,7 @@ async def test_what_waits_for_a_target_that_is_away_is_not_claimed(deliveries: D
     assert await claimed(Blocked()) == ["c", "d", "x"]
 
 
-async def test_what_waits_says_for_which_server_and_no_longer_when_it_is_back(
+async def test_a_transfer_that_waits_names_its_server_until_it_is_back(
     deliveries: Deliveries,
 ) -> None:
     settings = deliveries.tenants.settings(TENANT)
@@ -232,7 +232,7 @@ async def test_what_waits_says_for_which_server_and_no_longer_when_it_is_back(
     assert away.blocked() == Blocked(tenants=(TENANT, "another"), spared=((TENANT, "far"),))
 
 
-async def test_only_what_is_taken_over_from_a_dead_worker_counts_as_taken_over(
+async def test_only_work_of_a_dead_worker_counts_as_taken_over(
     deliveries: Deliveries,
 ) -> None:
     def taken_over() -> float:

@@ -160,7 +160,7 @@ async def test_an_empty_list_and_204_are_an_empty_order(
         (503, SourceUnavailableError),
     ],
 )
-async def test_a_listing_that_is_refused_or_not_ready(
+async def test_a_listing_that_is_refused_or_not_ready_is_told_with_its_order(
     deliveries: Deliveries, listed: Listed, status: int, error: type[Exception]
 ) -> None:
     source = await listed(lambda _page, _size: status)
@@ -179,7 +179,7 @@ async def test_a_listing_that_is_refused_or_not_ready(
         {"content": [], "metadata": 5},
     ],
 )
-async def test_a_listing_that_is_none_is_told_in_a_sentence(
+async def test_an_answer_that_is_no_listing_is_told_in_a_sentence(
     deliveries: Deliveries, listed: Listed, body: dict[str, Any]
 ) -> None:
     source = await listed(lambda _page, _size: body)
@@ -432,7 +432,7 @@ async def test_a_plan_that_is_given_up_leaves_no_half_manifest(deliveries: Deliv
     assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 3
 
 
-async def test_of_two_who_plan_one_order_at_once_one_is_believed(deliveries: Deliveries) -> None:
+async def test_one_of_two_plans_at_once_is_kept(deliveries: Deliveries) -> None:
     await deliveries.available()
     first = await claimed(deliveries, "slow", 0)
     second = await claimed(deliveries, "quick")

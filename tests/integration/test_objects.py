@@ -196,7 +196,7 @@ async def test_a_store_that_keeps_conditions_is_not_looked_at_before(place: Plac
     assert set(place.proxy.conditions) == {"If-None-Match: *"}
 
 
-async def test_what_is_replaced_is_what_was_seen(place: Place) -> None:
+async def test_only_the_object_that_was_seen_is_replaced(place: Place) -> None:
     """Nothing may come in between the look and the completion."""
     await meet(place, Completes.ON_CONDITION, known=True)
     first = await place.put(make_transfer(), b"1")
@@ -222,7 +222,7 @@ async def test_a_store_that_does_not_show_that_it_keeps_conditions_is_looked_at_
 
 
 @STORES
-async def test_finding_out_leaves_nothing_behind(
+async def test_learning_of_conditions_leaves_nothing_behind(
     place: Place, client: Client, store: Completes
 ) -> None:
     place.proxy.completes = store
@@ -234,7 +234,9 @@ async def test_finding_out_leaves_nothing_behind(
         assert [one["Key"] for one in found["Contents"]] == [place.key]
 
 
-async def test_who_can_not_find_out_completes_all_the_same(place: Place) -> None:
+async def test_a_worker_that_learns_nothing_of_conditions_completes_all_the_same(
+    place: Place,
+) -> None:
     """The probe is not answered; the next completion finds out."""
 
     async def leave(what: str) -> None:
@@ -260,7 +262,7 @@ async def test_a_completion_that_is_answered_with_an_error_although_it_was_made_
     assert await place.holds(client) == b"archive"
 
 
-async def test_what_an_earlier_attempt_has_made_is_done(place: Place, client: Client) -> None:
+async def test_an_object_that_an_earlier_attempt_made_is_done(place: Place, client: Client) -> None:
     """Its own upload is left over, then."""
     await meet(place, Completes.ON_CONDITION, known=True)
     delivery = make_transfer()
@@ -271,7 +273,7 @@ async def test_what_an_earlier_attempt_has_made_is_done(place: Place, client: Cl
     assert await place.sink.open_uploads(place.target, place.key) == []
 
 
-async def test_a_conflict_passes(place: Place) -> None:
+async def test_a_conflict_is_transient(place: Place) -> None:
     """Another request for the key came in between: who asks again is told what there is."""
     place.proxy.conflicts = 1
     with pytest.raises(TargetUnavailableError, match="ConditionalRequestConflict"):
@@ -333,7 +335,7 @@ async def workers(
 
 
 @STORES
-async def test_of_two_tenants_with_one_bucket_and_one_id_the_second_ends_in_words(
+async def test_the_second_of_two_tenants_with_one_bucket_and_one_id_ends_in_words(
     workers: Workers, client: Client, name: str, store: Completes
 ) -> None:
     workers.proxy.completes = store
@@ -374,7 +376,7 @@ async def test_a_user_can_not_replace_what_another_user_was_told(
 
 
 @STORES
-async def test_of_two_completions_at_once_one_is_done_and_the_other_ends_in_words(
+async def test_one_of_two_completions_at_once_is_done_and_the_other_ends_in_words(
     workers: Workers, client: Client, name: str, store: Completes
 ) -> None:
     workers.proxy.completes = store
@@ -480,7 +482,7 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
     assert await leases.note_completion(second, result, server="s3.example:443", until=until)
 
 
-async def test_a_name_at_another_server_keeps_nobody_waiting(
+async def test_an_object_at_another_server_keeps_no_completion_waiting(
     deliveries: Deliveries, name: str
 ) -> None:
     """A tenant could call a bucket of its own like another's, and never complete there."""
@@ -529,7 +531,7 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
         assert await waiting
 
 
-async def test_what_an_older_worker_noted_may_be_anywhere(
+async def test_a_completion_noted_by_an_older_worker_counts_at_every_server(
     deliveries: Deliveries, name: str
 ) -> None:
     leases = deliveries.leases("w")
@@ -546,7 +548,9 @@ async def test_what_an_older_worker_noted_may_be_anywhere(
         await leases.note_completion(ours, result, server="s3.example:443", until=until)
 
 
-async def test_who_was_refused_keeps_nobody_waiting(deliveries: Deliveries, name: str) -> None:
+async def test_a_completion_that_was_refused_keeps_no_other_waiting(
+    deliveries: Deliveries, name: str
+) -> None:
     leases = deliveries.leases("w")
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
@@ -651,7 +655,7 @@ async def test_an_opening_that_was_not_answered_aborts_nothing_that_may_be_anoth
     assert await sink.open_uploads(through, key) == []
 
 
-async def test_what_others_do_is_found_by_indexes_however_many_wait(
+async def test_indexes_find_what_others_do_however_many_wait(
     deliveries: Deliveries, name: str
 ) -> None:
     """Archives of one product are called the same, and thousands may wait for a target."""

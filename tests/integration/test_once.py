@@ -220,7 +220,9 @@ async def test_an_original_event_that_its_copy_has_overtaken_is_refused(
     assert await deliveries.states() == ["GRANTED", "ERROR"]
 
 
-async def test_a_digest_is_of_one_kind(deliveries: Deliveries, inbox: Inbox) -> None:
+async def test_a_digest_counts_for_one_kind_of_message(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
     receipt = make_receipt("c", redelivered=True)
     await deliveries.grant(receipt)
     await inbox.cancel(make_cancel(digest=receipt.digest, redelivered=True))

@@ -62,7 +62,7 @@ async def test_the_order_of_a_delivery_that_ended_unnamed_is_not_the_next_ones(
     assert await cancelled(deliveries) == [1]
 
 
-async def test_where_the_same_is_asked_for_again_the_first_order_will_do(
+async def test_the_first_order_serves_a_request_for_the_same(
     deliveries: Deliveries,
 ) -> None:
     await ended(deliveries, "same")
@@ -77,7 +77,7 @@ async def test_where_the_same_is_asked_for_again_the_first_order_will_do(
     assert await cancelled(deliveries) == [2]
 
 
-async def test_it_is_not_ordered_twice_where_the_second_request_is_still_owed(
+async def test_an_order_is_not_sent_twice_while_the_second_request_is_still_owed(
     deliveries: Deliveries,
 ) -> None:
     await ended(deliveries, "same")

@@ -202,7 +202,7 @@ async def test_a_service_that_starts_in_an_outage_waits_and_works_then(
 
 
 @pytest.mark.parametrize("away", ["rabbitmq", "postgresql", "kafka"])
-async def test_what_stays_away_ends_the_start_with_a_sentence_and_code_69(
+async def test_a_dependency_that_stays_away_ends_the_start_with_a_sentence_and_code_69(
     away: str, stack: Stack, gates: dict[str, Switch], tmp_path: Path
 ) -> None:
     """A supervisor starts it again; S3 and rs-order are not needed for a start."""
@@ -225,7 +225,7 @@ async def test_what_stays_away_ends_the_start_with_a_sentence_and_code_69(
     assert "Traceback" not in child.log.read_text()
 
 
-async def test_a_queue_that_somebody_deletes_is_declared_and_read_again(
+async def test_a_queue_that_is_deleted_is_declared_and_read_again(
     stack: Stack, gates: dict[str, Switch], client: Client, make_product: Callable[..., str]
 ) -> None:
     body = request_for(make_product({"a.txt": b"a"}))

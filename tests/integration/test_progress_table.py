@@ -72,7 +72,7 @@ async def test_a_worker_that_lost_its_lease_does_not_speak_for_its_successor(
         assert table.news() == [progress(20, attempt=2)]
 
 
-async def test_what_a_worker_of_the_version_before_says_is_known_by_its_name(
+async def test_a_report_of_the_version_before_is_known_by_its_correlation_id(
     settings: Settings,
 ) -> None:
     await ensure_topics(settings)
@@ -84,7 +84,7 @@ async def test_what_a_worker_of_the_version_before_says_is_known_by_its_name(
         assert table.of(NEXT) == unnamed
 
 
-async def test_what_says_nothing_for_long_is_forgotten(
+async def test_a_transfer_that_reports_nothing_for_long_is_forgotten(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await ensure_topics(settings)

@@ -19,7 +19,7 @@ from tests.builders import make_arrival, make_order_event, make_receipt
 from tests.integration.conftest import Deliveries
 
 
-async def test_an_event_that_nobody_handled_is_appended_again_each_time_later(
+async def test_an_unhandled_event_is_appended_again_each_time_later(
     pool: asyncpg.Pool,
 ) -> None:
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
@@ -59,7 +59,7 @@ async def test_an_event_that_kafka_does_not_take_is_tried_at_the_next_look(
     assert sorted(tried) == [b"refused", b"refused", b"taken"]
 
 
-async def test_all_that_is_lost_is_appended_in_one_look(
+async def test_every_lost_arrival_is_appended_in_one_look(
     arrivals: PostgresArrivals, pool: asyncpg.Pool
 ) -> None:
     for _ in range(7):
@@ -84,7 +84,7 @@ async def test_arrivals_of_one_moment_are_saved_together_and_once(
     assert await pool.fetchval("SELECT count(*) FROM arrival") == 0
 
 
-async def test_who_waits_hears_that_an_arrival_was_not_saved(
+async def test_every_waiter_hears_that_an_arrival_was_not_saved(
     arrivals: PostgresArrivals, pool: asyncpg.Pool
 ) -> None:
     await pool.execute("ALTER TABLE arrival RENAME TO elsewhere")
@@ -141,7 +141,7 @@ async def test_one_process_leads(pool: asyncpg.Pool) -> None:
         assert now
 
 
-async def test_who_leads_many_jobs_leaves_connections_to_do_them_with(database: str) -> None:
+async def test_a_leader_of_many_jobs_leaves_connections_for_them(database: str) -> None:
     async with open_pool(database, size=2, start_timeout=5) as pool, asyncio.timeout(20):
         leader = Leader(pool)
         async with leader.leading("a"), leader.leading("b"), leader.leading("c"):

@@ -95,7 +95,7 @@ async def test_a_group_at_the_end_of_a_batch_is_not_beyond_the_end(changed: Sett
         assert end < group == 6
 
 
-async def test_to_write_to_a_topic_that_is_missing_does_not_make_it(
+async def test_writing_to_a_missing_topic_does_not_make_it(
     changed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made by accident, it has other partitions, and nobody learns that its events are lost."""
@@ -144,7 +144,7 @@ async def test_topics_that_are_deleted_under_a_worker_are_made_and_read(
             assert (await client.answer(request_for(product)))["status"] == "DONE"
 
 
-async def test_what_is_lost_is_due_before_topics_are_made_anew(changed: Settings) -> None:
+async def test_lost_events_are_due_before_topics_are_made_again(changed: Settings) -> None:
     """Who makes them may die in between, and nobody else would know that they were lost."""
 
     class DiedError(Exception):
@@ -161,7 +161,7 @@ async def test_what_is_lost_is_due_before_topics_are_made_anew(changed: Settings
         assert await ensure_topics(changed)
 
 
-async def test_topics_that_an_operator_makes_anew_lose_nothing(
+async def test_topics_that_an_operator_makes_again_lose_nothing(
     changed: Settings, pool: asyncpg.Pool, database: str
 ) -> None:
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))

@@ -79,7 +79,7 @@ class Sent:
     ],
     ids=str,
 )
-async def test_what_passes_or_is_only_strange_does_not_matter(
+async def test_faults_that_pass_or_are_only_strange_do_not_matter(
     sink: S3Sink,
     proxied: tuple[S3Proxy, S3Target],
     client: Client,
@@ -145,7 +145,7 @@ async def test_parts_are_sent_with_their_md5(
     assert len([digest for digest in digests if digest]) == len(PARTS)
 
 
-async def test_what_is_sent_again_is_counted(
+async def test_a_request_that_is_sent_again_is_counted(
     sink: S3Sink, proxied: tuple[S3Proxy, S3Target]
 ) -> None:
     proxy, through = proxied

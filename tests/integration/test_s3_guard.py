@@ -104,7 +104,7 @@ async def test_a_stored_host_that_is_refused_now_is_an_error_in_words(host: str)
             await sink.find_bucket(at(host, 9))
 
 
-async def test_what_is_forbidden_says_nothing_about_a_server() -> None:
+async def test_a_forbidden_request_says_nothing_about_its_server() -> None:
     async def probe(_target: S3Target) -> None:
         raise AssertionError
 
@@ -180,7 +180,7 @@ async def test_a_header_that_can_not_be_sent_is_refused_for_good() -> None:
             await sink.find_bucket(at("127.0.0.1", port, key="a\r\nX-Evil: 1"))
 
 
-async def test_a_region_stored_before_stops_the_sweep_of_nobody_else(
+async def test_a_wrong_region_of_one_tenant_stops_no_sweep_of_others(
     deliveries: Deliveries, sink: S3Sink, target: S3Target, client: Client
 ) -> None:
     names = [f"c-{uuid4().hex}" for _ in range(2)]

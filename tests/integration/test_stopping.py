@@ -78,7 +78,7 @@ async def test_a_rolling_restart_loses_nothing_and_repeats_nothing(
     assert contents(await client.fetch(done["url"])) == files
 
 
-async def test_a_second_signal_ends_it_at_once_and_another_worker_goes_on(
+async def test_a_second_signal_ends_a_worker_at_once_and_another_goes_on(
     stack: Stack,
     settings_of: dict[str, str],
     client: Client,

@@ -41,7 +41,7 @@ async def test_a_migration_takes_longer_than_any_other_statement_may(
     assert sorted(len(names) for names in applied) == [0, 0, 1]
 
 
-async def test_a_migration_that_waits_for_a_table_stands_in_nobodys_way(
+async def test_a_migration_that_waits_for_a_table_stands_in_no_ones_way(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backup reads the table for hours; who reads or writes it meanwhile must get on."""
@@ -97,7 +97,7 @@ async def test_a_database_without_tls_is_told_at_once_where_tls_is_asked_for(
             pass
 
 
-async def test_no_database_is_told_in_a_sentence() -> None:
+async def test_a_database_that_does_not_answer_is_told_in_a_sentence() -> None:
     with pytest.raises(ConfigurationError, match=r"no PostgreSQL answers at 127\.0\.0\.1:1"):
         async with open_pool("postgresql://u:p@127.0.0.1:1/d", size=3, start_timeout=0.3):
             pass
@@ -151,7 +151,7 @@ async def test_a_value_that_fits_no_column_is_not_taken_for_an_outage(
     assert await deliveries.states() == ["ORDERED"]
 
 
-async def test_what_a_failed_transaction_owed_is_not_owed(deliveries: Deliveries) -> None:
+async def test_a_failed_transaction_owes_nothing(deliveries: Deliveries) -> None:
     delivery = await deliveries.granted()
     before = await deliveries.owed()
     with pytest.raises(RuntimeError):
@@ -229,7 +229,7 @@ async def test_lists_and_feeds_do_not_read_what_was_ordered(pool: asyncpg.Pool, 
     assert "order_request" not in names
 
 
-async def test_whether_the_size_of_each_file_is_known(
+async def test_the_store_knows_whether_every_size_is_listed(
     pool: asyncpg.Pool, deliveries: Deliveries
 ) -> None:
     delivery = await deliveries.ready()

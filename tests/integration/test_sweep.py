@@ -72,7 +72,7 @@ async def test_an_upload_that_was_left_open_is_aborted_once(
     assert await deliveries.pool.fetchval("SELECT upload_target FROM delivery") is None
 
 
-async def test_an_upload_that_nobody_noted_is_aborted(
+async def test_an_upload_that_was_not_recorded_is_aborted(
     deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
 ) -> None:
     await sink.begin(target, key_of(failed, target))
@@ -89,7 +89,7 @@ async def test_the_upload_of_a_new_delivery_with_the_same_key_is_left_alone(
     assert len(await client.open_uploads(failed.correlation_id)) == 1
 
 
-async def test_while_the_store_is_away_the_upload_is_looked_at_later(
+async def test_an_upload_is_looked_at_later_while_its_store_is_away(
     deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery
 ) -> None:
     gone = replace(target, endpoint="http://127.0.0.1:9")

@@ -47,7 +47,7 @@ async def asked(deliveries: Deliveries, users: SomeUsers) -> None:
     await check(claimed, store=deliveries.store, tenants=deliveries.tenants, users=users)
 
 
-async def test_a_request_is_saved_before_anybody_is_asked_and_nothing_is_said_yet(
+async def test_a_request_is_saved_before_rs_admin_is_asked_and_nothing_is_said_yet(
     deliveries: Deliveries,
 ) -> None:
     assert await arrived(deliveries) == [State.RECEIVED]

@@ -52,7 +52,7 @@ async def delivered_once(client: Client, body: dict[str, object]) -> None:
     assert len({m.message_id for m in client.messages(correlation_id, ORDER_REQUESTS)}) == 1
 
 
-async def test_killed_between_kafkas_confirmation_and_the_acknowledgement(
+async def test_a_worker_killed_between_kafkas_confirmation_and_the_acknowledgement_delivers_once(
     stack: Stack,
     apart: dict[str, str],
     client: Client,
@@ -69,7 +69,7 @@ async def test_killed_between_kafkas_confirmation_and_the_acknowledgement(
         await delivered_once(client, body)
 
 
-async def test_killed_between_the_note_and_kafka_and_the_copy_is_answered_first(
+async def test_an_original_appended_after_its_copy_was_answered_is_ignored(
     stack: Stack, apart: dict[str, str], client: Client
 ) -> None:
     """RabbitMQ gives the message again, which has no id; the original is appended after its end."""
@@ -92,7 +92,7 @@ async def test_killed_between_the_note_and_kafka_and_the_copy_is_answered_first(
     assert len(client.messages(correlation_id)) == 2
 
 
-async def test_killed_there_and_the_message_comes_again_after_the_delivery_has_ended(
+async def test_redelivery_after_a_finished_delivery_is_ignored(
     stack: Stack,
     apart: dict[str, str],
     client: Client,
@@ -109,7 +109,7 @@ async def test_killed_there_and_the_message_comes_again_after_the_delivery_has_e
         await delivered_once(client, body)
 
 
-async def test_killed_before_the_offset_is_committed(
+async def test_a_worker_killed_before_the_offset_is_committed_answers_once(
     stack: Stack,
     apart: dict[str, str],
     client: Client,
@@ -128,7 +128,7 @@ async def test_killed_before_the_offset_is_committed(
         await delivered_once(client, body)
 
 
-async def test_killed_there_and_the_event_comes_again_after_the_delivery_has_ended(
+async def test_an_event_read_again_after_a_finished_delivery_is_ignored(
     stack: Stack,
     apart: dict[str, str],
     client: Client,

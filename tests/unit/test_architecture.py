@@ -15,12 +15,12 @@ NAMED = sorted(
 )
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_the_hop_table_names_functions() -> None:
     assert len([name for _, name in NAMED if name]) > 20
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED)
-def test_what_is_named_is_there(path: str, name: str) -> None:
+def test_every_named_function_exists(path: str, name: str) -> None:
     file = ROOT / path
     assert file.is_file()
     body: list[ast.stmt] = ast.parse(file.read_text("utf-8")).body if name else []

@@ -78,7 +78,7 @@ async def changed(breakers: Breakers) -> None:
     breakers.on_change.remove(happened.set)
 
 
-async def test_failures_in_a_row_open_it_and_an_answer_between_them_does_not(
+async def test_failures_in_a_row_open_a_circuit_unless_an_answer_comes_between(
     server: Server,
 ) -> None:
     for _ in range(2):
@@ -108,7 +108,7 @@ async def test_failures_in_a_row_open_it_and_an_answer_between_them_does_not(
     ],
     ids=["scheme", "port", "name"],
 )
-async def test_what_one_tenant_has_mistaken_does_not_count_for_the_others_of_a_server(
+async def test_a_mistake_of_one_tenant_does_not_count_for_others_of_its_server(
     server: Server, mistaken: S3Target
 ) -> None:
     fail(server.breakers, mistaken, TimeoutError())
@@ -139,7 +139,7 @@ async def test_a_bucket_that_is_answered_with_errors_is_left_alone_and_no_other(
     assert server.breakers.trouble(good) is None
 
 
-async def test_a_probe_that_fails_as_nobody_foresaw_is_made_again() -> None:
+async def test_a_probe_that_fails_unforeseen_is_made_again() -> None:
     server = Server()
 
     async def probe(target: S3Target) -> None:
@@ -155,7 +155,7 @@ async def test_a_probe_that_fails_as_nobody_foresaw_is_made_again() -> None:
     assert server.breakers.trouble(TARGET) is None
 
 
-async def test_a_probe_is_of_no_delivery_and_no_request(server: Server) -> None:
+async def test_a_probe_logs_of_no_delivery_and_no_request(server: Server) -> None:
     """What opened the circuit is over while it is probed: log lines must not name it."""
     with bound_contextvars(correlation_id="d-1", request_id="r-1"):
         fail(server.breakers, cause=TimeoutError())
@@ -165,12 +165,12 @@ async def test_a_probe_is_of_no_delivery_and_no_request(server: Server) -> None:
     assert server.seen[0] == {}
 
 
-async def test_silence_opens_it_at_once(server: Server) -> None:
+async def test_silence_opens_a_circuit_at_once(server: Server) -> None:
     fail(server.breakers, cause=TimeoutError())
     assert server.breakers.trouble(TARGET) is not None
 
 
-async def test_a_quick_request_without_an_answer_opens_it_before_its_deadline() -> None:
+async def test_a_quick_request_without_an_answer_opens_a_circuit_before_its_deadline() -> None:
     server = Server()
     breakers = server.breakers = Breakers(server.probe, policy=replace(QUICK, silence=0.01))
     with breakers.watching(TARGET, quick=True):
@@ -180,14 +180,14 @@ async def test_a_quick_request_without_an_answer_opens_it_before_its_deadline() 
     await breakers.close()
 
 
-async def test_one_that_was_cancelled_teaches_nothing(server: Server) -> None:
+async def test_a_cancelled_request_teaches_nothing(server: Server) -> None:
     for _ in range(5):
         with pytest.raises(asyncio.CancelledError), server.breakers.watching(TARGET):
             raise asyncio.CancelledError
     assert server.breakers.trouble(TARGET) is None
 
 
-async def test_failures_far_apart_are_no_row() -> None:
+async def test_failures_far_apart_open_no_circuit() -> None:
     server = Server()
     server.breakers = Breakers(server.probe, policy=replace(QUICK, window=0))
     for _ in range(9):
@@ -213,14 +213,14 @@ async def test_probes_come_one_at_a_time_until_one_is_answered(server: Server) -
     assert asyncio.all_tasks() <= before
 
 
-async def test_a_running_transfer_that_is_answered_closes_it(server: Server) -> None:
+async def test_a_running_transfer_that_is_answered_closes_a_circuit(server: Server) -> None:
     fail(server.breakers, cause=TimeoutError())
     answer(server.breakers)
     assert server.breakers.trouble(TARGET) is None
     assert server.probes == 0
 
 
-async def test_one_that_comes_back_for_a_moment_has_longer_pauses(server: Server) -> None:
+async def test_a_server_that_comes_back_for_a_moment_has_longer_pauses(server: Server) -> None:
     waits = []
     for _ in range(4):
         fail(server.breakers, cause=TimeoutError())
@@ -231,7 +231,7 @@ async def test_one_that_comes_back_for_a_moment_has_longer_pauses(server: Server
     assert waits == [0.01, 0.02, 0.04, 0.05]
 
 
-async def test_it_shows_in_a_gauge() -> None:
+async def test_a_gauge_shows_an_open_circuit() -> None:
     registry = CollectorRegistry()
     server = Server()
     gauge = Gauge("up", "Whether it answers.", ("server",), registry=registry)
@@ -262,7 +262,7 @@ async def test_a_request_that_could_not_be_sent_says_nothing_about_a_server(
     assert server.breakers.trouble(TARGET) == trouble
 
 
-async def test_what_no_tenant_has_any_more_is_probed_and_shown_no_longer() -> None:
+async def test_a_target_that_no_tenant_has_any_more_is_neither_probed_nor_shown() -> None:
     registry = CollectorRegistry()
     server = Server()
     gauge = Gauge("up", "Whether it answers.", ("server",), registry=registry)
@@ -279,7 +279,9 @@ async def test_what_no_tenant_has_any_more_is_probed_and_shown_no_longer() -> No
     assert next(iter(registry.collect())).samples == []
 
 
-async def test_what_was_forgotten_at_a_change_of_settings_wakes_who_waits(server: Server) -> None:
+async def test_a_circuit_forgotten_at_a_change_of_settings_wakes_its_waiters(
+    server: Server,
+) -> None:
     fail(server.breakers, cause=TimeoutError())
     woken = asyncio.Event()
     server.breakers.on_change.append(woken.set)
@@ -315,7 +317,7 @@ async def test_a_probe_that_can_not_be_sent_holds_nothing_back_any_more() -> Non
     assert breakers.trouble(TARGET) is None
 
 
-async def test_there_are_so_many_circuits_and_no_more() -> None:
+async def test_the_number_of_circuits_is_bounded() -> None:
     server = Server()
     breakers = server.breakers = Breakers(server.probe, policy=QUICK, most=3)
     fail(breakers, cause=TimeoutError())

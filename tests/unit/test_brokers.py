@@ -149,7 +149,7 @@ NONE = TlsFiles(setting="DELIVERY_KAFKA")
         (ValueError("Server sent wrong signature!"), NONE, "not sign users in as it should", True),
     ],
 )
-def test_what_a_broker_refuses_for_is_told_with_what_to_do(
+def test_a_refusal_of_a_broker_is_told_with_what_to_do(
     error: Exception, files: TlsFiles, sentence: str, stays: bool
 ) -> None:
     arguments: Mapping[str, Any] = client_arguments(settings_for("SASL_SSL", **USER))

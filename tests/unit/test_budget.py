@@ -9,7 +9,7 @@ import pytest
 from sinks.pipeline.budget import Budget
 
 
-async def test_who_asked_first_gets_first_and_no_more_than_all_is_given() -> None:
+async def test_memory_is_granted_in_turn_and_never_beyond_its_size() -> None:
     budget = Budget(10)
     order: list[str] = []
     held = {"large": asyncio.Event(), "small": asyncio.Event(), "first": asyncio.Event()}
@@ -33,7 +33,7 @@ async def test_who_asked_first_gets_first_and_no_more_than_all_is_given() -> Non
     assert order == ["first", "large", "small"]
 
 
-async def test_who_gives_up_waiting_is_forgotten() -> None:
+async def test_a_waiter_that_gives_up_is_forgotten() -> None:
     budget = Budget(1)
     async with budget.reserve(1):
         waiting = asyncio.create_task(budget.reserve(1).__aenter__())

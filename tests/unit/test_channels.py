@@ -10,11 +10,11 @@ from streams.channels import AMQP, CHANNELS, KAFKA, of_arrival, over_amqp, over_
 from tests.recorded.today.examples import OWED
 
 
-def test_all_that_arrives_has_a_channel() -> None:
+def test_every_kind_of_arrival_has_a_channel() -> None:
     assert [of_arrival(kind).kind for kind in ArrivalKind] == list(ArrivalKind)
 
 
-def test_all_that_is_owed_goes_out_where_its_lane_is_relayed_to() -> None:
+def test_every_kind_of_message_goes_out_where_its_lane_is_relayed_to() -> None:
     lanes = {owed.kind: owed.lane for owed in OWED.values()}
     assert set(lanes) == set(Kind)
     for kind, lane in lanes.items():

@@ -10,7 +10,7 @@ from tests.builders import make_target
 TARGET = make_target(endpoint="http://s3.example")
 
 
-def test_what_was_learnt_holds_for_whoever_uses_the_bucket() -> None:
+def test_known_conditions_hold_for_every_user_of_a_bucket() -> None:
     known = KnownConditions()
     assert known.of(TARGET) is None
     known.learn(TARGET, Conditions.KEPT)
@@ -21,7 +21,7 @@ def test_what_was_learnt_holds_for_whoever_uses_the_bucket() -> None:
     assert known.of(TARGET) is Conditions.IN_DOUBT
 
 
-def test_what_was_learnt_is_forgotten_after_a_while() -> None:
+def test_known_conditions_are_forgotten_after_a_while() -> None:
     """A store may be upgraded, or another be put in its place."""
     now = 0.0
     known = KnownConditions(lifetime=10, clock=lambda: now)

@@ -39,7 +39,7 @@ class Store:
         return found
 
 
-async def test_what_was_read_earlier_is_not_taken_in_later() -> None:
+async def test_an_earlier_read_does_not_replace_a_later_one() -> None:
     """Two changes at once, or a change and the news of another: the older must not stay.
 
     Nor does the one wait for the other.

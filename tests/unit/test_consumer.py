@@ -109,7 +109,7 @@ async def until_taken(left: list[App]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_one_that_never_starts_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_app_that_never_starts_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen when brokers came back empty: the group took it in and never answered."""
     monkeypatch.setattr(module, "_START_TIMEOUT", 0.01)
     last = App()
@@ -121,7 +121,7 @@ async def test_one_that_never_starts_is_replaced_too(monkeypatch: pytest.MonkeyP
                 await asyncio.sleep(0.001)
 
 
-async def test_one_that_may_not_join_its_group_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_app_that_may_not_join_its_group_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faust tries for ever, and tells nobody."""
     monkeypatch.setattr(module, "_START_TIMEOUT", 0.01)
     lag = Lag(BrokerUnavailableError("this user may not use the group"))
@@ -133,7 +133,7 @@ async def test_one_that_may_not_join_its_group_says_so(monkeypatch: pytest.Monke
             await consumer.check()
 
 
-async def test_one_that_makes_no_progress_is_replaced_by_one_that_starts() -> None:
+async def test_an_app_that_makes_no_progress_is_replaced_by_one_that_starts() -> None:
     stuck, broken, good = App(), App(no_start=True), App()
     lag = Lag({HERE: (3, 5)})
     async with consuming(lag, stuck, broken, good) as (consumer, left):
@@ -160,25 +160,25 @@ async def test_one_that_makes_no_progress_is_replaced_by_one_that_starts() -> No
         (App(), {ELSEWHERE: (3, 5)}),  # another worker's
     ],
 )
-async def test_one_whose_turn_it_is_not_is_left_alone(app: App, lags: Lags) -> None:
+async def test_an_app_whose_turn_it_is_not_is_left_alone(app: App, lags: Lags) -> None:
     lag = Lag(lags)
     async with consuming(lag, app, App()) as (_, left):
         await lag.was_asked(30)
         assert len(left) == 1
 
 
-async def test_one_that_was_given_no_partition_is_replaced() -> None:
+async def test_an_app_that_was_given_no_partition_is_replaced() -> None:
     async with consuming(Lag({HERE: (3, 5)}), App(assigned=set()), App(held={HERE})) as (_, left):
         await until_taken(left)
 
 
-async def test_one_that_is_beyond_the_end_is_replaced() -> None:
+async def test_an_app_that_is_beyond_the_end_is_replaced() -> None:
     """It would read nothing until the log is as long again."""
     async with consuming(Lag({HERE: (6, 5)}), App(), App(held={HERE})) as (_, left):
         await until_taken(left)
 
 
-async def test_one_whose_topics_were_missing_is_replaced() -> None:
+async def test_an_app_whose_topics_were_missing_is_replaced() -> None:
     """Where it was in those that are gone says nothing of those that were made."""
     lag = Lag(Look(behind={}, missing=["t"]), {HERE: (0, 0)})
     async with consuming(lag, App(), App(), App()) as (_, left):
@@ -207,14 +207,14 @@ async def test_a_partition_that_kafka_emptied_has_nothing_to_read() -> None:
     }
 
 
-async def test_one_that_moves_is_left_alone() -> None:
+async def test_an_app_that_moves_is_left_alone() -> None:
     lag = Lag(*({HERE: (number, 100)} for number in range(60)))
     async with consuming(lag, App(), App()) as (_, left):
         await lag.was_asked(50)
         assert len(left) == 1
 
 
-async def test_nothing_waits_for_the_group_and_readiness_says_so() -> None:
+async def test_the_start_waits_for_no_group_and_readiness_says_so() -> None:
     joining = App(endless_start=True)
     async with consuming(Lag({HERE: (5, 5)}), joining) as (consumer, _):
         with pytest.raises(BrokerUnavailableError, match="joins its consumer group"):
@@ -222,21 +222,21 @@ async def test_nothing_waits_for_the_group_and_readiness_says_so() -> None:
     assert not consumer.crashed
 
 
-async def test_one_that_kafka_leaves_in_its_start_ends_the_process() -> None:
+async def test_an_app_that_kafka_leaves_in_its_start_ends_the_process() -> None:
     async with consuming(Lag({}), App(lost_at_start=True)) as (consumer, _):
         async with asyncio.timeout(10):
             await consumer.wait_for_stopped(asyncio.Event().wait())
         assert isinstance(consumer.crash_reason, NotReachableError)
 
 
-async def test_while_kafka_does_not_answer_nothing_is_replaced() -> None:
+async def test_no_app_is_replaced_while_kafka_does_not_answer() -> None:
     lag = Lag(BrokerUnavailableError("away"))
     async with consuming(lag, App(), App()) as (_, left):
         await lag.was_asked(30)
         assert len(left) == 1
 
 
-async def test_one_that_can_not_be_stopped_ends_the_process(
+async def test_an_app_that_cannot_be_stopped_ends_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
@@ -248,7 +248,7 @@ async def test_one_that_can_not_be_stopped_ends_the_process(
         app.no_stop = False
 
 
-async def test_one_that_stops_but_for_a_part_is_left_and_replaced(
+async def test_an_app_that_stops_but_for_a_part_is_left_and_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
@@ -261,7 +261,7 @@ async def test_one_that_stops_but_for_a_part_is_left_and_replaced(
         app.parts = 0
 
 
-async def test_one_whose_parts_do_not_stop_ends_the_process(
+async def test_an_app_whose_parts_do_not_stop_ends_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)

@@ -31,7 +31,7 @@ def md5(data: bytes) -> bytes:
     or not Path(sysconfig.get_path("include"), "Python.h").exists(),
     reason="no C compiler, or no Python headers",
 )
-def test_where_there_is_a_compiler_one_pass_is_enough() -> None:
+def test_the_compiled_digest_is_used_where_there_is_a_compiler() -> None:
     assert type(paired_md5()).__name__ == "Pair"
 
 

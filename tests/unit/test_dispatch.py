@@ -108,7 +108,7 @@ async def test_reading_waits_while_too_much_is_in_memory(limit: dict[str, int]) 
         await second
 
 
-async def test_what_is_being_handled_at_the_end_is_not_acknowledged() -> None:
+async def test_an_event_being_handled_at_the_end_is_not_acknowledged() -> None:
     handling, acked = Handling(), list[bytes]()
     dispatcher = Dispatcher(handling, concurrency=1)
     async with dispatcher.running():
@@ -149,7 +149,7 @@ async def test_a_dispatcher_that_ended_holds_nothing() -> None:
     batch=st.integers(1, 4),
 )
 @example(keys=["a/1"] * 5 + ["b/1"], concurrency=2, batch=1)
-async def test_whatever_comes_is_handled_once_in_the_order_of_its_key(
+async def test_every_event_is_handled_once_in_the_order_of_its_key(
     keys: list[str], concurrency: int, batch: int
 ) -> None:
     handled: dict[bytes, list[int]] = {}

@@ -24,7 +24,7 @@ class Producer:
         return self.confirmed[-1]
 
 
-async def test_progress_that_kafka_refuses_is_nobodys_error() -> None:
+async def test_progress_that_kafka_refuses_raises_no_error() -> None:
     unheard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, told: unheard.append(told))
     producer = Producer()

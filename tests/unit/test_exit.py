@@ -16,7 +16,7 @@ from app.errors import ConfigurationError, StoreUnavailableError
 from app.run import worker
 
 
-def test_one_that_is_told_to_stop_in_its_start_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_told_to_stop_in_its_start_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not wait for what may not answer for a minute; what was opened is closed."""
     closed = []
 
@@ -45,7 +45,7 @@ def test_one_that_is_told_to_stop_in_its_start_ends_well(monkeypatch: pytest.Mon
         (RuntimeError("a fault"), 70),
     ],
 )
-def test_what_ends_a_start_decides_the_exit_code(
+def test_the_error_that_ends_a_start_decides_the_exit_code(
     error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One that PostgreSQL left in its start ended with 1, and was not started again."""

@@ -64,7 +64,7 @@ async def test_waiting_ends_when_the_flow_is_suspended(consumer: Consumer) -> No
     assert queue.empty()
 
 
-async def test_what_goes_wrong_in_the_hand_over_is_raised(consumer: Consumer) -> None:
+async def test_an_error_in_the_hand_over_is_raised(consumer: Consumer) -> None:
     async def broken(*, waits: bool) -> None:
         if waits:
             await asyncio.sleep(0)
@@ -98,7 +98,7 @@ class Message:
     """Something that was read."""
 
 
-async def test_what_was_read_before_a_rebalance_is_not_acknowledged_after_it() -> None:
+async def test_an_event_read_before_a_rebalance_is_not_acknowledged_after_it() -> None:
     """The topic may have been made anew: that offset of the old one must not be committed."""
     consumer = Trusting()
     before, after = Message(), Message()

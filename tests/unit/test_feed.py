@@ -242,7 +242,7 @@ async def test_a_change_that_appears_after_a_larger_number_is_told_once() -> Non
         assert watcher._queue.empty()
 
 
-async def test_what_was_under_way_when_the_first_watcher_came_is_told() -> None:
+async def test_a_change_under_way_when_the_first_watcher_comes_is_told() -> None:
     log = Log()
     feed = Feed(log, log.news)
     log.appear(change(1), change(3))
@@ -262,7 +262,7 @@ async def test_a_number_that_never_appears_is_forgotten() -> None:
         assert feed._missing == {}
 
 
-async def test_nobody_is_asked_while_nobody_watches() -> None:
+async def test_the_database_is_not_asked_while_no_client_watches() -> None:
     log = Log()
     feed = Feed(log, log.news)
     async with feed.watching("t"):

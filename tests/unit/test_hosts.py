@@ -111,7 +111,7 @@ def test_a_name_of_the_list_may_lead_anywhere() -> None:
 @pytest.mark.parametrize(
     "entry", ["http://s3", "s3:9000", "10.0.0.0/40", "a b", "a_b", "10.0.0.1/8"]
 )
-def test_what_is_no_entry_is_named(entry: str) -> None:
+def test_a_text_that_is_no_entry_is_named(entry: str) -> None:
     with pytest.raises(ValueError, match="neither a host name") as raised:
         AllowedHosts.of([entry])
     assert entry in str(raised.value)

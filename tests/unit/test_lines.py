@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         (r"aiohttp\.TCPConnector\(", {"streams/regards/https.py"}),
     ],
 )
-def test_what_a_connection_is_made_with_comes_from_one_place(call: str, places: set[str]) -> None:
+def test_the_options_of_a_connection_come_from_one_place(call: str, places: set[str]) -> None:
     found = {
         str(path.relative_to(ROOT))
         for folder in ("app", "streams", "sinks", "web")
@@ -55,7 +55,7 @@ def test_nothing_is_told_to_postgresql_where_nothing_is_set() -> None:
     assert database_line(Settings()).ssl is None
 
 
-def test_with_a_ca_certificate_and_name_are_checked(site: Authority) -> None:
+def test_certificate_and_name_are_checked_with_a_ca(site: Authority) -> None:
     context = database_line(database(site)).ssl
     assert isinstance(context, ssl.SSLContext)
     assert context.check_hostname
@@ -85,7 +85,7 @@ def test_the_modes_are_those_of_libpq(
         assert context.check_hostname is names
 
 
-def test_what_asks_for_no_encryption_is_left_to_the_driver() -> None:
+def test_an_address_that_asks_for_no_encryption_is_left_to_the_driver() -> None:
     assert database_line(Settings(database_sslmode="disable")).ssl == "disable"
     assert database_line(Settings(database_sslmode="prefer")).ssl == "prefer"
 
@@ -183,7 +183,7 @@ def test_files_that_cannot_be_used_are_named(site: Authority, tmp_path: Path) ->
     context_of(TlsFiles(setting="DELIVERY_X", certificate=str(certificate), key=str(key)))
 
 
-def test_what_is_nothing_of_tls_is_not_explained_as_such() -> None:
+def test_an_error_that_is_not_of_tls_is_not_explained_as_one() -> None:
     error = ConnectionRefusedError(111, "refused")
     error.__cause__ = ValueError("of another kind")
     assert explain(error, TlsFiles(setting="DELIVERY_X")) is None
@@ -199,7 +199,7 @@ def test_what_is_nothing_of_tls_is_not_explained_as_such() -> None:
         ({"ssl": False, "client": ip_address("10.0.0.7")}, False, False),
     ],
 )
-def test_plain_text_over_a_network_that_nobody_decided_on_is_a_problem(
+def test_plain_text_over_a_network_without_a_decision_is_a_problem(
     row: dict[str, object], decided: bool, ok: bool
 ) -> None:
     assert encryption(row, decided=decided).ok is ok
@@ -216,7 +216,9 @@ def test_plain_text_over_a_network_that_nobody_decided_on_is_a_problem(
         ("UNEXPECTED_EOF_WHILE_READING", "TLS failed", False),
     ],
 )
-def test_what_a_server_says_as_it_breaks_off_is_told(reason: str, told: str, final: bool) -> None:
+def test_the_words_of_a_server_that_breaks_off_are_told(
+    reason: str, told: str, final: bool
+) -> None:
     error = ssl.SSLError(1, f"[SSL: {reason}]")
     error.reason = reason
     outer = OSError("of a driver")

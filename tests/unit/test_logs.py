@@ -85,7 +85,7 @@ def test_a_server_that_went_away_is_told_without_a_traceback(
     assert "Traceback" not in told
 
 
-def test_what_aiokafka_says_again_and_again_is_told_once_in_a_while(
+def test_a_repeated_line_of_aiokafka_is_told_once_in_a_while(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While no broker can be used, its clients try, and tell, many times a second."""

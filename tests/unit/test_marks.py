@@ -32,7 +32,7 @@ def test_an_object_belongs_to_a_tenant_and_a_user(found: dict[str, str], owner: 
 
 
 @pytest.mark.parametrize("gone", MARKS)
-def test_an_object_with_marks_that_are_not_all_there_is_nobodys_to_replace(gone: str) -> None:
+def test_an_object_with_incomplete_marks_is_not_replaced(gone: str) -> None:
     """But for the delivery's id: tenant and user decide whether it may be replaced."""
     found = {name: value for name, value in MARKS.items() if name != gone}
     kept = whose(found, MARKS) in (Whose.ANOTHER_TENANTS, Whose.ANOTHER_USERS)

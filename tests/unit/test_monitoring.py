@@ -68,7 +68,7 @@ def test_prometheus_scrapes_the_port_that_the_service_shows_its_figures_on() -> 
     assert scraped["scrape_configs"][0]["static_configs"] == [{"targets": [f"delivery:{port}"]}]
 
 
-def test_what_is_counted_for_an_alert_is_there_before_it_first_happens() -> None:
+def test_a_counter_of_an_alert_exists_before_it_first_counts() -> None:
     """Of a series that appears with its first count, `increase()` does not see that count."""
     settings = Settings(tenants=("t1", "t2"), kafka_topic_prefix="p.")
     make_series(settings)

@@ -30,13 +30,13 @@ def test_a_seed_draws_one_order_of_all_tests() -> None:
     assert sorted(drawn(1)) == sorted(TESTS)
 
 
-def test_those_that_share_something_stay_together() -> None:
+def test_tests_that_share_something_stay_together() -> None:
     units = [unit for unit, _ in groupby(drawn(3), unit_of)]
     assert len(units) == len(set(units)) == 1 + 2 + 2 + 5
 
 
 @pytest.mark.parametrize("name", _LONGEST)
-def test_what_begins_first_is_there(name: str) -> None:
+def test_the_tests_that_begin_first_exist(name: str) -> None:
     """A test that was renamed would begin last."""
     file, _, test = name.partition("::")
     if test:

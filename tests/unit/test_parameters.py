@@ -22,13 +22,13 @@ def asked(query: str, **more: set[str]) -> PageQuery:
     return read(make_mocked_request("GET", f"/deliveries?{query}"), PageQuery, **more)
 
 
-def test_a_list_has_all_that_is_given_and_of_anything_else_the_first_counts() -> None:
+def test_a_list_takes_every_value_and_any_other_parameter_the_first() -> None:
     found = asked("state=DONE&state=ERROR&user=a&user=b&size=7&size=8")
     assert found.states == [State.DONE, State.ERROR]
     assert (found.user, found.size) == ("a", 7)
 
 
-def test_what_no_parameter_is_called_is_ignored() -> None:
+def test_an_unknown_parameter_is_ignored() -> None:
     """Also what the code calls it."""
     assert asked("states=LOST&unknown=1") == PageQuery()
 
@@ -39,5 +39,5 @@ def test_a_number_has_bounds_and_nothing_but_digits(size: str) -> None:
         asked(f"size={size}")
 
 
-def test_what_is_not_looked_at_cannot_be_wrong() -> None:
+def test_a_parameter_that_is_not_read_cannot_be_wrong() -> None:
     assert asked("user=%00&text=t", without={"user"}) == PageQuery(text="t")

@@ -48,12 +48,12 @@ def test_the_directory_of_many_files_is_part_of_the_memory() -> None:
     assert least.memory <= 32 * MIB
 
 
-def test_too_much_for_the_target_is_told_before_it_starts() -> None:
+def test_an_archive_too_large_for_its_target_is_told_before_it_starts() -> None:
     with pytest.raises(ArchiveTooLargeError, match="DELIVERY_MAX_OBJECT_SIZE"):
         plan(6 * TIB)
 
 
-def test_too_much_for_the_memory_is_told_with_the_figure_that_works() -> None:
+def test_an_archive_too_large_for_the_memory_is_told_with_the_figure_that_works() -> None:
     with pytest.raises(ArchiveTooLargeError, match="DELIVERY_WORKER_MEMORY to ") as raised:
         plan(4 * TIB, worker_memory=256 * MIB)
     figure = int(str(raised.value).split("DELIVERY_WORKER_MEMORY to ")[1].split()[0])
@@ -77,7 +77,7 @@ def test_a_limit_without_end_takes_no_more_memory_than_a_transfer_has() -> None:
     assert chosen.memory <= 128 * MIB
 
 
-def test_what_becomes_too_large_on_the_way_is_refused_in_words() -> None:
+def test_an_archive_that_becomes_too_large_on_the_way_is_refused_in_words() -> None:
     chosen = plan(0, at_most=0)
     within(chosen, number=MAX_PARTS, size=8 * MIB, max_object_size=5 * TIB)
     with pytest.raises(ArchiveTooLargeError, match=r"10000 parts of 8388608.*order_size_limit_byt"):

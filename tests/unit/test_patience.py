@@ -44,7 +44,7 @@ def waits(target: Target, *, limit: float = 60, in_slot: float = 0) -> Waits:
     return Waits(patience, target.aside)
 
 
-async def test_one_asks_again_while_the_others_wait() -> None:
+async def test_one_waiter_asks_again_while_the_others_wait() -> None:
     target = Target()
     waiting = waits(target)
     calls = [asyncio.create_task(waiting.through(target.ask)) for _ in range(4)]
@@ -74,7 +74,7 @@ async def test_patience_ends_with_the_cause() -> None:
         await waits(target, limit=0).through(target.ask)
 
 
-async def test_who_holds_what_others_wait_for_is_less_patient() -> None:
+async def test_a_holder_of_what_others_wait_for_is_less_patient() -> None:
     target, budget = Target(), Budget(100)
     patience = Patience(
         limit=60, backoff=Backoff(first=0.001, longest=0.001), in_slot=0, wanted=0.01
@@ -99,7 +99,7 @@ async def test_other_errors_are_not_waited_for() -> None:
         await waits(Target()).through(refuse)
 
 
-async def test_what_takes_long_gives_up_its_slot_and_what_is_quick_does_not() -> None:
+async def test_a_long_call_gives_up_its_slot_and_a_quick_one_does_not() -> None:
     target = Target()
     target.away = False
     assert await out_of_slot(target.ask, target.aside, after=60) == "answer"
@@ -113,7 +113,7 @@ async def test_what_takes_long_gives_up_its_slot_and_what_is_quick_does_not() ->
     assert target.asides == 0
 
 
-async def test_what_moves_keeps_its_slot_however_long_it_takes() -> None:
+async def test_a_call_that_moves_keeps_its_slot_however_long_it_takes() -> None:
     target = Target()
     moves = iter(range(3))
 
@@ -129,7 +129,7 @@ async def test_what_moves_keeps_its_slot_however_long_it_takes() -> None:
     assert next(moves, None) is None  # it was aside only when nothing moved any more
 
 
-async def test_what_takes_long_is_cancelled_with_who_waits_for_it() -> None:
+async def test_a_long_call_is_cancelled_with_its_waiter() -> None:
     target = Target()
     ended = asyncio.Event()
 

@@ -10,7 +10,7 @@ from tests.recorded import book, today
 
 
 @pytest.mark.parametrize("name", today.RECORDINGS)
-async def test_it_is_as_it_was_recorded(name: str) -> None:
+async def test_every_recording_holds(name: str) -> None:
     made = today.RECORDINGS[name]()
     changed = book.difference(name, await made if inspect.isawaitable(made) else made)
     if changed:

@@ -76,7 +76,9 @@ async def downloaded(answer: Answer) -> bytes:
 
 @pytest.mark.parametrize("ask", [listed, downloaded])
 @pytest.mark.parametrize("status", [301, 302, 307, 401, 407, 408, 423, 425, 429, 500, 502, 503])
-async def test_what_a_gateway_or_a_rotated_key_answers_passes(ask: Any, status: int) -> None:
+async def test_an_answer_of_a_gateway_or_to_a_rotated_key_is_transient(
+    ask: Any, status: int
+) -> None:
     with pytest.raises(SourceUnavailableError, match=f"answered {status} for"):
         await ask(with_status(status, Location="/login"))
 
@@ -114,12 +116,12 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize("body", ["<html>maintenance</html>", "", "[]", "5", "[" * 100_000])
-async def test_a_page_of_somebody_else_passes(body: str) -> None:
+async def test_a_page_of_another_server_is_transient(body: str) -> None:
     with pytest.raises(SourceUnavailableError, match=r"is not a page of files.*200, text/html"):
         await listed(with_status(200, body, Content_Type="text/html"))
 
 
-async def test_a_page_that_breaks_off_passes() -> None:
+async def test_a_page_that_breaks_off_is_transient() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         response.content_length = 1000
@@ -134,14 +136,16 @@ async def test_a_page_that_breaks_off_passes() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204])
-async def test_what_is_not_the_file_is_no_wrong_file(status: int) -> None:
+async def test_an_answer_that_is_not_the_file_is_no_wrong_file(status: int) -> None:
     """A wrong file counts, and three of them end the delivery."""
     with pytest.raises(SourceUnavailableError, match="is not that file"):
         await downloaded(with_status(status, "", Content_Type="text/html"))
 
 
 @pytest.mark.parametrize("status", [200, 204])
-async def test_what_is_not_the_file_is_no_wrong_file_in_its_middle_either(status: int) -> None:
+async def test_an_answer_that_is_not_the_file_is_no_wrong_file_in_its_middle_either(
+    status: int,
+) -> None:
     page = with_status(status, "", Content_Type="text/html")
     asked: list[str | None] = []
 
@@ -186,7 +190,7 @@ async def test_a_gateway_does_not_say_that_a_user_is_known(status: int) -> None:
 
 
 @pytest.mark.parametrize("ask", [listed, downloaded])
-async def test_who_says_when_to_come_again_is_heard(ask: Any) -> None:
+async def test_an_answer_that_says_when_to_come_again_is_heeded(ask: Any) -> None:
     with pytest.raises(SourceUnavailableError) as raised:
         await ask(with_status(429, "quota of someone", Retry_After="70"))
     assert raised.value.retry_after == 70

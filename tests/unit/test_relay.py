@@ -45,7 +45,7 @@ def relay_of(owed: Owed) -> Relay:
     )
 
 
-async def test_what_is_being_published_at_a_stop_is_forgotten_and_not_sent_again() -> None:
+async def test_a_message_being_published_at_a_stop_is_forgotten_and_not_sent_again() -> None:
     owed = Owed()
     relay = relay_of(owed)
     await relay.start()

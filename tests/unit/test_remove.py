@@ -68,13 +68,13 @@ async def test_a_silent_target_is_not_waited_for_in_a_transaction() -> None:
 
 
 @pytest.mark.parametrize("found", [None, replace(OURS, marks={}), replace(OURS, marks={"x": "y"})])
-async def test_what_is_not_of_the_delivery_stays(found: FoundObject | None) -> None:
+async def test_an_object_that_is_not_of_the_delivery_stays(found: FoundObject | None) -> None:
     bench = Bench(found)
     assert not await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
     assert (bench.transactions, bench.deleted) == (0, [])
 
 
-async def test_what_is_found_under_the_lock_decides() -> None:
+async def test_the_object_found_under_the_lock_decides() -> None:
     bench = Bench(OURS, replace(OURS, etag="newer"))
     assert await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
     assert bench.deleted == ["newer"]
@@ -84,7 +84,7 @@ async def test_what_is_found_under_the_lock_decides() -> None:
         assert bench.deleted == []
 
 
-async def test_what_somebody_was_told_of_stays() -> None:
+async def test_an_object_that_a_client_was_told_of_stays() -> None:
     bench = Bench(OURS, OURS, relied_on=True)
     assert not await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
     assert bench.deleted == []

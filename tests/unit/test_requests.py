@@ -32,7 +32,7 @@ def test_no_target_means_the_default(target: str | None) -> None:
     assert parse_request(GOOD | {"targetDelivery": target}).target == "regards-s3-minio"
 
 
-def test_a_target_whose_name_nobody_can_have_meant_is_refused() -> None:
+def test_a_target_with_an_impossible_name_is_refused() -> None:
     assert parse_request(GOOD | {"targetDelivery": "t" * 255}).target == "t" * 255
     assert broken(GOOD | {"targetDelivery": "t" * 256}) == (
         "targetDelivery must not be longer than 255 characters",
@@ -76,7 +76,7 @@ def test_every_broken_rule_is_named() -> None:
         ),
     ],
 )
-def test_a_rule_of_the_order(order: object, violation: str) -> None:
+def test_each_rule_of_the_order_is_named(order: object, violation: str) -> None:
     assert broken({"correlationId": "c", "order": order}) == (violation,)
 
 
@@ -90,12 +90,12 @@ def test_a_list_that_is_too_long_is_one_broken_rule() -> None:
     )
 
 
-def test_of_very_many_broken_rules_the_first_are_named_and_the_rest_counted() -> None:
+def test_the_first_of_many_broken_rules_are_named_and_the_rest_counted() -> None:
     reasons = broken({"correlationId": "c", "order": {"user": "u", "queries": [1] * 1000}})
     assert reasons[:2] == ("order.queries.0 must be a text", "order.queries.1 must be a text")
     assert (len(reasons), reasons[-1]) == (21, "and 980 more")
 
 
-def test_the_most_that_is_taken_is_taken() -> None:
+def test_the_largest_allowed_request_is_taken() -> None:
     order = {"user": "u", "queries": ["x" * 10_000] * 1000}
     assert parse_request({"correlationId": "c", "order": order}).order == order

@@ -60,14 +60,14 @@ async def read(server: Server, *, tries: int = 5, size: int | None = len(CONTENT
 @example(breaks=[0, 0, 0], ranges=False, chunk=1, ends=False)
 @example(breaks=[5000], ranges=True, chunk=100, ends=False)
 @example(breaks=[3000, 1000, 4000], ranges=False, chunk=999, ends=True)
-async def test_wherever_it_breaks_the_bytes_are_the_same(
+async def test_a_download_gives_the_same_bytes_wherever_it_breaks(
     breaks: list[int], ranges: bool, chunk: int, ends: bool
 ) -> None:
     server = Server(*breaks, ranges=ranges, chunk=chunk, ends=ends)
     assert await read(server) == CONTENT
 
 
-async def test_what_breaks_after_the_last_byte_is_whole() -> None:
+async def test_a_download_that_breaks_after_its_last_byte_is_whole() -> None:
     server = Server(len(CONTENT))
     assert await read(server) == CONTENT
     assert server.asked == [0]
@@ -105,7 +105,7 @@ async def test_the_tries_are_bounded() -> None:
     assert server.asked == [0, 10, 20]
 
 
-async def test_much_in_one_piece_makes_the_tries_count_anew() -> None:
+async def test_a_large_piece_makes_the_tries_count_from_the_start() -> None:
     server = Server(*[9 * 2**20] * 3, chunk=2**20)
     server.content = noise(30 * 2**20)
     assert await read(server, tries=1, size=len(server.content)) == server.content

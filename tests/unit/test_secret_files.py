@@ -133,7 +133,7 @@ def test_every_file_that_cannot_be_used_is_named_at_once(
     )
 
 
-def test_what_is_no_secret_is_not_taken_from_a_file_in_silence(
+def test_a_setting_that_is_no_secret_is_not_taken_from_a_file_in_silence(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text("sentinel")

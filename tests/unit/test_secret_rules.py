@@ -72,7 +72,7 @@ def test_rs_orders_secret_stands_in_only_where_nothing_else_is_set(
         ({"rs_order_token_secret": PUBLIC}, "DELIVERY_RS_ORDER_TOKEN_SECRET is public.*checked"),
     ],
 )
-def test_nothing_starts_with_a_secret_that_gives_no_shelter_but_in_development(
+def test_a_process_with_a_weak_secret_starts_only_in_development(
     fields: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words) as raised:
@@ -95,7 +95,9 @@ def test_nothing_starts_with_a_secret_that_gives_no_shelter_but_in_development(
         ({"secret_keys": (make_key(), PUBLIC_SEAL)}, True),  # so that it can be changed
     ],
 )
-def test_what_can_not_be_changed_here_is_told_of(fields: dict[str, Any], http: bool) -> None:
+def test_a_weak_secret_that_cannot_be_changed_here_is_told_of(
+    fields: dict[str, Any], http: bool
+) -> None:
     with capture_logs() as logged:
         refuse_weak_secrets(given(**fields), http=http)
     (line,) = logged
@@ -106,7 +108,7 @@ def test_what_can_not_be_changed_here_is_told_of(fields: dict[str, Any], http: b
 
 
 @pytest.mark.parametrize("fields", [{}, {"jwt_secret": GOOD}, {"jwt_public_key": PEM}])
-def test_of_good_secrets_nothing_is_told(fields: dict[str, Any]) -> None:
+def test_good_secrets_are_not_told_of(fields: dict[str, Any]) -> None:
     with capture_logs() as logged:
         refuse_weak_secrets(given(**fields), http=True)
     assert logged == []
@@ -134,7 +136,7 @@ def test_a_token_is_made_with_the_secret_that_it_is_checked_with(secret: str) ->
     assert actor.name == "u"
 
 
-def test_with_an_rsa_key_alone_no_token_is_made_here() -> None:
+def test_no_token_is_made_here_with_an_rsa_key_alone() -> None:
     environment = {"DELIVERY_JWT_PUBLIC_KEY": PEM, "DELIVERY_RS_ORDER_TOKEN_SECRET": SHARED}
     made = CliRunner().invoke(cli, ["token"], env=environment)
     assert isinstance(made.exception, ConfigurationError)
@@ -157,7 +159,7 @@ def test_a_key_to_seal_with_is_made_in_development_alone() -> None:
     assert [line["event"] for line in logs] == ["secret_key_made"]
 
 
-def test_who_has_no_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """In containers of OpenShift no passwd entry is that of the user."""
 
     def nobody(uid: int) -> pwd.struct_passwd:

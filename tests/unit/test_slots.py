@@ -99,7 +99,7 @@ async def test_nothing_is_claimed_once_the_process_is_about_to_stop() -> None:
     assert working.queue.due == [second]
 
 
-async def test_what_was_just_claimed_then_is_given_back() -> None:
+async def test_a_delivery_claimed_during_the_stop_is_given_back() -> None:
     working = Working()
     working.queue.due = [make_transfer()]
     working.queue.gate.clear()
@@ -147,7 +147,7 @@ async def test_silence_does_not_end_a_completion_but_a_clear_answer_does() -> No
 
 
 @pytest.mark.usefixtures("_looks_often")
-async def test_nothing_from_outside_ends_what_finishes() -> None:
+async def test_a_finishing_transfer_is_not_ended_from_outside() -> None:
     """Its own last write makes the lease go."""
     working = Working(then=Lease.finishes)
     working.queue.answer = False

@@ -37,7 +37,7 @@ def test_a_name_that_is_used_twice_is_refused() -> None:
         parse("-- name: a\nSELECT 1;\n-- name: a\nSELECT 2;\n")
 
 
-def test_words_are_put_in() -> None:
+def test_words_take_their_places_in_a_query() -> None:
     found = only("SELECT '{}' WHERE s IN ({ended});", ended="'A', 'B'")
     assert found.text == "SELECT '{}' WHERE s IN ('A', 'B');"
 

@@ -44,7 +44,7 @@ def test_what_is_claimed_for_a_transfer_can_be_claimed_from_there() -> None:
         assert bool(TRANSITIONS[state] & CLAIMED) == (state.work is Work.TRANSFER)
 
 
-def test_what_has_ended_has_no_work() -> None:
+def test_an_ended_delivery_has_no_work() -> None:
     assert [state for state in State if state.ended] == [State.DONE, State.ERROR]
     assert all(state.work is None for state in State if state.ended)
 

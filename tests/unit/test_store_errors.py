@@ -37,7 +37,7 @@ def said(sqlstate: str) -> Exception:
         "58030",  # io_error
     ],
 )
-def test_what_passes_delays(sqlstate: str) -> None:
+def test_a_transient_error_delays(sqlstate: str) -> None:
     with pytest.raises(StoreUnavailableError, match="told to fail"), wrap_errors():
         raise said(sqlstate)
 
@@ -68,7 +68,7 @@ def test_a_connection_that_broke_delays(error: Exception) -> None:
         "XX000",  # internal_error
     ],
 )
-def test_what_stays_is_no_outage(sqlstate: str) -> None:
+def test_a_permanent_error_is_no_outage(sqlstate: str) -> None:
     with pytest.raises(asyncpg.PostgresError), wrap_errors():
         raise said(sqlstate)
 

@@ -29,7 +29,7 @@ def blocks(content: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("content", [CONTENT, CONTENT[:100], b""], ids=["large", "small", "empty"])
-def test_what_is_right_passes_as_it_is(verifier: Verifier, content: bytes) -> None:
+def test_a_right_file_passes_as_it_is(verifier: Verifier, content: bytes) -> None:
     for file in (make_file("m", content), make_file("m", content, md5=None)):
         assert b"".join(verifier.verified(file, blocks(content))) == content
     verifier.finish()
@@ -57,7 +57,7 @@ def test_a_wrong_file_is_told_with_both_values(
         verifier.finish()
 
 
-def test_one_that_is_wrong_is_told_while_later_ones_pass(verifier: Verifier) -> None:
+def test_a_wrong_file_is_told_while_later_ones_pass(verifier: Verifier) -> None:
     wrong, right = make_file("wrong", CONTENT, md5="0" * 32), make_file("right", CONTENT)
     with pytest.raises(WrongFileError, match="wrong"):
         for file in (wrong, *[right] * 20):

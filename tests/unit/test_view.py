@@ -25,7 +25,7 @@ class ThingView(View):
     state: State | None = None
 
 
-def test_none_is_left_out_where_it_is_the_default() -> None:
+def test_a_none_that_is_the_default_is_left_out() -> None:
     thing = ThingView(at_noon=NOON, may_be_null=None, any_json={"kept": None})
     assert thing.body() == {
         "atNoon": "2026-01-31T12:00:00.000+00:00",
@@ -34,7 +34,7 @@ def test_none_is_left_out_where_it_is_the_default() -> None:
     }
 
 
-def test_what_others_sent_is_shown_as_it_is() -> None:
+def test_a_value_of_others_is_shown_as_it_is() -> None:
     sent = {"\ud800": ["\udfff", {"\ud801": None}], "large": 2**80}
     thing = ThingView(at_noon=NOON, may_be_null="\ud800", any_json=sent)
     assert thing.body()["anyJson"] == sent

@@ -48,7 +48,7 @@ def test_auto_stores_what_is_compressed_by_its_name() -> None:
 
 
 @given(st.binary(max_size=70), st.integers(0, 3))
-def test_what_is_stored_is_inflated_by_anyone(content: bytes, times: int) -> None:
+def test_every_reader_inflates_what_is_stored(content: bytes, times: int) -> None:
     data = content * (times * 2000)
     stored = StoredBlocks()
     assert zlib.decompress(stored.compress(data) + stored.flush(), wbits=-15) == data

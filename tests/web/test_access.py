@@ -183,7 +183,7 @@ async def test_roles_open_what_they_are_for(api: Api, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["PROJECT_ADMIN", "INSTANCE_ADMIN"])
-async def test_nobody_touches_another_tenant(api: Api, role: str) -> None:
+async def test_no_caller_touches_another_tenant(api: Api, role: str) -> None:
     answer = await api.call("PUT", "/maintenance/swot/enable", role=role)
     assert answer.status == 403
     assert await (await api.call("GET", "/maintenance", tenant="swot")).json() == {
@@ -227,7 +227,7 @@ def test_a_public_key_that_is_none_is_told(key: str) -> None:
     assert "PRIVATE" not in str(raised.value)
 
 
-def test_without_any_key_nothing_starts() -> None:
+def test_a_site_without_any_key_does_not_start() -> None:
     with pytest.raises(ConfigurationError, match="DELIVERY_JWT_SECRET"):
         Verifier(secret="", public_key="")
 
@@ -317,7 +317,7 @@ async def test_a_caller_has_so_many_streams_and_others_have_theirs(
             await asyncio.sleep(0.05)
 
 
-async def test_a_process_has_so_many_streams_whosever_they_are(
+async def test_a_process_has_so_many_streams_of_all_callers(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
     api = await serve(aiohttp_client, limited(configuration, all_streams=Turns(2)))

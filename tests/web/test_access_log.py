@@ -83,7 +83,7 @@ async def test_a_refusal_is_in_the_log_with_its_reason(
     assert ("actor" in line) == (status == 403)  # a token that proves nothing names nobody
 
 
-async def test_who_asks_too_much_is_in_the_log(
+async def test_a_caller_who_asks_too_much_is_in_the_log(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, lines: list[Any]
 ) -> None:
     verifier = Verifier(secret=SECRET, public_key="")
@@ -143,7 +143,7 @@ async def test_an_id_that_is_not_fit_for_a_log_is_replaced(
     assert requests(lines)[0]["request_id"] == made
 
 
-async def test_two_ids_are_none(api: Api) -> None:
+async def test_two_ids_count_as_none(api: Api) -> None:
     headers = [("X-Request-ID", "a"), ("X-Request-ID", "b")]
     answer = await api.client.get("/settings", headers=headers)
     assert len(answer.headers["X-Request-ID"]) == 32
@@ -169,7 +169,7 @@ async def test_every_line_of_a_request_has_its_id_and_no_other_has(
         ("off", []),
     ],
 )
-async def test_what_machines_ask_all_the_time_can_be_left_out(
+async def test_probes_and_scrapes_can_be_left_out(
     configuration: ConfigurationParts,
     aiohttp_client: MakeClient,
     lines: list[Any],

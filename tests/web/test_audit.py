@@ -80,7 +80,7 @@ async def test_dead_letters_that_are_put_back_are_in_the_trail_of_their_tenants(
     assert (await api.call("GET", "/audit", tenant=INSTANCE, role="ADMIN")).status == 403
 
 
-async def test_what_was_not_put_back_is_not_in_the_trail(
+async def test_a_letter_that_was_not_put_back_is_not_in_the_trail(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
     api = await serve(aiohttp_client, parts_for(configuration, dead_letters=Box(fails=True)))

@@ -64,7 +64,7 @@ async def test_a_file_of_regards_is_taken(api: Api, configuration: Configuration
     assert target.endpoint == "https://minio.regards.example:9000"
 
 
-async def test_what_is_exported_gives_another_instance_the_same_settings(api: Api) -> None:
+async def test_an_export_gives_another_instance_the_same_settings(api: Api) -> None:
     await api.put("request_ttl", 7)
     await api.put("s3_server", SERVER)
     await api.put("delivery_bucket", "somewhere")
@@ -180,7 +180,7 @@ async def test_reset_before_import_puts_back_what_the_file_does_not_name(api: Ap
         {"microservice": "rs-delivery", "modules": [{"module": {}, "configuration": 1}]},
     ],
 )
-async def test_what_is_no_configuration_file_is_refused(api: Api, content: Any) -> None:
+async def test_a_file_that_is_no_configuration_is_refused(api: Api, content: Any) -> None:
     answer = await take(api, content)
     assert answer.status == 422
     assert (await answer.json())["message"]

@@ -33,7 +33,7 @@ async def test_the_page_and_all_that_it_names_are_served(api: Api, prefix: str) 
     assert {"console/app.js", "console/api.js", "console/letters.js"} <= seen
 
 
-async def test_what_has_not_changed_is_not_sent_again(api: Api) -> None:
+async def test_a_file_that_has_not_changed_is_not_sent_again(api: Api) -> None:
     answer = await api.client.get("/console/app.js")
     again = await api.client.get(
         "/console/app.js", headers={"If-None-Match": answer.headers["ETag"]}

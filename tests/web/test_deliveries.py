@@ -118,7 +118,7 @@ async def test_lists_are_filtered(
         "after=%ED%B2%80",
     ],
 )
-async def test_what_is_asked_wrongly_is_told(api: Api, query: str) -> None:
+async def test_a_wrong_query_is_told(api: Api, query: str) -> None:
     answer = await api.call("GET", f"/deliveries?{query}")
     assert answer.status == 422
     assert query.partition("=")[0] in (await answer.json())["message"]
@@ -209,7 +209,9 @@ async def test_a_cancelled_delivery_ends_and_its_client_is_told(
     assert "has ended already (ERROR)" in (await again.json())["message"]
 
 
-async def test_what_ended_in_error_is_asked_for_anew(api: Api, deliveries: Deliveries) -> None:
+async def test_a_delivery_that_ended_in_error_is_requested_again(
+    api: Api, deliveries: Deliveries
+) -> None:
     await deliveries.fail(await deliveries.ready("d"), "no such bucket")
     shown = await content(await api.call("POST", "/deliveries/d/retry"), 202)
     assert shown["state"] == "GRANTED"
@@ -223,7 +225,7 @@ async def test_what_ended_in_error_is_asked_for_anew(api: Api, deliveries: Deliv
     assert len(orders) == 1  # that of the first was still owed, and is withdrawn
 
 
-async def test_what_waits_for_a_later_attempt_is_tried_at_once(
+async def test_a_delivery_that_waits_for_a_later_attempt_is_tried_at_once(
     api: Api, deliveries: Deliveries
 ) -> None:
     await deliveries.ready("d")
@@ -243,7 +245,7 @@ async def test_what_waits_for_a_later_attempt_is_tried_at_once(
 @pytest.mark.parametrize(
     ("state", "words"), [("GRANTED", "waits for rs-order"), ("DONE", "is done")]
 )
-async def test_what_can_not_be_tried_again_says_why(
+async def test_a_delivery_that_cannot_be_tried_again_says_why(
     api: Api, deliveries: Deliveries, state: str, words: str
 ) -> None:
     if state == "GRANTED":
@@ -312,7 +314,7 @@ async def test_a_name_that_fits_no_property_is_left_out(api: Api, deliveries: De
         b"[]",
     ],
 )
-async def test_what_nobody_could_be_answered_for_is_refused(
+async def test_a_request_that_could_not_be_answered_is_refused(
     api: Api, deliveries: Deliveries, body: bytes
 ) -> None:
     answer = await api.call(
@@ -346,7 +348,7 @@ class Nameless(Verifier):
         return replace(super().verify(token), name="")
 
 
-async def test_who_has_no_name_owns_nothing(
+async def test_a_caller_without_a_name_owns_nothing(
     configuration: ConfigurationParts, deliveries: Deliveries, aiohttp_client: MakeClient
 ) -> None:
     """Should a token without a name ever get so far, it lists nobody's deliveries."""
@@ -541,7 +543,7 @@ async def test_owners_cancel_their_own_and_try_it_again(api: Api, deliveries: De
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])
-async def test_anothers_delivery_is_answered_as_one_that_is_not_there(
+async def test_a_delivery_of_another_user_is_answered_as_one_that_is_not_there(
     api: Api, deliveries: Deliveries, verb: str
 ) -> None:
     await deliveries.granted("running")
@@ -559,7 +561,7 @@ async def test_anothers_delivery_is_answered_as_one_that_is_not_there(
     assert await content(await api.call("GET", "/audit")) == []
 
 
-async def test_an_owner_touches_nobody_who_has_used_the_id_since(
+async def test_an_owner_touches_no_delivery_that_has_used_the_id_since(
     api: Api, deliveries: Deliveries
 ) -> None:
     """One answer, whatever has become of the other user's delivery."""
@@ -592,7 +594,7 @@ async def test_a_delivery_that_no_path_can_name_is_found_by_its_id(
     assert [other["state"] for other in shown["earlier"]] == ["GRANTED"]
 
 
-async def test_what_another_owns_is_not_found_by_its_id_either(
+async def test_a_delivery_of_another_owner_is_not_found_by_its_id_either(
     api: Api, deliveries: Deliveries
 ) -> None:
     """Nor is a user told that it is there: what is missing is missing in the same words."""

@@ -205,7 +205,7 @@ async def test_an_attempt_that_is_given_up_is_told_at_once_and_its_cause_goes_wi
     assert "lastCause" not in done["data"]
 
 
-async def test_who_has_heard_the_end_is_told_not_to_come_again(
+async def test_a_reader_who_has_heard_the_end_is_told_not_to_come_again(
     api: Api, deliveries: Deliveries
 ) -> None:
     await deliveries.done("d")
@@ -271,7 +271,7 @@ async def real_server(parts: Any) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("abruptly", [False, True])
-async def test_what_a_reader_held_is_free_once_it_is_gone_though_nothing_happens(
+async def test_a_place_of_a_reader_is_free_once_it_is_gone_though_nothing_happens(
     configuration: ConfigurationParts,
     feed: Feed,
     monkeypatch: pytest.MonkeyPatch,
@@ -350,7 +350,7 @@ async def told_until_reload(stream: Stream) -> tuple[list[int], dict[str, Any]]:
     raise AssertionError("no event says so")
 
 
-async def test_who_was_away_for_too_much_is_told_to_look_it_up_again(
+async def test_a_reader_who_missed_too_much_is_told_to_look_it_up_again(
     api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_REPLAYED", 5)
@@ -415,7 +415,7 @@ async def test_a_reader_who_has_heard_nothing_yet_misses_nothing_when_it_comes_a
     raise AssertionError("it was not told")
 
 
-async def test_a_stream_is_of_one_delivery_whoever_uses_its_id_next(
+async def test_a_stream_is_of_one_delivery_however_its_id_is_used_next(
     api: Api, deliveries: Deliveries, reports: list[Progress]
 ) -> None:
     """Neither hears of the other: not of states, not of how far it is."""

@@ -44,7 +44,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
-async def test_it_speaks_tls(
+async def test_the_server_speaks_tls(
     configuration: ConfigurationParts, certificate: tuple[Path, Path]
 ) -> None:
     chain, key = certificate

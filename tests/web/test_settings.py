@@ -167,7 +167,7 @@ async def test_a_wrong_value_is_refused_with_every_reason(
         (b" " * 3_000_000, 413),
     ],
 )
-async def test_what_is_no_change_is_refused(api: Api, body: bytes, status: int) -> None:
+async def test_a_body_that_is_no_change_is_refused(api: Api, body: bytes, status: int) -> None:
     answer = await api.call(
         "PUT",
         "/settings/request_ttl",
@@ -227,7 +227,7 @@ async def test_the_mask_keeps_the_default_secret_at_the_default_server_alone(
     assert configuration.tenants.settings("sentinel").target == target
 
 
-async def test_a_change_by_somebody_else_is_not_overwritten(api: Api) -> None:
+async def test_a_change_by_another_client_is_not_overwritten(api: Api) -> None:
     first = await api.call("GET", "/settings/request_ttl")
     seen = first.headers["ETag"]
     changed = await api.put("request_ttl", 1, headers={"If-Match": seen})

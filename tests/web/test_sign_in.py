@@ -127,7 +127,7 @@ async def test_a_user_signs_in_with_a_password(entrance: Any, regards: Authentic
     assert nonsense.status == 422
 
 
-async def test_without_it_a_token_is_needed(api: Api) -> None:
+async def test_a_token_is_needed_without_an_oauth_server(api: Api) -> None:
     assert await (await api.client.get("/console/options")).json() == {"passwords": False}
     assert (await enter(api)).status == 401
 
@@ -188,7 +188,7 @@ async def test_a_client_can_not_say_that_it_is_elsewhere(entrance: Any) -> None:
         assert statuses == [401, 401, 429]
 
 
-async def test_few_are_asked_for_at_once(entrance: Any, regards: Authentication) -> None:
+async def test_few_passwords_are_asked_for_at_once(entrance: Any, regards: Authentication) -> None:
     api = await entrance()
     regards.going.clear()
     asked = [asyncio.ensure_future(enter(api, user=f"u{number}@x.org")) for number in range(21)]

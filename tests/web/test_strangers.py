@@ -171,7 +171,7 @@ async def test_no_path_of_the_api_tells_a_stranger_of_tenants_addresses_or_drive
 
 
 @pytest.mark.parametrize("prefix", ["", PREFIX])
-async def test_no_other_path_does_either(api: Api, prefix: str) -> None:
+async def test_no_other_path_tells_a_stranger_of_them_either(api: Api, prefix: str) -> None:
     page = await (await api.client.get(f"{prefix}/console")).text()
     files = re.findall(r'(?:src|href)="([^"#]+)"', page)
     scripts = [f"{prefix}/{name}" for name in files if name.startswith("console/")]

@@ -133,7 +133,7 @@ async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(
         task.cancel()
 
 
-async def test_it_is_for_administrators_and_for_their_own_tenant(
+async def test_targets_are_shown_to_administrators_of_their_own_tenant(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
     own = configuration.tenants.settings(TENANT)

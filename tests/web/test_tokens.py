@@ -149,7 +149,7 @@ async def test_a_token_that_is_not_believed_opens_nothing(api: Api, keys: str) -
 
 
 @each("an RSA key")
-async def test_with_an_rsa_key_no_shared_secret_lets_in(api: Api, keys: str) -> None:
+async def test_no_shared_secret_lets_in_beside_an_rsa_key(api: Api, keys: str) -> None:
     given = [
         by_hand({"alg": algorithm}, make_claims(), secret.encode(), algorithm)
         for algorithm in ("HS256", "HS384", "HS512")
@@ -159,7 +159,7 @@ async def test_with_an_rsa_key_no_shared_secret_lets_in(api: Api, keys: str) -> 
 
 
 @each("a secret", "rs-order's secret alone")
-async def test_with_a_secret_no_rsa_key_lets_in(api: Api, keys: str) -> None:
+async def test_no_rsa_key_lets_in_beside_a_secret(api: Api, keys: str) -> None:
     await refused(api, [signed(algorithm) for algorithm in ("RS256", "RS384", "RS512")], 401)
 
 
