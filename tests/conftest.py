@@ -125,6 +125,17 @@ async def database(
 
 
 @pytest.fixture
+def apart(database: str) -> dict[str, str]:
+    """Settings of processes that share nothing with those of other tests but the stack."""
+    name = uuid4().hex[:8]
+    return {
+        "DELIVERY_DATABASE_URL": database,
+        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
+        "DELIVERY_KAFKA_GROUP": name,
+    }
+
+
+@pytest.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
     """A migrated database of the test's own."""
     async with open_pool(database, size=10, start_timeout=5) as opened:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -32,6 +32,7 @@ from compose.embedded.stack import TENANT
 from sinks.stores.s3.store import S3Sink, open_sink
 from streams.regards.users import AnyUser
 from tests.builders import make_listed, make_manifest, make_receipt, make_request, make_stored
+from tests.integration.s3_proxy import Proxied, running_proxy
 from tests.reference import lay_out
 
 
@@ -190,6 +191,19 @@ async def abort_all(sink: S3Sink, target: S3Target, key: str) -> None:
 def target(settings: Settings) -> S3Target:
     """The embedded stack's bucket."""
     return ConfiguredTenants(settings).settings(TENANT).target
+
+
+@pytest.fixture
+async def proxied(target: S3Target) -> AsyncIterator[Proxied]:
+    """The store's proxy, and the target through it: a store of which nothing is known."""
+    async with running_proxy(target) as both:
+        yield both
+
+
+@pytest.fixture
+def name() -> str:
+    """A correlation id of the test's own: the bucket is everybody's."""
+    return f"c-{uuid4().hex[:12]}"
 
 
 @pytest.fixture

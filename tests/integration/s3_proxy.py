@@ -239,10 +239,11 @@ def _kind(request: web.Request) -> str:
     return request.method
 
 
+Proxied = tuple[S3Proxy, S3Target]  # a proxy, and the target as it is seen through it
+
+
 @contextlib.asynccontextmanager
-async def running_proxy(
-    target: S3Target, proxy: S3Proxy | None = None
-) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
+async def running_proxy(target: S3Target, proxy: S3Proxy | None = None) -> AsyncIterator[Proxied]:
     """Give the proxy, and the target as it is seen through it."""
     proxy = proxy or S3Proxy(target)
     application = web.Application(client_max_size=2**30)

@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import aiohttp
 import asyncpg
@@ -60,12 +59,8 @@ class Neighbours:
 
 
 @pytest.fixture
-async def neighbours(stack: Stack, database: str) -> AsyncIterator[Neighbours]:
-    name = uuid4().hex[:8]
-    extra = {
-        "DELIVERY_DATABASE_URL": database,
-        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-        "DELIVERY_KAFKA_GROUP": name,
+async def neighbours(stack: Stack, apart: dict[str, str]) -> AsyncIterator[Neighbours]:
+    extra = apart | {
         "DELIVERY_TENANTS": f"{TENANT},{OTHER}",
         "DELIVERY_MAX_TRANSFERS": "2",
         "DELIVERY_LEASE_TTL": "6",
@@ -90,7 +85,7 @@ async def neighbours(stack: Stack, database: str) -> AsyncIterator[Neighbours]:
             # Figures of a server are for who administers all tenants.
             admin = ("token", "--tenant", OTHER, "--role", "INSTANCE_ADMIN")
             token = delivery(*admin, **environment).stdout.strip()
-            connection = await asyncpg.connect(database)
+            connection = await asyncpg.connect(apart["DELIVERY_DATABASE_URL"])
             yield Neighbours(url=url, door=door, database=connection, token=token)
             await connection.close()
 

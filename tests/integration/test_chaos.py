@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from app.delivery.targets import S3Target
 from app.errors import RetryableError, WrongFileError, WrongObjectError
@@ -22,12 +21,12 @@ from sinks.pipeline.rechunk import rechunk
 from sinks.stores.s3.store import S3Sink
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
-from streams.regards.tokens import TokenSigner
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all
 from tests.integration.s3_proxy import S3Proxy, running_proxy
 from tests.integration.transfers import MIB, Bench, Source
+from tests.servers import rs_order_at, serving
 
 FILES = {
     "large": noise(11 * MIB, "large"),
@@ -49,7 +48,7 @@ class FaultySource:
     faults: int = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        content = list(FILES.values())[int(request.match_info["id"])]
+        content = list(FILES.values())[int(request.path.rpartition("/")[2])]
         wrong = self.chance.random() < self.rate
         self.faults += wrong
         if wrong and self.chance.random() < 0.3:
@@ -103,30 +102,24 @@ async def test_faults_leave_no_trace_in_the_archive(
 ) -> None:
     chance = random.Random(seed)
     faulty = FaultySource(chance, rate=0.25)
-    application = web.Application()
-    application.router.add_get("/orders/files/{id}", faulty.handle)
-    server = TestServer(application)
-    await server.start_server()
     proxy = RandomProxy(target)
     proxy.chance = chance
     try:
         async with (
+            serving(faulty.handle) as port,
             running_proxy(target, proxy) as (_, through),
             open_session(stall_timeout=0.5) as session,
         ):
             bench = Bench(sink, through, Source(FILES))
-            source = RsOrder(
+            source = rs_order_at(
+                port,
                 session,
-                TokenSigner("s" * 64, ttl=60),
-                url=str(server.make_url("")),
-                page_size=10,
                 stall_timeout=0.5,
                 resumption=Resumption(tries=5, backoff=Backoff(first=0.01, longest=0.1)),
             )
             delivered = await _delivered(bench, source)
     finally:
         faulty.ended.set()
-        await server.close()
     assert faulty.faults > 0
     content = await client.fetch(f"s3://{target.bucket}/{bench.key}")
     assert (hashlib.md5(content).hexdigest(), len(content)) == delivered == undisturbed()

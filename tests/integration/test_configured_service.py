@@ -44,12 +44,8 @@ class Running:
 
 
 @pytest.fixture
-async def service(stack: Stack, database: str) -> AsyncIterator[Running]:
-    name = uuid4().hex[:8]
-    extra = {
-        "DELIVERY_DATABASE_URL": database,
-        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-        "DELIVERY_KAFKA_GROUP": name,
+async def service(stack: Stack, apart: dict[str, str]) -> AsyncIterator[Running]:
+    extra = apart | {
         "DELIVERY_LOG_FORMAT": "json",
         # A bucket beside the default one, on the one server that there is.
         "DELIVERY_TENANTS_CHOOSE_BUCKETS": "true",

@@ -8,17 +8,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
 from app.waiting.backoff import Backoff
-from streams.regards.orders import RsOrder, open_session
+from streams.regards.orders import open_session
 from streams.regards.resume import Resumption
 from streams.regards.stall import unstalled
-from streams.regards.tokens import TokenSigner
 from tests.builders import make_file
 from tests.conftest import noise
 from tests.integration.test_listing import ORDERED
+from tests.servers import rs_order_at, serving
 
 CONTENT = noise(3 * 1024 * 1024)
 FILE = make_file("a.bin", file_id=5, size=len(CONTENT))
@@ -70,29 +69,20 @@ Read = Callable[[Faulty], Awaitable[bytes]]
 
 @pytest.fixture
 async def read() -> AsyncIterator[Read]:
-    servers: list[TestServer] = []
     async with open_session(stall_timeout=0.5) as session:
 
         async def run(faulty: Faulty) -> bytes:
-            application = web.Application()
-            application.router.add_get("/orders/files/5", faulty.handle)
-            server = TestServer(application)
-            await server.start_server()
-            servers.append(server)
-            source = RsOrder(
-                session,
-                TokenSigner("s" * 64, ttl=60),
-                url=str(server.make_url("")),
-                page_size=10,
-                stall_timeout=0.5,
-                resumption=Resumption(tries=2, backoff=Backoff(first=0, longest=0)),
-            )
-            async with source.download(ORDERED, FILE) as chunks:
-                return b"".join([chunk async for chunk in chunks])
+            async with serving(faulty.handle) as port:
+                source = rs_order_at(
+                    port,
+                    session,
+                    stall_timeout=0.5,
+                    resumption=Resumption(tries=2, backoff=Backoff(first=0, longest=0)),
+                )
+                async with source.download(ORDERED, FILE) as chunks:
+                    return b"".join([chunk async for chunk in chunks])
 
         yield run
-        for server in servers:
-            await server.close()
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from uuid import uuid4
 
 import aiohttp
 import asyncpg
@@ -23,16 +22,6 @@ from tests.command import delivery, logged
 from tests.integration.gate import Gate, gate
 from tests.service import running_service
 from web.site import Site
-
-
-def alone(database: str) -> dict[str, str]:
-    """Return settings of a process that shares nothing with those of other tests."""
-    name = uuid4().hex[:8]
-    return {
-        "DELIVERY_DATABASE_URL": database,
-        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-        "DELIVERY_KAFKA_GROUP": name,
-    }
 
 
 async def health(stack: Stack, *sets: Mapping[str, str]) -> tuple[int, str]:
@@ -53,11 +42,11 @@ async def rabbitmq(stack: Stack) -> AsyncIterator[Gate]:
 
 
 async def test_a_service_lives_although_rabbitmq_and_s3_are_away(
-    stack: Stack, database: str, rabbitmq: Gate
+    stack: Stack, apart: dict[str, str], rabbitmq: Gate
 ) -> None:
     port = {"DELIVERY_WEB_PORT": str(free_port())}
     away = {"DELIVERY_AMQP_URL": rabbitmq.url, "DELIVERY_S3_ENDPOINT": "http://127.0.0.1:9"}
-    own = alone(database) | port | away
+    own = apart | port | away
     assert (await health(stack, own))[0] == 2  # nothing listens, and the database is empty
     async with running_service(stack, extra=own) as (_, url):
         assert await health(stack, own) == (0, f"{url}/health/live answers\n")
@@ -72,13 +61,13 @@ async def test_a_service_lives_although_rabbitmq_and_s3_are_away(
 
 
 async def test_a_service_with_https_is_asked_by_https(
-    stack: Stack, database: str, tmp_path: Path
+    stack: Stack, apart: dict[str, str], tmp_path: Path
 ) -> None:
     chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
     request = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=delivery.example.org"
     files = ["-keyout", str(key), "-out", str(chain)]
     subprocess.run([*request.split(), *files], check=True, capture_output=True)
-    own = alone(database) | {
+    own = apart | {
         "DELIVERY_WEB_PORT": str(free_port()),
         "DELIVERY_WEB_TLS_CERTIFICATE": str(chain),
         "DELIVERY_WEB_TLS_KEY": str(key),
@@ -89,12 +78,14 @@ async def test_a_service_with_https_is_asked_by_https(
     assert told.startswith("https://127.0.0.1:")
 
 
-async def test_a_service_whose_connections_are_all_taken_lives(stack: Stack, database: str) -> None:
+async def test_a_service_whose_connections_are_all_taken_lives(
+    stack: Stack, apart: dict[str, str]
+) -> None:
     site = Site(web.Application(), host="127.0.0.1", port=0, tls=None, connections=1)
     await site.start()
     try:
         _, stranger = await asyncio.open_connection("127.0.0.1", site.port)
-        code, told = await health(stack, alone(database), {"DELIVERY_WEB_PORT": str(site.port)})
+        code, told = await health(stack, apart, {"DELIVERY_WEB_PORT": str(site.port)})
         stranger.close()
     finally:
         await site.stop()
@@ -102,20 +93,22 @@ async def test_a_service_whose_connections_are_all_taken_lives(stack: Stack, dat
     assert "answers that too many connections are open" in told
 
 
-async def test_a_process_that_answers_nothing_does_not_live(stack: Stack, database: str) -> None:
+async def test_a_process_that_answers_nothing_does_not_live(
+    stack: Stack, apart: dict[str, str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        code, told = await health(stack, alone(database), {"DELIVERY_WEB_PORT": str(port)})
+        code, told = await health(stack, apart, {"DELIVERY_WEB_PORT": str(port)})
     assert code == 1
     assert "does not answer" in told
 
 
 async def test_a_worker_without_http_is_known_by_its_row(
-    stack: Stack, pool: asyncpg.Pool, database: str, tmp_path: Path
+    stack: Stack, pool: asyncpg.Pool, apart: dict[str, str], tmp_path: Path
 ) -> None:
     """So it is where the name is given, and where it is made of the host's."""
     nowhere = {"DELIVERY_WEB_PORT": str(free_port())}
-    own = alone(database) | nowhere
+    own = apart | nowhere
     child = nursery.start(
         "the service",
         [sys.executable, "-m", "app.cli", "worker"],
@@ -135,9 +128,9 @@ async def test_a_worker_without_http_is_known_by_its_row(
 
 
 async def test_a_worker_that_is_silent_does_not_live(
-    stack: Stack, pool: asyncpg.Pool, database: str
+    stack: Stack, pool: asyncpg.Pool, apart: dict[str, str]
 ) -> None:
-    own = alone(database) | {"DELIVERY_WEB_PORT": str(free_port()), "DELIVERY_WORKER_ID": "w-1"}
+    own = apart | {"DELIVERY_WEB_PORT": str(free_port()), "DELIVERY_WORKER_ID": "w-1"}
     await PostgresWorkers(pool, worker="w-1", version="1", slots=1).seen()
     assert (await health(stack, own))[0] == 0
     await pool.execute("UPDATE worker SET seen_at = now() - interval '5 minutes'")

@@ -27,7 +27,7 @@ from sinks.stores.s3.store import S3Sink
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.gate import Gate, gate
-from tests.integration.s3_proxy import S3Proxy, running_proxy
+from tests.integration.s3_proxy import Proxied, S3Proxy
 from tests.integration.transfers import MIB, QUICK, Bench, Source
 from tests.integration.worker import CountingSource, TransferWorker
 
@@ -36,10 +36,10 @@ PARTS = [1, 2, 3, 4]
 
 
 @pytest.fixture
-async def proxied(sink: S3Sink, target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
-    async with running_proxy(target) as both:
-        sink.conditions.learn(both[1], Conditions.KEPT)  # as after its first completion
-        yield both
+def proxied(proxied: Proxied, sink: S3Sink) -> Proxied:
+    """It is known to keep conditions, as after its first completion."""
+    sink.conditions.learn(proxied[1], Conditions.KEPT)
+    return proxied
 
 
 @pytest.fixture
@@ -48,17 +48,11 @@ def source() -> CountingSource:
 
 
 @pytest.fixture
-def name() -> str:
-    """A correlation id of the test's own: the bucket is everybody's."""
-    return f"c-{uuid4().hex[:12]}"
-
-
-@pytest.fixture
 async def worker(
     pool: asyncpg.Pool,
     settings: Settings,
     sink: S3Sink,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     target: S3Target,
     source: CountingSource,
 ) -> TransferWorker:
@@ -79,7 +73,7 @@ def done_at_once(proxy: S3Proxy, source: CountingSource, row: asyncpg.Record) ->
 
 async def test_a_target_that_is_away_in_the_middle_costs_nothing_twice(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
     name: str,
     client: Client,
@@ -113,7 +107,7 @@ async def test_a_target_that_is_away_in_the_middle_costs_nothing_twice(
 )
 async def test_a_completion_that_fails_is_asked_for_again_and_nothing_else(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
     name: str,
     client: Client,
@@ -134,7 +128,7 @@ async def test_a_completion_that_fails_is_asked_for_again_and_nothing_else(
 @pytest.mark.parametrize("made", [False, True])
 async def test_a_target_that_is_away_at_the_completion_is_waited_for(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
     name: str,
     made: bool,
@@ -157,7 +151,7 @@ async def test_a_target_that_is_away_at_the_completion_is_waited_for(
 @pytest.mark.parametrize("where", ["begin", "part", "completion", "HEAD"])
 async def test_a_gateways_page_in_place_of_an_answer_costs_nothing_twice(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
     name: str,
     where: str,
@@ -179,7 +173,7 @@ async def test_a_gateways_page_in_place_of_an_answer_costs_nothing_twice(
 
 async def test_a_target_that_is_away_at_the_opening_is_waited_for(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
     name: str,
 ) -> None:
@@ -194,7 +188,7 @@ async def test_a_target_that_is_away_at_the_opening_is_waited_for(
 
 
 async def test_an_upload_whose_opening_was_not_answered_does_not_stay_open(
-    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str, client: Client
+    worker: TransferWorker, proxied: Proxied, name: str, client: Client
 ) -> None:
     """In the same attempt another one is opened: nothing else would ever look for the first."""
     proxy, _ = proxied
@@ -208,7 +202,7 @@ async def test_an_upload_whose_opening_was_not_answered_does_not_stay_open(
 
 async def test_a_transfer_that_waits_for_its_target_holds_no_slot(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
     name: str,
 ) -> None:
@@ -235,7 +229,7 @@ async def test_a_transfer_that_waits_for_its_target_holds_no_slot(
 
 
 async def test_a_target_that_is_silent_at_the_opening_keeps_no_slot(
-    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
+    worker: TransferWorker, proxied: Proxied, name: str
 ) -> None:
     """Long before the call's deadline."""
     proxy, _ = proxied
@@ -254,7 +248,7 @@ async def test_a_target_that_is_silent_in_the_middle_keeps_no_slot(
     pool: asyncpg.Pool,
     settings: Settings,
     sink: S3Sink,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     target: S3Target,
     source: CountingSource,
     name: str,
@@ -281,7 +275,7 @@ async def test_a_target_that_is_silent_in_the_middle_keeps_no_slot(
 
 
 async def test_a_target_that_is_silent_at_the_completion_keeps_no_slot_and_waits_for_none(
-    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
+    worker: TransferWorker, proxied: Proxied, name: str
 ) -> None:
     """Long before the call's deadline; then it ends beside another that runs in its place."""
     proxy, _ = proxied
@@ -300,7 +294,7 @@ async def test_a_target_that_is_silent_at_the_completion_keeps_no_slot_and_waits
 
 
 async def test_a_silent_target_keeps_no_slot_of_one_that_was_cancelled(
-    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
+    worker: TransferWorker, proxied: Proxied, name: str
 ) -> None:
     """Long before it has answered that the upload is aborted."""
     proxy, _ = proxied
@@ -321,7 +315,7 @@ async def test_a_silent_target_keeps_no_slot_of_one_that_was_cancelled(
 
 async def test_a_transfer_that_lost_its_upload_while_it_waited_starts_again_in_a_slot(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     sink: S3Sink,
     target: S3Target,
     name: str,
@@ -361,7 +355,7 @@ async def test_a_transfer_that_waits_for_memory_keeps_no_slot_from_one_that_has_
     pool: asyncpg.Pool,
     settings: Settings,
     sink: S3Sink,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     target: S3Target,
     source: CountingSource,
     name: str,
@@ -387,7 +381,7 @@ async def test_a_transfer_that_waits_for_memory_keeps_no_slot_from_one_that_has_
 
 
 async def test_a_transfer_that_waits_keeps_to_its_memory(
-    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str
+    worker: TransferWorker, proxied: Proxied, name: str
 ) -> None:
     proxy, _ = proxied
     worker.source.files = {f"f{n}": noise(8 * MIB, str(n)) for n in range(12)}
@@ -406,7 +400,7 @@ async def test_a_transfer_that_waits_keeps_to_its_memory(
 
 
 async def test_a_completion_that_waits_for_its_target_asks_for_no_memory_again(
-    sink: S3Sink, proxied: tuple[S3Proxy, S3Target]
+    sink: S3Sink, proxied: Proxied
 ) -> None:
     """Another transfer has all of it by then."""
     proxy, seen = proxied
@@ -429,7 +423,7 @@ async def test_a_transfer_steps_back_when_its_patience_is_over(
     pool: asyncpg.Pool,
     settings: Settings,
     sink: S3Sink,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
     name: str,
     client: Client,
@@ -448,7 +442,7 @@ async def test_a_transfer_steps_back_when_its_patience_is_over(
 
 
 async def test_a_cancel_ends_the_waiting(
-    worker: TransferWorker, proxied: tuple[S3Proxy, S3Target], name: str, client: Client
+    worker: TransferWorker, proxied: Proxied, name: str, client: Client
 ) -> None:
     proxy, _ = proxied
     proxy.slow_down = 10**9
@@ -462,7 +456,7 @@ async def test_a_cancel_ends_the_waiting(
 
 async def test_a_transfer_whose_upload_the_store_lost_starts_again_at_once(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     sink: S3Sink,
     target: S3Target,
     name: str,
@@ -487,7 +481,7 @@ async def test_a_transfer_whose_upload_the_store_lost_starts_again_at_once(
 
 
 async def test_a_silent_target_has_a_deadline_which_is_named(
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
 ) -> None:
     proxy, through = proxied
     clients = S3Clients()
@@ -530,7 +524,7 @@ async def guarded(
     pool: asyncpg.Pool,
     settings: Settings,
     sink: S3Sink,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
 ) -> AsyncIterator[tuple[Gate, TransferWorker]]:
     """A worker that knows PostgreSQL through a gate; `pool` is not behind it."""
@@ -555,7 +549,7 @@ async def until_logged(logs: Sequence[Mapping[str, object]], event: str) -> None
 @pytest.mark.parametrize("when", ["manifest", "completion", "end"])
 async def test_a_database_that_is_away_for_a_moment_costs_nothing_twice(
     guarded: tuple[Gate, TransferWorker],
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     source: CountingSource,
     name: str,
     when: str,
@@ -588,7 +582,7 @@ async def test_a_database_that_is_away_for_a_moment_costs_nothing_twice(
 
 async def test_an_archive_is_told_of_although_the_lease_ran_out_meanwhile(
     guarded: tuple[Gate, TransferWorker],
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     pool: asyncpg.Pool,
     source: CountingSource,
     name: str,
@@ -614,7 +608,7 @@ async def test_an_archive_is_told_of_although_the_lease_ran_out_meanwhile(
 
 async def test_a_successor_finds_the_archive_that_could_not_be_told_of(
     guarded: tuple[Gate, TransferWorker],
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     pool: asyncpg.Pool,
     source: CountingSource,
     name: str,
@@ -671,7 +665,7 @@ async def test_a_wrong_object_does_not_stay(
     pool: asyncpg.Pool,
     settings: Settings,
     sink: S3Sink,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     target: S3Target,
     source: CountingSource,
     name: str,
@@ -707,7 +701,7 @@ async def overtaken(worker: TransferWorker, proxy: S3Proxy, name: str) -> None:
 
 async def test_an_object_that_appears_after_a_cancel_is_removed(
     worker: TransferWorker,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     sink: S3Sink,
     target: S3Target,
     name: str,

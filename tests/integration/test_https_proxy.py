@@ -16,6 +16,7 @@ from app.errors import TargetUnavailableError
 from sinks.stores.s3.store import open_sink
 from tests.builders import make_target
 from tests.certificates import Authority
+from tests.servers import serving
 
 HOST = "store.example"
 
@@ -23,8 +24,9 @@ HOST = "store.example"
 class Tunnels:
     """A proxy that opens a tunnel (CONNECT) to one server, whatever it is asked for."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    port: int  # of the server
+
+    def __init__(self) -> None:
         self.asked: list[str] = []  # host:port
         self._open: set[asyncio.Task[None]] = set()
 
@@ -41,7 +43,7 @@ class Tunnels:
         method, place, _ = head.split(b" ", 2)
         assert method == b"CONNECT"
         self.asked.append(place.decode())
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         with contextlib.closing(writer), contextlib.closing(back):
             await asyncio.gather(_copy(reader, back), _copy(there, writer))
@@ -79,22 +81,17 @@ async def behind_a_proxy(
     async def found(_request: web.Request) -> web.Response:
         return web.Response()
 
-    application = web.Application()
-    application.router.add_route("*", "/{tail:.*}", found)
     shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     shown.load_cert_chain(*certificate)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=shown).start()
-    tunnels = Tunnels(runner.addresses[0][1])
-    proxy = await asyncio.start_server(tunnels.take, "127.0.0.1", 0)
-    port = proxy.sockets[0].getsockname()[1]
-    environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+    tunnels = Tunnels()
     try:
-        yield tunnels
+        async with serving(found, ssl_context=shown) as tunnels.port:
+            proxy = await asyncio.start_server(tunnels.take, "127.0.0.1", 0)
+            port = proxy.sockets[0].getsockname()[1]
+            environment.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+            yield tunnels
+            proxy.close()
     finally:
-        proxy.close()
-        await runner.cleanup()
         await tunnels.over()
 
 

@@ -11,7 +11,6 @@ import aiohttp
 import asyncpg
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
@@ -37,18 +36,14 @@ from app.waiting.signals import Signal
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
 from streams.regards.orders import RsOrder, open_session
-from streams.regards.resume import Resumption
-from streams.regards.tokens import TokenSigner
 from tests.builders import make_delivery, make_listed
 from tests.integration.conftest import Deliveries
+from tests.servers import rs_order_at, serving
 
 Page = Callable[[int, int], dict[str, Any] | int]
 
 
 ORDERED = make_delivery(state=State.AVAILABLE, order_id=7)
-
-
-NEVER = Resumption(tries=0, backoff=Backoff(first=0, longest=0))
 
 
 def entry(number: int, **changes: Any) -> dict[str, Any]:
@@ -78,8 +73,7 @@ def page_of(entries: list[dict[str, Any]], page: int, size: int, total: int) -> 
 @pytest.fixture
 async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
     """Serve pages as a function makes them: from page and size to a body or a status."""
-    servers: list[TestServer] = []
-    async with open_session(stall_timeout=60) as session:
+    async with open_session(stall_timeout=60) as session, contextlib.AsyncExitStack() as servers:
 
         async def serve(make: Page, size: int = 100) -> RsOrder:
             async def handle(request: web.Request) -> web.Response:
@@ -88,24 +82,10 @@ async def listed() -> AsyncIterator[Callable[[Page, int], Awaitable[RsOrder]]]:
                     return web.Response(status=answer, text="told to")
                 return web.json_response(answer)
 
-            application = web.Application()
-            application.router.add_get("/orders/{order}/files/available", handle)
-            server = TestServer(application)
-            await server.start_server()
-            servers.append(server)
-            signer = TokenSigner("s" * 64, ttl=60)
-            return RsOrder(
-                session,
-                signer,
-                url=str(server.make_url("")),
-                page_size=size,
-                stall_timeout=60,
-                resumption=NEVER,
-            )
+            port = await servers.enter_async_context(serving(handle))
+            return rs_order_at(port, session, page_size=size)
 
         yield serve
-        for server in servers:
-            await server.close()
 
 
 Listed = Callable[..., Awaitable[RsOrder]]
@@ -461,13 +441,6 @@ async def test_a_hundred_thousand_files_are_planned(deliveries: Deliveries, list
 
 async def test_a_connection_that_breaks_is_worth_another_try(listed: Listed) -> None:
     async with aiohttp.ClientSession() as session:
-        source = RsOrder(
-            session,
-            TokenSigner("s" * 64, ttl=60),
-            url="http://127.0.0.1:9",
-            page_size=10,
-            stall_timeout=60,
-            resumption=NEVER,
-        )
+        source = rs_order_at(9, session)
         with pytest.raises(SourceUnavailableError, match="rs-order broke off page 0"):
             [file async for file in source.listing(ORDERED)]

@@ -32,7 +32,7 @@ from tests.builders import make_found, make_stored, make_transfer, make_upload
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries
-from tests.integration.s3_proxy import Completes, S3Proxy, running_proxy
+from tests.integration.s3_proxy import Completes, Proxied, S3Proxy
 from tests.integration.test_sweep import key_of, swept
 from tests.integration.transfers import MIB, QUICK
 from tests.integration.worker import CountingSource, TransferWorker
@@ -43,21 +43,6 @@ MALLORY = "mallory@example.org"
 FILES = {"a": noise(6 * MIB, "a"), "b": b"b"}
 LOCKS_WAITED_FOR = """SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
     WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"""
-
-Proxied = tuple[S3Proxy, S3Target]
-
-
-@pytest.fixture
-async def proxied(target: S3Target) -> AsyncIterator[Proxied]:
-    """A store of which nothing is known."""
-    async with running_proxy(target) as both:
-        yield both
-
-
-@pytest.fixture
-def name() -> str:
-    """A correlation id of the test's own: the bucket is everybody's."""
-    return f"c-{uuid4().hex[:12]}"
 
 
 class Place:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import signal
 from collections.abc import Callable
-from uuid import uuid4
 
 import asyncpg
 import psutil
@@ -29,16 +28,9 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def quick(stack: Stack, database: str) -> dict[str, str]:
+def quick(apart: dict[str, str]) -> dict[str, str]:
     """Settings of workers that notice soon, apart from other tests."""
-    name = uuid4().hex[:8]
-    return {
-        "DELIVERY_DATABASE_URL": database,
-        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-        "DELIVERY_KAFKA_GROUP": name,
-        "DELIVERY_LEASE_TTL": "3",
-        "DELIVERY_SHUTDOWN_GRACE": "0",
-    }
+    return apart | {"DELIVERY_LEASE_TTL": "3", "DELIVERY_SHUTDOWN_GRACE": "0"}
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from uuid import uuid4
@@ -20,7 +19,7 @@ from sinks.stores.s3.conditions import Conditions
 from sinks.stores.s3.store import S3Sink
 from tests.client import Client
 from tests.conftest import noise
-from tests.integration.s3_proxy import S3Proxy, running_proxy
+from tests.integration.s3_proxy import Proxied
 from tests.integration.transfers import QUICK
 
 MARKS = {"rs-delivery-id": "this one"}
@@ -28,10 +27,10 @@ PARTS = [noise(5 * 1024 * 1024, "1"), noise(5 * 1024 * 1024, "2"), b"the last"]
 
 
 @pytest.fixture
-async def proxied(sink: S3Sink, target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
-    async with running_proxy(target) as both:
-        sink.conditions.learn(both[1], Conditions.KEPT)  # as after its first completion
-        yield both
+def proxied(proxied: Proxied, sink: S3Sink) -> Proxied:
+    """It is known to keep conditions, as after its first completion."""
+    sink.conditions.learn(proxied[1], Conditions.KEPT)
+    return proxied
 
 
 class Sent:
@@ -81,7 +80,7 @@ class Sent:
 )
 async def test_faults_that_pass_or_are_only_strange_do_not_matter(
     sink: S3Sink,
-    proxied: tuple[S3Proxy, S3Target],
+    proxied: Proxied,
     client: Client,
     faults: dict[str, int],
 ) -> None:
@@ -94,9 +93,7 @@ async def test_faults_that_pass_or_are_only_strange_do_not_matter(
     assert all(getattr(proxy, name) in (0, True) for name in faults)
 
 
-async def test_a_part_that_was_stored_as_another_is_noticed(
-    sink: S3Sink, proxied: tuple[S3Proxy, S3Target]
-) -> None:
+async def test_a_part_that_was_stored_as_another_is_noticed(sink: S3Sink, proxied: Proxied) -> None:
     proxy, target = proxied
     proxy.other_etags = 1
     with pytest.raises(WrongObjectError, match="S3 stored part 1 of"):
@@ -105,7 +102,7 @@ async def test_a_part_that_was_stored_as_another_is_noticed(
 
 @pytest.mark.parametrize("kms", [False, True])
 async def test_an_object_of_another_size_is_noticed(
-    sink: S3Sink, proxied: tuple[S3Proxy, S3Target], kms: bool
+    sink: S3Sink, proxied: Proxied, kms: bool
 ) -> None:
     proxy, target = proxied
     proxy.kms = kms
@@ -116,7 +113,7 @@ async def test_an_object_of_another_size_is_noticed(
 
 
 async def test_a_completion_that_never_works_is_tried_again_later(
-    sink: S3Sink, proxied: tuple[S3Proxy, S3Target], client: Client
+    sink: S3Sink, proxied: Proxied, client: Client
 ) -> None:
     proxy, target = proxied
     proxy.errors_in_200 = 99
@@ -129,7 +126,7 @@ async def test_a_completion_that_never_works_is_tried_again_later(
 
 
 async def test_parts_are_sent_with_their_md5(
-    sink: S3Sink, target: S3Target, client: Client, proxied: tuple[S3Proxy, S3Target]
+    sink: S3Sink, target: S3Target, client: Client, proxied: Proxied
 ) -> None:
     """The only check there is where ETags are no MD5s."""
     proxy, through = proxied
@@ -145,9 +142,7 @@ async def test_parts_are_sent_with_their_md5(
     assert len([digest for digest in digests if digest]) == len(PARTS)
 
 
-async def test_a_request_that_is_sent_again_is_counted(
-    sink: S3Sink, proxied: tuple[S3Proxy, S3Target]
-) -> None:
+async def test_a_request_that_is_sent_again_is_counted(sink: S3Sink, proxied: Proxied) -> None:
     proxy, through = proxied
     before = REGISTRY.get_sample_value("delivery_s3_retries_total") or 0
     proxy.slow_down = 1

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -33,20 +31,7 @@ from tests.builders import make_target
 from tests.client import Client
 from tests.integration.conftest import Deliveries, with_keys
 from tests.integration.test_sweep import key_of, sweep_of
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@contextlib.asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[int]:
-    """Serve anything on a free port of loopback."""
-    application = web.Application()
-    application.router.add_route("*", "/{tail:.*}", handler)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)  # a handler may wait for ever
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield int(runner.addresses[0][1])
-    await runner.cleanup()
+from tests.servers import serving
 
 
 def at(host: str, port: int, **changes: Any) -> S3Target:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from uuid import uuid4
 
 import pytest
 
@@ -16,15 +15,9 @@ OTHER = "swot"
 
 
 @pytest.fixture
-async def sharing(stack: Stack, database: str) -> AsyncIterator[None]:
+async def sharing(stack: Stack, apart: dict[str, str]) -> AsyncIterator[None]:
     """A running service of two tenants with one bucket."""
-    name = uuid4().hex[:8]
-    extra = {
-        "DELIVERY_DATABASE_URL": database,
-        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-        "DELIVERY_KAFKA_GROUP": name,
-        "DELIVERY_TENANTS": f"{TENANT},{OTHER}",
-    }
+    extra = apart | {"DELIVERY_TENANTS": f"{TENANT},{OTHER}"}
     async with running_service(stack, extra=extra):
         yield
 

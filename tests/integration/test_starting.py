@@ -60,20 +60,13 @@ async def test_messages_are_kept_while_the_group_does_not_answer(
 
 
 @asynccontextmanager
-async def starting(stack: Stack, database: str, **changes: str) -> AsyncIterator[Child]:
+async def starting(stack: Stack, settings: dict[str, str]) -> AsyncIterator[Child]:
     """Start a worker; it is gone at the end."""
-    name = uuid4().hex[:8]
     child = start(
         "worker",
         [sys.executable, "-m", "app.cli", "worker"],
-        log=stack.folder / f"worker-{name}.log",
-        environment={
-            **stack.environment,
-            "DELIVERY_DATABASE_URL": database,
-            "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-            "DELIVERY_KAFKA_GROUP": name,
-            **changes,
-        },
+        log=stack.folder / f"worker-{uuid4().hex[:8]}.log",
+        environment={**stack.environment, **settings},
         cwd=ROOT,
     )
     async with running(child):
@@ -91,9 +84,9 @@ async def ends_well(child: Child) -> None:
 
 @pytest.mark.parametrize("event", ["migration_applied", "worker_ready", "consumer_ready"])
 async def test_a_worker_is_told_to_stop_in_its_start_and_ends_well(
-    stack: Stack, database: str, event: str
+    stack: Stack, apart: dict[str, str], event: str
 ) -> None:
-    async with starting(stack, database) as child:
+    async with starting(stack, apart) as child:
         await logged(child, f'"{event}"')
         await ends_well(child)
 
@@ -107,14 +100,14 @@ async def test_a_worker_is_told_to_stop_in_its_start_and_ends_well(
     ],
 )
 async def test_a_worker_that_waits_for_one_that_is_silent_is_told_to_stop_and_ends_well(
-    stack: Stack, database: str, part: str, variable: str
+    stack: Stack, apart: dict[str, str], part: str, variable: str
 ) -> None:
-    address = {**stack.environment, "DELIVERY_DATABASE_URL": database}[variable]
+    address = {**stack.environment, **apart}[variable]
     gate = Gate(address if part != "Kafka" else f"//{address}")
     await gate.hush()
     try:
         url = gate.url.removeprefix("//")
-        async with starting(stack, database, **{variable: url}) as child:
+        async with starting(stack, apart | {variable: url}) as child:
             async with asyncio.timeout(40):
                 while not gate.unheard:
                     await asyncio.sleep(0.05)

@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import Callable
-from uuid import uuid4
 
 import psutil
 import pytest
@@ -23,16 +22,9 @@ DELIVERIES = 30
 
 
 @pytest.fixture
-def settings_of(stack: Stack, database: str) -> dict[str, str]:
-    """Settings of workers apart from other tests."""
-    name = uuid4().hex[:8]
-    return {
-        "DELIVERY_DATABASE_URL": database,
-        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-        "DELIVERY_KAFKA_GROUP": name,
-        "DELIVERY_LEASE_TTL": "4",
-        "DELIVERY_SHUTDOWN_GRACE": "30",
-    }
+def patient(apart: dict[str, str]) -> dict[str, str]:
+    """Settings of workers that let a transfer end when they are stopped."""
+    return apart | {"DELIVERY_LEASE_TTL": "4", "DELIVERY_SHUTDOWN_GRACE": "30"}
 
 
 async def restarted(worker: Worker) -> None:
@@ -45,7 +37,7 @@ async def restarted(worker: Worker) -> None:
 
 async def test_a_rolling_restart_loses_nothing_and_repeats_nothing(
     stack: Stack,
-    settings_of: dict[str, str],
+    patient: dict[str, str],
     client: Client,
     standin: StandIn,
     make_product: Callable[..., str],
@@ -55,7 +47,7 @@ async def test_a_rolling_restart_loses_nothing_and_repeats_nothing(
     product = make_product(files)
     bodies = [request_for(product) for _ in range(DELIVERIES)]
     ids = [body["correlationId"] for body in bodies]
-    async with running_workers(stack, 2, settings_of) as workers:
+    async with running_workers(stack, 2, patient) as workers:
         for worker in workers:
             await logged(worker.child, '"worker_ready"')
         for body in bodies[::2]:
@@ -80,7 +72,7 @@ async def test_a_rolling_restart_loses_nothing_and_repeats_nothing(
 
 async def test_a_second_signal_ends_a_worker_at_once_and_another_goes_on(
     stack: Stack,
-    settings_of: dict[str, str],
+    patient: dict[str, str],
     client: Client,
     standin: StandIn,
     make_product: Callable[..., str],
@@ -89,7 +81,7 @@ async def test_a_second_signal_ends_a_worker_at_once_and_another_goes_on(
     files = {"a.bin": noise(20_000_000)}
     body = request_for(make_product(files))
     name = body["correlationId"]
-    async with running_service(stack, command="worker", extra=settings_of) as (child, _):
+    async with running_service(stack, command="worker", extra=patient) as (child, _):
         await client.send(body)
         async with asyncio.timeout(60):
             while not await client.open_uploads(name):
@@ -102,7 +94,7 @@ async def test_a_second_signal_ends_a_worker_at_once_and_another_goes_on(
         assert await asyncio.to_thread(child.process.wait) != 0
         assert '"stopped_at_once"' in child.log.read_text()
     await standin.behave()
-    async with running_service(stack, command="worker", extra=settings_of):
+    async with running_service(stack, command="worker", extra=patient):
         done = await client.wait_for(name, "DONE", "ERROR")
     assert contents(await client.fetch(done["url"])) == files
     assert client.said(name) == ["GRANTED", "DONE"]

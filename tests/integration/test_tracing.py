@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from uuid import uuid4
 
 import aiohttp
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from compose.embedded.stack import Stack
 from tests.client import ORDER_REQUESTS, Client, request_for
+from tests.servers import serving
 from tests.service import running_service
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -36,20 +35,13 @@ class Collector:
 
 
 async def test_a_delivery_is_one_trace(
-    stack: Stack, database: str, client: Client, make_product: Callable[..., str]
+    stack: Stack, apart: dict[str, str], client: Client, make_product: Callable[..., str]
 ) -> None:
     collector = Collector()
-    application = web.Application()
-    application.router.add_post("/v1/traces", collector.take)
     body = request_for(make_product({"a.bin": b"a" * 1000}))
     name = body["correlationId"]
-    async with TestServer(application) as server:
-        extra = {
-            "DELIVERY_DATABASE_URL": database,
-            "DELIVERY_KAFKA_TOPIC_PREFIX": f"{uuid4().hex[:8]}.",
-            "DELIVERY_KAFKA_GROUP": uuid4().hex[:8],
-            "DELIVERY_OTLP_ENDPOINT": f"http://127.0.0.1:{server.port}",
-        }
+    async with serving(collector.take) as port:
+        extra = apart | {"DELIVERY_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
         async with running_service(stack, command="worker", extra=extra) as (_, url):
             parent = f"00-{TRACE}-{PARENT}-01"
             await client.send(body, headers={"traceparent": parent})

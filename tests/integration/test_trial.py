@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,14 +11,7 @@ from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.rights import try_rights
 from sinks.stores.s3.store import S3Sink
 from tests.integration.guarded import Guarded, guarded_s3
-from tests.integration.s3_proxy import S3Proxy, running_proxy
-
-
-@pytest.fixture
-async def proxied(target: S3Target) -> AsyncIterator[tuple[S3Proxy, S3Target]]:
-    """The store, and the target as it is seen through a proxy."""
-    async with running_proxy(target) as running:
-        yield running
+from tests.integration.s3_proxy import Proxied
 
 
 def writable(steps: list[dict[str, Any]]) -> dict[str, Any]:
@@ -29,7 +21,7 @@ def writable(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("asked", ["by a tenant", "by an operator"])
 async def test_an_upload_whose_beginning_was_not_answered_is_found_and_aborted(
-    sink: S3Sink, target: S3Target, proxied: tuple[S3Proxy, S3Target], asked: str
+    sink: S3Sink, target: S3Target, proxied: Proxied, asked: str
 ) -> None:
     proxy, through = proxied
     proxy.lost_begins = 1

@@ -79,14 +79,11 @@ Start = Callable[[str, Path], Any]
 
 
 @pytest.fixture
-def quick(stack: Stack, database: str) -> dict[str, str]:
+def quick(stack: Stack, apart: dict[str, str]) -> dict[str, str]:
     """Settings of workers that do one transfer at a time, and notice soon that one is dead."""
-    name = uuid4().hex[:8]
     return {
         **stack.environment,
-        "DELIVERY_DATABASE_URL": database,
-        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-        "DELIVERY_KAFKA_GROUP": name,
+        **apart,
         "DELIVERY_KAFKA_PARTITIONS": "4",
         "DELIVERY_LEASE_TTL": "3",
         "DELIVERY_MAX_TRANSFERS": "1",

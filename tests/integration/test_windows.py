@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from uuid import uuid4
 
 import asyncpg
 import psutil
@@ -24,7 +23,7 @@ REPEATED = '"request_repeated"'
 
 
 @pytest.fixture
-async def apart(stack: Stack, database: str) -> dict[str, str]:
+async def apart(stack: Stack, apart: dict[str, str]) -> dict[str, str]:
     """A database, topics and a group of the test's own, and queues that hold nothing."""
     url = stack.environment["DELIVERY_AMQP_URL"]
     async with connect(url, start_timeout=5) as connection, open_publisher(connection):
@@ -32,12 +31,7 @@ async def apart(stack: Stack, database: str) -> dict[str, str]:
         for way in INCOMING:
             # What an earlier test gave back would end a worker that dies of its first message.
             await (await channel.get_queue(way.queue.name)).purge()
-    name = uuid4().hex[:8]
-    return {
-        "DELIVERY_DATABASE_URL": database,
-        "DELIVERY_KAFKA_TOPIC_PREFIX": f"{name}.",
-        "DELIVERY_KAFKA_GROUP": name,
-    }
+    return apart
 
 
 def kill(child: Child) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,6 @@ from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from app.delivery.manifest import ListedFile
 from app.delivery.states import State
@@ -23,40 +22,26 @@ from app.waiting.backoff import Backoff
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.refusals import seconds_of
 from streams.regards.resume import Connection, Resumption, resumed
-from streams.regards.tokens import TokenSigner
 from streams.regards.users import RsAdmin
 from tests.builders import make_delivery, make_file
+from tests.servers import SIGNER, Handler, rs_order_at, serving
 
 ORDERED = make_delivery(state=State.AVAILABLE, order_id=7)
 FILE = make_file("a.bin", file_id=5, size=100)
-SIGNER = TokenSigner("s" * 64, ttl=60)
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serving(answer: Answer, *, tries: int = 0) -> AsyncIterator[tuple[RsOrder, RsAdmin]]:
-    """Answer every request in one way."""
-    application = web.Application()
-    application.router.add_get("/{path:.*}", answer)
-    async with (
-        TestServer(application) as server,
-        open_session(stall_timeout=5) as session,
-    ):
-        url = str(server.make_url(""))
+async def regards(answer: Handler, *, tries: int = 0) -> AsyncIterator[tuple[RsOrder, RsAdmin]]:
+    """Handler every request in one way."""
+    how = Resumption(tries=tries, backoff=Backoff(first=0, longest=0))
+    async with serving(answer) as port, open_session(stall_timeout=5) as session:
         yield (
-            RsOrder(
-                session,
-                SIGNER,
-                url=url,
-                page_size=1,
-                stall_timeout=5,
-                resumption=Resumption(tries=tries, backoff=Backoff(first=0, longest=0)),
-            ),
-            RsAdmin(session, SIGNER, url=url),
+            rs_order_at(port, session, page_size=1, stall_timeout=5, resumption=how),
+            RsAdmin(session, SIGNER, url=f"http://127.0.0.1:{port}"),
         )
 
 
-def with_status(status: int, text: str = "told to", **headers: str) -> Answer:
+def with_status(status: int, text: str = "told to", **headers: str) -> Handler:
     async def answer(_request: web.Request) -> web.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return web.Response(status=status, text=text, headers=named)
@@ -64,13 +49,13 @@ def with_status(status: int, text: str = "told to", **headers: str) -> Answer:
     return answer
 
 
-async def listed(answer: Answer) -> list[ListedFile]:
-    async with serving(answer) as (source, _):
+async def listed(answer: Handler) -> list[ListedFile]:
+    async with regards(answer) as (source, _):
         return [file async for file in source.listing(ORDERED)]
 
 
-async def downloaded(answer: Answer) -> bytes:
-    async with serving(answer) as (source, _), source.download(ORDERED, FILE) as chunks:
+async def downloaded(answer: Handler) -> bytes:
+    async with regards(answer) as (source, _), source.download(ORDERED, FILE) as chunks:
         return b"".join([chunk async for chunk in chunks])
 
 
@@ -163,7 +148,7 @@ async def test_an_answer_that_is_not_the_file_is_no_wrong_file_in_its_middle_eit
             request.transport.close()
         return response
 
-    async with serving(answer, tries=2) as (source, _), source.download(ORDERED, FILE) as chunks:
+    async with regards(answer, tries=2) as (source, _), source.download(ORDERED, FILE) as chunks:
         assert b"".join([chunk async for chunk in chunks]) == b"x" * 100
     assert asked == [None, "bytes=50-", "bytes=50-"]
 
@@ -184,7 +169,7 @@ async def test_cookies_are_not_kept() -> None:
 
 @pytest.mark.parametrize("status", [200, 302, 401, 429])
 async def test_a_gateway_does_not_say_that_a_user_is_known(status: int) -> None:
-    async with serving(with_status(status, "<html>", Content_Type="text/html")) as (_, users):
+    async with regards(with_status(status, "<html>", Content_Type="text/html")) as (_, users):
         with pytest.raises(SourceUnavailableError, match=str(status)):
             await users.known("t", "someone@cnes.fr")
 
@@ -255,7 +240,7 @@ async def test_a_user_is_one_segment_of_the_address(user: str) -> None:
         asked.append(request.raw_path)
         return web.Response(status=404)
 
-    async with serving(answer) as (_, users):
+    async with regards(answer) as (_, users):
         assert not await users.known("t", user)
     (path,) = asked
     beginning, _, name = path.rpartition("/")
@@ -265,5 +250,5 @@ async def test_a_user_is_one_segment_of_the_address(user: str) -> None:
 @pytest.mark.parametrize("user", [".", ".."])
 async def test_a_user_whose_address_would_be_another_is_unknown(user: str) -> None:
     """`/users/email/..` is `/users/`, which rs-admin may well answer with 200."""
-    async with serving(with_status(200)) as (_, users):
+    async with regards(with_status(200)) as (_, users):
         assert not await users.known("t", user)

@@ -25,6 +25,7 @@ from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
 from streams.regards.users import AnyUser
 from tests.builders import make_token
+from tests.integration.conftest import Deliveries
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import DeadLettersApi
@@ -93,6 +94,12 @@ class _Key(str):
 async def configuration(pool: asyncpg.Pool, web_settings: Settings) -> ConfigurationParts:
     """What settings are kept with, on an empty database."""
     return await open_configuration(web_settings, pool)
+
+
+@pytest.fixture
+def deliveries(pool: asyncpg.Pool, web_settings: Settings) -> Deliveries:
+    """Deliveries in the database that the application reads."""
+    return Deliveries(pool, web_settings)
 
 
 class NoDeadLetters:

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from app.audit import Actor
@@ -47,12 +46,6 @@ FAR = {
     },
     "bucket": "far-away",
 }
-
-
-@pytest.fixture
-def deliveries(pool: asyncpg.Pool, web_settings: Any) -> Deliveries:
-    """Deliveries in the database that the application reads."""
-    return Deliveries(pool, web_settings)
 
 
 async def content(answer: Any, status: int = 200) -> Any:

@@ -42,12 +42,6 @@ from web.site import Site, create_site
 
 
 @pytest.fixture
-def deliveries(pool: asyncpg.Pool, web_settings: Any) -> Deliveries:
-    """Deliveries in the database that the application reads."""
-    return Deliveries(pool, web_settings)
-
-
-@pytest.fixture
 def reports() -> list[Progress]:
     """What transfers report; the feed takes it away."""
     return []

@@ -21,7 +21,7 @@ from app.tenants.places import warn_of_places
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
 from tests.builders import make_target
-from tests.integration.test_s3_guard import at, serving
+from tests.servers import serving
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
 from tests.web.test_settings import MASK, SERVER
@@ -244,28 +244,19 @@ async def places() -> Any:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held.append((reader, writer))
 
-    runners = []
-    found = {}
-    for name, handler in (("page", page), ("refusal", refuse)):
-        application = web.Application()
-        application.router.add_route("*", "/{tail:.*}", handler)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        runners.append(runner)
-        found[name] = runner.addresses[0][1]
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    found["silent"] = server.sockets[0].getsockname()[1]
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        found["closed"] = closed.getsockname()[1]
-        yield found
+    async with serving(page) as some_page, serving(refuse) as refusal:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            yield {
+                "page": some_page,
+                "refusal": refusal,
+                "silent": server.sockets[0].getsockname()[1],
+                "closed": closed.getsockname()[1],
+            }
     for _, writer in held:
         writer.close()
     server.close()
-    for runner in runners:
-        await runner.cleanup()
 
 
 async def test_a_check_does_not_tell_what_else_is_at_a_port(places: dict[str, int]) -> None:
@@ -293,7 +284,9 @@ async def test_a_check_gives_a_second_request_the_time_that_is_left(
         raise AssertionError
 
     async with serving(answer) as port, open_sink() as sink, asyncio.timeout(30):
-        (step,) = await Prober(sink.clients, seconds=3600.0).probe(at("127.0.0.1", port))
+        (step,) = await Prober(sink.clients, seconds=3600.0).probe(
+            make_target(endpoint=f"http://127.0.0.1:{port}")
+        )
     assert (step["check"], step["ok"]) == ("reachable", False)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestServer
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
@@ -18,6 +17,7 @@ from app.errors import ConfigurationError, SourceUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from streams.regards.sign_in import PasswordFlow
 from tests.certificates import Authority
+from tests.servers import serving
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve, token
 from web.api.console import Console
 from web.api.sign_in import SignIns
@@ -65,10 +65,8 @@ class Authentication:
 async def regards() -> AsyncIterator[Authentication]:
     """That, on a port."""
     made = Authentication()
-    application = web.Application()
-    application.router.add_post("/oauth/token", made.answer)
-    async with TestServer(application) as server:
-        url = str(server.make_url("/oauth/token"))
+    async with serving(made.answer) as port:
+        url = f"http://127.0.0.1:{port}/oauth/token"
         made.flow = PasswordFlow(url, client="client", secret="secret")
         yield made
 
