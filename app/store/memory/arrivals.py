@@ -1,0 +1,137 @@
+"""What arrived and is not handled yet, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+from app.delivery.ingress import Arrival
+from app.store.memory.database import Database
+from app.store.memory.rows import ArrivalRow, InboxRow
+from app.store.memory.session import Session
+
+_MOST_DOUBLINGS = 4
+
+
+class MemoryArrivals:
+    """See `app.delivery.ports.Arrivals`.
+
+    `allowance` is how long an event may take before it counts as lost; `monotonic` is the clock of
+    this process, which tells how long one waited before it was saved.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        allowance: timedelta,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._allowance = allowance
+        self._monotonic = monotonic
+        self._saving: set[asyncio.Future[None]] = set()
+
+    async def note(self, arrival: Arrival, *, since: float | None = None) -> None:
+        """Return once the arrival is saved. It came at `since` by the monotonic clock, or now."""
+        came = self._monotonic() if since is None else since
+        saved = asyncio.get_running_loop().create_future()
+        self._saving.add(saved)
+        try:
+            async with self._database.session() as session:
+                waited = timedelta(seconds=max(0.0, self._monotonic() - came))
+                row = ArrivalRow(
+                    arrival=arrival,
+                    received_at=self._database.clock() - waited,
+                    due_at=session.now + self._allowance,
+                )
+                await session.insert(self._database.arrivals, arrival.id, row)
+        finally:
+            self._saving.discard(saved)
+            saved.set_result(None)
+
+    async def forget(self, ids: Sequence[UUID]) -> None:
+        """Note that arrivals need no further care."""
+        async with self._database.session() as session:
+            for one in ids:
+                await session.delete(self._database.arrivals, one)
+
+    async def returned(self, arrival: UUID) -> None:
+        """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
+        if self._saving:
+            await asyncio.wait(self._saving)  # it may be among those that are being saved
+        async with self._database.session() as session:
+            at = self._database.clock()
+            noted = await session.update(
+                self._database.arrivals, arrival, lambda row: replace(row, returned_at=at)
+            )
+        if noted is None:
+            # Handled, by now: who handles it takes the note along.
+            await self._returned_receipt(arrival)
+
+    async def _returned_receipt(self, arrival: UUID) -> None:
+        async with self._database.session() as session:
+            at = self._database.clock()
+
+            def awaits_copy(row: InboxRow) -> bool:
+                return row.counted and not session.where(
+                    self._database.inbox,
+                    lambda copy: (
+                        copy.ingress_id != row.ingress_id and copy.arrived_at >= row.arrived_at
+                    ),
+                    group=(row.kind, row.digest),
+                )
+
+            await session.update(
+                self._database.inbox, arrival, lambda row: replace(row, returned_at=at), awaits_copy
+            )
+
+    async def overdue(self, limit: int) -> list[Arrival]:
+        """Return arrivals that count as lost; each has twice the time from now on."""
+        async with self._database.session() as session:
+            due = [
+                (row.due_at, one)
+                for one, row in session.rows(self._database.arrivals)
+                if row.due_at <= session.now and not self._is_locked(session, one)
+            ]
+            taken = []
+            for _, one in sorted(due)[:limit]:
+                row = await session.update(
+                    self._database.arrivals, one, lambda row: self._later(row, session)
+                )
+                if row is not None:
+                    taken.append(row.arrival)
+        return taken
+
+    def _is_locked(self, session: Session, one: UUID) -> bool:
+        return session.skips(self._database.arrivals, one)
+
+    def _later(self, row: ArrivalRow, session: Session) -> ArrivalRow:
+        """Return an arrival that is appended once more."""
+        appends = row.appends + 1
+        wait = self._allowance * 2 ** min(appends, _MOST_DOUBLINGS)
+        return replace(row, appends=appends, due_at=session.now + wait)
+
+    async def not_appended(self, ids: Sequence[UUID]) -> None:
+        """Note that these were overdue in vain: they are due at once, as if never looked at."""
+        async with self._database.session() as session:
+            for one in ids:
+                await session.update(
+                    self._database.arrivals,
+                    one,
+                    lambda row: replace(row, appends=max(row.appends - 1, 0), due_at=session.now),
+                )
+
+    async def all_lost(self) -> None:
+        """Note that Kafka has lost every event: all are due at once."""
+        async with self._database.session() as session:
+            for one, _ in list(session.rows(self._database.arrivals)):
+                await session.update(
+                    self._database.arrivals,
+                    one,
+                    lambda row: replace(row, appends=0, due_at=session.now),
+                )

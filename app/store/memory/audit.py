@@ -1,0 +1,68 @@
+"""The audit trail in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from app.audit import AuditEntry, Done
+from app.store.memory.database import Database, as_json
+from app.store.memory.session import Session
+
+
+def note(database: Database, session: Session, done: Done) -> None:
+    """Note what was done, in the transaction that does it."""
+    entry = AuditEntry(
+        id=database.audit.number(),
+        at=database.clock(),
+        tenant=done.actor.tenant,
+        actor=done.actor.name,
+        role=done.actor.role,
+        action=done.action,
+        subject=done.subject,
+        before=as_json(done.before),
+        after=as_json(done.after),
+    )
+    session.put(database.audit, entry.id, entry)
+
+
+class MemoryAudit:
+    """See `app.audit.AuditTrail`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextlib.asynccontextmanager
+    async def noting(self, done: Done) -> AsyncIterator[None]:
+        """Note what is done within the block, unless it raises."""
+        async with self._database.session() as session:
+            note(self._database, session, done)
+            yield
+
+    async def note(self, done: Done) -> None:
+        """Note what was done, or is about to be."""
+        async with self.noting(done):
+            pass
+
+    async def entries(
+        self,
+        tenant: str | None,
+        *,
+        before: int,
+        limit: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[AuditEntry]:
+        """Return the newest entries with ids under `before`; of all tenants for None."""
+        async with self._database.session() as session:
+            found = session.where(
+                self._database.audit,
+                lambda entry: (
+                    tenant in (entry.tenant, None)
+                    and entry.id < before
+                    and (since is None or entry.at >= since)
+                    and (until is None or entry.at < until)
+                ),
+            )
+        return [entry for _, entry in sorted(found, reverse=True)[:limit]]

@@ -1,0 +1,119 @@
+"""The database in memory: its tables, its clock, and its transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from app.audit import AuditEntry
+from app.delivery.states import Work
+from app.store.memory.locks import Locks
+from app.store.memory.rows import (
+    ArrivalRow,
+    AskedRow,
+    DeliveryRow,
+    FileRow,
+    InboxRow,
+    OutboxRow,
+    StepRow,
+    WorkerRow,
+)
+from app.store.memory.session import Session
+from app.store.memory.tables import Table
+from app.tenants.values import Maintenance, Stored
+
+_TICK = timedelta(microseconds=1)
+
+
+async def _next_turn() -> None:
+    """Let others run, as they do while a statement is on its way."""
+    await asyncio.sleep(0)
+
+
+def utc_now() -> datetime:
+    """Return the time of this machine."""
+    return datetime.now(UTC)
+
+
+def as_json(value: Any) -> Any:
+    """Return what comes back of a value that was stored as JSON."""
+    return json.loads(json.dumps(value))
+
+
+class Database:
+    """What all adapters of one store share.
+
+    `now` is the store's clock (any time zone, as long as it is one); `trip` is awaited before each
+    statement and each commit: it may let others run, take time, or raise StoreUnavailableError, as
+    a connection would.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        trip: Callable[[], Awaitable[None]] = _next_turn,
+    ) -> None:
+        self.trip = trip
+        self._now = now
+        self._last: datetime | None = None
+        self._locks = Locks()
+        self._open: dict[Session, None] = {}
+        self._versions = itertools.count(1)
+
+        def of_client(row: DeliveryRow) -> tuple[str, str]:
+            return row.delivery.tenant, row.delivery.correlation_id
+
+        self.deliveries = Table[UUID, DeliveryRow]("delivery", group=of_client)
+        self.files = Table[tuple[UUID, int], FileRow](
+            "delivery_file", group=lambda row: row.delivery_id
+        )
+        self.history = Table[int, StepRow]("delivery_history", group=lambda row: row.delivery_id)
+        self.inbox = Table[UUID, InboxRow]("inbox", group=lambda row: (row.kind, row.digest))
+        self.arrivals = Table[UUID, ArrivalRow]("arrival")
+        self.asked = Table[int, AskedRow]("asked")
+        self.outbox = Table[int, OutboxRow]("outbox", group=lambda row: row.message.lane)
+        self.turns = Table[tuple[Work, str], datetime]("turn")
+        self.settings = Table[tuple[str, str], Stored]("tenant_setting")
+        self.maintenance = Table[str, Maintenance]("tenant_maintenance")
+        self.audit = Table[int, AuditEntry]("audit")
+        self.workers = Table[str, WorkerRow]("worker")
+
+    def clock(self) -> datetime:
+        """Return the time: later each time it is asked, as if each statement took a moment.
+
+        What happens one after the other has times in this order, also by a clock that stands still.
+        """
+        now = self._now()
+        if self._last is not None and now <= self._last:
+            now = self._last + _TICK
+        self._last = now
+        return now
+
+    def version(self) -> int:
+        """Return the next version of a setting; those of transactions that fail are lost."""
+        return next(self._versions)
+
+    def is_paused(self, session: Session, tenant: str) -> bool:
+        """Whether a tenant is in maintenance, as a transaction sees it."""
+        found = session.get(self.maintenance, tenant)
+        return found is not None and found.active
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Begin a transaction; leaving the block commits, an exception rolls back."""
+        await self.trip()
+        session = Session(self._locks, self._open, self.clock())
+        try:
+            await session.begin()
+            yield session
+            await self.trip()
+            session.commit()
+        finally:
+            session.roll_back()

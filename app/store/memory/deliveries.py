@@ -1,0 +1,97 @@
+"""How rows of deliveries are written: with what PostgreSQL does of itself, by triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID
+
+from app.store.memory.database import Database
+from app.store.memory.rows import DeliveryRow, StepRow
+from app.store.memory.session import Session
+
+
+async def insert(database: Database, session: Session, row: DeliveryRow) -> DeliveryRow | None:
+    """Insert a delivery; None when its correlation id is in use by an active one.
+
+    Nothing is requested in the future.
+    """
+    delivery = row.delivery
+    row = row.having(requested_at=min(delivery.requested_at, database.clock()))
+    client = delivery.tenant, delivery.correlation_id
+    inserted = await session.insert(
+        database.deliveries,
+        delivery.id,
+        row,
+        group=client,
+        unless=lambda other: (
+            (other.delivery.tenant, other.delivery.correlation_id) == client
+            and not other.state.ended
+        ),
+    )
+    if not inserted:
+        return None
+    _note_step(database, session, row)
+    return row
+
+
+async def update(
+    database: Database,
+    session: Session,
+    delivery_id: UUID,
+    change: Callable[[DeliveryRow], DeliveryRow],
+    fits: Callable[[DeliveryRow], bool] = lambda _row: True,
+) -> DeliveryRow | None:
+    """Change a delivery that fits, and return it as it is now; None if there is none."""
+    before = await session.lock_row(database.deliveries, delivery_id, fits)
+    if before is None:
+        return None
+    row = change(before)
+    moved = row.state is not before.state
+    if moved:
+        row = replace(row, state_since=session.now)
+    session.put(database.deliveries, delivery_id, row)
+    if moved or row.delivery.attempt != before.delivery.attempt:
+        _note_step(database, session, row)
+    if before.lease_owner is not None and row.lease_owner is None and not moved:
+        _note_given_up(database, session, row)
+    return row
+
+
+async def delete(
+    database: Database,
+    session: Session,
+    delivery_id: UUID,
+    fits: Callable[[DeliveryRow], bool],
+) -> bool:
+    """Delete a delivery that fits, with its files and its history."""
+    if await session.delete(database.deliveries, delivery_id, fits) is None:
+        return False
+    for key, _ in list(session.rows(database.files, delivery_id)):
+        session.remove(database.files, key)
+    for number, _ in list(session.rows(database.history, delivery_id)):
+        session.remove(database.history, number)
+    return True
+
+
+def _note_step(
+    database: Database, session: Session, row: DeliveryRow, *, cause: str | None = None
+) -> None:
+    step = StepRow(
+        id=database.history.number(),
+        delivery_id=row.delivery.id,
+        state=row.state,
+        attempt=row.delivery.attempt,
+        at=database.clock(),
+        cause=cause,
+    )
+    session.put(database.history, step.id, step)
+
+
+def _note_given_up(database: Database, session: Session, row: DeliveryRow) -> None:
+    """Note that an attempt was given up; of those in a state and attempt, the last is kept."""
+    delivery = row.delivery
+    for number, step in list(session.rows(database.history, delivery.id)):
+        if (step.state, step.attempt) == (row.state, delivery.attempt) and step.cause is not None:
+            session.remove(database.history, number)
+    _note_step(database, session, row, cause=delivery.last_cause or "")

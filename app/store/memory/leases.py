@@ -1,0 +1,213 @@
+"""Leases in memory: who works on what, by the database's clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from app.delivery.model import Delivery
+from app.delivery.states import State, Work
+from app.delivery.targets import Blocked, StoredObject, Upload
+from app.errors import ObjectBusyError
+from app.store.memory import deliveries
+from app.store.memory.database import Database
+from app.store.memory.rows import DeliveryRow
+from app.store.memory.session import Session
+from app.telemetry.metrics import TAKEOVERS
+
+
+class MemoryLeases:
+    """See `app.delivery.ports.Leases`: those of one worker, the `owner`."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        owner: str,
+        ttl: timedelta,
+        transfers_per_tenant: int | None = None,
+        blocked: Callable[[], Blocked] = Blocked,
+    ) -> None:
+        self._database = database
+        self._owner = owner
+        self._ttl = ttl
+        self._limits = {Work.TRANSFER: transfers_per_tenant}
+        self._blocked = blocked  # transfers, as this process sees their targets
+
+    async def claim(self, work: Work) -> Delivery | None:
+        """Lease the next delivery that this work is due for."""
+        limit = self._limits.get(work)
+        blocked = self._blocked() if work is Work.TRANSFER else Blocked()
+        async with self._database.session() as session:
+            if limit is not None:
+                # One after the other, so that a limit is not passed by two at once.
+                await session.lock(("claim", work))
+                await self._database.trip()
+            due = self._next(session, work, limit, blocked)
+            if due is None:
+                return None
+            tenant = due.delivery.tenant
+            session.put(self._database.turns, (work, tenant), self._database.clock())
+            until = session.now + self._ttl
+
+            def leased(row: DeliveryRow) -> DeliveryRow:
+                if work is Work.TRANSFER:
+                    row = row.having(state=State.TRANSFERRING, attempt=row.delivery.attempt + 1)
+                return replace(
+                    row, lease_owner=self._owner, lease_until=until, updated_at=session.now
+                )
+
+            taken = await deliveries.update(self._database, session, due.delivery.id, leased)
+        if due.lease_owner is not None:
+            TAKEOVERS.labels(work.value).inc()
+        return None if taken is None else taken.delivery
+
+    def _next(
+        self, session: Session, work: Work, limit: int | None, blocked: Blocked
+    ) -> DeliveryRow | None:
+        """Return what is due: tenants with less under way first, then who waited longest.
+
+        Within a tenant by rank. What others have locked is left out.
+        """
+        now = session.now
+        running: Counter[str] = Counter()
+        first: dict[str, DeliveryRow] = {}
+        for delivery_id, row in session.rows(self._database.deliveries):
+            tenant = row.delivery.tenant
+            if row.work is not work:
+                continue
+            if row.is_leased(now):
+                running[tenant] += 1
+                continue
+            spared = (tenant, row.delivery.target) in blocked.spared
+            if row.not_before > now or (tenant in blocked.tenants and not spared):
+                continue
+            if tenant in first and first[tenant].rank <= row.rank:
+                continue
+            if not session.skips(self._database.deliveries, delivery_id):
+                first[tenant] = row
+
+        def turn(tenant: str) -> tuple[bool, datetime]:
+            at = session.get(self._database.turns, (work, tenant))
+            return at is not None, at or now
+
+        fair = [
+            (running[tenant], turn(tenant), row.rank, row)
+            for tenant, row in first.items()
+            if (limit is None or running[tenant] < limit)
+            # While a tenant is in maintenance, its requests wait; what has begun goes on.
+            and not (work is Work.CHECK and self._database.is_paused(session, tenant))
+        ]
+        return min(fair, key=lambda one: one[:3])[3] if fair else None
+
+    async def renew(self, delivery: Delivery) -> bool:
+        """Hold on to a lease."""
+        async with self._database.session() as session:
+            until = session.now + self._ttl
+            return await self._change(
+                session, delivery, lambda row: replace(row, lease_until=until)
+            )
+
+    async def holds(self, delivery: Delivery) -> bool:
+        """Whether a lease is still this worker's."""
+        async with self._database.session() as session:
+            row = session.get(self._database.deliveries, delivery.id)
+        return row is not None and self._has(delivery, row) and row.work is not None
+
+    async def note_completion(
+        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
+    ) -> bool:
+        """Hold on to a lease, and note what is about to appear."""
+        async with self._database.session() as session:
+            await session.lock(("object", result.url, server))
+            await self._database.trip()
+            own = session.get(self._database.deliveries, delivery.id)
+            busy = own is not None and session.where(
+                self._database.deliveries,
+                lambda other: (
+                    other.is_completing(result.url, server, session.now)
+                    and (other.delivery.tenant, other.delivery.user)
+                    != (own.delivery.tenant, own.delivery.user)
+                ),
+            )
+            if busy:
+                raise ObjectBusyError(
+                    f"a delivery of another tenant or user is just completing {result.url}"
+                )
+            return await self._change(
+                session,
+                delivery,
+                lambda row: replace(
+                    row.having(completing=result),
+                    completing_server=server,
+                    completing_until=session.now + until,
+                    lease_until=session.now + self._ttl,
+                ),
+            )
+
+    async def forget_completion(self, delivery: Delivery) -> None:
+        """Note that what was noted last can't appear any more."""
+        async with self._database.session() as session:
+            await self._change(
+                session,
+                delivery,
+                lambda row: replace(
+                    row.having(completing=None), completing_server=None, completing_until=None
+                ),
+                fits=lambda _row: True,
+            )
+
+    async def release(
+        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+    ) -> None:
+        """Let go of a lease."""
+
+        def released(row: DeliveryRow) -> DeliveryRow:
+            changed = row.having(
+                failures=row.delivery.failures + failed,
+                tries=row.delivery.tries + 1,
+                last_cause=cause,
+            )
+            return replace(
+                changed,
+                lease_owner=None,
+                lease_until=None,
+                not_before=session.now + after,
+                updated_at=session.now,
+            )
+
+        async with self._database.session() as session:
+            await self._change(session, delivery, released, fits=lambda _row: True)
+
+    async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
+        """Note the upload of this attempt."""
+        async with self._database.session() as session:
+            return await self._change(
+                session,
+                delivery,
+                lambda row: row.having(upload=upload),
+                lambda row: row.state is State.TRANSFERRING,
+            )
+
+    def _has(self, delivery: Delivery, row: DeliveryRow) -> bool:
+        """Whether a delivery, as it was claimed, is leased to this worker."""
+        return (row.delivery.attempt, row.lease_owner) == (delivery.attempt, self._owner)
+
+    async def _change(
+        self,
+        session: Session,
+        delivery: Delivery,
+        change: Callable[[DeliveryRow], DeliveryRow],
+        fits: Callable[[DeliveryRow], bool] = lambda row: row.work is not None,
+    ) -> bool:
+        """Change what is leased to this worker; False when it is not, any more."""
+        changed = await deliveries.update(
+            self._database,
+            session,
+            delivery.id,
+            change,
+            lambda row: self._has(delivery, row) and fits(row),
+        )
+        return changed is not None

@@ -1,0 +1,140 @@
+"""What the tables hold: columns as PostgreSQL has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.delivery.ingress import Arrival, ArrivalKind
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.outgoing import Outgoing
+from app.delivery.states import State, Work
+from app.delivery.targets import StoredObject
+from app.errors import ErrorType
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryRow:
+    """A delivery, with what only the store goes by."""
+
+    delivery: Delivery
+    rank: datetime  # smaller comes first: age and priority in one
+    not_before: datetime
+    updated_at: datetime
+    state_since: datetime
+    finished_at: datetime | None = None
+    lease_owner: str | None = None
+    lease_until: datetime | None = None
+    result: StoredObject | None = None  # told with DONE
+    error: tuple[ErrorType, str] | None = None
+    completing_server: str | None = None  # host:port where `delivery.completing` may appear
+    completing_until: datetime | None = None
+    order_awaited: bool = False  # it has ended, and the answer to its order request is due
+    swept: bool = False
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self.delivery.state
+
+    @property
+    def work(self) -> Work | None:
+        """What a worker can do for it."""
+        return self.delivery.state.work
+
+    def is_leased(self, now: datetime) -> bool:
+        """Whether a worker has it, by the store's clock."""
+        return self.lease_until is not None and self.lease_until >= now
+
+    def is_completing(self, url: str, server: str, now: datetime) -> bool:
+        """Whether an attempt may be making an object appear there; one that noted no server may."""
+        return (
+            self.completing_until is not None
+            and self.completing_until > now
+            and self.delivery.completing is not None
+            and self.delivery.completing.url == url
+            and self.completing_server in (server, None)
+        )
+
+    def having(self, **changes: Any) -> DeliveryRow:
+        """Return the row with another version of the delivery."""
+        return replace(self, delivery=replace(self.delivery, **changes))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRow:
+    """A file of a manifest."""
+
+    delivery_id: UUID
+    file: ManifestFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRow:
+    """A delivery came into a state, or an attempt in it was given up."""
+
+    id: int
+    delivery_id: UUID
+    state: State
+    attempt: int
+    at: datetime
+    cause: str | None = None  # why it was given up
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InboxRow:
+    """An event that was handled."""
+
+    ingress_id: UUID
+    kind: ArrivalKind
+    digest: bytes
+    flagged: bool  # it said that it may be a repeat
+    arrived_at: datetime
+    counted: bool
+    returned_at: datetime | None  # RabbitMQ gives its message again: that copy is to come
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrivalRow:
+    """An event that is not handled yet."""
+
+    arrival: Arrival
+    received_at: datetime
+    due_at: datetime  # when it counts as lost
+    appends: int = 0
+    returned_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskedRow:
+    """A request over HTTP."""
+
+    id: int
+    request: bytes
+    key: bytes | None
+    delivery_id: UUID
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutboxRow:
+    """A message that is owed."""
+
+    id: int
+    message: Outgoing
+    due_at: datetime
+    tries: int = 0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerRow:
+    """A worker, by its own word."""
+
+    id: str
+    version: str
+    slots: int
+    started_at: datetime
+    seen_at: datetime

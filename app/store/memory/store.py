@@ -1,0 +1,216 @@
+"""The store of deliveries in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.naming import object_key
+from app.delivery.states import State, Work
+from app.store.memory.database import Database
+from app.store.memory.deliveries import update
+from app.store.memory.rows import DeliveryRow
+from app.store.memory.session import Session
+from app.store.memory.transaction import MemoryTransaction
+from app.waiting.patience import until_answered
+from app.waiting.signals import Signal
+
+_FILES_A_BATCH = 1000
+
+
+class MemoryStore:
+    """See `app.delivery.ports.Store`. `owed` is notified after a commit that left messages."""
+
+    def __init__(self, database: Database, owed: Signal) -> None:
+        self._database = database
+        self._owed = owed
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[MemoryTransaction]:
+        """Begin a transaction; leaving the block commits, an exception rolls back."""
+        async with self._database.session() as session:
+            transaction = MemoryTransaction(self._database, session)
+            yield transaction
+        if transaction.owes:
+            self._owed.notify()
+        for act in transaction.afterwards:
+            act()
+
+    async def _found(self, fits: Callable[[Session, DeliveryRow], bool]) -> list[DeliveryRow]:
+        async with self._database.session() as session:
+            return [row for _, row in session.rows(self._database.deliveries) if fits(session, row)]
+
+    async def expired(self, limit: int) -> list[Delivery]:
+        """Return active deliveries whose time is over, the longest overdue first."""
+
+        def is_over(session: Session, row: DeliveryRow) -> bool:
+            if row.state.ended or row.delivery.expires_at > session.now:
+                return False
+            # What waits for the end of a maintenance has not begun yet.
+            return row.state is not State.RECEIVED or not self._database.is_paused(
+                session, row.delivery.tenant
+            )
+
+        found = await self._found(is_over)
+        found.sort(key=lambda row: row.delivery.expires_at)
+        return [row.delivery for row in found[:limit]]
+
+    async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
+        """Return deliveries that ended so long ago and may have left an upload open."""
+
+        def may_be_open(session: Session, row: DeliveryRow) -> bool:
+            delivery = row.delivery
+            return (
+                row.state.ended
+                and not row.swept
+                and delivery.attempt > (0 if row.state is State.ERROR else 1)
+                and row.not_before < session.now - after
+                # Not while the same key may be in use again.
+                and not session.where(
+                    self._database.deliveries,
+                    lambda other: not other.state.ended,
+                    group=(delivery.tenant, delivery.correlation_id),
+                )
+            )
+
+        found = await self._found(may_be_open)
+        found.sort(key=lambda row: row.not_before)
+        return [row.delivery for row in found[:limit]]
+
+    async def swept(self, delivery: Delivery) -> bool:
+        """Note that nothing of the delivery is open any more; False: look again later."""
+
+        def no_longer(row: DeliveryRow) -> DeliveryRow:
+            upload = row.delivery.upload
+            forgotten = replace(upload, target=None) if upload else None
+            return replace(row.having(upload=forgotten), swept=True)
+
+        async with self._database.session() as session:
+            swept = await update(
+                self._database,
+                session,
+                delivery.id,
+                no_longer,
+                lambda row: row.completing_until is None or row.completing_until < session.now,
+            )
+        return swept is not None
+
+    async def postpone_sweeps(
+        self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
+    ) -> None:
+        """Let `unswept` return these again after the pause."""
+        async with self._database.session() as session:
+            at = session.now - after + pause
+            for one in deliveries:
+                await update(
+                    self._database,
+                    session,
+                    one.id,
+                    lambda row: replace(row, not_before=at),
+                    lambda row: row.state.ended,
+                )
+
+    async def uploads_of_others(
+        self, delivery: Delivery, *, bucket: str, key: str
+    ) -> frozenset[str] | None:
+        """Return what others have recorded of a key; None when one may have opened another."""
+        archive_name = key.rpartition("/")[2]
+        others = await self._found(
+            lambda _session, row: not row.state.ended and row.delivery.id != delivery.id
+        )
+        client = delivery.tenant, delivery.correlation_id
+        for one in others:
+            if (one.delivery.tenant, one.delivery.correlation_id) == client:
+                return None
+            if (
+                one.work is Work.TRANSFER
+                and one.lease_until is not None
+                and one.delivery.archive_name == archive_name
+                and f"/{key}".endswith(f"/{object_key(one.delivery.correlation_id, archive_name)}")
+            ):
+                return None
+        recorded = [one.delivery.upload for one in others if one.delivery.upload is not None]
+        return frozenset(
+            upload.upload_id for upload in recorded if (upload.bucket, upload.key) == (bucket, key)
+        )
+
+    async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+        """Note why transfers wait."""
+
+        def waits(session: Session, row: DeliveryRow) -> bool:
+            return (
+                row.work is Work.TRANSFER
+                and row.delivery.tenant == tenant
+                and target in (row.delivery.target, None)
+                and not row.is_leased(session.now)
+                and row.delivery.last_cause != cause
+            )
+
+        return await self._told(waits, cause, limit)
+
+    async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
+        """Take that cause away."""
+
+        def was_told(_session: Session, row: DeliveryRow) -> bool:
+            return (
+                row.work is Work.TRANSFER
+                and row.delivery.tenant == tenant
+                and row.delivery.last_cause == cause
+            )
+
+        return await self._told(was_told, None, limit)
+
+    async def _told(
+        self,
+        fits: Callable[[Session, DeliveryRow], bool],
+        cause: str | None,
+        limit: int,
+    ) -> int:
+        async with self._database.session() as session:
+            found = [
+                delivery_id
+                for delivery_id, row in session.rows(self._database.deliveries)
+                if fits(session, row) and not session.skips(self._database.deliveries, delivery_id)
+            ]
+            for delivery_id in found[:limit]:
+                await update(
+                    self._database, session, delivery_id, lambda row: row.having(last_cause=cause)
+                )
+        return len(found[:limit])
+
+    async def done_by(self, delivery: Delivery) -> bool:
+        """Whether the delivery was brought to its end by this attempt."""
+        async with self._database.session() as session:
+            row = session.get(self._database.deliveries, delivery.id)
+        return (
+            row is not None and row.state is State.DONE and row.delivery.attempt == delivery.attempt
+        )
+
+    async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
+        """Iterate over the manifest, a batch at a time; it waits while the store is away."""
+        position = -1
+        while True:
+            batch = await until_answered(partial(self._batch, delivery, position))
+            for file in batch:
+                yield file
+            if len(batch) < _FILES_A_BATCH:
+                return
+            position = batch[-1].position
+
+    async def _batch(self, delivery: Delivery, position: int) -> list[ManifestFile]:
+        async with self._database.session() as session:
+            files = [row.file for _, row in session.rows(self._database.files, delivery.id)]
+        files.sort(key=lambda file: file.position)
+        return [file for file in files if file.position > position][:_FILES_A_BATCH]
+
+    async def sizes_known(self, delivery: Delivery) -> bool:
+        """Whether the manifest has a size for each file."""
+        async with self._database.session() as session:
+            return not session.where(
+                self._database.files, lambda row: row.file.size is None, group=delivery.id
+            )

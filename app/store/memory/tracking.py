@@ -1,0 +1,272 @@
+"""Looking deliveries up in memory."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.delivery.manifest import ManifestFile
+from app.delivery.states import State, Work
+from app.errors import ErrorType
+from app.store.memory.database import Database
+from app.store.memory.rows import DeliveryRow, StepRow, WorkerRow
+from app.store.memory.session import Session
+from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
+
+# What a transaction that began earlier, and ended later, may have numbered before.
+_NUMBERS_BEFORE = 1000
+_TIME_BEFORE = timedelta(seconds=5)
+_WORKER_KEPT = timedelta(days=1)
+
+
+def _tracked_of(row: DeliveryRow) -> Tracked:
+    return Tracked(
+        delivery=row.delivery,
+        updated_at=row.updated_at,
+        state_since=row.state_since,
+        not_before=row.not_before,
+        finished_at=row.finished_at,
+        worker=None if row.finished_at is not None else row.lease_owner,
+        result=replace(row.result, etag=None) if row.result else None,
+        error=row.error,
+    )
+
+
+def _listed_of(row: DeliveryRow) -> Tracked:
+    """Show what lists show of a delivery."""
+    hidden = row.having(order={}, failures=0, tries=0, trace=None, upload=None, completing=None)
+    return _tracked_of(hidden)
+
+
+def _step_of(row: StepRow) -> Step:
+    return Step(id=row.id, state=row.state, attempt=row.attempt, at=row.at, cause=row.cause)
+
+
+class MemoryTracking:
+    """See `app.views.deliveries`: Tracking, Changes and Overview."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def browse(
+        self,
+        tenants: Sequence[str],
+        wanted: Filter,
+        *,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> list[Tracked]:
+        """Return their deliveries, the newest first, without what they ordered."""
+
+        def is_wanted(row: DeliveryRow) -> bool:
+            delivery = row.delivery
+            return (
+                delivery.tenant in tenants
+                and (before is None or (delivery.requested_at, delivery.id) < before)
+                and (wanted.states is None or row.state in wanted.states)
+                and wanted.user in (delivery.user, None)
+                and (wanted.since is None or delivery.requested_at >= wanted.since)
+                and (wanted.until is None or delivery.requested_at < wanted.until)
+                and (wanted.text is None or wanted.text.lower() in _text_of(row).lower())
+            )
+
+        return [_listed_of(row) for row in (await self._newest(is_wanted))[:limit]]
+
+    async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:
+        """Return every delivery of a correlation id, the newest first."""
+        key = tenant, correlation_id
+        found = await self._newest(
+            lambda row: (row.delivery.tenant, row.delivery.correlation_id) == key
+        )
+        return [_tracked_of(row) for row in found]
+
+    async def _newest(self, fits: Callable[[DeliveryRow], bool]) -> list[DeliveryRow]:
+        async with self._database.session() as session:
+            found = [row for _, row in session.where(self._database.deliveries, fits)]
+        found.sort(key=lambda row: (row.delivery.requested_at, row.delivery.id), reverse=True)
+        return found
+
+    async def one(self, tenant: str, delivery: UUID) -> Tracked | None:
+        """Return a delivery by its id."""
+        async with self._database.session() as session:
+            row = session.get(self._database.deliveries, delivery)
+        return _tracked_of(row) if row is not None and row.delivery.tenant == tenant else None
+
+    async def steps(self, delivery: UUID) -> list[Step]:
+        """Return how a delivery got where it is."""
+        async with self._database.session() as session:
+            found = sorted(session.rows(self._database.history, delivery))
+        return [_step_of(row) for _, row in found]
+
+    async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
+        """Return files of a delivery after a position."""
+        async with self._database.session() as session:
+            files = [row.file for _, row in session.rows(self._database.files, delivery)]
+        files.sort(key=lambda file: file.position)
+        return [file for file in files if file.position > after][:limit]
+
+    async def last(self) -> int:
+        """Return the number of the newest step."""
+        async with self._database.session() as session:
+            return max((number for number, _ in session.rows(self._database.history)), default=0)
+
+    async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
+        """Return steps after `last`, and missing ones that are there now."""
+        async with self._database.session() as session:
+            return self._changes(session, lambda row: row.id > last or row.id in missing, limit)
+
+    async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
+        """Return a tenant's steps after `last`, and some of the moments before it."""
+        async with self._database.session() as session:
+            known = session.get(self._database.history, last)
+
+            def is_later(row: StepRow) -> bool:
+                delivery = session.get(self._database.deliveries, row.delivery_id)
+                if delivery is None or delivery.delivery.tenant != tenant:
+                    return False
+                return row.id > last or (
+                    known is not None
+                    and row.id != last
+                    and row.id > last - _NUMBERS_BEFORE
+                    and row.at > known.at - _TIME_BEFORE
+                )
+
+            return self._changes(session, is_later, limit)
+
+    def _changes(
+        self, session: Session, fits: Callable[[StepRow], bool], limit: int
+    ) -> list[Change]:
+        found = sorted(session.where(self._database.history, fits))[:limit]
+        changes = []
+        for _, step in found:
+            row = session.get(self._database.deliveries, step.delivery_id)
+            if row is not None:
+                changes.append(Change(step=_step_of(step), tracked=_listed_of(row)))
+        return changes
+
+    async def workers(self) -> list[WorkerSeen]:
+        """Return the workers that there are."""
+        async with self._database.session() as session:
+            transfers = [
+                row.lease_owner
+                for _, row in session.rows(self._database.deliveries)
+                if row.work is Work.TRANSFER and row.is_leased(session.now)
+            ]
+            return [
+                WorkerSeen(
+                    id=row.id,
+                    version=row.version,
+                    started_at=row.started_at,
+                    seen_at=row.seen_at,
+                    silent_for=(session.now - row.seen_at).total_seconds(),
+                    slots=row.slots,
+                    running=transfers.count(row.id),
+                )
+                for _, row in sorted(session.rows(self._database.workers))
+            ]
+
+    async def depths(self) -> list[Depth]:
+        """Count deliveries before their end."""
+        since: dict[tuple[str, State], list[datetime]] = {}
+        async with self._database.session() as session:
+            for _, row in session.rows(self._database.deliveries):
+                if not row.state.ended:
+                    since.setdefault((row.delivery.tenant, row.state), []).append(row.state_since)
+        return [
+            Depth(
+                tenant=tenant,
+                state=state,
+                deliveries=len(times),
+                oldest=max(0.0, (session.now - min(times)).total_seconds()),
+            )
+            for (tenant, state), times in since.items()
+        ]
+
+    async def owed(self) -> list[Owed]:
+        """Count messages that wait."""
+        due: dict[str, list[datetime]] = {}
+        async with self._database.session() as session:
+            for _, row in session.rows(self._database.outbox):
+                due.setdefault(row.message.lane.value, []).append(row.due_at)
+        return [
+            Owed(
+                lane=lane,
+                messages=len(times),
+                oldest=max(0.0, (session.now - min(times)).total_seconds()),
+            )
+            for lane, times in due.items()
+        ]
+
+    async def outcomes(self, tenants: Sequence[str], *, since: datetime) -> list[Outcome]:
+        """Count deliveries that ended."""
+        alike: dict[tuple[State, ErrorType | None], list[DeliveryRow]] = {}
+        async with self._database.session() as session:
+            for _, row in session.rows(self._database.deliveries):
+                ended = row.finished_at is not None and row.finished_at > since
+                if ended and row.state.ended and row.delivery.tenant in tenants:
+                    kind = row.state, row.error[0] if row.error else None
+                    alike.setdefault(kind, []).append(row)
+        return [
+            Outcome(
+                state=state,
+                error_type=error_type,
+                deliveries=len(rows),
+                bytes=sum(row.delivery.total_bytes for row in rows),
+                median_seconds=statistics.median(map(_seconds, rows)),
+            )
+            for (state, error_type), rows in sorted(
+                alike.items(), key=lambda one: (one[0][0], one[0][1] is None, one[0][1] or "")
+            )
+        ]
+
+
+def _text_of(row: DeliveryRow) -> str:
+    """Return what a text is looked for in."""
+    delivery, (kind, message) = row.delivery, row.error or (None, None)
+    parts = (
+        *(delivery.correlation_id, delivery.archive_name),
+        *(kind, message, delivery.last_cause),
+    )
+    return " ".join(part for part in parts if part is not None)
+
+
+def _seconds(row: DeliveryRow) -> float:
+    """Return how long a delivery took that has ended."""
+    end = row.finished_at or row.updated_at
+    return (end - row.delivery.requested_at).total_seconds()
+
+
+class MemoryWorkers:
+    """Where workers tell that they are there."""
+
+    def __init__(self, database: Database, *, worker: str, version: str, slots: int) -> None:
+        self._database = database
+        self._worker = worker
+        self._version = version
+        self._slots = slots
+
+    async def seen(self) -> None:
+        """Record that this worker is alive; forget those that died long ago."""
+        workers = self._database.workers
+        async with self._database.session() as session:
+            known = session.get(workers, self._worker)
+            row = WorkerRow(
+                id=self._worker,
+                version=self._version,
+                slots=self._slots,
+                started_at=known.started_at if known else session.now,
+                seen_at=session.now,
+            )
+            session.put(workers, self._worker, row)
+            for name, _ in session.where(
+                workers, lambda one: one.seen_at < session.now - _WORKER_KEPT
+            ):
+                session.remove(workers, name)
+
+    async def left(self) -> None:
+        """Record that this worker stops."""
+        async with self._database.session() as session:
+            await session.delete(self._database.workers, self._worker)

@@ -1,0 +1,441 @@
+"""The unit of work in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
+
+from app.audit import Done
+from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
+from app.delivery.manifest import Manifest, ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.delivery.states import ADVANCES, State
+from app.delivery.targets import StoredObject
+from app.errors import ErrorType, LeaseLostError
+from app.store.memory import deliveries
+from app.store.memory.audit import note
+from app.store.memory.database import Database, as_json
+from app.store.memory.locks import Mode
+from app.store.memory.rows import AskedRow, DeliveryRow, FileRow, InboxRow, OutboxRow
+from app.store.memory.session import Session
+
+_COPY_AFTER_RETURN = timedelta(hours=1)  # that long after its acknowledgement was lost
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _statement(
+    method: Callable[Concatenate[MemoryTransaction, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[MemoryTransaction, P], Coroutine[Any, Any, T]]:
+    """Mark what is one statement."""
+
+    async def run(self: MemoryTransaction, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self.statement():
+            return await method(self, *args, **kwargs)
+
+    run.__doc__ = method.__doc__
+    return run
+
+
+class MemoryTransaction:
+    """See `app.delivery.ports.Transaction`."""
+
+    def __init__(self, database: Database, session: Session) -> None:
+        self._database = database
+        self._session = session
+        self.owes = False
+        self.afterwards: list[Callable[[], object]] = []
+
+    @contextlib.asynccontextmanager
+    async def statement(self) -> AsyncIterator[None]:
+        """Send a statement. After one that failed, a transaction takes no other."""
+        if self._session.failed:
+            raise RuntimeError("a statement of this transaction has failed; it can only be left")
+        await self._database.trip()
+        try:
+            yield
+        except BaseException:
+            self._session.failed = True
+            raise
+
+    # What came in.
+
+    @_statement
+    async def remember(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+        """Note events in the inbox; return those that count, and when each arrived."""
+        await self._lock([one.digest for one in arrived])
+        inbox = self._database.inbox
+        judged = [await self._judged(one) for one in arrived]
+        new = [row for row in judged if row is not None]
+        for row in new:
+            for key, _ in list(self._session.rows(inbox, (row.kind, row.digest))):
+                # The copy that was to come is here.
+                await self._session.update(
+                    inbox,
+                    key,
+                    lambda known: replace(known, returned_at=None),
+                    lambda known: known.returned_at is not None,
+                )
+        inserted = [row for row in new if await self._session.insert(inbox, row.ingress_id, row)]
+        return {row.ingress_id: row.arrived_at for row in inserted if row.counted}
+
+    async def _judged(self, event: Identity) -> InboxRow | None:
+        """Return what the inbox will hold of an event; None if it is there already."""
+        handled = await self._session.delete(self._database.arrivals, event.event_id)
+        if self._session.get(self._database.inbox, event.event_id) is not None:
+            return None
+        returned_at = handled.returned_at if handled else None
+        flagged = event.redelivered or returned_at is not None
+        clock = self._database.clock()
+        at = handled.received_at if handled else min(event.received_at or clock, clock)
+
+        def is_copied_by(known: InboxRow) -> bool:
+            return known.counted and (
+                flagged
+                or (known.flagged and known.arrived_at >= at)
+                or (known.returned_at is not None and known.returned_at > at - _COPY_AFTER_RETURN)
+            )
+
+        copy = self._session.where(
+            self._database.inbox, is_copied_by, group=(event.kind, event.digest)
+        )
+        return InboxRow(
+            ingress_id=event.event_id,
+            kind=event.kind,
+            digest=event.digest,
+            flagged=flagged,
+            arrived_at=at,
+            counted=not copy,
+            returned_at=None if copy else returned_at,
+        )
+
+    @_statement
+    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+        """Save new deliveries, unless their correlation id is in use."""
+        opened = []
+        for opening in sorted(
+            openings, key=lambda one: (one.receipt.tenant, one.receipt.correlation_id)
+        ):
+            row = await deliveries.insert(self._database, self._session, self._opened(opening))
+            if row is not None:
+                opened.append(row.delivery)
+        return opened
+
+    def _opened(self, opening: Opening) -> DeliveryRow:
+        receipt = opening.receipt
+        at = opening.requested_at or self._database.clock()
+        return DeliveryRow(
+            delivery=Delivery(
+                id=receipt.ingress_id,
+                tenant=receipt.tenant,
+                correlation_id=receipt.correlation_id,
+                state=opening.state,
+                user=opening.request.user,
+                target=opening.request.target,
+                order=as_json(opening.request.order),
+                origin_app=receipt.origin_app,
+                priority=receipt.priority,
+                requested_at=at,
+                expires_at=at + opening.ttl,
+                trace=receipt.trace,
+            ),
+            rank=at - receipt.priority * timedelta(minutes=1),
+            not_before=self._session.now,
+            updated_at=self._session.now,
+            state_since=self._session.now,
+        )
+
+    @_statement
+    async def asked_before(self, asked: Asked, *, active: bool) -> AskedBefore | None:
+        """Return what was asked for already; who asks the same at once waits for this one."""
+        await self._lock([asked.request, *([] if asked.key is None else [asked.key])])
+        by_key, by_request = [], []
+        for _, row in self._session.rows(self._database.asked):
+            if asked.key is not None and row.key == asked.key:
+                by_key.append(row)
+            elif active and row.request == asked.request and self._is_active(row.delivery_id):
+                by_request.append(row)
+        for row in (*by_key, *by_request):
+            return AskedBefore(request=row.request, delivery_id=row.delivery_id)
+        return None
+
+    def _is_active(self, delivery_id: UUID) -> bool:
+        row = self._session.get(self._database.deliveries, delivery_id)
+        return row is not None and not row.state.ended
+
+    @_statement
+    async def note_asked(self, asked: Asked, delivery_id: UUID) -> None:
+        """Note which delivery is the answer."""
+        noted = self._session.where(
+            self._database.asked,
+            lambda row: (
+                (row.request, row.delivery_id) == (asked.request, delivery_id)
+                and asked.key in (None, row.key)
+            ),
+        )
+        if noted:
+            return
+        if asked.key is not None and self._session.where(
+            self._database.asked, lambda row: row.key == asked.key
+        ):
+            raise ValueError("a key has one answer")
+        row = AskedRow(
+            id=self._database.asked.number(),
+            request=asked.request,
+            key=asked.key,
+            delivery_id=delivery_id,
+        )
+        self._session.put(self._database.asked, row.id, row)
+
+    @_statement
+    async def _lock(self, digests: Sequence[bytes]) -> None:
+        """Lock digests: sorted, so that two transactions can't wait for each other."""
+        for digest in sorted(digests):
+            await self._session.lock(("digest", digest))
+
+    # The delivery.
+
+    @_statement
+    async def withdraw(self, delivery: Delivery) -> bool:
+        """Forget a delivery that was never granted."""
+        return await deliveries.delete(
+            self._database, self._session, delivery.id, lambda row: row.state is State.RECEIVED
+        )
+
+    @_statement
+    async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
+        """Return and lock the active delivery with this correlation id."""
+        for delivery_id, _ in self._of(tenant, correlation_id, lambda row: not row.state.ended):
+            found = await self._session.lock_row(
+                self._database.deliveries, delivery_id, lambda row: not row.state.ended
+            )
+            return found.delivery if found else None
+        return None
+
+    def _of(
+        self, tenant: str, correlation_id: str, fits: Callable[[DeliveryRow], bool]
+    ) -> list[tuple[UUID, DeliveryRow]]:
+        return self._session.where(self._database.deliveries, fits, group=(tenant, correlation_id))
+
+    @_statement
+    async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
+        """Whether an order belonged to an earlier delivery."""
+        return bool(
+            self._of(
+                tenant,
+                correlation_id,
+                lambda row: row.state.ended and row.delivery.order_id == order_id,
+            )
+        )
+
+    @_statement
+    async def withdraw_order(self, delivery: Delivery) -> bool:
+        """Take back an order request that nobody has begun to send."""
+        withdrawn = False
+        for number, _ in self._session.where(
+            self._database.outbox,
+            lambda row: (row.message.delivery_id, row.message.kind) == (delivery.id, Kind.ORDER),
+            group=Lane.ORDERS,
+        ):
+            if not self._session.skips(self._database.outbox, number):
+                await self._session.delete(self._database.outbox, number)
+                withdrawn = True
+        return withdrawn
+
+    @_statement
+    async def await_order(self, delivery: Delivery) -> None:
+        """Note that a delivery has ended, and that its order may still be answered."""
+        await deliveries.update(
+            self._database, self._session, delivery.id, lambda row: replace(row, order_awaited=True)
+        )
+
+    @_statement
+    async def awaited_orders(
+        self, tenant: str, correlation_id: str, arrived_at: datetime | None
+    ) -> list[Delivery]:
+        """Return and lock ended deliveries whose order is not answered, the oldest first."""
+
+        def waits(row: DeliveryRow) -> bool:
+            return (
+                row.order_awaited
+                and row.delivery.order_id is None
+                and (arrived_at is None or row.delivery.requested_at <= arrived_at)
+            )
+
+        found = self._of(tenant, correlation_id, waits)
+        found.sort(key=lambda one: (one[1].delivery.requested_at, one[0]))
+        locked = []
+        for delivery_id, _ in found:
+            row = await self._session.lock_row(
+                self._database.deliveries, delivery_id, waits, mode=Mode.UPDATE
+            )
+            if row is not None:
+                locked.append(row.delivery)
+        return locked
+
+    @_statement
+    async def note_answer(self, delivery: Delivery, order_id: int | None) -> None:
+        """Note what rs-order answered to the request of a delivery that has ended."""
+        await deliveries.update(
+            self._database,
+            self._session,
+            delivery.id,
+            lambda row: replace(row.having(order_id=order_id), order_awaited=False),
+        )
+
+    async def advance(
+        self,
+        delivery: Delivery,
+        state: State,
+        *,
+        manifest: Manifest | None = None,
+        result: StoredObject | None = None,
+        error: tuple[ErrorType, str] | None = None,
+        order_id: int | None = None,
+        total_suborders: int | None = None,
+    ) -> bool:
+        """Compare and set, by state and attempt."""
+        if state not in ADVANCES[delivery.state]:
+            raise ValueError(f"{delivery} can't go from {delivery.state} to {state}")
+        told: dict[str, Any] = {"order_id": order_id, "total_suborders": total_suborders}
+        if manifest is not None:
+            told |= {
+                "archive_name": manifest.archive_name,
+                "file_count": manifest.file_count,
+                "total_bytes": manifest.total_bytes,
+            }
+        known = {name: value for name, value in told.items() if value is not None}
+        return await self._advance(delivery, state, known, result, error)
+
+    @_statement
+    async def _advance(
+        self,
+        delivery: Delivery,
+        state: State,
+        told: Mapping[str, Any],
+        result: StoredObject | None,
+        error: tuple[ErrorType, str] | None,
+    ) -> bool:
+        done = state is State.DONE
+
+        def advanced(row: DeliveryRow) -> DeliveryRow:
+            old = row.delivery
+            upload = replace(old.upload, target=None) if old.upload and done else old.upload
+            changed = row.having(
+                state=state,
+                tries=0,
+                last_cause=None,
+                upload=upload,
+                # What an attempt that failed has completed all the same is still to be removed.
+                completing=None if done else old.completing,
+                **told,
+            )
+            return replace(
+                changed,
+                result=result,
+                error=error,
+                completing_server=None if done else row.completing_server,
+                completing_until=None if done else row.completing_until,
+                lease_owner=None,
+                lease_until=None,
+                not_before=self._session.now,
+                updated_at=self._session.now,
+                finished_at=self._session.now if state.ended else None,
+            )
+
+        def is_as_seen(row: DeliveryRow) -> bool:
+            return (row.state, row.delivery.attempt) == (delivery.state, delivery.attempt)
+
+        return (
+            await deliveries.update(
+                self._database, self._session, delivery.id, advanced, is_as_seen
+            )
+            is not None
+        )
+
+    @_statement
+    async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
+        """Write files of a manifest."""
+        for file in files:
+            row = FileRow(delivery_id=delivery.id, file=file)
+            if not await self._session.insert(
+                self._database.files, (delivery.id, file.position), row
+            ):
+                raise LeaseLostError(f"{delivery} was planned by another worker meanwhile")
+        found = await self._session.lock_row(
+            self._database.deliveries, delivery.id, mode=Mode.KEY_SHARE
+        )
+        if found is None:
+            raise LeaseLostError(f"{delivery} is gone")
+
+    @_statement
+    async def hasten(self, delivery: Delivery) -> bool:
+        """Let what waits for a later attempt be claimed now."""
+        now = self._session.now
+        return (
+            await deliveries.update(
+                self._database,
+                self._session,
+                delivery.id,
+                lambda row: replace(row, not_before=now),
+                lambda row: row.work is not None and not row.is_leased(now),
+            )
+            is not None
+        )
+
+    # The object.
+
+    @_statement
+    async def lock_object(self, url: str, server: str) -> None:
+        """Let nobody complete or remove this object until the end."""
+        await self._session.lock(("object", url, server))
+
+    @_statement
+    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
+        """Whether somebody was told this object, or another delivery or attempt is making it."""
+        now = self._session.now
+
+        def relies(row: DeliveryRow) -> bool:
+            if row.delivery.id == delivery.id:
+                if row.delivery.attempt != delivery.attempt and not row.state.ended:
+                    return True
+            elif row.is_completing(url, server, now):
+                return True
+            told = row.result
+            return (
+                row.state is State.DONE
+                and told is not None
+                and told.url == url
+                and told.etag in (etag, None)
+            )
+
+        return bool(self._session.where(self._database.deliveries, relies))
+
+    # What is told.
+
+    @_statement
+    async def owe(self, *messages: Outgoing) -> None:
+        """Put messages into the outbox."""
+        for message in messages:
+            row = OutboxRow(
+                id=self._database.outbox.number(),
+                message=replace(message, body=as_json(message.body)),
+                due_at=self._session.now,
+            )
+            self._session.put(self._database.outbox, row.id, row)
+        self.owes = True
+
+    @_statement
+    async def note(self, done: Done) -> None:
+        """Put what somebody did into the audit trail."""
+        note(self._database, self._session, done)
+
+    def on_commit(self, act: Callable[[], object]) -> None:
+        """Do something small once all of it is committed."""
+        self.afterwards.append(act)
