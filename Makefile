@@ -57,7 +57,7 @@ test: setup ## Run all tests, several side by side, each on a stack of its own
 	@$(BIN)/python -m pytest -n auto
 
 test-unit: setup
-	@$(BIN)/python -m pytest -q tests/unit
+	@$(BIN)/python -m pytest -q tests/unit tests/store -m "not stack"
 
 test-pythons: setup ## Unit tests on each other of Python 3.11, 3.12, 3.13 that is here
 	@sh .ci/pythons

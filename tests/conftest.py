@@ -116,7 +116,8 @@ async def database(
     """A database of the test's own: empty, but where its `pool` is asked for, too."""
     url = stack.environment["DELIVERY_DATABASE_URL"]
     name = f"t{uuid4().hex}"
-    like = f" TEMPLATE {migrated}" if "pool" in request.fixturenames else ""
+    asked = request.node.fixturenames  # by name; a `pool` that is asked for later is not among it
+    like = "" if "database" in asked and "pool" not in asked else f" TEMPLATE {migrated}"
     admin = await asyncpg.connect(url)
     await admin.execute(f"CREATE DATABASE {name}{like}")
     yield url.rsplit("/", 1)[0] + "/" + name

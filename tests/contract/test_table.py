@@ -12,7 +12,7 @@ _SETTINGS, _FILES, _ACCESS = f"{_W}.test_settings", f"{_W}.test_configuration", 
 _DELIVERY, _REFUSALS = f"{_A}.test_delivery", f"{_A}.test_refusals"
 _DEAD_LETTERS, _WIRE = f"{_A}.test_dead_letters", f"{_C}.test_wire"
 _OBJECTS = f"{_I}.test_objects"
-_LISTING, _STORE, _OUTBOX = f"{_I}.test_listing", f"{_I}.test_store", f"{_I}.test_outbox"
+_LISTING, _STORE, _OUTBOX = f"{_I}.test_listing", f"{_I}.test_store", "tests.store.test_outbox"
 _ENDS = f"{_WIRE}:test_each_end_of_an_order_is_told"
 _FORM = f"{_DELIVERY}:test_messages_are_in_the_order_and_the_form_of_the_contract"
 _DEAD_LETTERED = (
@@ -73,7 +73,7 @@ ROWS = {
     "DENIED with errorType and message": [_RULES],
     "ERROR with errorType and message": [_ENDS],
     "exactly one terminal response": [
-        f"{_I}.test_state_machine:test_each_delivery_ends_once_whatever_happens",
+        "tests.store.test_state_machine:test_each_delivery_ends_once_whatever_happens",
         f"{_WIRE}:test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_dead_lettered",
     ],
     "EXPIRED": [

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from itertools import product
 
 import asyncpg
-import pytest
 
-from app.delivery.model import Delivery
-from app.delivery.states import ADVANCES, CLAIMED, TRANSITIONS, State, Work
-from tests.integration.conftest import Deliveries
+from app.delivery.states import State
 
 ENDED = {state for state in State if state.ended}
 _LITERAL = re.compile(r"'(\w+)'::text")
@@ -50,48 +45,3 @@ async def test_indexes_on_a_part_of_the_deliveries_know_the_same_ends(pool: asyn
     }
     assert {"delivery_one_active", "delivery_expiring", "delivery_finished"} <= listed.keys()
     assert all(states == ENDED for states in listed.values()), listed
-
-
-async def put(deliveries: Deliveries, delivery: Delivery, state: State) -> Delivery:
-    """Put a delivery into a state, whatever it was in: due now, and under no lease."""
-    await deliveries.pool.execute(
-        "UPDATE delivery SET state = $2, lease_owner = NULL, lease_until = NULL WHERE id = $1",
-        delivery.id,
-        state,
-    )
-    attempt = await deliveries.pool.fetchval(
-        "SELECT attempt FROM delivery WHERE id = $1", delivery.id
-    )
-    return replace(delivery, state=state, attempt=attempt)
-
-
-async def test_advance_makes_its_transitions_and_refuses_the_rest(deliveries: Deliveries) -> None:
-    delivery = await deliveries.granted()
-    for before, after in product(State, State):
-        seen = await put(deliveries, delivery, before)
-        async with deliveries.store.transaction() as tx:
-            if after in ADVANCES[before]:
-                assert await tx.advance(seen, after), (before, after)
-                assert not await tx.advance(seen, after) or after is before  # a lost race
-            else:
-                with pytest.raises(ValueError, match=f"can't go from {before} to {after}"):
-                    await tx.advance(seen, after)
-        expected = after if after in ADVANCES[before] else before
-        assert await deliveries.states() == [expected]
-
-
-@pytest.mark.parametrize("state", State)
-async def test_what_is_claimed_is_the_work_of_its_state(
-    deliveries: Deliveries, state: State
-) -> None:
-    delivery = await deliveries.granted()
-    for work in Work:
-        await put(deliveries, delivery, state)
-        claimed = await deliveries.leases("w").claim(work)
-        assert (claimed is not None) == (work is state.work)
-        if claimed is not None:
-            begun = claimed.attempt - delivery.attempt
-            assert begun == (1 if work is Work.TRANSFER else 0)
-            assert claimed.state is state or claimed.state in TRANSITIONS[state]
-            # An attempt is a move, also from TRANSFERRING to itself.
-            assert not begun or claimed.state in TRANSITIONS[state] & CLAIMED

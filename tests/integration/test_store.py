@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -236,3 +238,19 @@ async def test_the_store_knows_whether_every_size_is_listed(
     assert await deliveries.store.sizes_known(delivery)
     await pool.execute("UPDATE delivery_file SET size = NULL WHERE position = 1")
     assert not await deliveries.store.sizes_known(delivery)
+
+
+async def test_a_worker_of_the_version_before_asks_for_nothing_in_the_future(
+    deliveries: Deliveries,
+) -> None:
+    """It takes its own clock for the time of a request, and may be minutes ahead."""
+    ahead = datetime.now(UTC) + timedelta(minutes=7)
+    await deliveries.pool.execute(
+        "INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, "
+        "order_request, priority, requested_at, expires_at, rank) "
+        "VALUES ($1, 't', 'old', 'GRANTED', 'u', 'x', '{}', 1, $2, $2, $2)",
+        uuid4(),
+        ahead,
+    )
+    old = await deliveries.active("old", "t")
+    assert old.requested_at < ahead - timedelta(minutes=3)

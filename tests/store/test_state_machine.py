@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-import asyncpg
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.delivery.ingress import Cancel, Receipt
 from app.delivery.orders import OrderEvent, OrderStatus
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Kind, Lane, Outgoing
 from app.delivery.states import TRANSITIONS, State, Work
 from app.errors import (
     DeliveryError,
@@ -24,7 +24,6 @@ from app.errors import (
     SourceRefusedError,
     WrongFileError,
 )
-from app.store import Outbox
 from app.usecases.expire import expire
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
@@ -32,17 +31,15 @@ from app.usecases.settle import Settlement
 from app.usecases.submit import check, receive
 from app.usecases.transfer import Transfers
 from app.waiting.backoff import Backoff
-from sinks.stores.s3.store import S3Sink
 from tests.builders import (
     make_cancel,
     make_file,
     make_manifest,
     make_order_event,
-    make_receipt,
     make_request,
     make_stored,
 )
-from tests.integration.conftest import Deliveries
+from tests.deliveries import Deliveries, Row
 
 TERMINAL = ("DENIED", "DONE", "ERROR")
 
@@ -134,9 +131,9 @@ class Users:
 class World:
     """One correlation id, and all that can happen to it."""
 
-    def __init__(self, deliveries: Deliveries, sink: S3Sink) -> None:
+    def __init__(self, deliveries: Deliveries) -> None:
         self.deliveries = deliveries
-        self.sink = sink
+        nothing: Any = None  # transfers are played here
         self.correlation_id = f"c-{uuid4().hex}"
         self.receipts: list[Receipt] = []
         self.events: list[OrderEvent] = []
@@ -147,9 +144,9 @@ class World:
             store=deliveries.store,
             leases=self.leases,
             tenants=deliveries.tenants,
-            sink=sink,
-            uploads=deliveries.uploads(sink),
-            archiver=None,  # type: ignore[arg-type]  # transfers are played here
+            sink=nothing,
+            uploads=deliveries.uploads(nothing),
+            archiver=nothing,
         )
         self.settlement = Settlement(
             store=deliveries.store,
@@ -160,12 +157,14 @@ class World:
 
     async def arrive(self, how: str) -> None:
         if how == "new" or not self.receipts:
-            receipt = make_receipt(self.correlation_id)
+            receipt = self.deliveries.receipt(self.correlation_id)
         elif how == "kafka":
             receipt = self.receipts[-1]
         else:
             old = self.receipts[-1]
-            receipt = make_receipt(self.correlation_id, digest=old.digest, redelivered=True)
+            receipt = self.deliveries.receipt(
+                self.correlation_id, digest=old.digest, redelivered=True
+            )
         self.receipts.append(receipt)
         await receive(
             [(receipt, make_request())],
@@ -203,7 +202,7 @@ class World:
             await self.transfers._finish(claimed, make_stored())
 
     async def expire(self) -> None:
-        await self.deliveries.pool.execute("UPDATE delivery SET expires_at = now()")
+        await self.deliveries.elapse(timedelta(days=1))
         await expire(store=self.deliveries.store, limit=100)
 
     async def relay(self) -> None:
@@ -211,11 +210,15 @@ class World:
             if message.correlation_id == self.correlation_id:
                 self.sent.append(message)
 
-        while (await Outbox(self.deliveries.pool, batch=99).relay(Lane.ORDERS, publish))[0]:
+        while (await self.deliveries.outbox().relay(Lane.ORDERS, publish))[0]:
             pass
 
     async def cancel(self, how: str) -> None:
-        made = make_cancel(tenant=self.receipts[0].tenant, correlation_id=self.correlation_id)
+        made = make_cancel(
+            tenant=self.receipts[0].tenant,
+            correlation_id=self.correlation_id,
+            received_at=self.deliveries.now(),
+        )
         cancel = _given(self.cancels, made, how)
         interventions = Interventions(
             store=self.deliveries.store,
@@ -235,6 +238,7 @@ class World:
             errors=step.errors,
             error_type=step.error_type,
             total_suborders=step.total_suborders,
+            received_at=self.deliveries.now(),
         )
         event = _given(self.events, made, step.how)
         async with self.unchanged(if_=event is not made):
@@ -262,18 +266,16 @@ class World:
             case Event():
                 await self.tell(step)
 
-    async def owed(self) -> list[asyncpg.Record]:
-        query = "SELECT * FROM outbox WHERE correlation_id = $1 ORDER BY id"
-        return await self.deliveries.pool.fetch(query, self.correlation_id)
+    async def owed(self) -> list[Outgoing]:
+        found = await self.deliveries.outgoing()
+        return [message for message in found if message.correlation_id == self.correlation_id]
 
-    async def moves(self, delivery: Any) -> list[State]:
-        query = "SELECT state, cause FROM delivery_history WHERE delivery_id = $1 ORDER BY id"
-        rows = await self.deliveries.pool.fetch(query, delivery)
-        return [State(row["state"]) for row in rows if row["cause"] is None]
+    async def moves(self, delivery: UUID) -> list[State]:
+        steps = await self.deliveries.moved(delivery)
+        return [step.state for step in steps if step.cause is None]
 
-    async def ended(self) -> list[asyncpg.Record]:
-        query = "SELECT * FROM delivery WHERE correlation_id = $1"
-        return await self.deliveries.pool.fetch(query, self.correlation_id)
+    async def ended(self) -> list[Row]:
+        return await self.deliveries.of(self.correlation_id)
 
 
 _Copied = TypeVar("_Copied", Cancel, OrderEvent)
@@ -302,40 +304,38 @@ def _given(before: list[_Copied], made: _Copied, how: str) -> _Copied:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_each_delivery_ends_once_whatever_happens(
-    deliveries: Deliveries, sink: S3Sink, steps: list[object]
+    deliveries: Deliveries, steps: list[object]
 ) -> None:
-    world = World(deliveries, sink)
+    world = World(deliveries)
     await world.arrive("new")
     for step in steps:
         await world.take(step)
     await world.expire()
 
-    by_delivery: dict[Any, list[dict[str, Any]]] = {}
-    for message in [dict(row) for row in await world.owed()]:
-        by_delivery.setdefault(message["delivery_id"], []).append(message)
-    for sent in world.sent:
-        by_delivery.setdefault(sent.delivery_id, []).append(asdict(sent))
+    by_delivery: dict[UUID, list[Outgoing]] = {}
+    for message in [*await world.owed(), *world.sent]:
+        by_delivery.setdefault(message.delivery_id, []).append(message)
     rows = await world.ended()
     new = {r.ingress_id for r in world.receipts if not r.redelivered}
-    assert {row["id"] for row in rows} == set(by_delivery) <= new
+    assert {row.id for row in rows} == set(by_delivery) <= new
     for row in rows:
-        messages = by_delivery[row["id"]]
-        statuses = [m["body"]["status"] for m in messages if m["kind"] == "response"]
-        kinds = [m["kind"] for m in messages]
-        assert row["state"] in ("DONE", "ERROR")
-        assert row["lease_owner"] is None
-        assert row["finished_at"] is not None
-        assert [status for status in statuses if status in TERMINAL] == [row["state"]]
-        assert statuses in ([row["state"]], ["GRANTED", row["state"]])
+        messages = by_delivery[row.id]
+        statuses = [m.body["status"] for m in messages if m.kind is Kind.RESPONSE]
+        kinds = [m.kind for m in messages]
+        assert row.state.ended
+        assert row.lease_owner is None
+        assert row.finished_at is not None
+        assert [status for status in statuses if status in TERMINAL] == [row.state]
+        assert statuses in ([row.state], ["GRANTED", row.state])
         # Sent; or withdrawn, when it ended before.
-        assert kinds.count("order") <= statuses.count("GRANTED")
-        assert kinds.count("cancel") <= 1
-        if row["state"] == "DONE":
-            assert "cancel" not in kinds
-        assert not (row["order_awaited"] and ("order" not in kinds or row["order_id"] is not None))
-        assert len({m["message_id"] for m in messages}) == len(messages)
-        moves = await world.moves(row["id"])
+        assert kinds.count(Kind.ORDER) <= statuses.count("GRANTED")
+        assert kinds.count(Kind.CANCEL) <= 1
+        if row.state is State.DONE:
+            assert Kind.CANCEL not in kinds
+        assert not (row.order_awaited and (Kind.ORDER not in kinds or row.order_id is not None))
+        assert len({m.message_id for m in messages}) == len(messages)
+        moves = await world.moves(row.id)
         assert moves[0] in (State.RECEIVED, State.GRANTED)
         assert all(after in TRANSITIONS[before] for before, after in pairwise(moves)), moves
-    named = [row["order_id"] for row in rows if row["order_id"] is not None]
+    named = [row.order_id for row in rows if row.order_id is not None]
     assert len(set(named)) == len(named)

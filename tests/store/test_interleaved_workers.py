@@ -1,9 +1,9 @@
-"""Workers in every order: the lease protocol, against PostgreSQL and a store that keeps score.
+"""Workers in every order: the lease protocol, against an object store that keeps score.
 
-Real use-cases and real leases; each step to PostgreSQL or the store waits until it is let through,
-in an order that is drawn. A worker believes in its lease for ever (as one that stood still does),
-and may die at any step. What may not happen: two that deliver, an object that changes after the
-delivery has ended, an upload that stays open.
+Real use-cases and real leases; each step to the leases or the object store waits until it is let
+through, in an order that is drawn. A worker believes in its lease for ever (as one that stood
+still does), and may die at any step. What may not happen: two that deliver, an object that changes
+after the delivery has ended, an upload that stays open.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import uuid4
 
-import asyncpg
-import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -24,12 +22,11 @@ from hypothesis import strategies as st
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
-from app.delivery.ports import Hold
-from app.delivery.states import Work
+from app.delivery.outgoing import Kind
+from app.delivery.ports import Hold, Leases
+from app.delivery.states import State, Work
 from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
 from app.errors import DeliveryError, ForeignObjectError, RetryableError
-from app.settings import Settings
-from app.store import PostgresLeases
 from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
@@ -37,12 +34,11 @@ from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from tests.builders import make_found, make_stored, make_upload
-from tests.integration.conftest import Deliveries
+from tests.deliveries import Deliveries
 from tests.integration.transfers import FreeHold
+from tests.store.conftest import OTHER
 
 WORKERS = 3
-OTHER = "swot"
-ENDED = "SELECT finished_at FROM delivery WHERE id = $1"
 
 
 class KilledError(BaseException):
@@ -155,7 +151,7 @@ class Archiver:
 
     gate: Gate
     bucket: Bucket
-    pool: asyncpg.Pool
+    deliveries: Deliveries
 
     async def run(
         self,
@@ -173,30 +169,46 @@ class Archiver:
             raise RetryableError("the lease is gone")
         await self.gate.turn()
         self.bucket.complete(upload, marks_of(delivery))
-        if await self.pool.fetchval(ENDED, delivery.id) is not None:
+        if (await self.deliveries.row(delivery)).finished_at is not None:
             self.bucket.late.append(upload.upload_id)
         await self.gate.turn()
         return result
 
 
-class Leases(PostgresLeases):
-    """The real ones, each call in its turn."""
+@dataclass
+class GatedLeases:
+    """Leases that are claimed, noted and recorded each in its turn."""
 
     gate: Gate
+    leases: Leases
 
     async def claim(self, work: Work) -> Delivery | None:
         await self.gate.turn()
-        return await super().claim(work)
+        return await self.leases.claim(work)
 
     async def note_completion(
         self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
         await self.gate.turn()
-        return await super().note_completion(delivery, result, server=server, until=until)
+        return await self.leases.note_completion(delivery, result, server=server, until=until)
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         await self.gate.turn()
-        return await super().record_upload(delivery, upload)
+        return await self.leases.record_upload(delivery, upload)
+
+    async def renew(self, delivery: Delivery) -> bool:
+        return await self.leases.renew(delivery)
+
+    async def holds(self, delivery: Delivery) -> bool:
+        return await self.leases.holds(delivery)
+
+    async def forget_completion(self, delivery: Delivery) -> None:
+        await self.leases.forget_completion(delivery)
+
+    async def release(
+        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+    ) -> None:
+        await self.leases.release(delivery, after=after, failed=failed, cause=cause)
 
 
 class Worker:
@@ -204,10 +216,7 @@ class Worker:
 
     def __init__(self, deliveries: Deliveries, bucket: Bucket, name: str) -> None:
         self.gate = Gate()
-        self.leases = Leases(
-            deliveries.pool, owner=name, ttl=deliveries.leases(name)._ttl, transfers_per_tenant=None
-        )
-        self.leases.gate = self.gate
+        self.leases = GatedLeases(self.gate, deliveries.leases(name))
         sink = Sink(self.gate, bucket)
         self.transfers = Transfers(
             store=deliveries.store,
@@ -215,7 +224,7 @@ class Worker:
             tenants=deliveries.tenants,
             sink=sink,
             uploads=Uploads(sink=sink, seal=deliveries.vault, store=deliveries.store),
-            archiver=Archiver(self.gate, bucket, deliveries.pool),
+            archiver=Archiver(self.gate, bucket, deliveries),
         )
         self.settlement = Settlement(
             store=deliveries.store,
@@ -282,9 +291,6 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
     """Let workers deliver what was asked for, in that order, until all has ended and is swept."""
     bucket = Bucket()
     workers = [Worker(deliveries, bucket, f"w{number}") for number in range(WORKERS)]
-    let_it_run_out = (
-        "UPDATE delivery SET lease_until = now() - interval '1 second' WHERE work = 'transfer'"
-    )
     rest = itertools.count()
     try:
         for step in steps:
@@ -295,19 +301,19 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
                     await workers[number].stop()
                     workers[number] = Worker(deliveries, bucket, f"w{uuid4().hex[:6]}")
                 case _:
-                    await deliveries.pool.execute(let_it_run_out)
+                    await deliveries.let_leases_run_out()
         # From now on nobody dies: the delivery ends, and all come to rest.
-        await deliveries.pool.execute(let_it_run_out)
+        await deliveries.let_leases_run_out()
         turns = itertools.count()
 
         async def all_ended() -> bool:
-            return None not in [await deliveries.pool.fetchval(ENDED, one.id) for one in asked]
+            return all([(await deliveries.row(one)).state.ended for one in asked])
 
         while not await all_ended() or next(rest) < REST_TURNS:
             for worker in workers:
                 await worker.step()
             if next(turns) % 15 == 14:
-                await deliveries.pool.execute(let_it_run_out)
+                await deliveries.let_leases_run_out()
     finally:
         for worker in workers:
             await worker.stop()
@@ -327,11 +333,11 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
 
 async def said(deliveries: Deliveries, delivery: Delivery) -> list[str]:
     """Return what its client was told."""
-    found = await deliveries.pool.fetch(
-        "SELECT body FROM outbox WHERE delivery_id = $1 AND kind = 'response' ORDER BY id",
-        delivery.id,
-    )
-    return [one["body"]["status"] for one in found]
+    return [
+        message.body["status"]
+        for message in await deliveries.outgoing()
+        if message.delivery_id == delivery.id and message.kind is Kind.RESPONSE
+    ]
 
 
 @given(steps=steps)
@@ -344,16 +350,9 @@ async def test_one_of_many_workers_delivers_whatever_their_order(
 ) -> None:
     asked = await deliveries.ready(f"c-{uuid4().hex}")
     await play(deliveries, steps, [asked])
-    row = await deliveries.pool.fetchrow("SELECT * FROM delivery WHERE id = $1", asked.id)
-    assert row is not None
-    assert (row["state"], row["lease_owner"]) == ("DONE", None)
+    row = await deliveries.row(asked)
+    assert (row.state, row.lease_owner) == (State.DONE, None)
     assert await said(deliveries, asked) == ["GRANTED", "DONE"]
-
-
-@pytest.fixture
-def sharing(pool: asyncpg.Pool, settings: Settings) -> Deliveries:
-    """Deliveries of two tenants with one bucket."""
-    return Deliveries(pool, settings.model_copy(update={"tenants": (TENANT, OTHER)}))
 
 
 @given(steps=steps)
@@ -362,13 +361,13 @@ def sharing(pool: asyncpg.Pool, settings: Settings) -> Deliveries:
 @example(steps=[0, 0, ("kill", 0), 1, 1, "lease runs out", *[2] * 8, 1, 1, 1])
 @orders
 async def test_one_of_two_tenants_delivers_to_a_key_and_the_upload_of_the_other_is_aborted(
-    sharing: Deliveries, steps: list[object]
+    deliveries: Deliveries, steps: list[object]
 ) -> None:
     """Whatever the order: who was told of the object finds its own there."""
     name = f"c-{uuid4().hex}"
-    asked = [await sharing.ready(name, tenant=tenant) for tenant in (TENANT, OTHER)]
-    bucket = await play(sharing, steps, asked)
-    told = {(await said(sharing, one))[-1]: one for one in asked}
+    asked = [await deliveries.ready(name, tenant=tenant) for tenant in (TENANT, OTHER)]
+    bucket = await play(deliveries, steps, asked)
+    told = {(await said(deliveries, one))[-1]: one for one in asked}
     assert told.keys() == {"DONE", "ERROR"}
     ((_, there),) = bucket.objects.items()
     assert bucket.marks[there] == marks_of(told["DONE"])

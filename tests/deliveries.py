@@ -1,0 +1,493 @@
+"""Deliveries on either store, PostgreSQL or its twin in memory, and short cuts to their states."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from app.audit import AuditTrail
+from app.delivery.ingress import Receipt
+from app.delivery.manifest import ListedFile
+from app.delivery.model import Delivery
+from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.delivery.ports import Arrivals, Leases, Store
+from app.delivery.ports import Outbox as OutboxPort
+from app.delivery.states import State, Work
+from app.delivery.targets import DEFAULT_TARGET, Blocked
+from app.errors import ErrorType
+from app.settings import Settings
+from app.store import (
+    Outbox,
+    PostgresArrivals,
+    PostgresAudit,
+    PostgresConfiguration,
+    PostgresLeases,
+    PostgresStore,
+    PostgresTracking,
+    PostgresWorkers,
+)
+from app.store.memory import (
+    Database,
+    MemoryArrivals,
+    MemoryAudit,
+    MemoryConfiguration,
+    MemoryLeases,
+    MemoryOutbox,
+    MemoryStore,
+    MemoryTracking,
+    MemoryWorkers,
+)
+from app.store.memory.rows import DeliveryRow
+from app.tenants.ports import ConfigurationStore
+from app.tenants.registry import ConfiguredTenants
+from app.tenants.vault import Vault, make_key
+from app.usecases.fail import fail
+from app.usecases.order_progress import order_progressed
+from app.usecases.submit import receive
+from app.usecases.uploads import Uploads
+from app.views.deliveries import Changes, Overview, Tracking
+from app.waiting.signals import Signal
+from compose.embedded.stack import TENANT
+from sinks.stores.s3.store import S3Sink
+from streams.regards.users import AnyUser
+from tests.builders import make_listed, make_manifest, make_receipt, make_request, make_stored
+from tests.reference import lay_out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What a store holds of a delivery."""
+
+    id: UUID
+    tenant: str
+    correlation_id: str
+    state: State
+    attempt: int
+    failures: int
+    tries: int
+    order_id: int | None
+    order_awaited: bool
+    lease_owner: str | None
+    last_cause: str | None
+    requested_at: datetime
+    expires_at: datetime
+    state_since: datetime
+    finished_at: datetime | None
+    upload_target: str | None
+    swept: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """A step of a delivery's history."""
+
+    state: State
+    attempt: int
+    cause: str | None
+
+
+class Deliveries(ABC):
+    """A store of the test's own, with short cuts through the real use-cases."""
+
+    store: Store
+    configuration: ConfigurationStore
+    audit: AuditTrail
+    tracking: Tracking
+    changes: Changes
+    overview: Overview
+
+    def __init__(self, settings: Settings) -> None:
+        self.tenants = ConfiguredTenants(settings)
+        self.vault = Vault([make_key()])
+        self.owed_signal = Signal()
+
+    # What differs.
+
+    @abstractmethod
+    def leases(
+        self,
+        owner: str,
+        seconds: float = 30,
+        *,
+        transfers_per_tenant: int | None = None,
+        blocked: Callable[[], Blocked] = Blocked,
+    ) -> Leases:
+        """Return the leases as a worker sees them."""
+
+    @abstractmethod
+    def outbox(self, batch: int = 99) -> OutboxPort:
+        """Return what is owed."""
+
+    @abstractmethod
+    def arrivals(self, allowance: timedelta = timedelta()) -> Arrivals:
+        """Return what arrived; it counts as lost after the allowance."""
+
+    @abstractmethod
+    def presence(self, worker: str) -> PostgresWorkers | MemoryWorkers:
+        """Return where a worker tells that it is there; it has three slots."""
+
+    @abstractmethod
+    async def rows(self) -> list[Row]:
+        """Return what is held of all deliveries, in the order in which they were requested."""
+
+    @abstractmethod
+    async def outgoing(self) -> list[Outgoing]:
+        """Return all that is owed, in order."""
+
+    @abstractmethod
+    async def moved(self, delivery_id: UUID) -> list[Moved]:
+        """Return a delivery's history."""
+
+    @abstractmethod
+    async def waiting(self) -> int:
+        """Return how many arrivals nobody has handled."""
+
+    @abstractmethod
+    async def elapse(self, time: timedelta) -> None:
+        """Let time go by for the store."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """Return the time, as the store sees it."""
+
+    @abstractmethod
+    async def let_leases_run_out(self) -> None:
+        """Let the leases of all transfers run out, and no other time go by."""
+
+    @abstractmethod
+    async def put(self, delivery: Delivery, state: State) -> Delivery:
+        """Put a delivery into a state, whatever it was in: due now, and under no lease."""
+
+    @abstractmethod
+    async def clear(self) -> None:
+        """Forget everything."""
+
+    # Short cuts.
+
+    def uploads(self, sink: S3Sink) -> Uploads:
+        """Return what remembers where uploads are open."""
+        return Uploads(sink=sink, seal=self.vault, store=self.store)
+
+    def receipt(self, correlation_id: str = "c", **changes: Any) -> Receipt:
+        """Return the receipt of a message that arrived just now."""
+        return make_receipt(correlation_id, **{"received_at": self.now()} | changes)
+
+    async def grant(self, receipt: Receipt, target: str = DEFAULT_TARGET) -> None:
+        """Grant the request of a receipt."""
+        asked = [(receipt, make_request(target))]
+        await receive(asked, store=self.store, tenants=self.tenants, users=AnyUser())
+
+    async def granted(
+        self, correlation_id: str = "c", *, target: str = DEFAULT_TARGET, **changes: Any
+    ) -> Delivery:
+        """Grant a request."""
+        receipt = self.receipt(correlation_id, **changes)
+        await self.grant(receipt, target)
+        return await self.active(correlation_id, receipt.tenant)
+
+    async def available(self, correlation_id: str = "c", **changes: Any) -> Delivery:
+        """Grant a request, and let its order be done."""
+        delivery = await self.granted(correlation_id, **changes)
+        # An order of its own: what is said of an earlier delivery's order is not about this one.
+        order_id = len(await self.of(correlation_id, delivery.tenant))
+        await self.tell(OrderStatus.DONE, correlation_id, order_id=order_id, tenant=delivery.tenant)
+        available = await self.active(correlation_id, delivery.tenant)
+        assert available.state is State.AVAILABLE
+        return available
+
+    async def ready(self, correlation_id: str = "c", *, files: int = 3, **changes: Any) -> Delivery:
+        """Grant a request, let its order be done, and plan some files."""
+        delivery = await self.available(correlation_id, **changes)
+        listing = [
+            make_listed(f"f{number}", file_id=number, size=number) for number in range(files)
+        ]
+        await self.plan(delivery, listing)
+        return await self.active(correlation_id, delivery.tenant)
+
+    async def plan(self, delivery: Delivery, listing: Sequence[ListedFile]) -> None:
+        """Make a delivery ready that is available."""
+        archive, members = lay_out(delivery.correlation_id, listing)
+        async with self.store.transaction() as tx:
+            await tx.add_files(delivery, members)
+            assert await tx.advance(delivery, State.READY, manifest=make_manifest(members, archive))
+
+    async def claimed(self, correlation_id: str = "c", owner: str = "w") -> Delivery:
+        """Let a worker begin a transfer."""
+        await self.ready(correlation_id)
+        delivery = await self.leases(owner).claim(Work.TRANSFER)
+        assert delivery is not None
+        return delivery
+
+    async def done(self, correlation_id: str = "c") -> None:
+        """Let a delivery go all the way."""
+        delivery = await self.claimed(correlation_id)
+        async with self.store.transaction() as tx:
+            assert await tx.advance(delivery, State.DONE, result=make_stored())
+
+    async def order(self) -> None:
+        """Let what is owed to rs-order be sent."""
+
+        async def publish(_message: Outgoing) -> None:
+            """Confirm it."""
+
+        while (await self.outbox().relay(Lane.ORDERS, publish))[0]:
+            pass
+
+    async def fail(self, delivery: Delivery, cause: str) -> None:
+        """End a delivery in ERROR."""
+        async with self.store.transaction() as tx:
+            assert await fail(tx, delivery, ErrorType.INTERNAL_ERROR, cause)
+
+    async def tell(
+        self, status: OrderStatus, correlation_id: str = "c", tenant: str = TENANT, **fields: Any
+    ) -> None:
+        """Apply an order event."""
+        event = OrderEvent(tenant=tenant, correlation_id=correlation_id, status=status, **fields)
+        await order_progressed(event, store=self.store)
+
+    async def active(self, correlation_id: str = "c", tenant: str = TENANT) -> Delivery:
+        """Return the active delivery."""
+        async with self.store.transaction() as tx:
+            delivery = await tx.lock(tenant, correlation_id)
+        assert delivery is not None
+        return delivery
+
+    async def of(self, correlation_id: str = "c", tenant: str = TENANT) -> list[Row]:
+        """Return what is held of all deliveries of a correlation id."""
+        rows = await self.rows()
+        return [row for row in rows if (row.tenant, row.correlation_id) == (tenant, correlation_id)]
+
+    async def row(self, delivery: Delivery | UUID) -> Row:
+        """Return what is held of a delivery."""
+        delivery_id = delivery if isinstance(delivery, UUID) else delivery.id
+        (found,) = [row for row in await self.rows() if row.id == delivery_id]
+        return found
+
+    async def states(self, correlation_id: str | None = None) -> list[str]:
+        """Return the states of all deliveries, or of those of a correlation id."""
+        rows = await self.rows()
+        return [row.state for row in rows if correlation_id in (row.correlation_id, None)]
+
+    async def owed(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return kind and body of all that is owed, in order."""
+        return [(message.kind.value, message.body) for message in await self.outgoing()]
+
+    async def history(self, delivery_id: UUID) -> list[str]:
+        """Return the states that a delivery went through."""
+        return [step.state for step in await self.moved(delivery_id)]
+
+
+class DeliveriesInMemory(Deliveries):
+    """In memory, by a clock that a test can put forward."""
+
+    store: MemoryStore
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._ahead = timedelta()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.database = Database(now=self.now)
+        self.store = MemoryStore(self.database, self.owed_signal)
+        self.configuration = MemoryConfiguration(self.database)
+        self.audit = MemoryAudit(self.database)
+        self.tracking = self.changes = self.overview = MemoryTracking(self.database)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    async def elapse(self, time: timedelta) -> None:
+        self._ahead += time
+
+    async def let_leases_run_out(self) -> None:
+        async with self.database.session() as session:
+            past = session.now - timedelta(seconds=1)
+            for key, row in session.where(
+                self.database.deliveries, lambda row: row.work is Work.TRANSFER
+            ):
+                session.put(self.database.deliveries, key, replace(row, lease_until=past))
+
+    def leases(
+        self,
+        owner: str,
+        seconds: float = 30,
+        *,
+        transfers_per_tenant: int | None = None,
+        blocked: Callable[[], Blocked] = Blocked,
+    ) -> MemoryLeases:
+        return MemoryLeases(
+            self.database,
+            owner=owner,
+            ttl=timedelta(seconds=seconds),
+            transfers_per_tenant=transfers_per_tenant,
+            blocked=blocked,
+        )
+
+    async def put(self, delivery: Delivery, state: State) -> Delivery:
+        async with self.database.session() as session:
+            row = session.get(self.database.deliveries, delivery.id)
+            assert row is not None
+            changed = replace(row.having(state=state), lease_owner=None, lease_until=None)
+            session.put(self.database.deliveries, delivery.id, changed)
+        return changed.delivery
+
+    async def clear(self) -> None:
+        self._begin()
+
+    def outbox(self, batch: int = 99) -> MemoryOutbox:
+        return MemoryOutbox(self.database, batch=batch)
+
+    def presence(self, worker: str) -> MemoryWorkers:
+        return MemoryWorkers(self.database, worker=worker, version="1", slots=3)
+
+    def arrivals(self, allowance: timedelta = timedelta()) -> MemoryArrivals:
+        return MemoryArrivals(self.database, allowance=allowance)
+
+    async def rows(self) -> list[Row]:
+        found = [_row_in_memory(row) for _, row in self.database.deliveries.items()]
+        return sorted(found, key=lambda row: row.requested_at)
+
+    async def outgoing(self) -> list[Outgoing]:
+        return [row.message for _, row in sorted(self.database.outbox.items())]
+
+    async def moved(self, delivery_id: UUID) -> list[Moved]:
+        return [
+            Moved(state=step.state, attempt=step.attempt, cause=step.cause)
+            for _, step in sorted(self.database.history.of(delivery_id))
+        ]
+
+    async def waiting(self) -> int:
+        return len(list(self.database.arrivals.items()))
+
+
+def _row_in_memory(row: DeliveryRow) -> Row:
+    delivery = row.delivery
+    return Row(
+        id=delivery.id,
+        tenant=delivery.tenant,
+        correlation_id=delivery.correlation_id,
+        state=delivery.state,
+        attempt=delivery.attempt,
+        failures=delivery.failures,
+        tries=delivery.tries,
+        order_id=delivery.order_id,
+        order_awaited=row.order_awaited,
+        lease_owner=row.lease_owner,
+        last_cause=delivery.last_cause,
+        requested_at=delivery.requested_at,
+        expires_at=delivery.expires_at,
+        state_since=row.state_since,
+        finished_at=row.finished_at,
+        upload_target=delivery.upload.target if delivery.upload else None,
+        swept=row.swept,
+    )
+
+
+# Columns with a time, and what would come first by them: turned back when time goes by.
+_TIMES = {
+    "delivery": (
+        *("requested_at", "expires_at", "rank", "not_before", "updated_at", "state_since"),
+        *("finished_at", "lease_until", "completing_until"),
+    ),
+    "delivery_history": ("at",),
+    "inbox": ("received_at", "arrived_at", "returned_at"),
+    "arrival": ("received_at", "due_at", "returned_at"),
+    "outbox": ("due_at",),
+    "turn": ("at",),
+    "asked": ("at",),
+    "audit": ("at",),
+    "worker": ("started_at", "seen_at"),
+}
+
+
+class DeliveriesInPostgres(Deliveries):
+    """In a database of the test's own."""
+
+    store: PostgresStore
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+        super().__init__(settings)
+        self.pool = pool
+        self.store = PostgresStore(pool, self.owed_signal)
+        self.configuration = PostgresConfiguration(pool, self.vault)
+        self.audit = PostgresAudit(pool)
+        self.tracking = self.changes = self.overview = PostgresTracking(pool)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def elapse(self, time: timedelta) -> None:
+        for table, columns in _TIMES.items():
+            earlier = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
+            await self.pool.execute(f"UPDATE {table} SET {earlier}", time)  # noqa: S608 - own words
+
+    async def let_leases_run_out(self) -> None:
+        await self.pool.execute(
+            "UPDATE delivery SET lease_until = now() - interval '1 second' WHERE work = 'transfer'"
+        )
+
+    def leases(
+        self,
+        owner: str,
+        seconds: float = 30,
+        *,
+        transfers_per_tenant: int | None = None,
+        blocked: Callable[[], Blocked] = Blocked,
+    ) -> PostgresLeases:
+        return PostgresLeases(
+            self.pool,
+            owner=owner,
+            ttl=timedelta(seconds=seconds),
+            transfers_per_tenant=transfers_per_tenant,
+            blocked=blocked,
+        )
+
+    async def put(self, delivery: Delivery, state: State) -> Delivery:
+        attempt = await self.pool.fetchval(
+            "UPDATE delivery SET state = $2, lease_owner = NULL, lease_until = NULL WHERE id = $1 "
+            "RETURNING attempt",
+            delivery.id,
+            state,
+        )
+        return replace(delivery, state=state, attempt=attempt)
+
+    async def clear(self) -> None:
+        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, delivery_file")
+
+    def outbox(self, batch: int = 99) -> Outbox:
+        return Outbox(self.pool, batch=batch)
+
+    def presence(self, worker: str) -> PostgresWorkers:
+        return PostgresWorkers(self.pool, worker=worker, version="1", slots=3)
+
+    def arrivals(self, allowance: timedelta = timedelta()) -> PostgresArrivals:
+        return PostgresArrivals(self.pool, allowance=allowance)
+
+    async def rows(self) -> list[Row]:
+        names = [name for name in Row.__dataclass_fields__ if name != "state"]
+        rows = await self.pool.fetch("SELECT * FROM delivery ORDER BY requested_at")
+        return [Row(state=State(row["state"]), **{n: row[n] for n in names}) for row in rows]
+
+    async def outgoing(self) -> list[Outgoing]:
+        rows = await self.pool.fetch("SELECT * FROM outbox ORDER BY id")
+        names = [name for name in Outgoing.__dataclass_fields__ if name != "kind"]
+        return [Outgoing(kind=Kind(row["kind"]), **{n: row[n] for n in names}) for row in rows]
+
+    async def moved(self, delivery_id: UUID) -> list[Moved]:
+        rows = await self.pool.fetch(
+            "SELECT state, attempt, cause FROM delivery_history WHERE delivery_id = $1 ORDER BY id",
+            delivery_id,
+        )
+        return [Moved(**{**row, "state": State(row["state"])}) for row in rows]
+
+    async def waiting(self) -> int:
+        found: int = await self.pool.fetchval("SELECT count(*) FROM arrival")
+        return found

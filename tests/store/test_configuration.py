@@ -1,0 +1,83 @@
+"""Settings of tenants: changed one after the other, as a whole; maintenance holds requests back."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app.delivery.states import State, Work
+from compose.embedded.stack import TENANT
+from tests.builders import make_done
+from tests.deliveries import Deliveries
+from tests.store.conftest import OTHER
+
+
+async def test_a_change_is_read_once_it_is_committed_and_not_when_it_fails(
+    deliveries: Deliveries,
+) -> None:
+    store = deliveries.configuration
+    async with store.change(TENANT) as change:
+        first = await change.set("request_ttl", 5)
+        assert change.values == {"request_ttl": first}
+        assert (await store.read()).settings == {}
+    with pytest.raises(KeyError):
+        async with store.change(TENANT) as change:
+            await change.reset("request_ttl")
+            await change.note(make_done())
+            assert change.values == {}
+            raise KeyError
+    async with store.change(OTHER) as change:
+        assert change.values == {}
+    assert (await store.read()).settings == {TENANT: {"request_ttl": first}}
+    async with store.change(TENANT) as change:
+        second = await change.set("request_ttl", 6)
+        assert second.version > first.version
+    async with store.change(TENANT) as change:
+        assert change.values == {"request_ttl": second}
+        await change.reset("request_ttl")
+        await change.note(make_done(action="reset"))
+    assert (await store.read()).settings == {}
+    (entry,) = await deliveries.audit.entries(None, before=2**62, limit=9)
+    assert entry.action == "reset"
+
+
+async def test_changes_of_a_tenant_happen_one_after_the_other(deliveries: Deliveries) -> None:
+    store = deliveries.configuration
+
+    async def add(number: int) -> None:
+        async with store.change(TENANT) as change:
+            before = change.values.get("request_ttl")
+            await asyncio.sleep(0)
+            await change.set("request_ttl", (before.value if before else 0) + number)
+
+    async with store.change(OTHER):  # nobody waits for another tenant's
+        await asyncio.gather(*(add(number) for number in range(5)))
+    assert (await store.read()).settings[TENANT]["request_ttl"].value == 10
+
+
+async def test_requests_wait_for_the_end_of_a_maintenance_and_have_their_whole_time_after(
+    deliveries: Deliveries,
+) -> None:
+    store, leases = deliveries.configuration, deliveries.leases("w")
+    assert await store.maintenance(TENANT) is None
+    waits = await deliveries.put(await deliveries.granted("waits"), State.RECEIVED)
+    began = await deliveries.granted("began")
+    async with store.change(TENANT) as change:
+        assert (await change.maintain(active=True)).active
+    assert (await store.read()).paused == {TENANT}
+    assert await leases.claim(Work.CHECK) is None
+    await deliveries.elapse(timedelta(hours=13))
+    assert [one.id for one in await deliveries.store.expired(9)] == [began.id]
+    async with store.change(TENANT) as change:
+        assert not (await change.maintain(active=False)).active
+    assert (await store.read()).paused == frozenset()
+    now = await store.maintenance(TENANT)
+    assert now is not None
+    assert not now.active
+    row = await deliveries.row(waits)
+    assert row.expires_at > deliveries.now() + timedelta(hours=11)
+    claimed = await leases.claim(Work.CHECK)
+    assert claimed is not None
+    assert claimed.id == waits.id

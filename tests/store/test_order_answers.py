@@ -1,0 +1,204 @@
+"""Whose order it is: that of the active delivery, of one that has ended, or of another client."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.delivery.orders import OrderStatus
+from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.errors import BrokerUnavailableError
+from app.usecases.submit import receive
+from streams.regards.users import AnyUser
+from tests.builders import make_request
+from tests.deliveries import Deliveries
+
+
+async def asked(deliveries: Deliveries, query: str, *, sent: bool = True) -> None:
+    """Grant a request for something."""
+    await receive(
+        [(deliveries.receipt(), make_request(queries=query))],
+        store=deliveries.store,
+        tenants=deliveries.tenants,
+        users=AnyUser(),
+    )
+    if sent:
+        await deliveries.order()
+
+
+async def ended(deliveries: Deliveries, query: str, *, sent: bool = True) -> None:
+    """Grant a request, and end it before rs-order has named its order."""
+    await asked(deliveries, query, sent=sent)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+
+
+async def orders(deliveries: Deliveries) -> list[tuple[str, int | None]]:
+    """Return states and orders of the deliveries, the oldest first."""
+    return [(row.state, row.order_id) for row in await deliveries.rows()]
+
+
+async def cancelled(deliveries: Deliveries) -> list[int]:
+    """Return which orders rs-order is asked to cancel."""
+    return [body["orderId"] for kind, body in await deliveries.owed() if kind == "cancel"]
+
+
+async def test_the_order_of_a_delivery_that_ended_unnamed_is_not_the_next_ones(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "first")
+    await asked(deliveries, "second")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await orders(deliveries) == [("ERROR", 1), ("GRANTED", None)]
+    assert await cancelled(deliveries) == [1]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    await deliveries.tell(OrderStatus.DONE, order_id=1)
+    assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 2)]
+    await deliveries.tell(OrderStatus.DONE, order_id=2)
+    assert await orders(deliveries) == [("ERROR", 1), ("AVAILABLE", 2)]
+    assert await cancelled(deliveries) == [1]
+
+
+async def test_the_first_order_serves_a_request_for_the_same(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "same")
+    await asked(deliveries, "same")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 1)]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    assert await orders(deliveries) == [("ERROR", 2), ("ORDERED", 1)]
+    assert await cancelled(deliveries) == [2]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=3)  # of another client
+    assert await orders(deliveries) == [("ERROR", 2), ("ORDERED", 1)]
+    assert await cancelled(deliveries) == [2]
+
+
+async def test_an_order_is_not_sent_twice_while_the_second_request_is_still_owed(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "same")
+    await asked(deliveries, "same", sent=False)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert [kind for kind, _ in await deliveries.owed() if kind == "order"] == []
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 1)]
+    assert await cancelled(deliveries) == []
+
+
+async def test_a_request_that_is_still_owed_is_withdrawn(deliveries: Deliveries) -> None:
+    await ended(deliveries, "first", sent=False)
+    assert [kind for kind, _ in await deliveries.owed()] == ["response", "response"]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=7)  # of another client
+    await asked(deliveries, "second")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 1)]
+    assert await cancelled(deliveries) == []
+
+
+@pytest.mark.parametrize("status", [OrderStatus.DENIED, OrderStatus.FAILED])
+@pytest.mark.parametrize("order_id", [None, 1])
+async def test_a_refusal_is_the_answer_to_the_oldest_request(
+    deliveries: Deliveries, status: OrderStatus, order_id: int | None
+) -> None:
+    await ended(deliveries, "first")
+    await asked(deliveries, "second")
+    await deliveries.tell(status, order_id=order_id)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    expected = 1 if order_id is None else None
+    assert await orders(deliveries) == [
+        ("ERROR", order_id),
+        ("GRANTED" if expected is None else "ORDERED", expected),
+    ]
+    assert await cancelled(deliveries) == []
+
+
+async def test_a_refusal_of_the_same_request_ends_the_active_delivery(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "same")
+    await asked(deliveries, "same")
+    await deliveries.tell(OrderStatus.DENIED, message="no")
+    assert await orders(deliveries) == [("ERROR", None), ("ERROR", None)]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=3)  # of another client
+    assert await cancelled(deliveries) == [2]
+
+
+async def test_a_delivery_that_was_refused_awaits_no_order(deliveries: Deliveries) -> None:
+    await asked(deliveries, "first")
+    await deliveries.tell(OrderStatus.DENIED)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=7)  # of another client
+    assert await orders(deliveries) == [("ERROR", None)]
+    assert await cancelled(deliveries) == []
+
+
+async def test_orders_are_cancelled_as_often_as_requests_were_sent(deliveries: Deliveries) -> None:
+    await ended(deliveries, "first")
+    await ended(deliveries, "second")
+    await asked(deliveries, "third")
+    for order_id in (1, 2, 3, 4, 5):
+        await deliveries.tell(OrderStatus.GRANTED, order_id=order_id)
+    assert await orders(deliveries) == [("ERROR", 1), ("ERROR", 2), ("ORDERED", 3)]
+    assert await cancelled(deliveries) == [1, 2]
+
+
+class Relaying:
+    """A relay in the middle of sending an order request."""
+
+    def __init__(self, deliveries: Deliveries) -> None:
+        self.outbox = deliveries.outbox(batch=9)
+        self.sending = asyncio.Event()
+        self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.sent: list[Outgoing] = []
+
+    async def publish(self, message: Outgoing) -> None:
+        if message.kind is Kind.ORDER:
+            self.sending.set()
+            await self.outcome
+        self.sent.append(message)
+
+    async def relay(self) -> Any:
+        return await self.outbox.relay(Lane.ORDERS, self.publish)
+
+
+async def test_a_request_that_is_being_sent_is_not_waited_for_and_is_answered(
+    deliveries: Deliveries,
+) -> None:
+    await asked(deliveries, "first", sent=False)
+    relaying = Relaying(deliveries)
+    running = asyncio.create_task(relaying.relay())
+    await relaying.sending.wait()
+    async with asyncio.timeout(20):
+        await deliveries.fail(await deliveries.active("c"), "for the test")
+    await asked(deliveries, "second", sent=False)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)  # before the relay has noted it
+    assert await cancelled(deliveries) == [1]
+    relaying.outcome.set_result(None)
+    assert await running == (1, 0)
+    while (await relaying.relay())[0]:
+        pass
+    assert sorted(message.kind for message in relaying.sent) == ["cancel", "order", "order"]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 2)]
+
+
+async def test_a_request_that_was_not_confirmed_before_the_end_is_never_sent(
+    deliveries: Deliveries,
+) -> None:
+    await asked(deliveries, "first", sent=False)
+    relaying = Relaying(deliveries)
+    running = asyncio.create_task(relaying.relay())
+    await relaying.sending.wait()
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    relaying.outcome.set_exception(BrokerUnavailableError("no queue is bound"))
+    assert await running == (0, 1)
+    await deliveries.elapse(timedelta(minutes=1))
+    assert await relaying.relay() == (1, 0)
+    assert relaying.sent == []
+    assert [kind for kind, _ in await deliveries.owed()] == ["response", "response"]
+    await asked(deliveries, "second")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 1)]

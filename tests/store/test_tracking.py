@@ -1,0 +1,206 @@
+"""Deliveries are looked up, followed and counted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.delivery.states import State, Work
+from app.errors import ErrorType, NotPossibleError, UnknownDeliveryError
+from app.usecases.intervene import Interventions
+from app.views.deliveries import Filter, Tracked
+from compose.embedded.stack import TENANT, USER
+from streams.regards.users import AnyUser
+from tests.builders import make_actor, make_stored
+from tests.deliveries import Deliveries
+from tests.store.conftest import OTHER
+
+SECOND = timedelta(seconds=1)
+
+
+async def names(deliveries: Deliveries, *tenants: str, **wanted: Any) -> list[str]:
+    """Return the correlation ids that are found."""
+    found = await deliveries.tracking.browse(
+        tenants or [TENANT, OTHER], Filter(**wanted), before=None, limit=9
+    )
+    return [one.delivery.correlation_id for one in found]
+
+
+async def test_deliveries_are_found_by_what_is_known_of_them(deliveries: Deliveries) -> None:
+    await deliveries.granted("first")
+    await deliveries.elapse(SECOND)
+    await deliveries.ready("Second", tenant=OTHER)
+    await deliveries.elapse(SECOND)
+    third = await deliveries.granted("third")
+    await deliveries.fail(third, "50% of it_all is away")
+    assert await names(deliveries) == ["third", "Second", "first"]
+    assert await names(deliveries, OTHER) == ["Second"]
+    assert await names(deliveries, states=[State.READY, State.ERROR]) == ["third", "Second"]
+    assert await names(deliveries, user=USER) == ["third", "Second", "first"]
+    assert await names(deliveries, user="nobody@example.org") == []
+    assert await names(deliveries, since=third.requested_at) == ["third"]
+    assert await names(deliveries, until=third.requested_at) == ["Second", "first"]
+    assert await names(deliveries, text="sECOND") == ["Second"]
+    assert await names(deliveries, text="50% of it_all") == ["third"]
+    assert await names(deliveries, text="INTERNAL_ERROR") == ["third"]
+    assert await names(deliveries, text="0% of itxall") == []
+
+
+async def test_a_page_goes_on_behind_the_last_delivery_of_the_one_before(
+    deliveries: Deliveries,
+) -> None:
+    for number in range(5):
+        await deliveries.granted(f"d{number}")
+    found: list[str] = []
+    before = None
+    while page := await deliveries.tracking.browse([TENANT], Filter(), before=before, limit=2):
+        found += [one.delivery.correlation_id for one in page]
+        before = page[-1].delivery.requested_at, page[-1].delivery.id
+    assert found == ["d4", "d3", "d2", "d1", "d0"]
+
+
+async def test_a_delivery_is_shown_with_who_works_on_it_and_what_became_of_it(
+    deliveries: Deliveries,
+) -> None:
+    tracking = deliveries.tracking
+    claimed = await deliveries.claimed()
+    working = await tracking.one(TENANT, claimed.id)
+    assert working is not None
+    assert (working.worker, working.finished_at, working.ended) == ("w", None, False)
+    assert working.delivery.order
+    result = make_stored()
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(claimed, State.DONE, result=result)
+    failed = await deliveries.granted()
+    await deliveries.fail(failed, "for the test")
+    newest, oldest = await tracking.of(TENANT, "c")
+    assert (oldest.result, oldest.error, oldest.worker) == (result, None, None)
+    assert oldest.ended
+    assert (newest.result, newest.error) == (None, (ErrorType.INTERNAL_ERROR, "for the test"))
+    (listed, _) = await tracking.browse([TENANT], Filter(), before=None, limit=9)
+    assert listed.delivery.order == {}
+    assert listed.error == newest.error
+    assert await tracking.one(OTHER, claimed.id) is None
+    assert await tracking.one(TENANT, uuid4()) is None
+
+
+async def test_steps_and_files_of_a_delivery_are_shown_in_their_order(
+    deliveries: Deliveries,
+) -> None:
+    tracking = deliveries.tracking
+    claimed = await deliveries.claimed()
+    await deliveries.leases("w").release(claimed, after=SECOND, failed=False, cause="away")
+    steps = await tracking.steps(claimed.id)
+    assert [(step.state, step.attempt, step.cause) for step in steps] == [
+        (State.GRANTED, 0, None),
+        (State.AVAILABLE, 0, None),
+        (State.READY, 0, None),
+        (State.TRANSFERRING, 1, None),
+        (State.TRANSFERRING, 1, "away"),
+    ]
+    assert sorted(step.id for step in steps) == [step.id for step in steps]
+    files = await tracking.manifest(claimed.id, after=-1, limit=2)
+    assert [file.member for file in files] == ["f0", "f1"]
+    assert [
+        file.member
+        for file in await tracking.manifest(claimed.id, after=files[-1].position, limit=9)
+    ] == ["f2"]
+
+
+async def test_changes_are_followed_from_the_last_one_on(deliveries: Deliveries) -> None:
+    changes = deliveries.changes
+    assert await changes.last() == 0
+    await deliveries.granted("before")
+    last = await changes.last()
+    await deliveries.available("c")
+    await deliveries.granted("theirs", tenant=OTHER)
+    found = await changes.since(last, missing=[last], limit=9)
+    assert [(one.tracked.delivery.correlation_id, one.step.state) for one in found] == [
+        ("before", State.GRANTED),
+        ("c", State.GRANTED),
+        ("c", State.AVAILABLE),
+        ("theirs", State.GRANTED),
+    ]
+    assert all(one.tracked.delivery.order == {} for one in found)
+    assert await changes.since(last, missing=[], limit=1) == found[1:2]
+    # Of the moments before the last one that a reader heard, some may come again.
+    replayed = await changes.replay(TENANT, found[1].step.id, limit=9)
+    assert [one.step.id for one in replayed] == [found[0].step.id, found[2].step.id]
+    await deliveries.elapse(timedelta(minutes=1))
+    await deliveries.granted("late")
+    later = await changes.replay(TENANT, await changes.last(), limit=9)
+    assert later == []
+
+
+async def test_what_waits_and_what_became_of_the_rest_is_counted(deliveries: Deliveries) -> None:
+    overview = deliveries.overview
+    for name in ("a", "b"):
+        await deliveries.granted(name)
+    await deliveries.elapse(timedelta(hours=1))
+    await deliveries.granted("c")
+    began = deliveries.now() - SECOND
+    (depth,) = await overview.depths()
+    assert (depth.tenant, depth.state, depth.deliveries) == (TENANT, State.GRANTED, 3)
+    assert 3600 <= depth.oldest < 4200
+    owed = {one.lane: one for one in await overview.owed()}
+    assert {lane: one.messages for lane, one in owed.items()} == {"orders": 3, "responses": 3}
+    assert 3600 <= owed["orders"].oldest < 4200
+    assert await overview.outcomes([TENANT], since=began) == []
+    await deliveries.done("d")
+    for name in ("a", "b"):
+        await deliveries.fail(await deliveries.active(name), "for the test")
+    done, failed = await overview.outcomes([TENANT, OTHER], since=began)
+    assert (done.state, done.error_type, done.deliveries, done.bytes) == (State.DONE, None, 1, 3)
+    assert (failed.error_type, failed.deliveries) == (ErrorType.INTERNAL_ERROR, 2)
+    assert 3600 <= failed.median_seconds < 4200
+    assert await overview.outcomes([OTHER], since=began) == []
+
+
+async def test_workers_tell_that_they_are_there_until_they_stop(deliveries: Deliveries) -> None:
+    first, second = deliveries.presence("a"), deliveries.presence("b")
+    await first.seen()
+    await second.seen()
+    await deliveries.ready()
+    assert await deliveries.leases("b").claim(Work.TRANSFER) is not None
+    seen = await deliveries.overview.workers()
+    assert [(one.id, one.slots, one.running) for one in seen] == [("a", 3, 0), ("b", 3, 1)]
+    assert all(one.alive for one in seen)
+    await deliveries.elapse(timedelta(minutes=5))
+    await second.seen()
+    seen = await deliveries.overview.workers()
+    assert [(one.id, one.alive) for one in seen] == [("a", False), ("b", True)]
+    assert seen[1].started_at < seen[1].seen_at
+    assert seen[1].running == 0  # its lease ran out
+    await second.left()
+    await deliveries.elapse(timedelta(days=2))
+    await second.seen()
+    assert [one.id for one in await deliveries.overview.workers()] == ["b"]
+
+
+async def test_a_delivery_that_failed_can_be_asked_for_again(deliveries: Deliveries) -> None:
+    """The use-case that both changes deliveries and looks them up."""
+    interventions = Interventions(
+        store=deliveries.store,
+        tracking=deliveries.tracking,
+        tenants=deliveries.tenants,
+        users=AnyUser(),
+    )
+    actor = make_actor()
+    with pytest.raises(UnknownDeliveryError):
+        await interventions.retry(actor, "c")
+    first = await deliveries.granted()
+    with pytest.raises(NotPossibleError, match="waits for rs-order"):
+        await interventions.retry(actor, "c")
+    await interventions.cancel(actor, "c", reason="for the test")
+    with pytest.raises(NotPossibleError, match="has ended already"):
+        await interventions.cancel(actor, "c")
+    again = await interventions.retry(actor, "c")
+    assert again.id != first.id
+    assert again.order == first.order
+    found: list[Tracked] = await deliveries.tracking.of(TENANT, "c")
+    assert [one.delivery.state for one in found] == [State.GRANTED, State.ERROR]
+    noted = await deliveries.audit.entries(TENANT, before=2**62, limit=9)
+    assert [entry.action for entry in noted] == ["retry", "cancel"]

@@ -1,0 +1,524 @@
+"""The unit of work: as a whole or not at all, seen and waited for as PostgreSQL has it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from app.audit import AuditEntry
+from app.delivery import outgoing
+from app.delivery.ingress import Asked, Opening
+from app.delivery.states import ADVANCES, State, Work
+from app.errors import LeaseLostError, StoreUnavailableError
+from compose.embedded.stack import TENANT
+from tests.builders import (
+    make_actor,
+    make_delivery,
+    make_done,
+    make_file,
+    make_manifest,
+    make_order_event,
+    make_request,
+    make_stored,
+    make_upload,
+)
+from tests.deliveries import Deliveries
+from tests.store.conftest import OTHER
+
+LAST = 2**62  # number of an entry that is newer than all
+
+
+async def several_turns() -> None:
+    """Let what is not kept from it go on: over a connection, too."""
+    await asyncio.sleep(0.05)
+
+
+def opening(deliveries: Deliveries, correlation_id: str = "c", **changes: object) -> Opening:
+    """Return a request that is granted at once."""
+    return Opening(
+        receipt=deliveries.receipt(correlation_id, **changes),
+        request=make_request(),
+        state=State.GRANTED,
+        requested_at=None,
+        ttl=timedelta(hours=1),
+    )
+
+
+# Whole, or nothing.
+
+
+async def test_a_transaction_that_fails_leaves_nothing_and_tells_nobody(
+    deliveries: Deliveries,
+) -> None:
+    delivery = await deliveries.granted()
+    before = await deliveries.rows(), await deliveries.outgoing()
+    told: list[str] = []
+    heard = deliveries.owed_signal.waiter()
+    heard.event.clear()
+    with pytest.raises(KeyError):
+        async with deliveries.store.transaction() as tx:
+            tx.on_commit(lambda: told.append("committed"))
+            assert await tx.advance(delivery, State.ORDERED, order_id=1)
+            await tx.owe(outgoing.granted(delivery))
+            await tx.note(make_done())
+            await tx.open([opening(deliveries, "another")])
+            raise KeyError
+    assert (await deliveries.rows(), await deliveries.outgoing()) == before
+    assert await deliveries.audit.entries(None, before=LAST, limit=9) == []
+    assert told == []
+    assert not heard.event.is_set()
+
+
+async def test_what_a_transaction_does_is_seen_by_itself_at_once_and_by_others_in_the_end(
+    deliveries: Deliveries,
+) -> None:
+    delivery = await deliveries.granted()
+    told: list[list[str]] = []
+    heard = deliveries.owed_signal.waiter()
+    heard.event.clear()
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(delivery, State.ORDERED, order_id=1)
+        await tx.owe(outgoing.granted(delivery))
+        own = await tx.lock(TENANT, "c")
+        assert own is not None
+        assert (own.state, own.order_id) == (State.ORDERED, 1)
+        assert await deliveries.states() == ["GRANTED"]
+        tx.on_commit(lambda: told.append([]))
+        assert told == []
+        assert not heard.event.is_set()
+    assert told == [[]]
+    assert heard.event.is_set()
+    assert await deliveries.states() == ["ORDERED"]
+
+
+async def test_a_transaction_of_which_a_statement_failed_commits_nothing(
+    deliveries: Deliveries,
+) -> None:
+    """Also when the error is caught within it."""
+    delivery = await deliveries.ready()
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(delivery, State.ERROR)
+        with pytest.raises(LeaseLostError):
+            await tx.add_files(delivery, [make_file()])
+    assert await deliveries.states() == ["READY"]
+
+
+# Deliveries.
+
+
+async def test_of_two_that_open_the_same_correlation_id_at_once_one_does(
+    deliveries: Deliveries,
+) -> None:
+    async with deliveries.store.transaction() as tx:
+        assert len(await tx.open([opening(deliveries)])) == 1
+
+        async def open_another() -> int:
+            async with deliveries.store.transaction() as other:
+                return len(await other.open([opening(deliveries), opening(deliveries, "d")]))
+
+        waiting = asyncio.create_task(open_another())
+        await several_turns()
+        assert not waiting.done()
+    assert await waiting == 1
+    assert [row.correlation_id for row in await deliveries.rows()] == ["c", "d"]
+
+
+async def test_a_correlation_id_is_free_once_its_delivery_has_ended_or_its_opening_failed(
+    deliveries: Deliveries,
+) -> None:
+    with pytest.raises(KeyError):
+        async with deliveries.store.transaction() as tx:
+            await tx.open([opening(deliveries)])
+            raise KeyError
+    first = await deliveries.granted()
+
+    async def open_another() -> int:
+        async with deliveries.store.transaction() as other:
+            return len(await other.open([opening(deliveries)]))
+
+    assert await open_another() == 0
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(first, State.ERROR)
+        waiting = asyncio.create_task(open_another())
+        await several_turns()
+        assert not waiting.done()
+    assert await waiting == 1
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+
+
+async def test_the_same_correlation_id_of_another_tenant_is_another_one(
+    deliveries: Deliveries,
+) -> None:
+    async with deliveries.store.transaction() as tx:
+        opened = await tx.open([opening(deliveries), opening(deliveries, tenant=OTHER)])
+        assert len(opened) == 2
+        assert await tx.lock("nobody", "c") is None
+
+
+async def test_a_locked_delivery_is_waited_for_and_looked_at_again(deliveries: Deliveries) -> None:
+    delivery = await deliveries.granted()
+
+    async def locked() -> State | None:
+        async with deliveries.store.transaction() as other:
+            found = await other.lock(TENANT, "c")
+            return found.state if found else None
+
+    async with deliveries.store.transaction() as tx:
+        assert await tx.lock(TENANT, "c") is not None
+        waiting = asyncio.create_task(locked())
+        await several_turns()
+        assert not waiting.done()
+        assert await tx.advance(delivery, State.ORDERED)
+    assert await waiting is State.ORDERED
+    async with deliveries.store.transaction() as tx:
+        assert await tx.lock(TENANT, "c") is not None
+        waiting = asyncio.create_task(locked())
+        await several_turns()
+        assert await tx.advance(await seen(deliveries), State.ERROR)
+    assert await waiting is None
+
+
+async def seen(deliveries: Deliveries) -> Any:
+    """Return what another transaction has committed; it does not wait."""
+    claimed = await deliveries.row((await deliveries.of())[0].id)
+    return make_delivery(id=claimed.id, state=claimed.state, attempt=claimed.attempt)
+
+
+async def test_two_transactions_that_wait_for_each_other_are_not_both_lost(
+    deliveries: Deliveries,
+) -> None:
+    for name in ("a", "b"):
+        await deliveries.granted(name)
+    both_have_one = asyncio.Barrier(2)
+
+    async def lock(first: str, second: str) -> bool:
+        try:
+            async with deliveries.store.transaction() as tx:
+                assert await tx.lock(TENANT, first) is not None
+                await both_have_one.wait()
+                assert await tx.lock(TENANT, second) is not None
+        except StoreUnavailableError:
+            return False
+        return True
+
+    assert sorted(await asyncio.gather(lock("a", "b"), lock("b", "a"))) == [False, True]
+
+
+async def test_advance_makes_its_transitions_and_refuses_the_rest(deliveries: Deliveries) -> None:
+    delivery = await deliveries.granted()
+    for before, after in product(State, State):
+        seen = await deliveries.put(delivery, before)
+        async with deliveries.store.transaction() as tx:
+            if after in ADVANCES[before]:
+                assert await tx.advance(seen, after), (before, after)
+                assert not await tx.advance(seen, after) or after is before  # a lost race
+            else:
+                with pytest.raises(ValueError, match=f"can't go from {before} to {after}"):
+                    await tx.advance(seen, after)
+        expected = after if after in ADVANCES[before] else before
+        assert await deliveries.states() == [expected]
+
+
+async def test_what_is_told_with_a_transition_stays_until_something_else_is_told(
+    deliveries: Deliveries,
+) -> None:
+    delivery = await deliveries.granted()
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(delivery, State.ORDERED, order_id=7, total_suborders=1)
+        again = await tx.lock(TENANT, "c")
+        assert again is not None
+        assert await tx.advance(again, State.AVAILABLE)
+    available = await deliveries.active()
+    assert (available.order_id, available.total_suborders) == (7, 1)
+
+
+async def test_a_delivery_that_was_never_granted_can_be_withdrawn_and_another_can_not(
+    deliveries: Deliveries,
+) -> None:
+    granted = await deliveries.granted("granted")
+    received = await deliveries.put(await deliveries.granted("received"), State.RECEIVED)
+    async with deliveries.store.transaction() as tx:
+        assert not await tx.withdraw(granted)
+        assert await tx.withdraw(received)
+        assert not await tx.withdraw(received)
+    assert [row.correlation_id for row in await deliveries.rows()] == ["granted"]
+    assert await deliveries.moved(received.id) == []
+
+
+async def test_a_manifest_is_written_once(deliveries: Deliveries) -> None:
+    delivery = await deliveries.available()
+    files = [make_file(f"f{number}", position=number) for number in range(3)]
+    async with deliveries.store.transaction() as tx:
+        await tx.add_files(delivery, files[:2])
+        await tx.add_files(delivery, files[2:])
+
+        async def write_another() -> None:
+            async with deliveries.store.transaction() as other:
+                await other.add_files(delivery, files[1:2])
+
+        waiting = asyncio.create_task(write_another())
+        await several_turns()
+        assert not waiting.done()
+        # Its lease can be renewed meanwhile, and others look at it.
+        async with deliveries.store.transaction() as other:
+            assert await other.lock(TENANT, "c") is not None
+        assert await tx.advance(delivery, State.READY, manifest=make_manifest(files))
+    with pytest.raises(LeaseLostError, match="was planned by another worker"):
+        await waiting
+    ready = await deliveries.active()
+    assert [file async for file in deliveries.store.files(ready)] == files
+    assert not await deliveries.store.sizes_known(ready)
+    with pytest.raises(LeaseLostError, match="is gone"):
+        async with deliveries.store.transaction() as tx:
+            await tx.add_files(make_delivery(), files)
+
+
+async def test_a_manifest_is_read_a_batch_at_a_time_in_its_order(deliveries: Deliveries) -> None:
+    delivery = await deliveries.available()
+    files = [make_file(f"f{number}", position=number, size=1) for number in range(2500)]
+    async with deliveries.store.transaction() as tx:
+        await tx.add_files(delivery, files[::-1])
+    assert [file async for file in deliveries.store.files(delivery)] == files
+    assert await deliveries.store.sizes_known(delivery)
+
+
+# Orders.
+
+
+async def test_an_order_request_is_taken_back_unless_it_is_out(deliveries: Deliveries) -> None:
+    delivery = await deliveries.granted()
+    async with deliveries.store.transaction() as tx:
+        assert await tx.withdraw_order(delivery)
+        assert not await tx.withdraw_order(delivery)
+    assert [kind for kind, _ in await deliveries.owed()] == ["response"]
+
+
+async def test_orders_that_are_awaited_are_given_from_the_oldest_on(deliveries: Deliveries) -> None:
+    ended = []
+    for _ in range(3):
+        delivery = await deliveries.granted()
+        await deliveries.order()
+        await deliveries.fail(delivery, "for the test")
+        ended.append(delivery.id)
+        await deliveries.elapse(timedelta(seconds=1))
+    async with deliveries.store.transaction() as tx:
+        awaited = await tx.awaited_orders(TENANT, "c", None)
+        assert [one.id for one in awaited] == ended
+        early = await tx.awaited_orders(TENANT, "c", awaited[1].requested_at)
+        assert [one.id for one in early] == ended[:2]
+        await tx.note_answer(awaited[0], 7)
+        await tx.note_answer(awaited[1], None)
+        assert [one.id for one in await tx.awaited_orders(TENANT, "c", None)] == ended[2:]
+        assert await tx.had_order(TENANT, "c", 7)
+        assert not await tx.had_order(TENANT, "c", 8)
+    await deliveries.granted()
+    await deliveries.tell(make_order_event().status, order_id=8)
+    async with deliveries.store.transaction() as tx:
+        assert not await tx.had_order(TENANT, "c", 8)  # of the active one, not of an earlier
+
+
+# Requests over HTTP.
+
+
+async def test_what_was_asked_for_is_known_by_its_key_and_while_active_by_its_words(
+    deliveries: Deliveries,
+) -> None:
+    delivery = await deliveries.granted()
+    asked = Asked(request=b"r" * 32, key=b"k" * 32)
+    keyless = Asked(request=b"r" * 32, key=None)
+    other = Asked(request=b"o" * 32, key=b"k" * 32)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.asked_before(asked, active=True) is None
+        for _ in range(2):
+            await tx.note_asked(asked, delivery.id)
+        for one, active in ((asked, False), (keyless, True), (other, False)):
+            known = await tx.asked_before(one, active=active)
+            assert known is not None
+            assert (known.request, known.delivery_id) == (b"r" * 32, delivery.id)
+        assert await tx.asked_before(keyless, active=False) is None
+    await deliveries.fail(delivery, "for the test")
+    async with deliveries.store.transaction() as tx:
+        assert await tx.asked_before(keyless, active=True) is None
+        assert await tx.asked_before(asked, active=True) is not None
+
+
+async def test_who_asks_the_same_at_once_waits(deliveries: Deliveries) -> None:
+    asked = Asked(request=b"r" * 32, key=None)
+    delivery = await deliveries.granted()
+
+    async def ask() -> bool:
+        async with deliveries.store.transaction() as other:
+            return await other.asked_before(asked, active=True) is not None
+
+    async with deliveries.store.transaction() as tx:
+        assert await tx.asked_before(asked, active=True) is None
+        waiting = asyncio.create_task(ask())
+        await several_turns()
+        assert not waiting.done()
+        await tx.note_asked(asked, delivery.id)
+    assert await waiting
+
+
+# Objects.
+
+
+async def test_an_object_is_relied_on_by_who_was_told_it_and_who_is_making_it(
+    deliveries: Deliveries,
+) -> None:
+    made = make_stored(make_upload(bucket="b", key="k"), etag="e")
+
+    async def relied_on(etag: str = "e", server: str = "s3:9000") -> bool:
+        async with deliveries.store.transaction() as tx:
+            return await tx.relied_on(ended, made.url, etag, server=server)
+
+    ended = await deliveries.claimed("ended")
+    await deliveries.fail(ended, "for the test")
+    assert not await relied_on()
+    making = await deliveries.claimed("making")
+    leases = deliveries.leases("w")
+    until = timedelta(minutes=16)
+    assert await leases.note_completion(making, made, server="s3:9000", until=until)
+    assert await relied_on("another")
+    assert not await relied_on(server="another:9000")
+    await deliveries.elapse(timedelta(minutes=17))
+    assert not await relied_on()
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(making, State.DONE, result=made)
+    assert await deliveries.store.done_by(making)
+    assert not await deliveries.store.done_by(ended)
+    assert await relied_on()
+    assert not await relied_on("another")
+
+
+async def test_an_object_that_is_being_removed_is_not_completed_meanwhile(
+    deliveries: Deliveries,
+) -> None:
+    claimed = await deliveries.claimed()
+    made = make_stored(make_upload(bucket="b", key="k"))
+    leases = deliveries.leases("w")
+    until = timedelta(minutes=16)
+    async with deliveries.store.transaction() as tx:
+        await tx.lock_object(made.url, "s3:9000")
+        noting = asyncio.create_task(
+            leases.note_completion(claimed, made, server="s3:9000", until=until)
+        )
+        await several_turns()
+        assert not noting.done()
+        # At another server it is another object.
+        assert await leases.note_completion(claimed, made, server="another:9000", until=until)
+    assert await noting
+
+
+# What is looked for.
+
+
+async def test_a_delivery_whose_time_is_over_is_expired_the_longest_overdue_first(
+    deliveries: Deliveries,
+) -> None:
+    for name in ("first", "second", "ended"):
+        await deliveries.granted(name)
+        await deliveries.elapse(timedelta(seconds=1))
+    await deliveries.fail(await deliveries.active("ended"), "for the test")
+    assert await deliveries.store.expired(9) == []
+    await deliveries.elapse(timedelta(hours=13))
+    await deliveries.granted("young")
+    expired = await deliveries.store.expired(9)
+    assert [one.correlation_id for one in expired] == ["first", "second"]
+    assert len(await deliveries.store.expired(1)) == 1
+
+
+async def test_an_ended_delivery_is_swept_once_and_not_while_its_id_is_in_use(
+    deliveries: Deliveries,
+) -> None:
+    claimed = await deliveries.claimed()
+    leases = deliveries.leases("w")
+    upload = make_upload(target="sealed")
+    assert await leases.record_upload(claimed, upload)
+    made = make_stored(upload)
+    until = timedelta(minutes=16)
+    assert await leases.note_completion(claimed, made, server="s3", until=until)
+    await deliveries.fail(claimed, "for the test")
+    after = timedelta(minutes=1)
+
+    async def unswept() -> list[str]:
+        return [one.correlation_id for one in await deliveries.store.unswept(after, limit=9)]
+
+    assert await unswept() == []
+    await deliveries.elapse(timedelta(minutes=2))
+    again = await deliveries.granted()
+    assert await unswept() == []
+    await deliveries.fail(again, "for the test")
+    assert await unswept() == ["c"]
+    assert not await deliveries.store.swept(claimed)  # it may still appear
+    await deliveries.store.postpone_sweeps([claimed], after=after, pause=timedelta(hours=1))
+    assert await unswept() == []
+    await deliveries.elapse(timedelta(hours=1, seconds=1))
+    assert await unswept() == ["c"]
+    assert (await deliveries.row(claimed)).upload_target == "sealed"
+    assert await deliveries.store.swept(claimed)
+    assert await unswept() == []
+    assert (await deliveries.row(claimed)).upload_target is None
+
+
+async def test_uploads_of_others_are_told_unless_one_may_have_opened_another(
+    deliveries: Deliveries,
+) -> None:
+    mine = await deliveries.claimed("x/c")
+    theirs = await deliveries.ready("c", tenant=OTHER)
+    key = f"x/c/{mine.archive_name}"
+
+    async def others() -> frozenset[str] | None:
+        return await deliveries.store.uploads_of_others(mine, bucket="b", key=key)
+
+    assert await others() == frozenset()
+    claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert claimed is not None
+    assert claimed.id == theirs.id
+    assert await others() is None  # it may be opening one there
+    leases = deliveries.leases("w")
+    assert await leases.record_upload(claimed, make_upload(bucket="b", key=key, upload_id="u"))
+    await leases.release(claimed, after=timedelta(), failed=False, cause="away")
+    assert await others() == frozenset({"u"})
+    await deliveries.fail(claimed, "for the test")
+    assert await others() == frozenset()
+    await deliveries.fail(mine, "for the test")
+    await deliveries.granted("x/c")
+    assert await others() is None  # it has the same correlation id
+
+
+# The audit trail.
+
+
+async def test_what_was_done_is_told_from_the_newest_on(deliveries: Deliveries) -> None:
+    for number, tenant in enumerate((TENANT, OTHER, TENANT)):
+        done = make_done(make_actor(tenant=tenant), subject=f"s{number}", after={"n": number})
+        async with deliveries.store.transaction() as tx:
+            await tx.note(done)
+        await deliveries.elapse(timedelta(minutes=1))
+
+    async def subjects(tenant: str | None, **wanted: Any) -> list[str]:
+        found = await deliveries.audit.entries(tenant, **{"before": LAST, "limit": 9} | wanted)
+        return [entry.subject for entry in found]
+
+    newest: AuditEntry = (await deliveries.audit.entries(None, before=LAST, limit=1))[0]
+    assert (newest.subject, newest.after, newest.tenant) == ("s2", {"n": 2}, TENANT)
+    assert await subjects(None) == ["s2", "s1", "s0"]
+    assert await subjects(TENANT) == ["s2", "s0"]
+    assert await subjects(None, before=newest.id) == ["s1", "s0"]
+    assert await subjects(None, limit=2) == ["s2", "s1"]
+    since = deliveries.now() - timedelta(seconds=90)
+    assert await subjects(None, since=since) == ["s2"]
+    assert await subjects(None, until=since) == ["s1", "s0"]
+
+
+async def test_what_fails_within_the_block_is_not_noted(deliveries: Deliveries) -> None:
+    with pytest.raises(KeyError):
+        async with deliveries.audit.noting(make_done()):
+            raise KeyError
+    await deliveries.audit.note(make_done(subject="noted"))
+    (entry,) = await deliveries.audit.entries(None, before=LAST, limit=9)
+    assert entry.subject == "noted"

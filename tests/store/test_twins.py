@@ -1,0 +1,181 @@
+"""Side by side: whatever is asked of both stores, in whatever order, they answer the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.delivery.model import Delivery
+from app.delivery.states import State, Work
+from app.delivery.targets import Blocked
+from app.settings import Settings
+from compose.embedded.stack import TENANT
+from tests.deliveries import Deliveries, DeliveriesInMemory, DeliveriesInPostgres
+from tests.store.conftest import OTHER
+from tests.store.test_state_machine import World
+from tests.store.test_state_machine import steps as lives
+
+pytestmark = pytest.mark.stack
+
+Both = tuple[Deliveries, Deliveries]
+
+drawn = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture
+def both(request: pytest.FixtureRequest) -> Both:
+    """Deliveries in memory, and in PostgreSQL."""
+    tenants = (TENANT, OTHER)
+    shared = request.getfixturevalue("settings").model_copy(update={"tenants": tenants})
+    in_postgres = DeliveriesInPostgres(request.getfixturevalue("pool"), shared)
+    return DeliveriesInMemory(Settings(tenants=tenants)), in_postgres
+
+
+async def seen(world: World) -> list[Any]:
+    """Return all that is known of a correlation id, but for ids and times, which nobody chooses."""
+    return [
+        [
+            (
+                *(row.state, row.attempt, row.failures, row.tries, row.order_id),
+                *(row.order_awaited, row.lease_owner, row.last_cause, row.swept),
+                await world.moves(row.id),
+            )
+            for row in await world.ended()
+        ],
+        [(message.kind, message.body.get("status")) for message in await world.owed()],
+        [(message.kind, message.body.get("orderId")) for message in world.sent],
+    ]
+
+
+@given(steps=lives)
+@drawn
+async def test_a_delivery_lives_the_same_life_in_both(both: Both, steps: list[object]) -> None:
+    worlds = [World(deliveries) for deliveries in both]
+    for world in worlds:
+        await world.arrive("new")
+    for step in steps:
+        for world in worlds:
+            await world.take(step)
+        in_memory, in_postgres = [await seen(world) for world in worlds]
+        assert in_memory == in_postgres, step
+    for world in worlds:
+        await world.expire()  # nothing is left for the next one
+
+
+@dataclass
+class Queue:
+    """What several workers claim, and do with it."""
+
+    deliveries: Deliveries
+    held: list[tuple[str, Delivery]] = field(default_factory=list)
+    added: int = 0
+
+    async def add(self, tenant: str, target: str, priority: int) -> object:
+        self.added += 1
+        name = f"q{self.added}"
+        await self.deliveries.ready(name, tenant=tenant, target=target, priority=priority)
+        return name
+
+    async def claim(self, worker: str, limit: int | None, blocked: Blocked) -> object:
+        leases = self.deliveries.leases(
+            worker, seconds=3600, transfers_per_tenant=limit, blocked=lambda: blocked
+        )
+        claimed = await leases.claim(Work.TRANSFER)
+        if claimed is None:
+            return None
+        self.held.append((worker, claimed))
+        return claimed.tenant, claimed.correlation_id, claimed.attempt, claimed.last_cause
+
+    async def renew(self, which: int) -> object:
+        if not self.held:
+            return None
+        worker, delivery = self.held[which % len(self.held)]
+        leases = self.deliveries.leases(worker, seconds=3600)
+        return await leases.holds(delivery), await leases.renew(delivery)
+
+    async def release(self, which: int, hours: int) -> object:
+        if not self.held:
+            return None
+        worker, delivery = self.held.pop(which % len(self.held))
+        after = timedelta(hours=hours)
+        await self.deliveries.leases(worker).release(
+            delivery, after=after, failed=bool(hours), cause=f"after {hours} hours"
+        )
+        row = await self.deliveries.row(delivery)
+        return row.tries, row.failures, row.last_cause, row.lease_owner
+
+    async def end(self, which: int) -> object:
+        if not self.held:
+            return None
+        _, delivery = self.held.pop(which % len(self.held))
+        async with self.deliveries.store.transaction() as tx:
+            return await tx.advance(delivery, State.ERROR)
+
+    async def elapse(self, minutes: int) -> object:
+        await self.deliveries.elapse(timedelta(minutes=minutes))
+        return None
+
+    async def tell(self, target: str | None, *, waits: bool) -> object:
+        store = self.deliveries.store
+        if waits:
+            return await store.tell_waiting(TENANT, target, "away", limit=9)
+        return await store.tell_no_longer(TENANT, "away", limit=9)
+
+
+some_tenant = st.sampled_from([TENANT, OTHER, "third"])
+some_target = st.sampled_from(["near", "far"])
+some_blocked = st.sampled_from(
+    [
+        Blocked(),
+        Blocked(),
+        Blocked(tenants=(TENANT,)),
+        Blocked(tenants=(TENANT, OTHER), spared=((TENANT, "far"), (OTHER, "near"))),
+    ]
+)
+which = st.integers(0, 3)
+add = st.tuples(st.just("add"), some_tenant, some_target, st.sampled_from([1, 1, 30, 200]))
+claim = st.tuples(
+    st.just("claim"), st.sampled_from("ab"), st.sampled_from([None, None, 1, 2]), some_blocked
+)
+work = st.one_of(
+    add,
+    add,
+    claim,
+    claim,
+    claim,
+    st.tuples(st.just("renew"), which),
+    st.tuples(st.just("release"), which, st.sampled_from([0, 0, 2])),
+    st.tuples(st.just("end"), which),
+    st.tuples(st.just("elapse"), st.sampled_from([40, 100])),
+    st.tuples(st.just("tell"), st.sampled_from([None, "near"]), st.booleans()),
+)
+
+
+@given(steps=st.lists(work, max_size=30))
+@drawn
+async def test_work_is_given_out_in_the_same_order_by_both(
+    both: Both, steps: list[tuple[Any, ...]]
+) -> None:
+    queues = [Queue(deliveries) for deliveries in both]
+    try:
+        for name, *arguments in steps:
+            answers = []
+            for queue in queues:
+                if name == "tell":
+                    answers.append(await queue.tell(arguments[0], waits=arguments[1]))
+                else:
+                    answers.append(await getattr(queue, name)(*arguments))
+            in_memory, in_postgres = answers
+            assert in_memory == in_postgres, (name, arguments)
+    finally:
+        for deliveries in both:
+            await deliveries.clear()
