@@ -17,13 +17,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
+from typing import Any
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
+from app.delivery.object_store import ObjectStore
 from app.delivery.ports import Hold, OrderSource, ProgressListener
 from app.delivery.progress import Phase
-from app.delivery.targets import S3Target, StoredObject, Upload
+from app.delivery.targets import StoredObject, Target, Upload
 from app.errors import DeliveryError, LeaseLostError
 from app.telemetry.metrics import TARGET_BYTES
 from app.waiting.patience import Patience, Waits, out_of_slot
@@ -35,7 +37,6 @@ from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
 from sinks.pipeline.prefetch import Prefetcher
 from sinks.pipeline.verify import Verifier
-from sinks.stores.s3.store import S3Sink
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class StreamingArchiver:
     """See `ports.Archiver`."""
 
     source: OrderSource
-    sink: S3Sink
+    sink: ObjectStore[Any]
     progress: ProgressListener
     _: KW_ONLY
     compression: str  # auto, store or deflate
@@ -54,11 +55,15 @@ class StreamingArchiver:
     connections: int  # files of a transfer that are read at the same time
     patience: Patience  # with a store that is away
 
+    def media_type(self, delivery: Delivery) -> str:
+        """Return the media type of its archive's format."""
+        return _format_of(delivery).media_type
+
     async def run(
         self,
         delivery: Delivery,
         files: AsyncIterator[ManifestFile],
-        target: S3Target,
+        target: Target,
         upload: Upload,
         *,
         at_most: int,
@@ -111,7 +116,7 @@ class _Transfer:
     delivery: Delivery
     archive_format: ArchiveFormat
     plan: PartPlan
-    target: S3Target
+    target: Target
     upload: Upload
     held: Hold
     meter: Meter
@@ -176,10 +181,10 @@ class _Transfer:
         """
         parts = archive.stored()
         expected = StoredObject(
-            url=self.upload.url,
+            url=self.target.url_of(self.upload.key),
             md5=archive.md5(),
             size=archive.size,
-            etag=self.by.sink.etag_of(parts),
+            etag=self.by.sink.etag_of(self.target, parts),
         )
         tries = 0
 

@@ -27,16 +27,10 @@ from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Outgoing
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
-from app.delivery.targets import (
-    DEFAULT_TARGET,
-    FoundObject,
-    S3Target,
-    StoredObject,
-    TenantSettings,
-    Upload,
-)
+from app.delivery.targets import DEFAULT_TARGET, FoundObject, StoredObject, TenantSettings, Upload
 from app.views.dead_letters import DeadLetter
 from compose.embedded.stack import TENANT, USER
+from sinks.stores.s3.target import S3Target
 from streams.kafka.dispatch import Event
 
 
@@ -75,12 +69,13 @@ def make_target(**changes: Any) -> S3Target:
 
 def make_upload(**changes: Any) -> Upload:
     """Return an upload that is open somewhere."""
-    return replace(Upload(bucket="bucket", key="c/a.zip", upload_id="u"), **changes)
+    return replace(Upload(container="bucket", key="c/a.zip", upload_id="u"), **changes)
 
 
 def make_stored(upload: Upload | None = None, **changes: Any) -> StoredObject:
     """Return the archive that an upload became."""
-    url = (upload or make_upload()).url
+    upload = upload or make_upload()
+    url = make_target(bucket=upload.container).url_of(upload.key)
     return replace(StoredObject(url=url, md5="0" * 32, size=1), **changes)
 
 

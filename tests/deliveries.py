@@ -22,6 +22,7 @@ from app.delivery.ports import Outbox as OutboxPort
 from app.delivery.states import State, Work
 from app.delivery.targets import DEFAULT_TARGET, Blocked
 from app.errors import ErrorType
+from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store import (
     Outbox,
@@ -104,7 +105,7 @@ class Deliveries(ABC):
     overview: Overview
 
     def __init__(self, settings: Settings) -> None:
-        self.tenants = ConfiguredTenants(settings)
+        self.tenants = ConfiguredTenants(settings, KINDS)
         self.vault = Vault([make_key()])
         self.owed_signal = Signal()
 
@@ -173,7 +174,7 @@ class Deliveries(ABC):
 
     def uploads(self, sink: S3Sink) -> Uploads:
         """Return what remembers where uploads are open."""
-        return Uploads(sink=sink, seal=self.vault, store=self.store)
+        return Uploads(sink=sink, seal=self.vault, store=self.store, kinds=KINDS)
 
     def receipt(self, correlation_id: str = "c", **changes: Any) -> Receipt:
         """Return the receipt of a message that arrived just now."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from app import __version__
-from app.tenants import definitions
+from app.tenants.definitions import MASK, Definitions
 from web import schemas
 from web.api import deliveries
 from web.endpoint import PREFIX, Endpoint
@@ -23,11 +23,11 @@ _ABOUT = (
     "Deliveries, configuration and health of the delivery service. Everything but health, signing "
     "in to the console and this description needs `Authorization: Bearer <token>`; the token's "
     "tenant is the tenant. Every answer has an `X-Request-ID`, the caller's own if it sent one. "
-    f"Secrets read `{definitions.MASK}`; sent back like that, the stored ones are kept."
+    f"Secrets read `{MASK}`; sent back like that, the stored ones are kept."
 )
 
 
-def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+def document(endpoints: Sequence[Endpoint], settings: Definitions) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
     answered = dict.fromkeys(model for one in endpoints for model in _models(one.responses))
     asked = dict.fromkeys(one.query for one in endpoints if one.query is not None)
@@ -65,7 +65,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "servers": [{"url": "/"}, {"url": PREFIX}],
         "paths": dict(paths),
         "components": {
-            "schemas": models | deliveries.components() | schemas.setting_change(),
+            "schemas": models | deliveries.components() | schemas.setting_change(settings),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
             },
@@ -162,9 +162,9 @@ def _linked(said: dict[str, Any]) -> str:
     return ""
 
 
-def endpoints(listed: Sequence[Endpoint]) -> list[Endpoint]:
-    """Return what serves the description of the others."""
-    described = document(listed)
+def endpoints(listed: Sequence[Endpoint], settings: Definitions) -> list[Endpoint]:
+    """Return what serves the description of the others, and of the tenants' settings."""
+    described = document(listed, settings)
     shown = page(described)
     style = files("web").joinpath("assets", "docs.css").read_text(encoding="utf-8")
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from app.tenants import definitions
+from app.tenants.definitions import Definitions
 from app.views.view import View
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -46,14 +46,14 @@ def _reference(name: str) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=name)}
 
 
-def setting_change() -> dict[str, Any]:
+def setting_change(definitions: Definitions) -> dict[str, Any]:
     """Return the schemas of a new value: a setting's name, and the type that it has."""
     found: dict[str, Any] = {}
     changes = []
-    for name, definition in definitions.DEFINITIONS.items():
+    for definition in definitions:
         schema = definition.type.json_schema(ref_template=_REFERENCE)
         found |= schema.pop("$defs", {})
-        properties = {"value": schema, "name": {"const": name}}
+        properties = {"value": schema, "name": {"const": definition.name}}
         changes.append({"type": "object", "required": ["value"], "properties": properties})
     found["SettingChange"] = {"description": "A new value.", "anyOf": changes}
     return found

@@ -117,7 +117,7 @@ def create_site(parts: Parts) -> web.Application:
         client_max_size=_LARGEST_BODY,
     )
     site[ENDPOINTS] = listed
-    for endpoint in [*listed, *openapi.endpoints(listed)]:
+    for endpoint in [*listed, *openapi.endpoints(listed, parts.settings.definitions)]:
         handler = parts.gate.before(endpoint)
         for path in (endpoint.path, PREFIX + endpoint.path):
             _route(site, endpoint, path, handler)

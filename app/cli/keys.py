@@ -14,7 +14,6 @@ from app.audit import INSTANCE, Done
 from app.cli.who import caller, current_user
 from app.errors import ConfigurationError, DeliveryError, as_cause
 from app.run.wiring.database import connected, open_database
-from app.run.wiring.tenants import stored_settings
 from app.settings import Settings, load_settings
 from app.tenants.secret_rules import token_secret
 from app.tenants.vault import make_key as new_key
@@ -37,7 +36,7 @@ def rotate_keys() -> None:
 
     async def run(settings: Settings) -> int:
         async with open_database(settings) as database:
-            return await stored_settings(settings, database.pool).reseal(caller(INSTANCE))
+            return await database.tenant_settings().reseal(caller(INSTANCE))
 
     changed = asyncio.run(run(load_settings()))
     click.echo(f"values sealed anew: {changed}")

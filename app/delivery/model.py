@@ -36,7 +36,7 @@ class Delivery:
     tries: int = 0  # times that the work due now was given up for later
     last_cause: str | None = None  # why, the last time
     trace: str | None = None  # W3C traceparent
-    upload: Upload | None = None  # multipart upload that the last attempt opened
+    upload: Upload | None = None  # that the last attempt opened
     completing: StoredObject | None = None  # what an attempt was about to make appear
 
     def __str__(self) -> str:

@@ -167,7 +167,7 @@ def _product(file: ListedFile) -> int:
 
 
 def object_key(correlation_id: str, archive_name: str) -> str:
-    """Return the key of an archive in its bucket: `<correlationId>/<archive name>`.
+    """Return the key of an archive in its container: `<correlationId>/<archive name>`.
 
     The correlation id becomes one path component. Where that changes it, distinct ids could meet
     in one key; the archive itself would still be the right one of whichever delivery of

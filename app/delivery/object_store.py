@@ -1,10 +1,27 @@
-"""The object store, as far as archives need one: parts that become an object, or nothing."""
+"""The object store: parts that become one verified object, or nothing.
+
+What the use-cases rest on, whichever store it is (`tests/contract/object_store.py`):
+
+- An upload is a fence. Once `abort` has returned, no `complete` of it makes an object, whoever asks
+  for it, and whenever: it raises UploadLostError, or, where the store answers in riddles,
+  TargetUnavailableError.
+- There is no object before `complete` asked for it. When that has returned, the object is whole,
+  has the size and the ETag that were expected, and carries the upload's marks.
+- No completion takes the place of an object whose marks are another tenant's or another user's.
+
+Every call may raise TargetUnavailableError (ask again later) and TargetRefusedError (it stays so),
+in words for an operator, without secrets. Each has a deadline, and asks the store once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from app.delivery.targets import FoundObject, Target, Upload
+
+TargetT_contra = TypeVar("TargetT_contra", bound=Target, contravariant=True)  # of one kind
 
 
 class PartBody(Protocol):
@@ -35,3 +52,63 @@ class StoredPart:
 
     etag: str  # what the store calls it
     md5: bytes | None  # its MD5, where the store has shown that it has the same
+
+
+class ObjectStore(Protocol[TargetT_contra]):
+    """The stores of one kind.
+
+    There is no `abort_orphans`: which of the open uploads are another delivery's is in PostgreSQL,
+    and asked between `open_uploads` and `abort`. Nor a `probe`: no use-case tries a target; what
+    an operator and a tenant look at a store by is in `sinks.stores.kinds`.
+    """
+
+    async def create_upload(
+        self, target: TargetT_contra, key: str, marks: Mapping[str, str], *, media_type: str
+    ) -> Upload:
+        """Open an upload; its object will carry the marks, and be of that type."""
+
+    async def put_part(
+        self, target: TargetT_contra, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        """Store part `number`, from 1; one that is there is replaced.
+
+        All but the last have one size. Raises WrongObjectError when other bytes were stored, and
+        UploadLostError when the upload is gone.
+        """
+
+    def etag_of(self, target: TargetT_contra, parts: Sequence[StoredPart]) -> str | None:
+        """Return the ETag that an object of these parts must have; None where none can tell."""
+
+    async def complete(
+        self,
+        target: TargetT_contra,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str],
+        again: bool = False,
+    ) -> str:
+        """Make the object appear, verify it, and return its ETag.
+
+        What is there already is replaced if it is of the same tenant and user, or carries no marks;
+        where an earlier attempt has made this very object, it stays. `again`, if an earlier call
+        was in doubt. Raises ForeignObjectError when what is there is another's,
+        TargetUnavailableError while the object is not there, UploadLostError when it can't come any
+        more, and WrongObjectError when another one came.
+        """
+
+    async def abort(self, target: TargetT_contra, upload: Upload) -> None:
+        """Abort an upload, also of a predecessor; one that is gone already is fine."""
+
+    async def open_uploads(self, target: TargetT_contra, key: str) -> list[Upload]:
+        """Return every open upload of this key, whoever has opened it."""
+
+    async def find(self, target: TargetT_contra, key: str) -> FoundObject | None:
+        """Describe the object with this key; None if there is none."""
+
+    async def delete(self, target: TargetT_contra, key: str, *, etag: str) -> None:
+        """Remove the object with this key, as long as it has this ETag.
+
+        Not every store can make sure of the latter; whoever asks has just looked.
+        """

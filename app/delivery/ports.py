@@ -2,12 +2,12 @@
 
 Each port has two adapters that pass the same tests, or one and a double that stands in for it in
 tests. PostgreSQL is in `app.store`, its twin in `app.store.memory`, rs-order and its users in
-`streams.regards`, S3 in `sinks.stores.s3.store`.
+`streams.regards`. The object store is in `app.delivery.object_store`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -20,7 +20,7 @@ from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.progress import Progress
 from app.delivery.states import State, Work
-from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
+from app.delivery.targets import StoredObject, Target, Upload
 from app.errors import ErrorType
 
 
@@ -141,7 +141,7 @@ class Store(Protocol):
         """Let `unswept`, asked with the same `after`, return these again after the pause."""
 
     async def uploads_of_others(
-        self, delivery: Delivery, *, bucket: str, key: str
+        self, delivery: Delivery, *, container: str, key: str
     ) -> frozenset[str] | None:
         """Return the ids of uploads of a key that other deliveries under way have recorded.
 
@@ -226,7 +226,7 @@ class Leases(Protocol):
         """Let go: anyone may claim it, not before `after`. `failed` counts a failed attempt."""
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
-        """Note the multipart upload of this attempt. False when the lease is gone."""
+        """Note the upload of this attempt. False when the lease is gone."""
 
 
 class Hold(Protocol):
@@ -275,33 +275,17 @@ class OrderSource(Protocol):
         """Open a file's bytes, from the first to the last."""
 
 
-class ArchiveSink(Protocol):
-    """The place that archives are put on."""
-
-    async def abort(self, target: S3Target, upload: Upload) -> None:
-        """Abort a multipart upload; one that is gone already is fine."""
-
-    async def begin(self, target: S3Target, key: str, marks: Mapping[str, str]) -> Upload:
-        """Open a multipart upload; the object will carry the marks."""
-
-    async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
-        """Describe the object that is where this upload's goes; None if there is none."""
-
-    async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
-        """Remove that object, as long as it has this ETag."""
-
-    async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
-        """Return every open multipart upload of this key."""
-
-
 class Archiver(Protocol):
     """Streams the files of a delivery into one verified object."""
+
+    def media_type(self, delivery: Delivery) -> str:
+        """Return the media type of the delivery's object, before it is made."""
 
     async def run(
         self,
         delivery: Delivery,
         files: AsyncIterator[ManifestFile],
-        target: S3Target,
+        target: Target,
         upload: Upload,
         *,
         at_most: int,

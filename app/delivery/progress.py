@@ -11,7 +11,7 @@ class Phase(StrEnum):
     """What a transfer is doing."""
 
     TRANSFERRING = "transferring"  # bytes flow
-    COMPLETING = "completing"  # all parts are sent; S3 assembles the object
+    COMPLETING = "completing"  # all parts are sent; the store assembles the object
     DONE = "done"
     FAILED = "failed"
 

@@ -5,28 +5,125 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Protocol, Self
+
+from pydantic import BaseModel
+
+from app.errors import TargetUnavailableError
 
 DEFAULT_TARGET = "regards-s3-minio"  # what requests without a target mean
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Upload:
-    """A multipart upload as S3 knows it."""
+class Target(Protocol):
+    """A place that archives are put on. What it is made of is its store's business.
 
-    bucket: str
-    key: str
-    upload_id: str
-    target: str | None = field(default=None, repr=False)  # where it is open, sealed
+    Equal ones are the same place, asked for with the same credentials; `str` names it to people,
+    and tells no secret.
+    """
 
     @property
-    def url(self) -> str:
-        """What the object is called that it becomes."""
-        return f"s3://{self.bucket}/{self.key}"
+    def kind(self) -> str:
+        """The kind of its store, as in `TargetKinds`."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where its store is reached, as people write it; a URL."""
+
+    @property
+    def server(self) -> str:
+        """Where its store is reached, host:port: the same for all who share it. Locks go by it."""
+
+    @property
+    def container(self) -> str:
+        """What holds its objects at the server; keys are unique in it."""
+
+    @property
+    def prefix(self) -> str:
+        """What all of its keys begin with; ends with / unless empty."""
+
+    @property
+    def leftovers(self) -> str:
+        """What ends uploads that were left open there, in words for an operator."""
+
+    def url_of(self, key: str) -> str:
+        """Return what clients call the object with this key."""
+
+    def noted(self) -> dict[str, Any]:
+        """Return it as JSON, to be kept sealed: its secrets are in it. `TargetKinds` reads it."""
+
+    def __hash__(self) -> int: ...
+
+
+class TargetKind(Protocol):
+    """A kind of store, as far as its targets go."""
+
+    @property
+    def kind(self) -> str:
+        """What it is called where targets are kept."""
+
+    def read(self, noted: Mapping[str, Any]) -> Target:
+        """Read what this or another version noted: `Target.noted`."""
+
+    @property
+    def settings(self) -> type[BaseModel]:
+        """What an entry of the tenants' setting `delivery_targets` must be.
+
+        With the field `kind`, unless it is the first kind. What is called `secret` there is masked,
+        sealed, and kept for the server whose `scheme`, `host` and `port` stand beside it.
+        """
+
+    def configured(self, place: Mapping[str, Any]) -> Target:
+        """Return what such an entry means.
+
+        The first kind is given the default target like that, too, with fields left out.
+        """
+
+
+class TargetKinds:
+    """The kinds of stores that archives can be put on. What names no kind is of the first one."""
+
+    def __init__(self, default: TargetKind, *others: TargetKind) -> None:
+        self._default = default
+        self._kinds = {one.kind: one for one in (default, *others)}
+
+    def read(self, noted: Mapping[str, Any]) -> Target:
+        """Read a target that was noted. Raises TargetUnavailableError: another version's kind."""
+        return self._of(noted).read(noted)
+
+    def configured(self, place: Mapping[str, Any]) -> Target:
+        """Return the target that a tenant has set. Raises like `read`."""
+        return self._of(place).configured(place)
+
+    def settings(self) -> dict[str, type[BaseModel]]:
+        """Return what an entry of `delivery_targets` must be, by its kind."""
+        return {name: kind.settings for name, kind in self._kinds.items()}
+
+    def kind_of(self, described: Any) -> str | None:
+        """Return the kind that something describes a target of; None where it describes none."""
+        kind = described.get("kind", self._default.kind) if isinstance(described, Mapping) else None
+        return kind if isinstance(kind, str) else None
+
+    def _of(self, described: Mapping[str, Any]) -> TargetKind:
+        kind = self.kind_of(described)
+        if kind not in self._kinds:
+            raise TargetUnavailableError(
+                f"this version knows no store of the kind {kind!r}: finish the upgrade"
+            )
+        return self._kinds[kind]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Noted:
+class Upload:
+    """An upload that is open: its parts are no object yet."""
+
+    container: str
+    key: str
+    upload_id: str  # what the store calls it
+    target: str | None = field(default=None, repr=False)  # where it is open, sealed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
     """What is kept as JSON: another version may have written it."""
 
     @classmethod
@@ -37,29 +134,11 @@ class _Noted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class S3Target(_Noted):
-    """Where archives are put."""
-
-    endpoint: str
-    region: str
-    key: str
-    secret: str = field(repr=False)
-    bucket: str
-    prefix: str = ""  # of every key; ends with / unless empty
-    addressing_style: str = "path"  # or "virtual": the bucket as a part of the host name
-    storage_class: str | None = None  # None: the store's own choice
-    encryption: str | None = None  # AES256 or aws:kms, by the store
-    encryption_key: str | None = None  # of aws:kms
-
-    def __str__(self) -> str:
-        return f"bucket {self.bucket} at {self.endpoint}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TargetTrouble:
     """A server of targets does not answer this process: nothing new is sent there."""
 
-    server: str  # host:port; with /bucket, if only that one is answered with errors
+    kind: str  # of server, in a word for people
+    server: str  # host:port; with /container, if only that one is answered with errors
     cause: str  # what was met last, before it was left alone
     since: datetime
     asked_again: datetime  # when the next probe is due
@@ -83,10 +162,10 @@ class TenantSettings:
 
     request_ttl: timedelta
     order_size_limit_bytes: int
-    target: S3Target  # the default
-    targets: Mapping[str, S3Target] = field(default_factory=dict)  # further ones, by name
+    target: Target  # the default
+    targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
 
-    def target_named(self, name: str) -> S3Target | None:
+    def target_named(self, name: str) -> Target | None:
         """Return the target that a request chooses by `targetDelivery`; None if unknown.
 
         As long as no targets are configured, any name means the default.
@@ -97,10 +176,10 @@ class TenantSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredObject(_Noted):
+class StoredObject(Noted):
     """A verified archive."""
 
-    url: str  # s3://bucket/key
+    url: str  # `Target.url_of`
     md5: str  # hex, lower case
     size: int
     etag: str | None = None  # where it is known

@@ -10,9 +10,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 from urllib.parse import urlsplit
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -91,6 +92,16 @@ def _literal(host: str) -> _Address | None:
         return ipaddress.IPv4Address(socket.inet_aton(host))  # 2130706433, 0x7f.1, 0177.0.0.1
     except OSError:
         return None
+
+
+def endpoint_of(server: Mapping[str, Any]) -> str:
+    """Return `scheme`, `host` and `port` of a server as a URL."""
+    name = server["host"]
+    try:
+        literal = f"[{name}]" if ipaddress.ip_address(name).version == 6 else name
+    except ValueError:
+        literal = name
+    return f"{server['scheme']}://{literal}:{server['port']}"
 
 
 def host_and_port(endpoint: str) -> tuple[str, int]:

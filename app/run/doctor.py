@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
-from app.delivery.targets import S3Target
+from app.delivery.targets import Target
 from app.errors import UNFORESEEN, ConfigurationError, DeliveryError
 from app.run.wiring.database import connected
 from app.run.wiring.targets import Try, check_authorities, open_trial
-from app.run.wiring.tenants import stored_settings
+from app.run.wiring.tenants import unread_tenants
 from app.settings import Settings
 from app.store.checkup import check_postgresql
 from app.tenants.places import shared
@@ -40,7 +40,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     async for finding in check_rs_order(settings):
         yield finding
-    tenants = ConfiguredTenants(settings)
+    tenants = unread_tenants(settings)
     if schema_good:
         async for finding in _on_database(settings, tenants):
             yield finding
@@ -95,7 +95,7 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
             yield await _workers(database.tracking)
             yield await _lately(database.tracking, database.tracking, settings)
             if settings.secret_keys:
-                tenants.apply(await stored_settings(settings, database.pool).read())
+                tenants.apply(await database.tenant_settings().read())
     except DeliveryError as error:
         yield bad("tenants", "settings", str(error), "see what is said of PostgreSQL")
 
@@ -137,7 +137,7 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
     except ConfigurationError as error:
         yield bad("s3", "certificates", str(error), "see DELIVERY_S3_CA")
         return
-    names: dict[S3Target, list[str]] = {}
+    names: dict[Target, list[str]] = {}
     for tenant in settings.tenants:
         if tenant in tenants.unreadable():
             yield bad(
@@ -163,9 +163,11 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
         for name, step in product(names[target], steps):
             check = f"{name}: {step['check']}"
             if step["ok"]:
-                yield good("s3", check, str(target))
+                yield good(target.kind, check, str(target))
             else:
-                yield bad("s3", check, step["message"], "`delivery settings` changes targets")
+                yield bad(
+                    target.kind, check, step["message"], "`delivery settings` changes targets"
+                )
 
 
 def _places(settings: Settings, tenants: ConfiguredTenants) -> Iterator[Finding]:
@@ -192,12 +194,12 @@ def _places(settings: Settings, tenants: ConfiguredTenants) -> Iterator[Finding]
 
 
 async def _probed(
-    targets: Iterable[S3Target], settings: Settings
-) -> AsyncIterator[tuple[S3Target, list[Any]]]:
+    targets: Iterable[Target], settings: Settings
+) -> AsyncIterator[tuple[Target, list[Any]]]:
     """Probe targets side by side, each once; give them in order: a silent one delays no other."""
     turns = asyncio.Semaphore(_PROBES)
 
-    async def one(attempt: Try, target: S3Target) -> list[Any]:
+    async def one(attempt: Try, target: Target) -> list[Any]:
         async with turns:
             return await attempt(target)
 

@@ -12,7 +12,6 @@ from app.run.wiring.dead_letters import dead_letter_store
 from app.run.wiring.kafka import progress_table
 from app.run.wiring.regards import rs_order_check, sign_in
 from app.run.wiring.services import Services, open_services
-from app.run.wiring.targets import prober
 from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
 from app.telemetry.watchdog import watching_loop
@@ -54,13 +53,12 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
     tracking, audit = services.database.tracking, services.database.audit
     table = progress_table(settings)
     feed = Feed(tracking, table.news)
-    probes = prober(settings, services.sink)
     health = Health(checks)
     metrics = MetricsApi(tracking)
     dead_letters = dead_letter_store(settings, known=tenants.known)
     parts = Parts(
         gate=gate,
-        settings=SettingsApi(configure, Checks(probes.probe)),
+        settings=SettingsApi(configure, Checks(services.sink.probe)),
         configuration=ConfigurationApi(configure, services.configuration.store, health, audit),
         operation=OperationApi(configure, audit),
         deliveries=DeliveriesApi(tracking, services.interventions, table.of),
@@ -72,9 +70,9 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
         health=health,
         targets=TargetsApi(
             tenants,
-            look=probes.looking(services.sink),
-            trouble=services.sink.breakers.trouble,
-            told=probes.told,
+            look=services.sink.look,
+            trouble=services.sink.trouble,
+            told=services.sink.told,
         ),
         access_log=settings.web_access_log,
         requests_under_way=settings.web_requests_under_way,
@@ -199,7 +197,7 @@ async def running_site(settings: Settings) -> AsyncIterator[Service]:
     ):
         warn_of_places(services.configuration.tenants, settings.tenants)
         *beside, site = make_site(shown, make_checks(services))
-        watcher = make_watcher(services.configuration, services.sink.breakers.forget_unused)
+        watcher = make_watcher(services.configuration, services.sink.forget_unused)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(watching_loop())
             for part in (watcher, *beside, site):

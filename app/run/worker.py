@@ -111,16 +111,20 @@ def _workers(
     """Return what works: timers, and the slots that claim."""
     settings = services.settings
     store, tenants = services.database.store, services.configuration.tenants
-    breakers = services.sink.breakers
     away = TargetsAway(
         names=settings.tenants,
         tenants=tenants,
-        trouble=breakers.trouble,
+        trouble=services.sink.trouble,
         store=store,
     )
-    breakers.on_change.append(wake[Work.TRANSFER].notify)
+    services.sink.on_trouble(wake[Work.TRANSFER].notify)
     leases = services.database.leases(blocked=away.blocked)
-    uploads = Uploads(sink=services.sink, seal=services.configuration.vault, store=store)
+    uploads = Uploads(
+        sink=services.sink,
+        seal=services.configuration.vault,
+        store=store,
+        kinds=tenants.kinds,
+    )
     patience = Patience(
         limit=settings.target_patience,
         backoff=Backoff(
@@ -207,7 +211,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             Timer(name="presence", job=presence.seen, interval=_PRESENCE),
             make_watcher(
                 services.configuration,
-                services.sink.breakers.forget_unused,
+                services.sink.forget_unused,
                 wake[Work.CHECK].notify,
             ),
             *_relays(services),
@@ -238,7 +242,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         # The ways in take a while to close; meanwhile, nothing new may begin.
         stack.callback(_stop_claiming, slots)
         log.info("worker_ready", worker=settings.worker_id)
-        preparing = asyncio.create_task(services.sink.clients.prepare())
+        preparing = asyncio.create_task(services.sink.prepare())
         stack.callback(preparing.cancel)
         yield root
 

@@ -144,7 +144,7 @@ class PostgresLeases:
                         id=delivery.id,
                         attempt=delivery.attempt,
                         owner=self._owner,
-                        bucket=upload.bucket,
+                        bucket=upload.container,
                         key=upload.key,
                         upload_id=upload.upload_id,
                         target=upload.target,

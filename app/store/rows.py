@@ -41,7 +41,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
     upload = None
     if row["upload_id"] is not None:
         upload = Upload(
-            bucket=row["upload_bucket"],
+            container=row["upload_bucket"],
             key=row["upload_key"],
             upload_id=row["upload_id"],
             target=row["upload_target"],

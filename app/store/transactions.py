@@ -291,7 +291,7 @@ class PostgresStore:
             await self._pool.execute(*SQL["postpone_sweeps"](ids=ids, after=after, pause=pause))
 
     async def uploads_of_others(
-        self, delivery: Delivery, *, bucket: str, key: str
+        self, delivery: Delivery, *, container: str, key: str
     ) -> frozenset[str] | None:
         """Return what others have recorded of a key; None when one may have opened another."""
         archive_name = key.rpartition("/")[2]
@@ -301,7 +301,7 @@ class PostgresStore:
                     id=delivery.id,
                     tenant=delivery.tenant,
                     correlation_id=delivery.correlation_id,
-                    bucket=bucket,
+                    bucket=container,
                     key=key,
                     archive_name=archive_name,
                 )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from app import __version__
 from app.audit import Actor, Done
 from app.errors import SettingError
-from app.tenants import definitions
 from app.tenants.configure import Configure, SharedKeyError
+from app.tenants.definitions import Definitions
 from app.tenants.ports import ConfigurationChange, ConfigurationStore
 from app.tenants.values import Setting
 
@@ -67,7 +67,7 @@ def export(configure: Configure, tenant: str) -> dict[str, Any]:
                 },
                 "resetBeforeImport": True,
                 "configuration": [
-                    {"key": _KEY, "value": _entry(setting)}
+                    {"key": _KEY, "value": _entry(configure.definitions, setting)}
                     for setting in configure.listing(tenant)
                     # REGARDS knows nothing of it, and would complain.
                     if setting.name != "delivery_targets" or setting.is_set
@@ -82,8 +82,8 @@ def exported(actor: Actor) -> Done:
     return Done(actor=actor, action="export", subject="configuration", before=None, after=None)
 
 
-def _entry(setting: Setting) -> dict[str, Any]:
-    definition = definitions.DEFINITIONS[setting.name]
+def _entry(definitions: Definitions, setting: Setting) -> dict[str, Any]:
+    definition = definitions.of(setting.name)
     return {
         "name": setting.name,
         "description": setting.description,
@@ -143,7 +143,9 @@ async def _import(
         return report
     resets = module.get("resetBeforeImport") is True
     refused: dict[int, str] = {}
-    steps = _steps(module.get("configuration", []), refused, resets=resets)
+    steps = _steps(
+        module.get("configuration", []), refused, known=configure.definitions.names, resets=resets
+    )
 
     async def take(number: int) -> None:
         step = steps[number]
@@ -181,7 +183,9 @@ class _Step:
     resets: bool = False
 
 
-def _steps(entries: list[Any], refused: dict[int, str], *, resets: bool) -> dict[int, _Step]:
+def _steps(
+    entries: list[Any], refused: dict[int, str], *, known: Sequence[str], resets: bool
+) -> dict[int, _Step]:
     """Return what a module's entries ask for, by their numbers; what is none is refused."""
     steps: dict[int, _Step] = {}
     for number, item in enumerate(entries, start=1):
@@ -191,7 +195,7 @@ def _steps(entries: list[Any], refused: dict[int, str], *, resets: bool) -> dict
             refused[number] = f"entry {number}: {error}"
     if resets:
         named = {step.name for step in steps.values()}
-        left = [name for name in definitions.DEFINITIONS if name not in named]
+        left = [name for name in known if name not in named]
         steps |= {len(entries) + n: _Step(name, resets=True) for n, name in enumerate(left, 1)}
     return steps
 

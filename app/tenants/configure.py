@@ -10,6 +10,7 @@ from app.delivery.targets import TenantSettings
 from app.errors import InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
 from app.tenants import definitions
+from app.tenants.definitions import Definitions
 from app.tenants.ports import ConfigurationChange, ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.values import Maintenance, Setting
@@ -29,6 +30,11 @@ class Configure:
     def __init__(self, store: ConfigurationStore, tenants: ConfiguredTenants) -> None:
         self._store = store
         self._tenants = tenants
+
+    @property
+    def definitions(self) -> Definitions:
+        """What is known of each setting."""
+        return self._tenants.definitions
 
     def serves(self, tenant: str) -> bool:
         """Whether the tenant is one of those that are served."""
@@ -53,7 +59,7 @@ class Configure:
 
     def setting(self, tenant: str, name: str) -> Setting:
         """Return one setting. Raises UnknownSettingError."""
-        definitions.definition_of(name)
+        self.definitions.of(name)
         (found,) = self.listing(tenant, [name])
         return found
 
@@ -94,7 +100,7 @@ class Configure:
         With `versions`, only if it has one of them now. Raises UnknownSettingError,
         InvalidSettingError with every reason, SettingChangedError.
         """
-        definitions.definition_of(name)
+        self.definitions.of(name)
         async with self._store.change(actor.tenant) as change:
             _expect(change, name, versions)
             done = await self.set(change, actor, name, value)
@@ -105,7 +111,7 @@ class Configure:
         self, actor: Actor, name: str, *, versions: Sequence[int] | None = None
     ) -> Setting:
         """Put a setting back to its default. Raises like `put`."""
-        definitions.definition_of(name)
+        self.definitions.of(name)
         async with self._store.change(actor.tenant) as change:
             _expect(change, name, versions)
             done = await self.unset(change, actor, name)
@@ -114,7 +120,7 @@ class Configure:
 
     async def set(self, change: ConfigurationChange, actor: Actor, name: str, value: Any) -> Done:
         """Set a value as a part of a change. Raises like `put`; then nothing of it is done."""
-        definitions.definition_of(name)
+        self.definitions.of(name)
         current = self._current(change, actor.tenant, name)
         parsed = self._parsed(change, actor.tenant, name, value)
         await change.set(name, parsed)
@@ -177,7 +183,7 @@ class Configure:
         return self._tenants.defaults(tenant)[name] if stored is None else stored.value
 
     def _parsed(self, change: ConfigurationChange, tenant: str, name: str, value: Any) -> Any:
-        parsed = definitions.parse(
+        parsed = self.definitions.parse(
             name,
             value,
             current=self._current(change, tenant, name),

@@ -6,19 +6,27 @@ REGARDS writes into its configuration files.
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+)
 
-from app.delivery.targets import S3Target, TenantSettings
+from app.delivery.targets import TargetKinds, TenantSettings
 from app.errors import InvalidSettingError, UnknownSettingError
-from app.network.hosts import ADVICE, AllowedHosts
+from app.network.hosts import ADVICE, AllowedHosts, endpoint_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.validation import bucket, host, line, prefix, region, token
@@ -29,7 +37,7 @@ MASK = "*******"  # what a secret reads as, and what keeps it when it is sent ba
 _Line = Annotated[
     str, AfterValidator(line), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
 ]
-_Token = Annotated[
+Token = Annotated[
     str, AfterValidator(token), Field(json_schema_extra={"pattern": "^[!-~]([ -~]{0,1022}[!-~])?$"})
 ]
 _Region = Annotated[
@@ -37,48 +45,38 @@ _Region = Annotated[
     AfterValidator(region),
     Field(json_schema_extra={"pattern": "^[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*$", "maxLength": 63}),
 ]
-_Prefix = Annotated[
+Prefix = Annotated[
     str, AfterValidator(prefix), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
 ]
 _Host = Annotated[
     str, AfterValidator(host), Field(json_schema_extra={"pattern": "^[A-Za-z0-9.:\\[\\]-]+$"})
 ]
-_Bucket = Annotated[
+Bucket = Annotated[
     str,
     AfterValidator(bucket),
     Field(json_schema_extra={"pattern": "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"}),
 ]
 
 
-class _Value(BaseModel):
+class Value(BaseModel):
+    """A value of several fields; others are refused."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class S3Server(_Value):
+class S3Server(Value):
     """An S3-compatible server and how to sign in."""
 
     scheme: Literal["http", "https"]
     host: _Host = Field(description="Host name or IP address.")
     port: int = Field(ge=1, le=65535)
     region: _Region
-    key: _Token = Field(description="Access key.")
-    secret: _Token = Field(
+    key: Token = Field(description="Access key.")
+    secret: Token = Field(
         repr=False,
         description=f"Secret key. Reads `{MASK}`; sent back like that, the stored one is kept, "
         "while scheme, host and port stay the same.",
     )
-
-
-class DeliveryTarget(_Value):
-    """A place for archives that requests choose by its name."""
-
-    s3_server: S3Server
-    bucket: _Bucket
-    prefix: _Prefix | None = Field(None, description="Put before every key, with a / between.")
-    addressing_style: Literal["path", "virtual"] = "path"
-    storage_class: str | None = Field(None, pattern=r"^[A-Z0-9_]{1,64}$")
-    encryption: Literal["AES256", "aws:kms"] | None = None
-    encryption_key: _Token | None = Field(None, description="Key of `aws:kms`.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +93,57 @@ class Definition:
 _TargetName = Annotated[str, AfterValidator(line), Field(max_length=255)]
 _HUNDRED_YEARS = 876_000  # hours; what a date can hold
 
-DEFINITIONS: Mapping[str, Definition] = {
-    definition.name: definition
-    for definition in (
+
+class Definitions:
+    """Every setting, by its name. What `delivery_targets` takes is as the kinds of stores say."""
+
+    def __init__(self, kinds: TargetKinds) -> None:
+        self._all = {definition.name: definition for definition in _definitions(kinds)}
+        self._tags = frozenset(kinds.settings()) if len(kinds.settings()) > 1 else frozenset[str]()
+
+    def __iter__(self) -> Iterator[Definition]:
+        return iter(self._all.values())
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all."""
+        return [*self._all]
+
+    def of(self, name: str) -> Definition:
+        """Return what is known of a setting. Raises UnknownSettingError."""
+        if name not in self._all:
+            raise UnknownSettingError(
+                f"there is no setting {name[:100]!r}; there are {', '.join(self._all)}"
+            )
+        return self._all[name]
+
+    def parse(self, name: str, value: Any, *, current: Any, hosts: AllowedHosts) -> Any:
+        """Return a value that may be stored; masked secrets are taken from the current one.
+
+        Raises UnknownSettingError, or InvalidSettingError with every reason.
+        """
+        definition = self.of(name)
+        try:
+            parsed = definition.type.validate_python(value)
+        except ValidationError as error:
+            broken = error.errors(include_input=False, include_url=False, include_context=False)
+            raise InvalidSettingError(
+                [_in_words(name, self._path(item["loc"]), item["msg"]) for item in broken]
+            ) from None
+        plain = definition.type.dump_python(parsed, mode="json", exclude_none=True)
+        reasons = [*_forbidden(plain, hosts, (name,)), *_without_secret(plain, current, (name,))]
+        if reasons:
+            raise InvalidSettingError(reasons)
+        return _unmasked(plain, current)
+
+    def _path(self, where: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        """Leave out the kind of a target, which pydantic puts behind the target's name."""
+        return where[:1] + where[2:] if self._tags.intersection(where[1:2]) else where
+
+
+def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
+    targets: Any = Annotated[dict[_TargetName, _entry(kinds)], Field(max_length=100)]  # type: ignore[misc]
+    yield from (
         Definition(
             name="request_ttl",
             description="Hours after which a request that is not done ends in ERROR (EXPIRED).",
@@ -115,13 +161,13 @@ DEFINITIONS: Mapping[str, Definition] = {
             name="build_bucket",
             description="Bucket for archives in the making. Kept for compatibility: none is used.",
             java_class="java.lang.String",
-            type=TypeAdapter(_Bucket),
+            type=TypeAdapter(Bucket),
         ),
         Definition(
             name="delivery_bucket",
             description="Bucket that archives are put into.",
             java_class="java.lang.String",
-            type=TypeAdapter(_Bucket),
+            type=TypeAdapter(Bucket),
         ),
         Definition(
             name="order_size_limit_bytes",
@@ -134,40 +180,25 @@ DEFINITIONS: Mapping[str, Definition] = {
             description="Further targets by name, for requests with `targetDelivery`. While there "
             "are none, any name means the default server and bucket.",
             java_class="java.util.Map",
-            type=TypeAdapter(Annotated[dict[_TargetName, DeliveryTarget], Field(max_length=100)]),
+            type=TypeAdapter(targets),
             sensitive=True,
         ),
     )
-}
 
 
-def definition_of(name: str) -> Definition:
-    """Return what is known of a setting. Raises UnknownSettingError."""
-    if name not in DEFINITIONS:
-        raise UnknownSettingError(
-            f"there is no setting {name[:100]!r}; there are {', '.join(DEFINITIONS)}"
-        )
-    return DEFINITIONS[name]
-
-
-def parse(name: str, value: Any, *, current: Any, hosts: AllowedHosts) -> Any:
-    """Return a value that may be stored; secrets that are masked are taken from the current one.
-
-    Raises UnknownSettingError, or InvalidSettingError with every reason.
-    """
-    definition = definition_of(name)
-    try:
-        parsed = definition.type.validate_python(value)
-    except ValidationError as error:
-        broken = error.errors(include_input=False, include_url=False, include_context=False)
-        raise InvalidSettingError(
-            [_in_words(name, item["loc"], item["msg"]) for item in broken]
-        ) from None
-    plain = definition.type.dump_python(parsed, mode="json", exclude_none=True)
-    reasons = [*_forbidden(plain, hosts, (name,)), *_without_secret(plain, current, (name,))]
-    if reasons:
-        raise InvalidSettingError(reasons)
-    return _unmasked(plain, current)
+def _entry(kinds: TargetKinds) -> Any:
+    """Return the type of an entry of `delivery_targets`: what its kind says."""
+    models = kinds.settings()
+    if len(models) == 1:
+        return next(iter(models.values()))
+    tagged = tuple(Annotated[model, Tag(kind)] for kind, model in models.items())
+    parsed = {model: kind for kind, model in models.items()}
+    chosen = Discriminator(
+        lambda entry: parsed.get(type(entry)) or kinds.kind_of(entry),
+        custom_error_type="kind",
+        custom_error_message=f"kind must be one of {', '.join(models)}",
+    )
+    return Annotated[Union[tagged], chosen]  # noqa: UP007 - made here
 
 
 def _in_words(name: str, where: tuple[int | str, ...], what: str) -> str:
@@ -286,48 +317,18 @@ def leads_elsewhere(values: Mapping[str, Any], default: Mapping[str, Any]) -> bo
     )
 
 
-def resolve(values: Mapping[str, Any], *, prefix: str = "") -> TenantSettings:
+def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") -> TenantSettings:
     """Return what the values of all settings mean; `prefix` is that of the default target."""
+    default = {
+        "s3_server": values["s3_server"],
+        "bucket": values["delivery_bucket"],
+        "prefix": prefix,
+    }
     return TenantSettings(
         request_ttl=timedelta(hours=values["request_ttl"]),
         order_size_limit_bytes=values["order_size_limit_bytes"],
-        target=_target(
-            values["s3_server"], bucket=values["delivery_bucket"], prefix=_with_slash(prefix)
-        ),
+        target=kinds.configured(default),
         targets={
-            name: _target(
-                target["s3_server"],
-                bucket=target["bucket"],
-                prefix=_with_slash(target.get("prefix", "")),
-                addressing_style=target["addressing_style"],
-                storage_class=target.get("storage_class"),
-                encryption=target.get("encryption"),
-                encryption_key=target.get("encryption_key"),
-            )
-            for name, target in values["delivery_targets"].items()
+            name: kinds.configured(place) for name, place in values["delivery_targets"].items()
         },
     )
-
-
-def _with_slash(prefix: str) -> str:
-    return f"{prefix.strip('/')}/" if prefix else ""
-
-
-def _target(server: Mapping[str, Any], **fields: Any) -> S3Target:
-    return S3Target(
-        endpoint=endpoint_of(server),
-        region=server["region"],
-        key=server["key"],
-        secret=server["secret"],
-        **fields,
-    )
-
-
-def endpoint_of(server: Mapping[str, Any]) -> str:
-    """Return scheme, host and port of a server as a URL."""
-    name = server["host"]
-    try:
-        literal = f"[{name}]" if ipaddress.ip_address(name).version == 6 else name
-    except ValueError:
-        literal = name
-    return f"{server['scheme']}://{literal}:{server['port']}"

@@ -13,11 +13,11 @@ log = get_logger(__name__)
 
 
 def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[str]]:
-    """Return each endpoint, bucket and prefix that several tenants have, and whose targets."""
+    """Return each endpoint, container and prefix that several tenants have, and whose targets."""
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for tenant, own in settings:
         for name, target in {"default": own.target, **own.targets}.items():
-            place = f"{target.endpoint.lower()}/{target.bucket}/{target.prefix}"
+            place = f"{target.endpoint.lower()}/{target.container}/{target.prefix}"
             found[place].setdefault(tenant, name)
     return {
         place: [f"{tenant} ({name})" for tenant, name in whose.items()]

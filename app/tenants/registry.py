@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from app.delivery.targets import S3Target, TenantSettings
+from app.delivery.targets import Target, TargetKinds, TenantSettings
 from app.errors import SecretUnreadableError
+from app.network.hosts import endpoint_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.telemetry.logs import get_logger
 from app.tenants import definitions
+from app.tenants.definitions import Definitions
 from app.tenants.values import Configuration, Setting, Stored
 
 log = get_logger(__name__)
@@ -26,11 +28,13 @@ class ConfiguredTenants:
     The tenants of the static settings, with settings of their own.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kinds: TargetKinds) -> None:
         self.hosts = settings.allowed_hosts
         self._looks = count(1)
         self._applied = 0  # the number of the look that is in effect
         self._static = settings
+        self.kinds = kinds
+        self.definitions = Definitions(kinds)
         self._names = frozenset(settings.tenants)
         self._configuration = Configuration()
         self._resolved: dict[str, TenantSettings] = {}
@@ -51,9 +55,9 @@ class ConfiguredTenants:
         values = default | dict(own)
         prefix = self._static.delivery_prefix.replace(TENANT, tenant)
         shared = definitions.shares_credentials(values, default)
-        return definitions.resolve(values, prefix=prefix if shared else "")
+        return definitions.resolve(values, self.kinds, prefix=prefix if shared else "")
 
-    def targets(self) -> Iterator[S3Target]:
+    def targets(self) -> Iterator[Target]:
         """Iterate over all targets of all tenants that are served."""
         for tenant in self._names:
             settings = self.settings(tenant)
@@ -129,7 +133,7 @@ class ConfiguredTenants:
         values = default | dict(own)
         if self._static.tenants_choose_buckets or not definitions.leads_elsewhere(values, default):
             return None
-        return definitions.endpoint_of(values["s3_server"]).lower(), values["delivery_bucket"]
+        return endpoint_of(values["s3_server"]).lower(), values["delivery_bucket"]
 
     def borrowing(self) -> dict[str, tuple[str, str]]:
         """Return the tenants that use the deployment's S3 key where nothing allows it, and where.
@@ -142,14 +146,14 @@ class ConfiguredTenants:
     def listing(self, tenant: str) -> list[Setting]:
         """Return every setting of the tenant, as it may be shown."""
         own = self._configuration.settings.get(tenant, {})
-        return [self.shown(tenant, name, own.get(name)) for name in definitions.DEFINITIONS]
+        return [self.shown(tenant, name, own.get(name)) for name in self.definitions.names]
 
     def shown(self, tenant: str, name: str, stored: Stored | None) -> Setting:
         """Return a setting as it may be shown."""
         default = self.defaults(tenant)[name]
         return Setting(
             name=name,
-            description=definitions.DEFINITIONS[name].description,
+            description=self.definitions.of(name).description,
             value=definitions.masked(default if stored is None else stored.value),
             default=definitions.masked(default),
             version=0 if stored is None else stored.version,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.delivery.ports import Store
-from app.delivery.targets import DEFAULT_TARGET, Blocked, S3Target, TargetTrouble
+from app.delivery.targets import DEFAULT_TARGET, Blocked, Target, TargetTrouble
 from app.tenants.registry import ConfiguredTenants
 
 _AT_ONCE = 1000  # deliveries in one statement
@@ -18,7 +18,7 @@ class TargetsAway:
 
     names: Sequence[str]  # of the tenants
     tenants: ConfiguredTenants
-    trouble: Callable[[S3Target], TargetTrouble | None]
+    trouble: Callable[[Target], TargetTrouble | None]
     store: Store
     _told: set[tuple[str, str]] = field(default_factory=set)  # tenant, cause
 
@@ -52,7 +52,7 @@ class TargetsAway:
                 pass
             self._told.discard((tenant, cause))
 
-    def _targets(self, tenant: str) -> Mapping[str, S3Target]:
+    def _targets(self, tenant: str) -> Mapping[str, Target]:
         settings = self.tenants.settings(tenant)
         return {**settings.targets, DEFAULT_TARGET: settings.target}
 
@@ -60,6 +60,6 @@ class TargetsAway:
 def _cause(trouble: TargetTrouble) -> str:
     """Return the same words for all workers that have this trouble, whenever they met it."""
     return (
-        f"the S3 server {trouble.server} does not answer, or only with errors; no transfer to it "
-        "begins until it does, and it is asked at least once a minute"
+        f"the {trouble.kind} server {trouble.server} does not answer, or only with errors; no "
+        "transfer to it begins until it does, and it is asked at least once a minute"
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.ports import ArchiveSink, Store
+from app.delivery.object_store import ObjectStore
+from app.delivery.ports import Store
 from app.delivery.states import State
-from app.delivery.targets import FoundObject, S3Target, Upload
-from app.network.hosts import server_of
+from app.delivery.targets import FoundObject, Target
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 
@@ -21,34 +22,34 @@ class Removal:
     """Takes back what a completion made that nobody is told of."""
 
     store: Store
-    sink: ArchiveSink
+    sink: ObjectStore[Any]
 
-    async def remove(self, delivery: Delivery, target: S3Target, upload: Upload) -> bool:
-        """Remove the object of an upload, if it is this delivery's; return whether it was there.
+    async def remove(self, delivery: Delivery, target: Target, key: str) -> bool:
+        """Remove the object with a key, if it is this delivery's; return whether it was there.
 
         It stays when its marks name another delivery, when a client was told it (the same key and
         ETag), when another delivery is just completing one of that name there, and when a successor
         works on this delivery: it may have made the object, and be about to tell it. Completions of
         it at that server wait meanwhile (`Leases.note_completion`). Raises what the store raises.
         """
-        server = server_of(target.endpoint)
+        url = target.url_of(key)
         # Looked for once without the lock: one that is silent keeps no connection to the database.
-        if not _is_of(delivery, await self.sink.find(target, upload)):
+        if not _is_of(delivery, await self.sink.find(target, key)):
             return False
         async with self.store.transaction() as tx:
-            await tx.lock_object(upload.url, server)
-            found = await self.sink.find(target, upload)
+            await tx.lock_object(url, target.server)
+            found = await self.sink.find(target, key)
             if found is None or not _is_of(delivery, found):
                 return False
-            if await tx.relied_on(delivery, upload.url, found.etag, server=server):
+            if await tx.relied_on(delivery, url, found.etag, server=target.server):
                 return False
-            await self.sink.delete(target, upload, etag=found.etag)
+            await self.sink.delete(target, key, etag=found.etag)
         metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc()
         log.warning(
             "object_removed",
             tenant=delivery.tenant,
             correlation_id=delivery.correlation_id,
-            url=upload.url,
+            url=url,
             etag=found.etag,
             cause="it is not the archive that was sent"
             if not delivery.state.ended
@@ -56,11 +57,12 @@ class Removal:
         )
         return True
 
-    async def remove_late(self, delivery: Delivery, target: S3Target) -> bool:
+    async def remove_late(self, delivery: Delivery, target: Target) -> bool:
         """Remove what appeared of a delivery that ended while one of its attempts completed it."""
         if delivery.state is not State.ERROR or delivery.completing is None:
             return False
-        return delivery.upload is not None and await self.remove(delivery, target, delivery.upload)
+        upload = delivery.upload
+        return upload is not None and await self.remove(delivery, target, upload.key)
 
 
 def _is_of(delivery: Delivery, found: FoundObject | None) -> bool:

@@ -17,7 +17,7 @@ from datetime import timedelta
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.ports import Store
-from app.delivery.targets import S3Target
+from app.delivery.targets import Target
 from app.errors import (
     DeliveryError,
     PermanentError,
@@ -50,12 +50,29 @@ class _Left:
     """A delivery that may have left something open, and where."""
 
     delivery: Delivery
-    recorded: S3Target | None  # where its last upload was opened
-    current: S3Target | None  # where an attempt now would open one
+    recorded: Target | None  # where its last upload was opened
+    current: Target | None  # where an attempt now would open one
 
     @property
     def endpoints(self) -> list[str]:
-        return [place.endpoint for place in (self.recorded, self.current) if place is not None]
+        return [place.endpoint for place in self._places]
+
+    @property
+    def _places(self) -> list[Target]:
+        return [place for place in (self.recorded, self.current) if place is not None]
+
+    def tell(self, error: DeliveryError, *, tried_again: bool = False) -> None:
+        """Tell the operator that an upload may be open, and what comes of it."""
+        ends = next((place.leftovers for place in self._places), "its own tools end it")
+        log.warning(
+            "uploads_not_swept",
+            tenant=self.delivery.tenant,
+            correlation_id=self.delivery.correlation_id,
+            cause=str(error),
+            consequence="it is tried again"
+            if tried_again
+            else f"an upload may stay open at the target; {ends}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +133,9 @@ class Sweep:
             if not await self._abort(left):
                 return False
         except PermanentError as error:
-            _told(left.delivery, error)
+            left.tell(error)
         except (TargetUnavailableError, SecretUnreadableError) as error:
-            _told(left.delivery, error, tried_again=True)
+            left.tell(error, tried_again=True)
             return False
         return await self.store.swept(left.delivery)
 
@@ -141,7 +158,7 @@ class Sweep:
             return await self.uploads.abort_orphans(delivery, target, key)
 
     @contextlib.asynccontextmanager
-    async def _asking(self, target: S3Target) -> AsyncIterator[None]:
+    async def _asking(self, target: Target) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self.patience):
                 yield
@@ -155,7 +172,7 @@ class Sweep:
             raise
         self._pauses.pop(target.endpoint, None)
 
-    def _failed(self, target: S3Target) -> None:
+    def _failed(self, target: Target) -> None:
         last = self._pauses.get(target.endpoint)
         failures = 0 if last is None else last.failures
         until = time.monotonic() + _BACKOFF.pause(failures)
@@ -173,8 +190,8 @@ class Sweep:
         known = self.tenants.known(delivery.tenant)
         try:
             recorded = self.uploads.place(delivery)
-        except SecretUnreadableError:
-            recorded = None
+        except (SecretUnreadableError, TargetUnavailableError):
+            recorded = None  # told by `abort_last`
         return _Left(
             delivery=delivery,
             recorded=recorded,
@@ -182,16 +199,3 @@ class Sweep:
             if known
             else None,
         )
-
-
-def _told(delivery: Delivery, error: DeliveryError, *, tried_again: bool = False) -> None:
-    log.warning(
-        "uploads_not_swept",
-        tenant=delivery.tenant,
-        correlation_id=delivery.correlation_id,
-        cause=str(error),
-        consequence="it is tried again"
-        if tried_again
-        else "an upload may stay open at the target; a lifecycle rule of the bucket, or `aws s3api "
-        "abort-multipart-upload`, ends it",
-    )

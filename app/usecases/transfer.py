@@ -9,15 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.delivery import outgoing
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
-from app.delivery.ports import Archiver, ArchiveSink, Hold, Leases, Store
+from app.delivery.object_store import ObjectStore
+from app.delivery.ports import Archiver, Hold, Leases, Store
 from app.delivery.states import State
-from app.delivery.targets import S3Target, StoredObject, Upload
+from app.delivery.targets import StoredObject, Target, Upload
 from app.errors import (
     DeliveryError,
     ForeignObjectError,
@@ -27,7 +28,6 @@ from app.errors import (
     UploadLostError,
     WrongObjectError,
 )
-from app.network.hosts import server_of
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
@@ -54,7 +54,7 @@ class Transfers:
     store: Store
     leases: Leases
     tenants: ConfiguredTenants
-    sink: ArchiveSink
+    sink: ObjectStore[Any]
     uploads: Uploads
     archiver: Archiver
     patience: Patience = field(
@@ -96,7 +96,7 @@ class Transfers:
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
 
-    async def _fence(self, delivery: Delivery, target: S3Target, key: str, held: Hold) -> None:
+    async def _fence(self, delivery: Delivery, target: Target, key: str, held: Hold) -> None:
         """Make sure that nobody who tried before can complete any more."""
         await self._ask(held, partial(self.uploads.abort_last, delivery))
         if delivery.attempt > 1:
@@ -104,14 +104,13 @@ class Transfers:
             await self._ask(held, partial(self.uploads.abort_orphans, delivery, target, key))
 
     async def _completed_before(
-        self, delivery: Delivery, target: S3Target, key: str, held: Hold
+        self, delivery: Delivery, target: Target, key: str, held: Hold
     ) -> StoredObject | None:
         """Return the archive that an earlier attempt completed, and could not tell of."""
         told = delivery.completing
-        place = Upload(bucket=target.bucket, key=key, upload_id="")
-        if told is None or told.etag is None or told.url != place.url:
+        if told is None or told.etag is None or told.url != target.url_of(key):
             return None
-        found = await self._ask(held, partial(self.sink.find, target, place))
+        found = await self._ask(held, partial(self.sink.find, target, key))
         if found is None or (found.size, found.etag) != (told.size, told.etag):
             return None
         if not found.has(marks_of(delivery)):
@@ -125,8 +124,9 @@ class Transfers:
         )
         return told
 
-    async def _begin(self, delivery: Delivery, target: S3Target, key: str, held: Hold) -> Upload:
+    async def _begin(self, delivery: Delivery, target: Target, key: str, held: Hold) -> Upload:
         """Open an upload, and note it before any part."""
+        media_type = self.archiver.media_type(delivery)
         tries = 0
 
         async def begin() -> Upload:
@@ -138,7 +138,9 @@ class Transfers:
                     f"the opening of an upload of {key} in {target} was not answered, and another "
                     "delivery may have opened one of that name: which is whose can't be told now"
                 )
-            return await self.sink.begin(target, key, marks_of(delivery))
+            return await self.sink.create_upload(
+                target, key, marks_of(delivery), media_type=media_type
+            )
 
         upload = self.uploads.located(await self._ask(held, begin), target)
         record = partial(self.leases.record_upload, delivery, upload)
@@ -162,12 +164,12 @@ class Transfers:
         return upload
 
     async def _archive(
-        self, delivery: Delivery, target: S3Target, upload: Upload, held: Hold
+        self, delivery: Delivery, target: Target, upload: Upload, held: Hold
     ) -> StoredObject:
         """Stream the archive into an upload. What fails leaves neither upload nor object."""
         completion = Completion(
             delivery=delivery,
-            server=server_of(target.endpoint),
+            server=target.server,
             leases=self.leases,
             held=held,
             within=self.completion,
@@ -190,7 +192,7 @@ class Transfers:
             with suppress(DeliveryError):
                 await self.sink.abort(target, upload)
             if isinstance(error, WrongObjectError):
-                await self._remove(delivery, target, upload)
+                await self._remove(delivery, target, upload.key)
             # Refused at the first try: nothing of it comes later, and nobody need wait for that.
             first = completion.asked == 1 and delivery.completing is None
             if isinstance(error, ForeignObjectError) and first:
@@ -207,16 +209,16 @@ class Transfers:
         limit = self.tenants.settings(delivery.tenant).order_size_limit_bytes
         return max(delivery.total_bytes, limit)
 
-    async def _remove(self, delivery: Delivery, target: S3Target, upload: Upload) -> None:
+    async def _remove(self, delivery: Delivery, target: Target, key: str) -> None:
         try:
             removal = Removal(store=self.store, sink=self.sink)
-            await removal.remove(delivery, target, upload)
+            await removal.remove(delivery, target, key)
         except DeliveryError as error:
             log.warning(
                 "object_not_removed",
                 tenant=delivery.tenant,
                 correlation_id=delivery.correlation_id,
-                url=upload.url,
+                url=target.url_of(key),
                 cause=str(error),
             )
 

@@ -1,13 +1,15 @@
-"""Where multipart uploads are open: remembered with them, since tenants may change their target."""
+"""Where uploads are open: remembered with them, since tenants may change their target."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from app.delivery.model import Delivery
-from app.delivery.ports import ArchiveSink, Store
-from app.delivery.targets import S3Target, Upload
+from app.delivery.object_store import ObjectStore
+from app.delivery.ports import Store
+from app.delivery.targets import Target, TargetKinds, Upload
 from app.errors import PermanentError, SecretUnreadableError
 from app.telemetry.logs import get_logger
 from app.tenants.vault import Vault
@@ -19,28 +21,30 @@ log = get_logger(__name__)
 class Uploads:
     """Notes places, and goes back to them."""
 
-    sink: ArchiveSink
+    sink: ObjectStore[Any]
     seal: Vault
     store: Store
+    kinds: TargetKinds
 
-    def located(self, upload: Upload, target: S3Target) -> Upload:
+    def located(self, upload: Upload, target: Target) -> Upload:
         """Return the upload with the place where it is open, sealed: it holds a secret."""
-        return replace(upload, target=self.seal.seal(json.dumps(asdict(target))))
+        return replace(upload, target=self.seal.seal(json.dumps(target.noted())))
 
-    def place(self, delivery: Delivery) -> S3Target | None:
+    def place(self, delivery: Delivery) -> Target | None:
         """Return where the upload of the delivery's last attempt is, or was, open; None if nowhere.
 
-        Raises SecretUnreadableError.
+        Raises SecretUnreadableError, and TargetUnavailableError where a newer version opened it at
+        a store that this one does not know.
         """
         if delivery.upload is None or delivery.upload.target is None:
             return None
-        return S3Target.read(json.loads(self.seal.open(delivery.upload.target)))
+        return self.kinds.read(json.loads(self.seal.open(delivery.upload.target)))
 
     async def abort_last(self, delivery: Delivery) -> None:
         """Abort the upload of the delivery's last attempt, wherever it is open.
 
         Raises RetryableError while that place does not answer. One that refuses for good (its
-        credentials were changed, its bucket is gone) can't hold up the delivery: it is told.
+        credentials were changed, its container is gone) can't hold up the delivery: it is told.
         """
         upload = delivery.upload
         if upload is None:
@@ -54,13 +58,13 @@ class Uploads:
                 "upload_left_open",
                 tenant=delivery.tenant,
                 correlation_id=delivery.correlation_id,
-                bucket=upload.bucket,
+                bucket=upload.container,  # what the field is called in the log
                 key=upload.key,
                 upload_id=upload.upload_id,
                 cause=str(error),
             )
 
-    async def abort_orphans(self, delivery: Delivery, target: S3Target, key: str) -> bool:
+    async def abort_orphans(self, delivery: Delivery, target: Target, key: str) -> bool:
         """Abort the open uploads of the delivery's key that no other delivery has recorded.
 
         False, and nothing was aborted, when another delivery, of any tenant, may have opened one of
@@ -70,7 +74,7 @@ class Uploads:
         found = await self.sink.open_uploads(target, key)
         if not found:
             return True
-        others = await self.store.uploads_of_others(delivery, bucket=target.bucket, key=key)
+        others = await self.store.uploads_of_others(delivery, container=target.container, key=key)
         if others is None:
             return False
         for upload in found:

@@ -1,1 +1,1 @@
-"""Object stores."""
+"""Object stores: a folder, or a file, a kind."""

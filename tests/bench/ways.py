@@ -18,11 +18,12 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.progress import Progress
 from app.delivery.states import State
-from app.delivery.targets import S3Target, StoredObject
+from app.delivery.targets import StoredObject
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import open_sink
+from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
@@ -94,7 +95,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             connections=connections,
             patience=Patience(limit=0, backoff=Backoff(first=1, longest=1)),
         )
-        upload = await sink.begin(target, "ours/a.zip")
+        upload = await sink.create_upload(target, "ours/a.zip")
         stored = await archiver.run(
             delivery,
             files(),

@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from app.delivery.targets import S3Target
+from app.run.wiring.kinds import KINDS
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import PostgresArrivals
@@ -17,8 +17,10 @@ from app.tenants.registry import ConfiguredTenants
 from app.tenants.vault import make_key
 from compose.embedded.stack import TENANT
 from sinks.stores.s3.store import S3Sink, open_sink
+from sinks.stores.s3.target import S3Target
 from tests.deliveries import DeliveriesInPostgres
 from tests.integration.s3_proxy import Proxied, running_proxy
+from tests.targets import s3_of
 
 # Most tests here are about PostgreSQL; those that both stores pass are in tests/store.
 Deliveries = DeliveriesInPostgres
@@ -52,7 +54,7 @@ async def abort_all(sink: S3Sink, target: S3Target, key: str) -> None:
 @pytest.fixture
 def target(settings: Settings) -> S3Target:
     """The embedded stack's bucket."""
-    return ConfiguredTenants(settings).settings(TENANT).target
+    return s3_of(ConfiguredTenants(settings, KINDS).settings(TENANT).target)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from uuid import uuid4
 import aioboto3
 import aiohttp
 
-from app.delivery.targets import S3Target
 from compose.embedded import s3
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "least-rights.md"

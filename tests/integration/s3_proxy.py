@@ -16,8 +16,8 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from app.delivery.targets import S3Target
 from compose.embedded import s3
+from sinks.stores.s3.target import S3Target
 
 _QUOTE = '"'
 _ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>told to</Message></Error>'

@@ -18,7 +18,6 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
 from app.delivery.progress import Phase
-from app.delivery.targets import S3Target
 from app.errors import (
     ArchiveTooLargeError,
     DeliveryError,
@@ -32,6 +31,7 @@ from sinks import formats
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all
@@ -43,7 +43,7 @@ async def test_the_object_is_the_archive(sink: S3Sink, target: S3Target, client:
     files = {"a": noise(12 * MIB, "a"), "b": b"", **{f"s{n}": noise(n * 100) for n in range(300)}}
     bench = Bench(sink, target, Source(files))
     md5, size, upload = await bench.run()
-    content = await client.fetch(f"s3://{upload.bucket}/{upload.key}")
+    content = await client.fetch(f"s3://{upload.container}/{upload.key}")
     assert (hashlib.md5(content).hexdigest(), len(content)) == (md5, size)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == files
@@ -62,7 +62,7 @@ async def test_another_format_takes_the_same_way(
     bench = Bench(sink, target, Source(files))
     bench.delivery = replace(bench.delivery, archive_name="a.tar")
     md5, _, upload = await bench.run()
-    content = await client.fetch(f"s3://{upload.bucket}/{upload.key}")
+    content = await client.fetch(f"s3://{upload.container}/{upload.key}")
     assert hashlib.md5(content).hexdigest() == md5
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         for name, expected in files.items():
@@ -201,7 +201,7 @@ async def test_a_successor_fences_its_predecessor_at_the_store(
 ) -> None:
     """The first worker's upload is aborted by the second: it can't complete any more."""
     bench = Bench(sink, target, Source({"a": noise(MIB)}))
-    upload = await sink.begin(target, bench.key)
+    upload = await sink.create_upload(target, bench.key)
     digest = await sink.put_part(target, upload, 1, Part.of(b"x" * 10))
     await abort_all(sink, target, bench.key)
     with pytest.raises(DeliveryError, match="not there"):
@@ -240,7 +240,7 @@ async def test_a_target_that_refuses_is_named_without_its_secret(
 ) -> None:
     wrong = replace(target, **changes)
     with pytest.raises(error, match=words) as raised:
-        await sink.begin(wrong, "k")
+        await sink.create_upload(wrong, "k")
     assert wrong.bucket in str(raised.value)
     assert wrong.endpoint in str(raised.value)
     assert wrong.secret not in str(raised.value)
@@ -248,7 +248,7 @@ async def test_a_target_that_refuses_is_named_without_its_secret(
 
 
 async def test_aborting_an_upload_that_is_gone_succeeds(sink: S3Sink, target: S3Target) -> None:
-    upload = await sink.begin(target, "gone/a.zip")
+    upload = await sink.create_upload(target, "gone/a.zip")
     await sink.abort(target, upload)
     await sink.abort(target, upload)
 

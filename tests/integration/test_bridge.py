@@ -25,6 +25,7 @@ from structlog.testing import capture_logs
 
 from app.delivery.ingress import Arrival
 from app.errors import BrokerUnavailableError, StoreUnavailableError
+from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store import PostgresArrivals
 from app.tenants.registry import ConfiguredTenants
@@ -81,7 +82,7 @@ def made(
         publisher=publisher,
         events=log,  # type: ignore[arg-type]
         arrivals=log.arrivals,
-        tenants=ConfiguredTenants(settings),
+        tenants=ConfiguredTenants(settings, KINDS),
         topology=Topology(),
         prefetch=10,
         max_bytes=4 * 1024 * 1024,

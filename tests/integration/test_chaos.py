@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
-from app.delivery.targets import S3Target
 from app.errors import RetryableError, WrongFileError, WrongObjectError
 from app.waiting.backoff import Backoff
 from sinks.formats.zip import Zip
 from sinks.pipeline.rechunk import rechunk
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
 from tests.client import Client

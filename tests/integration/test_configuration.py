@@ -22,6 +22,7 @@ from compose.embedded.stack import TENANT
 from streams.regards.users import AnyUser
 from tests.builders import make_actor, make_receipt, make_request
 from tests.integration.conftest import Deliveries, with_keys
+from tests.targets import s3_of
 
 ACTOR = make_actor(name="admin")
 SERVER = {
@@ -91,11 +92,11 @@ async def test_secrets_are_read_with_any_key_and_sealed_with_the_first(
     await old.configure.put(ACTOR, "s3_server", SERVER)
     new_key = make_key()
     both = await open_configuration(with_keys(settings, [new_key, *keys]), pool)
-    assert both.tenants.settings(TENANT).target.secret == SERVER["secret"]
+    assert s3_of(both.tenants.settings(TENANT).target).secret == SERVER["secret"]
     store = PostgresConfiguration(pool, Vault([new_key, *keys]))
     assert await store.reseal(ACTOR) == 1
     new = await open_configuration(with_keys(settings, [new_key]), pool)
-    assert new.tenants.settings(TENANT).target.secret == SERVER["secret"]
+    assert s3_of(new.tenants.settings(TENANT).target).secret == SERVER["secret"]
     assert new.configure.setting(TENANT, "s3_server").version == 1
 
 
@@ -113,7 +114,7 @@ async def test_a_secret_that_no_key_opens_stops_its_tenant_only_until_it_is_set_
         await after.store.reseal(ACTOR)
     await after.configure.put(ACTOR, "s3_server", SERVER)
     after.tenants.check_secrets(TENANT)
-    assert after.tenants.settings(TENANT).target.secret == SERVER["secret"]
+    assert s3_of(after.tenants.settings(TENANT).target).secret == SERVER["secret"]
 
 
 async def test_requests_are_answered_while_a_secret_cannot_be_read(

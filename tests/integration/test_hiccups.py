@@ -12,7 +12,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.delivery.model import Delivery
-from app.delivery.targets import S3Target
 from app.errors import TargetUnavailableError
 from app.network.hosts import server_of
 from app.settings import Settings
@@ -24,6 +23,7 @@ from sinks.pipeline.budget import Budget
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.conditions import Conditions
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.gate import Gate, gate
@@ -486,15 +486,15 @@ async def test_a_silent_target_has_a_deadline_which_is_named(
     proxy, through = proxied
     clients = S3Clients()
     sink = S3Sink(clients, short=0.2, completion=0.3)
-    upload = await S3Sink(clients).begin(through, "silent/a.zip")
+    upload = await S3Sink(clients).create_upload(through, "silent/a.zip")
     proxy.silent = True
     try:
         for call, seconds in (
-            (sink.begin(through, "silent/b.zip"), 0.2),
+            (sink.create_upload(through, "silent/b.zip"), 0.2),
             (sink.abort(through, upload), 0.2),
             (sink.open_uploads(through, upload.key), 0.2),
-            (sink.find(through, upload), 0.2),
-            (sink.delete(through, upload, etag="e"), 0.2),
+            (sink.find(through, upload.key), 0.2),
+            (sink.delete(through, upload.key, etag="e"), 0.2),
             (sink.find_bucket(through), 0.2),
             (sink.ask_to_complete(through, upload, [], {}), 0.3),
         ):
@@ -747,7 +747,7 @@ async def test_an_object_that_a_client_relies_on_stays(
 
     async def stays(delivery: Delivery) -> bool:
         assert done.upload is not None
-        removed = await removal.remove(delivery, target, done.upload)
+        removed = await removal.remove(delivery, target, done.upload.key)
         return not removed and await keys(client, target, name) == [done.upload.key]
 
     assert await stays(done)

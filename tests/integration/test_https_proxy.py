@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from app.delivery.targets import S3Target
 from app.errors import TargetUnavailableError
 from sinks.stores.s3.store import open_sink
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 from tests.certificates import Authority
 from tests.servers import serving

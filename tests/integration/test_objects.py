@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.states import State, Work
-from app.delivery.targets import FoundObject, S3Target
+from app.delivery.targets import FoundObject
 from app.errors import ForeignObjectError, ObjectBusyError, TargetUnavailableError
 from app.network.hosts import server_of
 from app.settings import Settings
@@ -28,7 +28,8 @@ from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.conditions import Conditions
 from sinks.stores.s3.store import S3Sink
-from tests.builders import make_found, make_stored, make_transfer, make_upload
+from sinks.stores.s3.target import S3Target
+from tests.builders import make_found, make_stored, make_transfer
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries
@@ -56,7 +57,7 @@ class Place:
     async def put(self, delivery: Delivery, content: bytes, *, again: bool = False) -> str:
         """Complete an upload of one part; abort it when that fails."""
         marks = marks_of(delivery)
-        upload = await self.sink.begin(self.target, self.key, marks)
+        upload = await self.sink.create_upload(self.target, self.key, marks)
         stored = await self.sink.put_part(self.target, upload, 1, Part.of(content))
         try:
             return await self.sink.complete(
@@ -149,7 +150,7 @@ async def test_an_object_of_the_same_tenant_and_user_is_replaced(
     etag = await place.put(second, b"second")
     assert await place.holds(client) == b"second"
     assert (await place.marks())["rs-delivery-id"] == str(second.id)
-    found = await place.sink.find(place.target, await place.sink.begin(place.target, place.key))
+    found = await place.sink.find(place.target, place.key)
     assert found is not None
     assert found.etag == etag
 
@@ -487,8 +488,8 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
     leases = deliveries.leases("w")
     removed = await transferring(deliveries, name, OTHER)
     completed = await transferring(deliveries, name, TENANT)
-    upload = make_upload(key=f"{name}/a.zip")
-    result = make_stored(upload)
+    key = f"{name}/a.zip"
+    result = make_stored(url=target.url_of(key))
     under_lock, answers = asyncio.Event(), asyncio.Event()
     looks = 0
 
@@ -503,7 +504,7 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
 
     sink: Any = Silent()
     removal = Removal(store=deliveries.store, sink=sink)
-    removing = asyncio.create_task(removal.remove(removed, target, upload))
+    removing = asyncio.create_task(removal.remove(removed, target, key))
     note = partial(leases.note_completion, completed, result, until=leases._ttl)
     async with asyncio.timeout(30):
         await under_lock.wait()
@@ -568,7 +569,7 @@ async def test_a_failed_delivery_does_not_abort_what_another_tenant_is_uploading
     ended = await failed(deliveries, name, OTHER)
     running = await transferring(deliveries, name, TENANT, owner="v")
     key = key_of(running, target)
-    upload = await sink.begin(target, key, marks_of(running))
+    upload = await sink.create_upload(target, key, marks_of(running))
     leases = deliveries.leases("v")
     uploads = deliveries.uploads(sink)
     if recorded:
@@ -591,7 +592,7 @@ async def test_ids_that_meet_in_one_key_do_not_abort_each_others_uploads(
     running = await transferring(deliveries, f"{name}_1", TENANT, owner="v")
     key = key_of(running, target)
     assert key == key_of(ended, target)
-    upload = await sink.begin(target, key, marks_of(running))
+    upload = await sink.create_upload(target, key, marks_of(running))
     assert await swept(deliveries, sink) == 0
     assert len(await sink.open_uploads(target, key)) == 1
     await sink.abort(target, upload)
@@ -603,7 +604,7 @@ async def test_a_delivery_to_another_key_keeps_no_sweep_waiting(
     """Archives of one product are called the same."""
     ended = await failed(deliveries, name, OTHER)
     await transferring(deliveries, f"{name}-2", TENANT, owner="v")
-    await sink.begin(target, key_of(ended, target))
+    await sink.create_upload(target, key_of(ended, target))
     assert await swept(deliveries, sink) == 1
     assert await sink.open_uploads(target, key_of(ended, target)) == []
 
@@ -626,7 +627,7 @@ async def test_an_opening_that_was_not_answered_aborts_nothing_that_may_be_anoth
     running = await worker.deliveries.leases("v").claim(Work.TRANSFER)
     assert running is not None
     key = key_of(running, through)
-    upload = await sink.begin(through, key, marks_of(running))
+    upload = await sink.create_upload(through, key, marks_of(running))
     proxy.lost_begins = 1
     await worker.plan(name)
     async with worker.running(count=1):

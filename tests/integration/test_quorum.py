@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import aio_pika
 import pytest
 
+from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store import PostgresArrivals
 from app.tenants.registry import ConfiguredTenants
@@ -71,7 +72,7 @@ async def test_requests_go_through_quorum_queues(
             publisher=publisher,
             events=log,
             arrivals=arrivals,
-            tenants=ConfiguredTenants(quorum),
+            tenants=ConfiguredTenants(quorum, KINDS),
             topology=QUORUM,
             prefetch=10,
             max_bytes=1000,

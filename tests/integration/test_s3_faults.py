@@ -11,12 +11,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.delivery.object_store import StoredPart
-from app.delivery.targets import S3Target
 from app.errors import RetryableError, WrongObjectError
 from app.waiting.patience import Patience, Waits
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.conditions import Conditions
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.s3_proxy import Proxied
@@ -44,7 +44,7 @@ class Sent:
         self.waits = Waits(patience, aside=contextlib.nullcontext)
 
     async def parts(self) -> list[StoredPart]:
-        self.upload = await self.sink.begin(self.target, self.key, MARKS)
+        self.upload = await self.sink.create_upload(self.target, self.key, MARKS)
         return [
             await self.waits.through(
                 partial(self.sink.put_part, self.target, self.upload, number, Part.of(part))

@@ -13,7 +13,6 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from app.delivery.states import Work
-from app.delivery.targets import S3Target
 from app.errors import (
     ErrorType,
     TargetForbiddenError,
@@ -27,6 +26,7 @@ from app.settings import Settings
 from app.usecases.fail import fail
 from sinks.stores.s3.breaker import Breakers
 from sinks.stores.s3.store import S3Sink, open_sink
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 from tests.client import Client
 from tests.integration.conftest import Deliveries, with_keys
@@ -118,7 +118,7 @@ async def test_a_redirect_is_not_followed() -> None:
             with pytest.raises(TargetUnavailableError, match="led elsewhere"):
                 await sink.find_bucket(at("127.0.0.1", port))
             with pytest.raises(TargetUnavailableError, match="led elsewhere"):
-                await sink.begin(at("127.0.0.1", port), "k")
+                await sink.create_upload(at("127.0.0.1", port), "k")
     assert asked == []
 
 
@@ -141,7 +141,7 @@ async def test_an_answer_without_an_end_is_given_up(status: int) -> None:
 
     async with serving(endless) as port, open_sink() as sink:
         with pytest.raises(TargetUnavailableError):
-            await sink.begin(at("127.0.0.1", port), "k")
+            await sink.create_upload(at("127.0.0.1", port), "k")
         await gone.wait()
     # What the sockets hold comes on top.
     assert sent < (64 if status == 200 else 32) * 1024 * 1024
@@ -153,7 +153,7 @@ async def test_a_page_in_the_place_of_an_answer_is_an_error_in_words() -> None:
 
     async with serving(page) as port, open_sink() as sink:
         with pytest.raises(TargetUnavailableError):
-            await sink.begin(at("127.0.0.1", port), "k")
+            await sink.create_upload(at("127.0.0.1", port), "k")
 
 
 async def test_a_header_that_can_not_be_sent_is_refused_for_good() -> None:
@@ -174,7 +174,7 @@ async def test_a_wrong_region_of_one_tenant_stops_no_sweep_of_others(
         leases = deliveries.leases("w")
         claimed = await leases.claim(Work.TRANSFER)
         assert claimed is not None
-        upload = await sink.begin(target, key_of(claimed, target))
+        upload = await sink.create_upload(target, key_of(claimed, target))
         located = deliveries.uploads(sink).located(upload, place)
         assert await leases.record_upload(claimed, located)
         async with deliveries.store.transaction() as tx:

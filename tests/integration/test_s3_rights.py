@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from app.delivery.targets import S3Target
 from app.errors import TargetRefusedError
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.rights import try_rights
 from sinks.stores.s3.store import S3Sink, open_sink
-from tests.builders import make_found, make_upload
-from tests.integration.guarded import BUCKET, Guarded, documented, guarded_s3
+from sinks.stores.s3.target import S3Target
+from tests.builders import make_found
+from tests.integration.guarded import Guarded, documented, guarded_s3
 
 CHECKS = {
     "s3:AbortMultipartUpload": "uploads aborted",
@@ -38,16 +38,16 @@ async def deliver(sink: S3Sink, target: S3Target) -> None:
     """Do all that the service does at a target. Raises what it raises."""
     await sink.find_bucket(target)
     key = f"d-{uuid4().hex}/a.zip"
-    assert await sink.find(target, make_upload(bucket=BUCKET, key=key)) is None
-    upload = await sink.begin(target, key, {"tenant": "sentinel"})
+    assert await sink.find(target, key) is None
+    upload = await sink.create_upload(target, key, {"tenant": "sentinel"})
     assert await sink.open_uploads(target, key) == [upload]
     part = await sink.put_part(target, upload, 1, Part.of(b"bytes"))
     await sink._check_open(target, upload)
     etag = await sink.complete(target, upload, [part], 5, marks={"tenant": "sentinel"})
-    found = await sink.find(target, upload)
+    found = await sink.find(target, key)
     assert found == make_found(size=5, etag=etag, marks={"tenant": "sentinel"})
-    await sink.delete(target, upload, etag=etag)
-    given_up = await sink.begin(target, key)
+    await sink.delete(target, key, etag=etag)
+    given_up = await sink.create_upload(target, key)
     await sink.abort(target, given_up)
 
 

@@ -12,11 +12,12 @@ import pytest
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.states import Work
-from app.delivery.targets import S3Target, Upload
+from app.delivery.targets import Upload
 from app.errors import ErrorType
 from app.usecases.fail import fail
 from app.usecases.sweep import Sweep
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_upload
 from tests.client import Client
 from tests.integration.conftest import Deliveries, abort_all
@@ -31,7 +32,7 @@ async def failed(deliveries: Deliveries, sink: S3Sink, target: S3Target) -> Asyn
     leases = deliveries.leases("w")
     claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
-    upload = await sink.begin(target, key_of(claimed, target))
+    upload = await sink.create_upload(target, key_of(claimed, target))
     assert await leases.record_upload(claimed, deliveries.uploads(sink).located(upload, target))
     async with deliveries.store.transaction() as tx:
         await fail(tx, claimed, ErrorType.EXPIRED, "for the test")
@@ -75,7 +76,7 @@ async def test_an_upload_that_was_left_open_is_aborted_once(
 async def test_an_upload_that_was_not_recorded_is_aborted(
     deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
 ) -> None:
-    await sink.begin(target, key_of(failed, target))
+    await sink.create_upload(target, key_of(failed, target))
     assert len(await client.open_uploads(failed.correlation_id)) == 2
     assert await swept(deliveries, sink) == 1
     assert await client.open_uploads(failed.correlation_id) == []
@@ -94,7 +95,7 @@ async def test_an_upload_is_looked_at_later_while_its_store_is_away(
 ) -> None:
     gone = replace(target, endpoint="http://127.0.0.1:9")
     upload = deliveries.uploads(sink).located(
-        replace(await sink.begin(target, key_of(failed, target))), gone
+        replace(await sink.create_upload(target, key_of(failed, target))), gone
     )
     await deliveries.pool.execute("UPDATE delivery SET upload_target = $1", upload.target)
     before = await deliveries.pool.fetchval("SELECT not_before FROM delivery")
@@ -113,7 +114,7 @@ async def test_an_upload_of_another_tenants_delivery_under_the_same_key_is_left_
     leases = deliveries.leases("w")
     running = await leases.claim(Work.TRANSFER)
     assert running is not None
-    upload = await sink.begin(target, key_of(failed, target))
+    upload = await sink.create_upload(target, key_of(failed, target))
     assert await leases.record_upload(running, deliveries.uploads(sink).located(upload, target))
     assert len(await client.open_uploads(failed.correlation_id)) == 2
     assert await swept(deliveries, sink) == 1
@@ -133,7 +134,7 @@ async def test_an_attempt_aborts_nothing_while_another_tenants_delivery_is_trans
     assert first is not None
     assert second is not None
     key = key_of(first, target)
-    recorded, _ = await sink.begin(target, key), await sink.begin(target, key)
+    recorded, _ = await sink.create_upload(target, key), await sink.create_upload(target, key)
     uploads = deliveries.uploads(sink)
     assert await leases.record_upload(first, uploads.located(recorded, target))
     assert not await uploads.abort_orphans(second, target, key)
@@ -156,7 +157,7 @@ async def test_a_delivery_that_begins_while_the_sweep_is_on_its_way_keeps_its_up
         async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
             await deliveries.ready(failed.correlation_id)
             assert await deliveries.leases("w").claim(Work.TRANSFER)
-            await sink.begin(target, key)  # and it is not recorded yet
+            await sink.create_upload(target, key)  # and it is not recorded yet
             return await sink.open_uploads(target, key)
 
     assert await sweep_of(deliveries, Meanwhile()).look() == 0  # type: ignore[arg-type]
@@ -170,7 +171,7 @@ async def test_a_silent_place_is_asked_once_and_holds_up_no_other(
     async with gate(target.endpoint) as silent:
         await silent.hush()
         quiet = deliveries.uploads(sink).located(
-            make_upload(bucket=target.bucket), replace(target, endpoint=silent.url)
+            make_upload(container=target.bucket), replace(target, endpoint=silent.url)
         )
         for number in range(20):
             await deliveries.ready(f"quiet{number}")

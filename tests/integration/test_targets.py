@@ -9,7 +9,6 @@ import pytest
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.states import State, Work
-from app.delivery.targets import S3Target
 from app.errors import ErrorType, TargetRefusedError
 from app.run.wiring.tenants import ConfigurationParts
 from app.tenants.vault import Vault, make_key
@@ -18,6 +17,7 @@ from app.usecases.transfer import Transfers
 from compose.embedded import s3
 from compose.embedded.stack import TENANT
 from sinks.stores.s3.store import S3Sink, open_sink
+from sinks.stores.s3.target import S3Target
 from streams.regards.users import AnyUser
 from tests.builders import make_actor, make_receipt, make_request
 from tests.client import Client, contents
@@ -33,7 +33,7 @@ async def test_storage_class_and_encryption_are_asked_for(sink: S3Sink, target: 
     bench = Bench(sink, kept, Source({"a": noise(1000)}))
     _, _, upload = await bench.run()
     async with s3.client(target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as store:
-        head = await store.head_object(Bucket=upload.bucket, Key=upload.key)
+        head = await store.head_object(Bucket=upload.container, Key=upload.key)
     assert (head["StorageClass"], head["ServerSideEncryption"]) == ("STANDARD_IA", "AES256")
 
 
@@ -92,7 +92,7 @@ async def test_a_target_is_chosen_by_its_name(
     )
     chosen = configuration.tenants.settings(TENANT).target_named("far")
     assert chosen is not None
-    assert (chosen.bucket, chosen.prefix) == ("far-away", "in/")
+    assert (chosen.container, chosen.prefix) == ("far-away", "in/")
 
 
 async def test_an_upload_is_aborted_where_it_was_opened(
@@ -104,7 +104,7 @@ async def test_an_upload_is_aborted_where_it_was_opened(
     leases = deliveries.leases("dead")
     claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
-    upload = uploads.located(await sink.begin(target, "moved/a.zip"), target)
+    upload = uploads.located(await sink.create_upload(target, "moved/a.zip"), target)
     assert await leases.record_upload(claimed, upload)
     stored = await deliveries.pool.fetchval("SELECT upload_target FROM delivery")
     assert target.secret not in stored
@@ -121,7 +121,7 @@ async def test_an_old_target_that_refuses_does_not_hold_up_the_delivery(
     leases = deliveries.leases("w")
     claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
-    upload = await sink.begin(target, "c/a.zip")
+    upload = await sink.create_upload(target, "c/a.zip")
     for seal in (deliveries.vault, Vault([make_key()])):  # the second's key is not known here
         elsewhere = replace(deliveries.uploads(sink), seal=seal).located(
             upload, replace(target, bucket="gone-bucket")
@@ -192,7 +192,7 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
 
     await transfers.deliver(claimed, FreeHold())
     assert source.moved
-    assert configuration.tenants.settings(TENANT).target.bucket == "another-bucket"
+    assert configuration.tenants.settings(TENANT).target.container == "another-bucket"
     (done,) = [body for _, body in await deliveries.owed() if body.get("status") == "DONE"]
     assert done["url"].startswith(f"s3://{target.bucket}/moves/")
     assert contents(await client.fetch(done["url"])) == files

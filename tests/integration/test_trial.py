@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.delivery.targets import S3Target
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.rights import try_rights
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from tests.integration.guarded import Guarded, guarded_s3
 from tests.integration.s3_proxy import Proxied
 

@@ -11,12 +11,13 @@ from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.ports import OrderSource
 from app.delivery.progress import Progress
-from app.delivery.targets import S3Target, StoredObject, Upload
+from app.delivery.targets import StoredObject, Upload
 from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
 from tests.builders import make_transfer, plan_files
 
@@ -164,7 +165,7 @@ class Bench:
         source: OrderSource | None = None,
     ) -> tuple[str, int, Upload]:
         archiver = self.archiver(source)
-        upload = await self.sink.begin(self.target, self.key)
+        upload = await self.sink.create_upload(self.target, self.key)
 
         async def asked(_result: StoredObject) -> bool:
             return may_complete

@@ -15,7 +15,6 @@ import asyncpg
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import Work
-from app.delivery.targets import S3Target
 from app.settings import Settings
 from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
@@ -26,6 +25,7 @@ from app.waiting.signals import Signal
 from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from streams.work.slots import Slots
 from tests.builders import list_files
 from tests.integration.conftest import Deliveries

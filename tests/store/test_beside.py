@@ -33,7 +33,7 @@ pytestmark = pytest.mark.stack
 IDS = UUID(int=0)
 FIRST, SECOND, WORKER = range(3)
 HOUR = timedelta(hours=1)
-MADE = make_stored(make_upload(bucket="b", key="k"), etag="e")
+MADE = make_stored(make_upload(container="b", key="k"), etag="e")
 
 
 class RolledBackError(Exception):

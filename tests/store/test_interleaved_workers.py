@@ -13,6 +13,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 from hypothesis import HealthCheck, example, given
@@ -25,14 +26,16 @@ from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind
 from app.delivery.ports import Hold, Leases
 from app.delivery.states import State, Work
-from app.delivery.targets import FoundObject, S3Target, StoredObject, Upload
+from app.delivery.targets import FoundObject, StoredObject, Target, Upload
 from app.errors import DeliveryError, ForeignObjectError, RetryableError
+from app.run.wiring.kinds import KINDS
 from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_found, make_stored, make_upload
 from tests.deliveries import Deliveries
 from tests.integration.transfers import FreeHold
@@ -115,12 +118,14 @@ class Sink:
     gate: Gate
     bucket: Bucket
 
-    async def begin(self, target: S3Target, key: str, marks: Mapping[str, str]) -> Upload:
+    async def create_upload(
+        self, target: S3Target, key: str, marks: Mapping[str, str], *, media_type: str
+    ) -> Upload:
         await self.gate.turn()
         upload_id = str(next(self.bucket.numbers))
         self.bucket.open[upload_id] = key
         self.bucket.marks[upload_id] = marks
-        return make_upload(bucket=target.bucket, key=key, upload_id=upload_id)
+        return make_upload(container=target.bucket, key=key, upload_id=upload_id)
 
     async def abort(self, target: S3Target, upload: Upload) -> None:
         await self.gate.turn()
@@ -129,19 +134,19 @@ class Sink:
     async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
         await self.gate.turn()
         return [
-            make_upload(bucket=target.bucket, key=key, upload_id=upload_id)
+            make_upload(container=target.bucket, key=key, upload_id=upload_id)
             for upload_id, open_key in self.bucket.open.items()
             if open_key == key
         ]
 
-    async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
+    async def find(self, target: S3Target, key: str) -> FoundObject | None:
         await self.gate.turn()
-        there = self.bucket.objects.get(upload.key)
+        there = self.bucket.objects.get(key)
         if there is None:
             return None
         return make_found(marks=self.bucket.marks[there])
 
-    async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
+    async def delete(self, target: S3Target, key: str, *, etag: str) -> None:
         raise AssertionError("nothing that was delivered is removed")
 
 
@@ -153,11 +158,14 @@ class Archiver:
     bucket: Bucket
     deliveries: Deliveries
 
+    def media_type(self, delivery: Delivery) -> str:
+        return "application/zip"
+
     async def run(
         self,
         delivery: Delivery,
         files: AsyncIterator[ManifestFile],
-        target: S3Target,
+        target: Target,
         upload: Upload,
         *,
         at_most: int,
@@ -211,19 +219,25 @@ class GatedLeases:
         await self.leases.release(delivery, after=after, failed=failed, cause=cause)
 
 
+def uploads_of(deliveries: Deliveries, sink: Sink) -> Uploads:
+    """Return what remembers where uploads are open."""
+    store: Any = sink  # all of one that a use-case asks for
+    return Uploads(sink=store, seal=deliveries.vault, store=deliveries.store, kinds=KINDS)
+
+
 class Worker:
     """Claims and delivers, one step at a time."""
 
     def __init__(self, deliveries: Deliveries, bucket: Bucket, name: str) -> None:
         self.gate = Gate()
         self.leases = GatedLeases(self.gate, deliveries.leases(name))
-        sink = Sink(self.gate, bucket)
+        sink: Any = Sink(self.gate, bucket)
         self.transfers = Transfers(
             store=deliveries.store,
             leases=self.leases,
             tenants=deliveries.tenants,
             sink=sink,
-            uploads=Uploads(sink=sink, seal=deliveries.vault, store=deliveries.store),
+            uploads=uploads_of(deliveries, sink),
             archiver=Archiver(self.gate, bucket, deliveries),
         )
         self.settlement = Settlement(
@@ -321,7 +335,7 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
     await Sweep(
         store=deliveries.store,
         tenants=deliveries.tenants,
-        uploads=Uploads(sink=open_sink, seal=deliveries.vault, store=deliveries.store),
+        uploads=uploads_of(deliveries, open_sink),
         after=timedelta(),
         limit=10,
     ).look()

@@ -11,13 +11,14 @@ from prometheus_client import REGISTRY
 
 from app.delivery.model import Delivery
 from app.delivery.states import CLAIMED, TRANSITIONS, State, Work
-from app.delivery.targets import DEFAULT_TARGET, Blocked, TargetTrouble
+from app.delivery.targets import DEFAULT_TARGET, Blocked, Target, TargetTrouble
 from app.errors import ObjectBusyError
 from app.usecases.away import TargetsAway
 from compose.embedded.stack import TENANT
 from tests.builders import make_stored, make_upload
 from tests.deliveries import Deliveries, Moved
 from tests.store.conftest import OTHER
+from tests.targets import s3_of
 
 
 async def test_a_transfer_is_claimed_by_one_worker_only(deliveries: Deliveries) -> None:
@@ -157,15 +158,17 @@ async def test_a_transfer_that_waits_names_its_server_until_it_is_back(
     deliveries: Deliveries,
 ) -> None:
     settings = deliveries.tenants.settings(TENANT)
-    far = replace(settings.target, endpoint="http://far.example:9000")
+    far = replace(s3_of(settings.target), endpoint="http://far.example:9000")
     deliveries.tenants._resolved = {TENANT: replace(settings, targets={"far": far})}
     for name in ("near", "far", "later", "running"):
         target = DEFAULT_TARGET if name == "near" else "far"
         await deliveries.ready(name, target=target, priority=200 if name == "running" else 1)
     assert await deliveries.leases("w").claim(Work.TRANSFER) is not None
     now = datetime.now(UTC)
-    trouble = TargetTrouble(server="far.example:9000", cause="-", since=now, asked_again=now)
-    down = {far}
+    trouble = TargetTrouble(
+        kind="S3", server="far.example:9000", cause="-", since=now, asked_again=now
+    )
+    down: set[Target] = {far}
     away = TargetsAway(
         names=[TENANT, "another"],
         tenants=deliveries.tenants,
@@ -213,7 +216,7 @@ async def test_what_is_about_to_appear_is_noted_by_the_holder_of_the_lease_alone
     deliveries: Deliveries,
 ) -> None:
     first = await deliveries.claimed(owner="w")
-    result = make_stored(make_upload(bucket="b", key="k"))
+    result = make_stored(make_upload(container="b", key="k"))
 
     async def noted(delivery: Delivery, owner: str) -> bool:
         return await deliveries.leases(owner).note_completion(
@@ -247,7 +250,7 @@ async def test_an_object_of_another_is_not_completed_beside_one_of_its_name_ther
     leases = deliveries.leases("w")
     theirs = await leases.claim(Work.TRANSFER)
     assert theirs is not None
-    result = make_stored(make_upload(bucket="b", key="k"))
+    result = make_stored(make_upload(container="b", key="k"))
     until = timedelta(minutes=16)
     assert await leases.note_completion(ours, result, server="s3:9000", until=until)
     assert await leases.note_completion(ours, result, server="s3:9000", until=until)  # once more

@@ -369,7 +369,7 @@ async def test_who_asks_the_same_at_once_waits(deliveries: Deliveries) -> None:
 async def test_an_object_is_relied_on_by_who_was_told_it_and_who_is_making_it(
     deliveries: Deliveries,
 ) -> None:
-    made = make_stored(make_upload(bucket="b", key="k"), etag="e")
+    made = make_stored(make_upload(container="b", key="k"), etag="e")
 
     async def relied_on(etag: str = "e", server: str = "s3:9000") -> bool:
         async with deliveries.store.transaction() as tx:
@@ -398,7 +398,7 @@ async def test_an_object_that_is_being_removed_is_not_completed_meanwhile(
     deliveries: Deliveries,
 ) -> None:
     claimed = await deliveries.claimed()
-    made = make_stored(make_upload(bucket="b", key="k"))
+    made = make_stored(make_upload(container="b", key="k"))
     leases = deliveries.leases("w")
     until = timedelta(minutes=16)
     async with deliveries.store.transaction() as tx:
@@ -472,7 +472,7 @@ async def test_uploads_of_others_are_told_unless_one_may_have_opened_another(
     key = f"x/c/{mine.archive_name}"
 
     async def others() -> frozenset[str] | None:
-        return await deliveries.store.uploads_of_others(mine, bucket="b", key=key)
+        return await deliveries.store.uploads_of_others(mine, container="b", key=key)
 
     assert await others() == frozenset()
     claimed = await deliveries.leases("w").claim(Work.TRANSFER)
@@ -480,7 +480,7 @@ async def test_uploads_of_others_are_told_unless_one_may_have_opened_another(
     assert claimed.id == theirs.id
     assert await others() is None  # it may be opening one there
     leases = deliveries.leases("w")
-    assert await leases.record_upload(claimed, make_upload(bucket="b", key=key, upload_id="u"))
+    assert await leases.record_upload(claimed, make_upload(container="b", key=key, upload_id="u"))
     await leases.release(claimed, after=timedelta(), failed=False, cause="away")
     assert await others() == frozenset({"u"})
     await deliveries.fail(claimed, "for the test")

@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError
 from prometheus_client import CollectorRegistry, Gauge
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from app.delivery.targets import S3Target
 from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
 from app.waiting.backoff import Backoff
 from sinks.stores.s3.breaker import BreakerPolicy, Breakers
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 
 TARGET = make_target(endpoint="http://s3.example:9000", bucket="b")

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from app.errors import SecretUnreadableError
+from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.tenants.configure import Configure
 from app.tenants.ports import ConfigurationStore
@@ -45,7 +46,7 @@ async def test_an_earlier_read_does_not_replace_a_later_one() -> None:
     Nor does the one wait for the other.
     """
     store: Any = Store()
-    tenants = ConfiguredTenants(Settings(tenants=("t",)))
+    tenants = ConfiguredTenants(Settings(tenants=("t",)), KINDS)
     first, second = (Configure(cast("ConfigurationStore", store), tenants) for _ in range(2))
     early = asyncio.create_task(first.refresh())
     await store.asked.wait()
@@ -59,7 +60,7 @@ async def test_an_earlier_read_does_not_replace_a_later_one() -> None:
 
 
 def test_secrets_that_cannot_be_read_are_counted_and_their_tenants_not_named() -> None:
-    tenants = ConfiguredTenants(Settings(tenants=("one", "other")))
+    tenants = ConfiguredTenants(Settings(tenants=("one", "other")), KINDS)
     tenants.check_all_secrets()
     tenants.apply(Configuration(unreadable={"other": "no key fits"}))
     with pytest.raises(SecretUnreadableError, match="secrets of 1 tenants") as raised:

@@ -10,6 +10,7 @@ import pytest
 
 from app.delivery.states import State, Work
 from app.errors import StoreUnavailableError
+from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store.memory import Database, MemoryLeases, MemoryStore
 from app.store.memory.locks import Locks, Mode
@@ -39,7 +40,7 @@ async def grant(store: MemoryStore, number: int = 1) -> None:
     await receive(
         [(receipt, make_request())],
         store=store,
-        tenants=ConfiguredTenants(Settings(tenants=(TENANT,))),
+        tenants=ConfiguredTenants(Settings(tenants=(TENANT,)), KINDS),
         users=AnyUser(),
     )
 

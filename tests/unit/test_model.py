@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from app.delivery.targets import S3Target, StoredObject
+from app.delivery.targets import StoredObject
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_stored, make_target
 
 TARGET = make_target(storage_class="COLD")

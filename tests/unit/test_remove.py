@@ -14,11 +14,11 @@ from app.delivery.states import State
 from app.delivery.targets import FoundObject
 from app.errors import TargetUnavailableError
 from app.usecases.remove import Removal
-from tests.builders import make_delivery, make_found, make_target, make_upload
+from tests.builders import make_delivery, make_found, make_target
 
 DELIVERY = make_delivery(state=State.ERROR)
 TARGET = make_target(endpoint="http://s3.example")
-UPLOAD = make_upload()
+KEY = "c/a.zip"
 
 
 class Bench:
@@ -36,7 +36,7 @@ class Bench:
         yield self
 
     async def lock_object(self, url: str, server: str) -> None:
-        assert (url, server) == (UPLOAD.url, "s3.example:80")
+        assert (url, server) == (TARGET.url_of(KEY), "s3.example:80")
 
     async def relied_on(self, *_: object, server: str) -> bool:
         assert server == "s3.example:80"
@@ -63,28 +63,28 @@ async def test_a_silent_target_is_not_waited_for_in_a_transaction() -> None:
     """It would keep a connection of the pool from leases and relays until the deadline."""
     bench = Bench(TargetUnavailableError("silent"))
     with pytest.raises(TargetUnavailableError):
-        await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+        await removal(bench).remove(DELIVERY, TARGET, KEY)
     assert bench.transactions == 0
 
 
 @pytest.mark.parametrize("found", [None, replace(OURS, marks={}), replace(OURS, marks={"x": "y"})])
 async def test_an_object_that_is_not_of_the_delivery_stays(found: FoundObject | None) -> None:
     bench = Bench(found)
-    assert not await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+    assert not await removal(bench).remove(DELIVERY, TARGET, KEY)
     assert (bench.transactions, bench.deleted) == (0, [])
 
 
 async def test_the_object_found_under_the_lock_decides() -> None:
     bench = Bench(OURS, replace(OURS, etag="newer"))
-    assert await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+    assert await removal(bench).remove(DELIVERY, TARGET, KEY)
     assert bench.deleted == ["newer"]
     for second in (None, replace(OURS, marks={})):
         bench = Bench(OURS, second)
-        assert not await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+        assert not await removal(bench).remove(DELIVERY, TARGET, KEY)
         assert bench.deleted == []
 
 
 async def test_an_object_that_a_client_was_told_of_stays() -> None:
     bench = Bench(OURS, OURS, relied_on=True)
-    assert not await removal(bench).remove(DELIVERY, TARGET, UPLOAD)
+    assert not await removal(bench).remove(DELIVERY, TARGET, KEY)
     assert bench.deleted == []

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from botocore.loaders import JSONFileLoader
 
-from app.delivery.targets import S3Target
 from app.errors import TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 
 TARGET = make_target(endpoint="http://127.0.0.1:9")

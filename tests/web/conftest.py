@@ -12,7 +12,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel
 
-from app.delivery.targets import S3Target
+from app.delivery.targets import Target
 from app.errors import UnknownDeadLetterError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
@@ -23,6 +23,7 @@ from app.views.dead_letters import Look, Noting
 from app.waiting.signals import Signal
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
+from sinks.stores.s3.target import S3Target
 from streams.regards.users import AnyUser
 from tests.builders import make_token
 from tests.integration.conftest import Deliveries
@@ -144,7 +145,7 @@ async def probe(target: S3Target) -> list[dict[str, Any]]:
         return await Prober(sink.clients).probe(target)
 
 
-async def _answers(_target: S3Target) -> None:
+async def _answers(_target: Target) -> None:
     """Take any target for good."""
 
 

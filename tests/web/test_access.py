@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from app.delivery.targets import S3Target
+from app.delivery.targets import Target
 from app.errors import ConfigurationError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking, open_pool
 from tests.builders import make_claims
+from tests.targets import s3_of
 from tests.web.conftest import (
     PLENTY,
     SECRET,
@@ -257,7 +258,7 @@ async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
     running = most = 0
     go_on = asyncio.Event()
 
-    async def look(target: S3Target) -> None:
+    async def look(target: Target) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -266,11 +267,11 @@ async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
 
     own = configuration.tenants.settings(TENANT)
     for number, tenant in enumerate((TENANT, "swot")):  # what is asked is remembered by target
-        target = replace(own.target, bucket=f"bucket{number}")
+        target = replace(s3_of(own.target), bucket=f"bucket{number}")
         configuration.tenants._resolved[tenant] = replace(own, target=target)
 
     class Forgetful(TargetsApi):
-        async def _ask(self, target: S3Target, turns: asyncio.Semaphore) -> Any:
+        async def _ask(self, target: Target, turns: asyncio.Semaphore) -> Any:
             return await self._look_at(target, turns)
 
     targets = Forgetful(configuration.tenants, look=look, trouble=lambda _: None)

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.delivery.targets import S3Target
+from app.delivery.targets import Target
 from app.run.wiring.tenants import ConfigurationParts
 from tests.web.conftest import Api, MakeClient, bearer, parts_for, serve
 from web.api.targets import TargetsApi
@@ -20,7 +20,7 @@ async def test_requests_beyond_what_a_process_takes_are_told_to_come_again(
 ) -> None:
     inside, go_on = asyncio.Event(), asyncio.Event()
 
-    async def look(_target: S3Target) -> None:
+    async def look(_target: Target) -> None:
         inside.set()
         await go_on.wait()
 
@@ -40,7 +40,7 @@ async def test_one_more_request_than_there_is_room_for_is_refused_and_probes_are
 ) -> None:
     inside, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(_target: S3Target) -> list[dict[str, Any]]:
+    async def slow(_target: Target) -> list[dict[str, Any]]:
         inside.set()
         await go_on.wait()
         return []

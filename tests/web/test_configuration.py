@@ -15,6 +15,7 @@ from aiohttp import ClientResponse
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from app.tenants.definitions import masked
+from tests.targets import s3_of
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_settings import MASK, SERVER
 
@@ -59,7 +60,7 @@ async def test_a_file_of_regards_is_taken(api: Api, configuration: Configuration
     assert now["delivery_bucket"] == "delivered-products"
     assert now["order_size_limit_bytes"] == 10737418240
     assert now["s3_server"]["host"] == "minio.regards.example"
-    target = configuration.tenants.settings(TENANT).target
+    target = s3_of(configuration.tenants.settings(TENANT).target)
     assert target.secret == "the-secret-of-the-file"
     assert target.endpoint == "https://minio.regards.example:9000"
 
@@ -211,7 +212,7 @@ async def test_a_mask_in_a_file_keeps_the_secret(
     await api.put("s3_server", SERVER)
     changed = SERVER | {"secret": MASK, "region": "us"}
     assert (await take(api, file_of(entry("s3_server", changed)))).status == 201
-    target = configuration.tenants.settings(TENANT).target
+    target = s3_of(configuration.tenants.settings(TENANT).target)
     assert (target.secret, target.region) == (SERVER["secret"], "us")
     moved = SERVER | {"secret": MASK, "port": 443}
     assert (await take(api, file_of(entry("s3_server", moved)))).status == 409

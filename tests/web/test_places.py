@@ -13,15 +13,16 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from app.delivery.targets import S3Target
 from app.errors import TargetUnavailableError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.tenants.places import warn_of_places
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 from tests.servers import serving
+from tests.targets import s3_of
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
 from tests.web.test_settings import MASK, SERVER
@@ -126,12 +127,12 @@ async def test_a_bucket_that_was_chosen_before_stays_and_is_named(
     async with before.store.change(TENANT) as change:
         await change.set("delivery_bucket", "chosen-before")
     await fenced.configure.refresh()
-    assert fenced.tenants.settings(TENANT).target.bucket == "chosen-before"
+    assert fenced.tenants.settings(TENANT).target.container == "chosen-before"
     exported = await (await api.call("GET", "/microservice/configuration")).json()
     assert (await take(api, exported)).status == 201
     assert (await api.put("request_ttl", 5)).status == 200
     assert (await api.put("delivery_bucket", "chosen-now")).status == 422
-    assert fenced.tenants.settings(TENANT).target.bucket == "chosen-before"
+    assert fenced.tenants.settings(TENANT).target.container == "chosen-before"
     ((tenant, (_, bucket)),) = fenced.tenants.borrowing().items()
     assert (tenant, bucket) == (TENANT, "chosen-before")
 
@@ -159,7 +160,7 @@ async def test_defaults_may_hold_the_tenants_name(
     for tenant in (TENANT, "swot"):
         assert await api.value("delivery_bucket", tenant=tenant) == f"deliveries-{tenant}"
         target = configuration.tenants.settings(tenant).target
-        assert (target.bucket, target.prefix) == (f"deliveries-{tenant}", f"of/{tenant}/")
+        assert (target.container, target.prefix) == (f"deliveries-{tenant}", f"of/{tenant}/")
         assert (
             await api.put("delivery_bucket", f"deliveries-{tenant}", tenant=tenant)
         ).status == 200
@@ -213,7 +214,7 @@ async def test_a_check_tries_a_few_targets_and_those_that_change_first(
     tried: list[str] = []
 
     async def probe(target: S3Target) -> list[dict[str, Any]]:
-        tried.append(target.bucket)
+        tried.append(target.container)
         return [{"check": "reachable", "ok": True, "message": "yes"}]
 
     api = await serve(aiohttp_client, parts_for(fenced, probe=probe))
@@ -306,7 +307,7 @@ async def test_what_an_s3_server_says_itself_is_told(target: S3Target, places: A
 @pytest.fixture
 def target(configuration: ConfigurationParts) -> S3Target:
     """The embedded stack's bucket."""
-    return configuration.tenants.settings(TENANT).target
+    return s3_of(configuration.tenants.settings(TENANT).target)
 
 
 async def test_the_health_of_targets_does_not_tell_what_is_at_a_port(
@@ -327,11 +328,12 @@ async def test_the_health_of_targets_does_not_tell_what_is_at_a_port(
         )
     await fenced.configure.refresh()
     async with open_sink() as sink:
-        prober = Prober(sink.clients, fenced.tenants.hosts)
+        prober: Any = Prober(sink.clients, fenced.tenants.hosts)
+        trouble: Any = sink.breakers.trouble
         targets = TargetsApi(
             fenced.tenants,
             look=prober.looking(sink),
-            trouble=sink.breakers.trouble,
+            trouble=trouble,
             told=prober.told,
             patience=1.0,
         )
@@ -346,7 +348,7 @@ async def test_the_health_of_targets_does_not_tell_what_is_at_a_port(
 
         # Nor does what is held back: silence opens a circuit sooner than refused connections.
         settings = fenced.tenants.settings(TENANT)
-        opened = [settings.target, settings.targets["closed"]]
+        opened = [s3_of(settings.target), s3_of(settings.targets["closed"])]
         for one in opened:
             with pytest.raises(TargetUnavailableError), sink.breakers.watching(one):
                 raise TargetUnavailableError("no answer, of this test") from TimeoutError()

@@ -13,6 +13,7 @@ import pytest
 from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
 from compose.embedded import s3
+from tests.targets import s3_of
 from tests.web.conftest import Api
 
 SERVER: dict[str, Any] = {
@@ -188,7 +189,7 @@ async def test_a_secret_is_masked_and_kept(
     assert "hunter2" not in stored
     changed = await api.put("s3_server", SERVER | {"region": "us", "key": "k2", "secret": MASK})
     assert changed.status == 200
-    target = configuration.tenants.settings("sentinel").target
+    target = s3_of(configuration.tenants.settings("sentinel").target)
     assert (target.region, target.key, target.secret) == ("us", "k2", SERVER["secret"])
 
 
@@ -221,7 +222,7 @@ async def test_the_mask_keeps_the_default_secret_at_the_default_server_alone(
 ) -> None:
     default = await api.value("s3_server")
     assert (await api.put("s3_server", default | {"region": "another"})).status == 200
-    target = configuration.tenants.settings("sentinel").target
+    target = s3_of(configuration.tenants.settings("sentinel").target)
     assert (target.region, target.secret) == ("another", s3.SECRET)
     assert (await api.put("s3_server", SERVER | {"secret": MASK})).status == 422
     assert configuration.tenants.settings("sentinel").target == target

@@ -6,15 +6,18 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from app.delivery.targets import S3Target, TargetTrouble
+from app.delivery.targets import Target, TargetTrouble
 from app.errors import TargetRefusedError, TargetUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from tests.integration.conftest import sink, target
 from tests.integration.gate import gate
+from tests.targets import s3_of
 from tests.web.conftest import TENANT, MakeClient, parts_for, serve
 from web.api.targets import TargetsApi
 
@@ -27,18 +30,18 @@ class Places:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def look(self, target: S3Target) -> None:
-        self.asked.append(target.bucket)
-        if target.bucket.startswith("silent"):
+    async def look(self, target: Target) -> None:
+        self.asked.append(target.container)
+        if target.container.startswith("silent"):
             await asyncio.Event().wait()
-        if target.bucket == "refusing":
+        if target.container == "refusing":
             raise TargetRefusedError("S3 refused to look in bucket refusing (403)")
 
-    def trouble(self, target: S3Target) -> TargetTrouble | None:
+    def trouble(self, target: Target) -> TargetTrouble | None:
         at = datetime(2026, 1, 1, tzinfo=UTC)
-        if target.bucket != "silent":
+        if target.container != "silent":
             return None
-        return TargetTrouble(server="s:1", cause="no answer", since=at, asked_again=at)
+        return TargetTrouble(kind="S3", server="s:1", cause="no answer", since=at, asked_again=at)
 
 
 async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
@@ -46,9 +49,10 @@ async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
 ) -> None:
     monkeypatch.setattr("web.api.targets._PATIENCE", 0.1)
     own = configuration.tenants.settings(TENANT)
+    target = s3_of(own.target)
     configuration.tenants._resolved[TENANT] = replace(
         own,
-        targets={name: replace(own.target, bucket=name) for name in ("good", "silent", "refusing")},
+        targets={name: replace(target, bucket=name) for name in ("good", "silent", "refusing")},
     )
     places = Places()
     targets = TargetsApi(configuration.tenants, look=places.look, trouble=places.trouble)
@@ -56,7 +60,7 @@ async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
     answers = await asyncio.gather(*(api.call("GET", "/health/targets") for _ in range(5)))
     first, *others = [(await answer.json())["content"] for answer in answers]
     assert all(other == first for other in others)
-    assert sorted(places.asked) == sorted([own.target.bucket, "good", "silent", "refusing"])
+    assert sorted(places.asked) == sorted([target.bucket, "good", "silent", "refusing"])
     found = {one["name"]: one for one in first}
     assert {name: one["status"] for name, one in found.items()} == {
         "default": "UP",
@@ -68,7 +72,7 @@ async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
     assert found["silent"]["heldBack"]["cause"] == "no answer"
     assert "403" in found["refusing"]["error"]
     assert "heldBack" not in found["refusing"]
-    assert own.target.secret not in str(first)
+    assert target.secret not in str(first)
 
 
 async def test_a_target_that_waited_for_its_turn_is_not_told_sooner_for_that(
@@ -84,15 +88,15 @@ async def test_a_target_that_waited_for_its_turn_is_not_told_sooner_for_that(
         slept.append(seconds)
         await sleep(0)
 
-    async def look(target: S3Target) -> None:
+    async def look(target: Target) -> None:
         await sleep(0)  # the other one comes to wait for its turn
-        if target.bucket == "silent":
+        if target.container == "silent":
             now[0] += 3600.0
         raise TargetUnavailableError("what is there must not be told")
 
     own = configuration.tenants.settings(TENANT)
     configuration.tenants._resolved[TENANT] = replace(
-        own, target=replace(own.target, bucket="silent"), targets={"closed": own.target}
+        own, target=replace(s3_of(own.target), bucket="silent"), targets={"closed": own.target}
     )
     hidden = TargetUnavailableError("nothing is there")
     targets = TargetsApi(
@@ -114,7 +118,7 @@ async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(
     monkeypatch.setattr("web.api.targets._PATIENCE", 1e9)
     own = configuration.tenants.settings(TENANT)
     configuration.tenants._resolved[TENANT] = replace(
-        own, targets={str(n): replace(own.target, bucket=f"silent-{n}") for n in range(20)}
+        own, targets={str(n): replace(s3_of(own.target), bucket=f"silent-{n}") for n in range(20)}
     )
     places = Places()
     targets = TargetsApi(configuration.tenants, look=places.look, trouble=places.trouble)
@@ -124,7 +128,7 @@ async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(
         await asyncio.sleep(0)
     other = configuration.tenants.settings("swot")
     configuration.tenants._resolved["swot"] = replace(
-        other, target=replace(other.target, bucket="of swot")
+        other, target=replace(s3_of(other.target), bucket="of swot")
     )
     answer = await api.call("GET", "/health/targets", tenant="swot", role="INSTANCE_ADMIN")
     assert [one["status"] for one in (await answer.json())["content"]] == ["UP"]
@@ -137,7 +141,7 @@ async def test_targets_are_shown_to_administrators_of_their_own_tenant(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
     own = configuration.tenants.settings(TENANT)
-    mine = replace(own.target, bucket="mine")
+    mine = replace(s3_of(own.target), bucket="mine")
     configuration.tenants._resolved[TENANT] = replace(own, targets={"mine": mine})
     api = await serve(aiohttp_client, parts_for(configuration))
     for role in ("REGISTERED_USER", "EXPLOIT"):
@@ -158,8 +162,9 @@ async def test_a_server_that_takes_everything_and_says_nothing_is_down(
         configuration.tenants._resolved[TENANT] = replace(
             own, target=replace(target, endpoint=server.url)
         )
+        s3: Any = sink  # asked for its own targets alone
         targets = TargetsApi(
-            configuration.tenants, look=sink.find_bucket, trouble=sink.breakers.trouble
+            configuration.tenants, look=s3.find_bucket, trouble=s3.breakers.trouble
         )
         api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
 

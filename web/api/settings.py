@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, RootModel
 
 from app.audit import Actor
 from app.errors import InvalidSettingError
-from app.tenants import definitions
 from app.tenants.configure import Configure
+from app.tenants.definitions import Definitions
 from app.tenants.values import Setting
 from app.views.view import Link, Query, View
 from web import schemas
@@ -122,11 +122,16 @@ class SettingsApi:
         self._configure = configure
         self._checks = checks
 
+    @property
+    def definitions(self) -> Definitions:
+        """What is known of each setting."""
+        return self._configure.definitions
+
     async def read(self, request: web.Request) -> web.Response:
         """Return the settings, or those that are named."""
         names = read(request, SettingsQuery).names or []
         for name in names:
-            definitions.definition_of(name)
+            self.definitions.of(name)
         listing = self._configure.listing(request[ACTOR].tenant, names)
         return shown(Settings([_view(request, setting) for setting in listing]))
 
@@ -138,7 +143,7 @@ class SettingsApi:
     async def put(self, request: web.Request) -> web.Response:
         """Change a setting; with `check`, try the S3 server, too."""
         name, actor = request.match_info["name"], request[ACTOR]
-        definitions.definition_of(name)
+        self.definitions.of(name)
         value = _value(name, await json_of(request))
         check = read(request, CheckQuery).check
         if check == "false":
@@ -174,9 +179,7 @@ class SettingsApi:
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
-        named = (
-            schemas.path("name", "Name of the setting.", {"enum": [*definitions.DEFINITIONS]}),
-        )
+        named = (schemas.path("name", "Name of the setting.", {"enum": self.definitions.names}),)
         errors = schemas.errors(401, 403, 429, 503)
         one = {200: schemas.answer("The setting.", SettingView, etag=True)}
         return [

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 from cachetools import TTLCache
 
-from app.delivery.targets import S3Target, TargetTrouble
+from app.delivery.targets import Target, TargetTrouble
 from app.errors import DeliveryError, SecretUnreadableError, TargetUnavailableError
 from app.tenants.registry import ConfiguredTenants
 from app.views.view import Seconds, View
@@ -25,10 +25,10 @@ from web.api.health import Status
 from web.endpoint import ACTOR, ADMINS, Endpoint
 
 # Returns when the target answers and takes the credentials; raises DeliveryError with the reason.
-Look = Callable[[S3Target], Awaitable[None]]
-Trouble = Callable[[S3Target], TargetTrouble | None]
+Look = Callable[[Target], Awaitable[None]]
+Trouble = Callable[[Target], TargetTrouble | None]
 # Returns what a tenant is told in place of an error, so that ports can't be told apart.
-Told = Callable[[S3Target, DeliveryError], DeliveryError]
+Told = Callable[[Target, DeliveryError], DeliveryError]
 
 _PATIENCE = 3.0  # seconds that a target may take
 _FRESH = 10.0  # seconds that its answer is told again, to whoever asks
@@ -85,7 +85,7 @@ class TargetsApi:
         self._trouble = trouble
         self._told = told
         self._patience = patience
-        self._seen: TTLCache[S3Target, asyncio.Task[_Seen]] = TTLCache(_TARGETS, ttl=_FRESH)
+        self._seen: TTLCache[Target, asyncio.Task[_Seen]] = TTLCache(_TARGETS, ttl=_FRESH)
         # Each tenant has its own: silent ones of another are no reason to wait.
         self._turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_AT_ONCE))
 
@@ -105,14 +105,14 @@ class TargetsApi:
         content = [self._shown(name, target, seen[name]) for name, target in named.items()]
         return shown(Targets(content=content))
 
-    async def _ask(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
+    async def _ask(self, target: Target, turns: asyncio.Semaphore) -> _Seen:
         """Ask a target, once for all who want to know now."""
         asked = self._seen.get(target)
         if asked is None:
             asked = self._seen[target] = asyncio.create_task(self._look_at(target, turns))
         return await asyncio.shield(asked)
 
-    async def _look_at(self, target: S3Target, turns: asyncio.Semaphore) -> _Seen:
+    async def _look_at(self, target: Target, turns: asyncio.Semaphore) -> _Seen:
         async with turns:
             # By its own clock: what waited for its turn is looked at no shorter for that.
             at, began = datetime.now(UTC), time.monotonic()
@@ -132,7 +132,7 @@ class TargetsApi:
                 await asyncio.sleep(began + self._patience - time.monotonic())
         return _Seen(at=at, error=str(told))
 
-    def _shown(self, name: str, target: S3Target, seen: _Seen) -> TargetHealthView:
+    def _shown(self, name: str, target: Target, seen: _Seen) -> TargetHealthView:
         trouble, held_back = self._trouble(target), None
         # Left out where the cause is not told: that it is held back, and since when, tells a port
         # that refuses connections from one that takes them and is silent.
@@ -143,14 +143,14 @@ class TargetsApi:
         return TargetHealthView(
             name=name,
             endpoint=target.endpoint,
-            bucket=target.bucket,
+            bucket=target.container,
             status="DOWN" if seen.error else "UP",
             checked_at=seen.at,
             error=seen.error or None,
             held_back=held_back,
         )
 
-    def _tells(self, target: S3Target, trouble: TargetTrouble) -> bool:
+    def _tells(self, target: Target, trouble: TargetTrouble) -> bool:
         error = TargetUnavailableError(trouble.cause)
         return self._told(target, error) is error
 

@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from app.delivery.targets import S3Target
+from app.delivery.targets import Target
 from web.guard.limits import RateLimit
 
 # Tries a target; returns what was found: [{"check", "ok", "message"}].
-Probe = Callable[[S3Target], Awaitable[list[dict[str, Any]]]]
+Probe = Callable[[Target], Awaitable[list[dict[str, Any]]]]
 
 _A_MINUTE = 5  # checks of a tenant
 _TARGETS = 10  # of a check
@@ -46,7 +46,7 @@ class Checks:
             self._under_way.discard(tenant)
 
     async def of(
-        self, targets: Mapping[str, S3Target], known: Mapping[str, S3Target]
+        self, targets: Mapping[str, Target], known: Mapping[str, Target]
     ) -> dict[str, list[dict[str, Any]]]:
         """Try targets side by side; those that differ from the known ones first, and not too many.
 
@@ -54,7 +54,7 @@ class Checks:
         """
         turns = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(target: S3Target) -> list[dict[str, Any]]:
+        async def one(target: Target) -> list[dict[str, Any]]:
             async with turns:
                 return await self._probe(target)
 

@@ -22,6 +22,7 @@ from app.store import (
     Outbox,
     PostgresArrivals,
     PostgresAudit,
+    PostgresConfiguration,
     PostgresJanitor,
     PostgresLeases,
     PostgresStore,
@@ -36,6 +37,7 @@ from app.store.pool import wrap_errors
 from app.store.rights import lacking, missing_rights
 from app.store.schema import Schema, look
 from app.telemetry.logs import get_logger
+from app.tenants.vault import vault_of
 from app.waiting.signals import Signal
 
 log = get_logger(__name__)
@@ -80,6 +82,10 @@ class Database:
     def leader(self) -> Leader:
         """What of the jobs that one process does for all is done by this one."""
         return Leader(self.pool)
+
+    def tenant_settings(self) -> PostgresConfiguration:
+        """Return where the tenants' settings are; none is read. Raises ConfigurationError."""
+        return PostgresConfiguration(self.pool, vault_of(self.settings))
 
     def outbox(self) -> Outbox:
         """Return what is to be sent."""

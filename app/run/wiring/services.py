@@ -14,7 +14,7 @@ from app.run.wiring.targets import open_targets
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.usecases.intervene import Interventions
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.kinds import Stores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Services:
 
     database: Database
     configuration: ConfigurationParts
-    sink: S3Sink
+    sink: Stores
     users: Users
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import asyncpg
 
+from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store import PostgresConfiguration
 from app.tenants.configure import Configure
@@ -36,12 +37,12 @@ async def open_configuration(settings: Settings, pool: asyncpg.Pool) -> Configur
     """Read the tenants' settings. Raises ConfigurationError, StoreUnavailableError."""
     vault = vault_of(settings)
     store = PostgresConfiguration(pool, vault)
-    tenants = ConfiguredTenants(settings)
+    tenants = unread_tenants(settings)
     configure = Configure(store, tenants)
     await configure.refresh()
     return ConfigurationParts(store=store, tenants=tenants, configure=configure, vault=vault)
 
 
-def stored_settings(settings: Settings, pool: asyncpg.Pool) -> PostgresConfiguration:
-    """Return where the tenants' settings are kept; none is read. Raises ConfigurationError."""
-    return PostgresConfiguration(pool, vault_of(settings))
+def unread_tenants(settings: Settings) -> ConfiguredTenants:
+    """Return the tenants as if none had set anything."""
+    return ConfiguredTenants(settings, KINDS)

@@ -116,7 +116,7 @@ class MemoryStore:
                 )
 
     async def uploads_of_others(
-        self, delivery: Delivery, *, bucket: str, key: str
+        self, delivery: Delivery, *, container: str, key: str
     ) -> frozenset[str] | None:
         """Return what others have recorded of a key; None when one may have opened another."""
         archive_name = key.rpartition("/")[2]
@@ -136,7 +136,9 @@ class MemoryStore:
                 return None
         recorded = [one.delivery.upload for one in others if one.delivery.upload is not None]
         return frozenset(
-            upload.upload_id for upload in recorded if (upload.bucket, upload.key) == (bucket, key)
+            upload.upload_id
+            for upload in recorded
+            if (upload.container, upload.key) == (container, key)
         )
 
     async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:

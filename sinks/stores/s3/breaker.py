@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 from prometheus_client import Gauge
 
-from app.delivery.targets import S3Target, TargetTrouble
+from app.delivery.targets import TargetTrouble
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
 from app.telemetry.logs import get_logger
 from app.waiting.backoff import Backoff
 from sinks.stores.s3.requests import answered
+from sinks.stores.s3.target import S3Target
 
 log = get_logger(__name__)
 
@@ -207,6 +208,7 @@ class Breakers:
             circuit.failed_probes += 1
         now = datetime.now(UTC)
         circuit.trouble = TargetTrouble(
+            kind="S3",
             server=circuit.place,
             cause=cause,
             since=now,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError
 
-from app.delivery.targets import S3Target
 from app.network.hosts import AllowedHosts
 from sinks.stores.s3.requests import config_for, forbidden, impossible, send_at_once
+from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
     from aioboto3 import Session

@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.delivery.marks import Whose, whose
 from app.delivery.object_store import StoredPart
-from app.delivery.targets import FoundObject, S3Target, Upload
+from app.delivery.targets import FoundObject, Upload
 from app.errors import (
     DeliveryError,
-    ForeignObjectError,
     TargetRefusedError,
     TargetUnavailableError,
     UploadLostError,
     WrongObjectError,
 )
 from app.telemetry.logs import get_logger
+from sinks.stores.expected import Expected
 from sinks.stores.s3.conditions import Conditions
 from sinks.stores.s3.requests import NO_CONDITION, NO_OBJECT, answered, code_of
+from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
     from sinks.stores.s3.store import S3Sink
@@ -32,17 +32,6 @@ _NOT_MET = ("PreconditionFailed", "412")
 _ROUNDS = 5  # in which an object may come or change while it is looked at
 _PROBE = 5.0  # seconds that a probe may take
 _NO_UPLOAD = "rs-delivery-no-such-upload"  # a probe's: nothing can come of it
-
-_FOREIGN = {
-    Whose.ANOTHER_TENANTS: (
-        "another tenant's delivery",
-        "give this tenant a bucket or a prefix of its own",
-    ),
-    Whose.ANOTHER_USERS: (
-        "another user's delivery",
-        "let that user's archive be removed",
-    ),
-}
 
 
 class _NotMetError(Exception):
@@ -55,26 +44,6 @@ class _NotMetError(Exception):
 
 class _NoConditionError(Exception):
     """The store completes nothing on a condition."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Expected:
-    """What a completed object must be."""
-
-    size: int
-    etag: str | None  # None: not known in advance; then the marks tell whose it is
-    marks: Mapping[str, str]
-
-    def is_met(self, found: FoundObject) -> bool:
-        """Whether it is this object: the same bytes with another's marks are another's.
-
-        A store that keeps no metadata leaves size and ETag to tell it by.
-        """
-        marked = found.has(self.marks)
-        if self.etag is not None:
-            unmarked = whose(found.marks, self.marks) is Whose.UNKNOWN
-            marked = found.etag == self.etag and (marked or unmarked)
-        return marked and found.size == self.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +61,8 @@ class Completion:
         look = again or self.sink.conditions.of(self.target) is not Conditions.KEPT
         named: str | None = None  # the ETag that was asked for last, in vain
         for _ in range(_ROUNDS):
-            found = await self.sink.find(self.target, self.upload) if look else None
-            if found is not None and self._is_made(found, again=again):
+            found = await self.sink.find(self.target, self.upload.key) if look else None
+            if found is not None and self.expected.is_made(found, again=again):
                 return await self._made_before(found, again=again)
             # Where it is still there, the store compares ETags in a way of its own.
             conditional = found is None or found.etag != named
@@ -106,9 +75,6 @@ class Completion:
             f"{self.upload.key} in {self.target} is written by others again and again"
         )
 
-    def _is_made(self, found: FoundObject, *, again: bool) -> bool:
-        return self.expected.is_met(found) and (again or found.has(self.expected.marks))
-
     async def _made_before(self, found: FoundObject, *, again: bool) -> str:
         if not again:  # an earlier attempt has made it: this upload is left over
             with contextlib.suppress(DeliveryError):
@@ -118,7 +84,7 @@ class Completion:
     async def _try(self, found: FoundObject | None, *, conditional: bool) -> str | None:
         """Complete in the place of what was found; return None if something else is there."""
         if found is not None:
-            self._check_replaceable(found)
+            self.expected.check_replaceable(found, self.target, self.upload.key)
         if self.sink.conditions.of(self.target) is Conditions.REFUSED:
             conditional = False
         try:
@@ -134,30 +100,8 @@ class Completion:
                 return None
             etag = await self._complete({})  # it was looked at just now
         if found is not None:
-            self._tell_replaced(found)
+            self.expected.tell_replaced(found, self.target, self.upload.key)
         return etag
-
-    def _check_replaceable(self, found: FoundObject) -> None:
-        """Raise ForeignObjectError if the upload may not take the place of what is there."""
-        owner = whose(found.marks, self.expected.marks)
-        if owner in _FOREIGN:
-            kind, way_out = _FOREIGN[owner]
-            raise ForeignObjectError(
-                f"{self.upload.url} holds the archive of {kind}, and is not replaced: ask again "
-                f"with another correlationId, or {way_out} ({self.target})"
-            )
-
-    def _tell_replaced(self, found: FoundObject) -> None:
-        owner = whose(found.marks, self.expected.marks)
-        tell = log.warning if owner is Whose.UNKNOWN else log.info
-        tell(
-            "object_replaced",
-            url=self.upload.url,
-            bytes=found.size,
-            etag=found.etag,
-            owner=owner.name.lower(),
-            by=self.expected.marks.get("rs-delivery-id"),
-        )
 
     async def _complete(self, condition: Mapping[str, str]) -> str:
         """Ask for the completion once, and look what came of it."""
@@ -167,16 +111,12 @@ class Completion:
             expected = replace(expected, etag=expected.etag or told)
         except (TargetUnavailableError, UploadLostError) as error:
             doubt = error
-        found = await self.sink.find(self.target, self.upload)
+        found = await self.sink.find(self.target, self.upload.key)
         if found is not None and expected.is_met(found):
             return found.etag
         if doubt is not None:
             raise type(doubt)(f"{doubt}; the object is not there") from doubt
-        raise WrongObjectError(
-            f"{self.upload.key} in {self.target} should have {expected.size} bytes and ETag "
-            f"{expected.etag}, found "
-            + (f"{found.size} bytes and ETag {found.etag}" if found else "nothing")
-        )
+        raise WrongObjectError(expected.flaw_of(found, self.target, self.upload.key))
 
     async def _ask(self, condition: Mapping[str, str]) -> str:
         try:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from enum import Enum, auto
 
-from app.delivery.targets import S3Target
+from sinks.stores.s3.target import S3Target
 
 _LIFETIME = 3600.0  # seconds: stores are upgraded, and exchanged
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from app.delivery.targets import S3Target
 from app.errors import (
     DeliveryError,
     TargetForbiddenError,
@@ -29,6 +28,7 @@ from app.telemetry.logs import get_logger
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import by_s3, is_of_s3, wrapped
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from sinks.stores.s3.trial import Trial
 
 log = get_logger(__name__)

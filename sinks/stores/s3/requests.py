@@ -20,7 +20,6 @@ from botocore.exceptions import (
 from botocore.exceptions import EndpointConnectionError as _NoEndpoint
 from botocore.parsers import ResponseParserError
 
-from app.delivery.targets import S3Target
 from app.errors import (
     DeliveryError,
     TargetForbiddenError,
@@ -30,6 +29,7 @@ from app.errors import (
 from app.network.hosts import ADVICE, AllowedHosts
 from app.telemetry import tracing
 from sinks.stores.s3.https import said
+from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig

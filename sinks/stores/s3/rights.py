@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from app.delivery.targets import S3Target
 from app.errors import DeliveryError, TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import code_of, wrapped
 from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
 from sinks.stores.s3.trial import ABORT_RIGHT, DENIED, Trial, trial_key
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Gauge
 
 from app.delivery.object_store import PartBody, StoredPart
-from app.delivery.targets import FoundObject, S3Target, Upload
+from app.delivery.targets import FoundObject, Upload
 from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
@@ -20,9 +19,10 @@ from app.errors import (
     WrongObjectError,
 )
 from app.network.hosts import AllowedHosts
+from sinks.stores.expected import Expected, etag_of
 from sinks.stores.s3.breaker import Breakers
 from sinks.stores.s3.clients import S3Clients
-from sinks.stores.s3.completion import Completion, Expected
+from sinks.stores.s3.completion import Completion
 from sinks.stores.s3.conditions import KnownConditions
 from sinks.stores.s3.https import check_ca
 from sinks.stores.s3.requests import (
@@ -37,6 +37,7 @@ from sinks.stores.s3.requests import (
     traced,
     wrapped,
 )
+from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -54,7 +55,7 @@ def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
 
 
 class S3Sink:
-    """See `ports.ArchiveSink`. Every call has a deadline, and none is made twice here."""
+    """See `app.delivery.object_store`. Every call has a deadline, and none is made twice here."""
 
     def __init__(
         self,
@@ -90,20 +91,25 @@ class S3Sink:
                 async with wrapped(target, action, seconds or self._short):
                     yield client
 
-    async def begin(
-        self, target: S3Target, key: str, marks: Mapping[str, str] | None = None
+    async def create_upload(
+        self,
+        target: S3Target,
+        key: str,
+        marks: Mapping[str, str] | None = None,
+        *,
+        media_type: str = "application/octet-stream",
     ) -> Upload:
         """Open a multipart upload; its object will carry the marks as metadata."""
         async with self._call(target, "begin", f"begin an upload of {key}", key=key) as client:
             answer = await client.create_multipart_upload(
                 Bucket=target.bucket,
                 Key=key,
-                ContentType="application/zip",
+                ContentType=media_type,
                 Metadata=dict(marks or {}),
                 **kept_as(target),
             )
             upload_id = answer["UploadId"]
-        return Upload(bucket=target.bucket, key=key, upload_id=upload_id)
+        return Upload(container=target.bucket, key=key, upload_id=upload_id)
 
     async def put_part(
         self, target: S3Target, upload: Upload, number: int, part: PartBody
@@ -124,7 +130,7 @@ class S3Sink:
                 seconds=for_part(len(part)),
             ) as client:
                 answer = await client.upload_part(
-                    Bucket=upload.bucket,
+                    Bucket=upload.container,
                     Key=upload.key,
                     UploadId=upload.upload_id,
                     PartNumber=number,
@@ -156,19 +162,15 @@ class S3Sink:
         try:
             async with self._call(target, "list parts", action, key=upload.key) as client:
                 await client.list_parts(
-                    Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id, MaxParts=1
+                    Bucket=upload.container, Key=upload.key, UploadId=upload.upload_id, MaxParts=1
                 )
         except (TargetRefusedError, TargetUnavailableError) as error:
             if code_of(error) == "NoSuchUpload":
                 raise _lost(target, upload) from error
 
-    def etag_of(self, parts: Sequence[StoredPart]) -> str | None:
+    def etag_of(self, target: S3Target, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
         """Return the ETag that the whole object must have; None where ETags are no MD5s."""
-        digests = [part.md5 for part in parts if part.md5 is not None]
-        if len(digests) < len(parts):
-            return None
-        whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
-        return f"{whole}-{len(parts)}"
+        return etag_of(parts)
 
     async def complete(
         self,
@@ -195,7 +197,7 @@ class S3Sink:
             target=target,
             upload=upload,
             parts=parts,
-            expected=Expected(size=size, etag=self.etag_of(parts), marks=marks),
+            expected=Expected(size=size, etag=self.etag_of(target, parts), marks=marks),
         )
         return await completion.run(again=again)
 
@@ -224,7 +226,7 @@ class S3Sink:
                 seconds=self._completion,
             ) as client:
                 answer = await client.complete_multipart_upload(
-                    Bucket=upload.bucket,
+                    Bucket=upload.container,
                     Key=upload.key,
                     UploadId=upload.upload_id,
                     MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
@@ -236,13 +238,11 @@ class S3Sink:
                 raise _lost(target, upload) from error
             raise
 
-    async def find(self, target: S3Target, upload: Upload) -> FoundObject | None:
-        """Describe the object that is where this upload's goes; None if there is none."""
+    async def find(self, target: S3Target, key: str) -> FoundObject | None:
+        """Describe the object with this key; None if there is none."""
         try:
-            async with self._call(
-                target, "look", f"describe {upload.key}", key=upload.key
-            ) as client:
-                head = await client.head_object(Bucket=upload.bucket, Key=upload.key)
+            async with self._call(target, "look", f"describe {key}", key=key) as client:
+                head = await client.head_object(Bucket=target.bucket, Key=key)
                 return FoundObject(
                     size=head["ContentLength"],
                     etag=head["ETag"].strip('"'),
@@ -254,24 +254,24 @@ class S3Sink:
                 return None
             raise
 
-    async def delete(self, target: S3Target, upload: Upload, *, etag: str) -> None:
-        """Remove the object that is there, as long as it has this ETag.
+    async def delete(self, target: S3Target, key: str, *, etag: str) -> None:
+        """Remove the object with this key, as long as it has this ETag.
 
         Not every store knows that condition; whoever asks has just looked.
         """
         try:
-            await self._delete(target, upload, etag)
+            await self._delete(target, key, etag)
         except TargetRefusedError as error:
             if code_of(error) not in NO_CONDITION:
                 raise
-            await self._delete(target, upload, None)
+            await self._delete(target, key, None)
 
-    async def _delete(self, target: S3Target, upload: Upload, etag: str | None) -> None:
+    async def _delete(self, target: S3Target, key: str, etag: str | None) -> None:
         condition = {"IfMatch": f'"{etag}"'} if etag is not None else {}
-        async with self._call(target, "delete", f"remove {upload.key}", key=upload.key) as client:
+        async with self._call(target, "delete", f"remove {key}", key=key) as client:
             await client.delete_object(
-                Bucket=upload.bucket,
-                Key=upload.key,
+                Bucket=target.bucket,
+                Key=key,
                 **condition,  # type: ignore[arg-type]
             )
 
@@ -282,7 +282,7 @@ class S3Sink:
                 target, "abort", f"abort the upload of {upload.key}", key=upload.key
             ) as client:
                 await client.abort_multipart_upload(
-                    Bucket=upload.bucket, Key=upload.key, UploadId=upload.upload_id
+                    Bucket=upload.container, Key=upload.key, UploadId=upload.upload_id
                 )
         except TargetRefusedError as error:
             if code_of(error) not in ("NoSuchUpload", "NoSuchBucket", "404"):
@@ -308,10 +308,15 @@ class S3Sink:
         ) as client:
             answer = await client.list_multipart_uploads(Bucket=target.bucket, Prefix=key)
         return [
-            Upload(bucket=target.bucket, key=key, upload_id=found["UploadId"])
+            Upload(container=target.bucket, key=key, upload_id=found["UploadId"])
             for found in answer.get("Uploads", [])
             if found["Key"] == key
         ]
+
+    async def aclose(self) -> None:
+        """End all probes, close all clients."""
+        await self.breakers.close()
+        await self.clients.aclose()
 
 
 def _lost(target: S3Target, upload: Upload) -> UploadLostError:
@@ -332,9 +337,5 @@ async def open_sink(
     """
     check_ca(ca)
     clients = S3Clients(ca=ca, hosts=hosts)
-    sink = S3Sink(clients, up=up)
-    try:
+    async with contextlib.aclosing(S3Sink(clients, up=up)) as sink:
         yield sink
-    finally:
-        await sink.breakers.close()
-        await clients.aclose()

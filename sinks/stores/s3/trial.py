@@ -7,9 +7,9 @@ import contextlib
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from app.delivery.targets import S3Target
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
 from sinks.stores.s3.requests import code_of, wrapped
+from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client

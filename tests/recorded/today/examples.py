@@ -13,8 +13,9 @@ from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Outgoing
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
-from app.delivery.targets import S3Target, StoredObject, Upload
+from app.delivery.targets import StoredObject, Upload
 from app.errors import ErrorType
+from sinks.stores.s3.target import S3Target
 
 ID = UUID("00000000-0000-4000-8000-000000000001")
 EVENT = UUID("00000000-0000-4000-8000-000000000002")
@@ -44,7 +45,7 @@ TARGET = S3Target(
     encryption="aws:kms",
     encryption_key="key-1",
 )
-UPLOAD = Upload(bucket="bucket", key="archives/d-001/P_v1.zip", upload_id="upload-1")
+UPLOAD = Upload(container="bucket", key="archives/d-001/P_v1.zip", upload_id="upload-1")
 RESULT = StoredObject(
     url="s3://bucket/archives/d-001/P_v1.zip",
     md5="900150983cd24fb0d6963f7d28e17f72",

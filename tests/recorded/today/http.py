@@ -8,6 +8,8 @@ from unittest.mock import MagicMock
 from aiohttp import web
 
 from app import __version__
+from app.run.wiring.kinds import KINDS
+from app.tenants.definitions import Definitions
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import DeadLettersApi
@@ -22,6 +24,8 @@ from web.api.workers import WorkersApi
 from web.endpoint import Endpoint, Handler
 from web.openapi import document
 from web.site import Parts, create_probe_site, create_site
+
+_DEFINITIONS = Definitions(KINDS)
 
 
 class _Gate:
@@ -40,7 +44,7 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
     some = MagicMock()
     parts = Parts(
         gate=gate,  # type: ignore[arg-type]
-        settings=SettingsApi(some, some),
+        settings=SettingsApi(MagicMock(definitions=_DEFINITIONS), some),
         configuration=ConfigurationApi(some, some, some, some),
         operation=OperationApi(some, some),
         deliveries=DeliveriesApi(some, some, some),
@@ -90,6 +94,6 @@ def _routes(site: web.Application) -> list[str]:
 
 def openapi() -> Any:
     """The OpenAPI document, but for the version."""
-    described = document([one for one in _site()[1] if one.tag != "docs"])
+    described = document([one for one in _site()[1] if one.tag != "docs"], _DEFINITIONS)
     assert described["info"].pop("version") == __version__
     return described

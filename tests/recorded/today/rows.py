@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest.mock import MagicMock
@@ -19,6 +19,7 @@ from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked, StoredObject
+from app.run.wiring.kinds import KINDS
 from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
 from app.store.configuration import PostgresConfiguration
 from app.tenants.vault import Vault
@@ -97,7 +98,7 @@ async def _completing(
     assert claimed.id == delivery_id
     located = replace(UPLOAD, key=f"archives/{correlation_id}/P_v1.zip", target="sealed")
     assert await leases.record_upload(claimed, located)
-    result = replace(RESULT, url=located.url)
+    result = replace(RESULT, url=TARGET.url_of(located.key))
     assert await leases.note_completion(
         claimed, result, server="s3.example.org:9000", until=timedelta(minutes=16)
     )
@@ -206,7 +207,7 @@ async def under_way(pool: asyncpg.Pool) -> tuple[Delivery, Delivery]:
 
 
 def _uploads(key: str) -> Uploads:
-    return Uploads(sink=MagicMock(), seal=Vault([key]), store=MagicMock())
+    return Uploads(sink=MagicMock(), seal=Vault([key]), store=MagicMock(), kinds=KINDS)
 
 
 def _located() -> str:
@@ -248,7 +249,7 @@ def sealed_now() -> dict[str, Any]:
 def place(recorded: Any, delivery: Delivery) -> Any:
     """Return where a delivery's upload is open, by the recorded key."""
     found = _uploads(recorded["key"]).place(delivery)
-    return found and asdict(found)
+    return found and found.noted()
 
 
 async def setting(recorded: Any, pool: asyncpg.Pool) -> Any:

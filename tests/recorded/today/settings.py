@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import AliasChoices, SecretStr
 
+from app.run.wiring.kinds import KINDS
 from app.settings import Settings, environment_names
 from app.settings.files import may_be_in_a_file
 from app.tenants import definitions
@@ -53,11 +54,11 @@ def tenant_settings() -> Any:
     """Each setting of a tenant."""
     defaults = definitions.defaults(Settings(), "default")
     return {
-        name: {
+        one.name: {
             "java_class": one.java_class,
             "sensitive": one.sensitive,
             "type": _rules(one.type.json_schema()),
-            "default": defaults[name],
+            "default": defaults[one.name],
         }
-        for name, one in definitions.DEFINITIONS.items()
+        for one in definitions.Definitions(KINDS)
     }

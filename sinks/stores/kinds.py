@@ -1,0 +1,146 @@
+"""What a folder here gives to a process, and all of them together: each call goes to its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from app.delivery.object_store import ObjectStore, PartBody, StoredPart, TargetT_contra
+from app.delivery.targets import FoundObject, Target, TargetTrouble, Upload
+from app.errors import DeliveryError
+
+
+class Store(ObjectStore[TargetT_contra], Protocol[TargetT_contra]):
+    """The stores of one kind: what deliveries need, and what people look at them by."""
+
+    async def prepare(self) -> None:
+        """Load what the first call would take long for; need not be waited for."""
+
+    def serve(self, in_use: Callable[[], Iterable[Any]]) -> None:
+        """Ask `in_use`, from now on, which targets of this kind tenants have."""
+
+    def on_trouble(self, act: Callable[[], object]) -> None:
+        """Call `act` whenever `trouble` begins or ends anywhere."""
+
+    def forget_unused(self) -> None:
+        """Forget what is known of targets that no tenant has any more."""
+
+    def trouble(self, target: TargetT_contra) -> TargetTrouble | None:
+        """Return why nothing new is to be sent to a target; None when nothing speaks against it."""
+
+    async def look(self, target: TargetT_contra) -> None:
+        """Return if a target answers, takes the credentials and is what it should be.
+
+        Raises DeliveryError; what of it a tenant may read is `told`.
+        """
+
+    def told(self, target: TargetT_contra, error: DeliveryError) -> DeliveryError:
+        """Return what a tenant is told in place of an error of `look` or of `trouble`."""
+
+    async def probe(self, target: TargetT_contra) -> list[dict[str, Any]]:
+        """Try a target for a tenant: `check`, `ok` and `message` of each step."""
+
+    async def examine(self, target: TargetT_contra) -> list[dict[str, Any]]:
+        """Try a target for an operator: `check`, `ok` and `message` of each step and right."""
+
+
+class Stores:
+    """The stores that a process has open, by the kinds of their targets; itself a `Store`."""
+
+    def __init__(self, stores: Mapping[str, Store[Any]]) -> None:
+        self._stores = dict(stores)
+
+    def _of(self, target: Target) -> Store[Any]:
+        return self._stores[target.kind]
+
+    async def create_upload(
+        self, target: Target, key: str, marks: Mapping[str, str], *, media_type: str
+    ) -> Upload:
+        """Open an upload."""
+        return await self._of(target).create_upload(target, key, marks, media_type=media_type)
+
+    async def put_part(
+        self, target: Target, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        """Store a part."""
+        return await self._of(target).put_part(target, upload, number, part)
+
+    def etag_of(self, target: Target, parts: Sequence[StoredPart]) -> str | None:
+        """Return the ETag that an object of these parts must have."""
+        return self._of(target).etag_of(target, parts)
+
+    async def complete(
+        self,
+        target: Target,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str],
+        again: bool = False,
+    ) -> str:
+        """Make the object appear."""
+        return await self._of(target).complete(
+            target, upload, parts, size, marks=marks, again=again
+        )
+
+    async def abort(self, target: Target, upload: Upload) -> None:
+        """Abort an upload."""
+        await self._of(target).abort(target, upload)
+
+    async def open_uploads(self, target: Target, key: str) -> list[Upload]:
+        """Return every open upload of a key."""
+        return await self._of(target).open_uploads(target, key)
+
+    async def find(self, target: Target, key: str) -> FoundObject | None:
+        """Describe an object."""
+        return await self._of(target).find(target, key)
+
+    async def delete(self, target: Target, key: str, *, etag: str) -> None:
+        """Remove an object."""
+        await self._of(target).delete(target, key, etag=etag)
+
+    async def prepare(self) -> None:
+        """Load what first calls would take long for."""
+        for store in self._stores.values():
+            await store.prepare()
+
+    def serve(self, in_use: Callable[[], Iterable[Target]]) -> None:
+        """Tell each store which targets of its kind tenants have."""
+        for kind, store in self._stores.items():
+            store.serve(partial(_of_kind, kind, in_use))
+
+    def on_trouble(self, act: Callable[[], object]) -> None:
+        """Call `act` whenever `trouble` begins or ends anywhere."""
+        for store in self._stores.values():
+            store.on_trouble(act)
+
+    def forget_unused(self) -> None:
+        """Forget what is known of targets that no tenant has any more."""
+        for store in self._stores.values():
+            store.forget_unused()
+
+    def trouble(self, target: Target) -> TargetTrouble | None:
+        """Return why nothing new is to be sent to a target."""
+        return self._of(target).trouble(target)
+
+    async def look(self, target: Target) -> None:
+        """Return if a target answers."""
+        await self._of(target).look(target)
+
+    def told(self, target: Target, error: DeliveryError) -> DeliveryError:
+        """Return what a tenant is told in place of an error."""
+        return self._of(target).told(target, error)
+
+    async def probe(self, target: Target) -> list[dict[str, Any]]:
+        """Try a target for a tenant."""
+        return await self._of(target).probe(target)
+
+    async def examine(self, target: Target) -> list[dict[str, Any]]:
+        """Try a target for an operator."""
+        return await self._of(target).examine(target)
+
+
+def _of_kind(kind: str, targets: Callable[[], Iterable[Target]]) -> list[Target]:
+    return [target for target in targets() if target.kind == kind]

@@ -1,0 +1,21 @@
+"""What tenants set of a further bucket: an entry of `delivery_targets`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.tenants.definitions import Bucket, Prefix, S3Server, Token, Value
+
+
+class DeliveryTarget(Value):
+    """A place for archives that requests choose by its name."""
+
+    s3_server: S3Server
+    bucket: Bucket
+    prefix: Prefix | None = Field(None, description="Put before every key, with a / between.")
+    addressing_style: Literal["path", "virtual"] = "path"
+    storage_class: str | None = Field(None, pattern=r"^[A-Z0-9_]{1,64}$")
+    encryption: Literal["AES256", "aws:kms"] | None = None
+    encryption_key: Token | None = Field(None, description="Key of `aws:kms`.")
