@@ -1,0 +1,293 @@
+"""A store in memory, with S3's rules: what tests and simulations put archives on.
+
+It makes no connection, reads no clock and draws no lots: the same calls in the same order give the
+same upload ids, ETags and answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel
+
+from app.delivery.object_store import PartBody, StoredPart
+from app.delivery.targets import FoundObject, Noted, Target, TargetTrouble, Upload
+from app.errors import (
+    DeliveryError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    UploadLostError,
+    WrongObjectError,
+)
+from sinks.stores.expected import Expected, etag_of
+
+
+class MemorySettings(BaseModel):
+    """An entry of `delivery_targets`."""
+
+    kind: Literal["memory"] = "memory"
+    server: str = "memory:0"
+    container: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryTarget(Noted):
+    """A container of a store in memory; see `app.delivery.targets.Target`."""
+
+    kind: ClassVar[str] = "memory"
+    settings: ClassVar[type[BaseModel]] = MemorySettings
+
+    server: str = "memory:0"
+    container: str
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"container {self.container} at {self.endpoint}"
+
+    @property
+    def endpoint(self) -> str:
+        """What people call the server."""
+        return f"memory://{self.server}"
+
+    @property
+    def leftovers(self) -> str:
+        """What ends uploads that were left open."""
+        return "the end of the process ends it"
+
+    def url_of(self, key: str) -> str:
+        """Return what the object is called."""
+        return f"memory://{self.container}/{key}"
+
+    def noted(self) -> dict[str, Any]:
+        """Return all fields, and the kind."""
+        return {"kind": self.kind} | asdict(self)
+
+    @classmethod
+    def configured(cls, place: Mapping[str, Any]) -> MemoryTarget:
+        """Read an entry of `delivery_targets`, or what is set of an S3 server: it stands in."""
+        if "s3_server" in place:
+            server = "{host}:{port}".format(**place["s3_server"])
+            container = place["bucket"]
+        else:
+            server, container = place["server"], place["container"]
+        prefix = (place.get("prefix") or "").strip("/")
+        return cls(server=server, container=container, prefix=f"{prefix}/" if prefix else "")
+
+
+@dataclass(kw_only=True, slots=True)
+class _Open:
+    """An upload that is open."""
+
+    upload: Upload
+    marks: dict[str, str]
+    media_type: str
+    parts: dict[int, bytes] = field(default_factory=dict)  # by their numbers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryObject:
+    """An object."""
+
+    found: FoundObject
+    media_type: str
+    parts: tuple[bytes, ...]
+
+    @property
+    def content(self) -> bytes:
+        """All bytes."""
+        return b"".join(self.parts)
+
+
+_Place = tuple[str, str]  # server and container
+
+
+def _place(target: MemoryTarget) -> _Place:
+    return target.server, target.container
+
+
+@dataclass(kw_only=True)
+class MemoryStore:
+    """See `sinks.stores.kinds.Store`. Containers are there when they are asked for, but `without`.
+
+    A part must have `least_part` bytes, unless it is the last one.
+    """
+
+    without: frozenset[str] = frozenset()  # containers that are not there
+    least_part: int = 0
+    _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _open: dict[_Place, dict[str, _Open]] = field(default_factory=dict)  # by upload id
+    _objects: dict[_Place, dict[str, MemoryObject]] = field(default_factory=dict)  # by key
+
+    def objects(self, target: MemoryTarget) -> Mapping[str, MemoryObject]:
+        """Return what is in a container, by key: for those who look at what came of all."""
+        return self._objects.get(_place(target), {})
+
+    async def create_upload(
+        self,
+        target: MemoryTarget,
+        key: str,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> Upload:
+        """Open an upload."""
+        self._check(target)
+        upload = Upload(container=target.container, key=key, upload_id=f"upload-{next(self._ids)}")
+        self._open.setdefault(_place(target), {})[upload.upload_id] = _Open(
+            upload=upload, marks=dict(marks), media_type=media_type
+        )
+        return upload
+
+    async def put_part(
+        self, target: MemoryTarget, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        """Store a copy of a part's bytes. Those that have another MD5 were spoilt on their way."""
+        opened = self._opened(target, upload)
+        content = b"".join([piece async for piece in part])
+        md5 = hashlib.md5(content, usedforsecurity=False)
+        if md5.digest() != part.md5:
+            raise TargetUnavailableError(f"part {number} of {upload.key} came with another MD5")
+        opened.parts[number] = content
+        return StoredPart(etag=md5.hexdigest(), md5=md5.digest())
+
+    def etag_of(self, target: MemoryTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
+        """Return the ETag that an object of these parts must have."""
+        return etag_of(parts)
+
+    async def complete(
+        self,
+        target: MemoryTarget,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str],
+        again: bool = False,
+    ) -> str:
+        """Make the object appear; nothing comes between the look at its place and that."""
+        self._check(target)
+        expected = Expected(size=size, etag=etag_of(parts), marks=marks)
+        found = await self.find(target, upload.key)
+        if found is not None and expected.is_made(found, again=again):
+            if not again:
+                await self.abort(target, upload)
+            return found.etag
+        if found is not None:
+            expected.check_replaceable(found, target, upload.key)
+        made = self._made(target, self._opened(target, upload), parts)
+        self._objects.setdefault(_place(target), {})[upload.key] = made
+        del self._open[_place(target)][upload.upload_id]
+        if not expected.is_met(made.found):
+            raise WrongObjectError(expected.flaw_of(made.found, target, upload.key))
+        if found is not None:
+            expected.tell_replaced(found, target, upload.key)
+        return made.found.etag
+
+    def _made(
+        self, target: MemoryTarget, opened: _Open, parts: Sequence[StoredPart]
+    ) -> MemoryObject:
+        """Return what becomes of the parts that are named; of others that are there, nothing."""
+        contents = [opened.parts.get(number, b"") for number in range(1, len(parts) + 1)]
+        for number, (part, content) in enumerate(zip(parts, contents, strict=True), start=1):
+            if number not in opened.parts or part.etag != _md5(content):
+                self._refuse(target, opened, f"part {number} is not the one that is named")
+        if not parts:
+            self._refuse(target, opened, "it has no part")
+        sizes = [len(content) for content in contents]
+        if any(size != sizes[0] for size in sizes[:-1]) or sizes[-1] > sizes[0]:
+            self._refuse(target, opened, "its parts have several sizes")
+        if any(size < self.least_part for size in sizes[:-1]):
+            self._refuse(target, opened, f"a part has less than {self.least_part} bytes")
+        stored = [StoredPart(etag=part.etag, md5=bytes.fromhex(part.etag)) for part in parts]
+        etag = etag_of(stored)
+        assert etag is not None  # noqa: S101 - each of them has an MD5
+        return MemoryObject(
+            found=FoundObject(size=sum(sizes), etag=etag, marks=opened.marks),
+            media_type=opened.media_type,
+            parts=tuple(contents),
+        )
+
+    @staticmethod
+    def _refuse(target: MemoryTarget, opened: _Open, why: str) -> None:
+        raise TargetRefusedError(f"{target} does not complete {opened.upload.key}: {why}")
+
+    async def abort(self, target: MemoryTarget, upload: Upload) -> None:
+        """Abort an upload; one that is gone already is fine."""
+        self._open.get(_place(target), {}).pop(upload.upload_id, None)
+
+    async def open_uploads(self, target: MemoryTarget, key: str) -> list[Upload]:
+        """Return every open upload of a key, the oldest first."""
+        self._check(target)
+        some = self._open.get(_place(target), {}).values()
+        return [opened.upload for opened in some if opened.upload.key == key]
+
+    async def find(self, target: MemoryTarget, key: str) -> FoundObject | None:
+        """Describe an object."""
+        self._check(target)
+        there = self.objects(target).get(key)
+        return None if there is None else replace(there.found, marks=dict(there.found.marks))
+
+    async def delete(self, target: MemoryTarget, key: str, *, etag: str) -> None:
+        """Remove an object."""
+        found = await self.find(target, key)
+        if found is None or found.etag != etag:
+            raise TargetRefusedError(f"{target} does not remove {key}: it is not {etag}")
+        del self._objects[_place(target)][key]
+
+    def _check(self, target: MemoryTarget) -> None:
+        if target.container in self.without:
+            raise TargetRefusedError(f"there is no {target}")
+
+    def _opened(self, target: MemoryTarget, upload: Upload) -> _Open:
+        self._check(target)
+        opened = self._open.get(_place(target), {}).get(upload.upload_id)
+        if opened is None or opened.upload.key != upload.key:
+            raise UploadLostError(f"{target} knows the upload of {upload.key} no more")
+        return opened
+
+    # What is not there can't be silent, so nothing is to be known of it.
+
+    async def prepare(self) -> None:
+        """Do nothing."""
+
+    def serve(self, in_use: Callable[[], Iterable[Target]]) -> None:
+        """Do nothing."""
+
+    def on_trouble(self, act: Callable[[], object]) -> None:
+        """Do nothing: there is never any."""
+
+    def forget_unused(self) -> None:
+        """Do nothing."""
+
+    def trouble(self, target: MemoryTarget) -> TargetTrouble | None:  # noqa: ARG002
+        """Return None."""
+        return None
+
+    async def look(self, target: MemoryTarget) -> None:
+        """Return if the container is there."""
+        self._check(target)
+
+    def told(self, target: MemoryTarget, error: DeliveryError) -> DeliveryError:  # noqa: ARG002
+        """Return the error: it tells nothing of a network."""
+        return error
+
+    async def probe(self, target: MemoryTarget) -> list[dict[str, Any]]:
+        """Return whether the container is there."""
+        try:
+            self._check(target)
+        except TargetRefusedError as error:
+            return [{"check": "reachable", "ok": False, "message": str(error)}]
+        return [{"check": "reachable", "ok": True, "message": "yes"}]
+
+    async def examine(self, target: MemoryTarget) -> list[dict[str, Any]]:
+        """Return whether the container is there."""
+        return await self.probe(target)
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,287 @@
+"""What every store of archives does: the tests of `app.delivery.object_store`, for each of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.delivery.marks import marks_of
+from app.delivery.model import Delivery
+from app.delivery.object_store import ObjectStore, StoredPart
+from app.delivery.states import State
+from app.delivery.targets import FoundObject, Target, TargetKind, TargetKinds, Upload
+from app.errors import (
+    ForeignObjectError,
+    RetryableError,
+    TargetRefusedError,
+    UploadLostError,
+    WrongObjectError,
+)
+from sinks.pipeline.parts import MIB, Part
+
+PART = bytes(range(256)) * (5 * MIB // 256)  # as large as a part must be that is not the last
+ZIP = "application/zip"
+NOW = datetime.now(UTC)
+
+
+def delivery_of(user: str = "user@example.org", tenant: str = "sentinel") -> Delivery:
+    """Return a delivery, another one each time."""
+    return Delivery(
+        id=uuid4(),
+        tenant=tenant,
+        correlation_id="c",
+        state=State.TRANSFERRING,
+        user=user,
+        target="t",
+        order={},
+        origin_app=None,
+        priority=1,
+        requested_at=NOW,
+        expires_at=NOW,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A store with a target there, and a key of the test's own."""
+
+    store: ObjectStore[Any]
+    target: Target
+    kind: TargetKind
+    missing: Target  # its container is not there
+    content: Callable[[str], Awaitable[bytes]]  # of an object, by its URL
+    key: str
+
+    async def begin(self, marks: dict[str, str] | None = None) -> Upload:
+        return await self.store.create_upload(self.target, self.key, marks or {}, media_type=ZIP)
+
+    async def send(self, upload: Upload, *contents: bytes) -> list[StoredPart]:
+        return [
+            await self.store.put_part(self.target, upload, number, Part.of(content))
+            for number, content in enumerate(contents, start=1)
+        ]
+
+    async def complete(
+        self,
+        upload: Upload,
+        parts: list[StoredPart],
+        size: int,
+        marks: dict[str, str] | None = None,
+        *,
+        again: bool = False,
+    ) -> str:
+        return await self.store.complete(
+            self.target, upload, parts, size, marks=marks or {}, again=again
+        )
+
+    async def put(self, content: bytes, marks: dict[str, str] | None = None) -> str:
+        """Make an object of one part; nothing is open afterwards."""
+        upload = await self.begin(marks)
+        try:
+            return await self.complete(
+                upload, await self.send(upload, content), len(content), marks
+            )
+        finally:
+            await self.store.abort(self.target, upload)
+
+    async def find(self) -> FoundObject | None:
+        return await self.store.find(self.target, self.key)
+
+    async def holds(self) -> bytes:
+        return await self.content(self.target.url_of(self.key))
+
+    async def open(self) -> list[Upload]:
+        return await self.store.open_uploads(self.target, self.key)
+
+
+class ObjectStoreContract:
+    """To be subclassed where there is a fixture `place`."""
+
+    # What uploads become.
+
+    async def test_parts_become_one_object_that_carries_the_marks(self, place: Place) -> None:
+        marks = marks_of(delivery_of())
+        upload = await place.begin(marks)
+        parts = await place.send(upload, PART, b"the rest")
+        size = len(PART) + 8
+        etag = await place.complete(upload, parts, size, marks)
+        assert etag == place.store.etag_of(place.target, parts)
+        assert await place.find() == FoundObject(size=size, etag=etag, marks=marks)
+        assert await place.holds() == PART + b"the rest"
+        assert await place.open() == []
+
+    async def test_etags_are_md5s_as_clients_compute_them(self, place: Place) -> None:
+        upload = await place.begin()
+        parts = await place.send(upload, PART, b"end")
+        digests = [hashlib.md5(content) for content in (PART, b"end")]
+        assert [part.etag for part in parts] == [digest.hexdigest() for digest in digests]
+        assert [part.md5 for part in parts] == [digest.digest() for digest in digests]
+        whole = hashlib.md5(b"".join(digest.digest() for digest in digests)).hexdigest()
+        assert await place.complete(upload, parts, len(PART) + 3) == f"{whole}-2"
+
+    async def test_an_etag_is_not_told_in_advance_where_a_parts_md5_is_not_known(
+        self, place: Place
+    ) -> None:
+        parts = [StoredPart(etag="e", md5=None), StoredPart(etag="f", md5=b"\0" * 16)]
+        assert place.store.etag_of(place.target, parts) is None
+
+    async def test_there_is_nothing_until_it_is_completed(self, place: Place) -> None:
+        upload = await place.begin()
+        await place.send(upload, b"content")
+        assert await place.find() is None
+        assert await place.open() == [upload]
+
+    async def test_a_part_that_is_sent_again_replaces_the_one_before(self, place: Place) -> None:
+        upload = await place.begin()
+        await place.send(upload, b"spoilt")
+        await place.complete(upload, await place.send(upload, b"good"), 4)
+        assert await place.holds() == b"good"
+
+    async def test_parts_are_put_together_by_their_numbers(self, place: Place) -> None:
+        upload = await place.begin()
+        last = await place.store.put_part(place.target, upload, 2, Part.of(b"last"))
+        first = await place.store.put_part(place.target, upload, 1, Part.of(PART))
+        await place.complete(upload, [first, last], len(PART) + 4)
+        assert await place.holds() == PART + b"last"
+
+    async def test_a_part_that_was_not_sent_is_not_made_up(self, place: Place) -> None:
+        upload = await place.begin()
+        await place.send(upload, b"content")
+        other = StoredPart(etag="0" * 32, md5=bytes(16))
+        with pytest.raises(TargetRefusedError):
+            await place.complete(upload, [other], 7)
+        assert await place.find() is None
+
+    async def test_an_object_of_another_size_is_told(self, place: Place) -> None:
+        upload = await place.begin()
+        parts = await place.send(upload, b"content")
+        with pytest.raises(WrongObjectError, match="should have 8 bytes"):
+            await place.complete(upload, parts, 8)
+
+    # The fence.
+
+    async def test_what_is_aborted_takes_no_part_and_becomes_no_object(self, place: Place) -> None:
+        upload = await place.begin()
+        parts = await place.send(upload, b"content")
+        await place.store.abort(place.target, upload)
+        with pytest.raises(RetryableError):
+            await place.complete(upload, parts, 7)
+        with pytest.raises(UploadLostError):
+            await place.send(upload, b"content")
+        assert await place.find() is None
+        assert await place.open() == []
+        await place.store.abort(place.target, upload)
+
+    async def test_a_successor_fences_its_predecessor(self, place: Place) -> None:
+        predecessor = await place.begin()
+        old = await place.send(predecessor, b"old")
+        await place.store.abort(place.target, predecessor)
+        successor = await place.begin()
+        await place.complete(successor, await place.send(successor, b"new"), 3)
+        with pytest.raises(RetryableError):
+            await place.complete(predecessor, old, 3)
+        assert await place.holds() == b"new"
+
+    async def test_every_open_upload_of_a_key_is_told_and_of_no_other(self, place: Place) -> None:
+        longer = place.key + "x"
+        first, second = await place.begin(), await place.begin()
+        other = await place.store.create_upload(place.target, longer, {}, media_type=ZIP)
+        found = await place.open()
+        assert {one.upload_id for one in found} == {first.upload_id, second.upload_id}
+        assert {(one.container, one.key) for one in found} == {(first.container, place.key)}
+        for upload in found:
+            await place.store.abort(place.target, upload)
+        assert await place.open() == []
+        assert await place.store.open_uploads(place.target, longer) == [other]
+        await place.store.abort(place.target, other)
+
+    # Asked again.
+
+    async def test_a_completion_whose_answer_was_lost_is_found_to_be_made(
+        self, place: Place
+    ) -> None:
+        marks = marks_of(delivery_of())
+        upload = await place.begin(marks)
+        parts = await place.send(upload, b"content")
+        etag = await place.complete(upload, parts, 7, marks)
+        assert await place.complete(upload, parts, 7, marks, again=True) == etag
+
+    async def test_what_an_earlier_attempt_has_made_stays_and_nothing_is_left_open(
+        self, place: Place
+    ) -> None:
+        marks = marks_of(delivery_of())
+        etag = await place.put(b"content", marks)
+        upload = await place.begin(marks)
+        parts = await place.send(upload, b"content")
+        assert await place.complete(upload, parts, 7, marks) == etag
+        assert await place.open() == []
+
+    # Whose place it takes.
+
+    @pytest.mark.parametrize("marked", [True, False])
+    async def test_an_object_of_the_same_user_or_without_marks_is_replaced(
+        self, place: Place, marked: bool
+    ) -> None:
+        await place.put(b"first", marks_of(delivery_of()) if marked else None)
+        second = marks_of(delivery_of())
+        etag = await place.put(b"second", second)
+        assert await place.find() == FoundObject(size=6, etag=etag, marks=second)
+        assert await place.holds() == b"second"
+
+    @pytest.mark.parametrize(
+        ("other", "whose"),
+        [({"tenant": "swot"}, "another tenant's"), ({"user": "x@example.org"}, "another user's")],
+    )
+    @pytest.mark.parametrize("content", [b"mine", b"theirs"])
+    async def test_an_object_of_another_tenant_or_user_is_never_replaced(
+        self, place: Place, other: dict[str, str], whose: str, content: bytes
+    ) -> None:
+        """The same bytes are theirs all the same."""
+        theirs = marks_of(delivery_of(**other))
+        etag = await place.put(b"theirs", theirs)
+        with pytest.raises(ForeignObjectError, match=f"the archive of {whose} delivery"):
+            await place.put(content, marks_of(delivery_of()))
+        assert await place.find() == FoundObject(size=6, etag=etag, marks=theirs)
+
+    # What is there, and what is not.
+
+    async def test_an_object_is_removed_by_its_etag(self, place: Place) -> None:
+        etag = await place.put(b"content")
+        await place.store.delete(place.target, place.key, etag=etag)
+        assert await place.find() is None
+
+    async def test_a_container_that_is_not_there_is_refused_for_good(self, place: Place) -> None:
+        with pytest.raises(TargetRefusedError):
+            await place.store.create_upload(place.missing, place.key, {}, media_type=ZIP)
+        with pytest.raises(TargetRefusedError):
+            await place.store.open_uploads(place.missing, place.key)
+        gone = Upload(container=place.missing.container, key=place.key, upload_id="u")
+        await place.store.abort(place.missing, gone)
+
+    # Targets.
+
+    async def test_a_target_is_read_as_it_was_noted(self, place: Place) -> None:
+        noted = place.target.noted()
+        kinds = TargetKinds(place.kind)
+        assert kinds.read(noted) == place.target
+        assert kinds.read(noted | {"invented_later": {"a": 1}}) == place.target
+        assert hash(kinds.read(noted)) == hash(place.target)
+        assert place.target != place.missing
+
+    async def test_a_target_says_where_it_is_without_a_secret(self, place: Place) -> None:
+        target = place.target
+        host, _, port = target.server.rpartition(":")
+        assert host
+        assert port.isdigit()
+        assert target.endpoint.endswith(target.server)
+        assert target.url_of("c/a.zip").endswith(f"//{target.container}/c/a.zip")
+        secret = target.noted().get("secret")
+        for text in (str(target), repr(target)):
+            assert target.container in text
+            assert secret is None or secret not in text

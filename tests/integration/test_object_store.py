@@ -1,0 +1,34 @@
+"""S3 does what every store does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.target import S3Target
+from tests.client import Client
+from tests.contract.object_store import ObjectStoreContract, Place
+from tests.integration.conftest import abort_all
+
+
+@pytest.fixture
+async def place(sink: S3Sink, target: S3Target, client: Client) -> AsyncIterator[Place]:
+    """A key of the embedded S3 server."""
+    key = f"{uuid4().hex}/a.zip"
+    yield Place(
+        store=sink,
+        target=target,
+        kind=S3Target,
+        missing=replace(target, bucket="gone-bucket"),
+        content=client.fetch,
+        key=key,
+    )
+    await abort_all(sink, target, key)
+
+
+class TestS3(ObjectStoreContract):
+    """All that is asked of every store."""

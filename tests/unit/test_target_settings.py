@@ -1,0 +1,85 @@
+"""What tenants may set of targets, where there are several kinds of stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.delivery.targets import TargetKinds
+from app.errors import InvalidSettingError
+from app.network.hosts import ANY, AllowedHosts
+from app.settings import Settings
+from app.tenants.definitions import Definitions
+from app.tenants.registry import ConfiguredTenants
+from sinks.stores.memory import MemoryTarget
+from sinks.stores.s3.target import S3Target
+
+KINDS = TargetKinds(S3Target, MemoryTarget)
+SERVER = {
+    "scheme": "https",
+    "host": "s3.example",
+    "port": 443,
+    "region": "r",
+    "key": "k",
+    "secret": "s",
+}
+PLAIN = {"s3_server": SERVER, "bucket": "archives", "prefix": "/in/"}
+MEMORY = {"kind": "memory", "container": "archives", "prefix": "in"}
+
+
+def parse(kinds: TargetKinds, value: Any) -> Any:
+    """Return `delivery_targets` as it would be stored."""
+    hosts = AllowedHosts.of([ANY])
+    return Definitions(kinds).parse("delivery_targets", value, current={}, hosts=hosts)
+
+
+def test_entries_are_read_by_their_kinds() -> None:
+    parsed = parse(KINDS, {"plain": PLAIN, "memory": MEMORY})
+    assert parsed["plain"] == PLAIN | {"addressing_style": "path"}
+    tenants = ConfiguredTenants(Settings(tenants=("t",)), KINDS)
+    targets = tenants.resolved("t", {"delivery_targets": parsed}).targets
+    assert targets["plain"] == S3Target(
+        endpoint="https://s3.example:443",
+        region="r",
+        key="k",
+        secret="s",
+        bucket="archives",
+        prefix="in/",
+    )
+    assert targets["memory"] == MemoryTarget(container="archives", prefix="in/")
+
+
+@pytest.mark.parametrize("kinds", [KINDS, TargetKinds(S3Target)])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"bucket": None}, "delivery_targets.far.bucket: "),
+        ({"s3_server": SERVER | {"port": 0}}, "delivery_targets.far.s3_server.port: "),
+        ({"color": "red"}, "delivery_targets.far.color: "),
+    ],
+)
+def test_what_is_said_of_an_entry_is_the_same_with_one_kind_or_several(
+    kinds: TargetKinds, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InvalidSettingError) as raised:
+        parse(kinds, {"far": PLAIN | change})
+    (said,) = raised.value.reasons
+    assert said.startswith(reason)
+
+
+@pytest.mark.parametrize("entry", [PLAIN | {"kind": "tape"}, PLAIN | {"kind": 1}, "far"])
+def test_an_unknown_kind_is_refused_in_words(entry: Any) -> None:
+    with pytest.raises(InvalidSettingError) as raised:
+        parse(KINDS, {"far": entry})
+    assert raised.value.reasons == ("delivery_targets.far: kind must be one of s3, memory",)
+
+
+def test_the_schema_tells_every_kind() -> None:
+    (targets,) = (one for one in Definitions(KINDS) if one.name == "delivery_targets")
+    schema = targets.type.json_schema()
+    entry = schema["additionalProperties"]
+    assert [one["$ref"].rpartition("/")[2] for one in entry["oneOf"]] == [
+        "DeliveryTarget",
+        "MemorySettings",
+    ]
