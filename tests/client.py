@@ -168,6 +168,14 @@ class Client:
             content: bytes = await answer["Body"].read()
             return content
 
+    async def media_type(self, url: str) -> str:
+        """Return the media type that an object is stored with."""
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        async with self._s3() as store:
+            head = await store.head_object(Bucket=bucket, Key=key)
+            media_type: str = head["ContentType"]
+            return media_type
+
     async def open_uploads(self, correlation_id: str) -> list[str]:
         """Return the keys of a delivery's multipart uploads that are open."""
         async with self._s3() as store:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import io
-import tarfile
 import threading
 import zipfile
 from collections.abc import AsyncIterator
@@ -27,7 +26,6 @@ from app.errors import (
     TargetUnavailableError,
     WrongFileError,
 )
-from sinks import formats
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.store import S3Sink
@@ -36,14 +34,15 @@ from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all
 from tests.integration.transfers import MIB, Bench, Source
-from tests.tar_format import Tar
 
 
 async def test_the_object_is_the_archive(sink: S3Sink, target: S3Target, client: Client) -> None:
     files = {"a": noise(12 * MIB, "a"), "b": b"", **{f"s{n}": noise(n * 100) for n in range(300)}}
     bench = Bench(sink, target, Source(files))
     md5, size, upload = await bench.run()
-    content = await client.fetch(f"s3://{upload.container}/{upload.key}")
+    url = f"s3://{upload.container}/{upload.key}"
+    assert await client.media_type(url) == "application/zip"
+    content = await client.fetch(url)
     assert (hashlib.md5(content).hexdigest(), len(content)) == (md5, size)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == files
@@ -51,24 +50,6 @@ async def test_the_object_is_the_archive(sink: S3Sink, target: S3Target, client:
     last = bench.listener.reports[-1]
     assert last.phase is Phase.DONE
     assert (last.bytes_done, last.files_done) == (sum(map(len, files.values())), len(files))
-
-
-async def test_another_format_takes_the_same_way(
-    sink: S3Sink, target: S3Target, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An entry of `FORMATS`, and an archive that was planned as such: nothing else changes."""
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
-    files = {"a": noise(12 * MIB), "b": b"", "é": b"text " * 50_000}
-    bench = Bench(sink, target, Source(files))
-    bench.delivery = replace(bench.delivery, archive_name="a.tar")
-    md5, _, upload = await bench.run()
-    content = await client.fetch(f"s3://{upload.container}/{upload.key}")
-    assert hashlib.md5(content).hexdigest() == md5
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        for name, expected in files.items():
-            found = archive.extractfile(name)
-            assert found is not None
-            assert found.read() == expected
 
 
 async def test_the_same_files_give_the_same_bytes(sink: S3Sink, target: S3Target) -> None:

@@ -165,7 +165,9 @@ class Bench:
         source: OrderSource | None = None,
     ) -> tuple[str, int, Upload]:
         archiver = self.archiver(source)
-        upload = await self.sink.create_upload(self.target, self.key)
+        upload = await self.sink.create_upload(
+            self.target, self.key, media_type=archiver.media_type(self.delivery)
+        )
 
         async def asked(_result: StoredObject) -> bool:
             return may_complete
