@@ -1,4 +1,4 @@
-"""Dead letters of both kinds, looked at together. See `app.views.dead_letters.LetterBox`.
+"""Dead letters of both kinds, looked at together. See `app.views.dead_letters.DeadLetterStore`.
 
 A look at a queue takes what is in it until it is over, so looks and what is put back go one after
 the other in a process, and all who ask within some seconds are shown the same. (A table of letters

@@ -13,8 +13,9 @@ from app.delivery.ingress import Arrival
 from app.store.memory.database import Database
 from app.store.memory.rows import ArrivalRow, InboxRow
 from app.store.memory.session import Session
+from app.waiting.backoff import Backoff
 
-_MOST_DOUBLINGS = 4
+_MOST_ALLOWANCES = 16  # that an event may take, however often it was appended
 
 
 class MemoryArrivals:
@@ -33,6 +34,8 @@ class MemoryArrivals:
     ) -> None:
         self._database = database
         self._allowance = allowance
+        seconds = allowance.total_seconds()
+        self._backoff = Backoff(first=seconds, longest=_MOST_ALLOWANCES * seconds)
         self._monotonic = monotonic
         self._saving: set[asyncio.Future[None]] = set()
 
@@ -113,7 +116,7 @@ class MemoryArrivals:
     def _later(self, row: ArrivalRow, session: Session) -> ArrivalRow:
         """Return an arrival that is appended once more."""
         appends = row.appends + 1
-        wait = self._allowance * 2 ** min(appends, _MOST_DOUBLINGS)
+        wait = timedelta(seconds=self._backoff.pause(appends))
         return replace(row, appends=appends, due_at=session.now + wait)
 
     async def not_appended(self, ids: Sequence[UUID]) -> None:

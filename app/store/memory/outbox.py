@@ -17,12 +17,11 @@ from app.store.memory.locks import Mode
 from app.store.memory.rows import OutboxRow
 from app.store.memory.session import Session
 from app.telemetry.logs import get_logger
+from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
-_FIRST_WAIT = timedelta(seconds=1)
-_LONGEST_WAIT = timedelta(seconds=15)
-_MOST_DOUBLINGS = 10
+_BACKOFF = Backoff(first=1.0, longest=15.0)
 
 
 class MemoryOutbox:
@@ -86,7 +85,7 @@ class MemoryOutbox:
         return row.message.kind is Kind.ORDER and found is not None and found.state is State.ERROR
 
     def _postpone(self, session: Session, row: OutboxRow, cause: str) -> None:
-        wait = min(_FIRST_WAIT * 2 ** min(row.tries, _MOST_DOUBLINGS), _LONGEST_WAIT)
+        wait = timedelta(seconds=_BACKOFF.pause(row.tries))
         later = replace(row, tries=row.tries + 1, last_error=cause, due_at=session.now + wait)
         session.put(self._database.outbox, row.id, later)
 
