@@ -111,7 +111,7 @@ def _place(target: MemoryTarget) -> _Place:
 
 
 @dataclass(kw_only=True)
-class MemoryStore:
+class MemoryObjectStore:
     """See `sinks.stores.kinds.Store`. Containers are there when they are asked for, but `without`.
 
     A part must have `least_part` bytes, unless it is the last one.

@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from app.delivery.marks import marks_of
-from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, StoredPart
-from app.delivery.states import State
 from app.delivery.targets import FoundObject, Target, TargetKind, TargetKinds, Upload
 from app.errors import (
     ForeignObjectError,
@@ -24,27 +20,10 @@ from app.errors import (
     WrongObjectError,
 )
 from sinks.pipeline.parts import MIB, Part
+from tests.builders import make_delivery
 
 PART = bytes(range(256)) * (5 * MIB // 256)  # as large as a part must be that is not the last
 ZIP = "application/zip"
-NOW = datetime.now(UTC)
-
-
-def delivery_of(user: str = "user@example.org", tenant: str = "sentinel") -> Delivery:
-    """Return a delivery, another one each time."""
-    return Delivery(
-        id=uuid4(),
-        tenant=tenant,
-        correlation_id="c",
-        state=State.TRANSFERRING,
-        user=user,
-        target="t",
-        order={},
-        origin_app=None,
-        priority=1,
-        requested_at=NOW,
-        expires_at=NOW,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +85,7 @@ class ObjectStoreContract:
     # What uploads become.
 
     async def test_parts_become_one_object_that_carries_the_marks(self, place: Place) -> None:
-        marks = marks_of(delivery_of())
+        marks = marks_of(make_delivery())
         upload = await place.begin(marks)
         parts = await place.send(upload, PART, b"the rest")
         size = len(PART) + 8
@@ -206,7 +185,7 @@ class ObjectStoreContract:
     async def test_a_completion_whose_answer_was_lost_is_found_to_be_made(
         self, place: Place
     ) -> None:
-        marks = marks_of(delivery_of())
+        marks = marks_of(make_delivery())
         upload = await place.begin(marks)
         parts = await place.send(upload, b"content")
         etag = await place.complete(upload, parts, 7, marks)
@@ -215,7 +194,7 @@ class ObjectStoreContract:
     async def test_what_an_earlier_attempt_has_made_stays_and_nothing_is_left_open(
         self, place: Place
     ) -> None:
-        marks = marks_of(delivery_of())
+        marks = marks_of(make_delivery())
         etag = await place.put(b"content", marks)
         upload = await place.begin(marks)
         parts = await place.send(upload, b"content")
@@ -228,8 +207,8 @@ class ObjectStoreContract:
     async def test_an_object_of_the_same_user_or_without_marks_is_replaced(
         self, place: Place, marked: bool
     ) -> None:
-        await place.put(b"first", marks_of(delivery_of()) if marked else None)
-        second = marks_of(delivery_of())
+        await place.put(b"first", marks_of(make_delivery()) if marked else None)
+        second = marks_of(make_delivery())
         etag = await place.put(b"second", second)
         assert await place.find() == FoundObject(size=6, etag=etag, marks=second)
         assert await place.holds() == b"second"
@@ -243,10 +222,10 @@ class ObjectStoreContract:
         self, place: Place, other: dict[str, str], whose: str, content: bytes
     ) -> None:
         """The same bytes are theirs all the same."""
-        theirs = marks_of(delivery_of(**other))
+        theirs = marks_of(make_delivery(**other))
         etag = await place.put(b"theirs", theirs)
         with pytest.raises(ForeignObjectError, match=f"the archive of {whose} delivery"):
-            await place.put(content, marks_of(delivery_of()))
+            await place.put(content, marks_of(make_delivery()))
         assert await place.find() == FoundObject(size=6, etag=etag, marks=theirs)
 
     # What is there, and what is not.

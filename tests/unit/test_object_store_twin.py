@@ -11,7 +11,7 @@ from app.delivery.targets import Target, TargetKinds, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.pipeline.parts import Part
 from sinks.stores.kinds import Store, Stores
-from sinks.stores.memory import MemoryStore, MemoryTarget
+from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.stores.s3.target import S3Target
 from tests.contract.object_store import ZIP, ObjectStoreContract, Place
 
@@ -21,7 +21,7 @@ TARGET = MemoryTarget(container="archives")
 @pytest.fixture
 def place() -> Place:
     """A key of a store of the test's own."""
-    store = MemoryStore(without=frozenset({"gone"}))
+    store = MemoryObjectStore(without=frozenset({"gone"}))
 
     async def content(url: str) -> bytes:
         return store.objects(TARGET)[url.removeprefix(TARGET.url_of(""))].content
@@ -42,7 +42,7 @@ class TestMemory(ObjectStoreContract):
 
 async def test_the_same_calls_give_the_same_ids_and_answers() -> None:
     async def told() -> list[object]:
-        store = MemoryStore()
+        store = MemoryObjectStore()
         uploads = [await store.create_upload(TARGET, "k", {}, media_type=ZIP) for _ in range(2)]
         part = await store.put_part(TARGET, uploads[1], 1, Part.of(b"content"))
         etag = await store.complete(TARGET, uploads[1], [part], 7, marks={})
@@ -82,7 +82,7 @@ async def test_parts_of_several_sizes_are_refused_as_some_stores_do(place: Place
 
 
 async def test_parts_that_are_too_small_are_refused() -> None:
-    store = MemoryStore(least_part=4)
+    store = MemoryObjectStore(least_part=4)
     upload = await store.create_upload(TARGET, "k", {}, media_type=ZIP)
     parts = [await store.put_part(TARGET, upload, number, Part.of(b"abc")) for number in (1, 2)]
     with pytest.raises(TargetRefusedError, match="less than 4 bytes"):
@@ -98,7 +98,7 @@ async def test_a_part_that_was_spoilt_on_its_way_is_to_be_sent_again(place: Plac
 
 
 async def test_each_call_goes_to_the_store_of_its_targets_kind() -> None:
-    store = MemoryStore(without=frozenset({"gone"}))
+    store = MemoryObjectStore(without=frozenset({"gone"}))
     stores: Store[Target] = Stores({MemoryTarget.kind: store})
     upload = await stores.create_upload(TARGET, "k", {"a": "b"}, media_type=ZIP)
     part = await stores.put_part(TARGET, upload, 1, Part.of(b"content"))
@@ -123,7 +123,7 @@ def test_each_store_hears_of_the_targets_of_its_kind() -> None:
     s3 = S3Target(endpoint="http://s3", region="r", key="k", secret="s", bucket="b")
     heard = []
 
-    class Curious(MemoryStore):
+    class Curious(MemoryObjectStore):
         def serve(self, in_use: Callable[[], Iterable[Target]]) -> None:
             heard.append(list(in_use()))
 

@@ -10,7 +10,7 @@ from app.errors import RetryableError
 from sinks import formats
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.pipeline.budget import Budget
-from sinks.stores.memory import MemoryStore, MemoryTarget
+from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.transfer import StreamingArchiver
 from tests.builders import make_transfer
 from tests.integration.transfers import MIB, QUICK, FreeHold, Listener, Source, each
@@ -30,7 +30,7 @@ def delivery_of(archive_name: str, source: Source) -> Delivery:
     )
 
 
-def archiver_of(source: Source, store: MemoryStore) -> StreamingArchiver:
+def archiver_of(source: Source, store: MemoryObjectStore) -> StreamingArchiver:
     return StreamingArchiver(
         source,
         store,
@@ -51,7 +51,7 @@ async def test_the_object_is_what_the_format_makes(
 ) -> None:
     """Whatever format: the stages around it, and the store, know nothing of it."""
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
-    source, store = Source(CONTENT), MemoryStore(least_part=PART)
+    source, store = Source(CONTENT), MemoryObjectStore(least_part=PART)
     delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
     archiver = archiver_of(source, store)
     media_type = archiver.media_type(delivery)
@@ -81,4 +81,4 @@ async def test_what_another_version_planned_is_left_to_it() -> None:
     """Before an upload is opened, and for this attempt alone."""
     source = Source({})
     with pytest.raises(RetryableError, match=r"P_v1\.cab"):
-        archiver_of(source, MemoryStore()).media_type(delivery_of("P_v1.cab", source))
+        archiver_of(source, MemoryObjectStore()).media_type(delivery_of("P_v1.cab", source))
