@@ -23,7 +23,7 @@ class Actor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
+class AuditRecord:
     """A change that an actor makes; secrets are masked."""
 
     actor: Actor
@@ -51,14 +51,14 @@ class AuditEntry:
 class AuditTrail(Protocol):
     """Who changed what. Changes of settings and deliveries note themselves where they are made."""
 
-    def noting(self, done: Done) -> AbstractAsyncContextManager[None]:
+    def noting(self, done: AuditRecord) -> AbstractAsyncContextManager[None]:
         """Note what is done within the block, unless it raises.
 
         For what no transaction of the store has a part in: should the store fail at the end, it is
         done and not noted, and the caller hears of that.
         """
 
-    async def note(self, done: Done) -> None:
+    async def record(self, done: AuditRecord) -> None:
         """Note what was done, or is about to be."""
 
     async def entries(

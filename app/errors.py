@@ -44,16 +44,16 @@ from enum import StrEnum
 from typing import ClassVar
 
 UNFORESEEN = "unforeseen"  # so begins the cause of what is a fault of this program
-_LONGEST = 8000  # characters of a cause
+_MAX_CAUSE = 8000  # characters of a cause
 # PostgreSQL takes no NUL, UTF-8 no half of a surrogate pair, a terminal obeys the rest.
 _NOT_PRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def as_cause(text: str) -> str:
     """Return what somebody else said, fit for database, log and client: printable, not endless."""
-    more = len(text) - _LONGEST
+    more = len(text) - _MAX_CAUSE
     if more > 0:
-        text = f"{text[:_LONGEST]}… (and {more:,} characters more)"
+        text = f"{text[:_MAX_CAUSE]}… (and {more:,} characters more)"
     return _NOT_PRINTED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

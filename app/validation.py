@@ -13,15 +13,15 @@ _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
-_LONGEST = 1024  # characters
+_MAX_TEXT = 1024  # characters
 
 
 def line(text: str) -> str:
     """Accept a text of one line that is not blank: anything that prints."""
     if not text.strip():
         raise ValueError("must not be blank")
-    if len(text) > _LONGEST:
-        raise ValueError(f"must not be longer than {_LONGEST} characters")
+    if len(text) > _MAX_TEXT:
+        raise ValueError(f"must not be longer than {_MAX_TEXT} characters")
     if not text.isprintable():
         raise ValueError("must not have control characters")
     return text

@@ -44,7 +44,7 @@ from streams.amqp.dead_letters import copied
 from streams.amqp.line import Line
 from streams.amqp.messages import read
 from streams.amqp.properties import undecodable
-from streams.amqp.publisher import AmqpPublisher, give_up_on, open_channel
+from streams.amqp.publisher import AmqpPublisher, close_quietly, open_channel
 from streams.amqp.topology import REFUSALS, Topology, refused
 from streams.channels import INCOMING, Incoming
 from streams.kafka.log import EventLog
@@ -52,9 +52,11 @@ from streams.kafka.log import EventLog
 log = get_logger(__name__)
 
 _BACKOFF = Backoff(first=0.2, longest=10.0)
-_HOLD = 600.0  # seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes
-_MOST_BYTES = 256 * 1024 * 1024  # of bodies; each is held as it came and as an event
-_QUIET = 5.0  # seconds between two warnings: many messages wait for the same thing
+_MAX_HOLD = (
+    600.0  # seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes
+)
+_MAX_BYTES = 256 * 1024 * 1024  # of bodies; each is held as it came and as an event
+_WARNING_INTERVAL = 5.0  # seconds between two warnings: many messages wait for the same thing
 
 
 class Bridge(Service):
@@ -84,7 +86,7 @@ class Bridge(Service):
         self._prefetch = prefetch
         self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
-        self._warned_at = -_QUIET
+        self._warned_at = -_WARNING_INTERVAL
         self._channel: AbstractChannel | None = None
         self._consuming: list[tuple[AbstractQueue, str]] = []
         self._began = False  # all queues were read
@@ -93,7 +95,7 @@ class Bridge(Service):
         """Begin to consume. Raises ConfigurationError where RabbitMQ refuses it."""
         channel = await open_channel(self._connection)
         # RabbitMQ counts for each consumer. (For a whole channel it does not, of quorum queues.)
-        most = min(self._prefetch, _MOST_BYTES // self._max_bytes)
+        most = min(self._prefetch, _MAX_BYTES // self._max_bytes)
         await channel.set_qos(prefetch_count=max(1, most // len(INCOMING)))
         self._channel = channel
         for way in INCOMING:
@@ -135,10 +137,10 @@ class Bridge(Service):
     async def on_stop(self) -> None:
         """Stop consuming, finish what was taken, leave the rest to the queue."""
         for queue, tag in self._consuming:
-            await give_up_on(queue.cancel(tag))
+            await close_quietly(queue.cancel(tag))
         await self._finished()
         if self._channel is not None:
-            await give_up_on(self._channel.close())
+            await close_quietly(self._channel.close())
         await self._finished()
 
     async def _finished(self) -> None:
@@ -163,19 +165,19 @@ class Bridge(Service):
                         "messaging.message.id": message.message_id,
                     },
                 ):
-                    await self._carry(channel, message)
+                    await self._process(channel, message)
             finally:
                 self._busy.discard(task)
 
         return handle
 
-    async def _carry(self, channel: Incoming, message: AbstractIncomingMessage) -> None:
+    async def _process(self, channel: Incoming, message: AbstractIncomingMessage) -> None:
         queue, came = channel.queue.name, time.monotonic()
         arrival = None
         try:
             try:
                 arrival = self._read(channel, message)
-                await self._hand_on(arrival, came)
+                await self._save_and_publish(arrival, came)
             except UnreadableMessageError as error:
                 await self._dead_letter(queue, message, str(error))
             except DeliveryError:
@@ -265,21 +267,21 @@ class Bridge(Service):
             )
         return Arrival(id=arrived.id, kind=channel.kind, key=event.key, value=event.encode())
 
-    async def _hand_on(self, arrival: Arrival, came: float) -> None:
+    async def _save_and_publish(self, arrival: Arrival, came: float) -> None:
         """Save the event, which came at that monotonic time, then append it to its topic.
 
         Raises RetryableError when that was not possible for long, or this service is stopped.
         """
 
         async def hand_on() -> None:
-            await self._arrivals.note(arrival, since=came)
+            await self._arrivals.save(arrival, since=came)
             await self._append(arrival)
 
         await self._insist(hand_on, example=arrival.key.decode())
 
     async def _insist(self, act: Callable[[], Awaitable[None]], *, example: str) -> None:
         """Do something, again and again with growing pauses while what it needs is away."""
-        until = time.monotonic() + _HOLD
+        until = time.monotonic() + _MAX_HOLD
         for pause in _BACKOFF.pauses():
             try:
                 await act()
@@ -299,7 +301,7 @@ class Bridge(Service):
             raise
 
     def _warn(self, example: str, error: RetryableError) -> None:
-        if time.monotonic() - self._warned_at >= _QUIET:
+        if time.monotonic() - self._warned_at >= _WARNING_INTERVAL:
             self._warned_at = time.monotonic()
             log.warning(
                 "messages_wait",

@@ -22,8 +22,10 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_PAUSE = 1.0  # seconds between attempts of a client
-_KEPT = 60.0  # seconds that the last word of a broker is believed: it is tried again all the time
+_RETRY_INTERVAL = 1.0  # seconds between attempts of a client
+_REFUSAL_LIFETIME = (
+    60.0  # seconds that the last word of a broker is believed: it is tried again all the time
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,8 @@ class Refusals:
 
     def pause(self, broker: str) -> float:
         """Return the seconds until it is worth asking again: clients would do so all the time."""
-        at, _ = self._by_broker.get(broker, (-_PAUSE, None))
-        return max(0.0, at + _PAUSE - time.monotonic())
+        at, _ = self._by_broker.get(broker, (-_RETRY_INTERVAL, None))
+        return max(0.0, at + _RETRY_INTERVAL - time.monotonic())
 
     def taken(self, broker: str) -> None:
         """Forget what a broker refused: it has taken a connection."""
@@ -76,7 +78,7 @@ class Refusals:
 
     def now(self) -> list[Refusal]:
         """Return those of late."""
-        oldest = time.monotonic() - _KEPT
+        oldest = time.monotonic() - _REFUSAL_LIFETIME
         return [refusal for at, refusal in list(self._by_broker.values()) if at >= oldest]
 
 

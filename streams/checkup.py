@@ -30,8 +30,8 @@ from streams.kafka.topics import Topics, partitions_of
 from streams.regards.https import connector_of, said, trust
 from streams.regards.tokens import TokenSigner
 
-_APART = 5.0  # seconds that clocks may differ: an HTTP date has whole ones
-_BEHIND = 1000  # events that a group may be behind
+_MAX_CLOCK_SKEW = 5.0  # seconds that clocks may differ: an HTTP date has whole ones
+_MAX_LAG = 1000  # events that a group may be behind
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
@@ -202,7 +202,7 @@ async def _lag(settings: Settings) -> Finding:
 
     look = await Lag(settings, make_topics=make_none).look()
     behind = sum(max(0, end - committed) for committed, end in look.behind.values())
-    if behind > _BEHIND:
+    if behind > _MAX_LAG:
         return bad(
             "kafka",
             "lag",
@@ -265,7 +265,7 @@ def _clock(part: str, date: str) -> Finding:
         apart = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return good(part, "clock", "it does not tell the time")
-    if abs(apart) > _APART:
+    if abs(apart) > _MAX_CLOCK_SKEW:
         return bad(
             part,
             "clock",

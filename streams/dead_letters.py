@@ -39,16 +39,18 @@ from streams.kafka.dead_letters import DeadEvent, Requeued
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import Topics
 
-_READ = 5_000  # letters of a queue, and events of a partition, that a look goes through
-_LOOK = 10.0  # seconds that it takes from the queues; then it is content with what it has seen
-_KEPT = 500  # letters of an owner in one place
-_KEPT_IN_ALL = 2_500  # of all owners in one place; many owners have fewer each
-_SHOWN_IN_ALL = 2_000  # letters that one who sees all is shown
-_SHOWN = 2000  # characters of a body
-_PUT_BACK = 64 * 1024 * 1024  # bytes of bodies that are put back at once
-_FRESH = 5.0  # seconds that a look is shown to all who ask
-_TIMEOUT = 5.0  # seconds to connect
-_PATIENCE = 30.0  # seconds for the queues to hand over what they have
+_MAX_READ = 5_000  # letters of a queue, and events of a partition, that a look goes through
+_READ_TIMEOUT = (
+    10.0  # seconds that it takes from the queues; then it is content with what it has seen
+)
+_MAX_KEPT = 500  # letters of an owner in one place
+_MAX_KEPT_IN_ALL = 2_500  # of all owners in one place; many owners have fewer each
+_MAX_SHOWN_IN_ALL = 2_000  # letters that one who sees all is shown
+_MAX_SHOWN_BODY = 2000  # characters of a body
+_MAX_REQUEUED_BYTES = 64 * 1024 * 1024  # bytes of bodies that are put back at once
+_CACHE_LIFETIME = 5.0  # seconds that a look is shown to all who ask
+_CONNECT_TIMEOUT = 5.0  # seconds to connect
+_QUEUE_TIMEOUT = 30.0  # seconds for the queues to hand over what they have
 
 _EVENTS = "events"
 _OURS = {queue.removesuffix(names.DEAD_LETTER_SUFFIX) for queue in QUEUES.values()}
@@ -86,8 +88,8 @@ class _Seen:
         ]
         cut = bool(self._cut) if owner is None else owner in self._cut
         return Look(
-            dead_letters=found[:_SHOWN_IN_ALL] if owner is None else found,
-            truncated=self.partly or cut or (owner is None and len(found) > _SHOWN_IN_ALL),
+            dead_letters=found[:_MAX_SHOWN_IN_ALL] if owner is None else found,
+            truncated=self.partly or cut or (owner is None and len(found) > _MAX_SHOWN_IN_ALL),
         )
 
 
@@ -97,7 +99,7 @@ class BrokerDeadLetters:
     def __init__(self, settings: Settings, *, known: Callable[[str], bool]) -> None:
         self._settings = settings
         self._known = known
-        self._each = min(_KEPT, max(20, _KEPT_IN_ALL // (len(settings.tenants) + 1)))
+        self._each = min(_MAX_KEPT, max(20, _MAX_KEPT_IN_ALL // (len(settings.tenants) + 1)))
         self._turn = asyncio.Lock()
         self._seen: _Seen | BrokerUnavailableError | None = None
         self._seen_at = 0.0
@@ -105,7 +107,7 @@ class BrokerDeadLetters:
     async def look(self, tenant: str | None) -> Look:
         """Return the letters that a tenant owns; all of them for None."""
         async with self._turn:
-            if self._seen is None or time.monotonic() - self._seen_at > _FRESH:
+            if self._seen is None or time.monotonic() - self._seen_at > _CACHE_LIFETIME:
                 try:
                     self._seen = await self._look()
                 except BrokerUnavailableError as error:
@@ -118,11 +120,11 @@ class BrokerDeadLetters:
 
     async def _look(self) -> _Seen:
         seen = _Seen(self._each)
-        until = time.monotonic() + _LOOK
+        until = time.monotonic() + _READ_TIMEOUT
         async with self._queues() as queues:
             for name in QUEUES:
-                seen.partly |= await queues.waiting(name) > _READ
-                async with contextlib.aclosing(queues.read(name, limit=_READ)) as dead_letters:
+                seen.partly |= await queues.waiting(name) > _MAX_READ
+                async with contextlib.aclosing(queues.read(name, limit=_MAX_READ)) as dead_letters:
                     async for dead_letter in dead_letters:
                         seen.add(name, self._of_message(dead_letter))
                         if time.monotonic() > until:
@@ -130,8 +132,8 @@ class BrokerDeadLetters:
                             break
 
         def newest(_partition: int, first: int, end: int) -> int:
-            seen.partly |= end - first > _READ
-            return max(first, end - _READ)
+            seen.partly |= end - first > _MAX_READ
+            return max(first, end - _MAX_READ)
 
         async with contextlib.aclosing(
             dead_letter_topic.read(self._settings, since=newest)
@@ -158,7 +160,7 @@ class BrokerDeadLetters:
     ) -> dict[str, str]:
         where: dict[str, str] = {}
         wanted = {one.removeprefix(_EVENT) for one in ids if one.startswith(_EVENT)}
-        found = await dead_letter_topic.find(self._settings, wanted, most=_PUT_BACK)
+        found = await dead_letter_topic.find(self._settings, wanted, most=_MAX_REQUEUED_BYTES)
         events = {f"{_EVENT}{name}": event for name, event in found.items()}
         async with self._queues() as queues:
             messages = await _taken(queues, ids)
@@ -197,8 +199,8 @@ class BrokerDeadLetters:
     async def _queues(self) -> AsyncIterator[DeadLetterQueues]:
         try:
             async with (
-                asyncio.timeout(_PATIENCE),
-                connect(line_of(self._settings), start_timeout=_TIMEOUT) as connection,
+                asyncio.timeout(_QUEUE_TIMEOUT),
+                connect(line_of(self._settings), start_timeout=_CONNECT_TIMEOUT) as connection,
                 open_dead_letter_queues(
                     connection, topology=topology_of(self._settings)
                 ) as dead_letters,
@@ -208,7 +210,7 @@ class BrokerDeadLetters:
             raise BrokerUnavailableError(str(error)) from error
         except TimeoutError as error:
             raise BrokerUnavailableError(
-                f"RabbitMQ does not hand over the dead letters within {_PATIENCE:g} s"
+                f"RabbitMQ does not hand over the dead letters within {_QUEUE_TIMEOUT:g} s"
             ) from error
 
     @contextlib.asynccontextmanager
@@ -245,14 +247,14 @@ async def _taken(queues: DeadLetterQueues, ids: Sequence[str]) -> dict[str, Dead
         if not missing:
             continue
         # Further than a look: what is pushed and what is fetched need not come in one order.
-        async with contextlib.aclosing(queues.read(name, limit=2 * _READ)) as dead_letters:
+        async with contextlib.aclosing(queues.read(name, limit=2 * _MAX_READ)) as dead_letters:
             async for dead_letter in dead_letters:
                 if dead_letter.id not in missing:
                     continue
                 missing.remove(dead_letter.id)
                 found[f"{_AMQP}{dead_letter.id}"] = dead_letter
                 size += len(dead_letter.message.body)
-                if size > _PUT_BACK and len(found) > 1:
+                if size > _MAX_REQUEUED_BYTES and len(found) > 1:
                     raise NotPossibleError(dead_letter_topic.TOO_LARGE)
                 if not missing:
                     break
@@ -304,4 +306,4 @@ def _parts(key: bytes) -> tuple[str, str]:
 
 
 def _text(content: bytes) -> str:
-    return content[: 4 * _SHOWN].decode(errors="replace")[:_SHOWN]
+    return content[: 4 * _MAX_SHOWN_BODY].decode(errors="replace")[:_MAX_SHOWN_BODY]

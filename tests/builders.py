@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import jwt
 
-from app.audit import Actor, Done
+from app.audit import Actor, AuditRecord
 from app.delivery.ingress import (
     Arrival,
     ArrivalKind,
@@ -251,9 +251,9 @@ def make_actor(**changes: Any) -> Actor:
     return replace(Actor(name="admin@example.org", role="ADMIN", tenant=TENANT), **changes)
 
 
-def make_done(actor: Actor | None = None, **changes: Any) -> Done:
+def make_done(actor: Actor | None = None, **changes: Any) -> AuditRecord:
     """Return what is noted of a change."""
-    made = Done(
+    made = AuditRecord(
         actor=actor or make_actor(),
         action="set",
         subject="request_ttl",

@@ -54,7 +54,7 @@ from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from app.usecases.uploads import Uploads
 from app.views.deliveries import Changes, Overview, Tracking
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
 from sinks.stores.s3.store import S3Sink
 from streams.regards.users import AnyUser
@@ -107,7 +107,7 @@ class Deliveries(ABC):
     def __init__(self, settings: Settings) -> None:
         self.tenants = ConfiguredTenants(settings, KINDS)
         self.vault = Vault([make_key()])
-        self.owed_signal = Signal()
+        self.owed_signal = Wakeup()
 
     # What differs.
 

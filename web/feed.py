@@ -24,10 +24,10 @@ from app.views.events import Event, ExpiredEvent, ProgressEvent, ReloadEvent, St
 
 log = get_logger(__name__)
 
-_TICK = 0.5  # seconds
-_AT_ONCE = 1000  # changes in one look
-_PATIENCE = 20  # looks that a missing number is waited for: its transaction may still be open
-_LONGEST = 64  # ticks that a watcher may lag behind before it is let go
+_INTERVAL = 0.5  # seconds
+_BATCH_SIZE = 1000  # changes in one look
+_GAP_RETRIES = 20  # looks that a missing number is waited for: its transaction may still be open
+_MAX_BACKLOG = 64  # ticks that a watcher may lag behind before it is let go
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,14 @@ class Watcher:
 
     def give(self, frames: list[Frame]) -> None:
         """Hand frames over, unless the watcher is too slow to ever read them."""
-        if self._queue.qsize() >= _LONGEST:
-            self.let_go()
+        if self._queue.qsize() >= _MAX_BACKLOG:
+            self.close()
             if self.disconnect is not None:
                 self.disconnect()
         elif not self.lost:
             self._queue.put_nowait(frames)
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """End the watching."""
         self.lost = True
         self._queue.put_nowait(None)
@@ -132,7 +132,7 @@ class Feed(Service):
     def release(self) -> None:
         """Let all watchers go, so that their connections end."""
         for watcher in self._watchers:
-            watcher.let_go()
+            watcher.close()
 
     @Service.task
     async def _run(self) -> None:
@@ -145,12 +145,12 @@ class Feed(Service):
             progress = (
                 not progress
             )  # each second is often enough: every write counts a thousand times
-            await self.sleep(_TICK)
+            await self.sleep(_INTERVAL)
 
     async def _tick(self, *, progress: bool = True) -> None:
         for watcher in self._watchers:
             if watcher.gone():  # what it holds is free before the next ping finds nobody
-                watcher.let_go()
+                watcher.close()
         news = self._news() if progress or not self._watchers else ()
         if not self._watchers:
             self._last = None
@@ -168,22 +168,24 @@ class Feed(Service):
             if self._last is not None:
                 return self._last
             last = await self._changes.last()
-            first = max(0, last - _AT_ONCE // 2)
-            recent = await self._changes.since(first, missing=(), limit=_AT_ONCE)
+            first = max(0, last - _BATCH_SIZE // 2)
+            recent = await self._changes.since(first, missing=(), limit=_BATCH_SIZE)
             seen = {change.step.id for change in recent}
-            self._missing = dict.fromkeys(set(range(first + 1, last)) - seen, _PATIENCE)
+            self._missing = dict.fromkeys(set(range(first + 1, last)) - seen, _GAP_RETRIES)
             self._last = last
             return last
 
     async def _look(self) -> list[Change]:
         if self._last is None:
             return []
-        found = await self._changes.since(self._last, missing=list(self._missing), limit=_AT_ONCE)
+        found = await self._changes.since(
+            self._last, missing=list(self._missing), limit=_BATCH_SIZE
+        )
         newest = max([self._last, *(change.step.id for change in found)])
         seen = {change.step.id for change in found}
         waited = {n: left - 1 for n, left in self._missing.items() if left > 1 and n not in seen}
         gaps = set(range(self._last + 1, newest)) - seen
-        self._missing = waited | dict.fromkeys(gaps, _PATIENCE)
+        self._missing = waited | dict.fromkeys(gaps, _GAP_RETRIES)
         self._last = newest
         return found
 

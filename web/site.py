@@ -37,11 +37,11 @@ from web.guard.gate import Gate
 
 log = get_logger(__name__)
 
-_SHUTDOWN = 5.0  # seconds that requests under way have when the server stops
-_LARGEST_BODY = 2 * 1024 * 1024  # bytes
+_SHUTDOWN_TIMEOUT = 5.0  # seconds that requests under way have when the server stops
+_MAX_BODY = 2 * 1024 * 1024  # bytes
 # Seconds for a TLS handshake. Until it is over a connection is not counted among those that are
 # open, and takes 300 KiB.
-_HANDSHAKE = 5.0
+_HANDSHAKE_TIMEOUT = 5.0
 CONNECTION_LIMITS: dict[str, Any] = {
     "max_line_size": 8 * 1024,  # bytes of a request line
     "max_field_size": 32 * 1024,  # bytes of a header; a token may be long
@@ -114,7 +114,7 @@ def create_site(parts: Parts) -> web.Application:
             in_json,
             under_way.bound,
         ],
-        client_max_size=_LARGEST_BODY,
+        client_max_size=_MAX_BODY,
     )
     site[ENDPOINTS] = listed
     for endpoint in [*listed, *openapi.endpoints(listed, parts.settings.definitions)]:
@@ -209,7 +209,7 @@ class Site(Service):
         self._runner = web.AppRunner(
             application,
             access_log=None,
-            shutdown_timeout=_SHUTDOWN,
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
             **CONNECTION_LIMITS,
         )
         self._host = host
@@ -230,7 +230,7 @@ class Site(Service):
                 self._host,
                 self._port,
                 ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_TIMEOUT,
                 backlog=128,
             )
         except OSError as error:

@@ -17,8 +17,8 @@ from app.run.wiring.database import open_database
 from app.settings import load_settings
 from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
 
-_SHOWN = 50  # entries of a table
-_PAGE = 1000  # entries read at once
+_TABLE_SIZE = 50  # entries of a table
+_PAGE_SIZE = 1000  # entries read at once
 _NEWEST = 2**63 - 1
 _COLUMNS = ("at", "tenant", "actor", "role", "action", "subject", "change")
 
@@ -30,7 +30,7 @@ _COLUMNS = ("at", "tenant", "actor", "role", "action", "subject", "change")
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    help=f"Entries at most; default: {_SHOWN}, or all with --csv and --json.",
+    help=f"Entries at most; default: {_TABLE_SIZE}, or all with --csv and --json.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values, with a head.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -47,14 +47,14 @@ def audit(
         raise click.UsageError("give --csv or --json, not both")
     settings = load_settings()
     if limit is None:
-        limit = _NEWEST if as_csv or as_json else _SHOWN
+        limit = _NEWEST if as_csv or as_json else _TABLE_SIZE
     table: list[AuditEntry] = []
 
     async def read(take: Callable[[Sequence[AuditEntry]], object]) -> None:
         left, before = limit, _NEWEST
         async with open_database(settings) as database:
             while left > 0:
-                size = min(left, _PAGE)
+                size = min(left, _PAGE_SIZE)
                 page = await database.audit.entries(
                     tenant, before=before, limit=size, since=since, until=until
                 )

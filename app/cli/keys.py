@@ -10,7 +10,7 @@ import asyncpg
 import click
 import jwt
 
-from app.audit import INSTANCE, Done
+from app.audit import INSTANCE, AuditRecord
 from app.cli.who import caller, current_user
 from app.errors import ConfigurationError, DeliveryError, as_cause
 from app.run.wiring.database import connected, open_database
@@ -18,7 +18,7 @@ from app.settings import Settings, load_settings
 from app.tenants.secret_rules import token_secret
 from app.tenants.vault import make_key as new_key
 
-_PATIENCE = 2.0  # seconds for the audit trail to note a token
+_AUDIT_TIMEOUT = 2.0  # seconds for the audit trail to note a token
 
 
 @click.command("make-key")
@@ -62,7 +62,7 @@ def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
     if not secret:
         raise ConfigurationError("DELIVERY_JWT_SECRET is not set: there is nothing to sign with")
     owner = tenant or settings.tenants[0]
-    done = Done(
+    done = AuditRecord(
         actor=caller(owner),
         action="make token",
         subject=f"token of {as_cause(user[:255])}",
@@ -85,14 +85,14 @@ def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
         click.echo(jwt.encode(claims, secret, algorithm=algorithm))
 
 
-async def _note(settings: Settings, done: Done) -> None:
+async def _note(settings: Settings, done: AuditRecord) -> None:
     """Note it, soon or not at all: who has the secret needs no command to make a token."""
     try:
         async with (
-            asyncio.timeout(_PATIENCE),
+            asyncio.timeout(_AUDIT_TIMEOUT),
             connected(settings, size=1, start_timeout=0) as database,
         ):
-            await database.audit.note(done)
+            await database.audit.record(done)
     except (DeliveryError, TimeoutError, asyncpg.PostgresError) as error:
-        cause = str(error) or f"the database does not answer within {_PATIENCE:g} s"
+        cause = str(error) or f"the database does not answer within {_AUDIT_TIMEOUT:g} s"
         click.echo(f"delivery: the token is not in the audit trail ({cause})", err=True)

@@ -19,7 +19,7 @@ from app.telemetry.tracing import start_tracing, stop_tracing
 
 log = get_logger(__name__)
 
-_FILES = 65_536  # open at once, at most, where the system allows it
+_MAX_OPEN_FILES = 65_536  # open at once, at most, where the system allows it
 
 
 def serve_until_stopped(
@@ -88,6 +88,6 @@ async def run_until(stop: asyncio.Event, service: Service) -> None:
 def _allow_many_connections() -> None:
     """Raise the soft limit of open files: a thousand readers of events are a thousand of them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    wanted = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -70,7 +70,7 @@ class _OnDatabase:
 
     async def export(self) -> Any:
         content = configuration_file.export(self.parts.configure, self.actor.tenant)
-        await self.audit.note(configuration_file.exported(self.actor))
+        await self.audit.record(configuration_file.exported(self.actor))
         return content
 
     async def take(self, content: bytes) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Self
 
 import click
 
-from app.audit import INSTANCE, Done
+from app.audit import INSTANCE, AuditRecord
 from app.cli.tables import show_all
 from app.cli.who import caller
 from app.errors import RetryableError
@@ -78,14 +78,14 @@ def apply_(as_json: bool) -> None:
         async with open_database(settings) as database:
             created = await make_topics(database)
             left = await apply(settings)
-            done = Done(
+            done = AuditRecord(
                 actor=caller(INSTANCE),
                 action="apply",
                 subject="Kafka topics",
                 before=None,
                 after={"created": created, "differencesLeft": len(left)},
             )
-            await database.audit.note(done)
+            await database.audit.record(done)
         return created, left
 
     made, left = asyncio.run(make())

@@ -31,8 +31,8 @@ from streams.kafka.brokers import cause_of
 from streams.kafka.progress_table import ProgressTable
 from streams.kafka.topics import Topics
 
-_LOOK = 0.5  # seconds
-_ROUND = 1.5  # seconds in which every transfer has reported: each does once a second
+_POLL_INTERVAL = 0.5  # seconds
+_REPORT_INTERVAL = 1.5  # seconds in which every transfer has reported: each does once a second
 
 
 @click.command()
@@ -63,7 +63,7 @@ async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> N
                 ) from None
             console = Console()
             if once or not console.is_terminal:
-                await asyncio.sleep(_ROUND)
+                await asyncio.sleep(_REPORT_INTERVAL)
                 await _lines(table, overview, tenants, once=once)
             else:
                 await _bars(console, table, overview, tenants)
@@ -90,7 +90,7 @@ async def _lines(
         if once:
             click.echo(await _waiting(overview, tenants))
             return
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_POLL_INTERVAL)
         running = [one for one in table.news() if one.tenant in tenants]
 
 
@@ -131,7 +131,7 @@ async def _bars(
                 if one.tenant in tenants:
                     _update(bars, tasks, one)
             bars.update(waiting, description=await _waiting(overview, tenants))
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_POLL_INTERVAL)
 
 
 def _update(bars: Progress, tasks: dict[tuple[str, str], TaskID], one: transfers.Progress) -> None:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from app.delivery.manifest import ListedFile
 
-_BLOCK = 256  # files packed together; of each run one block is unpacked at a time
+_BLOCK_SIZE = 256  # files packed together; of each run one block is unpacked at a time
 
 
 class Listing:
@@ -36,7 +36,8 @@ class Listing:
             self._runs.append([])
         self._largest = ordered[-1].file_id
         self._runs[-1] += [
-            _packed(ordered[first : first + _BLOCK]) for first in range(0, len(ordered), _BLOCK)
+            _packed(ordered[first : first + _BLOCK_SIZE])
+            for first in range(0, len(ordered), _BLOCK_SIZE)
         ]
 
     def __iter__(self) -> Iterator[ListedFile]:

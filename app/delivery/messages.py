@@ -39,10 +39,10 @@ _Text = Annotated[
     str, BeforeValidator(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
 ]
 # Far more than anybody needs. A list that is longer is one broken rule, however many it holds.
-_MOST_QUERIES = 1000
-_LONGEST_QUERY = 10_000  # characters
-_MOST_KINDS = 100  # there are two, and they may be named again
-_MOST_RULES = 20  # that a denial names
+_MAX_QUERIES = 1000
+_MAX_QUERY = 10_000  # characters
+_MAX_KINDS = 100  # there are two, and they may be named again
+_MAX_RULES = 20  # that a denial names
 _Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
@@ -68,7 +68,7 @@ class OrderFilters(Wire):
 
     data_types: Annotated[
         list[Literal["RAWDATA", "QUICKLOOK"]],
-        Field(min_length=1, max_length=_MOST_KINDS, description="Kinds of files."),
+        Field(min_length=1, max_length=_MAX_KINDS, description="Kinds of files."),
     ]
     filename_reg_exp: str | None = Field(
         None, description="Regular expression for file names; applied by rs-order."
@@ -88,10 +88,10 @@ class Order(Wire):
         AfterValidator(_not_dots),
     ]
     queries: Annotated[
-        list[Annotated[str, Field(max_length=_LONGEST_QUERY)]],
+        list[Annotated[str, Field(max_length=_MAX_QUERY)]],
         Field(
             min_length=1,
-            max_length=_MOST_QUERIES,
+            max_length=_MAX_QUERIES,
             description="Lucene queries, passed on untouched.",
         ),
     ]
@@ -191,7 +191,7 @@ def broken_rules(error: ValidationError) -> list[str]:
     Of very many the first, and how many more there are.
     """
     broken = error.errors(include_input=False, include_url=False)
-    rules = [_in_words(item) for item in broken[:_MOST_RULES]]
+    rules = [_in_words(item) for item in broken[:_MAX_RULES]]
     more = len(broken) - len(rules)
     return [*rules, f"and {more:,} more"] if more else rules
 

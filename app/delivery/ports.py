@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from app.audit import Done
+from app.audit import AuditRecord
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
@@ -24,10 +24,10 @@ from app.delivery.targets import StoredObject, Target, Upload
 from app.errors import ErrorType
 
 
-class Transaction(Protocol):
+class UnitOfWork(Protocol):
     """One unit of work: all of it is committed, or none."""
 
-    async def remember(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+    async def record_receipts(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
         """Note events in the inbox: they need no further care.
 
         Return those that count, by event id, and when each arrived by the store's clock. The others
@@ -46,10 +46,10 @@ class Transaction(Protocol):
         That is, as long as its delivery is active. Until the end, nobody else asks the same.
         """
 
-    async def note_asked(self, asked: Asked, delivery_id: UUID) -> None:
+    async def record_request(self, asked: Asked, delivery_id: UUID) -> None:
         """Note which delivery is the answer; again changes nothing."""
 
-    async def withdraw(self, delivery: Delivery) -> bool:
+    async def delete_ungranted(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted. False when it has moved on."""
 
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
@@ -72,7 +72,7 @@ class Transaction(Protocol):
         The oldest comes first; none that was requested after `arrived_at`, if that is known.
         """
 
-    async def note_answer(self, delivery: Delivery, order_id: int | None) -> None:
+    async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
         """Note that rs-order has answered the request of a delivery that has ended."""
 
     async def advance(
@@ -98,13 +98,13 @@ class Transaction(Protocol):
         Raises LeaseLostError when another worker has written a manifest.
         """
 
-    async def owe(self, *messages: Outgoing) -> None:
+    async def enqueue(self, *messages: Outgoing) -> None:
         """Put messages into the outbox."""
 
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small, such as counting, once all of it is committed."""
 
-    async def hasten(self, delivery: Delivery) -> bool:
+    async def retry_now(self, delivery: Delivery) -> bool:
         """Let what waits for a later attempt be claimed now. False when it is under way."""
 
     async def lock_object(self, url: str, server: str) -> None:
@@ -113,14 +113,14 @@ class Transaction(Protocol):
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
         """Whether a client was told this object, or another delivery makes one of that name."""
 
-    async def note(self, done: Done) -> None:
+    async def audit(self, done: AuditRecord) -> None:
         """Put what somebody did into the audit trail."""
 
 
 class Store(Protocol):
     """Where deliveries are kept."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a transaction; leaving the block commits, an exception rolls back."""
 
     async def expired(self, limit: int) -> list[Delivery]:
@@ -149,10 +149,10 @@ class Store(Protocol):
         it has this one's correlation id, or is being transferred to the same key.
         """
 
-    async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+    async def record_wait(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
         """Note why transfers to a target (None: to any) wait; return how many had not heard it."""
 
-    async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
+    async def clear_wait(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away from transfers that wait; return from how many."""
 
     async def done_by(self, delivery: Delivery) -> bool:
@@ -171,7 +171,7 @@ class Store(Protocol):
 class Arrivals(Protocol):
     """What arrived over AMQP and no agent has handled: should Kafka lose it, it is here."""
 
-    async def note(self, arrival: Arrival, *, since: float | None = None) -> None:
+    async def save(self, arrival: Arrival, *, since: float | None = None) -> None:
         """Return once it is saved, with the time at which it arrived; again changes nothing.
 
         It arrived at `since` by the monotonic clock; now, if that is not given.
@@ -208,7 +208,7 @@ class Leases(Protocol):
     async def holds(self, delivery: Delivery) -> bool:
         """Whether the lease is still this worker's: False, too, when the delivery has ended."""
 
-    async def note_completion(
+    async def record_completion(
         self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
         """Hold on to a lease, and note what is about to appear at a server within `until`.
@@ -217,7 +217,7 @@ class Leases(Protocol):
         delivery of another tenant or user is about to make one of that name there.
         """
 
-    async def forget_completion(self, delivery: Delivery) -> None:
+    async def discard_completion(self, delivery: Delivery) -> None:
         """Note that what was noted last can't appear any more."""
 
     async def release(

@@ -22,8 +22,8 @@ from app.views.deliveries import Filter, Overview, Tracking
 from app.views.findings import Finding, bad, good
 from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
 
-_ERRORS = timedelta(hours=1)
-_PROBES = 8  # targets at once
+_ERROR_WINDOW = timedelta(hours=1)
+_PROBE_CONCURRENCY = 8  # targets at once
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
@@ -113,7 +113,7 @@ async def _workers(overview: Overview) -> Finding:
 
 
 async def _lately(overview: Overview, tracking: Tracking, settings: Settings) -> Finding:
-    since = datetime.now(UTC) - _ERRORS
+    since = datetime.now(UTC) - _ERROR_WINDOW
     outcomes = await overview.outcomes(settings.tenants, since=since)
     errors = sum(one.deliveries for one in outcomes if one.error_type is not None)
     total = sum(one.deliveries for one in outcomes)
@@ -197,7 +197,7 @@ async def _probed(
     targets: Iterable[Target], settings: Settings
 ) -> AsyncIterator[tuple[Target, list[Any]]]:
     """Probe targets side by side, each once; give them in order: a silent one delays no other."""
-    turns = asyncio.Semaphore(_PROBES)
+    turns = asyncio.Semaphore(_PROBE_CONCURRENCY)
 
     async def one(attempt: Try, target: Target) -> list[Any]:
         async with turns:

@@ -38,7 +38,7 @@ from web.guard.gate import Gate
 from web.guard.limits import Limits, RateLimit, Turns
 from web.site import Parts, Site, create_probe_site, create_site, tls_context
 
-_WAITING = 20  # requests of one caller, beside those that are worked on
+_MAX_WAITING_REQUESTS = 20  # requests of one caller, beside those that are worked on
 
 
 def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
@@ -101,7 +101,7 @@ def _gate(settings: Settings, tenants: ConfiguredTenants) -> Gate:
         tenants,
         limits=Limits(
             rate=RateLimit(settings.web_requests_per_second, burst=settings.web_requests_burst),
-            requests=Turns(settings.web_requests_at_once, waiting=_WAITING),
+            requests=Turns(settings.web_requests_at_once, waiting=_MAX_WAITING_REQUESTS),
             streams=Turns(settings.web_streams),
             all_streams=Turns(settings.web_streams_total),
         ),

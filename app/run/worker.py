@@ -32,7 +32,7 @@ from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.pipeline.budget import Budget
 from streams.work.relay import Relay
@@ -42,17 +42,17 @@ from web.api.health import Check
 
 log = get_logger(__name__)
 
-_CHECKS = 4  # users that a worker asks about at once
-_PLANS = 4  # listings that a worker reads at once
-_PRESENCE = 10.0  # seconds between signs of life
-_TELLING = 2.0  # seconds between looks whether deliveries know why they wait
+_USER_CHECK_CONCURRENCY = 4  # users that a worker asks about at once
+_PLANNING_CONCURRENCY = 4  # listings that a worker reads at once
+_HEARTBEAT_INTERVAL = 10.0  # seconds between signs of life
+_WAIT_REPORT_INTERVAL = 2.0  # seconds between looks whether deliveries know why they wait
 _JANITOR_INTERVAL = 600.0  # seconds
-_COUNTING = 30.0  # seconds between looks how many dead letters there are
+_DEAD_LETTERS_INTERVAL = 30.0  # seconds between looks how many dead letters there are
 # Seconds between two tries at a target that a running transfer waits for.
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 15.0
-_APPENDED_AT_ONCE = 500  # lost events
-_SWEPT_AT_ONCE = 100  # deliveries that may have left uploads open
+_MAX_PAUSE = 15.0
+_REAPPEND_BATCH_SIZE = 500  # lost events
+_SWEEP_BATCH_SIZE = 100  # deliveries that may have left uploads open
 
 
 def _relays(services: WorkerServices) -> list[Service]:
@@ -76,7 +76,7 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
     leading = services.database.leader.leading
     end_overdue = partial(expire, store=store, limit=settings.expired_bulk_size)
     append = partial(
-        append_again, arrivals=arrivals, append=services.events.carry, limit=_APPENDED_AT_ONCE
+        append_again, arrivals=arrivals, append=services.events.carry, limit=_REAPPEND_BATCH_SIZE
     )
     sweep = Sweep(
         store=store,
@@ -84,7 +84,7 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         uploads=uploads,
         # By then a worker that lost its lease knows it, and has opened nothing more.
         after=2 * settings.lease_duration,
-        limit=_SWEPT_AT_ONCE,
+        limit=_SWEEP_BATCH_SIZE,
     )
     forget = partial(
         services.database.janitor().forget,
@@ -101,12 +101,14 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
                 ("janitor", forget, _JANITOR_INTERVAL),
             )
         ),
-        Timer(name="dead letters", job=services.count_dead_letters, interval=_COUNTING),
+        Timer(
+            name="dead letters", job=services.count_dead_letters, interval=_DEAD_LETTERS_INTERVAL
+        ),
     ]
 
 
 def _workers(
-    services: WorkerServices, *, wake: Mapping[Work, Signal]
+    services: WorkerServices, *, wake: Mapping[Work, Wakeup]
 ) -> tuple[list[Service], list[Slots]]:
     """Return what works: timers, and the slots that claim."""
     settings = services.settings
@@ -129,7 +131,7 @@ def _workers(
         limit=settings.target_patience,
         backoff=Backoff(
             first=min(settings.retry_backoff, _FIRST_PAUSE),
-            longest=min(settings.retry_backoff_max, _LONGEST_PAUSE),
+            longest=min(settings.retry_backoff_max, _MAX_PAUSE),
         ),
     )
     memory = Budget(settings.worker_memory)
@@ -176,10 +178,10 @@ def _workers(
             grace=settings.shutdown_grace,
         )
 
-    telling = Timer(name="targets", job=away.tell, interval=_TELLING)
+    telling = Timer(name="targets", job=away.tell, interval=_WAIT_REPORT_INTERVAL)
     return [telling, *make_timers(services, uploads)], [
-        slots(Work.CHECK, _CHECKS, check_user),
-        slots(Work.PLAN, _PLANS, make_plan),
+        slots(Work.CHECK, _USER_CHECK_CONCURRENCY, check_user),
+        slots(Work.PLAN, _PLANNING_CONCURRENCY, make_plan),
         slots(Work.TRANSFER, settings.max_transfers, transfers.deliver),
     ]
 
@@ -201,14 +203,14 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         make_series(settings)
         services = await stack.enter_async_context(open_worker_services(settings))
         warn_of_places(services.configuration.tenants, settings.tenants)
-        wake = {kind: Signal() for kind in Work}
+        wake = {kind: Wakeup() for kind in Work}
         root = Root()
         presence = services.database.presence()
         consumer = services.consumer(wake=wake)
         bridge = services.bridge()
         timers, slots = _workers(services, wake=wake)
         parts: list[Service] = [
-            Timer(name="presence", job=presence.seen, interval=_PRESENCE),
+            Timer(name="presence", job=presence.heartbeat, interval=_HEARTBEAT_INTERVAL),
             make_watcher(
                 services.configuration,
                 services.sink.forget_unused,
@@ -222,7 +224,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         ]
         await root.start()
         stack.push_async_callback(root.stop)
-        stack.push_async_callback(_leave, presence.left)
+        stack.push_async_callback(_leave, presence.deregister)
         checks: dict[str, Check] = {
             **make_checks(services),
             "kafka": services.events.check,

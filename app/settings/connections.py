@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from app.settings.names import Group, regards
 from app.validation import server_address, without_credentials
 
-_LEAST_CONNECTIONS = 8  # six that may be held for long, and two to work with
+_MIN_CONNECTIONS = 8  # six that may be held for long, and two to work with
 
 
 class Connections(Group):
@@ -167,9 +167,9 @@ class Connections(Group):
     @field_validator("database_pool_size")
     @classmethod
     def _leaves_connections_to_work_with(cls, value: int) -> int:
-        if value < _LEAST_CONNECTIONS:
+        if value < _MIN_CONNECTIONS:
             raise ValueError(
-                f"must be {_LEAST_CONNECTIONS} or more: six connections may be held for long, and "
+                f"must be {_MIN_CONNECTIONS} or more: six connections may be held for long, and "
                 "leases are renewed over the others"
             )
         return value

@@ -20,7 +20,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 FROM_FILE: JsonDict = {
     "from_file": True
 }  # `json_schema_extra` of what is no secret and may lie in a file
-_LARGEST = 1024 * 1024  # bytes
+_MAX_SIZE = 1024 * 1024  # bytes
 _PREFIX = "DELIVERY_"
 _SUFFIX = "_FILE"
 
@@ -90,14 +90,14 @@ def _names(field: FieldInfo, variable: str) -> Iterable[str]:
 def _content(file: str, variable: str) -> str | Unusable:
     try:
         with Path(file).open("rb") as opened:
-            content = opened.read(_LARGEST + 1)
+            content = opened.read(_MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "that is no name of a file"
         return Unusable(
             why=f"{variable} names {file!r}, which can't be read ({why}); correct the name, or "
             "give this process the right to read it"
         )
-    if len(content) > _LARGEST:
+    if len(content) > _MAX_SIZE:
         return Unusable(why=f"{variable} names {file!r}, which has more than a MiB: no secret")
     try:
         text = content.decode().rstrip("\r\n")

@@ -14,7 +14,7 @@ from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list
 from app.validation import without_credentials
 
-_SHORTEST_TOKEN = 32  # characters
+_MIN_TOKEN_LENGTH = 32  # characters
 
 
 def _worker_id() -> str:
@@ -159,8 +159,8 @@ class Process(Group):
     @field_validator("metrics_token")
     @classmethod
     def _is_long_enough(cls, value: SecretStr) -> SecretStr:
-        if 0 < len(value.get_secret_value()) < _SHORTEST_TOKEN:
-            raise ValueError(f"must have {_SHORTEST_TOKEN} characters or more, or be empty")
+        if 0 < len(value.get_secret_value()) < _MIN_TOKEN_LENGTH:
+            raise ValueError(f"must have {_MIN_TOKEN_LENGTH} characters or more, or be empty")
         return value
 
     @field_validator("web_cors_origins", mode="before")

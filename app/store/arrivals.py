@@ -12,12 +12,12 @@ from uuid import UUID
 import asyncpg
 
 from app.delivery.ingress import Arrival, ArrivalKind
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.sql import load
 
 SQL = load(__name__)
 
-_BATCH = 500
+_BATCH_SIZE = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 
 
@@ -39,7 +39,7 @@ class PostgresArrivals:
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def note(self, arrival: Arrival, *, since: float | None = None) -> None:
+    async def save(self, arrival: Arrival, *, since: float | None = None) -> None:
         """Return once the arrival is saved. It came at `since` by the monotonic clock, or now."""
         saved = asyncio.get_running_loop().create_future()
         came = time.monotonic() if since is None else since
@@ -53,7 +53,7 @@ class PostgresArrivals:
             batch = self._next_batch()
             arrivals = [one.arrival for one in batch]
             try:
-                with wrap_errors():
+                with translate_errors():
                     async with self._pool.acquire() as connection:
                         # Only here: what waited for a connection has waited, too.
                         now = time.monotonic()
@@ -81,7 +81,7 @@ class PostgresArrivals:
 
     def _next_batch(self) -> list[_Waiting]:
         size = count = 0
-        for one in self._waiting[:_BATCH]:
+        for one in self._waiting[:_BATCH_SIZE]:
             size += len(one.arrival.value)
             if count and size > _BATCH_BYTES:
                 break
@@ -91,31 +91,31 @@ class PostgresArrivals:
 
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""
-        with wrap_errors():
+        with translate_errors():
             await self._pool.execute(*SQL["forget_arrivals"](ids=ids))
 
     async def returned(self, arrival: UUID) -> None:
         """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
         if self._writer is not None:
             await asyncio.wait([self._writer])  # it may be among those that are being saved
-        with wrap_errors():
+        with translate_errors():
             if await self._pool.fetchval(*SQL["note_returned_arrival"](id=arrival)) is None:
                 # Handled, by now: who handles it takes the note along.
                 await self._pool.execute(*SQL["note_returned_receipt"](id=arrival))
 
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""
-        with wrap_errors():
+        with translate_errors():
             await self._pool.execute(*SQL["arrivals_not_appended"](ids=ids))
 
     async def all_lost(self) -> None:
         """Note that Kafka has lost every event: all are due at once."""
-        with wrap_errors():
+        with translate_errors():
             await self._pool.execute(*SQL["all_arrivals_lost"]())
 
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost; each has twice the time from now on."""
-        with wrap_errors():
+        with translate_errors():
             rows = await self._pool.fetch(
                 *SQL["overdue_arrivals"](allowance=self._allowance, limit=limit)
             )

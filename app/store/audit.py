@@ -8,17 +8,19 @@ from datetime import datetime
 
 import asyncpg
 
-from app.audit import AuditEntry, Done
-from app.store.pool import wrap_errors
+from app.audit import AuditEntry, AuditRecord
+from app.store.pool import translate_errors
 from app.store.sql import load
 
 SQL = load(__name__)
 
 
-async def note(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], done: Done) -> None:
+async def record(
+    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], done: AuditRecord
+) -> None:
     """Note what was done, in the transaction that does it."""
     await connection.execute(
-        *SQL["note_change"](
+        *SQL["record_change"](
             tenant=done.actor.tenant,
             actor=done.actor.name,
             role=done.actor.role,
@@ -37,16 +39,16 @@ class PostgresAudit:
         self._pool = pool
 
     @contextlib.asynccontextmanager
-    async def noting(self, done: Done) -> AsyncIterator[None]:
+    async def noting(self, done: AuditRecord) -> AsyncIterator[None]:
         """Note what is done within the block, unless it raises.
 
         What it raises leaves as it is: RabbitMQ's silence is not PostgreSQL's.
         """
-        with wrap_errors():
+        with translate_errors():
             async with contextlib.AsyncExitStack() as stack:
                 connection = await stack.enter_async_context(self._pool.acquire())
                 await stack.enter_async_context(connection.transaction())
-                await note(connection, done)
+                await record(connection, done)
                 noted = stack.pop_all()
         try:
             yield
@@ -54,10 +56,10 @@ class PostgresAudit:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await noted.__aexit__(type(error), error, error.__traceback__)
             raise
-        with wrap_errors():
+        with translate_errors():
             await noted.aclose()
 
-    async def note(self, done: Done) -> None:
+    async def record(self, done: AuditRecord) -> None:
         """Note what was done, or is about to be."""
         async with self.noting(done):
             pass
@@ -78,6 +80,6 @@ class PostgresAudit:
             asked = SQL["audit"](
                 tenant=tenant, before=before, since=since, until=until, limit=limit
             )
-        with wrap_errors():
+        with translate_errors():
             rows = await self._pool.fetch(*asked)
         return [AuditEntry(**row) for row in rows]

@@ -1,4 +1,4 @@
--- name: note_change
+-- name: record_change
 -- Who changed what, and how.
 INSERT INTO audit (tenant, actor, role, action, subject, before, after)
 VALUES (:tenant, :actor, :role, :action, :subject, :before, :after);

@@ -21,9 +21,9 @@ from app.views.findings import Finding, bad, good
 SQL = load(__name__)
 
 _PART = "postgresql"
-_OLDEST = 130000  # server_version_num
-_APART = 2.0  # seconds that clocks may differ
-_OVERDUE = 60.0  # seconds that a message may be owed beyond its time
+_MIN_SERVER_VERSION = 130000  # server_version_num
+_MAX_CLOCK_SKEW = 2.0  # seconds that clocks may differ
+_MAX_OVERDUE = 60.0  # seconds that a message may be owed beyond its time
 
 
 async def check_postgresql(settings: Settings) -> AsyncIterator[Finding]:
@@ -86,7 +86,7 @@ def encryption(row: Mapping[str, Any] | None, *, decided: bool) -> Finding:
 async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
     server = await connection.fetchrow(*SQL["version"]())
     assert server is not None  # noqa: S101 - it has a row
-    if server["number"] < _OLDEST:
+    if server["number"] < _MIN_SERVER_VERSION:
         return bad(_PART, "version", f"it is {server['name']}", "upgrade to 13 or newer")
     return good(_PART, "version", server["name"])
 
@@ -149,7 +149,7 @@ async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
     there = await connection.fetchval(*SQL["clock"]())
     middle = before + (datetime.now(UTC) - before) / 2
     apart = (there - middle).total_seconds()
-    if abs(apart) > _APART:
+    if abs(apart) > _MAX_CLOCK_SKEW:
         return bad(
             _PART,
             "clock",
@@ -160,7 +160,7 @@ async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
 
 
 async def _owed(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
-    late = [lane for lane in await owed(connection) if lane.oldest > _OVERDUE]
+    late = [lane for lane in await owed(connection) if lane.oldest > _MAX_OVERDUE]
     if late:
         told = ", ".join(
             f"{lane.messages} {lane.lane}, the oldest for {lane.oldest:.0f} s" for lane in late

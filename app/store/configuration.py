@@ -10,13 +10,13 @@ from typing import Any
 
 import asyncpg
 
-from app.audit import Actor, Done
+from app.audit import Actor, AuditRecord
 from app.errors import SecretUnreadableError, StoreUnavailableError
-from app.store.audit import note
-from app.store.pool import wrap_errors
+from app.store.audit import record
+from app.store.pool import translate_errors
 from app.store.sql import load
 from app.tenants.definitions import with_secrets
-from app.tenants.values import Configuration, Maintenance, Stored
+from app.tenants.values import Configuration, Maintenance, StoredValue
 from app.tenants.vault import Vault
 
 SQL = load(__name__)
@@ -33,19 +33,19 @@ class _Change:
         vault: Vault,
         *,
         tenant: str,
-        values: dict[str, Stored],
+        values: dict[str, StoredValue],
     ) -> None:
         self._connection = connection
         self._vault = vault
         self._tenant = tenant
         self.values = values
 
-    async def set(self, name: str, value: Any) -> Stored:
+    async def set(self, name: str, value: Any) -> StoredValue:
         sealed = with_secrets(value, self._vault.seal)
         version = await self._connection.fetchval(
             *SQL["set_setting"](tenant=self._tenant, name=name, value=sealed)
         )
-        self.values[name] = Stored(value=value, version=version)
+        self.values[name] = StoredValue(value=value, version=version)
         return self.values[name]
 
     async def reset(self, name: str) -> None:
@@ -60,8 +60,8 @@ class _Change:
             await self._connection.execute(*SQL["restart_waiting"](tenant=self._tenant))
         return Maintenance(**row)
 
-    async def note(self, done: Done) -> None:
-        await note(self._connection, done)
+    async def audit(self, done: AuditRecord) -> None:
+        await record(self._connection, done)
 
 
 class PostgresConfiguration:
@@ -73,18 +73,18 @@ class PostgresConfiguration:
 
     async def read(self) -> Configuration:
         """Return what all tenants have set."""
-        with wrap_errors():
+        with translate_errors():
             async with (
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 rows = await connection.fetch(*SQL["settings"]())
                 paused = await connection.fetch(*SQL["paused"]())
-        settings: dict[str, dict[str, Stored]] = defaultdict(dict)
+        settings: dict[str, dict[str, StoredValue]] = defaultdict(dict)
         unreadable: dict[str, str] = {}
         for row in rows:
             value, why = self._opened(row["value"])
-            settings[row["tenant"]][row["name"]] = Stored(value=value, version=row["version"])
+            settings[row["tenant"]][row["name"]] = StoredValue(value=value, version=row["version"])
             if why:
                 unreadable[row["tenant"]] = f"{row['name']}: {why}"
         return Configuration(
@@ -110,19 +110,21 @@ class PostgresConfiguration:
     @contextlib.asynccontextmanager
     async def change(self, tenant: str) -> AsyncIterator[_Change]:
         """Lock a tenant's settings. Raises StoreUnavailableError; then nothing was changed."""
-        with wrap_errors():
+        with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(*SQL["lock_configuration"](tenant=tenant))
                 rows = await connection.fetch(*SQL["settings_of"](tenant=tenant))
                 values = {
-                    row["name"]: Stored(value=self._opened(row["value"])[0], version=row["version"])
+                    row["name"]: StoredValue(
+                        value=self._opened(row["value"])[0], version=row["version"]
+                    )
                     for row in rows
                 }
                 yield _Change(connection, self._vault, tenant=tenant, values=values)
 
     async def maintenance(self, tenant: str) -> Maintenance | None:
         """Return whether the tenant is in maintenance; None if it never was."""
-        with wrap_errors():
+        with translate_errors():
             row = await self._pool.fetchrow(*SQL["maintenance"](tenant=tenant))
         return Maintenance(**row) if row else None
 
@@ -131,7 +133,7 @@ class PostgresConfiguration:
 
         Raises SecretUnreadableError when one can't be opened; then nothing has changed.
         """
-        with wrap_errors():
+        with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 rows = await connection.fetch(*SQL["sealed_settings"]())
                 changed = 0
@@ -157,14 +159,14 @@ class PostgresConfiguration:
                             *SQL["resealed_upload"](id=row["id"], target=sealed)
                         )
                         changed += 1
-                done = Done(
+                done = AuditRecord(
                     actor=actor,
                     action="rotate keys",
                     subject="stored secrets",
                     before=None,
                     after=f"{changed} sealed with the first key",
                 )
-                await note(connection, done)
+                await record(connection, done)
                 return changed
 
     @contextlib.asynccontextmanager
@@ -178,7 +180,7 @@ class PostgresConfiguration:
         def heard(*_: object) -> None:
             news.set()
 
-        with wrap_errors():
+        with translate_errors():
             async with self._pool.acquire() as connection:
 
                 async def changed() -> None:

@@ -7,14 +7,14 @@ from uuid import UUID
 
 import asyncpg
 
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.sql import load
 
 SQL = load(__name__)
 
-_DELIVERIES = 1000  # of one statement
-_FILES = 20_000  # of one statement
-_ROWS = 5000  # of the inbox and of the audit trail, of one statement
+_DELIVERY_BATCH_SIZE = 1000  # of one statement
+_FILE_BATCH_SIZE = 20_000  # of one statement
+_ROW_BATCH_SIZE = 5000  # of the inbox and of the audit trail, of one statement
 
 
 class PostgresJanitor:
@@ -32,24 +32,26 @@ class PostgresJanitor:
         What arrived in the inbox is kept as long as the delivery that it opened.
         """
         total = 0
-        with wrap_errors():
+        with translate_errors():
             while ids := await self._oldest(finished):
                 for delivery in ids:
                     await self._forget_files(delivery)
                 await self._pool.execute(*SQL["forget_deliveries"](ids=ids))
                 total += len(ids)
             for batch in (
-                SQL["forget_receipts"](age=finished, limit=_ROWS),
-                SQL["forget_asked"](age=finished, limit=_ROWS),
-                SQL["forget_changes"](age=audited, limit=_ROWS),
+                SQL["forget_receipts"](age=finished, limit=_ROW_BATCH_SIZE),
+                SQL["forget_asked"](age=finished, limit=_ROW_BATCH_SIZE),
+                SQL["forget_changes"](age=audited, limit=_ROW_BATCH_SIZE),
             ):
-                while len(await self._pool.fetch(*batch)) == _ROWS:
+                while len(await self._pool.fetch(*batch)) == _ROW_BATCH_SIZE:
                     pass
         return total
 
     async def _oldest(self, finished: timedelta) -> list[UUID]:
         rows = await self._pool.fetch(
-            *SQL["forgettable"](age=finished, deliveries=_DELIVERIES, files=_FILES)
+            *SQL["forgettable"](
+                age=finished, deliveries=_DELIVERY_BATCH_SIZE, files=_FILE_BATCH_SIZE
+            )
         )
         return [row["id"] for row in rows]
 
@@ -57,9 +59,9 @@ class PostgresJanitor:
         last = -1
         while True:
             gone = await self._pool.fetchrow(
-                *SQL["forget_files"](delivery=delivery, after=last, limit=_FILES)
+                *SQL["forget_files"](delivery=delivery, after=last, limit=_FILE_BATCH_SIZE)
             )
             assert gone is not None  # noqa: S101 - an aggregate has a row
-            if gone["files"] < _FILES:
+            if gone["files"] < _FILE_BATCH_SIZE:
                 return
             last = gone["position"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.sql import load
 
 SQL = load(__name__)
@@ -52,7 +52,7 @@ class Leader:
                         await self._let_go()
 
     async def _ask(self, what: tuple[Any, ...]) -> bool:
-        with wrap_errors():
+        with translate_errors():
             if self._connection is None:
                 self._connection = await self._pool.acquire()
             connection = self._connection
@@ -76,13 +76,13 @@ class Leader:
 async def alone(pool: asyncpg.Pool, job: str) -> AsyncIterator[None]:
     """Do a job while no other process does; wait for one that does it now."""
     async with contextlib.AsyncExitStack() as stack:
-        with wrap_errors():
+        with translate_errors():
             connection = await stack.enter_async_context(pool.acquire())
             await _or_end(connection, SQL["lock_job"](job=job))
         try:
             yield
         finally:
-            with wrap_errors():
+            with translate_errors():
                 await _or_end(connection, SQL["unlock_job"](job=job))
 
 

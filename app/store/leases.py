@@ -13,7 +13,7 @@ from app.delivery.states import Work
 from app.delivery.targets import Blocked, StoredObject, Upload
 from app.errors import ObjectBusyError
 from app.store.objects import lock_object
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.rows import delivery_of
 from app.store.sql import load
 from app.telemetry.metrics import TAKEOVERS
@@ -52,7 +52,7 @@ class PostgresLeases:
             spared_tenants=[tenant for tenant, _ in blocked.spared],
             spared_targets=[target for _, target in blocked.spared],
         )
-        with wrap_errors():
+        with translate_errors():
             if limit is None:
                 row = await self._pool.fetchrow(*claim)
             else:
@@ -65,7 +65,7 @@ class PostgresLeases:
 
     async def renew(self, delivery: Delivery) -> bool:
         """Hold on to a lease."""
-        with wrap_errors():
+        with translate_errors():
             return (
                 await self._pool.fetchval(
                     *SQL["renew"](
@@ -77,22 +77,22 @@ class PostgresLeases:
 
     async def holds(self, delivery: Delivery) -> bool:
         """Whether a lease is still this worker's."""
-        with wrap_errors():
+        with translate_errors():
             return bool(
                 await self._pool.fetchval(
                     *SQL["holds"](id=delivery.id, attempt=delivery.attempt, owner=self._owner)
                 )
             )
 
-    async def note_completion(
+    async def record_completion(
         self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
         """Hold on to a lease, and note what is about to appear."""
-        with wrap_errors():
+        with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 await lock_object(connection, result.url, server)
                 row = await connection.fetchrow(
-                    *SQL["note_completion"](
+                    *SQL["record_completion"](
                         id=delivery.id,
                         attempt=delivery.attempt,
                         owner=self._owner,
@@ -110,11 +110,11 @@ class PostgresLeases:
             )
         return bool(row["noted"])
 
-    async def forget_completion(self, delivery: Delivery) -> None:
+    async def discard_completion(self, delivery: Delivery) -> None:
         """Note that what was noted last can't appear any more."""
-        with wrap_errors():
+        with translate_errors():
             await self._pool.execute(
-                *SQL["forget_completion"](
+                *SQL["discard_completion"](
                     id=delivery.id, attempt=delivery.attempt, owner=self._owner
                 )
             )
@@ -123,7 +123,7 @@ class PostgresLeases:
         self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
     ) -> None:
         """Let go of a lease."""
-        with wrap_errors():
+        with translate_errors():
             await self._pool.execute(
                 *SQL["release"](
                     id=delivery.id,
@@ -137,7 +137,7 @@ class PostgresLeases:
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the upload of this attempt."""
-        with wrap_errors():
+        with translate_errors():
             return (
                 await self._pool.fetchval(
                     *SQL["record_upload"](

@@ -77,7 +77,7 @@ SELECT EXISTS (
     SELECT 1 FROM delivery
     WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL);
 
--- name: note_completion
+-- name: record_completion
 -- Hold on to a lease, and note what is about to appear at a server, and by when. Not while a delivery
 -- of another tenant or user may be making one of that name there: stores that ignore conditions would
 -- let both appear. (Where an older worker noted no server, it may be there.) Asked under
@@ -98,7 +98,7 @@ WITH others AS (
 )
 SELECT busy, EXISTS (SELECT 1 FROM noted) AS noted FROM others;
 
--- name: forget_completion
+-- name: discard_completion
 -- What was noted last can't appear any more.
 UPDATE delivery SET completing = NULL, completing_until = NULL
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;

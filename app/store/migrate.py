@@ -11,7 +11,7 @@ import asyncio
 import asyncpg
 
 from app.errors import ConfigurationError
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.rights import grant
 from app.store.schema import Schema, look, steps
 from app.telemetry.logs import get_logger
@@ -19,10 +19,10 @@ from app.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 # Any number will do, as long as every instance takes the same one.
-_LOCK = 0x72732D64
-_WITHOUT_END = 7 * 86400.0  # seconds; for the driver, None means the pool's limit
-_TABLE_WAIT = 3000  # milliseconds: whoever waits for a table longer holds up all who come after
-_PAUSE = 3.0  # seconds in which they get on
+_LOCK_ID = 0x72732D64
+_NO_TIMEOUT = 7 * 86400.0  # seconds; for the driver, None means the pool's limit
+_LOCK_TIMEOUT = 3000  # milliseconds: whoever waits for a table longer holds up all who come after
+_RETRY_INTERVAL = 3.0  # seconds in which they get on
 
 
 async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[str]:
@@ -36,7 +36,7 @@ async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[st
     backup reads it) steps back, and is tried again until it gets it. Raises ConfigurationError when
     the database is newer than this program, or its role may not change the schema.
     """
-    with wrap_errors():
+    with translate_errors():
         async with pool.acquire() as connection:
             found = await look(connection, steps())
         _check_not_newer(found)
@@ -58,7 +58,7 @@ async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[st
                 ) from None
             except asyncpg.UndefinedObjectError as error:
                 raise ConfigurationError(f"nothing was granted: {error}; make it first") from None
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_RETRY_INTERVAL)
 
 
 def _check_not_newer(found: Schema) -> None:
@@ -76,8 +76,8 @@ async def _migrate(pool: asyncpg.Pool, grant_to: str | None) -> list[str]:
         # and ended by the clock, it would begin anew with each start.
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute("SET LOCAL lock_timeout = 0")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK, timeout=_WITHOUT_END)
-        await connection.execute(f"SET LOCAL lock_timeout = {_TABLE_WAIT}")
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_ID, timeout=_NO_TIMEOUT)
+        await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT}")
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migration ("
             "number integer PRIMARY KEY, name text NOT NULL, "
@@ -88,7 +88,7 @@ async def _migrate(pool: asyncpg.Pool, grant_to: str | None) -> list[str]:
         applied = []
         for number, name, sql in known:
             if number in found.missing:
-                await connection.execute(sql, timeout=_WITHOUT_END)
+                await connection.execute(sql, timeout=_NO_TIMEOUT)
                 await connection.execute(
                     "INSERT INTO schema_migration (number, name) VALUES ($1, $2)", number, name
                 )

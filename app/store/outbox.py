@@ -10,7 +10,7 @@ import asyncpg
 
 from app.delivery.outgoing import Kind, Lane, Outgoing
 from app.errors import BrokerUnavailableError, as_cause
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.sql import load
 from app.telemetry.logs import get_logger
 from app.views.deliveries import Owed
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 SQL = load(__name__)
 
-_LONGEST_WAIT = timedelta(seconds=15)
+_MAX_WAIT = timedelta(seconds=15)
 
 
 class Outbox:
@@ -39,7 +39,7 @@ class Outbox:
         a delivery takes its order request back, but not while it is locked; such a one, if it was
         not confirmed then, goes the next time, unsent.
         """
-        with wrap_errors():
+        with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 due = await connection.fetch(*SQL["due"](lane=lane.value, limit=self._batch))
                 rows = [row for row in due if not row["withdrawn"]]
@@ -56,7 +56,7 @@ class Outbox:
                             log.error("message_not_sent", row=row["id"], exc_info=outcome)
                         await connection.execute(
                             *SQL["postpone"](
-                                id=row["id"], error=as_cause(str(outcome)), longest=_LONGEST_WAIT
+                                id=row["id"], error=as_cause(str(outcome)), longest=_MAX_WAIT
                             )
                         )
                     else:

@@ -64,7 +64,7 @@ def _passes(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def wrap_errors() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn a driver's error that will pass into StoreUnavailableError.
 
     A right that is missing is granted while the service runs: nothing is given up for it.

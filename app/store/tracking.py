@@ -15,7 +15,7 @@ from app.delivery.targets import StoredObject
 from app.errors import ErrorType
 from app.store.manifest import files_after
 from app.store.outbox import owed
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.rows import delivery_of, listed_of
 from app.store.sql import load
 from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
@@ -60,7 +60,7 @@ class PostgresTracking:
         self._pool = pool
 
     async def _fetch(self, text: str, *arguments: object) -> list[asyncpg.Record]:
-        with wrap_errors():
+        with translate_errors():
             return await self._pool.fetch(text, *arguments)
 
     async def browse(
@@ -107,12 +107,12 @@ class PostgresTracking:
 
     async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
         """Return files of a delivery after a position."""
-        with wrap_errors():
+        with translate_errors():
             return await files_after(self._pool, delivery, after, limit=limit)
 
     async def last(self) -> int:
         """Return the number of the newest step."""
-        with wrap_errors():
+        with translate_errors():
             return int(await self._pool.fetchval(*SQL["last_change"]()))
 
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
@@ -146,7 +146,7 @@ class PostgresTracking:
 
     async def owed(self) -> list[Owed]:
         """Count messages that wait."""
-        with wrap_errors():
+        with translate_errors():
             return await owed(self._pool)
 
     async def outcomes(self, tenants: Sequence[str], *, since: datetime) -> list[Outcome]:

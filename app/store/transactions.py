@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.audit import Done
+from app.audit import AuditRecord
 from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
@@ -19,34 +19,34 @@ from app.delivery.outgoing import Outgoing
 from app.delivery.states import ADVANCES, State
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType, LeaseLostError
-from app.store.audit import note
+from app.store.audit import record
 from app.store.manifest import files_after, sizes_known
 from app.store.objects import lock_object
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.rows import delivery_of
 from app.store.sql import load
 from app.waiting.patience import until_answered
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 
 SQL = load(__name__)
 
-_FILES_A_BATCH = 1000
+_BATCH_SIZE = 1000
 
 
-class PostgresTransaction:
-    """One transaction on one connection; see `app.delivery.ports.Transaction`."""
+class PostgresUnitOfWork:
+    """One transaction on one connection; see `app.delivery.ports.UnitOfWork`."""
 
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
         self.owes = False
         self.afterwards: list[Callable[[], object]] = []
 
-    async def remember(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+    async def record_receipts(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
         """Note events in the inbox; return those that count, and when each arrived."""
         # Two copies of a message may be handled at once: the second waits for the first.
         await self._lock([one.digest for one in arrived])
         rows = await self._connection.fetch(
-            *SQL["note_receipts"](
+            *SQL["record_receipts"](
                 ids=[one.event_id for one in arrived],
                 kinds=[one.kind.value for one in arrived],
                 digests=[one.digest for one in arrived],
@@ -88,10 +88,10 @@ class PostgresTransaction:
         )
         return AskedBefore(**row) if row else None
 
-    async def note_asked(self, asked: Asked, delivery_id: UUID) -> None:
+    async def record_request(self, asked: Asked, delivery_id: UUID) -> None:
         """Note which delivery is the answer."""
         await self._connection.execute(
-            *SQL["note_asked"](request=asked.request, key=asked.key, delivery=delivery_id)
+            *SQL["record_request"](request=asked.request, key=asked.key, delivery=delivery_id)
         )
 
     async def _lock(self, digests: Sequence[bytes]) -> None:
@@ -99,9 +99,9 @@ class PostgresTransaction:
         locks = sorted(int.from_bytes(one[:8], "big", signed=True) for one in digests)
         await self._connection.execute(*SQL["lock_digests"](digests=locks))
 
-    async def withdraw(self, delivery: Delivery) -> bool:
+    async def delete_ungranted(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted."""
-        return await self._connection.fetchval(*SQL["withdraw"](id=delivery.id)) is not None
+        return await self._connection.fetchval(*SQL["delete_ungranted"](id=delivery.id)) is not None
 
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
         """Return and lock the active delivery with this correlation id."""
@@ -140,9 +140,9 @@ class PostgresTransaction:
         )
         return [delivery_of(row) for row in rows]
 
-    async def note_answer(self, delivery: Delivery, order_id: int | None) -> None:
+    async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
         """Note what rs-order answered to the request of a delivery that has ended."""
-        await self._connection.execute(*SQL["note_answer"](id=delivery.id, order_id=order_id))
+        await self._connection.execute(*SQL["record_answer"](id=delivery.id, order_id=order_id))
 
     async def advance(
         self,
@@ -194,12 +194,12 @@ class PostgresTransaction:
         except asyncpg.ForeignKeyViolationError:
             raise LeaseLostError(f"{delivery} is gone") from None
 
-    async def owe(self, *messages: Outgoing) -> None:
+    async def enqueue(self, *messages: Outgoing) -> None:
         """Put messages into the outbox."""
         await self._connection.executemany(
-            SQL["owe"].text,
+            SQL["enqueue"].text,
             [
-                SQL["owe"].arguments(
+                SQL["enqueue"].arguments(
                     lane=m.lane.value,
                     delivery=m.delivery_id,
                     kind=m.kind.value,
@@ -220,9 +220,9 @@ class PostgresTransaction:
         """Do something small once all of it is committed."""
         self.afterwards.append(act)
 
-    async def hasten(self, delivery: Delivery) -> bool:
+    async def retry_now(self, delivery: Delivery) -> bool:
         """Let what waits for a later attempt be claimed now."""
-        return await self._connection.fetchval(*SQL["hasten"](id=delivery.id)) is not None
+        return await self._connection.fetchval(*SQL["retry_now"](id=delivery.id)) is not None
 
     async def lock_object(self, url: str, server: str) -> None:
         """Let nobody complete or remove this object until the end."""
@@ -238,27 +238,27 @@ class PostgresTransaction:
             )
         )
 
-    async def note(self, done: Done) -> None:
+    async def audit(self, done: AuditRecord) -> None:
         """Put what somebody did into the audit trail."""
-        await note(self._connection, done)
+        await record(self._connection, done)
 
 
 class PostgresStore:
     """See `ports.Store`. `owed` is notified after a commit that left something to publish."""
 
-    def __init__(self, pool: asyncpg.Pool, owed: Signal) -> None:
+    def __init__(self, pool: asyncpg.Pool, owed: Wakeup) -> None:
         self._pool = pool
         self._owed = owed
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+    async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
         """Begin a transaction. Raises StoreUnavailableError; then nothing was committed.
 
         (Or everything was, and only the answer was lost: callers are idempotent.)
         """
-        with wrap_errors():
+        with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                transaction = PostgresTransaction(connection)
+                transaction = PostgresUnitOfWork(connection)
                 yield transaction
         if transaction.owes:
             self._owed.notify()
@@ -267,19 +267,19 @@ class PostgresStore:
 
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over, by the database's clock."""
-        with wrap_errors():
+        with translate_errors():
             rows = await self._pool.fetch(*SQL["expired"](limit=limit))
         return [delivery_of(row) for row in rows]
 
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""
-        with wrap_errors():
+        with translate_errors():
             rows = await self._pool.fetch(*SQL["unswept"](after=after, limit=limit))
         return [delivery_of(row) for row in rows]
 
     async def swept(self, delivery: Delivery) -> bool:
         """Note that nothing of the delivery is open any more; False: look again later."""
-        with wrap_errors():
+        with translate_errors():
             return await self._pool.fetchval(*SQL["swept"](id=delivery.id)) is not None
 
     async def postpone_sweeps(
@@ -287,7 +287,7 @@ class PostgresStore:
     ) -> None:
         """Let `unswept` return these again after the pause."""
         ids = [delivery.id for delivery in deliveries]
-        with wrap_errors():
+        with translate_errors():
             await self._pool.execute(*SQL["postpone_sweeps"](ids=ids, after=after, pause=pause))
 
     async def uploads_of_others(
@@ -295,7 +295,7 @@ class PostgresStore:
     ) -> frozenset[str] | None:
         """Return what others have recorded of a key; None when one may have opened another."""
         archive_name = key.rpartition("/")[2]
-        with wrap_errors():
+        with translate_errors():
             row = await self._pool.fetchrow(
                 *SQL["uploads_of_others"](
                     id=delivery.id,
@@ -312,21 +312,21 @@ class PostgresStore:
         )
         return None if row["again"] or opening else frozenset(row["uploads"])
 
-    async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+    async def record_wait(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
         """Note why transfers wait."""
-        waiting = SQL["tell_waiting"](tenant=tenant, target=target, cause=cause, limit=limit)
-        with wrap_errors():
+        waiting = SQL["record_wait"](tenant=tenant, target=target, cause=cause, limit=limit)
+        with translate_errors():
             return len(await self._pool.fetch(*waiting))
 
-    async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
+    async def clear_wait(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away."""
-        told = SQL["tell_no_longer"](tenant=tenant, cause=cause, limit=limit)
-        with wrap_errors():
+        told = SQL["clear_wait"](tenant=tenant, cause=cause, limit=limit)
+        with translate_errors():
             return len(await self._pool.fetch(*told))
 
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
-        with wrap_errors():
+        with translate_errors():
             return bool(
                 await self._pool.fetchval(*SQL["done_by"](id=delivery.id, attempt=delivery.attempt))
             )
@@ -341,20 +341,20 @@ class PostgresStore:
             files = await until_answered(partial(self._batch, delivery, position))
             for file in files:
                 yield file
-            if len(files) < _FILES_A_BATCH:
+            if len(files) < _BATCH_SIZE:
                 return
             position = files[-1].position
 
     async def _batch(self, delivery: Delivery, position: int) -> list[ManifestFile]:
-        with wrap_errors():
-            return await files_after(self._pool, delivery.id, position, limit=_FILES_A_BATCH)
+        with translate_errors():
+            return await files_after(self._pool, delivery.id, position, limit=_BATCH_SIZE)
 
     async def sizes_known(self, delivery: Delivery) -> bool:
         """Whether the manifest has a size for each file."""
-        with wrap_errors():
+        with translate_errors():
             return await sizes_known(self._pool, delivery.id)
 
     async def answers(self) -> None:
         """Return if the database does. Raises StoreUnavailableError."""
-        with wrap_errors():
+        with translate_errors():
             await self._pool.fetchval(*SQL["alive"]())

@@ -2,7 +2,7 @@
 -- Two redeliveries of one message may be handled at once: the second waits for the first.
 SELECT pg_advisory_xact_lock(digest) FROM unnest(:digests::bigint[]) AS digest;
 
--- name: note_receipts
+-- name: record_receipts
 -- Note events in the inbox; none of them needs further care. No row for one that is there already
 -- (Kafka gave it again, or it was appended again). Refused, that is not `counted`, are copies of a
 -- message that counted: one that may be a repeat (it is flagged, or RabbitMQ did not get its
@@ -72,7 +72,7 @@ SELECT request, delivery_id FROM (
 ORDER BY rank
 LIMIT 1;
 
--- name: note_asked
+-- name: record_request
 -- This delivery is the answer to a request that came with this key, or with none.
 INSERT INTO asked (request, key, delivery_id)
 SELECT :request::bytea, :key::bytea, :delivery::uuid
@@ -81,7 +81,7 @@ WHERE NOT EXISTS (
     WHERE request = :request AND delivery_id = :delivery
       AND (:key::bytea IS NULL OR key = :key));
 
--- name: withdraw
+-- name: delete_ungranted
 -- Forget a delivery that was never granted.
 DELETE FROM delivery WHERE id = :id AND state = 'RECEIVED' RETURNING id;
 
@@ -123,7 +123,7 @@ WHERE tenant = :tenant AND correlation_id = :correlation_id AND order_awaited
 ORDER BY requested_at, id
 FOR UPDATE;
 
--- name: note_answer
+-- name: record_answer
 -- rs-order has answered, and named its order, or none.
 UPDATE delivery SET order_id = :order_id, order_awaited = false WHERE id = :id;
 
@@ -149,14 +149,14 @@ UPDATE delivery SET
 WHERE id = :id AND state = :seen AND attempt = :attempt
 RETURNING id;
 
--- name: owe
+-- name: enqueue
 -- Put a message into the outbox.
 INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
                     origin_app, body, trace)
 VALUES (:lane, :delivery, :kind, :message_id, :tenant, :correlation_id, :priority,
         :origin_app, :body, :trace);
 
--- name: hasten
+-- name: retry_now
 -- What waits for a later attempt may be claimed now.
 UPDATE delivery SET not_before = now()
 WHERE id = :id AND work IS NOT NULL AND (lease_until IS NULL OR lease_until < now())
@@ -229,7 +229,7 @@ WHERE state NOT IN ({ended}) AND id <> :id
   AND (upload_key = :key OR tenant = :tenant AND correlation_id = :correlation_id
        OR work = 'transfer' AND lease_until IS NOT NULL AND archive_name = :archive_name);
 
--- name: tell_waiting
+-- name: record_wait
 -- Note at transfers of a tenant that wait, to one target or (null) to any, why they do. (Of several
 -- workers that tell the same none waits for another.)
 UPDATE delivery SET last_cause = :cause
@@ -242,7 +242,7 @@ WHERE id IN (
 )
 RETURNING id;
 
--- name: tell_no_longer
+-- name: clear_wait
 -- That cause holds no longer.
 UPDATE delivery SET last_cause = NULL
 WHERE id IN (

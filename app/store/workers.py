@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.sql import load
 
 SQL = load(__name__)
@@ -19,15 +19,15 @@ class PostgresWorkers:
         self._version = version
         self._slots = slots
 
-    async def seen(self) -> None:
+    async def heartbeat(self) -> None:
         """Tell."""
-        with wrap_errors():
+        with translate_errors():
             await self._pool.execute(
                 *SQL["worker_seen"](id=self._worker, version=self._version, slots=self._slots)
             )
             await self._pool.execute(*SQL["forget_workers"]())
 
-    async def left(self) -> None:
+    async def deregister(self) -> None:
         """Tell that this one stops."""
-        with wrap_errors():
+        with translate_errors():
             await self._pool.execute(*SQL["worker_left"](id=self._worker))

@@ -16,8 +16,8 @@ _QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "a
 # Drivers that tell with a traceback that a server went away.
 _DRIVERS = ("aiormq", "asyncpg")
 
-_AGAIN = 10.0  # seconds until aiokafka may say the same again
-_REMEMBERED = 1000  # different things that it says
+_REPEAT_INTERVAL = 10.0  # seconds until aiokafka may say the same again
+_MAX_REMEMBERED = 1000  # different things that it says
 
 # Told ten times a second while a topic is missing; `topics_missing` tells it once.
 _NO_TOPIC = "Topic %s not found in cluster metadata"
@@ -35,9 +35,9 @@ class _Repeats(logging.Filter):
         if record.name.partition(".")[0] != "aiokafka" or record.exc_info:
             return True
         said = record.name, record.getMessage()
-        fresh = record.created - self._told.get(said, 0.0) >= _AGAIN
+        fresh = record.created - self._told.get(said, 0.0) >= _REPEAT_INTERVAL
         if fresh:
-            if len(self._told) >= _REMEMBERED:
+            if len(self._told) >= _MAX_REMEMBERED:
                 self._told.clear()
             self._told[said] = record.created
         return fresh

@@ -20,9 +20,9 @@ from app.telemetry.metrics import LOOP_HELD, LOOP_LAG
 
 log = get_logger(__name__)
 
-_PAUSE = 0.1  # seconds between two looks
+_INTERVAL = 0.1  # seconds between two looks
 _LIMIT = 0.25  # seconds after which whoever holds the loop is named
-_LONGEST = 10.0  # seconds after which that is told, though the loop is still held
+_MAX_SILENCE = 10.0  # seconds after which that is told, though the loop is still held
 _OURS = {"app", "streams", "sinks", "web"}
 
 
@@ -40,7 +40,7 @@ class _Watchdog:
         self.stopped = threading.Event()
 
     def run(self) -> None:
-        while not self.stopped.wait(_PAUSE):
+        while not self.stopped.wait(_INTERVAL):
             asked = time.monotonic()
             answered = threading.Event()
             try:
@@ -49,7 +49,7 @@ class _Watchdog:
                 return  # the loop is closed
             if not answered.wait(_LIMIT):
                 holder = self._holder()
-                answered.wait(_LONGEST)
+                answered.wait(_MAX_SILENCE)
                 if holder:
                     self._tell(time.monotonic() - asked, holder)
                 while not answered.wait(1):

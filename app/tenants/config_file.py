@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app import __version__
-from app.audit import Actor, Done
+from app.audit import Actor, AuditRecord
 from app.errors import SettingError
 from app.tenants.configure import Configure, SharedKeyError
 from app.tenants.definitions import Definitions
@@ -19,7 +19,9 @@ MICROSERVICE = "rs-delivery"
 FILE_NAME = "config-rs-delivery.json"
 
 _MODULE = "delivery"
-_MOST = 100  # entries; each is written, noted and logged while the tenant's settings are locked
+_MAX_ENTRIES = (
+    100  # entries; each is written, noted and logged while the tenant's settings are locked
+)
 _KEY = "fr.cnes.regards.framework.modules.tenant.settings.domain.DynamicTenantSetting"
 
 
@@ -34,7 +36,7 @@ class ModuleReport:
     module: dict[str, Any]  # as the file names it
     errors: list[str] = field(default_factory=list)
     taken: bool = False  # whether anything of it was
-    done: list[Done] = field(default_factory=list)
+    done: list[AuditRecord] = field(default_factory=list)
 
     @property
     def only_errors(self) -> bool:
@@ -77,9 +79,11 @@ def export(configure: Configure, tenant: str) -> dict[str, Any]:
     }
 
 
-def exported(actor: Actor) -> Done:
+def exported(actor: Actor) -> AuditRecord:
     """Return what is noted of an export: it changes nothing, but tells all of a tenant at once."""
-    return Done(actor=actor, action="export", subject="configuration", before=None, after=None)
+    return AuditRecord(
+        actor=actor, action="export", subject="configuration", before=None, after=None
+    )
 
 
 def _entry(definitions: Definitions, setting: Setting) -> dict[str, Any]:
@@ -129,8 +133,8 @@ def _modules(content: Any) -> Iterator[dict[str, Any]]:
                 f'module {number} must be an object with "module" and a list "configuration"'
             )
         entries += 1 + len(module.get("configuration", []))
-        if entries > _MOST:
-            raise NotAConfigurationError(f"the file must not have more than {_MOST} entries")
+        if entries > _MAX_ENTRIES:
+            raise NotAConfigurationError(f"the file must not have more than {_MAX_ENTRIES} entries")
         yield module
 
 

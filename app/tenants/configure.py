@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.audit import Actor, Done
+from app.audit import Actor, AuditRecord
 from app.delivery.targets import TenantSettings
 from app.errors import InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
@@ -78,14 +78,14 @@ class Configure:
             for value in values:
                 tried = self._parsed(change, actor.tenant, name, value)
                 changed = own | {name: tried}
-            done = Done(
+            done = AuditRecord(
                 actor=actor,
                 action="try",
                 subject=name,
                 before=None,
                 after=definitions.masked(tried),
             )
-            await change.note(done)
+            await change.audit(done)
         _log(done)
         return (
             self._tenants.resolved(actor.tenant, own),
@@ -118,24 +118,28 @@ class Configure:
         await self.take_effect(*done)
         return self._tenants.shown(actor.tenant, name, change.values.get(name))
 
-    async def set(self, change: ConfigurationChange, actor: Actor, name: str, value: Any) -> Done:
+    async def set(
+        self, change: ConfigurationChange, actor: Actor, name: str, value: Any
+    ) -> AuditRecord:
         """Set a value as a part of a change. Raises like `put`; then nothing of it is done."""
         self.definitions.of(name)
         current = self._current(change, actor.tenant, name)
         parsed = self._parsed(change, actor.tenant, name, value)
         await change.set(name, parsed)
         other = not definitions.same_secrets(current, parsed)
-        done = Done(
+        done = AuditRecord(
             actor=actor,
             action="set, with another secret" if other else "set",
             subject=name,
             before=definitions.masked(current),
             after=definitions.masked(parsed),
         )
-        await change.note(done)
+        await change.audit(done)
         return done
 
-    async def unset(self, change: ConfigurationChange, actor: Actor, name: str) -> list[Done]:
+    async def unset(
+        self, change: ConfigurationChange, actor: Actor, name: str
+    ) -> list[AuditRecord]:
         """Put a setting back to its default as a part of a change; return what that changed.
 
         Raises InvalidSettingError; then nothing of it is done.
@@ -146,7 +150,7 @@ class Configure:
         self._check_place(
             actor.tenant, name, own, {known: own[known] for known in own if known != name}
         )
-        done = Done(
+        done = AuditRecord(
             actor=actor,
             action="reset",
             subject=name,
@@ -154,10 +158,10 @@ class Configure:
             after=definitions.masked(self._tenants.defaults(actor.tenant)[name]),
         )
         await change.reset(name)
-        await change.note(done)
+        await change.audit(done)
         return [done]
 
-    async def take_effect(self, *done: Done) -> None:
+    async def take_effect(self, *done: AuditRecord) -> None:
         """Make what was committed hold here, and log it; the store tells other processes."""
         for change in done:
             _log(change)
@@ -169,8 +173,10 @@ class Configure:
         was = before is not None and before.active
         async with self._store.change(actor.tenant) as change:
             maintenance = await change.maintain(active=active)
-            done = Done(actor=actor, action="set", subject="maintenance", before=was, after=active)
-            await change.note(done)
+            done = AuditRecord(
+                actor=actor, action="set", subject="maintenance", before=was, after=active
+            )
+            await change.audit(done)
         await self.take_effect(done)
         return maintenance
 
@@ -214,7 +220,7 @@ class Configure:
         raise SharedKeyError([reason])
 
 
-def _log(change: Done) -> None:
+def _log(change: AuditRecord) -> None:
     log.info(
         "configuration_changed" if change.action != "try" else "configuration_tried",
         tenant=change.actor.tenant,

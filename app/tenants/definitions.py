@@ -91,7 +91,7 @@ class Definition:
 
 
 _TargetName = Annotated[str, AfterValidator(line), Field(max_length=255)]
-_HUNDRED_YEARS = 876_000  # hours; what a date can hold
+_MAX_HOURS = 876_000  # hours; what a date can hold
 
 
 class Definitions:
@@ -148,7 +148,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             name="request_ttl",
             description="Hours after which a request that is not done ends in ERROR (EXPIRED).",
             java_class="java.lang.Integer",
-            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=_HUNDRED_YEARS)]),
+            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=_MAX_HOURS)]),
         ),
         Definition(
             name="s3_server",

@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from app.audit import Done
-from app.tenants.values import Configuration, Maintenance, Stored
+from app.audit import AuditRecord
+from app.tenants.values import Configuration, Maintenance, StoredValue
 
 
 class ConfigurationChange(Protocol):
     """A tenant's settings, locked: all that is done is committed together, or nothing."""
 
-    values: dict[str, Stored]  # what is set, by name
+    values: dict[str, StoredValue]  # what is set, by name
 
-    async def set(self, name: str, value: Any) -> Stored:
+    async def set(self, name: str, value: Any) -> StoredValue:
         """Set a value."""
 
     async def reset(self, name: str) -> None:
@@ -23,7 +23,7 @@ class ConfigurationChange(Protocol):
     async def maintain(self, *, active: bool) -> Maintenance:
         """Put the tenant into maintenance, or take it out."""
 
-    async def note(self, done: Done) -> None:
+    async def audit(self, done: AuditRecord) -> None:
         """Put it into the audit trail."""
 
 

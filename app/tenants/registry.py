@@ -17,7 +17,7 @@ from app.settings.tenants import TENANT
 from app.telemetry.logs import get_logger
 from app.tenants import definitions
 from app.tenants.definitions import Definitions
-from app.tenants.values import Configuration, Setting, Stored
+from app.tenants.values import Configuration, Setting, StoredValue
 
 log = get_logger(__name__)
 
@@ -148,7 +148,7 @@ class ConfiguredTenants:
         own = self._configuration.settings.get(tenant, {})
         return [self.shown(tenant, name, own.get(name)) for name in self.definitions.names]
 
-    def shown(self, tenant: str, name: str, stored: Stored | None) -> Setting:
+    def shown(self, tenant: str, name: str, stored: StoredValue | None) -> Setting:
         """Return a setting as it may be shown."""
         default = self.defaults(tenant)[name]
         return Setting(

@@ -20,7 +20,7 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_SHORTEST = 32  # bytes
+_MIN_LENGTH = 32  # bytes
 # Those of compose/docker-compose.yml.
 PUBLIC_TOKEN_SECRETS = frozenset(
     {"a-shared-secret-of-at-least-64-characters-for-HS512-0123456789abcdef"}
@@ -81,8 +81,8 @@ def weaknesses(settings: Settings, *, http: bool = True) -> Iterator[Weakness]:
 def _flaw(secret: str) -> str | None:
     if secret in PUBLIC_TOKEN_SECRETS:
         return "is public: everybody can sign with it"
-    if 0 < len(secret.encode()) < _SHORTEST:
-        return f"has fewer than {_SHORTEST} bytes: who has one token can find it"
+    if 0 < len(secret.encode()) < _MIN_LENGTH:
+        return f"has fewer than {_MIN_LENGTH} bytes: who has one token can find it"
     return None
 
 

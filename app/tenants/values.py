@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stored:
+class StoredValue:
     """A value that a tenant has set."""
 
     value: Any = field(repr=False)  # it may hold a secret
@@ -44,6 +44,8 @@ class Maintenance:
 class Configuration:
     """Everything that tenants have configured, at one moment."""
 
-    settings: Mapping[str, Mapping[str, Stored]] = field(default_factory=dict)  # by tenant, name
+    settings: Mapping[str, Mapping[str, StoredValue]] = field(
+        default_factory=dict
+    )  # by tenant, name
     paused: frozenset[str] = frozenset()  # tenants in maintenance
     unreadable: Mapping[str, str] = field(default_factory=dict)  # tenants, and why

@@ -9,7 +9,7 @@ from app.delivery.ports import Store
 from app.delivery.targets import DEFAULT_TARGET, Blocked, Target, TargetTrouble
 from app.tenants.registry import ConfiguredTenants
 
-_AT_ONCE = 1000  # deliveries in one statement
+_BATCH_SIZE = 1000  # deliveries in one statement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,12 @@ class TargetsAway:
         }
         for tenant, cause, name in troubles:
             self._told.add((tenant, cause))
-            while await self.store.tell_waiting(tenant, name, cause, limit=_AT_ONCE) == _AT_ONCE:
+            while (
+                await self.store.record_wait(tenant, name, cause, limit=_BATCH_SIZE) == _BATCH_SIZE
+            ):
                 pass
         for tenant, cause in self._told - {(tenant, cause) for tenant, cause, _ in troubles}:
-            while await self.store.tell_no_longer(tenant, cause, limit=_AT_ONCE) == _AT_ONCE:
+            while await self.store.clear_wait(tenant, cause, limit=_BATCH_SIZE) == _BATCH_SIZE:
                 pass
             self._told.discard((tenant, cause))
 

@@ -33,7 +33,7 @@ class Completion:
         if not self.held.safe_to_complete():
             return False
         note = partial(
-            self.leases.note_completion,
+            self.leases.record_completion,
             self.delivery,
             result,
             server=self.server,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.delivery import outgoing
 from app.delivery.model import Delivery
-from app.delivery.ports import Transaction
+from app.delivery.ports import UnitOfWork
 from app.delivery.states import State
 from app.errors import ErrorType, as_cause
 from app.telemetry import metrics
@@ -14,7 +14,7 @@ log = get_logger(__name__)
 
 
 async def fail(
-    tx: Transaction,
+    tx: UnitOfWork,
     delivery: Delivery,
     error_type: ErrorType,
     message: str,
@@ -38,10 +38,10 @@ async def fail(
     asked = delivery.state is State.GRANTED and not withdrawn
     if asked and not answered and known is None:
         await tx.await_order(delivery)
-    await tx.owe(outgoing.error(delivery, error_type, message))
+    await tx.enqueue(outgoing.error(delivery, error_type, message))
     tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.ERROR.value, error_type.value).inc)
     if cancel and known is not None:
-        await tx.owe(outgoing.cancel(delivery, known))
+        await tx.enqueue(outgoing.cancel(delivery, known))
     log.warning(
         "delivery_failed",
         tenant=delivery.tenant,

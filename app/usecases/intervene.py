@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from app.audit import Actor, Done
+from app.audit import Actor, AuditRecord
 from app.delivery.ingress import Asked, Cancel, DeliveryRequest, Receipt
 from app.delivery.messages import as_property
 from app.delivery.model import Delivery
 from app.delivery.own_ids import as_own
-from app.delivery.ports import Store, Transaction, Users
+from app.delivery.ports import Store, UnitOfWork, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State
 from app.errors import (
@@ -75,7 +75,7 @@ class Interventions:
         actor = Actor(name=cancel.origin_app or "its client", role="AMQP", tenant=cancel.tenant)
         ignored = None
         async with self.store.transaction() as tx:
-            arrived_at = (await tx.remember([cancel.identity])).get(cancel.event_id)
+            arrived_at = (await tx.record_receipts([cancel.identity])).get(cancel.event_id)
             delivery = await tx.lock(cancel.tenant, cancel.correlation_id)
             if arrived_at is None:
                 ignored = "it was heeded before"
@@ -103,9 +103,9 @@ class Interventions:
         """
         async with self.store.transaction() as tx:
             delivery = _of(user, await tx.lock(actor.tenant, correlation_id))
-            hastened = delivery is not None and await tx.hasten(delivery)
+            hastened = delivery is not None and await tx.retry_now(delivery)
             if delivery is not None and hastened:
-                await tx.note(_done(actor, "retry", delivery, after=delivery.state))
+                await tx.audit(_done(actor, "retry", delivery, after=delivery.state))
         if delivery is not None:
             if hastened:
                 return delivery
@@ -162,12 +162,12 @@ class Interventions:
                 raise InvalidRequestError(
                     ["Idempotency-Key came with another request before; give each its own"]
                 )
-            await tx.note_asked(asked, delivery_id)
+            await tx.record_request(asked, delivery_id)
         return delivery_id
 
     async def _open(
         self,
-        tx: Transaction,
+        tx: UnitOfWork,
         actor: Actor,
         action: str,
         receipt: Receipt,
@@ -181,7 +181,7 @@ class Interventions:
                 f"a delivery {receipt.correlation_id} of tenant {receipt.tenant} is still active; "
                 "cancel it first, or choose another correlation id"
             )
-        await tx.note(_done(actor, action, opened[0], after=opened[0].state))
+        await tx.audit(_done(actor, action, opened[0], after=opened[0].state))
         return opened[0]
 
     async def _taken_since(self, last: Delivery) -> bool:
@@ -206,12 +206,12 @@ def _of(user: str | None, delivery: Delivery | None) -> Delivery | None:
     return delivery
 
 
-async def _end(tx: Transaction, delivery: Delivery, actor: Actor, reason: str) -> None:
+async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) -> None:
     message = f"cancelled by {actor.name or 'somebody without a name'}"
     if reason:
         message += f": {reason}"
     await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message)
-    await tx.note(_done(actor, "cancel", delivery, after=State.ERROR))
+    await tx.audit(_done(actor, "cancel", delivery, after=State.ERROR))
 
 
 def _nothing_to_hasten(delivery: Delivery) -> str:
@@ -246,7 +246,7 @@ def _receipt(tenant: str, correlation_id: str, *, origin_app: str | None, priori
     )
 
 
-def _done(actor: Actor, action: str, delivery: Delivery, *, after: State) -> Done:
+def _done(actor: Actor, action: str, delivery: Delivery, *, after: State) -> AuditRecord:
     log.info(
         "intervention",
         action=action,
@@ -256,7 +256,7 @@ def _done(actor: Actor, action: str, delivery: Delivery, *, after: State) -> Don
         role=actor.role,
         state=delivery.state.value,
     )
-    return Done(
+    return AuditRecord(
         actor=actor,
         action=action,
         subject=f"delivery {delivery.correlation_id}",

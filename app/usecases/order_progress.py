@@ -8,7 +8,7 @@ from app.delivery import outgoing
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind
-from app.delivery.ports import Store, Transaction
+from app.delivery.ports import Store, UnitOfWork
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.telemetry.logs import get_logger
@@ -45,7 +45,7 @@ async def order_progressed(event: OrderEvent, *, store: Store) -> None:
     async with store.transaction() as tx:
         arrived_at = None
         if event.identity is not None:
-            counted = await tx.remember([event.identity])
+            counted = await tx.record_receipts([event.identity])
             arrived_at = counted.get(event.identity.event_id)
             if arrived_at is None:
                 _note("order_event_repeated", event)
@@ -63,7 +63,7 @@ async def order_progressed(event: OrderEvent, *, store: Store) -> None:
 
 
 async def _meant(
-    tx: Transaction, event: OrderEvent, active: Delivery | None, arrived_at: datetime | None
+    tx: UnitOfWork, event: OrderEvent, active: Delivery | None, arrived_at: datetime | None
 ) -> Delivery | None:
     """Return the delivery that an event is about: the active one, one that has ended, or none.
 
@@ -89,15 +89,15 @@ async def _meant(
     if active is None or not waits or oldest.order != active.order:
         return oldest
     if await tx.withdraw_order(active):  # so one answer comes, not two
-        await tx.note_answer(oldest, None)
+        await tx.record_answer(oldest, None)
     return active
 
 
-async def _settle(tx: Transaction, ended: Delivery, event: OrderEvent) -> None:
+async def _settle(tx: UnitOfWork, ended: Delivery, event: OrderEvent) -> None:
     """Note the answer to the request of a delivery that has ended; cancel its order, if any."""
-    await tx.note_answer(ended, event.order_id)
+    await tx.record_answer(ended, event.order_id)
     if event.order_id is not None and event.status not in _REFUSALS:
-        await tx.owe(outgoing.cancel(ended, event.order_id))
+        await tx.enqueue(outgoing.cancel(ended, event.order_id))
         _note("order_cancelled_late", event)
     else:
         _note("order_answered_late", event)
@@ -113,7 +113,7 @@ def _note(what: str, event: OrderEvent) -> None:
     )
 
 
-async def _apply(tx: Transaction, delivery: Delivery, event: OrderEvent) -> None:
+async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
     if delivery.state not in _WAITING:
         return
     total = event.total_suborders or delivery.total_suborders
@@ -180,4 +180,4 @@ async def _apply(tx: Transaction, delivery: Delivery, event: OrderEvent) -> None
                 order_id=event.order_id,
                 total_suborders=event.total_suborders,
             ):
-                await tx.owe(outgoing.wake(delivery, Kind.ORDER_READY))
+                await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))

@@ -27,8 +27,8 @@ from app.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 MEMORY_A_FILE = 400  # bytes, at most: of the packed listing, and to tell ids and names apart
-_FEW = 5000  # files that a plan may hold without asking for memory, and packs in one go
-_SLICE = 1000  # files laid out, and written, in one go
+_UNPACKED_FILES = 5000  # files that a plan may hold without asking for memory, and packs in one go
+_BATCH_SIZE = 1000  # files laid out, and written, in one go
 
 
 Reserve = Callable[[int], AbstractAsyncContextManager[None]]
@@ -73,7 +73,7 @@ async def _read(
     """
     listing = Listing()
     some: list[ListedFile] = []
-    count, room = 0, _FEW
+    count, room = 0, _UNPACKED_FILES
     async for file in source.listing(delivery):
         count += 1
         expected = file.listed or count
@@ -86,7 +86,7 @@ async def _read(
             room = file.listed or min(most_files, fits)
             await held.enter_async_context(reserve(room * MEMORY_A_FILE))
         some.append(file)
-        if len(some) == _FEW:
+        if len(some) == _UNPACKED_FILES:
             await asyncio.to_thread(listing.add, some)
             some = []
     if not count:
@@ -107,7 +107,7 @@ async def _write(delivery: Delivery, layout: Layout, store: Store) -> None:
     example = ""
     async with store.transaction() as tx:
         files = iter(layout)
-        while some := await asyncio.to_thread(lambda: list(islice(files, _SLICE))):
+        while some := await asyncio.to_thread(lambda: list(islice(files, _BATCH_SIZE))):
             await tx.add_files(delivery, some)
             count += len(some)
             size += sum(file.size or 0 for file in some)
@@ -117,7 +117,7 @@ async def _write(delivery: Delivery, layout: Layout, store: Store) -> None:
         manifest = Manifest(archive_name=layout.archive_name, file_count=count, total_bytes=size)
         if not await tx.advance(delivery, State.READY, manifest=manifest):
             raise LeaseLostError(f"{delivery} moved on while it was planned")
-        await tx.owe(outgoing.wake(delivery, Kind.TRANSFER))
+        await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
     log.info(
         "delivery_planned",
         tenant=delivery.tenant,

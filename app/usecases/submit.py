@@ -8,7 +8,7 @@ from datetime import datetime
 from app.delivery import outgoing
 from app.delivery.ingress import DeliveryRequest, Opening, Receipt
 from app.delivery.model import Delivery
-from app.delivery.ports import Store, Transaction, Users
+from app.delivery.ports import Store, UnitOfWork, Users
 from app.delivery.states import State
 from app.delivery.targets import DEFAULT_TARGET
 from app.errors import ErrorType, InvalidRequestError, as_cause
@@ -35,7 +35,7 @@ async def receive(
     No two of them may have the same tenant and correlation id.
     """
     async with store.transaction() as tx:
-        counted = await tx.remember([receipt.identity for receipt, _ in requests])
+        counted = await tx.record_receipts([receipt.identity for receipt, _ in requests])
         openings = []
         for receipt, request in requests:
             arrived_at = counted.get(receipt.ingress_id)
@@ -89,9 +89,9 @@ def opening(
 
 
 async def save(
-    tx: Transaction, openings: Sequence[Opening], *, tenants: ConfiguredTenants
+    tx: UnitOfWork, openings: Sequence[Opening], *, tenants: ConfiguredTenants
 ) -> list[Delivery]:
-    """Save new deliveries, and owe what those are told that are granted at once.
+    """Save new deliveries, and enqueue what those are told that are granted at once.
 
     Those whose correlation id is in use by an active one are left out.
     """
@@ -116,12 +116,12 @@ async def check(
     reason = as_cause(f"order.user {delivery.user} is not a user of tenant {delivery.tenant}")
     async with store.transaction() as tx:
         # Nothing is kept of a request that is denied, but that it was there (the inbox).
-        if await tx.withdraw(delivery):
+        if await tx.delete_ungranted(delivery):
             await _denied(tx, delivery, ErrorType.FORBIDDEN, reason)
 
 
 async def _granted(
-    tx: Transaction, deliveries: Sequence[Delivery], *, tenants: ConfiguredTenants
+    tx: UnitOfWork, deliveries: Sequence[Delivery], *, tenants: ConfiguredTenants
 ) -> None:
     owed = []
     for delivery in deliveries:
@@ -129,13 +129,13 @@ async def _granted(
         owed += [outgoing.granted(delivery), outgoing.order(delivery, size_limit=limit)]
         _note("delivery_granted", delivery, target=delivery.target)
         tx.on_commit(metrics.REQUESTS.labels(delivery.tenant, "granted").inc)
-    await tx.owe(*owed)
+    await tx.enqueue(*owed)
 
 
 async def _denied(
-    tx: Transaction, origin: Delivery | Receipt, error_type: ErrorType, reason: str
+    tx: UnitOfWork, origin: Delivery | Receipt, error_type: ErrorType, reason: str
 ) -> None:
-    await tx.owe(outgoing.denied(origin, error_type, reason))
+    await tx.enqueue(outgoing.denied(origin, error_type, reason))
     _note("delivery_denied", origin, reason=reason)
     tx.on_commit(metrics.REQUESTS.labels(origin.tenant, "denied").inc)
 

@@ -32,8 +32,8 @@ from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
-_AT_ONCE = 8  # places
-_TURN = 60.0  # seconds of a place in one look; what is left has its turn later
+_CONCURRENCY = 8  # places
+_TURN_TIMEOUT = 60.0  # seconds of a place in one look; what is left has its turn later
 _BACKOFF = Backoff(first=30.0, longest=3600.0)  # of a place, by its failures in a row
 
 
@@ -94,7 +94,7 @@ class Sweep:
         and its deliveries are postponed; those of others don't wait for it.
         """
         total = 0
-        turns = asyncio.Semaphore(_AT_ONCE)
+        turns = asyncio.Semaphore(_CONCURRENCY)
 
         async def visit(left: Sequence[_Left]) -> int:
             async with turns:
@@ -111,7 +111,7 @@ class Sweep:
 
     async def _visit(self, some: Sequence[_Left]) -> int:
         """Sweep what was left at one place, one after the other; postpone what can't be."""
-        ends = time.monotonic() + _TURN
+        ends = time.monotonic() + _TURN_TIMEOUT
         later = []
         pause = _BACKOFF.first
         for left in some:

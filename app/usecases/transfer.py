@@ -43,8 +43,8 @@ T = TypeVar("T")
 
 # After that, a completion that was asked for has happened, or never will: its deadline, and some.
 _COMPLETION = timedelta(minutes=16)
-_OPENING = 10.0  # seconds that a target is waited for before anything was sent to it
-_UPLOADS = 3  # that an attempt may lose
+_OPENING_TIMEOUT = 10.0  # seconds that a target is waited for before anything was sent to it
+_MAX_LOST_UPLOADS = 3  # that an attempt may lose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Transfers:
                 result = await self._archive(delivery, target, upload, held)
             except UploadLostError as error:
                 lost += 1
-                if lost == _UPLOADS:
+                if lost == _MAX_LOST_UPLOADS:
                     raise
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
                 await held.come_back()
@@ -197,7 +197,7 @@ class Transfers:
             first = completion.asked == 1 and delivery.completing is None
             if isinstance(error, ForeignObjectError) and first:
                 with suppress(DeliveryError):
-                    await self.leases.forget_completion(delivery)
+                    await self.leases.discard_completion(delivery)
             raise
 
     async def _at_most(self, delivery: Delivery, held: Hold) -> int:
@@ -227,7 +227,7 @@ class Transfers:
 
         One that is silent keeps no slot meanwhile.
         """
-        limit = min(self.patience.limit, _OPENING)
+        limit = min(self.patience.limit, _OPENING_TIMEOUT)
         opening = Waits(replace(self.patience, limit=limit, in_slot=math.inf), held.aside)
         asking = partial(opening.through, act)
         return await out_of_slot(asking, held.aside, after=self.patience.in_slot)
@@ -262,6 +262,6 @@ class Transfers:
         async with self.store.transaction() as tx:
             if not await tx.advance(delivery, State.DONE, result=result):
                 return False
-            await tx.owe(outgoing.done(delivery, result))
+            await tx.enqueue(outgoing.done(delivery, result))
             tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
         return True

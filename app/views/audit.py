@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from app.audit import INSTANCE, Actor, AuditEntry, Done
+from app.audit import INSTANCE, Actor, AuditEntry, AuditRecord
 from app.errors import as_cause
 from app.views.dead_letters import DeadLetter
 from app.views.view import Moment, View
@@ -90,7 +90,7 @@ def _csv(rows: Iterable[Iterable[Any]]) -> str:
 
 def of_dead_letter(
     actor: Actor, action: str, dead_letter: DeadLetter, *, served: bool, after: str | None
-) -> Done:
+) -> AuditRecord:
     """Return what is noted of a dead letter that somebody puts back, or removes.
 
     It is in the trail of the tenant that the letter is of, if that is `served`; else of no tenant.
@@ -99,7 +99,7 @@ def of_dead_letter(
     before = {"place": dead_letter.place, "reason": dead_letter.reason, "bytes": dead_letter.size}
     if dead_letter.correlation_id is not None:
         before["correlationId"] = dead_letter.correlation_id
-    return Done(
+    return AuditRecord(
         actor=replace(actor, tenant=owner),
         action=action,
         subject=f"dead letter {dead_letter.id}",

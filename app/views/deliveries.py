@@ -18,7 +18,7 @@ from app.errors import ErrorType
 from app.views.progress import ProgressView
 from app.views.view import Milliseconds, Query, Text, Time, View
 
-_SILENT = 60.0  # seconds after which a worker counts as gone; it tells every ten
+_WORKER_TIMEOUT = 60.0  # seconds after which a worker counts as gone; it tells every ten
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,7 @@ class WorkerSeen:
     @property
     def alive(self) -> bool:
         """Whether it told lately that it is there."""
-        return self.silent_for < _SILENT
+        return self.silent_for < _WORKER_TIMEOUT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from app.errors import InvalidRequestError
 
-_LONGEST = 300  # characters of a text that is looked for
+_MAX_TEXT = 300  # characters of a text that is looked for
 _TIME = WithJsonSchema({"type": "string", "format": "date-time"})
 
 
@@ -80,8 +80,8 @@ def moment(given: str) -> datetime:
 def _read_text(given: str | None) -> str | None:
     if not given:
         return None
-    if len(given) > _LONGEST or not given.isprintable():
-        raise ValueError(f"printable, of at most {_LONGEST} characters")
+    if len(given) > _MAX_TEXT or not given.isprintable():
+        raise ValueError(f"printable, of at most {_MAX_TEXT} characters")
     return given
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-_MOST_DOUBLINGS = 1000  # so many still fit into a float; the longest pause is reached long before
+_MAX_DOUBLINGS = 1000  # so many still fit into a float; the longest pause is reached long before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class Backoff:
 
         `asked` are the seconds that the other side asked for: it is never asked again before.
         """
-        grown = self.first * 2.0 ** min(failures, _MOST_DOUBLINGS)
+        grown = self.first * 2.0 ** min(failures, _MAX_DOUBLINGS)
         return max(min(grown, self.longest), asked or 0.0)
 
     def jittered(self, failures: int) -> float:

@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-_ANSWER = 10.0  # seconds that PostgreSQL has for a short statement of a transfer
+_ANSWER_TIMEOUT = 10.0  # seconds that PostgreSQL has for a short statement of a transfer
 _STORE_BACKOFF = Backoff(first=0.1, longest=2.0)
 
 
@@ -33,10 +33,10 @@ async def until_answered(
     """
     for pause in _STORE_BACKOFF.pauses():
         try:
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(_ANSWER_TIMEOUT):
                 return await act()
         except TimeoutError:
-            cause = StoreUnavailableError(f"PostgreSQL did not answer within {_ANSWER:g} s")
+            cause = StoreUnavailableError(f"PostgreSQL did not answer within {_ANSWER_TIMEOUT:g} s")
         except StoreUnavailableError as error:
             cause = error
         if not good():

@@ -10,7 +10,7 @@ from app.delivery.ports import ProgressListener
 from app.delivery.progress import Phase, Progress
 from app.telemetry.metrics import SOURCE_BYTES
 
-_TICK = 0.5  # seconds between looks at the counters
+_INTERVAL = 0.5  # seconds between looks at the counters
 
 
 class Meter:
@@ -59,4 +59,4 @@ class Meter:
         """Tell again and again, until cancelled."""
         while True:
             self._tell()
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(_INTERVAL)

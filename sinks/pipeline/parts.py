@@ -11,9 +11,9 @@ from sinks.formats.archive_format import ArchiveFormat
 
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
-_LEAST_PREFETCH = 16 * MIB
+_MIN_PREFETCH = 16 * MIB
 # More parts at once gain nothing on one host, and cost memory.
-_MOST_IN_FLIGHT = 4
+_MAX_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +72,11 @@ def plan_parts(
     ahead = memory // 4 - 2 * lag
     in_flight = memory * 3 // 4 // size - 1
     if in_flight < 1:
-        ahead = min(ahead, _LEAST_PREFETCH)
+        ahead = min(ahead, _MIN_PREFETCH)
     directory = file_count * archive_format.memory_per_member
     plan = PartPlan(
         part_size=size,
-        in_flight=max(1, min(in_flight, _MOST_IN_FLIGHT)),
+        in_flight=max(1, min(in_flight, _MAX_IN_FLIGHT)),
         prefetch=ahead - min(directory, ahead // 2),
         lag=lag,
         directory=directory,

@@ -19,7 +19,7 @@ from app.errors import DeliveryError
 from sinks.formats.archive_format import BLOCK
 from sinks.pipeline.handover import AbortedError, ByteQueue
 
-_LEAST_SHARE = 64 * 1024  # what the bookkeeping of an empty file may count for
+_MIN_SHARE = 64 * 1024  # what the bookkeeping of an empty file may count for
 _SHARES = 4  # large files that are read ahead at the same time
 
 
@@ -65,7 +65,7 @@ class Prefetcher:
 
     async def _reserve(self, file: ManifestFile) -> int:
         most = self._budget // _SHARES
-        share = most if file.size is None else min(max(file.size, _LEAST_SHARE), most)
+        share = most if file.size is None else min(max(file.size, _MIN_SHARE), most)
         while self._free < share:
             self._freed.clear()
             await self._freed.wait()

@@ -10,7 +10,7 @@ from app.delivery.manifest import ManifestFile
 from app.errors import WrongFileError
 from sinks.pipeline.executor import SerialExecutor
 
-_SMALL = 256 * 1024  # bytes; below, a hand-over costs more than the digest
+_MIN_HANDOVER = 256 * 1024  # bytes; below, a hand-over costs more than the digest
 
 
 class Verifier:
@@ -36,7 +36,7 @@ class Verifier:
                     f"file {file.file_id} ({file.member}): expected {file.size} bytes, got more"
                 )
             if file.md5 is not None:
-                if beside or len(block) > _SMALL:
+                if beside or len(block) > _MIN_HANDOVER:
                     beside = True
                     self._executor.submit(partial(digest.update, block), len(block))
                 else:

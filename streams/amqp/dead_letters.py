@@ -29,7 +29,7 @@ from app.telemetry.metrics import DEAD_LETTERS
 from streams.amqp import names
 from streams.amqp.messages import read_body, read_tenant
 from streams.amqp.properties import undecodable
-from streams.amqp.publisher import give_up_on
+from streams.amqp.publisher import close_quietly
 from streams.amqp.topology import REFUSALS, Topology, refused
 from streams.channels import INCOMING
 
@@ -40,7 +40,7 @@ QUEUES = {
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _COUNT_TIMEOUT = 10.0  # seconds
 _PREFETCH = 65_535  # AMQP's largest
-_DIGITS = 32  # hexadecimal, of a digest: no two letters share them
+_DIGEST_LENGTH = 32  # hexadecimal, of a digest: no two letters share them
 _OF_THE_LOOK = ("x-delivery-count", "x-acquired-count")  # headers that each look changes
 
 
@@ -181,7 +181,7 @@ async def open_dead_letter_queues(
                 await topology.dead_letters(channel, queue)
         yield DeadLetterQueues(channel)
     finally:
-        await give_up_on(channel.close())
+        await close_quietly(channel.close())
 
 
 @contextlib.contextmanager
@@ -312,4 +312,4 @@ def _digest(message: AbstractIncomingMessage) -> str:
     ]
     digest = hashlib.sha256(repr(known).encode(errors="surrogatepass"))
     digest.update(message.body)
-    return digest.hexdigest()[:_DIGITS]
+    return digest.hexdigest()[:_DIGEST_LENGTH]

@@ -13,7 +13,7 @@ from yarl import URL
 from app.network.tls import TlsFiles, context_of, explain, explain_cut, is_cut
 from app.settings import Settings
 
-_TRIED = 2.0  # seconds
+_TRY_TIMEOUT = 2.0  # seconds
 AMQP_FILES = TlsFiles(setting="DELIVERY_AMQP")  # none; what words need
 
 
@@ -52,7 +52,7 @@ class Line:
         if self.context is None and self.url.query:
             return None  # files may be named there
         try:
-            async with asyncio.timeout(_TRIED):
+            async with asyncio.timeout(_TRY_TIMEOUT):
                 reader, writer = await asyncio.open_connection(
                     self.url.host, self.port, ssl=self._tls
                 )

@@ -24,7 +24,7 @@ HEADER_ORIGIN_QUEUE = "x-death-queue"
 HEADER_ORIGIN_EXCHANGE = "x-death-exchange"
 
 MAX_PRIORITY = 255
-_NEVER = 2**31 - 1  # times that a message may be given back
+_UNLIMITED = 2**31 - 1  # times that a message may be given back
 
 QueueType = Literal["classic", "quorum"]
 
@@ -47,7 +47,7 @@ def queue_arguments(queue: str, kind: QueueType = "classic") -> FieldTable:
     if kind == "quorum":
         return dead_letters | {
             "x-queue-type": "quorum",
-            "x-delivery-limit": _NEVER,
+            "x-delivery-limit": _UNLIMITED,
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }

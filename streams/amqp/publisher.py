@@ -122,7 +122,7 @@ class AmqpPublisher:
             ) from error
 
 
-async def give_up_on(closing: Awaitable[object]) -> None:
+async def close_quietly(closing: Awaitable[object]) -> None:
     """Close something while RabbitMQ may be away: it forgets us anyway, so don't wait for long."""
     with contextlib.suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
         async with asyncio.timeout(_CLOSE_TIMEOUT):
@@ -139,7 +139,7 @@ async def _connection(line: Line) -> AbstractRobustConnection:
         await connection.connect(timeout=10)
     except BaseException:
         # Its task takes a cancellation for a reason to try again: the process would never end.
-        await give_up_on(connection.close())
+        await close_quietly(connection.close())
         raise
     return connection
 
@@ -176,7 +176,7 @@ async def connect(
     try:
         yield connection
     finally:
-        await give_up_on(connection.close())
+        await close_quietly(connection.close())
 
 
 async def open_channel(
@@ -227,5 +227,5 @@ async def open_publisher(
     except REFUSALS as error:
         raise refused(error) from None
     finally:
-        await give_up_on(orders.close())
-        await give_up_on(responses.close())
+        await close_quietly(orders.close())
+        await close_quietly(responses.close())

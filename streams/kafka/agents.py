@@ -32,7 +32,7 @@ from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from app.waiting.backoff import Backoff
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from streams import channels
 from streams.events import (
     Arrived,
@@ -51,13 +51,13 @@ _Event = TypeVar("_Event", bound=Arrived)
 # Handles a batch of events, each of another key; all of them, or it raises.
 Handler = Callable[[Sequence[bytes]], Awaitable[None]]
 
-_TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
+_MAX_TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
 _BACKOFF = Backoff(first=0.2, longest=10.0)
-_REASON = 500  # characters; with it, an event must still fit where it fitted without
+_MAX_REASON = 500  # characters; with it, an event must still fit where it fitted without
 
 
 def submit_handler(
-    *, store: Store, tenants: ConfiguredTenants, users: Users, checks: Signal
+    *, store: Store, tenants: ConfiguredTenants, users: Users, checks: Wakeup
 ) -> Handler:
     """Handle `delivery.requests`. `checks` is notified when there is a user to ask about."""
 
@@ -110,7 +110,7 @@ def _read(model: type[_Event], value: bytes, tenants: ConfiguredTenants) -> _Eve
     return event
 
 
-def wake_handler(signal: Signal) -> Handler:
+def wake_handler(signal: Wakeup) -> Handler:
     """Handle `delivery.orders-ready` and `delivery.transfers`: there is work to claim."""
 
     async def handle(_values: Sequence[bytes]) -> None:
@@ -195,7 +195,7 @@ async def process(
                 break
             unforeseen += 1
             log.exception("event_failed", topic=topic, key=_text(event.key), tries=unforeseen)
-            if unforeseen >= _TRIES:
+            if unforeseen >= _MAX_TRIES:
                 reason = repr(error)
                 break
         else:
@@ -229,7 +229,7 @@ async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLo
     dead = events.topics.of(channels.DEAD_LETTERS)
     headers: list[tuple[str, bytes]] | None = [
         ("origin-topic", topic.encode()),
-        ("reason", reason[:_REASON].encode()),
+        ("reason", reason[:_MAX_REASON].encode()),
     ]
     for pause in _BACKOFF.pauses():
         try:

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequen
 from dataclasses import dataclass
 
 # What may wait in memory. More than a burst, or who comes after it would wait for all of it.
-_MOST_EVENTS = 20_000
-_MOST_BYTES = 64 * 1024 * 1024
+_MAX_EVENTS = 20_000
+_MAX_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,8 +44,8 @@ class Dispatcher:
         *,
         concurrency: int,
         batch: int = 1,
-        most_events: int = _MOST_EVENTS,
-        most_bytes: int = _MOST_BYTES,
+        most_events: int = _MAX_EVENTS,
+        most_bytes: int = _MAX_BYTES,
     ) -> None:
         self._handle = handle
         self._concurrency = concurrency

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-_PATIENCE = 2.0  # seconds for an event that may not be there
-_TURN = 250  # milliseconds of them in one request
+_READ_TIMEOUT = 2.0  # seconds for an event that may not be there
+_FETCH_WAIT = 250  # milliseconds of them in one request
 
 
 async def beyond_end(
@@ -17,7 +17,7 @@ async def beyond_end(
     offsets: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
     *,
-    patience: float = _PATIENCE,
+    patience: float = _READ_TIMEOUT,
 ) -> set[TopicPartition]:
     """Return the partitions whose log does not reach the offset: the event before it is not there.
 
@@ -32,7 +32,7 @@ async def beyond_end(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience):
             while missing:
-                read = await consumer.getmany(*missing, timeout_ms=_TURN)
+                read = await consumer.getmany(*missing, timeout_ms=_FETCH_WAIT)
                 missing -= {
                     one for one, events in read.items() if events[0].offset == doubted[one] - 1
                 }

@@ -13,7 +13,7 @@ from app.delivery.states import Work
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.intervene import Interventions
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from streams.channels import CANCELS, KAFKA, ORDER_RESPONSES, ORDERS_READY, REQUESTS, TRANSFERS
 from streams.kafka.agents import (
     agent,
@@ -27,7 +27,7 @@ from streams.kafka.dispatch import Dispatcher
 from streams.kafka.faust_transport import Transport
 from streams.kafka.log import EventLog
 
-_METADATA_AGE = 30_000  # milliseconds until topics that somebody made anew are seen
+_METADATA_MAX_AGE = 30_000  # milliseconds until topics that somebody made anew are seen
 
 
 class DeliveryApp(faust.App):
@@ -66,7 +66,7 @@ def create_app(
     users: Users,
     interventions: Interventions,
     events: EventLog,
-    wake: Mapping[Work, Signal],
+    wake: Mapping[Work, Wakeup],
 ) -> DeliveryApp:
     """Make the app and its agents."""
     brokers = ";".join(
@@ -84,7 +84,7 @@ def create_app(
         topic_allow_declare=False,
         stream_wait_empty=False,
         consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=_METADATA_AGE,
+        consumer_metadata_max_age_ms=_METADATA_MAX_AGE,
         broker_session_timeout=settings.kafka_session_timeout,
         broker_rebalance_timeout=settings.kafka_rebalance_timeout,
         broker_heartbeat_interval=settings.kafka_heartbeat_interval,

@@ -21,7 +21,7 @@ from streams.kafka.ends import beyond_end
 
 log = get_logger(__name__)
 
-_THREAD_LOOK = 0.02  # seconds
+_THREAD_CHECK_INTERVAL = 0.02  # seconds
 
 
 class QuickHandOver:
@@ -117,7 +117,7 @@ class OwnThread(ServiceThread):
             return
         await super(ServiceThread, self).stop()
         while not thread.is_stopped.is_set():  # noqa: ASYNC110 - it is of threads
-            await asyncio.sleep(_THREAD_LOOK)
+            await asyncio.sleep(_THREAD_CHECK_INTERVAL)
 
 
 class _ConsumerThread(OwnThread, driver.AIOKafkaConsumerThread):

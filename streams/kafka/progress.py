@@ -17,7 +17,7 @@ from streams.kafka.brokers import client_arguments
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
 
-_AT_MOST = 1.0  # seconds between reports of one attempt, while its phase stays
+_REPORT_INTERVAL = 1.0  # seconds between reports of one attempt, while its phase stays
 
 
 class ProgressReporter:
@@ -32,8 +32,8 @@ class ProgressReporter:
         """Send, unless the last report is fresh."""
         key = progress.tenant, progress.correlation_id
         now = time.monotonic()
-        sent_at, phase = self._last.get(key, (-_AT_MOST, None))
-        if phase is progress.phase and now - sent_at < _AT_MOST:
+        sent_at, phase = self._last.get(key, (-_REPORT_INTERVAL, None))
+        if phase is progress.phase and now - sent_at < _REPORT_INTERVAL:
             return
         if progress.phase.ended:
             self._last.pop(key, None)

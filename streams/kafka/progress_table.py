@@ -32,9 +32,11 @@ log = get_logger(__name__)
 # Tenant, correlation id, and the delivery's own, where its worker told it.
 _Key = tuple[str, str, UUID | None]
 
-_PAUSE = 2.0  # seconds before reading again
-_SILENCE = 30.0  # seconds after which the topic is looked up anew: it may have been made again
-_KEPT = 60.0  # seconds that the last word of a transfer is believed
+_RETRY_INTERVAL = 2.0  # seconds before reading again
+_SILENCE_TIMEOUT = (
+    30.0  # seconds after which the topic is looked up anew: it may have been made again
+)
+_REPORT_LIFETIME = 60.0  # seconds that the last word of a transfer is believed
 
 
 class ProgressTable(Service):
@@ -57,12 +59,12 @@ class ProgressTable(Service):
         key = delivery.tenant, delivery.correlation_id
         unnamed = self._known.get((*key, None), (0.0, None))
         at, progress = self._known.get((*key, delivery.id), unnamed)
-        return progress if time.monotonic() - at <= _KEPT else None
+        return progress if time.monotonic() - at <= _REPORT_LIFETIME else None
 
     def all(self) -> list[Progress]:
         """Return the last report of each delivery that reported lately."""
         now = time.monotonic()
-        return [progress for at, progress in self._known.values() if now - at <= _KEPT]
+        return [progress for at, progress in self._known.values() if now - at <= _REPORT_LIFETIME]
 
     def news(self) -> list[Progress]:
         """Return what was reported since this was asked last: of each delivery, the last."""
@@ -77,11 +79,11 @@ class ProgressTable(Service):
                     await self._follow(consumer)
             except (KafkaError, OSError) as error:
                 log.warning("progress_not_read", cause=cause_of(error))
-                await self.sleep(_PAUSE)
+                await self.sleep(_RETRY_INTERVAL)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         heard_at = time.monotonic()
-        while not self.should_stop and time.monotonic() - heard_at < _SILENCE:
+        while not self.should_stop and time.monotonic() - heard_at < _SILENCE_TIMEOUT:
             batches = await consumer.getmany(timeout_ms=1000)
             for record in (record for records in batches.values() for record in records):
                 heard_at = time.monotonic()
@@ -98,7 +100,7 @@ class ProgressTable(Service):
             self._new[key] = progress
 
     def _forget(self) -> None:
-        oldest = time.monotonic() - _KEPT
+        oldest = time.monotonic() - _REPORT_LIFETIME
         for key in [key for key, (at, _) in self._known.items() if at < oldest]:
             del self._known[key]
             self._new.pop(key, None)  # should nobody ask for news

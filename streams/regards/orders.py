@@ -73,7 +73,7 @@ class RsOrder:
                     raise SourceNotReadyError(
                         f"rs-order has not finished order {delivery.order_id}"
                     )
-                with _wrapped(what):
+                with _translate_errors(what):
                     body = await response.read()
                 try:
                     files, total, last = _read_page(json.loads(body), page)
@@ -138,7 +138,7 @@ class RsOrder:
             await stream.aclose()
 
     async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
-        with _wrapped(what):
+        with _translate_errors(what):
             async with aclosing(unstalled(response.content, limit=self._stall_timeout)) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -160,7 +160,7 @@ class RsOrder:
         if trace is not None:
             headers[tracing.HEADER] = trace
         async with contextlib.AsyncExitStack() as stack:
-            with _wrapped(what):
+            with _translate_errors(what):
                 async with asyncio.timeout(self._stall_timeout):
                     response = await stack.enter_async_context(
                         self._session.get(
@@ -197,7 +197,7 @@ def _start_of(response: aiohttp.ClientResponse) -> int:
 
 
 @contextlib.contextmanager
-def _wrapped(what: str) -> Any:
+def _translate_errors(what: str) -> Any:
     try:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

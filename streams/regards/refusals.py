@@ -14,8 +14,8 @@ import aiohttp
 
 from app.errors import SourceRefusedError, SourceUnavailableError, WrongFileError
 
-_LONGEST_WAIT = 3600.0  # seconds that a Retry-After may ask for
-_DETAIL = 500  # bytes of a body
+_MAX_WAIT = 3600.0  # seconds that a Retry-After may ask for
+_MAX_DETAIL = 500  # bytes of a body
 
 _PASSES = {401, 407, 408, 423, 425, 429}
 _HINTS = {
@@ -43,7 +43,7 @@ async def check(
         hint: str | None = _REDIRECTED
     else:
         hint = _HINTS.get(status)
-        detail = (await response.content.read(_DETAIL)).decode("utf-8", "replace").strip()
+        detail = (await response.content.read(_MAX_DETAIL)).decode("utf-8", "replace").strip()
         if detail and response.content_type != "text/html":
             sentence += f": {detail}"
     if hint:
@@ -78,4 +78,4 @@ def seconds_of(retry_after: str | None) -> float | None:
         except ValueError:
             return None
         seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST_WAIT)
+    return min(max(seconds, 0.0), _MAX_WAIT)

@@ -34,9 +34,9 @@ class Connection:
 OpenAt = Callable[[int], AbstractAsyncContextManager[Connection]]
 
 # So much in one piece shows that the source works: the tries count anew.
-_ENOUGH = 8 * 1024 * 1024
+_PROGRESS_BYTES = 8 * 1024 * 1024
 # For longer than that, a source that says when to come again is not waited for in place.
-_LONGEST_PAUSE = 300.0  # seconds
+_MAX_PAUSE = 300.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +77,13 @@ async def resumed(
             # fetch all before it once more.
             if done == size:
                 return
-            if done - broken_at >= _ENOUGH:
+            if done - broken_at >= _PROGRESS_BYTES:
                 tries = 0
             broken_at = done
             if tries >= how.tries:
                 raise
             pause = how.backoff.pause(tries, error.retry_after)
-            if pause > max(how.backoff.longest, _LONGEST_PAUSE):
+            if pause > max(how.backoff.longest, _MAX_PAUSE):
                 raise
             tries += 1
             SOURCE_RETRIES.inc()

@@ -13,8 +13,8 @@ from streams.regards.https import said
 from streams.regards.refusals import seconds_of
 from streams.regards.tokens import TokenSigner
 
-_CACHED = 300.0  # seconds
-_USERS = 1000  # of each tenant
+_CACHE_LIFETIME = 300.0  # seconds
+_CACHE_SIZE = 1000  # of each tenant
 
 
 class RsAdmin:
@@ -26,7 +26,7 @@ class RsAdmin:
         self._url = url.rstrip("/")
         # One for each tenant: a busy one must not push out the users of others.
         self._known: defaultdict[str, TTLCache[str, bool]] = defaultdict(
-            lambda: TTLCache(_USERS, _CACHED)
+            lambda: TTLCache(_CACHE_SIZE, _CACHE_LIFETIME)
         )
 
     def remembers(self, tenant: str, email: str) -> bool:

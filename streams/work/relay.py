@@ -12,11 +12,11 @@ from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.ports import Outbox
 from app.errors import StoreUnavailableError
 from app.telemetry.logs import get_logger
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 
 log = get_logger(__name__)
 
-_LAST_PASS = 5.0  # seconds that a stop waits for a broker
+_STOP_TIMEOUT = 5.0  # seconds that a stop waits for a broker
 
 
 class Relay(Service):
@@ -28,7 +28,7 @@ class Relay(Service):
         outbox: Outbox,
         lane: Lane,
         publish: Callable[[Outgoing], Awaitable[None]],
-        owed: Signal,
+        owed: Wakeup,
         interval: float,
     ) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Relay(Service):
     async def on_stop(self) -> None:
         """Let what is being published be confirmed, and forgotten: else it is sent again."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_PASS):
+            async with asyncio.timeout(_STOP_TIMEOUT):
                 await self._idle.wait()
 
     @Service.task

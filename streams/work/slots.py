@@ -29,14 +29,14 @@ from app.errors import (
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import ASIDE, LEASES_LOST, RUNNING, SLOTS
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from streams.work.places import Places
 
 log = get_logger(__name__)
 
 # The last of a lease's time is not used to complete an upload: an answer may take long.
-_MARGIN = 0.2
-_LOOK = 1.0  # seconds between looks at a lease
+_SAFETY_MARGIN = 0.2
+_CHECK_INTERVAL = 1.0  # seconds between looks at a lease
 
 
 class Lease:
@@ -62,7 +62,7 @@ class Lease:
 
     def safe_to_complete(self) -> bool:
         """Whether the lease surely holds."""
-        return time.monotonic() < self._until - self._ttl * _MARGIN
+        return time.monotonic() < self._until - self._ttl * _SAFETY_MARGIN
 
     def expired(self) -> bool:
         """Whether the lease may have run out."""
@@ -124,7 +124,7 @@ class Slots(Service):
         work: Callable[[Delivery, Lease], Awaitable[None]],
         settle: Callable[[Delivery, DeliveryError], Awaitable[None]],
         leases: Leases,
-        wake: Signal,
+        wake: Wakeup,
         interval: float,
         lease_ttl: float,
         grace: float,
@@ -240,7 +240,7 @@ class Slots(Service):
         """
         renewal = time.monotonic() + self._lease_ttl / 3
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_CHECK_INTERVAL)
             asked_at = time.monotonic()
             renews = asked_at >= renewal
             try:

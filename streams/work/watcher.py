@@ -14,8 +14,8 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_LOOK = 30.0  # seconds between reads when nothing is heard: a line may be dead unseen
-_PAUSE = 1.0  # seconds before listening again
+_READ_INTERVAL = 30.0  # seconds between reads when nothing is heard: a line may be dead unseen
+_RETRY_INTERVAL = 1.0  # seconds before listening again
 
 
 class Watcher(Service):
@@ -43,8 +43,8 @@ class Watcher(Service):
                         for tell in self._changed:
                             tell()
                         with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(_LOOK):
+                            async with asyncio.timeout(_READ_INTERVAL):
                                 await news()
             except StoreUnavailableError as error:
                 log.warning("settings_wait", cause=str(error))
-                await self.sleep(_PAUSE)
+                await self.sleep(_RETRY_INTERVAL)

@@ -29,7 +29,7 @@ from app.store import PostgresLeases, PostgresStore, migrate, open_pool
 from app.usecases.order_progress import order_progressed
 from app.usecases.plan import MEMORY_A_FILE, plan
 from app.waiting.backoff import Backoff
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from compose.embedded.postgres import postgres
 from sinks.pipeline.budget import Budget
 from streams.regards.orders import RsOrder, open_session
@@ -98,7 +98,7 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
     ):
         await migrate(pool)
         await pool.execute("TRUNCATE delivery CASCADE")
-        store = PostgresStore(pool, Signal())
+        store = PostgresStore(pool, Wakeup())
         await _available(store)
         leases = PostgresLeases(pool, owner="bench", ttl=timedelta(hours=1))
         delivery = await leases.claim(Work.PLAN)

@@ -34,7 +34,7 @@ class Gate:
     async def let(self) -> None:
         """Let connections through, from now on."""
         self._server = await asyncio.start_server(
-            self._carry, "127.0.0.1", self._port, ssl=self._tls
+            self._process, "127.0.0.1", self._port, ssl=self._tls
         )
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -64,7 +64,7 @@ class Gate:
         self._hushed = False
         await self.let()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _process(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
         self._open.add(writer)  # at once: it may be cut while its way on is still being opened
         try:

@@ -164,7 +164,7 @@ async def test_events_that_are_put_back_leave_entries(
     arrivals: PostgresArrivals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.kafka.agents._TRIES", 1)
+    monkeypatch.setattr("streams.kafka.agents._MAX_TRIES", 1)
 
     async def fail(values: object) -> None:
         raise ZeroDivisionError("of this test")

@@ -252,7 +252,7 @@ async def test_a_redelivery_is_noted_once_postgresql_answers(
 async def test_nothing_reaches_kafka_before_it_is_saved(
     settings: Settings, held: HeldLog, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note, failures = held.arrivals.note, [StoreUnavailableError("away")] * 2
+    note, failures = held.arrivals.save, [StoreUnavailableError("away")] * 2
 
     async def failing(arrival: Arrival, *, since: float | None = None) -> None:
         if failures:

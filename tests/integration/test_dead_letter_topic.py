@@ -39,7 +39,7 @@ async def test_events_that_failed_are_listed_and_put_back(
     arrivals: PostgresArrivals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.kafka.agents._TRIES", 1)
+    monkeypatch.setattr("streams.kafka.agents._MAX_TRIES", 1)
     here = {
         "DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
         "DELIVERY_DATABASE_URL": database,

@@ -145,15 +145,15 @@ async def test_a_look_says_when_it_did_not_see_all(
 ) -> None:
     await post.leave(b"a", b"b", b"c")
     assert not (await box.look("swot")).truncated
-    monkeypatch.setattr(dead_letters, "_READ", 2)
+    monkeypatch.setattr(dead_letters, "_MAX_READ", 2)
     box._seen = None
     for tenant in ("sentinel", "swot", None):
         assert (await box.look(tenant)).truncated
     assert len((await box.look("sentinel")).dead_letters) == 2
-    monkeypatch.setattr(dead_letters, "_LOOK", 0.0)  # seconds
+    monkeypatch.setattr(dead_letters, "_READ_TIMEOUT", 0.0)  # seconds
     box._seen = None
     assert (await box.look("swot")).truncated
-    monkeypatch.setattr(dead_letters, "_READ", 1)
+    monkeypatch.setattr(dead_letters, "_MAX_READ", 1)
     monkeypatch.setattr(dead_letters, "QUEUES", {})
     box._seen = None
     await append_dead(events, "sentinel/a", b"1", b"2", b"3")  # one partition
@@ -164,7 +164,7 @@ async def test_a_look_says_when_it_did_not_see_all(
 async def test_looks_at_once_see_the_same_and_hide_nothing_from_each_other(
     box: BrokerDeadLetters, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "_FRESH", 0.0)
+    monkeypatch.setattr(dead_letters, "_CACHE_LIFETIME", 0.0)
     await post.leave(*(b"%d" % number for number in range(100)))
     looks = await asyncio.gather(*(box.look("sentinel") for _ in range(4)))
     assert {len(look.dead_letters) for look in looks} == {100}
@@ -326,7 +326,7 @@ async def test_kafka_that_goes_away_before_events_go_back_is_told(
 async def test_large_letters_are_put_back_bit_by_bit(
     box: BrokerDeadLetters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "_PUT_BACK", 100)  # bytes
+    monkeypatch.setattr(dead_letters, "_MAX_REQUEUED_BYTES", 100)  # bytes
     await post.leave(b"a" * 150, b"b" * 150)
     await append_dead(events, "sentinel/a", b"c" * 150, b"d" * 150)
     seen = ids(await box.look("sentinel"))

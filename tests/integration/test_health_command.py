@@ -131,7 +131,7 @@ async def test_a_worker_that_is_silent_does_not_live(
     stack: Stack, pool: asyncpg.Pool, apart: dict[str, str]
 ) -> None:
     own = apart | {"DELIVERY_WEB_PORT": str(free_port()), "DELIVERY_WORKER_ID": "w-1"}
-    await PostgresWorkers(pool, worker="w-1", version="1", slots=1).seen()
+    await PostgresWorkers(pool, worker="w-1", version="1", slots=1).heartbeat()
     assert (await health(stack, own))[0] == 0
     await pool.execute("UPDATE worker SET seen_at = now() - interval '5 minutes'")
     code, told = await health(stack, own)

@@ -559,7 +559,7 @@ async def test_a_database_that_is_away_for_a_moment_costs_nothing_twice(
     between, worker = guarded
     proxy, _ = proxied
     if when == "manifest":
-        monkeypatch.setattr("app.store.transactions._FILES_A_BATCH", 1)
+        monkeypatch.setattr("app.store.transactions._BATCH_SIZE", 1)
         source.files = {f"f{n}": noise(5 * MIB, str(n)) for n in range(4)}
     await worker.plan(name)
 

@@ -26,13 +26,13 @@ from app.errors import (
     SourceUnavailableError,
 )
 from app.store import PostgresStore
-from app.store.transactions import PostgresTransaction
+from app.store.transactions import PostgresUnitOfWork
 from app.usecases.fail import fail
 from app.usecases.plan import MEMORY_A_FILE
 from app.usecases.plan import plan as plan_within
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
 from streams.regards.orders import RsOrder, open_session
@@ -359,12 +359,12 @@ class Watched(PostgresStore):
     """Tells when a slice of a manifest was written, and waits until it may go on."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        super().__init__(pool, Signal())
+        super().__init__(pool, Wakeup())
         self.written = asyncio.Event()
         self.may_go_on = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+    async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
         async with super().transaction() as tx:
             add = tx.add_files
 

@@ -451,8 +451,8 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
     result = make_stored(url=f"s3://b/{name}/a.zip")
     until = deliveries.leases("w")._ttl
     noted = await asyncio.gather(
-        leases.note_completion(ours, result, server="s3.example:443", until=until),
-        leases.note_completion(theirs, result, server="s3.example:443", until=until),
+        leases.record_completion(ours, result, server="s3.example:443", until=until),
+        leases.record_completion(theirs, result, server="s3.example:443", until=until),
         return_exceptions=True,
     )
     assert noted.count(True) == 1
@@ -460,12 +460,12 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
     assert isinstance(refused, ObjectBusyError)
     first, second = (ours, theirs) if noted[0] is True else (theirs, ours)
     # Its own again, and another name.
-    assert await leases.note_completion(first, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(first, result, server="s3.example:443", until=until)
     elsewhere = replace(result, url=f"s3://b/{name}/b.zip")
-    assert await leases.note_completion(second, elsewhere, server="s3.example:443", until=until)
+    assert await leases.record_completion(second, elsewhere, server="s3.example:443", until=until)
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(first, State.DONE, result=result)
-    assert await leases.note_completion(second, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(second, result, server="s3.example:443", until=until)
 
 
 async def test_an_object_at_another_server_keeps_no_completion_waiting(
@@ -477,8 +477,8 @@ async def test_an_object_at_another_server_keeps_no_completion_waiting(
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
     until = leases._ttl
-    assert await leases.note_completion(theirs, result, server="10.0.0.1:9000", until=until)
-    assert await leases.note_completion(ours, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(theirs, result, server="10.0.0.1:9000", until=until)
+    assert await leases.record_completion(ours, result, server="s3.example:443", until=until)
 
 
 async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
@@ -505,7 +505,7 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
     sink: Any = Silent()
     removal = Removal(store=deliveries.store, sink=sink)
     removing = asyncio.create_task(removal.remove(removed, target, key))
-    note = partial(leases.note_completion, completed, result, until=leases._ttl)
+    note = partial(leases.record_completion, completed, result, until=leases._ttl)
     async with asyncio.timeout(30):
         await under_lock.wait()
         assert await note(server="s3.example:443")
@@ -525,13 +525,13 @@ async def test_a_completion_noted_by_an_older_worker_counts_at_every_server(
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
     until = leases._ttl
-    assert await leases.note_completion(theirs, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(theirs, result, server="s3.example:443", until=until)
     await deliveries.pool.execute(
         "UPDATE delivery SET completing = (completing::jsonb - 'server')::json WHERE id = $1",
         theirs.id,
     )
     with pytest.raises(ObjectBusyError):
-        await leases.note_completion(ours, result, server="s3.example:443", until=until)
+        await leases.record_completion(ours, result, server="s3.example:443", until=until)
 
 
 async def test_a_completion_that_was_refused_keeps_no_other_waiting(
@@ -542,12 +542,12 @@ async def test_a_completion_that_was_refused_keeps_no_other_waiting(
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
     until = leases._ttl
-    assert await leases.note_completion(theirs, result, server="s3.example:443", until=until)
-    await deliveries.leases("another").forget_completion(theirs)  # it is not its to forget
+    assert await leases.record_completion(theirs, result, server="s3.example:443", until=until)
+    await deliveries.leases("another").discard_completion(theirs)  # it is not its to forget
     with pytest.raises(ObjectBusyError):
-        await leases.note_completion(ours, result, server="s3.example:443", until=until)
-    await leases.forget_completion(theirs)
-    assert await leases.note_completion(ours, result, server="s3.example:443", until=until)
+        await leases.record_completion(ours, result, server="s3.example:443", until=until)
+    await leases.discard_completion(theirs)
+    assert await leases.record_completion(ours, result, server="s3.example:443", until=until)
 
 
 async def failed(deliveries: Deliveries, name: str, tenant: str, user: str = USER) -> Delivery:
@@ -667,7 +667,7 @@ async def test_indexes_find_what_others_do_however_many_wait(
     )
     url = f"s3://b/{key}"
     second = timedelta(seconds=1)
-    note = STATEMENTS["note_completion"](
+    note = STATEMENTS["record_completion"](
         id=ours.id,
         attempt=ours.attempt,
         owner="w",

@@ -90,7 +90,7 @@ async def test_a_transfer_that_reports_nothing_for_long_is_forgotten(
     await ensure_topics(settings)
     async with open_event_log(settings) as events, running(settings) as table:
         await told(events, table, progress(50))
-        monkeypatch.setattr(progress_table, "_KEPT", 0.0)
+        monkeypatch.setattr(progress_table, "_REPORT_LIFETIME", 0.0)
         assert table.of(ONE) is None
         async with asyncio.timeout(10):
             while table._known:
@@ -100,7 +100,7 @@ async def test_a_transfer_that_reports_nothing_for_long_is_forgotten(
 async def test_a_table_waits_for_its_topic(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress_table, "_PAUSE", 0.1)
+    monkeypatch.setattr(progress_table, "_RETRY_INTERVAL", 0.1)
     table = ProgressTable(settings)
     await table.start()
     try:

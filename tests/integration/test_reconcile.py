@@ -24,9 +24,9 @@ async def test_an_unhandled_event_is_appended_again_each_time_later(
 ) -> None:
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
     late = make_arrival(value=b"late")
-    await arrivals.note(late)
+    await arrivals.save(late)
     await pool.execute("UPDATE arrival SET due_at = now()")
-    await arrivals.note(make_arrival())
+    await arrivals.save(make_arrival())
     appended: list[Arrival] = []
 
     async def append(one: Arrival) -> None:
@@ -45,7 +45,7 @@ async def test_an_event_that_kafka_does_not_take_is_tried_at_the_next_look(
     """Nothing was repeated: after an outage, nobody waits longer for each look during it."""
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
     for one in (make_arrival(value=b"taken"), make_arrival(value=b"refused")):
-        await arrivals.note(one)
+        await arrivals.save(one)
     await arrivals.all_lost()
     tried: list[bytes] = []
 
@@ -63,7 +63,7 @@ async def test_every_lost_arrival_is_appended_in_one_look(
     arrivals: PostgresArrivals, pool: asyncpg.Pool
 ) -> None:
     for _ in range(7):
-        await arrivals.note(make_arrival())
+        await arrivals.save(make_arrival())
     patient = PostgresArrivals(pool, allowance=timedelta(hours=1))
     appended: list[Arrival] = []
 
@@ -78,7 +78,7 @@ async def test_arrivals_of_one_moment_are_saved_together_and_once(
     arrivals: PostgresArrivals, pool: asyncpg.Pool
 ) -> None:
     many = [make_arrival(value=b"x" * 100_000) for _ in range(60)]  # more than one batch
-    await asyncio.gather(*(arrivals.note(one) for one in [*many, *many]))
+    await asyncio.gather(*(arrivals.save(one) for one in [*many, *many]))
     assert {one.id for one in await arrivals.overdue(999)} == {one.id for one in many}
     await arrivals.forget([one.id for one in many])
     assert await pool.fetchval("SELECT count(*) FROM arrival") == 0
@@ -89,11 +89,11 @@ async def test_every_waiter_hears_that_an_arrival_was_not_saved(
 ) -> None:
     await pool.execute("ALTER TABLE arrival RENAME TO elsewhere")
     outcomes = await asyncio.gather(
-        *(arrivals.note(make_arrival()) for _ in range(3)), return_exceptions=True
+        *(arrivals.save(make_arrival()) for _ in range(3)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [asyncpg.UndefinedTableError] * 3
     await pool.execute("ALTER TABLE elsewhere RENAME TO arrival")
-    await arrivals.note(make_arrival())
+    await arrivals.save(make_arrival())
     assert len(await arrivals.overdue(9)) == 1
 
 
@@ -101,7 +101,7 @@ async def test_a_request_that_is_handled_is_not_kept(
     arrivals: PostgresArrivals, deliveries: Deliveries
 ) -> None:
     receipt = make_receipt("c")
-    await arrivals.note(make_arrival(id=receipt.ingress_id))
+    await arrivals.save(make_arrival(id=receipt.ingress_id))
     await deliveries.grant(receipt)
     assert await arrivals.overdue(9) == []
 
@@ -110,7 +110,7 @@ async def test_an_order_event_that_is_handled_is_not_kept(
     arrivals: PostgresArrivals, deliveries: Deliveries
 ) -> None:
     kept = make_arrival(kind=ArrivalKind.ORDER_EVENT)
-    await arrivals.note(kept)
+    await arrivals.save(kept)
     event = make_order_event(correlation_id="none", event_id=kept.id)
     await order_progressed(event, store=deliveries.store)
     assert await arrivals.overdue(9) == []

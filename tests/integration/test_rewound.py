@@ -166,7 +166,7 @@ async def test_topics_that_an_operator_makes_again_lose_nothing(
 ) -> None:
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
     lost = make_arrival()
-    await arrivals.note(lost)
+    await arrivals.save(lost)
     assert await arrivals.overdue(9) == []
     made = await asyncio.to_thread(
         partial(

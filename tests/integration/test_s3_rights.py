@@ -15,7 +15,7 @@ from sinks.stores.s3.target import S3Target
 from tests.builders import make_found
 from tests.integration.guarded import Guarded, documented, guarded_s3
 
-CHECKS = {
+USER_CHECK_CONCURRENCY = {
     "s3:AbortMultipartUpload": "uploads aborted",
     "s3:PutObject": "writable",
     "s3:GetObject": "readable",
@@ -68,12 +68,12 @@ async def test_each_right_that_is_missing_is_missed_and_named(
     guarded: Guarded, sink: S3Sink, action: str
 ) -> None:
     target = await guarded.user(without=[action])
-    if action in CHECKS:
+    if action in USER_CHECK_CONCURRENCY:
         tried = {step["check"]: step for step in await try_rights(sink.clients, target)}
         wrong = [check for check, step in tried.items() if not step["ok"]]
-        assert CHECKS[action] in wrong
-        assert tried[CHECKS[action]]["message"].endswith(f"{action} is missing")
-        assert set(wrong) <= {CHECKS[action], "writable"}
+        assert USER_CHECK_CONCURRENCY[action] in wrong
+        assert tried[USER_CHECK_CONCURRENCY[action]]["message"].endswith(f"{action} is missing")
+        assert set(wrong) <= {USER_CHECK_CONCURRENCY[action], "writable"}
     if action == "s3:ListMultipartUploadParts":
         return  # it is asked only where a part fails; then its refusal is no answer
     with pytest.raises(TargetRefusedError, match=r"AccessDenied|403"):

@@ -135,8 +135,8 @@ async def test_migrations_of_two_processes_at_once_outlive_a_deadlock_with_a_wor
         "ALTER TABLE outbox ADD later integer"
     )
     monkeypatch.setattr(module, "steps", lambda: [*steps(), (9999, "9999_later.sql", meeting)])
-    monkeypatch.setattr(module, "_PAUSE", 0.01)
-    monkeypatch.setattr(module, "_TABLE_WAIT", 60_000)
+    monkeypatch.setattr(module, "_RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(module, "_LOCK_TIMEOUT", 60_000)
 
     async def waits(what: str) -> None:
         locks = "pg_locks JOIN pg_database ON pg_database.oid = database"

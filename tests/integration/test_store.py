@@ -18,7 +18,7 @@ from app.errors import ConfigurationError, NotReachableError, StoreUnavailableEr
 from app.settings import Settings
 from app.store import PostgresStore, line_of, migrate, open_pool
 from app.store.schema import steps
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from tests.builders import make_receipt, make_stored
 from tests.certificates import Authority
 from tests.integration.conftest import Deliveries
@@ -54,7 +54,7 @@ async def test_a_migration_that_waits_for_a_table_stands_in_no_ones_way(
     )
     module = sys.modules["app.store.migrate"]
     monkeypatch.setattr(module, "steps", lambda: later)
-    monkeypatch.setattr(module, "_PAUSE", 0.1)
+    monkeypatch.setattr(module, "_RETRY_INTERVAL", 0.1)
     async with pool.acquire() as backup:
         async with backup.transaction():
             await backup.fetchval("SELECT count(*) FROM delivery")
@@ -70,7 +70,7 @@ async def test_a_migration_beside_a_worker_delays_its_next_statement(database: s
     """One of the version after, in a rolling upgrade: a transaction that ran before fails once."""
     async with open_pool(database, size=1, start_timeout=5) as pool:
         await migrate(pool)
-        store = PostgresStore(pool, Signal())
+        store = PostgresStore(pool, Wakeup())
 
         async def look() -> None:
             async with store.transaction() as tx:
@@ -159,7 +159,7 @@ async def test_a_failed_transaction_owes_nothing(deliveries: Deliveries) -> None
     with pytest.raises(RuntimeError):
         async with deliveries.store.transaction() as tx:
             await tx.advance(delivery, State.ORDERED, order_id=1)
-            await tx.owe(outgoing.granted(delivery))
+            await tx.enqueue(outgoing.granted(delivery))
             raise RuntimeError
     assert await deliveries.owed() == before
     assert await deliveries.states() == ["GRANTED"]

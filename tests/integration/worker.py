@@ -21,7 +21,7 @@ from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3Sink
@@ -100,7 +100,7 @@ class TransferWorker:
             backoff=Backoff(first=3600, longest=3600),
             attempts=attempts,
         )
-        self.wake = Signal()
+        self.wake = Wakeup()
         self._make = partial(
             Slots,
             kind=Work.TRANSFER,

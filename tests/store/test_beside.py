@@ -21,7 +21,7 @@ from app.delivery import outgoing
 from app.delivery.ingress import ArrivalKind, Asked, Identity, Opening
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane, Outgoing
-from app.delivery.ports import Transaction
+from app.delivery.ports import UnitOfWork
 from app.delivery.states import State, Work
 from app.errors import LeaseLostError, ObjectBusyError, StoreUnavailableError
 from compose.embedded.stack import TENANT
@@ -40,7 +40,7 @@ class RolledBackError(Exception):
     """A transaction is left by this."""
 
 
-Act = Callable[[Transaction], Awaitable[object]]
+Act = Callable[[UnitOfWork], Awaitable[object]]
 
 
 class Desk:
@@ -172,26 +172,26 @@ def act_of(desk: Desk, name: str, about: str) -> Act | None:
         return None
     delivery = desk.known[about]
 
-    async def act(tx: Transaction) -> object:
+    async def act(tx: UnitOfWork) -> object:
         return await ACTS[name](desk, tx, delivery)
 
     return act
 
 
-async def roll_back(_desk: Desk, _tx: Transaction, _delivery: Delivery) -> object:
+async def roll_back(_desk: Desk, _tx: UnitOfWork, _delivery: Delivery) -> object:
     raise RolledBackError
 
 
-async def lock(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def lock(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     found = await tx.lock(TENANT, delivery.correlation_id)
     return found and (found.state, found.attempt)
 
 
-async def end(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def end(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     return await tx.advance(delivery, State.ERROR)
 
 
-async def move(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def move(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     if delivery.state is State.TRANSFERRING:
         return await tx.advance(delivery, State.DONE, result=MADE)
     if delivery.state is State.GRANTED:
@@ -199,7 +199,7 @@ async def move(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
     return None
 
 
-async def open_again(desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def open_again(desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     desk.opened += 1
     receipt = desk.deliveries.receipt(
         delivery.correlation_id, ingress_id=uuid5(IDS, f"{id(desk)} {desk.opened}")
@@ -210,33 +210,33 @@ async def open_again(desk: Desk, tx: Transaction, delivery: Delivery) -> object:
     return len(await tx.open([asked]))
 
 
-async def withdraw_order(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def withdraw_order(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     return await tx.withdraw_order(delivery)
 
 
-async def await_order(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def await_order(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     await tx.await_order(delivery)
     return [one.correlation_id for one in await tx.awaited_orders(TENANT, "granted", None)]
 
 
-async def write_files(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def write_files(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     await tx.add_files(delivery, [make_file(position=7)])
     return None
 
 
-async def hasten(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
-    return await tx.hasten(delivery)
+async def retry_now(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
+    return await tx.retry_now(delivery)
 
 
-async def ask(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def ask(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     asked = Asked(request=delivery.correlation_id.encode().ljust(32), key=None)
     before = await tx.asked_before(asked, active=True)
     if before is None:
-        await tx.note_asked(asked, delivery.id)
+        await tx.record_request(asked, delivery.id)
     return before is not None
 
 
-async def remember(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def record_receipts(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     event = Identity(
         event_id=uuid5(IDS, delivery.correlation_id),
         kind=ArrivalKind.CANCEL,
@@ -244,16 +244,16 @@ async def remember(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
         redelivered=False,
         received_at=None,
     )
-    return len(await tx.remember([event]))
+    return len(await tx.record_receipts([event]))
 
 
-async def lock_object(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
+async def lock_object(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     await tx.lock_object(MADE.url, "s3")
     return await tx.relied_on(delivery, MADE.url, "e", server="s3")
 
 
-async def owe(_desk: Desk, tx: Transaction, delivery: Delivery) -> object:
-    await tx.owe(outgoing.granted(delivery))
+async def enqueue(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
+    await tx.enqueue(outgoing.granted(delivery))
     return None
 
 
@@ -261,7 +261,7 @@ ACTS = {
     act.__name__: act
     for act in (
         *(roll_back, lock, end, move, open_again, withdraw_order, await_order),
-        *(write_files, hasten, ask, remember, lock_object, owe),
+        *(write_files, retry_now, ask, record_receipts, lock_object, enqueue),
     )
 }
 
@@ -291,13 +291,13 @@ async def release(desk: Desk) -> object:
 
 
 async def complete(desk: Desk) -> object:
-    return await desk.deliveries.leases("w", seconds=7200).note_completion(
+    return await desk.deliveries.leases("w", seconds=7200).record_completion(
         desk.known["moving"], MADE, server="s3", until=HOUR
     )
 
 
 async def tell(desk: Desk) -> object:
-    return await desk.deliveries.store.tell_waiting(TENANT, None, "away", limit=9)
+    return await desk.deliveries.store.record_wait(TENANT, None, "away", limit=9)
 
 
 async def relay(desk: Desk) -> object:

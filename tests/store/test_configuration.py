@@ -25,7 +25,7 @@ async def test_a_change_is_read_once_it_is_committed_and_not_when_it_fails(
     with pytest.raises(KeyError):
         async with store.change(TENANT) as change:
             await change.reset("request_ttl")
-            await change.note(make_done())
+            await change.audit(make_done())
             assert change.values == {}
             raise KeyError
     async with store.change(OTHER) as change:
@@ -37,7 +37,7 @@ async def test_a_change_is_read_once_it_is_committed_and_not_when_it_fails(
     async with store.change(TENANT) as change:
         assert change.values == {"request_ttl": second}
         await change.reset("request_ttl")
-        await change.note(make_done(action="reset"))
+        await change.audit(make_done(action="reset"))
     assert (await store.read()).settings == {}
     (entry,) = await deliveries.audit.entries(None, before=2**62, limit=9)
     assert entry.action == "reset"

@@ -194,11 +194,11 @@ class GatedLeases:
         await self.gate.turn()
         return await self.leases.claim(work)
 
-    async def note_completion(
+    async def record_completion(
         self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
         await self.gate.turn()
-        return await self.leases.note_completion(delivery, result, server=server, until=until)
+        return await self.leases.record_completion(delivery, result, server=server, until=until)
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         await self.gate.turn()
@@ -210,8 +210,8 @@ class GatedLeases:
     async def holds(self, delivery: Delivery) -> bool:
         return await self.leases.holds(delivery)
 
-    async def forget_completion(self, delivery: Delivery) -> None:
-        await self.leases.forget_completion(delivery)
+    async def discard_completion(self, delivery: Delivery) -> None:
+        await self.leases.discard_completion(delivery)
 
     async def release(
         self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str

@@ -219,7 +219,7 @@ async def test_what_is_about_to_appear_is_noted_by_the_holder_of_the_lease_alone
     result = make_stored(make_upload(container="b", key="k"))
 
     async def noted(delivery: Delivery, owner: str) -> bool:
-        return await deliveries.leases(owner).note_completion(
+        return await deliveries.leases(owner).record_completion(
             delivery, result, server="s3:9000", until=timedelta(minutes=16)
         )
 
@@ -230,14 +230,14 @@ async def test_what_is_about_to_appear_is_noted_by_the_holder_of_the_lease_alone
     assert second is not None
     assert second.completing == result
     assert not await noted(first, "w")
-    await deliveries.leases("w").forget_completion(first)
+    await deliveries.leases("w").discard_completion(first)
     await deliveries.leases("another").release(
         second, after=timedelta(), failed=False, cause="away"
     )
     third = await deliveries.leases("another").claim(Work.TRANSFER)
     assert third is not None
     assert third.completing == result
-    await deliveries.leases("another").forget_completion(third)
+    await deliveries.leases("another").discard_completion(third)
     assert (await deliveries.active()).completing is None
 
 
@@ -252,13 +252,13 @@ async def test_an_object_of_another_is_not_completed_beside_one_of_its_name_ther
     assert theirs is not None
     result = make_stored(make_upload(container="b", key="k"))
     until = timedelta(minutes=16)
-    assert await leases.note_completion(ours, result, server="s3:9000", until=until)
-    assert await leases.note_completion(ours, result, server="s3:9000", until=until)  # once more
+    assert await leases.record_completion(ours, result, server="s3:9000", until=until)
+    assert await leases.record_completion(ours, result, server="s3:9000", until=until)  # once more
     with pytest.raises(ObjectBusyError):
-        await leases.note_completion(theirs, result, server="s3:9000", until=until)
-    assert await leases.note_completion(theirs, result, server="another", until=until)
+        await leases.record_completion(theirs, result, server="s3:9000", until=until)
+    assert await leases.record_completion(theirs, result, server="another", until=until)
     await deliveries.elapse(timedelta(minutes=17))
-    assert await leases.note_completion(theirs, result, server="s3:9000", until=until)
+    assert await leases.record_completion(theirs, result, server="s3:9000", until=until)
 
 
 async def test_a_lease_that_ran_out_is_its_workers_until_another_takes_it(
@@ -285,7 +285,7 @@ async def test_work_that_waits_can_be_hastened_and_work_under_way_can_not(
 
     async def hastened() -> bool:
         async with deliveries.store.transaction() as tx:
-            return await tx.hasten(claimed)
+            return await tx.retry_now(claimed)
 
     assert not await hastened()
     await leases.release(claimed, after=timedelta(hours=1), failed=False, cause="away")

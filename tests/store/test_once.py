@@ -19,7 +19,7 @@ from app.encoding import dumps
 from app.usecases.intervene import Interventions
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
 from streams.events import CancelRequested, OrderProgressed, RequestReceived
 from streams.kafka.agents import submit_handler
@@ -45,7 +45,7 @@ class Inbox:
 
     async def saved(self, identity: Identity) -> None:
         """Save what arrived."""
-        await self.arrivals.note(make_arrival(identity))
+        await self.arrivals.save(make_arrival(identity))
 
     async def cancel(self, cancel: Cancel, *, save: bool = True) -> None:
         """Let an agent handle a cancel."""
@@ -103,7 +103,7 @@ async def test_a_message_counts_from_when_it_came_not_from_when_it_could_be_save
     await deliveries.grant(copy)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
     identity = original.identity
-    await inbox.arrivals.note(make_arrival(identity), since=came)
+    await inbox.arrivals.save(make_arrival(identity), since=came)
     await deliveries.grant(original)
     assert await deliveries.states() == ["ERROR"]
 
@@ -263,7 +263,7 @@ class Course:
         self.arrivals = arrivals
         self.receipt = make_receipt(f"c-{uuid4().hex}")
         self.handler = submit_handler(
-            store=deliveries.store, tenants=deliveries.tenants, users=AnyUser(), checks=Signal()
+            store=deliveries.store, tenants=deliveries.tenants, users=AnyUser(), checks=Wakeup()
         )
         self.published = 0
         self.queue: list[bool] = []  # whether a message is flagged
@@ -292,7 +292,7 @@ class Course:
             arrival = make_arrival(
                 receipt.identity, value=RequestReceived.of(receipt, body).encode()
             )
-            await self.arrivals.note(arrival)
+            await self.arrivals.save(arrival)
             self.saved.append(arrival)
 
     async def die_between_note_and_append(self) -> None:

@@ -22,7 +22,7 @@ async def test_messages_of_a_delivery_leave_in_order_however_many_relays_there_a
     ids = [uuid4() for _ in range(5)]
     async with deliveries.store.transaction() as tx:
         for number in range(6):
-            await tx.owe(*(_owed(delivery_id, number) for delivery_id in ids))
+            await tx.enqueue(*(_owed(delivery_id, number) for delivery_id in ids))
     sent: dict[UUID, list[int]] = {delivery_id: [] for delivery_id in ids}
 
     async def publish(message: Outgoing) -> None:
@@ -43,7 +43,7 @@ async def test_a_message_that_is_not_confirmed_stays_owed_and_holds_back_those_b
 ) -> None:
     delivery = await deliveries.granted()
     async with deliveries.store.transaction() as tx:
-        await tx.owe(_owed(delivery.id, 2))
+        await tx.enqueue(_owed(delivery.id, 2))
 
     async def refuse(_message: Outgoing) -> None:
         raise BrokerUnavailableError("no")
@@ -63,8 +63,8 @@ async def test_a_burst_of_one_tenant_does_not_hold_up_the_message_of_another(
     deliveries: Deliveries,
 ) -> None:
     async with deliveries.store.transaction() as tx:
-        await tx.owe(*(_owed(uuid4(), number, tenant="busy") for number in range(50)))
-        await tx.owe(_owed(uuid4(), 0, tenant="quiet"))
+        await tx.enqueue(*(_owed(uuid4(), number, tenant="busy") for number in range(50)))
+        await tx.enqueue(_owed(uuid4(), 0, tenant="quiet"))
     sent: list[str] = []
 
     async def publish(message: Outgoing) -> None:

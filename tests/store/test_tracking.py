@@ -161,22 +161,22 @@ async def test_what_waits_and_what_became_of_the_rest_is_counted(deliveries: Del
 
 async def test_workers_tell_that_they_are_there_until_they_stop(deliveries: Deliveries) -> None:
     first, second = deliveries.presence("a"), deliveries.presence("b")
-    await first.seen()
-    await second.seen()
+    await first.heartbeat()
+    await second.heartbeat()
     await deliveries.ready()
     assert await deliveries.leases("b").claim(Work.TRANSFER) is not None
     seen = await deliveries.overview.workers()
     assert [(one.id, one.slots, one.running) for one in seen] == [("a", 3, 0), ("b", 3, 1)]
     assert all(one.alive for one in seen)
     await deliveries.elapse(timedelta(minutes=5))
-    await second.seen()
+    await second.heartbeat()
     seen = await deliveries.overview.workers()
     assert [(one.id, one.alive) for one in seen] == [("a", False), ("b", True)]
     assert seen[1].started_at < seen[1].seen_at
     assert seen[1].running == 0  # its lease ran out
-    await second.left()
+    await second.deregister()
     await deliveries.elapse(timedelta(days=2))
-    await second.seen()
+    await second.heartbeat()
     assert [one.id for one in await deliveries.overview.workers()] == ["b"]
 
 

@@ -63,8 +63,8 @@ async def test_a_transaction_that_fails_leaves_nothing_and_tells_nobody(
         async with deliveries.store.transaction() as tx:
             tx.on_commit(lambda: told.append("committed"))
             assert await tx.advance(delivery, State.ORDERED, order_id=1)
-            await tx.owe(outgoing.granted(delivery))
-            await tx.note(make_done())
+            await tx.enqueue(outgoing.granted(delivery))
+            await tx.audit(make_done())
             await tx.open([opening(deliveries, "another")])
             raise KeyError
     assert (await deliveries.rows(), await deliveries.outgoing()) == before
@@ -82,7 +82,7 @@ async def test_what_a_transaction_does_is_seen_by_itself_at_once_and_by_others_i
     heard.event.clear()
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(delivery, State.ORDERED, order_id=1)
-        await tx.owe(outgoing.granted(delivery))
+        await tx.enqueue(outgoing.granted(delivery))
         own = await tx.lock(TENANT, "c")
         assert own is not None
         assert (own.state, own.order_id) == (State.ORDERED, 1)
@@ -242,9 +242,9 @@ async def test_a_delivery_that_was_never_granted_can_be_withdrawn_and_another_ca
     granted = await deliveries.granted("granted")
     received = await deliveries.put(await deliveries.granted("received"), State.RECEIVED)
     async with deliveries.store.transaction() as tx:
-        assert not await tx.withdraw(granted)
-        assert await tx.withdraw(received)
-        assert not await tx.withdraw(received)
+        assert not await tx.delete_ungranted(granted)
+        assert await tx.delete_ungranted(received)
+        assert not await tx.delete_ungranted(received)
     assert [row.correlation_id for row in await deliveries.rows()] == ["granted"]
     assert await deliveries.moved(received.id) == []
 
@@ -310,8 +310,8 @@ async def test_orders_that_are_awaited_are_given_from_the_oldest_on(deliveries: 
         assert [one.id for one in awaited] == ended
         early = await tx.awaited_orders(TENANT, "c", awaited[1].requested_at)
         assert [one.id for one in early] == ended[:2]
-        await tx.note_answer(awaited[0], 7)
-        await tx.note_answer(awaited[1], None)
+        await tx.record_answer(awaited[0], 7)
+        await tx.record_answer(awaited[1], None)
         assert [one.id for one in await tx.awaited_orders(TENANT, "c", None)] == ended[2:]
         assert await tx.had_order(TENANT, "c", 7)
         assert not await tx.had_order(TENANT, "c", 8)
@@ -334,7 +334,7 @@ async def test_what_was_asked_for_is_known_by_its_key_and_while_active_by_its_wo
     async with deliveries.store.transaction() as tx:
         assert await tx.asked_before(asked, active=True) is None
         for _ in range(2):
-            await tx.note_asked(asked, delivery.id)
+            await tx.record_request(asked, delivery.id)
         for one, active in ((asked, False), (keyless, True), (other, False)):
             known = await tx.asked_before(one, active=active)
             assert known is not None
@@ -359,7 +359,7 @@ async def test_who_asks_the_same_at_once_waits(deliveries: Deliveries) -> None:
         waiting = asyncio.create_task(ask())
         await several_turns()
         assert not waiting.done()
-        await tx.note_asked(asked, delivery.id)
+        await tx.record_request(asked, delivery.id)
     assert await waiting
 
 
@@ -381,7 +381,7 @@ async def test_an_object_is_relied_on_by_who_was_told_it_and_who_is_making_it(
     making = await deliveries.claimed("making")
     leases = deliveries.leases("w")
     until = timedelta(minutes=16)
-    assert await leases.note_completion(making, made, server="s3:9000", until=until)
+    assert await leases.record_completion(making, made, server="s3:9000", until=until)
     assert await relied_on("another")
     assert not await relied_on(server="another:9000")
     await deliveries.elapse(timedelta(minutes=17))
@@ -404,12 +404,12 @@ async def test_an_object_that_is_being_removed_is_not_completed_meanwhile(
     async with deliveries.store.transaction() as tx:
         await tx.lock_object(made.url, "s3:9000")
         noting = asyncio.create_task(
-            leases.note_completion(claimed, made, server="s3:9000", until=until)
+            leases.record_completion(claimed, made, server="s3:9000", until=until)
         )
         await several_turns()
         assert not noting.done()
         # At another server it is another object.
-        assert await leases.note_completion(claimed, made, server="another:9000", until=until)
+        assert await leases.record_completion(claimed, made, server="another:9000", until=until)
     assert await noting
 
 
@@ -440,7 +440,7 @@ async def test_an_ended_delivery_is_swept_once_and_not_while_its_id_is_in_use(
     assert await leases.record_upload(claimed, upload)
     made = make_stored(upload)
     until = timedelta(minutes=16)
-    assert await leases.note_completion(claimed, made, server="s3", until=until)
+    assert await leases.record_completion(claimed, made, server="s3", until=until)
     await deliveries.fail(claimed, "for the test")
     after = timedelta(minutes=1)
 
@@ -497,7 +497,7 @@ async def test_what_was_done_is_told_from_the_newest_on(deliveries: Deliveries) 
     for number, tenant in enumerate((TENANT, OTHER, TENANT)):
         done = make_done(make_actor(tenant=tenant), subject=f"s{number}", after={"n": number})
         async with deliveries.store.transaction() as tx:
-            await tx.note(done)
+            await tx.audit(done)
         await deliveries.elapse(timedelta(minutes=1))
 
     async def subjects(tenant: str | None, **wanted: Any) -> list[str]:
@@ -519,6 +519,6 @@ async def test_what_fails_within_the_block_is_not_noted(deliveries: Deliveries) 
     with pytest.raises(KeyError):
         async with deliveries.audit.noting(make_done()):
             raise KeyError
-    await deliveries.audit.note(make_done(subject="noted"))
+    await deliveries.audit.record(make_done(subject="noted"))
     (entry,) = await deliveries.audit.entries(None, before=LAST, limit=9)
     assert entry.subject == "noted"

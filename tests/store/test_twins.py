@@ -127,8 +127,8 @@ class Queue:
     async def tell(self, target: str | None, *, waits: bool) -> object:
         store = self.deliveries.store
         if waits:
-            return await store.tell_waiting(TENANT, target, "away", limit=9)
-        return await store.tell_no_longer(TENANT, "away", limit=9)
+            return await store.record_wait(TENANT, target, "away", limit=9)
+        return await store.clear_wait(TENANT, "away", limit=9)
 
 
 some_tenant = st.sampled_from([TENANT, OTHER, "third"])

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from streams.events import RequestReceived
 from streams.kafka.agents import (
     agent,
@@ -230,7 +230,7 @@ async def test_an_event_of_a_tenant_that_is_not_served_here_is_not_handled(
     untouched: Any = SimpleNamespace()  # has nothing that could be asked
     handlers = {
         "requests": submit_handler(
-            store=untouched, tenants=ONE_TENANT, users=untouched, checks=Signal()
+            store=untouched, tenants=ONE_TENANT, users=untouched, checks=Wakeup()
         ),
         "order-events": order_event_handler(store=untouched, tenants=ONE_TENANT),
         "cancels": cancel_handler(interventions=untouched, tenants=ONE_TENANT),
@@ -261,7 +261,7 @@ async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
     value = RequestReceived.of(make_receipt("c", tenant="t"), {"correlationId": "c"}).encode()
     anything: Any = SimpleNamespace()
     store: Any = Store()
-    handle = submit_handler(store=store, tenants=ONE_TENANT, users=anything, checks=Signal())
+    handle = submit_handler(store=store, tenants=ONE_TENANT, users=anything, checks=Wakeup())
     async with asyncio.TaskGroup() as group:
         counting = group.create_task(count())
         with pytest.raises(StoreUnavailableError) as raised:

@@ -13,12 +13,12 @@ from app.settings import Settings
 from app.tenants.configure import Configure
 from app.tenants.ports import ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
-from app.tenants.values import Configuration, Stored
+from app.tenants.values import Configuration, StoredValue
 
 
 def holding(ttl: int) -> Configuration:
     return Configuration(
-        settings={"t": {"request_ttl": Stored(value=ttl, version=ttl)}},
+        settings={"t": {"request_ttl": StoredValue(value=ttl, version=ttl)}},
         paused=frozenset(),
         unreadable={},
     )

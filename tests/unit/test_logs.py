@@ -97,6 +97,6 @@ def test_a_repeated_line_of_aiokafka_is_told_once_in_a_while(
     told = capfd.readouterr().err
     assert [told.count(f"with id {node}") for node in (1, 2)] == [1, 1]
     assert told.count("of somebody else") == 3
-    monkeypatch.setattr("app.telemetry.logs._AGAIN", 0.0)
+    monkeypatch.setattr("app.telemetry.logs._REPEAT_INTERVAL", 0.0)
     logging.getLogger("aiokafka").error("Unable connect to node with id %s", 1)
     assert "with id 1" in capfd.readouterr().err

@@ -16,7 +16,7 @@ from app.store.memory import Database, MemoryLeases, MemoryStore
 from app.store.memory.locks import Locks, Mode
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.submit import receive
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
 from streams.regards.users import AnyUser
 from tests.builders import make_receipt, make_request
@@ -59,7 +59,7 @@ def test_time_never_stands_still_nor_goes_back() -> None:
 async def test_a_lease_runs_out_by_the_clock_that_is_given() -> None:
     clock = Clock()
     database = Database(now=clock)
-    store = MemoryStore(database, Signal())
+    store = MemoryStore(database, Wakeup())
     await grant(store)
     async with store.transaction() as tx:
         delivery = await tx.lock(TENANT, "c1")
@@ -93,7 +93,7 @@ async def test_a_store_that_goes_away_in_between_has_committed_nothing(good: int
 
     database = Database(trip=trip)
     with pytest.raises(StoreUnavailableError):
-        await grant(MemoryStore(database, Signal()))
+        await grant(MemoryStore(database, Wakeup()))
     assert list(database.deliveries.items()) == []
     assert list(database.outbox.items()) == []
     assert list(database.inbox.items()) == []
@@ -104,7 +104,7 @@ async def test_the_same_calls_give_the_same_rows() -> None:
 
     async def played() -> object:
         database = Database(now=Clock())
-        store = MemoryStore(database, Signal())
+        store = MemoryStore(database, Wakeup())
         await asyncio.gather(*(grant(store, number) for number in range(1, 20)))
         return list(database.deliveries.items()), list(database.outbox.items())
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.ports import Outbox
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from streams.work import relay as module
 from streams.work.relay import Relay
 
@@ -40,7 +40,7 @@ def relay_of(owed: Owed) -> Relay:
         outbox=cast("Outbox", owed),
         lane=Lane.RESPONSES,
         publish=publish,
-        owed=Signal(),
+        owed=Wakeup(),
         interval=60,
     )
 
@@ -62,7 +62,7 @@ async def test_a_message_being_published_at_a_stop_is_forgotten_and_not_sent_aga
 async def test_a_broker_that_is_silent_does_not_keep_a_relay_from_stopping(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_LAST_PASS", 0.01)
+    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
     owed = Owed()
     relay = relay_of(owed)
     await relay.start()

@@ -12,7 +12,7 @@ from app.delivery.model import Delivery
 from app.delivery.ports import Leases
 from app.delivery.states import Work
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from streams.work.slots import Lease, Slots
 from tests.builders import make_transfer
 
@@ -49,7 +49,7 @@ class Working:
     def __init__(self, *, lease_ttl: float = 30, then: Callable[[Lease], object] = id) -> None:
         self.then = then
         self.queue = Queue()
-        self.wake = Signal()
+        self.wake = Wakeup()
         self.begun: list[Delivery] = []
         self.done: list[Delivery] = []
         self.ended: list[tuple[Delivery, DeliveryError]] = []
@@ -115,7 +115,7 @@ async def test_a_delivery_claimed_during_the_stop_is_given_back() -> None:
 
 @pytest.fixture
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.work.slots._LOOK", 0.01)
+    monkeypatch.setattr("streams.work.slots._CHECK_INTERVAL", 0.01)
 
 
 @pytest.mark.usefixtures("_looks_often")

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from app.errors import StoreUnavailableError
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 
 
 def said(sqlstate: str) -> Exception:
@@ -38,7 +38,7 @@ def said(sqlstate: str) -> Exception:
     ],
 )
 def test_a_transient_error_delays(sqlstate: str) -> None:
-    with pytest.raises(StoreUnavailableError, match="told to fail"), wrap_errors():
+    with pytest.raises(StoreUnavailableError, match="told to fail"), translate_errors():
         raise said(sqlstate)
 
 
@@ -53,7 +53,7 @@ def test_a_transient_error_delays(sqlstate: str) -> None:
     ],
 )
 def test_a_connection_that_broke_delays(error: Exception) -> None:
-    with pytest.raises(StoreUnavailableError), wrap_errors():
+    with pytest.raises(StoreUnavailableError), translate_errors():
         raise error
 
 
@@ -69,12 +69,12 @@ def test_a_connection_that_broke_delays(error: Exception) -> None:
     ],
 )
 def test_a_permanent_error_is_no_outage(sqlstate: str) -> None:
-    with pytest.raises(asyncpg.PostgresError), wrap_errors():
+    with pytest.raises(asyncpg.PostgresError), translate_errors():
         raise said(sqlstate)
 
 
 def test_a_value_that_does_not_fit_its_column_is_no_outage() -> None:
     """Waiting makes it no smaller; the event goes to the dead letters."""
     error = asyncpg.exceptions._base.DataError("invalid input for query argument $1")
-    with pytest.raises(asyncpg.InterfaceError), wrap_errors():
+    with pytest.raises(asyncpg.InterfaceError), translate_errors():
         raise error

@@ -20,7 +20,7 @@ from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.tenants.vault import make_key
 from app.usecases.intervene import Interventions
 from app.views.dead_letters import Look, Noting
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
 from sinks.stores.s3.target import S3Target
@@ -186,7 +186,7 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
         "changes": tracking,
         "overview": tracking,
         "interventions": Interventions(
-            store=PostgresStore(pool, Signal()),
+            store=PostgresStore(pool, Wakeup()),
             tracking=tracking,
             tenants=tenants,
             users=AnyUser(),

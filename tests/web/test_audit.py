@@ -116,7 +116,7 @@ async def fill(pool: asyncpg.Pool, count: int) -> None:
             "FROM generate_series(1, $4) AS n",
             *(actor.tenant, actor.name, actor.role, count),
         )
-    await PostgresAudit(pool).note(make_done(make_actor(tenant="swot")))
+    await PostgresAudit(pool).record(make_done(make_actor(tenant="swot")))
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ async def test_a_place_of_a_reader_is_free_once_it_is_gone_though_nothing_happen
     monkeypatch: pytest.MonkeyPatch,
     abruptly: bool,
 ) -> None:
-    monkeypatch.setattr(events, "_PING", 3600.0)  # no comment finds out
+    monkeypatch.setattr(events, "_PING_INTERVAL", 3600.0)  # no comment finds out
     gate = Gate(
         Verifier(secret=SECRET, public_key=""),
         configuration.tenants,
@@ -319,7 +319,7 @@ async def test_a_stream_ends_with_its_token_and_says_so(
 async def test_a_stream_lasts_an_hour_at_most(
     api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "_LONGEST", 0.2)  # seconds
+    monkeypatch.setattr(events, "_MAX_DURATION", 0.2)  # seconds
     async with streaming(api, "/deliveries/events") as stream:
         assert await stream.next() is None  # and come again, with the same token
 
@@ -347,7 +347,7 @@ async def told_until_reload(stream: Stream) -> tuple[list[int], dict[str, Any]]:
 async def test_a_reader_who_missed_too_much_is_told_to_look_it_up_again(
     api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "_REPLAYED", 5)
+    monkeypatch.setattr(events, "_MAX_REPLAYED", 5)
     delivery = await deliveries.ready("d")
     first = await deliveries.pool.fetchval("SELECT min(id) FROM delivery_history")
     await history(deliveries, delivery, 20)
@@ -372,7 +372,7 @@ async def test_a_reader_who_missed_too_much_is_told_to_look_it_up_again(
 async def test_a_stream_of_what_has_ended_ends_though_not_all_is_told(
     api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "_REPLAYED", 2)
+    monkeypatch.setattr(events, "_MAX_REPLAYED", 2)
     await deliveries.done("d")
     async with streaming(api, "/deliveries/d/events") as stream:
         numbers, event = await told_until_reload(stream)

@@ -68,7 +68,7 @@ async def test_a_client_that_never_begins_a_handshake_is_cut_off(
     certificate: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(web_site, "_HANDSHAKE", 0.2)
+    monkeypatch.setattr(web_site, "_HANDSHAKE_TIMEOUT", 0.2)
     chain, key = certificate
     tls = tls_context(certificate=str(chain), key=str(key))
     site = Site(create_site(parts_for(configuration)), host="127.0.0.1", port=0, tls=tls)

@@ -47,7 +47,7 @@ class Places:
 async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.api.targets._PATIENCE", 0.1)
+    monkeypatch.setattr("web.api.targets._PROBE_TIMEOUT", 0.1)
     own = configuration.tenants.settings(TENANT)
     target = s3_of(own.target)
     configuration.tenants._resolved[TENANT] = replace(
@@ -80,7 +80,7 @@ async def test_a_target_that_waited_for_its_turn_is_not_told_sooner_for_that(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("web.api.targets.time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr("web.api.targets._AT_ONCE", 1)
+    monkeypatch.setattr("web.api.targets._PROBE_CONCURRENCY", 1)
     slept = []
     sleep = asyncio.sleep
 
@@ -115,7 +115,7 @@ async def test_a_target_that_waited_for_its_turn_is_not_told_sooner_for_that(
 async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.api.targets._PATIENCE", 1e9)
+    monkeypatch.setattr("web.api.targets._PROBE_TIMEOUT", 1e9)
     own = configuration.tenants.settings(TENANT)
     configuration.tenants._resolved[TENANT] = replace(
         own, targets={str(n): replace(s3_of(own.target), bucket=f"silent-{n}") for n in range(20)}

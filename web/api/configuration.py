@@ -20,7 +20,7 @@ from web.answers import decoded, shown
 from web.api.health import Health
 from web.endpoint import ACTOR, PROJECT_ADMINS, Endpoint
 
-_LARGEST = 1024 * 1024  # bytes of a file
+_MAX_FILE_SIZE = 1024 * 1024  # bytes of a file
 _TIMEOUT = 30.0  # seconds for a client to send it
 
 
@@ -75,7 +75,7 @@ class ConfigurationApi:
         actor = request[ACTOR]
         content = ConfigurationFile(**configuration_file.export(self._configure, actor.tenant))
         if request.method != hdrs.METH_HEAD:
-            await self._audit.note(configuration_file.exported(actor))
+            await self._audit.record(configuration_file.exported(actor))
         attached = f'attachment; filename="{configuration_file.FILE_NAME}"'
         return shown(content, headers={hdrs.CONTENT_DISPOSITION: attached})
 
@@ -202,6 +202,6 @@ async def _content(part: BodyPartReader) -> bytes:
     content = bytearray()
     while chunk := await part.read_chunk():
         content += chunk
-        if len(content) > _LARGEST:
-            raise web.HTTPRequestEntityTooLarge(_LARGEST, len(content))
+        if len(content) > _MAX_FILE_SIZE:
+            raise web.HTTPRequestEntityTooLarge(_MAX_FILE_SIZE, len(content))
     return bytes(content)

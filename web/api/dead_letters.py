@@ -21,7 +21,7 @@ from web.endpoint import ACTOR, ADMINS, Endpoint
 
 log = get_logger(__name__)
 
-_AT_ONCE = 500  # letters
+_BATCH_SIZE = 500  # letters
 
 
 def _scope(actor: Actor) -> str | None:
@@ -68,7 +68,7 @@ class DeadLetterIds(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    ids: list[str] = Field(min_length=1, max_length=_AT_ONCE)
+    ids: list[str] = Field(min_length=1, max_length=_BATCH_SIZE)
 
 
 class DeadLettersRequeued(View):
@@ -98,7 +98,7 @@ class DeadLettersApi:
         try:
             ids = DeadLetterIds.model_validate(await json_of(request)).ids
         except ValidationError:
-            raise InvalidRequestError([f"ids: must be a list of 1 to {_AT_ONCE} ids"]) from None
+            raise InvalidRequestError([f"ids: must be a list of 1 to {_BATCH_SIZE} ids"]) from None
         actor = request[ACTOR]
 
         def noting(dead_letter: DeadLetter, place: str) -> AbstractAsyncContextManager[None]:

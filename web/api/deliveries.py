@@ -37,10 +37,10 @@ from web.answers import json_of, shown
 from web.endpoint import ACTOR, ONLY_OWN, USERS, Endpoint
 from web.parameters import Whole, read
 
-_PAGE = 50
-_LARGEST_PAGE = 500
-_LONGEST_ID = 255  # characters of a correlation id
-_LONGEST_KEY = 255  # characters of an Idempotency-Key
+_PAGE_SIZE = 50
+_MAX_PAGE_SIZE = 500
+_MAX_ID = 255  # characters of a correlation id
+_MAX_KEY = 255  # characters of an Idempotency-Key
 # Correlation ids that no path can name: they are folded on the way, or name something else.
 _UNNAMEABLE = frozenset({".", "..", "events", "by-id"})
 
@@ -64,7 +64,7 @@ async def find(request: web.Request, tracking: Tracking) -> list[Tracked]:
         found = [] if one is None else await tracking.of(actor.tenant, one.delivery.correlation_id)
     else:
         name, one, found = request.match_info["correlation_id"], None, []
-        if len(name) <= _LONGEST_ID and "\0" not in name:
+        if len(name) <= _MAX_ID and "\0" not in name:
             found = await tracking.of(actor.tenant, name)
     found = [seen for seen in found if user is None or seen.delivery.user == user]
     if not found or (one is not None and one.delivery.id not in {f.delivery.id for f in found}):
@@ -146,7 +146,7 @@ def _read_place(given: object) -> object:
         raise ValueError("what a link named next has") from None
 
 
-Size = Annotated[int, Whole(1, _LARGEST_PAGE)]
+Size = Annotated[int, Whole(1, _MAX_PAGE_SIZE)]
 Place = Annotated[
     tuple[datetime, UUID] | None, BeforeValidator(_read_place), WithJsonSchema({"type": "string"})
 ]
@@ -155,7 +155,7 @@ Place = Annotated[
 class ListingQuery(Filter):
     """Which deliveries, and which page of them."""
 
-    size: Size = Field(_PAGE, description="Entries at most.")
+    size: Size = Field(_PAGE_SIZE, description="Entries at most.")
     after: Place = Field(None, description="Where the page before ended: from its link next.")
 
 
@@ -168,7 +168,7 @@ class WhichQuery(Query):
 class PositionQuery(Query):
     """Which page of files."""
 
-    size: Size = Field(_PAGE, description="Entries at most.")
+    size: Size = Field(_PAGE_SIZE, description="Entries at most.")
     after: Annotated[int, Whole(-1, 2**31 - 1)] = Field(
         -1, description="Position after which the page begins."
     )
@@ -447,9 +447,9 @@ def _key(request: web.Request) -> str | None:
     given = request.headers.getall("Idempotency-Key", [])
     if not given:
         return None
-    if len(given) > 1 or not 0 < len(given[0]) <= _LONGEST_KEY or not given[0].isprintable():
+    if len(given) > 1 or not 0 < len(given[0]) <= _MAX_KEY or not given[0].isprintable():
         raise InvalidRequestError(
-            [f"Idempotency-Key must be one, printable, of at most {_LONGEST_KEY} characters"]
+            [f"Idempotency-Key must be one, printable, of at most {_MAX_KEY} characters"]
         )
     return given[0]
 

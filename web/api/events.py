@@ -30,11 +30,11 @@ from web.feed import (
 )
 from web.guard.auth import NotSignedInError
 
-_LONGEST = 3600.0  # seconds that a stream lasts, if its token does
-_REPLAYED = 1000  # steps that a reader who was away is told, at most; the rest it looks up
-_FAREWELL = 5.0  # seconds for a client to take what is said last
-_PING = 15.0  # seconds between comments: proxies close a stream that is silent
-_RETRY = 2000  # milliseconds before a client comes again
+_MAX_DURATION = 3600.0  # seconds that a stream lasts, if its token does
+_MAX_REPLAYED = 1000  # steps that a reader who was away is told, at most; the rest it looks up
+_CLOSE_TIMEOUT = 5.0  # seconds for a client to take what is said last
+_PING_INTERVAL = 15.0  # seconds between comments: proxies close a stream that is silent
+_RECONNECT_DELAY = 2000  # milliseconds before a client comes again
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -61,8 +61,8 @@ class EventsApi:
             if now.ended and not missed:
                 # It has heard everything: a browser that comes again for ever stops at this.
                 return web.Response(status=204)
-            told = [state_frame(Change(step=step, tracked=now)) for step in missed[:_REPLAYED]]
-            if len(missed) > _REPLAYED:
+            told = [state_frame(Change(step=step, tracked=now)) for step in missed[:_MAX_REPLAYED]]
+            if len(missed) > _MAX_REPLAYED:
                 told.append(reload_frame(missed[-1].id, last=now.ended))
             told += _current(now, self._progress(now.delivery))
             known = {step.id for step in steps}.__contains__
@@ -78,9 +78,9 @@ class EventsApi:
             return await _Stream(request, watcher, known, ends=False).write(told, until)
 
     async def _missed(self, watcher: Watcher, last: int) -> list[Frame]:
-        changes = await self._changes.replay(watcher.tenant, last, limit=_REPLAYED + 1)
-        told = [state_frame(change) for change in changes[:_REPLAYED]]
-        if len(changes) > _REPLAYED:
+        changes = await self._changes.replay(watcher.tenant, last, limit=_MAX_REPLAYED + 1)
+        told = [state_frame(change) for change in changes[:_MAX_REPLAYED]]
+        if len(changes) > _MAX_REPLAYED:
             told.append(reload_frame(max(watcher.since, told[-1].id), last=False))
         return told
 
@@ -151,10 +151,10 @@ def _end(actor: Actor) -> float:
     """Return when a stream must end: with the token, at the latest. Raises NotSignedInError."""
     now = time.time()
     if actor.expires is None:
-        return now + _LONGEST
+        return now + _MAX_DURATION
     if actor.expires <= now:  # what is granted to clocks that differ is too short for a stream
         raise NotSignedInError("the token has expired; sign in again")
-    return min(actor.expires, now + _LONGEST)
+    return min(actor.expires, now + _MAX_DURATION)
 
 
 class _Stream:
@@ -171,12 +171,12 @@ class _Stream:
     async def write(self, told: list[Frame], until: float) -> web.StreamResponse:
         """Write until it ends, the client is gone, or the time is over."""
         actor = self._request[ACTOR]
-        async with sse_response(self._request, ping_interval=_PING) as response:
+        async with sse_response(self._request, ping_interval=_PING_INTERVAL) as response:
             self._watcher.disconnect = self._disconnect
             self._watcher.gone = self._gone
             # A client that is gone is noticed by the next comment, though nothing else happens.
             connected = asyncio.create_task(response.wait())
-            connected.add_done_callback(lambda _: self._watcher.let_go())
+            connected.add_done_callback(lambda _: self._watcher.close())
             # At the end, or when it is too slow, the client comes again, with the last id.
             with contextlib.suppress(ConnectionResetError):
                 try:
@@ -188,7 +188,7 @@ class _Stream:
         return response
 
     async def _follow(self, response: EventSourceResponse, told: list[Frame]) -> None:
-        await response.write(f"retry: {_RETRY}\r\n\r\n".encode())
+        await response.write(f"retry: {_RECONNECT_DELAY}\r\n\r\n".encode())
         batch: list[Frame] | None = told
         while batch is not None:
             if batch:
@@ -202,7 +202,7 @@ class _Stream:
     async def _part(self, response: EventSourceResponse, frame: Frame | None) -> None:
         """Say why it ends; a client that takes nothing does not hold it up."""
         try:
-            async with asyncio.timeout(_FAREWELL):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await response.write(b": end\r\n\r\n" if frame is None else frame.data)
         except TimeoutError:
             self._disconnect()

@@ -24,7 +24,7 @@ log = get_logger(__name__)
 Check = Callable[[], Awaitable[None]]
 
 _TIMEOUT = 5.0  # seconds that a check may take
-_FRESH = 1.0  # seconds that its outcome is told again: anybody may ask
+_CACHE_LIFETIME = 1.0  # seconds that its outcome is told again: anybody may ask
 
 
 Status = Literal["UP", "DOWN"]
@@ -74,7 +74,7 @@ class Health:
     async def broken(self) -> dict[str, str]:
         """Return what does not work, and why."""
         async with self._looking:
-            if time.monotonic() - self._looked_at > _FRESH:
+            if time.monotonic() - self._looked_at > _CACHE_LIFETIME:
                 outcomes = await asyncio.gather(*map(self._outcome, self._checks.values()))
                 before, self._broken = (
                     self._broken,

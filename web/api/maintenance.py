@@ -23,8 +23,8 @@ from web.parameters import LAST, Whole, read
 
 log = get_logger(__name__)
 
-_PAGE = 100
-_LARGEST_PAGE = 1000
+_PAGE_SIZE = 100
+_MAX_PAGE_SIZE = 1000
 # By form: what it is answered as, and what else Accept may call it.
 _TYPES = {
     "json": ("application/json",),
@@ -91,7 +91,7 @@ class AuditQuery(FormQuery):
     before: Annotated[int, Whole(1)] = Field(LAST, description="Only entries with smaller ids.")
     limit: Annotated[int, Whole(1)] = Field(
         LAST,
-        description=f"Entries of a page, up to {_LARGEST_PAGE}; of a file, as many as are "
+        description=f"Entries of a page, up to {_MAX_PAGE_SIZE}; of a file, as many as are "
         "wanted (default: all).",
     )
 
@@ -99,7 +99,7 @@ class AuditQuery(FormQuery):
 class PageQuery(AuditQuery):
     """Which entries on a page."""
 
-    limit: Annotated[int, Whole(1, _LARGEST_PAGE)] = _PAGE
+    limit: Annotated[int, Whole(1, _MAX_PAGE_SIZE)] = _PAGE_SIZE
 
 
 class OperationApi:
@@ -258,7 +258,9 @@ async def _exported(
     limit: int,
 ) -> web.StreamResponse:
     """Write entries as they are read, page after page: a file of any length takes little memory."""
-    entries = await page(before, min(limit, _LARGEST_PAGE))  # should it fail, it is an answer still
+    entries = await page(
+        before, min(limit, _MAX_PAGE_SIZE)
+    )  # should it fail, it is an answer still
     answer = web.StreamResponse()
     answer.content_type, answer.charset = _TYPES[form][0], "utf-8"
     answer.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="audit.{form}"'
@@ -272,9 +274,9 @@ async def _exported(
         while entries:
             await answer.write(lines(entries).encode())
             limit -= len(entries)
-            if limit <= 0 or len(entries) < _LARGEST_PAGE:
+            if limit <= 0 or len(entries) < _MAX_PAGE_SIZE:
                 break
-            entries = await page(entries[-1].id, min(limit, _LARGEST_PAGE))
+            entries = await page(entries[-1].id, min(limit, _MAX_PAGE_SIZE))
     except DeliveryError as error:
         # What was written can't be taken back: that the file has no end must be seen.
         log.warning("audit_cut_short", cause=str(error))

@@ -20,7 +20,7 @@ from web.guard.gate import SCRAPER
 
 log = get_logger(__name__)
 
-_FRESH = 5.0  # seconds that figures of the database are told again: anybody may ask
+_CACHE_LIFETIME = 5.0  # seconds that figures of the database are told again: anybody may ask
 
 
 class _Database(Collector):
@@ -118,7 +118,7 @@ class MetricsApi:
 
     async def _read(self, overview: Overview) -> None:
         async with self._reading:
-            if time.monotonic() - self._read_at < _FRESH:
+            if time.monotonic() - self._read_at < _CACHE_LIFETIME:
                 return
             database = self._database
             try:

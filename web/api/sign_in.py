@@ -26,9 +26,9 @@ log = get_logger(__name__)
 # Takes tenant, user and password; returns a token. Raises NotAcceptedError, RetryableError.
 PasswordFlow = Callable[[str, str, str], Awaitable[str]]
 
-_LOGGED = 255  # characters of a user that nobody knows
-_AT_ONCE = 4  # that REGARDS is asked for
-_WAITING = 16  # more; each waits for REGARDS for ten seconds at most
+_MAX_LOGGED = 255  # characters of a user that nobody knows
+_CONCURRENCY = 4  # that REGARDS is asked for
+_MAX_WAITING = 16  # more; each waits for REGARDS for ten seconds at most
 _REFUSED = "REGARDS knows no such user and password for this tenant"
 
 
@@ -71,7 +71,7 @@ class SignIns:
         self._proxies = proxies
         self._addresses = RateLimit(per_minute / 60, burst=per_minute)
         self._users = RateLimit(per_minute / 60, burst=per_minute)
-        self._turns = Turns(_AT_ONCE, waiting=_WAITING)
+        self._turns = Turns(_CONCURRENCY, waiting=_MAX_WAITING)
 
     async def enter(self, request: web.Request) -> web.Response:
         """Get a token for a user of REGARDS."""
@@ -82,7 +82,7 @@ class SignIns:
             return _limited(wait, address=address)
         given = _read(await json_of(request))
         tenant, user, password = given.tenant, given.user, given.password
-        who = {"tenant": tenant[:_LOGGED], "user": user[:_LOGGED], "address": address}
+        who = {"tenant": tenant[:_MAX_LOGGED], "user": user[:_MAX_LOGGED], "address": address}
         wait = self._users.wait(_key(tenant, user))
         if wait:
             return _limited(wait, **who)

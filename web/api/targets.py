@@ -30,10 +30,10 @@ Trouble = Callable[[Target], TargetTrouble | None]
 # Returns what a tenant is told in place of an error, so that ports can't be told apart.
 Told = Callable[[Target, DeliveryError], DeliveryError]
 
-_PATIENCE = 3.0  # seconds that a target may take
-_FRESH = 10.0  # seconds that its answer is told again, to whoever asks
-_AT_ONCE = 8  # targets of a tenant
-_TARGETS = 1000  # remembered
+_PROBE_TIMEOUT = 3.0  # seconds that a target may take
+_CACHE_LIFETIME = 10.0  # seconds that its answer is told again, to whoever asks
+_PROBE_CONCURRENCY = 8  # targets of a tenant
+_CACHE_SIZE = 1000  # remembered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,16 +78,20 @@ class TargetsApi:
         look: Look,
         trouble: Trouble,
         told: Told = lambda _target, error: error,
-        patience: float = _PATIENCE,
+        patience: float = _PROBE_TIMEOUT,
     ) -> None:
         self._tenants = tenants
         self._look = look
         self._trouble = trouble
         self._told = told
         self._patience = patience
-        self._seen: TTLCache[Target, asyncio.Task[_Seen]] = TTLCache(_TARGETS, ttl=_FRESH)
+        self._seen: TTLCache[Target, asyncio.Task[_Seen]] = TTLCache(
+            _CACHE_SIZE, ttl=_CACHE_LIFETIME
+        )
         # Each tenant has its own: silent ones of another are no reason to wait.
-        self._turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_AT_ONCE))
+        self._turns = defaultdict[str, asyncio.Semaphore](
+            lambda: asyncio.Semaphore(_PROBE_CONCURRENCY)
+        )
 
     async def targets(self, request: web.Request) -> web.Response:
         """Return every target of the tenant, with what it said just now."""

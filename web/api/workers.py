@@ -16,8 +16,8 @@ from web.answers import shown
 from web.endpoint import ACTOR, OPERATORS, Endpoint
 from web.parameters import Whole, read
 
-_DAY = 24
-_LONGEST = 24 * 90  # hours
+_DEFAULT_HOURS = 24
+_MAX_HOURS = 24 * 90  # hours
 
 
 class WorkerView(View):
@@ -75,7 +75,9 @@ class Stats(View):
 class StatsQuery(Query):
     """Of how long."""
 
-    hours: Annotated[int, Whole(1, _LONGEST)] = Field(_DAY, description="How far to look back.")
+    hours: Annotated[int, Whole(1, _MAX_HOURS)] = Field(
+        _DEFAULT_HOURS, description="How far to look back."
+    )
 
 
 class WorkersApi:

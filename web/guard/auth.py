@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from app.audit import Actor
 from app.errors import ConfigurationError
 
-_LEEWAY = 30  # seconds that clocks may differ
-_LONGEST = 16 * 1024  # characters of a token
-_LONGEST_CLAIM = 255
-_DISTANT = 2**53  # seconds: an issuer may write any number
+_MAX_CLOCK_SKEW = 30  # seconds that clocks may differ
+_MAX_TOKEN_LENGTH = 16 * 1024  # characters of a token
+_MAX_CLAIM = 255
+_MAX_TIME = 2**53  # seconds: an issuer may write any number
 _BEARER = re.compile(
     r"Bearer +([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+) *", re.IGNORECASE
 )
@@ -56,8 +56,8 @@ class Verifier:
 
     def verify(self, token: str) -> Actor:
         """Return who a token was given to. Raises NotSignedInError."""
-        if len(token) > _LONGEST:
-            raise NotSignedInError(f"the token has more than {_LONGEST} characters")
+        if len(token) > _MAX_TOKEN_LENGTH:
+            raise NotSignedInError(f"the token has more than {_MAX_TOKEN_LENGTH} characters")
         try:
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg")
@@ -70,7 +70,7 @@ class Verifier:
                 token,
                 key,
                 algorithms=algorithms,
-                leeway=_LEEWAY,
+                leeway=_MAX_CLOCK_SKEW,
                 options={"require": ["exp"], "verify_aud": False},
             )
         except jwt.ExpiredSignatureError:
@@ -81,19 +81,19 @@ class Verifier:
         if name is None:
             raise NotSignedInError(
                 "the token names nobody: it needs email or sub, printable, of at most "
-                f"{_LONGEST_CLAIM} characters"
+                f"{_MAX_CLAIM} characters"
             )
         return Actor(
             name=name,
             role=_text(claims, "role") or "",
             tenant=_text(claims, "tenant") or "",
-            expires=min(int(claims["exp"]), _DISTANT),
+            expires=min(int(claims["exp"]), _MAX_TIME),
         )
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str | None:
     value = claims.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_CLAIM:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_CLAIM:
         return None
     return value if value.isprintable() and value.strip() else None
 

@@ -17,7 +17,7 @@ _ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\nServer: rs-delivery\r\nRetry-After: 1\r\n"
     b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
 )
-_PATIENCE = 2.0  # seconds for a client that is not taken in to ask
+_REQUEST_TIMEOUT = 2.0  # seconds for a client that is not taken in to ask
 
 
 class UnderWay:
@@ -55,7 +55,7 @@ class _NotTakenIn(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives
         self._transport = transport
-        self._timer = asyncio.get_running_loop().call_later(_PATIENCE, transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(_REQUEST_TIMEOUT, transport.abort)
 
     def data_received(self, _data: bytes) -> None:
         if self._transport is not None:

@@ -13,9 +13,9 @@ from web.guard.limits import RateLimit
 # Tries a target; returns what was found: [{"check", "ok", "message"}].
 Probe = Callable[[Target], Awaitable[list[dict[str, Any]]]]
 
-_A_MINUTE = 5  # checks of a tenant
-_TARGETS = 10  # of a check
-_AT_ONCE = 5
+_MAX_PER_MINUTE = 5  # checks of a tenant
+_MAX_TARGETS = 10  # of a check
+_CONCURRENCY = 5
 
 
 class Checks:
@@ -24,7 +24,7 @@ class Checks:
     A check makes this service connect to where a tenant says.
     """
 
-    def __init__(self, probe: Probe, *, a_minute: int = _A_MINUTE) -> None:
+    def __init__(self, probe: Probe, *, a_minute: int = _MAX_PER_MINUTE) -> None:
         self._probe = probe
         self._rate = RateLimit(a_minute / 60, burst=a_minute)
         self._under_way: set[str] = set()
@@ -52,18 +52,18 @@ class Checks:
 
         Returns what was found by their names.
         """
-        turns = asyncio.Semaphore(_AT_ONCE)
+        turns = asyncio.Semaphore(_CONCURRENCY)
 
         async def one(target: Target) -> list[dict[str, Any]]:
             async with turns:
                 return await self._probe(target)
 
         names = sorted(targets, key=lambda name: targets[name] == known.get(name))
-        chosen = names[:_TARGETS]
+        chosen = names[:_MAX_TARGETS]
         found = await asyncio.gather(*(one(targets[name]) for name in chosen))
         none = {
             "check": "reachable",
             "ok": False,
-            "message": f"not tried: a check tries {_TARGETS} targets, those that changed first",
+            "message": f"not tried: a check tries {_MAX_TARGETS} targets, those that changed first",
         }
         return {name: [none] for name in names} | dict(zip(chosen, found, strict=True))

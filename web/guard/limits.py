@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cachetools import TTLCache
 
-_CALLERS = 10_000  # remembered at once
+_MAX_CALLERS = 10_000  # remembered at once
 
 
 class RateLimit:
@@ -21,7 +21,7 @@ class RateLimit:
         self._burst = max(burst, 1)
         # A bucket that nobody has drawn from for so long is full again, and needs no memory.
         self._buckets: TTLCache[str, tuple[float, float]] = TTLCache(
-            _CALLERS, ttl=self._burst / rate
+            _MAX_CALLERS, ttl=self._burst / rate
         )
 
     def wait(self, caller: str) -> float:

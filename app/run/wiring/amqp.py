@@ -13,7 +13,7 @@ from streams.amqp.line import line_of
 from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.topology import Topology, topology_of
 
-_COMMAND_PATIENCE = 5.0  # seconds that a command waits for RabbitMQ to come up
+_COMMAND_TIMEOUT = 5.0  # seconds that a command waits for RabbitMQ to come up
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +30,7 @@ async def open_amqp(
 
 def open_connection(settings: Settings) -> AbstractAsyncContextManager[AbstractRobustConnection]:
     """Connect for one command. Raises ConfigurationError."""
-    return connect(line_of(settings), start_timeout=_COMMAND_PATIENCE)
+    return connect(line_of(settings), start_timeout=_COMMAND_TIMEOUT)
 
 
 async def declare_topology(settings: Settings) -> None:

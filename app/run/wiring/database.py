@@ -33,12 +33,12 @@ from app.store import (
     migrate,
     open_pool,
 )
-from app.store.pool import wrap_errors
+from app.store.pool import translate_errors
 from app.store.rights import lacking, missing_rights
 from app.store.schema import Schema, look
 from app.telemetry.logs import get_logger
 from app.tenants.vault import vault_of
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 
 log = get_logger(__name__)
 
@@ -52,7 +52,7 @@ class Database:
 
     settings: Settings
     pool: asyncpg.Pool
-    owed: Signal = field(default_factory=Signal)  # notified after a commit that left some to send
+    owed: Wakeup = field(default_factory=Wakeup)  # notified after a commit that left some to send
 
     def over(self, pool: asyncpg.Pool) -> Database:
         """Return the same, over other connections."""
@@ -159,7 +159,7 @@ async def open_migrated(settings: Settings) -> AsyncIterator[Database]:
             )
         for name in await migrate(pool):
             log.info("migration_applied", name=name)
-        with wrap_errors():
+        with translate_errors():
             async with pool.acquire() as connection:
                 missing = await missing_rights(connection)
         if missing:
@@ -188,7 +188,7 @@ async def open_web_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
 
 
 async def _look(pool: asyncpg.Pool) -> Schema:
-    with wrap_errors():
+    with translate_errors():
         async with pool.acquire() as connection:
             return await look(connection)
 

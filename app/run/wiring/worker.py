@@ -23,7 +23,7 @@ from app.run.wiring.tenants import open_configuration
 from app.settings import Settings
 from app.tenants.secret_rules import require_token_secret
 from app.waiting.patience import Patience
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from sinks.pipeline.budget import Budget
 from sinks.transfer import StreamingArchiver
 from streams.amqp.dead_letters import count_dead_letters
@@ -74,7 +74,7 @@ class WorkerServices(Services):
             line=line_of(settings),
         )
 
-    def consumer(self, *, wake: Mapping[Work, Signal]) -> Consumer:
+    def consumer(self, *, wake: Mapping[Work, Wakeup]) -> Consumer:
         """Return what runs the agents; `wake` is notified of work that may be due."""
         # Made anew whenever the one before has crashed.
         make = partial(

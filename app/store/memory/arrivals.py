@@ -15,7 +15,7 @@ from app.store.memory.rows import ArrivalRow, InboxRow
 from app.store.memory.session import Session
 from app.waiting.backoff import Backoff
 
-_MOST_ALLOWANCES = 16  # that an event may take, however often it was appended
+_MAX_ALLOWANCES = 16  # that an event may take, however often it was appended
 
 
 class MemoryArrivals:
@@ -35,11 +35,11 @@ class MemoryArrivals:
         self._database = database
         self._allowance = allowance
         seconds = allowance.total_seconds()
-        self._backoff = Backoff(first=seconds, longest=_MOST_ALLOWANCES * seconds)
+        self._backoff = Backoff(first=seconds, longest=_MAX_ALLOWANCES * seconds)
         self._monotonic = monotonic
         self._saving: set[asyncio.Future[None]] = set()
 
-    async def note(self, arrival: Arrival, *, since: float | None = None) -> None:
+    async def save(self, arrival: Arrival, *, since: float | None = None) -> None:
         """Return once the arrival is saved. It came at `since` by the monotonic clock, or now."""
         came = self._monotonic() if since is None else since
         saved = asyncio.get_running_loop().create_future()

@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-from app.audit import AuditEntry, Done
+from app.audit import AuditEntry, AuditRecord
 from app.store.memory.database import Database, as_json
 from app.store.memory.session import Session
 
 
-def note(database: Database, session: Session, done: Done) -> None:
+def record(database: Database, session: Session, done: AuditRecord) -> None:
     """Note what was done, in the transaction that does it."""
     entry = AuditEntry(
         id=database.audit.number(),
@@ -34,13 +34,13 @@ class MemoryAudit:
         self._database = database
 
     @contextlib.asynccontextmanager
-    async def noting(self, done: Done) -> AsyncIterator[None]:
+    async def noting(self, done: AuditRecord) -> AsyncIterator[None]:
         """Note what is done within the block, unless it raises."""
         async with self._database.session() as session:
-            note(self._database, session, done)
+            record(self._database, session, done)
             yield
 
-    async def note(self, done: Done) -> None:
+    async def record(self, done: AuditRecord) -> None:
         """Note what was done, or is about to be."""
         async with self.noting(done):
             pass

@@ -8,31 +8,31 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from app.audit import Done
+from app.audit import AuditRecord
 from app.delivery.states import State
-from app.store.memory.audit import note
+from app.store.memory.audit import record
 from app.store.memory.database import Database, as_json
 from app.store.memory.deliveries import update
 from app.store.memory.session import Session
-from app.tenants.values import Configuration, Maintenance, Stored
+from app.tenants.values import Configuration, Maintenance, StoredValue
 
 
 class _Change:
     """See `app.tenants.ports.ConfigurationChange`."""
 
     def __init__(
-        self, database: Database, session: Session, *, tenant: str, values: dict[str, Stored]
+        self, database: Database, session: Session, *, tenant: str, values: dict[str, StoredValue]
     ) -> None:
         self._database = database
         self._session = session
         self._tenant = tenant
         self.values = values
 
-    async def set(self, name: str, value: Any) -> Stored:
+    async def set(self, name: str, value: Any) -> StoredValue:
         await self._database.trip()
-        stored = Stored(value=as_json(value), version=self._database.version())
+        stored = StoredValue(value=as_json(value), version=self._database.version())
         self._session.put(self._database.settings, (self._tenant, name), stored)
-        self.values[name] = Stored(value=value, version=stored.version)
+        self.values[name] = StoredValue(value=value, version=stored.version)
         return self.values[name]
 
     async def reset(self, name: str) -> None:
@@ -69,9 +69,9 @@ class _Change:
                 lambda row: row.state is State.RECEIVED,
             )
 
-    async def note(self, done: Done) -> None:
+    async def audit(self, done: AuditRecord) -> None:
         await self._database.trip()
-        note(self._database, self._session, done)
+        record(self._database, self._session, done)
 
 
 class MemoryConfiguration:
@@ -82,7 +82,7 @@ class MemoryConfiguration:
 
     async def read(self) -> Configuration:
         """Return what all tenants have set."""
-        settings: defaultdict[str, dict[str, Stored]] = defaultdict(dict)
+        settings: defaultdict[str, dict[str, StoredValue]] = defaultdict(dict)
         async with self._database.session() as session:
             for (tenant, name), stored in session.rows(self._database.settings):
                 settings[tenant][name] = stored

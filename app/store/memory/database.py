@@ -26,7 +26,7 @@ from app.store.memory.rows import (
 )
 from app.store.memory.session import Session
 from app.store.memory.tables import Table
-from app.tenants.values import Maintenance, Stored
+from app.tenants.values import Maintenance, StoredValue
 
 _TICK = timedelta(microseconds=1)
 
@@ -80,7 +80,7 @@ class Database:
         self.asked = Table[int, AskedRow]("asked")
         self.outbox = Table[int, OutboxRow]("outbox", group=lambda row: row.message.lane)
         self.turns = Table[tuple[Work, str], datetime]("turn")
-        self.settings = Table[tuple[str, str], Stored]("tenant_setting")
+        self.settings = Table[tuple[str, str], StoredValue]("tenant_setting")
         self.maintenance = Table[str, Maintenance]("tenant_maintenance")
         self.audit = Table[int, AuditEntry]("audit")
         self.workers = Table[str, WorkerRow]("worker")

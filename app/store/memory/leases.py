@@ -116,7 +116,7 @@ class MemoryLeases:
             row = session.get(self._database.deliveries, delivery.id)
         return row is not None and self._has(delivery, row) and row.work is not None
 
-    async def note_completion(
+    async def record_completion(
         self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
     ) -> bool:
         """Hold on to a lease, and note what is about to appear."""
@@ -147,7 +147,7 @@ class MemoryLeases:
                 ),
             )
 
-    async def forget_completion(self, delivery: Delivery) -> None:
+    async def discard_completion(self, delivery: Delivery) -> None:
         """Note that what was noted last can't appear any more."""
         async with self._database.session() as session:
             await self._change(

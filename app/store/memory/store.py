@@ -16,9 +16,9 @@ from app.store.memory.database import Database
 from app.store.memory.deliveries import update
 from app.store.memory.rows import DeliveryRow
 from app.store.memory.session import Session
-from app.store.memory.transaction import MemoryTransaction
+from app.store.memory.transaction import MemoryUnitOfWork
 from app.waiting.patience import until_answered
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 
 _FILES_A_BATCH = 1000
 
@@ -26,15 +26,15 @@ _FILES_A_BATCH = 1000
 class MemoryStore:
     """See `app.delivery.ports.Store`. `owed` is notified after a commit that left messages."""
 
-    def __init__(self, database: Database, owed: Signal) -> None:
+    def __init__(self, database: Database, owed: Wakeup) -> None:
         self._database = database
         self._owed = owed
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[MemoryTransaction]:
+    async def transaction(self) -> AsyncIterator[MemoryUnitOfWork]:
         """Begin a transaction; leaving the block commits, an exception rolls back."""
         async with self._database.session() as session:
-            transaction = MemoryTransaction(self._database, session)
+            transaction = MemoryUnitOfWork(self._database, session)
             yield transaction
         if transaction.owes:
             self._owed.notify()
@@ -141,7 +141,7 @@ class MemoryStore:
             if (upload.container, upload.key) == (container, key)
         )
 
-    async def tell_waiting(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+    async def record_wait(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
         """Note why transfers wait."""
 
         def waits(session: Session, row: DeliveryRow) -> bool:
@@ -155,7 +155,7 @@ class MemoryStore:
 
         return await self._told(waits, cause, limit)
 
-    async def tell_no_longer(self, tenant: str, cause: str, *, limit: int) -> int:
+    async def clear_wait(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away."""
 
         def was_told(_session: Session, row: DeliveryRow) -> bool:

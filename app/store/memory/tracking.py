@@ -248,7 +248,7 @@ class MemoryWorkers:
         self._version = version
         self._slots = slots
 
-    async def seen(self) -> None:
+    async def heartbeat(self) -> None:
         """Record that this worker is alive; forget those that died long ago."""
         workers = self._database.workers
         async with self._database.session() as session:
@@ -266,7 +266,7 @@ class MemoryWorkers:
             ):
                 session.remove(workers, name)
 
-    async def left(self) -> None:
+    async def deregister(self) -> None:
         """Record that this worker stops."""
         async with self._database.session() as session:
             await session.delete(self._database.workers, self._worker)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
-from app.audit import Done
+from app.audit import AuditRecord
 from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
@@ -18,7 +18,7 @@ from app.delivery.states import ADVANCES, State
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
-from app.store.memory.audit import note
+from app.store.memory.audit import record
 from app.store.memory.database import Database, as_json
 from app.store.memory.locks import Mode
 from app.store.memory.rows import AskedRow, DeliveryRow, FileRow, InboxRow, OutboxRow
@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 
 def _statement(
-    method: Callable[Concatenate[MemoryTransaction, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[MemoryTransaction, P], Coroutine[Any, Any, T]]:
+    method: Callable[Concatenate[MemoryUnitOfWork, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[MemoryUnitOfWork, P], Coroutine[Any, Any, T]]:
     """Mark what is one statement."""
 
-    async def run(self: MemoryTransaction, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self: MemoryUnitOfWork, /, *args: P.args, **kwargs: P.kwargs) -> T:
         async with self.statement():
             return await method(self, *args, **kwargs)
 
@@ -43,8 +43,8 @@ def _statement(
     return run
 
 
-class MemoryTransaction:
-    """See `app.delivery.ports.Transaction`."""
+class MemoryUnitOfWork:
+    """See `app.delivery.ports.UnitOfWork`."""
 
     def __init__(self, database: Database, session: Session) -> None:
         self._database = database
@@ -67,7 +67,7 @@ class MemoryTransaction:
     # What came in.
 
     @_statement
-    async def remember(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+    async def record_receipts(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
         """Note events in the inbox; return those that count, and when each arrived."""
         await self._lock([one.digest for one in arrived])
         inbox = self._database.inbox
@@ -170,7 +170,7 @@ class MemoryTransaction:
         return row is not None and not row.state.ended
 
     @_statement
-    async def note_asked(self, asked: Asked, delivery_id: UUID) -> None:
+    async def record_request(self, asked: Asked, delivery_id: UUID) -> None:
         """Note which delivery is the answer."""
         noted = self._session.where(
             self._database.asked,
@@ -202,7 +202,7 @@ class MemoryTransaction:
     # The delivery.
 
     @_statement
-    async def withdraw(self, delivery: Delivery) -> bool:
+    async def delete_ungranted(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted."""
         return await deliveries.delete(
             self._database, self._session, delivery.id, lambda row: row.state is State.RECEIVED
@@ -280,7 +280,7 @@ class MemoryTransaction:
         return locked
 
     @_statement
-    async def note_answer(self, delivery: Delivery, order_id: int | None) -> None:
+    async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
         """Note what rs-order answered to the request of a delivery that has ended."""
         await deliveries.update(
             self._database,
@@ -375,7 +375,7 @@ class MemoryTransaction:
             raise LeaseLostError(f"{delivery} is gone")
 
     @_statement
-    async def hasten(self, delivery: Delivery) -> bool:
+    async def retry_now(self, delivery: Delivery) -> bool:
         """Let what waits for a later attempt be claimed now."""
         now = self._session.now
         return (
@@ -420,7 +420,7 @@ class MemoryTransaction:
     # What is told.
 
     @_statement
-    async def owe(self, *messages: Outgoing) -> None:
+    async def enqueue(self, *messages: Outgoing) -> None:
         """Put messages into the outbox."""
         for message in messages:
             row = OutboxRow(
@@ -432,9 +432,9 @@ class MemoryTransaction:
         self.owes = True
 
     @_statement
-    async def note(self, done: Done) -> None:
+    async def audit(self, done: AuditRecord) -> None:
         """Put what somebody did into the audit trail."""
-        note(self._database, self._session, done)
+        record(self._database, self._session, done)
 
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small once all of it is committed."""

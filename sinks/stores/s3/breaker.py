@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 _SILENCE = (TimeoutError, ConnectTimeoutError, ReadTimeoutError)
 _PORTS = {"http": 80, "https": 443}
-_MOST = 1000  # circuits
+_MAX_CIRCUITS = 1000  # circuits
 _PROBES = Backoff(first=1.0, longest=60.0)
 
 
@@ -98,7 +98,7 @@ class Breakers:
         *,
         policy: BreakerPolicy | None = None,
         up: Gauge | None = None,
-        most: int = _MOST,
+        most: int = _MAX_CIRCUITS,
     ) -> None:
         self._probe = probe
         self._policy = policy or BreakerPolicy()

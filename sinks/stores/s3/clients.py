@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from aioboto3 import Session
     from types_aiobotocore_s3.client import S3Client
 
-_IDLE = 600.0  # seconds
-_MOST = 50  # open at once; each has 0.4 MiB, and up to 64 connections
+_IDLE_TIMEOUT = 600.0  # seconds
+_MAX_CLIENTS = 50  # open at once; each has 0.4 MiB, and up to 64 connections
 
 
 @dataclass
@@ -45,8 +45,8 @@ class S3Clients:
     def __init__(
         self,
         *,
-        idle: float = _IDLE,
-        most: int = _MOST,
+        idle: float = _IDLE_TIMEOUT,
+        most: int = _MAX_CLIENTS,
         ca: str = "",
         hosts: AllowedHosts | None = None,
     ) -> None:

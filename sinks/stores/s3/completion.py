@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _NOT_MET = ("PreconditionFailed", "412")
-_ROUNDS = 5  # in which an object may come or change while it is looked at
-_PROBE = 5.0  # seconds that a probe may take
+_MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
+_PROBE_TIMEOUT = 5.0  # seconds that a probe may take
 _NO_UPLOAD = "rs-delivery-no-such-upload"  # a probe's: nothing can come of it
 
 
@@ -60,7 +60,7 @@ class Completion:
         """Let the object appear; return its ETag. See `S3Sink.complete`."""
         look = again or self.sink.conditions.of(self.target) is not Conditions.KEPT
         named: str | None = None  # the ETag that was asked for last, in vain
-        for _ in range(_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             found = await self.sink.find(self.target, self.upload.key) if look else None
             if found is not None and self.expected.is_made(found, again=again):
                 return await self._made_before(found, again=again)
@@ -142,7 +142,7 @@ class Completion:
         found = Conditions.IN_DOUBT
         nothing = replace(self.upload, upload_id=_NO_UPLOAD)
         try:
-            async with asyncio.timeout(_PROBE):
+            async with asyncio.timeout(_PROBE_TIMEOUT):
                 await self.sink.ask_to_complete(self.target, nothing, self.parts[:1], _NO_OTHER)
         except TimeoutError:
             return

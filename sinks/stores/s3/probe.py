@@ -26,14 +26,14 @@ from app.errors import (
 from app.network.hosts import AllowedHosts
 from app.telemetry.logs import get_logger
 from sinks.stores.s3.clients import S3Clients
-from sinks.stores.s3.requests import by_s3, is_of_s3, wrapped
+from sinks.stores.s3.requests import by_s3, is_of_s3, translate_errors
 from sinks.stores.s3.store import S3Sink
 from sinks.stores.s3.target import S3Target
 from sinks.stores.s3.trial import Trial
 
 log = get_logger(__name__)
 
-_ALL = 5.0  # seconds of all steps together
+_TOTAL_TIMEOUT = 5.0  # seconds of all steps together
 
 
 @dataclass
@@ -49,7 +49,11 @@ class Prober:
     """Tries targets; `hosts` tell which server is the deployment's own, chosen by no tenant."""
 
     def __init__(
-        self, clients: S3Clients, hosts: AllowedHosts | None = None, *, seconds: float = _ALL
+        self,
+        clients: S3Clients,
+        hosts: AllowedHosts | None = None,
+        *,
+        seconds: float = _TOTAL_TIMEOUT,
     ) -> None:
         self._clients = clients
         self._hosts = hosts
@@ -125,7 +129,10 @@ class Prober:
     async def _look(self, target: S3Target, ends: float) -> bool:
         # An answer to HEAD has no body; where no header says what it is, that of a list does.
         try:
-            async with self._clients.of(target) as client, wrapped(target, "look", _until(ends)):
+            async with (
+                self._clients.of(target) as client,
+                translate_errors(target, "look", _until(ends)),
+            ):
                 answer = await client.head_bucket(Bucket=target.bucket)
         except TargetRefusedError as error:
             if isinstance(error.__cause__, ClientError) and not by_s3(error):
@@ -140,7 +147,10 @@ class Prober:
 
     async def _list(self, target: S3Target, ends: float) -> bool:
         action = "list open uploads"  # which a delivery needs, too
-        async with self._clients.of(target) as client, wrapped(target, action, _until(ends)):
+        async with (
+            self._clients.of(target) as client,
+            translate_errors(target, action, _until(ends)),
+        ):
             answer = await client.list_multipart_uploads(Bucket=target.bucket, MaxUploads=1)
             return bool(is_of_s3(dict(answer)) or answer.get("Bucket"))
 

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
 
 # What a call may take from its first try to its last byte, in seconds.
-SHORT = 30.0
-COMPLETION = 900.0  # some stores copy all parts while the client waits
-_PART = 120.0  # and what its bytes take at the slowest pace
-_SLOWEST = 256 * 1024  # bytes a second
+CALL_TIMEOUT = 30.0
+COMPLETION_TIMEOUT = 900.0  # some stores copy all parts while the client waits
+_PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
+_MIN_RATE = 256 * 1024  # bytes a second
 
 # A part that was spoilt on its way (BadDigest) is worth another try, too; so is a completion that
 # met another request for the same key.
@@ -87,8 +87,8 @@ def config_for(target: S3Target, ca: str = "", hosts: AllowedHosts | None = None
         ),
         region_name=target.region,
         connect_timeout=5,
-        # Deadlines are those of `wrapped`, and whoever asks decides whether it asks again.
-        read_timeout=COMPLETION,
+        # Deadlines are those of `translate_errors`, and whoever asks decides whether it asks again.
+        read_timeout=COMPLETION_TIMEOUT,
         max_pool_connections=64,
         retries={"mode": "standard", "total_max_attempts": 1},
         # Other stores than AWS refuse the newer integrity headers; parts are verified by ETag.
@@ -100,11 +100,11 @@ def config_for(target: S3Target, ca: str = "", hosts: AllowedHosts | None = None
 
 def for_part(size: int) -> float:
     """Return how long a part of so many bytes may take, in seconds."""
-    return _PART + size // _SLOWEST
+    return _PART_TIMEOUT + size // _MIN_RATE
 
 
 @contextlib.asynccontextmanager
-async def wrapped(target: S3Target, action: str, seconds: float) -> AsyncIterator[None]:
+async def translate_errors(target: S3Target, action: str, seconds: float) -> AsyncIterator[None]:
     """Bound a call, and sort S3's answers into those that pass and those that stay.
 
     No message holds a secret.
@@ -196,7 +196,7 @@ def traced(
 
 
 def code_of(error: DeliveryError) -> str:
-    """Return S3's word for an error that `wrapped` raised; empty if it said nothing."""
+    """Return S3's word for an error that `translate_errors` raised; empty if it said nothing."""
     cause = error.__cause__
     return str(cause.response["Error"].get("Code", "")) if isinstance(cause, ClientError) else ""
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from app.errors import DeliveryError, TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
-from sinks.stores.s3.requests import code_of, wrapped
+from sinks.stores.s3.requests import code_of, translate_errors
 from sinks.stores.s3.store import S3Sink
 from sinks.stores.s3.target import S3Target
 from sinks.stores.s3.trial import ABORT_RIGHT, DENIED, Trial, trial_key
@@ -21,7 +21,7 @@ from sinks.stores.s3.trial import ABORT_RIGHT, DENIED, Trial, trial_key
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
-_TIMEOUT = 10.0  # seconds for each
+_STEP_TIMEOUT = 10.0  # seconds for each
 
 
 class _Right(NamedTuple):
@@ -70,12 +70,12 @@ async def try_target(sink: S3Sink, target: S3Target) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for check, look in (("reachable", sink.reach), ("credentials and bucket", sink.find_bucket)):
         try:
-            async with asyncio.timeout(_TIMEOUT):
+            async with asyncio.timeout(_STEP_TIMEOUT):
                 await look(target)
         except DeliveryError as error:
             return [*found, {"check": check, "ok": False, "message": str(error)}]
         except TimeoutError:
-            sentence = f"no answer from {target} within {_TIMEOUT:g} seconds"
+            sentence = f"no answer from {target} within {_STEP_TIMEOUT:g} seconds"
             return [*found, {"check": check, "ok": False, "message": sentence}]
         found.append({"check": check, "ok": True, "message": "yes"})
     return found + await try_rights(sink.clients, target)
@@ -99,7 +99,7 @@ async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> dict[st
     try:
         async with (
             clients.of(target) as client,
-            wrapped(target, f"{right.action} {key}", _TIMEOUT),
+            translate_errors(target, f"{right.action} {key}", _STEP_TIMEOUT),
         ):
             await right.ask(client, target.bucket, key)
     except DeliveryError as error:
@@ -112,7 +112,7 @@ async def _tried_to_write(clients: S3Clients, target: S3Target) -> dict[str, Any
     async with clients.of(target) as client:
         upload = Trial(client, target)
         try:
-            await upload.begin(_TIMEOUT)
+            await upload.begin(_STEP_TIMEOUT)
         except DeliveryError as error:  # whatever it is: nothing was begun
             sentence = _flaw(error, "s3:PutObject") or str(error)
         else:

@@ -17,8 +17,8 @@ from typing import Any
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
-_LONGEST_ERROR = 256 * 1024  # bytes
-_LONGEST_ANSWER = 8 * 1024 * 1024  # bytes; a list of a thousand uploads has two MiB at most
+_MAX_ERROR = 256 * 1024  # bytes
+_MAX_ANSWER = 8 * 1024 * 1024  # bytes; a list of a thousand uploads has two MiB at most
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REGION = "x-amz-bucket-region"
@@ -118,7 +118,7 @@ class _Bounded:
 
     async def read(self) -> bytes:
         """Return the body. Raises EndlessAnswerError."""
-        longest = _LONGEST_ERROR if self._answer.status >= 300 else _LONGEST_ANSWER
+        longest = _MAX_ERROR if self._answer.status >= 300 else _MAX_ANSWER
         body = bytearray()
         try:
             async for chunk in self._answer.content.iter_any():

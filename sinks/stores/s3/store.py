@@ -26,16 +26,16 @@ from sinks.stores.s3.completion import Completion
 from sinks.stores.s3.conditions import KnownConditions
 from sinks.stores.s3.https import check_ca
 from sinks.stores.s3.requests import (
-    COMPLETION,
+    CALL_TIMEOUT,
+    COMPLETION_TIMEOUT,
     NO_CONDITION,
     NO_OBJECT,
-    SHORT,
     answered,
     code_of,
     for_part,
     kept_as,
     traced,
-    wrapped,
+    translate_errors,
 )
 from sinks.stores.s3.target import S3Target
 
@@ -62,8 +62,8 @@ class S3Sink:
         clients: S3Clients,
         *,
         up: Gauge | None = None,
-        short: float = SHORT,
-        completion: float = COMPLETION,
+        short: float = CALL_TIMEOUT,
+        completion: float = COMPLETION_TIMEOUT,
     ) -> None:
         self.clients = clients
         self.breakers = Breakers(self.find_bucket, up=up)
@@ -88,7 +88,7 @@ class S3Sink:
                 traced(verb, target, key, part),
                 self.breakers.watching(target, quick=seconds is None),
             ):
-                async with wrapped(target, action, seconds or self._short):
+                async with translate_errors(target, action, seconds or self._short):
                     yield client
 
     async def create_upload(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
-from sinks.stores.s3.requests import code_of, wrapped
+from sinks.stores.s3.requests import code_of, translate_errors
 from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DENIED = ("AccessDenied", "403")
 ABORT_RIGHT = "s3:AbortMultipartUpload"
-_ABORT = 3.0  # seconds to abort it, however long it took to begin it
+_ABORT_TIMEOUT = 3.0  # seconds to abort it, however long it took to begin it
 _FOLDER = ".rs-delivery-check/"
 
 
@@ -40,7 +40,7 @@ class Trial:
         A store looks for a right before it looks for the upload: there is none of this id.
         """
         try:
-            async with wrapped(self._target, f"abort an upload of {self._key}", seconds):
+            async with translate_errors(self._target, f"abort an upload of {self._key}", seconds):
                 await self._abort(uuid4().hex)
         except TargetRefusedError as error:
             if code_of(error) in DENIED:
@@ -49,7 +49,7 @@ class Trial:
     async def begin(self, seconds: float, *, looking: bool = True) -> None:
         """Begin it. Where no answer comes it may be open all the same, and is looked for."""
         try:
-            async with wrapped(self._target, f"begin an upload of {self._key}", seconds):
+            async with translate_errors(self._target, f"begin an upload of {self._key}", seconds):
                 begun = await self._client.create_multipart_upload(
                     Bucket=self._target.bucket, Key=self._key
                 )
@@ -62,11 +62,13 @@ class Trial:
 
     async def abort(self) -> None:
         """Abort it, within seconds of its own. Raises like a sink."""
-        async with wrapped(self._target, f"abort an upload of {self._key}", _ABORT):
+        async with translate_errors(
+            self._target, f"abort an upload of {self._key}", _ABORT_TIMEOUT
+        ):
             await self._abort(self._upload_id)
 
     async def _abort_all(self) -> None:
-        async with wrapped(self._target, f"abort uploads of {self._key}", _ABORT):
+        async with translate_errors(self._target, f"abort uploads of {self._key}", _ABORT_TIMEOUT):
             found = await self._client.list_multipart_uploads(
                 Bucket=self._target.bucket, Prefix=self._key
             )

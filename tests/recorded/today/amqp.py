@@ -151,7 +151,7 @@ class _Carried:
     def __init__(self) -> None:
         self.noted: list[Arrival] = []
 
-    async def note(self, arrival: Arrival, *, since: float) -> None:
+    async def save(self, arrival: Arrival, *, since: float) -> None:
         self.noted.append(arrival)
 
     async def carry(self, arrival: Arrival) -> None:

@@ -12,7 +12,7 @@ from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.outgoing import Lane
 from app.delivery.states import Work
 from app.settings import Settings
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from streams.events import (
     CancelRequested,
     OrderProgressed,
@@ -165,7 +165,7 @@ def consumed() -> Any:
         users=MagicMock(),
         interventions=MagicMock(),
         events=MagicMock(topics=Topics()),
-        wake={work: Signal() for work in Work},
+        wake={work: Wakeup() for work in Work},
     )
     return {
         "group": app.conf.id,

@@ -15,7 +15,7 @@ from app.store.configuration import PostgresConfiguration
 from app.store.leader import Leader
 from app.store.schema import steps
 from app.tenants.vault import Vault, make_key
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from tests.recorded.today.examples import DIGEST, RESULT, TENANT
 
 # The catalog in its own words: a line a column, constraint, index, trigger, sequence; a function is
@@ -80,7 +80,7 @@ async def schema(pool: asyncpg.Pool) -> Any:
 
 async def locks(pool: asyncpg.Pool) -> Any:
     """The numbers of advisory locks: workers of two versions keep each other out by them."""
-    store = PostgresStore(pool, Signal())
+    store = PostgresStore(pool, Wakeup())
 
     @asynccontextmanager
     async def an_object() -> AsyncIterator[None]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.audit import Actor, Done
+from app.audit import Actor, AuditRecord
 from app.delivery.ingress import Arrival, ArrivalKind, Asked, DeliveryRequest, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
@@ -24,7 +24,7 @@ from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
 from app.store.configuration import PostgresConfiguration
 from app.tenants.vault import Vault
 from app.usecases.uploads import Uploads
-from app.waiting.signals import Signal
+from app.waiting.wakeup import Wakeup
 from tests.recorded.today.examples import (
     AT,
     CORRELATION,
@@ -63,17 +63,19 @@ _KEY = "cmVjb3JkZWQtdGVzdC1rZXktcmVjb3JkZWQtdGVzdC0="
 
 async def rows(pool: asyncpg.Pool) -> Any:
     """Two deliveries, one in a transfer and one done, and all that is kept beside them."""
-    store, leases = PostgresStore(pool, Signal()), _leases(pool)
-    await PostgresArrivals(pool, allowance=timedelta(minutes=1)).note(_ARRIVED)
+    store, leases = PostgresStore(pool, Wakeup()), _leases(pool)
+    await PostgresArrivals(pool, allowance=timedelta(minutes=1)).save(_ARRIVED)
     await _completing(store, leases, ID, CORRELATION)
     claimed, result = await _completing(store, leases, _OTHER, "d-002")
     async with store.transaction() as tx:
         assert await tx.advance(claimed, State.DONE, result=result)
-        await tx.owe(*OWED.values())
-        await tx.note_asked(Asked(request=DIGEST, key=DIGEST[::-1]), ID)
+        await tx.enqueue(*OWED.values())
+        await tx.record_request(Asked(request=DIGEST, key=DIGEST[::-1]), ID)
         actor = Actor(name=USER, role="EXPLOIT", tenant=TENANT)
-        await tx.note(
-            Done(actor=actor, action="cancel", subject="delivery d-001", before="READY", after="x")
+        await tx.audit(
+            AuditRecord(
+                actor=actor, action="cancel", subject="delivery d-001", before="READY", after="x"
+            )
         )
     return {table: await _rows(pool, table) for table in _TABLES}
 
@@ -99,7 +101,7 @@ async def _completing(
     located = replace(UPLOAD, key=f"archives/{correlation_id}/P_v1.zip", target="sealed")
     assert await leases.record_upload(claimed, located)
     result = replace(RESULT, url=TARGET.url_of(located.key))
-    assert await leases.note_completion(
+    assert await leases.record_completion(
         claimed, result, server="s3.example.org:9000", until=timedelta(minutes=16)
     )
     return claimed, result
@@ -121,7 +123,7 @@ async def _opened(store: PostgresStore, delivery_id: UUID, correlation_id: str) 
         ttl=timedelta(days=36500),
     )
     async with store.transaction() as tx:
-        await tx.remember([receipt.identity])
+        await tx.record_receipts([receipt.identity])
         (delivery,) = await tx.open([opening])
         assert await tx.advance(delivery, State.AVAILABLE, order_id=42, total_suborders=2)
         available = await tx.lock(TENANT, correlation_id)
@@ -187,7 +189,7 @@ async def arrived(pool: asyncpg.Pool) -> tuple[list[Arrival], list[Arrival]]:
 
 async def under_way(pool: asyncpg.Pool) -> tuple[Delivery, Delivery]:
     """Return the delivery that is in a transfer, and what it should be; without its times."""
-    async with PostgresStore(pool, Signal()).transaction() as tx:
+    async with PostgresStore(pool, Wakeup()).transaction() as tx:
         found = await tx.lock(TENANT, CORRELATION)
     assert found is not None
     expected = replace(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 
-class Signal:
+class Wakeup:
     """Wakes every waiter; a call that comes while nobody waits is kept for each `Waiter`.
 
     Only ever a hint that saves waiting for the next poll: losing one costs time, never work.
@@ -28,7 +28,7 @@ class Signal:
 
 
 class Waiter:
-    """One reader of a `Signal`."""
+    """One reader of a `Wakeup`."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
