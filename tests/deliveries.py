@@ -56,7 +56,7 @@ from app.usecases.uploads import Uploads
 from app.views.deliveries import Changes, Overview, Tracking
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from streams.regards.users import AnyUser
 from tests.builders import make_listed, make_manifest, make_receipt, make_request, make_stored
 from tests.reference import lay_out
@@ -172,7 +172,7 @@ class Deliveries(ABC):
 
     # Short cuts.
 
-    def uploads(self, sink: S3Sink) -> Uploads:
+    def uploads(self, sink: S3ObjectStore) -> Uploads:
         """Return what remembers where uploads are open."""
         return Uploads(sink=sink, seal=self.vault, store=self.store, kinds=KINDS)
 

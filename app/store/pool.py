@@ -27,6 +27,10 @@ log = get_logger(__name__)
 
 _BACKOFF = Backoff(first=0.1, longest=5.0)  # between tries to connect
 
+# A connection keeps that many prepared, the driver's own among them; beyond, each use would prepare
+# one again, and push out another.
+PREPARED_STATEMENTS = 250
+
 # SQLSTATE: a class of two letters, or a code. Read-only is what a failover leaves for a while.
 _PASSES = (
     "08",  # connection exceptions
@@ -174,6 +178,7 @@ async def open_pool(
                     reset=_leave_as_it_is,
                     target_session_attrs=SessionAttribute.read_write,
                     command_timeout=command_timeout,
+                    statement_cache_size=PREPARED_STATEMENTS,
                     server_settings={"statement_timeout": f"{statement_timeout * 1000:.0f}"}
                     if statement_timeout
                     else None,

@@ -16,7 +16,7 @@ from app.store import PostgresArrivals
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.vault import make_key
 from compose.embedded.stack import TENANT
-from sinks.stores.s3.store import S3Sink, open_sink
+from sinks.stores.s3.store import S3ObjectStore, open_sink
 from sinks.stores.s3.target import S3Target
 from tests.deliveries import DeliveriesInPostgres
 from tests.integration.s3_proxy import Proxied, running_proxy
@@ -39,13 +39,13 @@ def arrivals(pool: asyncpg.Pool) -> PostgresArrivals:
 
 
 @pytest.fixture
-async def sink() -> AsyncIterator[S3Sink]:
+async def sink() -> AsyncIterator[S3ObjectStore]:
     """The real sink."""
     async with open_sink() as opened:
         yield opened
 
 
-async def abort_all(sink: S3Sink, target: S3Target, key: str) -> None:
+async def abort_all(sink: S3ObjectStore, target: S3Target, key: str) -> None:
     """Abort whatever is open under a key."""
     for upload in await sink.open_uploads(target, key):
         await sink.abort(target, upload)

@@ -15,7 +15,7 @@ from faust.transport.consumer import Consumer
 
 from app.cli import main
 from app.delivery.ingress import Arrival
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from streams.kafka.log import EventLog
 
 
@@ -48,13 +48,13 @@ def _never_commit() -> None:
 
 
 def _stand_still_before_completing() -> None:
-    complete = S3Sink.complete
+    complete = S3ObjectStore.complete
 
-    async def later(self: S3Sink, *args: Any, **options: Any) -> str:
+    async def later(self: S3ObjectStore, *args: Any, **options: Any) -> str:
         os.kill(os.getpid(), signal.SIGSTOP)
         return await complete(self, *args, **options)
 
-    S3Sink.complete = later  # type: ignore[method-assign]
+    S3ObjectStore.complete = later  # type: ignore[method-assign]
 
 
 POINTS = {

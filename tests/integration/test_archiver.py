@@ -28,7 +28,7 @@ from app.errors import (
 )
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.client import Client
 from tests.conftest import noise
@@ -36,7 +36,9 @@ from tests.integration.conftest import abort_all
 from tests.integration.transfers import MIB, Bench, Source
 
 
-async def test_the_object_is_the_archive(sink: S3Sink, target: S3Target, client: Client) -> None:
+async def test_the_object_is_the_archive(
+    sink: S3ObjectStore, target: S3Target, client: Client
+) -> None:
     files = {"a": noise(12 * MIB, "a"), "b": b"", **{f"s{n}": noise(n * 100) for n in range(300)}}
     bench = Bench(sink, target, Source(files))
     md5, size, upload = await bench.run()
@@ -52,7 +54,7 @@ async def test_the_object_is_the_archive(sink: S3Sink, target: S3Target, client:
     assert (last.bytes_done, last.files_done) == (sum(map(len, files.values())), len(files))
 
 
-async def test_the_same_files_give_the_same_bytes(sink: S3Sink, target: S3Target) -> None:
+async def test_the_same_files_give_the_same_bytes(sink: S3ObjectStore, target: S3Target) -> None:
     source = Source({"a": noise(MIB), "b": b"text " * 50_000})
     assert (await Bench(sink, target, source).run())[:2] == (
         await Bench(sink, target, source).run()
@@ -60,7 +62,7 @@ async def test_the_same_files_give_the_same_bytes(sink: S3Sink, target: S3Target
 
 
 async def test_a_slow_target_stops_the_reading(
-    sink: S3Sink, target: S3Target, monkeypatch: pytest.MonkeyPatch
+    sink: S3ObjectStore, target: S3Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No part leaves until the test says so: what was read meanwhile is within the budget."""
     source = Source({f"f{n}": noise(8 * MIB, str(n)) for n in range(12)})
@@ -87,7 +89,7 @@ async def test_a_slow_target_stops_the_reading(
 
 
 async def test_a_slow_source_holds_no_connection_to_the_target(
-    sink: S3Sink, target: S3Target, monkeypatch: pytest.MonkeyPatch
+    sink: S3ObjectStore, target: S3Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part is sent when it is whole, not opened and fed as the source drips."""
     gate, reached = asyncio.Event(), asyncio.Event()
@@ -122,7 +124,7 @@ async def test_a_slow_source_holds_no_connection_to_the_target(
 
 
 async def test_transfers_of_a_worker_share_its_memory(
-    sink: S3Sink, target: S3Target, monkeypatch: pytest.MonkeyPatch
+    sink: S3ObjectStore, target: S3Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten transfers, memory for two: never more than two read at a time, and all end well."""
     budget = Budget(64 * MIB)
@@ -149,7 +151,7 @@ async def test_transfers_of_a_worker_share_its_memory(
 
 @pytest.mark.parametrize("fail", ["first", "last"])
 async def test_a_source_that_breaks_off_leaves_no_object(
-    sink: S3Sink, target: S3Target, client: Client, fail: str
+    sink: S3ObjectStore, target: S3Target, client: Client, fail: str
 ) -> None:
     files = {"first": noise(8 * MIB, "1"), "middle": noise(8 * MIB, "2"), "last": noise(8 * MIB)}
     bench = Bench(sink, target, Source(files, fail=fail))
@@ -161,7 +163,7 @@ async def test_a_source_that_breaks_off_leaves_no_object(
 
 
 async def test_a_wrong_file_leaves_no_object(
-    sink: S3Sink, target: S3Target, client: Client
+    sink: S3ObjectStore, target: S3Target, client: Client
 ) -> None:
     source = Source({"a": noise(6 * MIB), "b": b"b"})
     bench = Bench(sink, target, source)
@@ -171,14 +173,14 @@ async def test_a_wrong_file_leaves_no_object(
     assert await client.open_uploads(bench.key.split("/")[0]) == []
 
 
-async def test_nothing_is_completed_without_a_lease(sink: S3Sink, target: S3Target) -> None:
+async def test_nothing_is_completed_without_a_lease(sink: S3ObjectStore, target: S3Target) -> None:
     bench = Bench(sink, target, Source({"a": b"a"}))
     with pytest.raises(LeaseLostError):
         await bench.run(may_complete=False)
 
 
 async def test_a_successor_fences_its_predecessor_at_the_store(
-    sink: S3Sink, target: S3Target
+    sink: S3ObjectStore, target: S3Target
 ) -> None:
     """The first worker's upload is aborted by the second: it can't complete any more."""
     bench = Bench(sink, target, Source({"a": noise(MIB)}))
@@ -190,7 +192,7 @@ async def test_a_successor_fences_its_predecessor_at_the_store(
 
 
 async def test_an_upload_that_is_cancelled_stops_its_thread(
-    sink: S3Sink, target: S3Target, monkeypatch: pytest.MonkeyPatch
+    sink: S3ObjectStore, target: S3Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(sink, target, Source({"a": noise(20 * MIB)}))
     started = asyncio.Event()
@@ -217,7 +219,11 @@ async def test_an_upload_that_is_cancelled_stops_its_thread(
     ],
 )
 async def test_a_target_that_refuses_is_named_without_its_secret(
-    sink: S3Sink, target: S3Target, changes: dict[str, str], error: type[Exception], words: str
+    sink: S3ObjectStore,
+    target: S3Target,
+    changes: dict[str, str],
+    error: type[Exception],
+    words: str,
 ) -> None:
     wrong = replace(target, **changes)
     with pytest.raises(error, match=words) as raised:
@@ -228,14 +234,16 @@ async def test_a_target_that_refuses_is_named_without_its_secret(
     assert wrong.secret not in repr(wrong)
 
 
-async def test_aborting_an_upload_that_is_gone_succeeds(sink: S3Sink, target: S3Target) -> None:
+async def test_aborting_an_upload_that_is_gone_succeeds(
+    sink: S3ObjectStore, target: S3Target
+) -> None:
     upload = await sink.create_upload(target, "gone/a.zip")
     await sink.abort(target, upload)
     await sink.abort(target, upload)
 
 
 async def test_a_file_of_unknown_size_that_is_too_large_ends_the_upload(
-    sink: S3Sink, target: S3Target
+    sink: S3ObjectStore, target: S3Target
 ) -> None:
     bench = Bench(sink, target, Source({"a": noise(12 * MIB)}))
     bench.max_object_size = 11 * MIB

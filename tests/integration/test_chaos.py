@@ -17,7 +17,7 @@ from app.errors import RetryableError, WrongFileError, WrongObjectError
 from app.waiting.backoff import Backoff
 from sinks.formats.zip import Zip
 from sinks.pipeline.rechunk import rechunk
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
@@ -98,7 +98,7 @@ def undisturbed() -> tuple[str, int]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_faults_leave_no_trace_in_the_archive(
-    seed: int, sink: S3Sink, target: S3Target, client: Client
+    seed: int, sink: S3ObjectStore, target: S3Target, client: Client
 ) -> None:
     chance = random.Random(seed)
     faulty = FaultySource(chance, rate=0.25)

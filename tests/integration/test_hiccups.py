@@ -22,7 +22,7 @@ from compose.embedded import s3
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.conditions import Conditions
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.client import Client, contents
 from tests.conftest import noise
@@ -36,7 +36,7 @@ PARTS = [1, 2, 3, 4]
 
 
 @pytest.fixture
-def proxied(proxied: Proxied, sink: S3Sink) -> Proxied:
+def proxied(proxied: Proxied, sink: S3ObjectStore) -> Proxied:
     """It is known to keep conditions, as after its first completion."""
     sink.conditions.learn(proxied[1], Conditions.KEPT)
     return proxied
@@ -51,7 +51,7 @@ def source() -> CountingSource:
 async def worker(
     pool: asyncpg.Pool,
     settings: Settings,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     proxied: Proxied,
     target: S3Target,
     source: CountingSource,
@@ -247,7 +247,7 @@ async def test_a_target_that_is_silent_at_the_opening_keeps_no_slot(
 async def test_a_target_that_is_silent_in_the_middle_keeps_no_slot(
     pool: asyncpg.Pool,
     settings: Settings,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     proxied: Proxied,
     target: S3Target,
     source: CountingSource,
@@ -316,7 +316,7 @@ async def test_a_silent_target_keeps_no_slot_of_one_that_was_cancelled(
 async def test_a_transfer_that_lost_its_upload_while_it_waited_starts_again_in_a_slot(
     worker: TransferWorker,
     proxied: Proxied,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     target: S3Target,
     name: str,
     client: Client,
@@ -354,7 +354,7 @@ async def test_a_transfer_that_lost_its_upload_while_it_waited_starts_again_in_a
 async def test_a_transfer_that_waits_for_memory_keeps_no_slot_from_one_that_has_it(
     pool: asyncpg.Pool,
     settings: Settings,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     proxied: Proxied,
     target: S3Target,
     source: CountingSource,
@@ -400,7 +400,7 @@ async def test_a_transfer_that_waits_keeps_to_its_memory(
 
 
 async def test_a_completion_that_waits_for_its_target_asks_for_no_memory_again(
-    sink: S3Sink, proxied: Proxied
+    sink: S3ObjectStore, proxied: Proxied
 ) -> None:
     """Another transfer has all of it by then."""
     proxy, seen = proxied
@@ -422,7 +422,7 @@ async def test_a_completion_that_waits_for_its_target_asks_for_no_memory_again(
 async def test_a_transfer_steps_back_when_its_patience_is_over(
     pool: asyncpg.Pool,
     settings: Settings,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     proxied: Proxied,
     source: CountingSource,
     name: str,
@@ -457,7 +457,7 @@ async def test_a_cancel_ends_the_waiting(
 async def test_a_transfer_whose_upload_the_store_lost_starts_again_at_once(
     worker: TransferWorker,
     proxied: Proxied,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     target: S3Target,
     name: str,
     client: Client,
@@ -485,8 +485,8 @@ async def test_a_silent_target_has_a_deadline_which_is_named(
 ) -> None:
     proxy, through = proxied
     clients = S3Clients()
-    sink = S3Sink(clients, short=0.2, completion=0.3)
-    upload = await S3Sink(clients).create_upload(through, "silent/a.zip")
+    sink = S3ObjectStore(clients, short=0.2, completion=0.3)
+    upload = await S3ObjectStore(clients).create_upload(through, "silent/a.zip")
     proxy.silent = True
     try:
         for call, seconds in (
@@ -503,7 +503,7 @@ async def test_a_silent_target_has_a_deadline_which_is_named(
     finally:
         proxy.silent = False
         await sink.breakers.close()
-        await S3Sink(clients).abort(through, upload)
+        await S3ObjectStore(clients).abort(through, upload)
         await clients.aclose()
 
 
@@ -523,7 +523,7 @@ async def guarded(
     database: str,
     pool: asyncpg.Pool,
     settings: Settings,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     proxied: Proxied,
     source: CountingSource,
 ) -> AsyncIterator[tuple[Gate, TransferWorker]]:
@@ -664,7 +664,7 @@ async def test_an_object_tells_whose_it_is(
 async def test_a_wrong_object_does_not_stay(
     pool: asyncpg.Pool,
     settings: Settings,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     proxied: Proxied,
     target: S3Target,
     source: CountingSource,
@@ -702,7 +702,7 @@ async def overtaken(worker: TransferWorker, proxy: S3Proxy, name: str) -> None:
 async def test_an_object_that_appears_after_a_cancel_is_removed(
     worker: TransferWorker,
     proxied: Proxied,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     target: S3Target,
     name: str,
     client: Client,
@@ -735,7 +735,7 @@ async def test_an_object_that_appears_after_a_cancel_is_removed(
 
 
 async def test_an_object_that_a_client_relies_on_stays(
-    worker: TransferWorker, sink: S3Sink, target: S3Target, name: str, client: Client
+    worker: TransferWorker, sink: S3ObjectStore, target: S3Target, name: str, client: Client
 ) -> None:
     """Told to a client, of another delivery, or just being made: all but the last case."""
     await worker.plan(name)

@@ -34,7 +34,7 @@ from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
 from app.waiting.wakeup import Wakeup
 from sinks.pipeline.budget import Budget
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from streams.regards.orders import RsOrder, open_session
 from tests.builders import make_delivery, make_listed
 from tests.integration.conftest import Deliveries
@@ -264,7 +264,7 @@ async def claimed(deliveries: Deliveries, worker: str = "w", seconds: float = 30
 
 @pytest.mark.parametrize(("announced", "read"), [(True, 1), (False, 11)])
 async def test_an_order_of_more_files_than_a_delivery_may_have_ends_in_words(
-    deliveries: Deliveries, sink: S3Sink, announced: bool, read: int
+    deliveries: Deliveries, sink: S3ObjectStore, announced: bool, read: int
 ) -> None:
     await deliveries.available()
     delivery = await claimed(deliveries)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.client import Client
 from tests.contract.object_store import ObjectStoreContract, Place
@@ -16,7 +16,7 @@ from tests.integration.conftest import abort_all
 
 
 @pytest.fixture
-async def place(sink: S3Sink, target: S3Target, client: Client) -> AsyncIterator[Place]:
+async def place(sink: S3ObjectStore, target: S3Target, client: Client) -> AsyncIterator[Place]:
     """A key of the embedded S3 server."""
     key = f"{uuid4().hex}/a.zip"
     yield Place(

@@ -27,7 +27,7 @@ from compose.embedded import s3
 from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.conditions import Conditions
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_found, make_stored, make_transfer
 from tests.client import Client, contents
@@ -49,7 +49,7 @@ LOCKS_WAITED_FOR = """SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid 
 class Place:
     """One key of a store, and whoever completes an upload there."""
 
-    def __init__(self, sink: S3Sink, proxied: Proxied, name: str) -> None:
+    def __init__(self, sink: S3ObjectStore, proxied: Proxied, name: str) -> None:
         self.sink = sink
         self.proxy, self.target = proxied
         self.key = f"{name}/a.zip"
@@ -90,7 +90,7 @@ class Place:
 
 
 @pytest.fixture
-def place(sink: S3Sink, proxied: Proxied, name: str) -> Place:
+def place(sink: S3ObjectStore, proxied: Proxied, name: str) -> Place:
     return Place(sink, proxied, name)
 
 
@@ -312,7 +312,7 @@ class Workers:
 
 @pytest.fixture
 async def workers(
-    pool: asyncpg.Pool, settings: Settings, sink: S3Sink, proxied: Proxied, client: Client
+    pool: asyncpg.Pool, settings: Settings, sink: S3ObjectStore, proxied: Proxied, client: Client
 ) -> AsyncIterator[Workers]:
     proxy, through = proxied
     worker = TransferWorker(pool, settings, sink, through, CountingSource(FILES), sharing=[OTHER])
@@ -390,7 +390,7 @@ async def test_one_of_two_completions_at_once_is_done_and_the_other_ends_in_word
 async def test_a_completion_at_another_server_keeps_no_transfer_waiting(
     pool: asyncpg.Pool,
     settings: Settings,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     target: S3Target,
     proxied: Proxied,
     client: Client,
@@ -563,7 +563,7 @@ async def failed(deliveries: Deliveries, name: str, tenant: str, user: str = USE
 
 @pytest.mark.parametrize("recorded", [True, False])
 async def test_a_failed_delivery_does_not_abort_what_another_tenant_is_uploading(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, name: str, recorded: bool
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, name: str, recorded: bool
 ) -> None:
     """Neither what is recorded, nor what was opened just now."""
     ended = await failed(deliveries, name, OTHER)
@@ -585,7 +585,7 @@ async def test_a_failed_delivery_does_not_abort_what_another_tenant_is_uploading
 
 
 async def test_ids_that_meet_in_one_key_do_not_abort_each_others_uploads(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, name: str
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, name: str
 ) -> None:
     """A separator in an id is no folder of the key."""
     ended = await failed(deliveries, f"{name}/1", OTHER)
@@ -599,7 +599,7 @@ async def test_ids_that_meet_in_one_key_do_not_abort_each_others_uploads(
 
 
 async def test_a_delivery_to_another_key_keeps_no_sweep_waiting(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, name: str
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, name: str
 ) -> None:
     """Archives of one product are called the same."""
     ended = await failed(deliveries, name, OTHER)
@@ -610,7 +610,7 @@ async def test_a_delivery_to_another_key_keeps_no_sweep_waiting(
 
 
 async def test_an_opening_that_was_not_answered_aborts_nothing_that_may_be_anothers(
-    pool: asyncpg.Pool, settings: Settings, sink: S3Sink, proxied: Proxied, name: str
+    pool: asyncpg.Pool, settings: Settings, sink: S3ObjectStore, proxied: Proxied, name: str
 ) -> None:
     """It steps back: the attempt after it is swept."""
     proxy, through = proxied

@@ -15,7 +15,7 @@ from app.errors import RetryableError, WrongObjectError
 from app.waiting.patience import Patience, Waits
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.conditions import Conditions
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.client import Client
 from tests.conftest import noise
@@ -27,7 +27,7 @@ PARTS = [noise(5 * 1024 * 1024, "1"), noise(5 * 1024 * 1024, "2"), b"the last"]
 
 
 @pytest.fixture
-def proxied(proxied: Proxied, sink: S3Sink) -> Proxied:
+def proxied(proxied: Proxied, sink: S3ObjectStore) -> Proxied:
     """It is known to keep conditions, as after its first completion."""
     sink.conditions.learn(proxied[1], Conditions.KEPT)
     return proxied
@@ -36,7 +36,7 @@ def proxied(proxied: Proxied, sink: S3Sink) -> Proxied:
 class Sent:
     """An upload, from its beginning to its completion."""
 
-    def __init__(self, sink: S3Sink, target: S3Target, patience: Patience = QUICK) -> None:
+    def __init__(self, sink: S3ObjectStore, target: S3Target, patience: Patience = QUICK) -> None:
         self.sink = sink
         self.target = target
         self.folder = uuid4().hex
@@ -79,7 +79,7 @@ class Sent:
     ids=str,
 )
 async def test_faults_that_pass_or_are_only_strange_do_not_matter(
-    sink: S3Sink,
+    sink: S3ObjectStore,
     proxied: Proxied,
     client: Client,
     faults: dict[str, int],
@@ -93,7 +93,9 @@ async def test_faults_that_pass_or_are_only_strange_do_not_matter(
     assert all(getattr(proxy, name) in (0, True) for name in faults)
 
 
-async def test_a_part_that_was_stored_as_another_is_noticed(sink: S3Sink, proxied: Proxied) -> None:
+async def test_a_part_that_was_stored_as_another_is_noticed(
+    sink: S3ObjectStore, proxied: Proxied
+) -> None:
     proxy, target = proxied
     proxy.other_etags = 1
     with pytest.raises(WrongObjectError, match="S3 stored part 1 of"):
@@ -102,7 +104,7 @@ async def test_a_part_that_was_stored_as_another_is_noticed(sink: S3Sink, proxie
 
 @pytest.mark.parametrize("kms", [False, True])
 async def test_an_object_of_another_size_is_noticed(
-    sink: S3Sink, proxied: Proxied, kms: bool
+    sink: S3ObjectStore, proxied: Proxied, kms: bool
 ) -> None:
     proxy, target = proxied
     proxy.kms = kms
@@ -113,7 +115,7 @@ async def test_an_object_of_another_size_is_noticed(
 
 
 async def test_a_completion_that_never_works_is_tried_again_later(
-    sink: S3Sink, proxied: Proxied, client: Client
+    sink: S3ObjectStore, proxied: Proxied, client: Client
 ) -> None:
     proxy, target = proxied
     proxy.errors_in_200 = 99
@@ -126,7 +128,7 @@ async def test_a_completion_that_never_works_is_tried_again_later(
 
 
 async def test_parts_are_sent_with_their_md5(
-    sink: S3Sink, target: S3Target, client: Client, proxied: Proxied
+    sink: S3ObjectStore, target: S3Target, client: Client, proxied: Proxied
 ) -> None:
     """The only check there is where ETags are no MD5s."""
     proxy, through = proxied
@@ -142,7 +144,9 @@ async def test_parts_are_sent_with_their_md5(
     assert len([digest for digest in digests if digest]) == len(PARTS)
 
 
-async def test_a_request_that_is_sent_again_is_counted(sink: S3Sink, proxied: Proxied) -> None:
+async def test_a_request_that_is_sent_again_is_counted(
+    sink: S3ObjectStore, proxied: Proxied
+) -> None:
     proxy, through = proxied
     before = REGISTRY.get_sample_value("delivery_s3_retries_total") or 0
     proxy.slow_down = 1

@@ -25,7 +25,7 @@ from app.run.wiring.tenants import open_configuration
 from app.settings import Settings
 from app.usecases.fail import fail
 from sinks.stores.s3.breaker import Breakers
-from sinks.stores.s3.store import S3Sink, open_sink
+from sinks.stores.s3.store import S3ObjectStore, open_sink
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 from tests.client import Client
@@ -166,7 +166,7 @@ async def test_a_header_that_can_not_be_sent_is_refused_for_good() -> None:
 
 
 async def test_a_wrong_region_of_one_tenant_stops_no_sweep_of_others(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, client: Client
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, client: Client
 ) -> None:
     names = [f"c-{uuid4().hex}" for _ in range(2)]
     for name, place in zip(names, (replace(target, region="a b"), target), strict=True):

@@ -10,7 +10,7 @@ import pytest
 from app.errors import TargetRefusedError
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.rights import try_rights
-from sinks.stores.s3.store import S3Sink, open_sink
+from sinks.stores.s3.store import S3ObjectStore, open_sink
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_found
 from tests.integration.guarded import Guarded, documented, guarded_s3
@@ -34,7 +34,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
         yield opened
 
 
-async def deliver(sink: S3Sink, target: S3Target) -> None:
+async def deliver(sink: S3ObjectStore, target: S3Target) -> None:
     """Do all that the service does at a target. Raises what it raises."""
     await sink.find_bucket(target)
     key = f"d-{uuid4().hex}/a.zip"
@@ -52,12 +52,12 @@ async def deliver(sink: S3Sink, target: S3Target) -> None:
 
 
 @pytest.fixture
-async def sink() -> AsyncIterator[S3Sink]:
+async def sink() -> AsyncIterator[S3ObjectStore]:
     async with open_sink() as opened:
         yield opened
 
 
-async def test_the_documented_policy_is_enough(guarded: Guarded, sink: S3Sink) -> None:
+async def test_the_documented_policy_is_enough(guarded: Guarded, sink: S3ObjectStore) -> None:
     target = await guarded.user()
     await deliver(sink, target)
     assert await guarded.left() == []
@@ -65,7 +65,7 @@ async def test_the_documented_policy_is_enough(guarded: Guarded, sink: S3Sink) -
 
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_each_right_that_is_missing_is_missed_and_named(
-    guarded: Guarded, sink: S3Sink, action: str
+    guarded: Guarded, sink: S3ObjectStore, action: str
 ) -> None:
     target = await guarded.user(without=[action])
     if action in USER_CHECK_CONCURRENCY:
@@ -81,7 +81,7 @@ async def test_each_right_that_is_missing_is_missed_and_named(
 
 
 async def test_trying_rights_leaves_nothing_behind_not_even_a_mark_of_a_deletion(
-    guarded: Guarded, sink: S3Sink
+    guarded: Guarded, sink: S3ObjectStore
 ) -> None:
     bucket = await guarded.bucket()
     await guarded.store.put_bucket_versioning(
@@ -93,7 +93,7 @@ async def test_trying_rights_leaves_nothing_behind_not_even_a_mark_of_a_deletion
 
 
 async def test_an_upload_that_could_not_be_aborted_is_not_begun(
-    guarded: Guarded, sink: S3Sink
+    guarded: Guarded, sink: S3ObjectStore
 ) -> None:
     bucket = await guarded.bucket()
     target = await guarded.user(without=["s3:AbortMultipartUpload"], bucket=bucket)

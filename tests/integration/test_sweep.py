@@ -16,7 +16,7 @@ from app.delivery.targets import Upload
 from app.errors import ErrorType
 from app.usecases.fail import fail
 from app.usecases.sweep import Sweep
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_upload
 from tests.client import Client
@@ -25,7 +25,9 @@ from tests.integration.gate import gate
 
 
 @pytest.fixture
-async def failed(deliveries: Deliveries, sink: S3Sink, target: S3Target) -> AsyncIterator[Delivery]:
+async def failed(
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target
+) -> AsyncIterator[Delivery]:
     """A delivery that was ended by a process which then died: its upload is open."""
     correlation_id = f"c-{uuid4().hex}"
     await deliveries.ready(correlation_id)
@@ -46,7 +48,9 @@ def key_of(delivery: Delivery, target: S3Target) -> str:
     return target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
 
 
-def sweep_of(deliveries: Deliveries, sink: S3Sink, *, after: float = 0, limit: int = 9) -> Sweep:
+def sweep_of(
+    deliveries: Deliveries, sink: S3ObjectStore, *, after: float = 0, limit: int = 9
+) -> Sweep:
     """Return what sweeps."""
     return Sweep(
         store=deliveries.store,
@@ -57,13 +61,13 @@ def sweep_of(deliveries: Deliveries, sink: S3Sink, *, after: float = 0, limit: i
     )
 
 
-async def swept(deliveries: Deliveries, sink: S3Sink, *, after: float = 0) -> int:
+async def swept(deliveries: Deliveries, sink: S3ObjectStore, *, after: float = 0) -> int:
     """Sweep once."""
     return await sweep_of(deliveries, sink, after=after).look()
 
 
 async def test_an_upload_that_was_left_open_is_aborted_once(
-    deliveries: Deliveries, sink: S3Sink, failed: Delivery, client: Client
+    deliveries: Deliveries, sink: S3ObjectStore, failed: Delivery, client: Client
 ) -> None:
     assert len(await client.open_uploads(failed.correlation_id)) == 1
     assert await swept(deliveries, sink, after=3600) == 0  # its worker may still do so itself
@@ -74,7 +78,7 @@ async def test_an_upload_that_was_left_open_is_aborted_once(
 
 
 async def test_an_upload_that_was_not_recorded_is_aborted(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, failed: Delivery, client: Client
 ) -> None:
     await sink.create_upload(target, key_of(failed, target))
     assert len(await client.open_uploads(failed.correlation_id)) == 2
@@ -83,7 +87,7 @@ async def test_an_upload_that_was_not_recorded_is_aborted(
 
 
 async def test_the_upload_of_a_new_delivery_with_the_same_key_is_left_alone(
-    deliveries: Deliveries, sink: S3Sink, failed: Delivery, client: Client
+    deliveries: Deliveries, sink: S3ObjectStore, failed: Delivery, client: Client
 ) -> None:
     await deliveries.granted(failed.correlation_id)
     assert await swept(deliveries, sink) == 0
@@ -91,7 +95,7 @@ async def test_the_upload_of_a_new_delivery_with_the_same_key_is_left_alone(
 
 
 async def test_an_upload_is_looked_at_later_while_its_store_is_away(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, failed: Delivery
 ) -> None:
     gone = replace(target, endpoint="http://127.0.0.1:9")
     upload = deliveries.uploads(sink).located(
@@ -107,7 +111,7 @@ async def test_an_upload_is_looked_at_later_while_its_store_is_away(
 
 
 async def test_an_upload_of_another_tenants_delivery_under_the_same_key_is_left_alone(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, failed: Delivery, client: Client
 ) -> None:
     """Tenants may share a bucket, and clients choose the correlation ids."""
     await deliveries.ready("elsewhere", tenant="swot")
@@ -123,7 +127,7 @@ async def test_an_upload_of_another_tenants_delivery_under_the_same_key_is_left_
 
 
 async def test_an_attempt_aborts_nothing_while_another_tenants_delivery_is_transferred_to_its_key(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target
 ) -> None:
     """What that one has opened may not be recorded yet; the sweep looks again when it has ended."""
     name = f"c-{uuid4().hex}"
@@ -145,7 +149,7 @@ async def test_an_attempt_aborts_nothing_while_another_tenants_delivery_is_trans
 
 
 async def test_a_delivery_that_begins_while_the_sweep_is_on_its_way_keeps_its_upload(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, failed: Delivery, client: Client
 ) -> None:
     """The client asks again for a correlation id that is further down the list."""
 
@@ -166,7 +170,7 @@ async def test_a_delivery_that_begins_while_the_sweep_is_on_its_way_keeps_its_up
 
 
 async def test_a_silent_place_is_asked_once_and_holds_up_no_other(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, failed: Delivery, client: Client
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, failed: Delivery, client: Client
 ) -> None:
     async with gate(target.endpoint) as silent:
         await silent.hush()

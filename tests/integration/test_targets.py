@@ -16,7 +16,7 @@ from app.usecases.submit import receive
 from app.usecases.transfer import Transfers
 from compose.embedded import s3
 from compose.embedded.stack import TENANT
-from sinks.stores.s3.store import S3Sink, open_sink
+from sinks.stores.s3.store import S3ObjectStore, open_sink
 from sinks.stores.s3.target import S3Target
 from streams.regards.users import AnyUser
 from tests.builders import make_actor, make_receipt, make_request
@@ -28,7 +28,9 @@ from tests.integration.transfers import Bench, FreeHold, Source
 ACTOR = make_actor(name="admin")
 
 
-async def test_storage_class_and_encryption_are_asked_for(sink: S3Sink, target: S3Target) -> None:
+async def test_storage_class_and_encryption_are_asked_for(
+    sink: S3ObjectStore, target: S3Target
+) -> None:
     kept = replace(target, storage_class="STANDARD_IA", encryption="AES256")
     bench = Bench(sink, kept, Source({"a": noise(1000)}))
     _, _, upload = await bench.run()
@@ -96,7 +98,7 @@ async def test_a_target_is_chosen_by_its_name(
 
 
 async def test_an_upload_is_aborted_where_it_was_opened(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target, client: Client
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, client: Client
 ) -> None:
     """Not where the tenant's settings point to by then."""
     uploads = deliveries.uploads(sink)
@@ -115,7 +117,7 @@ async def test_an_upload_is_aborted_where_it_was_opened(
 
 
 async def test_an_old_target_that_refuses_does_not_hold_up_the_delivery(
-    deliveries: Deliveries, sink: S3Sink, target: S3Target
+    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target
 ) -> None:
     await deliveries.ready()
     leases = deliveries.leases("w")
@@ -132,7 +134,7 @@ async def test_an_old_target_that_refuses_does_not_hold_up_the_delivery(
 
 
 async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
-    deliveries: Deliveries, sink: S3Sink
+    deliveries: Deliveries, sink: S3ObjectStore
 ) -> None:
     await deliveries.ready()
     await deliveries.pool.execute("UPDATE delivery SET target = 'gone'")
@@ -158,7 +160,7 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
 async def test_a_running_transfer_keeps_the_target_it_began_with(
     deliveries: Deliveries,
     configuration: ConfigurationParts,
-    sink: S3Sink,
+    sink: S3ObjectStore,
     target: S3Target,
     client: Client,
 ) -> None:

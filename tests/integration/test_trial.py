@@ -8,7 +8,7 @@ import pytest
 
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.rights import try_rights
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.integration.guarded import Guarded, guarded_s3
 from tests.integration.s3_proxy import Proxied
@@ -21,7 +21,7 @@ def writable(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("asked", ["by a tenant", "by an operator"])
 async def test_an_upload_whose_beginning_was_not_answered_is_found_and_aborted(
-    sink: S3Sink, target: S3Target, proxied: Proxied, asked: str
+    sink: S3ObjectStore, target: S3Target, proxied: Proxied, asked: str
 ) -> None:
     proxy, through = proxied
     proxy.lost_begins = 1
@@ -35,7 +35,7 @@ async def test_an_upload_whose_beginning_was_not_answered_is_found_and_aborted(
 
 
 async def test_a_tenants_upload_that_could_not_be_aborted_is_not_begun(
-    sink: S3Sink, tmp_path_factory: pytest.TempPathFactory
+    sink: S3ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async with guarded_s3(tmp_path_factory.mktemp("s3")) as guarded:
         found = {}
@@ -48,7 +48,7 @@ async def test_a_tenants_upload_that_could_not_be_aborted_is_not_begun(
     assert "refused to begin an upload" in found[("s3:PutObject",)]["message"]
 
 
-async def tried(guarded: Guarded, sink: S3Sink, missing: tuple[str, ...]) -> dict[str, Any]:
+async def tried(guarded: Guarded, sink: S3ObjectStore, missing: tuple[str, ...]) -> dict[str, Any]:
     bucket = await guarded.bucket()
     target = await guarded.user(without=missing, bucket=bucket)
     begun: list[str] = []

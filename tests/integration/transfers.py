@@ -16,7 +16,7 @@ from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableE
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
 from tests.builders import make_transfer, plan_files
@@ -120,7 +120,7 @@ class Bench:
 
     def __init__(
         self,
-        sink: S3Sink,
+        sink: S3ObjectStore,
         target: S3Target,
         source: Source,
         *,

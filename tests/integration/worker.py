@@ -24,7 +24,7 @@ from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.budget import Budget
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from streams.work.slots import Slots
 from tests.builders import list_files
@@ -62,7 +62,7 @@ class TransferWorker:
         self,
         pool: asyncpg.Pool,
         settings: Settings,
-        sink: S3Sink,
+        sink: S3ObjectStore,
         target: S3Target,
         source: Source,
         *,

@@ -52,8 +52,8 @@ class KilledError(BaseException):
 class Bucket:
     """A store with S3's rules: what is aborted can't be completed; one object a key.
 
-    It completes as `S3Sink` does at a store that keeps conditions: nothing takes the place of
-    another tenant's or user's.
+    It completes as `S3ObjectStore` does at a store that keeps conditions: nothing takes the place
+    of another tenant's or user's.
     """
 
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))

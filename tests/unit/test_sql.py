@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from app.store.pool import PREPARED_STATEMENTS
 from app.store.sql import Statement, parse
 from app.views.deliveries import Filter
 from tests.statements import BY_MODULE, STATEMENTS, STORE
@@ -172,6 +173,11 @@ def test_no_module_takes_the_statements_of_another() -> None:
 def test_a_field_of_the_query_is_an_argument_of_the_statement() -> None:
     assert Filter().arguments().keys() == SPREAD["browse"]
     assert SPREAD["browse"] < set(STATEMENTS["browse"].parameters)
+
+
+def test_a_connection_keeps_every_statement_prepared() -> None:
+    # Those of tests and of the driver itself (types, listening) come on top.
+    assert len(STATEMENTS) * 2 <= PREPARED_STATEMENTS
 
 
 def test_statements_and_migrations_are_packaged() -> None:

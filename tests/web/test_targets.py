@@ -13,7 +13,7 @@ import pytest
 from app.delivery.targets import Target, TargetTrouble
 from app.errors import TargetRefusedError, TargetUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.integration.conftest import sink, target
 from tests.integration.gate import gate
@@ -154,7 +154,10 @@ async def test_targets_are_shown_to_administrators_of_their_own_tenant(
 
 
 async def test_a_server_that_takes_everything_and_says_nothing_is_down(
-    configuration: ConfigurationParts, aiohttp_client: MakeClient, sink: S3Sink, target: S3Target
+    configuration: ConfigurationParts,
+    aiohttp_client: MakeClient,
+    sink: S3ObjectStore,
+    target: S3Target,
 ) -> None:
     async with gate(target.endpoint) as server:
         await sink.clients.prepare()  # which a process does in its start

@@ -24,7 +24,7 @@ from sinks.stores.s3.requests import NO_CONDITION, NO_OBJECT, answered, code_of
 from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
-    from sinks.stores.s3.store import S3Sink
+    from sinks.stores.s3.store import S3ObjectStore
 
 log = get_logger(__name__)
 
@@ -50,14 +50,14 @@ class _NoConditionError(Exception):
 class Completion:
     """One upload whose parts are all there."""
 
-    sink: S3Sink
+    sink: S3ObjectStore
     target: S3Target
     upload: Upload
     parts: Sequence[StoredPart]
     expected: Expected
 
     async def run(self, *, again: bool) -> str:
-        """Let the object appear; return its ETag. See `S3Sink.complete`."""
+        """Let the object appear; return its ETag. See `S3ObjectStore.complete`."""
         look = again or self.sink.conditions.of(self.target) is not Conditions.KEPT
         named: str | None = None  # the ETag that was asked for last, in vain
         for _ in range(_MAX_ROUNDS):

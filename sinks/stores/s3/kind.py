@@ -15,11 +15,11 @@ from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.https import check_ca
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.rights import try_target
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 
 
-class S3Store(S3Sink):
+class S3Store(S3ObjectStore):
     """What deliveries need of S3, and what people look at it by."""
 
     def __init__(

@@ -27,7 +27,7 @@ from app.network.hosts import AllowedHosts
 from app.telemetry.logs import get_logger
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import by_s3, is_of_s3, translate_errors
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from sinks.stores.s3.trial import Trial
 
@@ -74,7 +74,7 @@ class Prober:
         await asyncio.sleep(began + self._seconds - time.monotonic())
         return [{"check": "reachable", "ok": False, "message": _nothing_there(target)}]
 
-    def looking(self, sink: S3Sink) -> Callable[[S3Target], Awaitable[None]]:
+    def looking(self, sink: S3ObjectStore) -> Callable[[S3Target], Awaitable[None]]:
         """Return what raises unless a target's bucket is there, and an S3 server says so."""
 
         async def look(target: S3Target) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 from app.errors import DeliveryError, TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import code_of, translate_errors
-from sinks.stores.s3.store import S3Sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from sinks.stores.s3.trial import ABORT_RIGHT, DENIED, Trial, trial_key
 
@@ -62,7 +62,7 @@ _OTHERS = (
 )
 
 
-async def try_target(sink: S3Sink, target: S3Target) -> list[dict[str, Any]]:
+async def try_target(sink: S3ObjectStore, target: S3Target) -> list[dict[str, Any]]:
     """Return `check`, `ok` and `message` of each step; the first that fails ends it.
 
     Steps: the server answers; it accepts the credentials and has the bucket; then each right.

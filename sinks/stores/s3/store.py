@@ -54,7 +54,7 @@ def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
     )
 
 
-class S3Sink:
+class S3ObjectStore:
     """See `app.delivery.object_store`. Every call has a deadline, and none is made twice here."""
 
     def __init__(
@@ -329,7 +329,7 @@ def _lost(target: S3Target, upload: Upload) -> UploadLostError:
 @contextlib.asynccontextmanager
 async def open_sink(
     *, up: Gauge | None = None, ca: str = "", hosts: AllowedHosts | None = None
-) -> AsyncIterator[S3Sink]:
+) -> AsyncIterator[S3ObjectStore]:
     """Open the sink; its clients are closed at the end. `up` shows which servers answer.
 
     `ca` is a file of CAs that are trusted beside the public ones; raises ConfigurationError.
@@ -337,5 +337,5 @@ async def open_sink(
     """
     check_ca(ca)
     clients = S3Clients(ca=ca, hosts=hosts)
-    async with contextlib.aclosing(S3Sink(clients, up=up)) as sink:
+    async with contextlib.aclosing(S3ObjectStore(clients, up=up)) as sink:
         yield sink
