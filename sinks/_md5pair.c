@@ -165,7 +165,7 @@ static PyObject *pair_update(Pair *self, PyObject *data)
     Py_RETURN_NONE;
 }
 
-static PyObject *pair_cut(Pair *self, PyObject *Py_UNUSED(unused))
+static PyObject *pair_next_part(Pair *self, PyObject *Py_UNUSED(unused))
 {
     if (refuse_if_busy(self))
         return NULL;
@@ -184,7 +184,7 @@ static PyObject *pair_digest(Pair *self, PyObject *Py_UNUSED(unused))
 
 static PyMethodDef methods[] = {
     {"update", (PyCFunction)pair_update, METH_O, "Take bytes, in both chains."},
-    {"cut", (PyCFunction)pair_cut, METH_NOARGS, "Return the part's MD5, and begin the next part."},
+    {"next_part", (PyCFunction)pair_next_part, METH_NOARGS, "Return the part's MD5, and begin the next part."},
     {"digest", (PyCFunction)pair_digest, METH_NOARGS, "Return the MD5 of all bytes so far."},
     {NULL, NULL, 0, NULL},
 };

@@ -82,7 +82,7 @@ class PartAssembler:
         self._pieces, self._have = [], 0
 
     def _finish_part(self, pieces: list[Piece], size: int) -> None:
-        self._hand_over(Part(pieces, size, self._digests.cut()))
+        self._hand_over(Part(pieces, size, self._digests.next_part()))
 
     def md5(self) -> str:
         """Return the MD5 of the whole archive, in hex; after `assemble`."""

@@ -19,7 +19,7 @@ class PairedMd5(Protocol):
     def update(self, data: bytes | memoryview, /) -> None:
         """Take bytes. Raises ValueError after a part that ended between multiples of 64."""
 
-    def cut(self) -> bytes:
+    def next_part(self) -> bytes:
         """Return the MD5 of the current part, 16 bytes, and begin the next one."""
 
     def digest(self) -> bytes:
@@ -42,7 +42,7 @@ class TwoPasses:
         self._whole.update(data)
         self._part.update(data)
 
-    def cut(self) -> bytes:
+    def next_part(self) -> bytes:
         """Return the part's MD5, and begin the next part."""
         digest = self._part.digest()
         self._part = hashlib.md5(usedforsecurity=False)

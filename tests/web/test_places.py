@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -332,7 +333,7 @@ async def test_the_health_of_targets_does_not_tell_what_is_at_a_port(
         trouble: Any = sink.breakers.trouble
         targets = TargetsApi(
             fenced.tenants,
-            look=prober.looking(sink),
+            look=partial(prober.look, sink),
             trouble=trouble,
             told=prober.told,
             patience=1.0,

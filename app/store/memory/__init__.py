@@ -14,7 +14,7 @@ tables, rows   what is committed
 session        what a transaction sees, locks and changes
 locks          who waits for whom
 deliveries     what triggers and references do
-transaction    `Transaction`
+transaction    `UnitOfWork`
 store          `Store`
 leases         `Leases`
 arrivals       `Arrivals`

@@ -50,7 +50,7 @@ class S3Store(S3ObjectStore):
 
     async def look(self, target: S3Target) -> None:
         """Return if the bucket is there, and an S3 server says so."""
-        await self._prober.looking(self)(target)
+        await self._prober.look(self, target)
 
     def told(self, target: S3Target, error: DeliveryError) -> DeliveryError:
         """Return what a tenant is told in place of an error."""

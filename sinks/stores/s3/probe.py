@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -74,16 +74,12 @@ class Prober:
         await asyncio.sleep(began + self._seconds - time.monotonic())
         return [{"check": "reachable", "ok": False, "message": _nothing_there(target)}]
 
-    def looking(self, sink: S3ObjectStore) -> Callable[[S3Target], Awaitable[None]]:
-        """Return what raises unless a target's bucket is there, and an S3 server says so."""
-
-        async def look(target: S3Target) -> None:
-            ends = time.monotonic() + self._seconds
-            await sink.find_bucket(target)
-            if not self._is_own(target) and not await self._look(target, ends):
-                raise TargetUnavailableError(f"what answers for {target} is no S3 server")
-
-        return look
+    async def look(self, store: S3ObjectStore, target: S3Target) -> None:
+        """Raise a DeliveryError unless the bucket is there, and an S3 server says so."""
+        ends = time.monotonic() + self._seconds
+        await store.find_bucket(target)
+        if not self._is_own(target) and not await self._look(target, ends):
+            raise TargetUnavailableError(f"what answers for {target} is no S3 server")
 
     def told(self, target: S3Target, error: DeliveryError) -> DeliveryError:
         """Return what a tenant is told in place of an error of a sink."""
