@@ -90,15 +90,18 @@ async def _has_exchange(connection: AbstractConnection, name: str) -> bool:
     return True
 
 
+def _missing(short: str, name: str) -> Finding:
+    advice = "start a worker once: it declares it"
+    return bad("rabbitmq", f"queue {short}", f"{name} is missing", advice)
+
+
 async def _queue(connection: AbstractConnection, name: str, settings: Settings) -> Finding:
     part, short = "rabbitmq", name.rpartition(".")[2]
     channel = await connection.channel()
     try:
         queue = await channel.declare_queue(name, passive=True)
     except ChannelNotFoundEntity:
-        return bad(
-            part, f"queue {short}", f"{name} is missing", "start a worker once: it declares it"
-        )
+        return _missing(short, name)
     told = queue.declaration_result
     topology = topology_of(settings)
     try:
@@ -128,9 +131,7 @@ async def _dead(connection: AbstractConnection, name: str) -> Finding:
     try:
         queue = await channel.declare_queue(name, passive=True)
     except ChannelNotFoundEntity:
-        return bad(
-            part, f"queue {short}", f"{name} is missing", "start a worker once: it declares it"
-        )
+        return _missing(short, name)
     await channel.close()
     count = queue.declaration_result.message_count
     if count:

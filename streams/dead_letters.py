@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from app.errors import (
     BrokerUnavailableError,
@@ -39,22 +39,26 @@ from streams.kafka.dead_letters import DeadEvent, Requeued
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import Topics
 
-_MAX_READ = 5_000  # letters of a queue, and events of a partition, that a look goes through
-_READ_TIMEOUT = (
-    10.0  # seconds that it takes from the queues; then it is content with what it has seen
-)
-_MAX_KEPT = 500  # letters of an owner in one place
-_MAX_KEPT_IN_ALL = 2_500  # of all owners in one place; many owners have fewer each
+_MAX_KEPT_IN_ALL = 2_500  # letters of all owners in one place; many owners have fewer each
 _MAX_SHOWN_IN_ALL = 2_000  # letters that one who sees all is shown
 _MAX_SHOWN_BODY = 2000  # characters of a body
-_MAX_REQUEUED_BYTES = 64 * 1024 * 1024  # bytes of bodies that are put back at once
-_CACHE_LIFETIME = 5.0  # seconds that a look is shown to all who ask
 _CONNECT_TIMEOUT = 5.0  # seconds to connect
 _QUEUE_TIMEOUT = 30.0  # seconds for the queues to hand over what they have
 
 _EVENTS = "events"
 _OURS = {queue.removesuffix(names.DEAD_LETTER_SUFFIX) for queue in QUEUES.values()}
 _AMQP, _EVENT = "amqp:", "event:"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How much is read, kept and put back."""
+
+    read: int = 5_000  # letters of a queue, and events of a partition, that a look goes through
+    seconds: float = 10.0  # that it takes from the queues; then it is content with what it has seen
+    kept: int = 500  # letters of an owner in one place
+    put_back: int = 64 * 1024 * 1024  # bytes of bodies at once
+    fresh: float = 5.0  # seconds that a look is shown to all who ask
 
 
 class _Seen:
@@ -96,10 +100,15 @@ class _Seen:
 class BrokerDeadLetters:
     """Connects for each look: dead letters are few, and looked at rarely."""
 
-    def __init__(self, settings: Settings, *, known: Callable[[str], bool]) -> None:
+    def __init__(
+        self, settings: Settings, *, known: Callable[[str], bool], limits: Limits | None = None
+    ) -> None:
         self._settings = settings
         self._known = known
-        self._each = min(_MAX_KEPT, max(20, _MAX_KEPT_IN_ALL // (len(settings.tenants) + 1)))
+        self._limits = limits or Limits()
+        self._each = min(
+            self._limits.kept, max(20, _MAX_KEPT_IN_ALL // (len(settings.tenants) + 1))
+        )
         self._turn = asyncio.Lock()
         self._seen: _Seen | BrokerUnavailableError | None = None
         self._seen_at = 0.0
@@ -107,7 +116,7 @@ class BrokerDeadLetters:
     async def look(self, tenant: str | None) -> Look:
         """Return the letters that a tenant owns; all of them for None."""
         async with self._turn:
-            if self._seen is None or time.monotonic() - self._seen_at > _CACHE_LIFETIME:
+            if self._seen is None or time.monotonic() - self._seen_at > self._limits.fresh:
                 try:
                     self._seen = await self._look()
                 except BrokerUnavailableError as error:
@@ -120,11 +129,12 @@ class BrokerDeadLetters:
 
     async def _look(self) -> _Seen:
         seen = _Seen(self._each)
-        until = time.monotonic() + _READ_TIMEOUT
+        until = time.monotonic() + self._limits.seconds
+        read = self._limits.read
         async with self._queues() as queues:
             for name in QUEUES:
-                seen.partly |= await queues.waiting(name) > _MAX_READ
-                async with contextlib.aclosing(queues.read(name, limit=_MAX_READ)) as dead_letters:
+                seen.partly |= await queues.waiting(name) > read
+                async with contextlib.aclosing(queues.read(name, limit=read)) as dead_letters:
                     async for dead_letter in dead_letters:
                         seen.add(name, self._of_message(dead_letter))
                         if time.monotonic() > until:
@@ -132,8 +142,8 @@ class BrokerDeadLetters:
                             break
 
         def newest(_partition: int, first: int, end: int) -> int:
-            seen.partly |= end - first > _MAX_READ
-            return max(first, end - _MAX_READ)
+            seen.partly |= end - first > read
+            return max(first, end - read)
 
         async with contextlib.aclosing(
             dead_letter_topic.read(self._settings, since=newest)
@@ -160,10 +170,10 @@ class BrokerDeadLetters:
     ) -> dict[str, str]:
         where: dict[str, str] = {}
         wanted = {one.removeprefix(_EVENT) for one in ids if one.startswith(_EVENT)}
-        found = await dead_letter_topic.find(self._settings, wanted, most=_MAX_REQUEUED_BYTES)
+        found = await dead_letter_topic.find(self._settings, wanted, most=self._limits.put_back)
         events = {f"{_EVENT}{name}": event for name, event in found.items()}
         async with self._queues() as queues:
-            messages = await _taken(queues, ids)
+            messages = await _taken(queues, ids, self._limits)
             mine = {
                 one.id
                 for one in self._dead_letters_of(messages, events)
@@ -237,7 +247,9 @@ class BrokerDeadLetters:
         return tenant if tenant is not None and self._known(tenant) else None
 
 
-async def _taken(queues: DeadLetterQueues, ids: Sequence[str]) -> dict[str, DeadMessage]:
+async def _taken(
+    queues: DeadLetterQueues, ids: Sequence[str], limits: Limits
+) -> dict[str, DeadMessage]:
     """Take messages from the queues that their ids name. Raises NotPossibleError."""
     wanted = {one.removeprefix(_AMQP) for one in ids if one.startswith(_AMQP)}
     found: dict[str, DeadMessage] = {}
@@ -247,14 +259,14 @@ async def _taken(queues: DeadLetterQueues, ids: Sequence[str]) -> dict[str, Dead
         if not missing:
             continue
         # Further than a look: what is pushed and what is fetched need not come in one order.
-        async with contextlib.aclosing(queues.read(name, limit=2 * _MAX_READ)) as dead_letters:
+        async with contextlib.aclosing(queues.read(name, limit=2 * limits.read)) as dead_letters:
             async for dead_letter in dead_letters:
                 if dead_letter.id not in missing:
                     continue
                 missing.remove(dead_letter.id)
                 found[f"{_AMQP}{dead_letter.id}"] = dead_letter
                 size += len(dead_letter.message.body)
-                if size > _MAX_REQUEUED_BYTES and len(found) > 1:
+                if size > limits.put_back and len(found) > 1:
                     raise NotPossibleError(dead_letter_topic.TOO_LARGE)
                 if not missing:
                     break

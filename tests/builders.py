@@ -27,7 +27,16 @@ from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Outgoing
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
-from app.delivery.targets import DEFAULT_TARGET, FoundObject, StoredObject, TenantSettings, Upload
+from app.delivery.targets import (
+    DEFAULT_TARGET,
+    FoundObject,
+    StoredObject,
+    TenantSettings,
+    Upload,
+)
+from app.run.wiring.kinds import KINDS
+from app.settings import Settings
+from app.tenants.registry import ConfiguredTenants
 from app.views.dead_letters import DeadLetter
 from compose.embedded.stack import TENANT, USER
 from sinks.stores.s3.target import S3Target
@@ -293,3 +302,19 @@ def make_claims(**changes: Any) -> dict[str, Any]:
 def make_token(key: str, *, algorithm: str = "HS512", **changes: Any) -> str:
     """Return a signed token with these claims."""
     return jwt.encode(make_claims(**changes), key, algorithm=algorithm)
+
+
+class GivenTenants(ConfiguredTenants):
+    """The real ones, but for those that a test gives what holds for them."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, KINDS)
+        self._given: dict[str, TenantSettings] = {}
+
+    def settings(self, tenant: str) -> TenantSettings:
+        """Return what was given, else what the tenant has set."""
+        return self._given.get(tenant) or super().settings(tenant)
+
+    def give(self, tenant: str, **changes: Any) -> None:
+        """Let something else hold for a tenant than now."""
+        self._given[tenant] = replace(self.settings(tenant), **changes)

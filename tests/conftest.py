@@ -18,7 +18,7 @@ import structlog
 
 from app.settings import Settings
 from app.store import migrate, open_pool
-from app.telemetry.logs import _QUIET
+from app.telemetry.logs import QUIET
 from compose.embedded.stack import Stack, running_stack
 from tests.client import Client
 from tests.standin import StandIn
@@ -48,7 +48,7 @@ def logging_as_it_was() -> Iterator[None]:
     """
     before, root, configure = structlog.get_config(), logging.getLogger(), structlog.configure
     handlers = root.handlers[:]
-    levels = {name: logging.getLogger(name).level for name in (None, *_QUIET)}
+    levels = {name: logging.getLogger(name).level for name in (None, *QUIET)}
 
     def uncached(**options: Any) -> None:
         configure(**options | {"cache_logger_on_first_use": False})

@@ -47,7 +47,6 @@ from app.store.memory import (
 )
 from app.store.memory.rows import DeliveryRow
 from app.tenants.ports import ConfigurationStore
-from app.tenants.registry import ConfiguredTenants
 from app.tenants.vault import Vault, make_key
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
@@ -58,7 +57,14 @@ from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
 from sinks.stores.s3.store import S3ObjectStore
 from streams.regards.users import AnyUser
-from tests.builders import make_listed, make_manifest, make_receipt, make_request, make_stored
+from tests.builders import (
+    GivenTenants,
+    make_listed,
+    make_manifest,
+    make_receipt,
+    make_request,
+    make_stored,
+)
 from tests.reference import lay_out
 
 
@@ -105,7 +111,7 @@ class Deliveries(ABC):
     overview: Overview
 
     def __init__(self, settings: Settings) -> None:
-        self.tenants = ConfiguredTenants(settings, KINDS)
+        self.tenants = GivenTenants(settings)
         self.vault = Vault([make_key()])
         self.owed_signal = Wakeup()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from app.delivery.manifest import ListedFile, ManifestFile
-from app.delivery.naming import _MAX_BYTES, _shorten, safe_component, safe_name
+from app.delivery.naming import MAX_BYTES, safe_component, safe_name, shorten
 
 
 class _Taken:
@@ -19,7 +19,7 @@ class _Taken:
         number = self._last.get(key, 1)
         while candidate.casefold() in self._names:
             number += 1
-            candidate = folder + _shorten(name, f" ({number})")
+            candidate = folder + shorten(name, f" ({number})")
         self._last[key] = number
         self._names.add(candidate.casefold())
         return candidate
@@ -28,7 +28,7 @@ class _Taken:
 def _product_folder(file: ListedFile, suffix: str) -> str:
     product = safe_component(file.product_id, fallback="product")
     version = f"_v{file.version}"
-    room = _MAX_BYTES - len(version) - len(suffix)
+    room = MAX_BYTES - len(version) - len(suffix)
     return product.encode()[:room].decode("utf-8", "ignore") + version
 
 
@@ -62,5 +62,5 @@ def lay_out(
         archive = next(iter(products.values())) + suffix
     else:
         stem = f"delivery-{safe_component(correlation_id, fallback='_')}"
-        archive = stem.encode()[: _MAX_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix
+        archive = stem.encode()[: MAX_BYTES - len(suffix)].decode("utf-8", "ignore") + suffix
     return archive, members

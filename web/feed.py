@@ -139,7 +139,7 @@ class Feed(Service):
         progress = True
         while not self.should_stop:
             try:
-                await self._tick(progress=progress)
+                await self.tick(progress=progress)
             except DeliveryError as error:
                 log.warning("feed_waits", cause=str(error))
             progress = (
@@ -147,7 +147,8 @@ class Feed(Service):
             )  # each second is often enough: every write counts a thousand times
             await self.sleep(_INTERVAL)
 
-    async def _tick(self, *, progress: bool = True) -> None:
+    async def tick(self, *, progress: bool = True) -> None:
+        """Look once, and hand over what is new: changes, and progress if asked for."""
         for watcher in self._watchers:
             if watcher.gone():  # what it holds is free before the next ping finds nobody
                 watcher.close()

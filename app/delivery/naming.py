@@ -15,8 +15,8 @@ from functools import lru_cache
 from app.delivery.manifest import ListedFile, ManifestFile
 
 # Longest name that every common file system takes, in UTF-8 bytes.
-_MAX_BYTES = 255
-MAX_MEMBER_BYTES = _MAX_BYTES + 1 + _MAX_BYTES  # of a member's name: folder/file
+MAX_BYTES = 255
+MAX_MEMBER_BYTES = MAX_BYTES + 1 + MAX_BYTES  # of a member's name: folder/file
 _MAX_SUFFIX = 32
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\ufeff]')
@@ -41,7 +41,7 @@ def safe_name(raw: str, *, fallback: str) -> str:
         return fallback
     if _WINDOWS_DEVICE.match(text):
         text = f"_{text}"
-    return _VERSION.sub("_", _shorten(text, ""))
+    return _VERSION.sub("_", shorten(text, ""))
 
 
 def safe_component(raw: str, *, fallback: str) -> str:
@@ -57,13 +57,13 @@ def _split(name: str) -> tuple[str, str]:
     return stem, dot + extension
 
 
-def _shorten(name: str, mark: str) -> str:
+def shorten(name: str, mark: str) -> str:
     """Put `mark` before the extension, and truncate the stem so that all of it fits."""
     stem, extension = _split(name)
     return _fitted(stem, mark + extension)
 
 
-def _fitted(stem: str, end: str, *, room: int = _MAX_BYTES) -> str:
+def _fitted(stem: str, end: str, *, room: int = MAX_BYTES) -> str:
     """Put both together, with as much of the stem as fits into `room` bytes."""
     return stem.encode()[: room - len(end.encode())].decode("utf-8", "ignore") + end
 
@@ -86,7 +86,7 @@ class _Taken:
             number = self._last.get(key, 1)
             while digest in self._names:
                 number += 1
-                candidate = folder + _shorten(name, f" ({number})")
+                candidate = folder + shorten(name, f" ({number})")
                 digest = _digest(candidate.casefold())
             self._last[key] = number
         self._names.add(digest)
@@ -103,7 +103,7 @@ def _product_folder(product_id: str, version: int, suffix: str) -> str:
     # The version is ours to add, so the identifier is truncated where both would not fit, together
     # with the suffix of an archive that is called by it.
     product = safe_component(product_id, fallback="product")
-    return _fitted(product, f"_v{version}", room=_MAX_BYTES - len(suffix))
+    return _fitted(product, f"_v{version}", room=MAX_BYTES - len(suffix))
 
 
 class Layout:

@@ -28,7 +28,7 @@ _PROBE_CONCURRENCY = 8  # targets at once
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Give findings as they come."""
-    for finding in _keys(settings):
+    for finding in check_keys(settings):
         yield finding
     schema_good = True
     async for finding in check_postgresql(settings):
@@ -48,7 +48,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
 
 
-def _keys(settings: Settings) -> list[Finding]:
+def check_keys(settings: Settings) -> list[Finding]:
+    """Look at keys and secrets: what seals, what signs, what is weak."""
     found = []
     if settings.secret_keys:
         found.append(good("keys", "secret keys", f"{len(settings.secret_keys)} set"))

@@ -10,7 +10,7 @@ import structlog
 from structlog.typing import Processor
 
 # Libraries that tell at INFO what interests their own developers only.
-_QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "aiormq", "asyncio")
+QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "aiormq", "asyncio")
 
 
 # Drivers that tell with a traceback that a server went away.
@@ -20,7 +20,7 @@ _REPEAT_INTERVAL = 10.0  # seconds until aiokafka may say the same again
 _MAX_REMEMBERED = 1000  # different things that it says
 
 # Told ten times a second while a topic is missing; `topics_missing` tells it once.
-_NO_TOPIC = "Topic %s not found in cluster metadata"
+NO_TOPIC = "Topic %s not found in cluster metadata"
 
 
 class _Repeats(logging.Filter):
@@ -43,13 +43,13 @@ class _Repeats(logging.Filter):
         return fresh
 
 
-def _of_interest(record: logging.LogRecord) -> bool:
+def of_interest(record: logging.LogRecord) -> bool:
     """Leave out what no operator can use.
 
     That is what Faust's base class tells of each service that starts and stops, and the traceback
     that aiohttp makes of bytes that are no HTTP: the caller was told.
     """
-    if record.msg == _NO_TOPIC:
+    if record.msg == NO_TOPIC:
         return False
     if record.name.startswith(_DRIVERS) and record.exc_info and record.exc_info[1] is not None:
         # A server that went away is no fault of this program, which would need a traceback.
@@ -94,7 +94,7 @@ def configure_logging(*, level: str, fmt: str) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_of_interest)
+    handler.addFilter(of_interest)
     handler.addFilter(_Repeats())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -103,7 +103,7 @@ def configure_logging(*, level: str, fmt: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _QUIET:
+    for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 

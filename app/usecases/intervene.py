@@ -141,7 +141,7 @@ class Interventions:
         another key tells that another delivery is meant) it is the same delivery. Raises
         InvalidRequestError with every broken rule, NotPossibleError.
         """
-        asked = _asked(actor, body, priority=priority, key=key)
+        asked = asked_of(actor, body, priority=priority, key=key)
         named = body.get("correlationId") is not None
         whole = body if user is None else as_own(user, body, priority=priority)
         request = parse_request(whole)
@@ -220,7 +220,8 @@ def _nothing_to_hasten(delivery: Delivery) -> str:
     return f"{delivery} is under way ({delivery.state}); there is nothing to try again"
 
 
-def _asked(actor: Actor, body: Mapping[str, Any], *, priority: int, key: str | None) -> Asked:
+def asked_of(actor: Actor, body: Mapping[str, Any], *, priority: int, key: str | None) -> Asked:
+    """Return by what a request over HTTP, with the key that came with it, is known again."""
     caller = [actor.tenant, actor.name]
     return Asked(
         request=_digest([*caller, priority, body]),

@@ -170,11 +170,13 @@ async def process(
     handler: Handler,
     events: EventLog,
     arrivals: Arrivals,
+    tries: int = _MAX_TRIES,
 ) -> None:
     """Handle events until they are handled: an exception that left here would skip them.
 
-    When a batch fails in another way than by an outage, its events are handled one by one, so that
-    a bad one takes no other with it.
+    One whose handling fails `tries` times in a way that nobody foresaw becomes a dead letter. When
+    a batch fails in another way than by an outage, its events are handled one by one, so that a bad
+    one takes no other with it.
     """
     unforeseen = 0
     for pause in _BACKOFF.pauses():
@@ -186,7 +188,12 @@ async def process(
             if len(batch) > 1:
                 for event in batch:
                     await process(
-                        [event], topic=topic, handler=handler, events=events, arrivals=arrivals
+                        [event],
+                        topic=topic,
+                        handler=handler,
+                        events=events,
+                        arrivals=arrivals,
+                        tries=tries,
                     )
                 return
             (event,) = batch
@@ -195,13 +202,13 @@ async def process(
                 break
             unforeseen += 1
             log.exception("event_failed", topic=topic, key=_text(event.key), tries=unforeseen)
-            if unforeseen >= _MAX_TRIES:
+            if unforeseen >= tries:
                 reason = repr(error)
                 break
         else:
             return
         await asyncio.sleep(pause)
-    await _dead_letter(event, topic=topic, reason=reason, events=events)
+    await publish_dead_letter(event, topic=topic, reason=reason, events=events)
     await _forget(event, arrivals=arrivals)
 
 
@@ -223,7 +230,8 @@ def _text(key: bytes) -> str:
     return key.decode(errors="replace")
 
 
-async def _dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
+async def publish_dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
+    """Put an event of `topic` where operators find it; wait while Kafka is away."""
     EVENTS_DEAD_LETTERED.labels(topic).inc()
     log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
     dead = events.topics.of(channels.DEAD_LETTERS)

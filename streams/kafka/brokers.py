@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka import client as aiokafka_client
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import (
@@ -62,6 +65,17 @@ def client_arguments(settings: Settings) -> dict[str, Any]:
             "sasl_plain_password": settings.kafka_password.get_secret_value(),
         }
     return arguments
+
+
+@contextlib.asynccontextmanager
+async def open_consumer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a consumer of no topic yet; it is closed also where it does not start."""
+    consumer = AIOKafkaConsumer(**options, **client_arguments(settings))
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
 
 
 def _context(settings: Settings) -> ssl.SSLContext:

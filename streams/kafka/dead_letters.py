@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from app.errors import (
@@ -25,7 +24,7 @@ from app.errors import (
 )
 from app.settings import Settings
 from streams.channels import DEAD_LETTERS
-from streams.kafka.brokers import cause_of, client_arguments
+from streams.kafka.brokers import cause_of, open_consumer
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
 
@@ -155,11 +154,8 @@ async def _records(settings: Settings, topic: str, since: Since) -> AsyncGenerat
     partitions = (await partitions_of(settings)).get(topic)
     if not partitions:
         return
-    consumer = AIOKafkaConsumer(
-        fetch_max_wait_ms=50, auto_offset_reset="earliest", **client_arguments(settings)
-    )
-    await consumer.start()
-    try:
+    options = {"fetch_max_wait_ms": 50, "auto_offset_reset": "earliest"}
+    async with open_consumer(settings, **options) as consumer:
         consumer.assign(partitions)
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
@@ -178,8 +174,6 @@ async def _records(settings: Settings, topic: str, since: Since) -> AsyncGenerat
                         yield record
             # What was deleted by time is not handed over: the position tells, not a count.
             left = {one for one in left if await consumer.position(one) < ends[one]}
-    finally:
-        await consumer.stop()
 
 
 def pick(events: Sequence[DeadEvent], ids: Sequence[str]) -> list[DeadEvent]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from app.errors import BrokerUnavailableError
 from app.settings import Settings
 from app.telemetry.logs import get_logger
-from streams.kafka.brokers import cause_of, client_arguments
+from streams.kafka.brokers import cause_of, open_consumer
 from streams.kafka.ends import beyond_end
 from streams.kafka.topics import Topics, partitions_of
 
@@ -68,19 +68,10 @@ class Lag:
             ) from error
         return set(found), behind
 
-    @contextlib.asynccontextmanager
-    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+    def _consumer(self) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
         # A new one each time: one that lived through an outage might know no better than Faust's.
-        consumer = AIOKafkaConsumer(
-            group_id=self._settings.kafka_group,
-            enable_auto_commit=False,
-            **client_arguments(self._settings),
-        )
-        try:
-            await consumer.start()
-            yield consumer
-        finally:
-            await consumer.stop()
+        group = self._settings.kafka_group
+        return open_consumer(self._settings, group_id=group, enable_auto_commit=False)
 
 
 async def positions(

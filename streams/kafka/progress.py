@@ -6,14 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 
-from aiokafka import AIOKafkaConsumer
-
 from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
 from app.settings import Settings
 from streams.channels import PROGRESS
 from streams.events import TransferProgressed, event_key
-from streams.kafka.brokers import client_arguments
+from streams.kafka.brokers import open_consumer
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
 
@@ -54,9 +52,7 @@ async def watch_progress(
     if not assigned:
         started.set()
         return
-    consumer = AIOKafkaConsumer(fetch_max_wait_ms=50, **client_arguments(settings))
-    await consumer.start()
-    try:
+    async with open_consumer(settings, fetch_max_wait_ms=50) as consumer:
         consumer.assign(assigned)
         await consumer.seek_to_end(*assigned)
         started.set()
@@ -66,5 +62,3 @@ async def watch_progress(
                     yield TransferProgressed.decode(record.value).progress
                 except UnreadableMessageError:
                     continue
-    finally:
-        await consumer.stop()

@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.telemetry.logs import get_logger
 from streams.channels import PROGRESS
 from streams.events import TransferProgressed
-from streams.kafka.brokers import cause_of, client_arguments
+from streams.kafka.brokers import cause_of, client_arguments, open_consumer
 from streams.kafka.topics import Topics, partitions_of
 
 log = get_logger(__name__)
@@ -45,8 +45,12 @@ class ProgressTable(Service):
     Raises ConfigurationError when a file for TLS can't be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, kept: float = _REPORT_LIFETIME, pause: float = _RETRY_INTERVAL
+    ) -> None:
         super().__init__()
+        self.kept = kept
+        self._pause = pause
         client_arguments(settings)  # what can't be used is told at the start
         self._settings = settings
         self._topic = Topics(prefix=settings.kafka_topic_prefix).of(PROGRESS)
@@ -54,17 +58,21 @@ class ProgressTable(Service):
         self._new: dict[_Key, Progress] = {}
         self.reading = asyncio.Event()  # nothing is missed from then on
 
+    def __len__(self) -> int:
+        """How many reports are kept."""
+        return len(self._known)
+
     def of(self, delivery: Delivery) -> Progress | None:
         """Return the last report of a delivery, if it is fresh."""
         key = delivery.tenant, delivery.correlation_id
         unnamed = self._known.get((*key, None), (0.0, None))
         at, progress = self._known.get((*key, delivery.id), unnamed)
-        return progress if time.monotonic() - at <= _REPORT_LIFETIME else None
+        return progress if time.monotonic() - at <= self.kept else None
 
     def all(self) -> list[Progress]:
         """Return the last report of each delivery that reported lately."""
         now = time.monotonic()
-        return [progress for at, progress in self._known.values() if now - at <= _REPORT_LIFETIME]
+        return [progress for at, progress in self._known.values() if now - at <= self.kept]
 
     def news(self) -> list[Progress]:
         """Return what was reported since this was asked last: of each delivery, the last."""
@@ -79,7 +87,7 @@ class ProgressTable(Service):
                     await self._follow(consumer)
             except (KafkaError, OSError) as error:
                 log.warning("progress_not_read", cause=cause_of(error))
-                await self.sleep(_RETRY_INTERVAL)
+                await self.sleep(self._pause)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         heard_at = time.monotonic()
@@ -100,7 +108,7 @@ class ProgressTable(Service):
             self._new[key] = progress
 
     def _forget(self) -> None:
-        oldest = time.monotonic() - _REPORT_LIFETIME
+        oldest = time.monotonic() - self.kept
         for key in [key for key, (at, _) in self._known.items() if at < oldest]:
             del self._known[key]
             self._new.pop(key, None)  # should nobody ask for news
@@ -110,12 +118,8 @@ class ProgressTable(Service):
         partitions = (await partitions_of(self._settings)).get(self._topic)
         if not partitions:
             raise OSError(f"there is no topic {self._topic} yet; a worker makes it")
-        consumer = AIOKafkaConsumer(fetch_max_wait_ms=50, **client_arguments(self._settings))
-        try:
-            await consumer.start()
+        async with open_consumer(self._settings, fetch_max_wait_ms=50) as consumer:
             consumer.assign(partitions)
             await consumer.seek_to_end(*partitions)
             self.reading.set()
             yield consumer
-        finally:
-            await consumer.stop()

@@ -27,7 +27,7 @@ from streams.kafka.lag import Lag
 
 log = get_logger(__name__)
 
-_CHECKS_UNTIL_STUCK = 6  # in the time after which a partition counts as stuck
+LOOKS = 6  # in the time after which a partition counts as stuck
 _START_TIMEOUT = 30.0  # seconds, or `stuck_after` if that is more: it waits for a rebalance
 _STOP_TIMEOUT = 30.0  # seconds
 _LEAVE_TIMEOUT = 5.0  # seconds for the rest of an app, when a part of it does not stop
@@ -48,11 +48,17 @@ class Consumer(Service):
         make: Callable[[], DeliveryApp],
         lag: Lag,
         stuck_after: float,
+        start_timeout: float = _START_TIMEOUT,
+        stop_timeout: float = _STOP_TIMEOUT,
+        leave_timeout: float = _LEAVE_TIMEOUT,
     ) -> None:
         super().__init__()
         self._make = make
         self._lag = lag
         self._stuck_after = stuck_after
+        # One that waits for its group for ever is no better than one that is stuck.
+        self._start_timeout = max(stuck_after, start_timeout)
+        self._stop_timeouts = stop_timeout, leave_timeout
         self._app = make()
         # What was committed of a partition, and when it was last as it should be.
         self._seen: dict[TopicPartition, tuple[int, float]] = {}
@@ -103,16 +109,11 @@ class Consumer(Service):
             return f"{silent}: {error}"
         return silent
 
-    @property
-    def _start_timeout(self) -> float:
-        # One that waits for its group for ever is no better than one that is stuck.
-        return max(self._stuck_after, _START_TIMEOUT)
-
     @Service.task
     async def _watch(self) -> None:
         await self._join()
         while not self.should_stop:
-            await self.sleep(self._stuck_after / _CHECKS_UNTIL_STUCK)
+            await self.sleep(self._stuck_after / LOOKS)
             if self._app.crashed:
                 await self._replace(f"the Faust app crashed: {self._app.crash_reason!r}")
                 continue
@@ -188,7 +189,7 @@ class Consumer(Service):
         """
         stopping = asyncio.ensure_future(self._app.stop())
         try:
-            for timeout in (_STOP_TIMEOUT, _LEAVE_TIMEOUT):
+            for timeout in self._stop_timeouts:
                 await asyncio.wait({stopping}, timeout=timeout)
                 if stopping.done():
                     break

@@ -143,10 +143,10 @@ async def _create_missing(
     admin = AIOKafkaAdminClient(**client_arguments(settings))
     try:
         await admin.start()
-        if not await _missing(admin, settings):
+        if not await missing_topics(admin, settings):
             return []
         async with alone():
-            missing = await _missing(admin, settings)  # another may have created them by now
+            missing = await missing_topics(admin, settings)  # another may have created them by now
             if missing:
                 await lost([topic.name for topic in missing])
                 await _create(admin, missing)
@@ -155,7 +155,8 @@ async def _create_missing(
         await admin.close()
 
 
-async def _missing(admin: AIOKafkaAdminClient, settings: Settings) -> list[NewTopic]:
+async def missing_topics(admin: AIOKafkaAdminClient, settings: Settings) -> list[NewTopic]:
+    """Return the topics that are not there, as they are to be made."""
     existing = set(await admin.list_topics())
     return [
         NewTopic(

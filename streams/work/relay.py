@@ -30,6 +30,7 @@ class Relay(Service):
         publish: Callable[[Outgoing], Awaitable[None]],
         owed: Wakeup,
         interval: float,
+        stop_timeout: float = _STOP_TIMEOUT,
     ) -> None:
         super().__init__()
         self._outbox = outbox
@@ -37,13 +38,14 @@ class Relay(Service):
         self._publish = publish
         self._owed = owed.waiter()
         self._interval = interval
+        self._stop_timeout = stop_timeout
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def on_stop(self) -> None:
         """Let what is being published be confirmed, and forgotten: else it is sent again."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_TIMEOUT):
+            async with asyncio.timeout(self._stop_timeout):
                 await self._idle.wait()
 
     @Service.task

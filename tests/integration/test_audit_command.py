@@ -162,9 +162,7 @@ async def test_events_that_are_put_back_leave_entries(
     here: dict[str, str],
     settings: Settings,
     arrivals: PostgresArrivals,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.kafka.agents._MAX_TRIES", 1)
 
     async def fail(values: object) -> None:
         raise ZeroDivisionError("of this test")
@@ -173,7 +171,7 @@ async def test_events_that_are_put_back_leave_entries(
     async with open_event_log(settings) as events:
         event = make_event(key=f"{TENANT}/d-1".encode())
         topic = events.topics.of(REQUESTS)
-        await process([event], topic=topic, handler=fail, events=events, arrivals=arrivals)
+        await process([event], topic=topic, handler=fail, events=events, arrivals=arrivals, tries=1)
     assert delivery("dlt", "requeue", "--all", **here).returncode == 0
     (entry,) = told(here)
     assert (entry["tenant"], entry["action"], entry["actor"]) == (TENANT, "requeue", ME)

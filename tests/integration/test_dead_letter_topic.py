@@ -37,9 +37,7 @@ async def test_events_that_failed_are_listed_and_put_back(
     database: str,
     events: EventLog,
     arrivals: PostgresArrivals,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.kafka.agents._MAX_TRIES", 1)
     here = {
         "DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
         "DELIVERY_DATABASE_URL": database,
@@ -57,6 +55,7 @@ async def test_events_that_failed_are_listed_and_put_back(
             handler=fail,
             events=events,
             arrivals=arrivals,
+            tries=1,
         )
 
     listed = delivery("dlt", "list", "--json", **here).stdout.splitlines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tracemalloc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import aio_pika
@@ -20,7 +20,7 @@ from streams.amqp import names
 from streams.amqp.dead_letters import QUEUES
 from streams.amqp.topology import declare_topology
 from streams.channels import CANCELS, DEAD_LETTERS, REQUESTS
-from streams.dead_letters import BrokerDeadLetters
+from streams.dead_letters import BrokerDeadLetters, Limits
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.integration.gate import gate
@@ -86,10 +86,23 @@ async def events(settings: Settings) -> AsyncIterator[EventLog]:
         yield opened
 
 
+MakeBox = Callable[..., BrokerDeadLetters]
+
+
 @pytest.fixture
-def box(settings: Settings, events: EventLog) -> BrokerDeadLetters:
-    """What is tested; it serves two tenants."""
-    return BrokerDeadLetters(settings, known=TENANTS.__contains__)
+def make_box(settings: Settings, events: EventLog) -> MakeBox:
+    """Make what is tested, with limits; it serves two tenants."""
+
+    def make(**limits: Any) -> BrokerDeadLetters:
+        return BrokerDeadLetters(settings, known=TENANTS.__contains__, limits=Limits(**limits))
+
+    return make
+
+
+@pytest.fixture
+def box(make_box: MakeBox) -> BrokerDeadLetters:
+    """One with the limits of the service."""
+    return make_box()
 
 
 async def append_dead(events: EventLog, key: str, *values: bytes) -> None:
@@ -125,9 +138,9 @@ def ids(look: Look) -> list[str]:
 
 
 async def test_the_dead_letters_of_one_tenant_hide_no_others(
-    box: BrokerDeadLetters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+    make_box: MakeBox, post: Post, events: EventLog
 ) -> None:
-    box._each = 3
+    box = make_box(kept=3)
     await post.leave(*(b"of sentinel %d" % number for number in range(700)))
     await post.leave(b"of swot", tenant="swot")
     await append_dead(events, "sentinel/a", *(b"event %d" % number for number in range(7)))
@@ -141,30 +154,25 @@ async def test_the_dead_letters_of_one_tenant_hide_no_others(
 
 
 async def test_a_look_says_when_it_did_not_see_all(
-    box: BrokerDeadLetters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+    make_box: MakeBox, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await post.leave(b"a", b"b", b"c")
-    assert not (await box.look("swot")).truncated
-    monkeypatch.setattr(dead_letters, "_MAX_READ", 2)
-    box._seen = None
+    assert not (await make_box().look("swot")).truncated
+    few = make_box(read=2)
     for tenant in ("sentinel", "swot", None):
-        assert (await box.look(tenant)).truncated
-    assert len((await box.look("sentinel")).dead_letters) == 2
-    monkeypatch.setattr(dead_letters, "_READ_TIMEOUT", 0.0)  # seconds
-    box._seen = None
-    assert (await box.look("swot")).truncated
-    monkeypatch.setattr(dead_letters, "_MAX_READ", 1)
+        assert (await few.look(tenant)).truncated
+    assert len((await few.look("sentinel")).dead_letters) == 2
+    assert (await make_box(seconds=0.0).look("swot")).truncated
     monkeypatch.setattr(dead_letters, "QUEUES", {})
-    box._seen = None
     await append_dead(events, "sentinel/a", b"1", b"2", b"3")  # one partition
-    seen = await box.look("sentinel")
+    seen = await make_box(read=1).look("sentinel")
     assert (texts(seen), seen.truncated) == (["3"], True)
 
 
 async def test_looks_at_once_see_the_same_and_hide_nothing_from_each_other(
-    box: BrokerDeadLetters, post: Post, monkeypatch: pytest.MonkeyPatch
+    make_box: MakeBox, post: Post
 ) -> None:
-    monkeypatch.setattr(dead_letters, "_CACHE_LIFETIME", 0.0)
+    box = make_box(fresh=0.0)
     await post.leave(*(b"%d" % number for number in range(100)))
     looks = await asyncio.gather(*(box.look("sentinel") for _ in range(4)))
     assert {len(look.dead_letters) for look in looks} == {100}
@@ -215,9 +223,8 @@ async def test_dead_letters_of_other_services_and_of_no_known_tenant_are_the_ins
     assert await put_back(box, None, stranger) == {stranger[0]: QUEUE}
 
 
-async def test_dead_letters_that_differ_have_ids_that_differ(
-    box: BrokerDeadLetters, post: Post
-) -> None:
+async def test_dead_letters_that_differ_have_ids_that_differ(make_box: MakeBox, post: Post) -> None:
+    box = make_box(fresh=0.0)
     await post.leave(b"x", b"x", kept="1")  # twice the same
     await post.leave(b"x", kept="2")
     await post.leave(b"x", queue="cancels", kept="1")
@@ -227,7 +234,6 @@ async def test_dead_letters_that_differ_have_ids_that_differ(
         *("cancels", "requests", "requests", "requests"),
     ]
     assert all(len(one.rpartition(":")[2].partition("-")[0]) == 32 for one in ids(seen))
-    box._seen = None
     assert ids(await box.look("sentinel")) == ids(seen)
     (cancel,) = (one for one in ids(seen) if "cancels" in one)
     assert await put_back(box, "sentinel", [cancel]) == {cancel: CANCELS.queue.name}
@@ -254,8 +260,9 @@ async def test_all_are_put_back_or_none(
 
 
 async def test_a_letter_that_cannot_go_back_is_told_and_nothing_was_put_back(
-    box: BrokerDeadLetters, post: Post, events: EventLog
+    make_box: MakeBox, post: Post, events: EventLog
 ) -> None:
+    box = make_box(fresh=0.0)
     await post.leave(b"good")
     (good,) = ids(await box.look("sentinel"))
     await post.leave(b"of nowhere", queue="global")
@@ -263,7 +270,6 @@ async def test_a_letter_that_cannot_go_back_is_told_and_nothing_was_put_back(
     await events.append(
         events.topics.of(DEAD_LETTERS), key=b"sentinel/a", value=b"of no topic", headers=headers
     )
-    box._seen = None
     strays = [one for one in ids(await box.look(None)) if one != good]
     assert len(strays) == 2
     for stray in strays:
@@ -324,9 +330,9 @@ async def test_kafka_that_goes_away_before_events_go_back_is_told(
 
 
 async def test_large_letters_are_put_back_bit_by_bit(
-    box: BrokerDeadLetters, post: Post, events: EventLog, monkeypatch: pytest.MonkeyPatch
+    make_box: MakeBox, post: Post, events: EventLog
 ) -> None:
-    monkeypatch.setattr(dead_letters, "_MAX_REQUEUED_BYTES", 100)  # bytes
+    box = make_box(put_back=100)  # bytes
     await post.leave(b"a" * 150, b"b" * 150)
     await append_dead(events, "sentinel/a", b"c" * 150, b"d" * 150)
     seen = ids(await box.look("sentinel"))

@@ -313,7 +313,7 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
                 suffix=".zip",
             )
         )
-        while not memory._turn.locked():
+        while not memory.is_wanted():
             await asyncio.sleep(0)
         # A small one has no need to wait.
         await deliveries.available("small")
@@ -330,7 +330,7 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
         assert await deliveries.states() == ["AVAILABLE", "READY"]
     await waiting
     assert await deliveries.states() == ["READY", "READY"]
-    assert memory._free == memory.size
+    assert memory.has(memory.size)
 
 
 async def test_the_loop_gets_its_turn_while_a_large_archive_is_laid_out(

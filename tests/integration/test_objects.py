@@ -26,7 +26,7 @@ from app.usecases.remove import Removal
 from compose.embedded import s3
 from compose.embedded.stack import TENANT, USER
 from sinks.pipeline.parts import Part
-from sinks.stores.s3.conditions import Conditions
+from sinks.stores.s3.conditions import Conditions, KnownConditions
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_found, make_stored, make_transfer
@@ -42,6 +42,7 @@ from tests.statements import STATEMENTS
 OTHER = "swot"
 MALLORY = "mallory@example.org"
 FILES = {"a": noise(6 * MIB, "a"), "b": b"b"}
+UNTIL = timedelta(seconds=30)  # what is about to appear does so until then
 LOCKS_WAITED_FOR = """SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
     WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"""
 
@@ -130,7 +131,7 @@ async def test_an_object_of_another_tenant_or_user_is_not_replaced(
     ours = make_transfer()
     await place.put(ours, b"archive")
     if not known:  # another process put it there
-        place.sink.conditions._known.clear()
+        place.sink.conditions = KnownConditions()
     for again in (False, True):
         with pytest.raises(ForeignObjectError, match=words):
             await place.put(other, content, again=again)
@@ -449,10 +450,9 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
-    until = deliveries.leases("w")._ttl
     noted = await asyncio.gather(
-        leases.record_completion(ours, result, server="s3.example:443", until=until),
-        leases.record_completion(theirs, result, server="s3.example:443", until=until),
+        leases.record_completion(ours, result, server="s3.example:443", until=UNTIL),
+        leases.record_completion(theirs, result, server="s3.example:443", until=UNTIL),
         return_exceptions=True,
     )
     assert noted.count(True) == 1
@@ -460,12 +460,12 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
     assert isinstance(refused, ObjectBusyError)
     first, second = (ours, theirs) if noted[0] is True else (theirs, ours)
     # Its own again, and another name.
-    assert await leases.record_completion(first, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(first, result, server="s3.example:443", until=UNTIL)
     elsewhere = replace(result, url=f"s3://b/{name}/b.zip")
-    assert await leases.record_completion(second, elsewhere, server="s3.example:443", until=until)
+    assert await leases.record_completion(second, elsewhere, server="s3.example:443", until=UNTIL)
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(first, State.DONE, result=result)
-    assert await leases.record_completion(second, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(second, result, server="s3.example:443", until=UNTIL)
 
 
 async def test_an_object_at_another_server_keeps_no_completion_waiting(
@@ -476,9 +476,8 @@ async def test_an_object_at_another_server_keeps_no_completion_waiting(
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
-    until = leases._ttl
-    assert await leases.record_completion(theirs, result, server="10.0.0.1:9000", until=until)
-    assert await leases.record_completion(ours, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(theirs, result, server="10.0.0.1:9000", until=UNTIL)
+    assert await leases.record_completion(ours, result, server="s3.example:443", until=UNTIL)
 
 
 async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
@@ -505,7 +504,7 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
     sink: Any = Silent()
     removal = Removal(store=deliveries.store, sink=sink)
     removing = asyncio.create_task(removal.remove(removed, target, key))
-    note = partial(leases.record_completion, completed, result, until=leases._ttl)
+    note = partial(leases.record_completion, completed, result, until=UNTIL)
     async with asyncio.timeout(30):
         await under_lock.wait()
         assert await note(server="s3.example:443")
@@ -524,14 +523,13 @@ async def test_a_completion_noted_by_an_older_worker_counts_at_every_server(
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
-    until = leases._ttl
-    assert await leases.record_completion(theirs, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(theirs, result, server="s3.example:443", until=UNTIL)
     await deliveries.pool.execute(
         "UPDATE delivery SET completing = (completing::jsonb - 'server')::json WHERE id = $1",
         theirs.id,
     )
     with pytest.raises(ObjectBusyError):
-        await leases.record_completion(ours, result, server="s3.example:443", until=until)
+        await leases.record_completion(ours, result, server="s3.example:443", until=UNTIL)
 
 
 async def test_a_completion_that_was_refused_keeps_no_other_waiting(
@@ -541,13 +539,12 @@ async def test_a_completion_that_was_refused_keeps_no_other_waiting(
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
-    until = leases._ttl
-    assert await leases.record_completion(theirs, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(theirs, result, server="s3.example:443", until=UNTIL)
     await deliveries.leases("another").discard_completion(theirs)  # it is not its to forget
     with pytest.raises(ObjectBusyError):
-        await leases.record_completion(ours, result, server="s3.example:443", until=until)
+        await leases.record_completion(ours, result, server="s3.example:443", until=UNTIL)
     await leases.discard_completion(theirs)
-    assert await leases.record_completion(ours, result, server="s3.example:443", until=until)
+    assert await leases.record_completion(ours, result, server="s3.example:443", until=UNTIL)
 
 
 async def failed(deliveries: Deliveries, name: str, tenant: str, user: str = USER) -> Delivery:

@@ -8,11 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import UUID
 
-import pytest
-
 from app.delivery.progress import Phase, Progress
 from app.settings import Settings
-from streams.kafka import progress_table
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.progress_table import ProgressTable
 from streams.kafka.topics import ensure_topics
@@ -84,24 +81,19 @@ async def test_a_report_of_the_version_before_is_known_by_its_correlation_id(
         assert table.of(NEXT) == unnamed
 
 
-async def test_a_transfer_that_reports_nothing_for_long_is_forgotten(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_transfer_that_reports_nothing_for_long_is_forgotten(settings: Settings) -> None:
     await ensure_topics(settings)
     async with open_event_log(settings) as events, running(settings) as table:
         await told(events, table, progress(50))
-        monkeypatch.setattr(progress_table, "_REPORT_LIFETIME", 0.0)
+        table.kept = 0.0
         assert table.of(ONE) is None
         async with asyncio.timeout(10):
-            while table._known:
+            while len(table):
                 await asyncio.sleep(0.05)
 
 
-async def test_a_table_waits_for_its_topic(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress_table, "_RETRY_INTERVAL", 0.1)
-    table = ProgressTable(settings)
+async def test_a_table_waits_for_its_topic(settings: Settings) -> None:
+    table = ProgressTable(settings, pause=0.1)
     await table.start()
     try:
         await asyncio.sleep(0.5)

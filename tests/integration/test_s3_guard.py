@@ -98,7 +98,7 @@ async def test_a_forbidden_request_says_nothing_about_its_server() -> None:
         with pytest.raises(TargetForbiddenError), breakers.watching(at("a", 1)):
             raise TargetForbiddenError("no")
     assert breakers.trouble(at("a", 1)) is None
-    assert breakers._circuits == {}
+    assert len(breakers) == 0
     await breakers.close()
 
 

@@ -142,8 +142,7 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
     claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
     tenants = deliveries.tenants
-    known = tenants.settings(TENANT)
-    tenants._resolved = {TENANT: replace(known, targets={"other": known.target})}
+    tenants.give(TENANT, targets={"other": tenants.settings(TENANT).target})
     transfers = Transfers(
         store=deliveries.store,
         leases=leases,

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -79,10 +78,9 @@ class TransferWorker:
         self.target = target
         self.source = source
         tenants = self.deliveries.tenants
-        known = replace(tenants.settings(TENANT), target=target)
-        if other is not None:
-            known = replace(known, targets={"other": other})
-        tenants._resolved = {TENANT: known, **dict.fromkeys(sharing, known)}
+        for tenant in (TENANT, *sharing):
+            more = {} if other is None else {"other": other}
+            tenants.give(tenant, target=target, targets=more)
         leases = self.deliveries.leases(owner, seconds=lease)
         bench = Bench(sink, target, source, budget=Budget(budget), patience=patience)
         self.transfers = Transfers(

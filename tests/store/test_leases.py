@@ -157,9 +157,9 @@ async def test_a_transfer_whose_target_is_away_is_not_claimed(deliveries: Delive
 async def test_a_transfer_that_waits_names_its_server_until_it_is_back(
     deliveries: Deliveries,
 ) -> None:
-    settings = deliveries.tenants.settings(TENANT)
-    far = replace(s3_of(settings.target), endpoint="http://far.example:9000")
-    deliveries.tenants._resolved = {TENANT: replace(settings, targets={"far": far})}
+    near = s3_of(deliveries.tenants.settings(TENANT).target)
+    far = replace(near, endpoint="http://far.example:9000")
+    deliveries.tenants.give(TENANT, targets={"far": far})
     for name in ("near", "far", "later", "running"):
         target = DEFAULT_TARGET if name == "near" else "far"
         await deliveries.ready(name, target=target, priority=200 if name == "running" else 1)
@@ -188,7 +188,7 @@ async def test_a_transfer_that_waits_names_its_server_until_it_is_back(
     assert away.blocked() == Blocked()
     await away.tell()
     assert set((await causes()).values()) == {None}
-    down.add(settings.target)  # also the default of the tenant that has set nothing
+    down.add(near)  # also the default of the tenant that has set nothing
     assert away.blocked() == Blocked(tenants=(TENANT, "another"), spared=((TENANT, "far"),))
 
 

@@ -323,6 +323,6 @@ async def test_the_number_of_circuits_is_bounded() -> None:
     fail(breakers, cause=TimeoutError())
     for number in range(9):
         answer(breakers, replace(OTHER, endpoint=f"http://h{number}.example"))
-    assert len(breakers._circuits) == 3
+    assert len(breakers) == 3
     assert breakers.trouble(TARGET) is not None  # what is closed goes first
     await breakers.close()

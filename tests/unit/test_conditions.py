@@ -31,4 +31,4 @@ def test_known_conditions_are_forgotten_after_a_while() -> None:
     now = 10.0
     assert known.of(TARGET) is None
     known.learn(replace(TARGET, bucket="another"), Conditions.KEPT)
-    assert len(known._known) == 1
+    assert len(known) == 1

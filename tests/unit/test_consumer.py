@@ -15,7 +15,6 @@ from aiokafka.errors import KafkaConnectionError
 
 from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.settings import load_settings
-from streams.kafka import supervisor as module
 from streams.kafka.lag import Look, positions
 from streams.kafka.supervisor import Consumer
 
@@ -91,11 +90,13 @@ class Lag:
 
 
 @contextlib.asynccontextmanager
-async def consuming(lag: Lag, *apps: App) -> AsyncIterator[tuple[Consumer, list[App]]]:
+async def consuming(
+    lag: Lag, *apps: App, **timeouts: float
+) -> AsyncIterator[tuple[Consumer, list[App]]]:
     """Give the consumer, and the apps that are left to be started."""
     left = list(apps)
     made: Any = lambda: left.pop(0)  # noqa: E731
-    consumer = Consumer(make=made, lag=lag, stuck_after=0.06)  # type: ignore[arg-type]
+    consumer = Consumer(make=made, lag=lag, stuck_after=0.06, **timeouts)  # type: ignore[arg-type]
     await consumer.start()
     try:
         yield consumer, left
@@ -109,24 +110,25 @@ async def until_taken(left: list[App]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_an_app_that_never_starts_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_app_that_never_starts_is_replaced_too() -> None:
     """Seen when brokers came back empty: the group took it in and never answered."""
-    monkeypatch.setattr(module, "_START_TIMEOUT", 0.01)
     last = App()
     apps = [App(), App(endless_start=True), last]
-    async with consuming(Lag({HERE: (3, 5)}), *apps) as (_, left):
+    async with consuming(Lag({HERE: (3, 5)}), *apps, start_timeout=0.01) as (_, left):
         await until_taken(left)
         async with asyncio.timeout(10):
             while not last.running:
                 await asyncio.sleep(0.001)
 
 
-async def test_an_app_that_may_not_join_its_group_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_app_that_may_not_join_its_group_says_so() -> None:
     """Faust tries for ever, and tells nobody."""
-    monkeypatch.setattr(module, "_START_TIMEOUT", 0.01)
     lag = Lag(BrokerUnavailableError("this user may not use the group"))
     first, second = App(endless_start=True), App(endless_start=True)
-    async with consuming(lag, first, second, App()) as (consumer, left), asyncio.timeout(10):
+    async with (
+        consuming(lag, first, second, App(), start_timeout=0.01) as (consumer, left),
+        asyncio.timeout(10),
+    ):
         while len(left) > 1:
             await asyncio.sleep(0.001)
         with pytest.raises(BrokerUnavailableError, match="does not answer: this user may not"):
@@ -236,24 +238,18 @@ async def test_no_app_is_replaced_while_kafka_does_not_answer() -> None:
         assert len(left) == 1
 
 
-async def test_an_app_that_cannot_be_stopped_ends_the_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
+async def test_an_app_that_cannot_be_stopped_ends_the_process() -> None:
     app = App(no_stop=True)
-    async with consuming(Lag({HERE: (3, 5)}), app, App()) as (consumer, _):
+    async with consuming(Lag({HERE: (3, 5)}), app, App(), stop_timeout=0.01) as (consumer, _):
         async with asyncio.timeout(10):
             await consumer.wait_for_stopped(asyncio.Event().wait())
         assert isinstance(consumer.crash_reason, TimeoutError)
         app.no_stop = False
 
 
-async def test_an_app_that_stops_but_for_a_part_is_left_and_replaced(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
+async def test_an_app_that_stops_but_for_a_part_is_left_and_replaced() -> None:
     app, other = App(parts=1), App()
-    async with consuming(Lag({HERE: (3, 5)}), app, other) as (consumer, _):
+    async with consuming(Lag({HERE: (3, 5)}), app, other, stop_timeout=0.01) as (consumer, _):
         async with asyncio.timeout(10):
             while not other.running:
                 await asyncio.sleep(0.01)
@@ -261,13 +257,11 @@ async def test_an_app_that_stops_but_for_a_part_is_left_and_replaced(
         app.parts = 0
 
 
-async def test_an_app_whose_parts_do_not_stop_ends_the_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
-    monkeypatch.setattr(module, "_LEAVE_TIMEOUT", 0.01)
+async def test_an_app_whose_parts_do_not_stop_ends_the_process() -> None:
     app = App(parts=2)
-    async with consuming(Lag({HERE: (3, 5)}), app, App()) as (consumer, _):
+    async with consuming(
+        Lag({HERE: (3, 5)}), app, App(), stop_timeout=0.01, leave_timeout=0.01
+    ) as (consumer, _):
         async with asyncio.timeout(10):
             await consumer.wait_for_stopped(asyncio.Event().wait())
         assert isinstance(consumer.crash_reason, TimeoutError)

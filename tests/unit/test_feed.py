@@ -68,6 +68,7 @@ class Log:
         self.visible: dict[int, Change] = {}
         self.progress: list[Progress] = []
         self.asked = 0
+        self.missing: Sequence[int] = ()  # that were asked for the last time
 
     def appear(self, *changes: Change) -> None:
         self.visible |= {one.step.id: one for one in changes}
@@ -77,6 +78,7 @@ class Log:
 
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
         self.asked += 1
+        self.missing = missing
         found = [n for n in sorted(self.visible) if n > last or n in missing]
         return [self.visible[n] for n in found[:limit]]
 
@@ -183,11 +185,11 @@ async def test_changes_reach_their_tenants_watchers_only() -> None:
         feed.watching("u") as no,
     ):
         log.appear(change(2, "a"), change(3, "b", delivery_id=2))
-        await feed._tick()
+        await feed.tick()
         assert await heard(all_) == [2, 3]
         assert await heard(one) == [3]
         log.appear(change(4, tenant="u"))
-        await feed._tick()
+        await feed.tick()
         assert await heard(no) == [4]
 
 
@@ -208,7 +210,7 @@ async def test_deliveries_that_share_a_correlation_id_are_told_apart() -> None:
     async with feed.watching("t", first) as one, feed.watching("t", second) as other:
         log.appear(change(1, delivery_id=1), change(2, delivery_id=2))
         log.progress += [report(first, 1), report(second, 2), report(None, 3)]
-        await feed._tick()
+        await feed.tick()
         for watcher, step, done in ((one, 1, 1), (other, 2, 2)):
             frames = await watcher.frames()
             assert ids(frames) == [step, 0]
@@ -221,7 +223,7 @@ async def test_a_watcher_whose_connection_is_closed_is_let_go_though_nothing_hap
     feed = Feed(log, log.news)
     async with feed.watching("t") as watcher:
         watcher.gone = lambda: True
-        await feed._tick()
+        await feed.tick()
         assert await watcher.frames() is None
 
 
@@ -230,16 +232,18 @@ async def test_a_change_that_appears_after_a_larger_number_is_told_once() -> Non
     feed = Feed(log, log.news)
     async with feed.watching("t") as watcher:
         log.appear(change(1), change(4))
-        await feed._tick()
+        await feed.tick()
         assert await heard(watcher) == [1, 4]
         log.appear(change(3), change(5))
-        await feed._tick()
+        await feed.tick()
         assert await heard(watcher) == [3, 5]
         log.appear(change(2))
-        await feed._tick()
+        await feed.tick()
         assert await heard(watcher) == [2]
-        await feed._tick()
-        assert watcher._queue.empty()
+        await feed.tick()
+        log.appear(change(6))
+        await feed.tick()
+        assert await heard(watcher) == [6]
 
 
 async def test_a_change_under_way_when_the_first_watcher_comes_is_told() -> None:
@@ -248,7 +252,7 @@ async def test_a_change_under_way_when_the_first_watcher_comes_is_told() -> None
     log.appear(change(1), change(3))
     async with feed.watching("t") as watcher:
         log.appear(change(2))
-        await feed._tick()
+        await feed.tick()
         assert await heard(watcher) == [2]
 
 
@@ -258,18 +262,18 @@ async def test_a_number_that_never_appears_is_forgotten() -> None:
     async with feed.watching("t"):
         log.appear(change(1), change(3))
         for _ in range(25):
-            await feed._tick()
-        assert feed._missing == {}
+            await feed.tick()
+        assert log.missing == []
 
 
 async def test_the_database_is_not_asked_while_no_client_watches() -> None:
     log = Log()
     feed = Feed(log, log.news)
     async with feed.watching("t"):
-        await feed._tick()
+        await feed.tick()
     asked = log.asked
-    await feed._tick()
-    await feed._tick()
+    await feed.tick()
+    await feed.tick()
     assert log.asked == asked
 
 
@@ -279,7 +283,7 @@ async def test_a_watcher_that_reads_nothing_is_let_go_and_the_others_hear_on() -
     async with feed.watching("t") as slow, feed.watching("t") as good:
         for number in range(1, 70):
             log.appear(change(number))
-            await feed._tick()
+            await feed.tick()
             assert await heard(good) == [number]
         assert slow.lost
         batches = []
@@ -305,7 +309,7 @@ async def test_progress_tells_rate_and_time_left() -> None:
                 delivery=UUID(int=1),
             )
         )
-        await feed._tick()
+        await feed.tick()
         frames = await watcher.frames()
         assert frames is not None
         assert told(frames[0]) == {

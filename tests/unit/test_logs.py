@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import BadStatusLine
 from aiokafka.cluster import ClusterMetadata
 from structlog.testing import capture_logs
 
-from app.telemetry.logs import _NO_TOPIC, _of_interest, configure_logging, get_logger
+from app.telemetry.logs import NO_TOPIC, configure_logging, get_logger, of_interest
 from tests.conftest import logging_as_it_was
 
 
@@ -61,14 +61,14 @@ def test_bytes_that_are_no_http_leave_no_traceback(error: Exception, kept: bool)
         None,
         (type(error), error, None),
     )
-    assert _of_interest(record) is kept
+    assert of_interest(record) is kept
 
 
 def test_a_topic_that_is_missing_is_told_by_this_service_alone() -> None:
     cluster = inspect.getsource(ClusterMetadata)
-    assert f'"{_NO_TOPIC}"' in cluster
-    record = logging.LogRecord("aiokafka", logging.ERROR, __file__, 1, _NO_TOPIC, ("t",), None)
-    assert not _of_interest(record)
+    assert f'"{NO_TOPIC}"' in cluster
+    record = logging.LogRecord("aiokafka", logging.ERROR, __file__, 1, NO_TOPIC, ("t",), None)
+    assert not of_interest(record)
 
 
 @pytest.mark.parametrize("driver", ["aiormq.connection", "asyncpg.pool"])

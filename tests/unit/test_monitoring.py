@@ -21,14 +21,14 @@ from app.telemetry import metrics
 from app.views.deliveries import Depth, Owed
 from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka.topics import Topics
-from web.api.metrics import _Database
+from web.api.metrics import DatabaseCollector
 
 MONITORING = Path(__file__).resolve().parents[2] / "compose" / "monitoring"
 NAME = re.compile(r"\b((?:delivery|http)_[a-z0-9_]+)")
 
 
 def known() -> set[str]:
-    database = _Database()
+    database = DatabaseCollector()
     database.up = True
     database.depths = [Depth(tenant="t", state=State.READY, deliveries=1, oldest=1)]
     database.owed = [Owed(lane="l", messages=1, oldest=1)]

@@ -6,12 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-import pytest
-
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.ports import Outbox
 from app.waiting.wakeup import Wakeup
-from streams.work import relay as module
 from streams.work.relay import Relay
 
 
@@ -32,7 +29,7 @@ class Owed:
         return 1, 0
 
 
-def relay_of(owed: Owed) -> Relay:
+def relay_of(owed: Owed, *, stop_timeout: float = 5.0) -> Relay:
     async def publish(_outgoing: Outgoing) -> None:
         """Never called: the outbox stands for it."""
 
@@ -42,6 +39,7 @@ def relay_of(owed: Owed) -> Relay:
         publish=publish,
         owed=Wakeup(),
         interval=60,
+        stop_timeout=stop_timeout,
     )
 
 
@@ -59,12 +57,9 @@ async def test_a_message_being_published_at_a_stop_is_forgotten_and_not_sent_aga
     assert owed.forgotten == 1
 
 
-async def test_a_broker_that_is_silent_does_not_keep_a_relay_from_stopping(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
+async def test_a_broker_that_is_silent_does_not_keep_a_relay_from_stopping() -> None:
     owed = Owed()
-    relay = relay_of(owed)
+    relay = relay_of(owed, stop_timeout=0.01)
     await relay.start()
     await owed.began.wait()
     await relay.stop()

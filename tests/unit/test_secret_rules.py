@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from app.cli import cli
 from app.cli.who import current_user
 from app.errors import ConfigurationError
-from app.run.doctor import _keys
+from app.run.doctor import check_keys
 from app.settings import Settings
 from app.tenants.secret_rules import (
     PUBLIC_SEAL_KEYS,
@@ -102,7 +102,7 @@ def test_a_weak_secret_that_cannot_be_changed_here_is_told_of(
         refuse_weak_secrets(given(**fields), http=http)
     (line,) = logged
     assert (line["event"], line["log_level"]) == ("secret_weak", "warning")
-    problems = [one for one in _keys(given(**fields)) if not one.ok]
+    problems = [one for one in check_keys(given(**fields)) if not one.ok]
     assert [one.check for one in problems] == [line["setting"]]
     assert problems[0].advice
 
@@ -112,13 +112,13 @@ def test_good_secrets_are_not_told_of(fields: dict[str, Any]) -> None:
     with capture_logs() as logged:
         refuse_weak_secrets(given(**fields), http=True)
     assert logged == []
-    found = _keys(given(**fields))
+    found = check_keys(given(**fields))
     assert all(one.ok for one in found)
     assert "development" not in {one.check for one in found}
 
 
 def test_the_doctor_says_when_development_is_on() -> None:
-    found = _keys(given(development=True, jwt_secret="short"))
+    found = check_keys(given(development=True, jwt_secret="short"))
     assert all(one.ok for one in found)
     told = {one.check: one.message for one in found}
     assert "DELIVERY_DEVELOPMENT is on" in told["development"]

@@ -25,7 +25,7 @@ from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
 from sinks.stores.s3.target import S3Target
 from streams.regards.users import AnyUser
-from tests.builders import make_token
+from tests.builders import GivenTenants, make_token
 from tests.integration.conftest import Deliveries
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
@@ -103,6 +103,12 @@ def deliveries(pool: asyncpg.Pool, web_settings: Settings) -> Deliveries:
     return Deliveries(pool, web_settings)
 
 
+@pytest.fixture
+def tenants(web_settings: Settings) -> GivenTenants:
+    """The tenants, for a part of the application that is given what holds for them."""
+    return GivenTenants(web_settings)
+
+
 class NoDeadLetters:
     """Has no dead letters."""
 
@@ -157,7 +163,7 @@ def parts_for(
     """Return what an application is made of, but for `changes`: of that, or of its ingredients."""
     has = _ingredients(configuration) | changes
     configure = configuration.configure
-    health = Health(checks or {})
+    health = has.pop("health", Health(checks or {}))
     audit, tracking, overview = has.pop("audit"), has.pop("tracking"), has.pop("overview")
     progress = has.pop("progress")
     parts: dict[str, Any] = {

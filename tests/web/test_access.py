@@ -27,7 +27,6 @@ from app.errors import ConfigurationError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking, open_pool
 from tests.builders import make_claims
-from tests.targets import s3_of
 from tests.web.conftest import (
     PLENTY,
     SECRET,
@@ -265,16 +264,9 @@ async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
         await go_on.wait()
         running -= 1
 
-    own = configuration.tenants.settings(TENANT)
-    for number, tenant in enumerate((TENANT, "swot")):  # what is asked is remembered by target
-        target = replace(s3_of(own.target), bucket=f"bucket{number}")
-        configuration.tenants._resolved[tenant] = replace(own, target=target)
-
-    class Forgetful(TargetsApi):
-        async def _ask(self, target: Target, turns: asyncio.Semaphore) -> Any:
-            return await self._look_at(target, turns)
-
-    targets = Forgetful(configuration.tenants, look=look, trouble=lambda _: None)
+    targets = TargetsApi(
+        configuration.tenants, look=look, trouble=lambda _: None, fresh=0.0, at_once=100
+    )
     gate = Gate(
         Verifier(secret=SECRET, public_key=""),
         configuration.tenants,

@@ -18,6 +18,7 @@ from app.tenants.definitions import masked
 from tests.targets import s3_of
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_settings import MASK, SERVER
+from web.api.health import Health
 
 KEY = "fr.cnes.regards.framework.modules.tenant.settings.domain.DynamicTenantSetting"
 REGARDS = json.loads((Path(__file__).parent / "config-rs-delivery.json").read_text())
@@ -230,11 +231,10 @@ async def test_readiness_names_what_is_away_and_what_was(
     async def database() -> None:
         return
 
-    parts = parts_for(configuration, {"kafka": kafka, "postgresql": database})
-    api = await serve(aiohttp_client, parts)
+    health = Health({"kafka": kafka, "postgresql": database}, fresh=0.0)
+    api = await serve(aiohttp_client, parts_for(configuration, health=health))
 
     async def look() -> tuple[int, dict[str, Any], dict[str, Any]]:
-        parts.health._looked_at = 0
         answer = await api.call("GET", "/health/ready")
         ready = await (await api.call("GET", "/microservice/ready")).json()
         return answer.status, (await answer.json())["components"], ready

@@ -15,6 +15,7 @@ from app.errors import TargetRefusedError, TargetUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
+from tests.builders import GivenTenants
 from tests.integration.conftest import sink, target
 from tests.integration.gate import gate
 from tests.targets import s3_of
@@ -29,11 +30,12 @@ class Places:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.answer = asyncio.Event()  # the silent ones do, after all
 
     async def look(self, target: Target) -> None:
         self.asked.append(target.container)
         if target.container.startswith("silent"):
-            await asyncio.Event().wait()
+            await self.answer.wait()
         if target.container == "refusing":
             raise TargetRefusedError("S3 refused to look in bucket refusing (403)")
 
@@ -45,22 +47,18 @@ class Places:
 
 
 async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
-    configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, tenants: GivenTenants
 ) -> None:
-    monkeypatch.setattr("web.api.targets._PROBE_TIMEOUT", 0.1)
-    own = configuration.tenants.settings(TENANT)
-    target = s3_of(own.target)
-    configuration.tenants._resolved[TENANT] = replace(
-        own,
-        targets={name: replace(target, bucket=name) for name in ("good", "silent", "refusing")},
-    )
+    own = s3_of(tenants.settings(TENANT).target)
+    names = ("good", "silent", "refusing")
+    tenants.give(TENANT, targets={name: replace(own, bucket=name) for name in names})
     places = Places()
-    targets = TargetsApi(configuration.tenants, look=places.look, trouble=places.trouble)
+    targets = TargetsApi(tenants, look=places.look, trouble=places.trouble, patience=0.1)
     api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
     answers = await asyncio.gather(*(api.call("GET", "/health/targets") for _ in range(5)))
     first, *others = [(await answer.json())["content"] for answer in answers]
     assert all(other == first for other in others)
-    assert sorted(places.asked) == sorted([target.bucket, "good", "silent", "refusing"])
+    assert sorted(places.asked) == sorted([own.bucket, *names])
     found = {one["name"]: one for one in first}
     assert {name: one["status"] for name, one in found.items()} == {
         "default": "UP",
@@ -72,15 +70,17 @@ async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
     assert found["silent"]["heldBack"]["cause"] == "no answer"
     assert "403" in found["refusing"]["error"]
     assert "heldBack" not in found["refusing"]
-    assert target.secret not in str(first)
+    assert own.secret not in str(first)
 
 
 async def test_a_target_that_waited_for_its_turn_is_not_told_sooner_for_that(
-    configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    configuration: ConfigurationParts,
+    aiohttp_client: MakeClient,
+    tenants: GivenTenants,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("web.api.targets.time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr("web.api.targets._PROBE_CONCURRENCY", 1)
     slept = []
     sleep = asyncio.sleep
 
@@ -94,17 +94,16 @@ async def test_a_target_that_waited_for_its_turn_is_not_told_sooner_for_that(
             now[0] += 3600.0
         raise TargetUnavailableError("what is there must not be told")
 
-    own = configuration.tenants.settings(TENANT)
-    configuration.tenants._resolved[TENANT] = replace(
-        own, target=replace(s3_of(own.target), bucket="silent"), targets={"closed": own.target}
-    )
+    own = s3_of(tenants.settings(TENANT).target)
+    tenants.give(TENANT, target=replace(own, bucket="silent"), targets={"closed": own})
     hidden = TargetUnavailableError("nothing is there")
     targets = TargetsApi(
-        configuration.tenants,
+        tenants,
         look=look,
         trouble=lambda _target: None,
         told=lambda _target, _error: hidden,
         patience=3600.0,
+        at_once=1,
     )
     api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
     monkeypatch.setattr("web.api.targets.asyncio.sleep", note)
@@ -113,37 +112,31 @@ async def test_a_target_that_waited_for_its_turn_is_not_told_sooner_for_that(
 
 
 async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(
-    configuration: ConfigurationParts, aiohttp_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, tenants: GivenTenants
 ) -> None:
-    monkeypatch.setattr("web.api.targets._PROBE_TIMEOUT", 1e9)
-    own = configuration.tenants.settings(TENANT)
-    configuration.tenants._resolved[TENANT] = replace(
-        own, targets={str(n): replace(s3_of(own.target), bucket=f"silent-{n}") for n in range(20)}
-    )
+    own = s3_of(tenants.settings(TENANT).target)
+    tenants.give(TENANT, targets={str(n): replace(own, bucket=f"silent-{n}") for n in range(20)})
+    tenants.give("swot", target=replace(own, bucket="of swot"))
     places = Places()
-    targets = TargetsApi(configuration.tenants, look=places.look, trouble=places.trouble)
+    targets = TargetsApi(tenants, look=places.look, trouble=places.trouble, patience=1e9)
     api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
     waiting = asyncio.create_task(api.call("GET", "/health/targets"))
     while len(places.asked) < 8:
         await asyncio.sleep(0)
-    other = configuration.tenants.settings("swot")
-    configuration.tenants._resolved["swot"] = replace(
-        other, target=replace(s3_of(other.target), bucket="of swot")
-    )
     answer = await api.call("GET", "/health/targets", tenant="swot", role="INSTANCE_ADMIN")
     assert [one["status"] for one in (await answer.json())["content"]] == ["UP"]
-    waiting.cancel()
-    for task in targets._seen.values():
-        task.cancel()
+    places.answer.set()
+    assert (await waiting).status == 200
 
 
 async def test_targets_are_shown_to_administrators_of_their_own_tenant(
-    configuration: ConfigurationParts, aiohttp_client: MakeClient
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, tenants: GivenTenants
 ) -> None:
-    own = configuration.tenants.settings(TENANT)
-    mine = replace(s3_of(own.target), bucket="mine")
-    configuration.tenants._resolved[TENANT] = replace(own, targets={"mine": mine})
-    api = await serve(aiohttp_client, parts_for(configuration))
+    own = s3_of(tenants.settings(TENANT).target)
+    tenants.give(TENANT, targets={"mine": replace(own, bucket="mine")})
+    places = Places()
+    targets = TargetsApi(tenants, look=places.look, trouble=places.trouble)
+    api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
     for role in ("REGISTERED_USER", "EXPLOIT"):
         assert (await api.call("GET", "/health/targets", role=role)).status == 403
     names = {}
@@ -156,23 +149,18 @@ async def test_targets_are_shown_to_administrators_of_their_own_tenant(
 async def test_a_server_that_takes_everything_and_says_nothing_is_down(
     configuration: ConfigurationParts,
     aiohttp_client: MakeClient,
+    tenants: GivenTenants,
     sink: S3ObjectStore,
     target: S3Target,
 ) -> None:
     async with gate(target.endpoint) as server:
         await sink.clients.prepare()  # which a process does in its start
-        own = configuration.tenants.settings(TENANT)
-        configuration.tenants._resolved[TENANT] = replace(
-            own, target=replace(target, endpoint=server.url)
-        )
+        tenants.give(TENANT, target=replace(target, endpoint=server.url))
         s3: Any = sink  # asked for its own targets alone
-        targets = TargetsApi(
-            configuration.tenants, look=s3.find_bucket, trouble=s3.breakers.trouble
-        )
+        targets = TargetsApi(tenants, look=s3.find_bucket, trouble=s3.breakers.trouble, fresh=0.0)
         api = await serve(aiohttp_client, parts_for(configuration, targets=targets))
 
         async def told() -> str:
-            targets._seen.clear()
             answer = await api.call("GET", "/health/targets")
             return str((await answer.json())["content"][0]["status"])
 

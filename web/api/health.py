@@ -63,8 +63,9 @@ class HealthView(View):
 class Health:
     """Looks at every dependency, and remembers the last error of each."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(self, checks: Mapping[str, Check], *, fresh: float = _CACHE_LIFETIME) -> None:
         self._checks = checks
+        self._fresh = fresh
         self._last: dict[str, LastErrorView] = {}
         self._broken: dict[str, str] = {}
         self._looked_at = 0.0
@@ -74,7 +75,7 @@ class Health:
     async def broken(self) -> dict[str, str]:
         """Return what does not work, and why."""
         async with self._looking:
-            if time.monotonic() - self._looked_at > _CACHE_LIFETIME:
+            if time.monotonic() - self._looked_at > self._fresh:
                 outcomes = await asyncio.gather(*map(self._outcome, self._checks.values()))
                 before, self._broken = (
                     self._broken,

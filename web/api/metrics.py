@@ -23,7 +23,7 @@ log = get_logger(__name__)
 _CACHE_LIFETIME = 5.0  # seconds that figures of the database are told again: anybody may ask
 
 
-class _Database(Collector):
+class DatabaseCollector(Collector):
     """Figures of the database, as they were read last."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class MetricsApi:
 
     def __init__(self, overview: Overview | None) -> None:
         self._overview = overview
-        self._database = _Database()
+        self._database = DatabaseCollector()
         self._registry = CollectorRegistry()
         self._registry.register(self._database)
         self._read_at = 0.0

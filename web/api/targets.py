@@ -79,19 +79,17 @@ class TargetsApi:
         trouble: Trouble,
         told: Told = lambda _target, error: error,
         patience: float = _PROBE_TIMEOUT,
+        fresh: float = _CACHE_LIFETIME,
+        at_once: int = _PROBE_CONCURRENCY,
     ) -> None:
         self._tenants = tenants
         self._look = look
         self._trouble = trouble
         self._told = told
         self._patience = patience
-        self._seen: TTLCache[Target, asyncio.Task[_Seen]] = TTLCache(
-            _CACHE_SIZE, ttl=_CACHE_LIFETIME
-        )
+        self._seen: TTLCache[Target, asyncio.Task[_Seen]] = TTLCache(_CACHE_SIZE, ttl=fresh)
         # Each tenant has its own: silent ones of another are no reason to wait.
-        self._turns = defaultdict[str, asyncio.Semaphore](
-            lambda: asyncio.Semaphore(_PROBE_CONCURRENCY)
-        )
+        self._turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(at_once))
 
     async def targets(self, request: web.Request) -> web.Response:
         """Return every target of the tenant, with what it said just now."""

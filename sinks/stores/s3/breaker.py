@@ -107,6 +107,10 @@ class Breakers:
         self._circuits: dict[str, _Circuit] = {}
         self.on_change: list[Callable[[], object]] = []  # called when a circuit opens or closes
 
+    def __len__(self) -> int:
+        """How many places are watched: those where something went wrong lately."""
+        return len(self._circuits)
+
     def trouble(self, target: S3Target) -> TargetTrouble | None:
         """Return why nothing new is to be sent there; None when nothing speaks against it."""
         circuits = map(self._circuits.get, _places(target))

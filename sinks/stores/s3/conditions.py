@@ -33,6 +33,10 @@ class KnownConditions:
         self._clock = clock
         self._known: dict[tuple[str, str], tuple[Conditions, float]] = {}  # and until when
 
+    def __len__(self) -> int:
+        """How many targets are known."""
+        return len(self._known)
+
     def of(self, target: S3Target) -> Conditions | None:
         """Return what is known of a target; None if nothing is, or not any more."""
         found, until = self._known.get(_place(target), (None, 0.0))

@@ -25,7 +25,7 @@ def metrics() -> Any:
             found[one._name] = {"type": one._type, "labels": list(one._labelnames)}
             if one._type == "histogram":
                 found[one._name]["buckets"] = [str(bound) for bound in vars(one)["_upper_bounds"]]
-    database = web.api.metrics._Database()
+    database = web.api.metrics.DatabaseCollector()
     database.up = True
     for family in database.collect():
         found[family.name] = {"type": family.type, "labels": list(vars(family)["_labelnames"])}

@@ -19,12 +19,12 @@ from streams.events import (
     RequestReceived,
     TransferProgressed,
 )
-from streams.kafka.agents import _dead_letter
+from streams.kafka.agents import publish_dead_letter
 from streams.kafka.dead_letters import DeadEvent, put_back
 from streams.kafka.dispatch import Event
 from streams.kafka.faust_app import create_app
 from streams.kafka.log import EventLog
-from streams.kafka.topics import Topics, _missing
+from streams.kafka.topics import Topics, missing_topics
 from tests.recorded.today.examples import (
     AT,
     CANCEL,
@@ -82,7 +82,7 @@ async def topics() -> Any:
                 "replicas": topic.replication_factor,
                 "config": topic.topic_configs,
             }
-            for topic in await _missing(empty, settings)
+            for topic in await missing_topics(empty, settings)
         }
         for name, settings in (
             ("by default", Settings()),
@@ -143,7 +143,7 @@ async def appended() -> Any:
     await log.report(PROGRESS)
     made["progress"] = producer.appended.pop()
     event = Event(key=key, value=b'"an event"', partition=0, acknowledge=lambda: None)
-    await _dead_letter(event, topic="delivery.requests", reason="a reason", events=log)
+    await publish_dead_letter(event, topic="delivery.requests", reason="a reason", events=log)
     made["dead letter"] = producer.appended.pop()
     dead = DeadEvent(
         id="1:2", topic="delivery.requests", reason="a reason", key=key, value=b'"it"', at=AT

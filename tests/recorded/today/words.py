@@ -18,7 +18,7 @@ from app.delivery.naming import Layout, object_key
 from app.delivery.own_ids import prefix_of
 from app.run.worker import make_timers
 from app.settings import Settings
-from app.usecases.intervene import _asked
+from app.usecases.intervene import asked_of
 from sinks import formats
 from streams.regards.tokens import TokenSigner
 from tests.recorded.today.examples import DELIVERY, REQUEST, TENANT, USER
@@ -71,7 +71,7 @@ def objects() -> Any:
 def digests() -> Any:
     """By what a request over HTTP is known again; a user's own ids; what rs-order is told."""
     actor = Actor(name=USER, role="EXPLOIT", tenant=TENANT)
-    asked = _asked(actor, REQUEST, priority=7, key="k-1")
+    asked = asked_of(actor, REQUEST, priority=7, key="k-1")
     secret = hashlib.sha512(b"secret").hexdigest()
     token = TokenSigner(secret, ttl=60).token(TENANT, USER)
     claims = jwt.decode(token, secret, algorithms=["HS512"])
