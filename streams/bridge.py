@@ -28,6 +28,7 @@ from mode import Service
 from app.delivery.ingress import Arrival
 from app.delivery.ports import Arrivals
 from app.errors import (
+    UNFORESEEN,
     BrokerUnavailableError,
     DeliveryError,
     RetryableError,
@@ -184,7 +185,7 @@ class Bridge(Service):
                 raise
             except Exception as error:
                 log.exception("message_failed", queue=queue, message_id=message.message_id)
-                await self._dead_letter(queue, message, f"unforeseen: {error!r}")
+                await self._dead_letter(queue, message, f"{UNFORESEEN}: {error!r}")
             else:
                 await message.ack()
         except RetryableError as error:

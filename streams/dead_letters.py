@@ -274,7 +274,7 @@ async def _taken(
 
 
 def _check(ids: Sequence[str], mine: set[str]) -> None:
-    """Raise UnknownLetterError unless all of them are there, and the tenant's."""
+    """Raise UnknownDeadLetterError unless all of them are there, and the tenant's."""
     missing = [one for one in ids if one not in mine]
     if missing:
         raise UnknownDeadLetterError(

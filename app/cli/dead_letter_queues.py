@@ -234,12 +234,23 @@ class DeadMessageView(View):
 
 
 class WholeDeadMessageView(DeadMessageView):
-    """A message with all that came with it."""
+    """A message with all that came with it.
+
+    What others sent may be nested deeper than pydantic writes, so it is put in as it is.
+    """
 
     origin: str | None
-    properties: dict[str, Any]
-    headers: dict[str, Any]
-    content: Any = Field(alias="body")
+    properties: dict[str, Any] = Field(exclude=True)
+    headers: dict[str, Any] = Field(exclude=True)
+    content: Any = Field(exclude=True)
+
+    def body(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return super().body() | {
+            "properties": self.properties,
+            "headers": self.headers,
+            "body": self.content,
+        }
 
 
 def _whole(dead_letter: DeadMessage) -> WholeDeadMessageView:

@@ -164,15 +164,31 @@ class TenantSettings:
     order_size_limit_bytes: int
     target: Target  # the default
     targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
+    # Why others of them can't be used by this version, by name.
+    not_understood: Mapping[str, str] = field(default_factory=dict)
 
-    def target_named(self, name: str) -> Target | None:
-        """Return the target that a request chooses by `targetDelivery`; None if unknown.
+    def knows(self, name: str) -> bool:
+        """Whether a request may choose a target of this name by `targetDelivery`.
 
         As long as no targets are configured, any name means the default.
         """
-        if name == DEFAULT_TARGET or not self.targets:
-            return self.target
-        return self.targets.get(name)
+        return name in self.names or not (self.targets or self.not_understood)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all targets."""
+        return frozenset([DEFAULT_TARGET, *self.targets, *self.not_understood])
+
+    def target_named(self, name: str) -> Target | None:
+        """Return the target that a request has chosen; None if unknown.
+
+        Raises TargetUnavailableError for one that only another version can use.
+        """
+        if name in self.not_understood:
+            raise TargetUnavailableError(f"target {name}: {self.not_understood[name]}")
+        if name != DEFAULT_TARGET and name in self.targets:
+            return self.targets[name]
+        return self.target if self.knows(name) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

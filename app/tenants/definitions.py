@@ -24,8 +24,8 @@ from pydantic import (
     ValidationError,
 )
 
-from app.delivery.targets import TargetKinds, TenantSettings
-from app.errors import InvalidSettingError, UnknownSettingError
+from app.delivery.targets import Target, TargetKinds, TenantSettings
+from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
 from app.network.hosts import ADVICE, AllowedHosts, endpoint_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
@@ -324,11 +324,17 @@ def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") 
         "bucket": values["delivery_bucket"],
         "prefix": prefix,
     }
+    targets: dict[str, Target] = {}
+    not_understood: dict[str, str] = {}
+    for name, place in values["delivery_targets"].items():
+        try:
+            targets[name] = kinds.configured(place)
+        except TargetUnavailableError as error:  # a later version has set it: its deliveries wait
+            not_understood[name] = str(error)
     return TenantSettings(
         request_ttl=timedelta(hours=values["request_ttl"]),
         order_size_limit_bytes=values["order_size_limit_bytes"],
         target=kinds.configured(default),
-        targets={
-            name: kinds.configured(place) for name, place in values["delivery_targets"].items()
-        },
+        targets=targets,
+        not_understood=not_understood,
     )

@@ -10,7 +10,6 @@ from app.delivery.ingress import DeliveryRequest, Opening, Receipt
 from app.delivery.model import Delivery
 from app.delivery.ports import Store, UnitOfWork, Users
 from app.delivery.states import State
-from app.delivery.targets import DEFAULT_TARGET
 from app.errors import ErrorType, InvalidRequestError, as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
@@ -63,9 +62,9 @@ def unknown_target(
 ) -> str | None:
     """Return what is wrong with the target that a request chooses; None if nothing."""
     settings = tenants.settings(receipt.tenant)
-    if settings.target_named(request.target) is not None:
+    if settings.knows(request.target):
         return None
-    known = ", ".join(sorted([DEFAULT_TARGET, *settings.targets]))
+    known = ", ".join(sorted(settings.names))
     return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
 
 

@@ -187,15 +187,15 @@ class Sweep:
         )
 
     def _left(self, delivery: Delivery) -> _Left:
-        known = self.tenants.known(delivery.tenant)
         try:
             recorded = self.uploads.place(delivery)
         except (SecretUnreadableError, TargetUnavailableError):
             recorded = None  # told by `abort_last`
-        return _Left(
-            delivery=delivery,
-            recorded=recorded,
-            current=self.tenants.settings(delivery.tenant).target_named(delivery.target)
-            if known
-            else None,
-        )
+        return _Left(delivery=delivery, recorded=recorded, current=self._current(delivery))
+
+    def _current(self, delivery: Delivery) -> Target | None:
+        if not self.tenants.known(delivery.tenant):
+            return None
+        with contextlib.suppress(TargetUnavailableError):  # of another version's kind
+            return self.tenants.settings(delivery.tenant).target_named(delivery.target)
+        return None

@@ -272,6 +272,21 @@ def test_a_message_is_shown_with_all_that_came_with_it(printed: Callable[..., st
     assert printed(dead_letter_queues.show, "requests:ab") == written
 
 
+def test_what_others_nested_deeper_than_a_view_may_be_is_shown(
+    printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = b'{"a":' * 400 + b"1" + b"}" * 400
+    sent = SimpleNamespace(**MESSAGE | {"body": deep, "headers": {"x": json.loads(deep)}})
+    dead_letter = DeadMessage(id="global:ef", queue="global", message=sent)  # type: ignore[arg-type]
+
+    async def look(*_: Any, **__: Any) -> list[DeadMessage]:
+        return [dead_letter]
+
+    monkeypatch.setattr(Queues, "look", look)
+    shown = json.loads(printed(dead_letter_queues.show, "global:ef"))
+    assert shown["body"] == shown["headers"]["x"] == json.loads(deep)
+
+
 def test_a_body_that_is_no_text_is_shown_in_base64(printed: Callable[..., str]) -> None:
     shown = json.loads(printed(dead_letter_queues.show, "global:cd"))
     assert shown["body"] == {"base64": "/w=="}

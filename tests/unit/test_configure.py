@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from app.errors import SecretUnreadableError
+from app.delivery.targets import DEFAULT_TARGET
+from app.errors import SecretUnreadableError, TargetUnavailableError
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.tenants.configure import Configure
@@ -57,6 +58,23 @@ async def test_an_earlier_read_does_not_replace_a_later_one() -> None:
     store.answers.set()
     await early
     assert tenants.settings("t").request_ttl.total_seconds() == 2 * 3600
+
+
+def test_a_target_of_a_later_version_waits_and_stops_no_other() -> None:
+    """While versions are mixed, one tenant's setting must not end what delivers for all."""
+    tenants = ConfiguredTenants(Settings(tenants=("one", "other")), KINDS)
+    later = {"far": {"kind": "from-tomorrow", "place": "x"}}
+    stored = {"delivery_targets": StoredValue(value=later, version=1)}
+    tenants.apply(Configuration(settings={"one": stored}))
+    settings = tenants.settings("one")
+    assert settings.target_named(DEFAULT_TARGET) == settings.target
+    assert settings.knows("far")
+    with pytest.raises(TargetUnavailableError, match="far.*from-tomorrow.*finish the upgrade"):
+        settings.target_named("far")
+    # There are targets, so that no other name means the default.
+    assert not settings.knows("near")
+    assert settings.target_named("near") is None
+    assert tenants.settings("other").knows("near")
 
 
 def test_secrets_that_cannot_be_read_are_counted_and_their_tenants_not_named() -> None:
