@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from streams.asyncapi import document, schemas
+from streams.operators.asyncapi import document, schemas
 
 
 @click.command()

@@ -29,7 +29,7 @@ from streams.amqp.dead_letters import (
     DeadMessage,
     NoSuchDeadLetterError,
 )
-from streams.dead_letters import of_message
+from streams.operators.dead_letters import of_message
 
 _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "tenant", "correlationId", "bytes", "reason")  # an id names its queue

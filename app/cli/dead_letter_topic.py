@@ -16,8 +16,8 @@ from app.run.wiring.kafka import open_events
 from app.settings import load_settings
 from app.views.audit import of_dead_letter
 from app.views.view import Seconds, View
-from streams.dead_letters import of_event
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
+from streams.operators.dead_letters import of_event
 
 _COLUMNS = ("id", "topic", "key", "bytes", "at", "reason")
 

@@ -20,7 +20,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import weaknesses
 from app.views.deliveries import Filter, Overview, Tracking
 from app.views.findings import Finding, bad, good
-from streams.checkup import check_kafka, check_rabbitmq, check_rs_order
+from streams.operators.checkup import check_kafka, check_rabbitmq, check_rs_order
 
 _ERROR_WINDOW = timedelta(hours=1)
 _PROBE_CONCURRENCY = 8  # targets at once

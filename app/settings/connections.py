@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from app.settings.names import Group, regards
-from app.validation import server_address, without_credentials
+from app.settings.texts import server_address, without_credentials
 
 _MIN_CONNECTIONS = 8  # six that may be held for long, and two to work with
 

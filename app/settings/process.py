@@ -12,7 +12,7 @@ from pydantic_settings import NoDecode
 
 from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list
-from app.validation import without_credentials
+from app.settings.texts import without_credentials
 
 _MIN_TOKEN_LENGTH = 32  # characters
 

@@ -11,7 +11,7 @@ from pydantic_settings import NoDecode
 from app.network.hosts import AllowedHosts
 from app.settings.files import FROM_FILE
 from app.settings.names import Group, from_list, regards
-from app.validation import bucket, host, prefix, region, token
+from app.settings.texts import bucket, host, prefix, region, token
 
 TENANT = "{tenant}"  # in a default: the tenant's name
 

@@ -29,7 +29,7 @@ from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSetti
 from app.network.hosts import ADVICE, AllowedHosts, endpoint_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
-from app.validation import bucket, host, line, prefix, region, token
+from app.settings.texts import bucket, host, line, prefix, region, token
 
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 

@@ -15,10 +15,9 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from app.delivery.messages import as_property
 from app.delivery.outgoing import Outgoing
-from app.encoding import dumps
+from app.encoding import dumps, flaw_of
 from app.errors import UnreadableMessageError
 from app.telemetry import tracing
-from app.validation import flaw_of
 from streams.amqp import names
 from streams.channels import over_amqp
 from streams.events import IncomingMessage

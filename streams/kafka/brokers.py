@@ -22,7 +22,7 @@ from app.errors import ConfigurationError, NotReachableError
 from app.network.tls import TlsFiles, context_of
 from app.settings import Settings
 from app.telemetry.logs import get_logger
-from streams.broker_refusals import REFUSALS, RefusedError, refusal_of
+from streams.kafka.refusals import REFUSALS, RefusedError, refusal_of
 
 log = get_logger(__name__)
 

@@ -58,7 +58,8 @@ class ProgressTable(Service):
         self._new: dict[_Key, Progress] = {}
         self.reading = asyncio.Event()  # nothing is missed from then on
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         """How many reports are kept."""
         return len(self._known)
 

@@ -27,7 +27,7 @@ from streams.kafka.lag import Lag
 
 log = get_logger(__name__)
 
-LOOKS = 6  # in the time after which a partition counts as stuck
+CHECKS_UNTIL_STUCK = 6  # in the time after which a partition counts as stuck
 _START_TIMEOUT = 30.0  # seconds, or `stuck_after` if that is more: it waits for a rebalance
 _STOP_TIMEOUT = 30.0  # seconds
 _LEAVE_TIMEOUT = 5.0  # seconds for the rest of an app, when a part of it does not stop
@@ -113,7 +113,7 @@ class Consumer(Service):
     async def _watch(self) -> None:
         await self._join()
         while not self.should_stop:
-            await self.sleep(self._stuck_after / LOOKS)
+            await self.sleep(self._stuck_after / CHECKS_UNTIL_STUCK)
             if self._app.crashed:
                 await self._replace(f"the Faust app crashed: {self._app.crash_reason!r}")
                 continue

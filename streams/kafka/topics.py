@@ -29,9 +29,9 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 from app.errors import ConfigurationError
 from app.settings import Settings
 from app.waiting.backoff import Backoff
-from streams.broker_refusals import REFUSALS
 from streams.channels import KAFKA, Incoming, Internal, Topic
 from streams.kafka.brokers import RIGHTS, client_arguments, not_reached
+from streams.kafka.refusals import REFUSALS
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)  # between tries to reach Kafka
 _WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away

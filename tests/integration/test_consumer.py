@@ -15,7 +15,7 @@ from app.settings import Settings
 from streams.kafka import faust_app
 from streams.kafka.faust_app import DeliveryApp
 from streams.kafka.lag import Lag, Look
-from streams.kafka.supervisor import LOOKS
+from streams.kafka.supervisor import CHECKS_UNTIL_STUCK
 from streams.kafka.topics import Topics, ensure_topics
 from tests.client import Client, request_for
 
@@ -93,7 +93,7 @@ async def test_a_healthy_app_stays(
     for _ in range(6):
         assert (await client.answer(request_for(product)))["status"] == "DONE"
     async with asyncio.timeout(60):
-        for _ in range(2 * LOOKS):  # longer than it may be stuck
+        for _ in range(2 * CHECKS_UNTIL_STUCK):  # longer than it may be stuck
             await looks.get()
     assert len(apps) == 1
 

@@ -15,14 +15,14 @@ from pydantic import SecretStr
 from app.errors import BrokerUnavailableError, NotPossibleError, UnknownDeadLetterError
 from app.settings import Settings
 from app.views.dead_letters import DeadLetter, Look
-from streams import dead_letters
 from streams.amqp import names
 from streams.amqp.dead_letters import QUEUES
 from streams.amqp.topology import declare_topology
 from streams.channels import CANCELS, DEAD_LETTERS, REQUESTS
-from streams.dead_letters import BrokerDeadLetters, Limits
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
+from streams.operators import dead_letters
+from streams.operators.dead_letters import BrokerDeadLetters, Limits
 from tests.integration.gate import gate
 
 QUEUE = REQUESTS.queue.name

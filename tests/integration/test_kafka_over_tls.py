@@ -24,10 +24,10 @@ from app.settings import Settings
 from compose.embedded.kafka import kafka
 from compose.embedded.processes import Server, free_port
 from compose.embedded.stack import Stack
-from streams.broker_refusals import REFUSALS
 from streams.channels import DEAD_LETTERS
 from streams.kafka.brokers import client_arguments
 from streams.kafka.log import open_event_log
+from streams.kafka.refusals import REFUSALS
 from streams.kafka.topics import ensure_topics
 from tests.certificates import Authority
 from tests.client import Client, request_for

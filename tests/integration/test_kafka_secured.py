@@ -18,10 +18,10 @@ from app.settings import Settings
 from compose.embedded.apache_kafka import Security, apache_kafka, missing
 from compose.embedded.processes import Server
 from compose.embedded.stack import Stack
-from streams.broker_refusals import REFUSALS
 from streams.channels import REQUESTS
 from streams.kafka.lag import Lag
 from streams.kafka.log import open_event_log
+from streams.kafka.refusals import REFUSALS
 from streams.kafka.topic_check import differences
 from streams.kafka.topics import Topics, ensure_topics
 from tests.certificates import Authority

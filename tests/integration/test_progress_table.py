@@ -88,7 +88,7 @@ async def test_a_transfer_that_reports_nothing_for_long_is_forgotten(settings: S
         table.kept = 0.0
         assert table.of(ONE) is None
         async with asyncio.timeout(10):
-            while len(table):
+            while table.size:
                 await asyncio.sleep(0.05)
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from app.cli.asyncapi import written
 from streams.amqp import names
-from streams.asyncapi import document, schemas
 from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka.topics import Topics
+from streams.operators.asyncapi import document, schemas
 
 DOCS = Path(__file__).parents[2] / "docs"
 

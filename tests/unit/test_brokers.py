@@ -21,10 +21,10 @@ from structlog.testing import capture_logs
 from app.errors import ConfigurationError, NotReachableError
 from app.network.tls import TlsFiles
 from app.settings import Settings
-from streams.broker_refusals import Refusal, Refusals, refusal_of
 from streams.kafka import brokers
 from streams.kafka.brokers import cause_of, client_arguments, not_reached
 from streams.kafka.faust_app import credentials_of
+from streams.kafka.refusals import Refusal, Refusals, refusal_of
 from tests.certificates import Authority
 
 USER = {

@@ -69,7 +69,7 @@ def test_a_target_of_a_later_version_waits_and_stops_no_other() -> None:
     settings = tenants.settings("one")
     assert settings.target_named(DEFAULT_TARGET) == settings.target
     assert settings.knows("far")
-    with pytest.raises(TargetUnavailableError, match="far.*from-tomorrow.*finish the upgrade"):
+    with pytest.raises(TargetUnavailableError, match=r"far.*from-tomorrow.*finish the upgrade"):
         settings.target_named("far")
     # There are targets, so that no other name means the default.
     assert not settings.knows("near")

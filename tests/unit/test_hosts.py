@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.network.hosts import AllowedHosts
-from app.validation import host
+from app.settings.texts import host
 
 DEFAULT = AllowedHosts.of(["*"], own="http://localhost:9000")
 

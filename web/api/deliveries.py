@@ -19,9 +19,9 @@ from app.delivery.messages import DeliveryRequestDtoEvent
 from app.delivery.model import Delivery
 from app.delivery.progress import Progress
 from app.delivery.states import State
+from app.encoding import flaw_of
 from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryError
 from app.usecases.intervene import Interventions
-from app.validation import flaw_of
 from app.views.deliveries import (
     DeliveryStepView,
     DeliveryView,

@@ -11,10 +11,10 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.audit import INSTANCE
+from app.encoding import flaw_of
 from app.errors import InvalidRequestError, NotAcceptedError, RetryableError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import SIGN_INS
-from app.validation import flaw_of
 from app.views.view import View
 from web.answers import json_of, refusal, shown
 from web.guard.address import address_of, caller_of

@@ -10,7 +10,7 @@ from app.settings import Settings
 from app.views.dead_letters import DeadLetterStore
 from streams.amqp.dead_letters import DeadLetterQueues, open_dead_letter_queues
 from streams.amqp.topology import topology_of
-from streams.dead_letters import BrokerDeadLetters
+from streams.operators.dead_letters import BrokerDeadLetters
 
 
 def dead_letter_store(settings: Settings, *, known: Callable[[str], bool]) -> DeadLetterStore:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any
 from urllib.parse import urlsplit
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
@@ -121,29 +120,3 @@ def bucket(text: str) -> str:
     if text.startswith(_RESERVED_PREFIXES) or text.endswith(_RESERVED_SUFFIXES):
         raise ValueError("has a prefix or suffix that S3 reserves")
     return text
-
-
-_MAX_DEPTH = 64  # of a body; a good one has 4
-
-
-_HALF = re.compile("[\ud800-\udfff]")
-
-
-def flaw_of(body: Any) -> str | None:
-    """Return why decoded JSON can't be kept or passed on, in words; None if it can."""
-    pending = [(body, 1)]
-    while pending:
-        value, depth = pending.pop()
-        if depth > _MAX_DEPTH:
-            return f"is nested deeper than {_MAX_DEPTH} levels"
-        if isinstance(value, str):
-            if "\0" in value:
-                return "holds a NUL character"  # neither PostgreSQL nor a file name can
-            if not value.isascii() and _HALF.search(value):
-                return "holds half of a surrogate pair"  # can be written in JSON, but is no text
-        elif isinstance(value, dict):
-            pending += [(inner, depth + 1) for inner in value]
-            pending += [(inner, depth + 1) for inner in value.values()]
-        elif isinstance(value, list):
-            pending += [(inner, depth + 1) for inner in value]
-    return None

@@ -21,10 +21,10 @@ from streams.amqp.line import line_of
 from streams.amqp.publisher import ADVICE
 from streams.amqp.rights_probe import missing_rights
 from streams.amqp.topology import Topology, topology_of
-from streams.broker_refusals import REFUSALS
 from streams.channels import INCOMING
 from streams.kafka.brokers import cause_of
 from streams.kafka.lag import Lag
+from streams.kafka.refusals import REFUSALS
 from streams.kafka.topic_check import differences
 from streams.kafka.topics import Topics, partitions_of
 from streams.regards.https import connector_of, said, trust
