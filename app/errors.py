@@ -25,12 +25,12 @@ DeliveryError
 ├── SettingError              a change of a tenant's setting that is not made
 │   ├── UnknownSettingError       there is no setting of this name
 │   ├── InvalidSettingError       the value breaks rules; it has every reason
-│   └── SettingChangedError       somebody else changed it first (If-Match)
+│   └── SettingChangedError       another client changed it first (If-Match)
 ├── InterventionError         what a person asked for a delivery is not done
 │   ├── UnknownDeliveryError      there is no such delivery (of this tenant, of this user)
 │   ├── UnknownDeadLetterError    there is no such dead letter
 │   └── NotPossibleError          it is not in a state for that; the sentence says why
-├── NotAcceptedError          nobody signs in with this
+├── NotAcceptedError          no user signs in with this
 ├── UnreadableMessageError    a message that can't be understood: to the dead letters
 └── ConfigurationError        a setting is wrong; the sentence says which, and what to do
     └── NotReachableError         no answer at a configured address: wrong, or away for now
@@ -50,7 +50,7 @@ _NOT_PRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def as_cause(text: str) -> str:
-    """Return what somebody else said, fit for database, log and client: printable, not endless."""
+    """Return another program's words, fit for database, log and client: printable, not endless."""
     more = len(text) - _MAX_CAUSE
     if more > 0:
         text = f"{text[:_MAX_CAUSE]}… (and {more:,} characters more)"
@@ -109,7 +109,7 @@ class ObjectBusyError(TargetUnavailableError):
 
 
 class UploadLostError(RetryableError):
-    """The object store has forgotten an upload: somebody, or one of its rules, has aborted it."""
+    """The object store has forgotten an upload: another client or one of its rules aborted it."""
 
 
 class SecretUnreadableError(RetryableError):

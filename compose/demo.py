@@ -85,7 +85,7 @@ async def _demo(products: Path) -> None:
 
 
 async def _deliver(stack: Stack) -> dict[str, Any]:
-    """Publish a request, show all that is said over AMQP, and return the last answer."""
+    """Publish a request, show all messages on AMQP, and return the last answer."""
     settings = load_settings()
     tenant = settings.tenants[0]
     body: dict[str, Any] = {
@@ -102,15 +102,15 @@ async def _deliver(stack: Stack) -> dict[str, Any]:
     ):
 
         async def hear(message: AbstractIncomingMessage) -> None:
-            said = json.loads(message.body)
+            received = json.loads(message.body)
             arrow = _SHORT[message.exchange or ""]
             bar.console.print(
-                f"  {time.monotonic() - began:6.3f} s  {arrow} {said.get('status', '')}",
+                f"  {time.monotonic() - began:6.3f} s  {arrow} {received.get('status', '')}",
                 highlight=False,
                 soft_wrap=True,
             )
-            if message.exchange == RESPONSES.exchange.name and said["status"] != "GRANTED":
-                answer.set_result(said)
+            if message.exchange == RESPONSES.exchange.name and received["status"] != "GRANTED":
+                answer.set_result(received)
 
         tap = await channel.declare_queue(exclusive=True)
         for exchange in _SHORT:

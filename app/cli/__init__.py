@@ -31,7 +31,7 @@ def cli() -> None:
 
 
 def _configure_logging() -> None:
-    """Log on standard error, and only what matters; processes that stay configure it anew."""
+    """Log on standard error, and only what matters; processes that stay configure it again."""
     from app.telemetry.logs import configure_logging
 
     configure_logging(level="WARNING", fmt="auto")
@@ -55,7 +55,7 @@ def main() -> None:
     except DeliveryError as error:
         click.echo(f"delivery: {error}", err=True)
         sys.exit(EXIT_FAILED)
-    except Exception:  # noqa: BLE001 - logged whole, and told by the exit code
+    except Exception:  # noqa: BLE001 - logged whole, and shown by the exit code
         from app.telemetry.logs import get_logger
 
         get_logger(__name__).exception("fault")

@@ -72,14 +72,14 @@ def list_(
             "text": text,
             "since": hours_ago(hours) if hours is not None else None,
         }
-    ).model_copy(update={"user": user})  # an empty name is nobody's, not everybody's
+    ).model_copy(update={"user": user})  # an empty name is no user's, not every user's
     found = _on_database(
         lambda database: database.tracking.browse(
             tenants or settings.tenants, wanted, before=None, limit=limit
         )
     )
     show_all(
-        [DeliveryView.of(one) for one in found],
+        [DeliveryView.of(delivery) for delivery in found],
         _COLUMNS,
         as_json=as_json,
         what="deliveries",
@@ -133,8 +133,8 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
     async def run(database: Database) -> list[tuple[Tracked, list[Step]]]:
         tracking = database.tracking
         return [
-            (one, await tracking.steps(one.delivery.id))
-            for one in await tracking.of(owner, correlation_id)
+            (tracked, await tracking.steps(tracked.delivery.id))
+            for tracked in await tracking.of(owner, correlation_id)
         ]
 
     found = _on_database(run)
@@ -233,41 +233,41 @@ def stats(hours: float, as_json: bool) -> None:
         return StatsView(
             waiting=[
                 WaitingView(
-                    tenant=one.tenant,
-                    state=one.state,
-                    deliveries=one.deliveries,
-                    oldest_seconds=round(one.oldest),
+                    tenant=depth.tenant,
+                    state=depth.state,
+                    deliveries=depth.deliveries,
+                    oldest_seconds=round(depth.oldest),
                 )
-                for one in await tracking.depths()
+                for depth in await tracking.depths()
             ],
             ended=[
                 EndedView(
                     tenant=tenant,
-                    state=one.state,
-                    error_type=one.error_type and one.error_type.value,
-                    deliveries=one.deliveries,
-                    bytes=one.bytes,
-                    median_seconds=round(one.median_seconds, 1),
+                    state=outcome.state,
+                    error_type=outcome.error_type and outcome.error_type.value,
+                    deliveries=outcome.deliveries,
+                    bytes=outcome.bytes,
+                    median_seconds=round(outcome.median_seconds, 1),
                 )
                 for tenant in settings.tenants
-                for one in await tracking.outcomes([tenant], since=since)
+                for outcome in await tracking.outcomes([tenant], since=since)
             ],
             workers=[
                 WorkerView(
-                    worker=one.id,
-                    version=one.version,
-                    running=f"{one.running}/{one.slots}",
-                    silent_for_seconds=round(one.silent_for),
+                    worker=status.id,
+                    version=status.version,
+                    running=f"{status.running}/{status.slots}",
+                    silent_for_seconds=round(status.silent_for),
                 )
-                for one in await tracking.workers()
+                for status in await tracking.workers()
             ],
             owed=[
                 OwedView(
-                    lane=one.lane,
-                    messages=one.messages,
-                    overdue_seconds=round(one.oldest),
+                    lane=backlog.lane,
+                    messages=backlog.messages,
+                    overdue_seconds=round(backlog.oldest),
                 )
-                for one in await tracking.owed()
+                for backlog in await tracking.owed()
             ],
         )
 

@@ -24,7 +24,7 @@ def doctor(as_json: bool, quiet: bool) -> None:
     """Check every dependency; change nothing. Exit code 1 when there are problems."""
     settings = load_settings()
 
-    def tell(finding: Finding) -> None:
+    def report(finding: Finding) -> None:
         if quiet and finding.ok:
             return
         if as_json:
@@ -42,7 +42,7 @@ def doctor(as_json: bool, quiet: bool) -> None:
         problems = 0
         async for finding in examine(settings):
             problems += not finding.ok
-            tell(finding)
+            report(finding)
         return problems
 
     problems = asyncio.run(run())

@@ -34,8 +34,8 @@ def health() -> None:
     settings = load_settings(start_timeout=_TIMEOUT)
     web = "https" if settings.web_tls_certificate else "http"
     for scheme, port in ((web, settings.web_port), ("http", settings.worker_port)):
-        if port and (told := _ask(scheme, _ANY.get(settings.web_host, settings.web_host), port)):
-            click.echo(told)
+        if port and (status := _ask(scheme, _ANY.get(settings.web_host, settings.web_host), port)):
+            click.echo(status)
             return
     click.echo(asyncio.run(_look(settings)))
 
@@ -78,13 +78,15 @@ async def _look(settings: Settings) -> str:
             workers = await database.tracking.workers()
     except (NotReachableError, StoreUnavailableError) as error:
         return f"nothing listens, and what a worker tells PostgreSQL can't be read now: {error}"
-    mine = [one for one in workers if (one.id == name if known else one.id.startswith(name))]
+    mine = [
+        worker for worker in workers if (worker.id == name if known else worker.id.startswith(name))
+    ]
     if not mine:
         raise NotAliveError(
             f"nothing listens on port {settings.web_port}, and there is no worker {name}"
             + ("" if known else "…")
         )
-    latest = min(mine, key=lambda one: one.silent_for)
+    latest = min(mine, key=lambda worker: worker.silent_for)
     if not latest.alive:
         raise NotAliveError(f"worker {latest.id} has been silent for {latest.silent_for:.0f} s")
     return f"worker {latest.id} was seen {latest.silent_for:.0f} s ago"

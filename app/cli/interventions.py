@@ -24,9 +24,9 @@ def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
 
     async def run() -> None:
         async with open_services(settings) as services:
-            for one in ids:
-                await services.interventions.cancel(actor, one, reason=reason)
-                click.echo(f"{one} cancelled")
+            for correlation_id in ids:
+                await services.interventions.cancel(actor, correlation_id, reason=reason)
+                click.echo(f"{correlation_id} cancelled")
 
     asyncio.run(run())
 
@@ -41,8 +41,8 @@ def retry(ids: Sequence[str], tenant: str | None) -> None:
 
     async def run() -> None:
         async with open_services(settings) as services:
-            for one in ids:
-                delivery = await services.interventions.retry(actor, one)
-                click.echo(f"{one} is tried again ({delivery.state})")
+            for correlation_id in ids:
+                delivery = await services.interventions.retry(actor, correlation_id)
+                click.echo(f"{correlation_id} is tried again ({delivery.state})")
 
     asyncio.run(run())

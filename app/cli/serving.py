@@ -1,4 +1,4 @@
-"""Processes that stay: signals, logs, traces; until they are told to stop."""
+"""Processes that stay: signals, logs, traces; until they are asked to stop."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def serve_until_stopped(
 
 
 async def run_until(stop: asyncio.Event, service: Service) -> None:
-    """Return when told to stop. Raises what crashed the service."""
+    """Wait until asked to stop. Raises what crashed the service."""
     await service.wait_for_stopped(stop.wait())
     if service.crashed and service.crash_reason is not None:
         raise service.crash_reason

@@ -21,7 +21,7 @@ def in_json(view: View, *, indent: int | None = None) -> str:
 
 
 def show_all(
-    found: Sequence[V],
+    entries: Sequence[V],
     columns: Sequence[str],
     *,
     as_json: bool,
@@ -31,22 +31,22 @@ def show_all(
 ) -> None:
     """Print entries of a kind (`what`); `more` says how to see one whole, `row` makes its line."""
     if as_json:
-        for entry in found:
+        for entry in entries:
             click.echo(in_json(entry))
         return
-    if not found:
+    if not entries:
         click.echo(f"no {what}")
         return
     table = Table(box=None, header_style="bold")
     for name in columns:
         # An id is copied into the next command: it stays in one piece.
         table.add_column(name, overflow="fold", no_wrap=name == "id")
-    for entry in found:
+    for entry in entries:
         shown = row(entry)
         cells = [shown[name] for name in columns]
         table.add_row(*("-" if value is None else printable(str(value)) for value in cells))
     Console(markup=False, highlight=False).print(table)
-    click.echo(f"{len(found)} {what}; {more}")
+    click.echo(f"{len(entries)} {what}; {more}")
 
 
 def printable(text: str) -> str:

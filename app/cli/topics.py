@@ -46,23 +46,23 @@ def topics() -> None:
     """Kafka topics: partitions, replicas, retention, compaction."""
 
 
-def _tell(found: Sequence[Difference], *, as_json: bool) -> None:
+def _report(remaining: Sequence[Difference], *, as_json: bool) -> None:
     show_all(
-        [DifferenceView.of(one) for one in found],
+        [DifferenceView.of(difference) for difference in remaining],
         _COLUMNS,
         as_json=as_json,
         what="differences",
         more="see the advice of each",
     )
-    if found:
-        raise TopicsDifferError(f"{len(found)} differences are left")
+    if remaining:
+        raise TopicsDifferError(f"{len(remaining)} differences are left")
 
 
 @topics.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def check(as_json: bool) -> None:
     """Compare the topics with the settings; exit code 1 when they differ."""
-    _tell(asyncio.run(differences(load_settings())), as_json=as_json)
+    _report(asyncio.run(differences(load_settings())), as_json=as_json)
 
 
 @topics.command("apply")
@@ -91,4 +91,4 @@ def apply_(as_json: bool) -> None:
     made, left = asyncio.run(make())
     for name in made:
         click.echo(f"created {name}", err=as_json)
-    _tell(left, as_json=as_json)
+    _report(left, as_json=as_json)

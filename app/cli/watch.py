@@ -83,25 +83,29 @@ async def _lines(
     table: ProgressTable, overview: Overview, tenants: Sequence[str], *, once: bool
 ) -> None:
     """Plain lines, for logs and pipes."""
-    running = [one for one in table.all() if one.tenant in tenants and not one.phase.ended]
+    running = [
+        transfer
+        for transfer in table.all()
+        if transfer.tenant in tenants and not transfer.phase.ended
+    ]
     while True:
-        for one in running:
-            click.echo(line(one))
+        for transfer in running:
+            click.echo(line(transfer))
         if once:
             click.echo(await _waiting(overview, tenants))
             return
         await asyncio.sleep(_POLL_INTERVAL)
-        running = [one for one in table.news() if one.tenant in tenants]
+        running = [transfer for transfer in table.news() if transfer.tenant in tenants]
 
 
-def line(one: transfers.Progress) -> str:
+def line(transfer: transfers.Progress) -> str:
     """Return how far a transfer is, in a line."""
-    percent = 100 * one.bytes_done / one.bytes_total if one.bytes_total else 100
-    speed, left = progress.rate(one), progress.seconds_left(one)
+    percent = 100 * transfer.bytes_done / transfer.bytes_total if transfer.bytes_total else 100
+    speed, left = progress.rate(transfer), progress.seconds_left(transfer)
     return printable(
-        f"{one.tenant}/{one.correlation_id}  {one.phase}  {percent:5.1f} %  "
-        f"{size(one.bytes_done)} of {size(one.bytes_total)}  "
-        f"{one.files_done}/{one.files_total} files"
+        f"{transfer.tenant}/{transfer.correlation_id}  {transfer.phase}  {percent:5.1f} %  "
+        f"{size(transfer.bytes_done)} of {size(transfer.bytes_total)}  "
+        f"{transfer.files_done}/{transfer.files_total} files"
         + (f"  {size(speed)}/s" if speed else "")
         + (f"  {left:.0f} s left" if left is not None else "")
     )
@@ -127,26 +131,28 @@ async def _bars(
     with bars:
         waiting = bars.add_task("", total=None, files="", visible=True)
         while True:
-            for one in table.all():
-                if one.tenant in tenants:
-                    _update(bars, tasks, one)
+            for transfer in table.all():
+                if transfer.tenant in tenants:
+                    _update(bars, tasks, transfer)
             bars.update(waiting, description=await _waiting(overview, tenants))
             await asyncio.sleep(_POLL_INTERVAL)
 
 
-def _update(bars: Progress, tasks: dict[tuple[str, str], TaskID], one: transfers.Progress) -> None:
-    key = one.tenant, one.correlation_id
-    if one.phase.ended:
+def _update(
+    bars: Progress, tasks: dict[tuple[str, str], TaskID], transfer: transfers.Progress
+) -> None:
+    key = transfer.tenant, transfer.correlation_id
+    if transfer.phase.ended:
         if key in tasks:
             bars.remove_task(tasks.pop(key))
-            bars.console.print(line(one), highlight=False, markup=False)
+            bars.console.print(line(transfer), highlight=False, markup=False)
         return
     if key not in tasks:
-        tasks[key] = bars.add_task("", total=one.bytes_total, files="")
+        tasks[key] = bars.add_task("", total=transfer.bytes_total, files="")
     bars.update(
         tasks[key],
-        completed=one.bytes_done,
-        total=one.bytes_total,
-        description=printable(f"{one.tenant}/{one.correlation_id} {one.phase}"),
-        files=f"{one.files_done}/{one.files_total} files",
+        completed=transfer.bytes_done,
+        total=transfer.bytes_total,
+        description=printable(f"{transfer.tenant}/{transfer.correlation_id} {transfer.phase}"),
+        files=f"{transfer.files_done}/{transfer.files_total} files",
     )

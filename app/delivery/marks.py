@@ -33,15 +33,15 @@ def marks_of(delivery: Delivery) -> dict[str, str]:
     }
 
 
-def whose(found: Mapping[str, str], marks: Mapping[str, str]) -> Whose:
-    """Return whose an object with the metadata `found` is, for the delivery with these marks.
+def whose(metadata: Mapping[str, str], marks: Mapping[str, str]) -> Whose:
+    """Return whose an object with this metadata is, for the delivery with these marks.
 
     Marks that are not all there, or changed, are another's: what is in doubt is not replaced.
     """
-    if not found.keys() & {_TENANT, _ID, _USER}:
+    if not metadata.keys() & {_TENANT, _ID, _USER}:
         return Whose.UNKNOWN
-    if found.get(_TENANT) != marks.get(_TENANT):
+    if metadata.get(_TENANT) != marks.get(_TENANT):
         return Whose.ANOTHER_TENANTS
-    if found.get(_USER) != marks.get(_USER):
+    if metadata.get(_USER) != marks.get(_USER):
         return Whose.ANOTHER_USERS
-    return Whose.ITS_OWN if found.get(_ID) == marks.get(_ID) else Whose.ITS_USERS
+    return Whose.ITS_OWN if metadata.get(_ID) == marks.get(_ID) else Whose.ITS_USERS

@@ -38,7 +38,7 @@ _NotBlank = Annotated[str, StringConstraints(pattern=r"\S")]
 _Text = Annotated[
     str, BeforeValidator(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
 ]
-# Far more than anybody needs. A list that is longer is one broken rule, however many it holds.
+# Far more than any client needs. A list that is longer is one broken rule, however many it holds.
 _MAX_QUERIES = 1000
 _MAX_QUERY = 10_000  # characters
 _MAX_KINDS = 100  # there are two, and they may be named again

@@ -2,9 +2,9 @@
 
 What the use-cases rest on, whichever store it is (`tests/contract/object_store.py`):
 
-- An upload is a fence. Once `abort` has returned, no `complete` of it makes an object, whoever asks
-  for it, and whenever: it raises UploadLostError, or, where the store answers in riddles,
-  TargetUnavailableError.
+- An upload is a fence. Once `abort` has returned, no `complete` of it makes an object, whichever
+  worker asks for it, and whenever: it raises UploadLostError, or, where the store answers in
+  riddles, TargetUnavailableError.
 - There is no object before `complete` asked for it. When that has returned, the object is whole,
   has the size and the ETag that were expected, and carries the upload's marks.
 - No completion takes the place of an object whose marks are another tenant's or another user's.
@@ -102,7 +102,7 @@ class ObjectStore(Protocol[TargetT_contra]):
         """Abort an upload, also of a predecessor; one that is gone already is fine."""
 
     async def open_uploads(self, target: TargetT_contra, key: str) -> list[Upload]:
-        """Return every open upload of this key, whoever has opened it."""
+        """Return every open upload of this key, whichever worker opened it."""
 
     async def find(self, target: TargetT_contra, key: str) -> FoundObject | None:
         """Describe the object with this key; None if there is none."""
@@ -110,5 +110,5 @@ class ObjectStore(Protocol[TargetT_contra]):
     async def delete(self, target: TargetT_contra, key: str, *, etag: str) -> None:
         """Remove the object with this key, as long as it has this ETag.
 
-        Not every store can make sure of the latter; whoever asks has just looked.
+        Not every store can make sure of the latter; the caller has just looked.
         """

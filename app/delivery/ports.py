@@ -43,7 +43,8 @@ class UnitOfWork(Protocol):
     async def asked_before(self, asked: Asked, *, active: bool) -> AskedBefore | None:
         """Return what was asked for with the same key; with `active`, also by the same request.
 
-        That is, as long as its delivery is active. Until the end, nobody else asks the same.
+        That is, as long as its delivery is active. Until the end, no other transaction asks
+        the same.
         """
 
     async def record_request(self, asked: Asked, delivery_id: UUID) -> None:
@@ -114,7 +115,7 @@ class UnitOfWork(Protocol):
         """Whether a client was told this object, or another delivery makes one of that name."""
 
     async def audit(self, done: AuditRecord) -> None:
-        """Put what somebody did into the audit trail."""
+        """Put what an actor did into the audit trail."""
 
 
 class Store(Protocol):
@@ -145,7 +146,7 @@ class Store(Protocol):
     ) -> frozenset[str] | None:
         """Return the ids of uploads of a key that other deliveries under way have recorded.
 
-        Whosever they are. None when one of them may have opened one that it has not recorded yet:
+        Of any client. None when one of them may have opened one that it has not recorded yet:
         it has this one's correlation id, or is being transferred to the same key.
         """
 
@@ -223,7 +224,7 @@ class Leases(Protocol):
     async def release(
         self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
     ) -> None:
-        """Let go: anyone may claim it, not before `after`. `failed` counts a failed attempt."""
+        """Let go: any worker may claim it, not before `after`. `failed` counts a failed attempt."""
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the upload of this attempt. False when the lease is gone."""
@@ -306,7 +307,7 @@ class Users(Protocol):
         """Whether this user is known without asking."""
 
     async def known(self, tenant: str, email: str) -> bool:
-        """Whether the tenant has this user. Raises RetryableError when nobody can tell now."""
+        """Whether the tenant has this user. Raises RetryableError when that can't be known now."""
 
 
 class ProgressListener(Protocol):

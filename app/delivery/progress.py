@@ -34,4 +34,4 @@ class Progress:
     files_done: int
     files_total: int
     elapsed: float  # seconds that bytes have flowed for
-    delivery: UUID | None = None  # its id; None: a worker of a version before told it
+    delivery: UUID | None = None  # its id; None: a worker of a version before reported it

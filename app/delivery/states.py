@@ -105,7 +105,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
 
 
 # The moves that `Leases.claim` alone makes: with each it counts the attempt and takes the lease, in
-# one statement. A delivery that came to be TRANSFERRING otherwise would be nobody's.
+# one statement. A delivery that came to be TRANSFERRING otherwise would be no worker's.
 CLAIMED: frozenset[State] = frozenset({State.TRANSFERRING})
 # All others are made by `UnitOfWork.advance`, which refuses what is not among them.
 ADVANCES: Mapping[State, frozenset[State]] = MappingProxyType(

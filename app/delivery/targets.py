@@ -84,7 +84,7 @@ class TargetKinds:
 
     def __init__(self, default: TargetKind, *others: TargetKind) -> None:
         self._default = default
-        self._kinds = {one.kind: one for one in (default, *others)}
+        self._kinds = {kind.kind: kind for kind in (default, *others)}
 
     def read(self, noted: Mapping[str, Any]) -> Target:
         """Read a target that was noted. Raises TargetUnavailableError: another version's kind."""
@@ -129,7 +129,7 @@ class Noted:
     @classmethod
     def read(cls, noted: Mapping[str, Any]) -> Self:
         """Read what this or another version noted: fields that are not known here are left out."""
-        known = {one.name for one in fields(cls)}
+        known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in noted.items() if name in known})
 
 

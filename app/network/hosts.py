@@ -45,7 +45,9 @@ _KINDS = {
     ),
 }
 _SPECIAL: tuple[tuple[str, _Network], ...] = tuple(
-    (kind, ipaddress.ip_network(network)) for kind, some in _KINDS.items() for network in some
+    (kind, ipaddress.ip_network(network))
+    for kind, networks in _KINDS.items()
+    for network in networks
 )
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
@@ -188,7 +190,7 @@ class AllowedHosts:
 
     def _flaw(self, host: str, address: _Address) -> str | None:
         inner = _inner(address)
-        if any(one in network for network in self.networks for one in (address, inner)):
+        if any(candidate in network for network in self.networks for candidate in (address, inner)):
             return None
         kind = _kind(address) or _kind(inner)
         if kind is not None:

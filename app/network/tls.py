@@ -63,7 +63,7 @@ def _load_ca(context: ssl.SSLContext, files: TlsFiles) -> None:
         context.load_verify_locations(cafile=files.ca)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"{name} names {files.ca!r}, which holds no certificate in PEM ({_said(error)})"
+            f"{name} names {files.ca!r}, which holds no certificate in PEM ({_reason(error)})"
         ) from None
 
 
@@ -72,12 +72,12 @@ def _load_certificate(context: ssl.SSLContext, files: TlsFiles) -> None:
     if files.key:
         _readable(f"{files.setting}_KEY", files.key)
     try:
-        # An empty passphrase: nobody is there to be asked for one.
+        # An empty passphrase: no operator is there to be asked for one.
         context.load_cert_chain(files.certificate, files.key or None, password="")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{files.setting}_CERTIFICATE ({files.certificate!r}) and {files.setting}_KEY "
-            f"({files.key or files.certificate!r}) can't be used ({_said(error)}); both must be "
+            f"({files.key or files.certificate!r}) can't be used ({_reason(error)}); both must be "
             "PEM, the key that of the certificate, and without a passphrase"
         ) from None
 
@@ -96,19 +96,19 @@ def _readable(setting: str, file: str) -> None:
 def explain(error: BaseException, files: TlsFiles) -> str | None:
     """Return what of TLS has failed, and what to do about it; None when it is nothing of TLS.
 
-    Drivers wrap what OpenSSL tells, so causes are looked through.
+    Drivers wrap what OpenSSL reports, so causes are looked through.
     """
     found = _cause(error)
     if found is None:
         return None
     if isinstance(found, ssl.SSLCertVerificationError):
         return _unverified(found, files)
-    said = _said(found)
+    reason = _reason(found)
     if _is_about_ours(found):
-        return f"the server breaks TLS off ({said}): {_ours(files)}"
-    if any(word in said for word in _NOT_TLS):
-        return f"the server does not speak TLS at this port ({said}); correct the port"
-    return f"TLS failed ({said})"
+        return f"the server breaks TLS off ({reason}): {_ours(files)}"
+    if any(word in reason for word in _NOT_TLS):
+        return f"the server does not speak TLS at this port ({reason}); correct the port"
+    return f"TLS failed ({reason})"
 
 
 def explain_cut(error: BaseException, files: TlsFiles) -> str:
@@ -130,7 +130,7 @@ def _ours(files: TlsFiles) -> str:
 def is_cut(error: BaseException) -> bool:
     """Whether the server hung up."""
     cuts = (ConnectionResetError, BrokenPipeError, EOFError)
-    return any(isinstance(one, cuts) for one in _chain(error))
+    return any(isinstance(cause, cuts) for cause in _chain(error))
 
 
 def stays(error: BaseException) -> bool:
@@ -142,32 +142,32 @@ def stays(error: BaseException) -> bool:
 
 
 def _is_about_ours(error: ssl.SSLError) -> bool:
-    said = _said(error)
-    return "ALERT" in said and any(word in said for word in _OURS)
+    reason = _reason(error)
+    return "ALERT" in reason and any(word in reason for word in _OURS)
 
 
 def _cause(error: BaseException) -> ssl.SSLError | None:
-    """Return OpenSSL's own error; aiohttp's have its class, too, but not what it tells."""
-    for one in _chain(error):
-        wraps = hasattr(one, "certificate_error") or hasattr(one, "os_error")
-        if isinstance(one, ssl.SSLError) and not wraps:
-            return one
+    """Return OpenSSL's own error; aiohttp's have its class, too, but not its reason."""
+    for cause in _chain(error):
+        wraps = hasattr(cause, "certificate_error") or hasattr(cause, "os_error")
+        if isinstance(cause, ssl.SSLError) and not wraps:
+            return cause
     return None
 
 
 def _unverified(error: ssl.SSLCertVerificationError, files: TlsFiles) -> str:
-    said = error.verify_message
+    reason = error.verify_message
     if error.verify_code == _EXPIRED:
-        return f"the server's certificate is not good ({said}); renew it there"
+        return f"the server's certificate is not good ({reason}); renew it there"
     if error.verify_code == _NOT_YET_VALID:
-        return f"the server's certificate is not good ({said}); is a clock wrong?"
+        return f"the server's certificate is not good ({reason}); is a clock wrong?"
     if error.verify_code in _OTHER_NAME:
         return (
-            f"the server's certificate is for another name ({said}); use a name that it is for, "
+            f"the server's certificate is for another name ({reason}); use a name that it is for, "
             "or give the server a certificate for this one"
         )
     return (
-        f"the server's certificate is not of a CA that is trusted here ({said}); give its CA: "
+        f"the server's certificate is not of a CA that is trusted here ({reason}); give its CA: "
         f"{files.setting}_CA"
     )
 
@@ -177,24 +177,24 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     met: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
-        one = waiting.pop()
-        if not isinstance(one, BaseException) or id(one) in met:
+        cause = waiting.pop()
+        if not isinstance(cause, BaseException) or id(cause) in met:
             continue
-        met.add(id(one))
-        yield one
-        # aiohttp and botocore keep what they were told in attributes and arguments.
-        kept = getattr(one, "kwargs", None)
+        met.add(id(cause))
+        yield cause
+        # aiohttp and botocore keep their causes in attributes and arguments.
+        kept = getattr(cause, "kwargs", None)
         waiting += [
-            one.__cause__,
-            one.__context__,
-            getattr(one, "os_error", None),
-            getattr(one, "certificate_error", None),
+            cause.__cause__,
+            cause.__context__,
+            getattr(cause, "os_error", None),
+            getattr(cause, "certificate_error", None),
             kept.get("error") if isinstance(kept, dict) else None,
-            *getattr(one, "exceptions", ()),
-            *one.args,
+            *getattr(cause, "exceptions", ()),
+            *cause.args,
         ]
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None)
     return str(reason or getattr(error, "strerror", None) or error or type(error).__name__)

@@ -63,16 +63,18 @@ def check_keys(settings: Settings) -> list[Finding]:
             )
         )
     if settings.development:
-        told = "DELIVERY_DEVELOPMENT is on: weak secrets are accepted; for trying things out only"
-        found.append(good("keys", "development", told))
+        warning = (
+            "DELIVERY_DEVELOPMENT is on: weak secrets are accepted; for trying things out only"
+        )
+        found.append(good("keys", "development", warning))
     for weak in weaknesses(settings):
         if settings.development:
             found.append(good("keys", weak.setting, weak.what))
         else:
             found.append(bad("keys", weak.setting, weak.what, weak.advice))
     if settings.jwt_public_key and not settings.jwt_secret.get_secret_value():
-        told = "tokens are checked with an RSA key; those of a shared secret are refused"
-        found.append(good("keys", "sign-in", told))
+        summary = "tokens are checked with an RSA key; those of a shared secret are refused"
+        found.append(good("keys", "sign-in", summary))
     elif settings.jwt_secret.get_secret_value():
         found.append(good("keys", "sign-in", "tokens of callers can be checked"))
     elif settings.rs_order_token_secret.get_secret_value():
@@ -82,7 +84,7 @@ def check_keys(settings: Settings) -> list[Finding]:
             bad(
                 "keys",
                 "sign-in",
-                "nobody can sign in to the HTTP API",
+                "no user can sign in to the HTTP API",
                 "set DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY",
             )
         )
@@ -106,29 +108,31 @@ async def _workers(overview: Overview) -> Finding:
     alive = [worker for worker in workers if worker.alive]
     if not alive:
         return bad("workers", "alive", "no worker is there", "start `delivery worker`")
-    told = ", ".join(f"{one.id} ({one.version}, {one.running}/{one.slots})" for one in alive)
+    summary = ", ".join(
+        f"{worker.id} ({worker.version}, {worker.running}/{worker.slots})" for worker in alive
+    )
     gone = len(workers) - len(alive)
     if len({worker.version for worker in alive}) > 1:
-        return bad("workers", "alive", f"of several versions: {told}", "finish the upgrade")
-    return good("workers", "alive", told + (f"; {gone} died within a day" if gone else ""))
+        return bad("workers", "alive", f"of several versions: {summary}", "finish the upgrade")
+    return good("workers", "alive", summary + (f"; {gone} died within a day" if gone else ""))
 
 
 async def _lately(overview: Overview, tracking: Tracking, settings: Settings) -> Finding:
     since = datetime.now(UTC) - _ERROR_WINDOW
     outcomes = await overview.outcomes(settings.tenants, since=since)
-    errors = sum(one.deliveries for one in outcomes if one.error_type is not None)
-    total = sum(one.deliveries for one in outcomes)
+    errors = sum(outcome.deliveries for outcome in outcomes if outcome.error_type is not None)
+    total = sum(outcome.deliveries for outcome in outcomes)
     stuck = await tracking.browse(settings.tenants, Filter(text=UNFORESEEN), before=None, limit=1)
-    told = f"{errors} of {total} deliveries ended in ERROR within an hour"
+    summary = f"{errors} of {total} deliveries ended in ERROR within an hour"
     if errors * 2 > total:
         advice = "`delivery list --state ERROR` tells each cause"
-        return bad("deliveries", "outcomes", told, advice)
+        return bad("deliveries", "outcomes", summary, advice)
     if stuck:
         name = stuck[0].delivery.correlation_id
         return bad(
             "deliveries", "faults", f"{name} met an unforeseen fault", f"`delivery show {name}`"
         )
-    return good("deliveries", "outcomes", told)
+    return good("deliveries", "outcomes", summary)
 
 
 async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
@@ -145,7 +149,7 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
                 "keys",
                 f"secrets of {tenant}",
                 tenants.unreadable()[tenant],
-                "put the key that sealed them into DELIVERY_SECRET_KEYS, or set them anew",
+                "put the key that sealed them into DELIVERY_SECRET_KEYS, or set them again",
             )
             continue
         if tenants.paused(tenant):
@@ -200,12 +204,12 @@ async def _probed(
     """Probe targets side by side, each once; give them in order: a silent one delays no other."""
     turns = asyncio.Semaphore(_PROBE_CONCURRENCY)
 
-    async def one(attempt: Try, target: Target) -> list[Any]:
+    async def probe(attempt: Try, target: Target) -> list[Any]:
         async with turns:
             return await attempt(target)
 
     async with open_trial(settings) as attempt:
-        tasks = [(target, asyncio.create_task(one(attempt, target))) for target in targets]
+        tasks = [(target, asyncio.create_task(probe(attempt, target))) for target in targets]
         try:
             for target, task in tasks:
                 yield target, await task

@@ -151,10 +151,10 @@ def _workers(
         attempts=settings.transfer_attempts,
     )
 
-    async def check_user(delivery: Delivery, _held: Lease) -> None:
+    async def check_user(delivery: Delivery, _lease: Lease) -> None:
         await check(delivery, store=store, tenants=tenants, users=services.users)
 
-    async def make_plan(delivery: Delivery, _held: Lease) -> None:
+    async def make_plan(delivery: Delivery, _lease: Lease) -> None:
         await plan(
             delivery,
             source=services.source,
@@ -250,8 +250,8 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
 
 
 def _stop_claiming(slots: Sequence[Slots]) -> None:
-    for some in slots:
-        some.stop_claiming()
+    for slots_of_kind in slots:
+        slots_of_kind.stop_claiming()
 
 
 async def _leave(deregister: Callable[[], Awaitable[None]]) -> None:

@@ -1,7 +1,7 @@
 """Secrets from files: `DELIVERY_<NAME>_FILE` names a file that has the value of `DELIVERY_<NAME>`.
 
-That is how Docker, Kubernetes and systemd hand secrets over: an environment is seen by whoever may
-look at the process, and by everything that it starts.
+That is how Docker, Kubernetes and systemd hand secrets over: an environment is seen by every user
+who may look at the process, and by everything that it starts.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ class SecretFiles(PydanticBaseSettingsSource):
                 why=f"{variable}{_SUFFIX} is set, but this is no secret, and not read from a file; "
                 f"set {variable}"
             )
-        given = next((one for one in _names(field, variable) if environment.get(one.upper())), None)
+        given = next(
+            (setter for setter in _names(field, variable) if environment.get(setter.upper())), None
+        )
         if given is not None:
             return Unusable(
                 why=f"both {given} and {variable}{_SUFFIX} are set; leave one of them out"
@@ -84,7 +86,7 @@ def _names(field: FieldInfo, variable: str) -> Iterable[str]:
     """Return the variables that set a field."""
     alias = field.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else []
-    return [one for one in choices if isinstance(one, str)] or [variable]
+    return [choice for choice in choices if isinstance(choice, str)] or [variable]
 
 
 def _content(file: str, variable: str) -> str | Unusable:

@@ -46,7 +46,7 @@ class Group(BaseSettings):
 
 def regards(prop: str, name: str, *others: str) -> AliasChoices:
     """Accept the service's own name, and REGARDS properties as dotted or shell variables."""
-    properties = [form for one in (prop, *others) for form in (one, one.replace(".", "_"))]
+    properties = [form for dotted in (prop, *others) for form in (dotted, dotted.replace(".", "_"))]
     return AliasChoices(f"DELIVERY_{name}", *properties)
 
 

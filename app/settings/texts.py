@@ -83,7 +83,7 @@ def server_address(text: str, *schemes: str) -> str:
             # Where the password has / or the like in it, its rest would pass for a path.
             named = ":cut off by what is in the password"
         hosts = named.rpartition("@")[2].split(",")
-        ports = [urlsplit(f"//{one}").port for one in hosts]
+        ports = [urlsplit(f"//{host}").port for host in hosts]
     except ValueError:
         ports = [0]
     if 0 in ports or not text.isprintable() or " " in text:

@@ -51,7 +51,7 @@ class PostgresArrivals:
     async def _write(self) -> None:
         while self._waiting:
             batch = self._next_batch()
-            arrivals = [one.arrival for one in batch]
+            arrivals = [waiting.arrival for waiting in batch]
             try:
                 with translate_errors():
                     async with self._pool.acquire() as connection:
@@ -71,18 +71,18 @@ class PostgresArrivals:
                 outcome: Exception | None = error
             else:
                 outcome = None
-            for one in batch:
-                if one.saved.done():
+            for waiting in batch:
+                if waiting.saved.done():
                     continue  # who waited was cancelled
                 if outcome is None:
-                    one.saved.set_result(None)
+                    waiting.saved.set_result(None)
                 else:
-                    one.saved.set_exception(outcome)
+                    waiting.saved.set_exception(outcome)
 
     def _next_batch(self) -> list[_Waiting]:
         size = count = 0
-        for one in self._waiting[:_BATCH_SIZE]:
-            size += len(one.arrival.value)
+        for waiting in self._waiting[:_BATCH_SIZE]:
+            size += len(waiting.arrival.value)
             if count and size > _BATCH_BYTES:
                 break
             count += 1

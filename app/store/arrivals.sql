@@ -1,6 +1,6 @@
 -- name: note_arrivals
 -- Keep events until they are handled; from then on that :allowance is over, they count as lost. Each
--- has :waited here since RabbitMQ gave it, by a clock that nobody sets.
+-- has :waited here since RabbitMQ gave it, by a clock that is never set.
 INSERT INTO arrival (id, kind, key, value, due_at, received_at)
 SELECT id, kind, key, value, now() + :allowance::interval, clock_timestamp() - waited
 FROM unnest(:ids::uuid[], :kinds::text[], :keys::bytea[], :values::bytea[], :waited::interval[])

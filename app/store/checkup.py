@@ -65,7 +65,7 @@ async def check_postgresql(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def encryption(row: Mapping[str, Any] | None, *, decided: bool) -> Finding:
-    """Tell whether others can read along; `decided`: the operator said that it is plain text."""
+    """Report whether others can read along; `decided`: the operator said that it is plain text."""
     check = "encryption"
     if row is not None and row["ssl"]:
         return good(_PART, check, f"{row['version']}, {row['cipher']}")
@@ -132,16 +132,16 @@ async def _connections(connection: asyncpg.Connection[asyncpg.Record], pool_size
     row = await connection.fetchrow(*SQL["connections"]())
     assert row is not None  # noqa: S101 - it has a row
     used, most = row["used"], row["most"]
-    told = f"{used} of {most} in use; each process takes up to {pool_size}"
+    summary = f"{used} of {most} in use; each process takes up to {pool_size}"
     if used + pool_size > most:
         return bad(
             _PART,
             "connections",
-            told,
+            summary,
             "raise max_connections, or lower DELIVERY_DATABASE_POOL_SIZE and "
             "DELIVERY_WEB_DATABASE_POOL_SIZE",
         )
-    return good(_PART, "connections", told)
+    return good(_PART, "connections", summary)
 
 
 async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
@@ -162,14 +162,14 @@ async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
 async def _owed(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
     late = [lane for lane in await owed(connection) if lane.oldest > _MAX_OVERDUE]
     if late:
-        told = ", ".join(
+        summary = ", ".join(
             f"{lane.messages} {lane.lane}, the oldest for {lane.oldest:.0f} s" for lane in late
         )
         last = await last_error(connection)
         return bad(
             _PART,
             "outbox",
-            f"messages are owed for long: {told}" + (f"; last cause: {last}" if last else ""),
+            f"messages are owed for long: {summary}" + (f"; last cause: {last}" if last else ""),
             "see that a worker runs and that the broker named takes them",
         )
     return good(_PART, "outbox", "nothing is owed for long")

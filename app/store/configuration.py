@@ -152,7 +152,7 @@ class PostgresConfiguration:
                             )
                         )
                 for row in await connection.fetch(*SQL["sealed_uploads"]()):
-                    # One that no key opens is of no use to anybody, and must not hold this up.
+                    # One that no key opens is of no use any more, and must not hold this up.
                     with contextlib.suppress(SecretUnreadableError):
                         sealed = self._vault.reseal(row["upload_target"])
                         await connection.execute(

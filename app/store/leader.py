@@ -60,7 +60,7 @@ class Leader:
                 return bool(await connection.fetchval(*what))
             except BaseException:
                 # It may have the lock all the same: back in the pool, it would keep it from
-                # everybody for as long as this process lives.
+                # all others for as long as this process lives.
                 self._connection = None
                 connection.terminate()
                 raise

@@ -17,7 +17,7 @@ DATABASE_FILES = TlsFiles(setting="DELIVERY_DATABASE")  # none; what words need
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """What asyncpg is told."""
+    """What asyncpg is given."""
 
     url: str = field(repr=False)  # with user and password
     password: str | None = field(default=None, repr=False)  # in place of the URL's
@@ -38,9 +38,9 @@ class Line:
 
     def explain(self, error: BaseException) -> str:
         """Return what went wrong, in words."""
-        told = explain(error, self.files)
-        if told is not None:
-            return told
+        reason = explain(error, self.files)
+        if reason is not None:
+            return reason
         if self.finds_no_tls(error):
             return (
                 "the server has no TLS, and DELIVERY_DATABASE_SSLMODE or a certificate asks for "

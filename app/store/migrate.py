@@ -1,4 +1,4 @@
-"""Numbered migrations, applied once, in order, whoever starts first.
+"""Numbered migrations, applied once, in order, whichever process starts first.
 
 A page of code rather than a tool: the steps are plain SQL files, they run in one transaction under
 an advisory lock, and nothing else of a migration framework is wanted.
@@ -21,7 +21,9 @@ log = get_logger(__name__)
 # Any number will do, as long as every instance takes the same one.
 _LOCK_ID = 0x72732D64
 _NO_TIMEOUT = 7 * 86400.0  # seconds; for the driver, None means the pool's limit
-_LOCK_TIMEOUT = 3000  # milliseconds: whoever waits for a table longer holds up all who come after
+_LOCK_TIMEOUT = (
+    3000  # milliseconds: a step that waits for a table longer holds up all that come after
+)
 _RETRY_INTERVAL = 3.0  # seconds in which they get on
 
 
@@ -38,9 +40,9 @@ async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[st
     """
     with translate_errors():
         async with pool.acquire() as connection:
-            found = await look(connection, steps())
-        _check_not_newer(found)
-        if not found.missing and grant_to is None:
+            schema = await look(connection, steps())
+        _check_not_newer(schema)
+        if not schema.missing and grant_to is None:
             return []
         while True:
             try:
@@ -54,17 +56,17 @@ async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[st
             except asyncpg.InsufficientPrivilegeError as error:
                 raise ConfigurationError(
                     f"the role of DELIVERY_DATABASE_URL may not do that ({error}). "
-                    + (found.behind() if found.missing else "Only the owner of the tables may")
+                    + (schema.behind() if schema.missing else "Only the owner of the tables may")
                 ) from None
             except asyncpg.UndefinedObjectError as error:
                 raise ConfigurationError(f"nothing was granted: {error}; make it first") from None
             await asyncio.sleep(_RETRY_INTERVAL)
 
 
-def _check_not_newer(found: Schema) -> None:
-    if found.is_newer:
+def _check_not_newer(schema: Schema) -> None:
+    if schema.is_newer:
         raise ConfigurationError(
-            f"the database is at migration {found.newest}, this program knows {found.known}: "
+            f"the database is at migration {schema.newest}, this program knows {schema.known}: "
             "start the newer version that migrated it"
         )
 
@@ -73,7 +75,7 @@ async def _migrate(pool: asyncpg.Pool, grant_to: str | None) -> list[str]:
     known = steps()
     async with pool.acquire() as connection, connection.transaction():
         # Neither the pool's limit nor a role's holds: an index of a large table takes minutes,
-        # and ended by the clock, it would begin anew with each start.
+        # and ended by the clock, it would begin again with each start.
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute("SET LOCAL lock_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_ID, timeout=_NO_TIMEOUT)
@@ -83,11 +85,11 @@ async def _migrate(pool: asyncpg.Pool, grant_to: str | None) -> list[str]:
             "number integer PRIMARY KEY, name text NOT NULL, "
             "applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        found = await look(connection, known)
-        _check_not_newer(found)  # another version may have come first
+        schema = await look(connection, known)
+        _check_not_newer(schema)  # another version may have come first
         applied = []
         for number, name, sql in known:
-            if number in found.missing:
+            if number in schema.missing:
                 await connection.execute(sql, timeout=_NO_TIMEOUT)
                 await connection.execute(
                     "INSERT INTO schema_migration (number, name) VALUES ($1, $2)", number, name

@@ -12,5 +12,5 @@ SQL = load(__name__)
 async def lock_object(
     connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], url: str, server: str
 ) -> None:
-    """Let nobody else complete or remove this object until the transaction ends."""
+    """Let no other complete or remove this object until the transaction ends."""
     await connection.execute(*SQL["lock_object"](url=url, server=server))

@@ -92,26 +92,26 @@ def _wrap_away() -> Iterator[None]:
             raise
         if isinstance(error, asyncpg.QueryCanceledError):
             raise StoreUnavailableError(
-                f"PostgreSQL ended a statement ({error}): it took too long, or somebody cancelled "
-                "it; it is tried again, or less has to be asked for"
+                f"PostgreSQL ended a statement ({error}): it took too long, or was cancelled; "
+                "it is tried again, or less has to be asked for"
             ) from error
-        said = tls.explain(error, DATABASE_FILES) or f"{type(error).__name__}: {error}"
+        reason = tls.explain(error, DATABASE_FILES) or f"{type(error).__name__}: {error}"
         raise StoreUnavailableError(
-            f"PostgreSQL can't do it now ({said}); it is tried again"
+            f"PostgreSQL can't do it now ({reason}); it is tried again"
         ) from error
 
 
-def _tell_waiting(state: RetryCallState) -> None:
+def _report_waiting(state: RetryCallState) -> None:
     cause = state.outcome.exception() if state.outcome else None
     log.info("postgresql_awaited", retry_in_seconds=state.upcoming_sleep, cause=str(cause))
 
 
 def advice(error: BaseException) -> str:
     """Return what to do about a connection that PostgreSQL refuses."""
-    said = str(error)
-    if "client certificate" in said:
+    message = str(error)
+    if "client certificate" in message:
         return "give one: DELIVERY_DATABASE_CERTIFICATE and DELIVERY_DATABASE_KEY"
-    if "no encryption" in said:
+    if "no encryption" in message:
         return "set DELIVERY_DATABASE_SSLMODE and DELIVERY_DATABASE_CA: it may want TLS"
     return "correct DELIVERY_DATABASE_URL"
 
@@ -165,7 +165,7 @@ async def open_pool(
             ),
             stop=stop_after_delay(start_timeout),
             wait=_BACKOFF.between_attempts,
-            before_sleep=_tell_waiting,
+            before_sleep=_report_waiting,
             reraise=True,
         ):
             with attempt, _wrap_away():

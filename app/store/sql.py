@@ -68,9 +68,9 @@ class Statement:
     def _misuse(self, arguments: Mapping[str, Any]) -> TypeError:
         missing = [name for name in self.parameters if name not in arguments]
         unknown = [name for name in arguments if name not in self.parameters]
-        told = [f"lacks {', '.join(missing)}"] if missing else []
-        told += [f"knows no {', '.join(unknown)}"] if unknown else []
-        return TypeError(f"statement {self.name} {' and '.join(told)}")
+        flaws = [f"lacks {', '.join(missing)}"] if missing else []
+        flaws += [f"knows no {', '.join(unknown)}"] if unknown else []
+        return TypeError(f"statement {self.name} {' and '.join(flaws)}")
 
 
 def parse(text: str, **words: str) -> dict[str, Statement]:
@@ -88,7 +88,7 @@ def parse(text: str, **words: str) -> dict[str, Statement]:
     if unknown:
         raise ValueError(f"statements have words that stand for nothing: {sorted(unknown)}")
     return {
-        name: _statement(name, _WORD.sub(lambda found: words[found[1]], block).strip())
+        name: _statement(name, _WORD.sub(lambda match: words[match[1]], block).strip())
         for name, block in zip(names, blocks, strict=True)
     }
 
@@ -96,12 +96,12 @@ def parse(text: str, **words: str) -> dict[str, Statement]:
 def _statement(name: str, text: str) -> Statement:
     parameters: list[str] = []
 
-    def numbered(found: re.Match[str]) -> str:
-        if found["number"]:
-            raise ValueError(f"statement {name} has {found['number']}, which needs a name")
-        argument = found["argument"]
+    def numbered(match: re.Match[str]) -> str:
+        if match["number"]:
+            raise ValueError(f"statement {name} has {match['number']}, which needs a name")
+        argument = match["argument"]
         if argument is None:
-            return found[0]
+            return match[0]
         if argument not in parameters:
             parameters.append(argument)
         return f"${parameters.index(argument) + 1}"

@@ -44,14 +44,14 @@ class PostgresUnitOfWork:
     async def record_receipts(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
         """Note events in the inbox; return those that count, and when each arrived."""
         # Two copies of a message may be handled at once: the second waits for the first.
-        await self._lock([one.digest for one in arrived])
+        await self._lock([event.digest for event in arrived])
         rows = await self._connection.fetch(
             *SQL["record_receipts"](
-                ids=[one.event_id for one in arrived],
-                kinds=[one.kind.value for one in arrived],
-                digests=[one.digest for one in arrived],
-                flagged=[one.redelivered for one in arrived],
-                received_at=[one.received_at for one in arrived],
+                ids=[event.event_id for event in arrived],
+                kinds=[event.kind.value for event in arrived],
+                digests=[event.digest for event in arrived],
+                flagged=[event.redelivered for event in arrived],
+                received_at=[event.received_at for event in arrived],
             )
         )
         return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
@@ -96,7 +96,7 @@ class PostgresUnitOfWork:
 
     async def _lock(self, digests: Sequence[bytes]) -> None:
         """Lock digests: sorted, so that two transactions can't wait for each other."""
-        locks = sorted(int.from_bytes(one[:8], "big", signed=True) for one in digests)
+        locks = sorted(int.from_bytes(digest[:8], "big", signed=True) for digest in digests)
         await self._connection.execute(*SQL["lock_digests"](digests=locks))
 
     async def delete_ungranted(self, delivery: Delivery) -> bool:
@@ -119,7 +119,7 @@ class PostgresUnitOfWork:
         )
 
     async def withdraw_order(self, delivery: Delivery) -> bool:
-        """Take back an order request that nobody has begun to send."""
+        """Take back an order request that no relay has begun to send."""
         return (
             await self._connection.fetchval(*SQL["withdraw_order"](delivery=delivery.id))
             is not None
@@ -225,11 +225,11 @@ class PostgresUnitOfWork:
         return await self._connection.fetchval(*SQL["retry_now"](id=delivery.id)) is not None
 
     async def lock_object(self, url: str, server: str) -> None:
-        """Let nobody complete or remove this object until the end."""
+        """Let no other transaction complete or remove this object until the end."""
         await lock_object(self._connection, url, server)
 
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
-        """Whether somebody was told this object, or another delivery or attempt is making it."""
+        """Whether a client was told this object, or another delivery or attempt is making it."""
         return bool(
             await self._connection.fetchval(
                 *SQL["relied_on"](
@@ -239,7 +239,7 @@ class PostgresUnitOfWork:
         )
 
     async def audit(self, done: AuditRecord) -> None:
-        """Put what somebody did into the audit trail."""
+        """Put what an actor did into the audit trail."""
         await record(self._connection, done)
 
 
@@ -320,9 +320,9 @@ class PostgresStore:
 
     async def clear_wait(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away."""
-        told = SQL["clear_wait"](tenant=tenant, cause=cause, limit=limit)
+        cleared = SQL["clear_wait"](tenant=tenant, cause=cause, limit=limit)
         with translate_errors():
-            return len(await self._pool.fetch(*told))
+            return len(await self._pool.fetch(*cleared))
 
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
@@ -355,6 +355,6 @@ class PostgresStore:
             return await sizes_known(self._pool, delivery.id)
 
     async def answers(self) -> None:
-        """Return if the database does. Raises StoreUnavailableError."""
+        """Raise StoreUnavailableError unless the database answers."""
         with translate_errors():
             await self._pool.fetchval(*SQL["alive"]())

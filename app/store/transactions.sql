@@ -8,7 +8,7 @@ SELECT pg_advisory_xact_lock(digest) FROM unnest(:digests::bigint[]) AS digest;
 -- message that counted: one that may be a repeat (it is flagged, or RabbitMQ did not get its
 -- acknowledgement), if its digest is known; one that may not, if a repeat of it has overtaken it, which
 -- arrived no earlier; and one, whatever it says, that comes within an hour after the acknowledgement of
--- another was lost. (The same message sent anew by a client arrives later, and counts.) Times are those
+-- another was lost. (The same message sent again by a client arrives later, and counts.) Times are those
 -- at which this database saved the arrivals; an event without one was handled, which the inbox knows,
 -- or put back by an operator: then the worker's clock (:received_at) is all there is, but it is never
 -- in the future.
@@ -163,7 +163,7 @@ WHERE id = :id AND work IS NOT NULL AND (lease_until IS NULL OR lease_until < no
 RETURNING id;
 
 -- name: relied_on
--- Whether an object was told to somebody, or another delivery, or a later attempt of this one than
+-- Whether an object was told to a client, or another delivery, or a later attempt of this one than
 -- :attempt, is just making one of that name at its server (where an older worker noted none, it may be
 -- there).
 SELECT EXISTS (

@@ -11,7 +11,7 @@ SQL = load(__name__)
 
 
 class PostgresWorkers:
-    """Where workers tell that they are there."""
+    """Where workers record that they are alive."""
 
     def __init__(self, pool: asyncpg.Pool, *, worker: str, version: str, slots: int) -> None:
         self._pool = pool
@@ -20,7 +20,7 @@ class PostgresWorkers:
         self._slots = slots
 
     async def heartbeat(self) -> None:
-        """Tell."""
+        """Record that this worker is alive."""
         with translate_errors():
             await self._pool.execute(
                 *SQL["worker_seen"](id=self._worker, version=self._version, slots=self._slots)
@@ -28,6 +28,6 @@ class PostgresWorkers:
             await self._pool.execute(*SQL["forget_workers"]())
 
     async def deregister(self) -> None:
-        """Tell that this one stops."""
+        """Record that this worker stops."""
         with translate_errors():
             await self._pool.execute(*SQL["worker_left"](id=self._worker))

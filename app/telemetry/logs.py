@@ -28,18 +28,18 @@ class _Repeats(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: dict[tuple[str, str], float] = {}
+        self._logged: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether it was not said within the last seconds."""
+        """Whether it was not logged within the last seconds."""
         if record.name.partition(".")[0] != "aiokafka" or record.exc_info:
             return True
-        said = record.name, record.getMessage()
-        fresh = record.created - self._told.get(said, 0.0) >= _REPEAT_INTERVAL
+        message = record.name, record.getMessage()
+        fresh = record.created - self._logged.get(message, 0.0) >= _REPEAT_INTERVAL
         if fresh:
-            if len(self._told) >= _MAX_REMEMBERED:
-                self._told.clear()
-            self._told[said] = record.created
+            if len(self._logged) >= _MAX_REMEMBERED:
+                self._logged.clear()
+            self._logged[message] = record.created
         return fresh
 
 
@@ -63,8 +63,8 @@ def of_interest(record: logging.LogRecord) -> bool:
 def _is_no_http(error: type[BaseException]) -> bool:
     """Whether it is aiohttp's HttpProcessingError, which most commands need not import."""
     return any(
-        (one.__module__, one.__name__) == ("aiohttp.http_exceptions", "HttpProcessingError")
-        for one in error.__mro__
+        (base.__module__, base.__name__) == ("aiohttp.http_exceptions", "HttpProcessingError")
+        for base in error.__mro__
     )
 
 

@@ -1,8 +1,8 @@
 """How long the event loop is held, and by whom: looked at by a thread beside it.
 
-All that a process does at once is done on one loop: whoever holds it holds up leases, heartbeats
-and readers. Ten times a second the thread asks for a turn; measuring each callback instead would
-cost more, and tell less: here the stack is seen while it stands.
+All that a process does at once is done on one loop: the task that holds it holds up leases,
+heartbeats and readers. Ten times a second the thread asks for a turn; measuring each callback
+instead would cost more, and show less: here the stack is seen while it stands.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from app.telemetry.metrics import LOOP_HELD, LOOP_LAG
 log = get_logger(__name__)
 
 _INTERVAL = 0.1  # seconds between two looks
-_LIMIT = 0.25  # seconds after which whoever holds the loop is named
-_MAX_SILENCE = 10.0  # seconds after which that is told, though the loop is still held
+_LIMIT = 0.25  # seconds after which the task that holds the loop is named
+_MAX_SILENCE = 10.0  # seconds after which that is reported, though the loop is still held
 _OURS = {"app", "streams", "sinks", "web"}
 
 
-def _warn(held: float, holder: dict[str, str]) -> None:
-    log.warning("loop_held", seconds=round(held, 3), **holder)
+def _warn(seconds: float, holder: dict[str, str]) -> None:
+    log.warning("loop_held", seconds=round(seconds, 3), **holder)
 
 
 class _Watchdog:
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, tell: Callable[[float, dict[str, str]], object]
+        self, loop: asyncio.AbstractEventLoop, report: Callable[[float, dict[str, str]], object]
     ) -> None:
         self._loop = loop
-        self._tell = tell
+        self._report = report
         self._thread = threading.get_ident()
         self.stopped = threading.Event()
 
@@ -51,13 +51,13 @@ class _Watchdog:
                 holder = self._holder()
                 answered.wait(_MAX_SILENCE)
                 if holder:
-                    self._tell(time.monotonic() - asked, holder)
+                    self._report(time.monotonic() - asked, holder)
                 while not answered.wait(1):
                     if self.stopped.is_set():
                         return
-            held = time.monotonic() - asked
-            LOOP_HELD.observe(held)
-            LOOP_LAG.set(held)
+            seconds = time.monotonic() - asked
+            LOOP_HELD.observe(seconds)
+            LOOP_LAG.set(seconds)
 
     def _holder(self) -> dict[str, str] | None:
         """Name the task or callback that runs now, and the place in it; None when none does."""
@@ -82,9 +82,9 @@ class _Watchdog:
 
 
 @contextlib.contextmanager
-def watching_loop(tell: Callable[[float, dict[str, str]], object] = _warn) -> Iterator[None]:
-    """Watch the running loop. `tell` is called in a thread, with seconds and who held it."""
-    watchdog = _Watchdog(asyncio.get_running_loop(), tell)
+def watching_loop(report: Callable[[float, dict[str, str]], object] = _warn) -> Iterator[None]:
+    """Watch the running loop. `report` is called in a thread, with seconds and who held it."""
+    watchdog = _Watchdog(asyncio.get_running_loop(), report)
     thread = threading.Thread(target=watchdog.run, name="watchdog", daemon=True)
     thread.start()
     try:

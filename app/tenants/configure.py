@@ -68,7 +68,7 @@ class Configure:
     ) -> tuple[TenantSettings, TenantSettings]:
         """Return what the tenant's settings mean, and what they would mean with another value.
 
-        Noted in the audit trail: whoever has a place tried makes this service connect to it.
+        Noted in the audit trail: an actor who has a place tried makes this service connect to it.
         Raises UnknownSettingError, InvalidSettingError.
         """
         async with self._store.change(actor.tenant) as change:
@@ -237,5 +237,5 @@ def _expect(change: ConfigurationChange, name: str, versions: Sequence[int] | No
     version = change.values[name].version if name in change.values else 0
     if versions is not None and version not in versions:
         raise SettingChangedError(
-            f"{name} was changed by somebody else meanwhile; read it again, then decide"
+            f"{name} was changed by another client meanwhile; read it again, then decide"
         )

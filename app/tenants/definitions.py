@@ -81,7 +81,7 @@ class S3Server(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What is known of a setting before anybody sets it."""
+    """What is known of a setting before any tenant sets it."""
 
     name: str
     description: str
@@ -270,12 +270,14 @@ def masked(value: Any) -> Any:
     return with_secrets(value, lambda _: MASK)
 
 
-def same_secrets(one: Any, other: Any) -> bool:
+def same_secrets(left: Any, right: Any) -> bool:
     """Whether two values have the same secrets."""
     found: list[list[str]] = [[], []]
-    for value, into in zip((one, other), found, strict=True):
+    for value, into in zip((left, right), found, strict=True):
         with_secrets(value, lambda secret, into=into: into.append(secret) or MASK)  # type: ignore[misc]
-    return secrets.compare_digest(*("\0".join(some).encode() for some in found))
+    return secrets.compare_digest(
+        *("\0".join(secrets_of_value).encode() for secrets_of_value in found)
+    )
 
 
 def defaults(settings: Settings, tenant: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[
 
 
 def warn_of_places(tenants: ConfiguredTenants, names: Iterable[str]) -> None:
-    """Tell the operator of places that tenants of these names share, and of keys they borrow."""
+    """Warn the operator of places that tenants of these names share, and of keys they borrow."""
     known = [(name, tenants.settings(name)) for name in names]
     for place, whose in shared(known).items():
         log.warning(

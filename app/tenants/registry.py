@@ -138,7 +138,7 @@ class ConfiguredTenants:
     def borrowing(self) -> dict[str, tuple[str, str]]:
         """Return the tenants that use the deployment's S3 key where nothing allows it, and where.
 
-        What was set before that rule came goes on working; the operator is told.
+        What was set before that rule came goes on working; the operator is warned.
         """
         found = {name: self.borrowed(name, self._own(name)) for name in sorted(self._names)}
         return {name: place for name, place in found.items() if place is not None}

@@ -1,9 +1,9 @@
 """Which secrets are weak, and with which nothing starts.
 
-A secret that signs tokens is found offline by whoever has one token, if it is short; one that is
-printed in this repository is known to everybody. Those that are ours alone (what callers' tokens
+A secret that signs tokens is found offline by a client that has one token, if it is short; one that
+is printed in this repository is public. Those that are ours alone (what callers' tokens
 are checked with, what seals) are refused. rs-order's is shared with all of REGARDS, so it can't be
-changed here: it is told of, and refused only where it is public *and* lets callers in.
+changed here: it is reported, and refused only where it is public *and* lets callers in.
 """
 
 from __future__ import annotations
@@ -88,19 +88,23 @@ def _flaw(secret: str) -> str | None:
 
 def refuse_weak_secrets(settings: Settings, *, http: bool) -> None:
     """Log what is weak. Raises ConfigurationError for what nothing starts with."""
-    # Below it is told in words, and above 32 bytes HS512 is as good as HS256.
+    # Below it is reported in words, and above 32 bytes HS512 is as good as HS256.
     warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
-    found = list(weaknesses(settings, http=http))
+    weak = list(weaknesses(settings, http=http))
     if settings.development:
         log.warning("development", cause="DELIVERY_DEVELOPMENT is on: weak secrets are accepted")
-    elif refused := [one for one in found if one.refused]:
-        told = "\n  ".join(f"{one.setting} {one.what}; {one.advice}" for one in refused)
+    elif refused := [weakness for weakness in weak if weakness.refused]:
+        reasons = "\n  ".join(
+            f"{weakness.setting} {weakness.what}; {weakness.advice}" for weakness in refused
+        )
         raise ConfigurationError(
-            f"nothing starts with these secrets:\n  {told}\n"
+            f"nothing starts with these secrets:\n  {reasons}\n"
             "For trying things out, DELIVERY_DEVELOPMENT=true accepts them"
         )
-    for one in found:
-        log.warning("secret_weak", setting=one.setting, cause=one.what, advice=one.advice)
+    for weakness in weak:
+        log.warning(
+            "secret_weak", setting=weakness.setting, cause=weakness.what, advice=weakness.advice
+        )
 
 
 def require_token_secret(settings: Settings) -> None:

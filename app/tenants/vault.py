@@ -52,7 +52,7 @@ class Vault:
             ) from None
 
     def reseal(self, sealed: str) -> str:
-        """Seal anew with the first key. Raises SecretUnreadableError."""
+        """Seal again with the first key. Raises SecretUnreadableError."""
         return self.seal(self.open(sealed))
 
 

@@ -20,7 +20,7 @@ class TargetsAway:
     tenants: ConfiguredTenants
     trouble: Callable[[Target], TargetTrouble | None]
     store: Store
-    _told: set[tuple[str, str]] = field(default_factory=set)  # tenant, cause
+    _recorded: set[tuple[str, str]] = field(default_factory=set)  # tenant, cause
 
     def blocked(self) -> Blocked:
         """Return what must not be claimed now."""
@@ -44,15 +44,15 @@ class TargetsAway:
             if (trouble := self.trouble(target)) is not None
         }
         for tenant, cause, name in troubles:
-            self._told.add((tenant, cause))
+            self._recorded.add((tenant, cause))
             while (
                 await self.store.record_wait(tenant, name, cause, limit=_BATCH_SIZE) == _BATCH_SIZE
             ):
                 pass
-        for tenant, cause in self._told - {(tenant, cause) for tenant, cause, _ in troubles}:
+        for tenant, cause in self._recorded - {(tenant, cause) for tenant, cause, _ in troubles}:
             while await self.store.clear_wait(tenant, cause, limit=_BATCH_SIZE) == _BATCH_SIZE:
                 pass
-            self._told.discard((tenant, cause))
+            self._recorded.discard((tenant, cause))
 
     def _targets(self, tenant: str) -> Mapping[str, Target]:
         settings = self.tenants.settings(tenant)

@@ -20,7 +20,7 @@ class Completion:
     delivery: Delivery
     server: str  # where the object appears, as host:port
     leases: Leases
-    held: Hold
+    lease: Hold
     within: timedelta  # after that, what was asked for has happened, or never will
     asked: int = field(default=0, init=False)  # times that it was allowed
 
@@ -30,7 +30,7 @@ class Completion:
         The clock says that the lease holds; the database, that the delivery has not ended. Raises
         LeaseLostError when the database is silent for as long as the lease holds.
         """
-        if not self.held.safe_to_complete():
+        if not self.lease.safe_to_complete():
             return False
         note = partial(
             self.leases.record_completion,
@@ -40,12 +40,12 @@ class Completion:
             until=self.within,
         )
         try:
-            noted = await until_answered(note, good=self.held.safe_to_complete)
+            noted = await until_answered(note, good=self.lease.safe_to_complete)
         except StoreUnavailableError as error:
             raise LeaseLostError(
                 f"the lease of {self.delivery} ran out before its completion: {error}"
             ) from error
         if noted:
             self.asked += 1
-            self.held.completes()
+            self.lease.completes()
         return noted

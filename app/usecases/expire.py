@@ -18,12 +18,12 @@ async def expire(*, store: Store, limit: int) -> int:
     while True:
         overdue = await store.expired(limit)
         ended = 0
-        for one in overdue:
+        for delivery in overdue:
             async with store.transaction() as tx:
-                current = await tx.lock(one.tenant, one.correlation_id)
-                if current is None or current.id != one.id:
+                current = await tx.lock(delivery.tenant, delivery.correlation_id)
+                if current is None or current.id != delivery.id:
                     continue
-                hours = (one.expires_at - one.requested_at).total_seconds() / 3600
+                hours = (delivery.expires_at - delivery.requested_at).total_seconds() / 3600
                 message = f"not done within {hours:g} hours; it was {current.state} at the end"
                 if current.last_cause:
                     message += f", because {current.last_cause}"

@@ -96,7 +96,7 @@ class Interventions:
     async def retry(
         self, actor: Actor, correlation_id: str, *, user: str | None = None
     ) -> Delivery:
-        """Try again at once what waits for a later attempt, or anew what ended in ERROR.
+        """Try again at once what waits for a later attempt, or again what ended in ERROR.
 
         What has ended is asked for again as its client would: a new delivery of the same request,
         with new responses. Raises UnknownDeliveryError, NotPossibleError.
@@ -112,7 +112,7 @@ class Interventions:
             raise NotPossibleError(_nothing_to_hasten(delivery))
         last = (await self._last(actor.tenant, correlation_id, user)).delivery
         if user is not None and await self._taken_since(last):
-            # Whoever has the id now is none of this user's business.
+            # The client that has the id now is none of this user's business.
             raise NotPossibleError(
                 f"{last} can't be asked for again; ask for it under another correlation id"
             )
@@ -191,7 +191,7 @@ class Interventions:
 
     async def _last(self, tenant: str, correlation_id: str, user: str | None) -> Tracked:
         found = await self.tracking.of(tenant, correlation_id)
-        found = [one for one in found if _of(user, one.delivery)]
+        found = [tracked for tracked in found if _of(user, tracked.delivery)]
         if not found:
             raise UnknownDeliveryError(
                 f"tenant {tenant} has no delivery {correlation_id[:100]!r}, or it was long ago"

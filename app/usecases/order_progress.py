@@ -67,7 +67,7 @@ async def _meant(
 ) -> Delivery | None:
     """Return the delivery that an event is about: the active one, one that has ended, or none.
 
-    Who is known to have an order is meant by its orderId. An orderId that nobody has, or a refusal
+    Who is known to have an order is meant by its orderId. An orderId that none has, or a refusal
     (it names none), is an answer to an order request, and answers come in the order of requests: it
     is for the oldest request that was sent and has none. Where the active delivery waits for an
     answer and asked for the same, the two change places. Where no request has its answer to come,

@@ -53,8 +53,8 @@ async def plan(
     Raises EmptyOrderError, OrderTooLargeError, LeaseLostError when the delivery moved on meanwhile,
     and what reading the listing raises.
     """
-    async with AsyncExitStack() as held:
-        listing = await _read(delivery, source, memory, reserve, most_files, held)
+    async with AsyncExitStack() as stack:
+        listing = await _read(delivery, source, memory, reserve, most_files, stack)
         layout = await asyncio.to_thread(Layout, delivery.correlation_id, listing, suffix=suffix)
         await _write(delivery, layout, store)
 
@@ -65,7 +65,7 @@ async def _read(
     memory: int,
     reserve: Reserve,
     most_files: int,
-    held: AsyncExitStack,
+    stack: AsyncExitStack,
 ) -> Listing:
     """Pack the listing. What memory it needs is held once, with next to nothing in hand.
 
@@ -84,7 +84,7 @@ async def _read(
             if expected > fits:
                 raise _too_large(delivery, expected, fits, "DELIVERY_WORKER_MEMORY")
             room = file.listed or min(most_files, fits)
-            await held.enter_async_context(reserve(room * MEMORY_A_FILE))
+            await stack.enter_async_context(reserve(room * MEMORY_A_FILE))
         some.append(file)
         if len(some) == _UNPACKED_FILES:
             await asyncio.to_thread(listing.add, some)

@@ -19,7 +19,7 @@ log = get_logger(__name__)
 async def append_again(
     *, arrivals: Arrivals, append: Callable[[Arrival], Awaitable[None]], limit: int
 ) -> int:
-    """Append events once more that nobody has handled in their time, `limit` at a time.
+    """Append events once more that no agent has handled in their time, `limit` at a time.
 
     Returns how many. Kafka may have lost them (a topic was deleted, brokers died together), or
     agents are slow; then the repeat changes nothing. What Kafka does not take comes again at the

@@ -1,4 +1,4 @@
-"""An object that must not be at the target is removed: of this delivery, and told to nobody."""
+"""An object that must not be at the target is removed: of this delivery, and in no answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """Takes back what a completion made that nobody is told of."""
+    """Takes back what a completion made and no client is answered with."""
 
     store: Store
     sink: ObjectStore[Any]

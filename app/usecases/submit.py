@@ -28,7 +28,7 @@ async def receive(
     """Answer or save requests that arrived, all in one transaction; return what was saved.
 
     What breaks rules is denied. A delivery whose user is known without asking is granted; others
-    are left RECEIVED, and `check` asks: nobody's requests wait here for rs-admin. Those of a tenant
+    are left RECEIVED, and `check` asks: no request waits here for rs-admin. Those of a tenant
     in maintenance are left RECEIVED, too, until it is over.
 
     No two of them may have the same tenant and correlation id.
@@ -49,11 +49,11 @@ async def receive(
                 openings.append(opening(receipt, request, arrived_at, tenants=tenants, users=users))
         deliveries = await save(tx, openings, tenants=tenants) if openings else []
     saved = {delivery.id for delivery in deliveries}
-    for one in openings:
-        if one.receipt.ingress_id not in saved:
+    for opened in openings:
+        if opened.receipt.ingress_id not in saved:
             reason = "a delivery with this correlationId is still active"
-            _note("request_ignored", one.receipt, reason=reason)
-            metrics.REQUESTS.labels(one.receipt.tenant, "ignored").inc()
+            _note("request_ignored", opened.receipt, reason=reason)
+            metrics.REQUESTS.labels(opened.receipt.tenant, "ignored").inc()
     return deliveries
 
 
@@ -105,7 +105,7 @@ async def check(
 ) -> None:
     """Ask whether the user of a RECEIVED delivery is known; grant or deny it.
 
-    While nobody can tell, RetryableError: an outage delays a request, it does not deny it.
+    While that can't be known, RetryableError: an outage delays a request, it does not deny it.
     """
     if await users.known(delivery.tenant, delivery.user):
         async with store.transaction() as tx:

@@ -46,7 +46,7 @@ class _Pause:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Left:
+class _Leftover:
     """A delivery that may have left something open, and where."""
 
     delivery: Delivery
@@ -61,8 +61,8 @@ class _Left:
     def _places(self) -> list[Target]:
         return [place for place in (self.recorded, self.current) if place is not None]
 
-    def tell(self, error: DeliveryError, *, tried_again: bool = False) -> None:
-        """Tell the operator that an upload may be open, and what comes of it."""
+    def warn(self, error: DeliveryError, *, tried_again: bool = False) -> None:
+        """Log for the operator that an upload may be open, and what comes of it."""
         ends = next((place.leftovers for place in self._places), "its own tools end it")
         log.warning(
             "uploads_not_swept",
@@ -96,59 +96,59 @@ class Sweep:
         total = 0
         turns = asyncio.Semaphore(_CONCURRENCY)
 
-        async def visit(left: Sequence[_Left]) -> int:
+        async def visit(leftovers: Sequence[_Leftover]) -> int:
             async with turns:
-                return await self._visit(left)
+                return await self._visit(leftovers)
 
         while True:
             due = await self.store.unswept(self.after, limit=self.limit)
-            by_place: defaultdict[str, list[_Left]] = defaultdict(list)
-            for left in map(self._left, due):
-                by_place[next(iter(left.endpoints), "")].append(left)
+            by_place: defaultdict[str, list[_Leftover]] = defaultdict(list)
+            for leftover in map(self._leftover, due):
+                by_place[next(iter(leftover.endpoints), "")].append(leftover)
             total += sum(await asyncio.gather(*map(visit, by_place.values())))
             if len(due) < self.limit:
                 return total
 
-    async def _visit(self, some: Sequence[_Left]) -> int:
+    async def _visit(self, leftovers: Sequence[_Leftover]) -> int:
         """Sweep what was left at one place, one after the other; postpone what can't be."""
         ends = time.monotonic() + _TURN_TIMEOUT
         later = []
         pause = _BACKOFF.first
-        for left in some:
-            if self._paused(left) or time.monotonic() > ends or not await self._sweep(left):
-                later.append(left.delivery)
-                pause = max(pause, self._paused(left))
+        for leftover in leftovers:
+            if self._paused(leftover) or time.monotonic() > ends or not await self._sweep(leftover):
+                later.append(leftover.delivery)
+                pause = max(pause, self._paused(leftover))
         if later:
             await self.store.postpone_sweeps(
                 later, after=self.after, pause=timedelta(seconds=pause)
             )
-        return len(some) - len(later)
+        return len(leftovers) - len(later)
 
-    async def _sweep(self, left: _Left) -> bool:
+    async def _sweep(self, leftover: _Leftover) -> bool:
         """Return whether nothing of the delivery is open any more, as far as can be known.
 
         While a completion may still be under way, it is looked at again.
         """
         try:
-            if not await self._abort(left):
+            if not await self._abort(leftover):
                 return False
         except PermanentError as error:
-            left.tell(error)
+            leftover.warn(error)
         except (TargetUnavailableError, SecretUnreadableError) as error:
-            left.tell(error, tried_again=True)
+            leftover.warn(error, tried_again=True)
             return False
-        return await self.store.swept(left.delivery)
+        return await self.store.swept(leftover.delivery)
 
-    async def _abort(self, left: _Left) -> bool:
-        delivery, target = left.delivery, left.current
-        if left.recorded is None:
+    async def _abort(self, leftover: _Leftover) -> bool:
+        delivery, target = leftover.delivery, leftover.current
+        if leftover.recorded is None:
             await self.uploads.abort_last(delivery)  # there is none, or it tells that it can't
         else:
-            async with self._asking(left.recorded):
+            async with self._asking(leftover.recorded):
                 await self.uploads.abort_last(delivery)
-            async with self._asking(left.recorded):
+            async with self._asking(leftover.recorded):
                 removal = Removal(store=self.store, sink=self.uploads.sink)
-                await removal.remove_late(delivery, left.recorded)
+                await removal.remove_late(delivery, leftover.recorded)
         # A worker may have opened another one, and died before it recorded it.
         if target is None or delivery.archive_name is None:
             return True
@@ -178,20 +178,20 @@ class Sweep:
         until = time.monotonic() + _BACKOFF.pause(failures)
         self._pauses[target.endpoint] = _Pause(until, failures + 1)
 
-    def _paused(self, left: _Left) -> float:
+    def _paused(self, leftover: _Leftover) -> float:
         """Return for how many seconds a place of the delivery is left alone."""
         now = time.monotonic()
-        pauses = [self._pauses.get(endpoint) for endpoint in left.endpoints]
+        pauses = [self._pauses.get(endpoint) for endpoint in leftover.endpoints]
         return max(
             (pause.until - now for pause in pauses if pause and pause.until > now), default=0
         )
 
-    def _left(self, delivery: Delivery) -> _Left:
+    def _leftover(self, delivery: Delivery) -> _Leftover:
         try:
             recorded = self.uploads.place(delivery)
         except (SecretUnreadableError, TargetUnavailableError):
-            recorded = None  # told by `abort_last`
-        return _Left(delivery=delivery, recorded=recorded, current=self._current(delivery))
+            recorded = None  # `abort_last` reports it
+        return _Leftover(delivery=delivery, recorded=recorded, current=self._current(delivery))
 
     def _current(self, delivery: Delivery) -> Target | None:
         if not self.tenants.known(delivery.tenant):

@@ -62,10 +62,10 @@ class Transfers:
     )
     completion: timedelta = _COMPLETION
 
-    async def deliver(self, delivery: Delivery, held: Hold) -> None:
+    async def deliver(self, delivery: Delivery, lease: Hold) -> None:
         """Make the archive and end the delivery. Raises what `Settlement` decides on.
 
-        An upload that the target has lost begins anew at once.
+        An upload that the target has lost begins again at once.
         """
         self.tenants.check_secrets(delivery.tenant)
         target = self.tenants.settings(delivery.tenant).target_named(delivery.target)
@@ -77,41 +77,41 @@ class Transfers:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
         key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
         began = time.monotonic()
-        await self._fence(delivery, target, key, held)
-        result = await self._completed_before(delivery, target, key, held)
+        await self._fence(delivery, target, key, lease)
+        result = await self._completed_before(delivery, target, key, lease)
         lost = 0
         while result is None:
-            upload = await self._begin(delivery, target, key, held)
+            upload = await self._begin(delivery, target, key, lease)
             try:
-                result = await self._archive(delivery, target, upload, held)
+                result = await self._archive(delivery, target, upload, lease)
             except UploadLostError as error:
                 lost += 1
                 if lost == _MAX_LOST_UPLOADS:
                     raise
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
-                await held.come_back()
-        held.finishes()
+                await lease.come_back()
+        lease.finishes()
         await self._finish(delivery, result)
         seconds = time.monotonic() - began
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
 
-    async def _fence(self, delivery: Delivery, target: Target, key: str, held: Hold) -> None:
-        """Make sure that nobody who tried before can complete any more."""
-        await self._ask(held, partial(self.uploads.abort_last, delivery))
+    async def _fence(self, delivery: Delivery, target: Target, key: str, lease: Hold) -> None:
+        """Make sure that no earlier attempt can complete any more."""
+        await self._ask(lease, partial(self.uploads.abort_last, delivery))
         if delivery.attempt > 1:
             # A predecessor may have died between opening an upload and noting it.
-            await self._ask(held, partial(self.uploads.abort_orphans, delivery, target, key))
+            await self._ask(lease, partial(self.uploads.abort_orphans, delivery, target, key))
 
     async def _completed_before(
-        self, delivery: Delivery, target: Target, key: str, held: Hold
+        self, delivery: Delivery, target: Target, key: str, lease: Hold
     ) -> StoredObject | None:
-        """Return the archive that an earlier attempt completed, and could not tell of."""
-        told = delivery.completing
-        if told is None or told.etag is None or told.url != target.url_of(key):
+        """Return the archive that an earlier attempt completed, and could not record."""
+        completed = delivery.completing
+        if completed is None or completed.etag is None or completed.url != target.url_of(key):
             return None
-        found = await self._ask(held, partial(self.sink.find, target, key))
-        if found is None or (found.size, found.etag) != (told.size, told.etag):
+        found = await self._ask(lease, partial(self.sink.find, target, key))
+        if found is None or (found.size, found.etag) != (completed.size, completed.etag):
             return None
         if not found.has(marks_of(delivery)):
             return None
@@ -119,12 +119,12 @@ class Transfers:
             "archive_found",
             tenant=delivery.tenant,
             correlation_id=delivery.correlation_id,
-            url=told.url,
+            url=completed.url,
             attempt=delivery.attempt,
         )
-        return told
+        return completed
 
-    async def _begin(self, delivery: Delivery, target: Target, key: str, held: Hold) -> Upload:
+    async def _begin(self, delivery: Delivery, target: Target, key: str, lease: Hold) -> Upload:
         """Open an upload, and note it before any part."""
         media_type = self.archiver.media_type(delivery)
         tries = 0
@@ -142,10 +142,10 @@ class Transfers:
                 target, key, marks_of(delivery), media_type=media_type
             )
 
-        upload = self.uploads.located(await self._ask(held, begin), target)
+        upload = self.uploads.located(await self._ask(lease, begin), target)
         record = partial(self.leases.record_upload, delivery, upload)
         try:
-            if not await until_answered(record, good=held.safe_to_complete):
+            if not await until_answered(record, good=lease.safe_to_complete):
                 raise LeaseLostError(f"{delivery} was taken over before its upload began")
         except BaseException:
             with suppress(DeliveryError):
@@ -164,14 +164,14 @@ class Transfers:
         return upload
 
     async def _archive(
-        self, delivery: Delivery, target: Target, upload: Upload, held: Hold
+        self, delivery: Delivery, target: Target, upload: Upload, lease: Hold
     ) -> StoredObject:
         """Stream the archive into an upload. What fails leaves neither upload nor object."""
         completion = Completion(
             delivery=delivery,
             server=target.server,
             leases=self.leases,
-            held=held,
+            lease=lease,
             within=self.completion,
         )
         try:
@@ -180,30 +180,30 @@ class Transfers:
                 self.store.files(delivery),
                 target,
                 upload,
-                at_most=await self._at_most(delivery, held),
-                held=held,
+                at_most=await self._at_most(delivery, lease),
+                held=lease,
                 may_complete=completion.allowed,
             )
         except BaseException as error:
-            # Also when cancelled: an upload that nobody completes would cost money for ever.
-            # Should this fail too, whoever takes the delivery next aborts it first.
+            # Also when cancelled: an upload that is never completed would cost money for ever.
+            # Should this fail too, the worker that takes the delivery next aborts it first.
             if not isinstance(error, UploadLostError):
-                held.leave()  # the target may be silent
+                lease.leave()  # the target may be silent
             with suppress(DeliveryError):
                 await self.sink.abort(target, upload)
             if isinstance(error, WrongObjectError):
                 await self._remove(delivery, target, upload.key)
-            # Refused at the first try: nothing of it comes later, and nobody need wait for that.
+            # Refused at the first try: nothing of it comes later, and none need wait for that.
             first = completion.asked == 1 and delivery.completing is None
             if isinstance(error, ForeignObjectError) and first:
                 with suppress(DeliveryError):
                     await self.leases.discard_completion(delivery)
             raise
 
-    async def _at_most(self, delivery: Delivery, held: Hold) -> int:
-        """Return the bytes that the files may have, as far as anybody knows before."""
+    async def _at_most(self, delivery: Delivery, lease: Hold) -> int:
+        """Return the bytes that the files may have, as far as it is known before."""
         if await until_answered(
-            partial(self.store.sizes_known, delivery), good=held.safe_to_complete
+            partial(self.store.sizes_known, delivery), good=lease.safe_to_complete
         ):
             return delivery.total_bytes
         limit = self.tenants.settings(delivery.tenant).order_size_limit_bytes
@@ -222,20 +222,20 @@ class Transfers:
                 cause=str(error),
             )
 
-    async def _ask(self, held: Hold, act: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, lease: Hold, act: Callable[[], Awaitable[T]]) -> T:
         """Ask a target before anything was sent: briefly, since stepping back loses nothing.
 
         One that is silent keeps no slot meanwhile.
         """
         limit = min(self.patience.limit, _OPENING_TIMEOUT)
-        opening = Waits(replace(self.patience, limit=limit, in_slot=math.inf), held.aside)
+        opening = Waits(replace(self.patience, limit=limit, in_slot=math.inf), lease.aside)
         asking = partial(opening.through, act)
-        return await out_of_slot(asking, held.aside, after=self.patience.in_slot)
+        return await out_of_slot(asking, lease.aside, after=self.patience.in_slot)
 
     async def _finish(self, delivery: Delivery, result: StoredObject) -> None:
-        """Tell of the archive, however long PostgreSQL is away: all the work is done.
+        """Record the archive, however long PostgreSQL is away: all the work is done.
 
-        The lease may run out meanwhile; as long as nobody has taken over, this attempt ends it.
+        The lease may run out meanwhile; as long as no worker has taken over, this attempt ends it.
         """
         tries = 0
 

@@ -44,7 +44,7 @@ class Uploads:
         """Abort the upload of the delivery's last attempt, wherever it is open.
 
         Raises RetryableError while that place does not answer. One that refuses for good (its
-        credentials were changed, its container is gone) can't hold up the delivery: it is told.
+        credentials were changed, its container is gone) can't hold up the delivery: it is logged.
         """
         upload = delivery.upload
         if upload is None:

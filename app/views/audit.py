@@ -91,7 +91,7 @@ def _csv(rows: Iterable[Iterable[Any]]) -> str:
 def of_dead_letter(
     actor: Actor, action: str, dead_letter: DeadLetter, *, served: bool, after: str | None
 ) -> AuditRecord:
-    """Return what is noted of a dead letter that somebody puts back, or removes.
+    """Return what is noted of a dead letter that an actor puts back, or removes.
 
     It is in the trail of the tenant that the letter is of, if that is `served`; else of no tenant.
     """

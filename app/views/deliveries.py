@@ -97,7 +97,7 @@ class WorkerSeen:
 
     @property
     def alive(self) -> bool:
-        """Whether it told lately that it is there."""
+        """Whether it recorded lately that it is alive."""
         return self.silent_for < _WORKER_TIMEOUT
 
 

@@ -11,7 +11,7 @@ from app.views.deliveries import Change, DeliveryView
 from app.views.progress import ProgressView
 from app.views.view import Milliseconds, View
 
-# What is told of a delivery with the step that it is in, and with none before.
+# What is shown of a delivery with the step that it is in, and with none before.
 _OF_THE_PRESENT = (
     *("url", "md5", "archive_bytes", "error_type", "error_message"),
     *("state_since", "finished_at"),
@@ -28,12 +28,12 @@ class StateEvent(DeliveryView):
 
     @classmethod
     def of_change(cls, change: Change) -> Self:
-        """Tell a step, with the delivery as it is now."""
+        """Return the event of a step, with the delivery as it is now."""
         step = change.step
         now = cls.of(change.tracked, at=step.at, cause=step.cause)
         then: dict[str, object] = {"state": step.state, "attempt": step.attempt}
         if step.state is not now.state:
-            # It went on since: what is told later belongs to a later event.
+            # It went on since: what is shown later belongs to a later event.
             then |= dict.fromkeys(_OF_THE_PRESENT)
         return now.model_copy(update=then)
 
@@ -53,7 +53,7 @@ class ProgressEvent(ProgressView, _OfDelivery):
 
     @classmethod
     def of_transfer(cls, progress: Progress) -> Self:
-        """Tell it, with the delivery that it is about."""
+        """Return the event of a report, with the delivery that it is about."""
         return cls.of(
             progress,
             correlation_id=progress.correlation_id,

@@ -1,4 +1,4 @@
-"""How far transfers are, as everybody is told: rates and the time that is left."""
+"""How far transfers are, as all readers get it: rates and the time that is left."""
 
 from __future__ import annotations
 

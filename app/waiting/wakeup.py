@@ -7,7 +7,7 @@ import contextlib
 
 
 class Wakeup:
-    """Wakes every waiter; a call that comes while nobody waits is kept for each `Waiter`.
+    """Wakes every waiter; a call that comes while none waits is kept for each `Waiter`.
 
     Only ever a hint that saves waiting for the next poll: losing one costs time, never work.
     """

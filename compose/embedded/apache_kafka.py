@@ -39,7 +39,7 @@ _JAVA = 17  # the oldest that Kafka 4 runs on
 
 @dataclass(frozen=True, kw_only=True)
 class Security:
-    """Two more listeners, for users and for certificates; nobody may do what no ACL allows.
+    """Two more listeners, for users and for certificates; no user may do what no ACL allows.
 
     Except on the plain listener: who comes there may do everything.
     """
@@ -92,8 +92,8 @@ def missing() -> str | None:
     java = shutil.which("java")
     if java is None:
         return f"Apache Kafka needs Java {_JAVA} or newer, and there is no `java`"
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = told.partition('"')[2].partition(".")[0].partition('"')[0]
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = output.partition('"')[2].partition(".")[0].partition('"')[0]
     if not version.isdigit() or int(version) < _JAVA:
         return f"Apache Kafka needs Java {_JAVA} or newer; `java` is {version or 'unknown'}"
     if not _JARS.is_dir() and shutil.which("mvn") is None:

@@ -70,7 +70,7 @@ class Child:
         return ""
 
     def last_words(self) -> str:
-        """Return the sentence it ended with, if it said one; else the end of its output."""
+        """Return the sentence it ended with, if it printed one; else the end of its output."""
         lines = self.tail().splitlines()
         return next((line for line in lines if line.startswith("delivery: ")), "\n".join(lines))
 

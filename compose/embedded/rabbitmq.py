@@ -139,10 +139,10 @@ async def control(folder: Path, *arguments: str | Path) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    told, _ = await process.communicate()
+    output, _ = await process.communicate()
     if process.returncode != 0:
-        raise StackError(f"rabbitmqctl {arguments[0]} failed:\n{told.decode()}")
-    return told.decode()
+        raise StackError(f"rabbitmqctl {arguments[0]} failed:\n{output.decode()}")
+    return output.decode()
 
 
 async def _answers(url: str) -> None:

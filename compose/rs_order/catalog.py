@@ -123,7 +123,7 @@ def _matches(tree: Item, product: str) -> bool:
             return bool(tree.value.strip('"') == product)
         case Word():
             # Escapes as Lucene has them; * and ? are its wildcards.
-            plain = re.sub(r"\\(.)", lambda found: f"\x00{ord(found[1]):06x}", tree.value)
+            plain = re.sub(r"\\(.)", lambda match: f"\x00{ord(match[1]):06x}", tree.value)
             pattern = re.escape(plain).replace(r"\*", ".*").replace(r"\?", ".")
             pattern = re.sub(
                 r"\\?\x00([0-9a-f]{6})", lambda f: re.escape(chr(int(f[1], 16))), pattern

@@ -21,7 +21,7 @@ from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
 _BROADCAST = "regards.broadcast.rs-order.fr.cnes.regards.modules.order.service.handler"
 REQUEST_QUEUE = f"{_BROADCAST}.OrderRequestEventHandler"
 CANCEL_QUEUE = f"{_BROADCAST}.OrderCancelRequestEventHandler"
-_PAUSE = 0.5  # seconds between attempts to tell something
+_PAUSE = 0.5  # seconds between attempts to publish
 
 
 @dataclass(kw_only=True)
@@ -60,7 +60,7 @@ class Orders:
         await cancels.consume(self._cancel)
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
-        if message.message_id in self._seen:  # told again: its sender did not hear the confirmation
+        if message.message_id in self._seen:  # sent again: its sender did not get the confirmation
             await message.ack()
             return
         body = json.loads(message.body)

@@ -67,7 +67,7 @@ class Rest:
 
     async def listing(self, request: web.Request) -> web.Response:
         """`GET /orders/{order}/files/available`."""
-        self._claims(request)  # before anything is told
+        self._claims(request)  # before anything is answered
         order = self._orders.orders.get(int(request.match_info["order"]))
         if order is None:
             raise web.HTTPNotFound(text="no such order")

@@ -96,7 +96,7 @@ class Database:
         return PostgresJanitor(self.pool)
 
     def presence(self) -> PostgresWorkers:
-        """Return where this worker tells that it is there."""
+        """Return where this worker records that it is alive."""
         return PostgresWorkers(
             self.pool,
             worker=self.settings.worker_id,

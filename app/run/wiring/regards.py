@@ -21,7 +21,7 @@ SignIn = Callable[[str, str, str], Awaitable[str]]
 
 @contextlib.asynccontextmanager
 async def open_regards(settings: Settings) -> AsyncIterator[tuple[OrderSource, Users]]:
-    """Open rs-order and rs-admin (where there is none, everybody may order).
+    """Open rs-order and rs-admin (where there is none, every user may order).
 
     Raises ConfigurationError when the file of a CA can't be used.
     """

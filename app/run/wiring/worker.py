@@ -76,7 +76,7 @@ class WorkerServices(Services):
 
     def consumer(self, *, wake: Mapping[Work, Wakeup]) -> Consumer:
         """Return what runs the agents; `wake` is notified of work that may be due."""
-        # Made anew whenever the one before has crashed.
+        # Made again whenever the one before has crashed.
         make = partial(
             create_app,
             self.settings,
@@ -108,7 +108,7 @@ class WorkerServices(Services):
         )
 
     async def count_dead_letters(self) -> None:
-        """Tell the metrics how many dead letters there are."""
+        """Measure how many dead letters there are."""
         await count_dead_letters(self.connection)
 
 
@@ -120,7 +120,7 @@ async def open_worker_services(settings: Settings) -> AsyncIterator[WorkerServic
     """
     require_token_secret(settings)
     async with contextlib.AsyncExitStack() as stack:
-        # First: a migration that takes minutes must not begin anew for the silence of others.
+        # First: a migration that takes minutes must not begin again for the silence of others.
         database = await stack.enter_async_context(open_migrated(settings))
         amqp = await stack.enter_async_context(contextlib.AsyncExitStack())
         kafka = await stack.enter_async_context(contextlib.AsyncExitStack())

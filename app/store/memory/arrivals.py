@@ -60,8 +60,8 @@ class MemoryArrivals:
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""
         async with self._database.session() as session:
-            for one in ids:
-                await session.delete(self._database.arrivals, one)
+            for arrival_id in ids:
+                await session.delete(self._database.arrivals, arrival_id)
 
     async def returned(self, arrival: UUID) -> None:
         """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
@@ -97,21 +97,21 @@ class MemoryArrivals:
         """Return arrivals that count as lost; each has twice the time from now on."""
         async with self._database.session() as session:
             due = [
-                (row.due_at, one)
-                for one, row in session.rows(self._database.arrivals)
-                if row.due_at <= session.now and not self._is_locked(session, one)
+                (row.due_at, arrival_id)
+                for arrival_id, row in session.rows(self._database.arrivals)
+                if row.due_at <= session.now and not self._is_locked(session, arrival_id)
             ]
             taken = []
-            for _, one in sorted(due)[:limit]:
+            for _, arrival_id in sorted(due)[:limit]:
                 row = await session.update(
-                    self._database.arrivals, one, lambda row: self._later(row, session)
+                    self._database.arrivals, arrival_id, lambda row: self._later(row, session)
                 )
                 if row is not None:
                     taken.append(row.arrival)
         return taken
 
-    def _is_locked(self, session: Session, one: UUID) -> bool:
-        return session.skips(self._database.arrivals, one)
+    def _is_locked(self, session: Session, arrival_id: UUID) -> bool:
+        return session.skips(self._database.arrivals, arrival_id)
 
     def _later(self, row: ArrivalRow, session: Session) -> ArrivalRow:
         """Return an arrival that is appended once more."""
@@ -122,19 +122,19 @@ class MemoryArrivals:
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""
         async with self._database.session() as session:
-            for one in ids:
+            for arrival_id in ids:
                 await session.update(
                     self._database.arrivals,
-                    one,
+                    arrival_id,
                     lambda row: replace(row, appends=max(row.appends - 1, 0), due_at=session.now),
                 )
 
     async def all_lost(self) -> None:
         """Note that Kafka has lost every event: all are due at once."""
         async with self._database.session() as session:
-            for one, _ in list(session.rows(self._database.arrivals)):
+            for arrival_id, _ in list(session.rows(self._database.arrivals)):
                 await session.update(
                     self._database.arrivals,
-                    one,
+                    arrival_id,
                     lambda row: replace(row, appends=0, due_at=session.now),
                 )

@@ -52,10 +52,9 @@ class _Change:
     async def _restart_waiting(self) -> None:
         """Give requests that waited for the end of a maintenance their whole time."""
         now = self._session.now
-        for delivery_id, found in self._session.where(
+        for delivery_id, _ in self._session.where(
             self._database.deliveries, lambda row: row.delivery.tenant == self._tenant
         ):
-            del found
             await update(
                 self._database,
                 self._session,

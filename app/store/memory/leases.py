@@ -100,7 +100,7 @@ class MemoryLeases:
             # While a tenant is in maintenance, its requests wait; what has begun goes on.
             and not (work is Work.CHECK and self._database.is_paused(session, tenant))
         ]
-        return min(fair, key=lambda one: one[:3])[3] if fair else None
+        return min(fair, key=lambda claim: claim[:3])[3] if fair else None
 
     async def renew(self, delivery: Delivery) -> bool:
         """Hold on to a lease."""

@@ -25,8 +25,8 @@ class Mode(Enum):
 _SIDE_BY_SIDE = frozenset({Mode.KEY_SHARE, Mode.NO_KEY_UPDATE})
 
 
-def _exclude(one: Mode, other: Mode) -> bool:
-    return Mode.KEY_SHARE not in (one, other) or not {one, other} <= _SIDE_BY_SIDE
+def _exclude(mode: Mode, other: Mode) -> bool:
+    return Mode.KEY_SHARE not in (mode, other) or not {mode, other} <= _SIDE_BY_SIDE
 
 
 @dataclass(eq=False, slots=True)
@@ -87,8 +87,8 @@ class Locks:
 
     def _before(self, key: Hashable, owner: object, mode: Mode) -> Iterator[object]:
         """Iterate over the owners that a lock would have to wait for."""
-        for holder, held in self._held.get(key, {}).items():
-            if holder is not owner and _exclude(held, mode):
+        for holder, held_mode in self._held.get(key, {}).items():
+            if holder is not owner and _exclude(held_mode, mode):
                 yield holder
         for waiter in self._waiting.get(key, ()):
             if waiter.owner is owner:
@@ -101,11 +101,11 @@ class Locks:
         found: set[object] = set()
         asked = [owner]
         while asked:
-            one = asked.pop()
+            blocked = asked.pop()
             for key, waiters in self._waiting.items():
                 for waiter in waiters:
-                    if waiter.owner is one:
-                        new = set(self._before(key, one, waiter.mode)) - found
+                    if waiter.owner is blocked:
+                        new = set(self._before(key, blocked, waiter.mode)) - found
                         found |= new
                         asked += new
         return found

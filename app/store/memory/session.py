@@ -146,13 +146,13 @@ class Session:
     def has_changed(self, table: Table[K, R], key: K, fits: Callable[[R], bool]) -> bool:
         """Whether it has changed a row with this key, or one that fits, or did."""
         for changed, row in self._changes.get(table, {}).items():
-            versions = [one for one in (row, table.get(changed)) if one is not None]
+            versions = [version for version in (row, table.get(changed)) if version is not None]
             if changed == key or any(map(fits, versions)):
                 return True
         return False
 
     def put(self, table: Table[K, R], key: K, row: R) -> R:
-        """Change a row that is locked already, or nobody else knows."""
+        """Change a row that is locked already, or no other session knows."""
         self._changes.setdefault(table, {})[key] = row
         return row
 

@@ -106,11 +106,11 @@ class MemoryStore:
         """Let `unswept` return these again after the pause."""
         async with self._database.session() as session:
             at = session.now - after + pause
-            for one in deliveries:
+            for delivery in deliveries:
                 await update(
                     self._database,
                     session,
-                    one.id,
+                    delivery.id,
                     lambda row: replace(row, not_before=at),
                     lambda row: row.state.ended,
                 )
@@ -124,17 +124,19 @@ class MemoryStore:
             lambda _session, row: not row.state.ended and row.delivery.id != delivery.id
         )
         client = delivery.tenant, delivery.correlation_id
-        for one in others:
-            if (one.delivery.tenant, one.delivery.correlation_id) == client:
+        for other in others:
+            if (other.delivery.tenant, other.delivery.correlation_id) == client:
                 return None
             if (
-                one.work is Work.TRANSFER
-                and one.lease_until is not None
-                and one.delivery.archive_name == archive_name
-                and f"/{key}".endswith(f"/{object_key(one.delivery.correlation_id, archive_name)}")
+                other.work is Work.TRANSFER
+                and other.lease_until is not None
+                and other.delivery.archive_name == archive_name
+                and f"/{key}".endswith(
+                    f"/{object_key(other.delivery.correlation_id, archive_name)}"
+                )
             ):
                 return None
-        recorded = [one.delivery.upload for one in others if one.delivery.upload is not None]
+        recorded = [other.delivery.upload for other in others if other.delivery.upload is not None]
         return frozenset(
             upload.upload_id
             for upload in recorded
@@ -153,21 +155,21 @@ class MemoryStore:
                 and row.delivery.last_cause != cause
             )
 
-        return await self._told(waits, cause, limit)
+        return await self._set_cause(waits, cause, limit)
 
     async def clear_wait(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away."""
 
-        def was_told(_session: Session, row: DeliveryRow) -> bool:
+        def has_cause(_session: Session, row: DeliveryRow) -> bool:
             return (
                 row.work is Work.TRANSFER
                 and row.delivery.tenant == tenant
                 and row.delivery.last_cause == cause
             )
 
-        return await self._told(was_told, None, limit)
+        return await self._set_cause(has_cause, None, limit)
 
-    async def _told(
+    async def _set_cause(
         self,
         fits: Callable[[Session, DeliveryRow], bool],
         cause: str | None,

@@ -218,7 +218,8 @@ class MemoryTracking:
                 median_seconds=statistics.median(map(_seconds, rows)),
             )
             for (state, error_type), rows in sorted(
-                alike.items(), key=lambda one: (one[0][0], one[0][1] is None, one[0][1] or "")
+                alike.items(),
+                key=lambda group: (group[0][0], group[0][1] is None, group[0][1] or ""),
             )
         ]
 
@@ -240,7 +241,7 @@ def _seconds(row: DeliveryRow) -> float:
 
 
 class MemoryWorkers:
-    """Where workers tell that they are there."""
+    """Where workers record that they are alive."""
 
     def __init__(self, database: Database, *, worker: str, version: str, slots: int) -> None:
         self._database = database
@@ -262,7 +263,7 @@ class MemoryWorkers:
             )
             session.put(workers, self._worker, row)
             for name, _ in session.where(
-                workers, lambda one: one.seen_at < session.now - _WORKER_KEPT
+                workers, lambda worker: worker.seen_at < session.now - _WORKER_KEPT
             ):
                 session.remove(workers, name)
 

@@ -69,9 +69,9 @@ class MemoryUnitOfWork:
     @_statement
     async def record_receipts(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
         """Note events in the inbox; return those that count, and when each arrived."""
-        await self._lock([one.digest for one in arrived])
+        await self._lock([event.digest for event in arrived])
         inbox = self._database.inbox
-        judged = [await self._judged(one) for one in arrived]
+        judged = [await self._judged(event) for event in arrived]
         new = [row for row in judged if row is not None]
         for row in new:
             for key, _ in list(self._session.rows(inbox, (row.kind, row.digest))):
@@ -120,7 +120,7 @@ class MemoryUnitOfWork:
         """Save new deliveries, unless their correlation id is in use."""
         opened = []
         for opening in sorted(
-            openings, key=lambda one: (one.receipt.tenant, one.receipt.correlation_id)
+            openings, key=lambda opening: (opening.receipt.tenant, opening.receipt.correlation_id)
         ):
             row = await deliveries.insert(self._database, self._session, self._opened(opening))
             if row is not None:
@@ -236,7 +236,7 @@ class MemoryUnitOfWork:
 
     @_statement
     async def withdraw_order(self, delivery: Delivery) -> bool:
-        """Take back an order request that nobody has begun to send."""
+        """Take back an order request that no relay has begun to send."""
         withdrawn = False
         for number, _ in self._session.where(
             self._database.outbox,
@@ -269,7 +269,7 @@ class MemoryUnitOfWork:
             )
 
         found = self._of(tenant, correlation_id, waits)
-        found.sort(key=lambda one: (one[1].delivery.requested_at, one[0]))
+        found.sort(key=lambda row: (row[1].delivery.requested_at, row[0]))
         locked = []
         for delivery_id, _ in found:
             row = await self._session.lock_row(
@@ -303,22 +303,22 @@ class MemoryUnitOfWork:
         """Compare and set, by state and attempt."""
         if state not in ADVANCES[delivery.state]:
             raise ValueError(f"{delivery} can't go from {delivery.state} to {state}")
-        told: dict[str, Any] = {"order_id": order_id, "total_suborders": total_suborders}
+        changes: dict[str, Any] = {"order_id": order_id, "total_suborders": total_suborders}
         if manifest is not None:
-            told |= {
+            changes |= {
                 "archive_name": manifest.archive_name,
                 "file_count": manifest.file_count,
                 "total_bytes": manifest.total_bytes,
             }
-        known = {name: value for name, value in told.items() if value is not None}
-        return await self._advance(delivery, state, known, result, error)
+        changed = {name: value for name, value in changes.items() if value is not None}
+        return await self._advance(delivery, state, changed, result, error)
 
     @_statement
     async def _advance(
         self,
         delivery: Delivery,
         state: State,
-        told: Mapping[str, Any],
+        changes: Mapping[str, Any],
         result: StoredObject | None,
         error: tuple[ErrorType, str] | None,
     ) -> bool:
@@ -334,7 +334,7 @@ class MemoryUnitOfWork:
                 upload=upload,
                 # What an attempt that failed has completed all the same is still to be removed.
                 completing=None if done else old.completing,
-                **told,
+                **changes,
             )
             return replace(
                 changed,
@@ -393,12 +393,12 @@ class MemoryUnitOfWork:
 
     @_statement
     async def lock_object(self, url: str, server: str) -> None:
-        """Let nobody complete or remove this object until the end."""
+        """Let no other transaction complete or remove this object until the end."""
         await self._session.lock(("object", url, server))
 
     @_statement
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
-        """Whether somebody was told this object, or another delivery or attempt is making it."""
+        """Whether a client was told this object, or another delivery or attempt is making it."""
         now = self._session.now
 
         def relies(row: DeliveryRow) -> bool:
@@ -407,12 +407,12 @@ class MemoryUnitOfWork:
                     return True
             elif row.is_completing(url, server, now):
                 return True
-            told = row.result
+            result = row.result
             return (
                 row.state is State.DONE
-                and told is not None
-                and told.url == url
-                and told.etag in (etag, None)
+                and result is not None
+                and result.url == url
+                and result.etag in (etag, None)
             )
 
         return bool(self._session.where(self._database.deliveries, relies))
@@ -433,7 +433,7 @@ class MemoryUnitOfWork:
 
     @_statement
     async def audit(self, done: AuditRecord) -> None:
-        """Put what somebody did into the audit trail."""
+        """Put what an actor did into the audit trail."""
         record(self._database, self._session, done)
 
     def on_commit(self, act: Callable[[], object]) -> None:
