@@ -118,7 +118,7 @@ class _Transfer:
     plan: PartPlan
     target: Target
     upload: Upload
-    held: Hold
+    lease: Hold
     meter: Meter
 
     async def stream(self, files: AsyncIterator[ManifestFile]) -> ArchiveStream:
@@ -162,7 +162,7 @@ class _Transfer:
             put = partial(self.by.sink.put_part, self.target, self.upload, number, part)
             stored = await out_of_slot(
                 partial(waits.through, put),
-                self.held.aside,
+                self.lease.aside,
                 after=self.by.patience.silence,
                 moved=lambda: last,
             )
@@ -203,7 +203,7 @@ class _Transfer:
             )
 
         patience = self.by.patience
-        leaving = asyncio.get_running_loop().call_later(patience.in_slot, self.held.leave)
+        leaving = asyncio.get_running_loop().call_later(patience.in_slot, self.lease.leave)
         try:
             etag = await Waits(patience, self._away).through(complete)
         finally:
@@ -218,19 +218,19 @@ class _Transfer:
             if budget.has(size):
                 await share.enter_async_context(budget.reserve(size))
             else:
-                async with self.held.aside(claims=False):
+                async with self.lease.aside(claims=False):
                     await share.enter_async_context(budget.reserve(size))
             yield
 
     @contextlib.asynccontextmanager
     async def _aside(self) -> AsyncIterator[None]:
         with self.by.worker_memory.idle(self.plan.memory):
-            async with self.held.aside():
+            async with self.lease.aside():
                 yield
 
     @contextlib.asynccontextmanager
     async def _away(self) -> AsyncIterator[None]:
-        self.held.leave()
+        self.lease.leave()
         yield
 
 

@@ -102,8 +102,8 @@ class Bridge(Service):
         for way in INCOMING:
             name = way.queue.name
             try:
-                # Declared on this channel, too: it is made anew, bound and consumed again after a
-                # reconnection, and after somebody has deleted it.
+                # Declared on this channel, too: it is made, bound and consumed again after a
+                # reconnection, and after another client has deleted it.
                 queue = await self._topology.queue(channel, name, way.exchange.name)
                 tag = await queue.consume(self._handler(way))
             except REFUSALS as error:
@@ -112,7 +112,7 @@ class Bridge(Service):
         self._began = True
 
     async def check(self) -> None:
-        """Return if all its queues are being read. Raises BrokerUnavailableError."""
+        """Raise BrokerUnavailableError unless all its queues are being read."""
         if not self._connection.connected.is_set():
             trouble = await self._line.trouble() if self._line is not None else None
             told = f" ({trouble})" if trouble else ""

@@ -234,12 +234,14 @@ def _package(channel: Incoming | Outgoing) -> str:
 
 # Over AMQP: in the order of REGARDS' packages, as operators are shown them.
 AMQP = tuple(
-    sorted((one for one in CHANNELS if isinstance(one, Incoming | Outgoing)), key=_package)
+    sorted(
+        (channel for channel in CHANNELS if isinstance(channel, Incoming | Outgoing)), key=_package
+    )
 )
-INCOMING = tuple(one for one in AMQP if isinstance(one, Incoming))
-OUTGOING = tuple(one for one in AMQP if isinstance(one, Outgoing))
+INCOMING = tuple(channel for channel in AMQP if isinstance(channel, Incoming))
+OUTGOING = tuple(channel for channel in AMQP if isinstance(channel, Outgoing))
 # Over Kafka: in the order of a delivery's life.
-KAFKA = tuple(one for one in CHANNELS if isinstance(one, Incoming | Internal))
+KAFKA = tuple(channel for channel in CHANNELS if isinstance(channel, Incoming | Internal))
 
 
 def of_arrival(kind: ArrivalKind) -> Incoming:
@@ -258,6 +260,10 @@ def over_kafka(kind: Kind) -> Internal:
 
 
 # Three, not one: both kinds have a "cancel".
-_ARRIVING = {one.kind: one for one in INCOMING}
-_OWED = {one.kind: one for one in OUTGOING}
-_HINTS = {one.kind: one for one in KAFKA if isinstance(one, Internal) and one.kind is not None}
+_ARRIVING = {channel.kind: channel for channel in INCOMING}
+_OWED = {channel.kind: channel for channel in OUTGOING}
+_HINTS = {
+    channel.kind: channel
+    for channel in KAFKA
+    if isinstance(channel, Internal) and channel.kind is not None
+}

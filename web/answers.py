@@ -82,7 +82,7 @@ _AWAY = (
 
 
 def refused(error: Exception, actor: Actor | None = None) -> web.Response | None:
-    """Return the answer that an error means to who asks; None if nobody foresaw it."""
+    """Return the answer that an error means to who asks; None if it was not foreseen."""
     if isinstance(error, NotSignedInError | NotAcceptedError):
         return refusal(401, str(error), WWW_Authenticate="Bearer")
     for kind, status in _STATUSES.items():

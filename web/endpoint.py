@@ -36,8 +36,8 @@ class Endpoint:
     handler: Handler
     summary: str
     tag: str
-    roles: frozenset[str] | None = None  # None: anybody, without a token
-    details: frozenset[str] | None = None  # of what anybody may ask: who is told more, by a token
+    roles: frozenset[str] | None = None  # None: any client, without a token
+    details: frozenset[str] | None = None  # of what any client may ask: who is told more
     scraped: bool = False  # whether the token for Prometheus opens it, too
     in_maintenance: bool = False  # whether it answers then, too
     whole_instance: bool = False  # of no tenant: open to an INSTANCE_ADMIN of INSTANCE, too

@@ -1,4 +1,4 @@
-"""What happens to deliveries, handed to everybody who watches.
+"""What happens to deliveries, handed to every watcher.
 
 One look at PostgreSQL and one at the table of progress a tick, whatever the number of watchers;
 each event is encoded once, and what a tick brought is one write for each of them.
@@ -110,7 +110,7 @@ class Feed(Service):
         self._changes = changes
         self._news = news
         self._watchers: set[Watcher] = set()
-        self._last: int | None = None  # number of the newest change; None while nobody watches
+        self._last: int | None = None  # number of the newest change; None while there is no watcher
         self._beginning = asyncio.Lock()
         self._missing: dict[int, int] = {}  # smaller numbers that have not appeared; looks left
 
@@ -150,7 +150,7 @@ class Feed(Service):
     async def tick(self, *, progress: bool = True) -> None:
         """Look once, and hand over what is new: changes, and progress if asked for."""
         for watcher in self._watchers:
-            if watcher.gone():  # what it holds is free before the next ping finds nobody
+            if watcher.gone():  # what it holds is free before the next ping finds no client
                 watcher.close()
         news = self._news() if progress or not self._watchers else ()
         if not self._watchers:
@@ -158,7 +158,7 @@ class Feed(Service):
             return
         frames: list[tuple[str, UUID | None, Frame]] = [
             (change.tracked.delivery.tenant, change.tracked.delivery.id, state_frame(change))
-            for change in await self._look()
+            for change in await self._read_changes()
         ]
         frames += [(report.tenant, report.delivery, progress_frame(report)) for report in news]
         self._hand_over(frames)
@@ -176,7 +176,7 @@ class Feed(Service):
             self._last = last
             return last
 
-    async def _look(self) -> list[Change]:
+    async def _read_changes(self) -> list[Change]:
         if self._last is None:
             return []
         found = await self._changes.since(
@@ -184,7 +184,7 @@ class Feed(Service):
         )
         newest = max([self._last, *(change.step.id for change in found)])
         seen = {change.step.id for change in found}
-        waited = {n: left - 1 for n, left in self._missing.items() if left > 1 and n not in seen}
+        waited = {n: looks - 1 for n, looks in self._missing.items() if looks > 1 and n not in seen}
         gaps = set(range(self._last + 1, newest)) - seen
         self._missing = waited | dict.fromkeys(gaps, _GAP_RETRIES)
         self._last = newest

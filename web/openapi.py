@@ -29,9 +29,11 @@ _ABOUT = (
 
 def document(endpoints: Sequence[Endpoint], settings: Definitions) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
-    answered = dict.fromkeys(model for one in endpoints for model in _models(one.responses))
-    asked = dict.fromkeys(one.query for one in endpoints if one.query is not None)
-    bodies = dict.fromkeys(model for one in endpoints for model in _models(one.body))
+    answered = dict.fromkeys(
+        model for endpoint in endpoints for model in _models(endpoint.responses)
+    )
+    asked = dict.fromkeys(endpoint.query for endpoint in endpoints if endpoint.query is not None)
+    bodies = dict.fromkeys(model for endpoint in endpoints for model in _models(endpoint.body))
     models = schemas.of_models(answered.keys(), [*asked, *bodies])
     queries = {query: models.pop(query.__name__) for query in asked}
     paths: dict[str, dict[str, Any]] = defaultdict(dict)

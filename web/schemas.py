@@ -71,8 +71,8 @@ class _Generator(GenerateJsonSchema):
     def default_schema(self, schema: Any) -> dict[str, Any]:
         described = super().default_schema(schema)
         if schema.get("default", ...) is None and "anyOf" in described:
-            some = [one for one in described.pop("anyOf") if one != {"type": "null"}]
-            described |= some[0] if len(some) == 1 else {"anyOf": some}
+            options = [option for option in described.pop("anyOf") if option != {"type": "null"}]
+            described |= options[0] if len(options) == 1 else {"anyOf": options}
         described.pop("default", None)
         return described
 

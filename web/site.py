@@ -153,7 +153,11 @@ def _route(site: web.Application, endpoint: Endpoint, path: str, handler: Handle
 
 def _beside(listed: Sequence[Endpoint]) -> list[str]:
     """Return the paths whose requests don't count as under way: probes, and what lasts."""
-    return [one.path for one in listed if one.stream or one.path.startswith("/health/")]
+    return [
+        endpoint.path
+        for endpoint in listed
+        if endpoint.stream or endpoint.path.startswith("/health/")
+    ]
 
 
 def _dress(

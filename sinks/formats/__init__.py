@@ -16,10 +16,10 @@ def format_of(archive_name: str) -> ArchiveFormat:
     By the name, and not by what is planned today: a delivery may have been planned before. Raises
     RetryableError for a name of none of these: a worker of another version may know it.
     """
-    for one in FORMATS:
-        if archive_name.endswith(one.suffix):
-            return one
-    known = ", ".join(one.suffix for one in FORMATS)
+    for known_format in FORMATS:
+        if archive_name.endswith(known_format.suffix):
+            return known_format
+    known = ", ".join(known_format.suffix for known_format in FORMATS)
     raise RetryableError(
         f"{archive_name} is of no format that this worker knows ({known}): one of the version that "
         "planned it can make it"

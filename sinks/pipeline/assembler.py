@@ -1,4 +1,4 @@
-"""The parts of an upload, made of the archive's blocks, and digested beside whoever makes them."""
+"""The parts of an upload, made of the archive's blocks, digested in a thread of their own."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class PartAssembler:
             while self._have + len(block) >= self._part_size:
                 rest = self._part_size - self._have
                 view = memoryview(block)
-                self._take(view[:rest])
+                self._append(view[:rest])
                 block = view[rest:]
                 self._close_part(self._executor.submit)
             if block:
-                self._take(block)
+                self._append(block)
                 if self._fresh_size >= _WORTH_A_HANDOVER:
                     self._digest(self._executor.submit)
         self._executor.finish()
         # The rest here: a tiny archive needs no second thread.
         self._close_part(_at_once)
 
-    def _take(self, piece: Piece) -> None:
+    def _append(self, piece: Piece) -> None:
         self._pieces.append(piece)
         self._fresh.append(piece)
         self._have += len(piece)

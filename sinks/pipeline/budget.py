@@ -24,12 +24,12 @@ class Budget:
         return self._free >= size and not self._turn.locked()
 
     def is_wanted(self) -> bool:
-        """Whether somebody waits for memory."""
+        """Whether a transfer waits for memory."""
         return self._turn.locked()
 
     @contextlib.contextmanager
     def idle(self, size: int) -> Iterator[None]:
-        """Hold reserved bytes without work: no more than half of all, unless nobody else does.
+        """Hold reserved bytes without work: no more than half of all, unless no other does so.
 
         Else one store that is away would leave no memory for the others. Raises
         TargetUnavailableError.

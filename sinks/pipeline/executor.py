@@ -26,11 +26,11 @@ class SerialExecutor:
         Raises what an earlier job raised; no later than at `finish`.
         """
         while self._waiting and (self._waiting[0][0].done() or self._size + size > self._capacity):
-            self._take()
+            self._await_oldest()
         self._waiting.append((self._pool.submit(job), size))
         self._size += size
 
-    def _take(self) -> None:
+    def _await_oldest(self) -> None:
         job, size = self._waiting.popleft()
         self._size -= size
         job.result()
@@ -38,7 +38,7 @@ class SerialExecutor:
     def finish(self) -> None:
         """Wait until all is done."""
         while self._waiting:
-            self._take()
+            self._await_oldest()
 
     def close(self) -> None:
         """Forget what waits, and end the thread."""

@@ -8,7 +8,7 @@ from collections import deque
 
 
 class AbortedError(Exception):
-    """The other side is gone; whoever ended it has the reason."""
+    """The other side is gone; the caller that ended it has the reason."""
 
 
 class ByteQueue:
@@ -32,7 +32,7 @@ class ByteQueue:
         self._room.set()
 
     async def put(self, chunk: bytes) -> None:
-        """Add a chunk, once there is room. Raises AbortedError when nobody reads any more."""
+        """Add a chunk, once there is room. Raises AbortedError when the reader is gone."""
         if not self._room.is_set():
             await self._room.wait()
         with self._changed:
@@ -52,7 +52,7 @@ class ByteQueue:
                 self._ended, self._error = True, error
             self._changed.notify()
             full = self._size >= self._capacity
-        if full:  # somebody may wait for room
+        if full:  # a writer may wait for room
             self._loop.call_soon_threadsafe(self._room.set)
 
     def get(self) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""How far a transfer is, told while it runs."""
+"""How far a transfer is, reported while it runs."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Meter:
         self.files = 0
 
     def count(self, size: int) -> None:
-        """Note that so many bytes of the source went through."""
+        """Count bytes of the source that went through."""
         self.bytes += size
         self._counted.inc(size)
 
     def enter(self, phase: Phase) -> None:
-        """Change the phase, and tell. The rate is that of the bytes: its clock stops with them."""
+        """Change the phase, and report it. The rate is of the bytes: its clock stops with them."""
         if self._elapsed is None:
             self._elapsed = time.monotonic() - self._began
         self._phase = phase
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         elapsed = self._elapsed
         self._listener.report(
             Progress(
@@ -56,7 +56,7 @@ class Meter:
         )
 
     async def tick(self) -> None:
-        """Tell again and again, until cancelled."""
+        """Report again and again, until cancelled."""
         while True:
-            self._tell()
+            self._report()
             await asyncio.sleep(_INTERVAL)

@@ -91,9 +91,9 @@ def plan_parts(
 
 
 def within(plan: PartPlan, *, number: int, size: int, max_object_size: int) -> None:
-    """Return if an archive may have this part; files of unknown size can make it too large.
+    """Raise ArchiveTooLargeError unless an archive may have this part.
 
-    Raises ArchiveTooLargeError.
+    Files of unknown size can make it too large.
     """
     if number > MAX_PARTS:
         raise ArchiveTooLargeError(
@@ -112,7 +112,7 @@ class Part:
     """The bytes of a part as they came, in pieces: joining them would cost a copy and its memory.
 
     What S3's client library asks of a body, no more: a length, rewinding, and an asynchronous
-    iterator. A retry of the library iterates anew. `md5` is that of all bytes, 16 bytes.
+    iterator. A retry of the library iterates again. `md5` is that of all bytes, 16 bytes.
     """
 
     def __init__(self, pieces: Sequence[bytes | memoryview], size: int, md5: bytes) -> None:

@@ -9,21 +9,21 @@ from sinks.formats.archive_format import BLOCK
 
 def rechunk(chunks: Iterable[bytes], size: int = BLOCK) -> Iterator[bytes]:
     """Return the same bytes in blocks of `size` bytes; the last may be shorter."""
-    held: list[bytes | memoryview] = []
+    pieces: list[bytes | memoryview] = []
     have = 0
     for whole in chunks:
         chunk: bytes | memoryview = whole
         while have + len(chunk) >= size:
             view = memoryview(chunk)
-            held.append(chunk if have + len(chunk) == size else view[: size - have])
+            pieces.append(chunk if have + len(chunk) == size else view[: size - have])
             chunk = view[size - have :]
-            yield _joined(held)
-            held, have = [], 0
+            yield _joined(pieces)
+            pieces, have = [], 0
         if chunk:
-            held.append(chunk)
+            pieces.append(chunk)
             have += len(chunk)
-    if held:
-        yield _joined(held)
+    if pieces:
+        yield _joined(pieces)
 
 
 def _joined(pieces: list[bytes | memoryview]) -> bytes:

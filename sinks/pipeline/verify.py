@@ -14,7 +14,7 @@ _MIN_HANDOVER = 256 * 1024  # bytes; below, a hand-over costs more than the dige
 
 
 class Verifier:
-    """Passes blocks on, and digests them beside whoever takes them."""
+    """Passes blocks on, and digests them beside the thread that takes them."""
 
     def __init__(self, count: Callable[[int], None], *, lag: int) -> None:
         self._count = count

@@ -72,7 +72,7 @@ class Expected:
             )
 
     def tell_replaced(self, found: FoundObject, target: Target, key: str) -> None:
-        """Tell that the object took the place of what was there."""
+        """Log that the object took the place of what was there."""
         owner = whose(found.marks, self.marks)
         tell = log.warning if owner is Whose.UNKNOWN else log.info
         tell(

@@ -30,9 +30,9 @@ class Store(ObjectStore[TargetT_contra], Protocol[TargetT_contra]):
         """Return why nothing new is to be sent to a target; None when nothing speaks against it."""
 
     async def look(self, target: TargetT_contra) -> None:
-        """Return if a target answers, takes the credentials and is what it should be.
+        """Raise DeliveryError unless a target answers, takes the credentials, is what it should be.
 
-        Raises DeliveryError; what of it a tenant may read is `told`.
+        What of it a tenant may read is `told`.
         """
 
     def told(self, target: TargetT_contra, error: DeliveryError) -> DeliveryError:
@@ -126,7 +126,7 @@ class Stores:
         return self._of(target).trouble(target)
 
     async def look(self, target: Target) -> None:
-        """Return if a target answers."""
+        """Raise DeliveryError unless a target answers."""
         await self._of(target).look(target)
 
     def told(self, target: Target, error: DeliveryError) -> DeliveryError:

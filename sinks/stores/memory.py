@@ -223,8 +223,8 @@ class MemoryObjectStore:
     async def open_uploads(self, target: MemoryTarget, key: str) -> list[Upload]:
         """Return every open upload of a key, the oldest first."""
         self._check(target)
-        some = self._open.get(_place(target), {}).values()
-        return [opened.upload for opened in some if opened.upload.key == key]
+        uploads = self._open.get(_place(target), {}).values()
+        return [opened.upload for opened in uploads if opened.upload.key == key]
 
     async def find(self, target: MemoryTarget, key: str) -> FoundObject | None:
         """Describe an object."""
@@ -269,7 +269,7 @@ class MemoryObjectStore:
         return None
 
     async def look(self, target: MemoryTarget) -> None:
-        """Return if the container is there."""
+        """Raise TargetRefusedError unless the container exists."""
         self._check(target)
 
     def told(self, target: MemoryTarget, error: DeliveryError) -> DeliveryError:  # noqa: ARG002

@@ -34,7 +34,10 @@ from streams.amqp.topology import REFUSALS, Topology, refused
 from streams.channels import INCOMING
 
 QUEUES = {
-    **{one.queue.dead_letters: names.dead_letters_of(one.queue.name) for one in INCOMING},
+    **{
+        channel.queue.dead_letters: names.dead_letters_of(channel.queue.name)
+        for channel in INCOMING
+    },
     "global": names.DEAD_LETTER_QUEUE,
 }
 _CONFIRM_TIMEOUT = 30.0  # seconds
@@ -95,7 +98,7 @@ class DeadMessage:
 
 
 class DeadLetterQueues:
-    """Takes letters from their queues; those that are neither put back nor removed return.
+    """Takes dead letters from their queues; those that are neither put back nor removed return.
 
     All of it raises ConfigurationError where RabbitMQ refuses, BrokerUnavailableError where it goes
     away.
@@ -105,11 +108,13 @@ class DeadLetterQueues:
         self._channel = channel
 
     async def look(self, queues: Sequence[str], *, limit: int) -> list[DeadMessage]:
-        """Return the letters of some queues, up to `limit` of each."""
-        return [one for name in queues async for one in self.read(name, limit=limit)]
+        """Return the dead letters of some queues, up to `limit` of each."""
+        return [
+            dead_letter for name in queues async for dead_letter in self.read(name, limit=limit)
+        ]
 
     async def waiting(self, name: str) -> int:
-        """Return how many letters a queue has, but for those that are taken."""
+        """Return how many dead letters a queue has, but for those that are taken."""
         with _asking():
             queue = await self._channel.declare_queue(QUEUES[name], passive=True)
         return queue.declaration_result.message_count or 0

@@ -1,4 +1,4 @@
-"""Messages whose AMQP properties nobody can decode must not take the connection down.
+"""Messages whose AMQP properties can't be decoded must not take the connection down.
 
 A timestamp in microseconds, a header that isn't UTF-8 or is nested too deep makes the AMQP library
 end the connection; RabbitMQ gives the message again, and that ends the next one, for ever. So such

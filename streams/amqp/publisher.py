@@ -68,7 +68,7 @@ class AmqpPublisher:
     async def dead_letter(self, queue: str, message: aio_pika.Message) -> None:
         """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError.
 
-        One that somebody has deleted is declared anew.
+        One that another client has deleted is declared again.
         """
         try:
             await self._dead_letter(queue, message)

@@ -4,9 +4,9 @@ An event is acknowledged, and so its offset committed, after its handler has ret
 after the use-case's transaction is committed, or after the event is confirmed on the dead-letter
 topic; and after the same is true of all events before it in its partition (`dispatch`).
 
-Whoever can write to a topic can name any tenant: one that is not served here is refused, as the
-bridge refuses it. (The events that wake only say that there may be work; what it is, and whose, is
-in PostgreSQL.)
+A client that can write to a topic can name any tenant: one that is not served here is refused, as
+the bridge refuses it. (The events that wake only say that there may be work; what it is, and whose,
+is in PostgreSQL.)
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _Event = TypeVar("_Event", bound=Arrived)
 # Handles a batch of events, each of another key; all of them, or it raises.
 Handler = Callable[[Sequence[bytes]], Awaitable[None]]
 
-_MAX_TRIES = 5  # of an event whose handling fails in a way that nobody foresaw
+_MAX_TRIES = 5  # of an event whose handling fails in an unforeseen way
 _BACKOFF = Backoff(first=0.2, longest=10.0)
 _MAX_REASON = 500  # characters; with it, an event must still fit where it fitted without
 
@@ -132,8 +132,8 @@ def agent(
     """Make a Faust agent of a handler, which runs `concurrency` batches at once.
 
     Few at once make large batches: what arrives meanwhile is in the next. What is held in memory is
-    made known by `register`. What nobody foresaw crashes the whole app, which is replaced and reads
-    the event again: Faust would begin the agent anew behind it.
+    made known by `register`. An unforeseen error crashes the whole app, which is replaced and reads
+    the event again: Faust would restart the agent behind it.
     """
 
     async def run(stream: Any) -> None:
@@ -213,7 +213,7 @@ async def process(
 
 
 async def _forget(event: Event, *, arrivals: Arrivals) -> None:
-    """Let nobody append the event again: it is where an operator finds it."""
+    """Have the event appended no more: it is where an operator finds it."""
     arrival = arrival_of(event.value)
     if arrival is None:
         return

@@ -120,7 +120,7 @@ def not_reached(settings: Settings, error: BaseException) -> ConfigurationError:
     """Return what to raise when no client can be started: by mistake here, or Kafka is away."""
     where = settings.kafka_bootstrap_servers
     refusals = REFUSALS.now()
-    if any(one.mistake for one in refusals):
+    if any(refusal.mistake for refusal in refusals):
         return ConfigurationError(f"Kafka refuses this service: {cause_of(error)}")
     if refusals:
         return NotReachableError(f"no Kafka broker can be used at {where}: {cause_of(error)}")
@@ -138,7 +138,7 @@ def cause_of(error: BaseException) -> str:
     """
     if isinstance(error, _NOT_ALLOWED):
         return f"this user may not: {error}; {RIGHTS}"
-    said = "; ".join(one.sentence for one in REFUSALS.now())
+    said = "; ".join(refusal.sentence for refusal in REFUSALS.now())
     return said or (f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 

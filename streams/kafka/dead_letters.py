@@ -75,11 +75,11 @@ async def look(settings: Settings) -> list[DeadEvent]:
     """
     events: dict[str, DeadEvent] = {}
     async with contextlib.aclosing(read(settings, since=all_of_it)) as all_events:
-        async for one in all_events:
-            if isinstance(one, DeadEvent):
-                events[one.id] = one
+        async for event in all_events:
+            if isinstance(event, DeadEvent):
+                events[event.id] = event
             else:
-                events.pop(one.event_id, None)
+                events.pop(event.event_id, None)
     return sorted(events.values(), key=lambda event: event.at)
 
 
@@ -104,12 +104,12 @@ async def find(settings: Settings, ids: Collection[str], *, most: int) -> dict[s
         return events
     # Closed at once where it is left early: its consumer, and its deadline, are this task's.
     async with contextlib.aclosing(read(settings, since=since)) as read_so_far:
-        async for one in read_so_far:
-            if isinstance(one, Requeued):
-                events.pop(one.event_id, None)
-            elif one.id in ids:
-                events[one.id] = one
-                size += len(one.value)
+        async for event in read_so_far:
+            if isinstance(event, Requeued):
+                events.pop(event.event_id, None)
+            elif event.id in ids:
+                events[event.id] = event
+                size += len(event.value)
                 if size > most and len(events) > 1:
                     raise NotPossibleError(TOO_LARGE)
     return events
@@ -159,21 +159,25 @@ async def _records(settings: Settings, topic: str, since: Since) -> AsyncGenerat
         consumer.assign(partitions)
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
-        left = set()
-        for one in partitions:
-            start = since(one.partition, begins[one], ends[one])
-            if start is not None and start < ends[one]:
-                consumer.seek(one, start)
-                left.add(one)
+        unread = set()
+        for partition in partitions:
+            start = since(partition.partition, begins[partition], ends[partition])
+            if start is not None and start < ends[partition]:
+                consumer.seek(partition, start)
+                unread.add(partition)
             else:
-                consumer.pause(one)
-        while left:
+                consumer.pause(partition)
+        while unread:
             for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                 for record in records:
                     if record.offset < ends[partition]:
                         yield record
             # What was deleted by time is not handed over: the position tells, not a count.
-            left = {one for one in left if await consumer.position(one) < ends[one]}
+            unread = {
+                partition
+                for partition in unread
+                if await consumer.position(partition) < ends[partition]
+            }
 
 
 def pick(events: Sequence[DeadEvent], ids: Sequence[str]) -> list[DeadEvent]:

@@ -77,7 +77,7 @@ class Dispatcher:
                     for task in tasks:
                         task.cancel()
         finally:
-            self._partitions.clear()  # nobody handles what was in there any more
+            self._partitions.clear()  # no task handles what was in there any more
 
     async def put(self, event: Event) -> None:
         """Take an event, once there is room."""

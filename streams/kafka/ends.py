@@ -25,17 +25,21 @@ async def beyond_end(
     a moment; by the embedded one, as long as its last batch has several events (it tells the first
     of them, and one more). `consumer` has the partitions, and is at the offsets afterwards.
     """
-    doubted = {one: offset for one, offset in offsets.items() if offset > ends[one]}
+    doubted = {
+        partition: offset for partition, offset in offsets.items() if offset > ends[partition]
+    }
     missing = set(doubted)
-    for one, offset in doubted.items():
-        consumer.seek(one, offset - 1)
+    for partition, offset in doubted.items():
+        consumer.seek(partition, offset - 1)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience):
             while missing:
                 read = await consumer.getmany(*missing, timeout_ms=_FETCH_WAIT)
                 missing -= {
-                    one for one, events in read.items() if events[0].offset == doubted[one] - 1
+                    partition
+                    for partition, events in read.items()
+                    if events[0].offset == doubted[partition] - 1
                 }
-    for one, offset in doubted.items():
-        consumer.seek(one, offset)
+    for partition, offset in doubted.items():
+        consumer.seek(partition, offset)
     return missing

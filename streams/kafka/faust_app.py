@@ -27,7 +27,7 @@ from streams.kafka.dispatch import Dispatcher
 from streams.kafka.faust_transport import Transport
 from streams.kafka.log import EventLog
 
-_METADATA_MAX_AGE = 30_000  # milliseconds until topics that somebody made anew are seen
+_METADATA_MAX_AGE = 30_000  # milliseconds until topics that were made again are seen
 
 
 class DeliveryApp(faust.App):

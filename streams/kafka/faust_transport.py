@@ -67,29 +67,31 @@ async def seek_to_committed(consumer: AIOKafkaConsumer) -> dict[TopicPartition, 
     """Go on where the group was; at the beginning where that is beyond the end.
 
     Beyond the end, nothing would be read until the log is as long again: what was appended to it
-    anew, below, never. To read an event twice changes nothing. Returns the offsets.
+    since, below, never. To read an event twice changes nothing. Returns the offsets.
     """
     committed: dict[TopicPartition, int | None] = await consumer.seek_to_committed()
-    far = {one: offset for one, offset in committed.items() if offset}
+    far = {partition: offset for partition, offset in committed.items() if offset}
     beyond = await beyond_end(consumer, far, await consumer.end_offsets(list(far)) if far else {})
     if beyond:
-        await _begin_anew(consumer, beyond)
+        await _seek_to_beginning(consumer, beyond)
         log.warning(
             "events_read_from_beginning",
-            partitions=sorted(f"{one.topic}/{one.partition}" for one in beyond),
+            partitions=sorted(f"{partition.topic}/{partition.partition}" for partition in beyond),
             cause="the group is beyond their end; Kafka has lost what was there",
         )
     return {tp: None if tp in beyond else offset for tp, offset in committed.items()}
 
 
-async def _begin_anew(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+async def _seek_to_beginning(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
+) -> None:
     beginnings: Mapping[TopicPartition, int] = await consumer.beginning_offsets(list(partitions))
     for partition, offset in beginnings.items():
         consumer.seek(partition, offset)
     try:
         await consumer.commit(dict(beginnings))
     except KafkaError as error:
-        log.warning("offsets_not_corrected", cause=repr(error))  # whoever reads next tries again
+        log.warning("offsets_not_corrected", cause=repr(error))  # the next reader tries again
 
 
 class _LeftBehind(WorkerThread):

@@ -44,14 +44,16 @@ class Lag:
         Topics that are missing are made, for the next look. Raises BrokerUnavailableError, and
         ConfigurationError when they can't be made.
         """
-        found, behind = await self._look()
+        found, behind = await self._read_positions()
         missing = [topic for topic in self._topics.all if topic not in found]
         if missing:
             log.warning("topics_missing", topics=sorted(missing))
             await self._make_topics()
-        return Look(behind=behind, missing=[one for one in missing if one in self._topics.consumed])
+        return Look(
+            behind=behind, missing=[topic for topic in missing if topic in self._topics.consumed]
+        )
 
-    async def _look(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:
+    async def _read_positions(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:
         try:
             async with asyncio.timeout(_TIMEOUT), self._consumer() as consumer:
                 found = await partitions_of(self._settings)
@@ -80,15 +82,20 @@ async def positions(
     """Return for each partition where its group reads on, and its end.
 
     That is what is committed, or the first event that is left: of a partition that Kafka has
-    emptied since, or of one that nobody has read yet, there may be nothing to commit for ever.
+    emptied since, or of one that was never read, there may be nothing to commit for ever.
     """
     wanted = list(partitions)
     ends = await consumer.end_offsets(wanted)
     beginnings = await consumer.beginning_offsets(wanted)
-    group = {one: max(await consumer.committed(one) or 0, beginnings[one]) for one in wanted}
-    doubted = [one for one in wanted if group[one] > ends[one]]
+    group = {
+        partition: max(await consumer.committed(partition) or 0, beginnings[partition])
+        for partition in wanted
+    }
+    doubted = [partition for partition in wanted if group[partition] > ends[partition]]
     if doubted:
         consumer.assign(doubted)
-        beyond = await beyond_end(consumer, {one: group[one] for one in doubted}, ends)
-        ends |= {one: group[one] for one in doubted if one not in beyond}
-    return {one: (group[one], ends[one]) for one in wanted}
+        beyond = await beyond_end(
+            consumer, {partition: group[partition] for partition in doubted}, ends
+        )
+        ends |= {partition: group[partition] for partition in doubted if partition not in beyond}
+    return {partition: (group[partition], ends[partition]) for partition in wanted}

@@ -78,7 +78,7 @@ class EventLog:
             await self.append(topic, key=key, value=dumps(outgoing.body))
 
     async def check(self) -> None:
-        """Return if a broker answers. Raises BrokerUnavailableError."""
+        """Raise BrokerUnavailableError unless a broker answers."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 await self._producer.client.fetch_all_metadata()
@@ -88,7 +88,7 @@ class EventLog:
             ) from error
 
     async def report(self, progress: Progress) -> None:
-        """Publish progress; nobody waits for it, and losing it costs nothing but a look."""
+        """Publish progress; no caller waits for it, and losing it costs nothing but a look."""
         event = TransferProgressed.of(progress)
         try:
             confirmed = await self._producer.send(

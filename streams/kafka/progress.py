@@ -1,4 +1,4 @@
-"""Tells on Kafka how far transfers are; reads it for those who wait."""
+"""Reports on Kafka how far transfers are; reads it for those who wait."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """How far every transfer of every worker is, kept current in any process that asks.
 
-Whoever transfers tells it once a second, so the table needs no past: it reads from the end of the
-topic on, and a second later knows all that runs. (A Faust table would join a group, which each web
-process that comes or goes would rebalance, and recover a week of what is said anew each second.)
+The worker that transfers reports once a second, so the table needs no past: it reads from the end
+of the topic on, and a second later knows all that runs. (A Faust table would join a group, which
+each web process that comes or goes would rebalance, and recover a week of what is reported again
+each second.)
 """
 
 from __future__ import annotations
@@ -33,9 +34,7 @@ log = get_logger(__name__)
 _Key = tuple[str, str, UUID | None]
 
 _RETRY_INTERVAL = 2.0  # seconds before reading again
-_SILENCE_TIMEOUT = (
-    30.0  # seconds after which the topic is looked up anew: it may have been made again
-)
+_SILENCE_TIMEOUT = 30.0  # seconds until the topic is looked up again: it may be a new one
 _REPORT_LIFETIME = 60.0  # seconds that the last word of a transfer is believed
 
 
@@ -97,10 +96,10 @@ class ProgressTable(Service):
             for record in (record for records in batches.values() for record in records):
                 heard_at = time.monotonic()
                 with contextlib.suppress(UnreadableMessageError):
-                    self._take(TransferProgressed.decode(record.value).progress, heard_at)
+                    self._update_latest(TransferProgressed.decode(record.value).progress, heard_at)
             self._forget()
 
-    def _take(self, progress: Progress, now: float) -> None:
+    def _update_latest(self, progress: Progress, now: float) -> None:
         key = progress.tenant, progress.correlation_id, progress.delivery
         _, before = self._known.get(key, (0.0, None))
         # One that was frozen and lost its lease may still report.
@@ -112,7 +111,7 @@ class ProgressTable(Service):
         oldest = time.monotonic() - self.kept
         for key in [key for key, (at, _) in self._known.items() if at < oldest]:
             del self._known[key]
-            self._new.pop(key, None)  # should nobody ask for news
+            self._new.pop(key, None)  # should no reader ask for news
 
     @contextlib.asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:

@@ -34,7 +34,7 @@ class Refusal:
 
     broker: str  # host:port
     sentence: str  # with the broker, and what to do
-    stays: bool  # whether it will be so until somebody changes something
+    stays: bool  # whether it will be so until an operator changes something
     mistake: bool = False  # whether that is a setting of this service
 
 
@@ -92,9 +92,9 @@ def refusal_of(
 
     `arguments` are those of the connection, `files` what its TLS was made with.
     """
-    for one in (error, error.__cause__):
-        if isinstance(one, SaslAuthenticationFailed | UnsupportedSaslMechanismError):
-            said = _of_user(one, arguments)
+    for cause in (error, error.__cause__):
+        if isinstance(cause, SaslAuthenticationFailed | UnsupportedSaslMechanismError):
+            said = _of_user(cause, arguments)
             return Refusal(broker=broker, sentence=f"{broker} {said}", stays=True, mistake=True)
     told = explain(error, files)
     if told is not None:

@@ -1,8 +1,8 @@
 """Keeps the agents reading: a Faust app that crashed or reads no more is replaced by a new one.
 
-Known of Faust: after an outage of the brokers, or when topics were made anew, its consumer may live
-on and read nothing. So what it should have read is compared with what was handled. Transfers run
-beside it and go on meanwhile.
+Known of Faust: after an outage of the brokers, or when topics were made again, its consumer may
+live on and read nothing. So what it should have read is compared with what was handled. Transfers
+run beside it and go on meanwhile.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Consumer(Service):
 
     Its start does not wait for the group: `check` and the log tell when events are read.
     A part of an app that does not stop is left behind, to end when Kafka lets it. When an app can't
-    even be left, this service crashes, and with it the process: its supervisor starts it anew.
+    even be left, this service crashes, and with it the process: its supervisor starts it again.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Consumer(Service):
         await self._stop_app()
 
     async def check(self) -> None:
-        """Return if agents read. Raises BrokerUnavailableError."""
+        """Raise BrokerUnavailableError unless agents read."""
         if self._trouble is not None:
             raise BrokerUnavailableError(
                 f"events are not read: {self._trouble}; a new consumer is being started"
@@ -84,7 +84,7 @@ class Consumer(Service):
     async def _join(self) -> None:
         """Start the first app: it returns when the group has given it partitions.
 
-        That takes seconds, so nobody waits for it. What it raises ends the process:
+        That takes seconds, so no caller waits for it. What it raises ends the process:
         NotReachableError.
         """
         try:

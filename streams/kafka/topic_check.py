@@ -21,7 +21,7 @@ from streams.kafka.topics import Topics, configs_of
 log = get_logger(__name__)
 
 _LOOKS, _PAUSE = 20, 0.25  # seconds between looks
-_SET_ON_TOPIC = 1  # source of a configuration entry: somebody set it on this topic
+_SET_ON_TOPIC = 1  # source of a configuration entry: it was set on this topic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ async def differences(settings: Settings) -> list[Difference]:
 
 
 async def warn_of_differences(settings: Settings) -> None:
-    """Tell the operator what is not as the settings ask for; work goes on meanwhile."""
+    """Log what is not as the settings ask for; work goes on meanwhile."""
     try:
         found = await differences(settings)
     except BrokerUnavailableError as error:
         log.warning("topics_not_checked", cause=str(error))
         return
-    for one in found:
-        log.warning("topic_differs", **asdict(one))
+    for difference in found:
+        log.warning("topic_differs", **asdict(difference))
 
 
 async def apply(settings: Settings) -> list[Difference]:
@@ -62,15 +62,19 @@ async def apply(settings: Settings) -> list[Difference]:
     """
     async with _admin(settings) as admin:
         found = await _compare(admin, settings)
-        if any(one.what == "partitions" for one in found):
+        if any(difference.what == "partitions" for difference in found):
             wanted = {
-                one.topic: NewPartitions(int(one.wanted))
-                for one in found
-                if one.what == "partitions"
+                difference.topic: NewPartitions(int(difference.wanted))
+                for difference in found
+                if difference.what == "partitions"
             }
             answer = await admin.create_partitions(wanted)
             _raise_first(code for _, code, *_ in answer.topic_errors)
-        for topic in {one.topic for one in found if one.what not in ("partitions", "replicas")}:
+        for topic in {
+            difference.topic
+            for difference in found
+            if difference.what not in ("partitions", "replicas")
+        }:
             # The request replaces all that is set on a topic, so the rest of it goes along.
             have = await _configs(admin, topic)
             kept = {name: value for name, (value, set_here) in have.items() if set_here}
@@ -81,7 +85,7 @@ async def apply(settings: Settings) -> list[Difference]:
             _raise_first(resource[0] for answer in answers for resource in answer.resources)
         for _ in range(_LOOKS):  # brokers hear of a change a moment after it was confirmed
             found = await _compare(admin, settings)
-            if all(one.what == "replicas" for one in found):
+            if all(difference.what == "replicas" for difference in found):
                 break
             await asyncio.sleep(_PAUSE)
         return found
@@ -110,7 +114,7 @@ async def _compare(admin: AIOKafkaAdminClient, settings: Settings) -> list[Diffe
         if described["error_code"]:
             raise for_code(described["error_code"])(topic)
         partitions = described["partitions"]
-        replicas = min((len(one["replicas"]) for one in partitions), default=0)
+        replicas = min((len(partition["replicas"]) for partition in partitions), default=0)
         if len(partitions) < settings.kafka_partitions:
             found.append(
                 Difference(

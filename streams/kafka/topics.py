@@ -1,7 +1,7 @@
 """The Kafka topics, and how they are made: by `ensure_topics` alone.
 
-Brokers make a topic that somebody asks for by its name: with other partitions than it should have,
-and without anybody learning that what was in it is lost. So no client asks for that.
+Brokers make a topic that a client asks for by its name: with other partitions than it should have,
+and without a word that what was in it is lost. So no client asks for that.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from streams.kafka.brokers import RIGHTS, client_arguments, not_reached
 from streams.kafka.refusals import REFUSALS
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)  # between tries to reach Kafka
-_WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than anybody is away
+_WEEK = str(7 * 24 * 3600 * 1000)  # milliseconds; longer than any reader is away
 _FOR_EVER = "-1"  # until an operator has looked
 
-# aiokafka's clients take the flag from nobody.
+# aiokafka's clients have no argument for the flag.
 for _module in (aiokafka_client, aiokafka_admin):
     _module.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
 
@@ -81,7 +81,8 @@ async def partitions_of(settings: Settings) -> dict[str, list[TopicPartition]]:
         await admin.close()
     return {
         topic["topic"]: [
-            TopicPartition(topic["topic"], one["partition"]) for one in topic["partitions"]
+            TopicPartition(topic["topic"], partition["partition"])
+            for partition in topic["partitions"]
         ]
         for topic in described
     }
@@ -99,22 +100,22 @@ def configs_of(name: str, settings: Settings) -> dict[str, str]:
     }
 
 
-async def _nobody_is_told(_missing: Sequence[str]) -> None:
-    """Tell nobody."""
+async def _ignore_missing(_missing: Sequence[str]) -> None:
+    """Do nothing."""
 
 
 async def ensure_topics(
     settings: Settings,
     *,
     alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-    lost: Callable[[Sequence[str]], Awaitable[None]] = _nobody_is_told,
+    lost: Callable[[Sequence[str]], Awaitable[None]] = _ignore_missing,
 ) -> list[str]:
     """Create the topics that are missing; return their names.
 
     `alone` is entered while topics are created, and may wait for others who do the same. `lost` is
-    awaited before, with the names of those that are missing: whoever creates them may not live to
-    tell. Waits up to `start_timeout` seconds for Kafka to come up, but not when it refuses this
-    service. Raises ConfigurationError.
+    awaited before, with the names of those that are missing: the process that creates them may not
+    live to tell. Waits up to `start_timeout` seconds for Kafka to come up, but not when it refuses
+    this service. Raises ConfigurationError.
     """
     try:
         async for attempt in AsyncRetrying(

@@ -166,15 +166,15 @@ async def check_kafka(settings: Settings) -> AsyncIterator[Finding]:
         )
         return
     try:
-        found = await differences(settings)
-        if not found:
+        differing = await differences(settings)
+        if not differing:
             yield good(part, "topics", f"all {len(topics.all)} are as they should be")
-        for one in found:
+        for difference in differing:
             yield bad(
                 part,
-                f"topic {one.topic}",
-                f"{one.what}: {one.found}, wanted {one.wanted}",
-                one.advice,
+                f"topic {difference.topic}",
+                f"{difference.what}: {difference.found}, wanted {difference.wanted}",
+                difference.advice,
             )
         yield await _lag(settings)
     except DeliveryError as error:

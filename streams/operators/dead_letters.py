@@ -79,11 +79,11 @@ class _Seen:
             self._cut.add(dead_letter.owner)
 
     def drop(self, place: str, owner: str | None, dead_letter_id: str) -> None:
-        """Forget a letter that was put back."""
+        """Forget a dead letter that was put back."""
         self._dead_letters[owner, place].pop(dead_letter_id, None)
 
     def shown(self, owner: str | None) -> Look:
-        """Return an owner's letters, or all for None; place by place, the oldest first."""
+        """Return an owner's dead letters, or all for None; place by place, the oldest first."""
         found = [
             dead_letter
             for (whose, _), dead_letters in self._dead_letters.items()
@@ -114,11 +114,11 @@ class BrokerDeadLetters:
         self._seen_at = 0.0
 
     async def look(self, tenant: str | None) -> Look:
-        """Return the letters that a tenant owns; all of them for None."""
+        """Return the dead letters that a tenant owns; all of them for None."""
         async with self._turn:
             if self._seen is None or time.monotonic() - self._seen_at > self._limits.fresh:
                 try:
-                    self._seen = await self._look()
+                    self._seen = await self._read_all()
                 except BrokerUnavailableError as error:
                     self._seen = error  # who waits need not find out, too
                 self._seen_at = time.monotonic()
@@ -127,7 +127,7 @@ class BrokerDeadLetters:
             raise BrokerUnavailableError(str(seen))
         return seen.shown(tenant)
 
-    async def _look(self) -> _Seen:
+    async def _read_all(self) -> _Seen:
         seen = _Seen(self._each)
         until = time.monotonic() + self._limits.seconds
         read = self._limits.read
@@ -148,17 +148,17 @@ class BrokerDeadLetters:
         async with contextlib.aclosing(
             dead_letter_topic.read(self._settings, since=newest)
         ) as events:
-            async for one in events:
-                if isinstance(one, Requeued):
-                    seen.drop(_EVENTS, self._owner_of(one.key), f"{_EVENT}{one.event_id}")
+            async for event in events:
+                if isinstance(event, Requeued):
+                    seen.drop(_EVENTS, self._owner_of(event.key), f"{_EVENT}{event.event_id}")
                 else:
-                    seen.add(_EVENTS, self._of_event(one))
+                    seen.add(_EVENTS, self._of_event(event))
         return seen
 
     async def requeue(
         self, tenant: str | None, ids: Sequence[str], *, noting: Noting
     ) -> dict[str, str]:
-        """Put letters back, each noted as it goes."""
+        """Put dead letters back, each audited as it goes."""
         async with self._turn:
             try:
                 return await self._requeue(tenant, ids, noting)
@@ -169,26 +169,30 @@ class BrokerDeadLetters:
         self, tenant: str | None, ids: Sequence[str], noting: Noting
     ) -> dict[str, str]:
         where: dict[str, str] = {}
-        wanted = {one.removeprefix(_EVENT) for one in ids if one.startswith(_EVENT)}
+        wanted = {
+            dead_letter_id.removeprefix(_EVENT)
+            for dead_letter_id in ids
+            if dead_letter_id.startswith(_EVENT)
+        }
         found = await dead_letter_topic.find(self._settings, wanted, most=self._limits.put_back)
         events = {f"{_EVENT}{name}": event for name, event in found.items()}
         async with self._queues() as queues:
             messages = await _taken(queues, ids, self._limits)
             mine = {
-                one.id
-                for one in self._dead_letters_of(messages, events)
-                if tenant is None or one.owner == tenant
+                dead_letter.id
+                for dead_letter in self._dead_letters_of(messages, events)
+                if tenant is None or dead_letter.owner == tenant
             }
             _check(ids, mine)
             self._check_ways(messages.values(), events.values())
-            for one, dead_letter in messages.items():
+            for dead_letter_id, dead_letter in messages.items():
                 async with noting(self._of_message(dead_letter), dead_letter.origin or "nowhere"):
-                    where[one] = await queues.requeue(dead_letter)
+                    where[dead_letter_id] = await queues.requeue(dead_letter)
         if events:
             async with self._events() as log:
-                for one, event in events.items():
+                for dead_letter_id, event in events.items():
                     async with noting(self._of_event(event), event.topic or "nowhere"):
-                        where[one] = await dead_letter_topic.put_back(event, log)
+                        where[dead_letter_id] = await dead_letter_topic.put_back(event, log)
         return where
 
     def _check_ways(self, messages: Iterable[DeadMessage], events: Iterable[DeadEvent]) -> None:
@@ -202,8 +206,8 @@ class BrokerDeadLetters:
     def _dead_letters_of(
         self, messages: dict[str, DeadMessage], events: dict[str, DeadEvent]
     ) -> Iterator[DeadLetter]:
-        yield from (self._of_message(one) for one in messages.values())
-        yield from (self._of_event(one) for one in events.values())
+        yield from (self._of_message(message) for message in messages.values())
+        yield from (self._of_event(event) for event in events.values())
 
     @contextlib.asynccontextmanager
     async def _queues(self) -> AsyncIterator[DeadLetterQueues]:
@@ -251,11 +255,17 @@ async def _taken(
     queues: DeadLetterQueues, ids: Sequence[str], limits: Limits
 ) -> dict[str, DeadMessage]:
     """Take messages from the queues that their ids name. Raises NotPossibleError."""
-    wanted = {one.removeprefix(_AMQP) for one in ids if one.startswith(_AMQP)}
+    wanted = {
+        dead_letter_id.removeprefix(_AMQP)
+        for dead_letter_id in ids
+        if dead_letter_id.startswith(_AMQP)
+    }
     found: dict[str, DeadMessage] = {}
     size = 0
     for name in QUEUES:
-        missing = {one for one in wanted if one.startswith(f"{name}:")}
+        missing = {
+            dead_letter_id for dead_letter_id in wanted if dead_letter_id.startswith(f"{name}:")
+        }
         if not missing:
             continue
         # Further than a look: what is pushed and what is fetched need not come in one order.
@@ -275,7 +285,7 @@ async def _taken(
 
 def _check(ids: Sequence[str], mine: set[str]) -> None:
     """Raise UnknownDeadLetterError unless all of them are there, and the tenant's."""
-    missing = [one for one in ids if one not in mine]
+    missing = [dead_letter_id for dead_letter_id in ids if dead_letter_id not in mine]
     if missing:
         raise UnknownDeadLetterError(
             f"there is no dead letter {', '.join(missing)[:300]} (any more); nothing was put back"

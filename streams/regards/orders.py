@@ -176,7 +176,7 @@ class RsOrder:
 
 
 def _is_another(response: aiohttp.ClientResponse, file: ManifestFile) -> bool:
-    """Whether an answer is surely not the file's, but a page of somebody in between."""
+    """Whether an answer is surely not the file's, but a page of a proxy in between."""
     if response.status not in (200, 206):
         return True
     return (

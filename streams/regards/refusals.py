@@ -29,7 +29,7 @@ _REDIRECTED = "is there a gateway's login or maintenance page before it? check {
 async def check(
     who: str, response: aiohttp.ClientResponse, what: str, *, check_address: str
 ) -> None:
-    """Return if the answer is one of success.
+    """Raise unless the answer is one of success.
 
     Raises SourceUnavailableError for what passes, SourceRefusedError for what stays, and
     WrongFileError where a range is asked for that the file doesn't have any more.

@@ -33,7 +33,7 @@ class Connection:
 
 OpenAt = Callable[[int], AbstractAsyncContextManager[Connection]]
 
-# So much in one piece shows that the source works: the tries count anew.
+# So much in one piece shows that the source works: the tries count from zero again.
 _PROGRESS_BYTES = 8 * 1024 * 1024
 # For longer than that, a source that says when to come again is not waited for in place.
 _MAX_PAUSE = 300.0  # seconds
@@ -54,7 +54,7 @@ async def resumed(
 
     Raises SourceUnavailableError or SourceNotReadyError after `how.tries` in vain, WrongFileError
     when the file is another one than at the beginning, and what opening raises beside that. A file
-    that is shorter than `size`, and told so, is given as it is: whoever verifies it finds out.
+    that is shorter than `size`, and told so, is given as it is: the verifier finds out.
     """
     done = crc = 0
     broken_at = 0
@@ -73,7 +73,7 @@ async def resumed(
                 return
             raise SourceUnavailableError(f"{what} ended after {done} of {size} bytes")
         except (SourceUnavailableError, SourceNotReadyError) as error:
-            # A file that is not there yet is waited for, too: to begin the archive anew would
+            # A file that is not there yet is waited for, too: to begin the archive again would
             # fetch all before it once more.
             if done == size:
                 return

@@ -22,7 +22,7 @@ class PasswordFlow:
         self._headers = {"Authorization": aiohttp.encode_basic_auth(client, secret)}
 
     async def token(self, tenant: str, user: str, password: str) -> str:
-        """Return a token. Raises NotAcceptedError, or SourceUnavailableError when nobody tells."""
+        """Return a token. Raises NotAcceptedError, or SourceUnavailableError without an answer."""
         form = {
             "grant_type": "password",
             "username": user,

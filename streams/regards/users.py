@@ -73,12 +73,12 @@ class AskedLater:
         return False
 
     async def known(self, tenant: str, email: str) -> bool:
-        """Raise: nobody asks here."""
+        """Raise SourceUnavailableError: this process does not ask."""
         raise SourceUnavailableError(f"user {email} of {tenant} is asked about by a worker")
 
 
 class AnyUser:
-    """See `ports.Users`. For deployments without rs-admin: everybody may order."""
+    """See `ports.Users`. For deployments without rs-admin: every user may order."""
 
     def remembers(self, tenant: str, email: str) -> bool:  # noqa: ARG002 - the port's signature
         """Return True."""

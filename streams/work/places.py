@@ -32,7 +32,7 @@ class Places:
     def leave(self, *, unused: bool = False) -> None:
         """Give a place up: to who waits longest for it, before others.
 
-        `unused`: nothing was found to do with it, so that nobody need look again.
+        `unused`: nothing was found to do with it, so that no look is due.
         """
         while self._waiting:
             first = self._waiting.popleft()

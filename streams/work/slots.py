@@ -132,7 +132,7 @@ class Slots(Service):
         super().__init__()
         self._kind = kind
         self._work = work
-        self._settle = settle
+        self._save_outcome = settle
         self._leases = leases
         self._wake = wake
         self._waiter = wake.waiter()
@@ -146,7 +146,7 @@ class Slots(Service):
         RUNNING.labels(kind.value).set_function(lambda: self._places.taken)
 
     @Service.task
-    async def _fill(self) -> None:
+    async def _claim_loop(self) -> None:
         """Claim whenever a slot is free and something may be due."""
         while self._claims and not self.should_stop:
             if not (self._places.take() and await self._claim()):
@@ -159,7 +159,7 @@ class Slots(Service):
         try:
             claimed = await self._leases.claim(self._kind)
             if claimed is not None and (self.should_stop or not self._claims):
-                await self._tell(claimed, RetryableError("the worker was stopped"))
+                await self._settle(claimed, RetryableError("the worker was stopped"))
                 claimed = None
         except StoreUnavailableError as error:
             log.warning("claim_waits", cause=str(error))
@@ -175,20 +175,20 @@ class Slots(Service):
         self._claims = False
 
     def _begin(self, delivery: Delivery, asked_at: float) -> None:
-        held = Lease(self._lease_ttl, self._places, ASIDE.labels(self._kind.value))
-        held.renewed(asked_at)
-        task = asyncio.create_task(self._hold(delivery, held), name=str(delivery))
+        lease = Lease(self._lease_ttl, self._places, ASIDE.labels(self._kind.value))
+        lease.renewed(asked_at)
+        task = asyncio.create_task(self._hold(delivery, lease), name=str(delivery))
         self._running.add(task)
-        task.add_done_callback(partial(self._ended, held))
+        task.add_done_callback(partial(self._ended, lease))
 
-    def _ended(self, held: Lease, task: asyncio.Task[None]) -> None:
+    def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        held.leave()
+        lease.leave()
         if not task.cancelled() and task.exception() is not None:
             log.error("slot_failed", exc_info=task.exception())
 
-    async def _hold(self, delivery: Delivery, held: Lease) -> None:
-        """Work while the lease holds; then tell how it went. Every line of the log says for whom.
+    async def _hold(self, delivery: Delivery, lease: Lease) -> None:
+        """Work while the lease holds; then settle how it went. Every line of the log says for whom.
 
         (The context of this task is that of all tasks that the work makes.)
         """
@@ -204,13 +204,13 @@ class Slots(Service):
                 "delivery.bytes": delivery.total_bytes,
             },
         ):
-            await self._work_under_lease(delivery, held)
+            await self._work_under_lease(delivery, lease)
 
-    async def _work_under_lease(self, delivery: Delivery, held: Lease) -> None:
-        work = asyncio.ensure_future(self._work(delivery, held))
-        keeper = asyncio.create_task(self._keep(delivery, held))
+    async def _work_under_lease(self, delivery: Delivery, lease: Lease) -> None:
+        work = asyncio.ensure_future(self._work(delivery, lease))
+        renewal_task = asyncio.create_task(self._renew(delivery, lease))
         try:
-            await asyncio.wait({work, keeper}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, renewal_task}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 work.cancel()
                 await asyncio.wait({work})
@@ -218,21 +218,21 @@ class Slots(Service):
                 raise LeaseLostError(f"{delivery} was taken over, or has ended")
             await work
         except DeliveryError as error:
-            await self._tell(delivery, error)
+            await self._settle(delivery, error)
         except asyncio.CancelledError:
             work.cancel()
             await asyncio.wait({work})
-            await self._tell(delivery, RetryableError("the worker was stopped"))
+            await self._settle(delivery, RetryableError("the worker was stopped"))
             raise
         except Exception as error:
             log.exception(
                 "work_failed", tenant=delivery.tenant, correlation_id=delivery.correlation_id
             )
-            await self._tell(delivery, RetryableError(f"{UNFORESEEN}: {error!r}"))
+            await self._settle(delivery, RetryableError(f"{UNFORESEEN}: {error!r}"))
         finally:
-            keeper.cancel()
+            renewal_task.cancel()
 
-    async def _keep(self, delivery: Delivery, held: Lease) -> None:
+    async def _renew(self, delivery: Delivery, lease: Lease) -> None:
         """Renew the lease at a third of its time; return when it is lost.
 
         Between renewals, look whether it is still ours: a delivery that was ended, or taken over,
@@ -246,10 +246,10 @@ class Slots(Service):
             try:
                 async with asyncio.timeout(self._lease_ttl / 3):
                     ask = self._leases.renew if renews else self._leases.holds
-                    if not await ask(delivery) and not held.finishing:
+                    if not await ask(delivery) and not lease.finishing:
                         return
                 if renews:
-                    held.renewed(asked_at)
+                    lease.renewed(asked_at)
                     renewal = asked_at + self._lease_ttl / 3
             except (StoreUnavailableError, TimeoutError) as error:
                 log.warning(
@@ -258,14 +258,14 @@ class Slots(Service):
                     correlation_id=delivery.correlation_id,
                     cause=str(error),
                 )
-                if held.expired() and not (held.completing or held.finishing):
+                if lease.expired() and not (lease.completing or lease.finishing):
                     return
 
-    async def _tell(self, delivery: Delivery, error: DeliveryError) -> None:
+    async def _settle(self, delivery: Delivery, error: DeliveryError) -> None:
         try:
-            await self._settle(delivery, error)
+            await self._save_outcome(delivery, error)
         except StoreUnavailableError as failure:
-            # The lease runs out, and whoever claims it next comes to the same end.
+            # The lease runs out, and the worker that claims it next comes to the same end.
             log.warning(
                 "outcome_not_saved",
                 tenant=delivery.tenant,

@@ -77,7 +77,7 @@ class Console:
         return [("/console", page), *served]
 
     def endpoints(self) -> list[Endpoint]:
-        """Return what the page asks before anybody is signed in."""
+        """Return what the page asks before a user is signed in."""
         return [
             Endpoint(
                 method="GET",

@@ -60,14 +60,16 @@ async def find(request: web.Request, tracking: Tracking) -> list[Tracked]:
     """
     actor, user = request[ACTOR], own_only(request[ACTOR])
     if (name := request.match_info.get("id")) is not None:
-        one = await _by_id(actor.tenant, name, tracking)
-        found = [] if one is None else await tracking.of(actor.tenant, one.delivery.correlation_id)
+        by_id = await _by_id(actor.tenant, name, tracking)
+        found = (
+            [] if by_id is None else await tracking.of(actor.tenant, by_id.delivery.correlation_id)
+        )
     else:
-        name, one, found = request.match_info["correlation_id"], None, []
+        name, by_id, found = request.match_info["correlation_id"], None, []
         if len(name) <= _MAX_ID and "\0" not in name:
             found = await tracking.of(actor.tenant, name)
     found = [seen for seen in found if user is None or seen.delivery.user == user]
-    if not found or (one is not None and one.delivery.id not in {f.delivery.id for f in found}):
+    if not found or (by_id is not None and by_id.delivery.id not in {f.delivery.id for f in found}):
         raise UnknownDeliveryError(
             f"tenant {actor.tenant} has no delivery {name[:100]!r}, or it was long ago"
         )
@@ -220,7 +222,9 @@ class DeliveriesApi:
             query = [(name, v) for name, v in request.query.items() if name != "after"]
             query.append(("after", _after(last.requested_at, last.id)))
             links.append(Link(rel="next", href=f"{request.path}?{urlencode(query)}"))
-        content = [DeliveryView.of(one, progress=self._of_now(one)) for one in found[:size]]
+        content = [
+            DeliveryView.of(tracked, progress=self._of_now(tracked)) for tracked in found[:size]
+        ]
         return shown(Deliveries(content=content, links=links))
 
     def _of_now(self, tracked: Tracked) -> ProgressView | None:
@@ -328,7 +332,7 @@ class DeliveriesApi:
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
         always = schemas.errors(401, 403, 429, 503)
-        one = (schemas.path("correlation_id", "Correlation id of the delivery."),)
+        by_name = (schemas.path("correlation_id", "Correlation id of the delivery."),)
         by_id = (schemas.path("id", "Id of the delivery.", {"format": "uuid"}),)
         found = {200: schemas.answer("The delivery.", DeliveryFound)}
         taken = {202: schemas.answer("It is taken in.", DeliveryFound)}
@@ -379,7 +383,7 @@ class DeliveriesApi:
                 summary="All that is known of a delivery: states, times, attempts, cause, result",
                 tag="deliveries",
                 roles=USERS,
-                parameters=one,
+                parameters=by_name,
                 query=WhichQuery,
                 responses=found | schemas.errors(404) | always,
             ),
@@ -411,7 +415,7 @@ class DeliveriesApi:
                     | always,
                 )
                 for path, operation, named, query in (
-                    ("/deliveries/{correlation_id}", "listDeliveryFiles", one, FilesQuery),
+                    ("/deliveries/{correlation_id}", "listDeliveryFiles", by_name, FilesQuery),
                     ("/deliveries/by-id/{id}", "listDeliveryFilesById", by_id, PositionQuery),
                 )
             ),
@@ -423,7 +427,7 @@ class DeliveriesApi:
                 summary="End it now; its client is told ERROR; a REGISTERED_USER ends their own",
                 tag="deliveries",
                 roles=USERS,
-                parameters=one,
+                parameters=by_name,
                 query=CancelQuery,
                 responses=found | schemas.errors(404, 409, 422) | always,
             ),
@@ -436,7 +440,7 @@ class DeliveriesApi:
                 "ERROR; a REGISTERED_USER their own",
                 tag="deliveries",
                 roles=USERS,
-                parameters=one,
+                parameters=by_name,
                 responses=taken | schemas.errors(404, 409) | always,
             ),
         ]
@@ -463,9 +467,9 @@ def choose(request: web.Request, found: Sequence[Tracked]) -> Tracked:
     wanted = request.match_info.get("id") or read(request, WhichQuery).id
     if not wanted:
         return found[0]
-    for one in found:
-        if str(one.delivery.id) == wanted.lower():
-            return one
+    for tracked in found:
+        if str(tracked.delivery.id) == wanted.lower():
+            return tracked
     raise UnknownDeliveryError(f"no {found[0].delivery} has this id")
 
 

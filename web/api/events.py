@@ -48,7 +48,7 @@ class EventsApi:
         self._progress = progress
 
     async def one(self, request: web.Request) -> web.StreamResponse:
-        """Tell what happens to a delivery until it has ended, after what has happened."""
+        """Stream what happens to a delivery until it has ended, after what has happened."""
         actor, last = request[ACTOR], _last_event(request)
         until = _end(actor)
         delivery = choose(request, await find(request, self._tracking)).delivery
@@ -69,7 +69,7 @@ class EventsApi:
             return await _Stream(request, watcher, known, ends=True).write(told, until)
 
     async def all(self, request: web.Request) -> web.StreamResponse:
-        """Tell what happens to the tenant's deliveries from now, or from the last event, on."""
+        """Stream what happens to the tenant's deliveries from now, or from the last event, on."""
         actor, last = request[ACTOR], _last_event(request)
         until = _end(actor)
         async with self._feed.watching(actor.tenant) as watcher:

@@ -24,7 +24,7 @@ log = get_logger(__name__)
 Check = Callable[[], Awaitable[None]]
 
 _TIMEOUT = 5.0  # seconds that a check may take
-_CACHE_LIFETIME = 1.0  # seconds that its outcome is told again: anybody may ask
+_CACHE_LIFETIME = 1.0  # seconds that its outcome is told again: any client may ask
 
 
 Status = Literal["UP", "DOWN"]

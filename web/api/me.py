@@ -32,7 +32,7 @@ class Me(View):
 
 
 async def _me(request: web.Request) -> web.Response:
-    """Tell."""
+    """Return who the caller is."""
     actor = request[ACTOR]
     caller = CallerView(
         name=actor.name,

@@ -20,7 +20,7 @@ from web.guard.gate import SCRAPER
 
 log = get_logger(__name__)
 
-_CACHE_LIFETIME = 5.0  # seconds that figures of the database are told again: anybody may ask
+_CACHE_LIFETIME = 5.0  # seconds that figures of the database are told again: any client may ask
 
 
 class DatabaseCollector(Collector):
@@ -103,7 +103,7 @@ class MetricsApi:
         return await self._text(None if everything else actor.tenant)
 
     async def everything(self, _request: web.Request) -> web.Response:
-        """Answer on a port of its own, where nobody is a stranger."""
+        """Answer on a port of its own, where every client is trusted."""
         return await self._text(None)
 
     async def _text(self, tenant: str | None) -> web.Response:

@@ -92,7 +92,7 @@ def _view(
     )
     check = None
     if found is not None:
-        check = {name: [CheckView(**one) for one in said] for name, said in found.items()}
+        check = {name: [CheckView(**step) for step in said] for name, said in found.items()}
     return SettingView(content=content, links=links, check=check)
 
 
@@ -181,7 +181,7 @@ class SettingsApi:
         """Return what this part serves."""
         named = (schemas.path("name", "Name of the setting.", {"enum": self.definitions.names}),)
         errors = schemas.errors(401, 403, 429, 503)
-        one = {200: schemas.answer("The setting.", SettingView, etag=True)}
+        answer = {200: schemas.answer("The setting.", SettingView, etag=True)}
         return [
             Endpoint(
                 method="GET",
@@ -205,7 +205,7 @@ class SettingsApi:
                 tag="settings",
                 roles=ADMINS,
                 parameters=named,
-                responses=one | schemas.errors(404) | errors,
+                responses=answer | schemas.errors(404) | errors,
             ),
             Endpoint(
                 method="PUT",
@@ -218,7 +218,7 @@ class SettingsApi:
                 parameters=(*named, schemas.IF_MATCH),
                 query=CheckQuery,
                 body=schemas.json_body("SettingChange"),
-                responses=one | schemas.errors(400, 404, 408, 412, 413, 415, 422) | errors,
+                responses=answer | schemas.errors(400, 404, 408, 412, 413, 415, 422) | errors,
             ),
             Endpoint(
                 method="DELETE",
@@ -229,7 +229,7 @@ class SettingsApi:
                 tag="settings",
                 roles=ADMINS,
                 parameters=(*named, schemas.IF_MATCH),
-                responses=one | schemas.errors(404, 412) | errors,
+                responses=answer | schemas.errors(404, 412) | errors,
             ),
         ]
 

@@ -26,7 +26,7 @@ log = get_logger(__name__)
 # Takes tenant, user and password; returns a token. Raises NotAcceptedError, RetryableError.
 PasswordFlow = Callable[[str, str, str], Awaitable[str]]
 
-_MAX_LOGGED = 255  # characters of a user that nobody knows
+_MAX_LOGGED = 255  # characters of a user that is not known
 _CONCURRENCY = 4  # that REGARDS is asked for
 _MAX_WAITING = 16  # more; each waits for REGARDS for ten seconds at most
 _REFUSED = "REGARDS knows no such user and password for this tenant"

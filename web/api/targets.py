@@ -31,7 +31,7 @@ Trouble = Callable[[Target], TargetTrouble | None]
 Told = Callable[[Target, DeliveryError], DeliveryError]
 
 _PROBE_TIMEOUT = 3.0  # seconds that a target may take
-_CACHE_LIFETIME = 10.0  # seconds that its answer is told again, to whoever asks
+_CACHE_LIFETIME = 10.0  # seconds that its answer is told again, to any caller
 _PROBE_CONCURRENCY = 8  # targets of a tenant
 _CACHE_SIZE = 1000  # remembered
 
@@ -102,13 +102,15 @@ class TargetsApi:
             seen = dict.fromkeys(named, _Seen(at=datetime.now(UTC), error=str(error)))
         else:
             turns = self._turns[tenant]
-            outcomes = await asyncio.gather(*(self._ask(one, turns) for one in named.values()))
+            outcomes = await asyncio.gather(
+                *(self._look_once(target, turns) for target in named.values())
+            )
             seen = dict(zip(named, outcomes, strict=True))
         content = [self._shown(name, target, seen[name]) for name, target in named.items()]
         return shown(Targets(content=content))
 
-    async def _ask(self, target: Target, turns: asyncio.Semaphore) -> _Seen:
-        """Ask a target, once for all who want to know now."""
+    async def _look_once(self, target: Target, turns: asyncio.Semaphore) -> _Seen:
+        """Look at a target, once for all requests that want to know now."""
         asked = self._seen.get(target)
         if asked is None:
             asked = self._seen[target] = asyncio.create_task(self._look_at(target, turns))

@@ -56,7 +56,7 @@ class Access:
 
     @web.middleware
     async def watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Give the request its id, and tell how it ended."""
+        """Give the request its id, and log how it ended."""
         request[REQUEST_ID] = id_of(request)
         began = time.perf_counter()
         answer: web.StreamResponse | None = None
@@ -67,19 +67,19 @@ class Access:
                 answer = raised
                 raise
             finally:
-                self._tell(request, answer, time.perf_counter() - began)
+                self._record(request, answer, time.perf_counter() - began)
         return answer
 
     def overheard(self, request: web.Request, answer: web.StreamResponse) -> None:
-        """Give a request its id, and tell how it ended, which aiohttp refused by itself.
+        """Give a request its id, and log how it ended, which aiohttp refused by itself.
 
         What is expected of a server (`Expect`) it judges before anything of the application runs.
         """
         request[REQUEST_ID] = id_of(request)
         with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
-            self._tell(request, answer, 0.0)
+            self._record(request, answer, 0.0)
 
-    def _tell(
+    def _record(
         self, request: web.Request, answer: web.StreamResponse | None, seconds: float
     ) -> None:
         route, status = route_of(request), _GONE if answer is None else answer.status

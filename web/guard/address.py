@@ -18,7 +18,7 @@ def address_of(request: web.Request, *, proxies: int) -> str:
     """
     peer = request.remote or ""
     heard = [
-        one.strip() for line in request.headers.getall(_FORWARDED, []) for one in line.split(",")
+        hop.strip() for line in request.headers.getall(_FORWARDED, []) for hop in line.split(",")
     ]
     if 0 < proxies <= len(heard):
         with contextlib.suppress(ValueError):

@@ -54,13 +54,13 @@ class Checks:
         """
         turns = asyncio.Semaphore(_CONCURRENCY)
 
-        async def one(target: Target) -> list[dict[str, Any]]:
+        async def probe(target: Target) -> list[dict[str, Any]]:
             async with turns:
                 return await self._probe(target)
 
         names = sorted(targets, key=lambda name: targets[name] == known.get(name))
         chosen = names[:_MAX_TARGETS]
-        found = await asyncio.gather(*(one(targets[name]) for name in chosen))
+        found = await asyncio.gather(*(probe(targets[name]) for name in chosen))
         none = {
             "check": "reachable",
             "ok": False,

@@ -17,7 +17,7 @@ from web.guard.limits import Limits
 
 log = get_logger(__name__)
 
-# Who brings the token for Prometheus: no tenant's, and nobody's role but its own.
+# Who brings the token for Prometheus: no tenant's, and no role but its own.
 SCRAPER = Actor(name="prometheus", role="SCRAPER", tenant="")
 
 
@@ -95,7 +95,7 @@ class Gate:
         return refusal(503, "too many streams are open here; try again later", Retry_After="5")
 
     def _open(self, endpoint: Endpoint) -> Handler:
-        """Return the handler of what anybody may ask; it finds an actor whom it may tell more."""
+        """Return the handler of what any client may ask; it finds an actor who may be told more."""
         details = endpoint.details
         if details is None:
             return endpoint.handler

@@ -19,7 +19,7 @@ class RateLimit:
     def __init__(self, rate: float, *, burst: float) -> None:
         self._rate = rate
         self._burst = max(burst, 1)
-        # A bucket that nobody has drawn from for so long is full again, and needs no memory.
+        # A bucket that no caller has drawn from for so long is full again, and needs no memory.
         self._buckets: TTLCache[str, tuple[float, float]] = TTLCache(
             _MAX_CALLERS, ttl=self._burst / rate
         )
@@ -27,11 +27,11 @@ class RateLimit:
     def wait(self, caller: str) -> float:
         """Take one request's worth; return 0, or the seconds after which there is one again."""
         now = time.monotonic()
-        left, at = self._buckets.get(caller, (self._burst, now))
-        left = min(self._burst, left + (now - at) * self._rate)
-        if left < 1:
-            return (1 - left) / self._rate
-        self._buckets[caller] = left - 1, now
+        tokens, at = self._buckets.get(caller, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - at) * self._rate)
+        if tokens < 1:
+            return (1 - tokens) / self._rate
+        self._buckets[caller] = tokens - 1, now
         return 0.0
 
 

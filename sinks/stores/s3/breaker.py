@@ -45,7 +45,7 @@ class BreakerPolicy:
     window: float = 120.0  # seconds within which they count as a row
     backoff: Backoff = _PROBES  # before a probe, by those in vain
     probe: float = 5.0  # seconds that a probe may take
-    forgiven: float = 300.0  # seconds closed, after which pauses begin anew with the first
+    forgiven: float = 300.0  # seconds closed, after which pauses begin again with the first
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Breakers:
     def trouble(self, target: S3Target) -> TargetTrouble | None:
         """Return why nothing new is to be sent there; None when nothing speaks against it."""
         circuits = map(self._circuits.get, _places(target))
-        return next((one.trouble for one in circuits if one and one.trouble), None)
+        return next((circuit.trouble for circuit in circuits if circuit and circuit.trouble), None)
 
     @contextlib.contextmanager
     def watching(self, target: S3Target, *, quick: bool = False) -> Iterator[None]:
@@ -165,7 +165,9 @@ class Breakers:
         if len(self._circuits) >= self._most:
             self.forget_unused()
         if len(self._circuits) >= self._most:  # the oldest one: those that are closed first
-            self._forget(min(self._circuits.values(), key=lambda one: one.trouble is not None))
+            self._forget(
+                min(self._circuits.values(), key=lambda circuit: circuit.trouble is not None)
+            )
 
     def _forget(self, circuit: _Circuit) -> None:
         del self._circuits[circuit.place]
@@ -278,11 +280,13 @@ class Breakers:
     def _asked_at(self, circuit: _Circuit) -> S3Target:
         """Return whom a probe asks for: with the credentials that a tenant has now."""
         now = self.in_use() if self.in_use is not None else ()
-        return next((one for one in now if circuit.place in _places(one)), circuit.target)
+        return next((target for target in now if circuit.place in _places(target)), circuit.target)
 
     async def close(self) -> None:
         """End all probes."""
-        tasks = [one.probing for one in self._circuits.values() if one.probing is not None]
+        tasks = [
+            circuit.probing for circuit in self._circuits.values() if circuit.probing is not None
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

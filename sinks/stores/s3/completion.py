@@ -1,4 +1,4 @@
-"""The completion of an upload: its object appears, verified, and replaces nobody else's."""
+"""The completion of an upload: its object appears, verified, and replaces no other client's."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Completion:
                 return await self._made_before(found, again=again)
             # Where it is still there, the store compares ETags in a way of its own.
             conditional = found is None or found.etag != named
-            if (etag := await self._try(found, conditional=conditional)) is not None:
+            if (etag := await self._complete_over(found, conditional=conditional)) is not None:
                 if self.sink.conditions.of(self.target) is None:
-                    await self._find_out()
+                    await self._learn_conditions()
                 return etag
             look, named = True, None if found is None else found.etag
         raise TargetUnavailableError(
@@ -81,7 +81,7 @@ class Completion:
                 await self.sink.abort(self.target, self.upload)
         return found.etag
 
-    async def _try(self, found: FoundObject | None, *, conditional: bool) -> str | None:
+    async def _complete_over(self, found: FoundObject | None, *, conditional: bool) -> str | None:
         """Complete in the place of what was found; return None if something else is there."""
         if found is not None:
             self.expected.check_replaceable(found, self.target, self.upload.key)
@@ -107,7 +107,7 @@ class Completion:
         """Ask for the completion once, and look what came of it."""
         expected, doubt = self.expected, None
         try:
-            told = await self._ask(condition)
+            told = await self._ask_to_complete(condition)
             expected = replace(expected, etag=expected.etag or told)
         except (TargetUnavailableError, UploadLostError) as error:
             doubt = error
@@ -118,7 +118,7 @@ class Completion:
             raise type(doubt)(f"{doubt}; the object is not there") from doubt
         raise WrongObjectError(expected.flaw_of(found, self.target, self.upload.key))
 
-    async def _ask(self, condition: Mapping[str, str]) -> str:
+    async def _ask_to_complete(self, condition: Mapping[str, str]) -> str:
         try:
             return await self.sink.ask_to_complete(self.target, self.upload, self.parts, condition)
         except TargetRefusedError as error:
@@ -132,14 +132,14 @@ class Completion:
                 raise _NoConditionError from error
             raise
 
-    async def _find_out(self) -> None:
+    async def _learn_conditions(self) -> None:
         """Learn whether the store keeps conditions: ask it for what it must refuse.
 
         There is an object now, so no completion may happen that asks for none. An upload that never
         was is named: a store that looks for it first, or ignores the condition, finds nothing to
         complete.
         """
-        found = Conditions.IN_DOUBT
+        conditions = Conditions.IN_DOUBT
         nothing = replace(self.upload, upload_id=_NO_UPLOAD)
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
@@ -148,15 +148,15 @@ class Completion:
             return
         except TargetRefusedError as error:
             if code_of(error) in _NOT_MET:
-                found = Conditions.KEPT
+                conditions = Conditions.KEPT
         except UploadLostError:
             pass
         except DeliveryError as error:
             # Some stores answer 500 to an upload that they don't know.
             if not answered(error):
                 return
-        self.sink.conditions.learn(self.target, found)
-        log.info("target_conditions", target=str(self.target), conditions=found.name.lower())
+        self.sink.conditions.learn(self.target, conditions)
+        log.info("target_conditions", target=str(self.target), conditions=conditions.name.lower())
 
 
 _NO_OTHER = {"IfNoneMatch": "*"}

@@ -19,7 +19,7 @@ class Conditions(Enum):
     """What a store makes of a condition of a completion."""
 
     KEPT = auto()  # it has refused to complete, since there was an object
-    IN_DOUBT = auto()  # nobody has seen it refuse: it may ignore them
+    IN_DOUBT = auto()  # it was never seen to refuse: it may ignore them
     REFUSED = auto()  # it completes nothing that is asked for on a condition
 
 
@@ -45,7 +45,7 @@ class KnownConditions:
     def learn(self, target: S3Target, conditions: Conditions) -> None:
         """Remember it."""
         now = self._clock()
-        self._known = {place: one for place, one in self._known.items() if now < one[1]}
+        self._known = {place: entry for place, entry in self._known.items() if now < entry[1]}
         self._known[_place(target)] = (conditions, now + self._lifetime)
 
 

@@ -49,7 +49,7 @@ class S3Store(S3ObjectStore):
         return self.breakers.trouble(target)
 
     async def look(self, target: S3Target) -> None:
-        """Return if the bucket is there, and an S3 server says so."""
+        """Raise DeliveryError unless the bucket exists, and an S3 server says so."""
         await self._prober.look(self, target)
 
     def told(self, target: S3Target, error: DeliveryError) -> DeliveryError:

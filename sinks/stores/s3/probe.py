@@ -67,7 +67,7 @@ class Prober:
         """
         await self._clients.prepare()  # which is none of the target's time
         began = time.monotonic()
-        tried = await self._try(target, ends=began + self._seconds)
+        tried = await self._try_steps(target, ends=began + self._seconds)
         if tried.error is None or tried.is_s3 or self._may_be_told(target, tried.error):
             return tried.steps
         _tell_operator(target, tried.error)
@@ -78,7 +78,7 @@ class Prober:
         """Raise a DeliveryError unless the bucket is there, and an S3 server says so."""
         ends = time.monotonic() + self._seconds
         await store.find_bucket(target)
-        if not self._is_own(target) and not await self._look(target, ends):
+        if not self._is_own(target) and not await self._find_bucket(target, ends):
             raise TargetUnavailableError(f"what answers for {target} is no S3 server")
 
     def told(self, target: S3Target, error: DeliveryError) -> DeliveryError:
@@ -94,11 +94,11 @@ class Prober:
     def _is_own(self, target: S3Target) -> bool:
         return self._hosts is not None and self._hosts.is_own(target.endpoint)
 
-    async def _try(self, target: S3Target, *, ends: float) -> _Tried:
+    async def _try_steps(self, target: S3Target, *, ends: float) -> _Tried:
         tried = _Tried()
         for check, take in (
             ("reachable", self._reach),
-            ("credentials and bucket", self._look),
+            ("credentials and bucket", self._find_bucket),
             ("writable", partial(self._write, known=lambda: tried.is_s3)),
         ):
             try:
@@ -116,13 +116,13 @@ class Prober:
 
     async def _reach(self, target: S3Target, ends: float) -> bool:
         try:
-            return await self._look(target, ends)
+            return await self._find_bucket(target, ends)
         except TargetRefusedError as error:
             if not isinstance(error.__cause__, ClientError):
                 raise  # nothing was sent
             return by_s3(error)
 
-    async def _look(self, target: S3Target, ends: float) -> bool:
+    async def _find_bucket(self, target: S3Target, ends: float) -> bool:
         # An answer to HEAD has no body; where no header says what it is, that of a list does.
         try:
             async with (

@@ -87,7 +87,7 @@ def config_for(target: S3Target, ca: str = "", hosts: AllowedHosts | None = None
         ),
         region_name=target.region,
         connect_timeout=5,
-        # Deadlines are those of `translate_errors`, and whoever asks decides whether it asks again.
+        # Deadlines are those of `translate_errors`, and the caller decides whether it asks again.
         read_timeout=COMPLETION_TIMEOUT,
         max_pool_connections=64,
         retries={"mode": "standard", "total_max_attempts": 1},

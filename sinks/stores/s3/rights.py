@@ -35,7 +35,7 @@ async def _abort(client: S3Client, bucket: str, key: str) -> None:
     await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=uuid4().hex)
 
 
-async def _look(client: S3Client, bucket: str, key: str) -> None:
+async def _describe(client: S3Client, bucket: str, key: str) -> None:
     await client.head_object(Bucket=bucket, Key=key)
 
 
@@ -55,7 +55,7 @@ async def _list_parts(client: S3Client, bucket: str, key: str) -> None:
 _ABORT = _Right("uploads aborted", ABORT_RIGHT, "abort an upload of", _abort)
 _WRITE = "writable"
 _OTHERS = (
-    _Right("readable", "s3:GetObject", "describe", _look),
+    _Right("readable", "s3:GetObject", "describe", _describe),
     _Right("removable", "s3:DeleteObject", "remove", _remove),
     _Right("uploads listed", "s3:ListBucketMultipartUploads", "list uploads of", _list_uploads),
     _Right("parts listed", "s3:ListMultipartUploadParts", "list parts of", _list_parts),

@@ -154,7 +154,7 @@ class S3ObjectStore:
         return StoredPart(etag=etag, md5=part.md5 if is_md5 else None)
 
     async def _check_open(self, target: S3Target, upload: Upload) -> None:
-        """Return if an upload is open, or nobody can tell. Raises UploadLostError.
+        """Raise UploadLostError unless the upload is open, or the store does not tell.
 
         Some stores answer 500 to a part of an upload that they don't know.
         """
@@ -257,7 +257,7 @@ class S3ObjectStore:
     async def delete(self, target: S3Target, key: str, *, etag: str) -> None:
         """Remove the object with this key, as long as it has this ETag.
 
-        Not every store knows that condition; whoever asks has just looked.
+        Not every store knows that condition; the caller has just looked.
         """
         try:
             await self._delete(target, key, etag)
@@ -289,7 +289,7 @@ class S3ObjectStore:
                 raise
 
     async def reach(self, target: S3Target) -> None:
-        """Return if the server answers, whatever it says. Raises TargetUnavailableError."""
+        """Raise TargetUnavailableError unless the server answers, whatever it says."""
         try:
             await self.find_bucket(target)
         except TargetRefusedError as error:
@@ -297,7 +297,7 @@ class S3ObjectStore:
                 raise  # it was not even asked
 
     async def find_bucket(self, target: S3Target) -> None:
-        """Return if the credentials are good and the bucket is there. Raises like all here."""
+        """Raise DeliveryError unless the credentials are good and the bucket exists."""
         async with self._call(target, "look", "look") as client:
             await client.head_bucket(Bucket=target.bucket)
 
@@ -308,9 +308,9 @@ class S3ObjectStore:
         ) as client:
             answer = await client.list_multipart_uploads(Bucket=target.bucket, Prefix=key)
         return [
-            Upload(container=target.bucket, key=key, upload_id=found["UploadId"])
-            for found in answer.get("Uploads", [])
-            if found["Key"] == key
+            Upload(container=target.bucket, key=key, upload_id=listed["UploadId"])
+            for listed in answer.get("Uploads", [])
+            if listed["Key"] == key
         ]
 
     async def aclose(self) -> None:

@@ -28,7 +28,7 @@ export const session = {
   },
 };
 
-// Whoever sees and asks for their own deliveries only.
+// Whether the user sees and asks for their own deliveries only.
 export function plainUser() {
   return session.claims.role === "REGISTERED_USER";
 }

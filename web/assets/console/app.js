@@ -45,7 +45,7 @@ async function show({ changed = true, why } = {}) {
     const shown = known
       ? PAGES[name](content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) })
       : signIn(content, signal, why);
-    // Each page begins with its heading. At once: later, somebody may be somewhere in the page.
+    // Each page begins with its heading. At once: later, the focus may be elsewhere in the page.
     announce(content.querySelector("h1"), changed);
     await shown;
   } catch (error) {

@@ -105,7 +105,7 @@ function timeline(history) {
 }
 
 // Buttons that stay are left as they are, and keep the focus. Where it was on one that goes, it
-// goes to the heading: nobody is thrown back to the beginning of the page.
+// goes to the heading: no user is thrown back to the beginning of the page.
 function offer(actions, possible) {
   const focused = document.activeElement;
   const lost = actions.contains(focused);

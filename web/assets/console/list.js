@@ -29,7 +29,7 @@ function row({ delivery, progress }) {
     h("td", { "data-label": COLUMNS[number], class: number === 4 ? "number" : undefined }, cell)));
 }
 
-// Change only the cells that differ: whoever has the focus on the link of a row keeps it.
+// Change only the cells that differ: a user with the focus on the link of a row keeps it.
 function refreshed(old, element) {
   [...old.children].forEach((cell, number) => {
     const wanted = element.children[number];

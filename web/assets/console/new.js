@@ -29,7 +29,7 @@ export async function ask(content, { signal }) {
       try {
         const { content: taken } = await call("POST", "/deliveries", { body });
         say("It was taken in.");
-        // Whoever has gone elsewhere meanwhile stays there.
+        // A user who has gone elsewhere meanwhile stays there.
         if (!signal.aborted) location.hash = addressOf(taken);
       } catch (error) {
         said.replaceChildren(alertOf(error));

@@ -33,7 +33,7 @@ function draw(place, setting, links, said = null) {
   const found = h("div", { role: "status" }, said);
   const again = (answer, text) => {
     say(text);
-    // Only what is drawn anew has lost the focus; elsewhere, somebody is at work.
+    // Only what is drawn again has lost the focus; elsewhere, the user is at work.
     const here = place.contains(document.activeElement);
     draw(place, answer.content, answer.links);
     if (here) place.querySelector("button")?.focus();

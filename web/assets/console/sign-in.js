@@ -3,13 +3,13 @@
 import { call, session } from "./api.js";
 import { alertOf, h } from "./dom.js";
 
-// `why`: why somebody must sign in again.
+// `why`: why the user must sign in again.
 export async function signIn(content, signal, why) {
   const said = h("div", {}, why ? alertOf({ message: why }) : "");
   const users = h("div", {});
   const token = h("input", { id: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "token-hint" });
   const attempt = oneAtATime(said, signal);
-  // All that needs no answer is there at once: somebody may be typing already.
+  // All that needs no answer is there at once: the user may be typing already.
   content.append(h("h1", {}, "Sign in"), said, users, h("form", {
     class: "wide",
     onsubmit: (event) => { event.preventDefault(); attempt(async () => token.value); },
