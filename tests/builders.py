@@ -71,7 +71,7 @@ def make_transfer(**changes: Any) -> Delivery:
 
 
 def make_target(**changes: Any) -> S3Target:
-    """Return a target that nobody answers for, unless an endpoint is given."""
+    """Return a target that no server answers for, unless an endpoint is given."""
     made = S3Target(endpoint="http://s3.example", region="r", key="k", secret="s", bucket="bucket")
     return replace(made, **changes)
 

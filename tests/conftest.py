@@ -58,7 +58,7 @@ def logging_as_it_was() -> Iterator[None]:
         yield
     structlog.configure(**before)
     # (pytest has handlers of its own there, others in each phase of a test.)
-    for handler in [one for one in root.handlers if type(one) is logging.StreamHandler]:
+    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
         if handler not in handlers:
             root.removeHandler(handler)
     for name, level in levels.items():

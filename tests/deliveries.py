@@ -154,7 +154,7 @@ class Deliveries(ABC):
 
     @abstractmethod
     async def waiting(self) -> int:
-        """Return how many arrivals nobody has handled."""
+        """Return how many arrivals no worker has handled."""
 
     @abstractmethod
     async def elapse(self, time: timedelta) -> None:

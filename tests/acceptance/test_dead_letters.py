@@ -228,7 +228,7 @@ async def test_a_tenant_that_was_forgotten_is_given_and_the_rest_is_removed(
     assert (await client.wait_for(body["correlationId"], "DONE", "ERROR"))["status"] == "DONE"
 
     asked = await asyncio.to_thread(delivery, "dlq", "purge", "--all")
-    assert asked.returncode == 130  # nobody there to say yes
+    assert asked.returncode == 130  # no user there to say yes
     purged = await asyncio.to_thread(delivery, "dlq", "purge", "--all", "--yes")
     assert purged.stdout.endswith(" dead letters removed\n")
     assert (await asyncio.to_thread(delivery, "dlq", "list")).stdout == "no dead letters\n"

@@ -182,7 +182,7 @@ async def test_the_doctor_finds_nothing_where_all_is_well(stack: Stack) -> None:
     code, out, error = await run(stack, "doctor")
     problems = [line for line in out.splitlines() if line.startswith("PROBLEM")]
     # Letters and failures that other tests left are no fault of the stack.
-    left = [one for one in problems if "dead letters" not in one and "ended in" not in one]
+    left = [line for line in problems if "dead letters" not in line and "ended in" not in line]
     assert left == []
     assert code == bool(problems), error
     for part in ("postgresql, schema", "rabbitmq, exchanges", "kafka, topics", "workers, alive"):
@@ -203,7 +203,7 @@ async def test_the_doctor_names_five_faults_and_what_to_do(stack: Stack) -> None
     )
     assert code == 1, error
     found = [json.loads(line) for line in out.splitlines()]
-    told = {(one["part"], one["check"]): one for one in found if not one["ok"]}
+    told = {(finding["part"], finding["check"]): finding for finding in found if not finding["ok"]}
     for part, check, message, advice in (
         ("rabbitmq", "queue DeliveryRequestEventHandler", "other arguments", "QUEUE_TYPE"),
         ("s3", f"{TENANT} default: credentials and bucket", "no-such-bucket", "settings"),
@@ -211,9 +211,9 @@ async def test_the_doctor_names_five_faults_and_what_to_do(stack: Stack) -> None
         ("kafka", "topics", "not-there.delivery.requests", "topics apply"),
         ("postgresql", "connections", "in use", "max_connections"),
     ):
-        one = told[part, check]
-        assert message in one["message"]
-        assert advice in one["advice"]
+        finding = told[part, check]
+        assert message in finding["message"]
+        assert advice in finding["advice"]
 
 
 async def test_prometheus_is_given_figures(

@@ -35,7 +35,7 @@ from tests.integration.transfers import FreeHold
 
 class _Silent:
     def report(self, progress: Progress) -> None:
-        """Nobody looks."""
+        """Drop it: nothing shows a bench's progress."""
 
 
 async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) -> str:
@@ -138,7 +138,7 @@ async def copy(job: Job) -> None:
 async def verified_copy(job: Job, *, etags: bool = False) -> None:
     """Copy, with the MD5 of the source and of what is sent, each in a thread of its own.
 
-    With `etags`, also that of each part, as whoever wants to compare S3's ETag needs it.
+    With `etags`, also that of each part, as a client that compares S3's ETag needs it.
     """
     source, sent = (hashlib.md5(usedforsecurity=False) for _ in range(2))
     loop = asyncio.get_running_loop()

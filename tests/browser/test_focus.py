@@ -1,4 +1,4 @@
-"""Whoever uses the console is not moved by an answer that comes late: each is held until told."""
+"""A user of the console is not moved by an answer that comes late: each is held until told."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def holding(page: Page, path: str, method: str = "GET") -> AsyncIterator[H
 
 async def answered(page: Page, route: Route, **answer: Any) -> None:
     """Answer a request, and return once the page has made something of it."""
-    async with page.expect_event("requestfinished", lambda one: one == route.request):
+    async with page.expect_event("requestfinished", lambda request: request == route.request):
         if answer:
             await route.fulfill(**answer)
         else:
@@ -226,7 +226,7 @@ async def test_a_cancelled_delivery_stays_so_whatever_is_told_of_it_late(
     await page.route(re.compile(rf"{path}$"), hold_first)
     await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     await expect(page.locator("h1 + div")).to_contain_text("ERROR")
-    # The button that was pressed is gone; its page is not begun anew.
+    # The button that was pressed is gone; its page is not begun again.
     await expect(page.get_by_role("heading", name=body["correlationId"])).to_be_focused()
     await answered(page, late[0], body=before, headers={"Content-Type": "application/json"})
     await expect(page.locator("h1 + div")).to_contain_text("ERROR")

@@ -88,7 +88,9 @@ async def test_the_page_of_a_delivery_follows_the_one_that_is_asked_for_again(
     await client.answer(body)
     await sign_in(page, stack)
     # It hears all of it, and no more comes.
-    async with page.expect_response(lambda one: bool(STREAM.search(one.url)) and one.status == 204):
+    async with page.expect_response(
+        lambda response: bool(STREAM.search(response.url)) and response.status == 204
+    ):
         await page.get_by_role("link", name=body["correlationId"]).click()
     await expect(page.locator("h1 + div")).to_contain_text("ERROR")
     async with page.expect_request(STREAM):
@@ -114,7 +116,9 @@ async def test_the_page_of_a_delivery_that_has_ended_complains_of_nothing(
             document.body, { subtree: true, childList: true, attributes: true });
         }"""
     )
-    async with page.expect_response(lambda one: bool(STREAM.search(one.url)) and one.status == 204):
+    async with page.expect_response(
+        lambda response: bool(STREAM.search(response.url)) and response.status == 204
+    ):
         await page.get_by_role("link", name=body["correlationId"]).click()
     await expect(page.get_by_text(LIVE)).to_have_count(0)
     assert await page.evaluate("window.complaints") == []
@@ -159,8 +163,8 @@ async def test_a_stream_of_which_an_event_fails_is_closed(
     """Left open, it would count among the caller's streams."""
     await sign_in(page, stack)
     await expect(page.get_by_text(LIVE)).to_be_visible()
-    async with page.expect_event("requestfailed", lambda one: "events?failing" in one.url):
-        async with page.expect_response(lambda one: "events?failing" in one.url):
+    async with page.expect_event("requestfailed", lambda request: "events?failing" in request.url):
+        async with page.expect_response(lambda response: "events?failing" in response.url):
             await page.evaluate(
                 """async () => {
                   const { follow } = await import("/console/api.js");

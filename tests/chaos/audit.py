@@ -69,7 +69,7 @@ def heard(asks: Sequence[Ask], listener: Listener) -> Findings:
 
 
 async def stored(asks: Sequence[Ask], listener: Listener, stack: Stack, found: Findings) -> None:
-    """Compare every archive with what it should hold, and look for objects nobody asked for."""
+    """Compare every archive with what it should hold; look for objects that none asked for."""
     urls: Counter[str] = Counter()
     async with s3.client(
         stack.environment["DELIVERY_S3_ENDPOINT"], s3.KEY, s3.SECRET, s3.REGION
@@ -113,12 +113,12 @@ async def left(stack: Stack) -> list[str]:
 
 
 async def attempts(stack: Stack) -> dict[str, int]:
-    """Return how many transfers were begun, and how many of them anew."""
+    """Return how many transfers were begun, and how many of them again."""
     connection = await asyncpg.connect(stack.environment["DELIVERY_DATABASE_URL"])
     row = await connection.fetchrow(
         "SELECT coalesce(sum(attempt), 0) AS begun, "
-        "coalesce(sum(greatest(attempt - 1, 0)), 0) AS anew FROM delivery"
+        "coalesce(sum(greatest(attempt - 1, 0)), 0) AS again FROM delivery"
     )
     await connection.close()
     assert row is not None
-    return {"transfers begun": row["begun"], "of these, anew": row["anew"]}
+    return {"transfers begun": row["begun"], "of these, again": row["again"]}

@@ -53,7 +53,7 @@ class Listener:
     async def send(self, body: dict[str, Any], *, tenant: str, priority: int, named: bool) -> None:
         """Publish a request, with a message id if `named`.
 
-        Once: whoever calls sees to it that RabbitMQ stays up meanwhile.
+        Once: the caller sees to it that RabbitMQ stays up meanwhile.
         """
         # A connection that broke is only used again when it is whole.
         await self._channel.declare_queue(_QUEUE, durable=True, passive=True)
@@ -71,7 +71,9 @@ class Listener:
 
     def terminal(self, correlation_id: str) -> list[tuple[str, dict[str, Any]]]:
         """Return the responses that end a request, repeats included."""
-        return [one for one in self.heard[correlation_id] if one[1]["status"] in TERMINAL]
+        return [
+            response for response in self.heard[correlation_id] if response[1]["status"] in TERMINAL
+        ]
 
     async def wait_for_all(self, correlation_ids: list[str], *, seconds: float) -> None:
         """Return once each has ended, or the time is over."""

@@ -46,7 +46,7 @@ class ChaosProxy(S3Proxy):
         try:
             return await super().handle(request)
         except (ConnectionError, aiohttp.ClientError):
-            return self._break(request)  # whoever asked is gone: it was killed
+            return self._break(request)  # the process that asked was killed
 
 
 @dataclass(kw_only=True)

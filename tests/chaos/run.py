@@ -60,7 +60,7 @@ class Report:
         }
         told = [f"{name:<42} {value}" for name, value in figures.items()]
         for name in ("lost", "conflicting", "wrong", "orphans"):
-            told += [f"{name}: {one}" for one in getattr(found, name)[:20]]
+            told += [f"{name}: {fault}" for fault in getattr(found, name)[:20]]
         return told
 
 

@@ -1,4 +1,4 @@
-"""The service, on a broker where somebody else declared everything first."""
+"""The service, on a broker where another client declared everything first."""
 
 from __future__ import annotations
 

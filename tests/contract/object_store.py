@@ -172,8 +172,10 @@ class ObjectStoreContract:
         first, second = await place.begin(), await place.begin()
         other = await place.store.create_upload(place.target, longer, {}, media_type=ZIP)
         found = await place.open()
-        assert {one.upload_id for one in found} == {first.upload_id, second.upload_id}
-        assert {(one.container, one.key) for one in found} == {(first.container, place.key)}
+        assert {upload.upload_id for upload in found} == {first.upload_id, second.upload_id}
+        assert {(upload.container, upload.key) for upload in found} == {
+            (first.container, place.key)
+        }
         for upload in found:
             await place.store.abort(place.target, upload)
         assert await place.open() == []

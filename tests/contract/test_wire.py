@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("service")]
 
 @pytest.fixture(scope="module")
 async def empty_broker() -> AsyncIterator[str]:
-    """A RabbitMQ that nobody has declared anything on."""
+    """A RabbitMQ that no client has declared anything on."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         async with rabbitmq(Path(folder)) as server:
@@ -67,7 +67,7 @@ async def test_each_side_may_declare_first_and_other_arguments_are_told(empty_br
 
 
 async def test_an_order_that_reaches_no_queue_stays_owed(empty_broker: str) -> None:
-    """RabbitMQ confirms what it can route nowhere; a response may be of interest to nobody."""
+    """RabbitMQ confirms what it can route nowhere; a response may be of interest to no client."""
     delivery = make_delivery()
     async with (
         connect(empty_broker, start_timeout=5) as connection,

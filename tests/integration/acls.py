@@ -34,8 +34,8 @@ def documented(principal: str) -> list[Right]:
     """Return the rights that the documentation has `kafka-acls.sh` give to a user."""
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     commands = re.findall(r"^kafka-acls\.sh ((?:.*\\\n)*.*)$", text, re.MULTILINE)
-    rights = [one for command in commands for one in _rights(command.replace("\\\n", " "))]
-    return [one for one in rights if one.principal == principal]
+    rights = [right for command in commands for right in _rights(command.replace("\\\n", " "))]
+    return [right for right in rights if right.principal == principal]
 
 
 def _rights(command: str) -> Iterator[Right]:

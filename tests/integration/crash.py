@@ -35,7 +35,7 @@ def _die_between_note_and_append() -> None:
 
 def _never_acknowledge() -> None:
     async def ack(self: IncomingMessage, multiple: bool = False) -> None:
-        """Forget to; whoever runs this kills it."""
+        """Forget to; the test that runs this kills it."""
 
     IncomingMessage.ack = ack  # type: ignore[method-assign]
 

@@ -31,7 +31,7 @@ def documented() -> dict[str, Any]:
 
 
 class Guarded:
-    """An S3 server that lets nobody do what no policy allows, and its administrator."""
+    """An S3 server that lets no user do what no policy allows, and its administrator."""
 
     def __init__(self, endpoint: str, iam: Any, store: Any) -> None:
         self.endpoint = endpoint
@@ -44,7 +44,9 @@ class Guarded:
         for statement in policy["Statement"]:
             kept = [action for action in statement["Action"] if action not in without]
             statement["Action"] = kept + [ALIASES[a] for a in kept if a in ALIASES]
-        policy["Statement"] = [one for one in policy["Statement"] if one["Action"]]
+        policy["Statement"] = [
+            statement for statement in policy["Statement"] if statement["Action"]
+        ]
         name = f"user-{uuid4().hex[:8]}"
         await self._iam.create_user(UserName=name)
         await self._iam.put_user_policy(

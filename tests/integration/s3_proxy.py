@@ -57,7 +57,7 @@ class S3Proxy:
     away: bool = False  # every connection breaks
     silent: bool = False  # nothing is answered, until this is over
     completion: asyncio.Event = field(default_factory=asyncio.Event)  # one has come
-    let_complete: asyncio.Event | None = None  # it waits for this, whoever asked for it
+    let_complete: asyncio.Event | None = None  # it waits for this, whichever client asked
     seen: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)  # of completions: headers and values
     stored: list[int] = field(default_factory=list)  # numbers of parts that were stored
@@ -138,7 +138,7 @@ class S3Proxy:
         if self._use("short_objects"):
             body = re.sub(rb"<Part>(?!.*<Part>).*</Part>", b"", body, flags=re.DOTALL)
         self.completion.set()
-        # As a store does: it goes on when whoever asked has gone.
+        # As a store does: it goes on when the client that asked has gone.
         going_on = asyncio.create_task(self._forward_when_let(request, body))
         self._under_way.add(going_on)
         answer = await asyncio.shield(going_on)

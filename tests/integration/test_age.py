@@ -16,7 +16,7 @@ from tests.integration.conftest import Deliveries
 
 async def age(pool: asyncpg.Pool, state: State) -> float:
     """Return how long the oldest is said to be in a state."""
-    (depth,) = [one for one in await PostgresTracking(pool).depths() if one.state is state]
+    (depth,) = [depth for depth in await PostgresTracking(pool).depths() if depth.state is state]
     return depth.oldest
 
 

@@ -129,7 +129,7 @@ async def test_transfers_of_a_worker_share_its_memory(
     """Ten transfers, memory for two: never more than two read at a time, and all end well."""
     budget = Budget(64 * MIB)
     running = most = 0
-    both = asyncio.Barrier(2)  # nobody goes on alone
+    both = asyncio.Barrier(2)  # neither goes on alone
 
     class Counting(Source):
         @contextlib.asynccontextmanager

@@ -62,8 +62,10 @@ async def test_settings_keys_tokens_and_topics_leave_entries_that_name_their_cal
         assert ended.returncode == 0, ended.stderr
         assert "audit" not in ended.stderr
     entries = told(here)
-    assert {(one["actor"], one["role"]) for one in entries} == {(ME, "COMMAND_LINE")}
-    assert [(one["tenant"], one["action"], one["subject"]) for one in reversed(entries)] == [
+    assert {(entry["actor"], entry["role"]) for entry in entries} == {(ME, "COMMAND_LINE")}
+    assert [
+        (entry["tenant"], entry["action"], entry["subject"]) for entry in reversed(entries)
+    ] == [
         (TENANT, "set", "request_ttl"),
         (TENANT, "export", "configuration"),
         ("instance", "rotate keys", "stored secrets"),
@@ -84,10 +86,10 @@ async def test_entries_are_told_as_a_table_and_as_csv_and_narrowed(here: dict[st
     text = delivery("audit", "--csv", **here).stdout
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["after"] for row in rows] == ["7", "6", "5"]
-    assert [one["after"] for one in told(here, "--limit", "2")] == [7, 6]
+    assert [entry["after"] for entry in told(here, "--limit", "2")] == [7, 6]
     assert told(here, "--tenant", "other") == []
     assert told(here, "--until", rows[0]["at"]) == told(here)[1:]
-    assert [one["after"] for one in told(here, "--since", rows[1]["at"])] == [7, 6]
+    assert [entry["after"] for entry in told(here, "--since", rows[1]["at"])] == [7, 6]
     for wrong in (["--since", "yesterday"], ["--csv", "--json"]):
         assert delivery("audit", *wrong, **here).returncode == 2
 
@@ -126,20 +128,22 @@ async def test_dead_letters_that_are_put_back_or_removed_leave_entries(
     here: dict[str, str], dead_lettered: list[str]
 ) -> None:
     listed = delivery("dlq", "list", "--json", "--queue", "order-responses", **here).stdout
-    ids = {one["correlationId"]: one["id"] for one in map(json.loads, listed.splitlines())}
-    mine, nobodys, strangers = (ids[mark] for mark in dead_lettered)
+    ids = {row["correlationId"]: row["id"] for row in map(json.loads, listed.splitlines())}
+    mine, ownerless, strangers = (ids[mark] for mark in dead_lettered)
     assert delivery("dlq", "requeue", mine, **here).returncode == 0
-    assert delivery("dlq", "purge", "--yes", nobodys, strangers, **here).returncode == 0
+    assert delivery("dlq", "purge", "--yes", ownerless, strangers, **here).returncode == 0
     entries = told(here)
-    assert [(one["tenant"], one["action"], one["subject"]) for one in reversed(entries)] == [
+    assert [
+        (entry["tenant"], entry["action"], entry["subject"]) for entry in reversed(entries)
+    ] == [
         (TENANT, "requeue", f"dead letter amqp:{mine}"),
-        ("instance", "purge", f"dead letter amqp:{nobodys}"),
+        ("instance", "purge", f"dead letter amqp:{ownerless}"),
         ("instance", "purge", f"dead letter amqp:{strangers}"),
     ]
     assert entries[0]["before"]["correlationId"] == dead_lettered[2]
     assert entries[0]["before"]["reason"] == "of this test"
     assert (entries[0]["after"], entries[2]["after"]) == (None, ORDER_RESPONSES.queue.name)
-    assert {(one["actor"], one["role"]) for one in entries} == {(ME, "COMMAND_LINE")}
+    assert {(entry["actor"], entry["role"]) for entry in entries} == {(ME, "COMMAND_LINE")}
 
 
 async def test_nothing_is_removed_that_could_not_be_noted(
@@ -148,7 +152,11 @@ async def test_nothing_is_removed_that_could_not_be_noted(
     def ids() -> list[str]:
         listed = delivery("dlq", "list", "--json", "--queue", "order-responses", **here).stdout
         found = map(json.loads, listed.splitlines())
-        return [one["id"] for one in found if one["correlationId"] in dead_lettered]
+        return [
+            dead_letter["id"]
+            for dead_letter in found
+            if dead_letter["correlationId"] in dead_lettered
+        ]
 
     before = ids()
     away = here | {"DELIVERY_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}

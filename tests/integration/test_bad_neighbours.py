@@ -104,8 +104,8 @@ async def test_a_server_that_does_not_answer_holds_up_its_tenant_alone(
     await (neighbours.door.hush() if silent else neighbours.door.shut())
     for body in theirs:
         await client.send(body, tenant=OTHER)
-    for one in ids:
-        await client.wait_for(one, "GRANTED")
+    for correlation_id in ids:
+        await client.wait_for(correlation_id, "GRANTED")
     ours = request_for(product)
     assert (await client.answer(ours))["status"] == "DONE"
     assert (await neighbours.ask("GET", "/health/ready"))[0] == 200
@@ -135,14 +135,15 @@ async def test_a_server_that_does_not_answer_holds_up_its_tenant_alone(
     await neighbours.rows(
         "UPDATE delivery SET expires_at = now() WHERE correlation_id = ANY ($1)", ids[1:4]
     )
-    for one in ids[1:4]:
-        told = await client.wait_for(one, "ERROR", seconds=20)
+    for correlation_id in ids[1:4]:
+        told = await client.wait_for(correlation_id, "ERROR", seconds=20)
         assert told["errorType"] == "EXPIRED"
 
     # It is back: a probe finds out, and the others are delivered.
     await (neighbours.door.speak() if silent else neighbours.door.let())
-    for one in ids[4:]:
-        assert (await client.wait_for(one, "DONE", "ERROR", seconds=90))["status"] == "DONE"
+    for correlation_id in ids[4:]:
+        told = await client.wait_for(correlation_id, "DONE", "ERROR", seconds=90)
+        assert told["status"] == "DONE"
     await neighbours.until("1.0")
     left = "SELECT last_cause FROM delivery WHERE last_cause LIKE '%does not answer%' AND state "
     assert await neighbours.rows(left + "NOT IN ('DONE', 'ERROR')") == []

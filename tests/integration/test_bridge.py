@@ -65,7 +65,7 @@ async def held(settings: Settings, arrivals: PostgresArrivals) -> AsyncIterator[
     await ensure_topics(settings)
     url = settings.amqp_url.get_secret_value()
     async with connect(url, start_timeout=5) as connection, open_publisher(connection):
-        # What an earlier test gave back waits for whoever reads next.
+        # What an earlier test gave back waits for the next reader.
         await (await (await connection.channel()).get_queue(REQUEST_QUEUE)).purge()
     async with open_event_log(settings) as log:
         yield HeldLog(log, arrivals)
@@ -113,7 +113,7 @@ async def bridging(
 
 
 async def waiting(client: Client) -> int:
-    """Return how many messages nobody has taken or acknowledged."""
+    """Return how many messages no consumer has taken or acknowledged."""
     queue = await client.channel.declare_queue(REQUEST_QUEUE, passive=True)
     return queue.declaration_result.message_count or 0
 

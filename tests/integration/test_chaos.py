@@ -127,7 +127,7 @@ async def test_faults_leave_no_trace_in_the_archive(
 
 
 async def _delivered(bench: Bench, source: RsOrder) -> tuple[str, int]:
-    """Try as the service does: an attempt that failed is begun anew."""
+    """Try as the service does: an attempt that failed is begun again."""
     for _ in range(10):
         try:
             md5, size, _ = await bench.run(source=source)

@@ -134,7 +134,7 @@ def test_web_alone_answers_and_ends_at_sigterm(settings: Settings, tmp_path: Pat
 async def test_a_list_for_a_user_without_a_name_is_empty(
     environment: None, database: str, deliveries: Deliveries
 ) -> None:
-    """A script's variable that is not set asks for nobody's deliveries, not for everybody's."""
+    """A script's variable that is not set asks for no user's deliveries, not for all users'."""
     await deliveries.granted("c")
     here = {"DELIVERY_DATABASE_URL": database}
     every = await asyncio.to_thread(delivery, "list", "--json", **here)

@@ -170,7 +170,7 @@ async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
     assert claimed is not None
     assert claimed.correlation_id == "waits"
     assert await deliveries.store.expired(10) == []  # its time began with the end of maintenance
-    # Out of maintenance already: nobody gets more time.
+    # Out of maintenance already: no delivery gets more time.
     await deliveries.pool.execute("UPDATE delivery SET expires_at = now() - interval '1 hour'")
     await configuration.configure.maintain(ACTOR, active=False)
     assert len(await deliveries.store.expired(10)) == 2

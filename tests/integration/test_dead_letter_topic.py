@@ -106,7 +106,7 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
     client: Client,
     make_product: Callable[..., str],
 ) -> None:
-    """Whoever can write to the topic can name any tenant; what is behind it goes on."""
+    """A client that can write to the topic can name any tenant; what is behind it goes on."""
     here = settings.model_copy(
         update={"kafka_partitions": 1, "database_url": type(settings.database_url)(database)}
     )
@@ -132,7 +132,10 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
             await dead_letters(1)
             await events.append(events.topics.of(CANCELS), key=b"stranger/c", value=cancel.encode())
             dead = await dead_letters(2)
-    assert {one.topic for one in dead} == {events.topics.of(REQUESTS), events.topics.of(CANCELS)}
-    assert all(one.reason.startswith("unknown tenant 'stranger'") for one in dead)
+    assert {dead_letter.topic for dead_letter in dead} == {
+        events.topics.of(REQUESTS),
+        events.topics.of(CANCELS),
+    }
+    assert all(dead_letter.reason.startswith("unknown tenant 'stranger'") for dead_letter in dead)
     assert await pool.fetch("SELECT tenant FROM delivery WHERE tenant = 'stranger'") == []
     assert client.said(request["correlationId"]) == ["GRANTED", "DONE"]

@@ -147,7 +147,7 @@ async def test_the_dead_letters_of_one_tenant_hide_no_others(
     await append_dead(events, "swot/b", b"event of swot")
     ours = await box.look("sentinel")
     assert len(ours.dead_letters) == 6
-    assert [one for one in texts(ours) if "event" in one] == ["event 4", "event 5", "event 6"]
+    assert [text for text in texts(ours) if "event" in text] == ["event 4", "event 5", "event 6"]
     assert ours.truncated
     theirs = await box.look("swot")
     assert (texts(theirs), theirs.truncated) == (["event of swot", "of swot"], False)
@@ -214,12 +214,18 @@ async def test_dead_letters_of_other_services_and_of_no_known_tenant_are_the_ins
     assert (await box.look("stranger")).dead_letters == []
     everything = await box.look(None)
     assert len(everything.dead_letters) == 7
-    foreign = [one.id for one in everything.dead_letters if one.owner is None]
+    foreign = [
+        dead_letter.id for dead_letter in everything.dead_letters if dead_letter.owner is None
+    ]
     assert len(foreign) == 5
-    for one in foreign:
+    for id_ in foreign:
         with pytest.raises(UnknownDeadLetterError, match="there is no dead letter"):
-            await put_back(box, "sentinel", [one])
-    stranger = [one.id for one in everything.dead_letters if one.text == "of a stranger"]
+            await put_back(box, "sentinel", [id_])
+    stranger = [
+        dead_letter.id
+        for dead_letter in everything.dead_letters
+        if dead_letter.text == "of a stranger"
+    ]
     assert await put_back(box, None, stranger) == {stranger[0]: QUEUE}
 
 
@@ -230,12 +236,12 @@ async def test_dead_letters_that_differ_have_ids_that_differ(make_box: MakeBox, 
     await post.leave(b"x", queue="cancels", kept="1")
     seen = await box.look("sentinel")
     assert len(set(ids(seen))) == 4
-    assert sorted(one.partition(":")[2].partition(":")[0] for one in ids(seen)) == [
+    assert sorted(id_.partition(":")[2].partition(":")[0] for id_ in ids(seen)) == [
         *("cancels", "requests", "requests", "requests"),
     ]
-    assert all(len(one.rpartition(":")[2].partition("-")[0]) == 32 for one in ids(seen))
+    assert all(len(id_.rpartition(":")[2].partition("-")[0]) == 32 for id_ in ids(seen))
     assert ids(await box.look("sentinel")) == ids(seen)
-    (cancel,) = (one for one in ids(seen) if "cancels" in one)
+    (cancel,) = (id_ for id_ in ids(seen) if "cancels" in id_)
     assert await put_back(box, "sentinel", [cancel]) == {cancel: CANCELS.queue.name}
     assert len((await box.look("sentinel")).dead_letters) == 3
 
@@ -270,7 +276,7 @@ async def test_a_letter_that_cannot_go_back_is_told_and_nothing_was_put_back(
     await events.append(
         events.topics.of(DEAD_LETTERS), key=b"sentinel/a", value=b"of no topic", headers=headers
     )
-    strays = [one for one in ids(await box.look(None)) if one != good]
+    strays = [id_ for id_ in ids(await box.look(None)) if id_ != good]
     assert len(strays) == 2
     for stray in strays:
         with pytest.raises(NotPossibleError, match="does not say which"):
@@ -339,8 +345,8 @@ async def test_large_letters_are_put_back_bit_by_bit(
     for several in (seen[:2], seen[2:]):
         with pytest.raises(NotPossibleError, match="choose fewer"):
             await put_back(box, "sentinel", several)
-    for one in seen:
-        assert (await put_back(box, "sentinel", [one])).keys() == {one}
+    for id_ in seen:
+        assert (await put_back(box, "sentinel", [id_])).keys() == {id_}
 
 
 async def test_an_event_that_was_put_back_and_failed_again_is_another(
@@ -377,4 +383,4 @@ async def test_a_broker_that_is_away_is_told_to_all_who_wait(
     said = await asyncio.gather(
         *(box.look(tenant) for tenant in ("sentinel", "swot")), return_exceptions=True
     )
-    assert all(isinstance(one, BrokerUnavailableError) for one in said)
+    assert all(isinstance(error, BrokerUnavailableError) for error in said)

@@ -57,9 +57,9 @@ def test_no_other_user_of_the_machine_reads_a_password_of_the_stack(stack: Stack
                 continue
             if any(password in path.read_bytes() for password in passwords):
                 held += 1
-                above = [one for one in path.parents if one.is_relative_to(stack.folder)]
+                above = [folder for folder in path.parents if folder.is_relative_to(stack.folder)]
                 assert not path.stat().st_mode & 0o004 or any(
-                    not one.stat().st_mode & 0o001 for one in above
+                    not folder.stat().st_mode & 0o001 for folder in above
                 ), path
     assert held  # otherwise nothing was looked at
 

@@ -55,7 +55,7 @@ async def test_a_delivery_whose_user_is_not_checked_yet_ends_once(deliveries: De
         tenants=deliveries.tenants,
         users=SomeUsers(away=True),
     )
-    assert [one.state for one in saved] == [State.RECEIVED]
+    assert [delivery.state for delivery in saved] == [State.RECEIVED]
     claimed = await deliveries.leases("w").claim(Work.CHECK)
     assert claimed is not None
     await deliveries.pool.execute("UPDATE delivery SET expires_at = now()")

@@ -587,7 +587,7 @@ async def test_an_archive_is_told_of_although_the_lease_ran_out_meanwhile(
     source: CountingSource,
     name: str,
 ) -> None:
-    """Nobody has taken over: compare-and-set decides, not the clock."""
+    """No worker has taken over: compare-and-set decides, not the clock."""
     between, worker = guarded
     proxy, _ = proxied
     await worker.plan(name)
@@ -764,7 +764,8 @@ async def test_an_object_that_a_client_relies_on_stays(
         await worker.deliveries.pool.execute(making, f"{name}-2", note)
         assert await stays(done)
     await worker.deliveries.pool.execute("UPDATE delivery SET completing_until = NULL")
-    # A successor has completed it, and not told it yet; whoever lost the lease finds it wrong.
+    # A successor has completed it, and not told it yet; the worker that lost the lease finds
+    # it wrong.
     now = "UPDATE delivery SET state = $2, attempt = $3 WHERE correlation_id = $1"
     await worker.deliveries.pool.execute(now, name, "TRANSFERRING", done.attempt + 1)
     assert await stays(done)

@@ -62,10 +62,10 @@ async def test_deliveries_go_on_when_one_of_three_brokers_is_killed(
             broker.send_signal(signal.SIGKILL)
             for body in bodies[DELIVERIES // 2 :]:
                 await client.send(body)
-            for one in ids:
-                await client.wait_for(one, "DONE", "ERROR", seconds=120)
+            for correlation_id in ids:
+                await client.wait_for(correlation_id, "DONE", "ERROR", seconds=120)
             assert child.running
-    assert all(client.said(one) == ["GRANTED", "DONE"] for one in ids)
+    assert all(client.said(correlation_id) == ["GRANTED", "DONE"] for correlation_id in ids)
 
 
 @with_kafka
@@ -120,7 +120,7 @@ async def test_readers_without_a_group_find_the_partitions(
             (dead,) = await look(here)
         assert (dead.key, dead.value) == (b"t/c", b"event")
         found = await Lag(here, make_topics=partial(ensure_topics, here)).look()
-        assert {one.topic for one in found.behind} == set(events.topics.consumed)
+        assert {behind.topic for behind in found.behind} == set(events.topics.consumed)
         assert len(found.behind) == 2 * len(events.topics.consumed)
 
 
@@ -128,7 +128,7 @@ async def test_the_embedded_broker_has_the_topics_that_are_asked_for(settings: S
     await ensure_topics(settings)
     assert await differences(settings) == []
     more = settings.model_copy(update={"kafka_partitions": 9})
-    assert {one.what for one in await differences(more)} == {"partitions"}
+    assert {difference.what for difference in await differences(more)} == {"partitions"}
 
 
 async def _topics_are_as_they_should_be(broker: str) -> None:
@@ -138,7 +138,7 @@ async def _topics_are_as_they_should_be(broker: str) -> None:
     try:
         for found in await admin.describe_topics(list(topics.all)):
             assert len(found["partitions"]) == 3
-            assert all(len(one["replicas"]) == 3 for one in found["partitions"])
+            assert all(len(partition["replicas"]) == 3 for partition in found["partitions"])
         asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics.all]
         answers = await admin.describe_configs(asked)
     finally:

@@ -116,8 +116,8 @@ async def test_a_delivery_goes_through_kafka_over_tls(
             ready = answer.status
         told = await asyncio.to_thread(delivery, "doctor", "--json", **extra)
     assert ready == 200
-    findings = [json.loads(one) for one in told.stdout.splitlines()]
-    assert [one["ok"] for one in findings if one["part"] == "kafka"] == [True] * 2
+    findings = [json.loads(text) for text in told.stdout.splitlines()]
+    assert [finding["ok"] for finding in findings if finding["part"] == "kafka"] == [True] * 2
     for command in (["topics", "check"], ["dlt", "list"]):
         ended = await asyncio.to_thread(delivery, *command, **here)
         assert ended.returncode == 0, ended.stderr
@@ -127,7 +127,7 @@ async def test_a_delivery_goes_through_kafka_over_tls(
 async def test_a_broker_whose_ca_is_not_trusted_is_told_at_once(
     settings: Settings, line: Line, tmp_path: Path, ca: str
 ) -> None:
-    """Who waits for somebody to change a setting waits for ever; `start_timeout` is a minute."""
+    """Waiting for an operator to change a setting lasts for ever; `start_timeout` is a minute."""
     Authority(tmp_path)
     here = settings.model_copy(update=line.values | {"kafka_ca": ca and str(tmp_path / ca)})
     with pytest.raises(NotReachableError, match="not of a CA that is trusted here") as raised:
@@ -192,7 +192,9 @@ async def test_a_worker_that_is_refused_says_so_in_one_sentence_and_ends(
     assert "Traceback" not in ended.stderr
     told = await asyncio.to_thread(delivery, "doctor", "--json", **here)
     (finding,) = [
-        one for one in map(json.loads, told.stdout.splitlines()) if one["part"] == "kafka"
+        finding
+        for finding in map(json.loads, told.stdout.splitlines())
+        if finding["part"] == "kafka"
     ]
     assert (finding["ok"], finding["check"]) == (False, "access")
     assert "not of a CA that is trusted here" in finding["message"]

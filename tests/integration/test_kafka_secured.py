@@ -93,7 +93,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
             for principal in principals:
                 await allow(server.url, rights, to=principal)
             if name == SERVICE:
-                of_topics = [one for one in rights if one.resource == "topic"]
+                of_topics = [right for right in rights if right.resource == "topic"]
                 await allow(server.url, of_topics, to="User:groupless")
         yield Cluster(server=server, security=security, authority=authority)
 
@@ -162,7 +162,7 @@ async def test_the_service_delivers_with_each_way_to_sign_in_and_the_documented_
                 assert answer.status == 200
             told = await asyncio.to_thread(delivery, "doctor", "--json", **extra)
             findings = [json.loads(line) for line in told.stdout.splitlines()]
-            assert {one["ok"] for one in findings if one["part"] == "kafka"} == {True}
+            assert {finding["ok"] for finding in findings if finding["part"] == "kafka"} == {True}
             for command in (["topics", "check"], ["dlt", "list"], ["watch", "--once"]):
                 ended = await asyncio.to_thread(delivery, *command, **extra)
                 assert ended.returncode == 0, ended.stderr
@@ -199,7 +199,9 @@ async def test_a_worker_with_a_wrong_password_says_so_in_one_sentence_and_ends(
     assert "guessed" not in ended.stderr
     told = await asyncio.to_thread(delivery, "doctor", "--json", **here)
     (finding,) = [
-        one for one in map(json.loads, told.stdout.splitlines()) if one["part"] == "kafka"
+        finding
+        for finding in map(json.loads, told.stdout.splitlines())
+        if finding["part"] == "kafka"
     ]
     assert (finding["ok"], finding["check"]) == (False, "access")
     assert "does not sign user rs-delivery in" in finding["message"]

@@ -220,7 +220,9 @@ async def test_the_service_does_its_work_with_least_rights(
             _, out, said = await run(as_service, "doctor")
             problems = [line for line in out.splitlines() if line.startswith("PROBLEM")]
             # Two of three deliveries were ended here; letters are other tests'.
-            left = [one for one in problems if "dead letters" not in one and "ended in" not in one]
+            left = [
+                line for line in problems if "dead letters" not in line and "ended in" not in line
+            ]
             assert left == [], said
             for part in ("postgresql, rights", "rabbitmq, rights"):
                 assert f"ok       {part}: " in out

@@ -54,4 +54,4 @@ async def test_all_deliveries_end_right_although_every_topic_is_wiped(
                 while (ready := await http.get(f"{url}/health/ready")).status != 200:
                     await asyncio.sleep(0.2)
                 assert (await ready.json())["components"]["events"] == {"status": "UP"}
-    assert all(client.said(one) == ["GRANTED", "DONE"] for one in ids)
+    assert all(client.said(correlation_id) == ["GRANTED", "DONE"] for correlation_id in ids)

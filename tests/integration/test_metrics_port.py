@@ -1,4 +1,4 @@
-"""Figures on a port of their own: for Prometheus without a token, and for nobody else."""
+"""Figures on a port of their own: for Prometheus without a token, and for no other client."""
 
 from __future__ import annotations
 

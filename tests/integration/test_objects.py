@@ -48,7 +48,7 @@ LOCKS_WAITED_FOR = """SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid 
 
 
 class Place:
-    """One key of a store, and whoever completes an upload there."""
+    """One key of a store, and the workers that complete an upload there."""
 
     def __init__(self, sink: S3ObjectStore, proxied: Proxied, name: str) -> None:
         self.sink = sink
@@ -161,7 +161,7 @@ async def test_an_object_of_the_same_tenant_and_user_is_replaced(
 async def test_an_object_without_marks_is_replaced_and_that_is_logged(
     place: Place, client: Client, store: Completes, known: bool
 ) -> None:
-    """Upstream wrote it, or somebody by hand."""
+    """Upstream wrote it, or an operator by hand."""
     await meet(place, store, known=known)
     await place.write(b"by hand", {"author": "somebody"})
     with capture_logs() as logs:
@@ -218,7 +218,7 @@ async def test_learning_of_conditions_leaves_nothing_behind(
     assert await place.holds(client) == b"archive"
     async with s3.client(place.proxy.target.endpoint, s3.KEY, s3.SECRET, s3.REGION) as there:
         found = await there.list_objects_v2(Bucket=place.target.bucket, Prefix=place.key[:14])
-        assert [one["Key"] for one in found["Contents"]] == [place.key]
+        assert [entry["Key"] for entry in found["Contents"]] == [place.key]
 
 
 async def test_a_worker_that_learns_nothing_of_conditions_completes_all_the_same(
@@ -456,7 +456,7 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
         return_exceptions=True,
     )
     assert noted.count(True) == 1
-    (refused,) = [one for one in noted if one is not True]
+    (refused,) = [outcome for outcome in noted if outcome is not True]
     assert isinstance(refused, ObjectBusyError)
     first, second = (ours, theirs) if noted[0] is True else (theirs, ours)
     # Its own again, and another name.
@@ -573,7 +573,9 @@ async def test_a_failed_delivery_does_not_abort_what_another_tenant_is_uploading
         assert await leases.record_upload(running, uploads.located(upload, target))
     assert await swept(deliveries, sink) == 0  # it is looked at again
     assert not await uploads.abort_orphans(ended, target, key)
-    assert [one.upload_id for one in await sink.open_uploads(target, key)] == [upload.upload_id]
+    assert [opened.upload_id for opened in await sink.open_uploads(target, key)] == [
+        upload.upload_id
+    ]
     # When that one has ended, what is left open is aborted.
     await deliveries.fail(running, "for the test")
     await deliveries.pool.execute("UPDATE delivery SET not_before = now()")
@@ -630,7 +632,9 @@ async def test_an_opening_that_was_not_answered_aborts_nothing_that_may_be_anoth
     async with worker.running(count=1):
         row = await worker.until(name, lambda row: row["tries"] == 1)
         assert "which is whose" in row["last_cause"]
-        assert upload.upload_id in [one.upload_id for one in await sink.open_uploads(through, key)]
+        assert upload.upload_id in [
+            opened.upload_id for opened in await sink.open_uploads(through, key)
+        ]
         await worker.deliveries.fail(running, "for the test")
         await pool.execute("UPDATE delivery SET not_before = now()")
         row = await worker.ended(name)

@@ -149,13 +149,15 @@ async def test_work_goes_on_after_an_outage(
         await asyncio.sleep(OUTAGE)
         for name in away:
             await gates[name].let()
-        for one in ids:
-            await client.wait_for(one, "DONE", "ERROR", seconds=120)
+        for correlation_id in ids:
+            await client.wait_for(correlation_id, "DONE", "ERROR", seconds=120)
         assert child.running
         async with asyncio.timeout(60):
             while await down(url, stack):
                 await asyncio.sleep(0.2)
-    assert [client.said(one) for one in ids] == [["GRANTED", "DONE"]] * 2, child.tail(60)
+    assert [client.said(correlation_id) for correlation_id in ids] == [["GRANTED", "DONE"]] * 2, (
+        child.tail(60)
+    )
     done = await client.wait_for(ids[0], "DONE")
     assert contents(await client.fetch(done["url"])) == files
     assert await client.open_uploads(ids[0]) == []

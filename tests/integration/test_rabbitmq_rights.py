@@ -34,7 +34,7 @@ BY_ITSELF, BY_ANOTHER = Topology(), Topology(declares=False)
 
 def without(permissions: Permissions, kind: str, name: str) -> Permissions:
     """Return the same but for one right."""
-    left = [one for one in getattr(permissions, kind) if one != name]
+    left = [right for right in getattr(permissions, kind) if right != name]
     return replace(permissions, **{kind: left})
 
 
@@ -208,7 +208,7 @@ async def admin_is_still_bound(channel: AbstractChannel) -> None:
 async def test_another_user_declares_by_command_and_the_service_reads_again_what_was_deleted(
     host: Host, stack: Stack
 ) -> None:
-    """Where it declares nothing, it waits until somebody has declared it again."""
+    """Where it declares nothing, it waits until another client has declared it again."""
     async with (
         connect(host.url("admin"), start_timeout=5) as connection,
         connection.channel() as channel,

@@ -29,8 +29,8 @@ async def test_an_unhandled_event_is_appended_again_each_time_later(
     await arrivals.save(make_arrival())
     appended: list[Arrival] = []
 
-    async def append(one: Arrival) -> None:
-        appended.append(one)
+    async def append(arrival: Arrival) -> None:
+        appended.append(arrival)
 
     assert await append_again(arrivals=arrivals, append=append, limit=9) == 1
     assert await append_again(arrivals=arrivals, append=append, limit=9) == 0
@@ -42,16 +42,16 @@ async def test_an_unhandled_event_is_appended_again_each_time_later(
 async def test_an_event_that_kafka_does_not_take_is_tried_at_the_next_look(
     pool: asyncpg.Pool,
 ) -> None:
-    """Nothing was repeated: after an outage, nobody waits longer for each look during it."""
+    """Nothing was repeated: after an outage, no arrival waits longer for each look during it."""
     arrivals = PostgresArrivals(pool, allowance=timedelta(hours=1))
-    for one in (make_arrival(value=b"taken"), make_arrival(value=b"refused")):
-        await arrivals.save(one)
+    for arrival in (make_arrival(value=b"taken"), make_arrival(value=b"refused")):
+        await arrivals.save(arrival)
     await arrivals.all_lost()
     tried: list[bytes] = []
 
-    async def append(one: Arrival) -> None:
-        tried.append(one.value)
-        if one.value == b"refused":
+    async def append(arrival: Arrival) -> None:
+        tried.append(arrival.value)
+        if arrival.value == b"refused":
             raise BrokerUnavailableError("away")
 
     assert await append_again(arrivals=arrivals, append=append, limit=9) == 1
@@ -67,20 +67,22 @@ async def test_every_lost_arrival_is_appended_in_one_look(
     patient = PostgresArrivals(pool, allowance=timedelta(hours=1))
     appended: list[Arrival] = []
 
-    async def append(one: Arrival) -> None:
-        appended.append(one)
+    async def append(arrival: Arrival) -> None:
+        appended.append(arrival)
 
     assert await append_again(arrivals=patient, append=append, limit=3) == 7
-    assert len({one.id for one in appended}) == 7
+    assert len({arrival.id for arrival in appended}) == 7
 
 
 async def test_arrivals_of_one_moment_are_saved_together_and_once(
     arrivals: PostgresArrivals, pool: asyncpg.Pool
 ) -> None:
     many = [make_arrival(value=b"x" * 100_000) for _ in range(60)]  # more than one batch
-    await asyncio.gather(*(arrivals.save(one) for one in [*many, *many]))
-    assert {one.id for one in await arrivals.overdue(999)} == {one.id for one in many}
-    await arrivals.forget([one.id for one in many])
+    await asyncio.gather(*(arrivals.save(arrival) for arrival in [*many, *many]))
+    assert {arrival.id for arrival in await arrivals.overdue(999)} == {
+        arrival.id for arrival in many
+    }
+    await arrivals.forget([arrival.id for arrival in many])
     assert await pool.fetchval("SELECT count(*) FROM arrival") == 0
 
 

@@ -1,4 +1,4 @@
-"""Topics that were made anew, or lost their end: where the group was says nothing any more."""
+"""Topics that were made again, or lost their end: where the group was says nothing any more."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_group_that_is_beyond_the_end_reads_from_the_beginning(
             answer = await client.answer(request_for(make_product({"a": b"a"})))
     assert answer["status"] == "DONE"
     assert "events_read_from_beginning" in {entry["event"] for entry in logs}
-    # Nor is it far ahead for whoever reads next.
+    # Nor is it far ahead for the worker that reads next.
     assert max((await committed(changed)).values()) < FAR
 
 
@@ -98,7 +98,7 @@ async def test_a_group_at_the_end_of_a_batch_is_not_beyond_the_end(changed: Sett
 async def test_writing_to_a_missing_topic_does_not_make_it(
     changed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Made by accident, it has other partitions, and nobody learns that its events are lost."""
+    """Made by accident, it has other partitions, and no worker learns that its events are lost."""
     monkeypatch.setattr(event_log, "_CONFIRM_TIMEOUT", 0.5)
     async with open_event_log(changed) as events:
         with pytest.raises(BrokerUnavailableError):
@@ -145,7 +145,7 @@ async def test_topics_that_are_deleted_under_a_worker_are_made_and_read(
 
 
 async def test_lost_events_are_due_before_topics_are_made_again(changed: Settings) -> None:
-    """Who makes them may die in between, and nobody else would know that they were lost."""
+    """The worker that makes them may die in between; no other would know that they were lost."""
 
     class DiedError(Exception):
         pass

@@ -207,8 +207,8 @@ async def test_the_doctor_names_what_tenants_share_and_what_can_not_be_used(
         far = {"s3_server": server | {"port": 9}, "bucket": "far", "addressing_style": "path"}
         same = {"s3_server": server, "bucket": "chosen-before", "addressing_style": "path"}
         await change.set("delivery_targets", {"far": far, "same": same})
-    found = [one async for one in examine(settings)]
-    told = {one.check: one for one in found if not one.ok}
+    found = [finding async for finding in examine(settings)]
+    told = {finding.check: finding for finding in found if not finding.ok}
     assert "a b" in told["other default: reachable"].message
     assert "DELIVERY_S3_ALLOWED_HOSTS" in told["one far: reachable"].message
     shared = told["place of their own"]
@@ -217,5 +217,5 @@ async def test_the_doctor_names_what_tenants_share_and_what_can_not_be_used(
     borrowed = told["S3 key of third"]
     assert "chosen-before" in borrowed.message
     assert "DELIVERY_TENANTS_CHOOSE_BUCKETS" in borrowed.advice
-    (good,) = [one for one in found if one.check == "one default: writable"]
+    (good,) = [finding for finding in found if finding.check == "one default: writable"]
     assert good.ok

@@ -153,7 +153,7 @@ async def test_migrations_of_two_processes_at_once_outlive_a_deadlock_with_a_wor
                 # It must not be the one that looks for the circle.
                 await worker.execute("SET LOCAL deadlock_timeout = '10min'")
                 await worker.execute("LOCK TABLE outbox IN ROW EXCLUSIVE MODE")
-                migrating = [asyncio.create_task(migrate(one)) for one in (pool, other)]
+                migrating = [asyncio.create_task(migrate(migrated)) for migrated in (pool, other)]
                 await waits(f"locktype = 'advisory' AND objid = {gate}")
                 reading = asyncio.create_task(worker.fetchval("SELECT count(*) FROM delivery"))
                 await waits("relation = 'delivery'::regclass")

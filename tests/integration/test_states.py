@@ -29,7 +29,7 @@ async def test_postgresql_computes_the_same_work(pool: asyncpg.Pool) -> None:
         f"SELECT state, {work} AS work FROM unnest($1::text[]) AS state",  # noqa: S608 - its own
         list(State),
     )
-    assert {row["state"]: row["work"] for row in computed} == {one: one.work for one in State}
+    assert {row["state"]: row["work"] for row in computed} == {state: state.work for state in State}
 
 
 async def test_indexes_on_a_part_of_the_deliveries_know_the_same_ends(pool: asyncpg.Pool) -> None:

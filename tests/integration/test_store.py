@@ -122,9 +122,9 @@ async def test_a_message_that_rabbitmq_gives_again_changes_nothing_even_after_th
     again = make_receipt("c", digest=first.digest, redelivered=True)
     await deliveries.grant(again)
     assert await deliveries.states() == ["ERROR"]
-    # The same request sent anew by the client is another matter.
-    anew = make_receipt("c", digest=first.digest)
-    await deliveries.grant(anew)
+    # The same request sent again by the client is another matter.
+    resent = make_receipt("c", digest=first.digest)
+    await deliveries.grant(resent)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
 

@@ -1,4 +1,4 @@
-"""Uploads that ended deliveries left open are aborted, and nobody waits for it."""
+"""Uploads that ended deliveries left open are aborted, and no delivery waits for it."""
 
 from __future__ import annotations
 

@@ -69,7 +69,9 @@ async def test_a_delivery_is_one_trace(
     assert received.parent_span_id.hex() == PARENT
     assert spans["transfer"].parent_span_id == received.span_id
     assert spans["S3 complete"].parent_span_id == spans["transfer"].span_id
-    told = {one.key: one.value.string_value for one in spans["transfer"].attributes}
+    told = {
+        attribute.key: attribute.value.string_value for attribute in spans["transfer"].attributes
+    }
     assert told["delivery.correlation_id"] == name
     for message in (*client.messages(name), *client.messages(name, ORDER_REQUESTS)):
         assert str(message.headers["traceparent"]).split("-")[1] == TRACE

@@ -174,6 +174,6 @@ async def test_workers_of_the_version_before_and_of_this_one_share_the_work(
             await standin.behave()
             await done(list(left.values()))
             assert left["old"] in new.did("delivery_done")
-        for one in (old, new):
-            assert not one.did("upload_left_open")
-            assert not one.did("work_failed")
+        for process in (old, new):
+            assert not process.did("upload_left_open")
+            assert not process.did("work_failed")

@@ -55,7 +55,7 @@ class Lines:
         """Give all servers another certificate, and restart them."""
         shutil.copyfile(certificate, self.tls.certificate)
         shutil.copyfile(key, self.tls.key)
-        # PostgreSQL has a copy of its own, which nobody else may read.
+        # PostgreSQL has a copy of its own, which no other user may read.
         shutil.copyfile(key, self.stack.folder / "postgres" / "server-key.pem")
         for name, child in self.children.items():  # rs-order comes last, as it needs RabbitMQ
             port = URL(self.settings[name]).port or 0

@@ -201,7 +201,7 @@ async def _health(session: aiohttp.ClientSession, **wanted: bool) -> dict[str, A
         while True:
             async with session.get("/health/ready") as answer:
                 components: dict[str, Any] = (await answer.json())["components"]
-            if all((components[one]["status"] == "UP") is up for one, up in wanted.items()):
+            if all((components[name]["status"] == "UP") is up for name, up in wanted.items()):
                 return components
             await asyncio.sleep(0.2)
 

@@ -92,7 +92,7 @@ class Source:
         for node in ast.walk(scope):
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
                 yield from self._texts(node.value, scope, module, seen - {scope.name})
-        parameters = [one.arg for one in scope.args.args if one.arg != "self"]
+        parameters = [parameter.arg for parameter in scope.args.args if parameter.arg != "self"]
         if name not in parameters:
             return
         private = scope.name.startswith("_")
@@ -103,6 +103,8 @@ class Source:
                     isinstance(call.func, ast.Name) or calls is module
                 ):
                     given = dict(zip(parameters, call.args, strict=False))
-                    given |= {one.arg: one.value for one in call.keywords if one.arg}
+                    given |= {
+                        keyword.arg: keyword.value for keyword in call.keywords if keyword.arg
+                    }
                     if name in given:
                         yield from self._texts(given[name], caller, calls, seen)

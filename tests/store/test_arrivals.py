@@ -1,4 +1,4 @@
-"""What arrived is kept until it is handled, and comes again in time if nobody handles it."""
+"""What arrived is kept until it is handled, and comes again in time if no worker handles it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ async def test_arrivals_are_given_from_the_longest_overdue_on_and_not_more_than_
 ) -> None:
     arrivals = deliveries.arrivals(HOUR)
     made = [make_arrival() for _ in range(3)]
-    for one in made:
-        await arrivals.save(one)
+    for arrival in made:
+        await arrivals.save(arrival)
         await deliveries.elapse(timedelta(seconds=1))
     await deliveries.elapse(HOUR)
     first = await arrivals.overdue(2)
-    assert {one.id for one in first} == {one.id for one in made[:2]}
+    assert {arrival.id for arrival in first} == {arrival.id for arrival in made[:2]}
     assert await arrivals.overdue(2) == made[2:]
 
 
@@ -66,11 +66,13 @@ async def test_an_arrival_that_was_not_appended_is_due_as_if_never_looked_at(
 async def test_all_arrivals_are_due_once_kafka_has_lost_them(deliveries: Deliveries) -> None:
     arrivals = deliveries.arrivals(HOUR)
     made = [make_arrival() for _ in range(3)]
-    for one in made:
-        await arrivals.save(one)
+    for arrival in made:
+        await arrivals.save(arrival)
     await arrivals.forget([made[0].id])
     await arrivals.all_lost()
-    assert {one.id for one in await arrivals.overdue(9)} == {one.id for one in made[1:]}
+    assert {arrival.id for arrival in await arrivals.overdue(9)} == {
+        arrival.id for arrival in made[1:]
+    }
 
 
 async def test_an_arrival_that_is_handled_is_kept_no_longer(deliveries: Deliveries) -> None:
@@ -81,7 +83,9 @@ async def test_an_arrival_that_is_handled_is_kept_no_longer(deliveries: Deliveri
     await arrivals.save(make_arrival(id=receipt.ingress_id))
     await arrivals.save(make_arrival(id=event.event_id, kind=ArrivalKind.ORDER_EVENT))
     await deliveries.grant(receipt)
-    assert [one.id for one in await deliveries.arrivals(HOUR).overdue(9)] == [event.event_id]
+    assert [arrival.id for arrival in await deliveries.arrivals(HOUR).overdue(9)] == [
+        event.event_id
+    ]
     async with deliveries.store.transaction() as tx:
         assert event.identity is not None
         assert list(await tx.record_receipts([event.identity])) == [event.event_id]

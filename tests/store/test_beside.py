@@ -134,7 +134,7 @@ class Desk:
 
     def seen(self) -> object:
         """Return who waits, and what was answered since the last time."""
-        answers, self.answers = sorted(self.answers, key=lambda one: one[0]), []
+        answers, self.answers = sorted(self.answers, key=lambda answer: answer[0]), []
         return sorted(self.busy), answers
 
     async def kept(self) -> object:
@@ -216,7 +216,7 @@ async def withdraw_order(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> obj
 
 async def await_order(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     await tx.await_order(delivery)
-    return [one.correlation_id for one in await tx.awaited_orders(TENANT, "granted", None)]
+    return [order.correlation_id for order in await tx.awaited_orders(TENANT, "granted", None)]
 
 
 async def write_files(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:

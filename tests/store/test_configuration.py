@@ -52,7 +52,7 @@ async def test_changes_of_a_tenant_happen_one_after_the_other(deliveries: Delive
             await asyncio.sleep(0)
             await change.set("request_ttl", (before.value if before else 0) + number)
 
-    async with store.change(OTHER):  # nobody waits for another tenant's
+    async with store.change(OTHER):  # no tenant waits for another's
         await asyncio.gather(*(add(number) for number in range(5)))
     assert (await store.read()).settings[TENANT]["request_ttl"].value == 10
 
@@ -69,7 +69,7 @@ async def test_requests_wait_for_the_end_of_a_maintenance_and_have_their_whole_t
     assert (await store.read()).paused == {TENANT}
     assert await leases.claim(Work.CHECK) is None
     await deliveries.elapse(timedelta(hours=13))
-    assert [one.id for one in await deliveries.store.expired(9)] == [began.id]
+    assert [delivery.id for delivery in await deliveries.store.expired(9)] == [began.id]
     async with store.change(TENANT) as change:
         assert not (await change.maintain(active=False)).active
     assert (await store.read()).paused == frozenset()

@@ -316,12 +316,12 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
                     workers[number] = Worker(deliveries, bucket, f"w{uuid4().hex[:6]}")
                 case _:
                     await deliveries.let_leases_run_out()
-        # From now on nobody dies: the delivery ends, and all come to rest.
+        # From now on no worker dies: the delivery ends, and all come to rest.
         await deliveries.let_leases_run_out()
         turns = itertools.count()
 
         async def all_ended() -> bool:
-            return all([(await deliveries.row(one)).state.ended for one in asked])
+            return all([(await deliveries.row(delivery)).state.ended for delivery in asked])
 
         while not await all_ended() or next(rest) < REST_TURNS:
             for worker in workers:
@@ -381,7 +381,7 @@ async def test_one_of_two_tenants_delivers_to_a_key_and_the_upload_of_the_other_
     name = f"c-{uuid4().hex}"
     asked = [await deliveries.ready(name, tenant=tenant) for tenant in (TENANT, OTHER)]
     bucket = await play(deliveries, steps, asked)
-    told = {(await said(deliveries, one))[-1]: one for one in asked}
+    told = {(await said(deliveries, delivery))[-1]: delivery for delivery in asked}
     assert told.keys() == {"DONE", "ERROR"}
     ((_, there),) = bucket.objects.items()
     assert bucket.marks[there] == marks_of(told["DONE"])

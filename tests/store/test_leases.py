@@ -103,7 +103,7 @@ async def test_a_tenant_with_fewer_running_transfers_comes_first(deliveries: Del
 
 
 async def test_tenants_take_turns_when_one_thing_is_done_at_a_time(deliveries: Deliveries) -> None:
-    """With one slot, nobody has less under way than another."""
+    """With one slot, no tenant has less under way than another."""
     for number in range(3):
         await deliveries.ready(f"a{number}", tenant="a", priority=9)
     await deliveries.ready("b0", tenant="b")
@@ -142,11 +142,11 @@ async def test_a_transfer_whose_target_is_away_is_not_claimed(deliveries: Delive
     async def claimed(blocked: Blocked) -> list[str]:
         leases = deliveries.leases("w", blocked=lambda: blocked)
         found = []
-        while (one := await leases.claim(Work.TRANSFER)) is not None:
-            found.append(one)
-        for one in found:
-            await leases.release(one, after=timedelta(), failed=False, cause="for the test")
-        return sorted(one.correlation_id for one in found)
+        while (lease := await leases.claim(Work.TRANSFER)) is not None:
+            found.append(lease)
+        for lease in found:
+            await leases.release(lease, after=timedelta(), failed=False, cause="for the test")
+        return sorted(lease.correlation_id for lease in found)
 
     assert await claimed(Blocked(tenants=("swot",))) == ["x"]
     assert await claimed(Blocked(tenants=("swot",), spared=(("swot", "far"),))) == ["d", "x"]

@@ -86,9 +86,9 @@ async def test_an_original_that_its_copy_has_overtaken_is_refused(
         await deliveries.grant(original)
     assert await deliveries.states() == ["ERROR"]
     # The client sends the same again, on purpose.
-    anew = make_receipt("c", digest=original.digest, received_at=datetime.now(UTC) - off)
-    await inbox.saved(anew.identity)
-    await deliveries.grant(anew)
+    resent = make_receipt("c", digest=original.digest, received_at=datetime.now(UTC) - off)
+    await inbox.saved(resent.identity)
+    await deliveries.grant(resent)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
 
@@ -128,24 +128,24 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
         await deliveries.grant(original)
         await deliveries.grant(copy)
         await inbox.arrivals.returned(original.ingress_id)  # late: its copy was there
-        anew = make_receipt(name, digest=original.digest)
-        await inbox.saved(anew.identity)
-        await deliveries.grant(anew)
+        resent = make_receipt(name, digest=original.digest)
+        await inbox.saved(resent.identity)
+        await deliveries.grant(resent)
         assert await deliveries.states(name) == ["ERROR", "GRANTED"]
 
 
 async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox) -> None:
-    """Else it would stand in the way of what the client sends anew."""
+    """Else it would stand in the way of what the client sends again."""
     first = make_receipt("c")
     await inbox.saved(first.identity)
     await deliveries.grant(first)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
-    anew = make_receipt("c", digest=first.digest)
-    await inbox.saved(anew.identity)
+    resent = make_receipt("c", digest=first.digest)
+    await inbox.saved(resent.identity)
     copy = make_receipt("c", digest=first.digest, redelivered=True)
     await inbox.saved(copy.identity)
     await deliveries.grant(copy)
-    await deliveries.grant(anew)
+    await deliveries.grant(resent)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
 
@@ -254,7 +254,7 @@ async def test_no_request_comes_from_the_future(deliveries: Deliveries) -> None:
 class Course:
     """One request without a message id: given, saved, appended and handled, in whatever order.
 
-    Its client sends it anew once its delivery has ended. RabbitMQ gives a message until it is
+    Its client sends it again once its delivery has ended. RabbitMQ gives a message until it is
     acknowledged, flagged from the second time on.
     """
 

@@ -26,7 +26,7 @@ async def names(deliveries: Deliveries, *tenants: str, **wanted: Any) -> list[st
     found = await deliveries.tracking.browse(
         tenants or [TENANT, OTHER], Filter(**wanted), before=None, limit=9
     )
-    return [one.delivery.correlation_id for one in found]
+    return [tracked.delivery.correlation_id for tracked in found]
 
 
 async def test_deliveries_are_found_by_what_is_known_of_them(deliveries: Deliveries) -> None:
@@ -57,7 +57,7 @@ async def test_a_page_goes_on_behind_the_last_delivery_of_the_one_before(
     found: list[str] = []
     before = None
     while page := await deliveries.tracking.browse([TENANT], Filter(), before=before, limit=2):
-        found += [one.delivery.correlation_id for one in page]
+        found += [tracked.delivery.correlation_id for tracked in page]
         before = page[-1].delivery.requested_at, page[-1].delivery.id
     assert found == ["d4", "d3", "d2", "d1", "d0"]
 
@@ -118,17 +118,17 @@ async def test_changes_are_followed_from_the_last_one_on(deliveries: Deliveries)
     await deliveries.available("c")
     await deliveries.granted("theirs", tenant=OTHER)
     found = await changes.since(last, missing=[last], limit=9)
-    assert [(one.tracked.delivery.correlation_id, one.step.state) for one in found] == [
+    assert [(change.tracked.delivery.correlation_id, change.step.state) for change in found] == [
         ("before", State.GRANTED),
         ("c", State.GRANTED),
         ("c", State.AVAILABLE),
         ("theirs", State.GRANTED),
     ]
-    assert all(one.tracked.delivery.order == {} for one in found)
+    assert all(change.tracked.delivery.order == {} for change in found)
     assert await changes.since(last, missing=[], limit=1) == found[1:2]
     # Of the moments before the last one that a reader heard, some may come again.
     replayed = await changes.replay(TENANT, found[1].step.id, limit=9)
-    assert [one.step.id for one in replayed] == [found[0].step.id, found[2].step.id]
+    assert [change.step.id for change in replayed] == [found[0].step.id, found[2].step.id]
     await deliveries.elapse(timedelta(minutes=1))
     await deliveries.granted("late")
     later = await changes.replay(TENANT, await changes.last(), limit=9)
@@ -145,8 +145,8 @@ async def test_what_waits_and_what_became_of_the_rest_is_counted(deliveries: Del
     (depth,) = await overview.depths()
     assert (depth.tenant, depth.state, depth.deliveries) == (TENANT, State.GRANTED, 3)
     assert 3600 <= depth.oldest < 4200
-    owed = {one.lane: one for one in await overview.owed()}
-    assert {lane: one.messages for lane, one in owed.items()} == {"orders": 3, "responses": 3}
+    owed = {row.lane: row for row in await overview.owed()}
+    assert {lane: row.messages for lane, row in owed.items()} == {"orders": 3, "responses": 3}
     assert 3600 <= owed["orders"].oldest < 4200
     assert await overview.outcomes([TENANT], since=began) == []
     await deliveries.done("d")
@@ -166,18 +166,21 @@ async def test_workers_tell_that_they_are_there_until_they_stop(deliveries: Deli
     await deliveries.ready()
     assert await deliveries.leases("b").claim(Work.TRANSFER) is not None
     seen = await deliveries.overview.workers()
-    assert [(one.id, one.slots, one.running) for one in seen] == [("a", 3, 0), ("b", 3, 1)]
-    assert all(one.alive for one in seen)
+    assert [(worker.id, worker.slots, worker.running) for worker in seen] == [
+        ("a", 3, 0),
+        ("b", 3, 1),
+    ]
+    assert all(worker.alive for worker in seen)
     await deliveries.elapse(timedelta(minutes=5))
     await second.heartbeat()
     seen = await deliveries.overview.workers()
-    assert [(one.id, one.alive) for one in seen] == [("a", False), ("b", True)]
+    assert [(worker.id, worker.alive) for worker in seen] == [("a", False), ("b", True)]
     assert seen[1].started_at < seen[1].seen_at
     assert seen[1].running == 0  # its lease ran out
     await second.deregister()
     await deliveries.elapse(timedelta(days=2))
     await second.heartbeat()
-    assert [one.id for one in await deliveries.overview.workers()] == ["b"]
+    assert [worker.id for worker in await deliveries.overview.workers()] == ["b"]
 
 
 async def test_a_delivery_that_failed_can_be_asked_for_again(deliveries: Deliveries) -> None:
@@ -201,6 +204,6 @@ async def test_a_delivery_that_failed_can_be_asked_for_again(deliveries: Deliver
     assert again.id != first.id
     assert again.order == first.order
     found: list[Tracked] = await deliveries.tracking.of(TENANT, "c")
-    assert [one.delivery.state for one in found] == [State.GRANTED, State.ERROR]
+    assert [tracked.delivery.state for tracked in found] == [State.GRANTED, State.ERROR]
     noted = await deliveries.audit.entries(TENANT, before=2**62, limit=9)
     assert [entry.action for entry in noted] == ["retry", "cancel"]

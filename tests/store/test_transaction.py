@@ -307,12 +307,12 @@ async def test_orders_that_are_awaited_are_given_from_the_oldest_on(deliveries: 
         await deliveries.elapse(timedelta(seconds=1))
     async with deliveries.store.transaction() as tx:
         awaited = await tx.awaited_orders(TENANT, "c", None)
-        assert [one.id for one in awaited] == ended
+        assert [order.id for order in awaited] == ended
         early = await tx.awaited_orders(TENANT, "c", awaited[1].requested_at)
-        assert [one.id for one in early] == ended[:2]
+        assert [order.id for order in early] == ended[:2]
         await tx.record_answer(awaited[0], 7)
         await tx.record_answer(awaited[1], None)
-        assert [one.id for one in await tx.awaited_orders(TENANT, "c", None)] == ended[2:]
+        assert [order.id for order in await tx.awaited_orders(TENANT, "c", None)] == ended[2:]
         assert await tx.had_order(TENANT, "c", 7)
         assert not await tx.had_order(TENANT, "c", 8)
     await deliveries.granted()
@@ -335,8 +335,8 @@ async def test_what_was_asked_for_is_known_by_its_key_and_while_active_by_its_wo
         assert await tx.asked_before(asked, active=True) is None
         for _ in range(2):
             await tx.record_request(asked, delivery.id)
-        for one, active in ((asked, False), (keyless, True), (other, False)):
-            known = await tx.asked_before(one, active=active)
+        for request, active in ((asked, False), (keyless, True), (other, False)):
+            known = await tx.asked_before(request, active=active)
             assert known is not None
             assert (known.request, known.delivery_id) == (b"r" * 32, delivery.id)
         assert await tx.asked_before(keyless, active=False) is None
@@ -427,7 +427,7 @@ async def test_a_delivery_whose_time_is_over_is_expired_the_longest_overdue_firs
     await deliveries.elapse(timedelta(hours=13))
     await deliveries.granted("young")
     expired = await deliveries.store.expired(9)
-    assert [one.correlation_id for one in expired] == ["first", "second"]
+    assert [delivery.correlation_id for delivery in expired] == ["first", "second"]
     assert len(await deliveries.store.expired(1)) == 1
 
 
@@ -445,7 +445,9 @@ async def test_an_ended_delivery_is_swept_once_and_not_while_its_id_is_in_use(
     after = timedelta(minutes=1)
 
     async def unswept() -> list[str]:
-        return [one.correlation_id for one in await deliveries.store.unswept(after, limit=9)]
+        return [
+            delivery.correlation_id for delivery in await deliveries.store.unswept(after, limit=9)
+        ]
 
     assert await unswept() == []
     await deliveries.elapse(timedelta(minutes=2))

@@ -41,7 +41,7 @@ def both(request: pytest.FixtureRequest) -> Both:
 
 
 async def seen(world: World) -> list[Any]:
-    """Return all that is known of a correlation id, but for ids and times, which nobody chooses."""
+    """Return all that is known of a correlation id, but for ids and times, which none chooses."""
     return [
         [
             (

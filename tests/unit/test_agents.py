@@ -116,7 +116,7 @@ async def test_a_dead_letter_that_kafka_does_not_take_is_offered_again(failures:
     with capture_logs() as logs:
         await handled(Handler(UnreadableMessageError("no JSON")), log)
     assert log.appended == [dead_letter("no JSON")]
-    pauses = [one["retry_in_seconds"] for one in logs if one["event"] == "dead_letter_waits"]
+    pauses = [entry["retry_in_seconds"] for entry in logs if entry["event"] == "dead_letter_waits"]
     assert pauses == [0.2 * 2**number for number in range(failures)]
 
 
@@ -172,7 +172,7 @@ async def test_an_arrival_that_cannot_be_forgotten_ends_nothing() -> None:
 
 
 async def test_an_agent_that_fails_takes_its_app_along() -> None:
-    """The app is replaced, and reads the event again; alone, nobody would miss the agent."""
+    """The app is replaced, and reads the event again; alone, the agent would be missed by none."""
 
     class Broken(Log):
         async def append(self, topic: str, **event: Any) -> None:
@@ -226,7 +226,7 @@ REQUEST = (
 async def test_an_event_of_a_tenant_that_is_not_served_here_is_not_handled(
     kind: str, value: bytes
 ) -> None:
-    """Whoever can write to a topic can name any tenant."""
+    """A client that can write to a topic can name any tenant."""
     untouched: Any = SimpleNamespace()  # has nothing that could be asked
     handlers = {
         "requests": submit_handler(

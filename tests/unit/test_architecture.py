@@ -26,9 +26,9 @@ def test_every_named_function_exists(path: str, name: str) -> None:
     body: list[ast.stmt] = ast.parse(file.read_text("utf-8")).body if name else []
     for part in filter(None, name.split(".")):
         (found,) = [
-            one
-            for one in body
-            if isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and one.name == part
+            statement
+            for statement in body
+            if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and statement.name == part
         ]
         body = found.body

@@ -120,7 +120,7 @@ def test_files_that_are_being_replaced_end_nothing(authority: Authority, tmp_pat
         assert client_arguments(settings)["ssl_context"] is context
         key.write_bytes(later[1].read_bytes())
         assert client_arguments(settings)["ssl_context"] is context
-    assert [one["event"] for one in logs] == ["kafka_files_not_read"] * 2
+    assert [entry["event"] for entry in logs] == ["kafka_files_not_read"] * 2
 
 
 def of_tls(reason: str) -> KafkaConnectionError:
@@ -180,7 +180,7 @@ def test_a_refusal_is_logged_once_until_it_is_another_or_is_over() -> None:
         for sentence in ("old", "old", "expired"):
             refusals.note(Refusal(broker="b:1", sentence=sentence, stays=True))
         refusals.taken("b:1")
-    assert [(one["event"], one.get("cause")) for one in logs] == [
+    assert [(entry["event"], entry.get("cause")) for entry in logs] == [
         ("kafka_refuses", "old"),
         ("kafka_refuses", "expired"),
         ("kafka_takes", None),

@@ -75,7 +75,7 @@ def test_secrets_are_files_and_each_service_has_those_that_it_names(
 def test_secrets_that_everybody_can_read_here_are_known_to_be_public(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes the file for work takes the line that accepts them away, and is told."""
+    """An operator who takes the file for work removes the line that accepts them, and is told."""
     take(services["delivery"]["environment"], monkeypatch)
     refuse_weak_secrets(Settings(), http=True)
     monkeypatch.delenv("DELIVERY_DEVELOPMENT")

@@ -122,7 +122,7 @@ async def test_an_app_that_never_starts_is_replaced_too() -> None:
 
 
 async def test_an_app_that_may_not_join_its_group_says_so() -> None:
-    """Faust tries for ever, and tells nobody."""
+    """Faust tries for ever, and says so nowhere."""
     lag = Lag(BrokerUnavailableError("this user may not use the group"))
     first, second = App(endless_start=True), App(endless_start=True)
     async with (

@@ -160,8 +160,8 @@ async def test_every_event_is_handled_once_in_the_order_of_its_key(
         assert len({event.key for event in events}) == len(events) <= batch
         for _ in range(int(events[0].value) % 3):
             await asyncio.sleep(0)
-        for one in events:
-            handled.setdefault(one.key, []).append(int(one.value))
+        for event in events:
+            handled.setdefault(event.key, []).append(int(event.value))
         if sum(map(len, handled.values())) == len(keys):
             every.set()
 

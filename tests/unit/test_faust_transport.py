@@ -99,7 +99,7 @@ class Message:
 
 
 async def test_an_event_read_before_a_rebalance_is_not_acknowledged_after_it() -> None:
-    """The topic may have been made anew: that offset of the old one must not be committed."""
+    """The topic may have been made again: that offset of the old one must not be committed."""
     consumer = Trusting()
     before, after = Message(), Message()
     consumer._unacked_messages.add(before)
@@ -133,7 +133,7 @@ class Kafka:
         return self.committed
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return {one: self.told[one] for one in partitions}
+        return {partition: self.told[partition] for partition in partitions}
 
     async def beginning_offsets(
         self, partitions: list[TopicPartition]
@@ -148,10 +148,10 @@ class Kafka:
     ) -> dict[TopicPartition, list[SimpleNamespace]]:
         """Answer at once with what is there; what was out of range, from the beginning."""
         await asyncio.sleep(0)
-        at = {one: self.positions[one] for one in partitions}
+        at = {partition: self.positions[partition] for partition in partitions}
         return {
-            one: [SimpleNamespace(offset=offset if offset < self.ends[one] else 2)]
-            for one, offset in at.items()
+            partition: [SimpleNamespace(offset=offset if offset < self.ends[partition] else 2)]
+            for partition, offset in at.items()
         }
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:

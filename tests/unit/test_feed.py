@@ -1,4 +1,4 @@
-"""The feed: nothing is missed, nothing is told twice, and who is slow holds up nobody."""
+"""The feed: nothing is missed, nothing is told twice, and a slow watcher holds up no other."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Log:
         self.missing: Sequence[int] = ()  # that were asked for the last time
 
     def appear(self, *changes: Change) -> None:
-        self.visible |= {one.step.id: one for one in changes}
+        self.visible |= {new.step.id: new for new in changes}
 
     async def last(self) -> int:
         return max(self.visible, default=0)

@@ -42,7 +42,7 @@ def _read_tar(archive: bytes) -> Files:
 READERS: dict[str, Callable[[bytes], Files]] = {".zip": _read_zip, ".tar": _read_tar}
 
 each_format = pytest.mark.parametrize(
-    "archive_format", [*FORMATS, Tar()], ids=lambda one: one.suffix
+    "archive_format", [*FORMATS, Tar()], ids=lambda kind: kind.suffix
 )
 each_compression = pytest.mark.parametrize("compression", ["auto", "store", "deflate"])
 
@@ -89,7 +89,7 @@ def test_an_archive_of_nothing_is_one(archive_format: ArchiveFormat) -> None:
     assert READERS[archive_format.suffix](made(archive_format, {})) == {}
 
 
-@pytest.mark.parametrize("archive_format", FORMATS, ids=lambda one: one.suffix)
+@pytest.mark.parametrize("archive_format", FORMATS, ids=lambda kind: kind.suffix)
 def test_many_files_are_found_in_their_order(archive_format: ArchiveFormat) -> None:
     names = [f"{number % 7}/{number}" for number in range(66_000)]  # more than 16 bits count
     archive = made(archive_format, dict.fromkeys(names, b""))
@@ -112,7 +112,9 @@ def test_no_archive_is_larger_than_its_bound(
 ) -> None:
     """Also of files that nothing compresses, whose names are as long as they get."""
     end = MAX_MEMBER_BYTES - 256 if longest else 1
-    named = {f"{n:0255}/{'é' * (end // 2)}{'x' * (end % 2)}": one for n, one in enumerate(files)}
+    named = {
+        f"{n:0255}/{'é' * (end // 2)}{'x' * (end % 2)}": content for n, content in enumerate(files)
+    }
     archive = made(archive_format, named, compression=compression)
     total = sum(map(len, files))
     assert len(archive) <= archive_format.largest(total_bytes=total, file_count=len(files))
@@ -124,7 +126,7 @@ def test_the_bound_grows_with_files_and_bytes(archive_format: ArchiveFormat) -> 
     for count in (1, 2**16, 10**6):
         bounds = [archive_format.largest(total_bytes=size, file_count=count) for size in sizes]
         assert all(bound >= size for bound, size in zip(bounds, sizes, strict=True))
-        assert all(one <= more for one, more in pairwise(bounds))
+        assert all(bound <= more for bound, more in pairwise(bounds))
         assert bounds[0] <= archive_format.largest(total_bytes=0, file_count=count + 1)
 
 
@@ -201,7 +203,7 @@ def test_the_words_of_a_format_are_those_of_names_and_headers(
 
 def test_a_name_tells_its_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "FORMATS", both := (*FORMATS, Tar()))
-    assert [format_of(f"P_v1.tar.zip{one.suffix}") for one in both] == list(both)
+    assert [format_of(f"P_v1.tar.zip{kind.suffix}") for kind in both] == list(both)
 
 
 def test_a_name_of_another_version_is_left_to_that() -> None:

@@ -60,7 +60,7 @@ def test_certificate_and_name_are_checked_with_a_ca(site: Authority) -> None:
     assert isinstance(context, ssl.SSLContext)
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
-    # Of nobody else: a public CA may certify whatever name.
+    # Of no other: a public CA may certify whatever name.
     assert len(context.get_ca_certs()) == 1
 
 

@@ -56,8 +56,10 @@ def test_an_expression_asks_for_metrics_that_there_are(expression: str) -> None:
 
 def test_alerts_and_dashboard_are_about_the_job_that_is_scraped() -> None:
     scraped: Any = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
-    jobs = {one["job_name"] for one in scraped["scrape_configs"]}
-    named = {job for one in expressions() for job in re.findall(r'job="([^"]+)"', one)}
+    jobs = {job["job_name"] for job in scraped["scrape_configs"]}
+    named = {
+        job for expression in expressions() for job in re.findall(r'job="([^"]+)"', expression)
+    }
     assert named == jobs
 
 

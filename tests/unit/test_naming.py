@@ -109,7 +109,7 @@ few = st.sampled_from(["a.tif", "A.tif", "a (2).tif", "a (3).TIF", "b", "P", "p"
 def test_a_listing_in_pieces_is_laid_out_as_one_at_once(
     files: list[tuple[int, str, str, int]], piece: int, suffix: str
 ) -> None:
-    """Whatever its order, whoever comes twice: the same archive as ever, to the last name."""
+    """Whatever its order and whichever file comes twice: the same archive, to the last name."""
     listing = [
         listed(number, name, product=product, version=version, size=place)
         for place, (number, name, product, version) in enumerate(files)

@@ -39,5 +39,7 @@ def test_no_word_of_a_kind_of_store_or_archive_is_in_the_domain_or_the_use_cases
 def test_every_exception_is_still_needed() -> None:
     found = list(_lines())
     assert [
-        one for one in ALLOWED if not any(one[0] == n and one[1] in line for n, line in found)
+        allowed
+        for allowed in ALLOWED
+        if not any(allowed[0] == n and allowed[1] in line for n, line in found)
     ] == []

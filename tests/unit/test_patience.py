@@ -82,7 +82,7 @@ async def test_a_holder_of_what_others_wait_for_is_less_patient() -> None:
     async with budget.reserve(60):
         waiting = Waits(patience, target.aside, wanted=budget.is_wanted)
         call = asyncio.create_task(waiting.through(target.ask))
-        while target.asked < 50:  # nobody wants it
+        while target.asked < 50:  # no other transfer wants it
             await asyncio.sleep(0.001)
         wants = asyncio.create_task(budget.reserve(60).__aenter__())
         with pytest.raises(TargetUnavailableError, match="others wait"):

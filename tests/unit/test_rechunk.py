@@ -18,4 +18,4 @@ def test_the_bytes_are_kept_in_blocks_of_one_size(chunks: list[bytes], size: int
 
 def test_a_chunk_of_the_right_size_is_passed_on_without_a_copy() -> None:
     chunks = [b"abcd", b"efgh"]
-    assert all(one is other for one, other in zip(rechunk(chunks, 4), chunks, strict=True))
+    assert all(chunk is other for chunk, other in zip(rechunk(chunks, 4), chunks, strict=True))

@@ -117,7 +117,7 @@ async def noone() -> AsyncIterator[bytes]:
 
 
 async def test_a_file_that_is_shorter_than_listed_and_says_so_is_not_asked_for_again() -> None:
-    """Whoever verifies it finds out; asking for more would never end."""
+    """The reader that verifies it finds out; asking for more would never end."""
     server = Server()
     assert await read(server, size=len(CONTENT) + 1) == CONTENT
     assert server.asked == [0]

@@ -61,8 +61,8 @@ async def test_clients_are_few_and_none_is_closed_that_is_in_use() -> None:
             assert len(clients) == 2
         async with clients.of(_target(1)) as again:
             assert again is first
-    async with clients.of(_target(2)) as anew:
-        assert anew is not second
+    async with clients.of(_target(2)) as reopened:
+        assert reopened is not second
     await clients.aclose()
 
 

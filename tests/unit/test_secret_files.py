@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 
 def plain(value: object) -> object:
     if isinstance(value, tuple):
-        return ",".join(str(plain(one)) for one in value)
+        return ",".join(str(plain(item)) for item in value)
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 

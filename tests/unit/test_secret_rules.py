@@ -102,8 +102,8 @@ def test_a_weak_secret_that_cannot_be_changed_here_is_told_of(
         refuse_weak_secrets(given(**fields), http=http)
     (line,) = logged
     assert (line["event"], line["log_level"]) == ("secret_weak", "warning")
-    problems = [one for one in check_keys(given(**fields)) if not one.ok]
-    assert [one.check for one in problems] == [line["setting"]]
+    problems = [finding for finding in check_keys(given(**fields)) if not finding.ok]
+    assert [finding.check for finding in problems] == [line["setting"]]
     assert problems[0].advice
 
 
@@ -113,14 +113,14 @@ def test_good_secrets_are_not_told_of(fields: dict[str, Any]) -> None:
         refuse_weak_secrets(given(**fields), http=True)
     assert logged == []
     found = check_keys(given(**fields))
-    assert all(one.ok for one in found)
-    assert "development" not in {one.check for one in found}
+    assert all(finding.ok for finding in found)
+    assert "development" not in {finding.check for finding in found}
 
 
 def test_the_doctor_says_when_development_is_on() -> None:
     found = check_keys(given(development=True, jwt_secret="short"))
-    assert all(one.ok for one in found)
-    told = {one.check: one.message for one in found}
+    assert all(finding.ok for finding in found)
+    told = {finding.check: finding.message for finding in found}
     assert "DELIVERY_DEVELOPMENT is on" in told["development"]
     assert "fewer than 32 bytes" in told["DELIVERY_JWT_SECRET"]
 

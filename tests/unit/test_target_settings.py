@@ -76,10 +76,12 @@ def test_an_unknown_kind_is_refused_in_words(entry: Any) -> None:
 
 
 def test_the_schema_tells_every_kind() -> None:
-    (targets,) = (one for one in Definitions(KINDS) if one.name == "delivery_targets")
+    (targets,) = (
+        definition for definition in Definitions(KINDS) if definition.name == "delivery_targets"
+    )
     schema = targets.type.json_schema()
     entry = schema["additionalProperties"]
-    assert [one["$ref"].rpartition("/")[2] for one in entry["oneOf"]] == [
+    assert [choice["$ref"].rpartition("/")[2] for choice in entry["oneOf"]] == [
         "DeliveryTarget",
         "MemorySettings",
     ]

@@ -281,7 +281,7 @@ async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
     other = await api.call("GET", "/settings", tenant="swot")
     assert other.status == 200
     go_on.set()
-    statuses = [(await one).status for one in asked]
+    statuses = [(await answer).status for answer in asked]
     assert sorted(statuses) == [200] * 5 + [429]
     assert most == 2
     assert (await api.call("GET", "/settings")).status == 200

@@ -80,7 +80,7 @@ async def test_a_refusal_is_in_the_log_with_its_reason(
     (line,) = requests(lines)
     assert line["status"] == status
     assert cause in line["cause"]
-    assert ("actor" in line) == (status == 403)  # a token that proves nothing names nobody
+    assert ("actor" in line) == (status == 403)  # a token that proves nothing names no actor
 
 
 async def test_a_caller_who_asks_too_much_is_in_the_log(

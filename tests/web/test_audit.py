@@ -41,17 +41,17 @@ class Box(NoDeadLetters):
 
     def __init__(self, *, fails: bool = False) -> None:
         self.dead_letters = {
-            one.id: one
-            for one in (dead_letter(1, TENANT), dead_letter(2, "gone"), dead_letter(3, None))
+            made.id: made
+            for made in (dead_letter(1, TENANT), dead_letter(2, "gone"), dead_letter(3, None))
         }
         self.fails = fails
 
     async def requeue(
         self, tenant: str | None, ids: Sequence[str], *, noting: Noting
     ) -> dict[str, str]:
-        for one in ids:
-            async with noting(self.dead_letters[one], "q"):
-                if self.fails and one == ids[-1]:
+        for id_ in ids:
+            async with noting(self.dead_letters[id_], "q"):
+                if self.fails and id_ == ids[-1]:
                     raise BrokerUnavailableError("RabbitMQ does not confirm")
         return dict.fromkeys(ids, "q")
 
@@ -76,7 +76,7 @@ async def test_dead_letters_that_are_put_back_are_in_the_trail_of_their_tenants(
         "after": "q",
     }
     rest = await trail(api, tenant=INSTANCE, role="INSTANCE_ADMIN")
-    assert [one["subject"] for one in rest] == ["dead letter amqp:3", "dead letter amqp:2"]
+    assert [row["subject"] for row in rest] == ["dead letter amqp:3", "dead letter amqp:2"]
     assert (await api.call("GET", "/audit", tenant=INSTANCE, role="ADMIN")).status == 403
 
 
@@ -87,14 +87,14 @@ async def test_a_letter_that_was_not_put_back_is_not_in_the_trail(
     body = {"ids": ["amqp:1", "amqp:2"]}
     answer = await api.call("POST", "/dead-letters/requeue", json=body, role="INSTANCE_ADMIN")
     assert answer.status == 503
-    assert [one["subject"] for one in await trail(api)] == ["dead letter amqp:1"]
+    assert [row["subject"] for row in await trail(api)] == ["dead letter amqp:1"]
     assert await trail(api, tenant=INSTANCE, role="INSTANCE_ADMIN") == []
 
 
 async def test_an_export_of_the_configuration_is_in_the_trail(api: Api) -> None:
     assert (await api.call("GET", "/microservice/configuration")).status == 200
     assert (await api.call("HEAD", "/microservice/configuration")).status == 200
-    assert [(one["action"], one["subject"]) for one in await trail(api)] == [
+    assert [(row["action"], row["subject"]) for row in await trail(api)] == [
         ("export", "configuration")
     ]
 
@@ -102,7 +102,7 @@ async def test_an_export_of_the_configuration_is_in_the_trail(api: Api) -> None:
 async def test_an_import_and_a_maintenance_are_in_the_trail(api: Api) -> None:
     assert (await take(api, file_of(entry("request_ttl", 5)))).status == 201
     assert (await api.call("PUT", f"/maintenance/{TENANT}/enable")).status == 200
-    said = [(one["action"], one["subject"], one["after"]) for one in await trail(api)]
+    said = [(row["action"], row["subject"], row["after"]) for row in await trail(api)]
     assert ("set", "request_ttl", 5) in said
     assert ("set", "maintenance", True) in said
 
@@ -143,7 +143,7 @@ async def test_the_trail_is_answered_as_it_is_asked_for(
     if kind == "text/csv":
         found = [int(row["after"]) for row in csv.DictReader(io.StringIO(text))]
     elif kind == "application/json":
-        found = [one["after"] for one in json.loads(text)["content"]]
+        found = [row["after"] for row in json.loads(text)["content"]]
     else:
         found = [json.loads(line)["after"] for line in text.splitlines()]
     assert found == [3, 2, 1]
@@ -205,7 +205,7 @@ async def test_the_trail_is_narrowed_by_time(api: Api, pool: asyncpg.Pool) -> No
         params = {name: at.isoformat() for name, at in window.items()} | {"format": form}
         answer = await api.call("GET", "/audit", params=params)
         if form == "json":
-            return [one["after"] for one in (await answer.json())["content"]]
+            return [row["after"] for row in (await answer.json())["content"]]
         return [json.loads(line)["after"] for line in (await answer.text()).splitlines()]
 
     for form in ("json", "jsonl"):
@@ -223,4 +223,4 @@ async def test_the_next_page_keeps_what_was_asked(api: Api, pool: asyncpg.Pool) 
     answer = await api.call("GET", "/audit", params={"limit": "2", "since": since})
     (link,) = (await answer.json())["links"]
     following = await (await api.call("GET", link["href"])).json()
-    assert [one["after"] for one in following["content"]] == [1]
+    assert [row["after"] for row in following["content"]] == [1]

@@ -27,7 +27,7 @@ async def test_requests_beyond_what_a_process_takes_are_told_to_come_again(
     targets = TargetsApi(configuration.tenants, look=look, trouble=lambda _: None)
     parts = parts_for(configuration, targets=targets, requests_under_way=1)
     api = await serve(aiohttp_client, parts)
-    # Of health, but nobody's probe: it counts no more than those.
+    # Of health, but no probe: it counts no more than those.
     slow = asyncio.ensure_future(api.call("GET", "/health/targets"))
     await inside.wait()
     assert (await api.call("GET", "/settings")).status == 200

@@ -70,7 +70,7 @@ async def test_the_newest_come_first_a_page_at_a_time(api: Api, deliveries: Deli
     names, path = [], "/deliveries?size=2"
     while path:
         body = await (await api.call("GET", path)).json()
-        names.append([one["correlationId"] for one in body["content"]])
+        names.append([delivery["correlationId"] for delivery in body["content"]])
         path = next((link["href"] for link in body["links"] if link["rel"] == "next"), "")
     assert names == [["d4", "d3"], ["d2", "d1"], ["d0"]]
 
@@ -97,7 +97,7 @@ async def test_lists_are_filtered(
     await deliveries.granted("waiting")
     await deliveries.ready("ready")
     shown = await content(await api.call("GET", f"/deliveries?{query}"))
-    assert {one["correlationId"] for one in shown} == found
+    assert {delivery["correlationId"] for delivery in shown} == found
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_a_page_begins_at_a_moment_whatever_zone_it_is_told_in(
         told = moment.astimezone(datetime.fromisoformat(f"2026-01-01T00:00{zone}").tzinfo or UTC)
         after = cursor(told.replace(tzinfo=None).isoformat() + zone)
         shown = await content(await api.call("GET", f"/deliveries?after={after}"))
-        assert [one["correlationId"] for one in shown] == ["before"]
+        assert [delivery["correlationId"] for delivery in shown] == ["before"]
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -327,7 +327,7 @@ async def test_a_user_sees_and_asks_for_their_own_deliveries_only(
     asked = request(MINE + "1", user="admin@example.org")
     await content(await api.call("POST", "/deliveries", json=asked, **mine), 202)
     shown = await content(await api.call("GET", "/deliveries?user=" + USER, **mine))
-    assert [one["correlationId"] for one in shown] == [MINE + "1"]
+    assert [delivery["correlationId"] for delivery in shown] == [MINE + "1"]
     assert (await api.call("GET", f"/deliveries/{MINE}1", **mine)).status == 200
     assert (await api.call("GET", "/deliveries/theirs", **mine)).status == 404
     assert (await api.call("GET", "/deliveries/theirs/events", **mine)).status == 404
@@ -335,7 +335,7 @@ async def test_a_user_sees_and_asks_for_their_own_deliveries_only(
 
 
 class Nameless(Verifier):
-    """Lets somebody in whom a token does not name, as no verifier does."""
+    """Lets in a caller whom a token does not name, as no verifier does."""
 
     def verify(self, token: str) -> Actor:
         return replace(super().verify(token), name="")
@@ -344,7 +344,7 @@ class Nameless(Verifier):
 async def test_a_caller_without_a_name_owns_nothing(
     configuration: ConfigurationParts, deliveries: Deliveries, aiohttp_client: MakeClient
 ) -> None:
-    """Should a token without a name ever get so far, it lists nobody's deliveries."""
+    """Should a token without a name ever get so far, it lists no user's deliveries."""
     await deliveries.granted("theirs")
     gate = Gate(Nameless(secret=SECRET, public_key=""), configuration.tenants, limits=PLENTY)
     api = await serve(aiohttp_client, parts_for(configuration, gate=gate))
@@ -529,7 +529,7 @@ async def test_owners_cancel_their_own_and_try_it_again(api: Api, deliveries: De
     shown = await content(await api.call("POST", "/deliveries/mine/retry", **OWNER), 202)
     assert (shown["state"], shown["user"]) == ("GRANTED", "admin@example.org")
     audited = await content(await api.call("GET", "/audit"))
-    assert [(one["action"], one["actor"], one["role"]) for one in audited] == [
+    assert [(entry["action"], entry["actor"], entry["role"]) for entry in audited] == [
         ("retry", "admin@example.org", "REGISTERED_USER"),
         ("cancel", "admin@example.org", "REGISTERED_USER"),
     ]

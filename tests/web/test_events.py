@@ -421,7 +421,7 @@ async def test_a_stream_is_of_one_delivery_however_its_id_is_used_next(
         rest = []
         while (event := await stream.next()) is not None:
             rest.append(event["data"])
-        assert [(one["id"], one["state"]) for one in rest] == [(str(first.id), "ERROR")]
+        assert [(data["id"], data["state"]) for data in rest] == [(str(first.id), "ERROR")]
     async with streaming(api, "/deliveries/d/events") as stream:
         event = await stream.next()
         assert event is not None

@@ -38,7 +38,9 @@ async def test_every_endpoint_is_a_resource_with_its_role(api: Api) -> None:
 async def test_the_description_names_every_endpoint(api: Api) -> None:
     described = await (await api.client.get("/openapi.json")).json()
     resources = await (await api.call("GET", "/security/resources")).json()
-    paths = {(method.upper(), path) for path, one in described["paths"].items() for method in one}
+    paths = {
+        (method.upper(), path) for path, methods in described["paths"].items() for method in methods
+    }
     assert paths == {(item["method"], item["fullPath"]) for item in resources}
     page = await api.client.get("/docs")
     assert page.content_type == "text/html"

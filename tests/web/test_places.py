@@ -341,19 +341,21 @@ async def test_the_health_of_targets_does_not_tell_what_is_at_a_port(
         api = await serve(aiohttp_client, parts_for(fenced, targets=targets))
         content = (await (await api.call("GET", "/health/targets")).json())["content"]
         told = {
-            (one["status"], one["error"].replace(str(places[one["name"]]), "PORT"))
-            for one in content
-            if one["name"] in places
+            (shown["status"], shown["error"].replace(str(places[shown["name"]]), "PORT"))
+            for shown in content
+            if shown["name"] in places
         }
         assert len(told) == 1
 
         # Nor does what is held back: silence opens a circuit sooner than refused connections.
         settings = fenced.tenants.settings(TENANT)
         opened = [s3_of(settings.target), s3_of(settings.targets["closed"])]
-        for one in opened:
-            with pytest.raises(TargetUnavailableError), sink.breakers.watching(one):
+        for silent in opened:
+            with pytest.raises(TargetUnavailableError), sink.breakers.watching(silent):
                 raise TargetUnavailableError("no answer, of this test") from TimeoutError()
         assert all(map(sink.breakers.trouble, opened))
         content = (await (await api.call("GET", "/health/targets")).json())["content"]
-        held = {one["name"]: one["heldBack"]["cause"] for one in content if "heldBack" in one}
+        held = {
+            shown["name"]: shown["heldBack"]["cause"] for shown in content if "heldBack" in shown
+        }
         assert held == {"default": "no answer, of this test"}

@@ -33,7 +33,7 @@ class Authentication:
         self.status = 200
         self.asked: list[str] = []  # users
         self.running = self.most = 0
-        self.going = asyncio.Event()  # cleared: nobody is answered
+        self.going = asyncio.Event()  # cleared: no client is answered
         self.going.set()
         self.came = asyncio.Condition()
         self.flow: PasswordFlow
@@ -181,7 +181,8 @@ async def test_a_client_can_not_say_that_it_is_elsewhere(entrance: Any) -> None:
         api = await entrance(per_minute=2, proxies=proxies)
         heard = [[f"10.0.0.{n}", *(["203.0.113.7"] * proxies)] for n in range(3)]
         statuses = [
-            (await enter(api, *one, user=f"u{n}@x.org")).status for n, one in enumerate(heard)
+            (await enter(api, *addresses, user=f"u{n}@x.org")).status
+            for n, addresses in enumerate(heard)
         ]
         assert statuses == [401, 401, 429]
 
@@ -195,7 +196,7 @@ async def test_few_passwords_are_asked_for_at_once(entrance: Any, regards: Authe
     async with asyncio.timeout(10), regards.came:
         await regards.came.wait_for(lambda: regards.running == 4)
     regards.going.set()
-    statuses = [(await one).status for one in asked]
+    statuses = [(await answer).status for answer in asked]
     assert sorted(statuses) == [401] * 20 + [503]
     assert regards.most == 4
 

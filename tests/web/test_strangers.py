@@ -1,4 +1,4 @@
-"""What somebody without a token can read: whatever is asked, and whatever is broken meanwhile."""
+"""What a client without a token can read: whatever is asked, and whatever is broken meanwhile."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ USER_CHECK_CONCURRENCY: dict[str, Check] = {
 
 
 class DeadLettersAway:
-    """Dead letters that nobody can look at now."""
+    """Dead letters that can't be looked at now."""
 
     async def look(self, tenant: str | None) -> list[DeadLetter]:
         raise BrokerUnavailableError(f"aiokafka: no broker at {ADDRESS}")
@@ -196,7 +196,7 @@ async def test_no_other_path_tells_a_stranger_of_them_either(api: Api, prefix: s
         "/..%2f..%2fetc/passwd",
         "/deliveries/%ff/files",
     ]
-    for path in [*(prefix + one for one in paths), *scripts, *imported]:
+    for path in [*(prefix + route for route in paths), *scripts, *imported]:
         status, text = await everything(api, "GET", path or "/")
         # The console's scripts name each other: that is all that ends in .py elsewhere.
         assert not read(text), (path, status, read(text))

@@ -59,8 +59,8 @@ async def test_each_target_is_asked_once_for_all_with_a_deadline_of_its_own(
     first, *others = [(await answer.json())["content"] for answer in answers]
     assert all(other == first for other in others)
     assert sorted(places.asked) == sorted([own.bucket, *names])
-    found = {one["name"]: one for one in first}
-    assert {name: one["status"] for name, one in found.items()} == {
+    found = {entry["name"]: entry for entry in first}
+    assert {name: entry["status"] for name, entry in found.items()} == {
         "default": "UP",
         "good": "UP",
         "silent": "DOWN",
@@ -124,7 +124,7 @@ async def test_many_silent_targets_of_one_tenant_keep_no_other_waiting(
     while len(places.asked) < 8:
         await asyncio.sleep(0)
     answer = await api.call("GET", "/health/targets", tenant="swot", role="INSTANCE_ADMIN")
-    assert [one["status"] for one in (await answer.json())["content"]] == ["UP"]
+    assert [entry["status"] for entry in (await answer.json())["content"]] == ["UP"]
     places.answer.set()
     assert (await waiting).status == 200
 
@@ -142,7 +142,7 @@ async def test_targets_are_shown_to_administrators_of_their_own_tenant(
     names = {}
     for tenant in (TENANT, "swot"):
         answer = await api.call("GET", "/health/targets", tenant=tenant, role="INSTANCE_ADMIN")
-        names[tenant] = [one["name"] for one in (await answer.json())["content"]]
+        names[tenant] = [entry["name"] for entry in (await answer.json())["content"]]
     assert names == {TENANT: ["default", "mine"], "swot": ["default"]}
 
 

@@ -133,7 +133,7 @@ async def api(
 
 def each(*keys: str) -> pytest.MarkDecorator:
     """Run a test with each of these keys; it is told which."""
-    return pytest.mark.parametrize(("api", "keys"), [(one, one) for one in keys], indirect=["api"])
+    return pytest.mark.parametrize(("api", "keys"), [(key, key) for key in keys], indirect=["api"])
 
 
 @each(*KEYS)
@@ -144,8 +144,8 @@ async def test_a_token_that_is_not_believed_opens_nothing(api: Api, keys: str) -
         for prefix in ("", PREFIX):
             without = await asked(api, operation, None, prefix)
             assert operation.roles is None or without == 401, operation
-            for why, one in given.items():
-                assert await asked(api, operation, one, prefix) == without, (operation, why)
+            for why, token in given.items():
+                assert await asked(api, operation, token, prefix) == without, (operation, why)
 
 
 @each("an RSA key")
@@ -166,7 +166,9 @@ async def test_no_rsa_key_lets_in_beside_a_secret(api: Api, keys: str) -> None:
 @each(*KEYS)
 async def test_a_token_of_a_tenant_that_is_not_served_opens_nothing(api: Api, keys: str) -> None:
     tenants = (None, "", "nobody", TENANT.upper(), f"{TENANT} ")
-    await refused(api, [good(keys, tenant=one, role="INSTANCE_ADMIN") for one in tenants], 403)
+    await refused(
+        api, [good(keys, tenant=tenant, role="INSTANCE_ADMIN") for tenant in tenants], 403
+    )
 
 
 @each("a secret", "an RSA key")
@@ -175,8 +177,8 @@ async def test_a_role_opens_what_it_is_for_and_nothing_else(api: Api, keys: str)
     for operation in await operations(api):
         if operation.roles is None or operation.path.endswith("/enable"):
             continue  # (in maintenance, all that follow would be answered 503)
-        for role, one in given.items():
-            status = await asked(api, operation, one)
+        for role, token in given.items():
+            status = await asked(api, operation, token)
             if role in operation.roles:
                 assert status not in (401, 403), (operation, role)
             else:
@@ -194,8 +196,8 @@ async def test_a_greater_role_may_do_what_a_lesser_one_may(api: Api, keys: str) 
 
 @each("a secret")
 async def test_no_path_is_open_but_those_that_are_meant_to_be(api: Api, keys: str) -> None:
-    found = [one for one in await operations(api) if one.roles is None]
-    assert {one.path for one in found} <= OPEN
+    found = [operation for operation in await operations(api) if operation.roles is None]
+    assert {operation.path for operation in found} <= OPEN
     for operation in found:
         if operation.path != "/console/sign-in":
             assert await asked(api, operation, None) < 400, operation
@@ -221,6 +223,6 @@ async def test_a_token_of_another_tenant_finds_nothing_of_this_one(
 async def refused(api: Api, given: Sequence[str], status: int) -> None:
     """Show that none of these tokens opens anything."""
     for operation in await operations(api):
-        for one in given:
+        for token in given:
             if operation.roles is not None:
-                assert await asked(api, operation, one) == status, (operation, one)
+                assert await asked(api, operation, token) == status, (operation, token)

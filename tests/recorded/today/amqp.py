@@ -171,7 +171,7 @@ async def _through_the_bridge(queue: str, message: _Incoming) -> tuple[_Channel,
         prefetch=10,
         max_bytes=1_000_000,
     )
-    channel_of = {one.queue.name: one for one in INCOMING}
+    channel_of = {incoming.queue.name: incoming for incoming in INCOMING}
     await bridge._handler(channel_of[queue])(cast("Any", message))
     message.ack.assert_awaited_once()
     return channel, carried.noted

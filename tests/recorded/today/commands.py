@@ -27,7 +27,8 @@ def _described(command: click.Command, parent: click.Context | None) -> Any:
     command._help_option = None
     said: dict[str, Any] = {
         "parameters": {
-            max(one.opts, key=len): _parameter(one, context) for one in command.get_params(context)
+            max(parameter.opts, key=len): _parameter(parameter, context)
+            for parameter in command.get_params(context)
         }
     }
     if isinstance(command, click.Group):
@@ -40,12 +41,12 @@ def _described(command: click.Command, parent: click.Context | None) -> Any:
     return said
 
 
-def _parameter(one: click.Parameter, context: click.Context) -> Any:
-    known = one.to_info_dict()
+def _parameter(parameter: click.Parameter, context: click.Context) -> Any:
+    known = parameter.to_info_dict()
     return {
-        "kind": one.param_type_name,
+        "kind": parameter.param_type_name,
         "type": {k: _plain(v) for k, v in known["type"].items() if v and k != "param_type"},
-        "default": _plain(one.get_default(context, call=False)),
+        "default": _plain(parameter.get_default(context, call=False)),
         "opts": sorted(known["opts"]),  # those of help come in any order
         **{k: known[k] for k in _SHOWN if known.get(k)},
     }
@@ -79,7 +80,7 @@ def exit_codes() -> Any:
 def _kinds(error: type[DeliveryError]) -> list[type[DeliveryError]]:
     if issubclass(error, ConfigurationError):
         return []
-    return [error, *(kind for one in error.__subclasses__() for kind in _kinds(one))]
+    return [error, *(kind for subclass in error.__subclasses__() for kind in _kinds(subclass))]
 
 
 def _code(error: BaseException | None) -> Any:

@@ -19,12 +19,19 @@ _ROOT = Path(__file__).parents[3]
 def metrics() -> Any:
     """Each metric of a process, and of the database."""
     found: dict[str, Any] = {}
-    for one in set(REGISTRY._collector_to_names):
+    for collector in set(REGISTRY._collector_to_names):
         # Others' are of Python and of the process; tests may have some, too.
-        if isinstance(one, MetricWrapperBase) and one._name.startswith(("delivery_", "http_")):
-            found[one._name] = {"type": one._type, "labels": list(one._labelnames)}
-            if one._type == "histogram":
-                found[one._name]["buckets"] = [str(bound) for bound in vars(one)["_upper_bounds"]]
+        if isinstance(collector, MetricWrapperBase) and collector._name.startswith(
+            ("delivery_", "http_")
+        ):
+            found[collector._name] = {
+                "type": collector._type,
+                "labels": list(collector._labelnames),
+            }
+            if collector._type == "histogram":
+                found[collector._name]["buckets"] = [
+                    str(bound) for bound in vars(collector)["_upper_bounds"]
+                ]
     database = web.api.metrics.DatabaseCollector()
     database.up = True
     for family in database.collect():

@@ -63,16 +63,16 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
 def endpoints() -> Any:
     """Each method and path, with the roles that may use it and what stands before it."""
     return {
-        f"{one.path} {one.method}": {
-            "roles": "anybody" if one.roles is None else sorted(one.roles),
-            "details": None if one.details is None else sorted(one.details),
-            "scraped": one.scraped,
-            "in_maintenance": one.in_maintenance,
-            "whole_instance": one.whole_instance,
-            "stream": one.stream,
-            "answers": sorted(one.responses),
+        f"{endpoint.path} {endpoint.method}": {
+            "roles": "anybody" if endpoint.roles is None else sorted(endpoint.roles),
+            "details": None if endpoint.details is None else sorted(endpoint.details),
+            "scraped": endpoint.scraped,
+            "in_maintenance": endpoint.in_maintenance,
+            "whole_instance": endpoint.whole_instance,
+            "stream": endpoint.stream,
+            "answers": sorted(endpoint.responses),
         }
-        for one in _site()[1]
+        for endpoint in _site()[1]
     }
 
 
@@ -94,6 +94,8 @@ def _routes(site: web.Application) -> list[str]:
 
 def openapi() -> Any:
     """The OpenAPI document, but for the version."""
-    described = document([one for one in _site()[1] if one.tag != "docs"], _DEFINITIONS)
+    described = document(
+        [endpoint for endpoint in _site()[1] if endpoint.tag != "docs"], _DEFINITIONS
+    )
     assert described["info"].pop("version") == __version__
     return described

@@ -117,7 +117,7 @@ class _Producer:
                 "topic": topic,
                 "key": key.decode(),
                 "value": json.loads(value) if value else "",
-                "headers": {name: one.decode() for name, one in headers or ()},
+                "headers": {name: content.decode() for name, content in headers or ()},
             }
         )
 
@@ -169,6 +169,6 @@ def consumed() -> Any:
     )
     return {
         "group": app.conf.id,
-        "topics": sorted(name for one in app.agents.values() for name in one.channel.topics),
+        "topics": sorted(name for agent in app.agents.values() for name in agent.channel.topics),
         "begins at": app.conf.consumer_auto_offset_reset,
     }

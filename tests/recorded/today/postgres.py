@@ -73,7 +73,7 @@ async def schema(pool: asyncpg.Pool) -> Any:
         else:
             of.setdefault(row["what"], []).append(" ".join(row["line"].split()))
     for of in made.values():
-        for lines in (one for what, one in of.items() if what != "function"):
+        for lines in (described for what, described in of.items() if what != "function"):
             lines.sort()
     return made
 

@@ -33,7 +33,7 @@ def settings() -> Any:
 
 def _aliases(alias: Any) -> Iterator[str]:
     if isinstance(alias, AliasChoices):
-        yield from (str(one) for one in alias.choices)
+        yield from (str(choice) for choice in alias.choices)
     elif alias is not None:
         yield str(alias)
 
@@ -47,18 +47,18 @@ def _rules(schema: Any) -> Any:
     if isinstance(schema, dict):
         told = {k for k in _WORDS if isinstance(schema.get(k), str)}
         return {k: _rules(v) for k, v in schema.items() if k not in told}
-    return [_rules(one) for one in schema] if isinstance(schema, list) else schema
+    return [_rules(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def tenant_settings() -> Any:
     """Each setting of a tenant."""
     defaults = definitions.defaults(Settings(), "default")
     return {
-        one.name: {
-            "java_class": one.java_class,
-            "sensitive": one.sensitive,
-            "type": _rules(one.type.json_schema()),
-            "default": defaults[one.name],
+        definition.name: {
+            "java_class": definition.java_class,
+            "sensitive": definition.sensitive,
+            "type": _rules(definition.type.json_schema()),
+            "default": defaults[definition.name],
         }
-        for one in definitions.Definitions(KINDS)
+        for definition in definitions.Definitions(KINDS)
     }
