@@ -260,7 +260,7 @@ async def test_nothing_reaches_kafka_before_it_is_saved(
             raise failures.pop()
         await note(arrival, since=since)
 
-    monkeypatch.setattr(held.arrivals, "note", failing)
+    monkeypatch.setattr(held.arrivals, "save", failing)
     held.confirmed.set()
     async with bridging(settings, held):
         await client.send(request_for("P"))
