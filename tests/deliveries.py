@@ -25,11 +25,11 @@ from app.errors import ErrorType
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store import (
-    Outbox,
     PostgresArrivals,
     PostgresAudit,
     PostgresConfiguration,
     PostgresLeases,
+    PostgresOutbox,
     PostgresStore,
     PostgresTracking,
     PostgresWorkers,
@@ -469,8 +469,8 @@ class DeliveriesInPostgres(Deliveries):
     async def clear(self) -> None:
         await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, delivery_file")
 
-    def outbox(self, batch: int = 99) -> Outbox:
-        return Outbox(self.pool, batch=batch)
+    def outbox(self, batch: int = 99) -> PostgresOutbox:
+        return PostgresOutbox(self.pool, batch=batch)
 
     def presence(self, worker: str) -> PostgresWorkers:
         return PostgresWorkers(self.pool, worker=worker, version="1", slots=3)

@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def _import_everything() -> None:
-    from app.cli.table import COMMANDS
+    from app.cli.commands import COMMANDS
 
     for entry in COMMANDS.values():
         importlib.import_module(entry.where.partition(":")[0])

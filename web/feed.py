@@ -1,6 +1,6 @@
-"""What happens to deliveries, handed to every watcher.
+"""What happens to deliveries, handed to every subscriber.
 
-One look at PostgreSQL and one at the table of progress a tick, whatever the number of watchers;
+One look at PostgreSQL and one at the table of progress a tick, whatever the number of subscribers;
 each event is encoded once, and what a tick brought is one write for each of them.
 """
 
@@ -27,7 +27,7 @@ log = get_logger(__name__)
 _INTERVAL = 0.5  # seconds
 _BATCH_SIZE = 1000  # changes in one look
 _GAP_RETRIES = 20  # looks that a missing number is waited for: its transaction may still be open
-_MAX_BACKLOG = 64  # ticks that a watcher may lag behind before it is let go
+_MAX_BACKLOG = 64  # ticks that a subscriber may lag behind before it is let go
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def _encoded(event: Event, number: int = 0) -> bytes:
     return f"{head}event: {event.event}\r\ndata: {json.dumps(event.body())}\r\n\r\n".encode()
 
 
-class Watcher:
-    """One who watches a tenant, or one delivery of it."""
+class Subscriber:
+    """Takes what happens to the deliveries of a tenant, or to one of them."""
 
     def __init__(self, tenant: str, delivery: UUID | None) -> None:
         self.tenant = tenant
@@ -83,8 +83,8 @@ class Watcher:
         self.disconnect: Callable[[], object] | None = None  # where a connection takes nothing
         self.gone: Callable[[], bool] = lambda: False  # whether its connection is closed
 
-    def give(self, frames: list[Frame]) -> None:
-        """Hand frames over, unless the watcher is too slow to ever read them."""
+    def push(self, frames: list[Frame]) -> None:
+        """Hand frames over, unless the subscriber is too slow to ever read them."""
         if self._queue.qsize() >= _MAX_BACKLOG:
             self.close()
             if self.disconnect is not None:
@@ -109,30 +109,32 @@ class Feed(Service):
         super().__init__()
         self._changes = changes
         self._news = news
-        self._watchers: set[Watcher] = set()
-        self._last: int | None = None  # number of the newest change; None while there is no watcher
+        self._subscribers: set[Subscriber] = set()
+        self._last: int | None = None  # number of the newest change; None without subscribers
         self._beginning = asyncio.Lock()
         self._missing: dict[int, int] = {}  # smaller numbers that have not appeared; looks left
 
     @contextlib.asynccontextmanager
-    async def watching(self, tenant: str, delivery: UUID | None = None) -> AsyncIterator[Watcher]:
-        """Give a watcher; from then on it misses nothing. Raises RetryableError."""
-        watcher = Watcher(tenant, delivery)
-        self._watchers.add(watcher)
+    async def watching(
+        self, tenant: str, delivery: UUID | None = None
+    ) -> AsyncIterator[Subscriber]:
+        """Give a subscriber; from then on it misses nothing. Raises RetryableError."""
+        subscriber = Subscriber(tenant, delivery)
+        self._subscribers.add(subscriber)
         try:
-            watcher.since = await self._begin()
-            yield watcher
+            subscriber.since = await self._begin()
+            yield subscriber
         finally:
-            self._watchers.discard(watcher)
+            self._subscribers.discard(subscriber)
 
     async def on_stop(self) -> None:
-        """Let all watchers go."""
+        """Let all subscribers go."""
         self.release()
 
     def release(self) -> None:
-        """Let all watchers go, so that their connections end."""
-        for watcher in self._watchers:
-            watcher.close()
+        """Let all subscribers go, so that their connections end."""
+        for subscriber in self._subscribers:
+            subscriber.close()
 
     @Service.task
     async def _run(self) -> None:
@@ -149,11 +151,11 @@ class Feed(Service):
 
     async def tick(self, *, progress: bool = True) -> None:
         """Look once, and hand over what is new: changes, and progress if asked for."""
-        for watcher in self._watchers:
-            if watcher.gone():  # what it holds is free before the next ping finds no client
-                watcher.close()
-        news = self._news() if progress or not self._watchers else ()
-        if not self._watchers:
+        for subscriber in self._subscribers:
+            if subscriber.gone():  # what it holds is free before the next ping finds no client
+                subscriber.close()
+        news = self._news() if progress or not self._subscribers else ()
+        if not self._subscribers:
             self._last = None
             return
         frames: list[tuple[str, UUID | None, Frame]] = [
@@ -191,16 +193,16 @@ class Feed(Service):
         return found
 
     def _hand_over(self, frames: Sequence[tuple[str, UUID | None, Frame]]) -> None:
-        """Give each watcher its own. One delivery is told by its id: others may have its name."""
+        """Push to each its own. One delivery is told by its id: others may have its name."""
         of_tenant: dict[str, list[Frame]] = defaultdict(list)
         of_one: dict[tuple[str, UUID | None], list[Frame]] = defaultdict(list)
         for tenant, delivery, frame in frames:
             of_tenant[tenant].append(frame)
             of_one[tenant, delivery].append(frame)
-        for watcher in self._watchers:
-            if watcher.delivery is None:
-                mine = of_tenant.get(watcher.tenant)
+        for subscriber in self._subscribers:
+            if subscriber.delivery is None:
+                mine = of_tenant.get(subscriber.tenant)
             else:
-                mine = of_one.get((watcher.tenant, watcher.delivery))
+                mine = of_one.get((subscriber.tenant, subscriber.delivery))
             if mine:
-                watcher.give(mine)
+                subscriber.push(mine)

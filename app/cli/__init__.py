@@ -14,7 +14,7 @@ import sys
 import click
 
 from app import __version__
-from app.cli.table import Commands
+from app.cli.commands import Commands
 from app.errors import ConfigurationError, DeliveryError, NotReachableError
 
 EXIT_FAILED = 1

@@ -41,3 +41,8 @@ class Delivery:
 
     def __str__(self) -> str:
         return f"delivery {self.correlation_id} of tenant {self.tenant}"
+
+    @property
+    def log_context(self) -> dict[str, str]:
+        """What each line of the log names it by."""
+        return {"tenant": self.tenant, "correlation_id": self.correlation_id}

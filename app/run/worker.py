@@ -27,7 +27,7 @@ from app.usecases.plan import plan
 from app.usecases.reconcile import append_again
 from app.usecases.settle import Settlement
 from app.usecases.submit import check
-from app.usecases.sweep import Sweep
+from app.usecases.sweep import Sweep, after_end
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
@@ -48,9 +48,6 @@ _HEARTBEAT_INTERVAL = 10.0  # seconds between signs of life
 _WAIT_REPORT_INTERVAL = 2.0  # seconds between looks whether deliveries know why they wait
 _JANITOR_INTERVAL = 600.0  # seconds
 _DEAD_LETTERS_INTERVAL = 30.0  # seconds between looks how many dead letters there are
-# Seconds between two tries at a target that a running transfer waits for.
-_FIRST_PAUSE = 0.5
-_MAX_PAUSE = 15.0
 _REAPPEND_BATCH_SIZE = 500  # lost events
 _SWEEP_BATCH_SIZE = 100  # deliveries that may have left uploads open
 
@@ -82,8 +79,7 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         store=store,
         tenants=services.configuration.tenants,
         uploads=uploads,
-        # By then a worker that lost its lease knows it, and has opened nothing more.
-        after=2 * settings.lease_duration,
+        after=after_end(settings.lease_duration),
         limit=_SWEEP_BATCH_SIZE,
     )
     forget = partial(
@@ -127,13 +123,8 @@ def _workers(
         store=store,
         kinds=tenants.kinds,
     )
-    patience = Patience(
-        limit=settings.target_patience,
-        backoff=Backoff(
-            first=min(settings.retry_backoff, _FIRST_PAUSE),
-            longest=min(settings.retry_backoff_max, _MAX_PAUSE),
-        ),
-    )
+    backoff = Backoff(first=settings.retry_backoff, longest=settings.retry_backoff_max)
+    patience = Patience.of(settings.target_patience, backoff)
     memory = Budget(settings.worker_memory)
     transfers = Transfers(
         store=store,
@@ -147,7 +138,7 @@ def _workers(
     settlement = Settlement(
         store=store,
         leases=leases,
-        backoff=Backoff(first=settings.retry_backoff, longest=settings.retry_backoff_max),
+        backoff=backoff,
         attempts=settings.transfer_attempts,
     )
 

@@ -8,7 +8,7 @@ from app.store.leader import Leader, alone
 from app.store.leases import PostgresLeases
 from app.store.line import line_of
 from app.store.migrate import migrate
-from app.store.outbox import Outbox
+from app.store.outbox import PostgresOutbox
 from app.store.pool import open_pool
 from app.store.tracking import PostgresTracking
 from app.store.transactions import PostgresStore
@@ -16,12 +16,12 @@ from app.store.workers import PostgresWorkers
 
 __all__ = [
     "Leader",
-    "Outbox",
     "PostgresArrivals",
     "PostgresAudit",
     "PostgresConfiguration",
     "PostgresJanitor",
     "PostgresLeases",
+    "PostgresOutbox",
     "PostgresStore",
     "PostgresTracking",
     "PostgresWorkers",

@@ -22,7 +22,7 @@ SQL = load(__name__)
 _MAX_WAIT = timedelta(seconds=15)
 
 
-class Outbox:
+class PostgresOutbox:
     """Hands out what is due, and forgets what was confirmed."""
 
     def __init__(self, pool: asyncpg.Pool, *, batch: int) -> None:

@@ -44,8 +44,7 @@ async def fail(
         await tx.enqueue(outgoing.cancel(delivery, known))
     log.warning(
         "delivery_failed",
-        tenant=delivery.tenant,
-        correlation_id=delivery.correlation_id,
+        **delivery.log_context,
         error_type=error_type.value,
         cause=message,
     )

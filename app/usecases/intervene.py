@@ -251,8 +251,7 @@ def _done(actor: Actor, action: str, delivery: Delivery, *, after: State) -> Aud
     log.info(
         "intervention",
         action=action,
-        tenant=delivery.tenant,
-        correlation_id=delivery.correlation_id,
+        **delivery.log_context,
         actor=actor.name,
         role=actor.role,
         state=delivery.state.value,

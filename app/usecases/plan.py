@@ -120,16 +120,14 @@ async def _write(delivery: Delivery, layout: Layout, store: Store) -> None:
         await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
     log.info(
         "delivery_planned",
-        tenant=delivery.tenant,
-        correlation_id=delivery.correlation_id,
+        **delivery.log_context,
         files=count,
         bytes=size,
     )
     if unchecked:
         log.warning(
             "files_without_checksum",
-            tenant=delivery.tenant,
-            correlation_id=delivery.correlation_id,
+            **delivery.log_context,
             files=unchecked,
             example=example,
             consequence="verified by size alone",

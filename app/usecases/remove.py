@@ -47,8 +47,7 @@ class Removal:
         metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc()
         log.warning(
             "object_removed",
-            tenant=delivery.tenant,
-            correlation_id=delivery.correlation_id,
+            **delivery.log_context,
             url=url,
             etag=found.etag,
             cause="it is not the archive that was sent"

@@ -66,13 +66,20 @@ class _Leftover:
         ends = next((place.leftovers for place in self._places), "its own tools end it")
         log.warning(
             "uploads_not_swept",
-            tenant=self.delivery.tenant,
-            correlation_id=self.delivery.correlation_id,
+            **self.delivery.log_context,
             cause=str(error),
             consequence="it is tried again"
             if tried_again
             else f"an upload may stay open at the target; {ends}",
         )
+
+
+def after_end(lease: timedelta) -> timedelta:
+    """Return how long after its end a delivery is swept, where leases last that long.
+
+    By then a worker that lost its lease knows it, and has opened nothing more.
+    """
+    return 2 * lease
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,7 @@ class Sweep:
     store: Store
     tenants: ConfiguredTenants
     uploads: Uploads
-    after: timedelta  # their end; by then a worker that lost its lease has noticed it
+    after: timedelta  # their end: `after_end`
     limit: int  # deliveries at a time
     patience: float = 30.0  # seconds that a place may take for one step
     _pauses: dict[str, _Pause] = field(default_factory=dict)  # by endpoint

@@ -91,7 +91,7 @@ class Transfers:
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
                 await lease.come_back()
         lease.finishes()
-        await self._finish(delivery, result)
+        await self.finish(delivery, result)
         seconds = time.monotonic() - began
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
@@ -117,8 +117,7 @@ class Transfers:
             return None
         log.info(
             "archive_found",
-            tenant=delivery.tenant,
-            correlation_id=delivery.correlation_id,
+            **delivery.log_context,
             url=completed.url,
             attempt=delivery.attempt,
         )
@@ -153,8 +152,7 @@ class Transfers:
             raise
         log.info(
             "transfer_began",
-            tenant=delivery.tenant,
-            correlation_id=delivery.correlation_id,
+            **delivery.log_context,
             attempt=delivery.attempt,
             target=str(target),
             key=upload.key,
@@ -216,8 +214,7 @@ class Transfers:
         except DeliveryError as error:
             log.warning(
                 "object_not_removed",
-                tenant=delivery.tenant,
-                correlation_id=delivery.correlation_id,
+                **delivery.log_context,
                 url=target.url_of(key),
                 cause=str(error),
             )
@@ -232,7 +229,7 @@ class Transfers:
         asking = partial(opening.through, act)
         return await out_of_slot(asking, lease.aside, after=self.patience.in_slot)
 
-    async def _finish(self, delivery: Delivery, result: StoredObject) -> None:
+    async def finish(self, delivery: Delivery, result: StoredObject) -> None:
         """Record the archive, however long PostgreSQL is away: all the work is done.
 
         The lease may run out meanwhile; as long as no worker has taken over, this attempt ends it.
@@ -251,8 +248,7 @@ class Transfers:
             raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
         log.info(
             "delivery_done",
-            tenant=delivery.tenant,
-            correlation_id=delivery.correlation_id,
+            **delivery.log_context,
             url=result.url,
             bytes=result.size,
             attempt=delivery.attempt,

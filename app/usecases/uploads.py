@@ -56,8 +56,7 @@ class Uploads:
         except (PermanentError, SecretUnreadableError) as error:
             log.warning(
                 "upload_left_open",
-                tenant=delivery.tenant,
-                correlation_id=delivery.correlation_id,
+                **delivery.log_context,
                 bucket=upload.container,  # what the field is called in the log
                 key=upload.key,
                 upload_id=upload.upload_id,

@@ -20,6 +20,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 _ANSWER_TIMEOUT = 10.0  # seconds that PostgreSQL has for a short statement of a transfer
+_MAX_FIRST, _MAX_LONGEST = 0.5, 15.0  # seconds between two tries at a target
 _STORE_BACKOFF = Backoff(first=0.1, longest=2.0)
 
 
@@ -81,6 +82,15 @@ class Patience:
     in_slot: float = 5.0  # who waits longer gives up its slot
     silence: float = 30.0  # who has parts on their way of which nothing moves gives it up, too
     wanted: float = 60.0  # who waits longer steps back where others wait for its memory
+
+    @classmethod
+    def of(cls, limit: float, backoff: Backoff) -> Patience:
+        """Return that of a running transfer, where work that steps back has this backoff.
+
+        One request asks for all that wait, so a transfer that holds what it has asks more often.
+        """
+        first, longest = min(backoff.first, _MAX_FIRST), min(backoff.longest, _MAX_LONGEST)
+        return cls(limit=limit, backoff=Backoff(first=first, longest=longest))
 
 
 class Waits:

@@ -254,8 +254,7 @@ class Slots(Service):
             except (StoreUnavailableError, TimeoutError) as error:
                 log.warning(
                     "renewal_waits",
-                    tenant=delivery.tenant,
-                    correlation_id=delivery.correlation_id,
+                    **delivery.log_context,
                     cause=str(error),
                 )
                 if lease.expired() and not (lease.completing or lease.finishing):
@@ -268,8 +267,7 @@ class Slots(Service):
             # The lease runs out, and the worker that claims it next comes to the same end.
             log.warning(
                 "outcome_not_saved",
-                tenant=delivery.tenant,
-                correlation_id=delivery.correlation_id,
+                **delivery.log_context,
                 cause=str(failure),
             )
 

@@ -10,7 +10,7 @@ import asyncpg
 from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.states import Work
 from app.settings import Settings
-from app.store import Leader, Outbox, PostgresConfiguration, alone, open_pool
+from app.store import Leader, PostgresConfiguration, PostgresOutbox, alone, open_pool
 from app.tenants.vault import Vault, make_key
 from tests.integration.conftest import Deliveries
 
@@ -33,7 +33,7 @@ async def test_leases_are_renewed_while_six_connections_are_held(
         assert await held.enter_async_context(Leader(few).leading("sweep"))
         await held.enter_async_context(alone(few, "topics"))
         for lane in Lane:
-            relay = asyncio.create_task(Outbox(few, batch=1).relay(lane, silent))
+            relay = asyncio.create_task(PostgresOutbox(few, batch=1).relay(lane, silent))
             held.callback(relay.cancel)
             await busy.acquire()
         assert few.get_size() - few.get_idle_size() == 6

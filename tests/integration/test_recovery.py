@@ -14,7 +14,7 @@ import pytest
 from app.cli.serving import run_until
 from app.run.worker import running_worker
 from app.settings import Settings
-from app.store import Outbox
+from app.store import PostgresOutbox
 from compose.embedded.processes import Child
 from compose.embedded.stack import TENANT, Stack
 from streams.kafka.progress import watch_progress
@@ -205,7 +205,7 @@ async def test_a_part_that_crashes_ends_the_worker(
 
     changed = settings.model_copy(update={"database_url": type(settings.database_url)(database)})
     async with running_worker(changed, site=False) as service:
-        monkeypatch.setattr(Outbox, "relay", broken)
+        monkeypatch.setattr(PostgresOutbox, "relay", broken)
         with pytest.raises(BrokenError):
             async with asyncio.timeout(30):
                 await run_until(asyncio.Event(), service)

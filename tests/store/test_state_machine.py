@@ -199,7 +199,7 @@ class World:
                 if await tx.advance(claimed, State.READY, manifest=make_manifest(files)):
                     await tx.add_files(claimed, files)
         else:
-            await self.transfers._finish(claimed, make_stored())
+            await self.transfers.finish(claimed, make_stored())
 
     async def expire(self) -> None:
         await self.deliveries.elapse(timedelta(days=1))

@@ -7,12 +7,22 @@ import re
 
 import pytest
 
+from app.delivery.states import State
 from compose.embedded.stack import ROOT
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 NAMED = sorted(
     set(re.findall(r"`((?:app|streams|sinks|web|tests)/[\w/.-]+\.\w+)(?::([\w.]+))?`", TEXT))
 )
+
+
+def test_the_life_of_a_delivery_names_what_moves_it() -> None:
+    life = ast.get_docstring(ast.parse((ROOT / "app/delivery/__init__.py").read_text("utf-8")))
+    named = re.findall(r"usecases\.(\w+)", life or "")
+    assert len(set(named)) >= 6
+    for module in named:
+        assert (ROOT / "app" / "usecases" / f"{module}.py").is_file()
+    assert all(state in (life or "") for state in State)
 
 
 def test_the_hop_table_names_functions() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import app.cli
 from app.cli import cli
-from app.cli.table import COMMANDS
+from app.cli.commands import COMMANDS
 from compose.embedded.stack import ROOT
 
 _SERVICE = {"aioboto3", "aiobotocore", "aio_pika", "aiohttp", "aiokafka", "botocore", "faust"}

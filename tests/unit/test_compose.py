@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cli.table import COMMANDS
+from app.cli.commands import COMMANDS
 from app.errors import ConfigurationError
 from app.settings import Settings, environment_names
 from app.settings.files import may_be_in_a_file

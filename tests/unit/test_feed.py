@@ -1,4 +1,4 @@
-"""The feed: nothing is missed, nothing is told twice, and a slow watcher holds up no other."""
+"""The feed: nothing is missed, nothing is told twice, and a slow subscriber holds up no other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.recorded.today import examples
 from web.feed import (
     Feed,
     Frame,
-    Watcher,
+    Subscriber,
     expired_frame,
     progress_frame,
     reload_frame,
@@ -166,9 +166,9 @@ def test_progress_of_an_older_worker_names_no_delivery() -> None:
     assert "id" not in told
 
 
-async def heard(watcher: Watcher) -> list[int]:
+async def heard(subscriber: Subscriber) -> list[int]:
     async with asyncio.timeout(1):
-        return ids(await watcher.frames())
+        return ids(await subscriber.frames())
 
 
 def told(frame: Frame) -> Any:
@@ -211,8 +211,8 @@ async def test_deliveries_that_share_a_correlation_id_are_told_apart() -> None:
         log.appear(change(1, delivery_id=1), change(2, delivery_id=2))
         log.progress += [report(first, 1), report(second, 2), report(None, 3)]
         await feed.tick()
-        for watcher, step, done in ((one, 1, 1), (other, 2, 2)):
-            frames = await watcher.frames()
+        for subscriber, step, done in ((one, 1, 1), (other, 2, 2)):
+            frames = await subscriber.frames()
             assert ids(frames) == [step, 0]
             assert frames is not None
             assert told(frames[1])["bytesDone"] == done
@@ -221,39 +221,39 @@ async def test_deliveries_that_share_a_correlation_id_are_told_apart() -> None:
 async def test_a_watcher_whose_connection_is_closed_is_let_go_though_nothing_happens() -> None:
     log = Log()
     feed = Feed(log, log.news)
-    async with feed.watching("t") as watcher:
-        watcher.gone = lambda: True
+    async with feed.watching("t") as subscriber:
+        subscriber.gone = lambda: True
         await feed.tick()
-        assert await watcher.frames() is None
+        assert await subscriber.frames() is None
 
 
 async def test_a_change_that_appears_after_a_larger_number_is_told_once() -> None:
     log = Log()
     feed = Feed(log, log.news)
-    async with feed.watching("t") as watcher:
+    async with feed.watching("t") as subscriber:
         log.appear(change(1), change(4))
         await feed.tick()
-        assert await heard(watcher) == [1, 4]
+        assert await heard(subscriber) == [1, 4]
         log.appear(change(3), change(5))
         await feed.tick()
-        assert await heard(watcher) == [3, 5]
+        assert await heard(subscriber) == [3, 5]
         log.appear(change(2))
         await feed.tick()
-        assert await heard(watcher) == [2]
+        assert await heard(subscriber) == [2]
         await feed.tick()
         log.appear(change(6))
         await feed.tick()
-        assert await heard(watcher) == [6]
+        assert await heard(subscriber) == [6]
 
 
 async def test_a_change_under_way_when_the_first_watcher_comes_is_told() -> None:
     log = Log()
     feed = Feed(log, log.news)
     log.appear(change(1), change(3))
-    async with feed.watching("t") as watcher:
+    async with feed.watching("t") as subscriber:
         log.appear(change(2))
         await feed.tick()
-        assert await heard(watcher) == [2]
+        assert await heard(subscriber) == [2]
 
 
 async def test_a_number_that_never_appears_is_forgotten() -> None:
@@ -295,7 +295,7 @@ async def test_a_watcher_that_reads_nothing_is_let_go_and_the_others_hear_on() -
 async def test_progress_tells_rate_and_time_left() -> None:
     log = Log()
     feed = Feed(log, log.news)
-    async with feed.watching("t", UUID(int=1)) as watcher:
+    async with feed.watching("t", UUID(int=1)) as subscriber:
         log.progress.append(
             make_progress(
                 tenant="t",
@@ -310,7 +310,7 @@ async def test_progress_tells_rate_and_time_left() -> None:
             )
         )
         await feed.tick()
-        frames = await watcher.frames()
+        frames = await subscriber.frames()
         assert frames is not None
         assert told(frames[0]) == {
             "id": str(UUID(int=1)),
@@ -329,6 +329,6 @@ async def test_progress_tells_rate_and_time_left() -> None:
 async def test_all_watchers_are_let_go_when_the_feed_stops() -> None:
     log = Log()
     feed = Feed(log, log.news)
-    async with feed.watching("t") as watcher:
+    async with feed.watching("t") as subscriber:
         await feed.on_stop()
-        assert await watcher.frames() is None
+        assert await subscriber.frames() is None

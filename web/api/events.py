@@ -21,7 +21,7 @@ from web.endpoint import ACTOR, OPERATORS, USERS, Endpoint
 from web.feed import (
     Feed,
     Frame,
-    Watcher,
+    Subscriber,
     expired_frame,
     mark_frame,
     progress_frame,
@@ -52,7 +52,7 @@ class EventsApi:
         actor, last = request[ACTOR], _last_event(request)
         until = _end(actor)
         delivery = choose(request, await find(request, self._tracking)).delivery
-        async with self._feed.watching(actor.tenant, delivery.id) as watcher:
+        async with self._feed.watching(actor.tenant, delivery.id) as subscriber:
             now = await self._tracking.one(actor.tenant, delivery.id)
             if now is None:
                 raise UnknownDeliveryError(f"{delivery} is not kept any more")
@@ -66,22 +66,22 @@ class EventsApi:
                 told.append(reload_frame(missed[-1].id, last=now.ended))
             told += _current(now, self._progress(now.delivery))
             known = {step.id for step in steps}.__contains__
-            return await _Stream(request, watcher, known, ends=True).write(told, until)
+            return await _Stream(request, subscriber, known, ends=True).write(told, until)
 
     async def all(self, request: web.Request) -> web.StreamResponse:
         """Stream what happens to the tenant's deliveries from now, or from the last event, on."""
         actor, last = request[ACTOR], _last_event(request)
         until = _end(actor)
-        async with self._feed.watching(actor.tenant) as watcher:
-            told = await self._missed(watcher, last) if last else [mark_frame(watcher.since)]
+        async with self._feed.watching(actor.tenant) as subscriber:
+            told = await self._missed(subscriber, last) if last else [mark_frame(subscriber.since)]
             known = {frame.id for frame in told}.__contains__
-            return await _Stream(request, watcher, known, ends=False).write(told, until)
+            return await _Stream(request, subscriber, known, ends=False).write(told, until)
 
-    async def _missed(self, watcher: Watcher, last: int) -> list[Frame]:
-        changes = await self._changes.replay(watcher.tenant, last, limit=_MAX_REPLAYED + 1)
+    async def _missed(self, subscriber: Subscriber, last: int) -> list[Frame]:
+        changes = await self._changes.replay(subscriber.tenant, last, limit=_MAX_REPLAYED + 1)
         told = [state_frame(change) for change in changes[:_MAX_REPLAYED]]
         if len(changes) > _MAX_REPLAYED:
-            told.append(reload_frame(max(watcher.since, told[-1].id), last=False))
+            told.append(reload_frame(max(subscriber.since, told[-1].id), last=False))
         return told
 
     async def release(self, _site: web.Application) -> None:
@@ -161,10 +161,15 @@ class _Stream:
     """Writes what is told, then what happens; no step twice. With `ends`, up to the last one."""
 
     def __init__(
-        self, request: web.Request, watcher: Watcher, known: Callable[[int], bool], *, ends: bool
+        self,
+        request: web.Request,
+        subscriber: Subscriber,
+        known: Callable[[int], bool],
+        *,
+        ends: bool,
     ) -> None:
         self._request = request
-        self._watcher = watcher
+        self._watcher = subscriber
         self._known = known
         self._ends = ends
 

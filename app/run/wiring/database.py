@@ -19,12 +19,12 @@ from app.errors import ConfigurationError
 from app.settings import Settings
 from app.store import (
     Leader,
-    Outbox,
     PostgresArrivals,
     PostgresAudit,
     PostgresConfiguration,
     PostgresJanitor,
     PostgresLeases,
+    PostgresOutbox,
     PostgresStore,
     PostgresTracking,
     PostgresWorkers,
@@ -87,9 +87,9 @@ class Database:
         """Return where the tenants' settings are; none is read. Raises ConfigurationError."""
         return PostgresConfiguration(self.pool, vault_of(self.settings))
 
-    def outbox(self) -> Outbox:
+    def outbox(self) -> PostgresOutbox:
         """Return what is to be sent."""
-        return Outbox(self.pool, batch=self.settings.outbox_batch_size)
+        return PostgresOutbox(self.pool, batch=self.settings.outbox_batch_size)
 
     def janitor(self) -> PostgresJanitor:
         """Return what removes what is old."""

@@ -20,7 +20,7 @@ from app.delivery.outgoing import Lane, Outgoing
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked, StoredObject
 from app.run.wiring.kinds import KINDS
-from app.store import Outbox, PostgresArrivals, PostgresLeases, PostgresStore
+from app.store import PostgresArrivals, PostgresLeases, PostgresOutbox, PostgresStore
 from app.store.configuration import PostgresConfiguration
 from app.tenants.vault import Vault
 from app.usecases.uploads import Uploads
@@ -177,7 +177,7 @@ async def owed(pool: asyncpg.Pool) -> tuple[list[Outgoing], list[Outgoing]]:
         sent.append(message)
 
     for lane in Lane:
-        while (await Outbox(pool, batch=10).relay(lane, publish))[0]:
+        while (await PostgresOutbox(pool, batch=10).relay(lane, publish))[0]:
             pass
     return sent, list(OWED.values())
 
