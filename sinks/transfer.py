@@ -44,7 +44,7 @@ class StreamingArchiver:
     """See `ports.Archiver`."""
 
     source: OrderSource
-    sink: ObjectStore[Any]
+    objects: ObjectStore[Any]
     progress: ProgressListener
     _: KW_ONLY
     compression: str  # auto, store or deflate
@@ -67,7 +67,7 @@ class StreamingArchiver:
         upload: Upload,
         *,
         at_most: int,
-        held: Hold,
+        lease: Hold,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
@@ -87,7 +87,7 @@ class StreamingArchiver:
             max_object_size=self.max_object_size,
         )
         meter = Meter(delivery, self.progress)
-        transfer = _Transfer(self, delivery, archive_format, plan, target, upload, held, meter)
+        transfer = _Transfer(self, delivery, archive_format, plan, target, upload, lease, meter)
         ticking = asyncio.create_task(meter.tick())
         try:
             async with transfer.memory():
@@ -159,7 +159,7 @@ class _Transfer:
 
         async def send(number: int, part: Part) -> None:
             part.moved = moved
-            put = partial(self.by.sink.put_part, self.target, self.upload, number, part)
+            put = partial(self.by.objects.put_part, self.target, self.upload, number, part)
             stored = await out_of_slot(
                 partial(waits.through, put),
                 self.lease.aside,
@@ -184,7 +184,7 @@ class _Transfer:
             url=self.target.url_of(self.upload.key),
             md5=archive.md5(),
             size=archive.size,
-            etag=self.by.sink.etag_of(self.target, parts),
+            etag=self.by.objects.etag_of(self.target, parts),
         )
         tries = 0
 
@@ -193,7 +193,7 @@ class _Transfer:
             tries += 1
             if not await may_complete(expected):
                 raise LeaseLostError(f"the lease of {self.delivery} ran out before its completion")
-            return await self.by.sink.complete(
+            return await self.by.objects.complete(
                 self.target,
                 self.upload,
                 parts,

@@ -180,7 +180,7 @@ class Deliveries(ABC):
 
     def uploads(self, sink: S3ObjectStore) -> Uploads:
         """Return what remembers where uploads are open."""
-        return Uploads(sink=sink, seal=self.vault, store=self.store, kinds=KINDS)
+        return Uploads(objects=sink, seal=self.vault, store=self.store, kinds=KINDS)
 
     def receipt(self, correlation_id: str = "c", **changes: Any) -> Receipt:
         """Return the receipt of a message that arrived just now."""

@@ -290,7 +290,7 @@ class Archiver(Protocol):
         upload: Upload,
         *,
         at_most: int,
-        held: Hold,
+        lease: Hold,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
         """Transfer. `may_complete` is asked each time right before the object would appear.

@@ -58,7 +58,7 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
     dead_letters = dead_letter_store(settings, known=tenants.known)
     parts = Parts(
         gate=gate,
-        settings=SettingsApi(configure, Checks(services.sink.probe)),
+        settings=SettingsApi(configure, Checks(services.objects.probe)),
         configuration=ConfigurationApi(configure, services.configuration.store, health, audit),
         operation=OperationApi(configure, audit),
         deliveries=DeliveriesApi(tracking, services.interventions, table.of),
@@ -70,9 +70,9 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
         health=health,
         targets=TargetsApi(
             tenants,
-            look=services.sink.look,
-            trouble=services.sink.trouble,
-            told=services.sink.told,
+            look=services.objects.look,
+            trouble=services.objects.trouble,
+            told=services.objects.told,
         ),
         access_log=settings.web_access_log,
         requests_under_way=settings.web_requests_under_way,
@@ -197,7 +197,7 @@ async def running_site(settings: Settings) -> AsyncIterator[Service]:
     ):
         warn_of_places(services.configuration.tenants, settings.tenants)
         *beside, site = make_site(shown, make_checks(services))
-        watcher = make_watcher(services.configuration, services.sink.forget_unused)
+        watcher = make_watcher(services.configuration, services.objects.forget_unused)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(watching_loop())
             for part in (watcher, *beside, site):

@@ -112,13 +112,13 @@ def _workers(
     away = TargetsAway(
         names=settings.tenants,
         tenants=tenants,
-        trouble=services.sink.trouble,
+        trouble=services.objects.trouble,
         store=store,
     )
-    services.sink.on_trouble(wake[Work.TRANSFER].notify)
+    services.objects.on_trouble(wake[Work.TRANSFER].notify)
     leases = services.database.leases(blocked=away.blocked)
     uploads = Uploads(
-        sink=services.sink,
+        objects=services.objects,
         seal=services.configuration.vault,
         store=store,
         kinds=tenants.kinds,
@@ -130,7 +130,7 @@ def _workers(
         store=store,
         leases=leases,
         tenants=tenants,
-        sink=services.sink,
+        objects=services.objects,
         uploads=uploads,
         archiver=services.archiver(memory=memory, patience=patience),
         patience=patience,
@@ -204,7 +204,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             Timer(name="presence", job=presence.heartbeat, interval=_HEARTBEAT_INTERVAL),
             make_watcher(
                 services.configuration,
-                services.sink.forget_unused,
+                services.objects.forget_unused,
                 wake[Work.CHECK].notify,
             ),
             *_relays(services),
@@ -235,7 +235,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         # The ways in take a while to close; meanwhile, nothing new may begin.
         stack.callback(_stop_claiming, slots)
         log.info("worker_ready", worker=settings.worker_id)
-        preparing = asyncio.create_task(services.sink.prepare())
+        preparing = asyncio.create_task(services.objects.prepare())
         stack.callback(preparing.cancel)
         yield root
 

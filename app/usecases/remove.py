@@ -22,7 +22,7 @@ class Removal:
     """Takes back what a completion made and no client is answered with."""
 
     store: Store
-    sink: ObjectStore[Any]
+    objects: ObjectStore[Any]
 
     async def remove(self, delivery: Delivery, target: Target, key: str) -> bool:
         """Remove the object with a key, if it is this delivery's; return whether it was there.
@@ -34,16 +34,16 @@ class Removal:
         """
         url = target.url_of(key)
         # Looked for once without the lock: one that is silent keeps no connection to the database.
-        if not _is_of(delivery, await self.sink.find(target, key)):
+        if not _is_of(delivery, await self.objects.find(target, key)):
             return False
         async with self.store.transaction() as tx:
             await tx.lock_object(url, target.server)
-            found = await self.sink.find(target, key)
+            found = await self.objects.find(target, key)
             if found is None or not _is_of(delivery, found):
                 return False
             if await tx.relied_on(delivery, url, found.etag, server=target.server):
                 return False
-            await self.sink.delete(target, key, etag=found.etag)
+            await self.objects.delete(target, key, etag=found.etag)
         metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc()
         log.warning(
             "object_removed",

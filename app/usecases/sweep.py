@@ -154,7 +154,7 @@ class Sweep:
             async with self._asking(leftover.recorded):
                 await self.uploads.abort_last(delivery)
             async with self._asking(leftover.recorded):
-                removal = Removal(store=self.store, sink=self.uploads.sink)
+                removal = Removal(store=self.store, objects=self.uploads.objects)
                 await removal.remove_late(delivery, leftover.recorded)
         # A worker may have opened another one, and died before it recorded it.
         if target is None or delivery.archive_name is None:

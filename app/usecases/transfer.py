@@ -54,7 +54,7 @@ class Transfers:
     store: Store
     leases: Leases
     tenants: ConfiguredTenants
-    sink: ObjectStore[Any]
+    objects: ObjectStore[Any]
     uploads: Uploads
     archiver: Archiver
     patience: Patience = field(
@@ -110,7 +110,7 @@ class Transfers:
         completed = delivery.completing
         if completed is None or completed.etag is None or completed.url != target.url_of(key):
             return None
-        found = await self._ask(lease, partial(self.sink.find, target, key))
+        found = await self._ask(lease, partial(self.objects.find, target, key))
         if found is None or (found.size, found.etag) != (completed.size, completed.etag):
             return None
         if not found.has(marks_of(delivery)):
@@ -137,7 +137,7 @@ class Transfers:
                     f"the opening of an upload of {key} in {target} was not answered, and another "
                     "delivery may have opened one of that name: which is whose can't be told now"
                 )
-            return await self.sink.create_upload(
+            return await self.objects.create_upload(
                 target, key, marks_of(delivery), media_type=media_type
             )
 
@@ -148,7 +148,7 @@ class Transfers:
                 raise LeaseLostError(f"{delivery} was taken over before its upload began")
         except BaseException:
             with suppress(DeliveryError):
-                await self.sink.abort(target, upload)
+                await self.objects.abort(target, upload)
             raise
         log.info(
             "transfer_began",
@@ -179,7 +179,7 @@ class Transfers:
                 target,
                 upload,
                 at_most=await self._at_most(delivery, lease),
-                held=lease,
+                lease=lease,
                 may_complete=completion.allowed,
             )
         except BaseException as error:
@@ -188,7 +188,7 @@ class Transfers:
             if not isinstance(error, UploadLostError):
                 lease.leave()  # the target may be silent
             with suppress(DeliveryError):
-                await self.sink.abort(target, upload)
+                await self.objects.abort(target, upload)
             if isinstance(error, WrongObjectError):
                 await self._remove(delivery, target, upload.key)
             # Refused at the first try: nothing of it comes later, and none need wait for that.
@@ -209,7 +209,7 @@ class Transfers:
 
     async def _remove(self, delivery: Delivery, target: Target, key: str) -> None:
         try:
-            removal = Removal(store=self.store, sink=self.sink)
+            removal = Removal(store=self.store, objects=self.objects)
             await removal.remove(delivery, target, key)
         except DeliveryError as error:
             log.warning(

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 class Uploads:
     """Notes places, and goes back to them."""
 
-    sink: ObjectStore[Any]
+    objects: ObjectStore[Any]
     seal: Vault
     store: Store
     kinds: TargetKinds
@@ -52,7 +52,7 @@ class Uploads:
         try:
             target = self.place(delivery)
             if target is not None:
-                await self.sink.abort(target, upload)
+                await self.objects.abort(target, upload)
         except (PermanentError, SecretUnreadableError) as error:
             log.warning(
                 "upload_left_open",
@@ -70,7 +70,7 @@ class Uploads:
         them and not recorded it yet. Looked at after the store has listed what is open, so an
         upload of a delivery that began in between is not among it.
         """
-        found = await self.sink.open_uploads(target, key)
+        found = await self.objects.open_uploads(target, key)
         if not found:
             return True
         others = await self.store.uploads_of_others(delivery, container=target.container, key=key)
@@ -78,5 +78,5 @@ class Uploads:
             return False
         for upload in found:
             if upload.upload_id not in others:
-                await self.sink.abort(target, upload)
+                await self.objects.abort(target, upload)
         return True

@@ -102,7 +102,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             target,
             upload,
             at_most=delivery.total_bytes,
-            held=FreeHold(),
+            lease=FreeHold(),
             may_complete=may_complete,
         )
         return stored.md5
@@ -111,19 +111,19 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
 async def _parts(job: Job) -> AsyncIterator[bytes]:
     """Iterate over the files' bytes in 8 MiB parts, with sessions as ours has them."""
     async with open_session(stall_timeout=30) as session:
-        held: list[bytes] = []
+        lease: list[bytes] = []
         have = 0
         for file_id, _, _ in job.files:
             async with session.get(job.url(file_id)) as response:
                 async for chunk in response.content.iter_any():
-                    held.append(chunk)
+                    lease.append(chunk)
                     have += len(chunk)
                     if have >= PART:
-                        joined = b"".join(held)
+                        joined = b"".join(lease)
                         yield joined[:PART]
-                        held = [joined[PART:]]
-                        have = len(held[0])
-        yield b"".join(held)
+                        lease = [joined[PART:]]
+                        have = len(lease[0])
+        yield b"".join(lease)
 
 
 async def copy(job: Job) -> None:

@@ -743,7 +743,7 @@ async def test_an_object_that_a_client_relies_on_stays(
         row = await worker.ended(name)
     done = delivery_of(row)
     assert done.upload is not None
-    removal = Removal(store=worker.deliveries.store, sink=sink)
+    removal = Removal(store=worker.deliveries.store, objects=sink)
 
     async def stays(delivery: Delivery) -> bool:
         assert done.upload is not None

@@ -502,7 +502,7 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
             return make_found(marks=marks_of(removed)) if looks == 1 else None
 
     sink: Any = Silent()
-    removal = Removal(store=deliveries.store, sink=sink)
+    removal = Removal(store=deliveries.store, objects=sink)
     removing = asyncio.create_task(removal.remove(removed, target, key))
     note = partial(leases.record_completion, completed, result, until=UNTIL)
     async with asyncio.timeout(30):

@@ -147,7 +147,7 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
         store=deliveries.store,
         leases=leases,
         tenants=tenants,
-        sink=sink,
+        objects=sink,
         uploads=deliveries.uploads(sink),
         archiver=None,  # type: ignore[arg-type]  # it does not come to that
     )
@@ -186,7 +186,7 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
         store=deliveries.store,
         leases=leases,
         tenants=configuration.tenants,
-        sink=sink,
+        objects=sink,
         uploads=replace(deliveries.uploads(sink), seal=configuration.vault),
         archiver=Bench(sink, target, source).archiver(),
     )

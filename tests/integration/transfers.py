@@ -179,7 +179,7 @@ class Bench:
                 self.target,
                 upload,
                 at_most=self.delivery.total_bytes,
-                held=self.hold,
+                lease=self.hold,
                 may_complete=asked,
             )
         except DeliveryError:

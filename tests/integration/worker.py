@@ -87,7 +87,7 @@ class TransferWorker:
             store=self.deliveries.store,
             leases=leases,
             tenants=tenants,
-            sink=sink,
+            objects=sink,
             uploads=self.deliveries.uploads(sink),
             archiver=bench.archiver(),
             patience=patience,

@@ -169,7 +169,7 @@ class Archiver:
         upload: Upload,
         *,
         at_most: int,
-        held: Hold,
+        lease: Hold,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
         result = make_stored(upload, etag="e")
@@ -222,7 +222,7 @@ class GatedLeases:
 def uploads_of(deliveries: Deliveries, sink: Sink) -> Uploads:
     """Return what remembers where uploads are open."""
     store: Any = sink  # all of one that a use-case asks for
-    return Uploads(sink=store, seal=deliveries.vault, store=deliveries.store, kinds=KINDS)
+    return Uploads(objects=store, seal=deliveries.vault, store=deliveries.store, kinds=KINDS)
 
 
 class Worker:
@@ -236,7 +236,7 @@ class Worker:
             store=deliveries.store,
             leases=self.leases,
             tenants=deliveries.tenants,
-            sink=sink,
+            objects=sink,
             uploads=uploads_of(deliveries, sink),
             archiver=Archiver(self.gate, bucket, deliveries),
         )

@@ -144,7 +144,7 @@ class World:
             store=deliveries.store,
             leases=self.leases,
             tenants=deliveries.tenants,
-            sink=nothing,
+            objects=nothing,
             uploads=deliveries.uploads(nothing),
             archiver=nothing,
         )

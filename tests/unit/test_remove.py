@@ -53,7 +53,7 @@ class Bench:
 
 
 def removal(bench: Any) -> Removal:
-    return Removal(store=bench, sink=bench)
+    return Removal(store=bench, objects=bench)
 
 
 OURS = make_found(marks=marks_of(DELIVERY))

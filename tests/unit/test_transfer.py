@@ -66,7 +66,7 @@ async def test_the_object_is_what_the_format_makes(
         TARGET,
         upload,
         at_most=delivery.total_bytes,
-        held=FreeHold(),
+        lease=FreeHold(),
         may_complete=may_complete,
     )
     found = store.objects(TARGET)["key"]

@@ -23,7 +23,7 @@ class Services:
 
     database: Database
     configuration: ConfigurationParts
-    sink: Stores
+    objects: Stores
     users: Users
 
     @property
@@ -61,10 +61,10 @@ async def open_services(settings: Settings, *, stays: bool = False) -> AsyncIter
     opened = open_migrated(settings) if stays else open_database(settings)
     async with opened as database:
         configuration = await open_configuration(settings, database.pool)
-        async with open_targets(settings, in_use=configuration.tenants.targets) as sink:
+        async with open_targets(settings, in_use=configuration.tenants.targets) as objects:
             yield Services(
                 database=database,
                 configuration=configuration,
-                sink=sink,
+                objects=objects,
                 users=users_asked_later(settings),
             )

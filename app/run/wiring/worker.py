@@ -96,7 +96,7 @@ class WorkerServices(Services):
         settings = self.settings
         return StreamingArchiver(
             self.source,
-            self.sink,
+            self.objects,
             ProgressReporter(self.events),
             compression=settings.compression,
             part_size=settings.part_size,
@@ -137,13 +137,13 @@ async def open_worker_services(settings: Settings) -> AsyncIterator[WorkerServic
         connection, publisher = rabbitmq.result()
         configuration = configured.result()
         source, users = await stack.enter_async_context(open_regards(settings))
-        sink = await stack.enter_async_context(
+        objects = await stack.enter_async_context(
             open_targets(settings, in_use=configuration.tenants.targets)
         )
         yield WorkerServices(
             database=database,
             configuration=configuration,
-            sink=sink,
+            objects=objects,
             users=users,
             connection=connection,
             publisher=publisher,

@@ -209,7 +209,7 @@ async def under_way(pool: asyncpg.Pool) -> tuple[Delivery, Delivery]:
 
 
 def _uploads(key: str) -> Uploads:
-    return Uploads(sink=MagicMock(), seal=Vault([key]), store=MagicMock(), kinds=KINDS)
+    return Uploads(objects=MagicMock(), seal=Vault([key]), store=MagicMock(), kinds=KINDS)
 
 
 def _located() -> str:
