@@ -127,20 +127,20 @@ chaos: setup ## Deliveries under faults, three workers (DELIVERIES=200, SEED=…
 	@$(BIN)/python -m tests.chaos --deliveries $(or $(DELIVERIES),200) \
 		$(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
-screenshots: setup ## Take the pictures in docs/console anew (needs chromium)
+screenshots: setup ## Take the pictures in docs/console again (needs chromium)
 	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Write docs/asyncapi.json and docs/schemas anew
+docs: setup ## Write docs/asyncapi.json and docs/schemas
 	@$(BIN)/delivery asyncapi --schemas docs/schemas > docs/asyncapi.json
 
-record: setup ## Record anew what is on a wire and at rest, after a deliberate change of it
+record: setup ## Record what is on a wire and at rest, after a deliberate change of it
 	@$(BIN)/python -m tests.recorded
 
-lock: setup ## Resolve the dependencies anew (names, versions and hashes; for every Python)
+lock: setup ## Resolve the dependencies again (names, versions and hashes; for every Python)
 	$(LOCK) --upgrade pyproject.toml -o requirements/runtime.txt
 	$(LOCK) --upgrade --extra dev --extra build -c requirements/runtime.txt \
 		pyproject.toml -o requirements/dev.txt

@@ -19,8 +19,9 @@ DeliveryError
 │   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
 │   ├── OrderTooLargeError        the order holds more files than a delivery may have
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
-├── WrongFileError            a file is not what the listing says; a new attempt may get it right
-├── WrongObjectError          the stored object is not what was sent; likewise
+├── WrongBytesError           a new attempt may get it right; some of them, then the delivery ends
+│   ├── WrongFileError            a file is not what the listing says
+│   └── WrongObjectError          the stored object is not what was sent
 ├── LeaseLostError            another worker owns this transfer now: stop, change nothing
 ├── SettingError              a change of a tenant's setting that is not made
 │   ├── UnknownSettingError       there is no setting of this name
@@ -162,11 +163,17 @@ class ArchiveTooLargeError(PermanentError):
     """The archive can't be stored within the limits that are configured."""
 
 
-class WrongFileError(DeliveryError):
+class WrongBytesError(DeliveryError):
+    """What was transferred was not verified; it may be at a new attempt."""
+
+    error_type: ClassVar[ErrorType] = ErrorType.INTERNAL_ERROR  # of the last attempt
+
+
+class WrongFileError(WrongBytesError):
     """Size or MD5 of a file differ from what rs-order's listing says."""
 
 
-class WrongObjectError(DeliveryError):
+class WrongObjectError(WrongBytesError):
     """Size or ETag of the stored object differ from what was sent."""
 
 

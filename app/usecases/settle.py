@@ -13,8 +13,7 @@ from app.errors import (
     LeaseLostError,
     PermanentError,
     RetryableError,
-    WrongFileError,
-    WrongObjectError,
+    WrongBytesError,
 )
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
@@ -36,8 +35,7 @@ class Settlement:
     async def settle(self, delivery: Delivery, error: DeliveryError) -> None:
         """Decide what an error of checking, planning or transferring means for the delivery."""
         context = {
-            "tenant": delivery.tenant,
-            "correlation_id": delivery.correlation_id,
+            **delivery.log_context,
             "attempt": delivery.attempt,
             "cause": str(error),
         }
@@ -46,9 +44,9 @@ class Settlement:
                 log.warning("lease_lost", **context)
             case PermanentError():
                 await self._fail(delivery, error.error_type, error)
-            case WrongFileError() | WrongObjectError():
+            case WrongBytesError():
                 if delivery.failures + 1 >= self.attempts:
-                    await self._fail(delivery, ErrorType.INTERNAL_ERROR, error)
+                    await self._fail(delivery, error.error_type, error)
                 else:
                     await self._retry(delivery, context, failed=True)
             case RetryableError() | _:

@@ -110,11 +110,11 @@ def _read(model: type[_Event], value: bytes, tenants: ConfiguredTenants) -> _Eve
     return event
 
 
-def wake_handler(signal: Wakeup) -> Handler:
+def wake_handler(wakeup: Wakeup) -> Handler:
     """Handle `delivery.orders-ready` and `delivery.transfers`: there is work to claim."""
 
     async def handle(_values: Sequence[bytes]) -> None:
-        signal.notify()
+        wakeup.notify()
 
     return handle
 

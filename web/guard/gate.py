@@ -8,14 +8,11 @@ import math
 from aiohttp import hdrs, web
 
 from app.audit import INSTANCE, Actor
-from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from web.answers import refusal
 from web.endpoint import ACTOR, Endpoint, Handler
 from web.guard.auth import NotSignedInError, Verifier, token_of
 from web.guard.limits import Limits
-
-log = get_logger(__name__)
 
 # Who brings the token for Prometheus: no tenant's, and no role but its own.
 SCRAPER = Actor(name="prometheus", role="SCRAPER", tenant="")
