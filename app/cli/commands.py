@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "dlq": Entry(
         "app.cli.dead_letter_queues:dead_letter_queues",
-        "Dead letters: messages that nobody could be answered for.",
+        "Dead letters: messages that no client could be answered for.",
     ),
     "dlt": Entry(
         "app.cli.dead_letter_topic:dead_letter_topic",

@@ -51,7 +51,7 @@ limit_option = click.option(
 
 @click.group("dlq")
 def dead_letter_queues() -> None:
-    """Dead letters: messages that nobody could be answered for."""
+    """Dead letters: messages that no client could be answered for."""
 
 
 @dead_letter_queues.command("list")

@@ -219,7 +219,7 @@ def going_back(
             raise NotPossibleError(
                 f"{dead_letter.id} can't go back as it is ({dead_letter.reason}); give --tenant "
                 "and --body to `delivery dlq requeue` (`delivery dlq show --body` prints it) to "
-                "make it anew"
+                "make it again"
             )
         back = Message(body, delivery_mode=2)
     if tenant is not None:

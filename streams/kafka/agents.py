@@ -174,7 +174,7 @@ async def process(
 ) -> None:
     """Handle events until they are handled: an exception that left here would skip them.
 
-    One whose handling fails `tries` times in a way that nobody foresaw becomes a dead letter. When
+    One whose handling fails `tries` times in an unforeseen way becomes a dead letter. When
     a batch fails in another way than by an outage, its events are handled one by one, so that a bad
     one takes no other with it.
     """

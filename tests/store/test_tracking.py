@@ -40,7 +40,7 @@ async def test_deliveries_are_found_by_what_is_known_of_them(deliveries: Deliver
     assert await names(deliveries, OTHER) == ["Second"]
     assert await names(deliveries, states=[State.READY, State.ERROR]) == ["third", "Second"]
     assert await names(deliveries, user=USER) == ["third", "Second", "first"]
-    assert await names(deliveries, user="nobody@example.org") == []
+    assert await names(deliveries, user="unknown@example.org") == []
     assert await names(deliveries, since=third.requested_at) == ["third"]
     assert await names(deliveries, until=third.requested_at) == ["Second", "first"]
     assert await names(deliveries, text="sECOND") == ["Second"]

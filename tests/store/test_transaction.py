@@ -51,7 +51,7 @@ def opening(deliveries: Deliveries, correlation_id: str = "c", **changes: object
 # Whole, or nothing.
 
 
-async def test_a_transaction_that_fails_leaves_nothing_and_tells_nobody(
+async def test_a_transaction_that_fails_leaves_nothing_and_tells_no_client(
     deliveries: Deliveries,
 ) -> None:
     delivery = await deliveries.granted()
@@ -156,7 +156,7 @@ async def test_the_same_correlation_id_of_another_tenant_is_another_one(
     async with deliveries.store.transaction() as tx:
         opened = await tx.open([opening(deliveries), opening(deliveries, tenant=OTHER)])
         assert len(opened) == 2
-        assert await tx.lock("nobody", "c") is None
+        assert await tx.lock("other", "c") is None
 
 
 async def test_a_locked_delivery_is_waited_for_and_looked_at_again(deliveries: Deliveries) -> None:

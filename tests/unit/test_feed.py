@@ -83,7 +83,7 @@ class Log:
         return [self.visible[n] for n in found[:limit]]
 
     async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
-        raise NotImplementedError
+        raise AssertionError("the feed reads what is new alone; a stream asks for what it missed")
 
     def news(self) -> list[Progress]:
         news, self.progress = self.progress, []
