@@ -36,7 +36,7 @@ from sinks.pipeline.budget import Budget
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
 from sinks.pipeline.prefetch import Prefetcher
-from sinks.pipeline.verify import Verifier
+from sinks.pipeline.verify import FileVerifier
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class _Transfer:
         source = Prefetcher(
             self.delivery, self.by.source, budget=plan.prefetch, connections=self.by.connections
         )
-        verifier = Verifier(meter.count, lag=plan.lag)
+        verifier = FileVerifier(meter.count, lag=plan.lag)
         blocks = partial(self.archive_format.blocks, compression=self.by.compression)
         archive = ArchiveStream(source, verifier, blocks, plan, meter)
         send = self._sender(archive)

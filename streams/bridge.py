@@ -42,12 +42,12 @@ from app.tenants.registry import ConfiguredTenants
 from app.waiting.backoff import Backoff
 from streams.amqp import names
 from streams.amqp.dead_letters import copied
-from streams.amqp.line import Line
 from streams.amqp.messages import read
+from streams.amqp.parameters import AmqpParameters
 from streams.amqp.properties import undecodable
 from streams.amqp.publisher import AmqpPublisher, close_quietly, open_channel
 from streams.amqp.topology import REFUSALS, Topology, refused
-from streams.channels import INCOMING, Incoming
+from streams.channels import INCOMING, IncomingChannel
 from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
@@ -74,10 +74,12 @@ class Bridge(Service):
         topology: Topology,
         prefetch: int,
         max_bytes: int,
-        line: Line | None = None,
+        parameters: AmqpParameters | None = None,
     ) -> None:
         super().__init__()
-        self._line = line  # that of the connection: what is wrong with it is looked for there
+        self._parameters = (
+            parameters  # those of the connection: what is wrong with it is looked for there
+        )
         self._connection = connection
         self._publisher = publisher
         self._events = events
@@ -114,7 +116,7 @@ class Bridge(Service):
     async def check(self) -> None:
         """Raise BrokerUnavailableError unless all its queues are being read."""
         if not self._connection.connected.is_set():
-            trouble = await self._line.trouble() if self._line is not None else None
+            trouble = await self._parameters.trouble() if self._parameters is not None else None
             told = f" ({trouble})" if trouble else ""
             raise BrokerUnavailableError(
                 f"the connection to RabbitMQ is down{told}; it is tried again"
@@ -148,7 +150,9 @@ class Bridge(Service):
         if self._busy:
             await asyncio.wait(self._busy, timeout=10)
 
-    def _handler(self, channel: Incoming) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+    def _handler(
+        self, channel: IncomingChannel
+    ) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
         queue = channel.queue.name
 
         async def handle(message: AbstractIncomingMessage) -> None:
@@ -172,7 +176,7 @@ class Bridge(Service):
 
         return handle
 
-    async def _process(self, channel: Incoming, message: AbstractIncomingMessage) -> None:
+    async def _process(self, channel: IncomingChannel, message: AbstractIncomingMessage) -> None:
         queue, came = channel.queue.name, time.monotonic()
         arrival = None
         try:
@@ -257,7 +261,7 @@ class Bridge(Service):
         MESSAGES_DEAD_LETTERED.labels(queue).inc()
         log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
 
-    def _read(self, channel: Incoming, message: AbstractIncomingMessage) -> Arrival:
+    def _read(self, channel: IncomingChannel, message: AbstractIncomingMessage) -> Arrival:
         self._check(message)
         arrived = read(message)
         event = channel.event.read(arrived)

@@ -72,7 +72,7 @@ class Agent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Incoming:
+class IncomingChannel:
     """From a peer: exchange, queue, bridge, topic, agent."""
 
     kind: ArrivalKind
@@ -84,7 +84,7 @@ class Incoming:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outgoing:
+class OutgoingChannel:
     """To a peer: outbox, exchange."""
 
     kind: Kind
@@ -93,7 +93,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Internal:
+class InternalChannel:
     """Among workers: topic, and the agent that reads it, if one does."""
 
     topic: Topic
@@ -102,9 +102,11 @@ class Internal:
     agent: Agent | None = None
 
 
-Channel: TypeAlias = Incoming | Outgoing | Internal  # a kind of message, and its way
+Channel: TypeAlias = (
+    IncomingChannel | OutgoingChannel | InternalChannel
+)  # a kind of message, and its way
 
-REQUESTS = Incoming(
+REQUESTS = IncomingChannel(
     kind=ArrivalKind.REQUEST,
     exchange=Exchange(
         package="delivery.amqp.input",
@@ -120,7 +122,7 @@ REQUESTS = Incoming(
     topic=Topic(name="delivery.requests", title="requests", text="Requests as they arrived."),
     agent=Agent(name="submit", concurrency=2, batch=100),
 )
-ORDER_RESPONSES = Incoming(
+ORDER_RESPONSES = IncomingChannel(
     kind=ArrivalKind.ORDER_EVENT,
     exchange=Exchange(
         package="order.amqp.output",
@@ -136,7 +138,7 @@ ORDER_RESPONSES = Incoming(
     topic=Topic(name="delivery.order-events", title="orderEvents", text="What rs-order said."),
     agent=Agent(name="order-progress", concurrency=4, batch=1),
 )
-CANCELS = Incoming(
+CANCELS = IncomingChannel(
     kind=ArrivalKind.CANCEL,
     exchange=Exchange(  # Not of REGARDS: named like its neighbours.
         package="delivery.amqp.input",
@@ -153,7 +155,7 @@ CANCELS = Incoming(
     topic=Topic(name="delivery.cancels", title="cancels", text="What is to be cancelled."),
     agent=Agent(name="cancel", concurrency=1, batch=1),
 )
-RESPONSES = Outgoing(
+RESPONSES = OutgoingChannel(
     kind=Kind.RESPONSE,
     exchange=Exchange(
         package="delivery.amqp.output",
@@ -163,7 +165,7 @@ RESPONSES = Outgoing(
     ),
     mandatory=False,
 )
-ORDERS = Outgoing(
+ORDERS = OutgoingChannel(
     kind=Kind.ORDER,
     exchange=Exchange(
         package="order.amqp.input",
@@ -173,7 +175,7 @@ ORDERS = Outgoing(
     ),
     mandatory=True,
 )
-ORDER_CANCELS = Outgoing(
+ORDER_CANCELS = OutgoingChannel(
     kind=Kind.CANCEL,
     exchange=Exchange(
         package="order.amqp.input",
@@ -183,19 +185,19 @@ ORDER_CANCELS = Outgoing(
     ),
     mandatory=True,
 )
-ORDERS_READY = Internal(
+ORDERS_READY = InternalChannel(
     kind=Kind.ORDER_READY,
     topic=Topic(name="delivery.orders-ready", title="ordersReady", text="Listings can be read."),
     event=events.WorkDue,
     agent=Agent(name="fetch-plan", concurrency=1, batch=100),
 )
-TRANSFERS = Internal(
+TRANSFERS = InternalChannel(
     kind=Kind.TRANSFER,
     topic=Topic(name="delivery.transfers", title="transfers", text="Transfers can be claimed."),
     event=events.WorkDue,
     agent=Agent(name="transfers", concurrency=1, batch=100),
 )
-PROGRESS = Internal(
+PROGRESS = InternalChannel(
     topic=Topic(
         name="delivery.progress",
         title="progress",
@@ -204,7 +206,7 @@ PROGRESS = Internal(
     ),
     event=events.TransferProgressed,
 )
-DEAD_LETTERS = Internal(
+DEAD_LETTERS = InternalChannel(
     topic=Topic(
         name="delivery.dead-letters",
         title="deadEvents",
@@ -228,33 +230,36 @@ CHANNELS: tuple[Channel, ...] = (
 )
 
 
-def _package(channel: Incoming | Outgoing) -> str:
+def _package(channel: IncomingChannel | OutgoingChannel) -> str:
     return channel.exchange.package
 
 
 # Over AMQP: in the order of REGARDS' packages, as operators are shown them.
 AMQP = tuple(
     sorted(
-        (channel for channel in CHANNELS if isinstance(channel, Incoming | Outgoing)), key=_package
+        (channel for channel in CHANNELS if isinstance(channel, IncomingChannel | OutgoingChannel)),
+        key=_package,
     )
 )
-INCOMING = tuple(channel for channel in AMQP if isinstance(channel, Incoming))
-OUTGOING = tuple(channel for channel in AMQP if isinstance(channel, Outgoing))
+INCOMING = tuple(channel for channel in AMQP if isinstance(channel, IncomingChannel))
+OUTGOING = tuple(channel for channel in AMQP if isinstance(channel, OutgoingChannel))
 # Over Kafka: in the order of a delivery's life.
-KAFKA = tuple(channel for channel in CHANNELS if isinstance(channel, Incoming | Internal))
+KAFKA = tuple(
+    channel for channel in CHANNELS if isinstance(channel, IncomingChannel | InternalChannel)
+)
 
 
-def of_arrival(kind: ArrivalKind) -> Incoming:
+def of_arrival(kind: ArrivalKind) -> IncomingChannel:
     """Return the channel of what arrives over AMQP."""
     return _ARRIVING[kind]
 
 
-def over_amqp(kind: Kind) -> Outgoing:
+def over_amqp(kind: Kind) -> OutgoingChannel:
     """Return the channel of what is owed to a peer."""
     return _OWED[kind]
 
 
-def over_kafka(kind: Kind) -> Internal:
+def over_kafka(kind: Kind) -> InternalChannel:
     """Return the channel of what is owed to the agents."""
     return _HINTS[kind]
 
@@ -265,5 +270,5 @@ _OWED = {channel.kind: channel for channel in OUTGOING}
 _HINTS = {
     channel.kind: channel
     for channel in KAFKA
-    if isinstance(channel, Internal) and channel.kind is not None
+    if isinstance(channel, InternalChannel) and channel.kind is not None
 }

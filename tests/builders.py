@@ -24,7 +24,7 @@ from app.delivery.ingress import (
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
-from app.delivery.outgoing import Kind, Outgoing
+from app.delivery.outgoing import Kind, OutgoingMessage
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
 from app.delivery.targets import (
@@ -40,7 +40,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.views.dead_letters import DeadLetter
 from compose.embedded.stack import TENANT, USER
 from sinks.stores.s3.target import S3Target
-from streams.kafka.dispatch import Event
+from streams.kafka.dispatch import PendingEvent
 
 
 def make_delivery(**changes: Any) -> Delivery:
@@ -210,18 +210,18 @@ def make_arrival(identity: Identity | None = None, **changes: Any) -> Arrival:
     return replace(made, **changes)
 
 
-def make_event(value: bytes = b"event", *, key: bytes = b"t/c", **changes: Any) -> Event:
+def make_event(value: bytes = b"event", *, key: bytes = b"t/c", **changes: Any) -> PendingEvent:
     """Return an event that was read from Kafka; none is told that it is acknowledged."""
     fields: dict[str, Any] = {"partition": 0, "acknowledge": lambda: None} | changes
-    return Event(key=key, value=value, **fields)
+    return PendingEvent(key=key, value=value, **fields)
 
 
 # What goes out
 
 
-def make_outgoing(**changes: Any) -> Outgoing:
+def make_outgoing(**changes: Any) -> OutgoingMessage:
     """Return a message that is owed to the client."""
-    made = Outgoing(
+    made = OutgoingMessage(
         delivery_id=uuid4(),
         kind=Kind.RESPONSE,
         message_id=uuid4(),

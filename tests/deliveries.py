@@ -16,8 +16,8 @@ from app.delivery.ingress import Receipt
 from app.delivery.manifest import ListedFile
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
-from app.delivery.outgoing import Kind, Lane, Outgoing
-from app.delivery.ports import Arrivals, Leases, Store
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage
+from app.delivery.ports import Arrivals, DeliveryStore, Leases
 from app.delivery.ports import Outbox as OutboxPort
 from app.delivery.states import State, Work
 from app.delivery.targets import DEFAULT_TARGET, Blocked
@@ -35,10 +35,10 @@ from app.store import (
     PostgresWorkers,
 )
 from app.store.memory import (
-    Database,
     MemoryArrivals,
     MemoryAudit,
     MemoryConfiguration,
+    MemoryDatabase,
     MemoryLeases,
     MemoryOutbox,
     MemoryStore,
@@ -103,7 +103,7 @@ class Moved:
 class Deliveries(ABC):
     """A store of the test's own, with short cuts through the real use-cases."""
 
-    store: Store
+    store: DeliveryStore
     configuration: ConfigurationStore
     audit: AuditTrail
     tracking: Tracking
@@ -145,7 +145,7 @@ class Deliveries(ABC):
         """Return what is held of all deliveries, in the order in which they were requested."""
 
     @abstractmethod
-    async def outgoing(self) -> list[Outgoing]:
+    async def outgoing(self) -> list[OutgoingMessage]:
         """Return all that is owed, in order."""
 
     @abstractmethod
@@ -241,7 +241,7 @@ class Deliveries(ABC):
     async def order(self) -> None:
         """Let what is owed to rs-order be sent."""
 
-        async def publish(_message: Outgoing) -> None:
+        async def publish(_message: OutgoingMessage) -> None:
             """Confirm it."""
 
         while (await self.outbox().relay(Lane.ORDERS, publish))[0]:
@@ -302,7 +302,7 @@ class DeliveriesInMemory(Deliveries):
         self._begin()
 
     def _begin(self) -> None:
-        self.database = Database(now=self.now)
+        self.database = MemoryDatabase(now=self.now)
         self.store = MemoryStore(self.database, self.owed_signal)
         self.configuration = MemoryConfiguration(self.database)
         self.audit = MemoryAudit(self.database)
@@ -362,7 +362,7 @@ class DeliveriesInMemory(Deliveries):
         found = [_row_in_memory(row) for _, row in self.database.deliveries.items()]
         return sorted(found, key=lambda row: row.requested_at)
 
-    async def outgoing(self) -> list[Outgoing]:
+    async def outgoing(self) -> list[OutgoingMessage]:
         return [row.message for _, row in sorted(self.database.outbox.items())]
 
     async def moved(self, delivery_id: UUID) -> list[Moved]:
@@ -483,10 +483,12 @@ class DeliveriesInPostgres(Deliveries):
         rows = await self.pool.fetch("SELECT * FROM delivery ORDER BY requested_at")
         return [Row(state=State(row["state"]), **{n: row[n] for n in names}) for row in rows]
 
-    async def outgoing(self) -> list[Outgoing]:
+    async def outgoing(self) -> list[OutgoingMessage]:
         rows = await self.pool.fetch("SELECT * FROM outbox ORDER BY id")
-        names = [name for name in Outgoing.__dataclass_fields__ if name != "kind"]
-        return [Outgoing(kind=Kind(row["kind"]), **{n: row[n] for n in names}) for row in rows]
+        names = [name for name in OutgoingMessage.__dataclass_fields__ if name != "kind"]
+        return [
+            OutgoingMessage(kind=Kind(row["kind"]), **{n: row[n] for n in names}) for row in rows
+        ]
 
     async def moved(self, delivery_id: UUID) -> list[Moved]:
         rows = await self.pool.fetch(

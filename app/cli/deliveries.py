@@ -18,7 +18,7 @@ from app.cli.options import chosen_tenant, hours_ago, tenant_option
 from app.cli.tables import in_json, printable, show_all, size
 from app.delivery.states import State
 from app.errors import UnknownDeliveryError
-from app.run.wiring.database import Database, open_database
+from app.run.wiring.database import PostgresDatabase, open_database
 from app.settings import load_settings
 from app.views.deliveries import DeliveryStepView, DeliveryView, Filter, Step, Tracked
 from app.views.view import View
@@ -29,7 +29,7 @@ _COLUMNS = ("correlationId", "tenant", "state", "since", "user", "bytes", "reque
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON.")
 
 
-def _on_database(run: Callable[[Database], Awaitable[T]]) -> T:
+def _on_database(run: Callable[[PostgresDatabase], Awaitable[T]]) -> T:
     async def main() -> T:
         async with open_database(load_settings()) as database:
             return await run(database)
@@ -130,7 +130,7 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
     """Show all that is known of a delivery: states, times, attempts, cause, result."""
     owner = chosen_tenant(load_settings(), tenant)
 
-    async def run(database: Database) -> list[tuple[Tracked, list[Step]]]:
+    async def run(database: PostgresDatabase) -> list[tuple[Tracked, list[Step]]]:
         tracking = database.tracking
         return [
             (tracked, await tracking.steps(tracked.delivery.id))
@@ -194,7 +194,7 @@ class EndedView(View):
     median_seconds: float
 
 
-class WorkerView(View):
+class WorkerRow(View):
     """A worker, by its own word."""
 
     worker: str
@@ -216,7 +216,7 @@ class StatsView(View):
 
     waiting: list[WaitingView]
     ended: list[EndedView]
-    workers: list[WorkerView]
+    workers: list[WorkerRow]
     owed: list[OwedView]
 
 
@@ -228,7 +228,7 @@ def stats(hours: float, as_json: bool) -> None:
     settings = load_settings()
     since = hours_ago(hours)
 
-    async def run(database: Database) -> StatsView:
+    async def run(database: PostgresDatabase) -> StatsView:
         tracking = database.tracking
         return StatsView(
             waiting=[
@@ -253,7 +253,7 @@ def stats(hours: float, as_json: bool) -> None:
                 for outcome in await tracking.outcomes([tenant], since=since)
             ],
             workers=[
-                WorkerView(
+                WorkerRow(
                     worker=status.id,
                     version=status.version,
                     running=f"{status.running}/{status.slots}",

@@ -30,7 +30,7 @@ from streams.regards.https import said as in_words
 T = TypeVar("T")
 
 
-class RefusedError(DeliveryError):
+class ChangeRefusedError(DeliveryError):
     """What was asked for is not done."""
 
 
@@ -77,7 +77,7 @@ class _OnDatabase:
         try:
             decoded = json.loads(content)
         except ValueError as error:
-            raise RefusedError(f"the file is not JSON: {error}") from None
+            raise ChangeRefusedError(f"the file is not JSON: {error}") from None
         reports = await configuration_file.import_file(
             self.parts.configure, self.parts.store, self.actor, decoded
         )
@@ -103,16 +103,22 @@ class _OnServer:
             async with self.session.request(method, self.url + path, **arguments) as answer:
                 text = await answer.text()
                 if answer.status == 401 and "Authorization" not in self.session.headers:
-                    raise RefusedError(f"{self.url} needs a token: --token, or DELIVERY_TOKEN")
+                    raise ChangeRefusedError(
+                        f"{self.url} needs a token: --token, or DELIVERY_TOKEN"
+                    )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise RefusedError(f"{self.url} does not answer ({in_words(error)})") from None
+            raise ChangeRefusedError(f"{self.url} does not answer ({in_words(error)})") from None
         try:
             body = json.loads(text) if text else None
         except ValueError:
-            raise RefusedError(f"{self.url} is not this service: it answers no JSON") from None
+            raise ChangeRefusedError(
+                f"{self.url} is not this service: it answers no JSON"
+            ) from None
         if answer.status >= 400 and answer.status != 409:
             said = body if isinstance(body, dict) else {}
-            raise RefusedError(str(said.get("message", f"{self.url} answers {answer.status}")))
+            raise ChangeRefusedError(
+                str(said.get("message", f"{self.url} answers {answer.status}"))
+            )
         return body
 
     async def listing(self) -> list[dict[str, Any]]:
@@ -280,4 +286,6 @@ def import_(where: Where, file: Path) -> None:
         return
     click.echo("\n".join(refused), err=True)
     partly = not all(report["onlyErrors"] for report in reports)
-    raise RefusedError("a part was taken, the above was not" if partly else "nothing was taken")
+    raise ChangeRefusedError(
+        "a part was taken, the above was not" if partly else "nothing was taken"
+    )

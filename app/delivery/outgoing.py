@@ -55,7 +55,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outgoing:
+class OutgoingMessage:
     """A message that is owed."""
 
     delivery_id: UUID
@@ -76,9 +76,9 @@ class Outgoing:
 
 def _owed(
     origin: Delivery | Receipt, kind: Kind, body: Wire | dict[str, Any], *, name: str
-) -> Outgoing:
+) -> OutgoingMessage:
     delivery_id = origin.id if isinstance(origin, Delivery) else origin.ingress_id
-    return Outgoing(
+    return OutgoingMessage(
         delivery_id=delivery_id,
         kind=kind,
         message_id=uuid5(delivery_id, name),
@@ -98,7 +98,7 @@ def _response(
     error_type: ErrorType | None = None,
     message: str | None = None,
     result: StoredObject | None = None,
-) -> Outgoing:
+) -> OutgoingMessage:
     # Every terminal response of a request has one name, hence one message_id: a consumer that
     # drops repeats can never see two of them.
     name = "granted" if status is Status.GRANTED else "terminal"
@@ -113,27 +113,27 @@ def _response(
     return _owed(origin, Kind.RESPONSE, body, name=name)
 
 
-def granted(delivery: Delivery) -> Outgoing:
+def granted(delivery: Delivery) -> OutgoingMessage:
     """Tell the client that its request is saved."""
     return _response(delivery, Status.GRANTED)
 
 
-def denied(origin: Delivery | Receipt, error_type: ErrorType, message: str) -> Outgoing:
+def denied(origin: Delivery | Receipt, error_type: ErrorType, message: str) -> OutgoingMessage:
     """Tell the client that its request is refused, and why."""
     return _response(origin, Status.DENIED, error_type=error_type, message=message)
 
 
-def done(delivery: Delivery, result: StoredObject) -> Outgoing:
+def done(delivery: Delivery, result: StoredObject) -> OutgoingMessage:
     """Tell the client where its archive is."""
     return _response(delivery, Status.DONE, result=result)
 
 
-def error(delivery: Delivery, error_type: ErrorType, message: str) -> Outgoing:
+def error(delivery: Delivery, error_type: ErrorType, message: str) -> OutgoingMessage:
     """Tell the client that its delivery failed, and why."""
     return _response(delivery, Status.ERROR, error_type=error_type, message=message)
 
 
-def order(delivery: Delivery, *, size_limit: int) -> Outgoing:
+def order(delivery: Delivery, *, size_limit: int) -> OutgoingMessage:
     """Ask rs-order for the products."""
     body = OrderRequestDtoEvent.model_validate(
         delivery.order | {"correlationId": delivery.correlation_id, "sizeLimitInBytes": size_limit}
@@ -141,13 +141,13 @@ def order(delivery: Delivery, *, size_limit: int) -> Outgoing:
     return _owed(delivery, Kind.ORDER, body, name="order")
 
 
-def cancel(delivery: Delivery, order_id: int) -> Outgoing:
+def cancel(delivery: Delivery, order_id: int) -> OutgoingMessage:
     """Tell rs-order that an order is of no use any more."""
     body = OrderCancelRequestDtoEvent(order_id=order_id, correlation_id=delivery.correlation_id)
     return _owed(delivery, Kind.CANCEL, body, name="cancel")
 
 
-def wake(delivery: Delivery, kind: Kind) -> Outgoing:
+def wake(delivery: Delivery, kind: Kind) -> OutgoingMessage:
     """Tell the workers that a delivery has something to do for them."""
     body = {
         "tenant": delivery.tenant,

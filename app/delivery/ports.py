@@ -17,7 +17,7 @@ from app.audit import AuditRecord
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.progress import Progress
 from app.delivery.states import State, Work
 from app.delivery.targets import StoredObject, Target, Upload
@@ -99,7 +99,7 @@ class UnitOfWork(Protocol):
         Raises LeaseLostError when another worker has written a manifest.
         """
 
-    async def enqueue(self, *messages: Outgoing) -> None:
+    async def enqueue(self, *messages: OutgoingMessage) -> None:
         """Put messages into the outbox."""
 
     def on_commit(self, act: Callable[[], object]) -> None:
@@ -118,7 +118,7 @@ class UnitOfWork(Protocol):
         """Put what an actor did into the audit trail."""
 
 
-class Store(Protocol):
+class DeliveryStore(Protocol):
     """Where deliveries are kept."""
 
     def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
@@ -259,7 +259,7 @@ class Outbox(Protocol):
     """Messages that are owed."""
 
     async def relay(
-        self, lane: Lane, publish: Callable[[Outgoing], Awaitable[None]]
+        self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
     ) -> tuple[int, int]:
         """Publish what is due; return how many were confirmed and how many were not."""
 

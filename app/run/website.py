@@ -32,10 +32,10 @@ from web.api.sign_in import SignIns
 from web.api.targets import TargetsApi
 from web.api.workers import WorkersApi
 from web.feed import Feed
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 from web.guard.checks import Checks
 from web.guard.gate import Gate
-from web.guard.limits import Limits, RateLimit, Turns
+from web.guard.limits import CallerLimits, RateLimit, Turns
 from web.site import Parts, Site, create_probe_site, create_site, tls_context
 
 _MAX_WAITING_REQUESTS = 20  # requests of one caller, beside those that are worked on
@@ -97,9 +97,9 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
 
 def _gate(settings: Settings, tenants: ConfiguredTenants) -> Gate:
     return Gate(
-        Verifier(secret=token_secret(settings), public_key=settings.jwt_public_key),
+        TokenVerifier(secret=token_secret(settings), public_key=settings.jwt_public_key),
         tenants,
-        limits=Limits(
+        limits=CallerLimits(
             rate=RateLimit(settings.web_requests_per_second, burst=settings.web_requests_burst),
             requests=Turns(settings.web_requests_at_once, waiting=_MAX_WAITING_REQUESTS),
             streams=Turns(settings.web_streams),

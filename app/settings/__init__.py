@@ -10,14 +10,14 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from app.errors import ConfigurationError
-from app.settings.connections import Connections
-from app.settings.kafka import Kafka
-from app.settings.process import Process
-from app.settings.tenants import Tenants
-from app.settings.transfers import Transfers
+from app.settings.connections import ConnectionSection
+from app.settings.kafka import KafkaSection
+from app.settings.process import ProcessSection
+from app.settings.tenants import TenantSection
+from app.settings.transfers import TransferSection
 
 
-class Settings(Process, Transfers, Tenants, Kafka, Connections):
+class Settings(ProcessSection, TransferSection, TenantSection, KafkaSection, ConnectionSection):
     """What an operator can set."""
 
 

@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from app.settings.names import Group, regards
+from app.settings.names import Section, regards
 from app.settings.texts import server_address, without_credentials
 
 _MIN_CONNECTIONS = 8  # six that may be held for long, and two to work with
 
 
-class Connections(Group):
+class ConnectionSection(Section):
     """What the service talks to, and how patiently."""
 
     # RabbitMQ

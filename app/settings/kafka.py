@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from app.settings.names import Group
+from app.settings.names import Section
 
 _PROTOCOL = "DELIVERY_KAFKA_SECURITY_PROTOCOL"
 
 
-class Kafka(Group):
+class KafkaSection(Section):
     """What carries the events."""
 
     kafka_bootstrap_servers: str = Field(

@@ -13,7 +13,7 @@ from app.settings.files import SecretFiles, Unusable
 MIB = 1024 * 1024
 
 
-class Group(BaseSettings):
+class Section(BaseSettings):
     """Settings that belong together. Units are in the names or in the descriptions."""
 
     model_config = SettingsConfigDict(

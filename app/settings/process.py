@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from app.settings.files import FROM_FILE
-from app.settings.names import Group, from_list
+from app.settings.names import Section, from_list
 from app.settings.texts import without_credentials
 
 _MIN_TOKEN_LENGTH = 32  # characters
@@ -21,7 +21,7 @@ def _worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-class Process(Group):
+class ProcessSection(Section):
     """How a process shows, starts and ends."""
 
     worker_id: str = Field(

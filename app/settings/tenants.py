@@ -10,13 +10,13 @@ from pydantic_settings import NoDecode
 
 from app.network.hosts import AllowedHosts
 from app.settings.files import FROM_FILE
-from app.settings.names import Group, from_list, regards
+from app.settings.names import Section, from_list, regards
 from app.settings.texts import bucket, host, prefix, region, token
 
 TENANT = "{tenant}"  # in a default: the tenant's name
 
 
-class Tenants(Group):
+class TenantSection(Section):
     """Who is served, and how."""
 
     tenants: Annotated[tuple[str, ...], NoDecode] = Field(

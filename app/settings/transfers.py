@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from app.settings.names import MIB, Group
+from app.settings.names import MIB, Section
 
 
-class Transfers(Group):
+class TransferSection(Section):
     """What a worker's transfers may take, and when they are given up."""
 
     max_transfers: int = Field(2, ge=1, description="Transfers that a worker runs at once.")

@@ -6,9 +6,9 @@ from app.store.configuration import PostgresConfiguration
 from app.store.janitor import PostgresJanitor
 from app.store.leader import Leader, alone
 from app.store.leases import PostgresLeases
-from app.store.line import line_of
 from app.store.migrate import migrate
 from app.store.outbox import PostgresOutbox
+from app.store.parameters import parameters_of
 from app.store.pool import open_pool
 from app.store.tracking import PostgresTracking
 from app.store.transactions import PostgresStore
@@ -26,7 +26,7 @@ __all__ = [
     "PostgresTracking",
     "PostgresWorkers",
     "alone",
-    "line_of",
     "migrate",
     "open_pool",
+    "parameters_of",
 ]

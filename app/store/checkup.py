@@ -10,8 +10,8 @@ import asyncpg
 
 from app.errors import ConfigurationError
 from app.settings import Settings
-from app.store.line import line_of
 from app.store.outbox import last_error, owed
+from app.store.parameters import parameters_of
 from app.store.pool import advice
 from app.store.rights import missing_rights
 from app.store.schema import look
@@ -29,19 +29,19 @@ _MAX_OVERDUE = 60.0  # seconds that a message may be owed beyond its time
 async def check_postgresql(settings: Settings) -> AsyncIterator[Finding]:
     """Look at reachability, encryption, version, schema, connections, clock and what is owed."""
     try:
-        line = line_of(settings)
+        parameters = parameters_of(settings)
     except ConfigurationError as error:
         yield bad(_PART, "certificates", str(error), "see DELIVERY_DATABASE_CA and its neighbours")
         return
     pool_size = settings.database_pool_size + settings.web_database_pool_size
     try:
-        connection = await asyncpg.connect(**line.arguments, timeout=5)
+        connection = await asyncpg.connect(**parameters.arguments, timeout=5)
     except (OSError, TimeoutError, asyncpg.PostgresError, ValueError) as error:
         refused = isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
         yield bad(
             _PART,
             "reachable",
-            f"no connection to {line.place} ({line.explain(error)})",
+            f"no connection to {parameters.place} ({parameters.explain(error)})",
             advice(error) if refused else "start PostgreSQL, or correct DELIVERY_DATABASE_URL",
         )
         return

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError, as_cause
 from app.store.pool import translate_errors
 from app.store.sql import load
@@ -30,7 +30,7 @@ class PostgresOutbox:
         self._batch = batch
 
     async def relay(
-        self, lane: Lane, publish: Callable[[Outgoing], Awaitable[None]]
+        self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
     ) -> tuple[int, int]:
         """Publish what is due; return how many are dealt with and how many must wait.
 
@@ -79,8 +79,8 @@ async def last_error(connection: asyncpg.Connection[asyncpg.Record]) -> str | No
     return cause
 
 
-def _outgoing_of(row: asyncpg.Record) -> Outgoing:
-    return Outgoing(
+def _outgoing_of(row: asyncpg.Record) -> OutgoingMessage:
+    return OutgoingMessage(
         delivery_id=row["delivery_id"],
         kind=Kind(row["kind"]),
         message_id=row["message_id"],

@@ -19,7 +19,7 @@ from tenacity import (
 
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 from app.network import tls
-from app.store.line import DATABASE_FILES, Line
+from app.store.parameters import DATABASE_FILES, PostgresParameters
 from app.telemetry.logs import get_logger
 from app.waiting.backoff import Backoff
 
@@ -138,7 +138,7 @@ async def _leave_as_it_is(_connection: object) -> None:
 
 @contextlib.asynccontextmanager
 async def open_pool(
-    where: Line | str,
+    where: PostgresParameters | str,
     *,
     size: int,
     start_timeout: float,
@@ -153,14 +153,14 @@ async def open_pool(
     Raises ConfigurationError when the address or the credentials are wrong, NotReachableError when
     nothing answers, or with a certificate that is not good.
     """
-    line = where if isinstance(where, Line) else Line(url=where)
+    parameters = where if isinstance(where, PostgresParameters) else PostgresParameters(url=where)
     pool: asyncpg.Pool | None = None
     try:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(
                 lambda error: (
                     isinstance(error, StoreUnavailableError)
-                    and not line.stays(error.__cause__ or error)
+                    and not parameters.stays(error.__cause__ or error)
                 )
             ),
             stop=stop_after_delay(start_timeout),
@@ -170,7 +170,7 @@ async def open_pool(
         ):
             with attempt, _wrap_away():
                 pool = await asyncpg.create_pool(
-                    **line.arguments,
+                    **parameters.arguments,
                     min_size=1,
                     max_size=size,
                     init=_set_up,
@@ -186,17 +186,17 @@ async def open_pool(
                 )
     except _REFUSED as error:
         raise ConfigurationError(
-            f"PostgreSQL at {line.place} refuses the connection ({error}); {advice(error)}"
+            f"PostgreSQL at {parameters.place} refuses the connection ({error}); {advice(error)}"
         ) from None
     except StoreUnavailableError as error:
         cause = error.__cause__ or error
-        if line.stays(cause):
+        if parameters.stays(cause):
             raise NotReachableError(
-                f"no connection to PostgreSQL at {line.place}: {line.explain(cause)}"
+                f"no connection to PostgreSQL at {parameters.place}: {parameters.explain(cause)}"
             ) from None
         raise NotReachableError(
-            f"no PostgreSQL answers at {line.place} after {start_timeout:g} s "
-            f"({line.explain(cause)}); start it, or correct DELIVERY_DATABASE_URL"
+            f"no PostgreSQL answers at {parameters.place} after {start_timeout:g} s "
+            f"({parameters.explain(cause)}); start it, or correct DELIVERY_DATABASE_URL"
         ) from None
     assert pool is not None  # noqa: S101 - the loop leaves with a pool or an error
     try:

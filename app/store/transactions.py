@@ -15,7 +15,7 @@ from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
-from app.delivery.outgoing import Outgoing
+from app.delivery.outgoing import OutgoingMessage
 from app.delivery.states import ADVANCES, State
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType, LeaseLostError
@@ -194,7 +194,7 @@ class PostgresUnitOfWork:
         except asyncpg.ForeignKeyViolationError:
             raise LeaseLostError(f"{delivery} is gone") from None
 
-    async def enqueue(self, *messages: Outgoing) -> None:
+    async def enqueue(self, *messages: OutgoingMessage) -> None:
         """Put messages into the outbox."""
         await self._connection.executemany(
             SQL["enqueue"].text,

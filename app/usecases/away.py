@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.delivery.ports import Store
+from app.delivery.ports import DeliveryStore
 from app.delivery.targets import DEFAULT_TARGET, Blocked, Target, TargetTrouble
 from app.tenants.registry import ConfiguredTenants
 
@@ -19,7 +19,7 @@ class TargetsAway:
     names: Sequence[str]  # of the tenants
     tenants: ConfiguredTenants
     trouble: Callable[[Target], TargetTrouble | None]
-    store: Store
+    store: DeliveryStore
     _recorded: set[tuple[str, str]] = field(default_factory=set)  # tenant, cause
 
     def blocked(self) -> Blocked:

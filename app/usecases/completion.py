@@ -14,7 +14,7 @@ from app.waiting.patience import until_answered
 
 
 @dataclass(kw_only=True)
-class Completion:
+class CompletionGuard:
     """The completion of one upload, which may be asked for several times."""
 
     delivery: Delivery

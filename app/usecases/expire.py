@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from app.delivery.ports import Store
+from app.delivery.ports import DeliveryStore
 from app.errors import ErrorType
 from app.usecases.fail import fail
 
 
-async def expire(*, store: Store, limit: int) -> int:
+async def expire(*, store: DeliveryStore, limit: int) -> int:
     """End all overdue deliveries, `limit` at a time; return how many.
 
     Safe to run in several workers at once: each delivery is locked, looked at again, and ended by

@@ -14,7 +14,7 @@ from app.delivery.ingress import Asked, Cancel, DeliveryRequest, Receipt
 from app.delivery.messages import as_property
 from app.delivery.model import Delivery
 from app.delivery.own_ids import as_own
-from app.delivery.ports import Store, UnitOfWork, Users
+from app.delivery.ports import DeliveryStore, UnitOfWork, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State
 from app.errors import (
@@ -41,7 +41,7 @@ class Interventions:
     never was, whatever is done to it.
     """
 
-    store: Store
+    store: DeliveryStore
     tracking: Tracking
     tenants: ConfiguredTenants
     users: Users

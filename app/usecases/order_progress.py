@@ -8,7 +8,7 @@ from app.delivery import outgoing
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind
-from app.delivery.ports import Store, UnitOfWork
+from app.delivery.ports import DeliveryStore, UnitOfWork
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.telemetry.logs import get_logger
@@ -40,7 +40,7 @@ def _cause(event: OrderEvent, what: str) -> str:
     return f"{order} {what}" + (f": {event.message}" if event.message else "")
 
 
-async def order_progressed(event: OrderEvent, *, store: Store) -> None:
+async def order_progressed(event: OrderEvent, *, store: DeliveryStore) -> None:
     """Apply an event. One that was applied before, or doesn't fit, changes nothing."""
     async with store.transaction() as tx:
         arrived_at = None

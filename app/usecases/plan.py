@@ -19,7 +19,7 @@ from app.delivery.manifest import ListedFile, Manifest
 from app.delivery.model import Delivery
 from app.delivery.naming import Layout
 from app.delivery.outgoing import Kind
-from app.delivery.ports import OrderSource, Store
+from app.delivery.ports import DeliveryStore, OrderSource
 from app.delivery.states import State
 from app.errors import EmptyOrderError, LeaseLostError, OrderTooLargeError
 from app.telemetry.logs import get_logger
@@ -38,7 +38,7 @@ async def plan(
     delivery: Delivery,
     *,
     source: OrderSource,
-    store: Store,
+    store: DeliveryStore,
     memory: int,
     reserve: Reserve,
     most_files: int,
@@ -102,7 +102,7 @@ def _too_large(delivery: Delivery, files: int, most: int, setting: str) -> Order
     )
 
 
-async def _write(delivery: Delivery, layout: Layout, store: Store) -> None:
+async def _write(delivery: Delivery, layout: Layout, store: DeliveryStore) -> None:
     count = size = unchecked = 0
     example = ""
     async with store.transaction() as tx:

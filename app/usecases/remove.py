@@ -8,7 +8,7 @@ from typing import Any
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore
-from app.delivery.ports import Store
+from app.delivery.ports import DeliveryStore
 from app.delivery.states import State
 from app.delivery.targets import FoundObject, Target
 from app.telemetry import metrics
@@ -21,7 +21,7 @@ log = get_logger(__name__)
 class Removal:
     """Takes back what a completion made and no client is answered with."""
 
-    store: Store
+    store: DeliveryStore
     objects: ObjectStore[Any]
 
     async def remove(self, delivery: Delivery, target: Target, key: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from app.delivery.model import Delivery
-from app.delivery.ports import Leases, Store
+from app.delivery.ports import DeliveryStore, Leases
 from app.errors import (
     DeliveryError,
     ErrorType,
@@ -27,7 +27,7 @@ log = get_logger(__name__)
 class Settlement:
     """Decides whether a delivery is tried again, and when, or ends."""
 
-    store: Store
+    store: DeliveryStore
     leases: Leases
     backoff: Backoff  # between attempts
     attempts: int  # that may fail

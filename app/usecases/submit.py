@@ -8,7 +8,7 @@ from datetime import datetime
 from app.delivery import outgoing
 from app.delivery.ingress import DeliveryRequest, Opening, Receipt
 from app.delivery.model import Delivery
-from app.delivery.ports import Store, UnitOfWork, Users
+from app.delivery.ports import DeliveryStore, UnitOfWork, Users
 from app.delivery.states import State
 from app.errors import ErrorType, InvalidRequestError, as_cause
 from app.telemetry import metrics
@@ -21,7 +21,7 @@ log = get_logger(__name__)
 async def receive(
     requests: Sequence[tuple[Receipt, DeliveryRequest | InvalidRequestError]],
     *,
-    store: Store,
+    store: DeliveryStore,
     tenants: ConfiguredTenants,
     users: Users,
 ) -> list[Delivery]:
@@ -101,7 +101,7 @@ async def save(
 
 
 async def check(
-    delivery: Delivery, *, store: Store, tenants: ConfiguredTenants, users: Users
+    delivery: Delivery, *, store: DeliveryStore, tenants: ConfiguredTenants, users: Users
 ) -> None:
     """Ask whether the user of a RECEIVED delivery is known; grant or deny it.
 

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
-from app.delivery.ports import Store
+from app.delivery.ports import DeliveryStore
 from app.delivery.targets import Target
 from app.errors import (
     DeliveryError,
@@ -86,7 +86,7 @@ def after_end(lease: timedelta) -> timedelta:
 class Sweep:
     """Looks at each ended delivery once: at its recorded upload, and at its key."""
 
-    store: Store
+    store: DeliveryStore
     tenants: ConfiguredTenants
     uploads: Uploads
     after: timedelta  # their end: `after_end`

@@ -16,7 +16,7 @@ from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.object_store import ObjectStore
-from app.delivery.ports import Archiver, Hold, Leases, Store
+from app.delivery.ports import Archiver, DeliveryStore, Hold, Leases
 from app.delivery.states import State
 from app.delivery.targets import StoredObject, Target, Upload
 from app.errors import (
@@ -31,7 +31,7 @@ from app.errors import (
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
-from app.usecases.completion import Completion
+from app.usecases.completion import CompletionGuard
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
@@ -51,7 +51,7 @@ _MAX_LOST_UPLOADS = 3  # that an attempt may lose
 class Transfers:
     """What a transfer works with."""
 
-    store: Store
+    store: DeliveryStore
     leases: Leases
     tenants: ConfiguredTenants
     objects: ObjectStore[Any]
@@ -165,7 +165,7 @@ class Transfers:
         self, delivery: Delivery, target: Target, upload: Upload, lease: Hold
     ) -> StoredObject:
         """Stream the archive into an upload. What fails leaves neither upload nor object."""
-        completion = Completion(
+        completion = CompletionGuard(
             delivery=delivery,
             server=target.server,
             leases=self.leases,

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore
-from app.delivery.ports import Store
+from app.delivery.ports import DeliveryStore
 from app.delivery.targets import Target, TargetKinds, Upload
 from app.errors import PermanentError, SecretUnreadableError
 from app.telemetry.logs import get_logger
@@ -23,7 +23,7 @@ class Uploads:
 
     objects: ObjectStore[Any]
     seal: Vault
-    store: Store
+    store: DeliveryStore
     kinds: TargetKinds
 
     def located(self, upload: Upload, target: Target) -> Upload:

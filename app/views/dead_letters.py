@@ -25,7 +25,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class DeadLetterList:
     """What was seen."""
 
     dead_letters: Sequence[DeadLetter]
@@ -39,7 +39,7 @@ Noting = Callable[[DeadLetter, str], AbstractAsyncContextManager[None]]
 class DeadLetterStore(Protocol):
     """Where dead letters are."""
 
-    async def look(self, tenant: str | None) -> Look:
+    async def look(self, tenant: str | None) -> DeadLetterList:
         """Return the letters that a tenant owns; for None all of them. Raises DeliveryError."""
 
     async def requeue(

@@ -14,7 +14,7 @@ from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
 from sinks.pipeline.prefetch import Opened, Prefetcher
 from sinks.pipeline.rechunk import rechunk
-from sinks.pipeline.verify import Verifier
+from sinks.pipeline.verify import FileVerifier
 
 
 class ArchiveStream:
@@ -27,7 +27,7 @@ class ArchiveStream:
     def __init__(
         self,
         prefetcher: Prefetcher,
-        verifier: Verifier,
+        verifier: FileVerifier,
         blocks: Callable[[Iterable[Member]], Iterator[bytes]],
         plan: PartPlan,
         meter: Meter,

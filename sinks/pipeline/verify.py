@@ -13,7 +13,7 @@ from sinks.pipeline.executor import SerialExecutor
 _MIN_HANDOVER = 256 * 1024  # bytes; below, a hand-over costs more than the digest
 
 
-class Verifier:
+class FileVerifier:
     """Passes blocks on, and digests them beside the thread that takes them."""
 
     def __init__(self, count: Callable[[int], None], *, lag: int) -> None:

@@ -11,7 +11,7 @@ from app.delivery.targets import FoundObject, Target, TargetTrouble, Upload
 from app.errors import DeliveryError
 
 
-class Store(ObjectStore[TargetT_contra], Protocol[TargetT_contra]):
+class ManagedStore(ObjectStore[TargetT_contra], Protocol[TargetT_contra]):
     """The stores of one kind: what deliveries need, and what people look at them by."""
 
     async def prepare(self) -> None:
@@ -46,12 +46,12 @@ class Store(ObjectStore[TargetT_contra], Protocol[TargetT_contra]):
 
 
 class Stores:
-    """The stores that a process has open, by the kinds of their targets; itself a `Store`."""
+    """The stores that a process has open, by the kinds of their targets: one `ManagedStore`."""
 
-    def __init__(self, stores: Mapping[str, Store[Any]]) -> None:
+    def __init__(self, stores: Mapping[str, ManagedStore[Any]]) -> None:
         self._stores = dict(stores)
 
-    def _of(self, target: Target) -> Store[Any]:
+    def _of(self, target: Target) -> ManagedStore[Any]:
         return self._stores[target.kind]
 
     async def create_upload(

@@ -14,7 +14,7 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
 
 from app.delivery.messages import as_property
-from app.delivery.outgoing import Outgoing
+from app.delivery.outgoing import OutgoingMessage
 from app.encoding import dumps, flaw_of
 from app.errors import UnreadableMessageError
 from app.telemetry import tracing
@@ -103,7 +103,7 @@ def read(message: AbstractIncomingMessage) -> IncomingMessage:
     )
 
 
-def encode(outgoing: Outgoing) -> Message:
+def encode(outgoing: OutgoingMessage) -> Message:
     """Make the AMQP message of a response, an order request or a cancel."""
     java_type = over_amqp(outgoing.kind).exchange.type_id
     traced = {tracing.HEADER: outgoing.trace} if outgoing.trace else {}

@@ -16,14 +16,14 @@ from aio_pika.exceptions import (
 )
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 
-from app.delivery.outgoing import Outgoing
+from app.delivery.outgoing import OutgoingMessage
 from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.network import tls
 from app.telemetry import tracing
 from app.waiting.backoff import Backoff
 from streams.amqp import names
-from streams.amqp.line import Line, line_to
 from streams.amqp.messages import encode
+from streams.amqp.parameters import AmqpParameters, parameters_to
 from streams.amqp.properties import accept_any_properties
 from streams.amqp.topology import REFUSALS, Topology, refused
 from streams.channels import over_amqp
@@ -52,7 +52,7 @@ class AmqpPublisher:
         self._orders = orders
         self._topology = topology
 
-    async def publish(self, outgoing: Outgoing) -> None:
+    async def publish(self, outgoing: OutgoingMessage) -> None:
         """Publish a message of the outbox. Raises BrokerUnavailableError.
 
         One that is mandatory is not confirmed while RabbitMQ can route it nowhere.
@@ -133,8 +133,8 @@ def _may_come_up(error: BaseException) -> bool:
     return isinstance(error, OSError | TimeoutError) and not tls.stays(error)
 
 
-async def _connection(line: Line) -> AbstractRobustConnection:
-    connection = aio_pika.RobustConnection(**line.arguments)
+async def _connection(parameters: AmqpParameters) -> AbstractRobustConnection:
+    connection = aio_pika.RobustConnection(**parameters.arguments)
     try:
         await connection.connect(timeout=10)
     except BaseException:
@@ -146,7 +146,7 @@ async def _connection(line: Line) -> AbstractRobustConnection:
 
 @contextlib.asynccontextmanager
 async def connect(
-    where: Line | str, *, start_timeout: float
+    where: AmqpParameters | str, *, start_timeout: float
 ) -> AsyncIterator[AbstractRobustConnection]:
     """Connect, waiting up to `start_timeout` seconds for RabbitMQ to come up.
 
@@ -154,7 +154,7 @@ async def connect(
     certificate that is not good, or refuses certificate, user, password or virtual host.
     """
     accept_any_properties()
-    line = where if isinstance(where, Line) else line_to(where)
+    parameters = where if isinstance(where, AmqpParameters) else parameters_to(where)
     try:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_may_come_up),
@@ -163,14 +163,15 @@ async def connect(
             reraise=True,
         ):
             with attempt:
-                connection = await _connection(line)
+                connection = await _connection(parameters)
     except ProbableAuthenticationError:
         raise ConfigurationError(
-            f"RabbitMQ at {line.place} refuses the user or the password; correct DELIVERY_AMQP_URL"
+            f"RabbitMQ at {parameters.place} refuses the user or the password; "
+            "correct DELIVERY_AMQP_URL"
         ) from None
     except CONNECTION_EXCEPTIONS as error:
         raise NotReachableError(
-            f"no RabbitMQ to be used at {line.place} ({line.explain(error)})"
+            f"no RabbitMQ to be used at {parameters.place} ({parameters.explain(error)})"
             + ("" if tls.stays(error) else f"; {ADVICE}")
         ) from None
     try:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from app.delivery.ingress import DeliveryRequest, Receipt
-from app.delivery.ports import Arrivals, Store, Users
+from app.delivery.ports import Arrivals, DeliveryStore, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State
 from app.errors import (
@@ -41,7 +41,7 @@ from streams.events import (
     RequestReceived,
     arrival_of,
 )
-from streams.kafka.dispatch import Dispatcher, Event
+from streams.kafka.dispatch import Dispatcher, PendingEvent
 from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
@@ -57,7 +57,7 @@ _MAX_REASON = 500  # characters; with it, an event must still fit where it fitte
 
 
 def submit_handler(
-    *, store: Store, tenants: ConfiguredTenants, users: Users, checks: Wakeup
+    *, store: DeliveryStore, tenants: ConfiguredTenants, users: Users, checks: Wakeup
 ) -> Handler:
     """Handle `delivery.requests`. `checks` is notified when there is a user to ask about."""
 
@@ -77,7 +77,7 @@ def submit_handler(
     return handle
 
 
-def order_event_handler(*, store: Store, tenants: ConfiguredTenants) -> Handler:
+def order_event_handler(*, store: DeliveryStore, tenants: ConfiguredTenants) -> Handler:
     """Handle `delivery.order-events`."""
 
     async def handle(values: Sequence[bytes]) -> None:
@@ -139,7 +139,7 @@ def agent(
     async def run(stream: Any) -> None:
         topic = stream.channel.get_topic_name()
 
-        async def handle(batch: Sequence[Event]) -> None:
+        async def handle(batch: Sequence[PendingEvent]) -> None:
             await process(batch, topic=topic, handler=handler, events=events, arrivals=arrivals)
 
         dispatcher = Dispatcher(handle, concurrency=concurrency, batch=batch)
@@ -148,7 +148,7 @@ def agent(
             async with dispatcher.running():
                 async for event in stream.noack().events():
                     await dispatcher.put(
-                        Event(
+                        PendingEvent(
                             key=event.key or b"",
                             value=event.value or b"",
                             partition=event.message.tp,
@@ -164,7 +164,7 @@ def agent(
 
 
 async def process(
-    batch: Sequence[Event],
+    batch: Sequence[PendingEvent],
     *,
     topic: str,
     handler: Handler,
@@ -212,7 +212,7 @@ async def process(
     await _forget(event, arrivals=arrivals)
 
 
-async def _forget(event: Event, *, arrivals: Arrivals) -> None:
+async def _forget(event: PendingEvent, *, arrivals: Arrivals) -> None:
     """Have the event appended no more: it is where an operator finds it."""
     arrival = arrival_of(event.value)
     if arrival is None:
@@ -230,7 +230,9 @@ def _text(key: bytes) -> str:
     return key.decode(errors="replace")
 
 
-async def publish_dead_letter(event: Event, *, topic: str, reason: str, events: EventLog) -> None:
+async def publish_dead_letter(
+    event: PendingEvent, *, topic: str, reason: str, events: EventLog
+) -> None:
     """Put an event of `topic` where operators find it; wait while Kafka is away."""
     EVENTS_DEAD_LETTERED.labels(topic).inc()
     log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)

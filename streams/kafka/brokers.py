@@ -22,7 +22,7 @@ from app.errors import ConfigurationError, NotReachableError
 from app.network.tls import TlsFiles, context_of
 from app.settings import Settings
 from app.telemetry.logs import get_logger
-from streams.kafka.refusals import REFUSALS, RefusedError, refusal_of
+from streams.kafka.refusals import REFUSALS, BrokerRefusedError, refusal_of
 
 log = get_logger(__name__)
 
@@ -152,7 +152,7 @@ async def _connect(host: str, port: int, **arguments: Any) -> AIOKafkaConnection
         refusal = refusal_of(address, error, arguments, _files_of(arguments.get("ssl_context")))
         if refusal is None or not REFUSALS.note(refusal):
             raise
-        raise RefusedError(refusal.sentence) from error
+        raise BrokerRefusedError(refusal.sentence) from error
     REFUSALS.taken(address)
     return connection
 

@@ -22,7 +22,7 @@ _MAX_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(kw_only=True, slots=True)
-class Event:
+class PendingEvent:
     """An event that was read and is not acknowledged."""
 
     key: bytes  # tenant/correlationId
@@ -40,7 +40,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        handle: Callable[[Sequence[Event]], Awaitable[None]],
+        handle: Callable[[Sequence[PendingEvent]], Awaitable[None]],
         *,
         concurrency: int,
         batch: int = 1,
@@ -52,10 +52,10 @@ class Dispatcher:
         self._batch = batch
         self._most_events = most_events
         self._most_bytes = most_bytes
-        self._waiting: dict[bytes, deque[Event]] = {}  # by key; also of keys being handled
+        self._waiting: dict[bytes, deque[PendingEvent]] = {}  # by key; also of keys being handled
         self._ready: dict[bytes, deque[bytes]] = {}  # by tenant: keys with an event to handle
         self._turns: deque[bytes] = deque()  # the tenants of _ready, in the order of their turns
-        self._partitions: dict[Hashable, deque[Event]] = {}  # in the order they were read
+        self._partitions: dict[Hashable, deque[PendingEvent]] = {}  # in the order they were read
         self._events = 0
         self._bytes = 0
         self._work = asyncio.Semaphore(0)  # a permit for each key that was made ready
@@ -79,7 +79,7 @@ class Dispatcher:
         finally:
             self._partitions.clear()  # no task handles what was in there any more
 
-    async def put(self, event: Event) -> None:
+    async def put(self, event: PendingEvent) -> None:
         """Take an event, once there is room."""
         self._partitions.setdefault(event.partition, deque()).append(event)
         queue = self._waiting.get(event.key)
@@ -134,7 +134,7 @@ class Dispatcher:
                 else:
                     del self._waiting[event.key]
 
-    def _done(self, event: Event) -> None:
+    def _done(self, event: PendingEvent) -> None:
         event.done = True
         self._events -= 1
         self._bytes -= len(event.value)

@@ -8,7 +8,7 @@ from typing import Any
 import faust
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 
-from app.delivery.ports import Arrivals, Store, Users
+from app.delivery.ports import Arrivals, DeliveryStore, Users
 from app.delivery.states import Work
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
@@ -60,7 +60,7 @@ def credentials_of(settings: Settings) -> Credentials | None:
 def create_app(
     settings: Settings,
     *,
-    store: Store,
+    store: DeliveryStore,
     arrivals: Arrivals,
     tenants: ConfiguredTenants,
     users: Users,

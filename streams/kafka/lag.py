@@ -23,14 +23,14 @@ _TIMEOUT = 10.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class GroupLag:
     """What was seen."""
 
     behind: Mapping[TopicPartition, tuple[int, int]]  # where the group is, and the end
     missing: Sequence[str] = ()  # topics that agents read and that were not there; made by now
 
 
-class Lag:
+class ConsumerLag:
     """Looks without joining the group."""
 
     def __init__(self, settings: Settings, *, make_topics: Callable[[], Awaitable[object]]) -> None:
@@ -38,7 +38,7 @@ class Lag:
         self._make_topics = make_topics
         self._topics = Topics(prefix=settings.kafka_topic_prefix)
 
-    async def look(self) -> Look:
+    async def look(self) -> GroupLag:
         """Return where the group is in each partition, and its end.
 
         Topics that are missing are made, for the next look. Raises BrokerUnavailableError, and
@@ -49,7 +49,7 @@ class Lag:
         if missing:
             log.warning("topics_missing", topics=sorted(missing))
             await self._make_topics()
-        return Look(
+        return GroupLag(
             behind=behind, missing=[topic for topic in missing if topic in self._topics.consumed]
         )
 

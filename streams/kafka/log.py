@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from app.delivery.ingress import Arrival
-from app.delivery.outgoing import Outgoing
+from app.delivery.outgoing import OutgoingMessage
 from app.delivery.progress import Progress
 from app.encoding import dumps
 from app.errors import BrokerUnavailableError, UnreadableMessageError
@@ -70,7 +70,7 @@ class EventLog:
             self.topics.of(of_arrival(arrival.kind)), key=arrival.key, value=arrival.value
         )
 
-    async def publish(self, outgoing: Outgoing) -> None:
+    async def publish(self, outgoing: OutgoingMessage) -> None:
         """Publish a message of the outbox's event lane."""
         topic = self.topics.of(over_kafka(outgoing.kind))
         key = event_key(outgoing.tenant, outgoing.correlation_id)

@@ -38,7 +38,7 @@ class Refusal:
     mistake: bool = False  # whether that is a setting of this service
 
 
-class RefusedError(KafkaConnectionError):
+class BrokerRefusedError(KafkaConnectionError):
     """A broker refuses the connection, or is refused. Its message is the sentence."""
 
     def __str__(self) -> str:

@@ -23,7 +23,7 @@ from app.telemetry.metrics import CONSUMER_LAG, CONSUMER_RESTARTS
 from app.waiting.backoff import Backoff
 from streams.kafka.brokers import cause_of
 from streams.kafka.faust_app import DeliveryApp
-from streams.kafka.lag import Lag
+from streams.kafka.lag import ConsumerLag
 
 log = get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Consumer(Service):
         self,
         *,
         make: Callable[[], DeliveryApp],
-        lag: Lag,
+        lag: ConsumerLag,
         stuck_after: float,
         start_timeout: float = _START_TIMEOUT,
         stop_timeout: float = _STOP_TIMEOUT,

@@ -29,7 +29,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 from app.errors import ConfigurationError
 from app.settings import Settings
 from app.waiting.backoff import Backoff
-from streams.channels import KAFKA, Incoming, Internal, Topic
+from streams.channels import KAFKA, IncomingChannel, InternalChannel, Topic
 from streams.kafka.brokers import RIGHTS, client_arguments, not_reached
 from streams.kafka.refusals import REFUSALS
 
@@ -48,7 +48,7 @@ class Topics:
 
     prefix: str = ""
 
-    def of(self, channel: Incoming | Internal) -> str:
+    def of(self, channel: IncomingChannel | InternalChannel) -> str:
         """Return the topic that a channel goes through."""
         return self.prefix + channel.topic.name
 

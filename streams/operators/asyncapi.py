@@ -14,7 +14,15 @@ from pydantic.json_schema import models_json_schema
 
 from app import __version__
 from streams.amqp import names
-from streams.channels import INCOMING, KAFKA, OUTGOING, Incoming, Internal, Outgoing, Topic
+from streams.channels import (
+    INCOMING,
+    KAFKA,
+    OUTGOING,
+    IncomingChannel,
+    InternalChannel,
+    OutgoingChannel,
+    Topic,
+)
 
 Json = dict[str, Any]
 
@@ -60,7 +68,7 @@ _HEADERS: tuple[type[BaseModel], ...] = (
 )
 
 # Those that are received first.
-_OVER_AMQP: tuple[Incoming | Outgoing, ...] = (*INCOMING, *OUTGOING)
+_OVER_AMQP: tuple[IncomingChannel | OutgoingChannel, ...] = (*INCOMING, *OUTGOING)
 _BODIES: tuple[type[BaseModel], ...] = tuple(
     dict.fromkeys(
         [
@@ -140,14 +148,14 @@ class _Ways:
     operations: Json = field(default_factory=dict)
     messages: Json = field(default_factory=dict)
 
-    def add_amqp(self, channel: Incoming | Outgoing) -> None:
+    def add_amqp(self, channel: IncomingChannel | OutgoingChannel) -> None:
         """Describe an exchange, and the dead letters of what is read."""
         exchange, title = channel.exchange, channel.exchange.title
         name, text = exchange.body.__name__, exchange.text
         self.channels[title] = _channel(exchange.name, text, name, server="rabbitmq") | {
             "bindings": {"amqp": _exchange_binding(exchange.name)}
         }
-        if isinstance(channel, Incoming):
+        if isinstance(channel, IncomingChannel):
             self.messages[name] = _message(exchange.body, headers=IncomingHeaders)
             self.channels[f"{title}DeadLetters"] = _dead_letters(channel.queue.name)
             self._operate("receive", title, name, f"{text} Read from `{channel.queue.name}`.")
@@ -155,7 +163,7 @@ class _Ways:
             self.messages[name] = _message(exchange.body, headers=OutgoingHeaders)
             self._operate("send", title, name, text)
 
-    def add_kafka(self, channel: Incoming | Internal) -> None:
+    def add_kafka(self, channel: IncomingChannel | InternalChannel) -> None:
         """Describe a topic."""
         topic, event = channel.topic, channel.event
         name = "deadEvent" if event is None else event.__name__

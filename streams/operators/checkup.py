@@ -17,13 +17,13 @@ from app.errors import ConfigurationError, DeliveryError
 from app.settings import Settings
 from app.views.findings import Finding, bad, good
 from streams.amqp import names
-from streams.amqp.line import line_of
+from streams.amqp.parameters import parameters_of
 from streams.amqp.publisher import ADVICE
 from streams.amqp.rights_probe import missing_rights
 from streams.amqp.topology import Topology, topology_of
 from streams.channels import INCOMING
 from streams.kafka.brokers import cause_of
-from streams.kafka.lag import Lag
+from streams.kafka.lag import ConsumerLag
 from streams.kafka.refusals import REFUSALS
 from streams.kafka.topic_check import differences
 from streams.kafka.topics import Topics, partitions_of
@@ -39,13 +39,13 @@ async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
     """Look at reachability, exchanges, queues, their arguments and readers, and dead letters."""
     part = "rabbitmq"
     try:
-        line = line_of(settings)
-        connection = await aio_pika.connect(**line.arguments, timeout=5)
+        parameters = parameters_of(settings)
+        connection = await aio_pika.connect(**parameters.arguments, timeout=5)
     except ConfigurationError as error:
         yield bad(part, "certificates", str(error), "see DELIVERY_AMQP_CA and its neighbours")
         return
     except CONNECTION_EXCEPTIONS as error:
-        told = f"no connection to {line.place} ({line.explain(error)})"
+        told = f"no connection to {parameters.place} ({parameters.explain(error)})"
         yield bad(part, "reachable", told, ADVICE)
         return
     async with connection:
@@ -201,7 +201,7 @@ async def _lag(settings: Settings) -> Finding:
     async def make_none() -> None:
         """Change nothing: topics are looked at, not made."""
 
-    look = await Lag(settings, make_topics=make_none).look()
+    look = await ConsumerLag(settings, make_topics=make_none).look()
     behind = sum(max(0, end - committed) for committed, end in look.behind.values())
     if behind > _MAX_LAG:
         return bad(

@@ -22,7 +22,7 @@ from app.errors import (
     UnknownDeadLetterError,
 )
 from app.settings import Settings
-from app.views.dead_letters import DeadLetter, Look, Noting
+from app.views.dead_letters import DeadLetter, DeadLetterList, Noting
 from streams.amqp import names
 from streams.amqp.dead_letters import (
     QUEUES,
@@ -31,7 +31,7 @@ from streams.amqp.dead_letters import (
     going_back,
     open_dead_letter_queues,
 )
-from streams.amqp.line import line_of
+from streams.amqp.parameters import parameters_of
 from streams.amqp.publisher import connect
 from streams.amqp.topology import topology_of
 from streams.kafka import dead_letters as dead_letter_topic
@@ -51,7 +51,7 @@ _AMQP, _EVENT = "amqp:", "event:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class LookLimits:
     """How much is read, kept and put back."""
 
     read: int = 5_000  # letters of a queue, and events of a partition, that a look goes through
@@ -82,7 +82,7 @@ class _Seen:
         """Forget a dead letter that was put back."""
         self._dead_letters[owner, place].pop(dead_letter_id, None)
 
-    def shown(self, owner: str | None) -> Look:
+    def shown(self, owner: str | None) -> DeadLetterList:
         """Return an owner's dead letters, or all for None; place by place, the oldest first."""
         found = [
             dead_letter
@@ -91,7 +91,7 @@ class _Seen:
             if owner is None or whose == owner
         ]
         cut = bool(self._cut) if owner is None else owner in self._cut
-        return Look(
+        return DeadLetterList(
             dead_letters=found[:_MAX_SHOWN_IN_ALL] if owner is None else found,
             truncated=self.partly or cut or (owner is None and len(found) > _MAX_SHOWN_IN_ALL),
         )
@@ -101,11 +101,11 @@ class BrokerDeadLetters:
     """Connects for each look: dead letters are few, and looked at rarely."""
 
     def __init__(
-        self, settings: Settings, *, known: Callable[[str], bool], limits: Limits | None = None
+        self, settings: Settings, *, known: Callable[[str], bool], limits: LookLimits | None = None
     ) -> None:
         self._settings = settings
         self._known = known
-        self._limits = limits or Limits()
+        self._limits = limits or LookLimits()
         self._each = min(
             self._limits.kept, max(20, _MAX_KEPT_IN_ALL // (len(settings.tenants) + 1))
         )
@@ -113,7 +113,7 @@ class BrokerDeadLetters:
         self._seen: _Seen | BrokerUnavailableError | None = None
         self._seen_at = 0.0
 
-    async def look(self, tenant: str | None) -> Look:
+    async def look(self, tenant: str | None) -> DeadLetterList:
         """Return the dead letters that a tenant owns; all of them for None."""
         async with self._turn:
             if self._seen is None or time.monotonic() - self._seen_at > self._limits.fresh:
@@ -214,7 +214,9 @@ class BrokerDeadLetters:
         try:
             async with (
                 asyncio.timeout(_QUEUE_TIMEOUT),
-                connect(line_of(self._settings), start_timeout=_CONNECT_TIMEOUT) as connection,
+                connect(
+                    parameters_of(self._settings), start_timeout=_CONNECT_TIMEOUT
+                ) as connection,
                 open_dead_letter_queues(
                     connection, topology=topology_of(self._settings)
                 ) as dead_letters,
@@ -252,7 +254,7 @@ class BrokerDeadLetters:
 
 
 async def _taken(
-    queues: DeadLetterQueues, ids: Sequence[str], limits: Limits
+    queues: DeadLetterQueues, ids: Sequence[str], limits: LookLimits
 ) -> dict[str, DeadMessage]:
     """Take messages from the queues that their ids name. Raises NotPossibleError."""
     wanted = {

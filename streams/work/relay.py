@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from mode import Service
 
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.ports import Outbox
 from app.errors import StoreUnavailableError
 from app.telemetry.logs import get_logger
@@ -27,7 +27,7 @@ class Relay(Service):
         *,
         outbox: Outbox,
         lane: Lane,
-        publish: Callable[[Outgoing], Awaitable[None]],
+        publish: Callable[[OutgoingMessage], Awaitable[None]],
         owed: Wakeup,
         interval: float,
         stop_timeout: float = _STOP_TIMEOUT,

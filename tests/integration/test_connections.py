@@ -7,7 +7,7 @@ import contextlib
 
 import asyncpg
 
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import Work
 from app.settings import Settings
 from app.store import Leader, PostgresConfiguration, PostgresOutbox, alone, open_pool
@@ -22,7 +22,7 @@ async def test_leases_are_renewed_while_six_connections_are_held(
     least = Settings(database_url=database, database_pool_size=8).database_pool_size
     busy = asyncio.Semaphore(0)
 
-    async def silent(_message: Outgoing) -> None:
+    async def silent(_message: OutgoingMessage) -> None:
         busy.release()
         await asyncio.Event().wait()
 

@@ -14,7 +14,7 @@ from app.run.worker import running_worker
 from app.settings import Settings
 from streams.kafka import faust_app
 from streams.kafka.faust_app import DeliveryApp
-from streams.kafka.lag import Lag, Look
+from streams.kafka.lag import ConsumerLag, GroupLag
 from streams.kafka.supervisor import CHECKS_UNTIL_STUCK
 from streams.kafka.topics import Topics, ensure_topics
 from tests.client import Client, request_for
@@ -81,14 +81,14 @@ async def test_a_healthy_app_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks: asyncio.Queue[None] = asyncio.Queue()
-    look = Lag.look
+    look = ConsumerLag.look
 
-    async def noted(lag: Lag) -> Look:
+    async def noted(lag: ConsumerLag) -> GroupLag:
         found = await look(lag)
         looks.put_nowait(None)
         return found
 
-    monkeypatch.setattr(Lag, "look", noted)
+    monkeypatch.setattr(ConsumerLag, "look", noted)
     product = make_product({"a": b"a"})
     for _ in range(6):
         assert (await client.answer(request_for(product)))["status"] == "DONE"
@@ -99,9 +99,9 @@ async def test_a_healthy_app_stays(
 
 
 async def test_topics_that_are_missing_are_made(settings: Settings) -> None:
-    lag = Lag(settings, make_topics=partial(ensure_topics, settings))
+    lag = ConsumerLag(settings, make_topics=partial(ensure_topics, settings))
     consumed = Topics(prefix=settings.kafka_topic_prefix).consumed
-    assert await lag.look() == Look(behind={}, missing=list(consumed))
+    assert await lag.look() == GroupLag(behind={}, missing=list(consumed))
     async with asyncio.timeout(10):  # brokers hear of new topics a moment later
         while {partition.topic for partition in (await lag.look()).behind} != set(consumed):
             await asyncio.sleep(0.1)

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from app.errors import BrokerUnavailableError, NotPossibleError, UnknownDeadLetterError
 from app.settings import Settings
-from app.views.dead_letters import DeadLetter, Look
+from app.views.dead_letters import DeadLetter, DeadLetterList
 from streams.amqp import names
 from streams.amqp.dead_letters import QUEUES
 from streams.amqp.topology import declare_topology
@@ -22,7 +22,7 @@ from streams.channels import CANCELS, DEAD_LETTERS, REQUESTS
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from streams.operators import dead_letters
-from streams.operators.dead_letters import BrokerDeadLetters, Limits
+from streams.operators.dead_letters import BrokerDeadLetters, LookLimits
 from tests.integration.gate import gate
 
 QUEUE = REQUESTS.queue.name
@@ -94,7 +94,7 @@ def make_box(settings: Settings, events: EventLog) -> MakeBox:
     """Make what is tested, with limits; it serves two tenants."""
 
     def make(**limits: Any) -> BrokerDeadLetters:
-        return BrokerDeadLetters(settings, known=TENANTS.__contains__, limits=Limits(**limits))
+        return BrokerDeadLetters(settings, known=TENANTS.__contains__, limits=LookLimits(**limits))
 
     return make
 
@@ -129,11 +129,11 @@ async def put_back(
     return where
 
 
-def texts(look: Look) -> list[str]:
+def texts(look: DeadLetterList) -> list[str]:
     return sorted(dead_letter.text for dead_letter in look.dead_letters)
 
 
-def ids(look: Look) -> list[str]:
+def ids(look: DeadLetterList) -> list[str]:
     return [dead_letter.id for dead_letter in look.dead_letters]
 
 

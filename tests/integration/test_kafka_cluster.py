@@ -19,7 +19,7 @@ from compose.embedded.apache_kafka import apache_kafka, missing
 from compose.embedded.stack import Stack
 from streams.channels import DEAD_LETTERS, PROGRESS, REQUESTS
 from streams.kafka.dead_letters import look
-from streams.kafka.lag import Lag
+from streams.kafka.lag import ConsumerLag
 from streams.kafka.log import open_event_log
 from streams.kafka.topic_check import differences
 from streams.kafka.topics import Topics, ensure_topics
@@ -119,7 +119,7 @@ async def test_readers_without_a_group_find_the_partitions(
             await events.append(events.topics.of(DEAD_LETTERS), key=b"t/c", value=b"event")
             (dead,) = await look(here)
         assert (dead.key, dead.value) == (b"t/c", b"event")
-        found = await Lag(here, make_topics=partial(ensure_topics, here)).look()
+        found = await ConsumerLag(here, make_topics=partial(ensure_topics, here)).look()
         assert {behind.topic for behind in found.behind} == set(events.topics.consumed)
         assert len(found.behind) == 2 * len(events.topics.consumed)
 

@@ -19,7 +19,7 @@ from compose.embedded.apache_kafka import Security, apache_kafka, missing
 from compose.embedded.processes import Server
 from compose.embedded.stack import Stack
 from streams.channels import REQUESTS
-from streams.kafka.lag import Lag
+from streams.kafka.lag import ConsumerLag
 from streams.kafka.log import open_event_log
 from streams.kafka.refusals import REFUSALS
 from streams.kafka.topic_check import differences
@@ -261,7 +261,7 @@ async def test_rights_that_are_missing_are_told(cluster: Cluster) -> None:
     groupless = settings_of(cluster.user("groupless"))
     await ensure_topics(settings_of(cluster.user(TOPICS)))
     with pytest.raises(BrokerUnavailableError, match=r"this user may not: .* has the rights"):
-        await Lag(groupless, make_topics=none).look()
+        await ConsumerLag(groupless, make_topics=none).look()
     async with open_event_log(powerless) as events:
         with pytest.raises(BrokerUnavailableError, match=r"this user may not: .* has the rights"):
             await events.append(events.topics.of(REQUESTS), key=b"k", value=b"v")

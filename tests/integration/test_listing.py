@@ -14,7 +14,7 @@ from aiohttp import web
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.ports import OrderSource, Store
+from app.delivery.ports import DeliveryStore, OrderSource
 from app.delivery.states import State, Work
 from app.errors import (
     EmptyOrderError,
@@ -95,7 +95,7 @@ async def plan(
     delivery: Delivery,
     *,
     source: OrderSource,
-    store: Store,
+    store: DeliveryStore,
     memory: int = 1024**3,
     most_files: int = 1_000_000,
 ) -> None:

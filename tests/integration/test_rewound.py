@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.store import PostgresArrivals
 from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka import log as event_log
-from streams.kafka.lag import Lag, positions
+from streams.kafka.lag import ConsumerLag, positions
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import Topics, ensure_topics, partitions_of
 from tests.builders import make_arrival
@@ -53,7 +53,7 @@ async def commit_far_ahead(settings: Settings) -> None:
 
 async def committed(settings: Settings) -> dict[TopicPartition, int]:
     """Return what the group has committed, and where."""
-    lag = Lag(settings, make_topics=partial(ensure_topics, settings))
+    lag = ConsumerLag(settings, make_topics=partial(ensure_topics, settings))
     return {partition: position for partition, (position, _) in (await lag.look()).behind.items()}
 
 

@@ -16,7 +16,7 @@ from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 from app.settings import Settings
-from app.store import PostgresStore, line_of, migrate, open_pool
+from app.store import PostgresStore, migrate, open_pool, parameters_of
 from app.store.schema import steps
 from app.waiting.wakeup import Wakeup
 from tests.builders import make_receipt, make_stored
@@ -93,7 +93,7 @@ async def test_a_database_without_tls_is_told_at_once_where_tls_is_asked_for(
     settings: Settings, tmp_path: Path
 ) -> None:
     ca = str(Authority(tmp_path).file)
-    line = line_of(settings.model_copy(update={"database_ca": ca}))
+    line = parameters_of(settings.model_copy(update={"database_ca": ca}))
     with pytest.raises(NotReachableError, match="the server has no TLS"):
         async with open_pool(line, size=3, start_timeout=600):
             pass

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from app.delivery import outgoing
 from app.delivery.ingress import ArrivalKind, Asked, Identity, Opening
 from app.delivery.model import Delivery
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.ports import UnitOfWork
 from app.delivery.states import State, Work
 from app.errors import LeaseLostError, ObjectBusyError, StoreUnavailableError
@@ -303,7 +303,7 @@ async def tell(desk: Desk) -> object:
 async def relay(desk: Desk) -> object:
     sent: list[tuple[str, str]] = []
 
-    async def publish(message: Outgoing) -> None:
+    async def publish(message: OutgoingMessage) -> None:
         sent.append((message.correlation_id, message.kind))
 
     return await desk.deliveries.outbox().relay(Lane.ORDERS, publish), sent

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.delivery.orders import OrderStatus
-from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError
 from app.usecases.submit import receive
 from streams.regards.users import AnyUser
@@ -152,9 +152,9 @@ class Relaying:
         self.outbox = deliveries.outbox(batch=9)
         self.sending = asyncio.Event()
         self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.sent: list[Outgoing] = []
+        self.sent: list[OutgoingMessage] = []
 
-    async def publish(self, message: Outgoing) -> None:
+    async def publish(self, message: OutgoingMessage) -> None:
         if message.kind is Kind.ORDER:
             self.sending.set()
             await self.outcome

@@ -6,13 +6,13 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError
 from tests.builders import make_outgoing
 from tests.deliveries import Deliveries
 
 
-def _owed(delivery_id: UUID, number: int, tenant: str = "t") -> Outgoing:
+def _owed(delivery_id: UUID, number: int, tenant: str = "t") -> OutgoingMessage:
     return make_outgoing(delivery_id=delivery_id, tenant=tenant, body={"number": number})
 
 
@@ -25,7 +25,7 @@ async def test_messages_of_a_delivery_leave_in_order_however_many_relays_there_a
             await tx.enqueue(*(_owed(delivery_id, number) for delivery_id in ids))
     sent: dict[UUID, list[int]] = {delivery_id: [] for delivery_id in ids}
 
-    async def publish(message: Outgoing) -> None:
+    async def publish(message: OutgoingMessage) -> None:
         await asyncio.sleep(0)
         sent[message.delivery_id].append(message.body["number"])
 
@@ -45,7 +45,7 @@ async def test_a_message_that_is_not_confirmed_stays_owed_and_holds_back_those_b
     async with deliveries.store.transaction() as tx:
         await tx.enqueue(_owed(delivery.id, 2))
 
-    async def refuse(_message: Outgoing) -> None:
+    async def refuse(_message: OutgoingMessage) -> None:
         raise BrokerUnavailableError("no")
 
     outbox = deliveries.outbox(batch=10)
@@ -67,7 +67,7 @@ async def test_a_burst_of_one_tenant_does_not_hold_up_the_message_of_another(
         await tx.enqueue(_owed(uuid4(), 0, tenant="quiet"))
     sent: list[str] = []
 
-    async def publish(message: Outgoing) -> None:
+    async def publish(message: OutgoingMessage) -> None:
         sent.append(message.tenant)
 
     assert await deliveries.outbox(batch=10).relay(Lane.RESPONSES, publish) == (6, 0)

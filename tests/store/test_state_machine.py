@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.delivery.ingress import Cancel, Receipt
 from app.delivery.orders import OrderEvent, OrderStatus
-from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import TRANSITIONS, State, Work
 from app.errors import (
     DeliveryError,
@@ -138,7 +138,7 @@ class World:
         self.receipts: list[Receipt] = []
         self.events: list[OrderEvent] = []
         self.cancels: list[Cancel] = []
-        self.sent: list[Outgoing] = []
+        self.sent: list[OutgoingMessage] = []
         self.leases = deliveries.leases("w")
         self.transfers = Transfers(
             store=deliveries.store,
@@ -206,7 +206,7 @@ class World:
         await expire(store=self.deliveries.store, limit=100)
 
     async def relay(self) -> None:
-        async def publish(message: Outgoing) -> None:
+        async def publish(message: OutgoingMessage) -> None:
             if message.correlation_id == self.correlation_id:
                 self.sent.append(message)
 
@@ -266,7 +266,7 @@ class World:
             case Event():
                 await self.tell(step)
 
-    async def owed(self) -> list[Outgoing]:
+    async def owed(self) -> list[OutgoingMessage]:
         found = await self.deliveries.outgoing()
         return [message for message in found if message.correlation_id == self.correlation_id]
 
@@ -312,7 +312,7 @@ async def test_each_delivery_ends_once_whatever_happens(
         await world.take(step)
     await world.expire()
 
-    by_delivery: dict[UUID, list[Outgoing]] = {}
+    by_delivery: dict[UUID, list[OutgoingMessage]] = {}
     for message in [*await world.owed(), *world.sent]:
         by_delivery.setdefault(message.delivery_id, []).append(message)
     rows = await world.ended()

@@ -21,7 +21,7 @@ from streams.kafka.agents import (
     process,
     submit_handler,
 )
-from streams.kafka.dispatch import Event
+from streams.kafka.dispatch import PendingEvent
 from streams.kafka.topics import Topics
 from tests.builders import make_event, make_receipt
 
@@ -68,7 +68,9 @@ class Handler:
             raise self.errors.pop(0)
 
 
-async def handled(handler: Any, log: Log, *events: Event, arrivals: Arrivals | None = None) -> None:
+async def handled(
+    handler: Any, log: Log, *events: PendingEvent, arrivals: Arrivals | None = None
+) -> None:
     await process(
         events or [make_event(b"value")],
         topic="delivery.requests",

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
 from app.settings import load_settings
-from streams.kafka.lag import Look, positions
+from streams.kafka.lag import GroupLag, positions
 from streams.kafka.supervisor import Consumer
 
 HERE, ELSEWHERE = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -72,16 +72,16 @@ class App:
 class Lag:
     """Tells what it is told, the last thing for ever; counts how often it was asked."""
 
-    def __init__(self, *answers: Lags | Look | Exception) -> None:
+    def __init__(self, *answers: Lags | GroupLag | Exception) -> None:
         self.answers = deque(answers)
         self.asked = asyncio.Semaphore(0)
 
-    async def look(self) -> Look:
+    async def look(self) -> GroupLag:
         self.asked.release()
         answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return answer if isinstance(answer, Look) else Look(behind=answer)
+        return answer if isinstance(answer, GroupLag) else GroupLag(behind=answer)
 
     async def was_asked(self, times: int) -> None:
         async with asyncio.timeout(10):
@@ -182,7 +182,7 @@ async def test_an_app_that_is_beyond_the_end_is_replaced() -> None:
 
 async def test_an_app_whose_topics_were_missing_is_replaced() -> None:
     """Where it was in those that are gone says nothing of those that were made."""
-    lag = Lag(Look(behind={}, missing=["t"]), {HERE: (0, 0)})
+    lag = Lag(GroupLag(behind={}, missing=["t"]), {HERE: (0, 0)})
     async with consuming(lag, App(), App(), App()) as (_, left):
         await lag.was_asked(30)
         assert len(left) == 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.kafka.dispatch import Dispatcher, Event
+from streams.kafka.dispatch import Dispatcher, PendingEvent
 
 
 class Handling:
@@ -20,7 +20,7 @@ class Handling:
         self.gates: dict[bytes, asyncio.Event] = {}
         self.news = asyncio.Event()
 
-    async def __call__(self, batch: Sequence[Event]) -> None:
+    async def __call__(self, batch: Sequence[PendingEvent]) -> None:
         (one,) = batch
         gate = self.gates[one.value] = asyncio.Event()
         self.began.append(one.value)
@@ -40,8 +40,8 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def event(key: str, value: str, acked: list[bytes], partition: int = 0) -> Event:
-    pending = Event(
+def event(key: str, value: str, acked: list[bytes], partition: int = 0) -> PendingEvent:
+    pending = PendingEvent(
         key=key.encode(),
         value=value.encode(),
         partition=partition,
@@ -118,7 +118,7 @@ async def test_an_event_being_handled_at_the_end_is_not_acknowledged() -> None:
 
 
 async def test_a_handler_that_raises_ends_the_reading() -> None:
-    async def broken(_batch: Sequence[Event]) -> None:
+    async def broken(_batch: Sequence[PendingEvent]) -> None:
         raise KeyError
 
     dispatcher = Dispatcher(broken, concurrency=1)
@@ -131,7 +131,7 @@ async def test_a_handler_that_raises_ends_the_reading() -> None:
 async def test_a_dispatcher_that_ended_holds_nothing() -> None:
     """Else a partition whose agent is gone would never count as stuck."""
 
-    async def broken(_batch: Sequence[Event]) -> None:
+    async def broken(_batch: Sequence[PendingEvent]) -> None:
         raise KeyError
 
     dispatcher = Dispatcher(broken, concurrency=1)
@@ -156,7 +156,7 @@ async def test_every_event_is_handled_once_in_the_order_of_its_key(
     acked: list[bytes] = []
     every = asyncio.Event()
 
-    async def handle(events: Sequence[Event]) -> None:
+    async def handle(events: Sequence[PendingEvent]) -> None:
         assert len({event.key for event in events}) == len(events) <= batch
         for _ in range(int(events[0].value) % 3):
             await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from app.delivery.states import State, Work
 from app.errors import StoreUnavailableError
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
-from app.store.memory import Database, MemoryLeases, MemoryStore
+from app.store.memory import MemoryDatabase, MemoryLeases, MemoryStore
 from app.store.memory.locks import Locks, Mode
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.submit import receive
@@ -47,7 +47,7 @@ async def grant(store: MemoryStore, number: int = 1) -> None:
 
 def test_time_never_stands_still_nor_goes_back() -> None:
     clock = Clock()
-    database = Database(now=clock)
+    database = MemoryDatabase(now=clock)
     times = [database.clock() for _ in range(3)]
     clock.now = NOON - timedelta(hours=1)
     times.append(database.clock())
@@ -58,7 +58,7 @@ def test_time_never_stands_still_nor_goes_back() -> None:
 
 async def test_a_lease_runs_out_by_the_clock_that_is_given() -> None:
     clock = Clock()
-    database = Database(now=clock)
+    database = MemoryDatabase(now=clock)
     store = MemoryStore(database, Wakeup())
     await grant(store)
     async with store.transaction() as tx:
@@ -91,7 +91,7 @@ async def test_a_store_that_goes_away_in_between_has_committed_nothing(good: int
         if trips > good:
             raise StoreUnavailableError("away")
 
-    database = Database(trip=trip)
+    database = MemoryDatabase(trip=trip)
     with pytest.raises(StoreUnavailableError):
         await grant(MemoryStore(database, Wakeup()))
     assert list(database.deliveries.items()) == []
@@ -103,7 +103,7 @@ async def test_the_same_calls_give_the_same_rows() -> None:
     """Nothing depends on chance, on the machine's clock, or on an order that sets have."""
 
     async def played() -> object:
-        database = Database(now=Clock())
+        database = MemoryDatabase(now=Clock())
         store = MemoryStore(database, Wakeup())
         await asyncio.gather(*(grant(store, number) for number in range(1, 20)))
         return list(database.deliveries.items()), list(database.outbox.items())

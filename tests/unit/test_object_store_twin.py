@@ -10,7 +10,7 @@ import pytest
 from app.delivery.targets import Target, TargetKinds, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.pipeline.parts import Part
-from sinks.stores.kinds import Store, Stores
+from sinks.stores.kinds import ManagedStore, Stores
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.stores.s3.target import S3Target
 from tests.contract.object_store import ZIP, ObjectStoreContract, Place
@@ -99,7 +99,7 @@ async def test_a_part_that_was_spoilt_on_its_way_is_to_be_sent_again(place: Plac
 
 async def test_each_call_goes_to_the_store_of_its_targets_kind() -> None:
     store = MemoryObjectStore(without=frozenset({"gone"}))
-    stores: Store[Target] = Stores({MemoryTarget.kind: store})
+    stores: ManagedStore[Target] = Stores({MemoryTarget.kind: store})
     upload = await stores.create_upload(TARGET, "k", {"a": "b"}, media_type=ZIP)
     part = await stores.put_part(TARGET, upload, 1, Part.of(b"content"))
     etag = await stores.complete(TARGET, upload, [part], 7, marks={"a": "b"})

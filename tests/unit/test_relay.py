@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.ports import Outbox
 from app.waiting.wakeup import Wakeup
 from streams.work.relay import Relay
@@ -21,7 +21,7 @@ class Owed:
         self.forgotten = 0
 
     async def relay(
-        self, _lane: Lane, _publish: Callable[[Outgoing], Awaitable[None]]
+        self, _lane: Lane, _publish: Callable[[OutgoingMessage], Awaitable[None]]
     ) -> tuple[int, int]:
         self.began.set()
         await self.confirmed.wait()
@@ -30,7 +30,7 @@ class Owed:
 
 
 def relay_of(owed: Owed, *, stop_timeout: float = 5.0) -> Relay:
-    async def publish(_outgoing: Outgoing) -> None:
+    async def publish(_outgoing: OutgoingMessage) -> None:
         """Never called: the outbox stands for it."""
 
     return Relay(

@@ -24,7 +24,7 @@ from app.tenants.secret_rules import (
     token_secret,
 )
 from app.tenants.vault import make_key, vault_of
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 
 GOOD, SHARED = "own-" + "o" * 28, "shared-" + "s" * 25
 (PUBLIC,) = PUBLIC_TOKEN_SECRETS
@@ -132,7 +132,7 @@ def test_a_token_is_made_with_the_secret_that_it_is_checked_with(secret: str) ->
     made = CliRunner().invoke(cli, ["token", "--user", "u"], env=environment)
     assert made.exit_code == 0
     assert "Warning" not in made.stderr  # it may say that no database answers
-    actor = Verifier(secret=secret, public_key="").verify(made.stdout.strip())
+    actor = TokenVerifier(secret=secret, public_key="").verify(made.stdout.strip())
     assert actor.name == "u"
 
 

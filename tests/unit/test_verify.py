@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.errors import WrongFileError
-from sinks.pipeline.verify import Verifier
+from sinks.pipeline.verify import FileVerifier
 from tests.builders import make_file
 from tests.conftest import noise
 
@@ -17,8 +17,8 @@ CONTENT = noise(3 * BLOCK)
 
 
 @pytest.fixture
-def verifier() -> Iterator[Verifier]:
-    made = Verifier(lambda _size: None, lag=2 * BLOCK)
+def verifier() -> Iterator[FileVerifier]:
+    made = FileVerifier(lambda _size: None, lag=2 * BLOCK)
     yield made
     made.close()
 
@@ -29,7 +29,7 @@ def blocks(content: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("content", [CONTENT, CONTENT[:100], b""], ids=["large", "small", "empty"])
-def test_a_right_file_passes_as_it_is(verifier: Verifier, content: bytes) -> None:
+def test_a_right_file_passes_as_it_is(verifier: FileVerifier, content: bytes) -> None:
     for file in (make_file("m", content), make_file("m", content, md5=None)):
         assert b"".join(verifier.verified(file, blocks(content))) == content
     verifier.finish()
@@ -45,7 +45,7 @@ def test_a_right_file_passes_as_it_is(verifier: Verifier, content: bytes) -> Non
     ],
 )
 def test_a_wrong_file_is_told_with_both_values(
-    verifier: Verifier, length: int, more: int, md5: str | None, words: str
+    verifier: FileVerifier, length: int, more: int, md5: str | None, words: str
 ) -> None:
     content = CONTENT[:length]
     file = make_file("m", content, size=length + more, md5=md5)
@@ -57,7 +57,7 @@ def test_a_wrong_file_is_told_with_both_values(
         verifier.finish()
 
 
-def test_a_wrong_file_is_told_while_later_ones_pass(verifier: Verifier) -> None:
+def test_a_wrong_file_is_told_while_later_ones_pass(verifier: FileVerifier) -> None:
     wrong, right = make_file("wrong", CONTENT, md5="0" * 32), make_file("right", CONTENT)
     with pytest.raises(WrongFileError, match="wrong"):
         for file in (wrong, *[right] * 20):

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from app.run.wiring.database import Database
+from app.run.wiring.database import PostgresDatabase
 from app.run.wiring.regards import sign_in, users_asked_later
 from app.settings import Settings
 from streams.regards.users import AnyUser, AskedLater
@@ -16,7 +16,7 @@ from streams.regards.users import AnyUser, AskedLater
 def test_a_process_has_one_of_each_and_another_over_other_connections() -> None:
     """Arrivals that come together are written together, so there must not be two that write."""
     pool: Any = MagicMock()
-    mine = Database(settings=Settings(), pool=pool)
+    mine = PostgresDatabase(settings=Settings(), pool=pool)
     shown = mine.over(MagicMock())
     for name in ("store", "tracking", "arrivals", "audit", "leader"):
         assert getattr(mine, name) is getattr(mine, name)

@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.tenants.vault import make_key
 from app.usecases.intervene import Interventions
-from app.views.dead_letters import Look, Noting
+from app.views.dead_letters import DeadLetterList, Noting
 from app.waiting.wakeup import Wakeup
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.store import open_sink
@@ -40,15 +40,15 @@ from web.api.targets import TargetsApi
 from web.api.workers import WorkersApi
 from web.endpoint import Endpoint, Handler
 from web.feed import Feed
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 from web.guard.checks import Checks
 from web.guard.gate import Gate
-from web.guard.limits import Limits, RateLimit, Turns
+from web.guard.limits import CallerLimits, RateLimit, Turns
 from web.site import CONNECTION_LIMITS, Parts, create_site
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-for-HS512-0123456789-abcdef"
 TENANT = "sentinel"
-PLENTY = Limits(
+PLENTY = CallerLimits(
     rate=RateLimit(1e6, burst=1e6),
     requests=Turns(1000),
     streams=Turns(1000),
@@ -112,8 +112,8 @@ def tenants(web_settings: Settings) -> GivenTenants:
 class NoDeadLetters:
     """Has no dead letters."""
 
-    async def look(self, tenant: str | None) -> Look:
-        return Look(dead_letters=[], truncated=False)
+    async def look(self, tenant: str | None) -> DeadLetterList:
+        return DeadLetterList(dead_letters=[], truncated=False)
 
     async def requeue(
         self, tenant: str | None, ids: Sequence[str], *, noting: Noting
@@ -185,7 +185,7 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
     tracking = PostgresTracking(pool)
     return {
         "audit": PostgresAudit(pool),
-        "gate": Gate(Verifier(secret=SECRET, public_key=""), tenants, limits=PLENTY),
+        "gate": Gate(TokenVerifier(secret=SECRET, public_key=""), tenants, limits=PLENTY),
         "targets": TargetsApi(tenants, look=_answers, trouble=lambda _target: None),
         "probe": probe,
         "tracking": tracking,

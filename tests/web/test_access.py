@@ -39,7 +39,7 @@ from tests.web.conftest import (
     token,
 )
 from web.api.targets import TargetsApi
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 from web.guard.gate import Gate
 from web.guard.limits import RateLimit, Turns
 from web.site import Parts
@@ -139,7 +139,9 @@ PATHS = [
 @pytest.fixture
 async def both(configuration: ConfigurationParts, aiohttp_client: MakeClient) -> Api:
     """An application that takes both kinds of keys."""
-    gate = Gate(Verifier(secret=SECRET, public_key=PUBLIC), configuration.tenants, limits=PLENTY)
+    gate = Gate(
+        TokenVerifier(secret=SECRET, public_key=PUBLIC), configuration.tenants, limits=PLENTY
+    )
     return await serve(aiohttp_client, parts_for(configuration, gate=gate))
 
 
@@ -223,20 +225,20 @@ async def test_clocks_may_differ_a_little(api: Api) -> None:
 @pytest.mark.parametrize("key", ["nonsense", PRIVATE])
 def test_a_public_key_that_is_none_is_told(key: str) -> None:
     with pytest.raises(ConfigurationError, match="DELIVERY_JWT_PUBLIC_KEY") as raised:
-        Verifier(secret="", public_key=key)
+        TokenVerifier(secret="", public_key=key)
     assert "PRIVATE" not in str(raised.value)
 
 
 def test_a_site_without_any_key_does_not_start() -> None:
     with pytest.raises(ConfigurationError, match="DELIVERY_JWT_SECRET"):
-        Verifier(secret="", public_key="")
+        TokenVerifier(secret="", public_key="")
 
 
 async def test_too_many_requests_are_told_when_to_come_back(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
     gate = Gate(
-        Verifier(secret=SECRET, public_key=""),
+        TokenVerifier(secret=SECRET, public_key=""),
         configuration.tenants,
         limits=replace(
             PLENTY, rate=RateLimit(0.001, burst=5)
@@ -268,7 +270,7 @@ async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
         configuration.tenants, look=look, trouble=lambda _: None, fresh=0.0, at_once=100
     )
     gate = Gate(
-        Verifier(secret=SECRET, public_key=""),
+        TokenVerifier(secret=SECRET, public_key=""),
         configuration.tenants,
         limits=replace(PLENTY, requests=Turns(2, waiting=3)),
     )
@@ -288,7 +290,7 @@ async def test_a_caller_who_asks_for_much_at_once_waits_and_no_other_does(
 
 
 def limited(configuration: ConfigurationParts, **changes: Any) -> Parts:
-    verifier = Verifier(secret=SECRET, public_key="")
+    verifier = TokenVerifier(secret=SECRET, public_key="")
     gate = Gate(verifier, configuration.tenants, limits=replace(PLENTY, **changes))
     return parts_for(configuration, gate=gate)
 

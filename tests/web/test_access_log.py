@@ -20,7 +20,7 @@ from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, bearer, 
 from web.api.metrics import MetricsApi
 from web.endpoint import PREFIX
 from web.guard.access import Level
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 from web.guard.gate import Gate
 from web.guard.limits import RateLimit
 from web.site import Site, create_probe_site, create_site
@@ -86,7 +86,7 @@ async def test_a_refusal_is_in_the_log_with_its_reason(
 async def test_a_caller_who_asks_too_much_is_in_the_log(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, lines: list[Any]
 ) -> None:
-    verifier = Verifier(secret=SECRET, public_key="")
+    verifier = TokenVerifier(secret=SECRET, public_key="")
     limits = replace(PLENTY, rate=RateLimit(0.001, burst=1))
     gate = Gate(verifier, configuration.tenants, limits=limits)
     api = await serve(aiohttp_client, parts_for(configuration, gate=gate))

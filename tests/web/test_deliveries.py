@@ -30,7 +30,7 @@ from tests.web.conftest import (
     serve,
 )
 from web.endpoint import PREFIX
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 from web.guard.gate import Gate
 
 USER = "scientist@example.org"
@@ -334,7 +334,7 @@ async def test_a_user_sees_and_asks_for_their_own_deliveries_only(
     assert (await api.call("GET", "/deliveries/events", **mine)).status == 403
 
 
-class Nameless(Verifier):
+class Nameless(TokenVerifier):
     """Lets in a caller whom a token does not name, as no verifier does."""
 
     def verify(self, token: str) -> Actor:

@@ -35,7 +35,7 @@ from tests.web.conftest import (
 )
 from web.api import events
 from web.feed import Feed
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 from web.guard.gate import Gate
 from web.guard.limits import Turns
 from web.site import Site, create_site
@@ -273,7 +273,7 @@ async def test_a_place_of_a_reader_is_free_once_it_is_gone_though_nothing_happen
 ) -> None:
     monkeypatch.setattr(events, "_PING_INTERVAL", 3600.0)  # no comment finds out
     gate = Gate(
-        Verifier(secret=SECRET, public_key=""),
+        TokenVerifier(secret=SECRET, public_key=""),
         configuration.tenants,
         limits=replace(PLENTY, all_streams=Turns(1)),
     )

@@ -30,7 +30,7 @@ from web.api.metrics import MetricsApi
 from web.api.sign_in import SignIns
 from web.endpoint import PREFIX
 from web.feed import Feed
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 from web.guard.gate import Gate
 from web.site import Site, create_probe_site, create_site
 
@@ -306,7 +306,7 @@ async def test_only_operators_are_told_what_a_dependency_says(
 async def test_figures_need_a_token_and_tell_a_tenant_nothing_of_others(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
-    verifier = Verifier(secret=SECRET, public_key="")
+    verifier = TokenVerifier(secret=SECRET, public_key="")
     gate = Gate(verifier, configuration.tenants, limits=PLENTY, metrics_token=METRICS_TOKEN)
     api = await serve(aiohttp_client, parts_for(configuration, gate=gate))
     for tenant in (TENANT, "swot"):

@@ -22,7 +22,7 @@ from tests.integration.conftest import Deliveries
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_access import PRIVATE, PUBLIC, by_hand
 from web.endpoint import PREFIX
-from web.guard.auth import Verifier
+from web.guard.auth import TokenVerifier
 from web.guard.gate import Gate
 
 # Paths that need no token. One that is added is added here, too, on purpose.
@@ -126,7 +126,7 @@ async def api(
     none = {"jwt_secret": SecretStr(""), "jwt_public_key": ""}
     shared = {"rs_order_token_secret": SecretStr(SHARED)}
     settings = web_settings.model_copy(update=none | shared | KEYS[request.param])
-    verifier = Verifier(secret=token_secret(settings), public_key=settings.jwt_public_key)
+    verifier = TokenVerifier(secret=token_secret(settings), public_key=settings.jwt_public_key)
     gate = Gate(verifier, configuration.tenants, limits=PLENTY)
     return await serve(aiohttp_client, parts_for(configuration, gate=gate))
 

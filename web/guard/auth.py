@@ -30,7 +30,7 @@ class NotSignedInError(Exception):
     """There is no token, or none to believe. Says why, never what the token holds."""
 
 
-class Verifier:
+class TokenVerifier:
     """Checks tokens. Each kind of key has its own algorithms, so that none stands in for another.
 
     What a token's header says (`kid`, `jku`, `x5u`, `jwk`) never chooses a key.

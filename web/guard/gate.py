@@ -11,8 +11,8 @@ from app.audit import INSTANCE, Actor
 from app.tenants.registry import ConfiguredTenants
 from web.answers import refusal
 from web.endpoint import ACTOR, Endpoint, Handler
-from web.guard.auth import NotSignedInError, Verifier, token_of
-from web.guard.limits import Limits
+from web.guard.auth import NotSignedInError, TokenVerifier, token_of
+from web.guard.limits import CallerLimits
 
 # Who brings the token for Prometheus: no tenant's, and no role but its own.
 SCRAPER = Actor(name="prometheus", role="SCRAPER", tenant="")
@@ -29,10 +29,10 @@ class Gate:
 
     def __init__(
         self,
-        verifier: Verifier,
+        verifier: TokenVerifier,
         tenants: ConfiguredTenants,
         *,
-        limits: Limits,
+        limits: CallerLimits,
         metrics_token: str = "",
     ) -> None:
         self._verifier = verifier

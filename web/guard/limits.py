@@ -69,7 +69,7 @@ class Turns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class CallerLimits:
     """What holds for each caller, and for all of them together."""
 
     rate: RateLimit

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from aio_pika.abc import AbstractRobustConnection
 
 from app.settings import Settings
-from streams.amqp.line import line_of
+from streams.amqp.parameters import parameters_of
 from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.topology import Topology, topology_of
 
@@ -22,7 +22,7 @@ async def open_amqp(
 ) -> AsyncIterator[tuple[AbstractRobustConnection, AmqpPublisher]]:
     """Connect, and declare the topology where that is allowed. Raises ConfigurationError."""
     async with (
-        connect(line_of(settings), start_timeout=settings.start_timeout) as connection,
+        connect(parameters_of(settings), start_timeout=settings.start_timeout) as connection,
         open_publisher(connection, topology=topology_of(settings)) as publisher,
     ):
         yield connection, publisher
@@ -30,7 +30,7 @@ async def open_amqp(
 
 def open_connection(settings: Settings) -> AbstractAsyncContextManager[AbstractRobustConnection]:
     """Connect for one command. Raises ConfigurationError."""
-    return connect(line_of(settings), start_timeout=_COMMAND_TIMEOUT)
+    return connect(parameters_of(settings), start_timeout=_COMMAND_TIMEOUT)
 
 
 async def declare_topology(settings: Settings) -> None:

@@ -29,9 +29,9 @@ from app.store import (
     PostgresTracking,
     PostgresWorkers,
     alone,
-    line_of,
     migrate,
     open_pool,
+    parameters_of,
 )
 from app.store.pool import translate_errors
 from app.store.rights import lacking, missing_rights
@@ -47,14 +47,14 @@ _GONE = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError, asyncpg.Unde
 
 
 @dataclass(frozen=True, kw_only=True)
-class Database:
+class PostgresDatabase:
     """Connections to PostgreSQL, and what is kept there: one object for each table's subject."""
 
     settings: Settings
     pool: asyncpg.Pool
     owed: Wakeup = field(default_factory=Wakeup)  # notified after a commit that left some to send
 
-    def over(self, pool: asyncpg.Pool) -> Database:
+    def over(self, pool: asyncpg.Pool) -> PostgresDatabase:
         """Return the same, over other connections."""
         return replace(self, pool=pool)
 
@@ -120,7 +120,7 @@ class Database:
 
 
 @contextlib.asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
+async def open_database(settings: Settings) -> AsyncIterator[PostgresDatabase]:
     """Connect to PostgreSQL for one command. The schema is looked at, and never changed.
 
     Raises ConfigurationError when it is older than this program. One that is newer is used: each
@@ -145,7 +145,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 @contextlib.asynccontextmanager
-async def open_migrated(settings: Settings) -> AsyncIterator[Database]:
+async def open_migrated(settings: Settings) -> AsyncIterator[PostgresDatabase]:
     """Connect to PostgreSQL for a process that stays, and migrate where that is allowed.
 
     Raises ConfigurationError when the schema is not this program's, or the role has not all rights
@@ -177,7 +177,7 @@ async def run_migrations(settings: Settings, *, grant_to: str | None = None) -> 
 async def open_web_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     """Connect for the HTTP server: slow or many requests must not take what leases need."""
     async with open_pool(
-        line_of(settings),
+        parameters_of(settings),
         size=settings.web_database_pool_size,
         start_timeout=settings.start_timeout,
         # Should PostgreSQL itself be gone, it can't end a statement.
@@ -196,15 +196,15 @@ async def _look(pool: asyncpg.Pool) -> Schema:
 @contextlib.asynccontextmanager
 async def connected(
     settings: Settings, *, size: int | None = None, start_timeout: float | None = None
-) -> AsyncIterator[Database]:
+) -> AsyncIterator[PostgresDatabase]:
     """Connect to PostgreSQL, whatever its schema is.
 
     With `size` connections at most, within `start_timeout` seconds: those of the settings where
     they are not given.
     """
     async with open_pool(
-        line_of(settings),
+        parameters_of(settings),
         size=settings.database_pool_size if size is None else size,
         start_timeout=settings.start_timeout if start_timeout is None else start_timeout,
     ) as pool:
-        yield Database(settings=settings, pool=pool)
+        yield PostgresDatabase(settings=settings, pool=pool)

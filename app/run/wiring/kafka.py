@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
-from app.run.wiring.database import Database
+from app.run.wiring.database import PostgresDatabase
 from app.settings import Settings
 from app.usecases.reconcile import topics_lost
 from streams.kafka.log import EventLog, open_event_log
@@ -18,7 +18,7 @@ def open_events(settings: Settings) -> AbstractAsyncContextManager[EventLog]:
     return open_event_log(settings)
 
 
-async def make_topics(database: Database) -> list[str]:
+async def make_topics(database: PostgresDatabase) -> list[str]:
     """Create the topics that are missing, one process at a time; what they held is due again.
 
     Workers start together, and miss lost topics together; not every broker takes two creations of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from app.delivery.ports import Users
-from app.run.wiring.database import Database, open_database, open_migrated, open_web_pool
+from app.run.wiring.database import PostgresDatabase, open_database, open_migrated, open_web_pool
 from app.run.wiring.regards import users_asked_later
 from app.run.wiring.targets import open_targets
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
@@ -21,7 +21,7 @@ from sinks.stores.kinds import Stores
 class Services:
     """What is open. Of a worker it is a `WorkerServices`, which has more."""
 
-    database: Database
+    database: PostgresDatabase
     configuration: ConfigurationParts
     objects: Stores
     users: Users

@@ -10,7 +10,7 @@ from functools import partial
 
 from aio_pika.abc import AbstractRobustConnection
 
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.ports import Archiver, OrderSource
 from app.delivery.states import Work
 from app.run.wiring.amqp import open_amqp
@@ -27,18 +27,18 @@ from app.waiting.wakeup import Wakeup
 from sinks.pipeline.budget import Budget
 from sinks.transfer import StreamingArchiver
 from streams.amqp.dead_letters import count_dead_letters
-from streams.amqp.line import line_of
+from streams.amqp.parameters import parameters_of
 from streams.amqp.publisher import AmqpPublisher
 from streams.amqp.topology import topology_of
 from streams.bridge import Bridge
 from streams.kafka.faust_app import create_app
-from streams.kafka.lag import Lag
+from streams.kafka.lag import ConsumerLag
 from streams.kafka.log import EventLog
 from streams.kafka.progress import ProgressReporter
 from streams.kafka.supervisor import Consumer
 from streams.kafka.topic_check import warn_of_differences
 
-Publish = Callable[[Outgoing], Awaitable[None]]
+Publish = Callable[[OutgoingMessage], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class WorkerServices(Services):
             topology=topology_of(settings),
             prefetch=settings.request_bulk_size,
             max_bytes=settings.max_message_bytes,
-            line=line_of(settings),
+            parameters=parameters_of(settings),
         )
 
     def consumer(self, *, wake: Mapping[Work, Wakeup]) -> Consumer:
@@ -88,7 +88,7 @@ class WorkerServices(Services):
             events=self.events,
             wake=wake,
         )
-        lag = Lag(self.settings, make_topics=partial(make_topics, self.database))
+        lag = ConsumerLag(self.settings, make_topics=partial(make_topics, self.database))
         return Consumer(make=make, lag=lag, stuck_after=self.settings.kafka_stuck_after)
 
     def archiver(self, *, memory: Budget, patience: Patience) -> Archiver:

@@ -15,7 +15,7 @@ session        what a transaction sees, locks and changes
 locks          who waits for whom
 deliveries     what triggers and references do
 transaction    `UnitOfWork`
-store          `Store`
+store          `DeliveryStore`
 leases         `Leases`
 arrivals       `Arrivals`
 outbox         `Outbox`
@@ -27,17 +27,17 @@ tracking       `Tracking`, `Changes`, `Overview`
 from app.store.memory.arrivals import MemoryArrivals
 from app.store.memory.audit import MemoryAudit
 from app.store.memory.configuration import MemoryConfiguration
-from app.store.memory.database import Database
+from app.store.memory.database import MemoryDatabase
 from app.store.memory.leases import MemoryLeases
 from app.store.memory.outbox import MemoryOutbox
 from app.store.memory.store import MemoryStore
 from app.store.memory.tracking import MemoryTracking, MemoryWorkers
 
 __all__ = [
-    "Database",
     "MemoryArrivals",
     "MemoryAudit",
     "MemoryConfiguration",
+    "MemoryDatabase",
     "MemoryLeases",
     "MemoryOutbox",
     "MemoryStore",

@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from app.delivery.ingress import Arrival
-from app.store.memory.database import Database
+from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import ArrivalRow, InboxRow
 from app.store.memory.session import Session
 from app.waiting.backoff import Backoff
@@ -27,7 +27,7 @@ class MemoryArrivals:
 
     def __init__(
         self,
-        database: Database,
+        database: MemoryDatabase,
         *,
         allowance: timedelta,
         monotonic: Callable[[], float] = time.monotonic,

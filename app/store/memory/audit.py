@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from app.audit import AuditEntry, AuditRecord
-from app.store.memory.database import Database, as_json
+from app.store.memory.database import MemoryDatabase, as_json
 from app.store.memory.session import Session
 
 
-def record(database: Database, session: Session, done: AuditRecord) -> None:
+def record(database: MemoryDatabase, session: Session, done: AuditRecord) -> None:
     """Note what was done, in the transaction that does it."""
     entry = AuditEntry(
         id=database.audit.number(),
@@ -30,7 +30,7 @@ def record(database: Database, session: Session, done: AuditRecord) -> None:
 class MemoryAudit:
     """See `app.audit.AuditTrail`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from app.audit import AuditRecord
 from app.delivery.states import State
 from app.store.memory.audit import record
-from app.store.memory.database import Database, as_json
+from app.store.memory.database import MemoryDatabase, as_json
 from app.store.memory.deliveries import update
 from app.store.memory.session import Session
 from app.tenants.values import Configuration, Maintenance, StoredValue
@@ -21,7 +21,12 @@ class _Change:
     """See `app.tenants.ports.ConfigurationChange`."""
 
     def __init__(
-        self, database: Database, session: Session, *, tenant: str, values: dict[str, StoredValue]
+        self,
+        database: MemoryDatabase,
+        session: Session,
+        *,
+        tenant: str,
+        values: dict[str, StoredValue],
     ) -> None:
         self._database = database
         self._session = session
@@ -76,7 +81,7 @@ class _Change:
 class MemoryConfiguration:
     """See `app.tenants.ports.ConfigurationStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     async def read(self) -> Configuration:

@@ -46,7 +46,7 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-class Database:
+class MemoryDatabase:
     """What all adapters of one store share.
 
     `now` is the store's clock (any time zone, as long as it is one); `trip` is awaited before each

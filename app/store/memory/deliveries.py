@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID
 
-from app.store.memory.database import Database
+from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow, StepRow
 from app.store.memory.session import Session
 
 
-async def insert(database: Database, session: Session, row: DeliveryRow) -> DeliveryRow | None:
+async def insert(
+    database: MemoryDatabase, session: Session, row: DeliveryRow
+) -> DeliveryRow | None:
     """Insert a delivery; None when its correlation id is in use by an active one.
 
     Nothing is requested in the future.
@@ -36,7 +38,7 @@ async def insert(database: Database, session: Session, row: DeliveryRow) -> Deli
 
 
 async def update(
-    database: Database,
+    database: MemoryDatabase,
     session: Session,
     delivery_id: UUID,
     change: Callable[[DeliveryRow], DeliveryRow],
@@ -59,7 +61,7 @@ async def update(
 
 
 async def delete(
-    database: Database,
+    database: MemoryDatabase,
     session: Session,
     delivery_id: UUID,
     fits: Callable[[DeliveryRow], bool],
@@ -75,7 +77,7 @@ async def delete(
 
 
 def _note_step(
-    database: Database, session: Session, row: DeliveryRow, *, cause: str | None = None
+    database: MemoryDatabase, session: Session, row: DeliveryRow, *, cause: str | None = None
 ) -> None:
     step = StepRow(
         id=database.history.number(),
@@ -88,7 +90,7 @@ def _note_step(
     session.put(database.history, step.id, step)
 
 
-def _note_given_up(database: Database, session: Session, row: DeliveryRow) -> None:
+def _note_given_up(database: MemoryDatabase, session: Session, row: DeliveryRow) -> None:
     """Note that an attempt was given up; of those in a state and attempt, the last is kept."""
     delivery = row.delivery
     for number, step in list(session.rows(database.history, delivery.id)):

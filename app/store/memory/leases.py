@@ -12,7 +12,7 @@ from app.delivery.states import State, Work
 from app.delivery.targets import Blocked, StoredObject, Upload
 from app.errors import ObjectBusyError
 from app.store.memory import deliveries
-from app.store.memory.database import Database
+from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow
 from app.store.memory.session import Session
 from app.telemetry.metrics import TAKEOVERS
@@ -23,7 +23,7 @@ class MemoryLeases:
 
     def __init__(
         self,
-        database: Database,
+        database: MemoryDatabase,
         *,
         owner: str,
         ttl: timedelta,

@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
 from app.errors import BrokerUnavailableError, as_cause
-from app.store.memory.database import Database
+from app.store.memory.database import MemoryDatabase
 from app.store.memory.deliveries import update
 from app.store.memory.locks import Mode
 from app.store.memory.rows import OutboxRow
@@ -27,12 +27,12 @@ _BACKOFF = Backoff(first=1.0, longest=15.0)
 class MemoryOutbox:
     """See `app.delivery.ports.Outbox`. `batch` is how many messages are published at once."""
 
-    def __init__(self, database: Database, *, batch: int) -> None:
+    def __init__(self, database: MemoryDatabase, *, batch: int) -> None:
         self._database = database
         self._batch = batch
 
     async def relay(
-        self, lane: Lane, publish: Callable[[Outgoing], Awaitable[None]]
+        self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
     ) -> tuple[int, int]:
         """Publish what is due; return how many are dealt with and how many must wait."""
         async with self._database.session() as session:

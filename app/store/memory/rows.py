@@ -10,7 +10,7 @@ from uuid import UUID
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.outgoing import Outgoing
+from app.delivery.outgoing import OutgoingMessage
 from app.delivery.states import State, Work
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType
@@ -123,7 +123,7 @@ class OutboxRow:
     """A message that is owed."""
 
     id: int
-    message: Outgoing
+    message: OutgoingMessage
     due_at: datetime
     tries: int = 0
     last_error: str | None = None

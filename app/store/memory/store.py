@@ -12,7 +12,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.states import State, Work
-from app.store.memory.database import Database
+from app.store.memory.database import MemoryDatabase
 from app.store.memory.deliveries import update
 from app.store.memory.rows import DeliveryRow
 from app.store.memory.session import Session
@@ -26,7 +26,7 @@ _FILES_A_BATCH = 1000
 class MemoryStore:
     """See `app.delivery.ports.Store`. `owed` is notified after a commit that left messages."""
 
-    def __init__(self, database: Database, owed: Wakeup) -> None:
+    def __init__(self, database: MemoryDatabase, owed: Wakeup) -> None:
         self._database = database
         self._owed = owed
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from app.delivery.manifest import ManifestFile
 from app.delivery.states import State, Work
 from app.errors import ErrorType
-from app.store.memory.database import Database
+from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow, StepRow, WorkerRow
 from app.store.memory.session import Session
 from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
@@ -48,7 +48,7 @@ def _step_of(row: StepRow) -> Step:
 class MemoryTracking:
     """See `app.views.deliveries`: Tracking, Changes and Overview."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     async def browse(
@@ -243,7 +243,7 @@ def _seconds(row: DeliveryRow) -> float:
 class MemoryWorkers:
     """Where workers record that they are alive."""
 
-    def __init__(self, database: Database, *, worker: str, version: str, slots: int) -> None:
+    def __init__(self, database: MemoryDatabase, *, worker: str, version: str, slots: int) -> None:
         self._database = database
         self._worker = worker
         self._version = version

@@ -13,13 +13,13 @@ from app.audit import AuditRecord
 from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.outgoing import Kind, Lane, Outgoing
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import ADVANCES, State
 from app.delivery.targets import StoredObject
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
 from app.store.memory.audit import record
-from app.store.memory.database import Database, as_json
+from app.store.memory.database import MemoryDatabase, as_json
 from app.store.memory.locks import Mode
 from app.store.memory.rows import AskedRow, DeliveryRow, FileRow, InboxRow, OutboxRow
 from app.store.memory.session import Session
@@ -46,7 +46,7 @@ def _statement(
 class MemoryUnitOfWork:
     """See `app.delivery.ports.UnitOfWork`."""
 
-    def __init__(self, database: Database, session: Session) -> None:
+    def __init__(self, database: MemoryDatabase, session: Session) -> None:
         self._database = database
         self._session = session
         self.owes = False
@@ -420,7 +420,7 @@ class MemoryUnitOfWork:
     # What is told.
 
     @_statement
-    async def enqueue(self, *messages: Outgoing) -> None:
+    async def enqueue(self, *messages: OutgoingMessage) -> None:
         """Put messages into the outbox."""
         for message in messages:
             row = OutboxRow(

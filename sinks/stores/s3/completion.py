@@ -47,7 +47,7 @@ class _NoConditionError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Completion:
+class S3Completion:
     """One upload whose parts are all there."""
 
     sink: S3ObjectStore

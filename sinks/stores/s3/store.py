@@ -22,7 +22,7 @@ from app.network.hosts import AllowedHosts
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.s3.breaker import Breakers
 from sinks.stores.s3.clients import S3Clients
-from sinks.stores.s3.completion import Completion
+from sinks.stores.s3.completion import S3Completion
 from sinks.stores.s3.conditions import KnownConditions
 from sinks.stores.s3.https import check_ca
 from sinks.stores.s3.requests import (
@@ -192,7 +192,7 @@ class S3ObjectStore:
         TargetUnavailableError while the object is not there, UploadLostError when it can't come any
         more, and WrongObjectError when another one came.
         """
-        completion = Completion(
+        completion = S3Completion(
             sink=self,
             target=target,
             upload=upload,

@@ -10,7 +10,7 @@ from app.delivery import outgoing
 from app.delivery.ingress import Cancel, Receipt
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
-from app.delivery.outgoing import Kind, Outgoing
+from app.delivery.outgoing import Kind, OutgoingMessage
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
 from app.delivery.targets import StoredObject, Upload
@@ -116,7 +116,7 @@ PROGRESS = Progress(
     delivery=ID,
 )
 # By what each says.
-OWED: dict[str, Outgoing] = {
+OWED: dict[str, OutgoingMessage] = {
     "response GRANTED": outgoing.granted(DELIVERY),
     "response GRANTED, traced": outgoing.granted(TRACED),
     "response DENIED": outgoing.denied(RECEIPT, ErrorType.INVALID_CONTENT, "order is missing"),

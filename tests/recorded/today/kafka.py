@@ -21,7 +21,7 @@ from streams.events import (
 )
 from streams.kafka.agents import publish_dead_letter
 from streams.kafka.dead_letters import DeadEvent, put_back
-from streams.kafka.dispatch import Event
+from streams.kafka.dispatch import PendingEvent
 from streams.kafka.faust_app import create_app
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, missing_topics
@@ -142,7 +142,7 @@ async def appended() -> Any:
         made[f"arrival: {kind.value}"] = producer.appended.pop()
     await log.report(PROGRESS)
     made["progress"] = producer.appended.pop()
-    event = Event(key=key, value=b'"an event"', partition=0, acknowledge=lambda: None)
+    event = PendingEvent(key=key, value=b'"an event"', partition=0, acknowledge=lambda: None)
     await publish_dead_letter(event, topic="delivery.requests", reason="a reason", events=log)
     made["dead letter"] = producer.appended.pop()
     dead = DeadEvent(

@@ -16,7 +16,7 @@ from app.audit import Actor, AuditRecord
 from app.delivery.ingress import Arrival, ArrivalKind, Asked, DeliveryRequest, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.outgoing import Lane, Outgoing
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked, StoredObject
 from app.run.wiring.kinds import KINDS
@@ -169,11 +169,11 @@ WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attg
 """
 
 
-async def owed(pool: asyncpg.Pool) -> tuple[list[Outgoing], list[Outgoing]]:
+async def owed(pool: asyncpg.Pool) -> tuple[list[OutgoingMessage], list[OutgoingMessage]]:
     """Return what the outbox has to be sent, and what it should be; both in some order."""
-    sent: list[Outgoing] = []
+    sent: list[OutgoingMessage] = []
 
-    async def publish(message: Outgoing) -> None:
+    async def publish(message: OutgoingMessage) -> None:
         sent.append(message)
 
     for lane in Lane:

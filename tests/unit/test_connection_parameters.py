@@ -14,8 +14,8 @@ from app.errors import ConfigurationError
 from app.network.tls import TlsFiles, context_of, explain, stays
 from app.settings import Settings, load_settings
 from app.store.checkup import encryption
-from app.store.line import line_of as database_line
-from streams.amqp.line import line_of as amqp_line
+from app.store.parameters import parameters_of as database_parameters
+from streams.amqp.parameters import parameters_of as amqp_parameters
 from tests.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +30,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.mark.parametrize(
     ("call", "places"),
     [
-        (r"asyncpg\.(connect|create_pool)\((?!\*\*line\.arguments)", {"app/store/pool.py"}),
-        (r"aio_pika\.(connect|RobustConnection)\((?!\*\*line\.arguments)", set()),
-        (r"database_url\.get_secret_value", {"app/store/line.py"}),
-        (r"amqp_url\.get_secret_value", {"streams/amqp/line.py", "app/cli/topology.py"}),
+        (r"asyncpg\.(connect|create_pool)\((?!\*\*parameters\.arguments)", {"app/store/pool.py"}),
+        (r"aio_pika\.(connect|RobustConnection)\((?!\*\*parameters\.arguments)", set()),
+        (r"database_url\.get_secret_value", {"app/store/parameters.py"}),
+        (r"amqp_url\.get_secret_value", {"streams/amqp/parameters.py", "app/cli/topology.py"}),
         (r"aiohttp\.TCPConnector\(", {"streams/regards/https.py"}),
     ],
 )
@@ -52,11 +52,11 @@ def database(site: Authority, **changes: str) -> Settings:
 
 
 def test_nothing_is_told_to_postgresql_where_nothing_is_set() -> None:
-    assert database_line(Settings()).ssl is None
+    assert database_parameters(Settings()).ssl is None
 
 
 def test_certificate_and_name_are_checked_with_a_ca(site: Authority) -> None:
-    context = database_line(database(site)).ssl
+    context = database_parameters(database(site)).ssl
     assert isinstance(context, ssl.SSLContext)
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
@@ -79,15 +79,15 @@ def test_the_modes_are_those_of_libpq(
         database(site, database_sslmode=mode),
         database(site, database_url=f"postgresql://u:p@h/d?sslmode={mode}"),
     ):
-        context = database_line(settings).ssl
+        context = database_parameters(settings).ssl
         assert isinstance(context, ssl.SSLContext)
         assert context.verify_mode is verify
         assert context.check_hostname is names
 
 
 def test_an_address_that_asks_for_no_encryption_is_left_to_the_driver() -> None:
-    assert database_line(Settings(database_sslmode="disable")).ssl == "disable"
-    assert database_line(Settings(database_sslmode="prefer")).ssl == "prefer"
+    assert database_parameters(Settings(database_sslmode="disable")).ssl == "disable"
+    assert database_parameters(Settings(database_sslmode="prefer")).ssl == "prefer"
 
 
 def refused(*told: str) -> None:
@@ -142,7 +142,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_its_password(
     ],
 )
 def test_addresses_that_the_driver_takes_are_taken(url: str) -> None:
-    assert database_line(Settings(database_url=SecretStr(url))).url == url
+    assert database_parameters(Settings(database_url=SecretStr(url))).url == url
 
 
 def test_a_password_apart_takes_the_place_of_one_in_the_address() -> None:
@@ -152,12 +152,12 @@ def test_a_password_apart_takes_the_place_of_one_in_the_address() -> None:
         database_url=SecretStr("postgresql://u:old@h/d"),
         database_password=SecretStr("a/b@c"),
     )
-    assert amqp_line(settings).url.password == "a/b@c"
-    assert database_line(settings).arguments["password"] == "a/b@c"
-    for line in (amqp_line(settings), database_line(settings)):
-        assert "a/b@c" not in repr(line)
-        assert "old" not in repr(line)
-        assert line.place.startswith("h")
+    assert amqp_parameters(settings).url.password == "a/b@c"
+    assert database_parameters(settings).arguments["password"] == "a/b@c"
+    for parameters in (amqp_parameters(settings), database_parameters(settings)):
+        assert "a/b@c" not in repr(parameters)
+        assert "old" not in repr(parameters)
+        assert parameters.place.startswith("h")
 
 
 def test_files_that_cannot_be_used_are_named(site: Authority, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ DATABASE_FILES = TlsFiles(setting="DELIVERY_DATABASE")  # none; what words need
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class PostgresParameters:
     """What asyncpg is given."""
 
     url: str = field(repr=False)  # with user and password
@@ -61,7 +61,7 @@ class Line:
         return stays(error) or self.finds_no_tls(error)
 
 
-def line_of(settings: Settings) -> Line:
+def parameters_of(settings: Settings) -> PostgresParameters:
     """Return how PostgreSQL is reached. Raises ConfigurationError when a file can't be used."""
     url = settings.database_url.get_secret_value()
     files = TlsFiles(
@@ -70,7 +70,7 @@ def line_of(settings: Settings) -> Line:
         certificate=settings.database_certificate,
         key=settings.database_key,
     )
-    return Line(
+    return PostgresParameters(
         url=url,
         password=settings.database_password.get_secret_value() or None,
         ssl=_ssl(settings.database_sslmode, url, files),

@@ -18,7 +18,7 @@ AMQP_FILES = TlsFiles(setting="DELIVERY_AMQP")  # none; what words need
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class AmqpParameters:
     """What aio-pika is told."""
 
     url: URL = field(repr=False)  # with user and password
@@ -79,12 +79,12 @@ class Line:
         return self.url.port or (5671 if self.url.scheme == "amqps" else 5672)
 
 
-def line_to(url: str) -> Line:
+def parameters_to(url: str) -> AmqpParameters:
     """Return how the RabbitMQ of a URL is reached."""
-    return Line(url=make_url(url))
+    return AmqpParameters(url=make_url(url))
 
 
-def line_of(settings: Settings) -> Line:
+def parameters_of(settings: Settings) -> AmqpParameters:
     """Return how RabbitMQ is reached. Raises ConfigurationError when a file can't be used."""
     url = make_url(settings.amqp_url.get_secret_value())
     password = settings.amqp_password.get_secret_value()
@@ -96,4 +96,4 @@ def line_of(settings: Settings) -> Line:
         certificate=settings.amqp_certificate,
         key=settings.amqp_key,
     )
-    return Line(url=url, context=context_of(files) if files else None, files=files)
+    return AmqpParameters(url=url, context=context_of(files) if files else None, files=files)
