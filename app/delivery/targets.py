@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel
 
 from app.errors import TargetUnavailableError
+from app.settings import Settings
 
 DEFAULT_TARGET = "regards-s3-minio"  # what requests without a target mean
 
@@ -78,6 +79,13 @@ class TargetKind(Protocol):
         The first kind is given the default target like that, too, with fields left out.
         """
 
+    def flaw_of(self, place: Mapping[str, Any], settings: Settings) -> tuple[str, str] | None:
+        """Return why the operator does not allow such an entry; None where it may be set.
+
+        As the path of the field that is at fault, and what is wrong with it and to be done. What
+        can be known of a place only when it is used is its store's to refuse.
+        """
+
 
 class TargetKinds:
     """The kinds of stores that archives can be put on. What names no kind is of the first one."""
@@ -93,6 +101,10 @@ class TargetKinds:
     def configured(self, place: Mapping[str, Any]) -> Target:
         """Return the target that a tenant has set. Raises like `read`."""
         return self._of(place).configured(place)
+
+    def flaw_of(self, place: Mapping[str, Any], settings: Settings) -> tuple[str, str] | None:
+        """Return why the operator does not allow a target. Raises like `read`."""
+        return self._of(place).flaw_of(place, settings)
 
     def settings(self) -> dict[str, type[BaseModel]]:
         """Return what an entry of `delivery_targets` must be, by its kind."""

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-ANY = "*"
 _PATTERN = re.compile(r"[A-Za-z0-9.*-]{1,253}")
 _PORTS = {"http": 80, "https": 443}
 
@@ -202,6 +201,3 @@ class AllowedHosts:
 
     def _matched(self, host: str) -> bool:
         return any(fnmatchcase(host, pattern) for pattern in self.patterns)
-
-
-ADVICE = "choose another host, or ask the operator to add it to DELIVERY_S3_ALLOWED_HOSTS"

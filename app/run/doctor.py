@@ -9,9 +9,9 @@ from itertools import product
 from typing import Any
 
 from app.delivery.targets import Target
-from app.errors import UNFORESEEN, ConfigurationError, DeliveryError
+from app.errors import UNFORESEEN, DeliveryError
 from app.run.wiring.database import connected
-from app.run.wiring.targets import Try, check_authorities, open_trial
+from app.run.wiring.targets import Try, check_stores, open_trial
 from app.run.wiring.tenants import unread_tenants
 from app.settings import Settings
 from app.store.checkup import check_postgresql
@@ -44,7 +44,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     if schema_good:
         async for finding in _on_database(settings, tenants):
             yield finding
-    async for finding in _targets(settings, tenants):
+    async for finding in _stores(settings, tenants):
         yield finding
 
 
@@ -135,13 +135,18 @@ async def _lately(overview: Overview, tracking: Tracking, settings: Settings) ->
     return good("deliveries", "outcomes", summary)
 
 
+async def _stores(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
+    """Look whether object stores can be opened here; if so, try what is set of them."""
+    unusable = list(check_stores(settings))
+    for finding in unusable:
+        yield finding
+    if not unusable:
+        async for finding in _targets(settings, tenants):
+            yield finding
+
+
 async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
     """Try every target; those of the static settings where nothing else is known."""
-    try:
-        check_authorities(settings)
-    except ConfigurationError as error:
-        yield bad("s3", "certificates", str(error), "see DELIVERY_S3_CA")
-        return
     names: dict[Target, list[str]] = {}
     for tenant in settings.tenants:
         if tenant in tenants.unreadable():

@@ -13,11 +13,14 @@ from app.errors import ConfigurationError
 from app.settings.connections import ConnectionSection
 from app.settings.kafka import KafkaSection
 from app.settings.process import ProcessSection
+from app.settings.s3 import S3Section
 from app.settings.tenants import TenantSection
 from app.settings.transfers import TransferSection
 
 
-class Settings(ProcessSection, TransferSection, TenantSection, KafkaSection, ConnectionSection):
+class Settings(
+    ProcessSection, TransferSection, TenantSection, S3Section, KafkaSection, ConnectionSection
+):
     """What an operator can set."""
 
 

@@ -193,7 +193,7 @@ class Configure:
             name,
             value,
             current=self._current(change, tenant, name),
-            hosts=self._tenants.hosts,
+            settings=self._tenants.static,
         )
         own = {known: stored.value for known, stored in change.values.items()}
         self._check_place(tenant, name, own, own | {name: parsed})
@@ -210,7 +210,7 @@ class Configure:
         if name not in _PLACE or place in (None, self._tenants.borrowed(tenant, before)):
             return
         # Elsewhere, the tenant has sent the deployment's secret itself: it was not kept for there.
-        if not self._tenants.hosts.is_own(place[0]):
+        if not self._tenants.static.allowed_hosts.is_own(place[0]):
             return
         reason = (
             f"{name}: the deployment's own S3 key would be used for a bucket that it is not for; "

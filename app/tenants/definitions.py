@@ -26,7 +26,7 @@ from pydantic import (
 
 from app.delivery.targets import Target, TargetKinds, TenantSettings
 from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
-from app.network.hosts import ADVICE, AllowedHosts, endpoint_of
+from app.network.hosts import endpoint_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.settings.texts import bucket, host, line, prefix, region, token
@@ -98,6 +98,7 @@ class Definitions:
     """Every setting, by its name. What `delivery_targets` takes is as the kinds of stores say."""
 
     def __init__(self, kinds: TargetKinds) -> None:
+        self._kinds = kinds
         self._all = {definition.name: definition for definition in _definitions(kinds)}
         self._tags = frozenset(kinds.settings()) if len(kinds.settings()) > 1 else frozenset[str]()
 
@@ -117,9 +118,10 @@ class Definitions:
             )
         return self._all[name]
 
-    def parse(self, name: str, value: Any, *, current: Any, hosts: AllowedHosts) -> Any:
+    def parse(self, name: str, value: Any, *, current: Any, settings: Settings) -> Any:
         """Return a value that may be stored; masked secrets are taken from the current one.
 
+        `settings` are the process's: what the operator allows.
         Raises UnknownSettingError, or InvalidSettingError with every reason.
         """
         definition = self.of(name)
@@ -131,10 +133,20 @@ class Definitions:
                 [_in_words(name, self._path(item["loc"]), item["msg"]) for item in broken]
             ) from None
         plain = definition.type.dump_python(parsed, mode="json", exclude_none=True)
-        reasons = [*_forbidden(plain, hosts, (name,)), *_without_secret(plain, current, (name,))]
+        reasons = [
+            *self._forbidden(name, plain, settings),
+            *_without_secret(plain, current, (name,)),
+        ]
         if reasons:
             raise InvalidSettingError(reasons)
         return _unmasked(plain, current)
+
+    def _forbidden(self, name: str, value: Any, settings: Settings) -> Iterator[str]:
+        """Give a reason for each place that tenants may not deliver to."""
+        for path, place in _places(name, value):
+            flaw = self._kinds.flaw_of(place, settings)
+            if flaw is not None:
+                yield f"{path}{flaw[0]}: {flaw[1]}"
 
     def _path(self, where: tuple[int | str, ...]) -> tuple[int | str, ...]:
         """Leave out the kind of a target, which pydantic puts behind the target's name."""
@@ -216,14 +228,12 @@ def _inner(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, Any, tuple
         yield from ((name, inner, (*where, name)) for name, inner in value.items())
 
 
-def _forbidden(value: Any, hosts: AllowedHosts, where: tuple[str, ...]) -> Iterator[str]:
-    """Give a reason for each server that tenants may not deliver to."""
-    if _is_server(value):
-        flaw = hosts.flaw_of(endpoint_of(value))
-        if flaw is not None:
-            yield f"{'.'.join(where)}.host: {flaw}: {ADVICE}"
-    for _, inner, at in _inner(value, where):
-        yield from _forbidden(inner, hosts, at)
+def _places(name: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Give the places that a setting names, each with the path that leads to it."""
+    if name == "s3_server":  # of the default target, which is of the first kind
+        yield "", {name: value}
+    elif name == "delivery_targets":
+        yield from ((f"{name}.{target}.", place) for target, place in value.items())
 
 
 def _without_secret(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:

@@ -29,10 +29,9 @@ class ConfiguredTenants:
     """
 
     def __init__(self, settings: Settings, kinds: TargetKinds) -> None:
-        self.hosts = settings.allowed_hosts
         self._looks = count(1)
         self._applied = 0  # the number of the look that is in effect
-        self._static = settings
+        self.static = settings  # the process's
         self.kinds = kinds
         self.definitions = Definitions(kinds)
         self._names = frozenset(settings.tenants)
@@ -53,7 +52,7 @@ class ConfiguredTenants:
         """Return what would hold for the tenant if it had set these values."""
         default = self.defaults(tenant)
         values = default | dict(own)
-        prefix = self._static.delivery_prefix.replace(TENANT, tenant)
+        prefix = self.static.delivery_prefix.replace(TENANT, tenant)
         shared = definitions.shares_credentials(values, default)
         return definitions.resolve(values, self.kinds, prefix=prefix if shared else "")
 
@@ -122,7 +121,7 @@ class ConfiguredTenants:
 
     def defaults(self, tenant: str) -> dict[str, Any]:
         """Return the default of every setting."""
-        return definitions.defaults(self._static, tenant)
+        return definitions.defaults(self.static, tenant)
 
     def borrowed(self, tenant: str, own: Mapping[str, Any]) -> tuple[str, str] | None:
         """Return endpoint and bucket of a tenant's choice that the deployment's S3 key is used for.
@@ -131,7 +130,7 @@ class ConfiguredTenants:
         """
         default = self.defaults(tenant)
         values = default | dict(own)
-        if self._static.tenants_choose_buckets or not definitions.leads_elsewhere(values, default):
+        if self.static.tenants_choose_buckets or not definitions.leads_elsewhere(values, default):
             return None
         return endpoint_of(values["s3_server"]).lower(), values["delivery_bucket"]
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from prometheus_client import Gauge
+
 from app.delivery.object_store import ObjectStore, PartBody, StoredPart, TargetT_contra
-from app.delivery.targets import FoundObject, Target, TargetTrouble, Upload
+from app.delivery.targets import FoundObject, Target, TargetKind, TargetTrouble, Upload
 from app.errors import DeliveryError
+from app.settings import Settings
+from app.views.findings import Finding
 
 
 class ManagedStore(ObjectStore[TargetT_contra], Protocol[TargetT_contra]):
@@ -45,11 +51,27 @@ class ManagedStore(ObjectStore[TargetT_contra], Protocol[TargetT_contra]):
         """Try a target for an operator: `check`, `ok` and `message` of each step and right."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreKind:
+    """A kind of store, as a process is made with it: a line of `app.run.wiring.kinds`."""
+
+    targets: TargetKind
+    # Gives what of the process's settings it can't be opened with, for an operator.
+    check: Callable[[Settings], Iterable[Finding]]
+    # Opens it; the figure shows which of its servers answer. Raises ConfigurationError.
+    open: Callable[[Settings, Gauge | None], AbstractAsyncContextManager[ManagedStore[Any]]]
+
+
 class Stores:
     """The stores that a process has open, by the kinds of their targets: one `ManagedStore`."""
 
     def __init__(self, stores: Mapping[str, ManagedStore[Any]]) -> None:
         self._stores = dict(stores)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of targets that they serve."""
+        return frozenset(self._stores)
 
     def _of(self, target: Target) -> ManagedStore[Any]:
         return self._stores[target.kind]

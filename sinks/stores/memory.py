@@ -23,6 +23,7 @@ from app.errors import (
     UploadLostError,
     WrongObjectError,
 )
+from app.settings import Settings
 from sinks.stores.expected import Expected, etag_of
 
 
@@ -78,6 +79,11 @@ class MemoryTarget(Noted):
         prefix = (place.get("prefix") or "").strip("/")
         return cls(server=server, container=container, prefix=f"{prefix}/" if prefix else "")
 
+    @classmethod
+    def flaw_of(cls, place: Mapping[str, Any], settings: Settings) -> tuple[str, str] | None:  # noqa: ARG003
+        """Return None: it leads nowhere."""
+        return None
+
 
 @dataclass(kw_only=True, slots=True)
 class _Open:
@@ -112,8 +118,9 @@ def _place(target: MemoryTarget) -> _Place:
 
 @dataclass(kw_only=True)
 class MemoryObjectStore:
-    """See `sinks.stores.kinds.Store`. Containers are there when they are asked for, but `without`.
+    """See `sinks.stores.kinds.ManagedStore`.
 
+    Containers are there when they are asked for, but `without`.
     A part must have `least_part` bytes, unless it is the last one.
     """
 

@@ -22,7 +22,7 @@ from app.delivery.targets import StoredObject
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
-from sinks.stores.s3.store import open_sink
+from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
 from streams.regards.orders import RsOrder, open_session
@@ -73,7 +73,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
     target = S3Target(endpoint=job.sink, region="eu-west-1", bucket="bench", key="k", secret="s")
     async with (
         open_session(stall_timeout=30) as session,
-        open_sink() as sink,
+        open_store() as sink,
     ):
         source = RsOrder(
             session,

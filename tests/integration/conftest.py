@@ -16,7 +16,8 @@ from app.store import PostgresArrivals
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.vault import make_key
 from compose.embedded.stack import TENANT
-from sinks.stores.s3.store import S3ObjectStore, open_sink
+from sinks.stores.s3.managed import open_store
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.deliveries import DeliveriesInPostgres
 from tests.integration.s3_proxy import Proxied, running_proxy
@@ -41,7 +42,7 @@ def arrivals(pool: asyncpg.Pool) -> PostgresArrivals:
 @pytest.fixture
 async def sink() -> AsyncIterator[S3ObjectStore]:
     """The real sink."""
-    async with open_sink() as opened:
+    async with open_store() as opened:
         yield opened
 
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from app.errors import TargetUnavailableError
-from sinks.stores.s3.store import open_sink
+from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 from tests.certificates import Authority
@@ -104,7 +104,7 @@ async def test_a_store_behind_a_proxy_is_reached_by_its_certificate(
 ) -> None:
     good = authority.issue("store", HOST)
     async with behind_a_proxy(environment, good) as tunnels:
-        async with open_sink(ca=str(authority.file)) as sink:
+        async with open_store(ca=str(authority.file)) as sink:
             await sink.find_bucket(target())
         assert tunnels.asked == [f"{HOST}:443"]
 
@@ -115,7 +115,7 @@ async def test_a_certificate_of_another_ca_is_refused_behind_a_proxy(
     foreign = Authority(tmp_path / "foreign", "foreign").issue("store", HOST)
     async with behind_a_proxy(environment, foreign) as tunnels:
         for ca in (str(authority.file), ""):
-            async with open_sink(ca=ca) as sink:
+            async with open_store(ca=ca) as sink:
                 with pytest.raises(TargetUnavailableError, match="certificate"):
                     await sink.find_bucket(target())
         assert len(tunnels.asked) == 2  # it is the store that is refused, not the proxy
@@ -126,7 +126,7 @@ async def test_a_certificate_for_another_name_is_refused_behind_a_proxy(
 ) -> None:
     other = authority.issue("other", "other.example")
     async with behind_a_proxy(environment, other) as tunnels:
-        async with open_sink(ca=str(authority.file)) as sink:
+        async with open_store(ca=str(authority.file)) as sink:
             with pytest.raises(TargetUnavailableError, match="certificate"):
                 await sink.find_bucket(target())
         assert tunnels.asked == [f"{HOST}:443"]

@@ -25,7 +25,8 @@ from app.run.wiring.tenants import open_configuration
 from app.settings import Settings
 from app.usecases.fail import fail
 from sinks.stores.s3.breaker import Breakers
-from sinks.stores.s3.store import S3ObjectStore, open_sink
+from sinks.stores.s3.managed import open_store
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 from tests.client import Client
@@ -63,16 +64,16 @@ async def test_a_name_that_leads_to_loopback_by_now_is_not_connected_to(rebound:
 
     async with serving(handler) as port:
         target = at(rebound, port)
-        async with open_sink(hosts=AllowedHosts.of(["*"])) as sink:
+        async with open_store(hosts=AllowedHosts.of(["*"])) as sink:
             with pytest.raises(TargetForbiddenError) as raised:
                 await sink.find_bucket(target)
             assert sink.breakers.trouble(target) is None
         assert asked == []
         for allowed in ("127.0.0.0/8", rebound):
-            async with open_sink(hosts=AllowedHosts.of([allowed])) as sink:
+            async with open_store(hosts=AllowedHosts.of([allowed])) as sink:
                 await sink.find_bucket(target)
         own = AllowedHosts.of(["*"], own=target.endpoint)
-        async with open_sink(hosts=own) as sink:
+        async with open_store(hosts=own) as sink:
             await sink.find_bucket(target)
         assert len(asked) == 3
     assert str(raised.value) == (
@@ -84,7 +85,7 @@ async def test_a_name_that_leads_to_loopback_by_now_is_not_connected_to(rebound:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "[::1]"])
 async def test_a_stored_host_that_is_refused_now_is_an_error_in_words(host: str) -> None:
-    async with open_sink(hosts=AllowedHosts.of(["*"])) as sink:
+    async with open_store(hosts=AllowedHosts.of(["*"])) as sink:
         with pytest.raises(TargetForbiddenError, match="DELIVERY_S3_ALLOWED_HOSTS"):
             await sink.find_bucket(at(host, 9))
 
@@ -114,7 +115,7 @@ async def test_a_redirect_is_not_followed() -> None:
         async def redirect(request: web.Request) -> web.Response:
             raise web.HTTPTemporaryRedirect(f"http://127.0.0.1:{other}{request.path}")
 
-        async with serving(redirect) as port, open_sink() as sink:
+        async with serving(redirect) as port, open_store() as sink:
             with pytest.raises(TargetUnavailableError, match="led elsewhere"):
                 await sink.find_bucket(at("127.0.0.1", port))
             with pytest.raises(TargetUnavailableError, match="led elsewhere"):
@@ -139,7 +140,7 @@ async def test_an_answer_without_an_end_is_given_up(status: int) -> None:
             gone.set()
             raise
 
-    async with serving(endless) as port, open_sink() as sink:
+    async with serving(endless) as port, open_store() as sink:
         with pytest.raises(TargetUnavailableError):
             await sink.create_upload(at("127.0.0.1", port), "k")
         await gone.wait()
@@ -151,7 +152,7 @@ async def test_a_page_in_the_place_of_an_answer_is_an_error_in_words() -> None:
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="<html><br>maintenance", content_type="text/html")
 
-    async with serving(page) as port, open_sink() as sink:
+    async with serving(page) as port, open_store() as sink:
         with pytest.raises(TargetUnavailableError):
             await sink.create_upload(at("127.0.0.1", port), "k")
 
@@ -160,7 +161,7 @@ async def test_a_header_that_can_not_be_sent_is_refused_for_good() -> None:
     async def handler(_request: web.Request) -> web.Response:
         raise AssertionError
 
-    async with serving(handler) as port, open_sink() as sink:
+    async with serving(handler) as port, open_store() as sink:
         with pytest.raises(TargetRefusedError, match="correct host, region and key"):
             await sink.find_bucket(at("127.0.0.1", port, key="a\r\nX-Evil: 1"))
 

@@ -9,8 +9,9 @@ import pytest
 
 from app.errors import TargetRefusedError
 from sinks.pipeline.parts import Part
+from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.rights import try_rights
-from sinks.stores.s3.store import S3ObjectStore, open_sink
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_found
 from tests.integration.guarded import Guarded, documented, guarded_s3
@@ -53,7 +54,7 @@ async def deliver(sink: S3ObjectStore, target: S3Target) -> None:
 
 @pytest.fixture
 async def sink() -> AsyncIterator[S3ObjectStore]:
-    async with open_sink() as opened:
+    async with open_store() as opened:
         yield opened
 
 

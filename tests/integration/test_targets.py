@@ -16,7 +16,8 @@ from app.usecases.submit import receive
 from app.usecases.transfer import Transfers
 from compose.embedded import s3
 from compose.embedded.stack import TENANT
-from sinks.stores.s3.store import S3ObjectStore, open_sink
+from sinks.stores.s3.managed import open_store
+from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from streams.regards.users import AnyUser
 from tests.builders import make_actor, make_receipt, make_request
@@ -41,7 +42,7 @@ async def test_storage_class_and_encryption_are_asked_for(
 
 async def test_buckets_can_be_a_part_of_the_host_name(target: S3Target) -> None:
     target = replace(target, endpoint="http://s3.example.org:9000", bucket="b-1")
-    async with open_sink() as sink:
+    async with open_store() as sink:
         for style, url in (
             ("path", "http://s3.example.org:9000/b-1/k"),
             ("virtual", "http://b-1.s3.example.org:9000/k"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from app.delivery.targets import TargetKinds
 from app.errors import InvalidSettingError
-from app.network.hosts import ANY, AllowedHosts
 from app.settings import Settings
 from app.tenants.definitions import Definitions
 from app.tenants.registry import ConfiguredTenants
@@ -30,8 +30,7 @@ MEMORY = {"kind": "memory", "container": "archives", "prefix": "in"}
 
 def parse(kinds: TargetKinds, value: Any) -> Any:
     """Return `delivery_targets` as it would be stored."""
-    hosts = AllowedHosts.of([ANY])
-    return Definitions(kinds).parse("delivery_targets", value, current={}, hosts=hosts)
+    return Definitions(kinds).parse("delivery_targets", value, current={}, settings=Settings())
 
 
 def test_entries_are_read_by_their_kinds() -> None:
@@ -73,6 +72,41 @@ def test_an_unknown_kind_is_refused_in_words(entry: Any) -> None:
     with pytest.raises(InvalidSettingError) as raised:
         parse(KINDS, {"far": entry})
     assert raised.value.reasons == ("delivery_targets.far: kind must be one of s3, memory",)
+
+
+class LocalTarget(MemoryTarget):
+    """A kind that an operator allows one container of."""
+
+    @classmethod
+    def flaw_of(cls, place: Mapping[str, Any], settings: Settings) -> tuple[str, str] | None:
+        """Return what is wrong with any other."""
+        allowed = settings.delivery_bucket
+        return None if place["container"] == allowed else ("container", f"is not {allowed}")
+
+
+def test_each_kind_says_itself_which_places_an_operator_allows() -> None:
+    kinds = TargetKinds(S3Target, LocalTarget)
+    good = {"far": PLAIN, "near": MEMORY | {"container": "default-delivery-bucket"}}
+    assert parse(kinds, good).keys() == good.keys()
+    local = SERVER | {"host": "localhost"}
+    with pytest.raises(InvalidSettingError) as raised:
+        parse(kinds, {"far": PLAIN | {"s3_server": local}, "secret": MEMORY})
+    far, near = raised.value.reasons
+    assert far == (
+        "delivery_targets.far.s3_server.host: localhost leads to a loopback address, where tenants "
+        "may not deliver to: choose another host, or ask the operator to add it to "
+        "DELIVERY_S3_ALLOWED_HOSTS"
+    )
+    assert near == "delivery_targets.secret.container: is not default-delivery-bucket"
+
+
+def test_the_first_kind_says_it_of_the_default_target() -> None:
+    with pytest.raises(InvalidSettingError) as raised:
+        Definitions(KINDS).parse(
+            "s3_server", SERVER | {"host": "127.0.0.1"}, current={}, settings=Settings()
+        )
+    (reason,) = raised.value.reasons
+    assert reason.startswith("s3_server.host: 127.0.0.1 is a loopback address")
 
 
 def test_the_schema_tells_every_kind() -> None:

@@ -21,8 +21,8 @@ from app.tenants.vault import make_key
 from app.usecases.intervene import Interventions
 from app.views.dead_letters import DeadLetterList, Noting
 from app.waiting.wakeup import Wakeup
+from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.probe import Prober
-from sinks.stores.s3.store import open_sink
 from sinks.stores.s3.target import S3Target
 from streams.regards.users import AnyUser
 from tests.builders import GivenTenants, make_token
@@ -147,7 +147,7 @@ class Api:
 
 async def probe(target: S3Target) -> list[dict[str, Any]]:
     """Try a target as a tenant does, with clients of its own: none is left open."""
-    async with open_sink() as sink:
+    async with open_store() as sink:
         return await Prober(sink.clients).probe(target)
 
 

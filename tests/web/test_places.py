@@ -18,8 +18,8 @@ from app.errors import TargetUnavailableError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.tenants.places import warn_of_places
+from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.probe import Prober
-from sinks.stores.s3.store import open_sink
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 from tests.servers import serving
@@ -263,7 +263,7 @@ async def places() -> Any:
 
 async def test_a_check_does_not_tell_what_else_is_at_a_port(places: dict[str, int]) -> None:
     told = set()
-    async with open_sink() as sink:
+    async with open_store() as sink:
         prober = Prober(sink.clients, seconds=1.0)
         for port in places.values():
             (step,) = await prober.probe(make_target(endpoint=f"http://127.0.0.1:{port}"))
@@ -285,7 +285,7 @@ async def test_a_check_gives_a_second_request_the_time_that_is_left(
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with serving(answer) as port, open_sink() as sink, asyncio.timeout(30):
+    async with serving(answer) as port, open_store() as sink, asyncio.timeout(30):
         (step,) = await Prober(sink.clients, seconds=3600.0).probe(
             make_target(endpoint=f"http://127.0.0.1:{port}")
         )
@@ -294,7 +294,7 @@ async def test_a_check_gives_a_second_request_the_time_that_is_left(
 
 async def test_what_an_s3_server_says_itself_is_told(target: S3Target, places: Any) -> None:
     wrong = replace(target, bucket="no-such-bucket")
-    async with open_sink() as sink:
+    async with open_store() as sink:
         steps = await Prober(sink.clients).probe(wrong)
         assert [step["ok"] for step in steps] == [True, False]
         assert "NoSuchBucket" in steps[1]["message"]
@@ -328,8 +328,8 @@ async def test_the_health_of_targets_does_not_tell_what_is_at_a_port(
             },
         )
     await fenced.configure.refresh()
-    async with open_sink() as sink:
-        prober: Any = Prober(sink.clients, fenced.tenants.hosts)
+    async with open_store() as sink:
+        prober: Any = Prober(sink.clients, fenced.tenants.static.allowed_hosts)
         trouble: Any = sink.breakers.trouble
         targets = TargetsApi(
             fenced.tenants,

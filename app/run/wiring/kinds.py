@@ -1,8 +1,13 @@
-"""The kinds of object stores that archives can be put on, a line each; `targets` opens them."""
+"""The kinds of object stores that archives can be put on, a line each."""
 
 from __future__ import annotations
 
 from app.delivery.targets import TargetKinds
-from sinks.stores.s3.target import S3Target
+from sinks.stores.kinds import StoreKind
+from sinks.stores.s3.kind import S3
 
-KINDS = TargetKinds(S3Target)
+STORES: tuple[StoreKind, ...] = (
+    S3,  # first, as what names no kind is of this one
+)
+
+KINDS = TargetKinds(*(store.targets for store in STORES))

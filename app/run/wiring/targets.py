@@ -1,20 +1,19 @@
-"""The object stores of the tenants, a line for each kind."""
+"""The object stores of the tenants: those of all kinds, opened, checked and tried."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from prometheus_client import Gauge
 
 from app.delivery.targets import Target
+from app.run.wiring.kinds import STORES
 from app.settings import Settings
 from app.telemetry.metrics import TARGET_UP
+from app.views.findings import Finding
 from sinks.stores.kinds import Stores
-from sinks.stores.s3.https import check_ca
-from sinks.stores.s3.kind import open_store as open_s3
-from sinks.stores.s3.target import S3Target
 
 # Tries a target; returns what was found: [{"check", "ok", "message"}].
 Try = Callable[[Target], Awaitable[list[dict[str, Any]]]]
@@ -22,8 +21,13 @@ Try = Callable[[Target], Awaitable[list[dict[str, Any]]]]
 
 @contextlib.asynccontextmanager
 async def _open_stores(settings: Settings, *, up: Gauge | None = None) -> AsyncIterator[Stores]:
-    async with open_s3(up=up, ca=settings.s3_ca, hosts=settings.allowed_hosts) as s3:
-        yield Stores({S3Target.kind: s3})
+    async with contextlib.AsyncExitStack() as stack:
+        yield Stores(
+            {
+                store.targets.kind: await stack.enter_async_context(store.open(settings, up))
+                for store in STORES
+            }
+        )
 
 
 @contextlib.asynccontextmanager
@@ -32,16 +36,17 @@ async def open_targets(
 ) -> AsyncIterator[Stores]:
     """Open what delivers; `in_use` gives the targets that tenants have now.
 
-    Raises ConfigurationError when the file of a CA can't be used.
+    Raises ConfigurationError where `check_stores` has findings.
     """
     async with _open_stores(settings, up=TARGET_UP) as stores:
         stores.serve(in_use)
         yield stores
 
 
-def check_authorities(settings: Settings) -> None:
-    """Raise ConfigurationError unless the CAs are there that object stores are checked with."""
-    check_ca(settings.s3_ca)
+def check_stores(settings: Settings) -> Iterator[Finding]:
+    """Give what stores can't be opened with; no target can be tried then."""
+    for store in STORES:
+        yield from store.check(settings)
 
 
 @contextlib.asynccontextmanager

@@ -1,76 +1,33 @@
-"""S3 as one kind of store: see `sinks.stores.kinds.Store`."""
+"""S3 as one kind of store."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from prometheus_client import Gauge
 
-from app.delivery.targets import TargetTrouble
-from app.errors import DeliveryError
-from app.network.hosts import AllowedHosts
-from sinks.stores.s3.clients import S3Clients
+from app.errors import ConfigurationError
+from app.settings import Settings
+from app.views.findings import Finding, bad
+from sinks.stores.kinds import ManagedStore, StoreKind
 from sinks.stores.s3.https import check_ca
-from sinks.stores.s3.probe import Prober
-from sinks.stores.s3.rights import try_target
-from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 
 
-class S3Store(S3ObjectStore):
-    """What deliveries need of S3, and what people look at it by."""
-
-    def __init__(
-        self, clients: S3Clients, *, up: Gauge | None = None, hosts: AllowedHosts | None = None
-    ) -> None:
-        super().__init__(clients, up=up)
-        self._prober = Prober(clients, hosts)
-
-    async def prepare(self) -> None:
-        """Load what clients are made with."""
-        await self.clients.prepare()
-
-    def serve(self, in_use: Callable[[], Iterable[S3Target]]) -> None:
-        """Ask for the targets that tenants have: their servers are probed, all others forgotten."""
-        self.breakers.in_use = in_use
-
-    def on_trouble(self, act: Callable[[], object]) -> None:
-        """Call `act` when a circuit opens or closes."""
-        self.breakers.on_change.append(act)
-
-    def forget_unused(self) -> None:
-        """Forget the circuits of servers that no tenant has any more."""
-        self.breakers.forget_unused()
-
-    def trouble(self, target: S3Target) -> TargetTrouble | None:
-        """Return what has opened a target's circuit."""
-        return self.breakers.trouble(target)
-
-    async def look(self, target: S3Target) -> None:
-        """Raise DeliveryError unless the bucket exists, and an S3 server says so."""
-        await self._prober.look(self, target)
-
-    def told(self, target: S3Target, error: DeliveryError) -> DeliveryError:
-        """Return what a tenant is told in place of an error."""
-        return self._prober.told(target, error)
-
-    async def probe(self, target: S3Target) -> list[dict[str, Any]]:
-        """Try a target for a tenant."""
-        return await self._prober.probe(target)
-
-    async def examine(self, target: S3Target) -> list[dict[str, Any]]:
-        """Try a target, and each right there, for an operator."""
-        return await try_target(self, target)
+def _check(settings: Settings) -> Iterator[Finding]:
+    try:
+        check_ca(settings.s3_ca)
+    except ConfigurationError as error:
+        yield bad(S3Target.kind, "certificates", str(error), "see DELIVERY_S3_CA")
 
 
-@contextlib.asynccontextmanager
-async def open_store(
-    *, up: Gauge | None = None, ca: str = "", hosts: AllowedHosts | None = None
-) -> AsyncIterator[S3Store]:
-    """Open it; see `open_sink`."""
-    check_ca(ca)
-    store = S3Store(S3Clients(ca=ca, hosts=hosts), up=up, hosts=hosts)
-    async with contextlib.aclosing(store):
-        yield store
+def _open(settings: Settings, up: Gauge | None) -> AbstractAsyncContextManager[ManagedStore[Any]]:
+    # Imported when it is opened: botocore takes a quarter of a second, and most commands open none.
+    from sinks.stores.s3.managed import open_store
+
+    return open_store(up=up, ca=settings.s3_ca, hosts=settings.allowed_hosts)
+
+
+S3 = StoreKind(targets=S3Target, check=_check, open=_open)

@@ -26,10 +26,10 @@ from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
 )
-from app.network.hosts import ADVICE, AllowedHosts
+from app.network.hosts import AllowedHosts
 from app.telemetry import tracing
 from sinks.stores.s3.https import said
-from sinks.stores.s3.target import S3Target
+from sinks.stores.s3.target import ADVICE, S3Target
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig

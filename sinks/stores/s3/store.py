@@ -18,13 +18,11 @@ from app.errors import (
     UploadLostError,
     WrongObjectError,
 )
-from app.network.hosts import AllowedHosts
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.s3.breaker import Breakers
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.completion import S3Completion
 from sinks.stores.s3.conditions import KnownConditions
-from sinks.stores.s3.https import check_ca
 from sinks.stores.s3.requests import (
     CALL_TIMEOUT,
     COMPLETION_TIMEOUT,
@@ -324,18 +322,3 @@ def _lost(target: S3Target, upload: Upload) -> UploadLostError:
         f"{target} knows the upload of {upload.key} no more (NoSuchUpload): somebody, or a "
         "life-cycle rule of the bucket, has aborted it; it begins anew"
     )
-
-
-@contextlib.asynccontextmanager
-async def open_sink(
-    *, up: Gauge | None = None, ca: str = "", hosts: AllowedHosts | None = None
-) -> AsyncIterator[S3ObjectStore]:
-    """Open the sink; its clients are closed at the end. `up` shows which servers answer.
-
-    `ca` is a file of CAs that are trusted beside the public ones; raises ConfigurationError.
-    `hosts` are where tenants may deliver to; without, anywhere.
-    """
-    check_ca(ca)
-    clients = S3Clients(ca=ca, hosts=hosts)
-    async with contextlib.aclosing(S3ObjectStore(clients, up=up)) as sink:
-        yield sink

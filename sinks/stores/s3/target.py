@@ -10,7 +10,10 @@ from pydantic import BaseModel
 
 from app.delivery.targets import Noted
 from app.network.hosts import endpoint_of, server_of
+from app.settings import Settings
 from sinks.stores.s3.settings import DeliveryTarget
+
+ADVICE = "choose another host, or ask the operator to add it to DELIVERY_S3_ALLOWED_HOSTS"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,3 +77,9 @@ class S3Target(Noted):
             encryption=place.get("encryption"),
             encryption_key=place.get("encryption_key"),
         )
+
+    @classmethod
+    def flaw_of(cls, place: Mapping[str, Any], settings: Settings) -> tuple[str, str] | None:
+        """Judge its host; the address that this leads to is judged at each connection."""
+        flaw = settings.allowed_hosts.flaw_of(endpoint_of(place["s3_server"]))
+        return None if flaw is None else ("s3_server.host", f"{flaw}: {ADVICE}")
