@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, Self
@@ -143,6 +143,28 @@ class Noted:
         """Read what this or another version noted: fields that are not known here are left out."""
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in noted.items() if name in known})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetCheck:
+    """What one step of trying a target has found."""
+
+    check: str  # the step, or the right, in a word for people
+    flaw: str = ""  # why it failed, without a secret; empty: it went well
+
+    @property
+    def ok(self) -> bool:
+        """Whether it went well."""
+        return not self.flaw
+
+    @property
+    def message(self) -> str:
+        """What is told of it."""
+        return self.flaw or "yes"
+
+
+# Tries a target; the first step that fails may end it.
+Probe = Callable[[Target], Awaitable[list[TargetCheck]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import Any
 
-from app.delivery.targets import Target
+from app.delivery.targets import Probe, Target, TargetCheck
 from app.errors import UNFORESEEN, DeliveryError
 from app.run.wiring.database import connected
-from app.run.wiring.targets import Try, check_stores, open_trial
+from app.run.wiring.targets import check_stores, open_trial
 from app.run.wiring.tenants import unread_tenants
 from app.settings import Settings
 from app.store.checkup import check_postgresql
@@ -171,13 +170,11 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
         yield finding
     async for target, steps in _probed(names, settings):
         for name, step in product(names[target], steps):
-            check = f"{name}: {step['check']}"
-            if step["ok"]:
+            check = f"{name}: {step.check}"
+            if step.ok:
                 yield good(target.kind, check, str(target))
             else:
-                yield bad(
-                    target.kind, check, step["message"], "`delivery settings` changes targets"
-                )
+                yield bad(target.kind, check, step.message, "`delivery settings` changes targets")
 
 
 def _places(settings: Settings, tenants: ConfiguredTenants) -> Iterator[Finding]:
@@ -205,11 +202,11 @@ def _places(settings: Settings, tenants: ConfiguredTenants) -> Iterator[Finding]
 
 async def _probed(
     targets: Iterable[Target], settings: Settings
-) -> AsyncIterator[tuple[Target, list[Any]]]:
+) -> AsyncIterator[tuple[Target, list[TargetCheck]]]:
     """Probe targets side by side, each once; give them in order: a silent one delays no other."""
     turns = asyncio.Semaphore(_PROBE_CONCURRENCY)
 
-    async def probe(attempt: Try, target: Target) -> list[Any]:
+    async def probe(attempt: Probe, target: Target) -> list[TargetCheck]:
         async with turns:
             return await attempt(target)
 

@@ -58,7 +58,7 @@ POSTPONED = Counter(
 SOURCE_RETRIES = Counter(
     "delivery_source_retries", "Downloads from rs-order that were resumed or begun again."
 )
-S3_RETRIES = Counter("delivery_s3_retries", "Requests to object stores that were sent again.")
+TARGET_RETRIES = Counter("delivery_s3_retries", "Requests to object stores that were sent again.")
 TARGET_UP = Gauge(
     "delivery_target_up",
     "Whether an S3 server answers this process; 0: no transfer to it begins here.",

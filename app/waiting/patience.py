@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from app.errors import StoreUnavailableError, TargetUnavailableError
 from app.telemetry.logs import get_logger
-from app.telemetry.metrics import S3_RETRIES
+from app.telemetry.metrics import TARGET_RETRIES
 from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
@@ -123,7 +123,7 @@ class Waits:
             if behind:  # the one before has found it back
                 began = time.monotonic()
                 try:
-                    S3_RETRIES.inc()
+                    TARGET_RETRIES.inc()
                     return await act()
                 except TargetUnavailableError as error:
                     cause = error
@@ -155,7 +155,7 @@ class Waits:
                     "target_waits", retry_in_seconds=pause, in_slot=not aside, cause=str(cause)
                 )
                 await asyncio.sleep(pause)
-                S3_RETRIES.inc()
+                TARGET_RETRIES.inc()
                 try:
                     done = await act()
                 except TargetUnavailableError as error:

@@ -11,7 +11,14 @@ from typing import Any, Protocol
 from prometheus_client import Gauge
 
 from app.delivery.object_store import ObjectStore, PartBody, StoredPart, TargetT_contra
-from app.delivery.targets import FoundObject, Target, TargetKind, TargetTrouble, Upload
+from app.delivery.targets import (
+    FoundObject,
+    Target,
+    TargetCheck,
+    TargetKind,
+    TargetTrouble,
+    Upload,
+)
 from app.errors import DeliveryError
 from app.settings import Settings
 from app.views.findings import Finding
@@ -44,11 +51,11 @@ class ManagedStore(ObjectStore[TargetT_contra], Protocol[TargetT_contra]):
     def told(self, target: TargetT_contra, error: DeliveryError) -> DeliveryError:
         """Return what a tenant is told in place of an error of `look` or of `trouble`."""
 
-    async def probe(self, target: TargetT_contra) -> list[dict[str, Any]]:
-        """Try a target for a tenant: `check`, `ok` and `message` of each step."""
+    async def probe(self, target: TargetT_contra) -> list[TargetCheck]:
+        """Try a target for a tenant, step by step."""
 
-    async def examine(self, target: TargetT_contra) -> list[dict[str, Any]]:
-        """Try a target for an operator: `check`, `ok` and `message` of each step and right."""
+    async def examine(self, target: TargetT_contra) -> list[TargetCheck]:
+        """Try a target for an operator: each step, and each right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,11 +162,11 @@ class Stores:
         """Return what a tenant is told in place of an error."""
         return self._of(target).told(target, error)
 
-    async def probe(self, target: Target) -> list[dict[str, Any]]:
+    async def probe(self, target: Target) -> list[TargetCheck]:
         """Try a target for a tenant."""
         return await self._of(target).probe(target)
 
-    async def examine(self, target: Target) -> list[dict[str, Any]]:
+    async def examine(self, target: Target) -> list[TargetCheck]:
         """Try a target for an operator."""
         return await self._of(target).examine(target)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel
 
 from app.delivery.object_store import PartBody, StoredPart
-from app.delivery.targets import FoundObject, Noted, Target, TargetTrouble, Upload
+from app.delivery.targets import FoundObject, Noted, Target, TargetCheck, TargetTrouble, Upload
 from app.errors import (
     DeliveryError,
     TargetRefusedError,
@@ -283,15 +283,15 @@ class MemoryObjectStore:
         """Return the error: it tells nothing of a network."""
         return error
 
-    async def probe(self, target: MemoryTarget) -> list[dict[str, Any]]:
+    async def probe(self, target: MemoryTarget) -> list[TargetCheck]:
         """Return whether the container is there."""
         try:
             self._check(target)
         except TargetRefusedError as error:
-            return [{"check": "reachable", "ok": False, "message": str(error)}]
-        return [{"check": "reachable", "ok": True, "message": "yes"}]
+            return [TargetCheck(check="reachable", flaw=str(error))]
+        return [TargetCheck(check="reachable")]
 
-    async def examine(self, target: MemoryTarget) -> list[dict[str, Any]]:
+    async def examine(self, target: MemoryTarget) -> list[TargetCheck]:
         """Return whether the container is there."""
         return await self.probe(target)
 

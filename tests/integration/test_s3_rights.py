@@ -70,10 +70,10 @@ async def test_each_right_that_is_missing_is_missed_and_named(
 ) -> None:
     target = await guarded.user(without=[action])
     if action in USER_CHECK_CONCURRENCY:
-        tried = {step["check"]: step for step in await try_rights(sink.clients, target)}
-        wrong = [check for check, step in tried.items() if not step["ok"]]
+        tried = {step.check: step for step in await try_rights(sink.clients, target)}
+        wrong = [check for check, step in tried.items() if not step.ok]
         assert USER_CHECK_CONCURRENCY[action] in wrong
-        assert tried[USER_CHECK_CONCURRENCY[action]]["message"].endswith(f"{action} is missing")
+        assert tried[USER_CHECK_CONCURRENCY[action]].message.endswith(f"{action} is missing")
         assert set(wrong) <= {USER_CHECK_CONCURRENCY[action], "writable"}
     if action == "s3:ListMultipartUploadParts":
         return  # it is asked only where a part fails; then its refusal is no answer
@@ -89,7 +89,7 @@ async def test_trying_rights_leaves_nothing_behind_not_even_a_mark_of_a_deletion
         Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
     )
     steps = await try_rights(sink.clients, await guarded.user(bucket=bucket))
-    assert [step["message"] for step in steps] == ["yes"] * len(steps)
+    assert [step.message for step in steps] == ["yes"] * len(steps)
     assert await guarded.left(bucket) == []
 
 
@@ -98,6 +98,6 @@ async def test_an_upload_that_could_not_be_aborted_is_not_begun(
 ) -> None:
     bucket = await guarded.bucket()
     target = await guarded.user(without=["s3:AbortMultipartUpload"], bucket=bucket)
-    steps = {step["check"]: step["message"] for step in await try_rights(sink.clients, target)}
+    steps = {step.check: step.message for step in await try_rights(sink.clients, target)}
     assert steps["writable"].startswith("not tried")
     assert await guarded.left(bucket) == []

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from app.delivery.targets import TargetCheck
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.rights import try_rights
 from sinks.stores.s3.store import S3ObjectStore
@@ -14,8 +13,8 @@ from tests.integration.guarded import Guarded, guarded_s3
 from tests.integration.s3_proxy import Proxied
 
 
-def writable(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    (step,) = (step for step in steps if step["check"] == "writable")
+def writable(steps: list[TargetCheck]) -> TargetCheck:
+    (step,) = (step for step in steps if step.check == "writable")
     return step
 
 
@@ -29,7 +28,7 @@ async def test_an_upload_whose_beginning_was_not_answered_is_found_and_aborted(
         steps = await Prober(sink.clients).probe(through)
     else:
         steps = await try_rights(sink.clients, through)
-    assert "begin an upload" in writable(steps)["message"]
+    assert "begin an upload" in writable(steps).message
     assert "begin" in proxy.seen
     assert await sink.open_uploads(target, ".rs-delivery-check/") == []
 
@@ -41,14 +40,14 @@ async def test_a_tenants_upload_that_could_not_be_aborted_is_not_begun(
         found = {}
         for missing in ((), ("s3:AbortMultipartUpload",), ("s3:PutObject",)):
             found[missing] = await tried(guarded, sink, missing)
-    assert found[()] == {"check": "writable", "ok": True, "message": "yes"}
+    assert found[()] == TargetCheck(check="writable")
     without_abort = found[("s3:AbortMultipartUpload",)]
-    assert not without_abort["ok"]
-    assert without_abort["message"].endswith("s3:AbortMultipartUpload is missing")
-    assert "refused to begin an upload" in found[("s3:PutObject",)]["message"]
+    assert not without_abort.ok
+    assert without_abort.message.endswith("s3:AbortMultipartUpload is missing")
+    assert "refused to begin an upload" in found[("s3:PutObject",)].message
 
 
-async def tried(guarded: Guarded, sink: S3ObjectStore, missing: tuple[str, ...]) -> dict[str, Any]:
+async def tried(guarded: Guarded, sink: S3ObjectStore, missing: tuple[str, ...]) -> TargetCheck:
     bucket = await guarded.bucket()
     target = await guarded.user(without=missing, bucket=bucket)
     begun: list[str] = []

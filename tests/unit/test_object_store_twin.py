@@ -116,7 +116,7 @@ async def test_each_call_goes_to_the_store_of_its_targets_kind() -> None:
     assert stores.trouble(TARGET) is None
     gone = MemoryTarget(container="gone")
     for steps in (await stores.probe(gone), await stores.examine(gone)):
-        assert [step["ok"] for step in steps] == [False]
+        assert [step.ok for step in steps] == [False]
 
 
 def test_each_store_hears_of_the_targets_of_its_kind() -> None:

@@ -12,7 +12,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel
 
-from app.delivery.targets import Target
+from app.delivery.targets import Target, TargetCheck
 from app.errors import UnknownDeadLetterError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
@@ -145,7 +145,7 @@ class Api:
         return setting["content"]["value"]
 
 
-async def probe(target: S3Target) -> list[dict[str, Any]]:
+async def probe(target: S3Target) -> list[TargetCheck]:
     """Try a target as a tenant does, with clients of its own: none is left open."""
     async with open_store() as sink:
         return await Prober(sink.clients).probe(target)

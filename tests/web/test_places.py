@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from app.delivery.targets import TargetCheck
 from app.errors import TargetUnavailableError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
@@ -214,9 +215,9 @@ async def test_a_check_tries_a_few_targets_and_those_that_change_first(
 ) -> None:
     tried: list[str] = []
 
-    async def probe(target: S3Target) -> list[dict[str, Any]]:
+    async def probe(target: S3Target) -> list[TargetCheck]:
         tried.append(target.container)
-        return [{"check": "reachable", "ok": True, "message": "yes"}]
+        return [TargetCheck(check="reachable")]
 
     api = await serve(aiohttp_client, parts_for(fenced, probe=probe))
     targets = {f"t{n}": {"s3_server": SERVER, "bucket": f"bucket-{n}"} for n in range(30)}
@@ -267,8 +268,8 @@ async def test_a_check_does_not_tell_what_else_is_at_a_port(places: dict[str, in
         prober = Prober(sink.clients, seconds=1.0)
         for port in places.values():
             (step,) = await prober.probe(make_target(endpoint=f"http://127.0.0.1:{port}"))
-            assert (step["check"], step["ok"]) == ("reachable", False)
-            told.add(step["message"].replace(str(port), "PORT"))
+            assert (step.check, step.ok) == ("reachable", False)
+            told.add(step.message.replace(str(port), "PORT"))
     assert len(told) == 1
 
 
@@ -289,16 +290,16 @@ async def test_a_check_gives_a_second_request_the_time_that_is_left(
         (step,) = await Prober(sink.clients, seconds=3600.0).probe(
             make_target(endpoint=f"http://127.0.0.1:{port}")
         )
-    assert (step["check"], step["ok"]) == ("reachable", False)
+    assert (step.check, step.ok) == ("reachable", False)
 
 
 async def test_what_an_s3_server_says_itself_is_told(target: S3Target, places: Any) -> None:
     wrong = replace(target, bucket="no-such-bucket")
     async with open_store() as sink:
         steps = await Prober(sink.clients).probe(wrong)
-        assert [step["ok"] for step in steps] == [True, False]
-        assert "NoSuchBucket" in steps[1]["message"]
-        assert [step["ok"] for step in await Prober(sink.clients).probe(target)] == [
+        assert [step.ok for step in steps] == [True, False]
+        assert "NoSuchBucket" in steps[1].message
+        assert [step.ok for step in await Prober(sink.clients).probe(target)] == [
             True,
             True,
             True,

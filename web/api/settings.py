@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, RootModel
 
 from app.audit import Actor
+from app.delivery.targets import TargetCheck
 from app.errors import InvalidSettingError
 from app.tenants.configure import Configure
 from app.tenants.definitions import Definitions
@@ -39,6 +40,11 @@ class CheckView(View):
     check: str
     ok: bool
     message: str
+
+    @classmethod
+    def of(cls, found: TargetCheck) -> CheckView:
+        """Show it."""
+        return cls(check=found.check, ok=found.ok, message=found.message)
 
 
 class SettingView(View):
@@ -77,7 +83,7 @@ class CheckQuery(Query):
 
 
 def _view(
-    request: web.Request, setting: Setting, found: dict[str, list[dict[str, Any]]] | None = None
+    request: web.Request, setting: Setting, found: dict[str, list[TargetCheck]] | None = None
 ) -> SettingView:
     # Without host and scheme: what the request says of them may be another's word, or a proxy's.
     href = f"{request.path.partition('/settings')[0]}/settings/{setting.name}"
@@ -92,12 +98,12 @@ def _view(
     )
     check = None
     if found is not None:
-        check = {name: [CheckView(**step) for step in said] for name, said in found.items()}
+        check = {name: [CheckView.of(step) for step in said] for name, said in found.items()}
     return SettingView(content=content, links=links, check=check)
 
 
 def _answer(
-    request: web.Request, setting: Setting, found: dict[str, list[dict[str, Any]]] | None = None
+    request: web.Request, setting: Setting, found: dict[str, list[TargetCheck]] | None = None
 ) -> web.Response:
     answer = shown(_view(request, setting, found))
     answer.etag = str(setting.version)
@@ -141,7 +147,7 @@ class SettingsApi:
         return _answer(request, self._configure.setting(request[ACTOR].tenant, name))
 
     async def put(self, request: web.Request) -> web.Response:
-        """Change a setting; with `check`, try the S3 server, too."""
+        """Change a setting; with `check`, try the targets, too."""
         name, actor = request.match_info["name"], request[ACTOR]
         self.definitions.of(name)
         value = _value(name, await json_of(request))
@@ -161,9 +167,7 @@ class SettingsApi:
                 found = await self._check(actor, name)
         return _answer(request, setting, found)
 
-    async def _check(
-        self, actor: Actor, name: str, *values: Any
-    ) -> dict[str, list[dict[str, Any]]]:
+    async def _check(self, actor: Actor, name: str, *values: Any) -> dict[str, list[TargetCheck]]:
         """Try every target that the setting has a part in, as it is or with another value."""
         now, tried = await self._configure.trying(actor, name, *values)
         if name == "delivery_targets":

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from app.delivery.targets import Target
+from app.delivery.targets import Probe, Target, TargetCheck
 from web.guard.limits import RateLimit
-
-# Tries a target; returns what was found: [{"check", "ok", "message"}].
-Probe = Callable[[Target], Awaitable[list[dict[str, Any]]]]
 
 _MAX_PER_MINUTE = 5  # checks of a tenant
 _MAX_TARGETS = 10  # of a check
@@ -47,23 +43,22 @@ class Checks:
 
     async def of(
         self, targets: Mapping[str, Target], known: Mapping[str, Target]
-    ) -> dict[str, list[dict[str, Any]]]:
+    ) -> dict[str, list[TargetCheck]]:
         """Try targets side by side; those that differ from the known ones first, and not too many.
 
         Returns what was found by their names.
         """
         turns = asyncio.Semaphore(_CONCURRENCY)
 
-        async def probe(target: Target) -> list[dict[str, Any]]:
+        async def probe(target: Target) -> list[TargetCheck]:
             async with turns:
                 return await self._probe(target)
 
         names = sorted(targets, key=lambda name: targets[name] == known.get(name))
         chosen = names[:_MAX_TARGETS]
         found = await asyncio.gather(*(probe(targets[name]) for name in chosen))
-        none = {
-            "check": "reachable",
-            "ok": False,
-            "message": f"not tried: a check tries {_MAX_TARGETS} targets, those that changed first",
-        }
+        none = TargetCheck(
+            check="reachable",
+            flaw=f"not tried: a check tries {_MAX_TARGETS} targets, those that changed first",
+        )
         return {name: [none] for name in names} | dict(zip(chosen, found, strict=True))

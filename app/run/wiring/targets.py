@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from prometheus_client import Gauge
 
-from app.delivery.targets import Target
+from app.delivery.targets import Probe, Target
 from app.run.wiring.kinds import STORES
 from app.settings import Settings
 from app.telemetry.metrics import TARGET_UP
 from app.views.findings import Finding
 from sinks.stores.kinds import Stores
-
-# Tries a target; returns what was found: [{"check", "ok", "message"}].
-Try = Callable[[Target], Awaitable[list[dict[str, Any]]]]
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +46,7 @@ def check_stores(settings: Settings) -> Iterator[Finding]:
 
 
 @contextlib.asynccontextmanager
-async def open_trial(settings: Settings) -> AsyncIterator[Try]:
+async def open_trial(settings: Settings) -> AsyncIterator[Probe]:
     """Open what tries each right that deliveries need at a target, for an operator."""
     async with _open_stores(settings) as stores:
         yield stores.examine

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
 
 from prometheus_client import Gauge
 
-from app.delivery.targets import TargetTrouble
+from app.delivery.targets import TargetCheck, TargetTrouble
 from app.errors import DeliveryError
 from app.network.hosts import AllowedHosts
 from sinks.stores.s3.clients import S3Clients
@@ -56,11 +55,11 @@ class S3Store(S3ObjectStore):
         """Return what a tenant is told in place of an error."""
         return self._prober.told(target, error)
 
-    async def probe(self, target: S3Target) -> list[dict[str, Any]]:
+    async def probe(self, target: S3Target) -> list[TargetCheck]:
         """Try a target for a tenant."""
         return await self._prober.probe(target)
 
-    async def examine(self, target: S3Target) -> list[dict[str, Any]]:
+    async def examine(self, target: S3Target) -> list[TargetCheck]:
         """Try a target, and each right there, for an operator."""
         return await try_target(self, target)
 

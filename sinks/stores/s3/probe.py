@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from botocore.exceptions import ClientError
 
+from app.delivery.targets import TargetCheck
 from app.errors import (
     DeliveryError,
     TargetForbiddenError,
@@ -40,7 +40,7 @@ _TOTAL_TIMEOUT = 5.0  # seconds of all steps together
 class _Tried:
     """What came of trying a target."""
 
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[TargetCheck] = field(default_factory=list)
     error: DeliveryError | None = None  # what ended it
     is_s3: bool = False  # whether something was answered that only an S3 server says
 
@@ -59,8 +59,8 @@ class Prober:
         self._hosts = hosts
         self._seconds = seconds
 
-    async def probe(self, target: S3Target) -> list[dict[str, Any]]:
-        """Return what was found: `check`, `ok` and `message` of each step that was taken.
+    async def probe(self, target: S3Target) -> list[TargetCheck]:
+        """Return what each step found that was taken.
 
         Steps: the server answers; it accepts the credentials and has the bucket; an upload can be
         begun, and aborted. No message holds a secret.
@@ -72,7 +72,7 @@ class Prober:
             return tried.steps
         _tell_operator(target, tried.error)
         await asyncio.sleep(began + self._seconds - time.monotonic())
-        return [{"check": "reachable", "ok": False, "message": _nothing_there(target)}]
+        return [TargetCheck(check="reachable", flaw=_nothing_there(target))]
 
     async def look(self, store: S3ObjectStore, target: S3Target) -> None:
         """Raise a DeliveryError unless the bucket is there, and an S3 server says so."""
@@ -106,9 +106,9 @@ class Prober:
             except DeliveryError as error:
                 tried.is_s3 |= by_s3(error)
                 tried.error = error
-                tried.steps.append({"check": check, "ok": False, "message": str(error)})
+                tried.steps.append(TargetCheck(check=check, flaw=str(error)))
                 break
-            tried.steps.append({"check": check, "ok": True, "message": "yes"})
+            tried.steps.append(TargetCheck(check=check))
         return tried
 
     # Each step returns whether what answered is known by it as an S3 server; all of its requests

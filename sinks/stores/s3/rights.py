@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
+from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError, TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import code_of, translate_errors
@@ -62,38 +63,38 @@ _OTHERS = (
 )
 
 
-async def try_target(sink: S3ObjectStore, target: S3Target) -> list[dict[str, Any]]:
-    """Return `check`, `ok` and `message` of each step; the first that fails ends it.
+async def try_target(sink: S3ObjectStore, target: S3Target) -> list[TargetCheck]:
+    """Return what each step found; the first that fails ends it.
 
     Steps: the server answers; it accepts the credentials and has the bucket; then each right.
     """
-    found: list[dict[str, Any]] = []
+    found: list[TargetCheck] = []
     for check, look in (("reachable", sink.reach), ("credentials and bucket", sink.find_bucket)):
         try:
             async with asyncio.timeout(_STEP_TIMEOUT):
                 await look(target)
         except DeliveryError as error:
-            return [*found, {"check": check, "ok": False, "message": str(error)}]
+            return [*found, TargetCheck(check=check, flaw=str(error))]
         except TimeoutError:
             sentence = f"no answer from {target} within {_STEP_TIMEOUT:g} seconds"
-            return [*found, {"check": check, "ok": False, "message": sentence}]
-        found.append({"check": check, "ok": True, "message": "yes"})
+            return [*found, TargetCheck(check=check, flaw=sentence)]
+        found.append(TargetCheck(check=check))
     return found + await try_rights(sink.clients, target)
 
 
-async def try_rights(clients: S3Clients, target: S3Target) -> list[dict[str, Any]]:
-    """Return `check`, `ok` and `message` of each right. No message holds a secret."""
+async def try_rights(clients: S3Clients, target: S3Target) -> list[TargetCheck]:
+    """Return what was found of each right. No message holds a secret."""
     may_abort = await _tried(clients, target, _ABORT)
     found = [may_abort]
-    if may_abort["ok"]:
+    if may_abort.ok:
         found.append(await _tried_to_write(clients, target))
     else:
         sentence = "not tried: an upload that is begun could not be aborted"
-        found.append({"check": _WRITE, "ok": False, "message": sentence})
+        found.append(TargetCheck(check=_WRITE, flaw=sentence))
     return [*found, *[await _tried(clients, target, right) for right in _OTHERS]]
 
 
-async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> dict[str, Any]:
+async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> TargetCheck:
     key = trial_key(target)
     sentence = ""
     try:
@@ -104,10 +105,10 @@ async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> dict[st
             await right.ask(client, target.bucket, key)
     except DeliveryError as error:
         sentence = _flaw(error, right.name)
-    return {"check": right.check, "ok": not sentence, "message": sentence or "yes"}
+    return TargetCheck(check=right.check, flaw=sentence)
 
 
-async def _tried_to_write(clients: S3Clients, target: S3Target) -> dict[str, Any]:
+async def _tried_to_write(clients: S3Clients, target: S3Target) -> TargetCheck:
     sentence = ""
     async with clients.of(target) as client:
         upload = Trial(client, target)
@@ -120,7 +121,7 @@ async def _tried_to_write(clients: S3Clients, target: S3Target) -> dict[str, Any
                 await upload.abort()
             except DeliveryError as error:
                 sentence = _flaw(error, ABORT_RIGHT)
-    return {"check": _WRITE, "ok": not sentence, "message": sentence or "yes"}
+    return TargetCheck(check=_WRITE, flaw=sentence)
 
 
 def _flaw(error: DeliveryError, right: str) -> str:
