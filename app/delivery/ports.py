@@ -108,10 +108,10 @@ class UnitOfWork(Protocol):
     async def retry_now(self, delivery: Delivery) -> bool:
         """Let what waits for a later attempt be claimed now. False when it is under way."""
 
-    async def lock_object(self, url: str, server: str) -> None:
-        """Keep others from completing or removing this object at `server`, host:port."""
+    async def lock_object(self, url: str, namespace: str) -> None:
+        """Keep others from completing or removing this object: `Target.namespace`."""
 
-    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
+    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, namespace: str) -> bool:
         """Whether a client was told this object, or another delivery makes one of that name."""
 
     async def audit(self, done: AuditRecord) -> None:
@@ -210,9 +210,9 @@ class Leases(Protocol):
         """Whether the lease is still this worker's: False, too, when the delivery has ended."""
 
     async def record_completion(
-        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
+        self, delivery: Delivery, result: StoredObject, *, namespace: str, until: timedelta
     ) -> bool:
-        """Hold on to a lease, and note what is about to appear at a server within `until`.
+        """Hold on to a lease, and note what is about to appear in a namespace within `until`.
 
         False when the lease is gone: then it may not appear. Raises ObjectBusyError while a
         delivery of another tenant or user is about to make one of that name there.

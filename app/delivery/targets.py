@@ -31,12 +31,16 @@ class Target(Protocol):
         """Where its store is reached, as people write it; a URL."""
 
     @property
-    def server(self) -> str:
-        """Where its store is reached, host:port: the same for all who share it. Locks go by it."""
+    def namespace(self) -> str:
+        """Where URLs of objects are names of one object each: `url_of` there is no other's.
+
+        The same for all who share it, whatever credentials and containers they have: locks on
+        objects go by it. An S3 server's host and port; what else it may be is its store's business.
+        """
 
     @property
     def container(self) -> str:
-        """What holds its objects at the server; keys are unique in it."""
+        """What holds its objects; keys are unique in it."""
 
     @property
     def prefix(self) -> str:
@@ -172,7 +176,7 @@ class TargetTrouble:
     """A server of targets does not answer this process: nothing new is sent there."""
 
     kind: str  # of server, in a word for people
-    server: str  # host:port; with /container, if only that one is answered with errors
+    server: str  # as people know it; with /container, if only that one is answered with errors
     cause: str  # what was met last, before it was left alone
     since: datetime
     asked_again: datetime  # when the next probe is due

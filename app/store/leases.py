@@ -85,22 +85,22 @@ class PostgresLeases:
             )
 
     async def record_completion(
-        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
+        self, delivery: Delivery, result: StoredObject, *, namespace: str, until: timedelta
     ) -> bool:
         """Hold on to a lease, and note what is about to appear."""
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                await lock_object(connection, result.url, server)
+                await lock_object(connection, result.url, namespace)
                 row = await connection.fetchrow(
                     *SQL["record_completion"](
                         id=delivery.id,
                         attempt=delivery.attempt,
                         owner=self._owner,
                         ttl=self._ttl,
-                        completing=asdict(result) | {"server": server},
+                        completing=asdict(result) | {"server": namespace},
                         within=until,
                         url=result.url,
-                        server=server,
+                        namespace=namespace,
                     )
                 )
         assert row is not None  # noqa: S101 - an aggregate has a row

@@ -78,16 +78,16 @@ SELECT EXISTS (
     WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL);
 
 -- name: record_completion
--- Hold on to a lease, and note what is about to appear at a server, and by when. Not while a delivery
+-- Hold on to a lease, and note what is about to appear in a namespace, and by when. Not while a delivery
 -- of another tenant or user may be making one of that name there: stores that ignore conditions would
--- let both appear. (Where an older worker noted no server, it may be there.) Asked under
+-- let both appear. (Where an older worker noted none, it may be there.) Asked under
 -- `lock_object`, by a statement of its own, so that what was noted before is seen; it waits while
 -- that object is being removed.
 WITH others AS (
     SELECT EXISTS (
         SELECT 1 FROM delivery other JOIN delivery own ON own.id = :id
         WHERE other.completing_until > now() AND other.completing ->> 'url' = :url
-          AND coalesce(other.completing ->> 'server', :server) = :server
+          AND coalesce(other.completing ->> 'server', :namespace) = :namespace
           AND (other.tenant, other.user_email) <> (own.tenant, own.user_email)) AS busy
 ), noted AS (
     UPDATE delivery SET

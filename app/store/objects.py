@@ -10,7 +10,7 @@ SQL = load(__name__)
 
 
 async def lock_object(
-    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], url: str, server: str
+    connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], url: str, namespace: str
 ) -> None:
     """Let no other complete or remove this object until the transaction ends."""
-    await connection.execute(*SQL["lock_object"](url=url, server=server))
+    await connection.execute(*SQL["lock_object"](url=url, namespace=namespace))

@@ -224,16 +224,20 @@ class PostgresUnitOfWork:
         """Let what waits for a later attempt be claimed now."""
         return await self._connection.fetchval(*SQL["retry_now"](id=delivery.id)) is not None
 
-    async def lock_object(self, url: str, server: str) -> None:
+    async def lock_object(self, url: str, namespace: str) -> None:
         """Let no other transaction complete or remove this object until the end."""
-        await lock_object(self._connection, url, server)
+        await lock_object(self._connection, url, namespace)
 
-    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
+    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, namespace: str) -> bool:
         """Whether a client was told this object, or another delivery or attempt is making it."""
         return bool(
             await self._connection.fetchval(
                 *SQL["relied_on"](
-                    id=delivery.id, attempt=delivery.attempt, url=url, etag=etag, server=server
+                    id=delivery.id,
+                    attempt=delivery.attempt,
+                    url=url,
+                    etag=etag,
+                    namespace=namespace,
                 )
             )
         )

@@ -164,15 +164,15 @@ RETURNING id;
 
 -- name: relied_on
 -- Whether an object was told to a client, or another delivery, or a later attempt of this one than
--- :attempt, is just making one of that name at its server (where an older worker noted none, it may be
--- there).
+-- :attempt, is just making one of that name in its namespace (where an older worker noted none, it may
+-- be there).
 SELECT EXISTS (
     SELECT 1 FROM delivery
     WHERE url = :url AND state = 'DONE' AND (etag = :etag OR etag IS NULL))
 OR EXISTS (
     SELECT 1 FROM delivery
     WHERE completing_until > now() AND completing ->> 'url' = :url AND id <> :id
-      AND coalesce(completing ->> 'server', :server) = :server)
+      AND coalesce(completing ->> 'server', :namespace) = :namespace)
 OR EXISTS (
     SELECT 1 FROM delivery
     WHERE id = :id AND attempt <> :attempt AND state NOT IN ({ended}));

@@ -18,7 +18,7 @@ class CompletionGuard:
     """The completion of one upload, which may be asked for several times."""
 
     delivery: Delivery
-    server: str  # where the object appears, as host:port
+    namespace: str  # of the target: where the object appears
     leases: Leases
     lease: Hold
     within: timedelta  # after that, what was asked for has happened, or never will
@@ -36,7 +36,7 @@ class CompletionGuard:
             self.leases.record_completion,
             self.delivery,
             result,
-            server=self.server,
+            namespace=self.namespace,
             until=self.within,
         )
         try:

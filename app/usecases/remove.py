@@ -30,18 +30,18 @@ class Removal:
         It stays when its marks name another delivery, when a client was told it (the same key and
         ETag), when another delivery is just completing one of that name there, and when a successor
         works on this delivery: it may have made the object, and be about to tell it. Completions of
-        it at that server wait meanwhile (`Leases.record_completion`). Raises what the store raises.
+        it there wait meanwhile (`Leases.record_completion`). Raises what the store raises.
         """
         url = target.url_of(key)
         # Looked for once without the lock: one that is silent keeps no connection to the database.
         if not _is_of(delivery, await self.objects.find(target, key)):
             return False
         async with self.store.transaction() as tx:
-            await tx.lock_object(url, target.server)
+            await tx.lock_object(url, target.namespace)
             found = await self.objects.find(target, key)
             if found is None or not _is_of(delivery, found):
                 return False
-            if await tx.relied_on(delivery, url, found.etag, server=target.server):
+            if await tx.relied_on(delivery, url, found.etag, namespace=target.namespace):
                 return False
             await self.objects.delete(target, key, etag=found.etag)
         metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc()

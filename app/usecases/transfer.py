@@ -167,7 +167,7 @@ class Transfers:
         """Stream the archive into an upload. What fails leaves neither upload nor object."""
         completion = CompletionGuard(
             delivery=delivery,
-            server=target.server,
+            namespace=target.namespace,
             leases=self.leases,
             lease=lease,
             within=self.completion,

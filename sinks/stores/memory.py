@@ -56,6 +56,11 @@ class MemoryTarget(Noted):
         return f"memory://{self.server}"
 
     @property
+    def namespace(self) -> str:
+        """The server."""
+        return self.server
+
+    @property
     def leftovers(self) -> str:
         """What ends uploads that were left open."""
         return "the end of the process ends it"

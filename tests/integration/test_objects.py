@@ -451,8 +451,8 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
     noted = await asyncio.gather(
-        leases.record_completion(ours, result, server="s3.example:443", until=UNTIL),
-        leases.record_completion(theirs, result, server="s3.example:443", until=UNTIL),
+        leases.record_completion(ours, result, namespace="s3.example:443", until=UNTIL),
+        leases.record_completion(theirs, result, namespace="s3.example:443", until=UNTIL),
         return_exceptions=True,
     )
     assert noted.count(True) == 1
@@ -460,12 +460,14 @@ async def test_completions_of_one_object_by_two_tenants_happen_one_after_the_oth
     assert isinstance(refused, ObjectBusyError)
     first, second = (ours, theirs) if noted[0] is True else (theirs, ours)
     # Its own again, and another name.
-    assert await leases.record_completion(first, result, server="s3.example:443", until=UNTIL)
+    assert await leases.record_completion(first, result, namespace="s3.example:443", until=UNTIL)
     elsewhere = replace(result, url=f"s3://b/{name}/b.zip")
-    assert await leases.record_completion(second, elsewhere, server="s3.example:443", until=UNTIL)
+    assert await leases.record_completion(
+        second, elsewhere, namespace="s3.example:443", until=UNTIL
+    )
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(first, State.DONE, result=result)
-    assert await leases.record_completion(second, result, server="s3.example:443", until=UNTIL)
+    assert await leases.record_completion(second, result, namespace="s3.example:443", until=UNTIL)
 
 
 async def test_an_object_at_another_server_keeps_no_completion_waiting(
@@ -476,8 +478,8 @@ async def test_an_object_at_another_server_keeps_no_completion_waiting(
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
-    assert await leases.record_completion(theirs, result, server="10.0.0.1:9000", until=UNTIL)
-    assert await leases.record_completion(ours, result, server="s3.example:443", until=UNTIL)
+    assert await leases.record_completion(theirs, result, namespace="10.0.0.1:9000", until=UNTIL)
+    assert await leases.record_completion(ours, result, namespace="s3.example:443", until=UNTIL)
 
 
 async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
@@ -507,8 +509,8 @@ async def test_a_removal_keeps_only_completions_at_its_own_server_waiting(
     note = partial(leases.record_completion, completed, result, until=UNTIL)
     async with asyncio.timeout(30):
         await under_lock.wait()
-        assert await note(server="s3.example:443")
-        waiting = asyncio.create_task(note(server=server_of(target.endpoint)))
+        assert await note(namespace="s3.example:443")
+        waiting = asyncio.create_task(note(namespace=server_of(target.endpoint)))
         while not await deliveries.pool.fetchval(LOCKS_WAITED_FOR):
             await asyncio.sleep(0.02)
         answers.set()
@@ -523,13 +525,13 @@ async def test_a_completion_noted_by_an_older_worker_counts_at_every_server(
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
-    assert await leases.record_completion(theirs, result, server="s3.example:443", until=UNTIL)
+    assert await leases.record_completion(theirs, result, namespace="s3.example:443", until=UNTIL)
     await deliveries.pool.execute(
         "UPDATE delivery SET completing = (completing::jsonb - 'server')::json WHERE id = $1",
         theirs.id,
     )
     with pytest.raises(ObjectBusyError):
-        await leases.record_completion(ours, result, server="s3.example:443", until=UNTIL)
+        await leases.record_completion(ours, result, namespace="s3.example:443", until=UNTIL)
 
 
 async def test_a_completion_that_was_refused_keeps_no_other_waiting(
@@ -539,12 +541,12 @@ async def test_a_completion_that_was_refused_keeps_no_other_waiting(
     ours = await transferring(deliveries, name, TENANT)
     theirs = await transferring(deliveries, name, OTHER)
     result = make_stored(url=f"s3://b/{name}/a.zip")
-    assert await leases.record_completion(theirs, result, server="s3.example:443", until=UNTIL)
+    assert await leases.record_completion(theirs, result, namespace="s3.example:443", until=UNTIL)
     await deliveries.leases("another").discard_completion(theirs)  # it is not its to forget
     with pytest.raises(ObjectBusyError):
-        await leases.record_completion(ours, result, server="s3.example:443", until=UNTIL)
+        await leases.record_completion(ours, result, namespace="s3.example:443", until=UNTIL)
     await leases.discard_completion(theirs)
-    assert await leases.record_completion(ours, result, server="s3.example:443", until=UNTIL)
+    assert await leases.record_completion(ours, result, namespace="s3.example:443", until=UNTIL)
 
 
 async def failed(deliveries: Deliveries, name: str, tenant: str, user: str = USER) -> Delivery:
@@ -676,7 +678,7 @@ async def test_indexes_find_what_others_do_however_many_wait(
         completing={"url": url},
         within=second,
         url=url,
-        server="s3.example:443",
+        namespace="s3.example:443",
     )
     for text, *arguments in (others, note):
         rows = await deliveries.pool.fetch(

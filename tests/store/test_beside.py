@@ -249,7 +249,7 @@ async def record_receipts(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> ob
 
 async def lock_object(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     await tx.lock_object(MADE.url, "s3")
-    return await tx.relied_on(delivery, MADE.url, "e", server="s3")
+    return await tx.relied_on(delivery, MADE.url, "e", namespace="s3")
 
 
 async def enqueue(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
@@ -292,7 +292,7 @@ async def release(desk: Desk) -> object:
 
 async def complete(desk: Desk) -> object:
     return await desk.deliveries.leases("w", seconds=7200).record_completion(
-        desk.known["moving"], MADE, server="s3", until=HOUR
+        desk.known["moving"], MADE, namespace="s3", until=HOUR
     )
 
 

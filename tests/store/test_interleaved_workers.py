@@ -195,10 +195,12 @@ class GatedLeases:
         return await self.leases.claim(work)
 
     async def record_completion(
-        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
+        self, delivery: Delivery, result: StoredObject, *, namespace: str, until: timedelta
     ) -> bool:
         await self.gate.turn()
-        return await self.leases.record_completion(delivery, result, server=server, until=until)
+        return await self.leases.record_completion(
+            delivery, result, namespace=namespace, until=until
+        )
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         await self.gate.turn()

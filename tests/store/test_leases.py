@@ -220,7 +220,7 @@ async def test_what_is_about_to_appear_is_noted_by_the_holder_of_the_lease_alone
 
     async def noted(delivery: Delivery, owner: str) -> bool:
         return await deliveries.leases(owner).record_completion(
-            delivery, result, server="s3:9000", until=timedelta(minutes=16)
+            delivery, result, namespace="s3:9000", until=timedelta(minutes=16)
         )
 
     assert not await noted(first, "another")
@@ -252,13 +252,14 @@ async def test_an_object_of_another_is_not_completed_beside_one_of_its_name_ther
     assert theirs is not None
     result = make_stored(make_upload(container="b", key="k"))
     until = timedelta(minutes=16)
-    assert await leases.record_completion(ours, result, server="s3:9000", until=until)
-    assert await leases.record_completion(ours, result, server="s3:9000", until=until)  # once more
+    assert await leases.record_completion(ours, result, namespace="s3:9000", until=until)
+    # Once more:
+    assert await leases.record_completion(ours, result, namespace="s3:9000", until=until)
     with pytest.raises(ObjectBusyError):
-        await leases.record_completion(theirs, result, server="s3:9000", until=until)
-    assert await leases.record_completion(theirs, result, server="another", until=until)
+        await leases.record_completion(theirs, result, namespace="s3:9000", until=until)
+    assert await leases.record_completion(theirs, result, namespace="another", until=until)
     await deliveries.elapse(timedelta(minutes=17))
-    assert await leases.record_completion(theirs, result, server="s3:9000", until=until)
+    assert await leases.record_completion(theirs, result, namespace="s3:9000", until=until)
 
 
 async def test_a_lease_that_ran_out_is_its_workers_until_another_takes_it(

@@ -371,9 +371,9 @@ async def test_an_object_is_relied_on_by_who_was_told_it_and_who_is_making_it(
 ) -> None:
     made = make_stored(make_upload(container="b", key="k"), etag="e")
 
-    async def relied_on(etag: str = "e", server: str = "s3:9000") -> bool:
+    async def relied_on(etag: str = "e", namespace: str = "s3:9000") -> bool:
         async with deliveries.store.transaction() as tx:
-            return await tx.relied_on(ended, made.url, etag, server=server)
+            return await tx.relied_on(ended, made.url, etag, namespace=namespace)
 
     ended = await deliveries.claimed("ended")
     await deliveries.fail(ended, "for the test")
@@ -381,9 +381,9 @@ async def test_an_object_is_relied_on_by_who_was_told_it_and_who_is_making_it(
     making = await deliveries.claimed("making")
     leases = deliveries.leases("w")
     until = timedelta(minutes=16)
-    assert await leases.record_completion(making, made, server="s3:9000", until=until)
+    assert await leases.record_completion(making, made, namespace="s3:9000", until=until)
     assert await relied_on("another")
-    assert not await relied_on(server="another:9000")
+    assert not await relied_on(namespace="another:9000")
     await deliveries.elapse(timedelta(minutes=17))
     assert not await relied_on()
     async with deliveries.store.transaction() as tx:
@@ -404,12 +404,12 @@ async def test_an_object_that_is_being_removed_is_not_completed_meanwhile(
     async with deliveries.store.transaction() as tx:
         await tx.lock_object(made.url, "s3:9000")
         noting = asyncio.create_task(
-            leases.record_completion(claimed, made, server="s3:9000", until=until)
+            leases.record_completion(claimed, made, namespace="s3:9000", until=until)
         )
         await several_turns()
         assert not noting.done()
         # At another server it is another object.
-        assert await leases.record_completion(claimed, made, server="another:9000", until=until)
+        assert await leases.record_completion(claimed, made, namespace="another:9000", until=until)
     assert await noting
 
 
@@ -440,7 +440,7 @@ async def test_an_ended_delivery_is_swept_once_and_not_while_its_id_is_in_use(
     assert await leases.record_upload(claimed, upload)
     made = make_stored(upload)
     until = timedelta(minutes=16)
-    assert await leases.record_completion(claimed, made, server="s3", until=until)
+    assert await leases.record_completion(claimed, made, namespace="s3", until=until)
     await deliveries.fail(claimed, "for the test")
     after = timedelta(minutes=1)
 

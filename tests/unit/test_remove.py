@@ -35,11 +35,11 @@ class Bench:
         self.transactions += 1
         yield self
 
-    async def lock_object(self, url: str, server: str) -> None:
-        assert (url, server) == (TARGET.url_of(KEY), "s3.example:80")
+    async def lock_object(self, url: str, namespace: str) -> None:
+        assert (url, namespace) == (TARGET.url_of(KEY), "s3.example:80")
 
-    async def relied_on(self, *_: object, server: str) -> bool:
-        assert server == "s3.example:80"
+    async def relied_on(self, *_: object, namespace: str) -> bool:
+        assert namespace == "s3.example:80"
         return self._relied_on
 
     async def find(self, *_: object) -> FoundObject | None:

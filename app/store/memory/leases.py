@@ -117,17 +117,17 @@ class MemoryLeases:
         return row is not None and self._has(delivery, row) and row.work is not None
 
     async def record_completion(
-        self, delivery: Delivery, result: StoredObject, *, server: str, until: timedelta
+        self, delivery: Delivery, result: StoredObject, *, namespace: str, until: timedelta
     ) -> bool:
         """Hold on to a lease, and note what is about to appear."""
         async with self._database.session() as session:
-            await session.lock(("object", result.url, server))
+            await session.lock(("object", result.url, namespace))
             await self._database.trip()
             own = session.get(self._database.deliveries, delivery.id)
             busy = own is not None and session.where(
                 self._database.deliveries,
                 lambda other: (
-                    other.is_completing(result.url, server, session.now)
+                    other.is_completing(result.url, namespace, session.now)
                     and (other.delivery.tenant, other.delivery.user)
                     != (own.delivery.tenant, own.delivery.user)
                 ),
@@ -141,7 +141,7 @@ class MemoryLeases:
                 delivery,
                 lambda row: replace(
                     row.having(completing=result),
-                    completing_server=server,
+                    completing_namespace=namespace,
                     completing_until=session.now + until,
                     lease_until=session.now + self._ttl,
                 ),
@@ -154,7 +154,7 @@ class MemoryLeases:
                 session,
                 delivery,
                 lambda row: replace(
-                    row.having(completing=None), completing_server=None, completing_until=None
+                    row.having(completing=None), completing_namespace=None, completing_until=None
                 ),
                 fits=lambda _row: True,
             )

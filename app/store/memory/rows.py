@@ -30,7 +30,7 @@ class DeliveryRow:
     lease_until: datetime | None = None
     result: StoredObject | None = None  # told with DONE
     error: tuple[ErrorType, str] | None = None
-    completing_server: str | None = None  # host:port where `delivery.completing` may appear
+    completing_namespace: str | None = None  # where `delivery.completing` may appear
     completing_until: datetime | None = None
     order_awaited: bool = False  # it has ended, and the answer to its order request is due
     swept: bool = False
@@ -49,14 +49,14 @@ class DeliveryRow:
         """Whether a worker has it, by the store's clock."""
         return self.lease_until is not None and self.lease_until >= now
 
-    def is_completing(self, url: str, server: str, now: datetime) -> bool:
-        """Whether an attempt may be making an object appear there; one that noted no server may."""
+    def is_completing(self, url: str, namespace: str, now: datetime) -> bool:
+        """Whether an attempt may be making an object appear there; one that noted none may."""
         return (
             self.completing_until is not None
             and self.completing_until > now
             and self.delivery.completing is not None
             and self.delivery.completing.url == url
-            and self.completing_server in (server, None)
+            and self.completing_namespace in (namespace, None)
         )
 
     def having(self, **changes: Any) -> DeliveryRow:

@@ -340,7 +340,7 @@ class MemoryUnitOfWork:
                 changed,
                 result=result,
                 error=error,
-                completing_server=None if done else row.completing_server,
+                completing_namespace=None if done else row.completing_namespace,
                 completing_until=None if done else row.completing_until,
                 lease_owner=None,
                 lease_until=None,
@@ -392,12 +392,12 @@ class MemoryUnitOfWork:
     # The object.
 
     @_statement
-    async def lock_object(self, url: str, server: str) -> None:
+    async def lock_object(self, url: str, namespace: str) -> None:
         """Let no other transaction complete or remove this object until the end."""
-        await self._session.lock(("object", url, server))
+        await self._session.lock(("object", url, namespace))
 
     @_statement
-    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, server: str) -> bool:
+    async def relied_on(self, delivery: Delivery, url: str, etag: str, *, namespace: str) -> bool:
         """Whether a client was told this object, or another delivery or attempt is making it."""
         now = self._session.now
 
@@ -405,7 +405,7 @@ class MemoryUnitOfWork:
             if row.delivery.id == delivery.id:
                 if row.delivery.attempt != delivery.attempt and not row.state.ended:
                     return True
-            elif row.is_completing(url, server, now):
+            elif row.is_completing(url, namespace, now):
                 return True
             result = row.result
             return (

@@ -38,7 +38,7 @@ class S3Target(Noted):
         return f"bucket {self.bucket} at {self.endpoint}"
 
     @property
-    def server(self) -> str:
+    def namespace(self) -> str:
         """Host and port."""
         return server_of(self.endpoint)
 

@@ -102,7 +102,7 @@ async def _completing(
     assert await leases.record_upload(claimed, located)
     result = replace(RESULT, url=TARGET.url_of(located.key))
     assert await leases.record_completion(
-        claimed, result, server="s3.example.org:9000", until=timedelta(minutes=16)
+        claimed, result, namespace="s3.example.org:9000", until=timedelta(minutes=16)
     )
     return claimed, result
 
