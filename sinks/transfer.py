@@ -22,10 +22,10 @@ from typing import Any
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore
+from app.delivery.object_store import ObjectStore, StoredObject, Upload
 from app.delivery.ports import Hold, OrderSource, ProgressListener
 from app.delivery.progress import Phase
-from app.delivery.targets import StoredObject, Target, Upload
+from app.delivery.targets import Target
 from app.errors import DeliveryError, LeaseLostError
 from app.telemetry.metrics import TARGET_BYTES
 from app.waiting.patience import Patience, Waits, out_of_slot

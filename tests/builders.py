@@ -23,20 +23,16 @@ from app.delivery.ingress import (
 )
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import FoundObject, StoredObject, Upload
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, OutgoingMessage
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
-from app.delivery.targets import (
-    DEFAULT_TARGET,
-    FoundObject,
-    StoredObject,
-    TenantSettings,
-    Upload,
-)
+from app.delivery.targets import DEFAULT_TARGET
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
+from app.tenants.values import TenantSettings
 from app.views.dead_letters import DeadLetter
 from compose.embedded.stack import TENANT, USER
 from sinks.stores.s3.target import S3Target

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.states import State
-from app.delivery.targets import StoredObject, Upload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,10 +16,10 @@ in words for an operator, without secrets. Each has a deadline, and asks the sto
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from app.delivery.targets import FoundObject, Target, Upload
+from app.delivery.targets import Noted, Target
 
 TargetT_contra = TypeVar("TargetT_contra", bound=Target, contravariant=True)  # of one kind
 
@@ -47,11 +47,44 @@ class PartBody(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """An upload that is open: its parts are no object yet."""
+
+    container: str
+    key: str
+    upload_id: str  # what the store calls it
+    target: str | None = field(default=None, repr=False)  # where it is open, sealed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoredPart:
     """A part that the store has."""
 
     etag: str  # what the store calls it
     md5: bytes | None  # its MD5, where the store has shown that it has the same
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredObject(Noted):
+    """A verified archive."""
+
+    url: str  # `Target.url_of`
+    md5: str  # hex, lower case
+    size: int
+    etag: str | None = None  # where it is known
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundObject:
+    """An object as its store describes it."""
+
+    size: int
+    etag: str
+    marks: Mapping[str, str] = field(default_factory=dict)  # its metadata
+
+    def has(self, marks: Mapping[str, str]) -> bool:
+        """Whether all of these marks are on it."""
+        return marks.items() <= self.marks.items()
 
 
 class ObjectStore(Protocol[TargetT_contra]):

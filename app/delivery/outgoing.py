@@ -20,8 +20,8 @@ from app.delivery.messages import (
     Wire,
 )
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.states import Status
-from app.delivery.targets import StoredObject
 from app.errors import ErrorType
 
 

@@ -17,10 +17,11 @@ from app.audit import AuditRecord
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.progress import Progress
 from app.delivery.states import State, Work
-from app.delivery.targets import StoredObject, Target, Upload
+from app.delivery.targets import Target
 from app.errors import ErrorType
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any, Protocol, Self
 
 from pydantic import BaseModel
@@ -129,16 +129,6 @@ class TargetKinds:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Upload:
-    """An upload that is open: its parts are no object yet."""
-
-    container: str
-    key: str
-    upload_id: str  # what the store calls it
-    target: str | None = field(default=None, repr=False)  # where it is open, sealed
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Noted:
     """What is kept as JSON: another version may have written it."""
 
@@ -192,61 +182,3 @@ class Blocked:
 
     tenants: tuple[str, ...] = ()
     spared: tuple[tuple[str, str], ...] = ()  # of those tenants: tenant and name of a target
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TenantSettings:
-    """What a tenant has configured."""
-
-    request_ttl: timedelta
-    order_size_limit_bytes: int
-    target: Target  # the default
-    targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
-    # Why others of them can't be used by this version, by name.
-    not_understood: Mapping[str, str] = field(default_factory=dict)
-
-    def knows(self, name: str) -> bool:
-        """Whether a request may choose a target of this name by `targetDelivery`.
-
-        As long as no targets are configured, any name means the default.
-        """
-        return name in self.names or not (self.targets or self.not_understood)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of all targets."""
-        return frozenset([DEFAULT_TARGET, *self.targets, *self.not_understood])
-
-    def target_named(self, name: str) -> Target | None:
-        """Return the target that a request has chosen; None if unknown.
-
-        Raises TargetUnavailableError for one that only another version can use.
-        """
-        if name in self.not_understood:
-            raise TargetUnavailableError(f"target {name}: {self.not_understood[name]}")
-        if name != DEFAULT_TARGET and name in self.targets:
-            return self.targets[name]
-        return self.target if self.knows(name) else None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredObject(Noted):
-    """A verified archive."""
-
-    url: str  # `Target.url_of`
-    md5: str  # hex, lower case
-    size: int
-    etag: str | None = None  # where it is known
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FoundObject:
-    """An object as its store describes it."""
-
-    size: int
-    etag: str
-    marks: Mapping[str, str] = field(default_factory=dict)  # its metadata
-
-    def has(self, marks: Mapping[str, str]) -> bool:
-        """Whether all of these marks are on it."""
-        return marks.items() <= self.marks.items()

@@ -9,8 +9,9 @@ from datetime import timedelta
 import asyncpg
 
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.states import Work
-from app.delivery.targets import Blocked, StoredObject, Upload
+from app.delivery.targets import Blocked
 from app.errors import ObjectBusyError
 from app.store.objects import lock_object
 from app.store.pool import translate_errors

@@ -8,8 +8,8 @@ import asyncpg
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.states import State
-from app.delivery.targets import StoredObject, Upload
 
 
 def listed_of(row: asyncpg.Record) -> Delivery:

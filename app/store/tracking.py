@@ -10,8 +10,8 @@ import asyncpg
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.states import State
-from app.delivery.targets import StoredObject
 from app.errors import ErrorType
 from app.store.manifest import files_after
 from app.store.outbox import owed

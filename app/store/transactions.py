@@ -15,9 +15,9 @@ from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
+from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import OutgoingMessage
 from app.delivery.states import ADVANCES, State
-from app.delivery.targets import StoredObject
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import record
 from app.store.manifest import files_after, sizes_known

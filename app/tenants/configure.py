@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.audit import Actor, AuditRecord
-from app.delivery.targets import TenantSettings
 from app.errors import InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
 from app.tenants import definitions
 from app.tenants.definitions import Definitions
 from app.tenants.ports import ConfigurationChange, ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
-from app.tenants.values import Maintenance, Setting
+from app.tenants.values import Maintenance, Setting, TenantSettings
 
 log = get_logger(__name__)
 

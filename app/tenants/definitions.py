@@ -24,12 +24,13 @@ from pydantic import (
     ValidationError,
 )
 
-from app.delivery.targets import Target, TargetKinds, TenantSettings
+from app.delivery.targets import Target, TargetKinds
 from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
 from app.network.hosts import endpoint_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.settings.texts import bucket, host, line, prefix, region, token
+from app.tenants.values import TenantSettings
 
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from app.delivery.targets import TenantSettings
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
+from app.tenants.values import TenantSettings
 
 log = get_logger(__name__)
 

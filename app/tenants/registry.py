@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from app.delivery.targets import Target, TargetKinds, TenantSettings
+from app.delivery.targets import Target, TargetKinds
 from app.errors import SecretUnreadableError
 from app.network.hosts import endpoint_of
 from app.settings import Settings
@@ -17,7 +17,7 @@ from app.settings.tenants import TENANT
 from app.telemetry.logs import get_logger
 from app.tenants import definitions
 from app.tenants.definitions import Definitions
-from app.tenants.values import Configuration, Setting, StoredValue
+from app.tenants.values import Configuration, Setting, StoredValue, TenantSettings
 
 log = get_logger(__name__)
 

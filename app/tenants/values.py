@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from app.delivery.targets import DEFAULT_TARGET, Target
+from app.errors import TargetUnavailableError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,3 +52,38 @@ class Configuration:
     )  # by tenant, name
     paused: frozenset[str] = frozenset()  # tenants in maintenance
     unreadable: Mapping[str, str] = field(default_factory=dict)  # tenants, and why
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TenantSettings:
+    """What holds for a tenant: what the values of its settings mean (`definitions.resolve`)."""
+
+    request_ttl: timedelta
+    order_size_limit_bytes: int
+    target: Target  # the default
+    targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
+    # Why others of them can't be used by this version, by name.
+    not_understood: Mapping[str, str] = field(default_factory=dict)
+
+    def knows(self, name: str) -> bool:
+        """Whether a request may choose a target of this name by `targetDelivery`.
+
+        As long as no targets are configured, any name means the default.
+        """
+        return name in self.names or not (self.targets or self.not_understood)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all targets."""
+        return frozenset([DEFAULT_TARGET, *self.targets, *self.not_understood])
+
+    def target_named(self, name: str) -> Target | None:
+        """Return the target that a request has chosen; None if unknown.
+
+        Raises TargetUnavailableError for one that only another version can use.
+        """
+        if name in self.not_understood:
+            raise TargetUnavailableError(f"target {name}: {self.not_understood[name]}")
+        if name != DEFAULT_TARGET and name in self.targets:
+            return self.targets[name]
+        return self.target if self.knows(name) else None

@@ -7,8 +7,8 @@ from datetime import timedelta
 from functools import partial
 
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.ports import Hold, Leases
-from app.delivery.targets import StoredObject
 from app.errors import LeaseLostError, StoreUnavailableError
 from app.waiting.patience import until_answered
 

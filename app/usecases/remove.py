@@ -7,10 +7,10 @@ from typing import Any
 
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore
+from app.delivery.object_store import FoundObject, ObjectStore
 from app.delivery.ports import DeliveryStore
 from app.delivery.states import State
-from app.delivery.targets import FoundObject, Target
+from app.delivery.targets import Target
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 

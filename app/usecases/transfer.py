@@ -15,10 +15,10 @@ from app.delivery import outgoing
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
-from app.delivery.object_store import ObjectStore
+from app.delivery.object_store import ObjectStore, StoredObject, Upload
 from app.delivery.ports import Archiver, DeliveryStore, Hold, Leases
 from app.delivery.states import State
-from app.delivery.targets import StoredObject, Target, Upload
+from app.delivery.targets import Target
 from app.errors import (
     DeliveryError,
     ForeignObjectError,

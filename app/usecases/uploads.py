@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore
+from app.delivery.object_store import ObjectStore, Upload
 from app.delivery.ports import DeliveryStore
-from app.delivery.targets import Target, TargetKinds, Upload
+from app.delivery.targets import Target, TargetKinds
 from app.errors import PermanentError, SecretUnreadableError
 from app.telemetry.logs import get_logger
 from app.tenants.vault import Vault

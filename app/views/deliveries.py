@@ -12,8 +12,8 @@ from pydantic import Field
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.states import State
-from app.delivery.targets import StoredObject
 from app.errors import ErrorType
 from app.views.progress import ProgressView
 from app.views.view import Milliseconds, Query, Text, Time, View

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.delivery.marks import Whose, whose
-from app.delivery.object_store import StoredPart
-from app.delivery.targets import FoundObject, Target
+from app.delivery.object_store import FoundObject, StoredPart
+from app.delivery.targets import Target
 from app.errors import ForeignObjectError
 from app.telemetry.logs import get_logger
 

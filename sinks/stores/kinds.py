@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 from prometheus_client import Gauge
 
-from app.delivery.object_store import ObjectStore, PartBody, StoredPart, TargetT_contra
-from app.delivery.targets import (
+from app.delivery.object_store import (
     FoundObject,
-    Target,
-    TargetCheck,
-    TargetKind,
-    TargetTrouble,
+    ObjectStore,
+    PartBody,
+    StoredPart,
+    TargetT_contra,
     Upload,
 )
+from app.delivery.targets import Target, TargetCheck, TargetKind, TargetTrouble
 from app.errors import DeliveryError
 from app.settings import Settings
 from app.views.findings import Finding

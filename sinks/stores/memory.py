@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from app.delivery.object_store import PartBody, StoredPart
-from app.delivery.targets import FoundObject, Noted, Target, TargetCheck, TargetTrouble, Upload
+from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.delivery.targets import Noted, Target, TargetCheck, TargetTrouble
 from app.errors import (
     DeliveryError,
     TargetRefusedError,

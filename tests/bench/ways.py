@@ -16,9 +16,9 @@ from uuid import uuid4
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.progress import Progress
 from app.delivery.states import State
-from app.delivery.targets import StoredObject
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.delivery.marks import marks_of
-from app.delivery.object_store import ObjectStore, StoredPart
-from app.delivery.targets import FoundObject, Target, TargetKind, TargetKinds, Upload
+from app.delivery.object_store import FoundObject, ObjectStore, StoredPart, Upload
+from app.delivery.targets import Target, TargetKind, TargetKinds
 from app.errors import (
     ForeignObjectError,
     RetryableError,

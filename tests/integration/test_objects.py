@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
+from app.delivery.object_store import FoundObject
 from app.delivery.states import State, Work
-from app.delivery.targets import FoundObject
 from app.errors import ForeignObjectError, ObjectBusyError, TargetUnavailableError
 from app.network.hosts import server_of
 from app.settings import Settings

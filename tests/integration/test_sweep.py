@@ -11,8 +11,8 @@ import pytest
 
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
+from app.delivery.object_store import Upload
 from app.delivery.states import Work
-from app.delivery.targets import Upload
 from app.errors import ErrorType
 from app.usecases.fail import fail
 from app.usecases.sweep import Sweep

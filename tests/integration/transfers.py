@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.ports import OrderSource
 from app.delivery.progress import Progress
-from app.delivery.targets import StoredObject, Upload
 from app.errors import DeliveryError, SourceUnavailableError, TargetUnavailableError
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience

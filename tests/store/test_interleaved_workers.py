@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
+from app.delivery.object_store import FoundObject, StoredObject, Upload
 from app.delivery.outgoing import Kind
 from app.delivery.ports import Hold, Leases
 from app.delivery.states import State, Work
-from app.delivery.targets import FoundObject, StoredObject, Target, Upload
+from app.delivery.targets import Target
 from app.errors import DeliveryError, ForeignObjectError, RetryableError
 from app.run.wiring.kinds import KINDS
 from app.usecases.settle import Settlement

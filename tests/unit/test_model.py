@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from app.delivery.targets import StoredObject
+from app.delivery.object_store import StoredObject
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_stored, make_target
 

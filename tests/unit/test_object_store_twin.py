@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from app.delivery.targets import Target, TargetKinds, Upload
+from app.delivery.object_store import Upload
+from app.delivery.targets import Target, TargetKinds
 from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.pipeline.parts import Part
 from sinks.stores.kinds import ManagedStore, Stores

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.delivery.targets import TenantSettings
 from app.tenants.places import shared
+from app.tenants.values import TenantSettings
 from tests.builders import make_target, make_tenant_settings
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.delivery.marks import marks_of
+from app.delivery.object_store import FoundObject
 from app.delivery.states import State
-from app.delivery.targets import FoundObject
 from app.errors import TargetUnavailableError
 from app.usecases.remove import Removal
 from tests.builders import make_delivery, make_found, make_target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.delivery.model import Delivery
-from app.delivery.targets import StoredObject
+from app.delivery.object_store import StoredObject
 from app.errors import RetryableError
 from sinks import formats
 from sinks.formats.archive_format import ArchiveFormat

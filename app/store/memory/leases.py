@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.states import State, Work
-from app.delivery.targets import Blocked, StoredObject, Upload
+from app.delivery.targets import Blocked
 from app.errors import ObjectBusyError
 from app.store.memory import deliveries
 from app.store.memory.database import MemoryDatabase

@@ -10,9 +10,9 @@ from uuid import UUID
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import OutgoingMessage
 from app.delivery.states import State, Work
-from app.delivery.targets import StoredObject
 from app.errors import ErrorType
 
 

@@ -13,9 +13,9 @@ from app.audit import AuditRecord
 from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import ADVANCES, State
-from app.delivery.targets import StoredObject
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
 from app.store.memory.audit import record

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.delivery.object_store import StoredPart
-from app.delivery.targets import FoundObject, Upload
+from app.delivery.object_store import FoundObject, StoredPart, Upload
 from app.errors import (
     DeliveryError,
     TargetRefusedError,

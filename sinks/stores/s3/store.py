@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
-from app.delivery.object_store import PartBody, StoredPart
-from app.delivery.targets import FoundObject, Upload
+from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
 from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,

@@ -9,11 +9,11 @@ from uuid import UUID
 from app.delivery import outgoing
 from app.delivery.ingress import Cancel, Receipt
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, OutgoingMessage
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
-from app.delivery.targets import StoredObject, Upload
 from app.errors import ErrorType
 from sinks.stores.s3.target import S3Target
 

@@ -16,9 +16,10 @@ from app.audit import Actor, AuditRecord
 from app.delivery.ingress import Arrival, ArrivalKind, Asked, DeliveryRequest, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import State, Work
-from app.delivery.targets import Blocked, StoredObject
+from app.delivery.targets import Blocked
 from app.run.wiring.kinds import KINDS
 from app.store import PostgresArrivals, PostgresLeases, PostgresOutbox, PostgresStore
 from app.store.configuration import PostgresConfiguration
