@@ -1,6 +1,6 @@
 """`delivery health`: whether the process beside this one lives, for a container's health check.
 
-Not whether it can work: RabbitMQ or S3 that is away is no reason to end it, and its transfers.
+Not whether it can work: RabbitMQ or a target that is away is no reason to end it and its transfers.
 """
 
 from __future__ import annotations

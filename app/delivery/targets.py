@@ -35,7 +35,7 @@ class Target(Protocol):
         """Where URLs of objects are names of one object each: `url_of` there is no other's.
 
         The same for all who share it, whatever credentials and containers they have: locks on
-        objects go by it. An S3 server's host and port; what else it may be is its store's business.
+        objects go by it. A server's host and port, or whatever else its store knows it by.
         """
 
     @property
@@ -74,7 +74,8 @@ class TargetKind(Protocol):
         """What an entry of the tenants' setting `delivery_targets` must be.
 
         With the field `kind`, unless it is the first kind. What is called `secret` there is masked,
-        sealed, and kept for the server whose `scheme`, `host` and `port` stand beside it.
+        sealed, and kept for the server whose `scheme`, `host` and `port` stand beside it; where no
+        host does, for all that stands there.
         """
 
     def configured(self, place: Mapping[str, Any]) -> Target:

@@ -1,4 +1,4 @@
-"""Which hosts tenants may have their archives put on: `DELIVERY_S3_ALLOWED_HOSTS`.
+"""Which hosts tenants may have their archives put on.
 
 A tenant's settings make this service connect, from inside the operator's network, to where they
 say. A name is judged when it is set, and the address that it leads to whenever a connection is

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans across AMQP, Kafka, PostgreSQL and targets; off unless an endpoint is configured.
+"""OpenTelemetry spans across AMQP, Kafka, PostgreSQL and targets; off without an endpoint.
 
 The context travels as W3C `traceparent`: in the headers of AMQP messages and events, and in the row
 of the delivery, since what waits in the database is taken up by another process.

@@ -246,13 +246,21 @@ def _without_secret(value: Any, current: Any, where: tuple[str, ...]) -> Iterato
     if _is_server(value) and value["secret"] == MASK:
         if not isinstance(known.get("secret"), str):
             yield f"{'.'.join(where)}.secret: there is no stored one to keep; send it"
-        elif endpoint_of(value).lower() != endpoint_of(known).lower():
+        elif _beside(value) != _beside(known):
+            other = "another scheme, host or port" if "host" in value else "other values beside it"
             yield (
-                f"{'.'.join(where)}.secret: the stored one is for another scheme, host or port; "
+                f"{'.'.join(where)}.secret: the stored one is for {other}; "
                 "send the secret for this one"
             )
     for name, inner, at in _inner(value, where):
         yield from _without_secret(inner, known.get(name), at)
+
+
+def _beside(server: Mapping[str, Any]) -> Any:
+    """Return what a secret is for: the server beside it, or else all that stands there."""
+    if "host" in server:
+        return endpoint_of({"scheme": "", "port": ""} | dict(server)).lower()
+    return {name: value for name, value in server.items() if name != "secret"}
 
 
 def _unmasked(value: Any, current: Any) -> Any:

@@ -1,4 +1,8 @@
-"""The domain and the use-cases know no kind of store or archive: another one touches neither."""
+"""The domain and the use-cases know no kind of store or archive: another one touches neither.
+
+What else says S3 outside of its kind is listed here with the reason: it is a contract's word, or
+speaks of the deployment's own server, which is one.
+"""
 
 from __future__ import annotations
 
@@ -43,3 +47,36 @@ def test_every_exception_is_still_needed() -> None:
         for allowed in ALLOWED
         if not any(allowed[0] == n and allowed[1] in line for n, line in found)
     ] == []
+
+
+NAMES = re.compile(r"(?<![HR])S3(?!\d)|s3(?!\d)")  # no HS384, no S311
+
+CONTRACT = "the contract's settings of the default target, which is of the first kind"
+OUTSIDE = {
+    "app/cli/__init__.py": "the help of the command",
+    "app/delivery/messages.py": "in schemas of messages",
+    "app/delivery/targets.py": "requests name the default target so",
+    "app/run/doctor.py": "who borrows the deployment's own key: see app/tenants/registry.py",
+    "app/run/wiring/kinds.py": "the list of kinds",
+    "app/settings/__init__.py": "the list of sections",
+    "app/settings/s3.py": "what an operator sets of the kind",
+    "app/settings/tenants.py": CONTRACT,
+    "app/settings/texts.py": "rules of buckets and regions, which the contract's settings keep",
+    "app/settings/transfers.py": "the least size of parts is that of the contract's store",
+    "app/telemetry/metrics.py": "dashboards know the names and words of figures",
+    "app/tenants/configure.py": CONTRACT,
+    "app/tenants/definitions.py": CONTRACT,
+    "app/tenants/registry.py": CONTRACT,
+    "streams/operators/asyncapi.py": "in the AsyncAPI document",
+    "web/api/settings.py": "in the OpenAPI document",
+}
+
+
+def test_a_kind_of_store_is_named_where_there_is_a_reason_for_it() -> None:
+    named = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("app", "streams", "web")
+        for path in (ROOT / folder).rglob("*.py")
+        if NAMES.search(path.read_text("utf-8"))
+    }
+    assert named == OUTSIDE.keys()

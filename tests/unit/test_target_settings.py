@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
+from pydantic import BaseModel
 
 from app.delivery.targets import TargetKinds
 from app.errors import InvalidSettingError
 from app.settings import Settings
-from app.tenants.definitions import Definitions
+from app.tenants.definitions import MASK, Definitions
 from app.tenants.registry import ConfiguredTenants
 from sinks.stores.memory import MemoryTarget
 from sinks.stores.s3.target import S3Target
@@ -107,6 +108,54 @@ def test_the_first_kind_says_it_of_the_default_target() -> None:
         )
     (reason,) = raised.value.reasons
     assert reason.startswith("s3_server.host: 127.0.0.1 is a loopback address")
+
+
+class AccountSettings(BaseModel):
+    """An entry of a kind that is reached by the name of an account, or by a host alone."""
+
+    kind: Literal["account"] = "account"
+    account: str = ""
+    host: str | None = None
+    secret: str
+
+
+class AccountTarget(MemoryTarget):
+    """A target of that kind."""
+
+    kind: ClassVar[str] = "account"
+    settings: ClassVar[type[BaseModel]] = AccountSettings
+
+    @classmethod
+    def flaw_of(cls, place: Mapping[str, Any], settings: Settings) -> None:
+        """Allow any."""
+
+
+@pytest.mark.parametrize(
+    ("known", "sent", "kept"),
+    [
+        ({"account": "a"}, {"account": "a"}, True),
+        ({"account": "a"}, {"account": "b"}, False),
+        ({"account": "a", "host": "h"}, {"account": "b", "host": "h"}, True),
+        ({"account": "a", "host": "h"}, {"account": "a", "host": "i"}, False),
+        ({"account": "a", "host": "h"}, {"account": "a"}, False),
+    ],
+)
+def test_a_masked_secret_is_kept_for_what_stands_beside_it(
+    known: dict[str, str], sent: dict[str, str], kept: bool
+) -> None:
+    definitions = Definitions(TargetKinds(S3Target, AccountTarget))
+    common = {"kind": "account", "secret": MASK}
+
+    def parse() -> Any:
+        current = {"far": common | known | {"secret": "stored"}}
+        value = {"far": common | sent}
+        return definitions.parse("delivery_targets", value, current=current, settings=Settings())
+
+    if kept:
+        assert parse()["far"]["secret"] == "stored"
+    else:
+        with pytest.raises(InvalidSettingError, match="send the secret for this one"):
+            parse()
 
 
 def test_the_schema_tells_every_kind() -> None:
