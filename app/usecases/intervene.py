@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -66,33 +67,6 @@ class Interventions:
             )
         return delivery
 
-    async def heed(self, cancel: Cancel) -> None:
-        """Do what a client asks for over AMQP: the same, if its delivery is active.
-
-        A message that was heeded before, or that arrived before the active delivery was requested,
-        changes nothing: it is about an earlier one.
-        """
-        actor = Actor(name=cancel.origin_app or "its client", role="AMQP", tenant=cancel.tenant)
-        ignored = None
-        async with self.store.transaction() as tx:
-            arrived_at = (await tx.record_receipts([cancel.identity])).get(cancel.event_id)
-            delivery = await tx.lock(cancel.tenant, cancel.correlation_id)
-            if arrived_at is None:
-                ignored = "it was heeded before"
-            elif delivery is None:
-                ignored = "no delivery with this correlationId is active"
-            elif arrived_at < delivery.requested_at:
-                ignored = "it arrived before the active delivery was requested"
-            else:
-                await _end(tx, delivery, actor, cancel.reason or "")
-        if ignored is not None:
-            log.info(
-                "cancel_ignored",
-                tenant=cancel.tenant,
-                correlation_id=cancel.correlation_id,
-                cause=ignored,
-            )
-
     async def retry(
         self, actor: Actor, correlation_id: str, *, user: str | None = None
     ) -> Delivery:
@@ -102,14 +76,12 @@ class Interventions:
         with new responses. Raises UnknownDeliveryError, NotPossibleError.
         """
         async with self.store.transaction() as tx:
-            delivery = _of(user, await tx.lock(actor.tenant, correlation_id))
-            hastened = delivery is not None and await tx.retry_now(delivery)
-            if delivery is not None and hastened:
-                await tx.audit(_done(actor, "retry", delivery, after=delivery.state))
-        if delivery is not None:
-            if hastened:
-                return delivery
-            raise NotPossibleError(_nothing_to_hasten(delivery))
+            active = _of(user, await tx.lock(actor.tenant, correlation_id))
+            if active is not None:
+                if not await tx.retry_now(active):
+                    raise NotPossibleError(why_not_retried(active))
+                await tx.audit(_done(actor, "retry", active, after=active.state))
+                return active
         last = (await self._last(actor.tenant, correlation_id, user)).delivery
         if user is not None and await self._taken_since(last):
             # The client that has the id now is none of this user's business.
@@ -199,6 +171,42 @@ class Interventions:
         return found[0]
 
 
+async def apply_cancel(cancel: Cancel, *, store: DeliveryStore) -> None:
+    """Do what a client asks for over AMQP: end its delivery, as an operator may, if it is active.
+
+    One that can't be about the active delivery changes nothing.
+    """
+    actor = Actor(name=cancel.origin_app or "its client", role="AMQP", tenant=cancel.tenant)
+    async with store.transaction() as tx:
+        arrived_at = (await tx.record_receipts([cancel.identity])).get(cancel.event_id)
+        active = await tx.lock(cancel.tenant, cancel.correlation_id)
+        ignored = why_cancel_is_ignored(active, arrived_at)
+        if active is not None and ignored is None:
+            await _end(tx, active, actor, cancel.reason or "")
+    if ignored is not None:
+        log.info(
+            "cancel_ignored",
+            tenant=cancel.tenant,
+            correlation_id=cancel.correlation_id,
+            cause=ignored,
+        )
+
+
+def why_cancel_is_ignored(active: Delivery | None, arrived_at: datetime | None) -> str | None:
+    """Return why a cancel changes nothing; None when it ends the active delivery.
+
+    It arrived then by the store's clock; None says that it was applied before. One that came before
+    the active delivery was requested is about an earlier one.
+    """
+    if arrived_at is None:
+        return "it was applied before"
+    if active is None:
+        return "no delivery with this correlationId is active"
+    if arrived_at < active.requested_at:
+        return "it arrived before the active delivery was requested"
+    return None
+
+
 def _of(user: str | None, delivery: Delivery | None) -> Delivery | None:
     """Return the delivery if it is the user's; None is any user."""
     if delivery is None or (user is not None and delivery.user != user):
@@ -214,7 +222,8 @@ async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) ->
     await tx.audit(_done(actor, "cancel", delivery, after=State.ERROR))
 
 
-def _nothing_to_hasten(delivery: Delivery) -> str:
+def why_not_retried(delivery: Delivery) -> str:
+    """Return why there is nothing to try again of an active delivery that waits for no attempt."""
     if delivery.state.work is None:
         return f"{delivery} waits for rs-order ({delivery.state}); there is nothing to try again"
     return f"{delivery} is under way ({delivery.state}); there is nothing to try again"

@@ -28,7 +28,7 @@ from app.errors import (
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import EVENTS_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
-from app.usecases.intervene import Interventions
+from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import order_progressed
 from app.usecases.submit import receive
 from app.waiting.backoff import Backoff
@@ -88,13 +88,13 @@ def order_event_handler(*, store: DeliveryStore, tenants: ConfiguredTenants) -> 
     return handle
 
 
-def cancel_handler(*, interventions: Interventions, tenants: ConfiguredTenants) -> Handler:
+def cancel_handler(*, store: DeliveryStore, tenants: ConfiguredTenants) -> Handler:
     """Handle `delivery.cancels`."""
 
     async def handle(values: Sequence[bytes]) -> None:
         for value in values:
             event = _read(CancelRequested, value, tenants)
-            await interventions.heed(event.cancel)
+            await apply_cancel(event.cancel, store=store)
 
     return handle
 

@@ -12,7 +12,6 @@ from app.delivery.ports import Arrivals, DeliveryStore, Users
 from app.delivery.states import Work
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
-from app.usecases.intervene import Interventions
 from app.waiting.wakeup import Wakeup
 from streams.channels import CANCELS, KAFKA, ORDER_RESPONSES, ORDERS_READY, REQUESTS, TRANSFERS
 from streams.kafka.agents import (
@@ -64,7 +63,6 @@ def create_app(
     arrivals: Arrivals,
     tenants: ConfiguredTenants,
     users: Users,
-    interventions: Interventions,
     events: EventLog,
     wake: Mapping[Work, Wakeup],
 ) -> DeliveryApp:
@@ -98,7 +96,7 @@ def create_app(
             store=store, tenants=tenants, users=users, checks=wake[Work.CHECK]
         ),
         ORDER_RESPONSES: order_event_handler(store=store, tenants=tenants),
-        CANCELS: cancel_handler(interventions=interventions, tenants=tenants),
+        CANCELS: cancel_handler(store=store, tenants=tenants),
         ORDERS_READY: wake_handler(wake[Work.PLAN]),
         TRANSFERS: wake_handler(wake[Work.TRANSFER]),
     }

@@ -278,20 +278,20 @@ async def test_a_lease_that_ran_out_is_its_workers_until_another_takes_it(
     assert (await deliveries.row(claimed)).failures == 0
 
 
-async def test_work_that_waits_can_be_hastened_and_work_under_way_can_not(
+async def test_work_that_waits_can_be_retried_now_and_work_under_way_can_not(
     deliveries: Deliveries,
 ) -> None:
     claimed = await deliveries.claimed()
     leases = deliveries.leases("w")
 
-    async def hastened() -> bool:
+    async def retried() -> bool:
         async with deliveries.store.transaction() as tx:
             return await tx.retry_now(claimed)
 
-    assert not await hastened()
+    assert not await retried()
     await leases.release(claimed, after=timedelta(hours=1), failed=False, cause="away")
     assert await leases.claim(Work.TRANSFER) is None
-    assert await hastened()
+    assert await retried()
     assert await leases.claim(Work.TRANSFER) is not None
 
 

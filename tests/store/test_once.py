@@ -16,7 +16,7 @@ from app.delivery.ingress import Arrival, Cancel, Identity
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import Arrivals
 from app.encoding import dumps
-from app.usecases.intervene import Interventions
+from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
 from app.waiting.wakeup import Wakeup
@@ -36,12 +36,6 @@ class Inbox:
     def __init__(self, deliveries: Deliveries, arrivals: Arrivals) -> None:
         self.deliveries = deliveries
         self.arrivals = arrivals
-        self.interventions = Interventions(
-            store=deliveries.store,
-            tracking=None,  # type: ignore[arg-type]  # not asked by messages
-            tenants=deliveries.tenants,
-            users=AnyUser(),
-        )
 
     async def saved(self, identity: Identity) -> None:
         """Save what arrived."""
@@ -51,7 +45,7 @@ class Inbox:
         """Let an agent handle a cancel."""
         if save:
             await self.saved(cancel.identity)
-        await self.interventions.heed(cancel)
+        await apply_cancel(cancel, store=self.deliveries.store)
 
     async def tell(self, event: OrderEvent, *, save: bool = True) -> None:
         """Let an agent handle an order event."""
@@ -149,7 +143,7 @@ async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
 
-async def test_a_cancel_is_heeded_once_however_it_comes_again(
+async def test_a_cancel_is_applied_once_however_it_comes_again(
     deliveries: Deliveries, inbox: Inbox
 ) -> None:
     await deliveries.granted("c")

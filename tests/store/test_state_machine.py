@@ -25,7 +25,7 @@ from app.errors import (
     WrongFileError,
 )
 from app.usecases.expire import expire
-from app.usecases.intervene import Interventions
+from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import order_progressed
 from app.usecases.settle import Settlement
 from app.usecases.submit import check, receive
@@ -220,14 +220,8 @@ class World:
             received_at=self.deliveries.now(),
         )
         cancel = _given(self.cancels, made, how)
-        interventions = Interventions(
-            store=self.deliveries.store,
-            tracking=None,  # type: ignore[arg-type]  # not asked by messages
-            tenants=self.deliveries.tenants,
-            users=Users(),
-        )
         async with self.unchanged(if_=cancel is not made):
-            await interventions.heed(cancel)
+            await apply_cancel(cancel, store=self.deliveries.store)
 
     async def tell(self, step: Event) -> None:
         made = make_order_event(

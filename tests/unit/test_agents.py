@@ -235,7 +235,7 @@ async def test_an_event_of_a_tenant_that_is_not_served_here_is_not_handled(
             store=untouched, tenants=ONE_TENANT, users=untouched, checks=Wakeup()
         ),
         "order-events": order_event_handler(store=untouched, tenants=ONE_TENANT),
-        "cancels": cancel_handler(interventions=untouched, tenants=ONE_TENANT),
+        "cancels": cancel_handler(store=untouched, tenants=ONE_TENANT),
     }
     log, arrivals, arrival = Log(), Arrivals(), uuid4()
     whole = value % str(arrival).encode()

@@ -84,7 +84,6 @@ class WorkerServices(Services):
             arrivals=self.database.arrivals,
             tenants=self.configuration.tenants,
             users=self.users,
-            interventions=self.interventions,
             events=self.events,
             wake=wake,
         )

@@ -163,7 +163,6 @@ def consumed() -> Any:
         arrivals=MagicMock(),
         tenants=MagicMock(),
         users=MagicMock(),
-        interventions=MagicMock(),
         events=MagicMock(topics=Topics()),
         wake={work: Wakeup() for work in Work},
     )

@@ -1,0 +1,44 @@
+"""What a cancel or a retry does to a delivery, and why it does nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from app.delivery.model import Delivery
+from app.delivery.states import State
+from app.usecases.intervene import why_cancel_is_ignored, why_not_retried
+from tests.builders import make_delivery
+
+ACTIVE = make_delivery()
+THEN = ACTIVE.requested_at
+MOMENT = timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("arrived_at", [THEN, THEN + MOMENT])
+def test_a_cancel_that_came_after_the_request_ends_the_active_delivery(
+    arrived_at: datetime,
+) -> None:
+    assert why_cancel_is_ignored(ACTIVE, arrived_at) is None
+
+
+@pytest.mark.parametrize(
+    ("active", "arrived_at", "why"),
+    [
+        (ACTIVE, None, "it was applied before"),
+        (None, None, "it was applied before"),
+        (None, THEN, "no delivery with this correlationId is active"),
+        (ACTIVE, THEN - MOMENT, "it arrived before the active delivery was requested"),
+    ],
+)
+def test_a_cancel_that_is_not_about_the_active_delivery_is_ignored(
+    active: Delivery | None, arrived_at: datetime | None, why: str
+) -> None:
+    assert why_cancel_is_ignored(active, arrived_at) == why
+
+
+@pytest.mark.parametrize("state", [state for state in State if not state.ended])
+def test_what_waits_for_no_attempt_is_not_retried(state: State) -> None:
+    why = "is under way" if state.work else "waits for rs-order"
+    assert why in why_not_retried(make_delivery(state=state))
