@@ -189,13 +189,13 @@ ORDERS_READY = InternalChannel(
     kind=Kind.ORDER_READY,
     topic=Topic(name="delivery.orders-ready", title="ordersReady", text="Listings can be read."),
     event=events.WorkDue,
-    agent=Agent(name="fetch-plan", concurrency=1, batch=100),
+    agent=Agent(name="wake-planners", concurrency=1, batch=100),
 )
 TRANSFERS = InternalChannel(
     kind=Kind.TRANSFER,
     topic=Topic(name="delivery.transfers", title="transfers", text="Transfers can be claimed."),
     event=events.WorkDue,
-    agent=Agent(name="transfers", concurrency=1, batch=100),
+    agent=Agent(name="wake-transfers", concurrency=1, batch=100),
 )
 PROGRESS = InternalChannel(
     topic=Topic(

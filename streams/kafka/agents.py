@@ -12,19 +12,15 @@ is in PostgreSQL.)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 from app.delivery.ingress import DeliveryRequest, Receipt
 from app.delivery.ports import Arrivals, DeliveryStore, Users
 from app.delivery.requests import parse_request
-from app.delivery.states import State
-from app.errors import (
-    DeliveryError,
-    InvalidRequestError,
-    RetryableError,
-    UnreadableMessageError,
-)
+from app.delivery.states import State, Work
+from app.errors import DeliveryError, InvalidRequestError, RetryableError, UnreadableMessageError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import EVENTS_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
@@ -34,6 +30,7 @@ from app.usecases.submit import receive
 from app.waiting.backoff import Backoff
 from app.waiting.wakeup import Wakeup
 from streams import channels
+from streams.channels import Channel
 from streams.events import (
     Arrived,
     CancelRequested,
@@ -48,55 +45,76 @@ log = get_logger(__name__)
 
 _Event = TypeVar("_Event", bound=Arrived)
 
-# Handles a batch of events, each of another key; all of them, or it raises.
-Handler = Callable[[Sequence[bytes]], Awaitable[None]]
-
 _MAX_TRIES = 5  # of an event whose handling fails in an unforeseen way
 _BACKOFF = Backoff(first=0.2, longest=10.0)
 _MAX_REASON = 500  # characters; with it, an event must still fit where it fitted without
 
 
-def submit_handler(
-    *, store: DeliveryStore, tenants: ConfiguredTenants, users: Users, checks: Wakeup
-) -> Handler:
-    """Handle `delivery.requests`. `checks` is notified when there is a user to ask about."""
+@dataclass(frozen=True, kw_only=True)
+class Dependencies:
+    """What use-cases are called with."""
 
-    async def handle(values: Sequence[bytes]) -> None:
-        requests: list[tuple[Receipt, DeliveryRequest | InvalidRequestError]] = []
-        for value in values:
-            await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
-            event = _read(RequestReceived, value, tenants)
-            try:
-                requests.append((event.receipt, parse_request(event.body)))
-            except InvalidRequestError as error:
-                requests.append((event.receipt, error))
-        saved = await receive(requests, store=store, tenants=tenants, users=users)
-        if any(delivery.state is State.RECEIVED for delivery in saved):
-            checks.notify()
-
-    return handle
+    store: DeliveryStore
+    tenants: ConfiguredTenants
+    users: Users
+    wake: Mapping[Work, Wakeup]  # notified of work that may be due
 
 
-def order_event_handler(*, store: DeliveryStore, tenants: ConfiguredTenants) -> Handler:
-    """Handle `delivery.order-events`."""
+async def submit(values: Sequence[bytes], to: Dependencies) -> None:
+    """Grant or deny requests."""
+    requests: list[tuple[Receipt, DeliveryRequest | InvalidRequestError]] = []
+    for value in values:
+        await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
+        event = _read(RequestReceived, value, to.tenants)
+        try:
+            requests.append((event.receipt, parse_request(event.body)))
+        except InvalidRequestError as error:
+            requests.append((event.receipt, error))
+    saved = await receive(requests, store=to.store, tenants=to.tenants, users=to.users)
+    if any(delivery.state is State.RECEIVED for delivery in saved):
+        to.wake[Work.CHECK].notify()
 
-    async def handle(values: Sequence[bytes]) -> None:
-        for value in values:
-            event = _read(OrderProgressed, value, tenants)
-            await order_progressed(event.order_event, store=store)
 
-    return handle
+async def follow_orders(values: Sequence[bytes], to: Dependencies) -> None:
+    """Move deliveries on by what rs-order says."""
+    for value in values:
+        event = _read(OrderProgressed, value, to.tenants)
+        await order_progressed(event.order_event, store=to.store)
 
 
-def cancel_handler(*, store: DeliveryStore, tenants: ConfiguredTenants) -> Handler:
-    """Handle `delivery.cancels`."""
+async def cancel(values: Sequence[bytes], to: Dependencies) -> None:
+    """End deliveries that clients have no more use for."""
+    for value in values:
+        event = _read(CancelRequested, value, to.tenants)
+        await apply_cancel(event.cancel, store=to.store)
 
-    async def handle(values: Sequence[bytes]) -> None:
-        for value in values:
-            event = _read(CancelRequested, value, tenants)
-            await apply_cancel(event.cancel, store=store)
 
-    return handle
+async def wake_planners(_values: Sequence[bytes], to: Dependencies) -> None:
+    """Let this worker look for archives to lay out; it would look by itself, too."""
+    to.wake[Work.PLAN].notify()
+
+
+async def wake_transfers(_values: Sequence[bytes], to: Dependencies) -> None:
+    """Let this worker look for archives to transfer; it would look by itself, too."""
+    to.wake[Work.TRANSFER].notify()
+
+
+# Each handles a batch of events, each of another key; all of them, or it raises.
+HANDLERS: Mapping[Channel, Callable[[Sequence[bytes], Dependencies], Awaitable[None]]] = {
+    channels.REQUESTS: submit,
+    channels.ORDER_RESPONSES: follow_orders,
+    channels.CANCELS: cancel,
+    channels.ORDERS_READY: wake_planners,
+    channels.TRANSFERS: wake_transfers,
+}
+
+Handler: TypeAlias = Callable[[Sequence[bytes]], Awaitable[None]]
+
+
+def handler_of(channel: Channel, dependencies: Dependencies) -> Handler:
+    """Return what handles the events of a channel."""
+    handle = HANDLERS[channel]
+    return lambda values: handle(values, dependencies)
 
 
 def _read(model: type[_Event], value: bytes, tenants: ConfiguredTenants) -> _Event:
@@ -108,15 +126,6 @@ def _read(model: type[_Event], value: bytes, tenants: ConfiguredTenants) -> _Eve
             "requeue`"
         )
     return event
-
-
-def wake_handler(wakeup: Wakeup) -> Handler:
-    """Handle `delivery.orders-ready` and `delivery.transfers`: there is work to claim."""
-
-    async def handle(_values: Sequence[bytes]) -> None:
-        wakeup.notify()
-
-    return handle
 
 
 def agent(
@@ -214,11 +223,11 @@ async def process(
 
 async def _forget(event: PendingEvent, *, arrivals: Arrivals) -> None:
     """Have the event appended no more: it is where an operator finds it."""
-    arrival = arrival_of(event.value)
-    if arrival is None:
+    ingress_id = arrival_of(event.value)
+    if ingress_id is None:
         return
     try:
-        await arrivals.forget([arrival])
+        await arrivals.forget([ingress_id])
     # It comes again, and ends here again.
     except RetryableError as error:
         log.warning("arrival_kept", key=_text(event.key), cause=str(error))

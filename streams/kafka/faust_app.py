@@ -13,14 +13,8 @@ from app.delivery.states import Work
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
 from app.waiting.wakeup import Wakeup
-from streams.channels import CANCELS, KAFKA, ORDER_RESPONSES, ORDERS_READY, REQUESTS, TRANSFERS
-from streams.kafka.agents import (
-    agent,
-    cancel_handler,
-    order_event_handler,
-    submit_handler,
-    wake_handler,
-)
+from streams.channels import KAFKA
+from streams.kafka.agents import Dependencies, agent, handler_of
 from streams.kafka.brokers import client_arguments
 from streams.kafka.dispatch import Dispatcher
 from streams.kafka.faust_transport import Transport
@@ -91,20 +85,12 @@ def create_app(
     )
     app.fetch_max_wait_ms = settings.kafka_fetch_max_wait_ms
     app.dispatchers = []
-    handlers = {
-        REQUESTS: submit_handler(
-            store=store, tenants=tenants, users=users, checks=wake[Work.CHECK]
-        ),
-        ORDER_RESPONSES: order_event_handler(store=store, tenants=tenants),
-        CANCELS: cancel_handler(store=store, tenants=tenants),
-        ORDERS_READY: wake_handler(wake[Work.PLAN]),
-        TRANSFERS: wake_handler(wake[Work.TRANSFER]),
-    }
+    dependencies = Dependencies(store=store, tenants=tenants, users=users, wake=wake)
     for channel in KAFKA:
         if channel.agent is None:
             continue
         run = agent(
-            handlers[channel],
+            handler_of(channel, dependencies),
             events=events,
             arrivals=arrivals,
             register=app.dispatchers.append,

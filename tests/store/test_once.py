@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from app.delivery.ingress import Arrival, Cancel, Identity
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import Arrivals
+from app.delivery.states import Work
 from app.encoding import dumps
 from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
+from streams.channels import REQUESTS
 from streams.events import CancelRequested, OrderProgressed, RequestReceived
-from streams.kafka.agents import submit_handler
+from streams.kafka.agents import Dependencies, handler_of
 from streams.regards.users import AnyUser
 from tests.builders import make_arrival, make_cancel, make_order_event, make_receipt, make_request
 from tests.deliveries import Deliveries
@@ -256,8 +258,14 @@ class Course:
         self.deliveries = deliveries
         self.arrivals = arrivals
         self.receipt = make_receipt(f"c-{uuid4().hex}")
-        self.handler = submit_handler(
-            store=deliveries.store, tenants=deliveries.tenants, users=AnyUser(), checks=Wakeup()
+        self.handler = handler_of(
+            REQUESTS,
+            Dependencies(
+                store=deliveries.store,
+                tenants=deliveries.tenants,
+                users=AnyUser(),
+                wake={work: Wakeup() for work in Work},
+            ),
         )
         self.published = 0
         self.queue: list[bool] = []  # whether a message is flagged

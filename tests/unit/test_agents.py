@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,19 +12,16 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
+from app.delivery.states import Work
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
 from app.waiting.wakeup import Wakeup
+from streams.channels import INCOMING, KAFKA, REQUESTS, IncomingChannel
 from streams.events import RequestReceived
-from streams.kafka.agents import (
-    agent,
-    cancel_handler,
-    order_event_handler,
-    process,
-    submit_handler,
-)
+from streams.kafka.agents import HANDLERS, Dependencies, agent, handler_of, process
 from streams.kafka.dispatch import PendingEvent
 from streams.kafka.topics import Topics
 from tests.builders import make_event, make_receipt
+from tests.recorded import book
 
 
 class Log:
@@ -53,6 +51,13 @@ class Arrivals:
 
 
 ONE_TENANT: Any = SimpleNamespace(known=lambda tenant: tenant == "t")
+UNTOUCHED: Any = SimpleNamespace()  # has nothing that could be asked
+
+
+def dependencies(store: Any = UNTOUCHED) -> Dependencies:
+    """Return what use-cases of one tenant are called with."""
+    wake = {work: Wakeup() for work in Work}
+    return Dependencies(store=store, tenants=ONE_TENANT, users=UNTOUCHED, wake=wake)
 
 
 class Handler:
@@ -211,39 +216,23 @@ async def test_an_agent_that_fails_takes_its_app_along() -> None:
     assert "agent_failed" in [entry["event"] for entry in logs]
 
 
-REQUEST = (
-    b'{"tenant":"other","correlationId":"c","ingressId":"%b","digest":"","redelivered":false,'
-    b'"originApp":null,"priority":1,"receivedAt":"2026-01-01T00:00:00Z","body":{}}'
-)
+def test_every_channel_that_an_agent_reads_has_a_handler() -> None:
+    assert set(HANDLERS) == {channel for channel in KAFKA if channel.agent is not None}
 
 
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        ("requests", REQUEST),
-        ("order-events", b'{"tenant":"other","correlationId":"c","eventId":"%b","status":"DONE"}'),
-        ("cancels", b'{"tenant":"other","correlationId":"c","eventId":"%b","originApp":null}'),
-    ],
-)
+@pytest.mark.parametrize("channel", INCOMING)
 async def test_an_event_of_a_tenant_that_is_not_served_here_is_not_handled(
-    kind: str, value: bytes
+    channel: IncomingChannel,
 ) -> None:
     """A client that can write to a topic can name any tenant."""
-    untouched: Any = SimpleNamespace()  # has nothing that could be asked
-    handlers = {
-        "requests": submit_handler(
-            store=untouched, tenants=ONE_TENANT, users=untouched, checks=Wakeup()
-        ),
-        "order-events": order_event_handler(store=untouched, tenants=ONE_TENANT),
-        "cancels": cancel_handler(store=untouched, tenants=ONE_TENANT),
-    }
-    log, arrivals, arrival = Log(), Arrivals(), uuid4()
-    whole = value % str(arrival).encode()
-    await handled(handlers[kind], log, make_event(whole, key=b"other/c"), arrivals=arrivals)
+    event = book.kept("kafka_events")[channel.topic.name] | {"tenant": "other"}
+    value, arrivals, log = json.dumps(event).encode(), Arrivals(), Log()
+    handler = handler_of(channel, dependencies())
+    await handled(handler, log, make_event(value, key=b"other/c"), arrivals=arrivals)
     ((topic, dead_letter),) = log.appended
-    assert (topic, dead_letter["value"]) == ("delivery.dead-letters", whole)
+    assert (topic, dead_letter["value"]) == ("delivery.dead-letters", value)
     assert dict(dead_letter["headers"])["reason"].startswith(b"unknown tenant 'other'; add it to")
-    assert arrivals.forgotten == [arrival]
+    assert [str(id_) for id_ in arrivals.forgotten] == [event.get("ingressId") or event["eventId"]]
 
 
 async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
@@ -261,9 +250,7 @@ async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
             raise StoreUnavailableError(f"after {turns}")
 
     value = RequestReceived.of(make_receipt("c", tenant="t"), {"correlationId": "c"}).encode()
-    anything: Any = SimpleNamespace()
-    store: Any = Store()
-    handle = submit_handler(store=store, tenants=ONE_TENANT, users=anything, checks=Wakeup())
+    handle = handler_of(REQUESTS, dependencies(Store()))
     async with asyncio.TaskGroup() as group:
         counting = group.create_task(count())
         with pytest.raises(StoreUnavailableError) as raised:
