@@ -216,7 +216,7 @@ class Bridge(Service):
         key = arrival.key.decode()
 
         async def note() -> None:
-            await self._arrivals.returned(arrival.id)
+            await self._arrivals.returned(arrival.ingress_id)
 
         try:
             # RabbitMQ and PostgreSQL may be away together; the copy waits for both, too.
@@ -263,14 +263,19 @@ class Bridge(Service):
 
     def _read(self, channel: IncomingChannel, message: AbstractIncomingMessage) -> Arrival:
         self._check(message)
-        arrived = read(message)
+        arrived = read(message, channel.kind)
         event = channel.event.read(arrived)
         if not self._tenants.known(event.tenant):
             raise UnreadableMessageError(
                 f"unknown tenant {event.tenant!r}; add it to DELIVERY_TENANTS, and `delivery dlq "
                 "requeue`"
             )
-        return Arrival(id=arrived.id, kind=channel.kind, key=event.key, value=event.encode())
+        return Arrival(
+            ingress_id=arrived.ingress.id,
+            kind=channel.kind,
+            key=event.key,
+            value=event.encode(),
+        )
 
     async def _save_and_publish(self, arrival: Arrival, came: float) -> None:
         """Save the event, which came at that monotonic time, then append it to its topic.
@@ -302,7 +307,7 @@ class Bridge(Service):
         try:
             await self._events.carry(arrival)
         except UnreadableMessageError:
-            await self._arrivals.forget([arrival.id])
+            await self._arrivals.forget([arrival.ingress_id])
             raise
 
     def _warn(self, example: str, error: RetryableError) -> None:

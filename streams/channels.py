@@ -75,12 +75,16 @@ class Agent:
 class IncomingChannel:
     """From a peer: exchange, queue, bridge, topic, agent."""
 
-    kind: ArrivalKind
     exchange: Exchange
     queue: Queue
     event: type[events.Arrived]  # what the bridge makes of it
     topic: Topic
     agent: Agent
+
+    @property
+    def kind(self) -> ArrivalKind:
+        """What arrives."""
+        return self.event.kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +111,6 @@ Channel: TypeAlias = (
 )  # a kind of message, and its way
 
 REQUESTS = IncomingChannel(
-    kind=ArrivalKind.REQUEST,
     exchange=Exchange(
         package="delivery.amqp.input",
         body=bodies.DeliveryRequestDtoEvent,
@@ -123,7 +126,6 @@ REQUESTS = IncomingChannel(
     agent=Agent(name="submit", concurrency=2, batch=100),
 )
 ORDER_RESPONSES = IncomingChannel(
-    kind=ArrivalKind.ORDER_EVENT,
     exchange=Exchange(
         package="order.amqp.output",
         body=bodies.OrderResponseDtoEvent,
@@ -139,7 +141,6 @@ ORDER_RESPONSES = IncomingChannel(
     agent=Agent(name="order-progress", concurrency=4, batch=1),
 )
 CANCELS = IncomingChannel(
-    kind=ArrivalKind.CANCEL,
     exchange=Exchange(  # Not of REGARDS: named like its neighbours.
         package="delivery.amqp.input",
         body=bodies.DeliveryCancelRequestDtoEvent,

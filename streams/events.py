@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import fields
 from datetime import datetime
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from app.delivery.ingress import Cancel, Receipt
+from app.delivery.ingress import ArrivalKind, Cancel, IncomingMessage, Ingress
 from app.delivery.messages import (
     DeliveryCancelRequestDtoEvent,
     OrderResponseDtoEvent,
@@ -28,6 +28,9 @@ from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _Bytes = Annotated[int, Field(ge=0, description="bytes")]
 
 
@@ -37,11 +40,13 @@ def event_key(tenant: str, correlation_id: str) -> bytes:
 
 
 _Body = TypeVar("_Body", bound=Wire)
-_Value = TypeVar("_Value", Receipt, OrderEvent, Cancel, Progress)
+_Value = TypeVar("_Value", bound="DataclassInstance")
 
 
-def _as(kind: type[_Value], event: Event, *, leave_out: frozenset[str] = frozenset()) -> _Value:
-    return kind(**{k: v for k, v in event if k not in leave_out})
+def _as(kind: type[_Value], event: Event, **given: Any) -> _Value:
+    """Return what an event says, beside what is given."""
+    names = {field.name for field in fields(kind)} - given.keys()
+    return kind(**{name: getattr(event, name) for name in names}, **given)
 
 
 class Event(BaseModel):
@@ -82,22 +87,6 @@ class Event(BaseModel):
         return self.model_dump_json(by_alias=True).encode()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IncomingMessage:
-    """A message that arrived over AMQP, as far as all of them are read alike."""
-
-    id: UUID  # given at this arrival
-    tenant: str  # any: whether it is served here is not asked yet
-    correlation_id: str
-    digest: bytes  # of tenant, properties and body: the same for each copy of a message
-    redelivered: bool  # it may be a repeat
-    received_at: datetime  # by the worker's clock
-    app_id: str | None
-    priority: int  # 1 to 255
-    trace: str | None  # W3C traceparent
-    body: dict[str, Any]
-
-
 _DIGEST = "SHA-256 of tenant, properties and body: knows a redelivered message."
 _REDELIVERED = "It may be a repeat: RabbitMQ says so, or it has a message id."
 _RECEIVED_AT = "By the clock of the worker that took it."
@@ -110,6 +99,8 @@ class Arrived(Event, ABC):
     They may be missing where an earlier version made the event.
     """
 
+    kind: ClassVar[ArrivalKind]
+
     digest: bytes | None = Field(None, description=_DIGEST)
     redelivered: bool = Field(False, description=_REDELIVERED)
     received_at: datetime | None = Field(None, description=_RECEIVED_AT)
@@ -120,19 +111,33 @@ class Arrived(Event, ABC):
         """Make it of a message. Raises UnreadableMessageError."""
 
     @classmethod
-    def _made_of(cls, came: IncomingMessage, /, **fields: Any) -> Self:
+    def _made_of(cls, message: IncomingMessage, /, **said: Any) -> Self:
         """Make it of a message, and of what its kind says."""
+        ingress = message.ingress
         return cls(
-            tenant=came.tenant,
-            digest=came.digest,
-            redelivered=came.redelivered,
-            received_at=came.received_at,
-            **fields,
+            tenant=message.tenant,
+            digest=ingress.digest,
+            redelivered=ingress.redelivered,
+            received_at=ingress.received_at,
+            ingress_id=ingress.id,
+            **said,
+        )
+
+    def _ingress(self, ingress_id: UUID) -> Ingress:
+        """Return how it arrived. Where no digest was told, it is a copy of nothing but itself."""
+        return Ingress(
+            id=ingress_id,
+            kind=self.kind,
+            digest=self.digest or ingress_id.bytes,
+            redelivered=self.redelivered,
+            received_at=self.received_at,
         )
 
 
 class RequestReceived(Arrived):
     """A delivery request arrived over AMQP. Topic `delivery.requests`."""
+
+    kind = ArrivalKind.REQUEST
 
     ingress_id: UUID = Field(description="Given at this arrival; the id of what it may open.")
     # Of a request, every version has told these.
@@ -149,23 +154,17 @@ class RequestReceived(Arrived):
         """Read a request far enough to answer it."""
         return cls._made_of(
             message,
-            ingress_id=message.id,
             correlation_id=message.correlation_id,
-            origin_app=message.app_id or _ordering_user(message.body),
+            origin_app=message.origin_app or _ordering_user(message.body),
             priority=message.priority,
             trace=message.trace,
             body=message.body,
         )
 
-    @classmethod
-    def of(cls, receipt: Receipt, body: dict[str, Any]) -> Self:
-        """Make it of what it says."""
-        return cls(**{name: getattr(receipt, name) for name in Receipt.__slots__}, body=body)
-
     @property
-    def receipt(self) -> Receipt:
-        """How it arrived."""
-        return _as(Receipt, self, leave_out=frozenset({"body"}))
+    def message(self) -> IncomingMessage:
+        """The message that it was made of."""
+        return _as(IncomingMessage, self, ingress=self._ingress(self.ingress_id))
 
 
 def _ordering_user(body: Mapping[str, Any]) -> str | None:
@@ -177,13 +176,15 @@ def _ordering_user(body: Mapping[str, Any]) -> str | None:
 class OrderProgressed(Arrived):
     """What rs-order said of an order. Topic `delivery.order-events`."""
 
+    kind = ArrivalKind.ORDER_EVENT
+
     status: OrderStatus
     order_id: int | None = None
     message: str | None = None
     error_type: str | None = None
     errors: int = 0
     total_suborders: int | None = None
-    event_id: UUID | None = Field(None, description="Given at this arrival.")
+    ingress_id: UUID | None = Field(None, alias="eventId", description="Given at this arrival.")
 
     @classmethod
     def read(cls, message: IncomingMessage) -> Self:
@@ -198,19 +199,21 @@ class OrderProgressed(Arrived):
             error_type=said.error_type or said.error_code,
             errors=said.errors or 0,
             total_suborders=said.total_sub_orders,
-            event_id=message.id,
         )
 
     @property
     def order_event(self) -> OrderEvent:
         """What was said."""
-        return _as(OrderEvent, self)
+        arrived = self.ingress_id and self._ingress(self.ingress_id)
+        return _as(OrderEvent, self, ingress=arrived)
 
 
 class CancelRequested(Arrived):
     """A client asks for a delivery to end. Topic `delivery.cancels`."""
 
-    event_id: UUID = Field(description="Given at this arrival.")
+    kind = ArrivalKind.CANCEL
+
+    ingress_id: UUID = Field(alias="eventId", description="Given at this arrival.")
     origin_app: str | None = Field(description="`app_id` of the message.")
     reason: str | None = None
 
@@ -221,15 +224,14 @@ class CancelRequested(Arrived):
         return cls._made_of(
             message,
             correlation_id=asked.correlation_id,
-            event_id=message.id,
-            origin_app=message.app_id,
+            origin_app=message.origin_app,
             reason=asked.reason,
         )
 
     @property
     def cancel(self) -> Cancel:
         """What is asked for."""
-        return _as(Cancel, self)
+        return _as(Cancel, self, ingress=self._ingress(self.ingress_id))
 
 
 def _judged(model: type[_Body], body: Mapping[str, Any]) -> _Body:
@@ -274,7 +276,7 @@ class TransferProgressed(Event):
         return _as(Progress, self)
 
 
-def arrival_of(value: bytes) -> UUID | None:
+def ingress_id_of(value: bytes) -> UUID | None:
     """Return the id of the arrival that an event was made of; None if it has none."""
     try:
         event = json.loads(value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import jwt
@@ -18,8 +18,8 @@ from app.delivery.ingress import (
     ArrivalKind,
     Cancel,
     DeliveryRequest,
-    Identity,
-    Receipt,
+    IncomingMessage,
+    Ingress,
 )
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
@@ -145,25 +145,56 @@ def make_manifest(files: list[ManifestFile], archive_name: str = "P_v1.zip") -> 
 # What comes in
 
 
-def make_receipt(correlation_id: str = "c", **changes: Any) -> Receipt:
-    """Return the receipt of a message that arrived just now."""
-    made = Receipt(
-        ingress_id=uuid4(),
+def make_ingress(kind: ArrivalKind = ArrivalKind.REQUEST, **changes: Any) -> Ingress:
+    """Return how a message of this kind arrived just now."""
+    made = Ingress(
+        id=uuid4(),
+        kind=kind,
         digest=uuid4().bytes * 2,
         redelivered=False,
-        tenant=TENANT,
-        correlation_id=correlation_id,
-        origin_app="app",
-        priority=1,
         received_at=datetime.now(UTC),
     )
     return replace(made, **changes)
 
 
-def make_request(target: str | None = None, *, queries: str = "*:*") -> DeliveryRequest:
+_INGRESS = {field.name for field in fields(Ingress)}
+_Arrived = TypeVar("_Arrived", IncomingMessage, OrderEvent, Cancel)
+
+
+def _arrived(made: _Arrived, changes: dict[str, Any]) -> _Arrived:
+    """Return what arrived with its changes, be they of it or of its ingress."""
+    assert made.ingress is not None
+    ingress = replace(made.ingress, **{k: v for k, v in changes.items() if k in _INGRESS})
+    rest = {k: v for k, v in changes.items() if k not in _INGRESS}
+    return replace(made, **{"ingress": ingress} | rest)
+
+
+def make_message(correlation_id: str = "c", **changes: Any) -> IncomingMessage:
+    """Return a good request that arrived just now as a message."""
+    made = IncomingMessage(
+        ingress=make_ingress(),
+        tenant=TENANT,
+        correlation_id=correlation_id,
+        origin_app="app",
+        priority=1,
+        body=make_body(correlation_id),
+    )
+    return _arrived(made, changes)
+
+
+def make_request(correlation_id: str = "c", **changes: Any) -> DeliveryRequest:
     """Return a good request."""
-    order = {"user": USER, "queries": [queries]}
-    return DeliveryRequest(target=target or DEFAULT_TARGET, user=USER, order=order)
+    made = DeliveryRequest(
+        id=uuid4(),
+        tenant=TENANT,
+        correlation_id=correlation_id,
+        origin_app="app",
+        priority=1,
+        target=DEFAULT_TARGET,
+        user=USER,
+        order=make_body()["order"],
+    )
+    return replace(made, **changes)
 
 
 def make_body(correlation_id: str = "c", **order: Any) -> dict[str, Any]:
@@ -174,15 +205,13 @@ def make_body(correlation_id: str = "c", **order: Any) -> dict[str, Any]:
 def make_cancel(**changes: Any) -> Cancel:
     """Return a cancel that arrived just now."""
     made = Cancel(
-        event_id=uuid4(),
+        ingress=make_ingress(ArrivalKind.CANCEL),
         tenant=TENANT,
         correlation_id="c",
         origin_app="app",
         reason=None,
-        digest=uuid4().bytes * 2,
-        received_at=datetime.now(UTC),
     )
-    return replace(made, **changes)
+    return _arrived(made, changes)
 
 
 def make_order_event(status: OrderStatus = OrderStatus.DONE, **changes: Any) -> OrderEvent:
@@ -191,18 +220,15 @@ def make_order_event(status: OrderStatus = OrderStatus.DONE, **changes: Any) -> 
         tenant=TENANT,
         correlation_id="c",
         status=status,
-        event_id=uuid4(),
-        digest=uuid4().bytes * 2,
-        received_at=datetime.now(UTC),
+        ingress=make_ingress(ArrivalKind.ORDER_EVENT),
     )
-    return replace(made, **changes)
+    return _arrived(made, changes)
 
 
-def make_arrival(identity: Identity | None = None, **changes: Any) -> Arrival:
+def make_arrival(ingress: Ingress | None = None, **changes: Any) -> Arrival:
     """Return an arrival as it is saved; of a message that is known, or of any request."""
-    made = Arrival(id=uuid4(), kind=ArrivalKind.REQUEST, key=b"t/c", value=b"event")
-    if identity is not None:
-        made = replace(made, id=identity.event_id, kind=identity.kind)
+    ingress = ingress or make_ingress()
+    made = Arrival(ingress_id=ingress.id, kind=ingress.kind, key=b"t/c", value=b"event")
     return replace(made, **changes)
 
 

@@ -12,15 +12,15 @@ from uuid import UUID
 import asyncpg
 
 from app.audit import AuditTrail
-from app.delivery.ingress import Receipt
+from app.delivery.ingress import IncomingMessage
 from app.delivery.manifest import ListedFile
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
-from app.delivery.ports import Arrivals, DeliveryStore, Leases
+from app.delivery.ports import Arrivals, DeliveryStore, Leases, Users
 from app.delivery.ports import Outbox as OutboxPort
 from app.delivery.states import State, Work
-from app.delivery.targets import DEFAULT_TARGET, Blocked
+from app.delivery.targets import Blocked
 from app.errors import ErrorType
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
@@ -47,6 +47,7 @@ from app.store.memory import (
 )
 from app.store.memory.rows import DeliveryRow
 from app.tenants.ports import ConfigurationStore
+from app.tenants.registry import ConfiguredTenants
 from app.tenants.vault import Vault, make_key
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
@@ -61,8 +62,7 @@ from tests.builders import (
     GivenTenants,
     make_listed,
     make_manifest,
-    make_receipt,
-    make_request,
+    make_message,
     make_stored,
 )
 from tests.reference import lay_out
@@ -182,22 +182,38 @@ class Deliveries(ABC):
         """Return what remembers where uploads are open."""
         return Uploads(objects=sink, seal=self.vault, store=self.store, kinds=KINDS)
 
-    def receipt(self, correlation_id: str = "c", **changes: Any) -> Receipt:
-        """Return the receipt of a message that arrived just now."""
-        return make_receipt(correlation_id, **{"received_at": self.now()} | changes)
+    def message(self, correlation_id: str = "c", **changes: Any) -> IncomingMessage:
+        """Return a good request that arrived just now as a message."""
+        return make_message(correlation_id, **{"received_at": self.now()} | changes)
 
-    async def grant(self, receipt: Receipt, target: str = DEFAULT_TARGET) -> None:
-        """Grant the request of a receipt."""
-        asked = [(receipt, make_request(target))]
-        await receive(asked, store=self.store, tenants=self.tenants, users=AnyUser())
+    async def receive(
+        self,
+        *messages: IncomingMessage,
+        users: Users | None = None,
+        tenants: ConfiguredTenants | None = None,
+        checks: Wakeup | None = None,
+    ) -> None:
+        """Let requests be handled, by default where every user is known."""
+        await receive(
+            messages,
+            store=self.store,
+            tenants=tenants or self.tenants,
+            users=users or AnyUser(),
+            checks=checks or Wakeup(),
+        )
+
+    async def grant(self, message: IncomingMessage, target: str | None = None) -> None:
+        """Grant a request that arrived."""
+        chosen = {} if target is None else {"targetDelivery": target}
+        await self.receive(replace(message, body=message.body | chosen))
 
     async def granted(
-        self, correlation_id: str = "c", *, target: str = DEFAULT_TARGET, **changes: Any
+        self, correlation_id: str = "c", *, target: str | None = None, **changes: Any
     ) -> Delivery:
         """Grant a request."""
-        receipt = self.receipt(correlation_id, **changes)
-        await self.grant(receipt, target)
-        return await self.active(correlation_id, receipt.tenant)
+        message = self.message(correlation_id, **changes)
+        await self.grant(message, target)
+        return await self.active(correlation_id, message.tenant)
 
     async def available(self, correlation_id: str = "c", **changes: Any) -> Delivery:
         """Grant a request, and let its order be done."""

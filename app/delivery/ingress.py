@@ -20,40 +20,27 @@ class ArrivalKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
-    """By what one arrival of a message is known again, and a copy of it told from a new message."""
+class Ingress:
+    """One arrival of a message: by this it is known again, and a copy told from a new message."""
 
-    event_id: UUID  # given at arrival
+    id: UUID  # given at arrival; becomes the id of the delivery that it opens
     kind: ArrivalKind
     digest: bytes  # of tenant, body and properties: the same for each copy of a message
-    redelivered: bool  # it may be a repeat
+    redelivered: bool  # it may be a repeat: then its digest decides
     received_at: datetime | None  # by the worker's clock
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Receipt:
-    """One arrival of a delivery request over AMQP, before its body is judged."""
+class IncomingMessage:
+    """A message that arrived over AMQP, as far as all kinds are read alike."""
 
-    ingress_id: UUID  # given at arrival; becomes the delivery's id
-    digest: bytes  # of tenant, body and properties: recognises a redelivered message
-    redelivered: bool  # it may be a repeat: then its digest decides
-    tenant: str
+    ingress: Ingress
+    tenant: str  # any: whether it is served here is not asked yet
     correlation_id: str
-    origin_app: str | None  # app_id of the message, else the ordering user
+    origin_app: str | None  # who sent it: its app_id; of a request without, the ordering user
     priority: int  # 1 to 255
-    received_at: datetime | None  # by the worker's clock
     trace: str | None = None  # W3C traceparent
-
-    @property
-    def identity(self) -> Identity:
-        """By what it is known again."""
-        return Identity(
-            event_id=self.ingress_id,
-            kind=ArrivalKind.REQUEST,
-            digest=self.digest,
-            redelivered=self.redelivered,
-            received_at=self.received_at,
-        )
+    body: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +61,14 @@ class AskedBefore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryRequest:
-    """A request whose every rule holds."""
+    """A request whose every rule holds, by whatever way it came."""
 
+    id: UUID  # becomes the delivery's: that of its arrival, if it is a message
+    tenant: str
+    correlation_id: str
+    origin_app: str | None  # who is answered
+    priority: int  # 1 to 255
+    trace: str | None = None  # W3C traceparent
     target: str
     user: str
     order: dict[str, Any]  # queries, filters and user as received, for rs-order
@@ -85,7 +78,6 @@ class DeliveryRequest:
 class Opening:
     """A delivery that is about to be saved."""
 
-    receipt: Receipt
     request: DeliveryRequest
     state: State  # RECEIVED or GRANTED
     requested_at: datetime | None  # by the store's clock; None: now
@@ -96,7 +88,7 @@ class Opening:
 class Arrival:
     """A message that RabbitMQ may forget, as the event that was made of it."""
 
-    id: UUID  # also in the event
+    ingress_id: UUID  # also in the event
     kind: ArrivalKind
     key: bytes
     value: bytes = field(repr=False)
@@ -106,22 +98,8 @@ class Arrival:
 class Cancel:
     """A client asks for a delivery to end."""
 
-    event_id: UUID  # given at arrival
+    ingress: Ingress
     tenant: str
     correlation_id: str
     origin_app: str | None  # who asks
     reason: str | None
-    digest: bytes | None = None  # None in events of a version that had none
-    redelivered: bool = False
-    received_at: datetime | None = None  # by the worker's clock
-
-    @property
-    def identity(self) -> Identity:
-        """By what it is known again."""
-        return Identity(
-            event_id=self.event_id,
-            kind=ArrivalKind.CANCEL,
-            digest=self.digest or self.event_id.bytes,
-            redelivered=self.redelivered,
-            received_at=self.received_at,
-        )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
 
-from app.delivery.ingress import ArrivalKind, Identity
+from app.delivery.ingress import Ingress
 
 
 class OrderStatus(StrEnum):
@@ -32,20 +30,4 @@ class OrderEvent:
     error_type: str | None = None
     errors: int = 0
     total_suborders: int | None = None
-    event_id: UUID | None = None  # given at arrival
-    digest: bytes | None = None  # None in events of a version that had none
-    redelivered: bool = False
-    received_at: datetime | None = None  # by the worker's clock
-
-    @property
-    def identity(self) -> Identity | None:
-        """By what it is known again; None when it did not arrive as a message."""
-        if self.event_id is None:
-            return None
-        return Identity(
-            event_id=self.event_id,
-            kind=ArrivalKind.ORDER_EVENT,
-            digest=self.digest or self.event_id.bytes,
-            redelivered=self.redelivered,
-            received_at=self.received_at,
-        )
+    ingress: Ingress | None = None  # None: it did not arrive as a message

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
 
-from app.delivery.ingress import Receipt
+from app.delivery.ingress import IncomingMessage
 from app.delivery.messages import (
     DeliveryResponseDtoEvent,
     OrderCancelRequestDtoEvent,
@@ -75,9 +75,9 @@ class OutgoingMessage:
 
 
 def _owed(
-    origin: Delivery | Receipt, kind: Kind, body: Wire | dict[str, Any], *, name: str
+    origin: Delivery | IncomingMessage, kind: Kind, body: Wire | dict[str, Any], *, name: str
 ) -> OutgoingMessage:
-    delivery_id = origin.id if isinstance(origin, Delivery) else origin.ingress_id
+    delivery_id = origin.id if isinstance(origin, Delivery) else origin.ingress.id
     return OutgoingMessage(
         delivery_id=delivery_id,
         kind=kind,
@@ -92,7 +92,7 @@ def _owed(
 
 
 def _response(
-    origin: Delivery | Receipt,
+    origin: Delivery | IncomingMessage,
     status: Status,
     *,
     error_type: ErrorType | None = None,
@@ -118,7 +118,9 @@ def granted(delivery: Delivery) -> OutgoingMessage:
     return _response(delivery, Status.GRANTED)
 
 
-def denied(origin: Delivery | Receipt, error_type: ErrorType, message: str) -> OutgoingMessage:
+def denied(
+    origin: Delivery | IncomingMessage, error_type: ErrorType, message: str
+) -> OutgoingMessage:
     """Tell the client that its request is refused, and why."""
     return _response(origin, Status.DENIED, error_type=error_type, message=message)
 

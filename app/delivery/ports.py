@@ -14,7 +14,7 @@ from typing import Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
-from app.delivery.ingress import Arrival, Asked, AskedBefore, Identity, Opening
+from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
@@ -28,10 +28,10 @@ from app.errors import ErrorType
 class UnitOfWork(Protocol):
     """One unit of work: all of it is committed, or none."""
 
-    async def record_receipts(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+    async def record_receipts(self, arrived: Sequence[Ingress]) -> dict[UUID, datetime]:
         """Note events in the inbox: they need no further care.
 
-        Return those that count, by event id, and when each arrived by the store's clock. The others
+        Return those that count, by their id, and when each arrived by the store's clock. The others
         were handled before, or are copies of a message that was.
         """
 
@@ -182,7 +182,7 @@ class Arrivals(Protocol):
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""
 
-    async def returned(self, arrival: UUID) -> None:
+    async def returned(self, ingress_id: UUID) -> None:
         """Note that the message it was made of comes again, and may not tell that it is a copy."""
 
     async def overdue(self, limit: int) -> list[Arrival]:

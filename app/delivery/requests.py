@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from pydantic import ValidationError
 
 from app.delivery.ingress import DeliveryRequest
-from app.delivery.messages import DeliveryRequestDtoEvent, broken_rules
+from app.delivery.messages import DeliveryRequestDtoEvent, as_property, broken_rules
 from app.delivery.targets import DEFAULT_TARGET
 from app.errors import InvalidRequestError
 
 
-def parse_request(body: Mapping[str, Any]) -> DeliveryRequest:
-    """Check a decoded request.
+def parse_request(
+    body: Mapping[str, Any],
+    *,
+    delivery_id: UUID,
+    tenant: str,
+    origin_app: str | None = None,
+    priority: int = 1,
+    trace: str | None = None,
+) -> DeliveryRequest:
+    """Check a decoded request. Unless an `origin_app` asks, its ordering user does.
 
     Raises InvalidRequestError that names the broken rules (of very many, the first), each as
     `field words`.
@@ -25,6 +34,12 @@ def parse_request(body: Mapping[str, Any]) -> DeliveryRequest:
         raise InvalidRequestError(broken_rules(error)) from None
     target = request.target_delivery
     return DeliveryRequest(
+        id=delivery_id,
+        tenant=tenant,
+        correlation_id=request.correlation_id,
+        origin_app=origin_app or as_property(request.order.user),
+        priority=priority,
+        trace=trace,
         target=target if target and target.strip() else DEFAULT_TARGET,
         user=request.order.user,
         order=request.order.body(),

@@ -59,7 +59,7 @@ class PostgresArrivals:
                         now = time.monotonic()
                         await connection.execute(
                             *SQL["note_arrivals"](
-                                ids=[arrival.id for arrival in arrivals],
+                                ids=[arrival.ingress_id for arrival in arrivals],
                                 kinds=[arrival.kind.value for arrival in arrivals],
                                 keys=[arrival.key for arrival in arrivals],
                                 values=[arrival.value for arrival in arrivals],
@@ -94,14 +94,14 @@ class PostgresArrivals:
         with translate_errors():
             await self._pool.execute(*SQL["forget_arrivals"](ids=ids))
 
-    async def returned(self, arrival: UUID) -> None:
+    async def returned(self, ingress_id: UUID) -> None:
         """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
         if self._writer is not None:
             await asyncio.wait([self._writer])  # it may be among those that are being saved
         with translate_errors():
-            if await self._pool.fetchval(*SQL["note_returned_arrival"](id=arrival)) is None:
+            if await self._pool.fetchval(*SQL["note_returned_arrival"](id=ingress_id)) is None:
                 # Handled, by now: who handles it takes the note along.
-                await self._pool.execute(*SQL["note_returned_receipt"](id=arrival))
+                await self._pool.execute(*SQL["note_returned_receipt"](id=ingress_id))
 
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""
@@ -120,6 +120,11 @@ class PostgresArrivals:
                 *SQL["overdue_arrivals"](allowance=self._allowance, limit=limit)
             )
         return [
-            Arrival(id=row["id"], kind=ArrivalKind(row["kind"]), key=row["key"], value=row["value"])
+            Arrival(
+                ingress_id=row["id"],
+                kind=ArrivalKind(row["kind"]),
+                key=row["key"],
+                value=row["value"],
+            )
             for row in rows
         ]

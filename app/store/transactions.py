@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from app.audit import AuditRecord
-from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
+from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
@@ -41,40 +41,39 @@ class PostgresUnitOfWork:
         self.owes = False
         self.afterwards: list[Callable[[], object]] = []
 
-    async def record_receipts(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+    async def record_receipts(self, arrived: Sequence[Ingress]) -> dict[UUID, datetime]:
         """Note events in the inbox; return those that count, and when each arrived."""
         # Two copies of a message may be handled at once: the second waits for the first.
-        await self._lock([event.digest for event in arrived])
+        await self._lock([ingress.digest for ingress in arrived])
         rows = await self._connection.fetch(
             *SQL["record_receipts"](
-                ids=[event.event_id for event in arrived],
-                kinds=[event.kind.value for event in arrived],
-                digests=[event.digest for event in arrived],
-                flagged=[event.redelivered for event in arrived],
-                received_at=[event.received_at for event in arrived],
+                ids=[ingress.id for ingress in arrived],
+                kinds=[ingress.kind.value for ingress in arrived],
+                digests=[ingress.digest for ingress in arrived],
+                flagged=[ingress.redelivered for ingress in arrived],
+                received_at=[ingress.received_at for ingress in arrived],
             )
         )
         return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
 
     async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""
-        openings = sorted(openings, key=lambda o: (o.receipt.tenant, o.receipt.correlation_id))
-        receipts = [opening.receipt for opening in openings]
+        openings = sorted(openings, key=lambda o: (o.request.tenant, o.request.correlation_id))
         requests = [opening.request for opening in openings]
         opened = await self._connection.fetch(
             *SQL["open_deliveries"](
-                ids=[receipt.ingress_id for receipt in receipts],
-                tenants=[receipt.tenant for receipt in receipts],
-                correlation_ids=[receipt.correlation_id for receipt in receipts],
+                ids=[request.id for request in requests],
+                tenants=[request.tenant for request in requests],
+                correlation_ids=[request.correlation_id for request in requests],
                 states=[opening.state.value for opening in openings],
                 users=[request.user for request in requests],
                 targets=[request.target for request in requests],
                 orders=[request.order for request in requests],
-                origin_apps=[receipt.origin_app for receipt in receipts],
-                priorities=[receipt.priority for receipt in receipts],
+                origin_apps=[request.origin_app for request in requests],
+                priorities=[request.priority for request in requests],
                 requested_at=[opening.requested_at for opening in openings],
                 ttls=[opening.ttl for opening in openings],
-                traces=[receipt.trace for receipt in receipts],
+                traces=[request.trace for request in requests],
             )
         )
         return [delivery_of(row) for row in opened]

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app.audit import Actor, AuditRecord
-from app.delivery.ingress import Asked, Cancel, DeliveryRequest, Receipt
+from app.delivery.ingress import Asked, Cancel, DeliveryRequest
 from app.delivery.messages import as_property
 from app.delivery.model import Delivery
 from app.delivery.own_ids import as_own
@@ -90,12 +90,18 @@ class Interventions:
             )
         if last.state is State.DONE:
             raise NotPossibleError(f"{last} is done; ask for it again under another correlation id")
-        receipt = _receipt(
-            last.tenant, correlation_id, origin_app=last.origin_app, priority=last.priority
+        request = DeliveryRequest(
+            id=uuid4(),
+            tenant=last.tenant,
+            correlation_id=correlation_id,
+            origin_app=as_property(last.origin_app),
+            priority=last.priority,
+            target=last.target,
+            user=last.user,
+            order=last.order,
         )
-        request = DeliveryRequest(target=last.target, user=last.user, order=last.order)
         async with self.store.transaction() as tx:
-            return await self._open(tx, actor, "retry", receipt, request)
+            return await self._open(tx, actor, "retry", request)
 
     async def submit(
         self,
@@ -116,17 +122,14 @@ class Interventions:
         asked = asked_of(actor, body, priority=priority, key=key)
         named = body.get("correlationId") is not None
         whole = body if user is None else as_own(user, body, priority=priority)
-        request = parse_request(whole)
-        receipt = _receipt(
-            actor.tenant, whole["correlationId"], origin_app=request.user, priority=priority
-        )
+        request = parse_request(whole, delivery_id=uuid4(), tenant=actor.tenant, priority=priority)
         async with self.store.transaction() as tx:
             before = await tx.asked_before(asked, active=named or key is None)
             if before is None:
-                unknown = unknown_target(receipt, request, tenants=self.tenants)
+                unknown = unknown_target(request, tenants=self.tenants)
                 if unknown is not None:
                     raise InvalidRequestError([unknown])
-                delivery_id = (await self._open(tx, actor, "submit", receipt, request)).id
+                delivery_id = (await self._open(tx, actor, "submit", request)).id
             elif before.request == asked.request:
                 delivery_id = before.delivery_id
                 tx.on_commit(metrics.REQUESTS.labels(actor.tenant, "repeated").inc)
@@ -138,19 +141,14 @@ class Interventions:
         return delivery_id
 
     async def _open(
-        self,
-        tx: UnitOfWork,
-        actor: Actor,
-        action: str,
-        receipt: Receipt,
-        request: DeliveryRequest,
+        self, tx: UnitOfWork, actor: Actor, action: str, request: DeliveryRequest
     ) -> Delivery:
         """Save a delivery, what is owed for it and the entry of the audit trail: all or nothing."""
-        asked = opening(receipt, request, None, tenants=self.tenants, users=self.users)
+        asked = opening(request, None, tenants=self.tenants, users=self.users)
         opened = await save(tx, [asked], tenants=self.tenants)
         if not opened:
             raise NotPossibleError(
-                f"a delivery {receipt.correlation_id} of tenant {receipt.tenant} is still active; "
+                f"a delivery {request.correlation_id} of tenant {request.tenant} is still active; "
                 "cancel it first, or choose another correlation id"
             )
         await tx.audit(_done(actor, action, opened[0], after=opened[0].state))
@@ -178,7 +176,7 @@ async def apply_cancel(cancel: Cancel, *, store: DeliveryStore) -> None:
     """
     actor = Actor(name=cancel.origin_app or "its client", role="AMQP", tenant=cancel.tenant)
     async with store.transaction() as tx:
-        arrived_at = (await tx.record_receipts([cancel.identity])).get(cancel.event_id)
+        arrived_at = (await tx.record_receipts([cancel.ingress])).get(cancel.ingress.id)
         active = await tx.lock(cancel.tenant, cancel.correlation_id)
         ignored = why_cancel_is_ignored(active, arrived_at)
         if active is not None and ignored is None:
@@ -240,20 +238,6 @@ def asked_of(actor: Actor, body: Mapping[str, Any], *, priority: int, key: str |
 
 def _digest(value: Sequence[Any]) -> bytes:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
-
-
-def _receipt(tenant: str, correlation_id: str, *, origin_app: str | None, priority: int) -> Receipt:
-    ingress_id = uuid4()
-    return Receipt(
-        ingress_id=ingress_id,
-        digest=ingress_id.bytes,  # no message: like no other
-        redelivered=False,
-        tenant=tenant,
-        correlation_id=correlation_id,
-        origin_app=as_property(origin_app),
-        priority=priority,
-        received_at=None,
-    )
 
 
 def _done(actor: Actor, action: str, delivery: Delivery, *, after: State) -> AuditRecord:

@@ -44,9 +44,9 @@ async def order_progressed(event: OrderEvent, *, store: DeliveryStore) -> None:
     """Apply an event. One that was applied before, or doesn't fit, changes nothing."""
     async with store.transaction() as tx:
         arrived_at = None
-        if event.identity is not None:
-            counted = await tx.record_receipts([event.identity])
-            arrived_at = counted.get(event.identity.event_id)
+        if event.ingress is not None:
+            counted = await tx.record_receipts([event.ingress])
+            arrived_at = counted.get(event.ingress.id)
             if arrived_at is None:
                 _note("order_event_repeated", event)
                 return

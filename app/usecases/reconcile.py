@@ -50,7 +50,7 @@ async def _append(
     if errors:
         await arrivals.not_appended(
             [
-                arrival.id
+                arrival.ingress_id
                 for arrival, outcome in zip(overdue, outcomes, strict=True)
                 if isinstance(outcome, BaseException)
             ]

@@ -2,66 +2,87 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
 from app.delivery import outgoing
-from app.delivery.ingress import DeliveryRequest, Opening, Receipt
+from app.delivery.ingress import DeliveryRequest, IncomingMessage, Opening
 from app.delivery.model import Delivery
 from app.delivery.ports import DeliveryStore, UnitOfWork, Users
-from app.delivery.states import State
+from app.delivery.requests import parse_request
+from app.delivery.states import State, Work
 from app.errors import ErrorType, InvalidRequestError, as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
+from app.waiting.wakeup import Wakeup
 
 log = get_logger(__name__)
 
 
 async def receive(
-    requests: Sequence[tuple[Receipt, DeliveryRequest | InvalidRequestError]],
+    messages: Sequence[IncomingMessage],
     *,
     store: DeliveryStore,
     tenants: ConfiguredTenants,
     users: Users,
-) -> list[Delivery]:
-    """Answer or save requests that arrived, all in one transaction; return what was saved.
+    checks: Wakeup,
+) -> None:
+    """Answer or save requests that arrived, all in one transaction.
 
     What breaks rules is denied. A delivery whose user is known without asking is granted; others
-    are left RECEIVED, and `check` asks: no request waits here for rs-admin. Those of a tenant
-    in maintenance are left RECEIVED, too, until it is over.
+    are left RECEIVED, `checks` is notified, and `check` asks: no request waits here for rs-admin.
+    Those of a tenant in maintenance are left RECEIVED, too, until it is over.
 
     No two of them may have the same tenant and correlation id.
     """
+    requests = [(message, await _judge(message)) for message in messages]
     async with store.transaction() as tx:
-        counted = await tx.record_receipts([receipt.identity for receipt, _ in requests])
+        counted = await tx.record_receipts([message.ingress for message in messages])
         openings = []
-        for receipt, request in requests:
-            arrived_at = counted.get(receipt.ingress_id)
+        for message, request in requests:
+            arrived_at = counted.get(message.ingress.id)
             if arrived_at is None:
-                _note("request_repeated", receipt)
-                tx.on_commit(metrics.REQUESTS.labels(receipt.tenant, "repeated").inc)
+                _note("request_repeated", message)
+                tx.on_commit(metrics.REQUESTS.labels(message.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
-                await _denied(tx, receipt, ErrorType.INVALID_CONTENT, str(request))
-            elif (unknown := unknown_target(receipt, request, tenants=tenants)) is not None:
-                await _denied(tx, receipt, ErrorType.INVALID_CONTENT, unknown)
+                await _denied(tx, message, ErrorType.INVALID_CONTENT, str(request))
+            elif (unknown := unknown_target(request, tenants=tenants)) is not None:
+                await _denied(tx, message, ErrorType.INVALID_CONTENT, unknown)
             else:
-                openings.append(opening(receipt, request, arrived_at, tenants=tenants, users=users))
+                openings.append(opening(request, arrived_at, tenants=tenants, users=users))
         deliveries = await save(tx, openings, tenants=tenants) if openings else []
     saved = {delivery.id for delivery in deliveries}
     for opened in openings:
-        if opened.receipt.ingress_id not in saved:
+        request = opened.request
+        if request.id not in saved:
             reason = "a delivery with this correlationId is still active"
-            _note("request_ignored", opened.receipt, reason=reason)
-            metrics.REQUESTS.labels(opened.receipt.tenant, "ignored").inc()
-    return deliveries
+            _note("request_ignored", request, reason=reason)
+            metrics.REQUESTS.labels(request.tenant, "ignored").inc()
+    if any(delivery.state.work is Work.CHECK for delivery in deliveries):
+        checks.notify()
 
 
-def unknown_target(
-    receipt: Receipt, request: DeliveryRequest, *, tenants: ConfiguredTenants
-) -> str | None:
+async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestError:
+    """Return the request that a message holds, or which rules it breaks."""
+    await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
+    try:
+        return parse_request(
+            message.body,
+            delivery_id=message.ingress.id,
+            tenant=message.tenant,
+            origin_app=message.origin_app,
+            priority=message.priority,
+            trace=message.trace,
+        )
+    except InvalidRequestError as error:
+        return error
+
+
+def unknown_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
     """Return what is wrong with the target that a request chooses; None if nothing."""
-    settings = tenants.settings(receipt.tenant)
+    settings = tenants.settings(request.tenant)
     if settings.knows(request.target):
         return None
     known = ", ".join(sorted(settings.names))
@@ -69,7 +90,6 @@ def unknown_target(
 
 
 def opening(
-    receipt: Receipt,
     request: DeliveryRequest,
     requested_at: datetime | None,
     *,
@@ -77,13 +97,12 @@ def opening(
     users: Users,
 ) -> Opening:
     """Return what a request would open, requested then (None: now) by the store's clock."""
-    at_once = users.remembers(receipt.tenant, request.user) and not tenants.paused(receipt.tenant)
+    at_once = users.remembers(request.tenant, request.user) and not tenants.paused(request.tenant)
     return Opening(
-        receipt=receipt,
         request=request,
         state=State.GRANTED if at_once else State.RECEIVED,
         requested_at=requested_at,
-        ttl=tenants.settings(receipt.tenant).request_ttl,
+        ttl=tenants.settings(request.tenant).request_ttl,
     )
 
 
@@ -132,12 +151,12 @@ async def _granted(
 
 
 async def _denied(
-    tx: UnitOfWork, origin: Delivery | Receipt, error_type: ErrorType, reason: str
+    tx: UnitOfWork, origin: Delivery | IncomingMessage, error_type: ErrorType, reason: str
 ) -> None:
     await tx.enqueue(outgoing.denied(origin, error_type, reason))
     _note("delivery_denied", origin, reason=reason)
     tx.on_commit(metrics.REQUESTS.labels(origin.tenant, "denied").inc)
 
 
-def _note(event: str, origin: Delivery | Receipt, **context: str) -> None:
+def _note(event: str, origin: Delivery | DeliveryRequest | IncomingMessage, **context: str) -> None:
     log.info(event, tenant=origin.tenant, correlation_id=origin.correlation_id, **context)

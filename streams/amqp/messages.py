@@ -13,6 +13,7 @@ from uuid import uuid4
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
 
+from app.delivery.ingress import ArrivalKind, IncomingMessage, Ingress
 from app.delivery.messages import as_property
 from app.delivery.outgoing import OutgoingMessage
 from app.encoding import dumps, flaw_of
@@ -20,7 +21,6 @@ from app.errors import UnreadableMessageError
 from app.telemetry import tracing
 from streams.amqp import names
 from streams.channels import over_amqp
-from streams.events import IncomingMessage
 
 
 def read_tenant(message: AbstractIncomingMessage) -> str:
@@ -82,7 +82,7 @@ def _repeatable(message: AbstractIncomingMessage) -> bool:
     return bool(message.redelivered) or message.message_id is not None
 
 
-def read(message: AbstractIncomingMessage) -> IncomingMessage:
+def read(message: AbstractIncomingMessage, kind: ArrivalKind) -> IncomingMessage:
     """Read what is alike in all that comes in. Raises UnreadableMessageError.
 
     Each call gives a new id: it names this arrival of the message.
@@ -90,13 +90,16 @@ def read(message: AbstractIncomingMessage) -> IncomingMessage:
     tenant = read_tenant(message)
     body = read_body(message)
     return IncomingMessage(
-        id=uuid4(),
+        ingress=Ingress(
+            id=uuid4(),
+            kind=kind,
+            digest=_digest(tenant, message),
+            redelivered=_repeatable(message),
+            received_at=datetime.now(UTC),
+        ),
         tenant=tenant,
         correlation_id=_correlation_id(body),
-        digest=_digest(tenant, message),
-        redelivered=_repeatable(message),
-        received_at=datetime.now(UTC),
-        app_id=message.app_id,
+        origin_app=message.app_id,
         priority=min(message.priority or 1, names.MAX_PRIORITY),
         trace=tracing.current(),
         body=body,

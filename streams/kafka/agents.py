@@ -16,11 +16,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from app.delivery.ingress import DeliveryRequest, Receipt
 from app.delivery.ports import Arrivals, DeliveryStore, Users
-from app.delivery.requests import parse_request
-from app.delivery.states import State, Work
-from app.errors import DeliveryError, InvalidRequestError, RetryableError, UnreadableMessageError
+from app.delivery.states import Work
+from app.errors import DeliveryError, RetryableError, UnreadableMessageError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import EVENTS_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
@@ -36,7 +34,7 @@ from streams.events import (
     CancelRequested,
     OrderProgressed,
     RequestReceived,
-    arrival_of,
+    ingress_id_of,
 )
 from streams.kafka.dispatch import Dispatcher, PendingEvent
 from streams.kafka.log import EventLog
@@ -62,17 +60,17 @@ class Dependencies:
 
 async def submit(values: Sequence[bytes], to: Dependencies) -> None:
     """Grant or deny requests."""
-    requests: list[tuple[Receipt, DeliveryRequest | InvalidRequestError]] = []
+    messages = []
     for value in values:
         await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
-        event = _read(RequestReceived, value, to.tenants)
-        try:
-            requests.append((event.receipt, parse_request(event.body)))
-        except InvalidRequestError as error:
-            requests.append((event.receipt, error))
-    saved = await receive(requests, store=to.store, tenants=to.tenants, users=to.users)
-    if any(delivery.state is State.RECEIVED for delivery in saved):
-        to.wake[Work.CHECK].notify()
+        messages.append(_read(RequestReceived, value, to.tenants).message)
+    await receive(
+        messages,
+        store=to.store,
+        tenants=to.tenants,
+        users=to.users,
+        checks=to.wake[Work.CHECK],
+    )
 
 
 async def follow_orders(values: Sequence[bytes], to: Dependencies) -> None:
@@ -223,7 +221,7 @@ async def process(
 
 async def _forget(event: PendingEvent, *, arrivals: Arrivals) -> None:
     """Have the event appended no more: it is where an operator finds it."""
-    ingress_id = arrival_of(event.value)
+    ingress_id = ingress_id_of(event.value)
     if ingress_id is None:
         return
     try:

@@ -18,11 +18,11 @@ import sys
 import tempfile
 import time
 from asyncio.events import Handle
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from app.delivery.ingress import DeliveryRequest, Opening, Receipt
+from app.delivery.ingress import DeliveryRequest, Opening
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.states import State, Work
 from app.store import PostgresLeases, PostgresStore, migrate, open_pool
@@ -66,19 +66,17 @@ def _peak() -> float:
 
 
 async def _available(store: PostgresStore) -> None:
-    request = DeliveryRequest(target="t", user="u@example.org", order={"queries": ["*:*"]})
-    receipt = Receipt(
-        ingress_id=uuid4(),
-        digest=uuid4().bytes,
-        redelivered=False,
+    request = DeliveryRequest(
+        id=uuid4(),
         tenant="t",
         correlation_id="c",
         origin_app=None,
         priority=1,
-        received_at=datetime.now(UTC),
+        target="t",
+        user="u@example.org",
+        order={"queries": ["*:*"]},
     )
     opening = Opening(
-        receipt=receipt,
         request=request,
         state=State.GRANTED,
         requested_at=None,

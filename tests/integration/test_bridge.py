@@ -149,11 +149,11 @@ async def test_a_message_is_not_acknowledged_before_kafka_has_confirmed(
     async with bridging(settings, held):
         first, second = await written(settings, held.topics.of(REQUESTS), 2)
     assert await waiting(client) == 0
-    assert second.receipt.redelivered
-    assert first.receipt.digest == second.receipt.digest
-    assert first.receipt.ingress_id != second.receipt.ingress_id
+    assert second.redelivered
+    assert first.digest == second.digest
+    assert first.ingress_id != second.ingress_id
     noted = await pool.fetch("SELECT id FROM arrival WHERE returned_at IS NOT NULL")
-    assert [row["id"] for row in noted] == [first.receipt.ingress_id]
+    assert [row["id"] for row in noted] == [first.ingress_id]
 
 
 async def test_a_message_is_acknowledged_once_kafka_has_confirmed(
@@ -166,7 +166,7 @@ async def test_a_message_is_acknowledged_once_kafka_has_confirmed(
         (event,) = await written(settings, held.topics.of(REQUESTS), 1)
     assert await waiting(client) == 0
     assert event.body == body
-    assert (event.receipt.tenant, event.receipt.origin_app, event.receipt.priority) == (
+    assert (event.message.tenant, event.message.origin_app, event.message.priority) == (
         TENANT,
         "a",
         9,
@@ -181,7 +181,7 @@ async def test_a_message_waits_while_kafka_is_away_and_counts_once(
     async with bridging(settings, held):
         await client.send(request_for("P"))
         (event,) = await written(settings, held.topics.of(REQUESTS), 1)
-    assert [arrival.id for arrival in await held.arrivals.overdue(9)] == [event.receipt.ingress_id]
+    assert [arrival.ingress_id for arrival in await held.arrivals.overdue(9)] == [event.ingress_id]
     assert await waiting(client) == 0
 
 
@@ -198,7 +198,7 @@ async def test_a_message_that_waits_goes_back_when_the_bridge_is_stopped(
     held.failures = 0
     async with bridging(settings, held):
         (event,) = await written(settings, held.topics.of(REQUESTS), 1)
-    assert event.receipt.redelivered
+    assert event.redelivered
 
 
 async def test_a_message_that_rabbitmq_took_back_is_not_handed_on(
@@ -221,7 +221,7 @@ async def test_a_message_that_rabbitmq_took_back_is_not_handed_on(
     held.failures = 0
     async with bridging(settings, held):
         (event,) = await written(settings, held.topics.of(REQUESTS), 1)
-    assert event.receipt.redelivered
+    assert event.redelivered
 
 
 async def test_a_redelivery_is_noted_once_postgresql_answers(
@@ -234,10 +234,10 @@ async def test_a_redelivery_is_noted_once_postgresql_answers(
     """RabbitMQ and PostgreSQL may be away together."""
     returned, failures = held.arrivals.returned, [StoreUnavailableError("away")] * 2
 
-    async def failing(arrival: UUID) -> None:
+    async def failing(ingress_id: UUID) -> None:
         if failures:
             raise failures.pop()
-        await returned(arrival)
+        await returned(ingress_id)
 
     monkeypatch.setattr(held.arrivals, "returned", failing)
     async with bridging(settings, held) as connection:
@@ -265,7 +265,7 @@ async def test_nothing_reaches_kafka_before_it_is_saved(
     async with bridging(settings, held):
         await client.send(request_for("P"))
         (event,) = await written(settings, held.topics.of(REQUESTS), 1)
-    assert [arrival.id for arrival in await held.arrivals.overdue(9)] == [event.receipt.ingress_id]
+    assert [arrival.ingress_id for arrival in await held.arrivals.overdue(9)] == [event.ingress_id]
 
 
 async def test_an_event_carries_the_key_of_its_delivery(

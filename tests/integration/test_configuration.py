@@ -17,10 +17,8 @@ from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import PostgresConfiguration
 from app.tenants.vault import Vault, make_key
-from app.usecases.submit import receive
 from compose.embedded.stack import TENANT
-from streams.regards.users import AnyUser
-from tests.builders import make_actor, make_receipt, make_request
+from tests.builders import make_actor, make_message
 from tests.integration.conftest import Deliveries, with_keys
 from tests.targets import s3_of
 
@@ -124,12 +122,7 @@ async def test_requests_are_answered_while_a_secret_cannot_be_read(
     before = await open_configuration(with_keys(settings, keys), deliveries.pool)
     await before.configure.put(ACTOR, "s3_server", SERVER)
     after = await open_configuration(with_keys(settings, [make_key()]), deliveries.pool)
-    await receive(
-        [(make_receipt("c"), make_request())],
-        store=deliveries.store,
-        tenants=after.tenants,
-        users=AnyUser(),
-    )
+    await deliveries.receive(make_message("c"), tenants=after.tenants)
     assert (await deliveries.active("c")).state is State.GRANTED
 
 
@@ -152,10 +145,7 @@ async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
     tenants = configuration.tenants
     await configuration.configure.maintain(ACTOR, active=True)
     for tenant, correlation_id in ((TENANT, "waits"), ("swot", "goes-on")):
-        receipt = make_receipt(correlation_id, tenant=tenant)
-        await receive(
-            [(receipt, make_request())], store=deliveries.store, tenants=tenants, users=AnyUser()
-        )
+        await deliveries.receive(make_message(correlation_id, tenant=tenant), tenants=tenants)
     leases = deliveries.leases("w")
     assert (await deliveries.active("goes-on", "swot")).state is State.GRANTED
     assert (await deliveries.active("waits")).state is State.RECEIVED

@@ -19,7 +19,7 @@ from streams.kafka.agents import process
 from streams.kafka.dead_letters import DeadEvent, look
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
-from tests.builders import make_event, make_receipt
+from tests.builders import make_event, make_message
 from tests.client import Client, request_for
 from tests.command import delivery
 
@@ -110,9 +110,8 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
     here = settings.model_copy(
         update={"kafka_partitions": 1, "database_url": type(settings.database_url)(database)}
     )
-    strange = make_receipt("c", tenant="stranger")
     cancel = CancelRequested(
-        tenant="stranger", correlation_id="c", event_id=uuid4(), origin_app=None
+        tenant="stranger", correlation_id="c", ingress_id=uuid4(), origin_app=None
     )
     request = request_for(make_product({"a": b"a"}))
     await ensure_topics(here)
@@ -124,7 +123,8 @@ async def test_a_request_of_a_tenant_that_is_not_served_here_waits_for_an_operat
         return dead
 
     async with open_event_log(here) as events:
-        value = RequestReceived.of(strange, request).encode()
+        strange = make_message("c", tenant="stranger", body=request)
+        value = RequestReceived.read(strange).encode()
         await events.append(events.topics.of(REQUESTS), key=b"stranger/c", value=value)
         async with running_worker(here, site=False):
             await client.send(request)

@@ -9,8 +9,8 @@ from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
 from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
-from app.usecases.submit import check, receive
-from tests.builders import make_receipt, make_request
+from app.usecases.submit import check
+from tests.builders import make_message
 from tests.integration.conftest import Deliveries
 from tests.integration.test_users import SomeUsers
 
@@ -49,13 +49,8 @@ async def test_a_delivery_whose_time_is_over_ends_in_any_state(
 
 async def test_a_delivery_whose_user_is_not_checked_yet_ends_once(deliveries: Deliveries) -> None:
     """It was never granted, and what is said of its user later changes nothing."""
-    saved = await receive(
-        [(make_receipt("c"), make_request())],
-        store=deliveries.store,
-        tenants=deliveries.tenants,
-        users=SomeUsers(away=True),
-    )
-    assert [delivery.state for delivery in saved] == [State.RECEIVED]
+    await deliveries.receive(make_message("c"), users=SomeUsers(away=True))
+    assert await deliveries.states() == [State.RECEIVED]
     claimed = await deliveries.leases("w").claim(Work.CHECK)
     assert claimed is not None
     await deliveries.pool.execute("UPDATE delivery SET expires_at = now()")

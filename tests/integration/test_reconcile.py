@@ -15,7 +15,7 @@ from app.store import Leader, PostgresArrivals, alone, open_pool
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
-from tests.builders import make_arrival, make_order_event, make_receipt
+from tests.builders import make_arrival, make_message, make_order_event
 from tests.integration.conftest import Deliveries
 
 
@@ -36,7 +36,7 @@ async def test_an_unhandled_event_is_appended_again_each_time_later(
     assert await append_again(arrivals=arrivals, append=append, limit=9) == 0
     assert appended == [late]
     waits = "SELECT round(extract(epoch FROM due_at - now()) / 3600) FROM arrival WHERE id = $1"
-    assert await pool.fetchval(waits, late.id) == 2
+    assert await pool.fetchval(waits, late.ingress_id) == 2
 
 
 async def test_an_event_that_kafka_does_not_take_is_tried_at_the_next_look(
@@ -71,7 +71,7 @@ async def test_every_lost_arrival_is_appended_in_one_look(
         appended.append(arrival)
 
     assert await append_again(arrivals=patient, append=append, limit=3) == 7
-    assert len({arrival.id for arrival in appended}) == 7
+    assert len({arrival.ingress_id for arrival in appended}) == 7
 
 
 async def test_arrivals_of_one_moment_are_saved_together_and_once(
@@ -79,10 +79,10 @@ async def test_arrivals_of_one_moment_are_saved_together_and_once(
 ) -> None:
     many = [make_arrival(value=b"x" * 100_000) for _ in range(60)]  # more than one batch
     await asyncio.gather(*(arrivals.save(arrival) for arrival in [*many, *many]))
-    assert {arrival.id for arrival in await arrivals.overdue(999)} == {
-        arrival.id for arrival in many
+    assert {arrival.ingress_id for arrival in await arrivals.overdue(999)} == {
+        arrival.ingress_id for arrival in many
     }
-    await arrivals.forget([arrival.id for arrival in many])
+    await arrivals.forget([arrival.ingress_id for arrival in many])
     assert await pool.fetchval("SELECT count(*) FROM arrival") == 0
 
 
@@ -102,9 +102,9 @@ async def test_every_waiter_hears_that_an_arrival_was_not_saved(
 async def test_a_request_that_is_handled_is_not_kept(
     arrivals: PostgresArrivals, deliveries: Deliveries
 ) -> None:
-    receipt = make_receipt("c")
-    await arrivals.save(make_arrival(id=receipt.ingress_id))
-    await deliveries.grant(receipt)
+    message = make_message("c")
+    await arrivals.save(make_arrival(message.ingress))
+    await deliveries.grant(message)
     assert await arrivals.overdue(9) == []
 
 
@@ -113,7 +113,7 @@ async def test_an_order_event_that_is_handled_is_not_kept(
 ) -> None:
     kept = make_arrival(kind=ArrivalKind.ORDER_EVENT)
     await arrivals.save(kept)
-    event = make_order_event(correlation_id="none", event_id=kept.id)
+    event = make_order_event(correlation_id="none", id=kept.ingress_id)
     await order_progressed(event, store=deliveries.store)
     assert await arrivals.overdue(9) == []
 

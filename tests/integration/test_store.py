@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.store import PostgresStore, migrate, open_pool, parameters_of
 from app.store.schema import steps
 from app.waiting.wakeup import Wakeup
-from tests.builders import make_receipt, make_stored
+from tests.builders import make_message, make_stored
 from tests.certificates import Authority
 from tests.integration.conftest import Deliveries
 from tests.statements import STATEMENTS
@@ -106,9 +106,9 @@ async def test_a_database_that_does_not_answer_is_told_in_a_sentence() -> None:
 
 
 async def test_an_event_that_kafka_gives_again_changes_nothing(deliveries: Deliveries) -> None:
-    receipt = make_receipt("c")
+    message = make_message("c")
     for _ in range(3):
-        await deliveries.grant(receipt)
+        await deliveries.grant(message)
     assert await deliveries.states() == ["GRANTED"]
     assert [kind for kind, _ in await deliveries.owed()] == ["response", "order"]
 
@@ -116,14 +116,14 @@ async def test_an_event_that_kafka_gives_again_changes_nothing(deliveries: Deliv
 async def test_a_message_that_rabbitmq_gives_again_changes_nothing_even_after_the_end(
     deliveries: Deliveries,
 ) -> None:
-    first = make_receipt("c")
+    first = make_message("c")
     await deliveries.grant(first)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
-    again = make_receipt("c", digest=first.digest, redelivered=True)
+    again = make_message("c", digest=first.ingress.digest, redelivered=True)
     await deliveries.grant(again)
     assert await deliveries.states() == ["ERROR"]
     # The same request sent again by the client is another matter.
-    resent = make_receipt("c", digest=first.digest)
+    resent = make_message("c", digest=first.ingress.digest)
     await deliveries.grant(resent)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
@@ -131,10 +131,10 @@ async def test_a_message_that_rabbitmq_gives_again_changes_nothing_even_after_th
 async def test_a_request_granted_by_two_workers_at_once_is_one_delivery(
     deliveries: Deliveries,
 ) -> None:
-    receipt = make_receipt("c")
+    message = make_message("c")
     await asyncio.gather(
         *(
-            deliveries.grant(make_receipt("c", digest=receipt.digest, redelivered=True))
+            deliveries.grant(make_message("c", digest=message.ingress.digest, redelivered=True))
             for _ in range(6)
         )
     )

@@ -12,15 +12,13 @@ from app.delivery.states import State, Work
 from app.errors import ErrorType, TargetRefusedError
 from app.run.wiring.tenants import ConfigurationParts
 from app.tenants.vault import Vault, make_key
-from app.usecases.submit import receive
 from app.usecases.transfer import Transfers
 from compose.embedded import s3
 from compose.embedded.stack import TENANT
 from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
-from streams.regards.users import AnyUser
-from tests.builders import make_actor, make_receipt, make_request
+from tests.builders import make_actor, make_body, make_message
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries
@@ -72,12 +70,10 @@ async def test_a_target_is_chosen_by_its_name(
     deliveries: Deliveries, configuration: ConfigurationParts, target: S3Target
 ) -> None:
     async def ask(name: str | None) -> None:
-        await receive(
-            [(make_receipt(f"c-{name}"), make_request(target=name))],
-            store=deliveries.store,
-            tenants=configuration.tenants,
-            users=AnyUser(),
-        )
+        correlation_id = f"c-{name}"
+        body = make_body(correlation_id) | {"targetDelivery": name}
+        message = make_message(correlation_id, body=body)
+        await deliveries.receive(message, tenants=configuration.tenants)
 
     await ask("anything")
     assert (await deliveries.active("c-anything")).state is State.GRANTED

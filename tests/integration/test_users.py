@@ -8,8 +8,8 @@ import pytest
 
 from app.delivery.states import State, Work
 from app.errors import RetryableError, SourceUnavailableError
-from app.usecases.submit import check, receive
-from tests.builders import make_receipt, make_request
+from app.usecases.submit import check
+from tests.builders import make_message
 from tests.integration.conftest import Deliveries
 
 
@@ -32,13 +32,10 @@ class SomeUsers:
 async def arrived(
     deliveries: Deliveries, correlation_id: str = "c", *, users: SomeUsers | None = None
 ) -> list[State]:
-    saved = await receive(
-        [(make_receipt(correlation_id), make_request())],
-        store=deliveries.store,
-        tenants=deliveries.tenants,
-        users=users or SomeUsers(away=True),
-    )
-    return [delivery.state for delivery in saved]
+    message = make_message(correlation_id)
+    await deliveries.receive(message, users=users or SomeUsers(away=True))
+    rows = await deliveries.of(correlation_id)
+    return [row.state for row in rows if row.id == message.ingress.id]
 
 
 async def asked(deliveries: Deliveries, users: SomeUsers) -> None:

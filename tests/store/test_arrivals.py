@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from app.delivery.ingress import ArrivalKind
 from tests.builders import make_arrival, make_order_event
 from tests.deliveries import Deliveries
 
@@ -30,7 +29,7 @@ async def test_an_arrival_is_saved_once_whatever_is_noted_again(deliveries: Deli
     arrivals = deliveries.arrivals()
     made = make_arrival(value=b"first")
     await asyncio.gather(*(arrivals.save(made) for _ in range(5)))
-    await arrivals.save(make_arrival(id=made.id, value=b"second"))
+    await arrivals.save(make_arrival(ingress_id=made.ingress_id, value=b"second"))
     assert await deliveries.arrivals(HOUR).overdue(9) == [made]
 
 
@@ -44,7 +43,7 @@ async def test_arrivals_are_given_from_the_longest_overdue_on_and_not_more_than_
         await deliveries.elapse(timedelta(seconds=1))
     await deliveries.elapse(HOUR)
     first = await arrivals.overdue(2)
-    assert {arrival.id for arrival in first} == {arrival.id for arrival in made[:2]}
+    assert {arrival.ingress_id for arrival in first} == {arrival.ingress_id for arrival in made[:2]}
     assert await arrivals.overdue(2) == made[2:]
 
 
@@ -57,7 +56,7 @@ async def test_an_arrival_that_was_not_appended_is_due_as_if_never_looked_at(
     await deliveries.elapse(HOUR)
     for _ in range(3):
         assert await arrivals.overdue(9) == [made]
-        await arrivals.not_appended([made.id])
+        await arrivals.not_appended([made.ingress_id])
     assert await arrivals.overdue(9) == [made]
     await deliveries.elapse(2 * HOUR)  # not longer, for what was in vain
     assert await arrivals.overdue(9) == [made]
@@ -68,59 +67,58 @@ async def test_all_arrivals_are_due_once_kafka_has_lost_them(deliveries: Deliver
     made = [make_arrival() for _ in range(3)]
     for arrival in made:
         await arrivals.save(arrival)
-    await arrivals.forget([made[0].id])
+    await arrivals.forget([made[0].ingress_id])
     await arrivals.all_lost()
-    assert {arrival.id for arrival in await arrivals.overdue(9)} == {
-        arrival.id for arrival in made[1:]
+    assert {arrival.ingress_id for arrival in await arrivals.overdue(9)} == {
+        arrival.ingress_id for arrival in made[1:]
     }
 
 
 async def test_an_arrival_that_is_handled_is_kept_no_longer(deliveries: Deliveries) -> None:
     arrivals = deliveries.arrivals()
-    receipt = deliveries.receipt()
+    message = deliveries.message()
     event = make_order_event(correlation_id="none")
-    assert event.event_id is not None
-    await arrivals.save(make_arrival(id=receipt.ingress_id))
-    await arrivals.save(make_arrival(id=event.event_id, kind=ArrivalKind.ORDER_EVENT))
-    await deliveries.grant(receipt)
-    assert [arrival.id for arrival in await deliveries.arrivals(HOUR).overdue(9)] == [
-        event.event_id
+    assert event.ingress is not None
+    await arrivals.save(make_arrival(message.ingress))
+    await arrivals.save(make_arrival(event.ingress))
+    await deliveries.grant(message)
+    assert [arrival.ingress_id for arrival in await deliveries.arrivals(HOUR).overdue(9)] == [
+        event.ingress.id
     ]
     async with deliveries.store.transaction() as tx:
-        assert event.identity is not None
-        assert list(await tx.record_receipts([event.identity])) == [event.event_id]
-        assert await tx.record_receipts([event.identity]) == {}
+        assert list(await tx.record_receipts([event.ingress])) == [event.ingress.id]
+        assert await tx.record_receipts([event.ingress]) == {}
     assert await deliveries.waiting() == 0
 
 
 async def test_an_arrival_that_a_failed_transaction_handled_is_still_there(
     deliveries: Deliveries,
 ) -> None:
-    made, arrivals = deliveries.receipt(), deliveries.arrivals()
-    await arrivals.save(make_arrival(id=made.ingress_id))
+    made, arrivals = deliveries.message(), deliveries.arrivals()
+    await arrivals.save(make_arrival(made.ingress))
     try:
         async with deliveries.store.transaction() as tx:
-            assert await tx.record_receipts([made.identity])
+            assert await tx.record_receipts([made.ingress])
             raise KeyError
     except KeyError:
         pass
     assert await deliveries.waiting() == 1
     async with deliveries.store.transaction() as tx:
-        assert await tx.record_receipts([made.identity])
+        assert await tx.record_receipts([made.ingress])
 
 
 async def test_of_two_copies_that_are_handled_at_once_the_second_waits_and_does_not_count(
     deliveries: Deliveries,
 ) -> None:
-    original = deliveries.receipt()
-    copy = deliveries.receipt(digest=original.digest, redelivered=True)
+    original = deliveries.message()
+    copy = deliveries.message(digest=original.ingress.digest, redelivered=True)
 
     async def counts() -> bool:
         async with deliveries.store.transaction() as tx:
-            return bool(await tx.record_receipts([copy.identity]))
+            return bool(await tx.record_receipts([copy.ingress]))
 
     async with deliveries.store.transaction() as tx:
-        assert await tx.record_receipts([original.identity])
+        assert await tx.record_receipts([original.ingress])
         waiting = asyncio.create_task(counts())
         await asyncio.sleep(0.05)
         assert not waiting.done()

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.delivery import outgoing
-from app.delivery.ingress import ArrivalKind, Asked, Identity, Opening
+from app.delivery.ingress import ArrivalKind, Asked, Ingress, Opening
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.ports import UnitOfWork
@@ -201,12 +201,8 @@ async def move(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
 
 async def open_again(desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     desk.opened += 1
-    receipt = desk.deliveries.receipt(
-        delivery.correlation_id, ingress_id=uuid5(IDS, f"{id(desk)} {desk.opened}")
-    )
-    asked = Opening(
-        receipt=receipt, request=make_request(), state=State.GRANTED, requested_at=None, ttl=HOUR
-    )
+    request = make_request(delivery.correlation_id, id=uuid5(IDS, f"{id(desk)} {desk.opened}"))
+    asked = Opening(request=request, state=State.GRANTED, requested_at=None, ttl=HOUR)
     return len(await tx.open([asked]))
 
 
@@ -237,14 +233,14 @@ async def ask(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
 
 
 async def record_receipts(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
-    event = Identity(
-        event_id=uuid5(IDS, delivery.correlation_id),
+    ingress = Ingress(
+        id=uuid5(IDS, delivery.correlation_id),
         kind=ArrivalKind.CANCEL,
         digest=delivery.correlation_id.encode().ljust(32),
         redelivered=False,
         received_at=None,
     )
-    return len(await tx.record_receipts([event]))
+    return len(await tx.record_receipts([ingress]))
 
 
 async def lock_object(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:

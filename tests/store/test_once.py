@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.ingress import Arrival, Cancel, Identity
+from app.delivery.ingress import Arrival, Cancel, IncomingMessage, Ingress
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import Arrivals
 from app.delivery.states import Work
@@ -26,7 +26,7 @@ from streams.channels import REQUESTS
 from streams.events import CancelRequested, OrderProgressed, RequestReceived
 from streams.kafka.agents import Dependencies, handler_of
 from streams.regards.users import AnyUser
-from tests.builders import make_arrival, make_cancel, make_order_event, make_receipt, make_request
+from tests.builders import make_arrival, make_cancel, make_message, make_order_event
 from tests.deliveries import Deliveries
 
 OFF = timedelta(minutes=7)  # of a worker's clock
@@ -39,20 +39,20 @@ class Inbox:
         self.deliveries = deliveries
         self.arrivals = arrivals
 
-    async def saved(self, identity: Identity) -> None:
+    async def saved(self, ingress: Ingress) -> None:
         """Save what arrived."""
-        await self.arrivals.save(make_arrival(identity))
+        await self.arrivals.save(make_arrival(ingress))
 
     async def cancel(self, cancel: Cancel, *, save: bool = True) -> None:
         """Let an agent handle a cancel."""
         if save:
-            await self.saved(cancel.identity)
+            await self.saved(cancel.ingress)
         await apply_cancel(cancel, store=self.deliveries.store)
 
     async def tell(self, event: OrderEvent, *, save: bool = True) -> None:
         """Let an agent handle an order event."""
-        if save and event.identity is not None:
-            await self.saved(event.identity)
+        if save and event.ingress is not None:
+            await self.saved(event.ingress)
         await order_progressed(event, store=self.deliveries.store)
 
 
@@ -60,6 +60,12 @@ class Inbox:
 def inbox(deliveries: Deliveries, arrivals: Arrivals) -> Inbox:
     """What arrives at the test's own database."""
     return Inbox(deliveries, arrivals)
+
+
+def digest_of(arrived: IncomingMessage | OrderEvent | Cancel) -> bytes:
+    """Return by what a copy of a message is known."""
+    assert arrived.ingress is not None
+    return arrived.ingress.digest
 
 
 def denial(**changes: object) -> OrderEvent:
@@ -72,18 +78,18 @@ async def test_an_original_that_its_copy_has_overtaken_is_refused(
     deliveries: Deliveries, inbox: Inbox, off: timedelta
 ) -> None:
     """It was saved, then its worker died; the copy was handled. Workers' clocks don't matter."""
-    original = make_receipt("c", received_at=datetime.now(UTC) + off)
-    await inbox.saved(original.identity)
-    copy = make_receipt("c", digest=original.digest, redelivered=True)
-    await inbox.saved(copy.identity)
+    original = make_message("c", received_at=datetime.now(UTC) + off)
+    await inbox.saved(original.ingress)
+    copy = make_message("c", digest=digest_of(original), redelivered=True)
+    await inbox.saved(copy.ingress)
     await deliveries.grant(copy)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
     for _ in range(2):  # appended by the reconciler; and given again by Kafka
         await deliveries.grant(original)
     assert await deliveries.states() == ["ERROR"]
     # The client sends the same again, on purpose.
-    resent = make_receipt("c", digest=original.digest, received_at=datetime.now(UTC) - off)
-    await inbox.saved(resent.identity)
+    resent = make_message("c", digest=digest_of(original), received_at=datetime.now(UTC) - off)
+    await inbox.saved(resent.ingress)
     await deliveries.grant(resent)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
@@ -93,13 +99,13 @@ async def test_a_message_counts_from_when_it_came_not_from_when_it_could_be_save
 ) -> None:
     """Its worker was cut off from RabbitMQ and PostgreSQL; another took the copy meanwhile."""
     came = time.monotonic()
-    original = make_receipt("c")
-    copy = make_receipt("c", digest=original.digest, redelivered=True)
-    await inbox.saved(copy.identity)
+    original = make_message("c")
+    copy = make_message("c", digest=digest_of(original), redelivered=True)
+    await inbox.saved(copy.ingress)
     await deliveries.grant(copy)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
-    identity = original.identity
-    await inbox.arrivals.save(make_arrival(identity), since=came)
+    ingress = original.ingress
+    await inbox.arrivals.save(make_arrival(ingress), since=came)
     await deliveries.grant(original)
     assert await deliveries.states() == ["ERROR"]
 
@@ -110,36 +116,36 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
     """It has restarted; who had the message noted that its acknowledgement was lost."""
     for handled_before in (True, False):
         name = f"c-{handled_before}"
-        original = make_receipt(name)
-        copy = make_receipt(name, digest=original.digest)
-        await inbox.saved(original.identity)
+        original = make_message(name)
+        copy = make_message(name, digest=digest_of(original))
+        await inbox.saved(original.ingress)
         if handled_before:
             await deliveries.grant(original)
             await deliveries.fail(await deliveries.active(name), "for the test")
-        await inbox.arrivals.returned(original.ingress_id)
-        await inbox.saved(copy.identity)
+        await inbox.arrivals.returned(original.ingress.id)
+        await inbox.saved(copy.ingress)
         await deliveries.grant(copy)
         if not handled_before:
             await deliveries.fail(await deliveries.active(name), "for the test")
         await deliveries.grant(original)
         await deliveries.grant(copy)
-        await inbox.arrivals.returned(original.ingress_id)  # late: its copy was there
-        resent = make_receipt(name, digest=original.digest)
-        await inbox.saved(resent.identity)
+        await inbox.arrivals.returned(original.ingress.id)  # late: its copy was there
+        resent = make_message(name, digest=digest_of(original))
+        await inbox.saved(resent.ingress)
         await deliveries.grant(resent)
         assert await deliveries.states(name) == ["ERROR", "GRANTED"]
 
 
 async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox) -> None:
     """Else it would stand in the way of what the client sends again."""
-    first = make_receipt("c")
-    await inbox.saved(first.identity)
+    first = make_message("c")
+    await inbox.saved(first.ingress)
     await deliveries.grant(first)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
-    resent = make_receipt("c", digest=first.digest)
-    await inbox.saved(resent.identity)
-    copy = make_receipt("c", digest=first.digest, redelivered=True)
-    await inbox.saved(copy.identity)
+    resent = make_message("c", digest=digest_of(first))
+    await inbox.saved(resent.ingress)
+    copy = make_message("c", digest=digest_of(first), redelivered=True)
+    await inbox.saved(copy.ingress)
     await deliveries.grant(copy)
     await deliveries.grant(resent)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
@@ -155,7 +161,7 @@ async def test_a_cancel_is_applied_once_however_it_comes_again(
     await deliveries.granted("c")
     await inbox.cancel(first)  # appended again
     await inbox.cancel(first, save=False)  # given again by Kafka
-    await inbox.cancel(make_cancel(digest=first.digest, redelivered=True))  # published again
+    await inbox.cancel(make_cancel(digest=digest_of(first), redelivered=True))  # published again
     assert await deliveries.states() == ["ERROR", "GRANTED"]
     assert await deliveries.waiting() == 0
     await inbox.cancel(make_cancel())
@@ -167,10 +173,10 @@ async def test_a_cancel_that_arrived_before_the_delivery_was_requested_changes_n
     deliveries: Deliveries, inbox: Inbox, off: timedelta
 ) -> None:
     early = make_cancel(received_at=datetime.now(UTC) + off)
-    await inbox.saved(early.identity)
-    receipt = make_receipt("c", received_at=datetime.now(UTC) - off)
-    await inbox.saved(receipt.identity)
-    await deliveries.grant(receipt)
+    await inbox.saved(early.ingress)
+    message = make_message("c", received_at=datetime.now(UTC) - off)
+    await inbox.saved(message.ingress)
+    await deliveries.grant(message)
     await inbox.cancel(early, save=False)
     assert await deliveries.states() == ["GRANTED"]
     await inbox.cancel(make_cancel(received_at=datetime.now(UTC) - off))
@@ -182,14 +188,14 @@ async def test_a_refusal_of_rs_order_ends_one_delivery_however_it_comes_again(
 ) -> None:
     await deliveries.granted("c")
     early = denial()
-    await inbox.saved(early.identity)  # type: ignore[arg-type]
+    await inbox.saved(early.ingress)  # type: ignore[arg-type]
     first = denial()
     await inbox.tell(first)
     assert await deliveries.states() == ["ERROR"]
     await deliveries.granted("c")
     await inbox.tell(first)  # appended again
     await inbox.tell(first, save=False)  # given again by Kafka
-    await inbox.tell(denial(digest=first.digest, redelivered=True))  # given again by RabbitMQ
+    await inbox.tell(denial(digest=digest_of(first), redelivered=True))  # given again by RabbitMQ
     await inbox.tell(early, save=False)  # it was meant for the first
     assert await deliveries.states() == ["ERROR", "GRANTED"]
     assert await deliveries.waiting() == 0
@@ -202,10 +208,10 @@ async def test_an_original_event_that_its_copy_has_overtaken_is_refused(
 ) -> None:
     await deliveries.granted("c")
     original, cancel = denial(), make_cancel()
-    for identity in (original.identity, cancel.identity):
-        await inbox.saved(identity)  # type: ignore[arg-type]
-    await inbox.tell(denial(digest=original.digest, redelivered=True))
-    await inbox.cancel(make_cancel(digest=cancel.digest, redelivered=True))
+    for ingress in (original.ingress, cancel.ingress):
+        await inbox.saved(ingress)  # type: ignore[arg-type]
+    await inbox.tell(denial(digest=digest_of(original), redelivered=True))
+    await inbox.cancel(make_cancel(digest=digest_of(cancel), redelivered=True))
     # The new delivery was requested before they came, by a clock that is wrong.
     await deliveries.granted("c", received_at=datetime.now(UTC) - OFF)
     await inbox.tell(original, save=False)
@@ -216,9 +222,9 @@ async def test_an_original_event_that_its_copy_has_overtaken_is_refused(
 async def test_a_digest_counts_for_one_kind_of_message(
     deliveries: Deliveries, inbox: Inbox
 ) -> None:
-    receipt = make_receipt("c", redelivered=True)
-    await deliveries.grant(receipt)
-    await inbox.cancel(make_cancel(digest=receipt.digest, redelivered=True))
+    message = make_message("c", redelivered=True)
+    await deliveries.grant(message)
+    await inbox.cancel(make_cancel(digest=digest_of(message), redelivered=True))
     assert await deliveries.states() == ["ERROR"]
 
 
@@ -237,7 +243,7 @@ async def test_events_of_the_version_before_are_known_by_their_id(
     await inbox.tell(told)
     await inbox.cancel(asked)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
-    unnumbered = replace(told, event_id=None)
+    unnumbered = replace(told, ingress=None)
     await inbox.tell(unnumbered)
     assert await deliveries.states() == ["ERROR", "ERROR"]
 
@@ -257,7 +263,7 @@ class Course:
     def __init__(self, deliveries: Deliveries, arrivals: Arrivals) -> None:
         self.deliveries = deliveries
         self.arrivals = arrivals
-        self.receipt = make_receipt(f"c-{uuid4().hex}")
+        self.message = make_message(f"c-{uuid4().hex}")
         self.handler = handler_of(
             REQUESTS,
             Dependencies(
@@ -274,7 +280,7 @@ class Course:
         self.read = 0
 
     async def states(self) -> list[str]:
-        return await self.deliveries.states(self.receipt.correlation_id)
+        return await self.deliveries.states(self.message.correlation_id)
 
     async def publish(self) -> None:
         if await self.states() == ["ERROR"] * self.published:
@@ -283,17 +289,14 @@ class Course:
 
     async def deliver(self) -> None:
         if self.queue:
-            receipt = replace(
-                self.receipt,
-                ingress_id=uuid4(),
+            message = make_message(
+                self.message.correlation_id,
+                digest=digest_of(self.message),
                 redelivered=self.queue.pop(0),
                 # This worker's clock is wrong, the next one's the other way.
                 received_at=datetime.now(UTC) + (OFF if len(self.log) % 2 else -OFF),
             )
-            body = {"correlationId": receipt.correlation_id, "order": make_request().order}
-            arrival = make_arrival(
-                receipt.identity, value=RequestReceived.of(receipt, body).encode()
-            )
+            arrival = make_arrival(message.ingress, value=RequestReceived.read(message).encode())
             await self.arrivals.save(arrival)
             self.saved.append(arrival)
 
@@ -327,7 +330,7 @@ class Course:
 
     async def end(self) -> None:
         if set(await self.states()) - {"ERROR"}:
-            active = await self.deliveries.active(self.receipt.correlation_id)
+            active = await self.deliveries.active(self.message.correlation_id)
             await self.deliveries.fail(active, "for the test")
 
     async def settle(self) -> None:

@@ -11,20 +11,13 @@ import pytest
 from app.delivery.orders import OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError
-from app.usecases.submit import receive
-from streams.regards.users import AnyUser
-from tests.builders import make_request
+from tests.builders import make_body
 from tests.deliveries import Deliveries
 
 
 async def asked(deliveries: Deliveries, query: str, *, sent: bool = True) -> None:
     """Grant a request for something."""
-    await receive(
-        [(deliveries.receipt(), make_request(queries=query))],
-        store=deliveries.store,
-        tenants=deliveries.tenants,
-        users=AnyUser(),
-    )
+    await deliveries.receive(deliveries.message(body=make_body("c", queries=[query])))
     if sent:
         await deliveries.order()
 

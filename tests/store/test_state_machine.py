@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.ingress import Cancel, Receipt
+from app.delivery.ingress import Cancel, IncomingMessage
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import TRANSITIONS, State, Work
@@ -28,7 +28,7 @@ from app.usecases.expire import expire
 from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import order_progressed
 from app.usecases.settle import Settlement
-from app.usecases.submit import check, receive
+from app.usecases.submit import check
 from app.usecases.transfer import Transfers
 from app.waiting.backoff import Backoff
 from tests.builders import (
@@ -36,7 +36,6 @@ from tests.builders import (
     make_file,
     make_manifest,
     make_order_event,
-    make_request,
     make_stored,
 )
 from tests.deliveries import Deliveries, Row
@@ -135,7 +134,7 @@ class World:
         self.deliveries = deliveries
         nothing: Any = None  # transfers are played here
         self.correlation_id = f"c-{uuid4().hex}"
-        self.receipts: list[Receipt] = []
+        self.messages: list[IncomingMessage] = []
         self.events: list[OrderEvent] = []
         self.cancels: list[Cancel] = []
         self.sent: list[OutgoingMessage] = []
@@ -156,22 +155,17 @@ class World:
         )
 
     async def arrive(self, how: str) -> None:
-        if how == "new" or not self.receipts:
-            receipt = self.deliveries.receipt(self.correlation_id)
+        if how == "new" or not self.messages:
+            message = self.deliveries.message(self.correlation_id)
         elif how == "kafka":
-            receipt = self.receipts[-1]
+            message = self.messages[-1]
         else:
-            old = self.receipts[-1]
-            receipt = self.deliveries.receipt(
-                self.correlation_id, digest=old.digest, redelivered=True
+            old = self.messages[-1]
+            message = self.deliveries.message(
+                self.correlation_id, digest=old.ingress.digest, redelivered=True
             )
-        self.receipts.append(receipt)
-        await receive(
-            [(receipt, make_request())],
-            store=self.deliveries.store,
-            tenants=self.deliveries.tenants,
-            users=Users(),
-        )
+        self.messages.append(message)
+        await self.deliveries.receive(message, users=Users())
 
     async def work(self, step: Works) -> None:
         claimed = await self.leases.claim(step.work)
@@ -215,7 +209,7 @@ class World:
 
     async def cancel(self, how: str) -> None:
         made = make_cancel(
-            tenant=self.receipts[0].tenant,
+            tenant=self.messages[0].tenant,
             correlation_id=self.correlation_id,
             received_at=self.deliveries.now(),
         )
@@ -226,7 +220,7 @@ class World:
     async def tell(self, step: Event) -> None:
         made = make_order_event(
             step.status,
-            tenant=self.receipts[0].tenant,
+            tenant=self.messages[0].tenant,
             correlation_id=self.correlation_id,
             order_id=step.order_id,
             errors=step.errors,
@@ -282,7 +276,9 @@ def _given(before: list[_Copied], made: _Copied, how: str) -> _Copied:
         return made
     if how == "kafka":
         return before[-1]
-    return replace(before[-1], event_id=uuid4(), redelivered=True)
+    assert before[-1].ingress is not None
+    ingress = replace(before[-1].ingress, id=uuid4(), redelivered=True)
+    return replace(before[-1], ingress=ingress)
 
 
 @given(steps=steps)
@@ -310,7 +306,7 @@ async def test_each_delivery_ends_once_whatever_happens(
     for message in [*await world.owed(), *world.sent]:
         by_delivery.setdefault(message.delivery_id, []).append(message)
     rows = await world.ended()
-    new = {r.ingress_id for r in world.receipts if not r.redelivered}
+    new = {m.ingress.id for m in world.messages if not m.ingress.redelivered}
     assert {row.id for row in rows} == set(by_delivery) <= new
     for row in rows:
         messages = by_delivery[row.id]

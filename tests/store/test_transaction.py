@@ -37,11 +37,10 @@ async def several_turns() -> None:
     await asyncio.sleep(0.05)
 
 
-def opening(deliveries: Deliveries, correlation_id: str = "c", **changes: object) -> Opening:
+def opening(correlation_id: str = "c", **changes: object) -> Opening:
     """Return a request that is granted at once."""
     return Opening(
-        receipt=deliveries.receipt(correlation_id, **changes),
-        request=make_request(),
+        request=make_request(correlation_id, **changes),
         state=State.GRANTED,
         requested_at=None,
         ttl=timedelta(hours=1),
@@ -65,7 +64,7 @@ async def test_a_transaction_that_fails_leaves_nothing_and_tells_no_client(
             assert await tx.advance(delivery, State.ORDERED, order_id=1)
             await tx.enqueue(outgoing.granted(delivery))
             await tx.audit(make_done())
-            await tx.open([opening(deliveries, "another")])
+            await tx.open([opening("another")])
             raise KeyError
     assert (await deliveries.rows(), await deliveries.outgoing()) == before
     assert await deliveries.audit.entries(None, before=LAST, limit=9) == []
@@ -114,11 +113,11 @@ async def test_of_two_that_open_the_same_correlation_id_at_once_one_does(
     deliveries: Deliveries,
 ) -> None:
     async with deliveries.store.transaction() as tx:
-        assert len(await tx.open([opening(deliveries)])) == 1
+        assert len(await tx.open([opening()])) == 1
 
         async def open_another() -> int:
             async with deliveries.store.transaction() as other:
-                return len(await other.open([opening(deliveries), opening(deliveries, "d")]))
+                return len(await other.open([opening(), opening("d")]))
 
         waiting = asyncio.create_task(open_another())
         await several_turns()
@@ -132,13 +131,13 @@ async def test_a_correlation_id_is_free_once_its_delivery_has_ended_or_its_openi
 ) -> None:
     with pytest.raises(KeyError):
         async with deliveries.store.transaction() as tx:
-            await tx.open([opening(deliveries)])
+            await tx.open([opening()])
             raise KeyError
     first = await deliveries.granted()
 
     async def open_another() -> int:
         async with deliveries.store.transaction() as other:
-            return len(await other.open([opening(deliveries)]))
+            return len(await other.open([opening()]))
 
     assert await open_another() == 0
     async with deliveries.store.transaction() as tx:
@@ -154,7 +153,7 @@ async def test_the_same_correlation_id_of_another_tenant_is_another_one(
     deliveries: Deliveries,
 ) -> None:
     async with deliveries.store.transaction() as tx:
-        opened = await tx.open([opening(deliveries), opening(deliveries, tenant=OTHER)])
+        opened = await tx.open([opening(), opening(tenant=OTHER)])
         assert len(opened) == 2
         assert await tx.lock("other", "c") is None
 

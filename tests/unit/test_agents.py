@@ -20,7 +20,7 @@ from streams.events import RequestReceived
 from streams.kafka.agents import HANDLERS, Dependencies, agent, handler_of, process
 from streams.kafka.dispatch import PendingEvent
 from streams.kafka.topics import Topics
-from tests.builders import make_event, make_receipt
+from tests.builders import make_event, make_message
 from tests.recorded import book
 
 
@@ -249,7 +249,7 @@ async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
         def transaction(self) -> Any:
             raise StoreUnavailableError(f"after {turns}")
 
-    value = RequestReceived.of(make_receipt("c", tenant="t"), {"correlationId": "c"}).encode()
+    value = RequestReceived.read(make_message("c", tenant="t")).encode()
     handle = handler_of(REQUESTS, dependencies(Store()))
     async with asyncio.TaskGroup() as group:
         counting = group.create_task(count())

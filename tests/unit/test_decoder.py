@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.delivery.ingress import ArrivalKind
 from app.delivery.requests import parse_request
 from app.errors import InvalidRequestError, UnreadableMessageError
 from streams.amqp.messages import read
@@ -42,7 +43,9 @@ def test_a_message_may_be_a_repeat_if_rabbitmq_says_so_or_if_it_has_an_id(
 ) -> None:
     """RabbitMQ forgets what it has delivered when it restarts; the id is still the same."""
     message = Message(b'{"correlationId": "c"}', message_id=message_id, redelivered=redelivered)
-    assert read(message.arrived()).redelivered == (redelivered or message_id is not None)
+    assert read(message.arrived(), ArrivalKind.REQUEST).ingress.redelivered == (
+        redelivered or message_id is not None
+    )
 
 
 values = st.recursive(
@@ -92,16 +95,16 @@ def test_a_request_is_carried_whole_or_refused(
 ) -> None:
     message = Message(body, headers={"regards.tenant": tenant}, app_id=app_id, priority=priority)
     try:
-        received = RequestReceived.read(read(message.arrived()))
+        received = RequestReceived.read(read(message.arrived(), ArrivalKind.REQUEST))
     except UnreadableMessageError as error:
         assert str(error)
         return
     assert received.body == json.loads(body)
-    assert received.receipt.correlation_id.strip()
-    assert 1 <= received.receipt.priority <= 255
+    assert received.message.correlation_id.strip()
+    assert 1 <= received.message.priority <= 255
     assert RequestReceived.decode(received.encode()) == received
     with contextlib.suppress(InvalidRequestError):
-        request = parse_request(received.body)
+        request = parse_request(received.body, delivery_id=received.ingress_id, tenant="t")
         assert request.target.strip()
         assert request.order["queries"] == received.body["order"]["queries"]
 
@@ -120,7 +123,9 @@ statuses = st.sampled_from(["GRANTED", "DENIED", "SUBORDER_DONE", "DONE", "FAILE
 )
 def test_an_order_event_is_carried_whole_or_refused(body: dict[str, Any]) -> None:
     try:
-        event = OrderProgressed.read(read(Message(json.dumps(body).encode()).arrived()))
+        event = OrderProgressed.read(
+            read(Message(json.dumps(body).encode()).arrived(), ArrivalKind.ORDER_EVENT)
+        )
     except UnreadableMessageError as error:
         assert str(error)
         return

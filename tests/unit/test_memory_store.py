@@ -19,7 +19,7 @@ from app.usecases.submit import receive
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
 from streams.regards.users import AnyUser
-from tests.builders import make_receipt, make_request
+from tests.builders import make_message
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -36,12 +36,13 @@ class Clock:
 
 async def grant(store: MemoryStore, number: int = 1) -> None:
     """Grant a request of this number."""
-    receipt = make_receipt(f"c{number}", ingress_id=UUID(int=number), digest=b"%032d" % number)
+    message = make_message(f"c{number}", id=UUID(int=number), digest=b"%032d" % number)
     await receive(
-        [(receipt, make_request())],
+        [message],
         store=store,
         tenants=ConfiguredTenants(Settings(tenants=(TENANT,)), KINDS),
         users=AnyUser(),
+        checks=Wakeup(),
     )
 
 

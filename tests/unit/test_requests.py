@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from app.delivery.ingress import DeliveryRequest
 from app.delivery.requests import parse_request
 from app.errors import InvalidRequestError
 
@@ -15,25 +17,41 @@ GOOD: dict[str, Any] = {
 }
 
 
+def parse(body: dict[str, Any], *, origin_app: str | None = None) -> DeliveryRequest:
+    return parse_request(body, delivery_id=UUID(int=1), tenant="t", origin_app=origin_app)
+
+
 def broken(body: dict[str, Any]) -> tuple[str, ...]:
     with pytest.raises(InvalidRequestError) as raised:
-        parse_request(body)
+        parse(body)
     return raised.value.reasons
 
 
 def test_a_good_request_is_passed_on_as_it_came() -> None:
-    request = parse_request(GOOD | {"unknown": 1})
+    request = parse(GOOD | {"unknown": 1})
     assert request.order == GOOD["order"]
     assert request.user == "u@x.org"
 
 
+@pytest.mark.parametrize(
+    ("origin_app", "user", "asks"),
+    [("app", "u@x.org", "app"), (None, "u@x.org", "u@x.org"), (None, f"{'€' * 100}@x.org", None)],
+)
+def test_unless_an_application_asks_the_ordering_user_does(
+    origin_app: str | None, user: str, asks: str | None
+) -> None:
+    """One that fits no property of an answer is not named in it."""
+    body = GOOD | {"order": GOOD["order"] | {"user": user}}
+    assert parse(body, origin_app=origin_app).origin_app == asks
+
+
 @pytest.mark.parametrize("target", [None, "", "  "])
 def test_no_target_means_the_default(target: str | None) -> None:
-    assert parse_request(GOOD | {"targetDelivery": target}).target == "regards-s3-minio"
+    assert parse(GOOD | {"targetDelivery": target}).target == "regards-s3-minio"
 
 
 def test_a_target_with_an_impossible_name_is_refused() -> None:
-    assert parse_request(GOOD | {"targetDelivery": "t" * 255}).target == "t" * 255
+    assert parse(GOOD | {"targetDelivery": "t" * 255}).target == "t" * 255
     assert broken(GOOD | {"targetDelivery": "t" * 256}) == (
         "targetDelivery must not be longer than 255 characters",
     )
@@ -98,4 +116,4 @@ def test_the_first_of_many_broken_rules_are_named_and_the_rest_counted() -> None
 
 def test_the_largest_allowed_request_is_taken() -> None:
     order = {"user": "u", "queries": ["x" * 10_000] * 1000}
-    assert parse_request({"correlationId": "c", "order": order}).order == order
+    assert parse({"correlationId": "c", "order": order}).order == order

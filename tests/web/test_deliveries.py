@@ -17,7 +17,7 @@ from app.audit import Actor
 from app.delivery.own_ids import prefix_of
 from app.delivery.states import State, Work
 from app.run.wiring.tenants import ConfigurationParts
-from tests.builders import make_receipt, make_stored
+from tests.builders import make_message, make_stored
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
     PLENTY,
@@ -66,7 +66,7 @@ def cursor(at: str, *, delivery: str = "ffffffff-ffff-ffff-ffff-ffffffffffff") -
 async def test_the_newest_come_first_a_page_at_a_time(api: Api, deliveries: Deliveries) -> None:
     for number in range(5):
         await deliveries.granted(f"d{number}")
-    await deliveries.grant(make_receipt("foreign", tenant="swot"))
+    await deliveries.grant(make_message("foreign", tenant="swot"))
     names, path = [], "/deliveries?size=2"
     while path:
         body = await (await api.call("GET", path)).json()

@@ -52,7 +52,7 @@ class MemoryArrivals:
                     received_at=self._database.clock() - waited,
                     due_at=session.now + self._allowance,
                 )
-                await session.insert(self._database.arrivals, arrival.id, row)
+                await session.insert(self._database.arrivals, arrival.ingress_id, row)
         finally:
             self._saving.discard(saved)
             saved.set_result(None)
@@ -60,23 +60,23 @@ class MemoryArrivals:
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""
         async with self._database.session() as session:
-            for arrival_id in ids:
-                await session.delete(self._database.arrivals, arrival_id)
+            for ingress_id in ids:
+                await session.delete(self._database.arrivals, ingress_id)
 
-    async def returned(self, arrival: UUID) -> None:
+    async def returned(self, ingress_id: UUID) -> None:
         """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
         if self._saving:
             await asyncio.wait(self._saving)  # it may be among those that are being saved
         async with self._database.session() as session:
             at = self._database.clock()
             noted = await session.update(
-                self._database.arrivals, arrival, lambda row: replace(row, returned_at=at)
+                self._database.arrivals, ingress_id, lambda row: replace(row, returned_at=at)
             )
         if noted is None:
             # Handled, by now: who handles it takes the note along.
-            await self._returned_receipt(arrival)
+            await self._returned_receipt(ingress_id)
 
-    async def _returned_receipt(self, arrival: UUID) -> None:
+    async def _returned_receipt(self, ingress_id: UUID) -> None:
         async with self._database.session() as session:
             at = self._database.clock()
 
@@ -90,28 +90,31 @@ class MemoryArrivals:
                 )
 
             await session.update(
-                self._database.inbox, arrival, lambda row: replace(row, returned_at=at), awaits_copy
+                self._database.inbox,
+                ingress_id,
+                lambda row: replace(row, returned_at=at),
+                awaits_copy,
             )
 
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost; each has twice the time from now on."""
         async with self._database.session() as session:
             due = [
-                (row.due_at, arrival_id)
-                for arrival_id, row in session.rows(self._database.arrivals)
-                if row.due_at <= session.now and not self._is_locked(session, arrival_id)
+                (row.due_at, ingress_id)
+                for ingress_id, row in session.rows(self._database.arrivals)
+                if row.due_at <= session.now and not self._is_locked(session, ingress_id)
             ]
             taken = []
-            for _, arrival_id in sorted(due)[:limit]:
+            for _, ingress_id in sorted(due)[:limit]:
                 row = await session.update(
-                    self._database.arrivals, arrival_id, lambda row: self._later(row, session)
+                    self._database.arrivals, ingress_id, lambda row: self._later(row, session)
                 )
                 if row is not None:
                     taken.append(row.arrival)
         return taken
 
-    def _is_locked(self, session: Session, arrival_id: UUID) -> bool:
-        return session.skips(self._database.arrivals, arrival_id)
+    def _is_locked(self, session: Session, ingress_id: UUID) -> bool:
+        return session.skips(self._database.arrivals, ingress_id)
 
     def _later(self, row: ArrivalRow, session: Session) -> ArrivalRow:
         """Return an arrival that is appended once more."""
@@ -122,19 +125,19 @@ class MemoryArrivals:
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""
         async with self._database.session() as session:
-            for arrival_id in ids:
+            for ingress_id in ids:
                 await session.update(
                     self._database.arrivals,
-                    arrival_id,
+                    ingress_id,
                     lambda row: replace(row, appends=max(row.appends - 1, 0), due_at=session.now),
                 )
 
     async def all_lost(self) -> None:
         """Note that Kafka has lost every event: all are due at once."""
         async with self._database.session() as session:
-            for arrival_id, _ in list(session.rows(self._database.arrivals)):
+            for ingress_id, _ in list(session.rows(self._database.arrivals)):
                 await session.update(
                     self._database.arrivals,
-                    arrival_id,
+                    ingress_id,
                     lambda row: replace(row, appends=0, due_at=session.now),
                 )

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from app.audit import AuditRecord
-from app.delivery.ingress import Asked, AskedBefore, Identity, Opening
+from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
@@ -67,11 +67,11 @@ class MemoryUnitOfWork:
     # What came in.
 
     @_statement
-    async def record_receipts(self, arrived: Sequence[Identity]) -> dict[UUID, datetime]:
+    async def record_receipts(self, arrived: Sequence[Ingress]) -> dict[UUID, datetime]:
         """Note events in the inbox; return those that count, and when each arrived."""
-        await self._lock([event.digest for event in arrived])
+        await self._lock([ingress.digest for ingress in arrived])
         inbox = self._database.inbox
-        judged = [await self._judged(event) for event in arrived]
+        judged = [await self._judged(ingress) for ingress in arrived]
         new = [row for row in judged if row is not None]
         for row in new:
             for key, _ in list(self._session.rows(inbox, (row.kind, row.digest))):
@@ -85,15 +85,15 @@ class MemoryUnitOfWork:
         inserted = [row for row in new if await self._session.insert(inbox, row.ingress_id, row)]
         return {row.ingress_id: row.arrived_at for row in inserted if row.counted}
 
-    async def _judged(self, event: Identity) -> InboxRow | None:
+    async def _judged(self, ingress: Ingress) -> InboxRow | None:
         """Return what the inbox will hold of an event; None if it is there already."""
-        handled = await self._session.delete(self._database.arrivals, event.event_id)
-        if self._session.get(self._database.inbox, event.event_id) is not None:
+        handled = await self._session.delete(self._database.arrivals, ingress.id)
+        if self._session.get(self._database.inbox, ingress.id) is not None:
             return None
         returned_at = handled.returned_at if handled else None
-        flagged = event.redelivered or returned_at is not None
+        flagged = ingress.redelivered or returned_at is not None
         clock = self._database.clock()
-        at = handled.received_at if handled else min(event.received_at or clock, clock)
+        at = handled.received_at if handled else min(ingress.received_at or clock, clock)
 
         def is_copied_by(known: InboxRow) -> bool:
             return known.counted and (
@@ -103,12 +103,12 @@ class MemoryUnitOfWork:
             )
 
         copy = self._session.where(
-            self._database.inbox, is_copied_by, group=(event.kind, event.digest)
+            self._database.inbox, is_copied_by, group=(ingress.kind, ingress.digest)
         )
         return InboxRow(
-            ingress_id=event.event_id,
-            kind=event.kind,
-            digest=event.digest,
+            ingress_id=ingress.id,
+            kind=ingress.kind,
+            digest=ingress.digest,
             flagged=flagged,
             arrived_at=at,
             counted=not copy,
@@ -120,7 +120,7 @@ class MemoryUnitOfWork:
         """Save new deliveries, unless their correlation id is in use."""
         opened = []
         for opening in sorted(
-            openings, key=lambda opening: (opening.receipt.tenant, opening.receipt.correlation_id)
+            openings, key=lambda opening: (opening.request.tenant, opening.request.correlation_id)
         ):
             row = await deliveries.insert(self._database, self._session, self._opened(opening))
             if row is not None:
@@ -128,24 +128,24 @@ class MemoryUnitOfWork:
         return opened
 
     def _opened(self, opening: Opening) -> DeliveryRow:
-        receipt = opening.receipt
+        request = opening.request
         at = opening.requested_at or self._database.clock()
         return DeliveryRow(
             delivery=Delivery(
-                id=receipt.ingress_id,
-                tenant=receipt.tenant,
-                correlation_id=receipt.correlation_id,
+                id=request.id,
+                tenant=request.tenant,
+                correlation_id=request.correlation_id,
                 state=opening.state,
-                user=opening.request.user,
-                target=opening.request.target,
-                order=as_json(opening.request.order),
-                origin_app=receipt.origin_app,
-                priority=receipt.priority,
+                user=request.user,
+                target=request.target,
+                order=as_json(request.order),
+                origin_app=request.origin_app,
+                priority=request.priority,
                 requested_at=at,
                 expires_at=at + opening.ttl,
-                trace=receipt.trace,
+                trace=request.trace,
             ),
-            rank=at - receipt.priority * timedelta(minutes=1),
+            rank=at - request.priority * timedelta(minutes=1),
             not_before=self._session.now,
             updated_at=self._session.now,
             state_since=self._session.now,

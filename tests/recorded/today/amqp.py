@@ -15,7 +15,7 @@ from app.delivery.outgoing import Lane
 from streams.amqp.publisher import AmqpPublisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
-from streams.channels import CANCELS, INCOMING, ORDER_RESPONSES, REQUESTS, of_arrival
+from streams.channels import INCOMING, of_arrival
 from streams.kafka.topics import Topics
 from tests.recorded.today.examples import APP, ARRIVING, AT, OWED, TENANT
 
@@ -177,25 +177,18 @@ async def _through_the_bridge(queue: str, message: _Incoming) -> tuple[_Channel,
     return channel, carried.noted
 
 
-_QUEUES = {
-    "request": REQUESTS.queue.name,
-    "cancel": CANCELS.queue.name,
-    "order response": ORDER_RESPONSES.queue.name,
-    "order response of an older version": ORDER_RESPONSES.queue.name,
-}
-
-
 async def received() -> Any:
     """Each message that arrives: the queue it is read from, and the event that it becomes."""
     made = {}
-    for name, body in ARRIVING.items():
+    for name, (kind, body) in ARRIVING.items():
+        queue = of_arrival(kind).queue.name
         message = _Incoming(json.dumps(body).encode(), {"regards.tenant": TENANT})
-        _, (arrival,) = await _through_the_bridge(_QUEUES[name], message)
+        _, (arrival,) = await _through_the_bridge(queue, message)
         event = json.loads(arrival.value)
         identity = "ingressId" if "ingressId" in event else "eventId"
-        assert event[identity] == str(arrival.id)
+        assert event[identity] == str(arrival.ingress_id)
         made[name] = {
-            "queue": _QUEUES[name],
+            "queue": queue,
             "kind": arrival.kind.value,
             "topic": Topics().of(of_arrival(arrival.kind)),
             "key": arrival.key.decode(),
@@ -207,9 +200,9 @@ async def received() -> Any:
 async def dead_lettered() -> Any:
     """What can't be answered: the copy in the dead-letter queue."""
     made = {}
-    for name, queue in _QUEUES.items():
+    for name, (kind, _) in ARRIVING.items():
         message = _Incoming(b"{}", {"regards.tenant": TENANT, "x-other": "kept"})
-        channel, carried = await _through_the_bridge(queue, message)
+        channel, carried = await _through_the_bridge(of_arrival(kind).queue.name, message)
         assert not carried
         made[name] = channel.published.pop()
     return made

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.delivery import outgoing
-from app.delivery.ingress import Cancel, Receipt
+from app.delivery.ingress import ArrivalKind, Cancel, DeliveryRequest, IncomingMessage, Ingress
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.orders import OrderEvent, OrderStatus
@@ -52,16 +52,31 @@ RESULT = StoredObject(
     size=1523654,
     etag='"900150983cd24fb0d6963f7d28e17f72-1"',
 )
-RECEIPT = Receipt(
-    ingress_id=ID,
-    digest=DIGEST,
-    redelivered=True,
+
+
+def _ingress(arrival: UUID, kind: ArrivalKind) -> Ingress:
+    return Ingress(id=arrival, kind=kind, digest=DIGEST, redelivered=True, received_at=AT)
+
+
+MESSAGE = IncomingMessage(
+    ingress=_ingress(ID, ArrivalKind.REQUEST),
     tenant=TENANT,
     correlation_id=CORRELATION,
     origin_app=APP,
     priority=7,
-    received_at=AT,
     trace=TRACE,
+    body=REQUEST,
+)
+ASKED_FOR = DeliveryRequest(
+    id=ID,
+    tenant=TENANT,
+    correlation_id=CORRELATION,
+    origin_app=APP,
+    priority=7,
+    trace=TRACE,
+    target="regards-s3-minio",
+    user=USER,
+    order=ORDER,
 )
 DELIVERY = Delivery(
     id=ID,
@@ -80,14 +95,11 @@ TRACED = Delivery(
     **{name: getattr(DELIVERY, name) for name in Delivery.__slots__} | {"trace": TRACE}
 )
 CANCEL = Cancel(
-    event_id=EVENT,
+    ingress=_ingress(EVENT, ArrivalKind.CANCEL),
     tenant=TENANT,
     correlation_id=CORRELATION,
     origin_app=APP,
     reason="no more use",
-    digest=DIGEST,
-    redelivered=True,
-    received_at=AT,
 )
 ORDER_EVENT = OrderEvent(
     tenant=TENANT,
@@ -98,10 +110,7 @@ ORDER_EVENT = OrderEvent(
     error_type="EMPTY_ORDER",
     errors=3,
     total_suborders=2,
-    event_id=EVENT,
-    digest=DIGEST,
-    redelivered=True,
-    received_at=AT,
+    ingress=_ingress(EVENT, ArrivalKind.ORDER_EVENT),
 )
 PROGRESS = Progress(
     tenant=TENANT,
@@ -119,7 +128,7 @@ PROGRESS = Progress(
 OWED: dict[str, OutgoingMessage] = {
     "response GRANTED": outgoing.granted(DELIVERY),
     "response GRANTED, traced": outgoing.granted(TRACED),
-    "response DENIED": outgoing.denied(RECEIPT, ErrorType.INVALID_CONTENT, "order is missing"),
+    "response DENIED": outgoing.denied(MESSAGE, ErrorType.INVALID_CONTENT, "order is missing"),
     "response DONE": outgoing.done(DELIVERY, RESULT),
     "response ERROR": outgoing.error(DELIVERY, ErrorType.EXPIRED, "its time is over"),
     "order": outgoing.order(DELIVERY, size_limit=5368709120),
@@ -127,25 +136,34 @@ OWED: dict[str, OutgoingMessage] = {
     "order ready": outgoing.wake(DELIVERY, Kind.ORDER_READY),
     "transfer": outgoing.wake(DELIVERY, Kind.TRANSFER),
 }
-# Incoming AMQP messages, as a service in Java sends them: body, and what REGARDS calls its class.
-ARRIVING: dict[str, dict[str, Any]] = {
-    "request": REQUEST,
-    "cancel": {"correlationId": CORRELATION, "reason": "no more use"},
-    "order response": {
-        "status": "FAILED",
-        "correlationId": CORRELATION,
-        "orderId": 42,
-        "message": "a message",
-        "downloadLink": "http://rs-order/orders/42",
-        "errorType": "EMPTY_ORDER",
-        "errors": 3,
-        "totalSubOrders": 2,
-        "subOrderId": 1,
-    },
-    "order response of an older version": {
-        "status": "FAILED",
-        "correlationId": CORRELATION,
-        "errorCode": "FORBIDDEN",
-        "errors": None,
-    },
+# Incoming AMQP messages, as a service in Java sends them: kind and body.
+ARRIVING: dict[str, tuple[ArrivalKind, dict[str, Any]]] = {
+    "request": (ArrivalKind.REQUEST, REQUEST),
+    "cancel": (
+        ArrivalKind.CANCEL,
+        {"correlationId": CORRELATION, "reason": "no more use"},
+    ),
+    "order response": (
+        ArrivalKind.ORDER_EVENT,
+        {
+            "status": "FAILED",
+            "correlationId": CORRELATION,
+            "orderId": 42,
+            "message": "a message",
+            "downloadLink": "http://rs-order/orders/42",
+            "errorType": "EMPTY_ORDER",
+            "errors": 3,
+            "totalSubOrders": 2,
+            "subOrderId": 1,
+        },
+    ),
+    "order response of an older version": (
+        ArrivalKind.ORDER_EVENT,
+        {
+            "status": "FAILED",
+            "correlationId": CORRELATION,
+            "errorCode": "FORBIDDEN",
+            "errors": None,
+        },
+    ),
 }

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, NamedTuple
 from unittest.mock import AsyncMock, MagicMock
 
-from app.delivery.ingress import Arrival, ArrivalKind
+from app.delivery.ingress import Arrival, ArrivalKind, Cancel
+from app.delivery.orders import OrderEvent
 from app.delivery.outgoing import Lane
 from app.delivery.states import Work
 from app.settings import Settings
 from app.waiting.wakeup import Wakeup
 from streams.events import (
+    Arrived,
     CancelRequested,
     OrderProgressed,
     RequestReceived,
@@ -30,11 +33,10 @@ from tests.recorded.today.examples import (
     CANCEL,
     CORRELATION,
     EVENT,
+    MESSAGE,
     ORDER_EVENT,
     OWED,
     PROGRESS,
-    RECEIPT,
-    REQUEST,
     TENANT,
 )
 
@@ -45,23 +47,32 @@ class _Form(NamedTuple):
     decode: Callable[[bytes], Any]
 
 
-def _request(value: bytes) -> Any:
-    event = RequestReceived.decode(value)
-    return event.receipt, event.body
+def _arrived(event: type[Arrived], value: Cancel | OrderEvent) -> bytes:
+    said = {field.name: getattr(value, field.name) for field in fields(value)}
+    ingress = said.pop("ingress")
+    return event(
+        **said,
+        ingress_id=ingress.id,
+        digest=ingress.digest,
+        redelivered=ingress.redelivered,
+        received_at=ingress.received_at,
+    ).encode()
 
 
 FORMS = {
     "delivery.requests": _Form(
-        (RECEIPT, REQUEST), lambda value: RequestReceived.of(*value).encode(), _request
+        MESSAGE,
+        lambda value: RequestReceived.read(value).encode(),
+        lambda value: RequestReceived.decode(value).message,
     ),
     "delivery.order-events": _Form(
         ORDER_EVENT,
-        lambda value: OrderProgressed.model_validate(value).encode(),
+        lambda value: _arrived(OrderProgressed, value),
         lambda value: OrderProgressed.decode(value).order_event,
     ),
     "delivery.cancels": _Form(
         CANCEL,
-        lambda value: CancelRequested.model_validate(value).encode(),
+        lambda value: _arrived(CancelRequested, value),
         lambda value: CancelRequested.decode(value).cancel,
     ),
     "delivery.progress": _Form(
@@ -138,7 +149,7 @@ async def appended() -> Any:
             await log.publish(owed)
             made[name] = producer.appended.pop()
     for kind in ArrivalKind:
-        await log.carry(Arrival(id=EVENT, kind=kind, key=key, value=b'"as it arrived"'))
+        await log.carry(Arrival(ingress_id=EVENT, kind=kind, key=key, value=b'"as it arrived"'))
         made[f"arrival: {kind.value}"] = producer.appended.pop()
     await log.report(PROGRESS)
     made["progress"] = producer.appended.pop()

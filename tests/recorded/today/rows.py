@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from app.audit import Actor, AuditRecord
-from app.delivery.ingress import Arrival, ArrivalKind, Asked, DeliveryRequest, Opening
+from app.delivery.ingress import Arrival, ArrivalKind, Asked, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
@@ -27,15 +27,15 @@ from app.tenants.vault import Vault
 from app.usecases.uploads import Uploads
 from app.waiting.wakeup import Wakeup
 from tests.recorded.today.examples import (
+    ASKED_FOR,
     AT,
     CORRELATION,
     DELIVERY,
     DIGEST,
     EVENT,
     ID,
-    ORDER,
+    MESSAGE,
     OWED,
-    RECEIPT,
     RESULT,
     TARGET,
     TENANT,
@@ -56,7 +56,7 @@ _TABLES = (
 )
 _OTHER = UUID("00000000-0000-4000-8000-000000000003")
 _ARRIVED = Arrival(
-    id=EVENT, kind=ArrivalKind.CANCEL, key=b"default/d-001", value=b'{"eventId":"an event"}'
+    ingress_id=EVENT, kind=ArrivalKind.CANCEL, key=b"default/d-001", value=b'{"eventId":"an event"}'
 )
 _FILE = ManifestFile(position=0, file_id=12, member="a.tif", size=7, md5="0" * 32)
 _KEY = "cmVjb3JkZWQtdGVzdC1rZXktcmVjb3JkZWQtdGVzdC0="
@@ -110,21 +110,15 @@ async def _completing(
 
 async def _opened(store: PostgresStore, delivery_id: UUID, correlation_id: str) -> None:
     """Bring a delivery to where it can be transferred."""
-    receipt = replace(
-        RECEIPT,
-        ingress_id=delivery_id,
-        correlation_id=correlation_id,
-        digest=delivery_id.bytes * 2,
-    )
+    ingress = replace(MESSAGE.ingress, id=delivery_id, digest=delivery_id.bytes * 2)
     opening = Opening(
-        receipt=receipt,
-        request=DeliveryRequest(target="regards-s3-minio", user=USER, order=ORDER),
+        request=replace(ASKED_FOR, id=delivery_id, correlation_id=correlation_id),
         state=State.GRANTED,
         requested_at=AT,
         ttl=timedelta(days=36500),
     )
     async with store.transaction() as tx:
-        await tx.record_receipts([receipt.identity])
+        await tx.record_receipts([ingress])
         (delivery,) = await tx.open([opening])
         assert await tx.advance(delivery, State.AVAILABLE, order_id=42, total_suborders=2)
         available = await tx.lock(TENANT, correlation_id)
@@ -196,7 +190,7 @@ async def under_way(pool: asyncpg.Pool) -> tuple[Delivery, Delivery]:
     expected = replace(
         DELIVERY,
         state=State.TRANSFERRING,
-        trace=RECEIPT.trace,
+        trace=MESSAGE.trace,
         order_id=42,
         total_suborders=2,
         archive_name="P_v1.zip",
