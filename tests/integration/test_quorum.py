@@ -17,7 +17,7 @@ from streams.amqp import names
 from streams.amqp.publisher import connect, open_publisher
 from streams.amqp.topology import Topology, declare_topology
 from streams.bridge import Bridge
-from streams.channels import CANCELS, ORDER_RESPONSES, REQUESTS
+from streams.channels import INCOMING
 from streams.events import RequestReceived
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import ensure_topics
@@ -27,12 +27,8 @@ from tests.command import delivery
 QUORUM = Topology(kind="quorum")
 OURS = [
     queue
-    for name in (
-        REQUESTS.queue.name,
-        CANCELS.queue.name,
-        ORDER_RESPONSES.queue.name,
-    )
-    for queue in (name, names.dead_letters_of(name))
+    for channel in INCOMING
+    for queue in (channel.queue.name, names.dead_letters_of(channel.queue.name))
 ]
 
 
@@ -83,8 +79,8 @@ async def test_requests_go_through_quorum_queues(
             await client.send(body, priority=7)
             async with asyncio.timeout(20):
                 event = RequestReceived.decode(await appended.get())
-            assert event.receipt.correlation_id == body["correlationId"]
-            assert event.receipt.priority == 7  # it counts from the claim on
+            assert event.message.correlation_id == body["correlationId"]
+            assert event.message.priority == 7  # it counts from the claim on
             await client.send(b"nonsense", message_id="no-json")
             async with asyncio.timeout(20):
                 while not (listed := _listed()):
