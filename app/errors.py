@@ -61,6 +61,9 @@ def as_cause(text: str) -> str:
 class ErrorType(StrEnum):
     """Why a request was denied or a delivery failed (contract, section 1)."""
 
+    # Never read from a row again: lists and figures show the word as it is written there, so that
+    # one of a later version is told, too. (The sentence above is in the published schemas.)
+
     INVALID_CONTENT = "INVALID_CONTENT"
     FORBIDDEN = "FORBIDDEN"
     ORDER_LIMIT_REACHED = "ORDER_LIMIT_REACHED"

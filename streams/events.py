@@ -1,5 +1,8 @@
 """The events on our Kafka topics: JSON, read strictly.
 
+Fields that a later version has added are passed over. A word that it alone knows makes an event
+unreadable here: it becomes a dead letter, which an operator puts back once all workers know it.
+
 Some are made of what arrives over AMQP, read as far as it takes to answer it.
 """
 

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
 
 from app.audit import AuditTrail
-from app.delivery.ingress import IncomingMessage
+from app.delivery.ingress import ArrivalKind, IncomingMessage
 from app.delivery.manifest import ListedFile
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
@@ -155,6 +155,20 @@ class Deliveries(ABC):
     @abstractmethod
     async def waiting(self) -> int:
         """Return how many arrivals no worker has handled."""
+
+    # What a later version writes.
+
+    @abstractmethod
+    async def reword_error(self, delivery: Delivery, word: str) -> None:
+        """Let a delivery have ended for a reason that has this word."""
+
+    @abstractmethod
+    async def reword_arrival(self, arrival: UUID, word: str) -> None:
+        """Let an arrival be of the kind that has this word."""
+
+    @abstractmethod
+    async def reword_message(self, message: UUID, word: str) -> None:
+        """Let what is owed, by its message id, be of the kind that has this word."""
 
     @abstractmethod
     async def elapse(self, time: timedelta) -> None:
@@ -390,6 +404,29 @@ class DeliveriesInMemory(Deliveries):
     async def waiting(self) -> int:
         return len(list(self.database.arrivals.items()))
 
+    async def reword_error(self, delivery: Delivery, word: str) -> None:
+        table = self.database.deliveries
+        async with self.database.session() as session:
+            row = session.get(table, delivery.id)
+            assert row is not None
+            assert row.error is not None
+            session.put(table, delivery.id, replace(row, error=(word, row.error[1])))
+
+    async def reword_arrival(self, arrival: UUID, word: str) -> None:
+        table = self.database.arrivals
+        async with self.database.session() as session:
+            row = session.get(table, arrival)
+            assert row is not None
+            reworded = replace(row.arrival, kind=cast("ArrivalKind", word))
+            session.put(table, arrival, replace(row, arrival=reworded))
+
+    async def reword_message(self, message: UUID, word: str) -> None:
+        table = self.database.outbox
+        async with self.database.session() as session:
+            ((key, row),) = session.where(table, lambda row: row.message.message_id == message)
+            reworded = replace(row.message, kind=cast("Kind", word))
+            session.put(table, key, replace(row, message=reworded))
+
 
 def _row_in_memory(row: DeliveryRow) -> Row:
     delivery = row.delivery
@@ -516,3 +553,14 @@ class DeliveriesInPostgres(Deliveries):
     async def waiting(self) -> int:
         found: int = await self.pool.fetchval("SELECT count(*) FROM arrival")
         return found
+
+    async def reword_error(self, delivery: Delivery, word: str) -> None:
+        await self.pool.execute(
+            "UPDATE delivery SET error_type = $2 WHERE id = $1", delivery.id, word
+        )
+
+    async def reword_arrival(self, arrival: UUID, word: str) -> None:
+        await self.pool.execute("UPDATE arrival SET kind = $2 WHERE id = $1", arrival, word)
+
+    async def reword_message(self, message: UUID, word: str) -> None:
+        await self.pool.execute("UPDATE outbox SET kind = $2 WHERE message_id = $1", message, word)

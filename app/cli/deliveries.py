@@ -244,7 +244,7 @@ def stats(hours: float, as_json: bool) -> None:
                 EndedView(
                     tenant=tenant,
                     state=outcome.state,
-                    error_type=outcome.error_type and outcome.error_type.value,
+                    error_type=outcome.error_type,
                     deliveries=outcome.deliveries,
                     bytes=outcome.bytes,
                     median_seconds=round(outcome.median_seconds, 1),

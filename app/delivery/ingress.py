@@ -12,7 +12,7 @@ from app.delivery.states import State
 
 
 class ArrivalKind(StrEnum):
-    """What arrived over AMQP."""
+    """What arrived over AMQP. A saved one of another kind is left to the version that knows it."""
 
     REQUEST = "request"
     ORDER_EVENT = "order-event"

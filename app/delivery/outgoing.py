@@ -34,7 +34,7 @@ class Lane(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a message is."""
+    """What a message is. One that is owed of another kind is left to the version that knows it."""
 
     RESPONSE = "response"
     ORDER = "order"

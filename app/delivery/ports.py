@@ -186,7 +186,11 @@ class Arrivals(Protocol):
         """Note that the message it was made of comes again, and may not tell that it is a copy."""
 
     async def overdue(self, limit: int) -> list[Arrival]:
-        """Return arrivals that count as lost; each has twice the time from now on."""
+        """Return arrivals that count as lost; each has twice the time from now on.
+
+        Those of a kind that only a later version knows are left to a worker that knows them, and
+        told in the log.
+        """
 
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""
@@ -262,7 +266,11 @@ class Outbox(Protocol):
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
     ) -> tuple[int, int]:
-        """Publish what is due; return how many were confirmed and how many were not."""
+        """Publish what is due; return how many were confirmed and how many were not.
+
+        Messages of a kind that only a later version knows are left to a worker that knows them, and
+        told in the log; those behind them, of the same delivery and lane, keep their order.
+        """
 
 
 class OrderSource(Protocol):

@@ -8,7 +8,12 @@ from types import MappingProxyType
 
 
 class State(StrEnum):
-    """Where a delivery stands. Only `Status` reaches the outside."""
+    """Where a delivery stands. Only `Status` reaches the outside.
+
+    All work goes by it, so a row in a state that is not among these could be neither shown nor left
+    alone. There is none: the database's own check refuses it, and a new state is added here, with
+    that check, a version before `TRANSITIONS` has a way to it.
+    """
 
     RECEIVED = "RECEIVED"  # the request is saved; whether its user may order is being asked
     GRANTED = "GRANTED"  # the request is answered; rs-order is being asked

@@ -12,11 +12,13 @@ from uuid import UUID
 import asyncpg
 
 from app.delivery.ingress import Arrival, ArrivalKind
+from app.store.later import LaterKinds
 from app.store.pool import translate_errors
 from app.store.sql import load
 
 SQL = load(__name__)
 
+_KINDS = [kind.value for kind in ArrivalKind]
 _BATCH_SIZE = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 
@@ -38,6 +40,7 @@ class PostgresArrivals:
         self._allowance = allowance
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
+        self._later_kinds = LaterKinds("events that no agent has handled")
 
     async def save(self, arrival: Arrival, *, since: float | None = None) -> None:
         """Return once the arrival is saved. It came at `since` by the monotonic clock, or now."""
@@ -117,8 +120,11 @@ class PostgresArrivals:
         """Return arrivals that count as lost; each has twice the time from now on."""
         with translate_errors():
             rows = await self._pool.fetch(
-                *SQL["overdue_arrivals"](allowance=self._allowance, limit=limit)
+                *SQL["overdue_arrivals"](kinds=_KINDS, allowance=self._allowance, limit=limit)
             )
+            if len(rows) < limit:
+                later = await self._pool.fetch(*SQL["later_arrivals"](known=_KINDS))
+                self._later_kinds.tell(row["kind"] for row in later)
         return [
             Arrival(
                 ingress_id=row["id"],

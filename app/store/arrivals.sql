@@ -32,14 +32,18 @@ UPDATE arrival SET appends = greatest(appends - 1, 0), due_at = now() WHERE id =
 UPDATE arrival SET appends = 0, due_at = now();
 
 -- name: overdue_arrivals
--- Events that count as lost, for one process to append again. Each time they have twice as long:
--- where agents are only slow, repeats must not pile up before them.
+-- Events that count as lost, of the :kinds that this version knows, for one process to append again.
+-- Each time they have twice as long: where agents are only slow, repeats must not pile up before them.
 UPDATE arrival SET
     appends = appends + 1, due_at = now() + :allowance::interval * 2 ^ least(appends + 1, 4)
 WHERE id IN (
-    SELECT id FROM arrival WHERE due_at <= now()
+    SELECT id FROM arrival WHERE due_at <= now() AND kind = ANY (:kinds::text[])
     ORDER BY due_at
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 )
 RETURNING id, kind, key, value;
+
+-- name: later_arrivals
+-- Other kinds than those :known here, of which an event counts as lost.
+SELECT DISTINCT kind FROM arrival WHERE due_at <= now() AND kind <> ALL (:known::text[]);

@@ -10,6 +10,7 @@ import asyncpg
 
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError, as_cause
+from app.store.later import LaterKinds
 from app.store.pool import translate_errors
 from app.store.sql import load
 from app.telemetry.logs import get_logger
@@ -19,6 +20,7 @@ log = get_logger(__name__)
 
 SQL = load(__name__)
 
+_KINDS = [kind.value for kind in Kind]
 _MAX_WAIT = timedelta(seconds=15)
 
 
@@ -28,6 +30,7 @@ class PostgresOutbox:
     def __init__(self, pool: asyncpg.Pool, *, batch: int) -> None:
         self._pool = pool
         self._batch = batch
+        self._later_kinds = LaterKinds("messages that are owed")
 
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
@@ -41,7 +44,15 @@ class PostgresOutbox:
         """
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                due = await connection.fetch(*SQL["due"](lane=lane.value, limit=self._batch))
+                due = await connection.fetch(
+                    *SQL["due"](lane=lane.value, kinds=_KINDS, limit=self._batch)
+                )
+                if not due:  # the table is short then, as a rule
+                    later = await connection.fetch(
+                        *SQL["later_messages"](lane=lane.value, known=_KINDS)
+                    )
+                    self._later_kinds.tell(row["kind"] for row in later)
+                    return 0, 0
                 rows = [row for row in due if not row["withdrawn"]]
                 outcomes = await asyncio.gather(
                     *(publish(_outgoing_of(row)) for row in rows), return_exceptions=True

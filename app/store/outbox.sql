@@ -1,7 +1,8 @@
 -- name: due
 -- Messages of a lane to publish now, the same number for each tenant that has any; of each
--- delivery only the first, so that order is kept however many relays there are. Locked for as long
--- as their publishing takes. An order request whose delivery has ended meanwhile is withdrawn.
+-- delivery only the first, so that order is kept however many relays there are. Of the :kinds alone
+-- that this version knows: what is behind another one waits with it. Locked for as long as their
+-- publishing takes. An order request whose delivery has ended meanwhile is withdrawn.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -14,6 +15,7 @@ SELECT message.*, message.kind = 'order' AND EXISTS (
 FROM tenants t CROSS JOIN LATERAL (
     SELECT * FROM outbox o
     WHERE o.lane = :lane AND o.tenant = t.tenant AND o.due_at <= now()
+      AND o.kind = ANY (:kinds::text[])
       AND NOT EXISTS (
           SELECT 1 FROM outbox earlier
           WHERE earlier.lane = o.lane AND earlier.delivery_id = o.delivery_id
@@ -22,6 +24,11 @@ FROM tenants t CROSS JOIN LATERAL (
     LIMIT greatest(1, :limit / (SELECT count(tenant) FROM tenants))
     FOR UPDATE SKIP LOCKED
 ) message;
+
+-- name: later_messages
+-- Other kinds than those :known here, of which a message of a lane is to be published now.
+SELECT DISTINCT kind FROM outbox
+WHERE lane = :lane AND due_at <= now() AND kind <> ALL (:known::text[]);
 
 -- name: sent
 -- The broker has confirmed these.

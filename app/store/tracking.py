@@ -12,7 +12,6 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
-from app.errors import ErrorType
 from app.store.manifest import files_after
 from app.store.outbox import owed
 from app.store.pool import translate_errors
@@ -36,7 +35,7 @@ def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
         result=StoredObject(url=row["url"], md5=row["md5"], size=row["archive_size"])
         if row["url"]
         else None,
-        error=(ErrorType(row["error_type"]), row["error_message"]) if row["error_type"] else None,
+        error=(row["error_type"], row["error_message"]) if row["error_type"] else None,
     )
 
 
@@ -152,12 +151,6 @@ class PostgresTracking:
     async def outcomes(self, tenants: Sequence[str], *, since: datetime) -> list[Outcome]:
         """Count deliveries that ended."""
         return [
-            Outcome(
-                **{
-                    **row,
-                    "state": State(row["state"]),
-                    "error_type": ErrorType(row["error_type"]) if row["error_type"] else None,
-                }
-            )
+            Outcome(**{**row, "state": State(row["state"])})
             for row in await self._fetch(*SQL["outcomes"](tenants=list(tenants), since=since))
         ]

@@ -14,7 +14,6 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
-from app.errors import ErrorType
 from app.views.progress import ProgressView
 from app.views.view import Milliseconds, Query, Text, Time, View
 
@@ -32,7 +31,7 @@ class Tracked:
     finished_at: datetime | None
     worker: str | None  # who works on it now
     result: StoredObject | None
-    error: tuple[ErrorType, str] | None
+    error: tuple[str, str] | None  # an `ErrorType`, as it is written: also one of a later version
 
     @property
     def ended(self) -> bool:
@@ -125,7 +124,7 @@ class Outcome:
     """Deliveries that ended alike."""
 
     state: State
-    error_type: ErrorType | None
+    error_type: str | None  # as it is written: also one of a later version
     deliveries: int
     bytes: int  # of their source files
     median_seconds: float  # from request to end
@@ -256,7 +255,7 @@ class DeliveryView(View):
             url=result.url if result else None,
             md5=result.md5 if result else None,
             archive_bytes=result.size if result else None,
-            error_type=error_type and error_type.value,
+            error_type=error_type,
             error_message=error_message,
             **more,
         )

@@ -120,7 +120,7 @@ class WorkersApi:
         ended = [
             EndedDeliveriesView(
                 state=outcome.state,
-                error_type=outcome.error_type and outcome.error_type.value,
+                error_type=outcome.error_type,
                 deliveries=outcome.deliveries,
                 bytes=outcome.bytes,
                 median_seconds=round(outcome.median_seconds, 1),

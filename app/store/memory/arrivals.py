@@ -9,12 +9,14 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from app.delivery.ingress import Arrival
+from app.delivery.ingress import Arrival, ArrivalKind
+from app.store.later import LaterKinds
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import ArrivalRow, InboxRow
 from app.store.memory.session import Session
 from app.waiting.backoff import Backoff
 
+_KINDS = frozenset(ArrivalKind)
 _MAX_ALLOWANCES = 16  # that an event may take, however often it was appended
 
 
@@ -38,6 +40,7 @@ class MemoryArrivals:
         self._backoff = Backoff(first=seconds, longest=_MAX_ALLOWANCES * seconds)
         self._monotonic = monotonic
         self._saving: set[asyncio.Future[None]] = set()
+        self._later_kinds = LaterKinds("events that no agent has handled")
 
     async def save(self, arrival: Arrival, *, since: float | None = None) -> None:
         """Return once the arrival is saved. It came at `since` by the monotonic clock, or now."""
@@ -102,8 +105,12 @@ class MemoryArrivals:
             due = [
                 (row.due_at, ingress_id)
                 for ingress_id, row in session.rows(self._database.arrivals)
-                if row.due_at <= session.now and not self._is_locked(session, ingress_id)
+                if row.due_at <= session.now
+                and row.arrival.kind in _KINDS
+                and not self._is_locked(session, ingress_id)
             ]
+            if len(due) < limit:
+                self._tell_later(session)
             taken = []
             for _, ingress_id in sorted(due)[:limit]:
                 row = await session.update(
@@ -112,6 +119,15 @@ class MemoryArrivals:
                 if row is not None:
                     taken.append(row.arrival)
         return taken
+
+    def _tell_later(self, session: Session) -> None:
+        """Tell kinds that only a later version knows."""
+        kinds = {
+            row.arrival.kind
+            for _, row in session.rows(self._database.arrivals)
+            if row.due_at <= session.now
+        }
+        self._later_kinds.tell(kinds - _KINDS)
 
     def _is_locked(self, session: Session, ingress_id: UUID) -> bool:
         return session.skips(self._database.arrivals, ingress_id)

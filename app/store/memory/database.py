@@ -78,7 +78,7 @@ class MemoryDatabase:
         self.inbox = Table[UUID, InboxRow]("inbox", group=lambda row: (row.kind, row.digest))
         self.arrivals = Table[UUID, ArrivalRow]("arrival")
         self.asked = Table[int, AskedRow]("asked")
-        self.outbox = Table[int, OutboxRow]("outbox", group=lambda row: row.message.lane)
+        self.outbox = Table[int, OutboxRow]("outbox", group=lambda row: row.lane)
         self.turns = Table[tuple[Work, str], datetime]("turn")
         self.settings = Table[tuple[str, str], StoredValue]("tenant_setting")
         self.maintenance = Table[str, Maintenance]("tenant_maintenance")

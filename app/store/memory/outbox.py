@@ -11,6 +11,7 @@ from uuid import UUID
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
 from app.errors import BrokerUnavailableError, as_cause
+from app.store.later import LaterKinds
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.deliveries import update
 from app.store.memory.locks import Mode
@@ -21,6 +22,7 @@ from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
+_KINDS = frozenset(Kind)
 _BACKOFF = Backoff(first=1.0, longest=15.0)
 
 
@@ -30,6 +32,7 @@ class MemoryOutbox:
     def __init__(self, database: MemoryDatabase, *, batch: int) -> None:
         self._database = database
         self._batch = batch
+        self._later_kinds = LaterKinds("messages that are owed")
 
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
@@ -37,6 +40,9 @@ class MemoryOutbox:
         """Publish what is due; return how many are dealt with and how many must wait."""
         async with self._database.session() as session:
             due = await self._due(session, lane)
+            if not due:
+                self._tell_later(session, lane)
+                return 0, 0
             withdrawn = [row for row in due if self._is_withdrawn(session, row)]
             rows = [row for row in due if row not in withdrawn]
             outcomes = await asyncio.gather(
@@ -70,6 +76,7 @@ class MemoryOutbox:
             if (
                 first
                 and row.due_at <= session.now
+                and row.message.kind in _KINDS
                 and not session.skips(self._database.outbox, row.id)
             ):
                 of_tenant.append(row)
@@ -78,6 +85,15 @@ class MemoryOutbox:
         for row in due:
             await session.lock_row(self._database.outbox, row.id, mode=Mode.UPDATE)
         return due
+
+    def _tell_later(self, session: Session, lane: Lane) -> None:
+        """Tell kinds that only a later version knows."""
+        kinds = {
+            row.message.kind
+            for _, row in session.rows(self._database.outbox, lane)
+            if row.due_at <= session.now
+        }
+        self._later_kinds.tell(kinds - _KINDS)
 
     def _is_withdrawn(self, session: Session, row: OutboxRow) -> bool:
         """Whether a message is an order request of a delivery that has failed meanwhile."""

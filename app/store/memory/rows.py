@@ -11,9 +11,8 @@ from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
-from app.delivery.outgoing import OutgoingMessage
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import State, Work
-from app.errors import ErrorType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +28,7 @@ class DeliveryRow:
     lease_owner: str | None = None
     lease_until: datetime | None = None
     result: StoredObject | None = None  # told with DONE
-    error: tuple[ErrorType, str] | None = None
+    error: tuple[str, str] | None = None
     completing_namespace: str | None = None  # where `delivery.completing` may appear
     completing_until: datetime | None = None
     order_awaited: bool = False  # it has ended, and the answer to its order request is due
@@ -123,6 +122,7 @@ class OutboxRow:
     """A message that is owed."""
 
     id: int
+    lane: Lane
     message: OutgoingMessage
     due_at: datetime
     tries: int = 0

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.states import State, Work
-from app.errors import ErrorType
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow, StepRow, WorkerRow
 from app.store.memory.session import Session
@@ -190,7 +189,7 @@ class MemoryTracking:
         due: dict[str, list[datetime]] = {}
         async with self._database.session() as session:
             for _, row in session.rows(self._database.outbox):
-                due.setdefault(row.message.lane.value, []).append(row.due_at)
+                due.setdefault(row.lane.value, []).append(row.due_at)
         return [
             Owed(
                 lane=lane,
@@ -202,7 +201,7 @@ class MemoryTracking:
 
     async def outcomes(self, tenants: Sequence[str], *, since: datetime) -> list[Outcome]:
         """Count deliveries that ended."""
-        alike: dict[tuple[State, ErrorType | None], list[DeliveryRow]] = {}
+        alike: dict[tuple[State, str | None], list[DeliveryRow]] = {}
         async with self._database.session() as session:
             for _, row in session.rows(self._database.deliveries):
                 ended = row.finished_at is not None and row.finished_at > since

@@ -339,7 +339,7 @@ class MemoryUnitOfWork:
             return replace(
                 changed,
                 result=result,
-                error=error,
+                error=(error[0].value, error[1]) if error else None,
                 completing_namespace=None if done else row.completing_namespace,
                 completing_until=None if done else row.completing_until,
                 lease_owner=None,
@@ -425,6 +425,7 @@ class MemoryUnitOfWork:
         for message in messages:
             row = OutboxRow(
                 id=self._database.outbox.number(),
+                lane=message.lane,
                 message=replace(message, body=as_json(message.body)),
                 due_at=self._session.now,
             )
