@@ -1,6 +1,8 @@
 """Loads the statements that lie beside a module: `leases.sql` beside `leases.py`.
 
 A file has blocks that begin with `-- name: x`, so that SQL is read, linted and explained as SQL.
+What several of them have in common is a block that begins with `-- fragment: y`, and stands where
+they say `{y}`.
 Arguments have names (`:owner`), which become PostgreSQL's `$1`, `$2`, … when the module is
 imported: asyncpg is given the same text at every call, and prepares it once a connection.
 """
@@ -16,7 +18,8 @@ from typing import Any
 
 from app.delivery.states import State
 
-_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_NAME = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
+_SENTENCE = re.compile(r"\A(?:--[^\n]*\n)*")
 _WORD = re.compile(r"\{(\w+)\}")
 # What may hold a colon comes first, and stays as it is. A slice whose bounds are columns (`a[i:j]`)
 # has no blank before its colon, an argument does.
@@ -74,23 +77,37 @@ class Statement:
 
 
 def parse(text: str, **words: str) -> dict[str, Statement]:
-    """Split a file of `-- name: x` blocks into its statements, with words put in for `{word}`.
+    """Split a file into its statements, with fragments and words put in for `{word}`.
 
-    Raises ValueError on a name that is there twice, on a word that is not given, and on an argument
-    that has a number in place of a name.
+    A fragment may have words, too, and fragments that come before it. Raises ValueError on a name
+    that is there twice, on a word that stands for nothing, on a fragment that no block has, and on
+    an argument that has a number in place of a name.
     """
     parts = _NAME.split(text)
-    names = parts[1::2]
-    if len(set(names)) != len(names):
-        raise ValueError(f"a statement is named twice: {sorted(names)}")
-    blocks = parts[2::2]
-    unknown = {word for block in blocks for word in _WORD.findall(block)} - words.keys()
-    if unknown:
-        raise ValueError(f"statements have words that stand for nothing: {sorted(unknown)}")
-    return {
-        name: _statement(name, _WORD.sub(lambda match: words[match[1]], block).strip())
-        for name, block in zip(names, blocks, strict=True)
-    }
+    kinds, names, blocks = parts[1::3], parts[2::3], parts[3::3]
+    if len({*names, *words}) != len(names) + len(words):
+        raise ValueError(f"a block is named twice: {sorted([*names, *words])}")
+    known = dict(words)
+    used: set[str] = set()
+
+    def put_in(match: re.Match[str]) -> str:
+        word = match[1]
+        if word not in known:
+            raise ValueError(f"statements have a word that stands for nothing: {word}")
+        used.add(word)
+        return known[word]
+
+    statements: dict[str, Statement] = {}
+    for kind, name, block in zip(kinds, names, blocks, strict=True):
+        whole = _WORD.sub(put_in, block).strip()
+        if kind == "fragment":
+            known[name] = _SENTENCE.sub("", whole)
+        else:
+            statements[name] = _statement(name, whole)
+    idle = known.keys() - words.keys() - used
+    if idle:
+        raise ValueError(f"no statement has these fragments: {sorted(idle)}")
+    return statements
 
 
 def _statement(name: str, text: str) -> Statement:

@@ -1,12 +1,21 @@
+-- fragment: listed
+-- What lists and feeds show of a delivery: all but what it ordered, which may have half a megabyte.
+d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
+d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
+d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
+d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
+
+-- fragment: step
+-- A step, beside the delivery as it is now.
+h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
+h.cause AS change_cause
+
 -- name: browse
 -- Deliveries of some tenants, the newest first, of those before a time of request and an id; each
 -- tenant's by its index. The rest is the fields of `Filter` (app/views/deliveries.py), by their names;
--- null is any. What they ordered (half a megabyte, perhaps) is not shown, hence not read.
+-- null is any.
 SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERAL (
-    SELECT d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
-           d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
-           d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
-           d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
+    SELECT {listed}
     FROM delivery d
     WHERE d.tenant = asked.tenant
       AND (:before_at::timestamptz IS NULL
@@ -43,12 +52,7 @@ SELECT coalesce(max(id), 0) FROM delivery_history;
 -- name: changes
 -- Steps after :last, and the :missing ones: numbers are given before a transaction commits, so that
 -- smaller ones may appear later.
-SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
-       h.cause AS change_cause,
-       d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
-       d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
-       d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
-       d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
+SELECT {step}, {listed}
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
 WHERE h.id > :last OR h.id = ANY (:missing::bigint[])
 ORDER BY h.id
@@ -57,12 +61,7 @@ LIMIT :limit;
 -- name: changes_of_tenant
 -- A tenant's steps after :last, for a reader who was away; and those of the moments before, which
 -- may have appeared later although their numbers are smaller.
-SELECT h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
-       h.cause AS change_cause,
-       d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
-       d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
-       d.total_suborders, d.archive_name, d.file_count, d.total_bytes, d.attempt, d.last_cause,
-       d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message
+SELECT {step}, {listed}
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
 WHERE d.tenant = :tenant
   AND (h.id > :last OR h.id > :last - 1000

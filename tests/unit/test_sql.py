@@ -44,8 +44,35 @@ def test_words_take_their_places_in_a_query() -> None:
 
 
 def test_a_word_that_stands_for_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"stand for nothing.*endet"):
+    with pytest.raises(ValueError, match=r"stands for nothing.*endet"):
         only("SELECT {endet};", ended="x")
+
+
+def test_a_fragment_takes_its_place_without_its_sentence() -> None:
+    """With its words and arguments, as if it were written there."""
+    text = (
+        "-- fragment: open\n-- Those that are open.\nstate NOT IN ({ended}) AND owner = :owner\n\n"
+        "-- fragment: late\n{open} AND due < :now\n\n"
+        "-- name: a\nSELECT :now WHERE {late};\n\n-- name: b\nSELECT 1 WHERE {open};\n"
+    )
+    found = parse(text, ended="'A'")
+    assert found["a"].text == "SELECT $1 WHERE state NOT IN ('A') AND owner = $2 AND due < $1;"
+    assert found["b"].text == "SELECT 1 WHERE state NOT IN ('A') AND owner = $1;"
+    assert found.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-- fragment: a\nx\n-- name: a\nSELECT {a};\n", "named twice"),
+        ("-- fragment: ended\nx\n-- name: a\nSELECT {ended};\n", "named twice"),
+        ("-- fragment: f\nx\n-- name: a\nSELECT 1;\n", r"these fragments: \['f'\]"),
+        ("-- name: a\nSELECT {f};\n-- fragment: f\nx\n", "stands for nothing: f"),
+    ],
+)
+def test_a_fragment_that_is_of_no_use_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(text, ended="'A'")
 
 
 def test_arguments_are_numbered_as_they_appear_and_one_that_comes_again_is_the_same() -> None:
