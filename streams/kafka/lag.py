@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -12,45 +12,40 @@ from aiokafka.errors import KafkaError
 
 from app.errors import BrokerUnavailableError
 from app.settings import Settings
-from app.telemetry.logs import get_logger
 from streams.kafka.brokers import cause_of, open_consumer
 from streams.kafka.ends import beyond_end
 from streams.kafka.topics import Topics, partitions_of
-
-log = get_logger(__name__)
 
 _TIMEOUT = 10.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupLag:
-    """What was seen."""
+    """Where a consumer group is."""
 
     behind: Mapping[TopicPartition, tuple[int, int]]  # where the group is, and the end
-    missing: Sequence[str] = ()  # topics that agents read and that were not there; made by now
+    missing: Sequence[str] = ()  # topics of this service that are not there
+    unread: Sequence[str] = ()  # those of them that agents should read
 
 
 class ConsumerLag:
-    """Looks without joining the group."""
+    """Measures without joining the group, and changes nothing."""
 
-    def __init__(self, settings: Settings, *, make_topics: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._make_topics = make_topics
         self._topics = Topics(prefix=settings.kafka_topic_prefix)
 
-    async def look(self) -> GroupLag:
-        """Return where the group is in each partition, and its end.
+    async def measure(self) -> GroupLag:
+        """Return where the group is in each partition that agents read, and its end.
 
-        Topics that are missing are made, for the next look. Raises BrokerUnavailableError, and
-        ConfigurationError when they can't be made.
+        Raises BrokerUnavailableError.
         """
         found, behind = await self._read_positions()
         missing = [topic for topic in self._topics.all if topic not in found]
-        if missing:
-            log.warning("topics_missing", topics=sorted(missing))
-            await self._make_topics()
         return GroupLag(
-            behind=behind, missing=[topic for topic in missing if topic in self._topics.consumed]
+            behind=behind,
+            missing=missing,
+            unread=[topic for topic in missing if topic in self._topics.consumed],
         )
 
     async def _read_positions(self) -> tuple[set[str], dict[TopicPartition, tuple[int, int]]]:

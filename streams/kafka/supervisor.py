@@ -1,8 +1,8 @@
 """Keeps the agents reading: a Faust app that crashed or reads no more is replaced by a new one.
 
 Known of Faust: after an outage of the brokers, or when topics were made again, its consumer may
-live on and read nothing. So what it should have read is compared with what was handled. Transfers
-run beside it and go on meanwhile.
+live on and read nothing. So topics that are missing are made here, and what it should have read is
+compared with what was handled. Transfers run beside it and go on meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -23,7 +23,7 @@ from app.telemetry.metrics import CONSUMER_LAG, CONSUMER_RESTARTS
 from app.waiting.backoff import Backoff
 from streams.kafka.brokers import cause_of
 from streams.kafka.faust_app import DeliveryApp
-from streams.kafka.lag import ConsumerLag
+from streams.kafka.lag import ConsumerLag, GroupLag
 
 log = get_logger(__name__)
 
@@ -47,6 +47,7 @@ class Consumer(Service):
         *,
         make: Callable[[], DeliveryApp],
         lag: ConsumerLag,
+        make_topics: Callable[[], Awaitable[object]],
         stuck_after: float,
         start_timeout: float = _START_TIMEOUT,
         stop_timeout: float = _STOP_TIMEOUT,
@@ -55,6 +56,7 @@ class Consumer(Service):
         super().__init__()
         self._make = make
         self._lag = lag
+        self._make_topics = make_topics
         self._stuck_after = stuck_after
         # One that waits for its group for ever is no better than one that is stuck.
         self._start_timeout = max(stuck_after, start_timeout)
@@ -104,10 +106,21 @@ class Consumer(Service):
         """Return why the group may be silent: a consumer that may not join waits, too."""
         silent = "the consumer group does not answer"
         try:
-            await self._lag.look()
+            await self._measure()
         except DeliveryError as error:
             return f"{silent}: {error}"
         return silent
+
+    async def _measure(self) -> GroupLag:
+        """Return where the group is; topics that are missing are made, for the next time.
+
+        Raises BrokerUnavailableError, and ConfigurationError when they can't be made.
+        """
+        lag = await self._lag.measure()
+        if lag.missing:
+            log.warning("topics_missing", topics=sorted(lag.missing))
+            await self._make_topics()
+        return lag
 
     @Service.task
     async def _watch(self) -> None:
@@ -118,17 +131,17 @@ class Consumer(Service):
                 await self._replace(f"the Faust app crashed: {self._app.crash_reason!r}")
                 continue
             try:
-                look = await self._lag.look()
+                lag = await self._measure()
             except DeliveryError as error:
                 log.warning("lag_unknown", cause=str(error))
                 self._seen.clear()
                 continue
-            if look.missing:
+            if lag.unread:
                 # Where this app is in them says nothing of those that were made.
-                await self._replace(f"topics were missing: {', '.join(look.missing)}")
+                await self._replace(f"topics were missing: {', '.join(lag.unread)}")
                 continue
-            _count(look.behind)
-            stuck = self._stuck(look.behind)
+            _count(lag.behind)
+            stuck = self._stuck(lag.behind)
             if stuck:
                 await self._replace(f"stuck: {', '.join(stuck)}")
 

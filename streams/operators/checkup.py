@@ -198,11 +198,8 @@ def _no_broker(settings: Settings, error: BaseException) -> Finding:
 
 
 async def _lag(settings: Settings) -> Finding:
-    async def make_none() -> None:
-        """Change nothing: topics are looked at, not made."""
-
-    look = await ConsumerLag(settings, make_topics=make_none).look()
-    behind = sum(max(0, end - committed) for committed, end in look.behind.values())
+    lag = await ConsumerLag(settings).measure()
+    behind = sum(max(0, end - committed) for committed, end in lag.behind.values())
     if behind > _MAX_LAG:
         return bad(
             "kafka",

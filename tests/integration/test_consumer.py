@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,7 +15,7 @@ from streams.kafka import faust_app
 from streams.kafka.faust_app import DeliveryApp
 from streams.kafka.lag import ConsumerLag, GroupLag
 from streams.kafka.supervisor import CHECKS_UNTIL_STUCK
-from streams.kafka.topics import Topics, ensure_topics
+from streams.kafka.topics import Topics, ensure_topics, partitions_of
 from tests.client import Client, request_for
 
 
@@ -80,28 +79,34 @@ async def test_a_healthy_app_stays(
     make_product: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looks: asyncio.Queue[None] = asyncio.Queue()
-    look = ConsumerLag.look
+    measured: asyncio.Queue[None] = asyncio.Queue()
+    measure = ConsumerLag.measure
 
     async def noted(lag: ConsumerLag) -> GroupLag:
-        found = await look(lag)
-        looks.put_nowait(None)
+        found = await measure(lag)
+        measured.put_nowait(None)
         return found
 
-    monkeypatch.setattr(ConsumerLag, "look", noted)
+    monkeypatch.setattr(ConsumerLag, "measure", noted)
     product = make_product({"a": b"a"})
     for _ in range(6):
         assert (await client.answer(request_for(product)))["status"] == "DONE"
     async with asyncio.timeout(60):
         for _ in range(2 * CHECKS_UNTIL_STUCK):  # longer than it may be stuck
-            await looks.get()
+            await measured.get()
     assert len(apps) == 1
 
 
-async def test_topics_that_are_missing_are_made(settings: Settings) -> None:
-    lag = ConsumerLag(settings, make_topics=partial(ensure_topics, settings))
-    consumed = Topics(prefix=settings.kafka_topic_prefix).consumed
-    assert await lag.look() == GroupLag(behind={}, missing=list(consumed))
+async def test_topics_that_are_missing_are_told_and_not_made(settings: Settings) -> None:
+    """The doctor measures, too, and changes nothing."""
+    lag, topics = ConsumerLag(settings), Topics(prefix=settings.kafka_topic_prefix)
+    nothing = GroupLag(behind={}, missing=list(topics.all), unread=list(topics.consumed))
+    assert await lag.measure() == nothing
+    assert not set(topics.all) & set(await partitions_of(settings))
+    await ensure_topics(settings)
     async with asyncio.timeout(10):  # brokers hear of new topics a moment later
-        while {partition.topic for partition in (await lag.look()).behind} != set(consumed):
+        while {partition.topic for partition in (await lag.measure()).behind} != set(
+            topics.consumed
+        ):
             await asyncio.sleep(0.1)
+    assert (await lag.measure()).missing == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from structlog.testing import capture_logs
 
 from app.settings import Settings
 from compose.embedded.apache_kafka import apache_kafka, missing
@@ -21,7 +21,7 @@ from streams.channels import DEAD_LETTERS, PROGRESS, REQUESTS
 from streams.kafka.dead_letters import look
 from streams.kafka.lag import ConsumerLag
 from streams.kafka.log import open_event_log
-from streams.kafka.topic_check import differences
+from streams.kafka.topic_check import differences, warn_of_differences
 from streams.kafka.topics import Topics, ensure_topics
 from tests.client import Client, request_for
 from tests.command import delivery
@@ -119,7 +119,7 @@ async def test_readers_without_a_group_find_the_partitions(
             await events.append(events.topics.of(DEAD_LETTERS), key=b"t/c", value=b"event")
             (dead,) = await look(here)
         assert (dead.key, dead.value) == (b"t/c", b"event")
-        found = await ConsumerLag(here, make_topics=partial(ensure_topics, here)).look()
+        found = await ConsumerLag(here).measure()
         assert {behind.topic for behind in found.behind} == set(events.topics.consumed)
         assert len(found.behind) == 2 * len(events.topics.consumed)
 
@@ -129,6 +129,35 @@ async def test_the_embedded_broker_has_the_topics_that_are_asked_for(settings: S
     assert await differences(settings) == []
     more = settings.model_copy(update={"kafka_partitions": 9})
     assert {difference.what for difference in await differences(more)} == {"partitions"}
+
+
+async def test_each_difference_between_topics_and_settings_is_logged(settings: Settings) -> None:
+    """A worker goes on with the topics that are there."""
+    await ensure_topics(settings)
+    with capture_logs() as logs:
+        await warn_of_differences(settings)
+    assert logs == []
+    wanted = str(settings.kafka_partitions + 1)
+    more = settings.model_copy(update={"kafka_partitions": int(wanted)})
+    with capture_logs() as logs:
+        await warn_of_differences(more)
+    assert {entry["topic"] for entry in logs} == {*Topics(prefix=more.kafka_topic_prefix).all}
+    assert {
+        (entry["event"], entry["log_level"], entry["what"], entry["found"], entry["wanted"])
+        for entry in logs
+    } == {("topic_differs", "warning", "partitions", str(settings.kafka_partitions), wanted)}
+    assert all("delivery topics apply" in entry["advice"] for entry in logs)
+
+
+async def test_topics_that_cannot_be_looked_at_are_told_and_hold_up_no_start(
+    settings: Settings,
+) -> None:
+    away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+    with capture_logs() as logs:
+        await warn_of_differences(away)
+    (entry,) = logs
+    assert (entry["event"], entry["log_level"]) == ("topics_not_checked", "warning")
+    assert "127.0.0.1:1" in entry["cause"]
 
 
 async def _topics_are_as_they_should_be(broker: str) -> None:

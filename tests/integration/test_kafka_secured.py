@@ -255,13 +255,10 @@ async def test_rights_that_are_missing_are_told(cluster: Cluster) -> None:
     with pytest.raises(BrokerUnavailableError, match=r"this user may not: .* has the rights"):
         await differences(powerless)
 
-    async def none() -> None:
-        """Make no topics."""
-
     groupless = settings_of(cluster.user("groupless"))
     await ensure_topics(settings_of(cluster.user(TOPICS)))
     with pytest.raises(BrokerUnavailableError, match=r"this user may not: .* has the rights"):
-        await ConsumerLag(groupless, make_topics=none).look()
+        await ConsumerLag(groupless).measure()
     async with open_event_log(powerless) as events:
         with pytest.raises(BrokerUnavailableError, match=r"this user may not: .* has the rights"):
             await events.append(events.topics.of(REQUESTS), key=b"k", value=b"v")

@@ -53,8 +53,8 @@ async def commit_far_ahead(settings: Settings) -> None:
 
 async def committed(settings: Settings) -> dict[TopicPartition, int]:
     """Return what the group has committed, and where."""
-    lag = ConsumerLag(settings, make_topics=partial(ensure_topics, settings))
-    return {partition: position for partition, (position, _) in (await lag.look()).behind.items()}
+    lag = await ConsumerLag(settings).measure()
+    return {partition: position for partition, (position, _) in lag.behind.items()}
 
 
 async def test_a_group_that_is_beyond_the_end_reads_from_the_beginning(

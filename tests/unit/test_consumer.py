@@ -70,13 +70,20 @@ class App:
 
 
 class Lag:
-    """Tells what it is told, the last thing for ever; counts how often it was asked."""
+    """Tells what it is told, the last thing for ever; counts how often it was asked.
+
+    It stands for who makes topics, too.
+    """
 
     def __init__(self, *answers: Lags | GroupLag | Exception) -> None:
         self.answers = deque(answers)
         self.asked = asyncio.Semaphore(0)
+        self.topics_made = 0
 
-    async def look(self) -> GroupLag:
+    async def make_topics(self) -> None:
+        self.topics_made += 1
+
+    async def measure(self) -> GroupLag:
         self.asked.release()
         answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -96,7 +103,13 @@ async def consuming(
     """Give the consumer, and the apps that are left to be started."""
     left = list(apps)
     made: Any = lambda: left.pop(0)  # noqa: E731
-    consumer = Consumer(make=made, lag=lag, stuck_after=0.06, **timeouts)  # type: ignore[arg-type]
+    consumer = Consumer(
+        make=made,
+        lag=lag,  # type: ignore[arg-type]
+        make_topics=lag.make_topics,
+        stuck_after=0.06,
+        **timeouts,
+    )
     await consumer.start()
     try:
         yield consumer, left
@@ -182,10 +195,26 @@ async def test_an_app_that_is_beyond_the_end_is_replaced() -> None:
 
 async def test_an_app_whose_topics_were_missing_is_replaced() -> None:
     """Where it was in those that are gone says nothing of those that were made."""
-    lag = Lag(GroupLag(behind={}, missing=["t"]), {HERE: (0, 0)})
+    lag = Lag(GroupLag(behind={}, missing=["t", "u"], unread=["t"]), {HERE: (0, 0)})
     async with consuming(lag, App(), App(), App()) as (_, left):
         await lag.was_asked(30)
         assert len(left) == 1
+    assert lag.topics_made == 1
+
+
+async def test_topics_that_agents_do_not_read_are_made_under_an_app_that_stays() -> None:
+    lag = Lag(GroupLag(behind={HERE: (5, 5)}, missing=["u"]), {HERE: (5, 5)})
+    async with consuming(lag, App(), App()) as (_, left):
+        await lag.was_asked(30)
+        assert len(left) == 1
+    assert lag.topics_made == 1
+
+
+async def test_topics_that_are_missing_are_made_while_a_group_is_silent() -> None:
+    lag = Lag(GroupLag(behind={}, missing=["t"], unread=["t"]), {HERE: (5, 5)})
+    async with consuming(lag, App(endless_start=True), App(), start_timeout=0.01) as (_, left):
+        await until_taken(left)
+    assert lag.topics_made == 1
 
 
 class EmptiedKafka:

@@ -87,8 +87,12 @@ class WorkerServices(Services):
             events=self.events,
             wake=wake,
         )
-        lag = ConsumerLag(self.settings, make_topics=partial(make_topics, self.database))
-        return Consumer(make=make, lag=lag, stuck_after=self.settings.kafka_stuck_after)
+        return Consumer(
+            make=make,
+            lag=ConsumerLag(self.settings),
+            make_topics=partial(make_topics, self.database),
+            stuck_after=self.settings.kafka_stuck_after,
+        )
 
     def archiver(self, *, memory: Budget, patience: Patience) -> Archiver:
         """Return what streams files into archives, within the memory that the work shares."""
