@@ -19,12 +19,13 @@ from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any
 
+from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, StoredObject, Upload
-from app.delivery.ports import Hold, OrderSource, ProgressListener
-from app.delivery.progress import Phase
+from app.delivery.ports import OrderSource
+from app.delivery.progress import Phase, Report
 from app.delivery.targets import Target
 from app.errors import DeliveryError, LeaseLostError
 from app.telemetry.metrics import TARGET_BYTES
@@ -45,7 +46,7 @@ class StreamingArchiver:
 
     source: OrderSource
     objects: ObjectStore[Any]
-    progress: ProgressListener
+    report: Report
     _: KW_ONLY
     compression: str  # auto, store or deflate
     part_size: int  # bytes, at least
@@ -67,7 +68,7 @@ class StreamingArchiver:
         upload: Upload,
         *,
         at_most: int,
-        lease: Hold,
+        lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
@@ -86,7 +87,7 @@ class StreamingArchiver:
             worker_memory=self.worker_memory.size,
             max_object_size=self.max_object_size,
         )
-        meter = Meter(delivery, self.progress)
+        meter = Meter(delivery, self.report)
         transfer = _Transfer(self, delivery, archive_format, plan, target, upload, lease, meter)
         ticking = asyncio.create_task(meter.tick())
         try:
@@ -118,7 +119,7 @@ class _Transfer:
     plan: PartPlan
     target: Target
     upload: Upload
-    lease: Hold
+    lease: Lease
     meter: Meter
 
     async def stream(self, files: AsyncIterator[ManifestFile]) -> ArchiveStream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from app.delivery.ingress import (
     IncomingMessage,
     Ingress,
 )
+from app.delivery.lease import Lease
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, StoredObject, Upload
@@ -34,6 +35,7 @@ from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.values import TenantSettings
 from app.views.dead_letters import DeadLetter
+from app.waiting.places import Places
 from compose.embedded.stack import TENANT, USER
 from sinks.stores.s3.target import S3Target
 from streams.kafka.dispatch import PendingEvent
@@ -61,6 +63,11 @@ def make_delivery(**changes: Any) -> Delivery:
 def make_transfer(**changes: Any) -> Delivery:
     """Return a delivery whose first attempt is under way."""
     return make_delivery(**{"state": State.TRANSFERRING, "attempt": 1} | changes)
+
+
+def make_lease(ttl: float = 30.0, *, clock: Callable[[], float] = lambda: 0.0) -> Lease:
+    """Return a lease, with a slot that no other work wants; by a clock that stands still."""
+    return Lease(ttl, Places(1, changed=lambda: None), clock=clock)
 
 
 # Where archives are put

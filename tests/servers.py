@@ -17,7 +17,8 @@ from streams.regards.tokens import TokenSigner
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 NEVER = Resumption(tries=0, backoff=Backoff(first=0, longest=0))
-SIGNER = TokenSigner("s" * 64, ttl=60)
+SECRET = "s" * 64
+SIGNER = TokenSigner(SECRET, ttl=60)
 
 
 @contextlib.asynccontextmanager
@@ -28,6 +29,13 @@ async def serving(handler: Handler, **site: Any) -> AsyncIterator[int]:
     """
     application = web.Application()
     application.router.add_route("*", "/{tail:.*}", handler)
+    async with serving_application(application, **site) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def serving_application(application: web.Application, **site: Any) -> AsyncIterator[int]:
+    """Serve an application likewise."""
     runner = web.AppRunner(application, shutdown_timeout=0.1)  # a handler may wait for ever
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, **site).start()

@@ -1,8 +1,9 @@
 """What the use-cases need from the outside, and nothing more.
 
-Each port has two adapters that pass the same tests, or one and a double that stands in for it in
-tests. PostgreSQL is in `app.store`, its twin in `app.store.memory`, rs-order and its users in
-`streams.regards`. The object store is in `app.delivery.object_store`.
+Each port has two adapters that pass the same tests. PostgreSQL is in `app.store`, its twin in
+`app.store.memory`; rs-order and its users are in `streams.regards`, the archiver in
+`sinks.transfer`, and their twins in `tests.twins`. The object store is in
+`app.delivery.object_store`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from uuid import UUID
 
 from app.audit import AuditRecord
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
+from app.delivery.lease import Lease
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.outgoing import Lane, OutgoingMessage
-from app.delivery.progress import Progress
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.errors import ErrorType
@@ -235,31 +236,6 @@ class Leases(Protocol):
         """Note the upload of this attempt. False when the lease is gone."""
 
 
-class Hold(Protocol):
-    """What a worker has for a piece of work: a lease, and a slot."""
-
-    def safe_to_complete(self) -> bool:
-        """Whether the lease surely holds, and will for a while."""
-
-    def aside(self, *, claims: bool = True) -> AbstractAsyncContextManager[None]:
-        """Give up the slot for as long as the block takes, then wait for one; keep the lease.
-
-        Unless `claims`, nothing new may begin meanwhile.
-        """
-
-    def leave(self) -> None:
-        """Give up the slot, if there is one: what is left to do needs none."""
-
-    async def come_back(self) -> None:
-        """Wait for a slot, if there is none."""
-
-    def completes(self) -> None:
-        """From now on only a clear answer that the lease is gone ends the work, no silence."""
-
-    def finishes(self) -> None:
-        """From now on nothing ends the work from outside: compare-and-set decides."""
-
-
 class Outbox(Protocol):
     """Messages that are owed."""
 
@@ -299,7 +275,7 @@ class Archiver(Protocol):
         upload: Upload,
         *,
         at_most: int,
-        lease: Hold,
+        lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
         """Transfer. `may_complete` is asked each time right before the object would appear.
@@ -317,10 +293,3 @@ class Users(Protocol):
 
     async def known(self, tenant: str, email: str) -> bool:
         """Whether the tenant has this user. Raises RetryableError when that can't be known now."""
-
-
-class ProgressListener(Protocol):
-    """Hears how far transfers are."""
-
-    def report(self, progress: Progress) -> None:
-        """Take note; must not block."""

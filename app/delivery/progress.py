@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -35,3 +36,7 @@ class Progress:
     files_total: int
     elapsed: float  # seconds that bytes have flowed for
     delivery: UUID | None = None  # its id; None: a worker of a version before reported it
+
+
+# Hears how far transfers are. Must not block: it is called in the midst of them.
+Report = Callable[[Progress], None]

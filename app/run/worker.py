@@ -10,6 +10,7 @@ from functools import partial
 
 from mode import Service
 
+from app.delivery.lease import Lease
 from app.delivery.model import Delivery
 from app.delivery.states import Work
 from app.errors import DeliveryError
@@ -36,7 +37,7 @@ from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.pipeline.budget import Budget
 from streams.work.relay import Relay
-from streams.work.slots import Lease, Slots
+from streams.work.slots import Slots
 from streams.work.timers import Timer, led
 from web.api.health import Check
 

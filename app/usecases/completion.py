@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
+from app.delivery.lease import Lease
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
-from app.delivery.ports import Hold, Leases
+from app.delivery.ports import Leases
 from app.errors import LeaseLostError, StoreUnavailableError
 from app.waiting.patience import until_answered
 
@@ -20,7 +21,7 @@ class CompletionGuard:
     delivery: Delivery
     namespace: str  # of the target: where the object appears
     leases: Leases
-    lease: Hold
+    lease: Lease
     within: timedelta  # after that, what was asked for has happened, or never will
     asked: int = field(default=0, init=False)  # times that it was allowed
 

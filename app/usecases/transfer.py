@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from app.delivery import outgoing
+from app.delivery.lease import Lease
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.object_store import ObjectStore, StoredObject, Upload
-from app.delivery.ports import Archiver, DeliveryStore, Hold, Leases
+from app.delivery.ports import Archiver, DeliveryStore, Leases
 from app.delivery.states import State
 from app.delivery.targets import Target
 from app.errors import (
@@ -62,7 +63,7 @@ class Transfers:
     )
     completion: timedelta = _COMPLETION
 
-    async def deliver(self, delivery: Delivery, lease: Hold) -> None:
+    async def deliver(self, delivery: Delivery, lease: Lease) -> None:
         """Make the archive and end the delivery. Raises what `Settlement` decides on.
 
         An upload that the target has lost begins again at once.
@@ -96,7 +97,7 @@ class Transfers:
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
 
-    async def _fence(self, delivery: Delivery, target: Target, key: str, lease: Hold) -> None:
+    async def _fence(self, delivery: Delivery, target: Target, key: str, lease: Lease) -> None:
         """Make sure that no earlier attempt can complete any more."""
         await self._ask(lease, partial(self.uploads.abort_last, delivery))
         if delivery.attempt > 1:
@@ -104,7 +105,7 @@ class Transfers:
             await self._ask(lease, partial(self.uploads.abort_orphans, delivery, target, key))
 
     async def _completed_before(
-        self, delivery: Delivery, target: Target, key: str, lease: Hold
+        self, delivery: Delivery, target: Target, key: str, lease: Lease
     ) -> StoredObject | None:
         """Return the archive that an earlier attempt completed, and could not record."""
         completed = delivery.completing
@@ -123,7 +124,7 @@ class Transfers:
         )
         return completed
 
-    async def _begin(self, delivery: Delivery, target: Target, key: str, lease: Hold) -> Upload:
+    async def _begin(self, delivery: Delivery, target: Target, key: str, lease: Lease) -> Upload:
         """Open an upload, and note it before any part."""
         media_type = self.archiver.media_type(delivery)
         tries = 0
@@ -162,7 +163,7 @@ class Transfers:
         return upload
 
     async def _archive(
-        self, delivery: Delivery, target: Target, upload: Upload, lease: Hold
+        self, delivery: Delivery, target: Target, upload: Upload, lease: Lease
     ) -> StoredObject:
         """Stream the archive into an upload. What fails leaves neither upload nor object."""
         completion = CompletionGuard(
@@ -198,7 +199,7 @@ class Transfers:
                     await self.leases.discard_completion(delivery)
             raise
 
-    async def _at_most(self, delivery: Delivery, lease: Hold) -> int:
+    async def _at_most(self, delivery: Delivery, lease: Lease) -> int:
         """Return the bytes that the files may have, as far as it is known before."""
         if await until_answered(
             partial(self.store.sizes_known, delivery), good=lease.safe_to_complete
@@ -219,7 +220,7 @@ class Transfers:
                 cause=str(error),
             )
 
-    async def _ask(self, lease: Hold, act: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, lease: Lease, act: Callable[[], Awaitable[T]]) -> T:
         """Ask a target before anything was sent: briefly, since stepping back loses nothing.
 
         One that is silent keeps no slot meanwhile.

@@ -6,8 +6,7 @@ import asyncio
 import time
 
 from app.delivery.model import Delivery
-from app.delivery.ports import ProgressListener
-from app.delivery.progress import Phase, Progress
+from app.delivery.progress import Phase, Progress, Report
 from app.telemetry.metrics import SOURCE_BYTES
 
 _INTERVAL = 0.5  # seconds between looks at the counters
@@ -16,9 +15,9 @@ _INTERVAL = 0.5  # seconds between looks at the counters
 class Meter:
     """Counts what went through; the archiving thread counts, the loop reads."""
 
-    def __init__(self, delivery: Delivery, listener: ProgressListener) -> None:
+    def __init__(self, delivery: Delivery, report: Report) -> None:
         self._delivery = delivery
-        self._listener = listener
+        self._tell = report
         self._began = time.monotonic()
         self._phase = Phase.TRANSFERRING
         self._elapsed: float | None = None  # set when no more bytes come
@@ -40,7 +39,7 @@ class Meter:
 
     def _report(self) -> None:
         elapsed = self._elapsed
-        self._listener.report(
+        self._tell(
             Progress(
                 tenant=self._delivery.tenant,
                 correlation_id=self._delivery.correlation_id,

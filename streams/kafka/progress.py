@@ -19,7 +19,7 @@ _REPORT_INTERVAL = 1.0  # seconds between reports of one attempt, while its phas
 
 
 class ProgressReporter:
-    """See `ports.ProgressListener`: at most one report a second, and each change of phase."""
+    """Sends reports: at most one a second of an attempt, and each change of phase."""
 
     def __init__(self, events: EventLog) -> None:
         self._events = events

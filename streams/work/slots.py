@@ -7,15 +7,14 @@ commits and rebalances of its partitions. Events only say "look again"; what to 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from mode import Service
-from prometheus_client import Gauge
 from structlog.contextvars import bind_contextvars
 
+from app.delivery.lease import Lease
 from app.delivery.model import Delivery
 from app.delivery.ports import Leases
 from app.delivery.states import Work
@@ -29,88 +28,12 @@ from app.errors import (
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import ASIDE, LEASES_LOST, RUNNING, SLOTS
+from app.waiting.places import Places
 from app.waiting.wakeup import Wakeup
-from streams.work.places import Places
 
 log = get_logger(__name__)
 
-# The last of a lease's time is not used to complete an upload: an answer may take long.
-_SAFETY_MARGIN = 0.2
 _CHECK_INTERVAL = 1.0  # seconds between looks at a lease
-
-
-class Lease:
-    """See `ports.Hold`. A lease by this process's monotonic clock, and a slot.
-
-    It is never believed longer than the database's clock has it.
-    """
-
-    def __init__(self, ttl: float, places: Places, aside: Gauge) -> None:
-        self._ttl = ttl
-        self._until = time.monotonic() + ttl
-        self._places = places
-        self._waiting = aside
-        self._in_place = True
-        self._asides = 0
-        self._coming = asyncio.Lock()
-        self.completing = False
-        self.finishing = False
-
-    def renewed(self, asked_at: float) -> None:
-        """Note a renewal; it counts from the moment it was asked for."""
-        self._until = asked_at + self._ttl
-
-    def safe_to_complete(self) -> bool:
-        """Whether the lease surely holds."""
-        return time.monotonic() < self._until - self._ttl * _SAFETY_MARGIN
-
-    def expired(self) -> bool:
-        """Whether the lease may have run out."""
-        return time.monotonic() >= self._until
-
-    @contextlib.asynccontextmanager
-    async def aside(self, *, claims: bool = True) -> AsyncIterator[None]:
-        """Give up the slot for the block, then wait for one. An error ends the work without.
-
-        Several parts of the work may be aside at once: the last to come back waits for the slot.
-        """
-        if not claims:
-            self._places.close()
-        self._asides += 1
-        self.leave()
-        with self._waiting.track_inprogress():
-            try:
-                yield
-            finally:
-                self._asides -= 1
-                if not claims:
-                    self._places.reopen()
-            if not self._asides:
-                await self.come_back()
-
-    async def come_back(self) -> None:
-        """Wait for a slot, if there is none."""
-        async with self._coming:
-            if not self._in_place:
-                await self._places.come_back()
-                self._in_place = True
-
-    def leave(self) -> None:
-        """Give up the slot, if there is one."""
-        if self._in_place:
-            self._in_place = False
-            self._places.leave()
-
-    def completes(self) -> None:
-        """From now on only a clear answer that the lease is gone ends the work, no silence.
-
-        A successor's first act is to abort the upload, so what is completed late does no harm.
-        """
-        self.completing = True
-
-    def finishes(self) -> None:
-        """From now on nothing ends the work from outside: compare-and-set decides."""
-        self.finishing = True
 
 
 class Slots(Service):
@@ -175,7 +98,11 @@ class Slots(Service):
         self._claims = False
 
     def _begin(self, delivery: Delivery, asked_at: float) -> None:
-        lease = Lease(self._lease_ttl, self._places, ASIDE.labels(self._kind.value))
+        lease = Lease(
+            self._lease_ttl,
+            self._places,
+            waits=ASIDE.labels(self._kind.value).track_inprogress,
+        )
         lease.renewed(asked_at)
         task = asyncio.create_task(self._hold(delivery, lease), name=str(delivery))
         self._running.add(task)

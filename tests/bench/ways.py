@@ -30,12 +30,11 @@ from streams.regards.resume import Resumption
 from streams.regards.tokens import TokenSigner
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
 from tests.bench.upload import MIB, PART, Job, Multipart, Way
-from tests.integration.transfers import FreeHold
+from tests.builders import make_lease
 
 
-class _Silent:
-    def report(self, progress: Progress) -> None:
-        """Drop it: nothing shows a bench's progress."""
+def _drop(_progress: Progress) -> None:
+    """Drop it: nothing shows a bench's progress."""
 
 
 async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) -> str:
@@ -86,7 +85,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
         archiver = StreamingArchiver(
             source,
             sink,
-            _Silent(),
+            _drop,
             compression=compression,
             part_size=PART,
             memory=128 * MIB,
@@ -102,7 +101,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             target,
             upload,
             at_most=delivery.total_bytes,
-            lease=FreeHold(),
+            lease=make_lease(),
             may_complete=may_complete,
         )
         return stored.md5

@@ -8,7 +8,7 @@ import hashlib
 import io
 import threading
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -33,7 +33,8 @@ from sinks.stores.s3.target import S3Target
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all
-from tests.integration.transfers import MIB, Bench, Source
+from tests.integration.transfers import MIB, Bench
+from tests.twins.rs_order import Source
 
 
 async def test_the_object_is_the_archive(
@@ -49,7 +50,7 @@ async def test_the_object_is_the_archive(
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == files
     assert bench.source.most_open > 1  # the next files are fetched while one is archived
-    last = bench.listener.reports[-1]
+    last = bench.reports[-1]
     assert last.phase is Phase.DONE
     assert (last.bytes_done, last.files_done) == (sum(map(len, files.values())), len(files))
 
@@ -95,8 +96,10 @@ async def test_a_slow_source_holds_no_connection_to_the_target(
     gate, reached = asyncio.Event(), asyncio.Event()
 
     class Dripping(Source):
-        async def _chunks(self, file: ManifestFile) -> AsyncIterator[bytes]:
-            async for chunk in super()._chunks(file):
+        async def chunks(
+            self, delivery: Delivery, file: ManifestFile
+        ) -> AsyncGenerator[bytes, None]:
+            async for chunk in super().chunks(delivery, file):
                 if self.read > 8 * MIB and not gate.is_set():  # one part and a half
                     reached.set()
                     await gate.wait()
@@ -158,7 +161,7 @@ async def test_a_source_that_breaks_off_leaves_no_object(
     with pytest.raises(SourceUnavailableError):
         await bench.run()
     assert bench.source.open == 0
-    assert bench.listener.reports[-1].phase is Phase.FAILED
+    assert bench.reports[-1].phase is Phase.FAILED
     assert await client.open_uploads(bench.key.split("/")[0]) == []
 
 

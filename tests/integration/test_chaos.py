@@ -25,8 +25,9 @@ from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all
 from tests.integration.s3_proxy import S3Proxy, running_proxy
-from tests.integration.transfers import MIB, Bench, Source
+from tests.integration.transfers import MIB, Bench
 from tests.servers import rs_order_at, serving
+from tests.twins.rs_order import Source
 
 FILES = {
     "large": noise(11 * MIB, "large"),

@@ -28,8 +28,9 @@ from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.gate import Gate, gate
 from tests.integration.s3_proxy import Proxied, S3Proxy
-from tests.integration.transfers import MIB, QUICK, Bench, Source
+from tests.integration.transfers import MIB, QUICK, Bench
 from tests.integration.worker import CountingSource, TransferWorker
+from tests.twins.rs_order import Source
 
 FILES = {"a": noise(7 * MIB, "a"), "b": noise(8 * MIB, "b"), "c": b"c"}  # four parts
 PARTS = [1, 2, 3, 4]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
 
 from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
 from app.delivery.states import State, Work
 from app.errors import ErrorType, TargetRefusedError
 from app.run.wiring.tenants import ConfigurationParts
@@ -18,11 +19,12 @@ from compose.embedded.stack import TENANT
 from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
-from tests.builders import make_actor, make_body, make_message
+from tests.builders import make_actor, make_body, make_lease, make_message
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.conftest import Deliveries
-from tests.integration.transfers import Bench, FreeHold, Source
+from tests.integration.transfers import Bench
+from tests.twins.rs_order import Source
 
 ACTOR = make_actor(name="admin")
 
@@ -150,7 +152,7 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
     )
 
     with pytest.raises(TargetRefusedError, match="target gone is not among the delivery_targets"):
-        await transfers.deliver(claimed, FreeHold())
+        await transfers.deliver(claimed, make_lease())
 
 
 async def test_a_running_transfer_keeps_the_target_it_began_with(
@@ -165,11 +167,13 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
     class Moving(Source):
         """The tenant moves away while the first file is read."""
 
-        async def _chunks(self, file: ManifestFile) -> AsyncIterator[bytes]:
+        async def chunks(
+            self, delivery: Delivery, file: ManifestFile
+        ) -> AsyncGenerator[bytes, None]:
             if not self.moved:
                 self.moved = True
                 await configuration.configure.put(ACTOR, "delivery_bucket", "another-bucket")
-            async for piece in super()._chunks(file):
+            async for piece in super().chunks(delivery, file):
                 yield piece
 
         moved = False
@@ -188,7 +192,7 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
         archiver=Bench(sink, target, source).archiver(),
     )
 
-    await transfers.deliver(claimed, FreeHold())
+    await transfers.deliver(claimed, make_lease())
     assert source.moved
     assert configuration.tenants.settings(TENANT).target.container == "another-bucket"
     (done,) = [body for _, body in await deliveries.owed() if body.get("status") == "DONE"]

@@ -28,7 +28,8 @@ from sinks.stores.s3.target import S3Target
 from streams.work.slots import Slots
 from tests.builders import list_files
 from tests.integration.conftest import Deliveries
-from tests.integration.transfers import MIB, QUICK, Bench, Source
+from tests.integration.transfers import MIB, QUICK, Bench
+from tests.twins.rs_order import Source
 
 
 class CountingSource(Source):

@@ -20,12 +20,13 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, StoredObject, Upload
 from app.delivery.outgoing import Kind
-from app.delivery.ports import Hold, Leases
+from app.delivery.ports import Leases
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.errors import DeliveryError, ForeignObjectError, RetryableError
@@ -37,9 +38,8 @@ from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from sinks.stores.s3.target import S3Target
-from tests.builders import make_found, make_stored, make_upload
+from tests.builders import make_found, make_lease, make_stored, make_upload
 from tests.deliveries import Deliveries
-from tests.integration.transfers import FreeHold
 from tests.store.conftest import OTHER
 
 WORKERS = 3
@@ -170,7 +170,7 @@ class Archiver:
         upload: Upload,
         *,
         at_most: int,
-        lease: Hold,
+        lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
         result = make_stored(upload, etag="e")
@@ -257,7 +257,7 @@ class Worker:
             if delivery is None:
                 continue
             try:
-                await self.transfers.deliver(delivery, FreeHold())
+                await self.transfers.deliver(delivery, make_lease())
             except DeliveryError as error:
                 await self.settlement.settle(delivery, error)
 

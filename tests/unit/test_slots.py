@@ -8,12 +8,13 @@ from typing import cast
 
 import pytest
 
+from app.delivery.lease import Lease
 from app.delivery.model import Delivery
 from app.delivery.ports import Leases
 from app.delivery.states import Work
 from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
 from app.waiting.wakeup import Wakeup
-from streams.work.slots import Lease, Slots
+from streams.work.slots import Slots
 from tests.builders import make_transfer
 
 

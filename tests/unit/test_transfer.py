@@ -6,15 +6,17 @@ import pytest
 
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
+from app.delivery.progress import Progress
 from app.errors import RetryableError
 from sinks import formats
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.pipeline.budget import Budget
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.transfer import StreamingArchiver
-from tests.builders import make_transfer
-from tests.integration.transfers import MIB, QUICK, FreeHold, Listener, Source, each
+from tests.builders import make_lease, make_transfer
+from tests.integration.transfers import MIB, QUICK, each
 from tests.tar_format import Tar
+from tests.twins.rs_order import Source
 from tests.unit.test_formats import FILES, READERS, each_format, made
 
 PART = 5 * MIB // 64 * 64
@@ -31,10 +33,11 @@ def delivery_of(archive_name: str, source: Source) -> Delivery:
 
 
 def archiver_of(source: Source, store: MemoryObjectStore) -> StreamingArchiver:
+    reports: list[Progress] = []
     return StreamingArchiver(
         source,
         store,
-        Listener(),
+        reports.append,
         compression="store",
         part_size=PART,
         memory=32 * MIB,
@@ -66,7 +69,7 @@ async def test_the_object_is_what_the_format_makes(
         TARGET,
         upload,
         at_most=delivery.total_bytes,
-        lease=FreeHold(),
+        lease=make_lease(),
         may_complete=may_complete,
     )
     found = store.objects(TARGET)["key"]

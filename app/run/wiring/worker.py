@@ -100,7 +100,7 @@ class WorkerServices(Services):
         return StreamingArchiver(
             self.source,
             self.objects,
-            ProgressReporter(self.events),
+            ProgressReporter(self.events).report,
             compression=settings.compression,
             part_size=settings.part_size,
             memory=settings.transfer_memory,

@@ -1,0 +1,233 @@
+"""What every archiver does with the files of a delivery, however it streams them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import pytest
+
+from app.delivery.manifest import ManifestFile
+from app.delivery.marks import marks_of
+from app.delivery.model import Delivery
+from app.delivery.object_store import FoundObject, StoredObject, Upload
+from app.delivery.ports import Archiver
+from app.delivery.progress import Phase, Progress
+from app.errors import (
+    ForeignObjectError,
+    LeaseLostError,
+    SourceUnavailableError,
+    TargetRefusedError,
+    UploadLostError,
+    WrongFileError,
+)
+from sinks.pipeline.parts import MIB, Part
+from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
+from tests.builders import make_lease, make_transfer, plan_files
+from tests.conftest import noise
+from tests.twins.rs_order import Source
+
+PART = 5 * MIB // 64 * 64
+TARGET = MemoryTarget(container="archives")
+KEY = "c/P_v1.zip"
+FILES = {
+    "large.bin": noise(7 * MIB),  # more than a part
+    "b.csv": b"0,1,2,3\n" * 50_000,
+    "empty": b"",
+    **{f"s{number}": noise(100 * number, str(number)) for number in range(20)},
+    "last.bin": noise(MIB, "last"),
+}
+
+
+@dataclass(kw_only=True)
+class Making:
+    """A delivery's files, the store that its archive goes to, and what makes it."""
+
+    make: Callable[[Source, MemoryObjectStore, Callable[[Progress], None]], Archiver]
+    source: Source = field(default_factory=lambda: Source(FILES))
+    store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore(least_part=PART))
+    reports: list[Progress] = field(default_factory=list)
+    asked: list[tuple[StoredObject, FoundObject | None]] = field(default_factory=list)
+    allows: bool = True
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        files = self.source.files
+        return make_transfer(
+            archive_name="P_v1.zip",
+            file_count=len(files),
+            total_bytes=sum(map(len, files.values())),
+        )
+
+    def archiver(self) -> Archiver:
+        return self.make(self.source, self.store, self.reports.append)
+
+    async def begin(self) -> Upload:
+        media_type = self.archiver().media_type(self.delivery)
+        return await self.store.create_upload(
+            TARGET, KEY, marks_of(self.delivery), media_type=media_type
+        )
+
+    async def run(
+        self, upload: Upload, *, files: Iterable[ManifestFile] | None = None
+    ) -> StoredObject:
+        async def may_complete(expected: StoredObject) -> bool:
+            self.asked.append((expected, await self.store.find(TARGET, KEY)))
+            return self.allows
+
+        return await self.archiver().run(
+            self.delivery,
+            _each(plan_files(self.source.files) if files is None else files),
+            TARGET,
+            upload,
+            at_most=self.delivery.total_bytes,
+            lease=make_lease(),
+            may_complete=may_complete,
+        )
+
+    @property
+    def object(self) -> MemoryObject | None:
+        return self.store.objects(TARGET).get(KEY)
+
+
+async def _each(files: Iterable[ManifestFile]) -> AsyncIterator[ManifestFile]:
+    for file in files:
+        yield file
+
+
+def _members(archive: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+class ArchiverContract:
+    """To be subclassed where there is a fixture `making`."""
+
+    async def test_the_files_become_one_object_that_is_told_as_it_is(self, making: Making) -> None:
+        upload = await making.begin()
+        result = await making.run(upload)
+        made = making.object
+        assert made is not None
+        assert _members(made.content) == FILES
+        assert list(_members(made.content)) == list(FILES)
+        assert result == StoredObject(
+            url=TARGET.url_of(KEY),
+            md5=hashlib.md5(made.content).hexdigest(),
+            size=len(made.content),
+            etag=made.found.etag,
+        )
+        assert len(made.parts) > 1
+        assert await making.store.open_uploads(TARGET, KEY) == []
+
+    async def test_the_object_has_the_media_type_of_its_format(self, making: Making) -> None:
+        await making.run(await making.begin())
+        assert making.object is not None
+        assert making.object.media_type == "application/zip"
+
+    async def test_it_is_asked_for_the_whole_object_before_that_appears(
+        self, making: Making
+    ) -> None:
+        result = await making.run(await making.begin())
+        assert making.asked == [(result, None)]
+
+    async def test_nothing_appears_that_is_not_allowed(self, making: Making) -> None:
+        making.allows = False
+        upload = await making.begin()
+        with pytest.raises(LeaseLostError):
+            await making.run(upload)
+        assert making.object is None
+        assert await making.store.open_uploads(TARGET, KEY) == [upload]  # its owner aborts it
+
+    async def test_a_source_that_breaks_off_makes_no_object(self, making: Making) -> None:
+        making.source.fail = "large.bin"
+        upload = await making.begin()
+        with pytest.raises(SourceUnavailableError, match="broke off"):
+            await making.run(upload)
+        assert making.object is None
+        assert making.asked == []
+        assert making.source.open == 0
+
+    @pytest.mark.parametrize("member", ["large.bin", "s3", "last.bin"])
+    @pytest.mark.parametrize("wrong", [{"md5": "0" * 32}, {"size": 99}])
+    async def test_a_file_that_is_not_as_listed_makes_no_object(
+        self, making: Making, member: str, wrong: dict[str, str | int]
+    ) -> None:
+        files = [
+            replace(file, **wrong) if file.member == member else file  # type: ignore[arg-type]
+            for file in plan_files(FILES)
+        ]
+        with pytest.raises(WrongFileError, match="expected"):
+            await making.run(await making.begin(), files=files)
+        assert making.object is None
+        assert making.asked == []
+
+    async def test_files_of_unknown_size_and_checksum_are_taken_as_they_come(
+        self, making: Making
+    ) -> None:
+        files = [replace(file, size=None, md5=None) for file in plan_files(FILES)]
+        await making.run(await making.begin(), files=files)
+        assert making.object is not None
+        assert _members(making.object.content) == FILES
+
+    async def test_an_upload_that_is_gone_is_told(self, making: Making) -> None:
+        upload = await making.begin()
+        await making.store.abort(TARGET, upload)
+        with pytest.raises(UploadLostError):
+            await making.run(upload)
+        assert making.object is None
+
+    async def test_a_container_that_is_gone_is_told(self, making: Making) -> None:
+        upload = await making.begin()
+        making.store.without = frozenset({TARGET.container})
+        with pytest.raises(TargetRefusedError):
+            await making.run(upload)
+
+    async def test_the_object_of_another_user_is_left_as_it_is(self, making: Making) -> None:
+        theirs = marks_of(replace(making.delivery, user="other@example.org"))
+        other = await making.store.create_upload(TARGET, KEY, theirs, media_type="application/zip")
+        part = await making.store.put_part(TARGET, other, 1, Part.of(b"theirs"))
+        await making.store.complete(TARGET, other, [part], 6, marks=theirs)
+        with pytest.raises(ForeignObjectError):
+            await making.run(await making.begin())
+        assert making.object is not None
+        assert making.object.content == b"theirs"
+
+    async def test_how_far_it_is_is_told_until_its_end(self, making: Making) -> None:
+        await making.run(await making.begin())
+        first, *_, last = making.reports
+        total = sum(map(len, FILES.values()))
+        assert (first.phase, first.bytes_total, first.files_total) == (
+            Phase.TRANSFERRING,
+            total,
+            len(FILES),
+        )
+        assert [report.phase for report in making.reports[-2:]] == [Phase.COMPLETING, Phase.DONE]
+        assert (last.bytes_done, last.files_done) == (total, len(FILES))
+        done = [report.bytes_done for report in making.reports]
+        assert done == sorted(done)
+
+    async def test_a_failure_is_the_last_that_is_told(self, making: Making) -> None:
+        making.source.fail = "large.bin"
+        with pytest.raises(SourceUnavailableError):
+            await making.run(await making.begin())
+        assert [report.phase.ended for report in making.reports].index(True) == (
+            len(making.reports) - 1
+        )
+        assert making.reports[-1].phase is Phase.FAILED
+
+    async def test_one_that_is_cancelled_reads_no_more(self, making: Making) -> None:
+        making.source.pause = asyncio.Event()
+        running = asyncio.create_task(making.run(await making.begin()))
+        while not making.source.open:
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (making.source.open, making.source.read) == (0, 0)
+        assert making.object is None
+        assert making.reports[-1].phase is Phase.FAILED
