@@ -37,7 +37,9 @@ _CACHE_SIZE = 1000  # remembered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Seen:
+class _Answer:
+    """What a target said, and when."""
+
     at: datetime
     error: str | None
 
@@ -87,7 +89,7 @@ class TargetsApi:
         self._trouble = trouble
         self._told = told
         self._patience = patience
-        self._seen: TTLCache[Target, asyncio.Task[_Seen]] = TTLCache(_CACHE_SIZE, ttl=fresh)
+        self._answers: TTLCache[Target, asyncio.Task[_Answer]] = TTLCache(_CACHE_SIZE, ttl=fresh)
         # Each tenant has its own: silent ones of another are no reason to wait.
         self._turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(at_once))
 
@@ -99,24 +101,24 @@ class TargetsApi:
         try:
             self._tenants.check_secrets(tenant)
         except SecretUnreadableError as error:
-            seen = dict.fromkeys(named, _Seen(at=datetime.now(UTC), error=str(error)))
+            answers = dict.fromkeys(named, _Answer(at=datetime.now(UTC), error=str(error)))
         else:
             turns = self._turns[tenant]
             outcomes = await asyncio.gather(
                 *(self._look_once(target, turns) for target in named.values())
             )
-            seen = dict(zip(named, outcomes, strict=True))
-        content = [self._shown(name, target, seen[name]) for name, target in named.items()]
+            answers = dict(zip(named, outcomes, strict=True))
+        content = [self._shown(name, target, answers[name]) for name, target in named.items()]
         return shown(Targets(content=content))
 
-    async def _look_once(self, target: Target, turns: asyncio.Semaphore) -> _Seen:
+    async def _look_once(self, target: Target, turns: asyncio.Semaphore) -> _Answer:
         """Look at a target, once for all requests that want to know now."""
-        asked = self._seen.get(target)
+        asked = self._answers.get(target)
         if asked is None:
-            asked = self._seen[target] = asyncio.create_task(self._look_at(target, turns))
+            asked = self._answers[target] = asyncio.create_task(self._look_at(target, turns))
         return await asyncio.shield(asked)
 
-    async def _look_at(self, target: Target, turns: asyncio.Semaphore) -> _Seen:
+    async def _look_at(self, target: Target, turns: asyncio.Semaphore) -> _Answer:
         async with turns:
             # By its own clock: what waited for its turn is looked at no shorter for that.
             at, began = datetime.now(UTC), time.monotonic()
@@ -130,13 +132,13 @@ class TargetsApi:
                     f"no answer from {target} within {self._patience:g} seconds"
                 )
             else:
-                return _Seen(at=at, error=None)
+                return _Answer(at=at, error=None)
             told = self._told(target, error)
             if told is not error:  # what is not told must not show by the time that it takes
                 await asyncio.sleep(began + self._patience - time.monotonic())
-        return _Seen(at=at, error=str(told))
+        return _Answer(at=at, error=str(told))
 
-    def _shown(self, name: str, target: Target, seen: _Seen) -> TargetHealthView:
+    def _shown(self, name: str, target: Target, answer: _Answer) -> TargetHealthView:
         trouble, held_back = self._trouble(target), None
         # Left out where the cause is not told: that it is held back, and since when, tells a port
         # that refuses connections from one that takes them and is silent.
@@ -148,9 +150,9 @@ class TargetsApi:
             name=name,
             endpoint=target.endpoint,
             bucket=target.container,
-            status="DOWN" if seen.error else "UP",
-            checked_at=seen.at,
-            error=seen.error or None,
+            status="DOWN" if answer.error else "UP",
+            checked_at=answer.at,
+            error=answer.error or None,
             held_back=held_back,
         )
 
