@@ -259,7 +259,7 @@ class ObjectStoreContract:
         target = place.target
         assert target.namespace
         assert "\0" not in target.namespace  # it is kept
-        assert target.url_of("c/a.zip").endswith(f"//{target.container}/c/a.zip")
+        assert target.url_of("c/a.zip").endswith(f"/{target.container}/c/a.zip")
         secret = target.noted().get("secret")
         for text in (str(target), repr(target)):
             assert target.container in text
