@@ -15,9 +15,8 @@ from itertools import islice
 
 from app.delivery import outgoing
 from app.delivery.listing import Listing
-from app.delivery.manifest import ListedFile, Manifest
+from app.delivery.manifest import Layout, ListedFile, Manifest
 from app.delivery.model import Delivery
-from app.delivery.naming import Layout
 from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, OrderSource
 from app.delivery.states import State

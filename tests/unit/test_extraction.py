@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.delivery.manifest import ListedFile, ManifestFile
-from app.delivery.naming import Layout, object_key
+from app.delivery.manifest import Layout, ListedFile, ManifestFile
+from app.delivery.naming import object_key
 from sinks.formats.zip import Zip
 from tests.builders import make_listed
 

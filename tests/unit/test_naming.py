@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.delivery.listing import Listing
-from app.delivery.manifest import ListedFile
-from app.delivery.naming import Layout, object_key, safe_name
+from app.delivery.manifest import Layout, ListedFile
+from app.delivery.naming import object_key, safe_name
 from tests import reference
 from tests.builders import make_listed
 

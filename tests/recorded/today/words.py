@@ -12,9 +12,9 @@ import jwt
 from app import errors
 from app.audit import INSTANCE, Actor
 from app.delivery import ingress, orders, outgoing, progress, states, targets
-from app.delivery.manifest import ListedFile
+from app.delivery.manifest import Layout, ListedFile
 from app.delivery.marks import marks_of
-from app.delivery.naming import Layout, object_key
+from app.delivery.naming import object_key
 from app.delivery.own_ids import prefix_of
 from app.run.worker import make_timers
 from app.settings import Settings
