@@ -134,8 +134,9 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Write docs/asyncapi.json and docs/schemas
+docs: setup ## Write docs/asyncapi.json, docs/schemas, and what else is made of the program
 	@$(BIN)/delivery asyncapi --schemas docs/schemas > docs/asyncapi.json
+	@$(BIN)/python -m tests.documented
 
 record: setup ## Record what is on a wire and at rest, after a deliberate change of it
 	@$(BIN)/python -m tests.recorded

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PATTERN = re.compile(r"[A-Za-z0-9.*-]{1,253}")
-_PORTS = {"http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443}  # of URLs that name none
 
 # Refused, unless a network of the list holds them. An address is of the first kind that has it.
 _KINDS = {
@@ -95,6 +95,11 @@ def _literal(host: str) -> _Address | None:
         return None
 
 
+def port_of(address: SplitResult) -> int:
+    """Return the port of a URL; where it names none, its scheme's."""
+    return address.port or PORTS.get(address.scheme, PORTS["https"])
+
+
 def endpoint_of(server: Mapping[str, Any]) -> str:
     """Return `scheme`, `host` and `port` of a server as a URL."""
     name = server["host"]
@@ -108,7 +113,7 @@ def endpoint_of(server: Mapping[str, Any]) -> str:
 def host_and_port(endpoint: str) -> tuple[str, int]:
     """Return host and port of an endpoint."""
     address = urlsplit(endpoint)
-    return (address.hostname or "").rstrip("."), address.port or _PORTS.get(address.scheme, 443)
+    return (address.hostname or "").rstrip("."), port_of(address)
 
 
 def server_of(endpoint: str) -> str:

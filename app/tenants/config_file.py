@@ -71,8 +71,7 @@ def export(configure: Configure, tenant: str) -> dict[str, Any]:
                 "configuration": [
                     {"key": _KEY, "value": _entry(configure.definitions, setting)}
                     for setting in configure.listing(tenant)
-                    # REGARDS knows nothing of it, and would complain.
-                    if setting.name != "delivery_targets" or setting.is_set
+                    if setting.is_set or configure.definitions.of(setting.name).of_regards
                 ],
             }
         ],

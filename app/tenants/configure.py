@@ -16,8 +16,6 @@ from app.tenants.values import Maintenance, Setting, TenantSettings
 
 log = get_logger(__name__)
 
-_PLACE = ("s3_server", "delivery_bucket")  # what says where the default target is
-
 
 class SharedKeyError(InvalidSettingError):
     """The deployment's S3 key would be used where the operator does not allow it."""
@@ -206,7 +204,7 @@ class Configure:
         Where it is used so already, it may stay: that was set when nothing forbade it.
         """
         place = self._tenants.borrowed(tenant, after)
-        if name not in _PLACE or place in (None, self._tenants.borrowed(tenant, before)):
+        if name not in definitions.PLACE or place in (None, self._tenants.borrowed(tenant, before)):
             return
         # Elsewhere, the tenant has sent the deployment's secret itself: it was not kept for there.
         if not self._tenants.static.allowed_hosts.is_own(place[0]):

@@ -1,7 +1,8 @@
 """The settings of a tenant (contract, section 4): names, types, rules, defaults, secrets.
 
-Values are plain JSON, as clients send and read them. The names of Java classes are those that
-REGARDS writes into its configuration files.
+A setting is an entry of `_definitions`, of which API, console, configuration files and docs are
+made; `resolve` says what it means to deliveries. Values are plain JSON, as clients send and read
+them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pydantic import (
 
 from app.delivery.targets import Target, TargetKinds
 from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
-from app.network.hosts import endpoint_of
+from app.network.hosts import endpoint_of, port_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.settings.texts import bucket, host, line, prefix, region, token
@@ -80,15 +81,27 @@ class S3Server(Value):
     )
 
 
+def default_target(settings: TenantSettings) -> Mapping[str, Target]:
+    """Return the target that requests without a name mean, by the name that a check has for it."""
+    return {"default": settings.target}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Definition:
     """What is known of a setting before any tenant sets it."""
 
     name: str
+    title: str  # in the console
+    takes: str  # its values, in words, for the docs
     description: str
-    java_class: str
     type: TypeAdapter[Any]
-    sensitive: bool = False
+    # What holds until a tenant of this name sets it: what the deployment's static settings say.
+    default: Callable[[Settings, str], Any]
+    java_class: str  # of its value, in a configuration file of REGARDS
+    of_regards: bool = True  # else REGARDS complains of it in a file
+    sensitive: bool = False  # it holds secrets
+    # Targets that it is about, by name: what the console offers to try. None: it offers nothing.
+    tries: Callable[[TenantSettings], Mapping[str, Target]] | None = None
 
 
 _TargetName = Annotated[str, AfterValidator(line), Field(max_length=255)]
@@ -118,6 +131,10 @@ class Definitions:
                 f"there is no setting {name[:100]!r}; there are {', '.join(self._all)}"
             )
         return self._all[name]
+
+    def defaults(self, settings: Settings, tenant: str) -> dict[str, Any]:
+        """Return what holds for a tenant that has set nothing."""
+        return {name: known.default(settings, tenant) for name, known in self._all.items()}
 
     def parse(self, name: str, value: Any, *, current: Any, settings: Settings) -> Any:
         """Return a value that may be stored; masked secrets are taken from the current one.
@@ -159,44 +176,82 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
     yield from (
         Definition(
             name="request_ttl",
+            title="Time to live of requests (hours)",
+            takes="whole hours, 0 or more",
             description="Hours after which a request that is not done ends in ERROR (EXPIRED).",
-            java_class="java.lang.Integer",
             type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=_MAX_HOURS)]),
+            default=_request_ttl,
+            java_class="java.lang.Integer",
         ),
         Definition(
             name="s3_server",
+            title="S3 server",
+            takes="`scheme`, `host`, `port`, `region`, `key`, `secret`",
             description="S3 server that archives are put on.",
-            java_class="fr.cnes.regards.modules.delivery.domain.settings.S3DeliveryServer",
             type=TypeAdapter(S3Server),
+            default=_s3_server,
+            java_class="fr.cnes.regards.modules.delivery.domain.settings.S3DeliveryServer",
             sensitive=True,
+            tries=default_target,
         ),
         Definition(
             name="build_bucket",
+            title="Build bucket (not used)",
+            takes="name of a bucket",
             description="Bucket for archives in the making. Kept for compatibility: none is used.",
-            java_class="java.lang.String",
             type=TypeAdapter(Bucket),
+            default=lambda settings, tenant: settings.build_bucket.replace(TENANT, tenant),
+            java_class="java.lang.String",
         ),
         Definition(
             name="delivery_bucket",
+            title="Bucket of archives",
+            takes="name of a bucket",
             description="Bucket that archives are put into.",
-            java_class="java.lang.String",
             type=TypeAdapter(Bucket),
+            default=lambda settings, tenant: settings.delivery_bucket.replace(TENANT, tenant),
+            java_class="java.lang.String",
         ),
         Definition(
             name="order_size_limit_bytes",
+            title="Largest order (bytes)",
+            takes="whole number, 0 or more",
             description="Bytes of the largest order that rs-order shall accept for a request.",
-            java_class="java.lang.Long",
             type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, lt=2**63)]),
+            default=lambda settings, _: settings.order_size_limit_bytes,
+            java_class="java.lang.Long",
         ),
         Definition(
             name="delivery_targets",
+            title="Further targets, by name",
+            takes="object: name → target",
             description="Further targets by name, for requests with `targetDelivery`. While there "
             "are none, any name means the default server and bucket.",
-            java_class="java.util.Map",
             type=TypeAdapter(targets),
+            default=lambda _settings, _tenant: {},
+            java_class="java.util.Map",
+            of_regards=False,
             sensitive=True,
+            tries=lambda settings: settings.targets,
         ),
     )
+
+
+def _request_ttl(settings: Settings, _tenant: str) -> int | float:
+    hours = settings.request_ttl_hours
+    return int(hours) if hours == int(hours) else hours
+
+
+def _s3_server(settings: Settings, _tenant: str) -> dict[str, Any]:
+    address = urlsplit(settings.s3_endpoint)
+    return {
+        "scheme": address.scheme,
+        "host": address.hostname,
+        "port": port_of(address),
+        "region": settings.s3_region,
+        "key": settings.s3_key,
+        "secret": settings.s3_secret.get_secret_value(),
+    }
 
 
 def _entry(kinds: TargetKinds) -> Any:
@@ -299,25 +354,13 @@ def same_secrets(left: Any, right: Any) -> bool:
     )
 
 
-def defaults(settings: Settings, tenant: str) -> dict[str, Any]:
-    """Return what holds for a tenant that has set nothing: the deployment's static settings."""
-    address = urlsplit(settings.s3_endpoint)
-    hours = settings.request_ttl_hours
-    return {
-        "request_ttl": int(hours) if hours == int(hours) else hours,
-        "s3_server": {
-            "scheme": address.scheme,
-            "host": address.hostname,
-            "port": address.port or (443 if address.scheme == "https" else 80),
-            "region": settings.s3_region,
-            "key": settings.s3_key,
-            "secret": settings.s3_secret.get_secret_value(),
-        },
-        "build_bucket": settings.build_bucket.replace(TENANT, tenant),
-        "delivery_bucket": settings.delivery_bucket.replace(TENANT, tenant),
-        "order_size_limit_bytes": settings.order_size_limit_bytes,
-        "delivery_targets": {},
-    }
+# What says where the default target is, and so where the deployment's own S3 key is used.
+PLACE = ("s3_server", "delivery_bucket")
+
+
+def place_of(values: Mapping[str, Any]) -> tuple[str, str]:
+    """Return endpoint and bucket of the default target."""
+    return endpoint_of(values["s3_server"]).lower(), values["delivery_bucket"]
 
 
 def shares_credentials(values: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
@@ -332,10 +375,7 @@ def shares_credentials(values: Mapping[str, Any], default: Mapping[str, Any]) ->
 
 def leads_elsewhere(values: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
     """Whether the deployment's own S3 key is used at another server, or for another bucket."""
-    return shares_credentials(values, default) and (
-        endpoint_of(values["s3_server"]).lower() != endpoint_of(default["s3_server"]).lower()
-        or values["delivery_bucket"] != default["delivery_bucket"]
-    )
+    return shares_credentials(values, default) and place_of(values) != place_of(default)
 
 
 def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") -> TenantSettings:

@@ -11,7 +11,6 @@ from typing import Any
 
 from app.delivery.targets import Target, TargetKinds
 from app.errors import SecretUnreadableError
-from app.network.hosts import endpoint_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.telemetry.logs import get_logger
@@ -121,7 +120,7 @@ class ConfiguredTenants:
 
     def defaults(self, tenant: str) -> dict[str, Any]:
         """Return the default of every setting."""
-        return definitions.defaults(self.static, tenant)
+        return self.definitions.defaults(self.static, tenant)
 
     def borrowed(self, tenant: str, own: Mapping[str, Any]) -> tuple[str, str] | None:
         """Return endpoint and bucket of a tenant's choice that the deployment's S3 key is used for.
@@ -132,7 +131,7 @@ class ConfiguredTenants:
         values = default | dict(own)
         if self.static.tenants_choose_buckets or not definitions.leads_elsewhere(values, default):
             return None
-        return endpoint_of(values["s3_server"]).lower(), values["delivery_bucket"]
+        return definitions.place_of(values)
 
     def borrowing(self) -> dict[str, tuple[str, str]]:
         """Return the tenants that use the deployment's S3 key where nothing allows it, and where.

@@ -10,21 +10,11 @@ import pytest
 from app.errors import TargetRefusedError
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.managed import open_store
-from sinks.stores.s3.rights import try_rights
+from sinks.stores.s3.rights import CHECKS, try_rights
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_found
 from tests.integration.guarded import Guarded, documented, guarded_s3
-
-USER_CHECK_CONCURRENCY = {
-    "s3:AbortMultipartUpload": "uploads aborted",
-    "s3:PutObject": "writable",
-    "s3:GetObject": "readable",
-    "s3:DeleteObject": "removable",
-    "s3:ListBucketMultipartUploads": "uploads listed",
-    "s3:ListMultipartUploadParts": "parts listed",
-}
-
 
 ACTIONS = [action for statement in documented()["Statement"] for action in statement["Action"]]
 
@@ -69,12 +59,12 @@ async def test_each_right_that_is_missing_is_missed_and_named(
     guarded: Guarded, sink: S3ObjectStore, action: str
 ) -> None:
     target = await guarded.user(without=[action])
-    if action in USER_CHECK_CONCURRENCY:
+    if action in CHECKS:
         tried = {step.check: step for step in await try_rights(sink.clients, target)}
         wrong = [check for check, step in tried.items() if not step.ok]
-        assert USER_CHECK_CONCURRENCY[action] in wrong
-        assert tried[USER_CHECK_CONCURRENCY[action]].message.endswith(f"{action} is missing")
-        assert set(wrong) <= {USER_CHECK_CONCURRENCY[action], "writable"}
+        assert CHECKS[action] in wrong
+        assert tried[CHECKS[action]].message.endswith(f"{action} is missing")
+        assert set(wrong) <= {CHECKS[action], "writable"}
     if action == "s3:ListMultipartUploadParts":
         return  # it is asked only where a part fails; then its refusal is no answer
     with pytest.raises(TargetRefusedError, match=r"AccessDenied|403"):

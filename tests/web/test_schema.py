@@ -17,7 +17,7 @@ SEED = os.environ.get("SCHEMATHESIS_SEED", "1")
 
 # Streams don't end (test_events.py reads them); and in maintenance, all others answer 503.
 EXCLUDED = "/events$|/enable$"
-USER_CHECK_CONCURRENCY = (
+CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
     "response_schema_conformance,response_headers_conformance"
 )
@@ -34,7 +34,7 @@ async def test_no_request_gets_an_answer_that_is_not_described(api: Api, tmp_pat
             str(api.client.make_url("/openapi.json")),
         ),
         *("--header", f"Authorization: Bearer {token()}"),
-        *("--checks", USER_CHECK_CONCURRENCY),
+        *("--checks", CHECKS),
         *("--exclude-path-regex", EXCLUDED),
         *("--max-examples", EXAMPLES, "--seed", SEED, "--workers", "1", "--no-color"),
         # A change of settings tries a target, which may take seconds and more beside a busy core.

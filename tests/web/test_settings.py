@@ -10,8 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from app.run.wiring.kinds import KINDS
 from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
+from app.tenants.definitions import Definitions
 from compose.embedded import s3
 from tests.targets import s3_of
 from tests.web.conftest import Api
@@ -25,14 +27,6 @@ SERVER: dict[str, Any] = {
     "secret": "hunter2-the-secret",
 }
 MASK = "*******"
-NAMES = [
-    "request_ttl",
-    "s3_server",
-    "build_bucket",
-    "delivery_bucket",
-    "order_size_limit_bytes",
-    "delivery_targets",
-]
 
 
 @pytest.mark.parametrize("prefix", ["", "/api/v1/rs-delivery"])
@@ -40,7 +34,7 @@ async def test_every_setting_is_shown_with_its_default(api: Api, prefix: str) ->
     answer = await api.call("GET", f"{prefix}/settings")
     assert answer.status == 200
     settings = await answer.json()
-    assert [setting["content"]["name"] for setting in settings] == NAMES
+    assert [setting["content"]["name"] for setting in settings] == Definitions(KINDS).names
     for setting in settings:
         assert setting.keys() == {"content", "links"}
         assert setting["content"].keys() == {"name", "description", "value", "defaultValue"}

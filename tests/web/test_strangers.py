@@ -59,7 +59,7 @@ def said(error: Exception) -> Check:
     return check
 
 
-USER_CHECK_CONCURRENCY: dict[str, Check] = {
+CHECKS: dict[str, Check] = {
     "postgresql": said(
         StoreUnavailableError(f"asyncpg.InterfaceError: no PostgreSQL answers at {ADDRESS}")
     ),
@@ -102,7 +102,7 @@ async def api(
         tracking = PostgresTracking(pool)
         parts = parts_for(
             configuration.over(pool),
-            USER_CHECK_CONCURRENCY,
+            CHECKS,
             tracking=tracking,
             changes=tracking,
             overview=tracking,
@@ -230,9 +230,7 @@ async def test_bytes_that_are_no_request_are_answered_without_naming_what_reads_
 async def test_a_port_for_figures_tells_nobody_why_a_part_is_down(
     aiohttp_client: MakeClient, configuration: ConfigurationParts
 ) -> None:
-    client = await aiohttp_client(
-        create_probe_site(Health(USER_CHECK_CONCURRENCY), MetricsApi(None))
-    )
+    client = await aiohttp_client(create_probe_site(Health(CHECKS), MetricsApi(None)))
     answer = await client.get("/health/ready")
     assert answer.status == 503
     assert not read(await answer.text())
@@ -252,12 +250,12 @@ async def test_a_port_for_figures_tells_nobody_why_a_part_is_down(
 async def test_operators_are_told_why_a_part_is_down(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, role: str, told: bool
 ) -> None:
-    api = await serve(aiohttp_client, parts_for(configuration, USER_CHECK_CONCURRENCY))
+    api = await serve(aiohttp_client, parts_for(configuration, CHECKS))
     answer = await api.call("GET", "/health/ready", role=role)
     assert answer.status == 503
     components = (await answer.json())["components"]
     assert {name: part["status"] for name, part in components.items()} == dict.fromkeys(
-        USER_CHECK_CONCURRENCY, "DOWN"
+        CHECKS, "DOWN"
     )
     assert all(("error" in part) == told for part in components.values())
     assert all(("lastError" in part) == told for part in components.values())
@@ -267,19 +265,19 @@ async def test_operators_are_told_why_a_part_is_down(
 async def test_a_probe_with_a_bad_token_is_answered_like_one_without(
     configuration: ConfigurationParts, aiohttp_client: MakeClient, headers: dict[str, str]
 ) -> None:
-    api = await serve(aiohttp_client, parts_for(configuration, USER_CHECK_CONCURRENCY))
+    api = await serve(aiohttp_client, parts_for(configuration, CHECKS))
     answer = await api.client.get("/health/ready", headers=headers)
     assert answer.status == 503
     assert await answer.json() == {
         "status": "DOWN",
-        "components": {name: {"status": "DOWN"} for name in USER_CHECK_CONCURRENCY},
+        "components": {name: {"status": "DOWN"} for name in CHECKS},
     }
 
 
 async def test_an_operator_of_a_tenant_that_is_not_served_is_a_stranger(
     configuration: ConfigurationParts, aiohttp_client: MakeClient
 ) -> None:
-    api = await serve(aiohttp_client, parts_for(configuration, USER_CHECK_CONCURRENCY))
+    api = await serve(aiohttp_client, parts_for(configuration, CHECKS))
     answer = await api.call("GET", "/health/ready", tenant="nobody")
     assert not read(await answer.text())
 

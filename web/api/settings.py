@@ -13,7 +13,7 @@ from app.audit import Actor
 from app.delivery.targets import TargetCheck
 from app.errors import InvalidSettingError
 from app.tenants.configure import Configure
-from app.tenants.definitions import Definitions
+from app.tenants.definitions import Definitions, default_target
 from app.tenants.values import Setting
 from app.views.view import Link, Query, View
 from web import schemas
@@ -170,9 +170,8 @@ class SettingsApi:
     async def _check(self, actor: Actor, name: str, *values: Any) -> dict[str, list[TargetCheck]]:
         """Try every target that the setting has a part in, as it is or with another value."""
         now, tried = await self._configure.trying(actor, name, *values)
-        if name == "delivery_targets":
-            return await self._checks.of(tried.targets, now.targets)
-        return await self._checks.of({"default": tried.target}, {})
+        tries = self.definitions.of(name).tries or default_target
+        return await self._checks.of(tries(tried), tries(now))
 
     async def delete(self, request: web.Request) -> web.Response:
         """Put a setting back to its default."""

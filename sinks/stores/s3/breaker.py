@@ -23,6 +23,7 @@ from prometheus_client import Gauge
 
 from app.delivery.targets import TargetTrouble
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
+from app.network.hosts import PORTS, port_of
 from app.telemetry.logs import get_logger
 from app.waiting.backoff import Backoff
 from sinks.stores.s3.requests import answered
@@ -31,7 +32,6 @@ from sinks.stores.s3.target import S3Target
 log = get_logger(__name__)
 
 _SILENCE = (TimeoutError, ConnectTimeoutError, ReadTimeoutError)
-_PORTS = {"http": 80, "https": 443}
 _MAX_CIRCUITS = 1000  # circuits
 _PROBES = Backoff(first=1.0, longest=60.0)
 
@@ -72,8 +72,8 @@ def _reached_at(target: S3Target) -> str:
     host = address.hostname
     if target.addressing_style == "virtual":
         host = f"{target.bucket}.{host}"
-    port = address.port or _PORTS.get(address.scheme, 443)
-    told = (address.scheme == "https") == (port == _PORTS["https"])
+    port = port_of(address)
+    told = (address.scheme == "https") == (port == PORTS["https"])
     return f"{host}:{port}" if told else f"{address.scheme}://{host}:{port}"
 
 

@@ -25,9 +25,47 @@ if TYPE_CHECKING:
 _STEP_TIMEOUT = 10.0  # seconds for each
 
 
-class _Right(NamedTuple):
+class Right(NamedTuple):
+    """What the policy of a target's key must allow."""
+
+    name: str
+    why: str  # in words, for the docs
+    of_bucket: bool = False  # else of its objects
+
+
+NEEDED = (
+    Right(
+        "s3:ListBucket",
+        "looking whether the bucket is there; without it, S3 answers 403 instead of 404 for an "
+        "object that is not, and nothing is completed over what can't be looked at",
+        of_bucket=True,
+    ),
+    Right(
+        "s3:ListBucketMultipartUploads",
+        "finding uploads that a worker that died has left open",
+        of_bucket=True,
+    ),
+    Right("s3:PutObject", "beginning an upload, its parts, its completion"),
+    Right(
+        "s3:GetObject",
+        "looking at an object that is completed, or in the place of one (size, ETag, metadata); "
+        "none is read",
+    ),
+    Right(
+        "s3:DeleteObject",
+        "removing an object that must not be there: a wrong one, one that came after a cancel",
+    ),
+    Right("s3:AbortMultipartUpload", "aborting what is not completed"),
+    Right(
+        "s3:ListMultipartUploadParts",
+        "telling an upload that the store has lost from one that fails",
+    ),
+)
+
+
+class _Try(NamedTuple):
     check: str
-    name: str  # in a policy
+    right: str
     action: str
     ask: Callable[[S3Client, str, str], Awaitable[object]]  # with bucket and key
 
@@ -53,14 +91,18 @@ async def _list_parts(client: S3Client, bucket: str, key: str) -> None:
     await client.list_parts(Bucket=bucket, Key=key, UploadId=uuid4().hex, MaxParts=1)
 
 
-_ABORT = _Right("uploads aborted", ABORT_RIGHT, "abort an upload of", _abort)
-_WRITE = "writable"
+_ABORT = _Try("uploads aborted", ABORT_RIGHT, "abort an upload of", _abort)
+_WRITE, _WRITE_RIGHT = "writable", "s3:PutObject"
 _OTHERS = (
-    _Right("readable", "s3:GetObject", "describe", _describe),
-    _Right("removable", "s3:DeleteObject", "remove", _remove),
-    _Right("uploads listed", "s3:ListBucketMultipartUploads", "list uploads of", _list_uploads),
-    _Right("parts listed", "s3:ListMultipartUploadParts", "list parts of", _list_parts),
+    _Try("readable", "s3:GetObject", "describe", _describe),
+    _Try("removable", "s3:DeleteObject", "remove", _remove),
+    _Try("uploads listed", "s3:ListBucketMultipartUploads", "list uploads of", _list_uploads),
+    _Try("parts listed", "s3:ListMultipartUploadParts", "list parts of", _list_parts),
 )
+
+
+# What is tried, by the right that it needs; the bucket is looked at before.
+CHECKS = {tried.right: tried.check for tried in (_ABORT, *_OTHERS)} | {_WRITE_RIGHT: _WRITE}
 
 
 async def try_target(sink: S3ObjectStore, target: S3Target) -> list[TargetCheck]:
@@ -91,21 +133,21 @@ async def try_rights(clients: S3Clients, target: S3Target) -> list[TargetCheck]:
     else:
         sentence = "not tried: an upload that is begun could not be aborted"
         found.append(TargetCheck(check=_WRITE, flaw=sentence))
-    return [*found, *[await _tried(clients, target, right) for right in _OTHERS]]
+    return [*found, *[await _tried(clients, target, other) for other in _OTHERS]]
 
 
-async def _tried(clients: S3Clients, target: S3Target, right: _Right) -> TargetCheck:
+async def _tried(clients: S3Clients, target: S3Target, tried: _Try) -> TargetCheck:
     key = trial_key(target)
     sentence = ""
     try:
         async with (
             clients.of(target) as client,
-            translate_errors(target, f"{right.action} {key}", _STEP_TIMEOUT),
+            translate_errors(target, f"{tried.action} {key}", _STEP_TIMEOUT),
         ):
-            await right.ask(client, target.bucket, key)
+            await tried.ask(client, target.bucket, key)
     except DeliveryError as error:
-        sentence = _flaw(error, right.name)
-    return TargetCheck(check=right.check, flaw=sentence)
+        sentence = _flaw(error, tried.right)
+    return TargetCheck(check=tried.check, flaw=sentence)
 
 
 async def _tried_to_write(clients: S3Clients, target: S3Target) -> TargetCheck:
@@ -115,7 +157,7 @@ async def _tried_to_write(clients: S3Clients, target: S3Target) -> TargetCheck:
         try:
             await upload.begin(_STEP_TIMEOUT)
         except DeliveryError as error:  # whatever it is: nothing was begun
-            sentence = _flaw(error, "s3:PutObject") or str(error)
+            sentence = _flaw(error, _WRITE_RIGHT) or str(error)
         else:
             try:
                 await upload.abort()

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, SecretStr
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings, environment_names
 from app.settings.files import may_be_in_a_file
-from app.tenants import definitions
+from app.tenants.definitions import Definitions
 
 _WORDS = ("description", "title")
 
@@ -52,7 +52,8 @@ def _rules(schema: Any) -> Any:
 
 def tenant_settings() -> Any:
     """Each setting of a tenant."""
-    defaults = definitions.defaults(Settings(), "default")
+    known = Definitions(KINDS)
+    defaults = known.defaults(Settings(), "default")
     return {
         definition.name: {
             "java_class": definition.java_class,
@@ -60,5 +61,5 @@ def tenant_settings() -> Any:
             "type": _rules(definition.type.json_schema()),
             "default": defaults[definition.name],
         }
-        for definition in definitions.Definitions(KINDS)
+        for definition in known
     }

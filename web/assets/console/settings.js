@@ -3,14 +3,17 @@
 import { call } from "./api.js";
 import { alertOf, confirmed, h, say } from "./dom.js";
 
+// made by `make docs`: the settings of a tenant
 const TITLES = {
-  request_ttl: "Time to live of requests (hours)",
-  order_size_limit_bytes: "Largest order (bytes)",
-  s3_server: "S3 server",
-  delivery_bucket: "Bucket of archives",
-  build_bucket: "Build bucket (not used)",
-  delivery_targets: "Further targets, by name",
+  "request_ttl": "Time to live of requests (hours)",
+  "s3_server": "S3 server",
+  "build_bucket": "Build bucket (not used)",
+  "delivery_bucket": "Bucket of archives",
+  "order_size_limit_bytes": "Largest order (bytes)",
+  "delivery_targets": "Further targets, by name"
 };
+const TESTED = ["s3_server", "delivery_targets"];
+// end of the settings of a tenant
 
 export async function settings(content, { signal }) {
   content.append(h("h1", {}, "Settings"),
@@ -46,7 +49,7 @@ function draw(place, setting, links, said = null) {
     }
   };
   const buttons = [h("button", { class: "main" }, "Save")];
-  if (name === "s3_server" || name === "delivery_targets") {
+  if (TESTED.includes(name)) {
     buttons.push(h("button", {
       type: "button",
       onclick: () => attempt(async () => {
@@ -99,18 +102,18 @@ function editorOf(name, value) {
     const input = h("input", { id, required: true, value });
     return { shown: labelled(id, "Value", input), read: () => input.value };
   }
-  if (name === "s3_server") {
+  if (typeof value?.secret === "string") {  // a server: of named targets, "secret" may be one
     const inputs = Object.fromEntries(Object.entries(value).map(([field, held]) => [field, h("input", {
       id: `${id}-${field}`,
       required: true,
-      type: field === "secret" ? "password" : field === "port" ? "number" : "text",
+      type: field === "secret" ? "password" : typeof held === "number" ? "number" : "text",
       autocomplete: "off",
       value: held,
     })]));
     return {
       shown: Object.entries(inputs).map(([field, input]) => labelled(`${id}-${field}`, field, input)),
       read: () => Object.fromEntries(Object.entries(inputs).map(([field, input]) =>
-        [field, field === "port" ? Number(input.value) : input.value])),
+        [field, input.type === "number" ? Number(input.value) : input.value])),
     };
   }
   const input = h("textarea", { id, rows: 8, spellcheck: "false" }, JSON.stringify(value, null, 2));

@@ -1,0 +1,120 @@
+"""What docs and console say of the program and is made of it: `make docs` writes it.
+
+Each part stands between two lines that name it; what is around them is written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from app.run.wiring.kinds import KINDS
+from app.settings import Settings
+from app.store.rights import NEEDED as DATABASE_RIGHTS
+from app.tenants.definitions import Definitions
+from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
+from streams.amqp import rights as rabbitmq
+
+ROOT = Path(__file__).resolve().parents[1]
+_PART = re.compile(
+    r"^(?P<begin>\S+ made by `make docs`: (?P<name>[^\n]+?)(?: -->)?\n)"
+    r"(?P<text>.*?\n)"
+    r"(?P<end>\S+ end of (?P=name)(?: -->)?)$",
+    re.MULTILINE | re.DOTALL,
+)
+_BUCKET = "deliveries"
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(heads), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _code(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```\n"
+
+
+def _tenant_settings() -> str:
+    return _table(
+        ("setting", "value", "meaning"),
+        (
+            (f"`{setting.name}`", setting.takes, setting.description)
+            for setting in Definitions(KINDS)
+        ),
+    )
+
+
+def _console_settings() -> str:
+    settings = list(Definitions(KINDS))
+    titles = {setting.name: setting.title for setting in settings}
+    tested = [setting.name for setting in settings if setting.tries is not None]
+    return (
+        f"const TITLES = {json.dumps(titles, indent=2, ensure_ascii=False)};\n"
+        f"const TESTED = {json.dumps(tested)};\n"
+    )
+
+
+def _rabbitmq_rights(*, declares: bool) -> str:
+    url = Settings.model_fields["amqp_url"].get_default().get_secret_value()
+    needed = rabbitmq.needed(declares=declares)
+    return _code("sh", rabbitmq.command("delivery", url, needed))
+
+
+def _database_rights() -> str:
+    return _table(
+        ("table or sequence", "rights"),
+        ((f"`{name}`", ", ".join(rights)) for name, rights in DATABASE_RIGHTS.items()),
+    )
+
+
+def _s3_policy() -> str:
+    statements = [
+        {
+            "Sid": sid,
+            "Effect": "Allow",
+            "Action": [right.name for right in S3_RIGHTS if right.of_bucket is of_bucket],
+            "Resource": f"arn:aws:s3:::{resource}",
+        }
+        for sid, of_bucket, resource in (
+            ("Bucket", True, _BUCKET),
+            ("Objects", False, f"{_BUCKET}/*"),
+        )
+    ]
+    policy = {"Version": "2012-10-17", "Statement": statements}
+    return _code("json", json.dumps(policy, indent=2))
+
+
+def _s3_rights() -> str:
+    return _table(("right", "for"), ((f"`{right.name}`", right.why) for right in S3_RIGHTS))
+
+
+# By the file that it is in, and what its lines call it.
+PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "docs/configuration.md": {"the settings of a tenant": _tenant_settings},
+    "docs/least-rights.md": {
+        "rights in PostgreSQL": _database_rights,
+        "rights in RabbitMQ": lambda: _rabbitmq_rights(declares=True),
+        "rights in RabbitMQ, without declaring": lambda: _rabbitmq_rights(declares=False),
+        "policy of S3": _s3_policy,
+        "rights in S3": _s3_rights,
+    },
+    "web/assets/console/settings.js": {"the settings of a tenant": _console_settings},
+}
+
+
+def current(file: str) -> str:
+    """Return a file with each of its parts as it is made now. Raises KeyError for another one."""
+    parts = dict(PARTS[file])
+    text = (ROOT / file).read_text("utf-8")
+    made = _PART.sub(lambda part: f"{part['begin']}{parts.pop(part['name'])()}{part['end']}", text)
+    if parts:
+        raise ValueError(f"{file} has no lines around: {', '.join(parts)}")
+    return made
+
+
+if __name__ == "__main__":
+    for name in PARTS:
+        (ROOT / name).write_text(current(name), "utf-8")
