@@ -48,6 +48,7 @@ from streams.amqp.properties import undecodable
 from streams.amqp.publisher import AmqpPublisher, close_quietly, open_channel
 from streams.amqp.topology import REFUSALS, Topology, refused
 from streams.channels import INCOMING, IncomingChannel
+from streams.events import check_tenant
 from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
@@ -265,11 +266,7 @@ class Bridge(Service):
         self._check(message)
         arrived = read(message, channel.kind)
         event = channel.event.read(arrived)
-        if not self._tenants.known(event.tenant):
-            raise UnreadableMessageError(
-                f"unknown tenant {event.tenant!r}; add it to DELIVERY_TENANTS, and `delivery dlq "
-                "requeue`"
-            )
+        check_tenant(event, self._tenants, requeue="delivery dlq requeue")
         return Arrival(
             ingress_id=arrived.ingress.id,
             kind=channel.kind,

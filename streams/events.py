@@ -30,6 +30,7 @@ from app.delivery.messages import (
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
+from app.tenants.registry import ConfiguredTenants
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -277,6 +278,14 @@ class TransferProgressed(Event):
     def progress(self) -> Progress:
         """What was told."""
         return _as(Progress, self)
+
+
+def check_tenant(event: Event, tenants: ConfiguredTenants, *, requeue: str) -> None:
+    """Raise UnreadableMessageError unless the event's tenant is served; `requeue` is for later."""
+    if not tenants.known(event.tenant):
+        raise UnreadableMessageError(
+            f"unknown tenant {event.tenant[:100]!r}; add it to DELIVERY_TENANTS, and `{requeue}`"
+        )
 
 
 def ingress_id_of(value: bytes) -> UUID | None:

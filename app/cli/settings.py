@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.audit import Actor, AuditTrail
+from app.cli.options import chosen_tenant
 from app.cli.who import caller
 from app.errors import DeliveryError
 from app.run.wiring.database import open_database
@@ -160,10 +161,7 @@ class Where:
                 yield _OnServer(session=session, url=self.url.rstrip("/"))
             return
         settings = load_settings()
-        tenant = self.tenant or settings.tenants[0]
-        if tenant not in settings.tenants:
-            known = ", ".join(settings.tenants)
-            raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
+        tenant = chosen_tenant(settings, self.tenant)
         async with open_database(settings) as database:
             yield _OnDatabase(
                 parts=await open_configuration(settings, database.pool),

@@ -34,6 +34,7 @@ from streams.events import (
     CancelRequested,
     OrderProgressed,
     RequestReceived,
+    check_tenant,
     ingress_id_of,
 )
 from streams.kafka.dispatch import Dispatcher, PendingEvent
@@ -118,11 +119,7 @@ def handler_of(channel: Channel, dependencies: Dependencies) -> Handler:
 def _read(model: type[_Event], value: bytes, tenants: ConfiguredTenants) -> _Event:
     """Read an event of a tenant that is served here. Raises UnreadableMessageError."""
     event = model.decode(value)
-    if not tenants.known(event.tenant):
-        raise UnreadableMessageError(
-            f"unknown tenant {event.tenant[:100]!r}; add it to DELIVERY_TENANTS, and `delivery dlt "
-            "requeue`"
-        )
+    check_tenant(event, tenants, requeue="delivery dlt requeue")
     return event
 
 
