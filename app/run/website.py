@@ -10,7 +10,7 @@ from mode import Service
 from app.run.series import make_series
 from app.run.wiring.dead_letters import dead_letter_store
 from app.run.wiring.kafka import progress_table
-from app.run.wiring.regards import rs_order_check, sign_in
+from app.run.wiring.regards import password_flow, rs_order_check
 from app.run.wiring.services import Services, open_services
 from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
@@ -110,11 +110,11 @@ def _gate(settings: Settings, tenants: ConfiguredTenants) -> Gate:
 
 
 def _sign_ins(settings: Settings, tenants: ConfiguredTenants) -> SignIns | None:
-    ask = sign_in(settings)
-    if ask is None:
+    flow = password_flow(settings)
+    if flow is None:
         return None
     return SignIns(
-        ask,
+        flow.token,
         served=tenants.known,
         per_minute=settings.web_sign_ins_per_minute,
         proxies=settings.web_proxies,

@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from app.run.wiring.database import PostgresDatabase
-from app.run.wiring.regards import sign_in, users_asked_later
+from app.run.wiring.regards import password_flow, users_asked_later
 from app.settings import Settings
 from streams.regards.users import AnyUser, AskedLater
 
@@ -32,5 +32,5 @@ def test_who_does_not_ask_rs_admin_takes_nobody_for_known_where_there_is_one(
 
 
 def test_nobody_signs_in_with_a_password_where_that_is_not_configured() -> None:
-    assert sign_in(Settings(oauth_url="")) is None
-    assert sign_in(Settings(oauth_url="http://oauth/token")) is not None
+    assert password_flow(Settings(oauth_url="")) is None
+    assert password_flow(Settings(oauth_url="http://oauth/token")) is not None

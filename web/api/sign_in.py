@@ -24,7 +24,7 @@ from web.guard.limits import RateLimit, Turns
 log = get_logger(__name__)
 
 # Takes tenant, user and password; returns a token. Raises NotAcceptedError, RetryableError.
-PasswordFlow = Callable[[str, str, str], Awaitable[str]]
+SignIn = Callable[[str, str, str], Awaitable[str]]
 
 _MAX_LOGGED = 255  # characters of a user that is not known
 _CONCURRENCY = 4  # that REGARDS is asked for
@@ -60,7 +60,7 @@ class SignIns:
 
     def __init__(
         self,
-        ask: PasswordFlow,
+        ask: SignIn,
         *,
         served: Callable[[str], bool],
         per_minute: int,

@@ -15,9 +15,6 @@ from streams.regards.sign_in import PasswordFlow
 from streams.regards.tokens import TokenSigner
 from streams.regards.users import AnyUser, AskedLater, RsAdmin
 
-# Returns a token for a tenant, a user and a password.
-SignIn = Callable[[str, str, str], Awaitable[str]]
-
 
 @contextlib.asynccontextmanager
 async def open_regards(settings: Settings) -> AsyncIterator[tuple[OrderSource, Users]]:
@@ -63,7 +60,7 @@ def rs_order_check(settings: Settings) -> Callable[[], Awaitable[None]]:
     return Presence(settings.rs_order_url, ca=settings.http_ca).check
 
 
-def sign_in(settings: Settings) -> SignIn | None:
+def password_flow(settings: Settings) -> PasswordFlow | None:
     """Return what signs users in at REGARDS; None where that is not configured.
 
     Raises ConfigurationError when the file of a CA can't be used.
@@ -71,7 +68,6 @@ def sign_in(settings: Settings) -> SignIn | None:
     if not settings.oauth_url:
         return None
     secret = settings.oauth_client_secret.get_secret_value()
-    flow = PasswordFlow(
+    return PasswordFlow(
         settings.oauth_url, client=settings.oauth_client, secret=secret, ca=settings.http_ca
     )
-    return flow.token
