@@ -108,9 +108,9 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Any:
     """Hand out a unit at a time, in the order of the collection."""
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - where xdist is, alone
 
     config.option.loadscopereorder = False
     scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = unit_of
+    scheduler._split_scope = unit_of  # noqa: SLF001 - as xdist documents it, by its name
     return scheduler

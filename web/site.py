@@ -41,7 +41,6 @@ _SHUTDOWN_TIMEOUT = 5.0  # seconds that requests under way have when the server 
 _MAX_BODY = 2 * 1024 * 1024  # bytes
 # Seconds for a TLS handshake. Until it is over a connection is not counted among those that are
 # open, and takes 300 KiB.
-_HANDSHAKE_TIMEOUT = 5.0
 CONNECTION_LIMITS: dict[str, Any] = {
     "max_line_size": 8 * 1024,  # bytes of a request line
     "max_field_size": 32 * 1024,  # bytes of a header; a token may be long
@@ -179,7 +178,7 @@ def _dress(
 
 
 def _allow(site: web.Application, origins: Sequence[str]) -> None:
-    options = aiohttp_cors.ResourceOptions(
+    options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         allow_headers=(
             hdrs.AUTHORIZATION,
             hdrs.CONTENT_TYPE,
@@ -207,6 +206,7 @@ class Site(Service):
         port: int,
         tls: ssl.SSLContext | None,
         connections: int = 5000,
+        handshake_timeout: float = 5.0,  # seconds
         setting: str = "DELIVERY_WEB_PORT",
     ) -> None:
         super().__init__()
@@ -220,6 +220,7 @@ class Site(Service):
         self._port = port
         self._tls = tls
         self._connections = connections  # at most
+        self._handshake_timeout = None if tls is None else handshake_timeout
         self._setting = setting  # which says the port
         self._listening: asyncio.Server | None = None
 
@@ -234,7 +235,7 @@ class Site(Service):
                 self._host,
                 self._port,
                 ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_TIMEOUT,
+                ssl_handshake_timeout=self._handshake_timeout,
                 backlog=128,
             )
         except OSError as error:

@@ -76,7 +76,7 @@ class Child:
 
     async def stop(self) -> int:
         """End it, wait until it is gone, and return its exit code."""
-        assert self.process.stdin is not None
+        assert self.process.stdin is not None  # noqa: S101 - it is a pipe
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         return await asyncio.to_thread(self.process.wait)

@@ -161,7 +161,7 @@ async def running_service(
     """
     port = (
         int((extra or {}).get("DELIVERY_WEB_PORT", 0))
-        or int(os.environ.get("DELIVERY_WEB_PORT", 0))
+        or int(os.environ.get("DELIVERY_WEB_PORT", "0"))
         or free_port()
     )
     listening = "DELIVERY_WORKER_PORT" if command == "worker" else "DELIVERY_WEB_PORT"

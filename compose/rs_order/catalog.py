@@ -106,7 +106,7 @@ def _parse(query: str) -> Item:
 _FIELDS = ("providerId", "productId", "id", "ipId")
 
 
-def _matches(tree: Item, product: str) -> bool:
+def _matches(tree: Item, product: str) -> bool:  # noqa: PLR0911 - a case for each kind
     """Evaluate a Lucene query on a product, of which only the id is known here."""
     match tree:
         case AndOperation():

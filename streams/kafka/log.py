@@ -24,15 +24,22 @@ from streams.kafka.topics import Topics
 
 log = get_logger(__name__)
 
-_CONFIRM_TIMEOUT = 30.0  # seconds
+CONFIRM_TIMEOUT = 30.0  # seconds
 _CHECK_TIMEOUT = 4.0  # seconds
 
 
 class EventLog:
     """Writes events. No idempotent producer: a repeated event changes nothing downstream."""
 
-    def __init__(self, producer: AIOKafkaProducer, topics: Topics) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        topics: Topics,
+        *,
+        confirm_timeout: float = CONFIRM_TIMEOUT,
+    ) -> None:
         self._producer = producer
+        self._confirm_timeout = confirm_timeout
         self.topics = topics
 
     async def append(
@@ -52,7 +59,7 @@ class EventLog:
         if trace is not None:
             headers = [*(headers or []), (tracing.HEADER, trace.encode())]
         try:
-            async with asyncio.timeout(_CONFIRM_TIMEOUT):
+            async with asyncio.timeout(self._confirm_timeout):
                 await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)
         except MessageSizeTooLargeError:
             raise UnreadableMessageError(
@@ -106,7 +113,9 @@ def _look_at_report(confirmed: asyncio.Future[object]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
+async def open_event_log(
+    settings: Settings, *, confirm_timeout: float = CONFIRM_TIMEOUT
+) -> AsyncIterator[EventLog]:
     """Connect to Kafka. Raises ConfigurationError when no broker answers, or it refuses."""
     producer = AIOKafkaProducer(acks="all", request_timeout_ms=20_000, **client_arguments(settings))
     try:
@@ -115,6 +124,7 @@ async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
         await producer.stop()
         raise not_reached(settings, error) from None
     try:
-        yield EventLog(producer, Topics(prefix=settings.kafka_topic_prefix))
+        topics = Topics(prefix=settings.kafka_topic_prefix)
+        yield EventLog(producer, topics, confirm_timeout=confirm_timeout)
     finally:
         await producer.stop()

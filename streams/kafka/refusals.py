@@ -38,7 +38,7 @@ class Refusal:
     mistake: bool = False  # whether that is a setting of this service
 
 
-class BrokerRefusedError(KafkaConnectionError):
+class BrokerRefusedError(KafkaConnectionError):  # type: ignore[misc] # aiokafka has no types
     """A broker refuses the connection, or is refused. Its message is the sentence."""
 
     def __str__(self) -> str:

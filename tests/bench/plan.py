@@ -49,7 +49,7 @@ class Callbacks:
 
     def watch(self) -> None:
         """Begin: what asyncio's own debug mode does, but by processor time."""
-        run = Handle._run
+        run = Handle._run  # noqa: SLF001 - asyncio's
 
         def timed(handle: Handle) -> None:
             began = time.thread_time()
@@ -58,7 +58,7 @@ class Callbacks:
             self.total += took
             self.longest = max(self.longest, took)
 
-        Handle._run = timed  # type: ignore[method-assign,assignment]
+        Handle._run = timed  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 
 def _peak() -> float:

@@ -64,7 +64,8 @@ async def allow(broker: str, rights: list[Right], *, to: str) -> None:
     await admin.start()
     try:
         for right in rights:
-            answer = await admin._send_to_controller(
+            # aiokafka has the request, and no method for it.
+            answer = await admin._send_to_controller(  # noqa: SLF001
                 CreateAclsRequest(
                     _RESOURCES[right.resource],
                     right.name,

@@ -61,6 +61,7 @@ class S3Proxy:
     seen: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)  # of completions: headers and values
     stored: list[int] = field(default_factory=list)  # numbers of parts that were stored
+    digests: list[str | None] = field(default_factory=list)  # Content-MD5 of parts
     before: Callable[[str], Awaitable[None]] | None = None  # called with what is seen
     _real: dict[str, str] = field(default_factory=dict)
     _under_way: set[asyncio.Task[tuple[int, dict[str, str], bytes]]] = field(default_factory=set)
@@ -71,7 +72,8 @@ class S3Proxy:
         async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(lambda: self.seen.count(what) >= count)
 
-    async def _see(self, what: str) -> None:
+    async def see(self, what: str) -> None:
+        """Take note of a request, and let those go on that wait for it."""
         self.seen.append(what)
         async with self._changed:
             self._changed.notify_all()
@@ -86,7 +88,7 @@ class S3Proxy:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         what = _kind(request)
-        await self._see("away" if self.away else what)
+        await self.see("away" if self.away else what)
         while self.silent:
             await asyncio.sleep(0.01)
         if self.away:
@@ -108,6 +110,7 @@ class S3Proxy:
         return self._answer(*answer)
 
     async def _take_part(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        self.digests.append(request.headers.get("Content-MD5"))
         if self._use("slow_down"):
             return web.Response(status=503, text=_ERROR.format("SlowDown"))
         if self._use("resets"):

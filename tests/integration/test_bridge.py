@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -430,18 +431,26 @@ async def test_a_bridge_that_reads_some_of_its_queues_is_not_ready(
 
 
 async def test_a_channel_that_can_not_be_opened_again_is_tried_until_it_can(
-    settings: Settings, held: HeldLog, client: Client
+    settings: Settings, held: HeldLog, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ has closed it, and what its queue is bound to is not there for a while."""
     held.confirmed.set()
     url = settings.amqp_url.get_secret_value()
     async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+        opened = []
+        channel = connection.channel
+
+        def noted(**options: Any) -> AbstractChannel:
+            opened.append(channel(**options))
+            return opened[-1]
+
+        monkeypatch.setattr(connection, "channel", noted)
         bridge = made(settings, connection, publisher, held)
         await bridge.start()
         await bridge.check()
         await client.channel.exchange_delete(REQUESTS.exchange.name)
-        assert bridge._channel is not None
-        closed = await bridge._channel.get_underlay_channel()
+        (reading,) = opened
+        closed = await reading.get_underlay_channel()
         await closed.basic_ack(999)  # which RabbitMQ does not know
         async with asyncio.timeout(30):
             while "opened again" not in await trouble(bridge):

@@ -84,7 +84,7 @@ async def dump(database: str) -> str:
 
 
 @pytest.mark.timeout(600)  # two dozen commands, each a process
-async def test_settings_take_effect_while_the_service_works(
+async def test_settings_take_effect_while_the_service_works(  # noqa: PLR0915 - one service for all of it
     service: Running,
     client: Client,
     make_product: Callable[..., str],

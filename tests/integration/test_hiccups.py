@@ -715,9 +715,7 @@ async def test_an_object_that_appears_after_a_cancel_is_removed(
 
     async def no_abort(*args: object) -> None:
         """The store has taken the completion: an abort comes too late."""
-        proxy.seen.append("DELETE")
-        async with proxy._changed:
-            proxy._changed.notify_all()
+        await proxy.see("DELETE")
 
     monkeypatch.setattr(sink, "abort", no_abort)
     await overtaken(worker, proxy, name)

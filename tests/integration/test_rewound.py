@@ -18,7 +18,6 @@ from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
 from streams.channels import ORDER_RESPONSES, REQUESTS
-from streams.kafka import log as event_log
 from streams.kafka.lag import ConsumerLag, positions
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import Topics, ensure_topics, partitions_of
@@ -95,12 +94,9 @@ async def test_a_group_at_the_end_of_a_batch_is_not_beyond_the_end(changed: Sett
         assert end < group == 6
 
 
-async def test_writing_to_a_missing_topic_does_not_make_it(
-    changed: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_writing_to_a_missing_topic_does_not_make_it(changed: Settings) -> None:
     """Made by accident, it has other partitions, and no worker learns that its events are lost."""
-    monkeypatch.setattr(event_log, "_CONFIRM_TIMEOUT", 0.5)
-    async with open_event_log(changed) as events:
+    async with open_event_log(changed, confirm_timeout=0.5) as events:
         with pytest.raises(BrokerUnavailableError):
             await events.append(events.topics.of(REQUESTS), key=b"t/c", value=b"{}")
     topics = await partitions_of(changed)

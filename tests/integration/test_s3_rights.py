@@ -33,7 +33,7 @@ async def deliver(sink: S3ObjectStore, target: S3Target) -> None:
     upload = await sink.create_upload(target, key, {"tenant": "sentinel"})
     assert await sink.open_uploads(target, key) == [upload]
     part = await sink.put_part(target, upload, 1, Part.of(b"bytes"))
-    await sink._check_open(target, upload)
+    await sink.check_open(target, upload)
     etag = await sink.complete(target, upload, [part], 5, marks={"tenant": "sentinel"})
     found = await sink.find(target, key)
     assert found == make_found(size=5, etag=etag, marks={"tenant": "sentinel"})

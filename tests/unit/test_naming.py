@@ -71,7 +71,7 @@ def test_a_file_that_is_listed_twice_is_delivered_once() -> None:
 
 
 hostile = st.text(max_size=400) | st.sampled_from(
-    ["../a", "/a", "a (2)", "A", "a", "nul", "\\\\host\\a", "a/..", "ａ", "ß", "SS", "\ud800"]
+    ["../a", "/a", "a (2)", "A", "a", "nul", "\\\\host\\a", "a/..", "ａ", "ß", "SS", "\ud800"]  # noqa: RUF001
 )
 
 

@@ -75,6 +75,7 @@ def test_a_permanent_error_is_no_outage(sqlstate: str) -> None:
 
 def test_a_value_that_does_not_fit_its_column_is_no_outage() -> None:
     """Waiting makes it no smaller; the event goes to the dead letters."""
-    error = asyncpg.exceptions._base.DataError("invalid input for query argument $1")
+    of_client = asyncpg.exceptions._base.DataError  # noqa: SLF001 - `DataError` is the server's
+    error = of_client("invalid input for query argument $1")
     with pytest.raises(asyncpg.InterfaceError), translate_errors():
         raise error

@@ -31,7 +31,7 @@ from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
-from web.api.events import EventsApi
+from web.api.events import EventsApi, StreamLimits
 from web.api.health import Check, Health
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
@@ -171,7 +171,9 @@ def parts_for(
         "configuration": ConfigurationApi(configure, configuration.store, health, audit),
         "operation": OperationApi(configure, audit),
         "deliveries": DeliveriesApi(tracking, has.pop("interventions"), progress),
-        "events": EventsApi(has.pop("feed"), tracking, has.pop("changes"), progress),
+        "events": EventsApi(
+            has.pop("feed"), tracking, has.pop("changes"), progress, limits=has.pop("streams")
+        ),
         "dead_letters": DeadLettersApi(has.pop("dead_letters"), audit, serves=configure.serves),
         "workers": WorkersApi(overview),
         "metrics": MetricsApi(overview),
@@ -181,7 +183,7 @@ def parts_for(
 
 
 def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
-    pool, tenants = configuration.store._pool, configuration.tenants
+    pool, tenants = configuration.pool, configuration.tenants
     tracking = PostgresTracking(pool)
     return {
         "audit": PostgresAudit(pool),
@@ -198,6 +200,7 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
             users=AnyUser(),
         ),
         "feed": Feed(tracking, list),
+        "streams": StreamLimits(),
         "progress": lambda _delivery: None,
         "dead_letters": NoDeadLetters(),
         "console": Console(None),

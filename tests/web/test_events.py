@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -33,7 +33,7 @@ from tests.web.conftest import (
     parts_for,
     serve,
 )
-from web.api import events
+from web.api.events import StreamLimits
 from web.feed import Feed
 from web.guard.auth import TokenVerifier
 from web.guard.gate import Gate
@@ -62,10 +62,23 @@ async def feed(pool: asyncpg.Pool, reports: list[Progress]) -> AsyncIterator[Fee
     await made.stop()
 
 
+MakeApi = Callable[[StreamLimits], Awaitable[Api]]
+
+
 @pytest.fixture
-async def api(configuration: ConfigurationParts, aiohttp_client: MakeClient, feed: Feed) -> Api:
+def make_api(configuration: ConfigurationParts, aiohttp_client: MakeClient, feed: Feed) -> MakeApi:
+    """Makes the application with that feed."""
+
+    async def make(limits: StreamLimits) -> Api:
+        return await serve(aiohttp_client, parts_for(configuration, feed=feed, streams=limits))
+
+    return make
+
+
+@pytest.fixture
+async def api(make_api: MakeApi) -> Api:
     """The application with that feed."""
-    return await serve(aiohttp_client, parts_for(configuration, feed=feed))
+    return await make_api(StreamLimits())
 
 
 def check_event(name: str, data: str) -> None:
@@ -268,16 +281,16 @@ async def real_server(parts: Any) -> AsyncIterator[str]:
 async def test_a_place_of_a_reader_is_free_once_it_is_gone_though_nothing_happens(
     configuration: ConfigurationParts,
     feed: Feed,
-    monkeypatch: pytest.MonkeyPatch,
     abruptly: bool,
 ) -> None:
-    monkeypatch.setattr(events, "_PING_INTERVAL", 3600.0)  # no comment finds out
+    silent = StreamLimits(ping_interval=3600.0)  # no comment finds out
     gate = Gate(
         TokenVerifier(secret=SECRET, public_key=""),
         configuration.tenants,
         limits=replace(PLENTY, all_streams=Turns(1)),
     )
-    async with real_server(parts_for(configuration, feed=feed, gate=gate)) as server:
+    parts = parts_for(configuration, feed=feed, gate=gate, streams=silent)
+    async with real_server(parts) as server:
         url = f"{server}/deliveries/events"
         async with (
             aiohttp.ClientSession(headers=bearer()) as session,
@@ -316,10 +329,9 @@ async def test_a_stream_ends_with_its_token_and_says_so(
             assert (await session.get("/settings")).status == 200
 
 
-async def test_a_stream_lasts_an_hour_at_most(
-    api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "_MAX_DURATION", 0.2)  # seconds
+async def test_a_stream_lasts_an_hour_at_most(make_api: MakeApi) -> None:
+    assert StreamLimits().duration == 3600  # seconds
+    api = await make_api(StreamLimits(duration=0.2))
     async with streaming(api, "/deliveries/events") as stream:
         assert await stream.next() is None  # and come again, with the same token
 
@@ -345,9 +357,9 @@ async def told_until_reload(stream: Stream) -> tuple[list[int], dict[str, Any]]:
 
 
 async def test_a_reader_who_missed_too_much_is_told_to_look_it_up_again(
-    api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+    make_api: MakeApi, deliveries: Deliveries
 ) -> None:
-    monkeypatch.setattr(events, "_MAX_REPLAYED", 5)
+    api = await make_api(StreamLimits(replayed=5))
     delivery = await deliveries.ready("d")
     first = await deliveries.pool.fetchval("SELECT min(id) FROM delivery_history")
     await history(deliveries, delivery, 20)
@@ -370,9 +382,9 @@ async def test_a_reader_who_missed_too_much_is_told_to_look_it_up_again(
 
 
 async def test_a_stream_of_what_has_ended_ends_though_not_all_is_told(
-    api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+    make_api: MakeApi, deliveries: Deliveries
 ) -> None:
-    monkeypatch.setattr(events, "_MAX_REPLAYED", 2)
+    api = await make_api(StreamLimits(replayed=2))
     await deliveries.done("d")
     async with streaming(api, "/deliveries/d/events") as stream:
         numbers, event = await told_until_reload(stream)

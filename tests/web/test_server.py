@@ -64,14 +64,17 @@ async def test_the_server_speaks_tls(
 
 
 async def test_a_client_that_never_begins_a_handshake_is_cut_off(
-    configuration: ConfigurationParts,
-    certificate: tuple[Path, Path],
-    monkeypatch: pytest.MonkeyPatch,
+    configuration: ConfigurationParts, certificate: tuple[Path, Path]
 ) -> None:
-    monkeypatch.setattr(web_site, "_HANDSHAKE_TIMEOUT", 0.2)
     chain, key = certificate
     tls = tls_context(certificate=str(chain), key=str(key))
-    site = Site(create_site(parts_for(configuration)), host="127.0.0.1", port=0, tls=tls)
+    site = Site(
+        create_site(parts_for(configuration)),
+        host="127.0.0.1",
+        port=0,
+        tls=tls,
+        handshake_timeout=0.2,
+    )
     await site.start()
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)

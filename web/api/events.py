@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
@@ -30,27 +31,42 @@ from web.feed import (
 )
 from web.guard.auth import NotSignedInError
 
-_MAX_DURATION = 3600.0  # seconds that a stream lasts, if its token does
-_MAX_REPLAYED = 1000  # steps that a reader who was away is told, at most; the rest it looks up
 _CLOSE_TIMEOUT = 5.0  # seconds for a client to take what is said last
-_PING_INTERVAL = 15.0  # seconds between comments: proxies close a stream that is silent
 _RECONNECT_DELAY = 2000  # milliseconds before a client comes again
 _NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamLimits:
+    """How long a stream is, and how much is told on it."""
+
+    duration: float = 3600.0  # seconds that it lasts, if its token does
+    replayed: int = 1000  # steps that a reader who was away is told, at most; the rest it looks up
+    ping_interval: float = 15.0  # seconds between comments: proxies close one that is silent
 
 
 class EventsApi:
     """The handlers."""
 
-    def __init__(self, feed: Feed, tracking: Tracking, changes: Changes, progress: Find) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        tracking: Tracking,
+        changes: Changes,
+        progress: Find,
+        *,
+        limits: StreamLimits | None = None,
+    ) -> None:
         self._feed = feed
         self._tracking = tracking
         self._changes = changes
         self._progress = progress
+        self._limits = limits or StreamLimits()
 
     async def one(self, request: web.Request) -> web.StreamResponse:
         """Stream what happens to a delivery until it has ended, after what has happened."""
         actor, last = request[ACTOR], _last_event(request)
-        until = _end(actor)
+        until = _end(actor, self._limits.duration)
         delivery = choose(request, await find(request, self._tracking)).delivery
         async with self._feed.watching(actor.tenant, delivery.id) as subscriber:
             now = await self._tracking.one(actor.tenant, delivery.id)
@@ -61,26 +77,30 @@ class EventsApi:
             if now.ended and not missed:
                 # It has heard everything: a browser that comes again for ever stops at this.
                 return web.Response(status=204)
-            told = [state_frame(Change(step=step, tracked=now)) for step in missed[:_MAX_REPLAYED]]
-            if len(missed) > _MAX_REPLAYED:
+            most = self._limits.replayed
+            told = [state_frame(Change(step=step, tracked=now)) for step in missed[:most]]
+            if len(missed) > most:
                 told.append(reload_frame(missed[-1].id, last=now.ended))
             told += _current(now, self._progress(now.delivery))
             known = {step.id for step in steps}.__contains__
-            return await _Stream(request, subscriber, known, ends=True).write(told, until)
+            stream = _Stream(request, subscriber, known, self._limits, ends=True)
+            return await stream.write(told, until)
 
     async def all(self, request: web.Request) -> web.StreamResponse:
         """Stream what happens to the tenant's deliveries from now, or from the last event, on."""
         actor, last = request[ACTOR], _last_event(request)
-        until = _end(actor)
+        until = _end(actor, self._limits.duration)
         async with self._feed.watching(actor.tenant) as subscriber:
             told = await self._missed(subscriber, last) if last else [mark_frame(subscriber.since)]
             known = {frame.id for frame in told}.__contains__
-            return await _Stream(request, subscriber, known, ends=False).write(told, until)
+            stream = _Stream(request, subscriber, known, self._limits, ends=False)
+            return await stream.write(told, until)
 
     async def _missed(self, subscriber: Subscriber, last: int) -> list[Frame]:
-        changes = await self._changes.replay(subscriber.tenant, last, limit=_MAX_REPLAYED + 1)
-        told = [state_frame(change) for change in changes[:_MAX_REPLAYED]]
-        if len(changes) > _MAX_REPLAYED:
+        most = self._limits.replayed
+        changes = await self._changes.replay(subscriber.tenant, last, limit=most + 1)
+        told = [state_frame(change) for change in changes[:most]]
+        if len(changes) > most:
             told.append(reload_frame(max(subscriber.since, told[-1].id), last=False))
         return told
 
@@ -147,14 +167,14 @@ def _current(tracked: Tracked, progress: Progress | None) -> list[Frame]:
     return [progress_frame(progress)]
 
 
-def _end(actor: Actor) -> float:
+def _end(actor: Actor, duration: float) -> float:
     """Return when a stream must end: with the token, at the latest. Raises NotSignedInError."""
     now = time.time()
     if actor.expires is None:
-        return now + _MAX_DURATION
+        return now + duration
     if actor.expires <= now:  # what is granted to clocks that differ is too short for a stream
         raise NotSignedInError("the token has expired; sign in again")
-    return min(actor.expires, now + _MAX_DURATION)
+    return min(actor.expires, now + duration)
 
 
 class _Stream:
@@ -165,18 +185,21 @@ class _Stream:
         request: web.Request,
         subscriber: Subscriber,
         known: Callable[[int], bool],
+        limits: StreamLimits,
         *,
         ends: bool,
     ) -> None:
         self._request = request
         self._watcher = subscriber
         self._known = known
+        self._limits = limits
         self._ends = ends
 
     async def write(self, told: list[Frame], until: float) -> web.StreamResponse:
         """Write until it ends, the client is gone, or the time is over."""
         actor = self._request[ACTOR]
-        async with sse_response(self._request, ping_interval=_PING_INTERVAL) as response:
+        ping = self._limits.ping_interval
+        async with sse_response(self._request, ping_interval=ping) as response:
             self._watcher.disconnect = self._disconnect
             self._watcher.gone = self._gone
             # A client that is gone is noticed by the next comment, though nothing else happens.

@@ -22,6 +22,7 @@ class ConfigurationParts:
     commands that change settings.
     """
 
+    pool: asyncpg.Pool
     store: PostgresConfiguration
     tenants: ConfiguredTenants
     configure: Configure
@@ -30,7 +31,7 @@ class ConfigurationParts:
     def over(self, pool: asyncpg.Pool) -> ConfigurationParts:
         """Return the same tenants, looked up and changed over another pool."""
         store = PostgresConfiguration(pool, self.vault)
-        return replace(self, store=store, configure=Configure(store, self.tenants))
+        return replace(self, pool=pool, store=store, configure=Configure(store, self.tenants))
 
 
 async def open_configuration(settings: Settings, pool: asyncpg.Pool) -> ConfigurationParts:
@@ -40,7 +41,9 @@ async def open_configuration(settings: Settings, pool: asyncpg.Pool) -> Configur
     tenants = unread_tenants(settings)
     configure = Configure(store, tenants)
     await configure.refresh()
-    return ConfigurationParts(store=store, tenants=tenants, configure=configure, vault=vault)
+    return ConfigurationParts(
+        pool=pool, store=store, tenants=tenants, configure=configure, vault=vault
+    )
 
 
 def unread_tenants(settings: Settings) -> ConfiguredTenants:

@@ -141,7 +141,7 @@ class S3ObjectStore:
             raise
         except TargetUnavailableError as error:
             if answered(error):
-                await self._check_open(target, upload)
+                await self.check_open(target, upload)
             raise
         is_md5 = etag == part.md5.hex()
         if not is_md5 and _MD5.fullmatch(etag) and not _encrypted(answer):
@@ -150,7 +150,7 @@ class S3ObjectStore:
             )
         return StoredPart(etag=etag, md5=part.md5 if is_md5 else None)
 
-    async def _check_open(self, target: S3Target, upload: Upload) -> None:
+    async def check_open(self, target: S3Target, upload: Upload) -> None:
         """Raise UploadLostError unless the upload is open, or the store does not tell.
 
         Some stores answer 500 to a part of an upload that they don't know.

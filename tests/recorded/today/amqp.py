@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
@@ -30,6 +31,10 @@ class _Place:
     async def bind(self, source: Any, routing_key: str = "") -> None:
         source = source if isinstance(source, str) else source.name
         self.broker.bindings.append(f"{source} --{routing_key}--> {self.name}")
+
+    async def consume(self, handle: Callable[[Any], Awaitable[None]]) -> str:
+        self.broker.consumers[self.name] = handle
+        return self.name
 
     async def publish(
         self, message: aio_pika.Message, routing_key: str, *, mandatory: bool, **_: Any
@@ -67,6 +72,11 @@ class _Channel:
     queues: dict[str, Any] = field(default_factory=dict)
     bindings: list[str] = field(default_factory=list)
     published: list[dict[str, Any]] = field(default_factory=list)
+    consumers: dict[str, Callable[[Any], Awaitable[None]]] = field(default_factory=dict)
+    close_callbacks: set[Any] = field(default_factory=set)
+
+    async def set_qos(self, *, prefetch_count: int) -> None:
+        """Nothing is sent without being asked for here."""
 
     async def declare_exchange(self, *args: Any, **kwargs: Any) -> _Place:
         return self._declared(self.exchanges, aio_pika.Channel.declare_exchange, args, kwargs)
@@ -162,7 +172,7 @@ async def _through_the_bridge(queue: str, message: _Incoming) -> tuple[_Channel,
     """Let the bridge handle a message; return what it published and what it carried on."""
     channel, carried = _Channel(), _Carried()
     bridge = Bridge(
-        connection=Mock(),
+        connection=Mock(channel=AsyncMock(return_value=channel)),
         publisher=_publisher(channel),
         events=cast("Any", carried),
         arrivals=cast("Any", carried),
@@ -171,8 +181,8 @@ async def _through_the_bridge(queue: str, message: _Incoming) -> tuple[_Channel,
         prefetch=10,
         max_bytes=1_000_000,
     )
-    channel_of = {incoming.queue.name: incoming for incoming in INCOMING}
-    await bridge._handler(channel_of[queue])(cast("Any", message))
+    await bridge.on_start()
+    await channel.consumers[queue](message)
     message.ack.assert_awaited_once()
     return channel, carried.noted
 

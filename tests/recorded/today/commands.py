@@ -24,7 +24,7 @@ def commands() -> Any:
 def _described(command: click.Command, parent: click.Context | None) -> Any:
     context = click.Context(command, parent=parent, **command.context_settings)
     # Click keeps the option that it made first; a test may have called a command by itself.
-    command._help_option = None
+    command._help_option = None  # noqa: SLF001 - click's
     said: dict[str, Any] = {
         "parameters": {
             max(parameter.opts, key=len): _parameter(parameter, context)
