@@ -96,6 +96,18 @@ def make_found(**changes: Any) -> FoundObject:
     return replace(FoundObject(size=1, etag="e"), **changes)
 
 
+def make_s3_server(**changes: Any) -> dict[str, Any]:
+    """Return the setting `s3_server` of a tenant."""
+    return {
+        "scheme": "https",
+        "host": "s3.example.org",
+        "port": 9000,
+        "region": "eu",
+        "key": "k",
+        "secret": "hunter2-the-secret",
+    } | changes
+
+
 def make_tenant_settings(**changes: Any) -> TenantSettings:
     """Return what a tenant has configured."""
     made = TenantSettings(

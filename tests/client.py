@@ -18,6 +18,7 @@ from compose.embedded import s3
 from compose.embedded.stack import TENANT, USER, Stack
 from streams.amqp.properties import accept_any_properties
 
+# By their names on the wire, not those of the rows that the service is made of.
 _BROADCAST = "regards.broadcast.fr.cnes.regards.modules"
 REQUESTS = f"{_BROADCAST}.delivery.amqp.input.DeliveryRequestDtoEvent"
 RESPONSES = f"{_BROADCAST}.delivery.amqp.output.DeliveryResponseDtoEvent"
@@ -28,6 +29,10 @@ ORDER_RESPONSES = f"{_BROADCAST}.order.amqp.output.OrderResponseDtoEvent"
 REQUEST_QUEUE = (
     "regards.broadcast.rs-delivery.fr.cnes.regards.modules.delivery.service.submission.create."
     "amqp.DeliveryRequestEventHandler"
+)
+ORDER_QUEUE = (
+    "regards.broadcast.rs-delivery.fr.cnes.regards.modules.order.client.amqp."
+    "AutoOrderResponseHandler"
 )
 
 

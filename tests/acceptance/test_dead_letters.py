@@ -16,15 +16,10 @@ from aio_pika.abc import AbstractIncomingMessage
 from pamqp.commands import Basic
 
 from compose.embedded.stack import TENANT
-from tests.client import ORDER_RESPONSES, REQUEST_QUEUE, REQUESTS, Client, request_for
+from tests.client import ORDER_QUEUE, ORDER_RESPONSES, REQUEST_QUEUE, REQUESTS, Client, request_for
 from tests.command import delivery
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("service", "environment")]
-
-ORDER_QUEUE = (
-    "regards.broadcast.rs-delivery.fr.cnes.regards.modules.order.client.amqp."
-    "AutoOrderResponseHandler"
-)
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from aio_pika import ExchangeType, Message
 
 from tests.client import (
     ORDER_CANCELS,
+    ORDER_QUEUE,
     ORDER_REQUESTS,
     ORDER_RESPONSES,
     REQUEST_QUEUE,
@@ -17,10 +18,6 @@ from tests.client import (
     RESPONSES,
 )
 
-ORDER_QUEUE = (
-    "regards.broadcast.rs-delivery.fr.cnes.regards.modules.order.client.amqp."
-    "AutoOrderResponseHandler"
-)
 _JAVA = "fr.cnes.regards.modules"
 REQUEST_TYPE = f"{_JAVA}.delivery.amqp.input.DeliveryRequestDtoEvent"
 ORDER_RESPONSE_TYPE = f"{_JAVA}.order.amqp.output.OrderResponseDtoEvent"

@@ -18,19 +18,12 @@ from app.settings import Settings
 from app.store import PostgresConfiguration
 from app.tenants.vault import Vault, make_key
 from compose.embedded.stack import TENANT
-from tests.builders import make_actor, make_message
+from tests.builders import make_actor, make_message, make_s3_server
 from tests.integration.conftest import Deliveries, with_keys
 from tests.targets import s3_of
 
 ACTOR = make_actor(name="admin")
-SERVER = {
-    "scheme": "https",
-    "host": "s3.example.org",
-    "port": 9000,
-    "region": "eu",
-    "key": "k",
-    "secret": "hunter2-the-secret",
-}
+SERVER = make_s3_server()
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,8 @@ import inspect
 
 import pytest
 
+from streams.channels import KAFKA
+from streams.events import WorkDue
 from tests.recorded import book, today
 
 
@@ -22,6 +24,11 @@ def test_a_recorded_event_is_read_as_it_was_meant(topic: str) -> None:
     """Events wait for days, and those of the version before are read by this one."""
     read, meant = today.kafka.read(topic, book.kept("kafka_events")[topic])
     assert read == meant
+
+
+def test_each_event_that_says_more_than_whose_it_is_is_recorded() -> None:
+    told = {channel.topic.name for channel in KAFKA if channel.event not in (None, WorkDue)}
+    assert told == today.kafka.FORMS.keys()
 
 
 def test_no_recording_is_left_that_nothing_is_compared_with() -> None:

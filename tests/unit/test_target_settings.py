@@ -15,16 +15,10 @@ from app.tenants.definitions import MASK, Definitions
 from app.tenants.registry import ConfiguredTenants
 from sinks.stores.memory import MemoryTarget
 from sinks.stores.s3.target import S3Target
+from tests.builders import make_s3_server
 
 KINDS = TargetKinds(S3Target, MemoryTarget)
-SERVER = {
-    "scheme": "https",
-    "host": "s3.example",
-    "port": 443,
-    "region": "r",
-    "key": "k",
-    "secret": "s",
-}
+SERVER = make_s3_server(host="s3.example", port=443, region="r", key="k", secret="s")
 PLAIN = {"s3_server": SERVER, "bucket": "archives", "prefix": "/in/"}
 MEMORY = {"kind": "memory", "container": "archives", "prefix": "in"}
 

@@ -15,17 +15,11 @@ from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
 from app.tenants.definitions import Definitions
 from compose.embedded import s3
+from tests.builders import make_s3_server
 from tests.targets import s3_of
 from tests.web.conftest import Api
 
-SERVER: dict[str, Any] = {
-    "scheme": "https",
-    "host": "s3.example.org",
-    "port": 9000,
-    "region": "eu",
-    "key": "k",
-    "secret": "hunter2-the-secret",
-}
+SERVER = make_s3_server()
 MASK = "*******"
 
 

@@ -16,7 +16,7 @@ from app.delivery.outgoing import Lane
 from streams.amqp.publisher import AmqpPublisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
-from streams.channels import INCOMING, of_arrival
+from streams.channels import of_arrival
 from streams.kafka.topics import Topics
 from tests.recorded.today.examples import APP, ARRIVING, AT, OWED, TENANT
 

@@ -15,6 +15,8 @@ from app.delivery.outgoing import Lane
 from app.delivery.states import Work
 from app.settings import Settings
 from app.waiting.wakeup import Wakeup
+from streams import channels
+from streams.channels import CANCELS, ORDER_RESPONSES, REQUESTS
 from streams.events import (
     Arrived,
     CancelRequested,
@@ -60,22 +62,22 @@ def _arrived(event: type[Arrived], value: Cancel | OrderEvent) -> bytes:
 
 
 FORMS = {
-    "delivery.requests": _Form(
+    REQUESTS.topic.name: _Form(
         MESSAGE,
         lambda value: RequestReceived.read(value).encode(),
         lambda value: RequestReceived.decode(value).message,
     ),
-    "delivery.order-events": _Form(
+    ORDER_RESPONSES.topic.name: _Form(
         ORDER_EVENT,
         lambda value: _arrived(OrderProgressed, value),
         lambda value: OrderProgressed.decode(value).order_event,
     ),
-    "delivery.cancels": _Form(
+    CANCELS.topic.name: _Form(
         CANCEL,
         lambda value: _arrived(CancelRequested, value),
         lambda value: CancelRequested.decode(value).cancel,
     ),
-    "delivery.progress": _Form(
+    channels.PROGRESS.topic.name: _Form(
         PROGRESS,
         lambda value: TransferProgressed.of(value).encode(),
         lambda value: TransferProgressed.decode(value).progress,
