@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Union
@@ -100,6 +100,8 @@ class Definition:
     java_class: str  # of its value, in a configuration file of REGARDS
     of_regards: bool = True  # else REGARDS complains of it in a file
     sensitive: bool = False  # it holds secrets
+    # Places that a value names, which an operator may forbid, each with the path that leads to it.
+    places: Callable[[Any], Iterable[tuple[str, Mapping[str, Any]]]] = lambda _: ()
     # Targets that it is about, by name: what the console offers to try. None: it offers nothing.
     tries: Callable[[TenantSettings], Mapping[str, Target]] | None = None
 
@@ -152,16 +154,18 @@ class Definitions:
             ) from None
         plain = definition.type.dump_python(parsed, mode="json", exclude_none=True)
         reasons = [
-            *self._forbidden(name, plain, settings),
+            *self._forbidden(definition.places(plain), settings),
             *_without_secret(plain, current, (name,)),
         ]
         if reasons:
             raise InvalidSettingError(reasons)
         return _unmasked(plain, current)
 
-    def _forbidden(self, name: str, value: Any, settings: Settings) -> Iterator[str]:
+    def _forbidden(
+        self, places: Iterable[tuple[str, Mapping[str, Any]]], settings: Settings
+    ) -> Iterator[str]:
         """Give a reason for each place that tenants may not deliver to."""
-        for path, place in _places(name, value):
+        for path, place in places:
             flaw = self._kinds.flaw_of(place, settings)
             if flaw is not None:
                 yield f"{path}{flaw[0]}: {flaw[1]}"
@@ -192,6 +196,8 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             default=_s3_server,
             java_class="fr.cnes.regards.modules.delivery.domain.settings.S3DeliveryServer",
             sensitive=True,
+            # Of the default target, which is of the first kind.
+            places=lambda server: [("", {"s3_server": server})],
             tries=default_target,
         ),
         Definition(
@@ -232,6 +238,9 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             java_class="java.util.Map",
             of_regards=False,
             sensitive=True,
+            places=lambda places: (
+                (f"delivery_targets.{name}.", place) for name, place in places.items()
+            ),
             tries=lambda settings: settings.targets,
         ),
     )
@@ -282,14 +291,6 @@ def _is_server(value: Any) -> bool:
 def _inner(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     if isinstance(value, dict):
         yield from ((name, inner, (*where, name)) for name, inner in value.items())
-
-
-def _places(name: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Give the places that a setting names, each with the path that leads to it."""
-    if name == "s3_server":  # of the default target, which is of the first kind
-        yield "", {name: value}
-    elif name == "delivery_targets":
-        yield from ((f"{name}.{target}.", place) for target, place in value.items())
 
 
 def _without_secret(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
