@@ -124,7 +124,11 @@ class DeliveryStore(Protocol):
     """Where deliveries are kept."""
 
     def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Begin a transaction; leaving the block commits, an exception rolls back."""
+        """Begin a transaction; leaving the block commits, an exception rolls back.
+
+        Raises StoreUnavailableError, and RuntimeError when the block goes on after a call that
+        failed: then the program is wrong, and nothing is committed.
+        """
 
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over."""

@@ -97,13 +97,25 @@ async def test_what_a_transaction_does_is_seen_by_itself_at_once_and_by_others_i
 async def test_a_transaction_of_which_a_statement_failed_commits_nothing(
     deliveries: Deliveries,
 ) -> None:
-    """Also when the error is caught within it."""
+    """Also when the error is caught within it: then the end of the block says so."""
     delivery = await deliveries.ready()
+    told: list[str] = []
+    heard = deliveries.owed_signal.waiter()
+    heard.event.clear()
+    with pytest.raises(RuntimeError, match="a statement of it had failed"):
+        async with deliveries.store.transaction() as tx:
+            tx.on_commit(lambda: told.append("committed"))
+            assert await tx.advance(delivery, State.ERROR)
+            await tx.enqueue(outgoing.granted(delivery))
+            with pytest.raises(LeaseLostError):
+                await tx.add_files(delivery, [make_file()])
+    assert await deliveries.states() == ["READY"]
+    assert told == []
+    assert not heard.event.is_set()
+    # The connection is as good as before.
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(delivery, State.ERROR)
-        with pytest.raises(LeaseLostError):
-            await tx.add_files(delivery, [make_file()])
-    assert await deliveries.states() == ["READY"]
+    assert await deliveries.states() == ["ERROR"]
 
 
 # Deliveries.
