@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,13 +23,13 @@ from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore, StoredObject, Upload
+from app.delivery.object_store import ObjectStore, StoredObject, StoredPart, Upload
 from app.delivery.ports import OrderSource
 from app.delivery.progress import Phase, Report
 from app.delivery.targets import Target
 from app.errors import DeliveryError, LeaseLostError
 from app.telemetry.metrics import TARGET_BYTES
-from app.waiting.patience import Patience, Waits, out_of_slot
+from app.waiting.patience import Patience, Retried, Waits, out_of_slot
 from sinks.formats import format_of
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.pipeline.archive import ArchiveStream
@@ -187,22 +187,7 @@ class _Transfer:
             size=archive.size,
             etag=self.by.objects.etag_of(self.target, parts),
         )
-        tries = 0
-
-        async def complete() -> str:
-            nonlocal tries
-            tries += 1
-            if not await may_complete(expected):
-                raise LeaseLostError(f"the lease of {self.delivery} ran out before its completion")
-            return await self.by.objects.complete(
-                self.target,
-                self.upload,
-                parts,
-                expected.size,
-                marks=marks_of(self.delivery),
-                again=tries > 1,
-            )
-
+        complete = Retried(partial(self._complete, parts, expected, may_complete))
         patience = self.by.patience
         leaving = asyncio.get_running_loop().call_later(patience.in_slot, self.lease.leave)
         try:
@@ -210,6 +195,26 @@ class _Transfer:
         finally:
             leaving.cancel()
         return replace(expected, etag=etag)
+
+    async def _complete(
+        self,
+        parts: Sequence[StoredPart],
+        expected: StoredObject,
+        may_complete: Callable[[StoredObject], Awaitable[bool]],
+        *,
+        again: bool,
+    ) -> str:
+        """Ask for the completion once; return the object's ETag."""
+        if not await may_complete(expected):
+            raise LeaseLostError(f"the lease of {self.delivery} ran out before its completion")
+        return await self.by.objects.complete(
+            self.target,
+            self.upload,
+            parts,
+            expected.size,
+            marks=marks_of(self.delivery),
+            again=again,
+        )
 
     @contextlib.asynccontextmanager
     async def memory(self) -> AsyncIterator[None]:
