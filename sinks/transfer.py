@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any
@@ -131,7 +131,7 @@ class _Transfer:
         verifier = FileVerifier(meter.count, lag=plan.lag)
         blocks = partial(self.archive_format.blocks, compression=self.by.compression)
         archive = ArchiveStream(source, verifier, blocks, plan, meter)
-        send = self._sender(archive)
+        sender = _PartSender(self, archive)
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(source.run(files))
@@ -142,36 +142,12 @@ class _Transfer:
                         size=len(part),
                         max_object_size=self.by.max_object_size,
                     )
-                    stages.create_task(send(number, part))
+                    stages.create_task(sender.send(number, part))
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
         finally:
             await archive.stop()
         return archive
-
-    def _sender(self, archive: ArchiveStream) -> Callable[[int, Part], Coroutine[None, None, None]]:
-        """Return what sends a part, however often; without a slot while the store takes nothing."""
-        waits = Waits(self.by.patience, self._aside, wanted=self.by.worker_memory.is_wanted)
-        last = time.monotonic()  # when bytes of whichever part were taken
-
-        def moved() -> None:
-            nonlocal last
-            last = time.monotonic()
-
-        async def send(number: int, part: Part) -> None:
-            part.moved = moved
-            put = partial(self.by.objects.put_part, self.target, self.upload, number, part)
-            stored = await out_of_slot(
-                partial(waits.through, put),
-                self.lease.aside,
-                after=self.by.patience.silence,
-                moved=lambda: last,
-            )
-            moved()
-            archive.sent(number, stored)
-            TARGET_BYTES.labels(self.delivery.tenant).inc(len(part))
-
-        return send
 
     async def complete(
         self, archive: ArchiveStream, may_complete: Callable[[StoredObject], Awaitable[bool]]
@@ -229,7 +205,11 @@ class _Transfer:
             yield
 
     @contextlib.asynccontextmanager
-    async def _aside(self) -> AsyncIterator[None]:
+    async def aside(self) -> AsyncIterator[None]:
+        """Give up the slot for the block, and let others see that its memory is idle.
+
+        Raises TargetUnavailableError when too much of the worker's memory is.
+        """
         with self.by.worker_memory.idle(self.plan.memory):
             async with self.lease.aside():
                 yield
@@ -238,6 +218,38 @@ class _Transfer:
     async def _away(self) -> AsyncIterator[None]:
         self.lease.leave()
         yield
+
+
+class _PartSender:
+    """Sends the parts of a transfer, each however often; without a slot while none gets on."""
+
+    def __init__(self, transfer: _Transfer, archive: ArchiveStream) -> None:
+        by = transfer.by
+        self._transfer = transfer
+        self._archive = archive
+        self._waits = Waits(by.patience, transfer.aside, wanted=by.worker_memory.is_wanted)
+        self._last = time.monotonic()  # when bytes of whichever part were taken
+
+    async def send(self, number: int, part: Part) -> None:
+        """Send one part; return when it is stored."""
+        transfer = self._transfer
+        part.moved = self._bytes_moved
+        put = partial(transfer.by.objects.put_part, transfer.target, transfer.upload, number, part)
+        stored = await out_of_slot(
+            partial(self._waits.through, put),
+            transfer.lease.aside,
+            after=transfer.by.patience.silence,
+            moved=self._last_moved,
+        )
+        self._bytes_moved()
+        self._archive.sent(number, stored)
+        TARGET_BYTES.labels(transfer.delivery.tenant).inc(len(part))
+
+    def _bytes_moved(self) -> None:
+        self._last = time.monotonic()
+
+    def _last_moved(self) -> float:
+        return self._last
 
 
 def _first_cause(group: BaseExceptionGroup) -> BaseException:
