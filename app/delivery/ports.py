@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import ClassVar, Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
@@ -263,6 +263,12 @@ class OrderSource(Protocol):
         self, delivery: Delivery, file: ManifestFile
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a file's bytes, from the first to the last."""
+
+
+class PlannedFormat(Protocol):
+    """The format that archives are planned as, as far as plans go by it."""
+
+    suffix: ClassVar[str]  # of their names, with its dot; the transfer knows the format by it
 
 
 class Archiver(Protocol):

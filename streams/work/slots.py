@@ -36,6 +36,13 @@ log = get_logger(__name__)
 _CHECK_INTERVAL = 1.0  # seconds between looks at a lease
 
 
+async def without_lease(
+    act: Callable[[Delivery], Awaitable[None]], delivery: Delivery, _lease: Lease
+) -> None:
+    """Do work that asks nothing of its lease: it is cancelled when that is lost, and no more."""
+    await act(delivery)
+
+
 class Slots(Service):
     """Runs up to `count` pieces of one kind of work at a time, each under its lease."""
 
