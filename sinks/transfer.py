@@ -68,6 +68,7 @@ class StreamingArchiver:
         upload: Upload,
         *,
         at_most: int,
+        name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
@@ -81,6 +82,7 @@ class StreamingArchiver:
             archive_format,
             total_bytes=delivery.total_bytes,
             file_count=delivery.file_count,
+            name_bytes=name_bytes,
             at_most=at_most,
             part_size=self.part_size,
             memory=self.memory,

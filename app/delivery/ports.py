@@ -17,7 +17,7 @@ from uuid import UUID
 from app.audit import AuditRecord
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
-from app.delivery.manifest import ListedFile, Manifest, ManifestFile
+from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.outgoing import Lane, OutgoingMessage
@@ -171,8 +171,8 @@ class DeliveryStore(Protocol):
         It waits while the store is away.
         """
 
-    async def sizes_known(self, delivery: Delivery) -> bool:
-        """Whether the manifest has a size for each file."""
+    async def extent(self, delivery: Delivery) -> Extent:
+        """Measure the delivery's manifest."""
 
 
 class Arrivals(Protocol):
@@ -285,13 +285,14 @@ class Archiver(Protocol):
         upload: Upload,
         *,
         at_most: int,
+        name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
         """Transfer. `may_complete` is asked each time right before the object would appear.
 
         `at_most` is the bytes that the files may have: more than the delivery's total where sizes
-        of some are unknown.
+        of some are unknown. `name_bytes` is what their names in the archive have together.
         """
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from app.delivery import outgoing
 from app.delivery.lease import Lease
+from app.delivery.manifest import Extent
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
@@ -173,12 +174,16 @@ class Transfers:
             within=self.completion,
         )
         try:
+            extent = await until_answered(
+                partial(self.store.extent, delivery), good=lease.safe_to_complete
+            )
             return await self.archiver.run(
                 delivery,
                 self.store.files(delivery),
                 target,
                 upload,
-                at_most=await self._at_most(delivery, lease),
+                at_most=self._at_most(delivery, extent),
+                name_bytes=extent.name_bytes,
                 lease=lease,
                 may_complete=completion.allowed,
             )
@@ -198,11 +203,9 @@ class Transfers:
                     await self.leases.discard_completion(delivery)
             raise
 
-    async def _at_most(self, delivery: Delivery, lease: Lease) -> int:
+    def _at_most(self, delivery: Delivery, extent: Extent) -> int:
         """Return the bytes that the files may have, as far as it is known before."""
-        if await until_answered(
-            partial(self.store.sizes_known, delivery), good=lease.safe_to_complete
-        ):
+        if extent.sizes_known:
             return delivery.total_bytes
         limit = self.tenants.settings(delivery.tenant).order_size_limit_bytes
         return max(delivery.total_bytes, limit)

@@ -12,6 +12,7 @@ import pytest
 from app.audit import AuditEntry
 from app.delivery import outgoing
 from app.delivery.ingress import Asked, Opening
+from app.delivery.manifest import Extent
 from app.delivery.states import ADVANCES, State, Work
 from app.errors import LeaseLostError, StoreUnavailableError
 from compose.embedded.stack import TENANT
@@ -25,6 +26,7 @@ from tests.builders import (
     make_request,
     make_stored,
     make_upload,
+    name_bytes,
 )
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
@@ -282,7 +284,7 @@ async def test_a_manifest_is_written_once(deliveries: Deliveries) -> None:
         await waiting
     ready = await deliveries.active()
     assert [file async for file in deliveries.store.files(ready)] == files
-    assert not await deliveries.store.sizes_known(ready)
+    assert not (await deliveries.store.extent(ready)).sizes_known
     with pytest.raises(LeaseLostError, match="is gone"):
         async with deliveries.store.transaction() as tx:
             await tx.add_files(make_delivery(), files)
@@ -290,11 +292,12 @@ async def test_a_manifest_is_written_once(deliveries: Deliveries) -> None:
 
 async def test_a_manifest_is_read_a_batch_at_a_time_in_its_order(deliveries: Deliveries) -> None:
     delivery = await deliveries.available()
-    files = [make_file(f"f{number}", position=number, size=1) for number in range(2500)]
+    files = [make_file(f"é{number}", position=number, size=1) for number in range(2500)]
     async with deliveries.store.transaction() as tx:
         await tx.add_files(delivery, files[::-1])
     assert [file async for file in deliveries.store.files(delivery)] == files
-    assert await deliveries.store.sizes_known(delivery)
+    names = name_bytes(file.member for file in files)
+    assert await deliveries.store.extent(delivery) == Extent(sizes_known=True, name_bytes=names)
 
 
 # Orders.
