@@ -36,7 +36,7 @@ class UnitOfWork(Protocol):
         were handled before, or are copies of a message that was.
         """
 
-    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+    async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries; those whose correlation id is in use by an active one are left out.
 
         No two of them may have the same correlation id.

@@ -158,7 +158,7 @@ def _workers(
         lease_ttl=settings.lease_ttl,
         grace=settings.shutdown_grace,
     )
-    waits = Timer(name="targets", job=away.tell, interval=_WAIT_REPORT_INTERVAL)
+    waits = Timer(name="targets", job=away.record_waits, interval=_WAIT_REPORT_INTERVAL)
     return [waits, *make_timers(services, uploads)], [
         slots(
             kind=Work.CHECK,

@@ -56,7 +56,7 @@ class PostgresUnitOfWork:
         )
         return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
 
-    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+    async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""
         openings = sorted(openings, key=lambda o: (o.request.tenant, o.request.correlation_id))
         requests = [opening.request for opening in openings]

@@ -84,7 +84,7 @@ async def _available(store: PostgresStore) -> None:
         ttl=timedelta(hours=12),
     )
     async with store.transaction() as tx:
-        await tx.open([opening])
+        await tx.open_deliveries([opening])
     event = OrderEvent(tenant="t", correlation_id="c", status=OrderStatus.DONE, order_id=1)
     await order_progressed(event, store=store)
 

@@ -66,7 +66,7 @@ async def test_a_transaction_that_fails_leaves_nothing_and_tells_no_client(
             assert await tx.advance(delivery, State.ORDERED, order_id=1)
             await tx.enqueue(outgoing.granted(delivery))
             await tx.audit(make_done())
-            await tx.open([opening("another")])
+            await tx.open_deliveries([opening("another")])
             raise KeyError
     assert (await deliveries.rows(), await deliveries.outgoing()) == before
     assert await deliveries.audit.entries(None, before=LAST, limit=9) == []
@@ -127,11 +127,11 @@ async def test_of_two_that_open_the_same_correlation_id_at_once_one_does(
     deliveries: Deliveries,
 ) -> None:
     async with deliveries.store.transaction() as tx:
-        assert len(await tx.open([opening()])) == 1
+        assert len(await tx.open_deliveries([opening()])) == 1
 
         async def open_another() -> int:
             async with deliveries.store.transaction() as other:
-                return len(await other.open([opening(), opening("d")]))
+                return len(await other.open_deliveries([opening(), opening("d")]))
 
         waiting = asyncio.create_task(open_another())
         await several_turns()
@@ -145,13 +145,13 @@ async def test_a_correlation_id_is_free_once_its_delivery_has_ended_or_its_openi
 ) -> None:
     with pytest.raises(KeyError):
         async with deliveries.store.transaction() as tx:
-            await tx.open([opening()])
+            await tx.open_deliveries([opening()])
             raise KeyError
     first = await deliveries.granted()
 
     async def open_another() -> int:
         async with deliveries.store.transaction() as other:
-            return len(await other.open([opening()]))
+            return len(await other.open_deliveries([opening()]))
 
     assert await open_another() == 0
     async with deliveries.store.transaction() as tx:
@@ -167,7 +167,7 @@ async def test_the_same_correlation_id_of_another_tenant_is_another_one(
     deliveries: Deliveries,
 ) -> None:
     async with deliveries.store.transaction() as tx:
-        opened = await tx.open([opening(), opening(tenant=OTHER)])
+        opened = await tx.open_deliveries([opening(), opening(tenant=OTHER)])
         assert len(opened) == 2
         assert await tx.lock("other", "c") is None
 
@@ -533,7 +533,7 @@ async def test_what_was_done_is_told_from_the_newest_on(deliveries: Deliveries) 
 
 async def test_what_fails_within_the_block_is_not_noted(deliveries: Deliveries) -> None:
     with pytest.raises(KeyError):
-        async with deliveries.audit.noting(make_done()):
+        async with deliveries.audit.recording(make_done()):
             raise KeyError
     await deliveries.audit.record(make_done(subject="noted"))
     (entry,) = await deliveries.audit.entries(None, before=LAST, limit=9)
