@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from prometheus_client import Gauge
@@ -23,11 +24,19 @@ def _check(settings: Settings) -> Iterator[Finding]:
         yield bad(S3Target.kind, "certificates", str(error), "see DELIVERY_S3_CA")
 
 
-def _open(settings: Settings, up: Gauge | None) -> AbstractAsyncContextManager[ManagedStore[Any]]:
-    # Imported when it is opened: botocore takes a quarter of a second, and most commands open none.
-    from sinks.stores.s3.managed import open_store
+def _managed() -> Any:
+    from sinks.stores.s3 import managed
 
-    return open_store(up=up, ca=settings.s3_ca, hosts=settings.allowed_hosts)
+    return managed
+
+
+@contextlib.asynccontextmanager
+async def _open(settings: Settings, up: Gauge | None) -> AsyncIterator[ManagedStore[Any]]:
+    # Imported when it is opened: botocore takes a quarter of a second, and most commands open none.
+    # In a thread, as the loop has not so much to spare.
+    managed = await asyncio.to_thread(_managed)
+    async with managed.open_store(up=up, ca=settings.s3_ca, hosts=settings.allowed_hosts) as store:
+        yield store
 
 
 S3 = StoreKind(targets=S3Target, check=_check, open=_open)
