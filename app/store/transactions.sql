@@ -165,7 +165,8 @@ RETURNING id;
 -- name: relied_on
 -- Whether an object was told to a client, or another delivery, or a later attempt of this one than
 -- :attempt, is just making one of that name in its namespace (where an older worker noted none, it may
--- be there).
+-- be there). A later attempt that is done has just made another one than was found: its object may be
+-- there by now, and not every store looks at the ETag of what it deletes.
 SELECT EXISTS (
     SELECT 1 FROM delivery
     WHERE url = :url AND state = 'DONE' AND (etag = :etag OR etag IS NULL))
@@ -175,7 +176,7 @@ OR EXISTS (
       AND coalesce(completing ->> 'server', :namespace) = :namespace)
 OR EXISTS (
     SELECT 1 FROM delivery
-    WHERE id = :id AND attempt <> :attempt AND state NOT IN ({ended}));
+    WHERE id = :id AND attempt <> :attempt AND state <> 'ERROR');
 
 -- name: expired
 -- Active deliveries whose time is over, the longest overdue first.
@@ -202,10 +203,10 @@ ORDER BY not_before
 LIMIT :limit;
 
 -- name: swept
--- Nothing of this one is open any more, and the place where it was is of no use: no row while a
--- completion may still be under way.
+-- Nothing of this one is open any more, and the place where it was is of no use: no row if a
+-- completion may still have been under way when that was looked at, :took ago.
 UPDATE delivery SET swept = true, upload_target = NULL
-WHERE id = :id AND coalesce(completing_until < now(), true)
+WHERE id = :id AND coalesce(completing_until < now() - :took::interval, true)
 RETURNING id;
 
 -- name: postpone_sweeps

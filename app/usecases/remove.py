@@ -29,7 +29,7 @@ class Removal:
 
         It stays when its marks name another delivery, when a client was told it (the same key and
         ETag), when another delivery is just completing one of that name there, and when a successor
-        works on this delivery: it may have made the object, and be about to tell it. Completions of
+        works on this delivery, or is done: it may have made the object, and tell it. Completions of
         it there wait meanwhile (`Leases.record_completion`). Raises what the store raises.
         """
         url = target.url_of(key)

@@ -134,8 +134,10 @@ class Sweep:
     async def _sweep(self, leftover: _Leftover) -> bool:
         """Return whether nothing of the delivery is open any more, as far as can be known.
 
-        While a completion may still be under way, it is looked at again.
+        If a completion may have been under way when this look began, there is another one: what
+        appeared in the midst of it was not seen.
         """
+        began = time.monotonic()
         try:
             if not await self._abort(leftover):
                 return False
@@ -144,7 +146,8 @@ class Sweep:
         except (TargetUnavailableError, SecretUnreadableError) as error:
             leftover.warn(error, tried_again=True)
             return False
-        return await self.store.swept(leftover.delivery)
+        took = timedelta(seconds=time.monotonic() - began)
+        return await self.store.swept(leftover.delivery, took=took)
 
     async def _abort(self, leftover: _Leftover) -> bool:
         delivery, target = leftover.delivery, leftover.current

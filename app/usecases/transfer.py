@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from app.delivery import outgoing
 from app.delivery.lease import Lease
-from app.delivery.manifest import Extent
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
@@ -37,7 +36,7 @@ from app.usecases.completion import CompletionGuard
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
-from app.waiting.patience import Patience, Retried, Waits, out_of_slot, until_answered
+from app.waiting.patience import Patience, Waits, out_of_slot, until_answered
 
 log = get_logger(__name__)
 
@@ -67,7 +66,7 @@ class Transfers:
     async def deliver(self, delivery: Delivery, lease: Lease) -> None:
         """Make the archive and end the delivery. Raises what `Settlement` decides on.
 
-        An upload that the target has lost begins again at once.
+        An upload that the target has lost begins again at once, while the lease surely holds.
         """
         self.tenants.check_secrets(delivery.tenant)
         target = self.tenants.settings(delivery.tenant).target_named(delivery.target)
@@ -88,7 +87,8 @@ class Transfers:
                 result = await self._archive(delivery, target, upload, lease)
             except UploadLostError as error:
                 lost += 1
-                if lost == _MAX_LOST_UPLOADS:
+                # A delivery that has ended is swept when its lease has run out: nothing opens then.
+                if lost == _MAX_LOST_UPLOADS or not lease.safe_to_complete():
                     raise
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
                 await lease.come_back()
@@ -127,8 +127,23 @@ class Transfers:
 
     async def _begin(self, delivery: Delivery, target: Target, key: str, lease: Lease) -> Upload:
         """Open an upload, and note it before any part."""
-        create = Retried(partial(self._create_upload, delivery, target, key))
-        upload = self.uploads.located(await self._ask(lease, create), target)
+        media_type = self.archiver.media_type(delivery)
+        tries = 0
+
+        async def begin() -> Upload:
+            nonlocal tries
+            tries += 1
+            # The one before may have been opened, and only its answer was lost.
+            if tries > 1 and not await self.uploads.abort_orphans(delivery, target, key):
+                raise TargetUnavailableError(
+                    f"the opening of an upload of {key} in {target} was not answered, and another "
+                    "delivery may have opened one of that name: which is whose can't be told now"
+                )
+            return await self.objects.create_upload(
+                target, key, marks_of(delivery), media_type=media_type
+            )
+
+        upload = self.uploads.located(await self._ask(lease, begin), target)
         record = partial(self.leases.record_upload, delivery, upload)
         try:
             if not await until_answered(record, good=lease.safe_to_complete):
@@ -148,20 +163,6 @@ class Transfers:
         )
         return upload
 
-    async def _create_upload(
-        self, delivery: Delivery, target: Target, key: str, *, again: bool
-    ) -> Upload:
-        media_type = self.archiver.media_type(delivery)
-        # The one before may have been opened, and only its answer was lost.
-        if again and not await self.uploads.abort_orphans(delivery, target, key):
-            raise TargetUnavailableError(
-                f"the opening of an upload of {key} in {target} was not answered, and another "
-                "delivery may have opened one of that name: which is whose can't be told now"
-            )
-        return await self.objects.create_upload(
-            target, key, marks_of(delivery), media_type=media_type
-        )
-
     async def _archive(
         self, delivery: Delivery, target: Target, upload: Upload, lease: Lease
     ) -> StoredObject:
@@ -174,16 +175,12 @@ class Transfers:
             within=self.completion,
         )
         try:
-            extent = await until_answered(
-                partial(self.store.extent, delivery), good=lease.safe_to_complete
-            )
             return await self.archiver.run(
                 delivery,
                 self.store.files(delivery),
                 target,
                 upload,
-                at_most=self._at_most(delivery, extent),
-                name_bytes=extent.name_bytes,
+                at_most=await self._at_most(delivery, lease),
                 lease=lease,
                 may_complete=completion.allowed,
             )
@@ -203,9 +200,11 @@ class Transfers:
                     await self.leases.discard_completion(delivery)
             raise
 
-    def _at_most(self, delivery: Delivery, extent: Extent) -> int:
+    async def _at_most(self, delivery: Delivery, lease: Lease) -> int:
         """Return the bytes that the files may have, as far as it is known before."""
-        if extent.sizes_known:
+        if await until_answered(
+            partial(self.store.sizes_known, delivery), good=lease.safe_to_complete
+        ):
             return delivery.total_bytes
         limit = self.tenants.settings(delivery.tenant).order_size_limit_bytes
         return max(delivery.total_bytes, limit)
@@ -237,7 +236,17 @@ class Transfers:
 
         The lease may run out meanwhile; as long as no worker has taken over, this attempt ends it.
         """
-        if not await until_answered(Retried(partial(self._end, delivery, result))):
+        tries = 0
+
+        async def end() -> bool:
+            nonlocal tries
+            tries += 1
+            if await self._end(delivery, result):
+                return True
+            # An earlier try may have done it, and only its answer was lost.
+            return tries > 1 and await self.store.done_by(delivery)
+
+        if not await until_answered(end):
             raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
         log.info(
             "delivery_done",
@@ -247,11 +256,10 @@ class Transfers:
             attempt=delivery.attempt,
         )
 
-    async def _end(self, delivery: Delivery, result: StoredObject, *, again: bool) -> bool:
+    async def _end(self, delivery: Delivery, result: StoredObject) -> bool:
         async with self.store.transaction() as tx:
-            ended = await tx.advance(delivery, State.DONE, result=result)
-            if ended:
-                await tx.enqueue(outgoing.done(delivery, result))
-                tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
-        # An earlier try may have done it, and only its answer was lost.
-        return ended or (again and await self.store.done_by(delivery))
+            if not await tx.advance(delivery, State.DONE, result=result):
+                return False
+            await tx.enqueue(outgoing.done(delivery, result))
+            tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
+        return True

@@ -186,8 +186,7 @@ class MemoryObjectStore:
         expected = Expected(size=size, etag=etag_of(parts), marks=marks)
         found = await self.find(target, upload.key)
         if found is not None and expected.is_made(found, again=again):
-            if not again:
-                await self.abort(target, upload)
+            await self.abort(target, upload)
             return found.etag
         if found is not None:
             expected.check_replaceable(found, target, upload.key)

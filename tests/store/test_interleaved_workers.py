@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ from app.delivery.outgoing import Kind
 from app.delivery.ports import Leases
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
-from app.errors import DeliveryError, ForeignObjectError, RetryableError
+from app.errors import DeliveryError, ForeignObjectError, RetryableError, UploadLostError
 from app.run.wiring.kinds import KINDS
 from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
@@ -170,7 +171,6 @@ class Archiver:
         upload: Upload,
         *,
         at_most: int,
-        name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
@@ -389,3 +389,33 @@ async def test_one_of_two_tenants_delivers_to_a_key_and_the_upload_of_the_other_
     assert told.keys() == {"DONE", "ERROR"}
     ((_, there),) = bucket.objects.items()
     assert bucket.marks[there] == marks_of(told["DONE"])
+
+
+class Forgetful(Archiver):
+    """Archives to a store that loses every upload."""
+
+    async def run(self, *_: object, **__: object) -> StoredObject:
+        raise UploadLostError("the store knows no such upload")
+
+
+@pytest.mark.parametrize(("ttl", "opened"), [(30, 3), (0, 1)])
+async def test_an_upload_that_was_lost_begins_again_only_while_the_lease_surely_holds(
+    deliveries: Deliveries, ttl: float, opened: int
+) -> None:
+    """Else its delivery may have ended long ago, and been swept: none would abort another one."""
+    bucket = Bucket()
+    worker = Worker(deliveries, bucket, "w")
+    await worker.stop()
+    delivery = await deliveries.claimed()
+    sink: Any = Sink(OpenGate(), bucket)
+    transfers = replace(
+        worker.transfers,
+        leases=deliveries.leases("w"),
+        objects=sink,
+        uploads=uploads_of(deliveries, sink),
+        archiver=Forgetful(OpenGate(), bucket, deliveries),
+    )
+    with pytest.raises(UploadLostError):
+        await transfers.deliver(delivery, make_lease(ttl))
+    assert len(bucket.marks) == opened
+    assert bucket.open == {}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from app.delivery.manifest import Extent, ManifestFile
+from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.states import State, Work
@@ -82,7 +82,7 @@ class MemoryStore:
         found.sort(key=lambda row: row.not_before)
         return [row.delivery for row in found[:limit]]
 
-    async def swept(self, delivery: Delivery) -> bool:
+    async def swept(self, delivery: Delivery, *, took: timedelta) -> bool:
         """Note that nothing of the delivery is open any more; False: look again later."""
 
         def no_longer(row: DeliveryRow) -> DeliveryRow:
@@ -96,7 +96,9 @@ class MemoryStore:
                 session,
                 delivery.id,
                 no_longer,
-                lambda row: row.completing_until is None or row.completing_until < session.now,
+                lambda row: (
+                    row.completing_until is None or row.completing_until < session.now - took
+                ),
             )
         return swept is not None
 
@@ -212,11 +214,9 @@ class MemoryStore:
         files.sort(key=lambda file: file.position)
         return [file for file in files if file.position > position][:_FILES_A_BATCH]
 
-    async def extent(self, delivery: Delivery) -> Extent:
-        """Measure the delivery's manifest."""
+    async def sizes_known(self, delivery: Delivery) -> bool:
+        """Whether the manifest has a size for each file."""
         async with self._database.session() as session:
-            files = [row.file for _, row in session.rows(self._database.files, delivery.id)]
-        return Extent(
-            sizes_known=all(file.size is not None for file in files),
-            name_bytes=sum(len(file.member.encode()) for file in files),
-        )
+            return not session.where(
+                self._database.files, lambda row: row.file.size is None, group=delivery.id
+            )

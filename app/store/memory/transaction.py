@@ -116,7 +116,7 @@ class MemoryUnitOfWork:
         )
 
     @_statement
-    async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
+    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""
         opened = []
         for opening in sorted(
@@ -403,7 +403,7 @@ class MemoryUnitOfWork:
 
         def relies(row: DeliveryRow) -> bool:
             if row.delivery.id == delivery.id:
-                if row.delivery.attempt != delivery.attempt and not row.state.ended:
+                if row.delivery.attempt != delivery.attempt and row.state is not State.ERROR:
                     return True
             elif row.is_completing(url, namespace, now):
                 return True

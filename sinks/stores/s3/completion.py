@@ -62,7 +62,7 @@ class S3Completion:
         for _ in range(_MAX_ROUNDS):
             found = await self.sink.find(self.target, self.upload.key) if look else None
             if found is not None and self.expected.is_made(found, again=again):
-                return await self._made_before(found, again=again)
+                return await self._made_before(found)
             # Where it is still there, the store compares ETags in a way of its own.
             conditional = found is None or found.etag != named
             if (etag := await self._complete_over(found, conditional=conditional)) is not None:
@@ -74,10 +74,10 @@ class S3Completion:
             f"{self.upload.key} in {self.target} is written by others again and again"
         )
 
-    async def _made_before(self, found: FoundObject, *, again: bool) -> str:
-        if not again:  # an earlier attempt has made it: this upload is left over
-            with contextlib.suppress(DeliveryError):
-                await self.sink.abort(self.target, self.upload)
+    async def _made_before(self, found: FoundObject) -> str:
+        # By this upload, or by one before it: then this one is left over. None can tell.
+        with contextlib.suppress(DeliveryError):
+            await self.sink.abort(self.target, self.upload)
         return found.etag
 
     async def _complete_over(self, found: FoundObject | None, *, conditional: bool) -> str | None:
@@ -104,31 +104,18 @@ class S3Completion:
 
     async def _complete(self, condition: Mapping[str, str]) -> str:
         """Ask for the completion once, and look what came of it."""
-        expected = self.expected
-        doubt: TargetUnavailableError | UploadLostError | None = None
+        expected, doubt = self.expected, None
         try:
             told = await self._ask_to_complete(condition)
             expected = replace(expected, etag=expected.etag or told)
-        except UploadLostError as error:
+        except (TargetUnavailableError, UploadLostError) as error:
             doubt = error
-        except TargetUnavailableError as error:
-            # Before the look: an upload that is gone by then may have become the object.
-            doubt = await self._lost(error) or error
         found = await self.sink.find(self.target, self.upload.key)
         if found is not None and expected.is_met(found):
             return found.etag
         if doubt is not None:
             raise type(doubt)(f"{doubt}; the object is not there") from doubt
         raise WrongObjectError(expected.flaw_of(found, self.target, self.upload.key))
-
-    async def _lost(self, error: TargetUnavailableError) -> UploadLostError | None:
-        """Return that the upload is gone, if the store says so when it is asked for that."""
-        if answered(error):
-            try:
-                await self.sink.check_open(self.target, self.upload)
-            except UploadLostError as lost:
-                return lost
-        return None
 
     async def _ask_to_complete(self, condition: Mapping[str, str]) -> str:
         try:
