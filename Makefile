@@ -19,7 +19,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-start bench-web chaos screenshots format docs record lock clean
+.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-start bench-web chaos screenshots format docs record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -76,6 +76,9 @@ quick: setup ## Style, types, layers and unit tests, within a minute
 
 steady: setup ## All tests in a drawn order beside a busy core (SEED=…)
 	@$(BIN)/python -m tests.steady $(SEED)
+
+model: setup ## Visit every state of the protocol's model (needs Debian's spin, and gcc)
+	@$(BIN)/python -m pytest -q tests/model
 
 lint: setup ## Style and formatting
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ _LONGEST = (
 # Their tests share a service, so they stay together.
 _TOGETHER = ("tests/acceptance", "tests/browser", "tests/contract", "tests/lines")
 # Nothing is shared but the stack, and a test takes long: each goes where there is room.
-_APART = ("tests/chaos", "tests/integration", "tests/store")
+_APART = ("tests/chaos", "tests/integration", "tests/model", "tests/store")
 # Their tests share a broker.
 _IN_ONE = (
     "tests/integration/test_kafka_over_tls.py",

@@ -1,0 +1,1 @@
+"""The protocol of a transfer as a model, whose states are all visited."""
