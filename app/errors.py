@@ -96,6 +96,10 @@ class BrokerUnavailableError(RetryableError):
     """RabbitMQ or Kafka does not confirm."""
 
 
+class NotSentError(BrokerUnavailableError):
+    """A broker surely never had the message."""
+
+
 class SourceUnavailableError(RetryableError):
     """rs-order does not answer, breaks off, or answers what will pass."""
 

@@ -21,7 +21,7 @@ from app.delivery.ports import Arrivals, DeliveryStore, Leases, Users
 from app.delivery.ports import Outbox as OutboxPort
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
-from app.errors import ErrorType
+from app.errors import ErrorType, NotSentError
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store import (
@@ -273,6 +273,15 @@ class Deliveries(ABC):
 
         async def publish(_message: OutgoingMessage) -> None:
             """Confirm it."""
+
+        while (await self.outbox().relay(Lane.ORDERS, publish))[0]:
+            pass
+
+    async def order_in_vain(self) -> None:
+        """Try to send what is owed to rs-order: RabbitMQ surely does not have it."""
+
+        async def publish(_message: OutgoingMessage) -> None:
+            raise NotSentError("no queue is bound")
 
         while (await self.outbox().relay(Lane.ORDERS, publish))[0]:
             pass

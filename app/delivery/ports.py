@@ -62,7 +62,7 @@ class UnitOfWork(Protocol):
         """Whether an order belonged to an earlier delivery with this correlation id."""
 
     async def withdraw_order(self, delivery: Delivery) -> bool:
-        """Take back a delivery's order request; False when it is out, or about to be."""
+        """Take back a delivery's order request; False when it may be out, or is about to be."""
 
     async def await_order(self, delivery: Delivery) -> None:
         """Note that a delivery has ended while the answer to its order request is due."""

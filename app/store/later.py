@@ -6,11 +6,15 @@ looks past them: they stay as they are, and those behind them are not held up.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable
 
 from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
+
+_LOOK_INTERVAL = 60.0  # seconds
 
 
 class LaterKinds:
@@ -19,6 +23,15 @@ class LaterKinds:
     def __init__(self, what: str) -> None:
         self._what = what
         self._told: set[str] = set()
+        self._look_due_at = -math.inf  # by the monotonic clock
+
+    def look_is_due(self) -> bool:
+        """Whether to look for some: at most once a minute, since a look costs a statement."""
+        now = time.monotonic()
+        if now < self._look_due_at:
+            return False
+        self._look_due_at = now + _LOOK_INTERVAL
+        return True
 
     def tell(self, kinds: Iterable[str]) -> None:
         """Log those that were not told yet."""

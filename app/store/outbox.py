@@ -9,7 +9,7 @@ from datetime import timedelta
 import asyncpg
 
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
-from app.errors import BrokerUnavailableError, as_cause
+from app.errors import BrokerUnavailableError, NotSentError, as_cause
 from app.store.later import LaterKinds
 from app.store.pool import translate_errors
 from app.store.sql import load
@@ -38,9 +38,13 @@ class PostgresOutbox:
         """Publish what is due; return how many are dealt with and how many must wait.
 
         `publish` returns once the broker has confirmed, and raises BrokerUnavailableError
-        otherwise. Rows stay locked meanwhile: when this process dies, another takes them. Who ends
-        a delivery takes its order request back, but not while it is locked; such a one, if it was
-        not confirmed then, goes the next time, unsent.
+        otherwise; NotSentError where the broker surely never had it. Rows stay locked meanwhile:
+        when this process dies, another takes them.
+
+        Who ends a delivery takes its order request back if it is known not to be out. So that is
+        noted where it is so, and taken back in a transaction of its own before the next try: else a
+        relay that died after it had sent would leave a request behind of which it is said that it
+        is not out.
         """
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
@@ -48,12 +52,14 @@ class PostgresOutbox:
                     *SQL["due"](lane=lane.value, kinds=_KINDS, limit=self._batch)
                 )
                 if not due:  # the table is short then, as a rule
-                    later = await connection.fetch(
-                        *SQL["later_messages"](lane=lane.value, known=_KINDS)
-                    )
-                    self._later_kinds.tell(row["kind"] for row in later)
+                    if self._later_kinds.look_is_due():
+                        later = await connection.fetch(
+                            *SQL["later_messages"](lane=lane.value, known=_KINDS)
+                        )
+                        self._later_kinds.tell(row["kind"] for row in later)
                     return 0, 0
-                rows = [row for row in due if not row["withdrawn"]]
+                rows = [row for row in due if not row["not_sent"]]
+                again = [row["id"] for row in due if row["not_sent"] and not row["withdrawn"]]
                 outcomes = await asyncio.gather(
                     *(publish(_outgoing_of(row)) for row in rows), return_exceptions=True
                 )
@@ -67,13 +73,18 @@ class PostgresOutbox:
                             log.error("message_not_sent", row=row["id"], exc_info=outcome)
                         await connection.execute(
                             *SQL["postpone"](
-                                id=row["id"], error=as_cause(str(outcome)), longest=_MAX_WAIT
+                                id=row["id"],
+                                error=as_cause(str(outcome)),
+                                not_sent=isinstance(outcome, NotSentError),
+                                longest=_MAX_WAIT,
                             )
                         )
                     else:
                         raise outcome
                 await connection.execute(*SQL["sent"](ids=sent))
                 withdrawn = [row["id"] for row in due if row["withdrawn"]]
+                if again:  # in the next pass, which is at once
+                    await connection.execute(*SQL["about_to_send"](ids=again))
                 if withdrawn:
                     await connection.execute(*SQL["withdraw_orders"](ids=withdrawn))
         return len(due) - (unsent := len(rows) - len(sent)), unsent

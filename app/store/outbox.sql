@@ -2,7 +2,8 @@
 -- Messages of a lane to publish now, the same number for each tenant that has any; of each
 -- delivery only the first, so that order is kept however many relays there are. Of the :kinds alone
 -- that this version knows: what is behind another one waits with it. Locked for as long as their
--- publishing takes. An order request whose delivery has ended meanwhile is withdrawn.
+-- publishing takes. An order request that is surely not sent, and whose delivery has ended
+-- meanwhile, is withdrawn.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -10,7 +11,7 @@ WITH RECURSIVE tenants AS (
             ORDER BY o.tenant LIMIT 1)
     FROM tenants t WHERE t.tenant IS NOT NULL
 )
-SELECT message.*, message.kind = 'order' AND EXISTS (
+SELECT message.*, message.kind = 'order' AND message.not_sent AND EXISTS (
     SELECT 1 FROM delivery d WHERE d.id = message.delivery_id AND d.state = 'ERROR') AS withdrawn
 FROM tenants t CROSS JOIN LATERAL (
     SELECT * FROM outbox o
@@ -42,9 +43,13 @@ WITH withdrawn AS (
 UPDATE delivery SET order_awaited = false
 WHERE id IN (SELECT delivery_id FROM withdrawn) AND order_awaited;
 
+-- name: about_to_send
+-- These will be out from now on, whatever becomes of this process.
+UPDATE outbox SET not_sent = false WHERE id = ANY (:ids);
+
 -- name: postpone
--- The broker has not confirmed this one: it stays owed.
-UPDATE outbox SET tries = tries + 1, last_error = :error,
+-- The broker has not confirmed this one: it stays owed. Where it surely never had it, that is known.
+UPDATE outbox SET tries = tries + 1, last_error = :error, not_sent = :not_sent AND kind = 'order',
     due_at = now() + least(interval '1 second' * 2 ^ least(tries, 10), :longest)
 WHERE id = :id;
 

@@ -100,12 +100,12 @@ SELECT EXISTS (
       AND state IN ({ended}));
 
 -- name: withdraw_order
--- Take a delivery's order request back. No row when it is out: sent, or being sent, that is locked
--- by a relay, which must not be waited for (it may wait for the broker).
+-- Take a delivery's order request back, if it is surely not sent. No row when it may be out, or is
+-- being sent, that is locked by a relay, which must not be waited for (it may wait for the broker).
 DELETE FROM outbox
 WHERE id IN (
     SELECT id FROM outbox
-    WHERE lane = 'orders' AND delivery_id = :delivery AND kind = 'order'
+    WHERE lane = 'orders' AND delivery_id = :delivery AND kind = 'order' AND not_sent
     FOR UPDATE SKIP LOCKED
 )
 RETURNING id;

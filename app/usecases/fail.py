@@ -26,9 +26,9 @@ async def fail(
     """End the delivery in ERROR, tell the client, and cancel the order if there is one.
 
     `order_id` is what the event at hand tells, where the delivery doesn't know it yet. An order
-    request that is still owed is withdrawn; of one that is out, and not `answered`, it is noted
-    that its answer may still come. Returns False, and owes nothing, when the delivery has moved on
-    in the meantime.
+    request that is surely not sent is withdrawn; of one that may be out, and is not `answered`, it
+    is noted that its answer may still come. Returns False, and owes nothing, when the delivery has
+    moved on in the meantime.
     """
     message = as_cause(message)
     known = order_id if order_id is not None else delivery.order_id

@@ -10,6 +10,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractRobustChannel, AbstractRobustConnection
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
+    ChannelInvalidStateError,
     DeliveryError,
     ProbableAuthenticationError,
     PublishError,
@@ -17,7 +18,12 @@ from aio_pika.exceptions import (
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay
 
 from app.delivery.outgoing import OutgoingMessage
-from app.errors import BrokerUnavailableError, ConfigurationError, NotReachableError
+from app.errors import (
+    BrokerUnavailableError,
+    ConfigurationError,
+    NotReachableError,
+    NotSentError,
+)
 from app.network import tls
 from app.telemetry import tracing
 from app.waiting.backoff import Backoff
@@ -38,7 +44,7 @@ ADVICE = (
 )
 
 
-class _NoQueueError(BrokerUnavailableError):
+class _NoQueueError(NotSentError):
     """RabbitMQ can route a message nowhere."""
 
 
@@ -55,7 +61,8 @@ class AmqpPublisher:
     async def publish(self, outgoing: OutgoingMessage) -> None:
         """Publish a message of the outbox. Raises BrokerUnavailableError.
 
-        One that is mandatory is not confirmed while RabbitMQ can route it nowhere.
+        One that is mandatory is not confirmed while RabbitMQ can route it nowhere. Then, and where
+        there is no connection, that is NotSentError: RabbitMQ surely does not have it.
         """
         way = over_amqp(outgoing.kind)
         channel = self._orders if way.mandatory else self._responses
@@ -106,6 +113,7 @@ class AmqpPublisher:
         routing_key: str = "",
         mandatory: bool,
     ) -> None:
+        await _ready(channel, exchange)
         try:
             destination = await channel.get_exchange(exchange, ensure=False)
             await destination.publish(
@@ -120,6 +128,21 @@ class AmqpPublisher:
                 f"RabbitMQ did not confirm a message to {exchange} ({type(error).__name__}: "
                 f"{error}); it is tried again"
             ) from error
+
+
+async def _ready(channel: AbstractChannel, exchange: str) -> None:
+    """Return once a channel can be published on. Raises NotSentError."""
+    try:
+        async with asyncio.timeout(_CONFIRM_TIMEOUT):
+            # Before it is open again, `publish` would fail as if it had sent.
+            if channel.is_closed:
+                raise ChannelInvalidStateError("the channel is closed")
+            await channel.get_underlay_channel()
+    except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+        raise NotSentError(
+            f"there is no connection to RabbitMQ to send a message to {exchange} by "
+            f"({type(error).__name__}: {error}); it is tried again"
+        ) from error
 
 
 async def close_quietly(closing: Awaitable[object]) -> None:

@@ -33,6 +33,8 @@ from app.waiting.wakeup import Wakeup
 
 log = get_logger(__name__)
 
+_CHECK_INTERVAL = 1.0  # seconds between looks at a lease
+
 
 class Slots(Service):
     """Runs up to `count` pieces of one kind of work at a time, each under its lease."""
@@ -49,7 +51,6 @@ class Slots(Service):
         interval: float,
         lease_ttl: float,
         grace: float,
-        check_interval: float = 1.0,  # seconds between looks at a lease
     ) -> None:
         super().__init__()
         self._kind = kind
@@ -61,7 +62,6 @@ class Slots(Service):
         self._interval = interval
         self._lease_ttl = lease_ttl
         self._grace = grace
-        self._check_interval = check_interval
         self._claims = True
         self._running: set[asyncio.Task[None]] = set()
         self._places = Places(count, self._waiter.event.set)
@@ -167,7 +167,7 @@ class Slots(Service):
         """
         renewal = time.monotonic() + self._lease_ttl / 3
         while True:
-            await asyncio.sleep(self._check_interval)
+            await asyncio.sleep(_CHECK_INTERVAL)
             asked_at = time.monotonic()
             renews = asked_at >= renewal
             try:

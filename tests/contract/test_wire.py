@@ -16,7 +16,7 @@ import pytest
 
 from app.delivery import outgoing
 from app.delivery.outgoing import Kind
-from app.errors import BrokerUnavailableError, ConfigurationError
+from app.errors import ConfigurationError, NotSentError
 from compose.embedded.rabbitmq import rabbitmq
 from compose.embedded.stack import TENANT, USER
 from streams.amqp.publisher import connect, open_publisher
@@ -76,12 +76,23 @@ async def test_an_order_that_reaches_no_queue_stays_owed(empty_broker: str) -> N
         await publisher.publish(outgoing.granted(delivery))
         order = outgoing.order(delivery, size_limit=1)
         for owed in (order, outgoing.cancel(delivery, 7)):
-            with pytest.raises(BrokerUnavailableError, match="no queue is bound to exchange"):
+            with pytest.raises(NotSentError, match="no queue is bound to exchange"):
                 await publisher.publish(owed)
         async with connection.channel() as channel:
             queue = await channel.declare_queue(exclusive=True)
             await queue.bind(ORDER_REQUESTS)
             await publisher.publish(order)
+
+
+async def test_what_there_is_no_connection_for_is_surely_not_sent(empty_broker: str) -> None:
+    owed = outgoing.order(make_delivery(), size_limit=1)
+    async with (
+        connect(empty_broker, start_timeout=5) as connection,
+        open_publisher(connection) as publisher,
+    ):
+        await connection.close()
+        with pytest.raises(NotSentError, match="there is no connection to RabbitMQ"):
+            await publisher.publish(owed)
 
 
 async def test_a_stored_message_whose_name_fits_no_property_is_sent_without_it(

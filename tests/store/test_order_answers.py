@@ -10,19 +10,39 @@ import pytest
 
 from app.delivery.orders import OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
-from app.errors import BrokerUnavailableError
+from app.errors import BrokerUnavailableError, NotSentError
 from tests.builders import make_body
 from tests.deliveries import Deliveries
 
 
-async def asked(deliveries: Deliveries, query: str, *, sent: bool = True) -> None:
-    """Grant a request for something."""
+class KilledError(BaseException):
+    """The relay is gone: its transaction is rolled back."""
+
+
+async def refuse(_message: OutgoingMessage) -> None:
+    raise AssertionError("nothing is sent in this pass")
+
+
+async def lost_relay(deliveries: Deliveries) -> None:
+    """Send what is owed to rs-order, and note nothing of it."""
+
+    async def publish(_message: OutgoingMessage) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        await deliveries.outbox().relay(Lane.ORDERS, publish)
+
+
+async def asked(deliveries: Deliveries, query: str, *, sent: bool | None = True) -> None:
+    """Grant a request for something. Its order is sent; surely not (False); not tried (None)."""
     await deliveries.receive(deliveries.message(body=make_body("c", queries=[query])))
     if sent:
         await deliveries.order()
+    elif sent is False:
+        await deliveries.order_in_vain()
 
 
-async def ended(deliveries: Deliveries, query: str, *, sent: bool = True) -> None:
+async def ended(deliveries: Deliveries, query: str, *, sent: bool | None = True) -> None:
     """Grant a request, and end it before rs-order has named its order."""
     await asked(deliveries, query, sent=sent)
     await deliveries.fail(await deliveries.active("c"), "for the test")
@@ -81,7 +101,7 @@ async def test_an_order_is_not_sent_twice_while_the_second_request_is_still_owed
     assert await cancelled(deliveries) == []
 
 
-async def test_a_request_that_is_still_owed_is_withdrawn(deliveries: Deliveries) -> None:
+async def test_a_request_that_is_surely_not_sent_is_withdrawn(deliveries: Deliveries) -> None:
     await ended(deliveries, "first", sent=False)
     assert [kind for kind, _ in await deliveries.owed()] == ["response", "response"]
     await deliveries.tell(OrderStatus.GRANTED, order_id=7)  # of another client
@@ -89,6 +109,29 @@ async def test_a_request_that_is_still_owed_is_withdrawn(deliveries: Deliveries)
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 1)]
     assert await cancelled(deliveries) == []
+
+
+async def test_the_order_of_a_request_that_may_be_out_is_cancelled_once_it_is_named(
+    deliveries: Deliveries,
+) -> None:
+    """Its relay had sent it, and could not note that: PostgreSQL was away, or the relay died."""
+    await asked(deliveries, "first", sent=None)
+    await lost_relay(deliveries)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await cancelled(deliveries) == [1]
+
+
+async def test_a_request_that_is_tried_again_counts_as_sent_from_then_on(
+    deliveries: Deliveries,
+) -> None:
+    await asked(deliveries, "first", sent=False)
+    await deliveries.elapse(timedelta(seconds=2))
+    assert await deliveries.outbox().relay(Lane.ORDERS, refuse) == (1, 0)  # noted, not sent
+    await lost_relay(deliveries)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await cancelled(deliveries) == [1]
 
 
 @pytest.mark.parametrize("status", [OrderStatus.DENIED, OrderStatus.FAILED])
@@ -160,13 +203,13 @@ class Relaying:
 async def test_a_request_that_is_being_sent_is_not_waited_for_and_is_answered(
     deliveries: Deliveries,
 ) -> None:
-    await asked(deliveries, "first", sent=False)
+    await asked(deliveries, "first", sent=None)
     relaying = Relaying(deliveries)
     running = asyncio.create_task(relaying.relay())
     await relaying.sending.wait()
     async with asyncio.timeout(20):
         await deliveries.fail(await deliveries.active("c"), "for the test")
-    await asked(deliveries, "second", sent=False)
+    await asked(deliveries, "second", sent=None)
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)  # before the relay has noted it
     assert await cancelled(deliveries) == [1]
     relaying.outcome.set_result(None)
@@ -178,15 +221,15 @@ async def test_a_request_that_is_being_sent_is_not_waited_for_and_is_answered(
     assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 2)]
 
 
-async def test_a_request_that_was_not_confirmed_before_the_end_is_never_sent(
+async def test_a_request_that_rabbitmq_never_had_before_the_end_is_never_sent(
     deliveries: Deliveries,
 ) -> None:
-    await asked(deliveries, "first", sent=False)
+    await asked(deliveries, "first", sent=None)
     relaying = Relaying(deliveries)
     running = asyncio.create_task(relaying.relay())
     await relaying.sending.wait()
     await deliveries.fail(await deliveries.active("c"), "for the test")
-    relaying.outcome.set_exception(BrokerUnavailableError("no queue is bound"))
+    relaying.outcome.set_exception(NotSentError("no queue is bound"))
     assert await running == (0, 1)
     await deliveries.elapse(timedelta(minutes=1))
     assert await relaying.relay() == (1, 0)
@@ -195,3 +238,20 @@ async def test_a_request_that_was_not_confirmed_before_the_end_is_never_sent(
     await asked(deliveries, "second")
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 1)]
+
+
+async def test_a_request_that_was_not_confirmed_before_the_end_is_sent_again(
+    deliveries: Deliveries,
+) -> None:
+    """RabbitMQ may have it: so it is answered, and what is answered is cancelled."""
+    await asked(deliveries, "first", sent=None)
+    relaying = Relaying(deliveries)
+    running = asyncio.create_task(relaying.relay())
+    await relaying.sending.wait()
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    relaying.outcome.set_exception(BrokerUnavailableError("no answer"))
+    assert await running == (0, 1)
+    await deliveries.elapse(timedelta(minutes=1))
+    await deliveries.order()
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await cancelled(deliveries) == [1]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
-from app.errors import BrokerUnavailableError, as_cause
+from app.errors import BrokerUnavailableError, NotSentError, as_cause
 from app.store.later import LaterKinds
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.deliveries import update
@@ -41,10 +41,12 @@ class MemoryOutbox:
         async with self._database.session() as session:
             due = await self._due(session, lane)
             if not due:
-                self._tell_later(session, lane)
+                if self._later_kinds.look_is_due():
+                    self._tell_later(session, lane)
                 return 0, 0
             withdrawn = [row for row in due if self._is_withdrawn(session, row)]
-            rows = [row for row in due if row not in withdrawn]
+            rows = [row for row in due if not row.not_sent]
+            again = [row for row in due if row.not_sent and row not in withdrawn]
             outcomes = await asyncio.gather(
                 *(publish(row.message) for row in rows), return_exceptions=True
             )
@@ -57,10 +59,12 @@ class MemoryOutbox:
                     # Whatever it is: one message must not hold up those of others.
                     if not isinstance(outcome, BrokerUnavailableError):
                         log.error("message_not_sent", row=row.id, exc_info=outcome)
-                    self._postpone(session, row, as_cause(str(outcome)))
+                    self._postpone(session, row, outcome)
                     unsent += 1
                 else:
                     raise outcome
+            for row in again:  # in the next pass, which is at once
+                session.put(self._database.outbox, row.id, replace(row, not_sent=False))
             for row in withdrawn:
                 await self._withdraw(session, row)
         return len(due) - unsent, unsent
@@ -96,13 +100,19 @@ class MemoryOutbox:
         self._later_kinds.tell(kinds - _KINDS)
 
     def _is_withdrawn(self, session: Session, row: OutboxRow) -> bool:
-        """Whether a message is an order request of a delivery that has failed meanwhile."""
+        """Whether a message is an order request that is not out, and its delivery has failed."""
         found = session.get(self._database.deliveries, row.message.delivery_id)
-        return row.message.kind is Kind.ORDER and found is not None and found.state is State.ERROR
+        return row.not_sent and found is not None and found.state is State.ERROR
 
-    def _postpone(self, session: Session, row: OutboxRow, cause: str) -> None:
+    def _postpone(self, session: Session, row: OutboxRow, error: Exception) -> None:
         wait = timedelta(seconds=_BACKOFF.pause(row.tries))
-        later = replace(row, tries=row.tries + 1, last_error=cause, due_at=session.now + wait)
+        later = replace(
+            row,
+            tries=row.tries + 1,
+            last_error=as_cause(str(error)),
+            due_at=session.now + wait,
+            not_sent=isinstance(error, NotSentError) and row.message.kind is Kind.ORDER,
+        )
         session.put(self._database.outbox, row.id, later)
 
     async def _withdraw(self, session: Session, row: OutboxRow) -> None:

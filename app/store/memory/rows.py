@@ -127,6 +127,7 @@ class OutboxRow:
     due_at: datetime
     tries: int = 0
     last_error: str | None = None
+    not_sent: bool = False  # an order request that is surely not out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
-from app.delivery.outgoing import Kind, Lane, OutgoingMessage
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import ADVANCES, State
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
@@ -236,11 +236,11 @@ class MemoryUnitOfWork:
 
     @_statement
     async def withdraw_order(self, delivery: Delivery) -> bool:
-        """Take back an order request that no relay has begun to send."""
+        """Take back an order request that is surely not out."""
         withdrawn = False
         for number, _ in self._session.where(
             self._database.outbox,
-            lambda row: (row.message.delivery_id, row.message.kind) == (delivery.id, Kind.ORDER),
+            lambda row: row.message.delivery_id == delivery.id and row.not_sent,
             group=Lane.ORDERS,
         ):
             if not self._session.skips(self._database.outbox, number):

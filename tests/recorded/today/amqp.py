@@ -72,6 +72,7 @@ class _Channel:
     queues: dict[str, Any] = field(default_factory=dict)
     bindings: list[str] = field(default_factory=list)
     published: list[dict[str, Any]] = field(default_factory=list)
+    is_closed: bool = False
     consumers: dict[str, Callable[[Any], Awaitable[None]]] = field(default_factory=dict)
     close_callbacks: set[Any] = field(default_factory=set)
 
@@ -83,6 +84,9 @@ class _Channel:
 
     async def declare_queue(self, *args: Any, **kwargs: Any) -> _Place:
         return self._declared(self.queues, aio_pika.Channel.declare_queue, args, kwargs)
+
+    async def get_underlay_channel(self) -> None:
+        """It is open."""
 
     async def get_exchange(self, name: str, *, ensure: bool) -> _Place:
         if ensure:
