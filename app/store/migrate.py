@@ -21,13 +21,17 @@ log = get_logger(__name__)
 # Any number will do, as long as every instance takes the same one.
 _LOCK_ID = 0x72732D64
 _NO_TIMEOUT = 7 * 86400.0  # seconds; for the driver, None means the pool's limit
-_LOCK_TIMEOUT = (
-    3000  # milliseconds: a step that waits for a table longer holds up all that come after
-)
+_LOCK_TIMEOUT = 3.0  # seconds: a step that waits for a table longer holds up all that come after
 _RETRY_INTERVAL = 3.0  # seconds in which they get on
 
 
-async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[str]:
+async def migrate(
+    pool: asyncpg.Pool,
+    *,
+    grant_to: str | None = None,
+    lock_timeout: float = _LOCK_TIMEOUT,
+    retry_interval: float = _RETRY_INTERVAL,
+) -> list[str]:
     """Bring the schema up to date; return the names of the steps that were applied.
 
     Then give the role `grant_to` what the service needs, in the same transaction: there is no table
@@ -35,7 +39,8 @@ async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[st
 
     Safe to call from any number of processes at once, beside workers of the version before: they
     wait for each other, and a step takes as long as it needs; but one that waits for a table (a
-    backup reads it) steps back, and is tried again until it gets it. Raises ConfigurationError when
+    backup reads it) for `lock_timeout` steps back, and is tried again after `retry_interval`, until
+    it gets it. Raises ConfigurationError when
     the database is newer than this program, or its role may not change the schema.
     """
     with translate_errors():
@@ -46,7 +51,7 @@ async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[st
             return []
         while True:
             try:
-                return await _migrate(pool, grant_to)
+                return await _migrate(pool, grant_to, lock_timeout=lock_timeout)
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
                 log.warning(
                     "migration_waits",
@@ -60,7 +65,7 @@ async def migrate(pool: asyncpg.Pool, *, grant_to: str | None = None) -> list[st
                 ) from None
             except asyncpg.UndefinedObjectError as error:
                 raise ConfigurationError(f"nothing was granted: {error}; make it first") from None
-            await asyncio.sleep(_RETRY_INTERVAL)
+            await asyncio.sleep(retry_interval)
 
 
 def _check_not_newer(schema: Schema) -> None:
@@ -71,7 +76,7 @@ def _check_not_newer(schema: Schema) -> None:
         )
 
 
-async def _migrate(pool: asyncpg.Pool, grant_to: str | None) -> list[str]:
+async def _migrate(pool: asyncpg.Pool, grant_to: str | None, *, lock_timeout: float) -> list[str]:
     known = steps()
     async with pool.acquire() as connection, connection.transaction():
         # Neither the pool's limit nor a role's holds: an index of a large table takes minutes,
@@ -79,7 +84,7 @@ async def _migrate(pool: asyncpg.Pool, grant_to: str | None) -> list[str]:
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute("SET LOCAL lock_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_ID, timeout=_NO_TIMEOUT)
-        await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT}")
+        await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout * 1000:.0f}")
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migration ("
             "number integer PRIMARY KEY, name text NOT NULL, "

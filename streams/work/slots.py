@@ -33,8 +33,6 @@ from app.waiting.wakeup import Wakeup
 
 log = get_logger(__name__)
 
-_CHECK_INTERVAL = 1.0  # seconds between looks at a lease
-
 
 class Slots(Service):
     """Runs up to `count` pieces of one kind of work at a time, each under its lease."""
@@ -51,6 +49,7 @@ class Slots(Service):
         interval: float,
         lease_ttl: float,
         grace: float,
+        check_interval: float = 1.0,  # seconds between looks at a lease
     ) -> None:
         super().__init__()
         self._kind = kind
@@ -62,6 +61,7 @@ class Slots(Service):
         self._interval = interval
         self._lease_ttl = lease_ttl
         self._grace = grace
+        self._check_interval = check_interval
         self._claims = True
         self._running: set[asyncio.Task[None]] = set()
         self._places = Places(count, self._waiter.event.set)
@@ -167,7 +167,7 @@ class Slots(Service):
         """
         renewal = time.monotonic() + self._lease_ttl / 3
         while True:
-            await asyncio.sleep(_CHECK_INTERVAL)
+            await asyncio.sleep(self._check_interval)
             asked_at = time.monotonic()
             renews = asked_at >= renewal
             try:

@@ -135,8 +135,6 @@ async def test_migrations_of_two_processes_at_once_outlive_a_deadlock_with_a_wor
         "ALTER TABLE outbox ADD later integer"
     )
     monkeypatch.setattr(module, "steps", lambda: [*steps(), (9999, "9999_later.sql", meeting)])
-    monkeypatch.setattr(module, "_RETRY_INTERVAL", 0.01)
-    monkeypatch.setattr(module, "_LOCK_TIMEOUT", 60_000)
 
     async def waits(what: str) -> None:
         locks = "pg_locks JOIN pg_database ON pg_database.oid = database"
@@ -153,7 +151,10 @@ async def test_migrations_of_two_processes_at_once_outlive_a_deadlock_with_a_wor
                 # It must not be the one that looks for the circle.
                 await worker.execute("SET LOCAL deadlock_timeout = '10min'")
                 await worker.execute("LOCK TABLE outbox IN ROW EXCLUSIVE MODE")
-                migrating = [asyncio.create_task(migrate(migrated)) for migrated in (pool, other)]
+                migrating = [
+                    asyncio.create_task(migrate(each, lock_timeout=60, retry_interval=0.01))
+                    for each in (pool, other)
+                ]
                 await waits(f"locktype = 'advisory' AND objid = {gate}")
                 reading = asyncio.create_task(worker.fetchval("SELECT count(*) FROM delivery"))
                 await waits("relation = 'delivery'::regclass")

@@ -54,11 +54,10 @@ async def test_a_migration_that_waits_for_a_table_stands_in_no_ones_way(
     )
     module = sys.modules["app.store.migrate"]
     monkeypatch.setattr(module, "steps", lambda: later)
-    monkeypatch.setattr(module, "_RETRY_INTERVAL", 0.1)
     async with pool.acquire() as backup:
         async with backup.transaction():
             await backup.fetchval("SELECT count(*) FROM delivery")
-            migrating = asyncio.create_task(migrate(pool))
+            migrating = asyncio.create_task(migrate(pool, retry_interval=0.1))
             while not await pool.fetchval(waits):
                 await asyncio.sleep(0)
             assert await pool.fetchval("SELECT count(*) FROM delivery") == 0

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-import pytest
-
 from app.delivery.lease import Lease
 from app.delivery.model import Delivery
 from app.delivery.ports import Leases
@@ -65,6 +63,7 @@ class Working:
             interval=0.01,
             lease_ttl=lease_ttl,
             grace=5,
+            check_interval=0.01,
         )
 
     async def _work(self, delivery: Delivery, held: Lease) -> None:
@@ -114,12 +113,6 @@ async def test_a_delivery_claimed_during_the_stop_is_given_back() -> None:
     assert isinstance(working.ended[0][1], RetryableError)
 
 
-@pytest.fixture
-def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.work.slots._CHECK_INTERVAL", 0.01)
-
-
-@pytest.mark.usefixtures("_looks_often")
 async def test_silence_ends_work_when_its_lease_has_run_out() -> None:
     working = Working(lease_ttl=0.1)
     working.queue.answer = StoreUnavailableError("away")
@@ -131,7 +124,6 @@ async def test_silence_ends_work_when_its_lease_has_run_out() -> None:
     assert working.done == []
 
 
-@pytest.mark.usefixtures("_looks_often")
 async def test_silence_does_not_end_a_completion_but_a_clear_answer_does() -> None:
     working = Working(lease_ttl=0.1, then=Lease.completes)
     working.queue.answer = StoreUnavailableError("away")
@@ -147,7 +139,6 @@ async def test_silence_does_not_end_a_completion_but_a_clear_answer_does() -> No
     assert isinstance(working.ended[0][1], LeaseLostError)
 
 
-@pytest.mark.usefixtures("_looks_often")
 async def test_a_finishing_transfer_is_not_ended_from_outside() -> None:
     """Its own last write makes the lease go."""
     working = Working(then=Lease.finishes)
