@@ -51,8 +51,8 @@ class AuditEntry:
 class AuditTrail(Protocol):
     """Who changed what. Changes of settings and deliveries note themselves where they are made."""
 
-    def noting(self, done: AuditRecord) -> AbstractAsyncContextManager[None]:
-        """Note what is done within the block, unless it raises.
+    def recording(self, done: AuditRecord) -> AbstractAsyncContextManager[None]:
+        """Record what is done within the block, unless it raises.
 
         For what no transaction of the store has a part in: should the store fail at the end, it is
         done and not noted, and the caller hears of that.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,13 +23,13 @@ from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore, StoredObject, Upload
+from app.delivery.object_store import ObjectStore, StoredObject, StoredPart, Upload
 from app.delivery.ports import OrderSource
 from app.delivery.progress import Phase, Report
 from app.delivery.targets import Target
 from app.errors import DeliveryError, LeaseLostError
 from app.telemetry.metrics import TARGET_BYTES
-from app.waiting.patience import Patience, Waits, out_of_slot
+from app.waiting.patience import Patience, Retried, Waits, out_of_slot
 from sinks.formats import format_of
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.pipeline.archive import ArchiveStream
@@ -68,6 +68,7 @@ class StreamingArchiver:
         upload: Upload,
         *,
         at_most: int,
+        name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
@@ -81,6 +82,7 @@ class StreamingArchiver:
             archive_format,
             total_bytes=delivery.total_bytes,
             file_count=delivery.file_count,
+            name_bytes=name_bytes,
             at_most=at_most,
             part_size=self.part_size,
             memory=self.memory,
@@ -131,7 +133,7 @@ class _Transfer:
         verifier = FileVerifier(meter.count, lag=plan.lag)
         blocks = partial(self.archive_format.blocks, compression=self.by.compression)
         archive = ArchiveStream(source, verifier, blocks, plan, meter)
-        send = self._sender(archive)
+        sender = _PartSender(self, archive)
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(source.run(files))
@@ -142,36 +144,12 @@ class _Transfer:
                         size=len(part),
                         max_object_size=self.by.max_object_size,
                     )
-                    stages.create_task(send(number, part))
+                    stages.create_task(sender.send(number, part))
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
         finally:
             await archive.stop()
         return archive
-
-    def _sender(self, archive: ArchiveStream) -> Callable[[int, Part], Coroutine[None, None, None]]:
-        """Return what sends a part, however often; without a slot while the store takes nothing."""
-        waits = Waits(self.by.patience, self._aside, wanted=self.by.worker_memory.is_wanted)
-        last = time.monotonic()  # when bytes of whichever part were taken
-
-        def moved() -> None:
-            nonlocal last
-            last = time.monotonic()
-
-        async def send(number: int, part: Part) -> None:
-            part.moved = moved
-            put = partial(self.by.objects.put_part, self.target, self.upload, number, part)
-            stored = await out_of_slot(
-                partial(waits.through, put),
-                self.lease.aside,
-                after=self.by.patience.silence,
-                moved=lambda: last,
-            )
-            moved()
-            archive.sent(number, stored)
-            TARGET_BYTES.labels(self.delivery.tenant).inc(len(part))
-
-        return send
 
     async def complete(
         self, archive: ArchiveStream, may_complete: Callable[[StoredObject], Awaitable[bool]]
@@ -187,22 +165,7 @@ class _Transfer:
             size=archive.size,
             etag=self.by.objects.etag_of(self.target, parts),
         )
-        tries = 0
-
-        async def complete() -> str:
-            nonlocal tries
-            tries += 1
-            if not await may_complete(expected):
-                raise LeaseLostError(f"the lease of {self.delivery} ran out before its completion")
-            return await self.by.objects.complete(
-                self.target,
-                self.upload,
-                parts,
-                expected.size,
-                marks=marks_of(self.delivery),
-                again=tries > 1,
-            )
-
+        complete = Retried(partial(self._complete, parts, expected, may_complete))
         patience = self.by.patience
         leaving = asyncio.get_running_loop().call_later(patience.in_slot, self.lease.leave)
         try:
@@ -210,6 +173,26 @@ class _Transfer:
         finally:
             leaving.cancel()
         return replace(expected, etag=etag)
+
+    async def _complete(
+        self,
+        parts: Sequence[StoredPart],
+        expected: StoredObject,
+        may_complete: Callable[[StoredObject], Awaitable[bool]],
+        *,
+        again: bool,
+    ) -> str:
+        """Ask for the completion once; return the object's ETag."""
+        if not await may_complete(expected):
+            raise LeaseLostError(f"the lease of {self.delivery} ran out before its completion")
+        return await self.by.objects.complete(
+            self.target,
+            self.upload,
+            parts,
+            expected.size,
+            marks=marks_of(self.delivery),
+            again=again,
+        )
 
     @contextlib.asynccontextmanager
     async def memory(self) -> AsyncIterator[None]:
@@ -224,7 +207,11 @@ class _Transfer:
             yield
 
     @contextlib.asynccontextmanager
-    async def _aside(self) -> AsyncIterator[None]:
+    async def aside(self) -> AsyncIterator[None]:
+        """Give up the slot for the block, and let others see that its memory is idle.
+
+        Raises TargetUnavailableError when too much of the worker's memory is.
+        """
         with self.by.worker_memory.idle(self.plan.memory):
             async with self.lease.aside():
                 yield
@@ -233,6 +220,38 @@ class _Transfer:
     async def _away(self) -> AsyncIterator[None]:
         self.lease.leave()
         yield
+
+
+class _PartSender:
+    """Sends the parts of a transfer, each however often; without a slot while none gets on."""
+
+    def __init__(self, transfer: _Transfer, archive: ArchiveStream) -> None:
+        by = transfer.by
+        self._transfer = transfer
+        self._archive = archive
+        self._waits = Waits(by.patience, transfer.aside, wanted=by.worker_memory.is_wanted)
+        self._last = time.monotonic()  # when bytes of whichever part were taken
+
+    async def send(self, number: int, part: Part) -> None:
+        """Send one part; return when it is stored."""
+        transfer = self._transfer
+        part.moved = self._bytes_moved
+        put = partial(transfer.by.objects.put_part, transfer.target, transfer.upload, number, part)
+        stored = await out_of_slot(
+            partial(self._waits.through, put),
+            transfer.lease.aside,
+            after=transfer.by.patience.silence,
+            moved=self._last_moved,
+        )
+        self._bytes_moved()
+        self._archive.sent(number, stored)
+        TARGET_BYTES.labels(transfer.delivery.tenant).inc(len(part))
+
+    def _bytes_moved(self) -> None:
+        self._last = time.monotonic()
+
+    def _last_moved(self) -> float:
+        return self._last
 
 
 def _first_cause(group: BaseExceptionGroup) -> BaseException:

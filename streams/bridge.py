@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aio_pika.abc import (
     AbstractChannel,
@@ -209,19 +210,16 @@ class Bridge(Service):
     def _comes_again(self, arrival: Arrival | None, message: AbstractIncomingMessage) -> None:
         """Note that RabbitMQ gives a message again: it forgets to tell so when it has restarted."""
         if arrival is not None and message.delivery_mode == DeliveryMode.PERSISTENT:
-            noting = asyncio.create_task(self._note_return(arrival))
-            self._busy.add(noting)
-            noting.add_done_callback(self._busy.discard)
+            recording = asyncio.create_task(self._record_return(arrival))
+            self._busy.add(recording)
+            recording.add_done_callback(self._busy.discard)
 
-    async def _note_return(self, arrival: Arrival) -> None:
+    async def _record_return(self, arrival: Arrival) -> None:
         key = arrival.key.decode()
-
-        async def note() -> None:
-            await self._arrivals.returned(arrival.ingress_id)
-
+        record = partial(self._arrivals.returned, arrival.ingress_id)
         try:
             # RabbitMQ and PostgreSQL may be away together; the copy waits for both, too.
-            await self._insist(note, example=key)
+            await self._insist(record, example=key)
         except RetryableError as error:
             log.warning("return_not_noted", example=key, cause=str(error))
 

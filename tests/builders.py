@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -153,6 +153,11 @@ def plan_files(files: Mapping[str, bytes]) -> list[ManifestFile]:
         make_file(name, content, position=number, file_id=number)
         for number, (name, content) in enumerate(files.items())
     ]
+
+
+def name_bytes(names: Iterable[str]) -> int:
+    """Return what all names have together, in UTF-8."""
+    return sum(len(name.encode()) for name in names)
 
 
 def make_manifest(files: list[ManifestFile], archive_name: str = "P_v1.zip") -> Manifest:

@@ -19,10 +19,12 @@ class Tar:
 
     suffix: ClassVar[str] = ".tar"
     media_type: ClassVar[str] = "application/x-tar"
-    memory_per_member: ClassVar[int] = 0
 
     def largest(self, *, total_bytes: int, file_count: int) -> int:
         return total_bytes + file_count * (_MEMBER + _BLOCK) + 2 * _BLOCK
+
+    def memory(self, *, file_count: int, name_bytes: int) -> int:
+        return 0
 
     def blocks(self, members: Iterable[Member], *, compression: str) -> Iterator[bytes]:
         for file, blocks in members:

@@ -34,8 +34,8 @@ from streams.operators.dead_letters import of_message
 _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "tenant", "correlationId", "bytes", "reason")  # an id names its queue
 T = TypeVar("T")
-# Notes what becomes of a letter, unless the block raises.
-Noting = Callable[[str, DeadMessage], AbstractAsyncContextManager[None]]
+# Records in the audit trail what becomes of a dead letter, unless the block raises.
+Audited = Callable[[str, DeadMessage], AbstractAsyncContextManager[None]]
 
 queue_option = click.option(
     "--queue",
@@ -119,10 +119,10 @@ def requeue(
 
     mended = body.read_bytes() if body else None
 
-    async def run(dead_letters: DeadLetterQueues, noting: Noting) -> None:
+    async def run(dead_letters: DeadLetterQueues, audited: Audited) -> None:
         found = await dead_letters.look(queues or list(QUEUES), limit=limit)
         for dead_letter in found if everything else _pick(found, ids):
-            async with noting("requeue", dead_letter):
+            async with audited("requeue", dead_letter):
                 where = await dead_letters.requeue(dead_letter, body=mended, tenant=tenant)
             click.echo(f"{dead_letter.id} put back into {where}")
 
@@ -141,7 +141,7 @@ def purge(
     """Remove dead letters for good."""
     _check_choice(ids, everything=everything)
 
-    async def run(dead_letters: DeadLetterQueues, noting: Noting) -> None:
+    async def run(dead_letters: DeadLetterQueues, audited: Audited) -> None:
         found = await dead_letters.look(queues or list(QUEUES), limit=limit)
         chosen = found if everything else _pick(found, ids)
         if chosen and not yes:
@@ -149,7 +149,7 @@ def purge(
                 click.confirm, f"remove {len(chosen)} dead letters for good?", abort=True
             )
         for dead_letter in chosen:
-            async with noting("purge", dead_letter):
+            async with audited("purge", dead_letter):
                 await dead_letters.remove(dead_letter)
         click.echo(f"{len(chosen)} dead letters removed")
 
@@ -170,7 +170,7 @@ def _on_dead_letters(run: Callable[[DeadLetterQueues], Coroutine[Any, Any, T]]) 
 
 
 def _changing_dead_letters(
-    run: Callable[[DeadLetterQueues, Noting], Coroutine[Any, Any, None]],
+    run: Callable[[DeadLetterQueues, Audited], Coroutine[Any, Any, None]],
 ) -> None:
     """Run what changes letters: each change is in the audit trail, so the database is needed."""
 
@@ -178,7 +178,7 @@ def _changing_dead_letters(
         settings = load_settings()
         async with open_database(settings) as database, open_queues(settings) as dead_letters:
 
-            def noting(action: str, dead_letter: DeadMessage) -> AbstractAsyncContextManager[None]:
+            def audited(action: str, dead_letter: DeadMessage) -> AbstractAsyncContextManager[None]:
                 done = of_dead_letter(
                     caller(INSTANCE),
                     action,
@@ -186,9 +186,9 @@ def _changing_dead_letters(
                     served=dead_letter.tenant in settings.tenants,
                     after=dead_letter.origin if action == "requeue" else None,
                 )
-                return database.audit.noting(done)
+                return database.audit.recording(done)
 
-            await run(dead_letters, noting)
+            await run(dead_letters, audited)
 
     asyncio.run(main())
 

@@ -105,7 +105,7 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
                     served=dead_letter.tenant in settings.tenants,
                     after=event.topic,
                 )
-                async with database.audit.noting(done):
+                async with database.audit.recording(done):
                     where = await put_back(event, events)
                 click.echo(f"{event.id} put back into {where}")
 

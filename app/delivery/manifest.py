@@ -41,6 +41,14 @@ class ManifestFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """What bounds of an archive rest on, beside number and total of its files."""
+
+    sizes_known: bool  # of each file
+    name_bytes: int  # of all members' names, in UTF-8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """What goes into one archive, as a whole; its files are many, and kept apart."""
 

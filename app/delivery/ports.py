@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import ClassVar, Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
-from app.delivery.manifest import ListedFile, Manifest, ManifestFile
+from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.outgoing import Lane, OutgoingMessage
@@ -36,7 +36,7 @@ class UnitOfWork(Protocol):
         were handled before, or are copies of a message that was.
         """
 
-    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+    async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries; those whose correlation id is in use by an active one are left out.
 
         No two of them may have the same correlation id.
@@ -124,7 +124,11 @@ class DeliveryStore(Protocol):
     """Where deliveries are kept."""
 
     def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Begin a transaction; leaving the block commits, an exception rolls back."""
+        """Begin a transaction; leaving the block commits, an exception rolls back.
+
+        Raises StoreUnavailableError, and RuntimeError when the block goes on after a call that
+        failed: then the program is wrong, and nothing is committed.
+        """
 
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over."""
@@ -167,8 +171,8 @@ class DeliveryStore(Protocol):
         It waits while the store is away.
         """
 
-    async def sizes_known(self, delivery: Delivery) -> bool:
-        """Whether the manifest has a size for each file."""
+    async def extent(self, delivery: Delivery) -> Extent:
+        """Measure the delivery's manifest."""
 
 
 class Arrivals(Protocol):
@@ -261,6 +265,12 @@ class OrderSource(Protocol):
         """Open a file's bytes, from the first to the last."""
 
 
+class PlannedFormat(Protocol):
+    """The format that archives are planned as, as far as plans go by it."""
+
+    suffix: ClassVar[str]  # of their names, with its dot; the transfer knows the format by it
+
+
 class Archiver(Protocol):
     """Streams the files of a delivery into one verified object."""
 
@@ -275,13 +285,14 @@ class Archiver(Protocol):
         upload: Upload,
         *,
         at_most: int,
+        name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:
         """Transfer. `may_complete` is asked each time right before the object would appear.
 
         `at_most` is the bytes that the files may have: more than the delivery's total where sizes
-        of some are unknown.
+        of some are unknown. `name_bytes` is what their names in the archive have together.
         """
 
 

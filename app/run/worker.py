@@ -10,8 +10,6 @@ from functools import partial
 
 from mode import Service
 
-from app.delivery.lease import Lease
-from app.delivery.model import Delivery
 from app.delivery.states import Work
 from app.errors import DeliveryError
 from app.run.series import make_series
@@ -37,7 +35,7 @@ from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.pipeline.budget import Budget
 from streams.work.relay import Relay
-from streams.work.slots import Slots
+from streams.work.slots import Slots, without_lease
 from streams.work.timers import Timer, led
 from web.api.health import Check
 
@@ -142,39 +140,44 @@ def _workers(
         backoff=backoff,
         attempts=settings.transfer_attempts,
     )
-
-    async def check_user(delivery: Delivery, _lease: Lease) -> None:
-        await check(delivery, store=store, tenants=tenants, users=services.users)
-
-    async def make_plan(delivery: Delivery, _lease: Lease) -> None:
-        await plan(
-            delivery,
-            source=services.source,
-            store=store,
-            memory=memory.size,
-            reserve=memory.reserve,
-            most_files=settings.max_order_files,
-            suffix=formats.DEFAULT.suffix,
-        )
-
-    def slots(kind: Work, count: int, do: Callable[[Delivery, Lease], Awaitable[None]]) -> Slots:
-        return Slots(
-            kind=kind,
-            count=count,
-            work=do,
-            settle=settlement.settle,
-            leases=leases,
-            wake=wake[kind],
-            interval=settings.claim_poll_interval,
-            lease_ttl=settings.lease_ttl,
-            grace=settings.shutdown_grace,
-        )
-
-    telling = Timer(name="targets", job=away.tell, interval=_WAIT_REPORT_INTERVAL)
-    return [telling, *make_timers(services, uploads)], [
-        slots(Work.CHECK, _USER_CHECK_CONCURRENCY, check_user),
-        slots(Work.PLAN, _PLANNING_CONCURRENCY, make_plan),
-        slots(Work.TRANSFER, settings.max_transfers, transfers.deliver),
+    check_user = partial(check, store=store, tenants=tenants, users=services.users)
+    make_plan = partial(
+        plan,
+        source=services.source,
+        store=store,
+        memory=memory.size,
+        reserve=memory.reserve,
+        most_files=settings.max_order_files,
+        archive_format=formats.DEFAULT,
+    )
+    slots = partial(
+        Slots,
+        settle=settlement.settle,
+        leases=leases,
+        interval=settings.claim_poll_interval,
+        lease_ttl=settings.lease_ttl,
+        grace=settings.shutdown_grace,
+    )
+    waits = Timer(name="targets", job=away.record_waits, interval=_WAIT_REPORT_INTERVAL)
+    return [waits, *make_timers(services, uploads)], [
+        slots(
+            kind=Work.CHECK,
+            count=_USER_CHECK_CONCURRENCY,
+            work=partial(without_lease, check_user),
+            wake=wake[Work.CHECK],
+        ),
+        slots(
+            kind=Work.PLAN,
+            count=_PLANNING_CONCURRENCY,
+            work=partial(without_lease, make_plan),
+            wake=wake[Work.PLAN],
+        ),
+        slots(
+            kind=Work.TRANSFER,
+            count=settings.max_transfers,
+            work=transfers.deliver,
+            wake=wake[Work.TRANSFER],
+        ),
     ]
 
 

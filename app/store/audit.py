@@ -39,8 +39,8 @@ class PostgresAudit:
         self._pool = pool
 
     @contextlib.asynccontextmanager
-    async def noting(self, done: AuditRecord) -> AsyncIterator[None]:
-        """Note what is done within the block, unless it raises.
+    async def recording(self, done: AuditRecord) -> AsyncIterator[None]:
+        """Record what is done within the block, unless it raises.
 
         What it raises leaves as it is: RabbitMQ's silence is not PostgreSQL's.
         """
@@ -61,7 +61,7 @@ class PostgresAudit:
 
     async def record(self, done: AuditRecord) -> None:
         """Note what was done, or is about to be."""
-        async with self.noting(done):
+        async with self.recording(done):
             pass
 
     async def entries(

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import Extent, ManifestFile
 from app.store.rows import file_of
 from app.store.sql import load
 
@@ -21,6 +21,8 @@ async def files_after(
     return [file_of(row) for row in rows]
 
 
-async def sizes_known(pool: asyncpg.Pool, delivery: UUID) -> bool:
-    """Whether the manifest has a size for each file."""
-    return bool(await pool.fetchval(*SQL["sizes_known"](delivery=delivery)))
+async def extent(pool: asyncpg.Pool, delivery: UUID) -> Extent:
+    """Measure the manifest of a delivery."""
+    row = await pool.fetchrow(*SQL["extent"](delivery=delivery))
+    assert row is not None  # noqa: S101 - an aggregate has a row
+    return Extent(**row)

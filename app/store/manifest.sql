@@ -5,6 +5,8 @@ WHERE delivery_id = :delivery AND position > :after
 ORDER BY position
 LIMIT :limit;
 
--- name: sizes_known
--- Whether the listing told the size of each file.
-SELECT NOT EXISTS (SELECT 1 FROM delivery_file WHERE delivery_id = :delivery AND size IS NULL);
+-- name: extent
+-- Whether the listing told the size of each file, and how many bytes all members' names have.
+SELECT count(size) = count(*) AS sizes_known,
+       coalesce(sum(octet_length(member)), 0)::bigint AS name_bytes
+FROM delivery_file WHERE delivery_id = :delivery;

@@ -116,6 +116,26 @@ def advice(error: BaseException) -> str:
     return "correct DELIVERY_DATABASE_URL"
 
 
+class _Connection(asyncpg.Connection):
+    """A connection whose transactions don't end as if they were committed when they were not.
+
+    A transaction of which a statement has failed is rolled back, though its block went on: so
+    PostgreSQL answers the COMMIT, as no error, and the driver does not look at that answer.
+    """
+
+    async def execute(
+        self,
+        query: str,
+        *args: object,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the driver has it
+    ) -> str:
+        """Return the command tag. Raises RuntimeError for a COMMIT that rolled back."""
+        tag = await super().execute(query, *args, timeout=timeout)
+        if tag == "ROLLBACK" and query.startswith("COMMIT"):
+            raise RuntimeError("a transaction was rolled back: a statement of it had failed")
+        return tag
+
+
 async def _set_up(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
@@ -173,6 +193,7 @@ async def open_pool(
                     **parameters.arguments,
                     min_size=1,
                     max_size=size,
+                    connection_class=_Connection,
                     init=_set_up,
                     setup=_refuse_read_only,
                     reset=_leave_as_it_is,

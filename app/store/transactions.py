@@ -12,7 +12,7 @@ import asyncpg
 
 from app.audit import AuditRecord
 from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening
-from app.delivery.manifest import Manifest, ManifestFile
+from app.delivery.manifest import Extent, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
@@ -20,7 +20,7 @@ from app.delivery.outgoing import OutgoingMessage
 from app.delivery.states import ADVANCES, State
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import record
-from app.store.manifest import files_after, sizes_known
+from app.store.manifest import extent, files_after
 from app.store.objects import lock_object
 from app.store.pool import translate_errors
 from app.store.rows import delivery_of
@@ -56,7 +56,7 @@ class PostgresUnitOfWork:
         )
         return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
 
-    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+    async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""
         openings = sorted(openings, key=lambda o: (o.request.tenant, o.request.correlation_id))
         requests = [opening.request for opening in openings]
@@ -353,10 +353,10 @@ class PostgresStore:
         with translate_errors():
             return await files_after(self._pool, delivery.id, position, limit=_BATCH_SIZE)
 
-    async def sizes_known(self, delivery: Delivery) -> bool:
-        """Whether the manifest has a size for each file."""
+    async def extent(self, delivery: Delivery) -> Extent:
+        """Measure the delivery's manifest."""
         with translate_errors():
-            return await sizes_known(self._pool, delivery.id)
+            return await extent(self._pool, delivery.id)
 
     async def answers(self) -> None:
         """Raise StoreUnavailableError unless the database answers."""

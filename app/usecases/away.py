@@ -34,8 +34,8 @@ class TargetsAway:
                 spared += [(tenant, name) for name in good]
         return Blocked(tenants=tuple(blocked), spared=tuple(spared))
 
-    async def tell(self) -> None:
-        """Note the cause at deliveries that wait; take it away where it holds no longer."""
+    async def record_waits(self) -> None:
+        """Record the cause at deliveries that wait; clear it where it holds no longer."""
         troubles = {
             (tenant, _cause(trouble), None if len(targets) == 1 else name)
             for tenant in self.names

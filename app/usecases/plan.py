@@ -18,7 +18,7 @@ from app.delivery.listing import Listing
 from app.delivery.manifest import Layout, ListedFile, Manifest
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind
-from app.delivery.ports import DeliveryStore, OrderSource
+from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
 from app.delivery.states import State
 from app.errors import EmptyOrderError, LeaseLostError, OrderTooLargeError
 from app.telemetry.logs import get_logger
@@ -41,20 +41,21 @@ async def plan(
     memory: int,
     reserve: Reserve,
     most_files: int,
-    suffix: str,
+    archive_format: PlannedFormat,
 ) -> None:
     """Read the order's listing, lay out the archive and make the delivery ready for transfer.
 
     `memory` is all that the worker's work shares, in bytes; `reserve` holds some of it for as long
-    as its block takes, and waits until that is free. The archive's name ends in `suffix`, by which
-    the transfer knows its format.
+    as its block takes, and waits until that is free. The archive's name tells its format.
 
     Raises EmptyOrderError, OrderTooLargeError, LeaseLostError when the delivery moved on meanwhile,
     and what reading the listing raises.
     """
     async with AsyncExitStack() as stack:
         listing = await _read(delivery, source, memory, reserve, most_files, stack)
-        layout = await asyncio.to_thread(Layout, delivery.correlation_id, listing, suffix=suffix)
+        layout = await asyncio.to_thread(
+            Layout, delivery.correlation_id, listing, suffix=archive_format.suffix
+        )
         await _write(delivery, layout, store)
 
 

@@ -113,7 +113,7 @@ async def save(
 
     Those whose correlation id is in use by an active one are left out.
     """
-    deliveries = await tx.open(openings)
+    deliveries = await tx.open_deliveries(openings)
     granted = [delivery for delivery in deliveries if delivery.state is State.GRANTED]
     await _granted(tx, granted, tenants=tenants)
     return deliveries

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from app.delivery import outgoing
 from app.delivery.lease import Lease
+from app.delivery.manifest import Extent
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
@@ -36,7 +37,7 @@ from app.usecases.completion import CompletionGuard
 from app.usecases.remove import Removal
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
-from app.waiting.patience import Patience, Waits, out_of_slot, until_answered
+from app.waiting.patience import Patience, Retried, Waits, out_of_slot, until_answered
 
 log = get_logger(__name__)
 
@@ -127,23 +128,8 @@ class Transfers:
 
     async def _begin(self, delivery: Delivery, target: Target, key: str, lease: Lease) -> Upload:
         """Open an upload, and note it before any part."""
-        media_type = self.archiver.media_type(delivery)
-        tries = 0
-
-        async def begin() -> Upload:
-            nonlocal tries
-            tries += 1
-            # The one before may have been opened, and only its answer was lost.
-            if tries > 1 and not await self.uploads.abort_orphans(delivery, target, key):
-                raise TargetUnavailableError(
-                    f"the opening of an upload of {key} in {target} was not answered, and another "
-                    "delivery may have opened one of that name: which is whose can't be told now"
-                )
-            return await self.objects.create_upload(
-                target, key, marks_of(delivery), media_type=media_type
-            )
-
-        upload = self.uploads.located(await self._ask(lease, begin), target)
+        create = Retried(partial(self._create_upload, delivery, target, key))
+        upload = self.uploads.located(await self._ask(lease, create), target)
         record = partial(self.leases.record_upload, delivery, upload)
         try:
             if not await until_answered(record, good=lease.safe_to_complete):
@@ -163,6 +149,20 @@ class Transfers:
         )
         return upload
 
+    async def _create_upload(
+        self, delivery: Delivery, target: Target, key: str, *, again: bool
+    ) -> Upload:
+        media_type = self.archiver.media_type(delivery)
+        # The one before may have been opened, and only its answer was lost.
+        if again and not await self.uploads.abort_orphans(delivery, target, key):
+            raise TargetUnavailableError(
+                f"the opening of an upload of {key} in {target} was not answered, and another "
+                "delivery may have opened one of that name: which is whose can't be told now"
+            )
+        return await self.objects.create_upload(
+            target, key, marks_of(delivery), media_type=media_type
+        )
+
     async def _archive(
         self, delivery: Delivery, target: Target, upload: Upload, lease: Lease
     ) -> StoredObject:
@@ -175,12 +175,16 @@ class Transfers:
             within=self.completion,
         )
         try:
+            extent = await until_answered(
+                partial(self.store.extent, delivery), good=lease.safe_to_complete
+            )
             return await self.archiver.run(
                 delivery,
                 self.store.files(delivery),
                 target,
                 upload,
-                at_most=await self._at_most(delivery, lease),
+                at_most=self._at_most(delivery, extent),
+                name_bytes=extent.name_bytes,
                 lease=lease,
                 may_complete=completion.allowed,
             )
@@ -200,11 +204,9 @@ class Transfers:
                     await self.leases.discard_completion(delivery)
             raise
 
-    async def _at_most(self, delivery: Delivery, lease: Lease) -> int:
+    def _at_most(self, delivery: Delivery, extent: Extent) -> int:
         """Return the bytes that the files may have, as far as it is known before."""
-        if await until_answered(
-            partial(self.store.sizes_known, delivery), good=lease.safe_to_complete
-        ):
+        if extent.sizes_known:
             return delivery.total_bytes
         limit = self.tenants.settings(delivery.tenant).order_size_limit_bytes
         return max(delivery.total_bytes, limit)
@@ -236,17 +238,7 @@ class Transfers:
 
         The lease may run out meanwhile; as long as no worker has taken over, this attempt ends it.
         """
-        tries = 0
-
-        async def end() -> bool:
-            nonlocal tries
-            tries += 1
-            if await self._end(delivery, result):
-                return True
-            # An earlier try may have done it, and only its answer was lost.
-            return tries > 1 and await self.store.done_by(delivery)
-
-        if not await until_answered(end):
+        if not await until_answered(Retried(partial(self._end, delivery, result))):
             raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
         log.info(
             "delivery_done",
@@ -256,10 +248,11 @@ class Transfers:
             attempt=delivery.attempt,
         )
 
-    async def _end(self, delivery: Delivery, result: StoredObject) -> bool:
+    async def _end(self, delivery: Delivery, result: StoredObject, *, again: bool) -> bool:
         async with self.store.transaction() as tx:
-            if not await tx.advance(delivery, State.DONE, result=result):
-                return False
-            await tx.enqueue(outgoing.done(delivery, result))
-            tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
-        return True
+            ended = await tx.advance(delivery, State.DONE, result=result)
+            if ended:
+                await tx.enqueue(outgoing.done(delivery, result))
+                tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
+        # An earlier try may have done it, and only its answer was lost.
+        return ended or (again and await self.store.done_by(delivery))

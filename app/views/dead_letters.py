@@ -32,8 +32,8 @@ class DeadLetterList:
     truncated: bool  # there are more, or may be
 
 
-# Notes that a letter goes back to a place, unless the block raises.
-Noting = Callable[[DeadLetter, str], AbstractAsyncContextManager[None]]
+# Records in the audit trail that a dead letter goes back to a place, unless the block raises.
+Audited = Callable[[DeadLetter, str], AbstractAsyncContextManager[None]]
 
 
 class DeadLetterStore(Protocol):
@@ -43,6 +43,6 @@ class DeadLetterStore(Protocol):
         """Return the letters that a tenant owns; for None all of them. Raises DeliveryError."""
 
     async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
     ) -> dict[str, str]:
         """Put letters back; return where each went. Raises DeliveryError, for all or none known."""

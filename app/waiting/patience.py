@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from app.errors import StoreUnavailableError, TargetUnavailableError
 from app.telemetry.logs import get_logger
@@ -18,10 +18,32 @@ from app.waiting.backoff import Backoff
 log = get_logger(__name__)
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _ANSWER_TIMEOUT = 10.0  # seconds that PostgreSQL has for a short statement of a transfer
 _MAX_FIRST, _MAX_LONGEST = 0.5, 15.0  # seconds between two tries at a target
 _STORE_BACKOFF = Backoff(first=0.1, longest=2.0)
+
+
+class _Repeatable(Protocol[T_co]):
+    def __call__(self, *, again: bool) -> Awaitable[T_co]: ...
+
+
+class Retried(Generic[T]):
+    """What has to know whether it is done again, for `until_answered` and `Waits.through`.
+
+    `act` is told `again` by each call but the first: an earlier one may have been done, and only
+    its answer was lost.
+    """
+
+    def __init__(self, act: _Repeatable[T]) -> None:
+        self._act = act
+        self._again = False
+
+    async def __call__(self) -> T:
+        """Do it, once. Raises what it raises."""
+        again, self._again = self._again, True
+        return await self._act(again=again)
 
 
 async def until_answered(
@@ -30,7 +52,7 @@ async def until_answered(
     """Ask PostgreSQL, again and again while it is away and `good()`.
 
     Who has no other bound than its lease is cancelled when that is lost. `act` may have been done
-    when its answer was lost. Raises StoreUnavailableError.
+    when its answer was lost: see `Retried`. Raises StoreUnavailableError.
     """
     for pause in _STORE_BACKOFF.pauses():
         try:

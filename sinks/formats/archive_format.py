@@ -21,14 +21,18 @@ class ArchiveFormat(Protocol):
 
     suffix: ClassVar[str]  # of archives' names, with its dot; no suffix is the end of another
     media_type: ClassVar[str]  # that the object is stored with
-    # Bytes that `blocks` keeps of each member until the archive's end, if names are not very long.
-    memory_per_member: ClassVar[int]
 
     def largest(self, *, total_bytes: int, file_count: int) -> int:
         """Return the bytes that an archive of such files has at most, whatever their names.
 
         `total_bytes` is the sum of their sizes. Parts are planned by it, so an archive that gets
         larger than this is found to be too large when hours of work are done.
+        """
+
+    def memory(self, *, file_count: int, name_bytes: int) -> int:
+        """Return the bytes of memory that `blocks` keeps of its members until the archive's end.
+
+        At most; `name_bytes` is what all their names have, in UTF-8.
         """
 
     def blocks(self, members: Iterable[Member], *, compression: str) -> Iterator[bytes]:

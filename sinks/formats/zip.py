@@ -36,6 +36,10 @@ _MEMBERS_32 = 0xFFFF
 # Headers, at most: local 50 bytes, descriptor 24, directory 74, the name twice, deflate's own ends.
 _MEMBER = 50 + 24 + 74 + 2 * MAX_MEMBER_BYTES + 64
 _END = 1024  # bytes; the records behind the directory
+# What a member takes in memory until the end, beside the bytes of its name: a tuple (64 bytes),
+# the record (75), that of ZIP64 (61), the object of the name (33), a place in the list (8); each
+# rounded up as allocators do.
+_ENTRY = 280
 
 
 def _sizes_32(file: ManifestFile, index: int, offset: int) -> tuple[bool, int]:
@@ -145,11 +149,14 @@ class Zip:
 
     suffix: ClassVar[str] = ".zip"
     media_type: ClassVar[str] = "application/zip"
-    memory_per_member: ClassVar[int] = 300
 
     def largest(self, *, total_bytes: int, file_count: int) -> int:
         """Return the bytes at most: what deflate can add, and a member's headers, of ZIP64."""
         return total_bytes + total_bytes // 1000 + file_count * _MEMBER + _END
+
+    def memory(self, *, file_count: int, name_bytes: int) -> int:
+        """Return the bytes that the central directory takes at most."""
+        return file_count * _ENTRY + name_bytes
 
     def blocks(self, members: Iterable[Member], *, compression: str) -> Iterator[bytes]:
         """Return the ZIP file in blocks. Raises what reading a member raises."""

@@ -38,6 +38,7 @@ def plan_parts(
     *,
     total_bytes: int,
     file_count: int,
+    name_bytes: int,
     at_most: int,
     part_size: int,
     memory: int,
@@ -47,7 +48,8 @@ def plan_parts(
     """Choose the part size so that the largest possible archive fits into 10,000 equal parts.
 
     `at_most` is what the files may have, where the size of some is unknown: parts get larger for it
-    as far as `memory` allows. `within` finds out about those that are larger still.
+    as far as `memory` allows. `within` finds out about those that are larger still. `name_bytes` is
+    what the members' names have together, in UTF-8.
 
     It gets along with `memory` bytes where it can, and else takes two parts and a small prefetch,
     up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
@@ -73,7 +75,7 @@ def plan_parts(
     in_flight = memory * 3 // 4 // size - 1
     if in_flight < 1:
         ahead = min(ahead, _MIN_PREFETCH)
-    directory = file_count * archive_format.memory_per_member
+    directory = archive_format.memory(file_count=file_count, name_bytes=name_bytes)
     plan = PartPlan(
         part_size=size,
         in_flight=max(1, min(in_flight, _MAX_IN_FLIGHT)),

@@ -22,7 +22,7 @@ from app.errors import (
     UnknownDeadLetterError,
 )
 from app.settings import Settings
-from app.views.dead_letters import DeadLetter, DeadLetterList, Noting
+from app.views.dead_letters import Audited, DeadLetter, DeadLetterList
 from streams.amqp import names
 from streams.amqp.dead_letters import (
     QUEUES,
@@ -156,17 +156,17 @@ class BrokerDeadLetters:
         return seen
 
     async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
     ) -> dict[str, str]:
         """Put dead letters back, each audited as it goes."""
         async with self._turn:
             try:
-                return await self._requeue(tenant, ids, noting)
+                return await self._requeue(tenant, ids, audited)
             finally:
                 self._seen = None
 
     async def _requeue(
-        self, tenant: str | None, ids: Sequence[str], noting: Noting
+        self, tenant: str | None, ids: Sequence[str], audited: Audited
     ) -> dict[str, str]:
         where: dict[str, str] = {}
         wanted = {
@@ -186,12 +186,12 @@ class BrokerDeadLetters:
             _check(ids, mine)
             self._check_ways(messages.values(), events.values())
             for dead_letter_id, dead_letter in messages.items():
-                async with noting(self._of_message(dead_letter), dead_letter.origin or "nowhere"):
+                async with audited(self._of_message(dead_letter), dead_letter.origin or "nowhere"):
                     where[dead_letter_id] = await queues.requeue(dead_letter)
         if events:
             async with self._events() as log:
                 for dead_letter_id, event in events.items():
-                    async with noting(self._of_event(event), event.topic or "nowhere"):
+                    async with audited(self._of_event(event), event.topic or "nowhere"):
                         where[dead_letter_id] = await dead_letter_topic.put_back(event, log)
         return where
 

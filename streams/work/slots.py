@@ -34,6 +34,13 @@ from app.waiting.wakeup import Wakeup
 log = get_logger(__name__)
 
 
+async def without_lease(
+    act: Callable[[Delivery], Awaitable[None]], delivery: Delivery, _lease: Lease
+) -> None:
+    """Do work that asks nothing of its lease: it is cancelled when that is lost, and no more."""
+    await act(delivery)
+
+
 class Slots(Service):
     """Runs up to `count` pieces of one kind of work at a time, each under its lease."""
 

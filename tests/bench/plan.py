@@ -31,6 +31,7 @@ from app.usecases.plan import MEMORY_A_FILE, plan
 from app.waiting.backoff import Backoff
 from app.waiting.wakeup import Wakeup
 from compose.embedded.postgres import postgres
+from sinks import formats
 from sinks.pipeline.budget import Budget
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
@@ -83,7 +84,7 @@ async def _available(store: PostgresStore) -> None:
         ttl=timedelta(hours=12),
     )
     async with store.transaction() as tx:
-        await tx.open([opening])
+        await tx.open_deliveries([opening])
     event = OrderEvent(tenant="t", correlation_id="c", status=OrderStatus.DONE, order_id=1)
     await order_progressed(event, store=store)
 
@@ -122,7 +123,7 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
             memory=memory.size,
             reserve=memory.reserve,
             most_files=1_000_000,
-            suffix=".zip",
+            archive_format=formats.DEFAULT,
         )
         took = time.monotonic() - began
         assert await pool.fetchval("SELECT count(*) FROM delivery_file") == files

@@ -28,7 +28,7 @@ from app.errors import (
 )
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
-from tests.builders import make_lease, make_transfer, plan_files
+from tests.builders import make_lease, make_transfer, name_bytes, plan_files
 from tests.conftest import noise
 from tests.twins.rs_order import Source
 
@@ -86,6 +86,7 @@ class Making:
             TARGET,
             upload,
             at_most=self.delivery.total_bytes,
+            name_bytes=name_bytes(self.source.files),
             lease=make_lease(),
             may_complete=may_complete,
         )

@@ -75,7 +75,7 @@ class Place:
     async def holds(self) -> bytes:
         return await self.content(self.target.url_of(self.key))
 
-    async def open(self) -> list[Upload]:
+    async def open_uploads(self) -> list[Upload]:
         return await self.store.open_uploads(self.target, self.key)
 
 
@@ -93,7 +93,7 @@ class ObjectStoreContract:
         assert etag == place.store.etag_of(place.target, parts)
         assert await place.find() == FoundObject(size=size, etag=etag, marks=marks)
         assert await place.holds() == PART + b"the rest"
-        assert await place.open() == []
+        assert await place.open_uploads() == []
 
     async def test_etags_are_md5s_as_clients_compute_them(self, place: Place) -> None:
         upload = await place.begin()
@@ -114,7 +114,7 @@ class ObjectStoreContract:
         upload = await place.begin()
         await place.send(upload, b"content")
         assert await place.find() is None
-        assert await place.open() == [upload]
+        assert await place.open_uploads() == [upload]
 
     async def test_a_part_that_is_sent_again_replaces_the_one_before(self, place: Place) -> None:
         upload = await place.begin()
@@ -154,7 +154,7 @@ class ObjectStoreContract:
         with pytest.raises(UploadLostError):
             await place.send(upload, b"content")
         assert await place.find() is None
-        assert await place.open() == []
+        assert await place.open_uploads() == []
         await place.store.abort(place.target, upload)
 
     async def test_a_successor_fences_its_predecessor(self, place: Place) -> None:
@@ -171,14 +171,14 @@ class ObjectStoreContract:
         longer = place.key + "x"
         first, second = await place.begin(), await place.begin()
         other = await place.store.create_upload(place.target, longer, {}, media_type=ZIP)
-        found = await place.open()
+        found = await place.open_uploads()
         assert {upload.upload_id for upload in found} == {first.upload_id, second.upload_id}
         assert {(upload.container, upload.key) for upload in found} == {
             (first.container, place.key)
         }
         for upload in found:
             await place.store.abort(place.target, upload)
-        assert await place.open() == []
+        assert await place.open_uploads() == []
         assert await place.store.open_uploads(place.target, longer) == [other]
         await place.store.abort(place.target, other)
 
@@ -201,7 +201,7 @@ class ObjectStoreContract:
         upload = await place.begin(marks)
         parts = await place.send(upload, b"content")
         assert await place.complete(upload, parts, 7, marks) == etag
-        assert await place.open() == []
+        assert await place.open_uploads() == []
 
     async def test_what_an_earlier_upload_has_made_leaves_none_open_when_asked_again(
         self, place: Place

@@ -46,6 +46,7 @@ class S3Proxy:
     other_etags: int = 0  # parts answered with the MD5 of something else
     refused_completions: int = 0  # completions answered 500 that are not made
     doubtful_completions: int = 0  # completions answered 500 that are made all the same
+    unknown_is_500: bool = False  # parts and completions of an upload that is not open
     pages: int = 0  # requests answered 200 with a page of a gateway
     no_conditions: bool = False  # a condition of a DELETE is not implemented
     completes: Completes = Completes.ON_CONDITION
@@ -93,6 +94,9 @@ class S3Proxy:
             await asyncio.sleep(0.01)
         if self.away:
             return self._break(request)
+        sent = what in ("part", "completion")
+        if self.unknown_is_500 and sent and not await self._is_open(request):
+            return web.Response(status=500, text=_ERROR.format("InternalError"))
         return await self._do(what, request, body)
 
     async def _do(self, what: str, request: web.Request, body: bytes) -> web.StreamResponse:

@@ -30,11 +30,11 @@ async def test_an_error_of_a_noted_change_is_told_as_it_is(
 ) -> None:
     trail = PostgresAudit(pool)
     with pytest.raises(type(error)) as raised:
-        async with trail.noting(DONE):
+        async with trail.recording(DONE):
             raise error
     assert raised.value is error
     assert await noted(pool) == 0
-    async with trail.noting(DONE):
+    async with trail.recording(DONE):
         pass
     assert await noted(pool) == 1
 
@@ -43,7 +43,7 @@ async def test_an_error_is_told_as_it_is_where_postgresql_goes_away_meanwhile(
     pool: asyncpg.Pool,
 ) -> None:
     with pytest.raises(TimeoutError, match="of RabbitMQ"):
-        async with PostgresAudit(pool).noting(DONE):
+        async with PostgresAudit(pool).recording(DONE):
             await cut_off(pool)
             raise TimeoutError("of RabbitMQ")
     assert await noted(pool) == 0
@@ -51,7 +51,7 @@ async def test_an_error_is_told_as_it_is_where_postgresql_goes_away_meanwhile(
 
 async def test_a_note_that_fails_is_told_as_an_error_of_postgresql(pool: asyncpg.Pool) -> None:
     with pytest.raises(StoreUnavailableError):
-        async with PostgresAudit(pool).noting(DONE):
+        async with PostgresAudit(pool).recording(DONE):
             await cut_off(pool)
     assert await noted(pool) == 0
 

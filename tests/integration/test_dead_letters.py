@@ -120,11 +120,11 @@ async def put_back(
     noted: dict[str, str] = {}
 
     @contextlib.asynccontextmanager
-    async def noting(dead_letter: DeadLetter, place: str) -> AsyncIterator[None]:
+    async def audited(dead_letter: DeadLetter, place: str) -> AsyncIterator[None]:
         yield
         noted[dead_letter.id] = place
 
-    where = await box.requeue(tenant, ids, noting=noting)
+    where = await box.requeue(tenant, ids, audited=audited)
     assert where == noted
     return where
 
@@ -327,12 +327,12 @@ async def test_kafka_that_goes_away_before_events_go_back_is_told(
         )
 
         @contextlib.asynccontextmanager
-        async def noting(_dead_letter: DeadLetter, _place: str) -> AsyncIterator[None]:
+        async def audited(_dead_letter: DeadLetter, _place: str) -> AsyncIterator[None]:
             await way.shut()
             yield
 
         with pytest.raises(BrokerUnavailableError, match="Kafka"):
-            await box.requeue("sentinel", both, noting=noting)
+            await box.requeue("sentinel", both, audited=audited)
 
 
 async def test_large_letters_are_put_back_bit_by_bit(

@@ -33,6 +33,7 @@ from app.usecases.plan import plan as plan_within
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
 from app.waiting.wakeup import Wakeup
+from sinks import formats
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3ObjectStore
 from streams.regards.orders import RsOrder, open_session
@@ -106,7 +107,7 @@ async def plan(
         memory=memory,
         reserve=Budget(memory).reserve,
         most_files=most_files,
-        suffix=".zip",
+        archive_format=formats.DEFAULT,
     )
 
 
@@ -310,7 +311,7 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
                 memory=memory.size,
                 reserve=memory.reserve,
                 most_files=10**6,
-                suffix=".zip",
+                archive_format=formats.DEFAULT,
             )
         )
         while not memory.is_wanted():
@@ -324,7 +325,7 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
             memory=memory.size,
             reserve=memory.reserve,
             most_files=10**6,
-            suffix=".zip",
+            archive_format=formats.DEFAULT,
         )
         assert source.read == 1
         assert await deliveries.states() == ["AVAILABLE", "READY"]

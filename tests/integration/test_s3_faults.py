@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.delivery.object_store import StoredPart
-from app.errors import RetryableError, WrongObjectError
+from app.errors import RetryableError, UploadLostError, WrongObjectError
 from app.waiting.patience import Patience, Waits
 from sinks.pipeline.parts import Part
 from sinks.stores.s3.conditions import Conditions
@@ -127,6 +127,22 @@ async def test_a_completion_that_never_works_is_tried_again_later(
         await sent.complete(parts)
     await sink.abort(target, sent.upload)
     assert await client.open_uploads(sent.folder) == []
+
+
+async def test_an_upload_that_a_store_answers_500_for_is_lost_if_it_is_not_open(
+    sink: S3ObjectStore, proxied: Proxied
+) -> None:
+    """Some stores answer so for one that they don't know, and waiting brings none back."""
+    proxy, target = proxied
+    proxy.unknown_is_500 = True
+    sent = Sent(sink, target)
+    parts = await sent.parts()
+    await sink.abort(target, sent.upload)
+    with pytest.raises(UploadLostError):
+        await sink.put_part(target, sent.upload, 1, Part.of(PARTS[0]))
+    with pytest.raises(UploadLostError, match="the object is not there"):
+        await sent.complete(parts)
+    assert proxy.seen.count("completion") == 1
 
 
 async def test_parts_are_sent_with_their_md5(

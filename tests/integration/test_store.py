@@ -234,9 +234,9 @@ async def test_the_store_knows_whether_every_size_is_listed(
     pool: asyncpg.Pool, deliveries: Deliveries
 ) -> None:
     delivery = await deliveries.ready()
-    assert await deliveries.store.sizes_known(delivery)
+    assert (await deliveries.store.extent(delivery)).sizes_known
     await pool.execute("UPDATE delivery_file SET size = NULL WHERE position = 1")
-    assert not await deliveries.store.sizes_known(delivery)
+    assert not (await deliveries.store.extent(delivery)).sizes_known
 
 
 async def test_a_worker_of_the_version_before_asks_for_nothing_in_the_future(

@@ -203,7 +203,7 @@ async def open_again(desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:
     desk.opened += 1
     request = make_request(delivery.correlation_id, id=uuid5(IDS, f"{id(desk)} {desk.opened}"))
     asked = Opening(request=request, state=State.GRANTED, requested_at=None, ttl=HOUR)
-    return len(await tx.open([asked]))
+    return len(await tx.open_deliveries([asked]))
 
 
 async def withdraw_order(_desk: Desk, tx: UnitOfWork, delivery: Delivery) -> object:

@@ -171,6 +171,7 @@ class Archiver:
         upload: Upload,
         *,
         at_most: int,
+        name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:

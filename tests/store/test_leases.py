@@ -180,13 +180,13 @@ async def test_a_transfer_that_waits_names_its_server_until_it_is_back(
         return {row.correlation_id: row.last_cause for row in await deliveries.rows()}
 
     assert away.blocked() == Blocked(tenants=(TENANT,), spared=((TENANT, DEFAULT_TARGET),))
-    await away.tell()
+    await away.record_waits()
     told = await causes()
     assert "far.example:9000 does not answer" in str(told["far"])
     assert told == {"near": None, "running": None, "far": told["far"], "later": told["far"]}
     down.clear()
     assert away.blocked() == Blocked()
-    await away.tell()
+    await away.record_waits()
     assert set((await causes()).values()) == {None}
     down.add(near)  # also the default of the tenant that has set nothing
     assert away.blocked() == Blocked(tenants=(TENANT, "another"), spared=((TENANT, "far"),))

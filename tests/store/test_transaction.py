@@ -12,6 +12,7 @@ import pytest
 from app.audit import AuditEntry
 from app.delivery import outgoing
 from app.delivery.ingress import Asked, Opening
+from app.delivery.manifest import Extent
 from app.delivery.states import ADVANCES, State, Work
 from app.errors import LeaseLostError, StoreUnavailableError
 from compose.embedded.stack import TENANT
@@ -25,6 +26,7 @@ from tests.builders import (
     make_request,
     make_stored,
     make_upload,
+    name_bytes,
 )
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
@@ -64,7 +66,7 @@ async def test_a_transaction_that_fails_leaves_nothing_and_tells_no_client(
             assert await tx.advance(delivery, State.ORDERED, order_id=1)
             await tx.enqueue(outgoing.granted(delivery))
             await tx.audit(make_done())
-            await tx.open([opening("another")])
+            await tx.open_deliveries([opening("another")])
             raise KeyError
     assert (await deliveries.rows(), await deliveries.outgoing()) == before
     assert await deliveries.audit.entries(None, before=LAST, limit=9) == []
@@ -97,13 +99,25 @@ async def test_what_a_transaction_does_is_seen_by_itself_at_once_and_by_others_i
 async def test_a_transaction_of_which_a_statement_failed_commits_nothing(
     deliveries: Deliveries,
 ) -> None:
-    """Also when the error is caught within it."""
+    """Also when the error is caught within it: then the end of the block says so."""
     delivery = await deliveries.ready()
+    told: list[str] = []
+    heard = deliveries.owed_signal.waiter()
+    heard.event.clear()
+    with pytest.raises(RuntimeError, match="a statement of it had failed"):
+        async with deliveries.store.transaction() as tx:
+            tx.on_commit(lambda: told.append("committed"))
+            assert await tx.advance(delivery, State.ERROR)
+            await tx.enqueue(outgoing.granted(delivery))
+            with pytest.raises(LeaseLostError):
+                await tx.add_files(delivery, [make_file()])
+    assert await deliveries.states() == ["READY"]
+    assert told == []
+    assert not heard.event.is_set()
+    # The connection is as good as before.
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(delivery, State.ERROR)
-        with pytest.raises(LeaseLostError):
-            await tx.add_files(delivery, [make_file()])
-    assert await deliveries.states() == ["READY"]
+    assert await deliveries.states() == ["ERROR"]
 
 
 # Deliveries.
@@ -113,11 +127,11 @@ async def test_of_two_that_open_the_same_correlation_id_at_once_one_does(
     deliveries: Deliveries,
 ) -> None:
     async with deliveries.store.transaction() as tx:
-        assert len(await tx.open([opening()])) == 1
+        assert len(await tx.open_deliveries([opening()])) == 1
 
         async def open_another() -> int:
             async with deliveries.store.transaction() as other:
-                return len(await other.open([opening(), opening("d")]))
+                return len(await other.open_deliveries([opening(), opening("d")]))
 
         waiting = asyncio.create_task(open_another())
         await several_turns()
@@ -131,13 +145,13 @@ async def test_a_correlation_id_is_free_once_its_delivery_has_ended_or_its_openi
 ) -> None:
     with pytest.raises(KeyError):
         async with deliveries.store.transaction() as tx:
-            await tx.open([opening()])
+            await tx.open_deliveries([opening()])
             raise KeyError
     first = await deliveries.granted()
 
     async def open_another() -> int:
         async with deliveries.store.transaction() as other:
-            return len(await other.open([opening()]))
+            return len(await other.open_deliveries([opening()]))
 
     assert await open_another() == 0
     async with deliveries.store.transaction() as tx:
@@ -153,7 +167,7 @@ async def test_the_same_correlation_id_of_another_tenant_is_another_one(
     deliveries: Deliveries,
 ) -> None:
     async with deliveries.store.transaction() as tx:
-        opened = await tx.open([opening(), opening(tenant=OTHER)])
+        opened = await tx.open_deliveries([opening(), opening(tenant=OTHER)])
         assert len(opened) == 2
         assert await tx.lock("other", "c") is None
 
@@ -270,7 +284,7 @@ async def test_a_manifest_is_written_once(deliveries: Deliveries) -> None:
         await waiting
     ready = await deliveries.active()
     assert [file async for file in deliveries.store.files(ready)] == files
-    assert not await deliveries.store.sizes_known(ready)
+    assert not (await deliveries.store.extent(ready)).sizes_known
     with pytest.raises(LeaseLostError, match="is gone"):
         async with deliveries.store.transaction() as tx:
             await tx.add_files(make_delivery(), files)
@@ -278,11 +292,12 @@ async def test_a_manifest_is_written_once(deliveries: Deliveries) -> None:
 
 async def test_a_manifest_is_read_a_batch_at_a_time_in_its_order(deliveries: Deliveries) -> None:
     delivery = await deliveries.available()
-    files = [make_file(f"f{number}", position=number, size=1) for number in range(2500)]
+    files = [make_file(f"é{number}", position=number, size=1) for number in range(2500)]
     async with deliveries.store.transaction() as tx:
         await tx.add_files(delivery, files[::-1])
     assert [file async for file in deliveries.store.files(delivery)] == files
-    assert await deliveries.store.sizes_known(delivery)
+    names = name_bytes(file.member for file in files)
+    assert await deliveries.store.extent(delivery) == Extent(sizes_known=True, name_bytes=names)
 
 
 # Orders.
@@ -546,7 +561,7 @@ async def test_what_was_done_is_told_from_the_newest_on(deliveries: Deliveries) 
 
 async def test_what_fails_within_the_block_is_not_noted(deliveries: Deliveries) -> None:
     with pytest.raises(KeyError):
-        async with deliveries.audit.noting(make_done()):
+        async with deliveries.audit.recording(make_done()):
             raise KeyError
     await deliveries.audit.record(make_done(subject="noted"))
     (entry,) = await deliveries.audit.entries(None, before=LAST, limit=9)

@@ -48,6 +48,7 @@ class PlainArchiver:
         upload: Upload,
         *,
         at_most: int,
+        name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
     ) -> StoredObject:

@@ -231,6 +231,43 @@ async def test_a_server_that_comes_back_for_a_moment_has_longer_pauses(server: S
     assert waits == [0.01, 0.02, 0.04, 0.05]
 
 
+async def test_a_probe_that_is_answered_does_not_count_as_one_in_vain(server: Server) -> None:
+    server.answers.set()
+    fail(server.breakers, cause=TimeoutError())
+    await changed(server.breakers)
+    fail(server.breakers, cause=TimeoutError())
+    trouble = server.breakers.trouble(TARGET)
+    assert trouble is not None
+    assert (trouble.asked_again - trouble.since).total_seconds() == 0.02
+
+
+async def test_a_circuit_that_opens_again_while_its_probe_ends_has_one_prober() -> None:
+    """An answered probe gives its connection back, which takes a moment."""
+    given_back, asked_twice = asyncio.Event(), asyncio.Event()
+
+    async def probe(target: S3Target) -> None:
+        if asked:
+            asked_twice.set()
+            await asyncio.Event().wait()
+        asked.append(target)
+        answer(breakers, target)
+        await given_back.wait()
+
+    asked: list[S3Target] = []
+    before = asyncio.all_tasks()
+    breakers = Breakers(probe, policy=replace(QUICK, probe=60))
+    fail(breakers, cause=TimeoutError())
+    await changed(breakers)
+    fail(breakers, cause=TimeoutError())
+    async with asyncio.timeout(10):
+        await asked_twice.wait()
+    given_back.set()
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert len(asyncio.all_tasks() - before) == 1
+    await breakers.close()
+
+
 async def test_a_gauge_shows_an_open_circuit() -> None:
     registry = CollectorRegistry()
     server = Server()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -118,6 +119,33 @@ def test_no_archive_is_larger_than_its_bound(
     archive = made(archive_format, named, compression=compression)
     total = sum(map(len, files))
     assert len(archive) <= archive_format.largest(total_bytes=total, file_count=len(files))
+
+
+@each_format
+@pytest.mark.parametrize("length", [6, 45, 100, MAX_MEMBER_BYTES])
+def test_no_more_memory_is_kept_of_members_than_is_planned(
+    archive_format: ArchiveFormat, length: int
+) -> None:
+    """However long their names are; in bytes that are allocated when the last one is made."""
+    count, kept = 20_000, 0
+
+    def members() -> Iterator[Member]:
+        nonlocal kept
+        for number in range(count):
+            # As large as ZIP64 is for, whose entries are the longest; nothing of it comes.
+            yield make_file(f"{number:0{length}}", size=2**40), iter(())
+        kept = tracemalloc.get_traced_memory()[0] - before
+
+    made(archive_format, {})  # so that its modules are there
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in archive_format.blocks(members(), compression="store"):
+            pass
+    finally:
+        tracemalloc.stop()
+    few = 20_000  # bytes, of the member that was last
+    assert kept <= archive_format.memory(file_count=count, name_bytes=count * length) + few
 
 
 @each_format

@@ -17,6 +17,7 @@ def plan(total: int, **changes: int) -> PartPlan:
     given = {
         "total_bytes": total,
         "file_count": 1,
+        "name_bytes": 0,
         "at_most": total,
         "part_size": 8 * MIB,
         "memory": 128 * MIB,
@@ -40,11 +41,11 @@ def test_the_largest_object_needs_what_the_settings_say() -> None:
 
 
 def test_the_directory_of_many_files_is_part_of_the_memory() -> None:
-    few, many = plan(TIB), plan(TIB, file_count=1_000_000)
-    assert many.directory == 300_000_000
-    assert many.memory - few.memory > 290_000_000
+    few, many = plan(TIB), plan(TIB, file_count=1_000_000, name_bytes=100_000_000)
+    assert many.directory == 380_000_000
+    assert many.memory - few.memory > 370_000_000
     # That of a few fits into what a transfer has anyway.
-    least = plan(1, memory=32 * MIB, worker_memory=32 * MIB, file_count=5000)
+    least = plan(1, memory=32 * MIB, worker_memory=32 * MIB, file_count=5000, name_bytes=5000 * 100)
     assert least.memory <= 32 * MIB
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import StoreUnavailableError, TargetUnavailableError
 from app.waiting.backoff import Backoff
-from app.waiting.patience import Patience, Waits, out_of_slot, until_answered
+from app.waiting.patience import Patience, Retried, Waits, out_of_slot, until_answered
 from sinks.pipeline.budget import Budget
 
 
@@ -158,6 +158,44 @@ async def test_a_database_is_asked_as_long_as_the_lease_is_good() -> None:
     with pytest.raises(StoreUnavailableError):
         await until_answered(ask, good=lambda: left > 0)
     assert left == 0
+
+
+class Deed:
+    """What is away for some tries, and keeps what each was told."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.told: list[bool] = []
+
+    async def act(self, *, again: bool) -> str:
+        self.told.append(again)
+        if self.errors:
+            raise self.errors.pop()
+        return "answer"
+
+
+async def test_each_try_but_the_first_is_told_that_an_earlier_one_may_have_been_done() -> None:
+    kept = Deed(*[StoreUnavailableError("away")] * 2)
+    assert await until_answered(Retried(kept.act)) == "answer"
+    assert kept.told == [False, True, True]
+    sent = Deed(*[TargetUnavailableError("away")] * 3)
+    assert await waits(Target()).through(Retried(sent.act)) == "answer"
+    assert sent.told == [False, True, True, True]
+
+
+async def test_a_try_after_anothers_wait_is_told_so_too() -> None:
+    """It waited for its turn, and asks again without a pause of its own."""
+    target = Target()
+    waiting = waits(target)
+    first = asyncio.create_task(waiting.through(target.ask))
+    await target.went.wait()
+    behind = Deed(TargetUnavailableError("away"))
+    second = asyncio.create_task(waiting.through(Retried(behind.act)))
+    while not behind.told:
+        await asyncio.sleep(0)
+    target.away = False
+    assert [await first, await second] == ["answer", "answer"]
+    assert behind.told == [False, True]
 
 
 def test_those_who_wait_hold_half_of_the_memory_at_most_or_there_is_one() -> None:

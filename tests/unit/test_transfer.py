@@ -13,7 +13,7 @@ from sinks.formats.archive_format import ArchiveFormat
 from sinks.pipeline.budget import Budget
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.transfer import StreamingArchiver
-from tests.builders import make_lease, make_transfer
+from tests.builders import make_lease, make_transfer, name_bytes
 from tests.integration.transfers import MIB, QUICK, each
 from tests.tar_format import Tar
 from tests.twins.rs_order import Source
@@ -69,6 +69,7 @@ async def test_the_object_is_what_the_format_makes(
         TARGET,
         upload,
         at_most=delivery.total_bytes,
+        name_bytes=name_bytes(source.files),
         lease=make_lease(),
         may_complete=may_complete,
     )

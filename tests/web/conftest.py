@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.tenants.vault import make_key
 from app.usecases.intervene import Interventions
-from app.views.dead_letters import DeadLetterList, Noting
+from app.views.dead_letters import Audited, DeadLetterList
 from app.waiting.wakeup import Wakeup
 from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.probe import Prober
@@ -116,7 +116,7 @@ class NoDeadLetters:
         return DeadLetterList(dead_letters=[], truncated=False)
 
     async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
     ) -> dict[str, str]:
         raise UnknownDeadLetterError("there is none")
 

@@ -17,7 +17,7 @@ from app.audit import INSTANCE, AuditEntry
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresAudit
-from app.views.dead_letters import DeadLetter, Noting
+from app.views.dead_letters import Audited, DeadLetter
 from tests.builders import make_actor, make_dead_letter, make_done
 from tests.web.conftest import TENANT, Api, MakeClient, NoDeadLetters, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
@@ -47,10 +47,10 @@ class Box(NoDeadLetters):
         self.fails = fails
 
     async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
     ) -> dict[str, str]:
         for id_ in ids:
-            async with noting(self.dead_letters[id_], "q"):
+            async with audited(self.dead_letters[id_], "q"):
                 if self.fails and id_ == ids[-1]:
                     raise BrokerUnavailableError("RabbitMQ does not confirm")
         return dict.fromkeys(ids, "q")

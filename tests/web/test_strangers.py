@@ -20,7 +20,7 @@ from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresStore, PostgresTracking, open_pool
 from app.telemetry.metrics import REQUESTS, TARGET_UP
 from app.usecases.intervene import Interventions
-from app.views.dead_letters import DeadLetter, Noting
+from app.views.dead_letters import Audited, DeadLetter
 from app.waiting.wakeup import Wakeup
 from streams.regards.users import AnyUser
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, bearer, parts_for, serve
@@ -75,7 +75,7 @@ class DeadLettersAway:
         raise BrokerUnavailableError(f"aiokafka: no broker at {ADDRESS}")
 
     async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, noting: Noting
+        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
     ) -> dict[str, str]:
         raise BrokerUnavailableError(f"aiokafka: no broker at {ADDRESS}")
 

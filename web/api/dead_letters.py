@@ -101,14 +101,14 @@ class DeadLettersApi:
             raise InvalidRequestError([f"ids: must be a list of 1 to {_BATCH_SIZE} ids"]) from None
         actor = request[ACTOR]
 
-        def noting(dead_letter: DeadLetter, place: str) -> AbstractAsyncContextManager[None]:
+        def audited(dead_letter: DeadLetter, place: str) -> AbstractAsyncContextManager[None]:
             served = dead_letter.tenant is not None and self._serves(dead_letter.tenant)
-            return self._audit.noting(
+            return self._audit.recording(
                 of_dead_letter(actor, "requeue", dead_letter, served=served, after=place)
             )
 
         where = await self._dead_letters.requeue(
-            _scope(actor), list(dict.fromkeys(ids)), noting=noting
+            _scope(actor), list(dict.fromkeys(ids)), audited=audited
         )
         log.info(
             "dead_letters_requeued",

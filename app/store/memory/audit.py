@@ -34,15 +34,15 @@ class MemoryAudit:
         self._database = database
 
     @contextlib.asynccontextmanager
-    async def noting(self, done: AuditRecord) -> AsyncIterator[None]:
-        """Note what is done within the block, unless it raises."""
+    async def recording(self, done: AuditRecord) -> AsyncIterator[None]:
+        """Record what is done within the block, unless it raises."""
         async with self._database.session() as session:
             record(self._database, session, done)
             yield
 
     async def record(self, done: AuditRecord) -> None:
         """Note what was done, or is about to be."""
-        async with self.noting(done):
+        async with self.recording(done):
             pass
 
     async def entries(

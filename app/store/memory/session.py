@@ -167,8 +167,13 @@ class Session:
         await self._locks.take(self, self, Mode.UPDATE)
 
     def commit(self) -> None:
-        """Let others see what was changed. Of a transaction that has failed, nothing is."""
-        for table, changes in ({} if self.failed else self._changes).items():
+        """Let others see what was changed.
+
+        Raises RuntimeError when a statement of it has failed, though its block went on.
+        """
+        if self.failed:
+            raise RuntimeError("a transaction was rolled back: a statement of it had failed")
+        for table, changes in self._changes.items():
             for key, row in changes.items():
                 if row is None:
                     table.remove(key)

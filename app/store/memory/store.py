@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import Extent, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.states import State, Work
@@ -214,9 +214,11 @@ class MemoryStore:
         files.sort(key=lambda file: file.position)
         return [file for file in files if file.position > position][:_FILES_A_BATCH]
 
-    async def sizes_known(self, delivery: Delivery) -> bool:
-        """Whether the manifest has a size for each file."""
+    async def extent(self, delivery: Delivery) -> Extent:
+        """Measure the delivery's manifest."""
         async with self._database.session() as session:
-            return not session.where(
-                self._database.files, lambda row: row.file.size is None, group=delivery.id
-            )
+            files = [row.file for _, row in session.rows(self._database.files, delivery.id)]
+        return Extent(
+            sizes_known=all(file.size is not None for file in files),
+            name_bytes=sum(len(file.member.encode()) for file in files),
+        )

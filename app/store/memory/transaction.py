@@ -116,7 +116,7 @@ class MemoryUnitOfWork:
         )
 
     @_statement
-    async def open(self, openings: Sequence[Opening]) -> list[Delivery]:
+    async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""
         opened = []
         for opening in sorted(

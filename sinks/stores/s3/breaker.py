@@ -56,7 +56,7 @@ class _Circuit:
     target: S3Target  # that was asked last: whom a probe asks for
     failures: int = 0  # in a row
     failing_since: float = 0.0  # by the monotonic clock
-    failed_probes: int = 0  # in a row; the next pause goes by it
+    failed_probes: int = 0  # in a row, and times it came back for a moment: pauses go by it
     closed_at: float = float("-inf")  # by the monotonic clock
     trouble: TargetTrouble | None = None  # None: closed
     probing: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -257,7 +257,7 @@ class Breakers:
 
     async def _probe_until_answered(self, circuit: _Circuit) -> None:
         """Probe, again and again; the answer itself closes the circuit, whatever it says."""
-        while circuit.trouble is not None:
+        while self._probes(circuit) and circuit.trouble is not None:
             # Jittered: workers that lost a server together must not come back to it together.
             pause = self._policy.backoff.jittered(circuit.failed_probes)
             circuit.trouble = circuit.trouble.until(datetime.now(UTC) + timedelta(seconds=pause))
@@ -269,13 +269,19 @@ class Breakers:
                 async with asyncio.timeout(self._policy.probe):
                     await self._probe(self._asked_at(circuit))
             except TargetRefusedError as error:
-                if not answered(error) and circuit.trouble is not None:
+                if not answered(error) and self._probes(circuit):
                     self._forget(circuit)  # nothing can be sent there: deliveries end by that
             except (DeliveryError, TimeoutError):
                 pass
             except Exception:  # whatever it was: probes must go on
                 log.exception("probe_failed", server=circuit.place)
-            circuit.failed_probes += 1
+            if self._probes(circuit):
+                circuit.failed_probes += 1
+
+    @staticmethod
+    def _probes(circuit: _Circuit) -> bool:
+        """Whether this task is the circuit's prober: it closes, and may open again with another."""
+        return circuit.probing is asyncio.current_task()
 
     def _asked_at(self, circuit: _Circuit) -> S3Target:
         """Return whom a probe asks for: with the credentials that a tenant has now."""

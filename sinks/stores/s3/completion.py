@@ -104,18 +104,31 @@ class S3Completion:
 
     async def _complete(self, condition: Mapping[str, str]) -> str:
         """Ask for the completion once, and look what came of it."""
-        expected, doubt = self.expected, None
+        expected = self.expected
+        doubt: TargetUnavailableError | UploadLostError | None = None
         try:
             told = await self._ask_to_complete(condition)
             expected = replace(expected, etag=expected.etag or told)
-        except (TargetUnavailableError, UploadLostError) as error:
+        except UploadLostError as error:
             doubt = error
+        except TargetUnavailableError as error:
+            # Before the look: an upload that is gone by then may have become the object.
+            doubt = await self._lost(error) or error
         found = await self.sink.find(self.target, self.upload.key)
         if found is not None and expected.is_met(found):
             return found.etag
         if doubt is not None:
             raise type(doubt)(f"{doubt}; the object is not there") from doubt
         raise WrongObjectError(expected.flaw_of(found, self.target, self.upload.key))
+
+    async def _lost(self, error: TargetUnavailableError) -> UploadLostError | None:
+        """Return that the upload is gone, if the store says so when it is asked for that."""
+        if answered(error):
+            try:
+                await self.sink.check_open(self.target, self.upload)
+            except UploadLostError as lost:
+                return lost
+        return None
 
     async def _ask_to_complete(self, condition: Mapping[str, str]) -> str:
         try:

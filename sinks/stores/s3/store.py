@@ -153,7 +153,7 @@ class S3ObjectStore:
     async def check_open(self, target: S3Target, upload: Upload) -> None:
         """Raise UploadLostError unless the upload is open, or the store does not tell.
 
-        Some stores answer 500 to a part of an upload that they don't know.
+        Some stores answer 500 to a part, or the completion, of an upload that they don't know.
         """
         action = f"list the parts of {upload.key}"
         try:
@@ -318,6 +318,6 @@ class S3ObjectStore:
 
 def _lost(target: S3Target, upload: Upload) -> UploadLostError:
     return UploadLostError(
-        f"{target} knows the upload of {upload.key} no more (NoSuchUpload): somebody, or a "
-        "life-cycle rule of the bucket, has aborted it; it begins anew"
+        f"{target} knows the upload of {upload.key} no more (NoSuchUpload): another "
+        "client, or a life-cycle rule of the bucket, has aborted it; it begins again"
     )

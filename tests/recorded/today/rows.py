@@ -119,7 +119,7 @@ async def _opened(store: PostgresStore, delivery_id: UUID, correlation_id: str) 
     )
     async with store.transaction() as tx:
         await tx.record_receipts([ingress])
-        (delivery,) = await tx.open([opening])
+        (delivery,) = await tx.open_deliveries([opening])
         assert await tx.advance(delivery, State.AVAILABLE, order_id=42, total_suborders=2)
         available = await tx.lock(TENANT, correlation_id)
         assert available is not None
