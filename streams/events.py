@@ -19,7 +19,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from app.delivery.ingress import ArrivalKind, Cancel, IncomingMessage, Ingress
+from app.delivery.ingress import ArrivalKind, Cancel, IncomingMessage, Ingress, event_key
 from app.delivery.messages import (
     DeliveryCancelRequestDtoEvent,
     OrderResponseDtoEvent,
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _Bytes = Annotated[int, Field(ge=0, description="bytes")]
-
-
-def event_key(tenant: str, correlation_id: str) -> bytes:
-    """Return the key that keeps the events of one delivery in order."""
-    return f"{tenant}/{correlation_id}".encode()
 
 
 _Body = TypeVar("_Body", bound=Wire)

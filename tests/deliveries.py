@@ -274,7 +274,8 @@ class Deliveries(ABC):
         async def publish(_message: OutgoingMessage) -> None:
             """Confirm it."""
 
-        while (await self.outbox().relay(Lane.ORDERS, publish))[0]:
+        outbox = self.outbox()
+        while (await outbox.relay(Lane.ORDERS, publish))[0]:
             pass
 
     async def order_in_vain(self) -> None:
@@ -283,7 +284,8 @@ class Deliveries(ABC):
         async def publish(_message: OutgoingMessage) -> None:
             raise NotSentError("no queue is bound")
 
-        while (await self.outbox().relay(Lane.ORDERS, publish))[0]:
+        outbox = self.outbox()
+        while (await outbox.relay(Lane.ORDERS, publish))[0]:
             pass
 
     async def fail(self, delivery: Delivery, cause: str) -> None:

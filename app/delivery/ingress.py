@@ -103,3 +103,8 @@ class Cancel:
     correlation_id: str
     origin_app: str | None  # who asks
     reason: str | None
+
+
+def event_key(tenant: str, correlation_id: str) -> bytes:
+    """Return the key that keeps the events of one delivery in order."""
+    return f"{tenant}/{correlation_id}".encode()

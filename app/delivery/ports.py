@@ -75,6 +75,9 @@ class UnitOfWork(Protocol):
         The oldest comes first; none that was requested after `arrived_at`, if that is known.
         """
 
+    async def answers_before(self, tenant: str, correlation_id: str, arrived_at: datetime) -> bool:
+        """Whether an event of rs-order about this id arrived before, and is not handled yet."""
+
     async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
         """Note that rs-order has answered the request of a delivery that has ended."""
 
@@ -139,7 +142,8 @@ class DeliveryStore(Protocol):
     async def swept(self, delivery: Delivery, *, took: timedelta) -> bool:
         """Note that nothing of the delivery is open any more, as a look found that `took` so long.
 
-        False if a completion of it may have been under way when the look began: it is looked again.
+        False if a completion of it, or of another delivery to its place, may have been under way
+        when the look began: then there is another look.
         """
 
     async def postpone_sweeps(
@@ -246,7 +250,10 @@ class Outbox(Protocol):
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
     ) -> tuple[int, int]:
-        """Publish what is due; return how many were confirmed and how many were not.
+        """Publish what is due; return how many were dealt with and how many must wait.
+
+        Dealt with are those that were confirmed, withdrawn, or noted as about to be sent: there may
+        be more to do at once.
 
         Messages of a kind that only a later version knows are left to a worker that knows them, and
         told in the log; those behind them, of the same delivery and lane, keep their order.

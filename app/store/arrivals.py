@@ -124,7 +124,7 @@ class PostgresArrivals:
             )
             if len(rows) < limit:
                 later = await self._pool.fetch(*SQL["later_arrivals"](known=_KINDS))
-                self._later_kinds.tell(row["kind"] for row in later)
+                self._later_kinds.warn(row["kind"] for row in later)
         return [
             Arrival(
                 ingress_id=row["id"],

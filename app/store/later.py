@@ -18,23 +18,23 @@ _LOOK_INTERVAL = 60.0  # seconds
 
 
 class LaterKinds:
-    """Those that were met in one table. `what` is what its rows are."""
+    """Those that were met in one place. `what` is what its rows are."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._told: set[str] = set()
         self._look_due_at = -math.inf  # by the monotonic clock
 
-    def look_is_due(self) -> bool:
-        """Whether to look for some: at most once a minute, since a look costs a statement."""
+    def take_look(self) -> bool:
+        """Begin a look, unless there was one within a minute: each costs a statement."""
         now = time.monotonic()
         if now < self._look_due_at:
             return False
         self._look_due_at = now + _LOOK_INTERVAL
         return True
 
-    def tell(self, kinds: Iterable[str]) -> None:
-        """Log those that were not told yet."""
+    def warn(self, kinds: Iterable[str]) -> None:
+        """Log those that were not logged yet."""
         new = set(kinds) - self._told
         if not new:
             return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -30,7 +31,8 @@ class PostgresOutbox:
     def __init__(self, pool: asyncpg.Pool, *, batch: int) -> None:
         self._pool = pool
         self._batch = batch
-        self._later_kinds = LaterKinds("messages that are owed")
+        self._later_kinds = {lane: LaterKinds("messages that are owed") for lane in Lane}
+        self._begun: dict[Lane, UUID] = {}  # the pass before, where it has begun to send orders
 
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
@@ -41,53 +43,77 @@ class PostgresOutbox:
         otherwise; NotSentError where the broker surely never had it. Rows stay locked meanwhile:
         when this process dies, another takes them.
 
-        Who ends a delivery takes its order request back if it is known not to be out. So that is
-        noted where it is so, and taken back in a transaction of its own before the next try: else a
-        relay that died after it had sent would leave a request behind of which it is said that it
-        is not out.
+        Who ends a delivery takes its order request back if that is surely not out. So it is noted
+        that one may be, in a transaction of its own, before it is sent in the next pass: else
+        a relay that died in the midst of sending would leave a request behind of which it is said
+        that it is not out. Only the pass that has noted it may take that back, for NotSentError.
         """
+        this = uuid4()
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                due = await connection.fetch(
-                    *SQL["due"](lane=lane.value, kinds=_KINDS, limit=self._batch)
-                )
-                if not due:  # the table is short then, as a rule
-                    if self._later_kinds.look_is_due():
-                        later = await connection.fetch(
-                            *SQL["later_messages"](lane=lane.value, known=_KINDS)
-                        )
-                        self._later_kinds.tell(row["kind"] for row in later)
-                    return 0, 0
-                rows = [row for row in due if not row["not_sent"]]
-                again = [row["id"] for row in due if row["not_sent"] and not row["withdrawn"]]
-                outcomes = await asyncio.gather(
-                    *(publish(_outgoing_of(row)) for row in rows), return_exceptions=True
-                )
-                sent = []
-                for row, outcome in zip(rows, outcomes, strict=True):
-                    if outcome is None:
-                        sent.append(row["id"])
-                    elif isinstance(outcome, Exception):
-                        # Whatever it is: one message must not hold up those of others.
-                        if not isinstance(outcome, BrokerUnavailableError):
-                            log.error("message_not_sent", row=row["id"], exc_info=outcome)
-                        await connection.execute(
-                            *SQL["postpone"](
-                                id=row["id"],
-                                error=as_cause(str(outcome)),
-                                not_sent=isinstance(outcome, NotSentError),
-                                longest=_MAX_WAIT,
-                            )
-                        )
-                    else:
-                        raise outcome
+                due = await self._due(connection, lane)
+                begun = self._begun.pop(lane, None)
+                owed = [row for row in due if not row["withdrawn"]]
+                ready = [row for row in owed if _may_be_sent(row, begun)]
+                sent = await _publish(connection, ready, publish)
                 await connection.execute(*SQL["sent"](ids=sent))
                 withdrawn = [row["id"] for row in due if row["withdrawn"]]
-                if again:  # in the next pass, which is at once
-                    await connection.execute(*SQL["about_to_send"](ids=again))
                 if withdrawn:
                     await connection.execute(*SQL["withdraw_orders"](ids=withdrawn))
-        return len(due) - (unsent := len(rows) - len(sent)), unsent
+                first = [row["id"] for row in owed if not _may_be_sent(row, begun)]
+                if first:
+                    await connection.execute(*SQL["begin_orders"](ids=first, by=this))
+        if first:  # and that is committed
+            self._begun[lane] = this
+        return len(due) - (unsent := len(ready) - len(sent)), unsent
+
+    async def _due(
+        self, connection: asyncpg.pool.PoolConnectionProxy, lane: Lane
+    ) -> list[asyncpg.Record]:
+        due: list[asyncpg.Record] = await connection.fetch(
+            *SQL["due"](lane=lane.value, kinds=_KINDS, limit=self._batch)
+        )
+        kinds = self._later_kinds[lane]
+        if not due and kinds.take_look():  # the table is short then, as a rule
+            later = await connection.fetch(*SQL["later_messages"](lane=lane.value, known=_KINDS))
+            kinds.warn(row["kind"] for row in later)
+        return due
+
+
+def _may_be_sent(row: asyncpg.Record, begun: UUID | None) -> bool:
+    """Whether it is noted that a message may be out: by the pass before, or of old."""
+    return not row["not_sent"] and row["begun_by"] in (None, begun)
+
+
+async def _publish(
+    connection: asyncpg.pool.PoolConnectionProxy,
+    rows: Sequence[asyncpg.Record],
+    publish: Callable[[OutgoingMessage], Awaitable[None]],
+) -> list[int]:
+    """Publish messages side by side; return the ids of those that were confirmed."""
+    outcomes = await asyncio.gather(
+        *(publish(_outgoing_of(row)) for row in rows), return_exceptions=True
+    )
+    sent = []
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if outcome is None:
+            sent.append(row["id"])
+        elif isinstance(outcome, Exception):
+            # Whatever it is: one message must not hold up those of others.
+            if not isinstance(outcome, BrokerUnavailableError):
+                log.error("message_not_sent", row=row["id"], exc_info=outcome)
+            clean = isinstance(outcome, NotSentError) and row["begun_by"] is not None
+            await connection.execute(
+                *SQL["postpone"](
+                    id=row["id"],
+                    error=as_cause(str(outcome)),
+                    not_sent=clean,
+                    longest=_MAX_WAIT,
+                )
+            )
+        else:
+            raise outcome
+    return sent
 
 
 async def owed(connection: asyncpg.Pool | asyncpg.Connection[asyncpg.Record]) -> list[Owed]:

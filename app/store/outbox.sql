@@ -2,8 +2,9 @@
 -- Messages of a lane to publish now, the same number for each tenant that has any; of each
 -- delivery only the first, so that order is kept however many relays there are. Of the :kinds alone
 -- that this version knows: what is behind another one waits with it. Locked for as long as their
--- publishing takes. An order request that is surely not sent, and whose delivery has ended
--- meanwhile, is withdrawn.
+-- publishing takes. Order requests go out one after the other where they have the same correlation
+-- id: answers come in their order. One whose delivery has ended meanwhile is withdrawn if it is
+-- surely not sent, or if no answer to it, nor to one that it has changed places with, is due.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -11,8 +12,13 @@ WITH RECURSIVE tenants AS (
             ORDER BY o.tenant LIMIT 1)
     FROM tenants t WHERE t.tenant IS NOT NULL
 )
-SELECT message.*, message.kind = 'order' AND message.not_sent AND EXISTS (
-    SELECT 1 FROM delivery d WHERE d.id = message.delivery_id AND d.state = 'ERROR') AS withdrawn
+SELECT message.*, message.kind = 'order' AND EXISTS (
+    SELECT 1 FROM delivery d WHERE d.id = message.delivery_id AND d.state = 'ERROR'
+) AND (message.not_sent OR NOT EXISTS (
+    SELECT 1 FROM delivery d
+    WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
+      AND d.order_awaited
+)) AS withdrawn
 FROM tenants t CROSS JOIN LATERAL (
     SELECT * FROM outbox o
     WHERE o.lane = :lane AND o.tenant = t.tenant AND o.due_at <= now()
@@ -21,6 +27,10 @@ FROM tenants t CROSS JOIN LATERAL (
           SELECT 1 FROM outbox earlier
           WHERE earlier.lane = o.lane AND earlier.delivery_id = o.delivery_id
             AND earlier.id < o.id)
+      AND (:lane <> 'orders' OR NOT EXISTS (
+          SELECT 1 FROM outbox earlier
+          WHERE earlier.lane = 'orders' AND earlier.tenant = o.tenant
+            AND earlier.correlation_id = o.correlation_id AND earlier.id < o.id))
     ORDER BY o.id
     LIMIT greatest(1, :limit / (SELECT count(tenant) FROM tenants))
     FOR UPDATE SKIP LOCKED
@@ -36,20 +46,31 @@ WHERE lane = :lane AND due_at <= now() AND kind <> ALL (:known::text[]);
 DELETE FROM outbox WHERE id = ANY (:ids);
 
 -- name: withdraw_orders
--- These are not sent: nothing is out that could be answered.
+-- These are not sent any more. Of one that never was, no answer comes: neither its delivery awaits
+-- one, nor, where that has had the answer to an earlier request, the delivery of that request.
 WITH withdrawn AS (
-    DELETE FROM outbox WHERE id = ANY (:ids) RETURNING delivery_id
+    DELETE FROM outbox WHERE id = ANY (:ids) RETURNING delivery_id, not_sent
 )
 UPDATE delivery SET order_awaited = false
-WHERE id IN (SELECT delivery_id FROM withdrawn) AND order_awaited;
+WHERE id IN (
+    SELECT CASE WHEN d.order_awaited THEN d.id ELSE (
+        SELECT earlier.id FROM delivery earlier
+        WHERE earlier.tenant = d.tenant AND earlier.correlation_id = d.correlation_id
+          AND earlier.order_awaited AND earlier.order_id IS NULL
+        ORDER BY earlier.requested_at, earlier.id LIMIT 1
+    ) END
+    FROM withdrawn w JOIN delivery d ON d.id = w.delivery_id
+    WHERE w.not_sent AND (d.order_awaited OR d.order_id IS NOT NULL));
 
--- name: about_to_send
--- These will be out from now on, whatever becomes of this process.
-UPDATE outbox SET not_sent = false WHERE id = ANY (:ids);
+-- name: begin_orders
+-- These may be out from now on, whatever becomes of this process. Those that another pass had begun,
+-- and told nothing of, may be out already: what comes of this one says nothing of that.
+UPDATE outbox SET begun_by = CASE WHEN not_sent THEN :by::uuid END, not_sent = false
+WHERE id = ANY (:ids);
 
 -- name: postpone
 -- The broker has not confirmed this one: it stays owed. Where it surely never had it, that is known.
-UPDATE outbox SET tries = tries + 1, last_error = :error, not_sent = :not_sent AND kind = 'order',
+UPDATE outbox SET tries = tries + 1, last_error = :error, not_sent = :not_sent, begun_by = NULL,
     due_at = now() + least(interval '1 second' * 2 ^ least(tries, 10), :longest)
 WHERE id = :id;
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from app.audit import AuditRecord
-from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening
+from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening, event_key
 from app.delivery.manifest import Extent, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
@@ -138,6 +138,14 @@ class PostgresUnitOfWork:
             )
         )
         return [delivery_of(row) for row in rows]
+
+    async def answers_before(self, tenant: str, correlation_id: str, arrived_at: datetime) -> bool:
+        """Whether an earlier event of rs-order about this id waits to be handled."""
+        key = event_key(tenant, correlation_id)
+        found = await self._connection.fetchval(
+            *SQL["answers_before"](key=key, arrived_at=arrived_at)
+        )
+        return bool(found)
 
     async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
         """Note what rs-order answered to the request of a delivery that has ended."""

@@ -123,6 +123,12 @@ WHERE tenant = :tenant AND correlation_id = :correlation_id AND order_awaited
 ORDER BY requested_at, id
 FOR UPDATE;
 
+-- name: answers_before
+-- Whether an event of rs-order with this key arrived earlier, and is not handled yet.
+SELECT EXISTS (
+    SELECT 1 FROM arrival
+    WHERE kind = 'order-event' AND key = :key AND received_at < :arrived_at::timestamptz);
+
 -- name: record_answer
 -- rs-order has answered, and named its order, or none.
 UPDATE delivery SET order_id = :order_id, order_awaited = false WHERE id = :id;
@@ -152,9 +158,9 @@ RETURNING id;
 -- name: enqueue
 -- Put a message into the outbox.
 INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
-                    origin_app, body, trace)
+                    origin_app, body, trace, not_sent)
 VALUES (:lane, :delivery, :kind, :message_id, :tenant, :correlation_id, :priority,
-        :origin_app, :body, :trace);
+        :origin_app, :body, :trace, :kind = 'order');
 
 -- name: retry_now
 -- What waits for a later attempt may be claimed now.
@@ -204,9 +210,14 @@ LIMIT :limit;
 
 -- name: swept
 -- Nothing of this one is open any more, and the place where it was is of no use: no row if a
--- completion may still have been under way when that was looked at, :took ago.
-UPDATE delivery SET swept = true, upload_target = NULL
+-- completion may still have been under way when that was looked at, :took ago; its own, or, where it
+-- may have left an object, another delivery's of the same one (then what is there was left alone).
+UPDATE delivery d SET swept = true, upload_target = NULL
 WHERE id = :id AND coalesce(completing_until < now() - :took::interval, true)
+  AND NOT EXISTS (
+      SELECT 1 FROM delivery other
+      WHERE other.completing_until > now() - :took::interval AND other.id <> d.id
+        AND other.completing ->> 'url' = d.completing ->> 'url')
 RETURNING id;
 
 -- name: postpone_sweeps

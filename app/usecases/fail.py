@@ -35,6 +35,8 @@ async def fail(
     if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):
         return False
     withdrawn = await tx.withdraw_order(delivery)
+    if withdrawn and delivery.order_id is not None:
+        await _forget_answer(tx, delivery)
     asked = delivery.state is State.GRANTED and not withdrawn
     if asked and not answered and known is None:
         await tx.await_order(delivery)
@@ -49,3 +51,10 @@ async def fail(
         cause=message,
     )
     return True
+
+
+async def _forget_answer(tx: UnitOfWork, delivery: Delivery) -> None:
+    """Note that one answer less comes: this delivery had that to an earlier one's request."""
+    awaited = await tx.awaited_orders(delivery.tenant, delivery.correlation_id, None)
+    if awaited:
+        await tx.record_answer(awaited[0], None)

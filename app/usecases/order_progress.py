@@ -40,8 +40,23 @@ def _cause(event: OrderEvent, what: str) -> str:
     return f"{order} {what}" + (f": {event.message}" if event.message else "")
 
 
+class _TooEarlyError(Exception):
+    """An event of the same correlation id that arrived before is not handled yet."""
+
+
 async def order_progressed(event: OrderEvent, *, store: DeliveryStore) -> None:
-    """Apply an event. One that was applied before, or doesn't fit, changes nothing."""
+    """Apply an event. One that was applied before, or doesn't fit, changes nothing.
+
+    One that must not be applied before another, which arrived earlier, stays among the arrivals: it
+    is appended again.
+    """
+    try:
+        await _progress(event, store)
+    except _TooEarlyError:
+        _note("order_event_postponed", event)
+
+
+async def _progress(event: OrderEvent, store: DeliveryStore) -> None:
     async with store.transaction() as tx:
         arrived_at = None
         if event.ingress is not None:
@@ -85,6 +100,8 @@ async def _meant(
     awaited = await tx.awaited_orders(*key, arrived_at)
     if not awaited:
         return active if waits or event.order_id is None else None
+    if arrived_at is not None and await tx.answers_before(*key, arrived_at):
+        raise _TooEarlyError  # Kafka was away for some: that may be the answer to the oldest one
     oldest = awaited[0]
     if active is None or not waits or oldest.order != active.order:
         return oldest

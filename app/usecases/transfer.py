@@ -88,11 +88,13 @@ class Transfers:
                 result = await self._archive(delivery, target, upload, lease)
             except UploadLostError as error:
                 lost += 1
-                # A delivery that has ended is swept when its lease has run out: nothing opens then.
-                if lost == _MAX_LOST_UPLOADS or not lease.safe_to_complete():
+                if lost == _MAX_LOST_UPLOADS:
                     raise
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
                 await lease.come_back()
+                # A delivery that has ended is swept when its lease has run out: nothing opens then.
+                if not lease.safe_to_complete():
+                    raise
         lease.finishes()
         await self.finish(delivery, result)
         seconds = time.monotonic() - began

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from app.delivery.ingress import Arrival
+from app.delivery.ingress import Arrival, event_key
 from app.delivery.outgoing import OutgoingMessage
 from app.delivery.progress import Progress
 from app.encoding import dumps
@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from streams.channels import PROGRESS, of_arrival, over_kafka
-from streams.events import TransferProgressed, event_key
+from streams.events import TransferProgressed
 from streams.kafka.brokers import cause_of, client_arguments, not_reached
 from streams.kafka.topics import Topics
 

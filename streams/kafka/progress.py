@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 
+from app.delivery.ingress import event_key
 from app.delivery.progress import Phase, Progress
 from app.errors import UnreadableMessageError
 from app.settings import Settings
 from streams.channels import PROGRESS
-from streams.events import TransferProgressed, event_key
+from streams.events import TransferProgressed
 from streams.kafka.brokers import open_consumer
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of

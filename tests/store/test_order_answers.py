@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from app.delivery.ingress import ArrivalKind, event_key
 from app.delivery.orders import OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError, NotSentError
-from tests.builders import make_body
+from compose.embedded.stack import TENANT
+from tests.builders import make_arrival, make_body, make_ingress
 from tests.deliveries import Deliveries
 
 
@@ -29,8 +31,10 @@ async def lost_relay(deliveries: Deliveries) -> None:
     async def publish(_message: OutgoingMessage) -> None:
         raise KilledError
 
+    outbox = deliveries.outbox()
+    assert await outbox.relay(Lane.ORDERS, refuse) == (1, 0)  # begun
     with pytest.raises(KilledError):
-        await deliveries.outbox().relay(Lane.ORDERS, publish)
+        await outbox.relay(Lane.ORDERS, publish)
 
 
 async def asked(deliveries: Deliveries, query: str, *, sent: bool | None = True) -> None:
@@ -122,12 +126,73 @@ async def test_the_order_of_a_request_that_may_be_out_is_cancelled_once_it_is_na
     assert await cancelled(deliveries) == [1]
 
 
+async def test_a_request_that_may_be_out_stays_so_whatever_comes_of_the_next_try(
+    deliveries: Deliveries,
+) -> None:
+    await asked(deliveries, "first", sent=None)
+    await lost_relay(deliveries)
+    await deliveries.order_in_vain()
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await cancelled(deliveries) == [1]
+
+
+async def test_requests_of_a_correlation_id_go_out_one_after_the_other(
+    deliveries: Deliveries,
+) -> None:
+    """Answers come in their order: the second must not overtake the first, which may be out."""
+    await asked(deliveries, "first", sent=None)
+    await lost_relay(deliveries)
+    await deliveries.order_in_vain()  # it is due again in a while
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await asked(deliveries, "second")
+    assert [kind for kind, _ in await deliveries.owed()].count("order") == 2
+    await deliveries.elapse(timedelta(minutes=1))
+    await deliveries.order()
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 2)]
+    assert await cancelled(deliveries) == [1]
+
+
+@pytest.mark.parametrize("answer", [OrderStatus.DENIED, OrderStatus.GRANTED])
+async def test_a_request_that_was_answered_is_not_sent_again(
+    deliveries: Deliveries, answer: OrderStatus
+) -> None:
+    """Its relay heard no confirmation; rs-order had it all the same."""
+    await asked(deliveries, "first", sent=None)
+    await lost_relay(deliveries)
+    await deliveries.tell(answer, order_id=1 if answer is OrderStatus.GRANTED else None)
+    if answer is OrderStatus.GRANTED:
+        await deliveries.fail(await deliveries.active("c"), "for the test")
+    relaying = Relaying(deliveries)
+    relaying.outcome.set_result(None)
+    while (await relaying.relay())[0]:
+        pass
+    assert [message.kind for message in relaying.sent if message.kind is Kind.ORDER] == []
+
+
+async def test_an_answer_that_was_taken_over_is_not_waited_for_once_the_other_request_is_withdrawn(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "same")
+    await asked(deliveries, "same", sent=None)
+    relaying = Relaying(deliveries)
+    assert await relaying.relay() == (1, 0)  # begun
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)  # of the first, for the second
+    relaying.outcome.set_exception(NotSentError("no queue is bound"))
+    assert await relaying.relay() == (0, 1)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await asked(deliveries, "another")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    assert await orders(deliveries) == [("ERROR", None), ("ERROR", 1), ("ORDERED", 2)]
+
+
 async def test_a_request_that_is_tried_again_counts_as_sent_from_then_on(
     deliveries: Deliveries,
 ) -> None:
     await asked(deliveries, "first", sent=False)
     await deliveries.elapse(timedelta(seconds=2))
-    assert await deliveries.outbox().relay(Lane.ORDERS, refuse) == (1, 0)  # noted, not sent
     await lost_relay(deliveries)
     await deliveries.fail(await deliveries.active("c"), "for the test")
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
@@ -205,6 +270,7 @@ async def test_a_request_that_is_being_sent_is_not_waited_for_and_is_answered(
 ) -> None:
     await asked(deliveries, "first", sent=None)
     relaying = Relaying(deliveries)
+    assert await relaying.relay() == (1, 0)  # begun
     running = asyncio.create_task(relaying.relay())
     await relaying.sending.wait()
     async with asyncio.timeout(20):
@@ -226,6 +292,7 @@ async def test_a_request_that_rabbitmq_never_had_before_the_end_is_never_sent(
 ) -> None:
     await asked(deliveries, "first", sent=None)
     relaying = Relaying(deliveries)
+    assert await relaying.relay() == (1, 0)  # begun
     running = asyncio.create_task(relaying.relay())
     await relaying.sending.wait()
     await deliveries.fail(await deliveries.active("c"), "for the test")
@@ -246,6 +313,7 @@ async def test_a_request_that_was_not_confirmed_before_the_end_is_sent_again(
     """RabbitMQ may have it: so it is answered, and what is answered is cancelled."""
     await asked(deliveries, "first", sent=None)
     relaying = Relaying(deliveries)
+    assert await relaying.relay() == (1, 0)  # begun
     running = asyncio.create_task(relaying.relay())
     await relaying.sending.wait()
     await deliveries.fail(await deliveries.active("c"), "for the test")
@@ -255,3 +323,20 @@ async def test_a_request_that_was_not_confirmed_before_the_end_is_sent_again(
     await deliveries.order()
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     assert await cancelled(deliveries) == [1]
+
+
+async def test_an_answer_that_arrived_before_is_applied_before(deliveries: Deliveries) -> None:
+    """Kafka did not take the first for a while: the second must not be taken for it."""
+    await ended(deliveries, "first")
+    await asked(deliveries, "second")
+    arrivals = deliveries.arrivals()
+    earlier = make_arrival(kind=ArrivalKind.ORDER_EVENT, key=event_key(TENANT, "c"))
+    await arrivals.save(earlier)
+    await deliveries.elapse(timedelta(seconds=1))
+    ingress = make_ingress(kind=ArrivalKind.ORDER_EVENT, received_at=deliveries.now())
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2, ingress=ingress)
+    assert await orders(deliveries) == [("ERROR", None), ("GRANTED", None)]
+    await arrivals.forget([earlier.ingress_id])
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2, ingress=ingress)  # it comes again
+    assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 2)]

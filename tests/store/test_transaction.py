@@ -308,9 +308,6 @@ async def test_an_order_request_is_taken_back_where_it_is_surely_not_out(
 ) -> None:
     delivery = await deliveries.granted()
     async with deliveries.store.transaction() as tx:
-        assert not await tx.withdraw_order(delivery)  # a relay may have begun
-    await deliveries.order_in_vain()
-    async with deliveries.store.transaction() as tx:
         assert await tx.withdraw_order(delivery)
         assert not await tx.withdraw_order(delivery)
     assert [kind for kind, _ in await deliveries.owed()] == ["response"]
@@ -506,6 +503,25 @@ async def test_an_ended_delivery_is_swept_once_and_not_while_its_id_is_in_use(
     assert await deliveries.store.swept(claimed, took=moment)
     assert await unswept() == []
     assert (await deliveries.row(claimed)).upload_target is None
+
+
+async def test_a_delivery_is_not_swept_while_another_completes_an_object_in_its_place(
+    deliveries: Deliveries,
+) -> None:
+    """What had appeared of it was left alone: it is looked for again."""
+    made = make_stored()
+    until, moment = timedelta(minutes=16), timedelta(seconds=1)
+    first = await deliveries.claimed("first")
+    assert await deliveries.leases("w").record_completion(
+        first, made, namespace="s3", until=timedelta(seconds=1)
+    )
+    await deliveries.fail(first, "for the test")
+    await deliveries.elapse(timedelta(seconds=5))
+    second = await deliveries.claimed("second")
+    assert await deliveries.leases("w").record_completion(second, made, namespace="s3", until=until)
+    assert not await deliveries.store.swept(first, took=moment)
+    await deliveries.elapse(timedelta(minutes=17))
+    assert await deliveries.store.swept(first, took=moment)
 
 
 async def test_uploads_of_others_are_told_unless_one_may_have_opened_another(

@@ -127,7 +127,7 @@ class MemoryArrivals:
             for _, row in session.rows(self._database.arrivals)
             if row.due_at <= session.now
         }
-        self._later_kinds.tell(kinds - _KINDS)
+        self._later_kinds.warn(kinds - _KINDS)
 
     def _is_locked(self, session: Session, ingress_id: UUID) -> bool:
         return session.skips(self._database.arrivals, ingress_id)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
@@ -15,7 +15,7 @@ from app.store.later import LaterKinds
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.deliveries import update
 from app.store.memory.locks import Mode
-from app.store.memory.rows import OutboxRow
+from app.store.memory.rows import DeliveryRow, OutboxRow
 from app.store.memory.session import Session
 from app.telemetry.logs import get_logger
 from app.waiting.backoff import Backoff
@@ -33,50 +33,69 @@ class MemoryOutbox:
         self._database = database
         self._batch = batch
         self._later_kinds = LaterKinds("messages that are owed")
+        self._begun: dict[Lane, UUID] = {}
 
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
     ) -> tuple[int, int]:
         """Publish what is due; return how many are dealt with and how many must wait."""
+        this = uuid4()
         async with self._database.session() as session:
             due = await self._due(session, lane)
             if not due:
-                if self._later_kinds.look_is_due():
-                    self._tell_later(session, lane)
-                return 0, 0
+                self._tell_later(session, lane)
+            begun = self._begun.pop(lane, None)
             withdrawn = [row for row in due if self._is_withdrawn(session, row)]
-            rows = [row for row in due if not row.not_sent]
-            again = [row for row in due if row.not_sent and row not in withdrawn]
-            outcomes = await asyncio.gather(
-                *(publish(row.message) for row in rows), return_exceptions=True
-            )
-            unsent = 0
-            await self._database.trip()
-            for row, outcome in zip(rows, outcomes, strict=True):
-                if outcome is None:
-                    await session.delete(self._database.outbox, row.id)
-                elif isinstance(outcome, Exception):
-                    # Whatever it is: one message must not hold up those of others.
-                    if not isinstance(outcome, BrokerUnavailableError):
-                        log.error("message_not_sent", row=row.id, exc_info=outcome)
-                    self._postpone(session, row, outcome)
-                    unsent += 1
-                else:
-                    raise outcome
-            for row in again:  # in the next pass, which is at once
-                session.put(self._database.outbox, row.id, replace(row, not_sent=False))
+            owed = [row for row in due if row not in withdrawn]
+            ready = [row for row in owed if _may_be_sent(row, begun)]
+            unsent = await self._publish(session, ready, publish)
             for row in withdrawn:
                 await self._withdraw(session, row)
+            first = [row for row in owed if not _may_be_sent(row, begun)]
+            for row in first:
+                by = this if row.not_sent else None
+                later = replace(row, not_sent=False, begun_by=by)
+                session.put(self._database.outbox, row.id, later)
+        if first:  # and that is committed
+            self._begun[lane] = this
         return len(due) - unsent, unsent
+
+    async def _publish(
+        self,
+        session: Session,
+        rows: Sequence[OutboxRow],
+        publish: Callable[[OutgoingMessage], Awaitable[None]],
+    ) -> int:
+        """Publish messages; return how many were not confirmed."""
+        outcomes = await asyncio.gather(
+            *(publish(row.message) for row in rows), return_exceptions=True
+        )
+        unsent = 0
+        await self._database.trip()
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if outcome is None:
+                await session.delete(self._database.outbox, row.id)
+            elif isinstance(outcome, Exception):
+                # Whatever it is: one message must not hold up those of others.
+                if not isinstance(outcome, BrokerUnavailableError):
+                    log.error("message_not_sent", row=row.id, exc_info=outcome)
+                self._postpone(session, row, outcome)
+                unsent += 1
+            else:
+                raise outcome
+        return unsent
 
     async def _due(self, session: Session, lane: Lane) -> list[OutboxRow]:
         """Lock and return what is due: as much of each tenant, of each delivery the first."""
         waiting: dict[str, list[OutboxRow]] = {}
-        behind: set[UUID] = set()
+        behind: set[Hashable] = set()
         for _, row in sorted(session.rows(self._database.outbox, lane)):
             of_tenant = waiting.setdefault(row.message.tenant, [])
-            first = row.message.delivery_id not in behind
-            behind.add(row.message.delivery_id)
+            names: set[Hashable] = {row.message.delivery_id}
+            if lane is Lane.ORDERS:
+                names.add((row.message.tenant, row.message.correlation_id))
+            first = behind.isdisjoint(names)
+            behind |= names
             if (
                 first
                 and row.due_at <= session.now
@@ -97,12 +116,24 @@ class MemoryOutbox:
             for _, row in session.rows(self._database.outbox, lane)
             if row.due_at <= session.now
         }
-        self._later_kinds.tell(kinds - _KINDS)
+        self._later_kinds.warn(kinds - _KINDS)
 
     def _is_withdrawn(self, session: Session, row: OutboxRow) -> bool:
-        """Whether a message is an order request that is not out, and its delivery has failed."""
+        """Whether a message is an order request of a failed delivery, and no answer is due."""
         found = session.get(self._database.deliveries, row.message.delivery_id)
-        return row.not_sent and found is not None and found.state is State.ERROR
+        if row.message.kind is not Kind.ORDER or found is None or found.state is not State.ERROR:
+            return False
+        return row.not_sent or not self._awaited(session, row.message)
+
+    def _awaited(self, session: Session, message: OutgoingMessage) -> list[DeliveryRow]:
+        """Return the deliveries of a correlation id whose answer is due, the oldest first."""
+        found = session.where(
+            self._database.deliveries,
+            lambda row: row.order_awaited,
+            group=(message.tenant, message.correlation_id),
+        )
+        rows = [row for _, row in found]
+        return sorted(rows, key=lambda row: (row.delivery.requested_at, row.delivery.id))
 
     def _postpone(self, session: Session, row: OutboxRow, error: Exception) -> None:
         wait = timedelta(seconds=_BACKOFF.pause(row.tries))
@@ -111,17 +142,30 @@ class MemoryOutbox:
             tries=row.tries + 1,
             last_error=as_cause(str(error)),
             due_at=session.now + wait,
-            not_sent=isinstance(error, NotSentError) and row.message.kind is Kind.ORDER,
+            not_sent=isinstance(error, NotSentError) and row.begun_by is not None,
+            begun_by=None,
         )
         session.put(self._database.outbox, row.id, later)
 
     async def _withdraw(self, session: Session, row: OutboxRow) -> None:
-        """Forget an order request that is not sent: nothing is out that could be answered."""
+        """Forget an order request. Of one that never was sent no answer comes."""
         await session.delete(self._database.outbox, row.id)
-        await update(
-            self._database,
-            session,
-            row.message.delivery_id,
-            lambda delivery: replace(delivery, order_awaited=False),
-            lambda delivery: delivery.order_awaited,
-        )
+        found = session.get(self._database.deliveries, row.message.delivery_id)
+        if not row.not_sent or found is None:
+            return
+        waits = [found] if found.order_awaited else []
+        if not waits and found.delivery.order_id is not None:
+            waits = self._awaited(session, row.message)  # it had the answer to another's request
+        for other in waits[:1]:
+            await update(
+                self._database,
+                session,
+                other.delivery.id,
+                lambda delivery: replace(delivery, order_awaited=False),
+                lambda delivery: delivery.order_awaited,
+            )
+
+
+def _may_be_sent(row: OutboxRow, begun: UUID | None) -> bool:
+    """Whether it is noted that a message may be out: by the pass before, or of old."""
+    return not row.not_sent and row.begun_by in (None, begun)

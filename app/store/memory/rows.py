@@ -127,7 +127,8 @@ class OutboxRow:
     due_at: datetime
     tries: int = 0
     last_error: str | None = None
-    not_sent: bool = False  # an order request that is surely not out
+    not_sent: bool = False  # an order request that no relay has begun to send
+    begun_by: UUID | None = None  # the pass of a relay that has, and has told nothing of it yet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

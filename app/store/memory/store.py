@@ -91,14 +91,32 @@ class MemoryStore:
             return replace(row.having(upload=forgotten), swept=True)
 
         async with self._database.session() as session:
+            then = session.now - took
+
+            def has_come(row: DeliveryRow) -> bool:
+                return row.completing_until is None or row.completing_until < then
+
+            def is_made_by_another(row: DeliveryRow) -> bool:
+                url = row.delivery.completing and row.delivery.completing.url
+                return url is not None and bool(
+                    session.where(
+                        self._database.deliveries,
+                        lambda other: (
+                            other.delivery.id != row.delivery.id
+                            and other.completing_until is not None
+                            and other.completing_until > then
+                            and other.delivery.completing is not None
+                            and other.delivery.completing.url == url
+                        ),
+                    )
+                )
+
             swept = await update(
                 self._database,
                 session,
                 delivery.id,
                 no_longer,
-                lambda row: (
-                    row.completing_until is None or row.completing_until < session.now - took
-                ),
+                lambda row: has_come(row) and not is_made_by_another(row),
             )
         return swept is not None
 

@@ -10,11 +10,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from app.audit import AuditRecord
-from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening
+from app.delivery.ingress import (
+    ArrivalKind,
+    Asked,
+    AskedBefore,
+    Ingress,
+    Opening,
+    event_key,
+)
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
-from app.delivery.outgoing import Lane, OutgoingMessage
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import ADVANCES, State
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
@@ -280,6 +287,20 @@ class MemoryUnitOfWork:
         return locked
 
     @_statement
+    async def answers_before(self, tenant: str, correlation_id: str, arrived_at: datetime) -> bool:
+        """Whether an earlier event of rs-order about this id waits to be handled."""
+        key = event_key(tenant, correlation_id)
+        earlier = self._session.where(
+            self._database.arrivals,
+            lambda row: (
+                row.arrival.kind == ArrivalKind.ORDER_EVENT
+                and row.arrival.key == key
+                and row.received_at < arrived_at
+            ),
+        )
+        return bool(earlier)
+
+    @_statement
     async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
         """Note what rs-order answered to the request of a delivery that has ended."""
         await deliveries.update(
@@ -428,6 +449,7 @@ class MemoryUnitOfWork:
                 lane=message.lane,
                 message=replace(message, body=as_json(message.body)),
                 due_at=self._session.now,
+                not_sent=message.kind is Kind.ORDER,
             )
             self._session.put(self._database.outbox, row.id, row)
         self.owes = True
