@@ -10,9 +10,11 @@ from app.delivery.states import State, Work
 from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
 from app.usecases.submit import check
+from compose.embedded.stack import USER
+from compose.rs_order.faults import Faults
 from tests.builders import make_message
 from tests.integration.conftest import Deliveries
-from tests.integration.test_users import SomeUsers
+from tests.twins.users import MemoryUsers
 
 
 async def test_a_delivery_whose_time_is_over_ends_in_any_state(
@@ -49,7 +51,7 @@ async def test_a_delivery_whose_time_is_over_ends_in_any_state(
 
 async def test_a_delivery_whose_user_is_not_checked_yet_ends_once(deliveries: Deliveries) -> None:
     """It was never granted, and what is said of its user later changes nothing."""
-    await deliveries.receive(make_message("c"), users=SomeUsers(away=True))
+    await deliveries.receive(make_message("c"), users=MemoryUsers())
     assert await deliveries.states() == [State.RECEIVED]
     claimed = await deliveries.leases("w").claim(Work.CHECK)
     assert claimed is not None
@@ -60,7 +62,7 @@ async def test_a_delivery_whose_user_is_not_checked_yet_ends_once(deliveries: De
             claimed,
             store=deliveries.store,
             tenants=deliveries.tenants,
-            users=SomeUsers(known=known),
+            users=MemoryUsers(Faults(unknown_users=[] if known else [USER])),
         )
     assert await deliveries.states() == ["ERROR"]
     ((kind, body),) = await deliveries.owed()

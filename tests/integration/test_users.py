@@ -7,38 +7,35 @@ from dataclasses import replace
 import pytest
 
 from app.delivery.states import State, Work
-from app.errors import RetryableError, SourceUnavailableError
+from app.errors import RetryableError
 from app.usecases.submit import check
+from compose.embedded.stack import USER
+from compose.rs_order.faults import Faults
 from tests.builders import make_message
 from tests.integration.conftest import Deliveries
+from tests.twins.users import MemoryUsers
 
 
-class SomeUsers:
-    """Knows who it is told; is away when told."""
+def away() -> MemoryUsers:
+    """Return an rs-admin that does not answer the next question."""
+    return MemoryUsers(Faults(admin_answers_500=1))
 
-    def __init__(self, *, known: bool = True, away: bool = False) -> None:
-        self.answer = known
-        self.away = away
 
-    def remembers(self, tenant: str, email: str) -> bool:
-        return False
-
-    async def known(self, tenant: str, email: str) -> bool:
-        if self.away:
-            raise SourceUnavailableError("rs-admin is away")
-        return self.answer
+def without(user: str = USER) -> MemoryUsers:
+    """Return an rs-admin that does not know a user."""
+    return MemoryUsers(Faults(unknown_users=[user]))
 
 
 async def arrived(
-    deliveries: Deliveries, correlation_id: str = "c", *, users: SomeUsers | None = None
+    deliveries: Deliveries, correlation_id: str = "c", *, users: MemoryUsers | None = None
 ) -> list[State]:
     message = make_message(correlation_id)
-    await deliveries.receive(message, users=users or SomeUsers(away=True))
+    await deliveries.receive(message, users=users or away())
     rows = await deliveries.of(correlation_id)
     return [row.state for row in rows if row.id == message.ingress.id]
 
 
-async def asked(deliveries: Deliveries, users: SomeUsers) -> None:
+async def asked(deliveries: Deliveries, users: MemoryUsers) -> None:
     claimed = await deliveries.leases("w").claim(Work.CHECK)
     assert claimed is not None
     await check(claimed, store=deliveries.store, tenants=deliveries.tenants, users=users)
@@ -51,13 +48,13 @@ async def test_a_request_is_saved_before_rs_admin_is_asked_and_nothing_is_said_y
     assert await deliveries.states() == ["RECEIVED"]
     assert await deliveries.owed() == []
     with pytest.raises(RetryableError):
-        await asked(deliveries, SomeUsers(away=True))
+        await asked(deliveries, away())
     assert await deliveries.states() == ["RECEIVED"]
 
 
 async def test_a_known_user_is_granted_and_the_order_is_placed(deliveries: Deliveries) -> None:
     assert await arrived(deliveries) == [State.RECEIVED]
-    await asked(deliveries, SomeUsers())
+    await asked(deliveries, MemoryUsers())
     assert await deliveries.states() == ["GRANTED"]
     assert [kind for kind, _ in await deliveries.owed()] == ["response", "order"]
 
@@ -73,7 +70,7 @@ async def test_an_unknown_user_is_denied_once_and_the_identifier_is_free_again(
             claimed,
             store=deliveries.store,
             tenants=deliveries.tenants,
-            users=SomeUsers(known=False),
+            users=without(),
         )
     ((_, body),) = await deliveries.owed()
     assert (body["status"], body["errorType"]) == ("DENIED", "FORBIDDEN")
@@ -89,7 +86,7 @@ async def test_a_cause_that_names_a_user_can_be_printed(deliveries: Deliveries) 
         replace(claimed, user="a\x1b[2J"),
         store=deliveries.store,
         tenants=deliveries.tenants,
-        users=SomeUsers(known=False),
+        users=without("a\x1b[2J"),
     )
     ((_, body),) = await deliveries.owed()
     assert body["message"].startswith("order.user a\N{REPLACEMENT CHARACTER}[2J is not a user")
@@ -97,5 +94,5 @@ async def test_a_cause_that_names_a_user_can_be_printed(deliveries: Deliveries) 
 
 async def test_a_request_that_waits_for_its_check_is_active(deliveries: Deliveries) -> None:
     assert await arrived(deliveries) == [State.RECEIVED]
-    assert await arrived(deliveries, users=SomeUsers()) == []
+    assert await arrived(deliveries, users=MemoryUsers()) == []
     assert await deliveries.states() == ["RECEIVED"]

@@ -39,6 +39,7 @@ from tests.builders import (
     make_stored,
 )
 from tests.deliveries import Deliveries, Row
+from tests.twins.users import MemoryUsers
 
 TERMINAL = ("DENIED", "DONE", "ERROR")
 
@@ -117,16 +118,6 @@ GOOD = [
 AGAIN = [replace(step, order_id=2) if isinstance(step, Event) else step for step in GOOD]
 
 
-class Users:
-    """Never known without asking, so that every state is gone through."""
-
-    def remembers(self, tenant: str, email: str) -> bool:
-        return False
-
-    async def known(self, tenant: str, email: str) -> bool:
-        return True
-
-
 class World:
     """One correlation id, and all that can happen to it."""
 
@@ -165,7 +156,7 @@ class World:
                 self.correlation_id, digest=old.ingress.digest, redelivered=True
             )
         self.messages.append(message)
-        await self.deliveries.receive(message, users=Users())
+        await self.deliveries.receive(message, users=MemoryUsers())
 
     async def work(self, step: Works) -> None:
         claimed = await self.leases.claim(step.work)
@@ -185,7 +176,7 @@ class World:
                 claimed,
                 store=self.deliveries.store,
                 tenants=self.deliveries.tenants,
-                users=Users(),
+                users=MemoryUsers(),
             )
         elif step.work is Work.PLAN:
             files = [make_file("f", size=1)]
