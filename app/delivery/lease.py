@@ -37,8 +37,8 @@ class Lease:
         self._in_place = True
         self._asides = 0
         self._coming = asyncio.Lock()
-        self.completing = False
-        self.finishing = False
+        self._completing = False
+        self._finishing = False
 
     def renewed(self, asked_at: float) -> None:
         """Note a renewal; it counts from the moment it was asked for."""
@@ -91,8 +91,16 @@ class Lease:
 
         A successor's first act is to abort the upload, so what is completed late does no harm.
         """
-        self.completing = True
+        self._completing = True
 
     def finishes(self) -> None:
         """From now on nothing ends the work from outside: compare-and-set decides."""
-        self.finishing = True
+        self._finishing = True
+
+    def ends_when_gone(self) -> bool:
+        """Whether the work ends, should the lease be gone for certain."""
+        return not self._finishing
+
+    def ends_when_silent(self) -> bool:
+        """Whether the work ends, should the store not say whose the lease is."""
+        return self.expired() and not (self._completing or self._finishing)

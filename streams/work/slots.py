@@ -180,7 +180,7 @@ class Slots(Service):
             try:
                 async with asyncio.timeout(self._lease_ttl / 3):
                     ask = self._leases.renew if renews else self._leases.holds
-                    if not await ask(delivery) and not lease.finishing:
+                    if not await ask(delivery) and lease.ends_when_gone():
                         return
                 if renews:
                     lease.renewed(asked_at)
@@ -191,7 +191,7 @@ class Slots(Service):
                     **delivery.log_context,
                     cause=str(error),
                 )
-                if lease.expired() and not (lease.completing or lease.finishing):
+                if lease.ends_when_silent():
                     return
 
     async def _settle(self, delivery: Delivery, error: DeliveryError) -> None:
