@@ -4,6 +4,7 @@ DeliveryError
 ├── RetryableError            it may go well later: wait and try again
 │   ├── StoreUnavailableError     PostgreSQL
 │   ├── BrokerUnavailableError    RabbitMQ or Kafka
+│   │   └── NotSentError              it surely never had the message
 │   ├── SourceUnavailableError    rs-order
 │   ├── SourceNotReadyError       rs-order has the order, but not all of its files yet
 │   ├── TargetUnavailableError    the object store
