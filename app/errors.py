@@ -65,13 +65,13 @@ class ErrorType(StrEnum):
     # Never read from a row again: lists and figures show the word as it is written there, so that
     # one of a later version is told, too. (The sentence above is in the published schemas.)
 
-    INVALID_CONTENT = "INVALID_CONTENT"
-    FORBIDDEN = "FORBIDDEN"
-    ORDER_LIMIT_REACHED = "ORDER_LIMIT_REACHED"
-    TOO_MANY_SUBORDERS = "TOO_MANY_SUBORDERS"
-    EMPTY_ORDER = "EMPTY_ORDER"
-    EXPIRED = "EXPIRED"
-    INTERNAL_ERROR = "INTERNAL_ERROR"
+    INVALID_CONTENT = "INVALID_CONTENT"  # the request breaks rules, or rs-order says that it does
+    FORBIDDEN = "FORBIDDEN"  # its user is unknown, or may not order this
+    ORDER_LIMIT_REACHED = "ORDER_LIMIT_REACHED"  # too much is ordered: bytes, or files
+    TOO_MANY_SUBORDERS = "TOO_MANY_SUBORDERS"  # rs-order has split the order: ask for less
+    EMPTY_ORDER = "EMPTY_ORDER"  # the order holds no file
+    EXPIRED = "EXPIRED"  # it was not done within its time
+    INTERNAL_ERROR = "INTERNAL_ERROR"  # all else, a cancel too: the message says what
 
 
 class DeliveryError(Exception):

@@ -14,9 +14,9 @@ from app.delivery.states import State
 class ArrivalKind(StrEnum):
     """What arrived over AMQP. A saved one of another kind is left to the version that knows it."""
 
-    REQUEST = "request"
-    ORDER_EVENT = "order-event"
-    CANCEL = "cancel"
+    REQUEST = "request"  # a client asks for a delivery
+    ORDER_EVENT = "order-event"  # rs-order says how an order goes
+    CANCEL = "cancel"  # a client asks for a delivery to end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +90,8 @@ class Arrival:
 
     ingress_id: UUID  # also in the event
     kind: ArrivalKind
-    key: bytes
-    value: bytes = field(repr=False)
+    key: bytes  # of the event in Kafka: tenant and correlation id
+    value: bytes = field(repr=False)  # of the event in Kafka: JSON
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,10 +20,10 @@ from app.delivery.naming import (
 class ListedFile:
     """A file as rs-order lists it."""
 
-    file_id: int
-    product_id: str
-    version: int
-    filename: str
+    file_id: int  # rs-order's: by this it is downloaded
+    product_id: str  # of the product that the file belongs to
+    version: int  # of the product
+    filename: str  # any: it is no safe name yet
     size: int | None  # bytes, where the listing tells
     md5: str | None  # hex, lower case, where the listing tells
     listed: int | None = None  # how many files the listing has, where its pages tell
@@ -34,10 +34,10 @@ class ManifestFile:
     """A file of a delivery, with its place and name in the archive."""
 
     position: int  # from 0; the order of the members
-    file_id: int
-    member: str
-    size: int | None
-    md5: str | None
+    file_id: int  # rs-order's: by this it is downloaded
+    member: str  # name in the archive, folders included; safe, and no other member's
+    size: int | None  # bytes, where the listing tells
+    md5: str | None  # hex, lower case, where the listing tells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ class Extent:
 class Manifest:
     """What goes into one archive, as a whole; its files are many, and kept apart."""
 
-    archive_name: str
+    archive_name: str  # with its format's suffix
     file_count: int
     total_bytes: int  # sum of the known sizes
 

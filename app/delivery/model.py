@@ -15,22 +15,22 @@ from app.delivery.states import State
 class Delivery:
     """A delivery as stored."""
 
-    id: UUID
+    id: UUID  # its request's
     tenant: str
-    correlation_id: str
+    correlation_id: str  # its client's name for it; of the active ones of a tenant no other has it
     state: State
-    user: str
-    target: str
-    order: dict[str, Any]
-    origin_app: str | None
-    priority: int
-    requested_at: datetime
-    expires_at: datetime
-    order_id: int | None = None
-    total_suborders: int | None = None
-    archive_name: str | None = None
-    file_count: int = 0
-    total_bytes: int = 0
+    user: str  # the e-mail address for which rs-order is asked
+    target: str  # the name of one of the tenant's targets
+    order: dict[str, Any]  # queries, filters and user as received, for rs-order
+    origin_app: str | None  # who is answered
+    priority: int  # 1 to 255
+    requested_at: datetime  # by the store's clock
+    expires_at: datetime  # by the store's clock; an active one is ended then
+    order_id: int | None = None  # rs-order's; None: it has not told it yet
+    total_suborders: int | None = None  # that rs-order cut the order into, as it said last
+    archive_name: str | None = None  # with its format's suffix; None: not planned yet
+    file_count: int = 0  # of the manifest; 0: not planned yet
+    total_bytes: int = 0  # of the manifest: the sum of the known sizes
     attempt: int = 0  # transfers begun; fences off the earlier ones
     failures: int = 0  # transfers ended by a wrong file or object
     tries: int = 0  # times that the work due now was given up for later

@@ -11,11 +11,11 @@ from app.delivery.ingress import Ingress
 class OrderStatus(StrEnum):
     """What rs-order says of an order."""
 
-    GRANTED = "GRANTED"
-    DENIED = "DENIED"
-    SUBORDER_DONE = "SUBORDER_DONE"
-    DONE = "DONE"
-    FAILED = "FAILED"
+    GRANTED = "GRANTED"  # it is accepted; its orderId is told
+    DENIED = "DENIED"  # it is refused: there is no order
+    SUBORDER_DONE = "SUBORDER_DONE"  # one of its suborders is done
+    DONE = "DONE"  # all of its files can be downloaded, except those in error
+    FAILED = "FAILED"  # it ended without files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,11 +23,11 @@ class OrderEvent:
     """One message of rs-order about an order."""
 
     tenant: str
-    correlation_id: str
+    correlation_id: str  # that of the order request
     status: OrderStatus
-    order_id: int | None = None
-    message: str | None = None
-    error_type: str | None = None
-    errors: int = 0
-    total_suborders: int | None = None
+    order_id: int | None = None  # None: rs-order names none, as of what it refused
+    message: str | None = None  # rs-order's sentence, of what went wrong
+    error_type: str | None = None  # rs-order's word; not all of them are an `ErrorType`
+    errors: int = 0  # files in error
+    total_suborders: int | None = None  # that the order is cut into; None: not told
     ingress: Ingress | None = None  # None: it did not arrive as a message

@@ -36,11 +36,11 @@ class Lane(StrEnum):
 class Kind(StrEnum):
     """What a message is. One that is owed of another kind is left to the version that knows it."""
 
-    RESPONSE = "response"
-    ORDER = "order"
-    CANCEL = "cancel"
-    ORDER_READY = "order-ready"
-    TRANSFER = "transfer"
+    RESPONSE = "response"  # how a request goes, to its client
+    ORDER = "order"  # rs-order is asked for the products
+    CANCEL = "cancel"  # rs-order is told that an order is of no use any more
+    ORDER_READY = "order-ready"  # workers: there is an archive to lay out
+    TRANSFER = "transfer"  # workers: there is an archive to transfer
 
     @property
     def lane(self) -> Lane:
@@ -63,8 +63,8 @@ class OutgoingMessage:
     message_id: UUID  # the same each time this message is sent
     tenant: str
     correlation_id: str
-    priority: int
-    origin_app: str | None
+    priority: int  # 1 to 255, of the request
+    origin_app: str | None  # who asked for the delivery
     body: dict[str, Any]  # JSON; fields that are null are left out
     trace: str | None = None  # W3C traceparent
 

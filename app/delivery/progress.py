@@ -13,8 +13,8 @@ class Phase(StrEnum):
 
     TRANSFERRING = "transferring"  # bytes flow
     COMPLETING = "completing"  # all parts are sent; the store assembles the object
-    DONE = "done"
-    FAILED = "failed"
+    DONE = "done"  # the object is there, and verified
+    FAILED = "failed"  # the attempt has ended without it; another may follow
 
     @property
     def ended(self) -> bool:
@@ -28,10 +28,10 @@ class Progress:
 
     tenant: str
     correlation_id: str
-    attempt: int
+    attempt: int  # of the delivery, from 1
     phase: Phase
     bytes_done: int  # of the source files
-    bytes_total: int
+    bytes_total: int  # of those whose size is known
     files_done: int
     files_total: int
     elapsed: float  # seconds that bytes have flowed for

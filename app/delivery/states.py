@@ -121,7 +121,7 @@ ADVANCES: Mapping[State, frozenset[State]] = MappingProxyType(
 class Status(StrEnum):
     """What a client is told."""
 
-    GRANTED = "GRANTED"
-    DENIED = "DENIED"
-    DONE = "DONE"
-    ERROR = "ERROR"
+    GRANTED = "GRANTED"  # the request is saved; another answer follows
+    DENIED = "DENIED"  # the request is refused; nothing follows
+    DONE = "DONE"  # the archive is on the target; nothing follows
+    ERROR = "ERROR"  # there will be no archive; nothing follows

@@ -22,8 +22,8 @@ _MAX_DOUBLINGS = 1000  # so many still fit into a float; the longest pause is re
 class Backoff:
     """Pauses in seconds, each twice the one before, up to the longest."""
 
-    first: float
-    longest: float
+    first: float  # seconds, after the first failure
+    longest: float  # seconds
 
     def pause(self, failures: int, asked: float | None = None) -> float:
         """Return the pause after so many failures before the last one.

@@ -20,7 +20,7 @@ _MAX_IN_FLIGHT = 4
 class PartPlan:
     """Sizes of one upload, in bytes."""
 
-    part_size: int
+    part_size: int  # of each part but the last
     in_flight: int  # parts being sent at the same time
     prefetch: int  # of files read ahead
     lag: int  # that the digests of source and archive may each be behind
