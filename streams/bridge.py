@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from aio_pika import Message
 from aio_pika.abc import (
     AbstractChannel,
     AbstractIncomingMessage,
@@ -55,9 +56,8 @@ from streams.kafka.log import EventLog
 log = get_logger(__name__)
 
 _BACKOFF = Backoff(first=0.2, longest=10.0)
-_MAX_HOLD = (
-    600.0  # seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes
-)
+# Seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes.
+_MAX_HOLD = 600.0
 _MAX_BYTES = 256 * 1024 * 1024  # of bodies; each is held as it came and as an event
 _WARNING_INTERVAL = 5.0  # seconds between two warnings: many messages wait for the same thing
 
@@ -79,9 +79,8 @@ class Bridge(Service):
         parameters: AmqpParameters | None = None,
     ) -> None:
         super().__init__()
-        self._parameters = (
-            parameters  # those of the connection: what is wrong with it is looked for there
-        )
+        # Those of the connection: what is wrong with it is looked for there.
+        self._parameters = parameters
         self._connection = connection
         self._publisher = publisher
         self._events = events
@@ -245,20 +244,21 @@ class Bridge(Service):
             names.HEADER_ORIGIN_EXCHANGE: message.exchange or "",
         }
         dead_letter = copied(message, headers={**message.headers, **origin})
-
-        async def move() -> None:
-            if dead_letter is None:
-                await self._publisher.declare_dead_letters(queue)
-            else:
-                await self._publisher.dead_letter(queue, dead_letter)
-
-        await self._insist(move, example=f"{queue}, to be buried: {reason}")
+        copy_it = partial(self._copy_to_dead_letters, queue, dead_letter)
+        await self._insist(copy_it, example=f"{queue}, to be buried: {reason}")
         if dead_letter is None:
             await message.reject(requeue=False)
         else:
             await message.ack()
         MESSAGES_DEAD_LETTERED.labels(queue).inc()
         log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
+
+    async def _copy_to_dead_letters(self, queue: str, dead_letter: Message | None) -> None:
+        """Publish a copy. Where there can be none, see to it that RabbitMQ finds the queue."""
+        if dead_letter is None:
+            await self._publisher.declare_dead_letters(queue)
+        else:
+            await self._publisher.dead_letter(queue, dead_letter)
 
     def _read(self, channel: IncomingChannel, message: AbstractIncomingMessage) -> Arrival:
         self._check(message)

@@ -106,9 +106,8 @@ class InternalChannel:
     agent: Agent | None = None
 
 
-Channel: TypeAlias = (
-    IncomingChannel | OutgoingChannel | InternalChannel
-)  # a kind of message, and its way
+# A kind of message, and its way.
+Channel: TypeAlias = IncomingChannel | OutgoingChannel | InternalChannel
 
 REQUESTS = IncomingChannel(
     exchange=Exchange(

@@ -39,8 +39,6 @@ log = get_logger(__name__)
 
 _SHUTDOWN_TIMEOUT = 5.0  # seconds that requests under way have when the server stops
 _MAX_BODY = 2 * 1024 * 1024  # bytes
-# Seconds for a TLS handshake. Until it is over a connection is not counted among those that are
-# open, and takes 300 KiB.
 CONNECTION_LIMITS: dict[str, Any] = {
     "max_line_size": 8 * 1024,  # bytes of a request line
     "max_field_size": 32 * 1024,  # bytes of a header; a token may be long
@@ -206,7 +204,9 @@ class Site(Service):
         port: int,
         tls: ssl.SSLContext | None,
         connections: int = 5000,
-        handshake_timeout: float = 5.0,  # seconds
+        # Seconds for a TLS handshake. Until it is over a connection is not counted among those that
+        # are open, and takes 300 KiB.
+        handshake_timeout: float = 5.0,
         setting: str = "DELIVERY_WEB_PORT",
     ) -> None:
         super().__init__()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 import math
+from collections.abc import Container
+from functools import partial
 
 from aiohttp import hdrs, web
 
@@ -96,19 +98,21 @@ class Gate:
         details = endpoint.details
         if details is None:
             return endpoint.handler
+        return partial(self._answer_any_client, endpoint, details)
 
-        async def told(request: web.Request) -> web.StreamResponse:
-            try:
-                actor = self._verifier.verify(token_of(request))
-            except NotSignedInError:  # a probe whose token has expired is a stranger, and answered
-                pass
-            else:
-                served = self._tenants.known(actor.tenant) or _of_instance(actor, endpoint)
-                if actor.role in details and served:
-                    request[ACTOR] = actor
-            return await endpoint.handler(request)
-
-        return told
+    async def _answer_any_client(
+        self, endpoint: Endpoint, details: Container[str], request: web.Request
+    ) -> web.StreamResponse:
+        """Answer a request; its handler finds an actor only where that one may be told details."""
+        try:
+            actor = self._verifier.verify(token_of(request))
+        except NotSignedInError:  # a probe whose token has expired is a stranger, and answered
+            pass
+        else:
+            served = self._tenants.known(actor.tenant) or _of_instance(actor, endpoint)
+            if actor.role in details and served:
+                request[ACTOR] = actor
+        return await endpoint.handler(request)
 
     def _scraped(self, endpoint: Endpoint, guarded: Handler) -> Handler:
         """Let the token for Prometheus through, too."""
