@@ -194,7 +194,7 @@ class EndedView(View):
     median_seconds: float
 
 
-class WorkerRow(View):
+class WorkerListed(View):
     """A worker, by its own word."""
 
     worker: str
@@ -216,7 +216,7 @@ class StatsView(View):
 
     waiting: list[WaitingView]
     ended: list[EndedView]
-    workers: list[WorkerRow]
+    workers: list[WorkerListed]
     owed: list[OwedView]
 
 
@@ -253,7 +253,7 @@ def stats(hours: float, as_json: bool) -> None:
                 for outcome in await tracking.outcomes([tenant], since=since)
             ],
             workers=[
-                WorkerRow(
+                WorkerListed(
                     worker=status.id,
                     version=status.version,
                     running=f"{status.running}/{status.slots}",

@@ -255,7 +255,7 @@ class PostgresUnitOfWork:
 
 
 class PostgresStore:
-    """See `ports.Store`. `owed` is notified after a commit that left something to publish."""
+    """See `ports.DeliveryStore`. `owed` is notified after a commit that left something to send."""
 
     def __init__(self, pool: asyncpg.Pool, owed: Wakeup) -> None:
         self._pool = pool

@@ -36,9 +36,6 @@ from app.tenants.values import TenantSettings
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 
 # The rules themselves are in the validators; the patterns are what a schema can say of them.
-_Line = Annotated[
-    str, AfterValidator(line), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
-]
 Token = Annotated[
     str, AfterValidator(token), Field(json_schema_extra={"pattern": "^[!-~]([ -~]{0,1022}[!-~])?$"})
 ]

@@ -74,7 +74,7 @@ async def _progress(event: OrderEvent, store: DeliveryStore) -> None:
         elif meant is active:
             await _apply(tx, meant, event)
         else:
-            await _settle(tx, meant, event)
+            await _answer_late(tx, meant, event)
 
 
 async def _meant(
@@ -110,7 +110,7 @@ async def _meant(
     return active
 
 
-async def _settle(tx: UnitOfWork, ended: Delivery, event: OrderEvent) -> None:
+async def _answer_late(tx: UnitOfWork, ended: Delivery, event: OrderEvent) -> None:
     """Note the answer to the request of a delivery that has ended; cancel its order, if any."""
     await tx.record_answer(ended, event.order_id)
     if event.order_id is not None and event.status not in _REFUSALS:

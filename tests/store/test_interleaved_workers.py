@@ -153,7 +153,7 @@ class Sink:
 
 
 @dataclass
-class Archiver:
+class GatedArchiver:
     """Completes an upload, if it is still open."""
 
     gate: Gate
@@ -243,7 +243,7 @@ class Worker:
             tenants=deliveries.tenants,
             objects=sink,
             uploads=uploads_of(deliveries, sink),
-            archiver=Archiver(self.gate, bucket, deliveries),
+            archiver=GatedArchiver(self.gate, bucket, deliveries),
         )
         self.settlement = Settlement(
             store=deliveries.store,
@@ -392,7 +392,7 @@ async def test_one_of_two_tenants_delivers_to_a_key_and_the_upload_of_the_other_
     assert bucket.marks[there] == marks_of(told["DONE"])
 
 
-class Forgetful(Archiver):
+class Forgetful(GatedArchiver):
     """Archives to a store that loses every upload."""
 
     async def run(self, *_: object, **__: object) -> StoredObject:

@@ -40,7 +40,7 @@ class Log:
         self.appended.append((topic, event))
 
 
-class Arrivals:
+class ForgottenArrivals:
     """Keeps what is to be forgotten."""
 
     def __init__(self) -> None:
@@ -74,14 +74,14 @@ class Handler:
 
 
 async def handled(
-    handler: Any, log: Log, *events: PendingEvent, arrivals: Arrivals | None = None
+    handler: Any, log: Log, *events: PendingEvent, arrivals: ForgottenArrivals | None = None
 ) -> None:
     await process(
         events or [make_event(b"value")],
         topic="delivery.requests",
         handler=handler,
         events=log,  # type: ignore[arg-type]
-        arrivals=arrivals or Arrivals(),  # type: ignore[arg-type]
+        arrivals=arrivals or ForgottenArrivals(),  # type: ignore[arg-type]
     )
 
 
@@ -110,7 +110,7 @@ async def test_an_event_that_keeps_failing_goes_to_the_dead_letters() -> None:
 
 @pytest.mark.parametrize("name", ["ingressId", "eventId"])
 async def test_what_is_in_the_dead_letters_is_not_appended_again(name: str) -> None:
-    arrival, arrivals = uuid4(), Arrivals()
+    arrival, arrivals = uuid4(), ForgottenArrivals()
     value = f'{{"{name}":"{arrival}"}}'.encode()
     handler = Handler(UnreadableMessageError("no"))
     await handled(handler, Log(), make_event(value), arrivals=arrivals)
@@ -165,7 +165,7 @@ async def test_a_dead_letter_that_no_longer_fits_with_its_reason_goes_without() 
 async def test_an_arrival_that_cannot_be_forgotten_ends_nothing() -> None:
     """The event is in the dead letters; should it be appended again, it ends there again."""
 
-    class Broken(Arrivals):
+    class Broken(ForgottenArrivals):
         async def forget(self, ids: Sequence[UUID]) -> None:
             raise KeyError(ids)
 
@@ -204,7 +204,7 @@ async def test_an_agent_that_fails_takes_its_app_along() -> None:
     run = agent(
         Handler(UnreadableMessageError("no")),
         events=Broken(),  # type: ignore[arg-type]
-        arrivals=Arrivals(),  # type: ignore[arg-type]
+        arrivals=ForgottenArrivals(),  # type: ignore[arg-type]
         register=lambda _dispatcher: None,
         crash=crash,
         concurrency=1,
@@ -226,7 +226,7 @@ async def test_an_event_of_a_tenant_that_is_not_served_here_is_not_handled(
 ) -> None:
     """A client that can write to a topic can name any tenant."""
     event = book.kept("kafka_events")[channel.topic.name] | {"tenant": "other"}
-    value, arrivals, log = json.dumps(event).encode(), Arrivals(), Log()
+    value, arrivals, log = json.dumps(event).encode(), ForgottenArrivals(), Log()
     handler = handler_of(channel, dependencies())
     await handled(handler, log, make_event(value, key=b"other/c"), arrivals=arrivals)
     ((topic, dead_letter),) = log.appended
