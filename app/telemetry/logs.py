@@ -16,7 +16,6 @@ QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "ai
 # Drivers that tell with a traceback that a server went away.
 _DRIVERS = ("aiormq", "asyncpg")
 
-_REPEAT_INTERVAL = 10.0  # seconds until aiokafka may say the same again
 _MAX_REMEMBERED = 1000  # different things that it says
 
 # Told ten times a second while a topic is missing; `topics_missing` tells it once.
@@ -26,8 +25,9 @@ NO_TOPIC = "Topic %s not found in cluster metadata"
 class _Repeats(logging.Filter):
     """Leaves out what aiokafka says again and again while a broker is away: 90 lines a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, interval: float) -> None:
         super().__init__()
+        self._interval = interval
         self._logged: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -35,7 +35,7 @@ class _Repeats(logging.Filter):
         if record.name.partition(".")[0] != "aiokafka" or record.exc_info:
             return True
         message = record.name, record.getMessage()
-        fresh = record.created - self._logged.get(message, 0.0) >= _REPEAT_INTERVAL
+        fresh = record.created - self._logged.get(message, 0.0) >= self._interval
         if fresh:
             if len(self._logged) >= _MAX_REMEMBERED:
                 self._logged.clear()
@@ -68,8 +68,11 @@ def _is_no_http(error: type[BaseException]) -> bool:
     )
 
 
-def configure_logging(*, level: str, fmt: str) -> None:
-    """Set up logging for this process. `fmt` is `auto`, `json` or `console`; output is stderr."""
+def configure_logging(*, level: str, fmt: str, repeat_interval: float = 10.0) -> None:
+    """Set up logging for this process. `fmt` is `auto`, `json` or `console`; output is stderr.
+
+    `repeat_interval` is in seconds, until aiokafka may say the same again.
+    """
     console = fmt == "console" or (fmt == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -95,7 +98,7 @@ def configure_logging(*, level: str, fmt: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(of_interest)
-    handler.addFilter(_Repeats())
+    handler.addFilter(_Repeats(interval=repeat_interval))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
