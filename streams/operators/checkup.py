@@ -115,12 +115,12 @@ async def _queue(connection: AbstractConnection, name: str, settings: Settings) 
             part,
             f"queue {short}",
             f"{name} has other arguments: {error}",
-            "delete it once it is empty (a worker declares it anew), or correct "
+            "delete it once it is empty (a worker declares it again), or correct "
             "DELIVERY_AMQP_QUEUE_TYPE",
         )
     waiting = f"{told.message_count} messages wait, {told.consumer_count} readers"
     if not told.consumer_count:
-        return bad(part, f"queue {short}", f"nobody reads it; {waiting}", "start a worker")
+        return bad(part, f"queue {short}", f"it has no reader; {waiting}", "start a worker")
     await channel.close()
     return good(part, f"queue {short}", waiting)
 

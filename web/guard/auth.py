@@ -50,7 +50,7 @@ class TokenVerifier:
             self._keys |= dict.fromkeys(_RSA, (key, _RSA))
         if not self._keys:
             raise ConfigurationError(
-                "nobody could sign in: set DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY to what "
+                "no user could sign in: set DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY to what "
                 "REGARDS' tokens are checked with"
             )
 
@@ -80,7 +80,7 @@ class TokenVerifier:
         name = _text(claims, "email") or _text(claims, "sub")
         if name is None:
             raise NotSignedInError(
-                "the token names nobody: it needs email or sub, printable, of at most "
+                "the token names no user: it needs email or sub, printable, of at most "
                 f"{_MAX_CLAIM} characters"
             )
         return Actor(

@@ -146,7 +146,7 @@ function buttons(found, path, again) {
     shown.push(act("Cancel", "cancel", `End ${found.correlationId} now? Its client is told ERROR.`, "Cancelled."));
   }
   if (found.state === "ERROR") {
-    shown.push(act("Try again", "retry", `Ask for ${found.correlationId} anew? Its client hears of it again.`, "It is asked for again."));
+    shown.push(act("Try again", "retry", `Ask for ${found.correlationId} again? Its client hears of it again.`, "It is asked for again."));
   } else if (found.nextAttemptAt) {
     shown.push(act("Try now", "retry", `Try ${found.correlationId} at once?`, "It is tried now."));
   }
