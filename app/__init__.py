@@ -3,7 +3,8 @@
 (`streams` brings in and runs, `sinks` sends out, `web` shows and configures.)
 
 delivery    the domain: states, what comes in, orders, files, targets, what is sent; no adapter
-usecases    what can happen to a delivery, each a function of a message and its dependencies
+usecases    what can happen to a delivery: functions of a message and its dependencies, or small
+            classes where several things are done with the same
 tenants     what tenants may set, have set, and how that changes
 views       what operators look at
 audit       who did what
