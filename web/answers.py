@@ -31,7 +31,7 @@ from web.schemas import ErrorView
 
 log = get_logger(__name__)
 
-_BODY_TIMEOUT = 30.0  # seconds for a client to send its body
+BODY_TIMEOUT = web.AppKey("body_timeout", float)  # seconds for a client to send its body
 
 
 def shown(
@@ -128,7 +128,7 @@ def _words(error: web.HTTPException) -> str:
 async def body_of(request: web.Request) -> bytes:
     """Return the body. Raises HTTPException when it is too large or takes too long."""
     try:
-        async with asyncio.timeout(_BODY_TIMEOUT):
+        async with asyncio.timeout(request.app[BODY_TIMEOUT]):
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text="the body did not come in time") from None

@@ -16,7 +16,7 @@ from mode import Service
 from app.errors import ConfigurationError
 from app.telemetry.logs import get_logger
 from web import openapi
-from web.answers import in_json
+from web.answers import BODY_TIMEOUT, in_json
 from web.api import me
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
@@ -78,6 +78,7 @@ class Parts:
     targets: TargetsApi
     access_log: access.Level = "requests"
     requests_under_way: int = 300
+    body_timeout: float = 30.0  # seconds for a client to send its body
     proxies: int = 0  # in front of this server
     cors_origins: Sequence[str] = ()
     tls: bool = False
@@ -114,6 +115,7 @@ def create_site(parts: Parts) -> web.Application:
         client_max_size=_MAX_BODY,
     )
     site[ENDPOINTS] = listed
+    site[BODY_TIMEOUT] = parts.body_timeout
     for endpoint in [*listed, *openapi.endpoints(listed, parts.settings.definitions)]:
         handler = parts.gate.before(endpoint)
         for path in (endpoint.path, PREFIX + endpoint.path):

@@ -116,10 +116,10 @@ async def test_a_client_that_never_finishes_its_head_is_cut_off(
 
 
 async def test_a_client_that_never_finishes_its_body_is_told(
-    configuration: ConfigurationParts, monkeypatch: pytest.MonkeyPatch
+    configuration: ConfigurationParts,
 ) -> None:
-    monkeypatch.setattr("web.answers._BODY_TIMEOUT", 0.2)
-    site = Site(create_site(parts_for(configuration)), host="127.0.0.1", port=0, tls=None)
+    application = create_site(parts_for(configuration, body_timeout=0.2))
+    site = Site(application, host="127.0.0.1", port=0, tls=None)
     await site.start()
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
