@@ -19,7 +19,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-start bench-web chaos screenshots format docs record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-start bench-web chaos screenshots format docs record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -125,6 +125,13 @@ bench-start: setup ## Time a start on a stack that is up, and the command line (
 
 bench-web: setup ## Time GET /settings beside two transfers in the same process (SECONDS=20)
 	@$(BIN)/python -m tests.bench.web --seconds $(or $(SECONDS),20)
+
+simulate: setup ## Nights in memory until one fails (SEEDS=1000, TIME=seconds), or one again (SEED=n)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) \
+		$(if $(TIME),--time $(TIME)) $(if $(FIRST),--first $(FIRST))
+
+simulate-proof: setup ## Put known defects back, one after the other: a night has to see each (SEEDS=2000)
+	@$(BIN)/python -m tests.simulation.defects --seeds $(or $(SEEDS),2000)
 
 chaos: setup ## Deliveries under faults, three workers (DELIVERIES=200, SEED=…, SECONDS=…)
 	@$(BIN)/python -m tests.chaos --deliveries $(or $(DELIVERIES),200) \

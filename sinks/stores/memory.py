@@ -139,6 +139,14 @@ class MemoryObjectStore:
         """Return what is in a container, by key: for those who look at what came of all."""
         return self._objects.get(_place(target), {})
 
+    def open(self) -> Sequence[Upload]:
+        """Return all uploads that are open."""
+        return [opened.upload for place in self._open.values() for opened in place.values()]
+
+    def forget_uploads(self) -> None:
+        """Forget all uploads that are open, as a rule of the store's owner may."""
+        self._open.clear()
+
     async def create_upload(
         self,
         target: MemoryTarget,

@@ -36,6 +36,10 @@ async def _next_turn() -> None:
     await asyncio.sleep(0)
 
 
+async def _at_once() -> None:
+    """Take no time."""
+
+
 def utc_now() -> datetime:
     """Return the time of this machine."""
     return datetime.now(UTC)
@@ -51,7 +55,8 @@ class MemoryDatabase:
 
     `now` is the store's clock (any time zone, as long as it is one); `trip` is awaited before each
     statement and each commit: it may let others run, take time, or raise StoreUnavailableError, as
-    a connection would.
+    a connection would. So may `answered`, after each commit: then it is not known to be committed.
+    Who waits longer than `lock_timeout` seconds for a lock gives up with StoreUnavailableError.
     """
 
     def __init__(
@@ -59,11 +64,14 @@ class MemoryDatabase:
         *,
         now: Callable[[], datetime] = utc_now,
         trip: Callable[[], Awaitable[None]] = _next_turn,
+        answered: Callable[[], Awaitable[None]] = _at_once,
+        lock_timeout: float | None = None,
     ) -> None:
         self.trip = trip
+        self._answered = answered
         self._now = now
         self._last: datetime | None = None
-        self._locks = Locks()
+        self._locks = Locks(timeout=lock_timeout)
         self._open: dict[Session, None] = {}
         self._versions = itertools.count(1)
 
@@ -109,11 +117,16 @@ class MemoryDatabase:
     async def session(self) -> AsyncIterator[Session]:
         """Begin a transaction; leaving the block commits, an exception rolls back."""
         await self.trip()
-        session = Session(self._locks, self._open, self.clock())
+        session = self.begin()
         try:
             await session.begin()
             yield session
             await self.trip()
             session.commit()
+            await self._answered()
         finally:
             session.roll_back()
+
+    def begin(self) -> Session:
+        """Begin a transaction, which has locked nothing."""
+        return Session(self._locks, self._open, self.clock())

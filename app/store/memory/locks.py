@@ -39,7 +39,9 @@ class _Waiter:
 class Locks:
     """Who has locked what, and who waits. An owner is a transaction."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, timeout: float | None = None) -> None:
+        """`timeout`: seconds that an owner waits."""
+        self._timeout = timeout
         self._held: dict[Hashable, dict[object, Mode]] = {}
         self._waiting: dict[Hashable, list[_Waiter]] = {}
 
@@ -56,7 +58,10 @@ class Locks:
         return held is not None and held.value >= mode.value
 
     async def take(self, key: Hashable, owner: object, mode: Mode) -> None:
-        """Get a lock. Raises StoreUnavailableError when its holders wait for this owner."""
+        """Get a lock.
+
+        Raises StoreUnavailableError when its holders wait for this owner, or keep it for too long.
+        """
         if self._has(key, owner, mode):
             return
         if self.is_free(key, owner, mode):
@@ -69,7 +74,12 @@ class Locks:
                 raise StoreUnavailableError(
                     "two transactions wait for each other; this one is rolled back"
                 )
-            await waiter.granted
+            async with asyncio.timeout(self._timeout):
+                await waiter.granted
+        except TimeoutError:
+            raise StoreUnavailableError(
+                f"another transaction keeps a lock for more than {self._timeout:g} s"
+            ) from None
         finally:
             if waiter in self._waiting.get(key, ()):
                 self._waiting[key].remove(waiter)
@@ -81,7 +91,11 @@ class Locks:
             self._grant(key)
 
     def release_all(self, owner: object) -> None:
-        """Let go of all that an owner has locked."""
+        """Let go of all that an owner has locked, or waits for."""
+        for key, waiters in list(self._waiting.items()):
+            for waiter in [waiter for waiter in waiters if waiter.owner is owner]:
+                waiters.remove(waiter)
+                self._grant(key)
         for key in [key for key, holders in self._held.items() if owner in holders]:
             self.release(key, owner)
 

@@ -1,0 +1,214 @@
+"""What must hold: at every moment, and in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid5
+
+from app.delivery.marks import Whose, marks_of, whose
+from app.delivery.model import Delivery
+from app.delivery.states import State
+from app.store.memory.rows import DeliveryRow
+from sinks.stores.memory import MemoryObject, MemoryTarget
+from tests.simulation.archives import archive_of
+from tests.simulation.clients import Clients, Heard
+from tests.simulation.worker import Parties
+
+_BOUND = 30.0  # seconds for a small delivery, whatever its neighbours do
+_OTHERS = (Whose.ANOTHER_TENANTS, Whose.ANOTHER_USERS)
+
+
+@dataclass
+class Checks:
+    """Looks on, and writes down what is wrong."""
+
+    parties: Parties
+    clients: Clients
+    found: list[str] = field(default_factory=list)
+    _bodies: dict[str, dict[str, Any]] = field(default_factory=dict)  # by message id
+
+    def __post_init__(self) -> None:
+        self.clients.on_response = self.heard
+        self.parties.shelf.appeared = self.appeared
+
+    def wrong(self, what: str) -> None:
+        """Write down what is wrong."""
+        if what not in self.found:
+            self.found.append(what)
+
+    def heard(self, heard: Heard) -> None:
+        """A client hears something."""
+        before = self._bodies.setdefault(heard.message_id, heard.body)
+        name = f"{heard.tenant}/{heard.body['correlationId']}"
+        if before != heard.body:
+            self.wrong(f"{name} hears two things of one request: {before} and {heard.body}")
+        if heard.status == "GRANTED" and heard.body is before:
+            self._granted(heard, name)
+        if heard.status == "DONE":
+            self._done(heard, name)
+
+    def _granted(self, heard: Heard, name: str) -> None:
+        for delivery_id, _ in self.parties.database.deliveries.items():
+            if str(uuid5(delivery_id, "granted")) == heard.message_id:
+                if str(uuid5(delivery_id, "terminal")) in self._bodies:
+                    self.wrong(f"{name} hears how it ended before it hears that it is granted")
+                return
+
+    def _done(self, heard: Heard, name: str) -> None:
+        row = self._row_of(heard.message_id)
+        if row is None or row.state is not State.DONE:
+            self.wrong(f"{name} hears DONE, and its delivery is not")
+            return
+        url = heard.body["url"]
+        there = self._object(url)
+        if there is None:
+            self.wrong(f"{name} hears DONE of {url}, and nothing is there")
+        elif there.content != self._expected(row):
+            self.wrong(f"{name} hears DONE of {url}, and something else is there")
+
+    def _row_of(self, message_id: str) -> DeliveryRow | None:
+        for delivery_id, row in self.parties.database.deliveries.items():
+            if str(uuid5(delivery_id, "terminal")) == message_id:
+                return row
+        return None
+
+    def _object(self, url: str) -> Any:
+        container, _, key = url.removeprefix("memory://").partition("/")
+        for there in self.parties.shelf.places():
+            if there.container == container:
+                return self.parties.shelf.store.objects(there).get(key)
+        return None
+
+    def _expected(self, row: DeliveryRow) -> bytes:
+        order = self.parties.rs_order.orders[row.delivery.order_id or 0]
+        files = sorted(
+            (file.position, file.member, order.files[file.file_id])
+            for _, file in (
+                (key, file.file) for key, file in self.parties.database.files.of(row.delivery.id)
+            )
+        )
+        return archive_of([(member, content) for _, member, content in files])
+
+    def advanced(self, delivery: Delivery, row: DeliveryRow | None) -> None:
+        """A delivery was moved on by one that knows it as it is given; `row` is what it was."""
+        if row is not None and row.delivery.attempt != delivery.attempt:
+            self.wrong(f"attempt {delivery.attempt} of {delivery} moves it on in a later attempt")
+
+    def appeared(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
+        """An object is visible."""
+        there = self.parties.shelf.store.objects(target)[key]
+        marks = dict(there.found.marks)
+        delivery_id = UUID(marks["rs-delivery-id"])
+        row = self.parties.database.deliveries.get(delivery_id)
+        if row is None:
+            self.wrong(f"{key} appears, and is of no delivery")
+            return
+        if marks != marks_of(row.delivery):
+            self.wrong(f"{key} appears with marks that are not its delivery's")
+        if there.content != self._expected(row):
+            self.wrong(f"{key} appears, and is not the archive of {row.delivery}")
+        if before is not None and whose(before.found.marks, marks) in _OTHERS:
+            self.wrong(f"{key} takes the place of another's object")
+
+    def at_the_end(self) -> None:
+        """All has come to rest, or should have."""
+        self._deliveries_have_ended()
+        self._nothing_is_owed()
+        self._answers_are_credited()
+        self._clients_are_answered()
+        self._neighbours_did_not_wait()
+        self._shelf_is_clean()
+
+    def _deliveries_have_ended(self) -> None:
+        for _, row in self.parties.database.deliveries.items():
+            name = f"{row.delivery} ({row.state})"
+            if not row.state.ended:
+                self.wrong(f"{name} has not ended: {row.delivery.last_cause}")
+                continue
+            if row.lease_owner is not None:
+                self.wrong(f"{name} still has a lease")
+            terminal = str(uuid5(row.delivery.id, "terminal"))
+            if terminal not in self._bodies:
+                self.wrong(f"{name} has ended, and its client has not heard of it")
+            self._order_is_settled(row)
+
+    def _nothing_is_owed(self) -> None:
+        database, log = self.parties.database, self.parties.log
+        for name, table in (("outbox", database.outbox), ("arrival", database.arrivals)):
+            left = list(table.items())
+            if left:
+                self.wrong(f"{len(left)} rows are left in {name}: {left[0][1]}")
+        for queue in self.parties.broker.queues.values():
+            if queue.waiting:
+                self.wrong(f"{len(queue.waiting)} messages are left in {queue.name}")
+        for (topic, _), records in log.records.items():
+            if topic.endswith("dead-letters") and records:
+                self.wrong(f"an event was buried: {records[0].value.decode()}")
+
+    def _answers_are_credited(self) -> None:
+        """Of each id as many deliveries wait for an answer as there are orders without one.
+
+        (Which of them is not known: an answer does not tell which request it is for.)
+        """
+        rs_order = self.parties.rs_order
+        answered = {order.request for order in rs_order.orders.values()} | rs_order.denied
+        waiting: Counter[tuple[str, str]] = Counter()
+        silent: Counter[tuple[str, str]] = Counter()
+        for _, row in self.parties.database.deliveries.items():
+            key = row.delivery.tenant, row.delivery.correlation_id
+            request = str(uuid5(row.delivery.id, "order"))
+            waiting[key] += row.order_awaited
+            silent[key] += request in rs_order.requests and request not in answered
+        for key, count in waiting.items():
+            if count != silent[key]:
+                self.wrong(
+                    f"{count} deliveries {'/'.join(key)} wait for the answers to their orders, and "
+                    f"{silent[key]} have none"
+                )
+
+    def _order_is_settled(self, row: DeliveryRow) -> None:
+        request = str(uuid5(row.delivery.id, "order"))
+        for order in self.parties.rs_order.orders.values():
+            if order.request != request or "FAILED" in order.told:
+                continue
+            users = {
+                other.delivery.id: other
+                for _, other in self.parties.database.deliveries.items()
+                if other.delivery.order_id == order.number
+            }
+            taken = any(other.state is State.DONE for other in users.values())
+            if not taken and not order.cancelled:
+                self.wrong(f"order {order.number} of {row.delivery} ({row.state}) is left open")
+
+    def _clients_are_answered(self) -> None:
+        for key, asked in self.clients.asked.items():
+            answers, alone = len(self.clients.answers[key]), self.clients.alone[key]
+            if not alone <= answers <= asked:
+                self.wrong(
+                    f"{'/'.join(key)} was asked for {asked} times, {alone} of them by itself, and "
+                    f"answered {answers} times"
+                )
+
+    def _neighbours_did_not_wait(self) -> None:
+        """One tenant's object store never answered: the deliveries of the others took no longer."""
+        mute = self.parties.shelf.mute_tenant
+        if mute is None:
+            return
+        for _, row in self.parties.database.deliveries.items():
+            if row.delivery.tenant != mute and row.finished_at is not None:
+                took = (row.finished_at - row.delivery.requested_at).total_seconds()
+                if took > _BOUND:
+                    self.wrong(f"{row.delivery} took {took:.0f} s beside a mute neighbour")
+
+    def _shelf_is_clean(self) -> None:
+        shelf = self.parties.shelf
+        for upload in shelf.store.open():
+            self.wrong(f"an upload of {upload.key} is left open")
+        for target in shelf.places():
+            for key, there in shelf.store.objects(target).items():
+                delivery_id = UUID(there.found.marks["rs-delivery-id"])
+                row = self.parties.database.deliveries.get(delivery_id)
+                if row is None or row.state is not State.DONE:
+                    self.wrong(f"{key} is there, and its delivery is {row and row.state}")

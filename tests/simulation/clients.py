@@ -1,0 +1,158 @@
+"""Clients: they ask, ask twice, cancel, use ids again, and write down what they hear."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from aio_pika import DeliveryMode, Message
+
+from streams.amqp import names
+from streams.channels import CANCELS, REQUESTS, RESPONSES
+from tests.simulation.rabbitmq import Broker, Stored
+from tests.simulation.weather import Weather, by_nobody
+
+TERMINAL = ("DENIED", "DONE", "ERROR")
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A request that is planned."""
+
+    at: float  # seconds after the beginning
+    tenant: str
+    correlation_id: str
+    user: str
+    again: int = 0  # how often the id is used again, each time the answer is there
+    twice_after: float | None = None  # seconds until the same message is sent once more
+    cancelled_after: float | None = None  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """A response."""
+
+    at: float
+    tenant: str
+    message_id: str
+    body: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """How the delivery goes."""
+        return str(self.body["status"])
+
+
+@dataclass
+class Clients:
+    """All clients of all tenants."""
+
+    weather: Weather
+    broker: Broker
+    heard: list[Heard] = field(default_factory=list)
+    asked: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    # Requests that came when no other of the id was under way: each has an answer of its own.
+    alone: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    on_response: Callable[[Heard], None] = lambda _heard: None
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _again: defaultdict[tuple[str, str], list[Wish]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    # Message ids of what ended a delivery: a repeat has the same.
+    answers: defaultdict[tuple[str, str], set[str]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+
+    def __post_init__(self) -> None:
+        self.broker.hear(RESPONSES.exchange.name, self._hear)
+
+    def plan(self, wish: Wish) -> None:
+        """Ask in time."""
+        by_nobody(wish.at, partial(self._ask, wish))
+
+    def _ask(self, wish: Wish) -> None:
+        key = wish.tenant, wish.correlation_id
+        draws = self.weather.draws.of("clients")
+        if self.asked[key] == len(self.answers[key]):
+            self.alone[key] += 1
+        self.asked[key] += 1
+        number = next(self._numbers)
+        body = {
+            "correlationId": wish.correlation_id,
+            "order": {"user": wish.user, "queries": [f"q{number}"]},
+        }
+        message = self._message(wish.tenant, body, named=draws.random() < 0.6)
+        self.weather.note(f"{wish.user} asks for {wish.correlation_id} of {wish.tenant}")
+        self.broker.publish(REQUESTS.exchange.name, message)
+        if wish.again:
+            self._again[key].append(wish)
+        if wish.twice_after is not None and message.message_id is not None:
+            by_nobody(
+                wish.twice_after, partial(self.broker.publish, REQUESTS.exchange.name, message)
+            )
+        if wish.cancelled_after is not None:
+            by_nobody(wish.cancelled_after, partial(self._cancel, wish))
+
+    def _cancel(self, wish: Wish) -> None:
+        self.weather.note(f"{wish.user} cancels {wish.correlation_id} of {wish.tenant}")
+        body = {"correlationId": wish.correlation_id}
+        self.broker.publish(CANCELS.exchange.name, self._message(wish.tenant, body, named=True))
+
+    def _message(self, tenant: str, body: dict[str, Any], *, named: bool) -> Message:
+        draws = self.weather.draws.of("clients")
+        now = asyncio.get_running_loop().time()
+        return Message(
+            json.dumps(body).encode(),
+            headers={names.HEADER_TENANT: tenant},
+            content_type="application/json",
+            delivery_mode=DeliveryMode.PERSISTENT,
+            app_id="client",
+            message_id=str(UUID(int=draws.getrandbits(128))) if named else None,
+            timestamp=_EPOCH + timedelta(seconds=int(now)),
+        )
+
+    def _hear(self, stored: Stored) -> None:
+        message = stored.message
+        assert message.message_id is not None
+        heard = Heard(
+            at=asyncio.get_running_loop().time(),
+            tenant=str(message.headers[names.HEADER_TENANT]),
+            message_id=message.message_id,
+            body=json.loads(message.body),
+        )
+        key = heard.tenant, heard.body["correlationId"]
+        first = message.message_id not in self.answers[key]
+        self.heard.append(heard)
+        self.on_response(heard)
+        if heard.status not in TERMINAL or not first:
+            return
+        self.answers[key].add(message.message_id)
+        self.weather.note(
+            f"{heard.tenant} hears {heard.status} of {heard.body['correlationId']}"
+            + (f" ({heard.body['errorType']})" if "errorType" in heard.body else "")
+        )
+        if self._again[key]:
+            wish = self._again[key].pop(0)
+            later = self.weather.draws.of("clients").choice((0.01, 1.0, 30.0))
+            by_nobody(
+                later,
+                partial(
+                    self._ask,
+                    Wish(
+                        at=0,
+                        tenant=wish.tenant,
+                        correlation_id=wish.correlation_id,
+                        user=wish.user,
+                        again=wish.again - 1,
+                    ),
+                ),
+            )

@@ -1,0 +1,314 @@
+"""Defects that were mended, or that might be made: each is put back, and has to be seen.
+
+A text of a file is replaced. `python -m tests.simulation.defects` plays nights over a copy of the
+code with each in turn (`make simulate-proof`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_FOLDERS = ("app", "streams", "sinks", "web", "tests", "compose")
+_SEEDS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defect:
+    """What is replaced by what, and where."""
+
+    name: str
+    path: str
+    before: str
+    after: str
+
+    def is_there(self, root: Path = ROOT) -> bool:
+        """Whether the text that it replaces stands once in its file."""
+        return (root / self.path).read_text().count(self.before) == 1
+
+    def put_back(self, root: Path) -> None:
+        """Replace it."""
+        file = root / self.path
+        file.write_text(file.read_text().replace(self.before, self.after))
+
+
+DEFECTS: tuple[Defect, ...] = (
+    Defect(
+        name="a compare without the attempt",
+        path="app/store/memory/transaction.py",
+        before="return (row.state, row.delivery.attempt) == (delivery.state, delivery.attempt)",
+        after="return row.state == delivery.state",
+    ),
+    Defect(
+        name="a lease of another attempt is believed",
+        path="app/store/memory/leases.py",
+        before="return (row.delivery.attempt, row.lease_owner) == (delivery.attempt, self._owner)",
+        after="return row.lease_owner is not None",
+    ),
+    Defect(
+        name="acknowledged before it is saved",
+        path="streams/bridge.py",
+        before="                await self._save_and_publish(arrival, came)\n",
+        after="                await message.ack()\n                await self._save_and_publish(arrival, came)\n",
+    ),
+    Defect(
+        name="appended and not saved",
+        path="streams/bridge.py",
+        before="            await self._arrivals.save(arrival, since=came)\n            await self._append(arrival)\n",
+        after="            await self._append(arrival)\n",
+    ),
+    Defect(
+        name="a return is not recorded",
+        path="streams/bridge.py",
+        before="        if arrival is not None and message.delivery_mode == DeliveryMode.PERSISTENT:\n",
+        after="        if False:\n",
+    ),
+    Defect(
+        name="a relay forgets the order",
+        path="app/store/memory/outbox.py",
+        before="                first\n                and row.due_at",
+        after="                row.due_at",
+    ),
+    Defect(
+        name="an order request that may be out is taken back",
+        path="app/store/memory/transaction.py",
+        before="            lambda row: row.message.delivery_id == delivery.id and row.not_sent,\n",
+        after="            lambda row: row.message.delivery_id == delivery.id,\n",
+    ),
+    Defect(
+        name="an order request is sent before it is noted",
+        path="app/store/memory/outbox.py",
+        before="    return not row.not_sent and row.begun_by in (None, begun)\n",
+        after="    return True\n",
+    ),
+    Defect(
+        name="a later order request overtakes an earlier one",
+        path="app/store/memory/outbox.py",
+        before="            if lane is Lane.ORDERS:\n",
+        after="            if False:\n",
+    ),
+    Defect(
+        name="a later answer is applied before an earlier one",
+        path="app/usecases/order_progress.py",
+        before="        raise _TooEarlyError",
+        after="        pass",
+    ),
+    Defect(
+        name="a sweep does not wait for another's completion",
+        path="app/store/memory/store.py",
+        before="lambda row: has_come(row) and not is_made_by_another(row),",
+        after="has_come,",
+    ),
+    Defect(
+        name="no fence before an attempt",
+        path="app/usecases/transfer.py",
+        before="        await self._ask(lease, partial(self.uploads.abort_last, delivery))\n        if delivery.attempt > 1:\n",
+        after="        if False:\n",
+    ),
+    Defect(
+        name="orphans of a predecessor are left",
+        path="app/usecases/transfer.py",
+        before="        if delivery.attempt > 1:\n            # A predecessor",
+        after="        if False:\n            # A predecessor",
+    ),
+    Defect(
+        name="an opening that was not answered is forgotten",
+        path="app/usecases/transfer.py",
+        before="        if again and not await self.uploads.abort_orphans(delivery, target, key):\n",
+        after="        if False:\n",
+    ),
+    Defect(
+        name="an abort does not look whose it is",
+        path="app/usecases/uploads.py",
+        before="            if upload.upload_id not in others:\n",
+        after="            if True:\n",
+    ),
+    Defect(
+        name="completed without asking the database",
+        path="app/usecases/completion.py",
+        before="            noted = await until_answered(note, good=self.lease.safe_to_complete)\n",
+        after="            noted = True\n",
+    ),
+    Defect(
+        name="completed without a lease",
+        path="app/usecases/completion.py",
+        before="        if not self.lease.safe_to_complete():\n            return False\n",
+        after="",
+    ),
+    Defect(
+        name="an answer to the end that was lost is a defeat",
+        path="app/usecases/transfer.py",
+        before="        return ended or (again and await self.store.done_by(delivery))\n",
+        after="        return ended\n",
+    ),
+    Defect(
+        name="what was completed before is not looked for",
+        path="app/usecases/transfer.py",
+        before="        result = await self._completed_before(delivery, target, key, lease)\n",
+        after="        result = None\n",
+    ),
+    Defect(
+        name="a failed attempt leaves its upload",
+        path="app/usecases/transfer.py",
+        before="            with suppress(DeliveryError):\n                await self.objects.abort(target, upload)\n            if isinstance(error, WrongObjectError):\n",
+        after="            if isinstance(error, WrongObjectError):\n",
+    ),
+    Defect(
+        name="a sweep forgets what it could not ask",
+        path="app/usecases/sweep.py",
+        before="            leftover.warn(error, tried_again=True)\n            return False\n",
+        after="            leftover.warn(error, tried_again=True)\n",
+    ),
+    Defect(
+        name="a sweep does not wait for completions",
+        path="app/store/memory/store.py",
+        before="                return row.completing_until is None or row.completing_until < then\n",
+        after="                return True\n",
+    ),
+    Defect(
+        name="late objects stay",
+        path="app/usecases/sweep.py",
+        before="                await removal.remove_late(delivery, leftover.recorded)\n",
+        after="                del removal\n",
+    ),
+    Defect(
+        name="the answer to an order that ended is not awaited",
+        path="app/usecases/fail.py",
+        before="        await tx.await_order(delivery)\n",
+        after="        pass\n",
+    ),
+    Defect(
+        name="an order that is named late is not cancelled",
+        path="app/usecases/order_progress.py",
+        before="        await tx.enqueue(outgoing.cancel(ended, event.order_id))\n",
+        after="        pass\n",
+    ),
+    Defect(
+        name="a new order is anybody's",
+        path="app/usecases/order_progress.py",
+        before="    oldest = awaited[0]\n    if active is None or not waits or oldest.order != active.order:\n        return oldest\n",
+        after="    oldest = awaited[0]\n    if active is None or not waits:\n        return oldest\n",
+    ),
+    Defect(
+        name="an order of an earlier delivery is taken",
+        path="app/usecases/order_progress.py",
+        before="        if await tx.had_order(*key, event.order_id):\n            return None\n",
+        after="",
+    ),
+    Defect(
+        name="an old event is about a new delivery",
+        path="app/usecases/order_progress.py",
+        before="        if active is not None and arrived_at is not None and arrived_at < active.requested_at:\n            active = None\n",
+        after="",
+    ),
+    Defect(
+        name="the failed order is not cancelled",
+        path="app/usecases/fail.py",
+        before="    if cancel and known is not None:\n",
+        after="    if False:\n",
+    ),
+    Defect(
+        name="repeats count",
+        path="app/store/memory/transaction.py",
+        before="            counted=not copy,\n",
+        after="            counted=True,\n",
+    ),
+    Defect(
+        name="events are acknowledged past others",
+        path="streams/kafka/dispatch.py",
+        before="        while partition and partition[0].done:\n            partition.popleft().acknowledge()\n",
+        after="        partition.remove(event)\n        event.acknowledge()\n",
+    ),
+    Defect(
+        name="an event that fails is skipped",
+        path="streams/kafka/agents.py",
+        before='            log.warning("events_wait", topic=topic, events=len(batch), cause=str(error))\n',
+        after="            return\n",
+    ),
+    Defect(
+        name="a lost lease goes on",
+        path="streams/work/slots.py",
+        before="                    if not await ask(delivery) and not lease.finishing:\n                        return\n",
+        after="                    await ask(delivery)\n",
+    ),
+    Defect(
+        name="lost events are not looked for",
+        path="app/usecases/reconcile.py",
+        before="        overdue = await arrivals.overdue(limit)\n",
+        after="        overdue = []\n",
+    ),
+    Defect(
+        name="expiry does not look again",
+        path="app/usecases/expire.py",
+        before="                if current is None or current.id != delivery.id:\n                    continue\n",
+        after="                current = delivery\n",
+    ),
+    Defect(
+        name="a user's answer is not waited for",
+        path="app/usecases/submit.py",
+        before="            if await tx.advance(delivery, State.GRANTED):\n                await _granted(tx, [delivery], tenants=tenants)\n",
+        after="            await tx.advance(delivery, State.GRANTED)\n            await _granted(tx, [delivery], tenants=tenants)\n",
+    ),
+    Defect(
+        name="a wrong file passes",
+        path="tests/simulation/archives.py",
+        before="        if file.size not in (None, len(content)) or file.md5 not in (None, digest):\n",
+        after="        if False:\n",
+    ),
+)
+
+
+def _copy(folder: Path) -> None:
+    for name in _FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def find(defect: Defect, *, seeds: int = _SEEDS, jobs: int | None = None) -> str:
+    """Return how a defect shows; an empty text if no night sees it."""
+    processes = [] if jobs is None else [f"--jobs={jobs}"]
+    with tempfile.TemporaryDirectory(prefix="rs-delivery-defect-") as name:
+        folder = Path(name)
+        _copy(folder)
+        defect.put_back(folder)
+        played = subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--plain", f"--seeds={seeds}", *processes],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if played.returncode != 1 or "fails:" not in played.stdout:
+        return "" if played.returncode == 0 else f"it does not run: {played.stderr[-500:]}"
+    lines = played.stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.endswith("fails:"))
+    return f"{lines[at].split()[0]}: {lines[at + 1].strip()[:110]}"
+
+
+def main() -> int:
+    """Put each back in turn; tell how it shows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="of defects; all, if none is given")
+    parser.add_argument("--seeds", type=int, default=_SEEDS, help="at most (%(default)s)")
+    parser.add_argument("--jobs", type=int, help="processes")
+    options = parser.parse_args()
+    unseen = 0
+    for defect in DEFECTS:
+        if options.names and defect.name not in options.names:
+            continue
+        seen = find(defect, seeds=options.seeds, jobs=options.jobs)
+        unseen += not seen.startswith("SEED=")
+        sys.stdout.write(f"{defect.name:45} {seen or 'NOT SEEN'}\n")
+        sys.stdout.flush()
+    return 1 if unseen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

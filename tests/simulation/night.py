@@ -1,0 +1,355 @@
+"""One night, from its plan to what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import sys
+import traceback
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+from pydantic import SecretStr
+
+from app.delivery.lease import Lease
+from app.delivery.model import Delivery
+from app.delivery.states import State
+from app.settings import Settings
+from app.store.memory import MemoryArrivals
+from app.store.memory.transaction import MemoryUnitOfWork
+from app.usecases.transfer import Transfers
+from tests.simulation import archives, rabbitmq
+from tests.simulation.checks import Checks
+from tests.simulation.clients import Clients
+from tests.simulation.draws import Draws
+from tests.simulation.kafka import Log
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.plan import TENANTS, Disaster, Plan, Step
+from tests.simulation.postgres import Leadership, SimulatedDatabase
+from tests.simulation.processes import PROCESS, Process
+from tests.simulation.rabbitmq import Broker
+from tests.simulation.rs_order import RsOrder
+from tests.simulation.targets import DEADLINE, Shelf
+from tests.simulation.weather import Weather, by_nobody
+from tests.simulation.worker import Parties, Worker, steer
+
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+_COMPLETION = timedelta(seconds=2 * DEADLINE)  # after that, one has happened or never will
+_AWAY = " is away"
+_REST = 10.0  # seconds between looks whether all has come to rest
+_PATIENCE = 3600.0  # seconds after the calm; by then it must have
+_UNFORESEEN = (
+    "work_failed",
+    "event_failed",
+    "slot_failed",
+    "message_failed",
+    "timer_failed",
+    "agent_failed",
+    "message_not_sent",
+    "arrival_kept",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What happened: in a process, or (None) among the parties."""
+
+    at: float
+    who: str | None
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.at:10.4f}  {self.who or '-':10}  {self.what}"
+
+
+@dataclass
+class Night:
+    """What came of a plan."""
+
+    plan: Plan
+    lines: list[Line] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0  # of the night's own clock
+
+
+def settings_of(plan: Plan, worker: str) -> Settings:
+    """Return what the workers of a night are set to: short intervals, as many lives are short."""
+    return Settings(
+        worker_id=worker,
+        tenants=TENANTS,
+        secret_keys=(SecretStr(_KEY),),
+        delivery_bucket="shared" if plan.shared else "{tenant}",
+        request_ttl_hours=plan.ttl / 3600,
+        lease_ttl=12,
+        claim_poll_interval=10,
+        retry_backoff=1,
+        retry_backoff_max=15,
+        target_patience=20,
+        outbox_poll_interval=10,
+        expiry_interval=7,
+        reconcile_interval=15,
+        shutdown_grace=5,
+    )
+
+
+class _Played:
+    """A night while it is played."""
+
+    def __init__(self, plan: Plan, loop: SimulatedLoop, draws: Draws) -> None:
+        self.night = Night(plan)
+        self._plan = plan
+        self._loop = loop
+        self.weather = weather = Weather(draws, plan.faults, self.note, pace=plan.pace)
+        database = SimulatedDatabase(weather, now=self._now)
+        broker = Broker(weather)
+        self.parties = Parties(
+            database=database,
+            leader=Leadership(database),
+            broker=broker,
+            log=Log(weather),
+            shelf=Shelf(weather, mute=plan.mute),
+            rs_order=RsOrder(weather, broker),
+        )
+        self.clients = Clients(weather, broker)
+        self.checks = Checks(self.parties, self.clients)
+        self.workers: list[Worker] = []
+        self._crashed = asyncio.Event()
+        self._born = 0
+
+    def _now(self) -> datetime:
+        return _EPOCH + timedelta(seconds=self._loop.time())
+
+    def note(self, what: str) -> None:
+        """Write down what happened among the parties."""
+        self.night.lines.append(Line(self._loop.time(), None, what))
+
+    def logged(self, _logger: object, level: str, event: MutableMapping[str, Any]) -> str:
+        """Write down what a worker logs."""
+        name = event.pop("event")
+        process = PROCESS.get()
+        if level in ("error", "exception", "critical") and name in _UNFORESEEN:
+            error = event.get("exc_info")
+            error = sys.exc_info()[1] if error is True else error
+            text = "".join(traceback.format_exception(error)[-3:]) if error else ""
+            self.checks.wrong(f"{name}: {text}")
+        elif name == "timer_failed" and "UnavailableError" not in event.get("cause", ""):
+            self.checks.wrong(f"{name}: {event}")
+        # What is bound to the context comes in an order that differs from process to process.
+        text = " ".join(f"{key}={value}" for key, value in sorted(event.items()))
+        self.night.lines.append(
+            Line(self._loop.time(), process.name if process else None, f"{name} {text}")
+        )
+        raise structlog.DropEvent
+
+    def born(self, number: int) -> Worker:
+        """Start a worker in the place of one that is gone."""
+        self._born += 1
+        process = Process(f"w{number}.{self._born}", clock=self._plan.clocks[number])
+        self.note(f"{process} starts")
+        return Worker(process, self.parties, settings_of(self._plan, process.name))
+
+    async def play(self) -> None:
+        """Let it all happen."""
+        for number in range(self._plan.workers):
+            self.workers.append(self.born(number))
+        for wish in self._plan.wishes:
+            self.clients.plan(wish)
+        for step in self._plan.steps:
+            by_nobody(step.at, partial(self._person, step))
+        for disaster in self._plan.disasters:
+            by_nobody(disaster.at, partial(self._befall, disaster))
+        self._tend()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._plan.storm):
+                await self._crashed.wait()
+                return
+        self.weather.calm = True
+        self.weather.down.clear()
+        self.parties.shelf.mute = None
+        self.note("calm")
+        until = self._loop.time() + _PATIENCE
+        while self._loop.time() < until and not self._at_rest():
+            await asyncio.sleep(_REST)
+        self.checks.at_the_end()
+
+    def _tend(self) -> None:
+        """Do what goes on by itself: silent members are expelled, dead workers replaced."""
+        self.parties.log.group.expel()
+        for number, worker in enumerate(self.workers):
+            if worker.failure() is not None:
+                self.checks.wrong(f"{worker.process} crashed: {worker.failure()!r}")
+                self._crashed.set()
+            if worker.ended or not worker.process.alive:
+                self.workers[number] = self.born(number)
+        by_nobody(2.0, self._tend)
+
+    def _befall(self, disaster: Disaster) -> None:
+        self.note(f"{disaster.what} {disaster.whom} {disaster.lasts or ''}".rstrip())
+        worker = self.workers[disaster.whom]
+        match disaster.what:
+            case "kill":
+                worker.process.kill()
+            case "stop":
+                worker.stop()
+            case "freeze":
+                worker.process.freeze()
+                by_nobody(disaster.lasts, worker.process.thaw)
+            case "a worker's clock jumps":
+                worker.process.clock += disaster.lasts
+            case away if away.endswith(_AWAY):
+                self._go_away(away.removesuffix(_AWAY), disaster.lasts)
+            case what:
+                self._accidents[what](disaster)
+
+    @property
+    def _accidents(self) -> dict[str, Callable[[Disaster], None]]:
+        parties = self.parties
+        return {
+            "RabbitMQ restarts": lambda _: parties.broker.restart(forgets=True),
+            "a connection to RabbitMQ breaks": lambda _: parties.broker.break_one(),
+            "Kafka loses ends": lambda _: parties.log.lose_ends(),
+            "Kafka loses topics": lambda _: parties.log.lose_topics(),
+            "Kafka forgets commits": lambda _: parties.log.rewind(),
+            "uploads are forgotten": lambda _: parties.shelf.forget_uploads(),
+            "the clock of PostgreSQL jumps": lambda it: parties.database.jump(it.lasts),
+        }
+
+    def _go_away(self, party: str, seconds: float) -> None:
+        self.weather.down[party] = "it is away"
+        if party == rabbitmq.PARTY:
+            self.parties.broker.restart(forgets=False)
+        by_nobody(seconds, partial(self.weather.down.pop, party, None))
+
+    def _person(self, step: Step) -> None:
+        self.note(f"a person: {step.what} {step.correlation_id} of {step.tenant}")
+        if step.what == "retry":  # what has ended is asked for again
+            self.clients.asked[step.tenant, step.correlation_id] += 1
+        Process("console").start(
+            steer(self.parties, settings_of(self._plan, "console"), step, self.note)
+        )
+
+    def _at_rest(self) -> bool:
+        database = self.parties.database
+        return (
+            all(
+                row.state.ended and (row.swept or not self._may_be_open(row))
+                for _, row in database.deliveries.items()
+            )
+            and not list(database.outbox.items())
+            and not list(database.arrivals.items())
+            and not any(queue.waiting for queue in self.parties.broker.queues.values())
+            and not self.parties.shelf.store.open()
+        )
+
+    @staticmethod
+    def _may_be_open(row: Any) -> bool:
+        return bool(row.delivery.attempt > (0 if row.state.value == "ERROR" else 1))
+
+
+class _Datetime(datetime):
+    """The time of a process's wall clock."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        process = PROCESS.get()
+        ahead = 0.0 if process is None else process.clock
+        seconds = asyncio.get_running_loop().time() + ahead
+        return (_EPOCH + timedelta(seconds=seconds)).astimezone(tz)
+
+
+@contextlib.contextmanager
+def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
+    """Let clocks and lots be those of the night."""
+    lots = draws.of("lots")
+    with contextlib.ExitStack() as stack:
+        for name, value in (
+            ("time.monotonic", loop.time),
+            ("os.urandom", lots.randbytes),
+            ("streams.amqp.messages.datetime", _Datetime),
+            ("sinks.transfer.Prefetcher", archives.Prefetcher),
+            ("sinks.transfer.FileVerifier", archives.FileVerifier),
+            ("sinks.transfer.ArchiveStream", archives.ArchiveStream),
+        ):
+            stack.enter_context(patch(name, value))
+        # Defaults that were bound before the night began.
+        for function, defaults in (
+            (Lease.__init__, {"clock": loop.time}),
+            (MemoryArrivals.__init__, {"monotonic": loop.time}),
+            (Transfers.__init__, {"completion": _COMPLETION}),
+        ):
+            bound: Any = function.__kwdefaults__
+            stack.enter_context(patch.dict(bound, defaults))
+        random.seed(draws.seed)
+        yield
+
+
+def _watched(checks: Checks) -> Any:
+    """Return `advance`, at which it is looked whether the right one moves a delivery on."""
+    advance = MemoryUnitOfWork.advance
+
+    async def watched(
+        self: MemoryUnitOfWork, delivery: Delivery, state: State, **changes: Any
+    ) -> bool:
+        advanced = await advance(self, delivery, state, **changes)
+        if advanced:
+            # What is committed is what it was: this transaction's own change is not, yet.
+            checks.advanced(delivery, checks.parties.database.deliveries.get(delivery.id))
+        return advanced
+
+    return watched
+
+
+def play(plan: Plan) -> Night:
+    """Play a night."""
+    draws = Draws(plan.seed)
+    loop = SimulatedLoop(draws.of("order"), disorder=plan.disorder)
+    loop.set_exception_handler(lambda _loop, _context: None)
+    asyncio.set_event_loop(loop)
+    gc_was_on = gc.isenabled()
+    gc.disable()
+    gc.freeze()  # what is there already is not looked at: modules are many
+    try:
+        with _world(loop, draws):
+            played = loop.run_until_complete(_played(plan, loop, draws))
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
+        _forget_tasks()
+        if gc_was_on:
+            gc.enable()
+    night = played.night
+    night.wrong = played.checks.found
+    night.steps = loop.steps
+    night.seconds = loop.time()
+    return night
+
+
+def _forget_tasks() -> None:
+    """Let go of what never ended: killed processes, and those of the end of the night.
+
+    Their clean-up runs now, and finds no loop; nothing of it is of the night.
+    """
+    with patch("sys.unraisablehook", lambda _unraisable: None):
+        gc.collect()
+
+
+async def _played(plan: Plan, loop: SimulatedLoop, draws: Draws) -> _Played:
+    played = _Played(plan, loop, draws)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, played.logged],
+        logger_factory=structlog.ReturnLoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    with patch.object(MemoryUnitOfWork, "advance", _watched(played.checks)):
+        await played.play()
+    return played

@@ -1,0 +1,210 @@
+"""rs-order in memory (contract, section 2): it hears orders, tells how they go, serves their files.
+
+Events come late, twice and out of order; an order may be denied, fail, be split, or never be
+answered. It is never lost itself: what it does of its own accord survives each process of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from aio_pika import DeliveryMode, Message
+
+from app.delivery.manifest import ListedFile, ManifestFile
+from app.delivery.model import Delivery
+from app.errors import SourceRefusedError, SourceUnavailableError
+from streams.amqp import names
+from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
+from tests.simulation.rabbitmq import Broker, Stored
+from tests.simulation.weather import Link, Weather, by_nobody
+
+PARTY = "rs-order"
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_DEADLINE = 20.0  # seconds
+
+
+@dataclass(kw_only=True, eq=False)
+class Order:
+    """An order that was granted."""
+
+    number: int
+    tenant: str
+    correlation_id: str
+    request: str  # the message id of the order request: of which delivery
+    files: dict[int, bytes]  # by file id
+    cancelled: int = 0
+    told: list[str] = field(default_factory=list)  # the events that were sent
+
+
+class RsOrder:
+    """The service."""
+
+    def __init__(self, weather: Weather, broker: Broker) -> None:
+        self.weather = weather
+        self.orders: dict[int, Order] = {}
+        self.requests: dict[str, dict[str, Any]] = {}  # by message id
+        self.denied: set[str] = set()  # message ids
+        self._draws = weather.draws.of(PARTY)
+        self._broker = broker
+        self._numbers = itertools.count(1)
+        self._file_ids = itertools.count(1)
+        broker.hear(ORDERS.exchange.name, self._take)
+        broker.hear(ORDER_CANCELS.exchange.name, self._cancel)
+
+    def _take(self, stored: Stored) -> None:
+        message = stored.message
+        assert message.message_id is not None
+        if message.message_id in self.requests:
+            return  # sent again: its sender did not hear the confirm
+        body = json.loads(message.body)
+        self.requests[message.message_id] = body
+        tenant = str(message.headers[names.HEADER_TENANT])
+        if self.weather.strikes(f"{PARTY} never answers an order"):
+            self.weather.note(f"{PARTY} never answers the order of {body['correlationId']}")
+            return
+        late = self._draws.uniform(0.05, 2)
+        if self.weather.strikes(f"{PARTY} is late"):
+            late = self._draws.uniform(10, 90)
+        by_nobody(late, partial(self._answer, message.message_id, tenant, body))
+
+    def _answer(self, request: str, tenant: str, body: Mapping[str, Any]) -> None:
+        correlation = {"correlationId": body["correlationId"]}
+        if self.weather.strikes(f"{PARTY} denies"):
+            self.denied.add(request)
+            self._tell(
+                tenant,
+                [correlation | {"status": "DENIED", "errorType": "FORBIDDEN", "message": "drawn"}],
+            )
+            return
+        count = self._draws.choice((1, 1, 2, 3))
+        order = Order(
+            number=next(self._numbers),
+            tenant=tenant,
+            correlation_id=body["correlationId"],
+            request=request,
+            files={
+                next(self._file_ids): self._draws.randbytes(self._draws.choice((0, 1, 40, 900)))
+                for _ in range(count)
+            },
+        )
+        self.orders[order.number] = order
+        common = correlation | {"orderId": order.number, "totalSubOrders": 1}
+        granted = common | {"status": "GRANTED"}
+        if self.weather.strikes(f"{PARTY} fails orders"):
+            events = [granted, common | {"status": "FAILED", "errors": 1, "message": "drawn"}]
+        elif self.weather.strikes(f"{PARTY} splits orders"):
+            split = common | {"totalSubOrders": 2}
+            events = [granted, split | {"status": "SUBORDER_DONE"}, split | {"status": "DONE"}]
+        else:
+            events = [granted, common | {"status": "SUBORDER_DONE"}, common | {"status": "DONE"}]
+        order.told = [event["status"] for event in events]
+        self._tell(tenant, events)
+
+    def _tell(self, tenant: str, events: list[dict[str, Any]]) -> None:
+        if self.weather.strikes(f"{PARTY} mixes events up"):
+            self._draws.shuffle(events)
+        at = 0.0
+        for event in events:
+            at += self._draws.uniform(0, 0.5)
+            message = self._message(tenant, event)
+            self._send(message, at)
+            if self.weather.strikes(f"{PARTY} says things twice"):
+                if "orderId" in event and self._draws.random() < 0.5:
+                    message = self._message(tenant, event)  # which nothing else tells apart
+                self._send(message, at + self._draws.uniform(0, 20))
+
+    def _message(self, tenant: str, event: Mapping[str, Any]) -> Message:
+        return Message(
+            json.dumps(event).encode(),
+            headers={
+                names.HEADER_TENANT: tenant,
+                names.HEADER_JAVA_TYPE: ORDER_RESPONSES.exchange.type_id,
+            },
+            content_type="application/json",
+            delivery_mode=DeliveryMode.PERSISTENT,
+            message_id=str(UUID(int=self._draws.getrandbits(128))),
+            timestamp=_EPOCH,
+        )
+
+    def _send(self, message: Message, at: float) -> None:
+        by_nobody(at, partial(self._broker.publish, ORDER_RESPONSES.exchange.name, message))
+
+    def _cancel(self, stored: Stored) -> None:
+        order = self.orders.get(json.loads(stored.message.body)["orderId"])
+        if order is not None:
+            order.cancelled += 1
+
+    def listing(self, delivery: Delivery) -> list[ListedFile]:
+        """Return the files of a delivery's order. Raises SourceRefusedError."""
+        order = self._order_of(delivery)
+        return [
+            ListedFile(
+                file_id=file_id,
+                product_id="P",
+                version=1,
+                filename=f"f{file_id}",
+                size=len(content),
+                md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+                listed=len(order.files),
+            )
+            for file_id, content in order.files.items()
+        ]
+
+    def content(self, delivery: Delivery, file_id: int) -> bytes:
+        """Return a file, or another one."""
+        content = self._order_of(delivery).files[file_id]
+        if self.weather.strikes(f"{PARTY} serves wrong bytes"):
+            self.weather.note(f"{PARTY} serves wrong bytes of file {file_id}")
+            return content + b"!"
+        return content
+
+    def _order_of(self, delivery: Delivery) -> Order:
+        assert delivery.order_id is not None
+        order = self.orders.get(delivery.order_id)
+        if order is None or order.cancelled:
+            raise SourceRefusedError(f"there is no order {delivery.order_id}")
+        return order
+
+
+class Source:
+    """What one process asks it through; see `app.delivery.ports.OrderSource`."""
+
+    def __init__(self, rs_order: RsOrder) -> None:
+        self._rs_order = rs_order
+        self._link = Link(party=PARTY, weather=rs_order.weather, deadline=_DEADLINE)
+
+    async def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
+        """Iterate over the files of a delivery's order."""
+        for file in await self._link.ask(
+            f"list order {delivery.order_id}",
+            partial(self._rs_order.listing, delivery),
+            away=SourceUnavailableError,
+        ):
+            yield file
+
+    @contextlib.asynccontextmanager
+    async def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a file's bytes."""
+        content = await self._link.ask(
+            f"file {file.file_id}",
+            partial(self._rs_order.content, delivery, file.file_id),
+            away=SourceUnavailableError,
+            takes=self._rs_order.weather.pace,
+        )
+        yield _pieces(content)
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), 400):
+        yield content[start : start + 400]

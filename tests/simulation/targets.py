@@ -1,0 +1,171 @@
+"""The object store in memory, as it is met over a network.
+
+Its rules are those of `sinks.stores.memory`, which passes the same tests as the adapter of S3. Here
+answers are lost, a request is carried out when its sender is gone (a completion, a part that lands
+late), uploads are forgotten (a lifecycle rule), and silence ends with a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.delivery.targets import Target, TargetTrouble
+from app.errors import TargetUnavailableError
+from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
+from tests.simulation.weather import Link, Weather
+
+T = TypeVar("T")
+
+PARTY = "the object store"
+DEADLINE = 30.0  # seconds that a call may take
+
+
+def _ignore(_target: MemoryTarget, _key: str, _before: MemoryObject | None) -> None:
+    """Do nothing."""
+
+
+@dataclass
+class Shelf:
+    """The servers: what is there, and what was."""
+
+    weather: Weather
+    mute: str | None = None  # the container of a server that never answers, until the calm
+    store: MemoryObjectStore = field(default_factory=MemoryObjectStore)
+    appeared: Callable[[MemoryTarget, str, MemoryObject | None], None] = _ignore
+    _places: dict[str, MemoryTarget] = field(default_factory=dict)  # by container
+
+    def __post_init__(self) -> None:
+        self.mute_tenant = self.mute  # containers are called by their tenants then
+
+    def appears(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
+        """An object is visible from now on, in place of the one before."""
+        self._places.setdefault(target.container, target)
+        self.appeared(target, key, before)
+
+    def places(self) -> list[MemoryTarget]:
+        """Return where objects have appeared."""
+        return list(self._places.values())
+
+    def forget_uploads(self) -> None:
+        """Forget what is open, as a lifecycle rule does."""
+        self.weather.note(f"{PARTY} forgets all open uploads")
+        self.store.forget_uploads()
+
+
+class Objects:
+    """What one process asks the servers through; see `sinks.stores.kinds.ManagedStore`."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._link = Link(party=PARTY, weather=shelf.weather, deadline=DEADLINE)
+
+    async def _ask(
+        self,
+        target: MemoryTarget,
+        what: str,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        takes: float = 0.02,
+    ) -> T:
+        return await self._link.ask(
+            what,
+            lambda: _at_once(work()),
+            away=_away,
+            takes=takes,
+            mute=target.container == self._shelf.mute,
+        )
+
+    async def create_upload(
+        self, target: MemoryTarget, key: str, marks: Mapping[str, str], *, media_type: str
+    ) -> Upload:
+        """Open an upload."""
+        store = self._shelf.store
+        return await self._ask(
+            target,
+            f"open an upload of {key}",
+            lambda: store.create_upload(target, key, marks, media_type=media_type),
+        )
+
+    async def put_part(
+        self, target: MemoryTarget, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        """Store a part."""
+        store = self._shelf.store
+        return await self._ask(
+            target,
+            f"part {number} of {upload.key}",
+            lambda: store.put_part(target, upload, number, part),
+            takes=self._shelf.weather.pace,
+        )
+
+    def etag_of(self, target: MemoryTarget, parts: Sequence[StoredPart]) -> str | None:
+        """Return the ETag that an object of these parts must have."""
+        return self._shelf.store.etag_of(target, parts)
+
+    async def complete(
+        self,
+        target: MemoryTarget,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str],
+        again: bool = False,
+    ) -> str:
+        """Make the object appear."""
+        shelf = self._shelf
+
+        async def complete() -> str:
+            before = shelf.store.objects(target).get(upload.key)
+            etag = await shelf.store.complete(target, upload, parts, size, marks=marks, again=again)
+            if shelf.store.objects(target).get(upload.key) is not before:
+                shelf.appears(target, upload.key, before)
+            return etag
+
+        return await self._ask(target, f"complete {upload.key}", complete)
+
+    async def abort(self, target: MemoryTarget, upload: Upload) -> None:
+        """Abort an upload."""
+        store = self._shelf.store
+        await self._ask(target, f"abort {upload.key}", lambda: store.abort(target, upload))
+
+    async def open_uploads(self, target: MemoryTarget, key: str) -> list[Upload]:
+        """Return every open upload of a key."""
+        store = self._shelf.store
+        return await self._ask(
+            target, f"list uploads of {key}", lambda: store.open_uploads(target, key)
+        )
+
+    async def find(self, target: MemoryTarget, key: str) -> FoundObject | None:
+        """Describe an object."""
+        store = self._shelf.store
+        return await self._ask(target, f"find {key}", lambda: store.find(target, key))
+
+    async def delete(self, target: MemoryTarget, key: str, *, etag: str) -> None:
+        """Remove an object."""
+        store = self._shelf.store
+        await self._ask(target, f"remove {key}", lambda: store.delete(target, key, etag=etag))
+
+    def on_trouble(self, act: Callable[[], object]) -> None:
+        """Do nothing: what is away is found out by each who asks."""
+
+    def trouble(self, target: Target) -> TargetTrouble | None:
+        """Return None."""
+        del target
+        return None
+
+
+def _away(cause: str) -> TargetUnavailableError:
+    return TargetUnavailableError(f"{PARTY}: {cause}")
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Run what waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    raise AssertionError("a store in memory waits for nothing")

@@ -1,0 +1,157 @@
+"""The simulator itself, and some nights; `make simulate` plays as many as there is time for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from tests.simulation.defects import DEFECTS, ROOT, Defect
+from tests.simulation.loop import SimulatedLoop, StandsStillError
+from tests.simulation.night import Night, play
+from tests.simulation.plan import Plan, draw
+from tests.simulation.processes import Process
+from tests.simulation.shrink import shrink
+
+
+def run(work: object, *, seed: int = 0, disorder: float = 0.0) -> object:
+    loop = SimulatedLoop(Random(seed), disorder=disorder)
+    try:
+        return loop.run_until_complete(work)  # type: ignore[arg-type]
+    finally:
+        loop.close()
+
+
+def simulate(*options: str) -> str:
+    """Run the command in a process of its own; return what it prints."""
+    played = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *options],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert played.returncode == 0, played.stdout + played.stderr
+    return played.stdout
+
+
+def test_time_is_jumped_over() -> None:
+    async def sleep() -> float:
+        await asyncio.sleep(3600)
+        return asyncio.get_running_loop().time()
+
+    assert run(sleep()) == pytest.approx(3600, abs=0.001)
+
+
+@pytest.mark.parametrize("disorder", [0.0, 1.0])
+def test_steps_of_tasks_are_taken_in_an_order_that_the_seed_gives(disorder: float) -> None:
+    async def count(number: int, order: list[int]) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+            order.append(number)
+
+    async def race() -> list[int]:
+        order: list[int] = []
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(count(number, order))
+        return order
+
+    orders = [run(race(), seed=seed, disorder=disorder) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1]
+    assert (orders[0] == orders[2]) is (disorder == 0.0)
+
+
+def test_a_loop_in_which_nothing_is_left_to_do_says_so() -> None:
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(StandsStillError):
+        run(wait())
+
+
+def test_a_killed_process_takes_no_further_step_not_even_its_clean_up() -> None:
+    async def play_it() -> tuple[list[str], list[str]]:
+        steps: list[str] = []
+        cut: list[str] = []
+
+        async def work() -> None:
+            try:
+                await asyncio.sleep(1)
+                steps.append("one")
+                await asyncio.sleep(1)
+                steps.append("two")
+            finally:
+                steps.append("clean-up")
+
+        process = Process("w")
+        process.while_alive("a connection", lambda: cut.append("cut"))
+        process.start(work())
+        await asyncio.sleep(1.5)
+        process.kill()
+        await asyncio.sleep(10)
+        return list(steps), cut
+
+    assert run(play_it()) == (["one"], ["cut"])
+
+
+def test_a_frozen_process_goes_on_where_it_stood_when_it_is_thawed() -> None:
+    async def play_it() -> float:
+        async def work() -> float:
+            await asyncio.sleep(1)
+            return asyncio.get_running_loop().time()
+
+        process = Process("w")
+        task = process.start(work())
+        await asyncio.sleep(0.5)
+        process.freeze()
+        await asyncio.sleep(30)
+        process.thaw()
+        at: float = await task
+        return at
+
+    assert run(play_it()) == pytest.approx(30.5, abs=0.001)
+
+
+def test_the_same_seed_gives_the_same_night() -> None:
+    first, second = (play(draw(11)) for _ in range(2))
+    assert [str(line) for line in first.lines] == [str(line) for line in second.lines]
+    assert first.lines
+
+
+def test_the_same_seed_gives_the_same_night_in_another_process() -> None:
+    assert simulate("--seed=12") == simulate("--seed=12")
+
+
+def test_some_nights_end_well() -> None:
+    assert "30 nights" in simulate("--seeds=30", "--jobs=2")
+
+
+def test_nights_that_were_found_end_well() -> None:
+    assert simulate("--found").count(": well")
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_a_defect_can_be_put_back(defect: Defect) -> None:
+    """The text that it replaces stands in the code, once."""
+    assert defect.is_there()
+
+
+def test_a_night_is_made_smaller_as_long_as_it_fails_in_the_same_way() -> None:
+    whole = replace(draw(3), disorder=0.5)
+    needed = whole.wishes[4]
+
+    def played(plan: Plan) -> Night:
+        wrong = ["it is lost"] if needed in plan.wishes else []
+        return Night(plan, wrong=[*wrong, "another thing"][: 1 if wrong else 2])
+
+    smallest = shrink(played(whole), play=played).plan
+    assert smallest.wishes == (needed,)
+    assert (smallest.disasters, smallest.steps, smallest.faults) == ((), (), {})
+    assert smallest.disorder == 0.0

@@ -1,0 +1,133 @@
+"""What goes wrong between the parties, and how often: until the calm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from tests.simulation.draws import Draws
+
+T = TypeVar("T")
+
+_IN_NO_TIME = 0.7  # of 1; a step is a moment, too
+_NOBODY = Context()  # what a party does is done by no process: it outlives whose request it was
+
+
+@dataclass
+class Weather:
+    """How often, of 1, each fault comes. Those that are not named never come."""
+
+    draws: Draws
+    faults: Mapping[str, float]
+    note: Callable[..., None]
+    pace: float = 0.02  # seconds that bytes are on their way, at most
+    calm: bool = False
+    down: dict[str, str] = field(default_factory=dict)  # parties that answer nothing, and why
+
+    def strikes(self, fault: str) -> bool:
+        """Whether a fault comes now."""
+        if self.calm or (often := self.faults.get(fault, 0.0)) <= 0:
+            return False
+        return self.draws.of(fault).random() < often
+
+    def later(self, party: str, *, longest: float = 0.02) -> float:
+        """Return the seconds that something takes on its way; now and then, far more."""
+        stream = self.draws.of(f"{party} takes")
+        if self.strikes(f"{party} is slow"):
+            return stream.uniform(0, 8)
+        return stream.uniform(0.0005, longest)
+
+    async def travel(self, party: str, *, longest: float) -> None:
+        """Be on the way to a party, or back: mostly in no time."""
+        if self.draws.of(f"{party} takes").random() < _IN_NO_TIME and not self.faults.get(
+            f"{party} is slow"
+        ):
+            await asyncio.sleep(0)
+        else:
+            await asyncio.sleep(self.later(party, longest=longest))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """The way from the process that asks to one party, and back.
+
+    A request may be lost, or arrive late, also when its sender is gone; an answer may be lost.
+    Silence ends after `deadline` seconds, in which the request may still be carried out.
+    """
+
+    party: str
+    weather: Weather
+    deadline: float
+
+    async def ask(
+        self,
+        what: str,
+        act: Callable[[], T],
+        *,
+        away: Callable[[str], Exception],
+        takes: float = 0.02,
+        mute: bool = False,
+    ) -> T:
+        """Have `act` done on the other side; return its answer, or raise what `away` makes.
+
+        It is on its way for as long as it `takes`, at most; one that is `mute` never answers.
+        """
+        weather, party = self.weather, self.party
+        loop = asyncio.get_running_loop()
+        if (cause := weather.down.get(party)) is not None:
+            await asyncio.sleep(weather.later(party))
+            raise away(cause)
+        if weather.strikes(f"{party} loses requests"):
+            weather.note(f"{party} never hears of: {what}")
+            await asyncio.sleep(weather.later(party))
+            raise away("the connection broke before it was asked")
+        answered: asyncio.Future[T] = loop.create_future()
+        lost = weather.strikes(f"{party} loses answers")
+        silent = mute or weather.strikes(f"{party} is silent")
+
+        def arrives() -> None:
+            outcome = _outcome(act)
+            if lost or silent:
+                weather.note(f"{party} was not heard to answer: {what}")
+            else:
+                reply = partial(_tell, answered, outcome)
+                loop.call_later(weather.later(party), reply, context=_NOBODY)
+
+        on_its_way = weather.later(party, longest=takes)
+        if silent:  # whenever it likes
+            on_its_way = weather.draws.of(f"{party} takes").uniform(0, self.deadline)
+        loop.call_later(on_its_way, arrives, context=_NOBODY)
+        if lost:
+            await asyncio.sleep(on_its_way + weather.later(party))
+            raise away("the connection broke before it was answered")
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await answered
+        except TimeoutError:
+            raise away(f"no answer within {self.deadline:g} s") from None
+
+
+def _outcome(act: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return act(), None
+    except Exception as error:  # noqa: BLE001 - it is the answer
+        return None, error
+
+
+def _tell(answered: asyncio.Future[Any], outcome: tuple[Any, Exception | None]) -> None:
+    answer, error = outcome
+    if answered.done():
+        return
+    if error is None:
+        answered.set_result(answer)
+    else:
+        answered.set_exception(error)
+
+
+def by_nobody(delay: float, act: Callable[[], object]) -> None:
+    """Let a party do something later, whatever becomes of the process that runs now."""
+    asyncio.get_running_loop().call_later(delay, act, context=_NOBODY)
