@@ -235,7 +235,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a lost lease goes on",
         path="streams/work/slots.py",
-        before="                    if not await ask(delivery) and not lease.finishing:\n                        return\n",
+        before="                    if not await ask(delivery) and lease.ends_when_gone():\n                        return\n",
         after="                    await ask(delivery)\n",
     ),
     Defect(
