@@ -1,4 +1,4 @@
-"""What rs-order's REST side does for whoever reads it, over HTTP or in memory."""
+"""What rs-order's REST side does for those who read it, over HTTP or in memory."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Producer:
         await self._link.ask(f"append to {topic}", act, away=KafkaConnectionError)
 
     async def send(self, topic: str, *, value: bytes, key: bytes) -> asyncio.Future[None]:
-        """Append an event some time; nobody looks whether."""
+        """Append an event some time, unheard."""
         by_nobody(
             self._log.weather.later(PARTY), partial(self._log.append, topic, Record(key, value))
         )

@@ -88,7 +88,7 @@ class _Users:
 
 
 def _report(_progress: object) -> None:
-    """Nobody looks."""
+    """It is not looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +201,7 @@ class Worker:
             )
 
         async def count_dead_letters() -> None:
-            """Nobody looks."""
+            """It is not looked at."""
 
         services: Any = SimpleNamespace(
             settings=settings,
