@@ -1,4 +1,7 @@
-"""The simulator itself, and some nights; `make simulate` plays as many as there is time for."""
+"""The simulator itself, and some nights; `make simulate` plays as many as there is time for.
+
+What sleeps here sleeps by the simulated clock: an hour takes no time.
+"""
 
 from __future__ import annotations
 

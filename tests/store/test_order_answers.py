@@ -265,6 +265,20 @@ class Relaying:
         return await self.outbox.relay(Lane.ORDERS, self.publish)
 
 
+async def ended_while_sent(deliveries: Deliveries, outcome: BrokerUnavailableError) -> Relaying:
+    """End a delivery while its order request is being sent, in vain; let it be due again."""
+    await asked(deliveries, "first", sent=None)
+    relaying = Relaying(deliveries)
+    assert await relaying.relay() == (1, 0)  # begun
+    running = asyncio.create_task(relaying.relay())
+    await relaying.sending.wait()
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    relaying.outcome.set_exception(outcome)
+    assert await running == (0, 1)
+    await deliveries.elapse(timedelta(minutes=1))
+    return relaying
+
+
 async def test_a_request_that_is_being_sent_is_not_waited_for_and_is_answered(
     deliveries: Deliveries,
 ) -> None:
@@ -290,15 +304,7 @@ async def test_a_request_that_is_being_sent_is_not_waited_for_and_is_answered(
 async def test_a_request_that_rabbitmq_never_had_before_the_end_is_never_sent(
     deliveries: Deliveries,
 ) -> None:
-    await asked(deliveries, "first", sent=None)
-    relaying = Relaying(deliveries)
-    assert await relaying.relay() == (1, 0)  # begun
-    running = asyncio.create_task(relaying.relay())
-    await relaying.sending.wait()
-    await deliveries.fail(await deliveries.active("c"), "for the test")
-    relaying.outcome.set_exception(NotSentError("no queue is bound"))
-    assert await running == (0, 1)
-    await deliveries.elapse(timedelta(minutes=1))
+    relaying = await ended_while_sent(deliveries, NotSentError("no queue is bound"))
     assert await relaying.relay() == (1, 0)
     assert relaying.sent == []
     assert [kind for kind, _ in await deliveries.owed()] == ["response", "response"]
@@ -311,15 +317,7 @@ async def test_a_request_that_was_not_confirmed_before_the_end_is_sent_again(
     deliveries: Deliveries,
 ) -> None:
     """RabbitMQ may have it: so it is answered, and what is answered is cancelled."""
-    await asked(deliveries, "first", sent=None)
-    relaying = Relaying(deliveries)
-    assert await relaying.relay() == (1, 0)  # begun
-    running = asyncio.create_task(relaying.relay())
-    await relaying.sending.wait()
-    await deliveries.fail(await deliveries.active("c"), "for the test")
-    relaying.outcome.set_exception(BrokerUnavailableError("no answer"))
-    assert await running == (0, 1)
-    await deliveries.elapse(timedelta(minutes=1))
+    await ended_while_sent(deliveries, BrokerUnavailableError("no answer"))
     await deliveries.order()
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     assert await cancelled(deliveries) == [1]
