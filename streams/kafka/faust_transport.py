@@ -132,6 +132,15 @@ class _ConsumerThread(OwnThread, driver.AIOKafkaConsumerThread):
         """Seek in this thread, with a look at the ends."""
         return await self.call_thread(seek_to_committed, self._ensure_consumer())
 
+    def close(self) -> None:
+        """Close nothing here: its own thread closes the client, and leaves the group, as it stops.
+
+        Faust calls this where partitions are assigned or revoked while its app stops, and closes
+        the client in the app's loop. The thread may be closing it then, too: connections of
+        asyncio are not for two threads, and both fail. Where the thread comes second it finds
+        that all is closed, and the group waits for a member that has not left it.
+        """
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = cast("Any", self.app).fetch_max_wait_ms  # noqa: SLF001 - no other way in

@@ -17,10 +17,12 @@ from mode import Service
 
 from streams.kafka import faust_transport
 from streams.kafka.ends import beyond_end
+from streams.kafka.faust_app import DeliveryApp
 from streams.kafka.faust_transport import (
     OwnAcknowledgements,
     OwnThread,
     QuickHandOver,
+    _ConsumerThread,
     seek_to_committed,
 )
 
@@ -241,3 +243,36 @@ async def test_a_thread_that_does_not_end_keeps_neither_the_loop_nor_its_process
     async with asyncio.timeout(10):
         while thread.is_alive():
             await asyncio.sleep(0.01)
+
+
+class ClosedBy:
+    """A client of Kafka that notes in which thread it is closed."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self._client = SimpleNamespace(close=self.stop)
+        self._coordinator = SimpleNamespace(close=self.stop)
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    async def stop(self) -> None:
+        self.threads.append(threading.current_thread())
+
+
+async def test_a_client_is_closed_by_its_own_thread_although_its_group_moves_while_it_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kafka = ClosedBy()
+    monkeypatch.setattr(_ConsumerThread, "_create_consumer", lambda *_args, **_options: kafka)
+    app = DeliveryApp("of-this-test", broker="kafka://127.0.0.1:1", store="memory://")
+    consumer: Any = app.consumer
+    thread = consumer._thread
+    async with asyncio.timeout(10):
+        await thread.start()
+        own = thread._thread
+        app._stopped.set()
+        await app._on_partitions_revoked(set())
+        await app._on_partitions_assigned(set())
+        await thread.stop()
+    assert kafka.threads == [own]
