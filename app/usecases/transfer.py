@@ -44,7 +44,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 # After that, a completion that was asked for has happened, or never will: its deadline, and some.
-_COMPLETION = timedelta(minutes=16)
+COMPLETION = timedelta(minutes=16)
 _OPENING_TIMEOUT = 10.0  # seconds that a target is waited for before anything was sent to it
 _MAX_LOST_UPLOADS = 3  # that an attempt may lose
 
@@ -62,7 +62,7 @@ class Transfers:
     patience: Patience = field(
         default_factory=lambda: Patience(limit=0, backoff=Backoff(first=1, longest=1))
     )
-    completion: timedelta = _COMPLETION
+    completion: timedelta = COMPLETION
 
     async def deliver(self, delivery: Delivery, lease: Lease) -> None:
         """Make the archive and end the delivery. Raises what `Settlement` decides on.

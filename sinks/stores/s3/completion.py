@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class S3Completion:
     upload: Upload
     parts: Sequence[StoredPart]
     expected: Expected
+    ask_until: float  # by the clock: what is asked for later is not decided when it was said to be
+    clock: Callable[[], float] = time.monotonic
 
     async def run(self, *, again: bool) -> str:
         """Let the object appear; return its ETag. See `S3ObjectStore.complete`."""
@@ -103,7 +106,16 @@ class S3Completion:
         return etag
 
     async def _complete(self, condition: Mapping[str, str]) -> str:
-        """Ask for the completion once, and look what came of it."""
+        """Ask for the completion once, and look what came of it.
+
+        Raises TargetUnavailableError where it is too late to: the caller notes that it may be asked
+        for, and asks again.
+        """
+        if self.clock() > self.ask_until:
+            raise TargetUnavailableError(
+                f"{self.target} took too long to say what is in the place of {self.upload.key}; "
+                "its completion is asked for again"
+            )
         expected = self.expected
         doubt: TargetUnavailableError | UploadLostError | None = None
         try:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 # What a call may take from its first try to its last byte, in seconds.
 CALL_TIMEOUT = 30.0
 COMPLETION_TIMEOUT = 900.0  # some stores copy all parts while the client waits
+# In which one is asked for after it was noted that it may be: with its deadline, less than the time
+# after which others take it for decided (`app.usecases.transfer`).
+COMPLETION_WINDOW = 45.0
 _PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
 _MIN_RATE = 256 * 1024  # bytes a second
 

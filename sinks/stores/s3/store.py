@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from sinks.stores.s3.conditions import KnownConditions
 from sinks.stores.s3.requests import (
     CALL_TIMEOUT,
     COMPLETION_TIMEOUT,
+    COMPLETION_WINDOW,
     NO_CONDITION,
     NO_OBJECT,
     answered,
@@ -195,6 +197,7 @@ class S3ObjectStore:
             upload=upload,
             parts=parts,
             expected=Expected(size=size, etag=self.etag_of(target, parts), marks=marks),
+            ask_until=time.monotonic() + COMPLETION_WINDOW,
         )
         return await completion.run(again=again)
 
