@@ -85,9 +85,9 @@ def plan_parts(
     )
     if plan.memory > worker_memory:
         raise ArchiveTooLargeError(
-            f"{total_bytes} bytes need parts of {size} bytes, and two of them at a time do not "
-            f"fit into the {worker_memory} bytes of a worker: raise DELIVERY_WORKER_MEMORY to "
-            f"{plan.memory} or more"
+            f"the archive needs {plan.memory} bytes of memory ({plan.in_flight + 1} parts of "
+            f"{size}, {directory} for the names of its files), and a worker has {worker_memory}: "
+            f"order less at once, or raise DELIVERY_WORKER_MEMORY to {plan.memory} or more"
         )
     return plan
 

@@ -61,6 +61,14 @@ def test_an_archive_too_large_for_the_memory_is_told_with_the_figure_that_works(
     assert plan(4 * TIB, worker_memory=figure).memory == figure
 
 
+def test_what_takes_the_memory_is_told_where_it_is_not_enough() -> None:
+    """Names may be what does, and parts of another size help nothing then."""
+    with pytest.raises(ArchiveTooLargeError, match=r"5 parts of 8388608, 1300000000 for"):
+        plan(1, file_count=1_000_000, name_bytes=1_020_000_000)
+    with pytest.raises(ArchiveTooLargeError, match=r"2 parts of 440401920, 1024280 for"):
+        plan(4 * TIB, worker_memory=256 * MIB, file_count=1, name_bytes=1_024_000)
+
+
 def test_parts_are_whole_blocks_of_md5() -> None:
     assert plan(1, part_size=5 * MIB + 1).part_size == 5 * MIB + 64
 
