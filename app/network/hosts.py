@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -108,6 +108,12 @@ def endpoint_of(server: Mapping[str, Any]) -> str:
     except ValueError:
         literal = name
     return f"{server['scheme']}://{literal}:{server['port']}"
+
+
+def canonical(endpoint: str) -> str:
+    """Return an endpoint as all who mean it write it: case counts in its path alone."""
+    address = urlsplit(endpoint)
+    return urlunsplit(address._replace(netloc=address.netloc.lower()))
 
 
 def host_and_port(endpoint: str) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from app.network.hosts import canonical
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.values import TenantSettings
@@ -17,7 +18,7 @@ def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for tenant, own in settings:
         for name, target in {"default": own.target, **own.targets}.items():
-            place = f"{target.endpoint.lower()}/{target.container}/{target.prefix}"
+            place = f"{canonical(target.endpoint)}/{target.container}/{target.prefix}"
             found[place].setdefault(tenant, name)
     return {
         place: [f"{tenant} ({name})" for tenant, name in whose.items()]

@@ -30,3 +30,15 @@ def test_tenants_of_one_endpoint_bucket_and_prefix_are_named() -> None:
 
 def test_two_targets_of_one_tenant_are_its_own_business() -> None:
     assert shared([("a", settings(far="https://s3:443")), ("b", settings(prefix="b/"))]) == {}
+
+
+def test_case_counts_in_the_path_of_an_endpoint_and_nowhere_else() -> None:
+    """Folders of a store may differ by it."""
+    found = shared(
+        [
+            ("a", settings(endpoint="https://store/Maps")),
+            ("b", settings(endpoint="https://store/maps")),
+            ("c", settings(endpoint="HTTPS://Store/Maps")),
+        ]
+    )
+    assert found == {"https://store/Maps/bucket/": ["a (default)", "c (default)"]}
