@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import product
+from itertools import chain, product
 
 from app.delivery.targets import Probe, Target, TargetCheck
 from app.errors import UNFORESEEN, DeliveryError
@@ -43,7 +43,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     if schema_good:
         async for finding in _on_database(settings, tenants):
             yield finding
-    async for finding in _stores(settings, tenants):
+    async for finding in check_targets(settings, tenants):
         yield finding
 
 
@@ -134,18 +134,22 @@ async def _lately(overview: Overview, tracking: Tracking, settings: Settings) ->
     return good("deliveries", "outcomes", summary)
 
 
-async def _stores(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
-    """Look whether object stores can be opened here; if so, try what is set of them."""
-    unusable = list(check_stores(settings))
-    for finding in unusable:
+async def check_targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
+    """Look which object stores can be opened here, and try what is set of those."""
+    unusable = check_stores(settings)
+    for finding in chain.from_iterable(unusable.values()):
         yield finding
-    if not unusable:
-        async for finding in _targets(settings, tenants):
-            yield finding
+    async for finding in _targets(settings, tenants, without=unusable):
+        yield finding
 
 
-async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
-    """Try every target; those of the static settings where nothing else is known."""
+async def _targets(
+    settings: Settings, tenants: ConfiguredTenants, *, without: Container[str]
+) -> AsyncIterator[Finding]:
+    """Try every target; those of the static settings where nothing else is known.
+
+    `without` are kinds whose stores can't be opened.
+    """
     names: dict[Target, list[str]] = {}
     for tenant in settings.tenants:
         if tenant in tenants.unreadable():
@@ -165,10 +169,11 @@ async def _targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncItera
             )
         own = tenants.settings(tenant)
         for name, target in {"default": own.target, **own.targets}.items():
-            names.setdefault(target, []).append(f"{tenant} {name}")
+            if target.kind not in without:
+                names.setdefault(target, []).append(f"{tenant} {name}")
     for finding in _places(settings, tenants):
         yield finding
-    async for target, steps in _probed(names, settings):
+    async for target, steps in _probed(names, settings, without=without):
         for name, step in product(names[target], steps):
             check = f"{name}: {step.check}"
             if step.ok:
@@ -201,7 +206,7 @@ def _places(settings: Settings, tenants: ConfiguredTenants) -> Iterator[Finding]
 
 
 async def _probed(
-    targets: Iterable[Target], settings: Settings
+    targets: Iterable[Target], settings: Settings, *, without: Container[str]
 ) -> AsyncIterator[tuple[Target, list[TargetCheck]]]:
     """Probe targets side by side, each once; give them in order: a silent one delays no other."""
     turns = asyncio.Semaphore(_PROBE_CONCURRENCY)
@@ -210,7 +215,7 @@ async def _probed(
         async with turns:
             return await attempt(target)
 
-    async with open_trial(settings) as attempt:
+    async with open_trial(settings, without=without) as attempt:
         tasks = [(target, asyncio.create_task(probe(attempt, target))) for target in targets]
         try:
             for target, task in tasks:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from app.errors import ConfigurationError
+from app.run import doctor
+from app.run.wiring import targets
 from app.run.wiring.kinds import KINDS, STORES
 from app.run.wiring.targets import check_stores, open_targets
 from app.settings import Settings
+from app.tenants.registry import ConfiguredTenants
+from sinks.stores.kinds import StoreKind
+from sinks.stores.memory import MemoryObjectStore, MemoryTarget
+from tests.builders import make_target, make_tenant_settings
 
 
 async def test_every_kind_that_targets_are_read_of_is_opened() -> None:
@@ -20,8 +31,9 @@ def test_no_kind_is_called_as_another() -> None:
 
 
 def test_what_a_kind_can_not_be_opened_with_is_found_before() -> None:
-    assert list(check_stores(Settings())) == []
-    (finding,) = check_stores(Settings(s3_ca="/nowhere/ca.pem"))
+    assert check_stores(Settings()) == {}
+    ((kind, (finding,)),) = check_stores(Settings(s3_ca="/nowhere/ca.pem")).items()
+    assert kind == "s3"
     assert (finding.part, finding.check, finding.ok) == ("s3", "certificates", False)
     assert finding.advice == "see DELIVERY_S3_CA"
     assert "/nowhere/ca.pem" in finding.message
@@ -31,3 +43,34 @@ async def test_it_is_not_opened_with_that_either() -> None:
     with pytest.raises(ConfigurationError, match="DELIVERY_S3_CA"):
         async with open_targets(Settings(s3_ca="/nowhere/ca.pem"), in_use=list):
             raise AssertionError
+
+
+@contextlib.asynccontextmanager
+async def _open_memory(*_: object) -> AsyncIterator[MemoryObjectStore]:
+    yield MemoryObjectStore()
+
+
+MEMORY = StoreKind(targets=MemoryTarget, check=lambda _: (), open=_open_memory)
+
+
+async def test_the_doctor_tries_the_targets_of_other_kinds_than_one_that_can_not_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(targets, "STORES", (*STORES, MEMORY))
+    near = MemoryTarget(container="c")
+    settings = make_tenant_settings(target=make_target(), targets={"near": near})
+    tenants = SimpleNamespace(
+        unreadable=dict,
+        borrowing=dict,
+        paused=lambda _: False,
+        settings=lambda _: settings,
+    )
+    found = [
+        (finding.part, finding.check, finding.ok)
+        async for finding in doctor.check_targets(
+            Settings(s3_ca="/nowhere/ca.pem", tenants=("t",)), cast("ConfiguredTenants", tenants)
+        )
+    ]
+    assert found[0] == ("s3", "certificates", False)
+    assert found[1:]
+    assert {(part, ok) for part, _, ok in found[1:]} == {("memory", True)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 
 from prometheus_client import Gauge
 
@@ -16,12 +16,15 @@ from sinks.stores.kinds import Stores
 
 
 @contextlib.asynccontextmanager
-async def _open_stores(settings: Settings, *, up: Gauge | None = None) -> AsyncIterator[Stores]:
+async def _open_stores(
+    settings: Settings, *, up: Gauge | None = None, without: Container[str] = ()
+) -> AsyncIterator[Stores]:
     async with contextlib.AsyncExitStack() as stack:
         yield Stores(
             {
                 store.targets.kind: await stack.enter_async_context(store.open(settings, up))
                 for store in STORES
+                if store.targets.kind not in without
             }
         )
 
@@ -39,14 +42,17 @@ async def open_targets(
         yield stores
 
 
-def check_stores(settings: Settings) -> Iterator[Finding]:
-    """Give what stores can't be opened with; no target can be tried then."""
-    for store in STORES:
-        yield from store.check(settings)
+def check_stores(settings: Settings) -> Mapping[str, Sequence[Finding]]:
+    """Return what stores can't be opened with, by the kinds whose targets can't be tried then."""
+    found = {store.targets.kind: list(store.check(settings)) for store in STORES}
+    return {kind: findings for kind, findings in found.items() if findings}
 
 
 @contextlib.asynccontextmanager
-async def open_trial(settings: Settings) -> AsyncIterator[Probe]:
-    """Open what tries each right that deliveries need at a target, for an operator."""
-    async with _open_stores(settings) as stores:
+async def open_trial(settings: Settings, *, without: Container[str]) -> AsyncIterator[Probe]:
+    """Open what tries each right that deliveries need at a target, for an operator.
+
+    `without` are the kinds that can't be opened: those of `check_stores`.
+    """
+    async with _open_stores(settings, without=without) as stores:
         yield stores.examine
