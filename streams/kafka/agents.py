@@ -179,8 +179,8 @@ async def process(
     """Handle events until they are handled: an exception that left here would skip them.
 
     One whose handling fails `tries` times in an unforeseen way becomes a dead letter. When
-    a batch fails in another way than by an outage, its events are handled one by one, so that a bad
-    one takes no other with it.
+    a batch fails in another way than by an outage, its halves are handled one after the other, so
+    that a bad event takes no other with it, and costs a hundred good ones few transactions.
     """
     unforeseen = 0
     for pause in _BACKOFF.pauses():
@@ -190,9 +190,10 @@ async def process(
             log.warning("events_wait", topic=topic, events=len(batch), cause=str(error))
         except Exception as error:
             if len(batch) > 1:
-                for event in batch:
+                middle = len(batch) // 2
+                for half in (batch[:middle], batch[middle:]):
                     await process(
-                        [event],
+                        half,
                         topic=topic,
                         handler=handler,
                         events=events,

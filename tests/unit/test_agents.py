@@ -147,6 +147,20 @@ async def test_a_bad_event_takes_no_other_of_its_batch_with_it() -> None:
     assert [entry["value"] for _, entry in log.appended] == [b"bad"]
 
 
+async def test_a_bad_event_costs_the_others_of_its_batch_few_transactions() -> None:
+    """One in each batch would else make a burst a hundred times as slow."""
+    batches: list[int] = []
+
+    async def handler(values: Sequence[bytes]) -> None:
+        if b"bad" in values:
+            raise UnreadableMessageError("no JSON")
+        batches.append(len(values))
+
+    good = [make_event(b"good", key=f"t/{number}".encode()) for number in range(63)]
+    await handled(handler, Log(), *good, make_event(b"bad"))
+    assert batches == [32, 16, 8, 4, 2, 1]
+
+
 async def test_a_dead_letter_that_no_longer_fits_with_its_reason_goes_without() -> None:
     """The reason is in the log, too; trying for ever would hold up the partition."""
 
