@@ -52,11 +52,17 @@ class AmqpPublisher:
     """Publishes; returns once RabbitMQ has confirmed."""
 
     def __init__(
-        self, responses: AbstractChannel, orders: AbstractChannel, *, topology: Topology
+        self,
+        responses: AbstractChannel,
+        orders: AbstractChannel,
+        *,
+        topology: Topology,
+        ready_timeout: float = _CONFIRM_TIMEOUT,
     ) -> None:
         self._responses = responses
         self._orders = orders
         self._topology = topology
+        self._ready_timeout = ready_timeout  # seconds that a message waits for its channel
 
     async def publish(self, outgoing: OutgoingMessage) -> None:
         """Publish a message of the outbox. Raises BrokerUnavailableError.
@@ -113,7 +119,7 @@ class AmqpPublisher:
         routing_key: str = "",
         mandatory: bool,
     ) -> None:
-        await _ready(channel, exchange)
+        await self._ready(channel, exchange)
         try:
             destination = await channel.get_exchange(exchange, ensure=False)
             await destination.publish(
@@ -129,20 +135,19 @@ class AmqpPublisher:
                 f"{error}); it is tried again"
             ) from error
 
-
-async def _ready(channel: AbstractChannel, exchange: str) -> None:
-    """Return once a channel can be published on. Raises NotSentError."""
-    try:
-        async with asyncio.timeout(_CONFIRM_TIMEOUT):
-            # Before it is open again, `publish` would fail as if it had sent.
-            if channel.is_closed:
-                raise ChannelInvalidStateError("the channel is closed")
-            await channel.get_underlay_channel()
-    except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
-        raise NotSentError(
-            f"there is no connection to RabbitMQ to send a message to {exchange} by "
-            f"({type(error).__name__}: {error}); it is tried again"
-        ) from error
+    async def _ready(self, channel: AbstractChannel, exchange: str) -> None:
+        """Return once a channel can be published on. Raises NotSentError."""
+        try:
+            async with asyncio.timeout(self._ready_timeout):
+                # Before it is open again, `publish` would fail as if it had sent.
+                if channel.is_closed:
+                    raise ChannelInvalidStateError("the channel is closed")
+                await channel.get_underlay_channel()
+        except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+            raise NotSentError(
+                f"there is no connection to RabbitMQ to send a message to {exchange} by "
+                f"({type(error).__name__}: {error}); it is tried again"
+            ) from error
 
 
 async def close_quietly(closing: Awaitable[object]) -> None:
@@ -211,31 +216,36 @@ async def open_channel(
     One that RabbitMQ closes is opened again, for as long as that takes. aio-pika tries once, and
     leaves it at that where a queue or an exchange is missing, until the connection breaks.
     """
-    reopening: asyncio.Task[None] | None = None
-
-    def closed(*_: object) -> None:
-        nonlocal reopening
-        if reopening is None or reopening.done():
-            reopening = asyncio.create_task(_reopen(channel), name="reopening a channel")
-
     try:
         channel = await connection.channel(on_return_raises=on_return_raises)
     except (RuntimeError, *CONNECTION_EXCEPTIONS) as error:  # it has no other word for "closed"
         raise NotReachableError(
             f"RabbitMQ went away while this process started ({error}); start it again"
         ) from error
-    channel.close_callbacks.add(closed)
+    channel.close_callbacks.add(_Reopening(channel).begin)
     return channel
 
 
-async def _reopen(channel: AbstractRobustChannel) -> None:
-    """Return once the channel is open again, or was closed on purpose.
+class _Reopening:
+    """Opens a channel again whenever RabbitMQ has closed it.
 
     Not left to the task that reconnects: it would wait here for the connection that it makes.
     """
-    async for attempt in AsyncRetrying(wait=_BACKOFF.between_attempts):
-        with attempt:
-            await channel.restore()
+
+    def __init__(self, channel: AbstractRobustChannel) -> None:
+        self._channel = channel
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, *_: object) -> None:
+        """Begin, unless it is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._reopen(), name="reopening a channel")
+
+    async def _reopen(self) -> None:
+        """Return once the channel is open again, or was closed on purpose."""
+        async for attempt in AsyncRetrying(wait=_BACKOFF.between_attempts):
+            with attempt:
+                await self._channel.restore()
 
 
 @contextlib.asynccontextmanager

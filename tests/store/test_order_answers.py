@@ -323,6 +323,56 @@ async def test_a_request_that_was_not_confirmed_before_the_end_is_sent_again(
     assert await cancelled(deliveries) == [1]
 
 
+async def test_a_request_that_two_relays_have_begun_is_sent_by_one_of_them(
+    deliveries: Deliveries,
+) -> None:
+    await asked(deliveries, "first", sent=None)
+    one, other = Relaying(deliveries), Relaying(deliveries)
+    assert await one.relay() == (1, 0)  # begun
+    assert await other.relay() == (1, 0)  # that it may be out is noted, whatever becomes of `one`
+    running = asyncio.create_task(one.relay())
+    await one.sending.wait()
+    assert await other.relay() == (0, 0)
+    one.outcome.set_result(None)
+    assert await running == (1, 0)
+    assert await other.relay() == (0, 0)
+    assert [message.kind for message in (*one.sent, *other.sent)] == ["order"]
+
+
+async def test_of_a_request_that_two_relays_have_begun_none_can_tell_that_it_is_not_out(
+    deliveries: Deliveries,
+) -> None:
+    """The other may have sent it, and died."""
+    await asked(deliveries, "first", sent=None)
+    one, other = Relaying(deliveries), Relaying(deliveries)
+    for relaying in (one, other):
+        assert await relaying.relay() == (1, 0)  # begun
+    one.outcome.set_exception(NotSentError("no queue is bound"))
+    assert await one.relay() == (0, 1)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await deliveries.elapse(timedelta(minutes=1))
+    other.outcome.set_result(None)
+    assert await other.relay() == (1, 0)
+    assert [message.kind for message in other.sent] == ["order"]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await cancelled(deliveries) == [1]
+
+
+async def test_a_relay_that_looks_while_another_sends_puts_nothing_in_doubt(
+    deliveries: Deliveries,
+) -> None:
+    await asked(deliveries, "first", sent=None)
+    one, other = Relaying(deliveries), Relaying(deliveries)
+    assert await one.relay() == (1, 0)  # begun
+    running = asyncio.create_task(one.relay())
+    await one.sending.wait()
+    assert await other.relay() == (0, 0)
+    one.outcome.set_exception(NotSentError("no queue is bound"))
+    assert await running == (0, 1)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    assert [kind for kind, _ in await deliveries.owed()] == ["response", "response"]
+
+
 async def test_an_answer_that_arrived_before_is_applied_before(deliveries: Deliveries) -> None:
     """Kafka did not take the first for a while: the second must not be taken for it."""
     await ended(deliveries, "first")
