@@ -255,11 +255,15 @@ class PostgresUnitOfWork:
 
 
 class PostgresStore:
-    """See `ports.DeliveryStore`. `owed` is notified after a commit that left something to send."""
+    """See `ports.DeliveryStore`. `owed` is notified after a commit that left something to send.
 
-    def __init__(self, pool: asyncpg.Pool, owed: Wakeup) -> None:
+    `batch` is how many files of a manifest are read at once.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, owed: Wakeup, *, batch: int = _BATCH_SIZE) -> None:
         self._pool = pool
         self._owed = owed
+        self._batch_size = batch
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
@@ -353,13 +357,13 @@ class PostgresStore:
             files = await until_answered(partial(self._batch, delivery, position))
             for file in files:
                 yield file
-            if len(files) < _BATCH_SIZE:
+            if len(files) < self._batch_size:
                 return
             position = files[-1].position
 
     async def _batch(self, delivery: Delivery, position: int) -> list[ManifestFile]:
         with translate_errors():
-            return await files_after(self._pool, delivery.id, position, limit=_BATCH_SIZE)
+            return await files_after(self._pool, delivery.id, position, limit=self._batch_size)
 
     async def extent(self, delivery: Delivery) -> Extent:
         """Measure the delivery's manifest."""

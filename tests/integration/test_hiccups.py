@@ -540,7 +540,9 @@ async def guarded(
         patience = replace(QUICK, in_slot=60)
         yield (
             between,
-            TransferWorker(behind, settings, sink, proxied[1], source, patience=patience),
+            TransferWorker(
+                behind, settings, sink, proxied[1], source, patience=patience, files_at_once=1
+            ),
         )
 
 
@@ -557,13 +559,11 @@ async def test_a_database_that_is_away_for_a_moment_costs_nothing_twice(
     source: CountingSource,
     name: str,
     when: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While the manifest is read, before the completion is asked for, and after it."""
     between, worker = guarded
     proxy, _ = proxied
     if when == "manifest":
-        monkeypatch.setattr("app.store.transactions._BATCH_SIZE", 1)
         source.files = {f"f{n}": noise(5 * MIB, str(n)) for n in range(4)}
     await worker.plan(name)
 

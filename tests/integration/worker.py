@@ -15,6 +15,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import Work
 from app.settings import Settings
+from app.store import PostgresStore
 from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
@@ -55,7 +56,8 @@ class CountingSource(Source):
 class TransferWorker:
     """Slots that transfer; targets are `target` and, by the name `other`, another one.
 
-    Of the stack's tenant, and of those that are `sharing` them.
+    Of the stack's tenant, and of those that are `sharing` them. Of a manifest it reads
+    `files_at_once`.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class TransferWorker:
         attempts: int = 3,
         sharing: Sequence[str] = (),
         owner: str = "w",
+        files_at_once: int = 1000,
     ) -> None:
         self.deliveries = Deliveries(pool, settings)
         self.sink = sink
@@ -85,7 +88,7 @@ class TransferWorker:
         leases = self.deliveries.leases(owner, seconds=lease)
         bench = Bench(sink, target, source, budget=Budget(budget), patience=patience)
         self.transfers = Transfers(
-            store=self.deliveries.store,
+            store=PostgresStore(pool, self.deliveries.owed_signal, batch=files_at_once),
             leases=leases,
             tenants=tenants,
             objects=sink,
