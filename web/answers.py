@@ -1,4 +1,4 @@
-"""What goes out and what comes in as JSON, and what each error is in HTTP."""
+"""What goes out and what comes in as JSON."""
 
 from __future__ import annotations
 
@@ -7,30 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from pydantic import BaseModel
 
-from app.audit import Actor
-from app.errors import (
-    InvalidRequestError,
-    NotAcceptedError,
-    NotPossibleError,
-    RetryableError,
-    SettingChangedError,
-    SettingError,
-    UnknownDeadLetterError,
-    UnknownDeliveryError,
-    UnknownSettingError,
-)
-from app.telemetry.logs import get_logger
 from app.views.view import dumped
-from web.endpoint import ACTOR, OPERATORS, Handler
-from web.guard.access import CAUSE, route_of
-from web.guard.auth import NotSignedInError
 from web.schemas import ErrorView
 
-log = get_logger(__name__)
-
+# Why a request is not done, in the words that are for the log alone where they differ.
+CAUSE: web.ResponseKey[str] = web.ResponseKey("cause", str)
 BODY_TIMEOUT = web.AppKey("body_timeout", float)  # seconds for a client to send its body
 
 
@@ -60,69 +44,6 @@ def refusal(
     )
     answer[CAUSE] = cause or "; ".join(messages) or message
     return answer
-
-
-_STATUSES: dict[type[Exception], int] = {
-    UnknownSettingError: 404,
-    SettingChangedError: 412,
-    SettingError: 422,
-    InvalidRequestError: 422,
-    UnknownDeliveryError: 404,
-    UnknownDeadLetterError: 404,
-    NotPossibleError: 409,
-    RetryableError: 503,
-}
-
-
-# What an error of a dependency says may name addresses, tenants and drivers.
-_AWAY = (
-    "something that this needs is away for now; come again in a moment (the log of the service has "
-    "the cause, beside the X-Request-ID of this answer)"
-)
-
-
-def refused(error: Exception, actor: Actor | None = None) -> web.Response | None:
-    """Return the answer that an error means to who asks; None if it was not foreseen."""
-    if isinstance(error, NotSignedInError | NotAcceptedError):
-        return refusal(401, str(error), WWW_Authenticate="Bearer")
-    for kind, status in _STATUSES.items():
-        if isinstance(error, kind):
-            if status != 503:
-                return refusal(status, str(error), getattr(error, "reasons", ()))
-            told = actor is not None and actor.role in OPERATORS
-            return refusal(503, str(error) if told else _AWAY, cause=str(error), Retry_After="5")
-    return None
-
-
-@web.middleware
-async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error in JSON, without a traceback."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        kept = {k: v for k, v in error.headers.items() if k in (hdrs.ALLOW, hdrs.RETRY_AFTER)}
-        answer = refusal(error.status, _words(error))
-        answer.headers.update(kept)
-        return answer
-    except Exception as error:
-        answered = refused(error, request.get(ACTOR))
-        if answered is None:
-            log.exception("request_failed", method=request.method, route=route_of(request))
-            answered = refusal(500, "an unforeseen fault; the log of the service has the cause")
-        return answered
-
-
-def _words(error: web.HTTPException) -> str:
-    match error.status:
-        case 404:
-            return "there is nothing at this path; /openapi.json lists what there is"
-        case 405:
-            return f"this path takes {error.headers.get(hdrs.ALLOW, 'other methods')}"
-        case 413:
-            return "the body is too large"
-    return error.text or error.reason
 
 
 async def body_of(request: web.Request) -> bytes:

@@ -16,7 +16,7 @@ from mode import Service
 from app.errors import ConfigurationError
 from app.telemetry.logs import get_logger
 from web import openapi
-from web.answers import BODY_TIMEOUT, in_json
+from web.answers import BODY_TIMEOUT
 from web.api import me
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
@@ -30,6 +30,7 @@ from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
 from web.api.workers import WorkersApi
 from web.endpoint import ENDPOINTS, PREFIX, Endpoint, Handler
+from web.errors import in_json
 from web.guard import access
 from web.guard.access import REQUEST_ID, Access
 from web.guard.capacity import Door, UnderWay

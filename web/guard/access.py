@@ -12,6 +12,7 @@ from aiohttp import web
 
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from web.answers import CAUSE
 from web.endpoint import ACTOR, PREFIX, Handler
 from web.guard.address import address_of
 
@@ -21,8 +22,6 @@ Level = Literal["all", "requests", "off"]
 
 HEADER = "X-Request-ID"
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
-# Why a request is not done, in the words that are for the log alone where they differ.
-CAUSE: web.ResponseKey[str] = web.ResponseKey("cause", str)
 
 UNKNOWN = "unknown"  # the route of all paths that there are not: figures have few labels
 _STREAM = "text/event-stream"
