@@ -46,23 +46,25 @@ class Gate:
         """Return the endpoint's handler behind the gate."""
         if endpoint.roles is None:
             return self._open(endpoint)
-        roles = endpoint.roles
+        if endpoint.scraped and self._metrics_token:
+            return partial(self._scraped, endpoint, endpoint.roles)
+        return partial(self._guarded, endpoint, endpoint.roles)
 
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            # From here on the log knows who it is, whatever comes of it.
-            actor = request[ACTOR] = self._verifier.verify(token_of(request))
-            caller = f"{actor.tenant}\0{actor.name}"
-            refused = self._refused(endpoint, roles, actor, caller)
-            if refused is not None:
-                return refused
-            if endpoint.stream:
-                return await self._streamed(endpoint, request, caller)
-            async with self._limits.requests.taken(caller) as taken:
-                if taken:
-                    return await endpoint.handler(request)
-            return refusal(429, "too many requests are under way; end one first", Retry_After="1")
-
-        return self._scraped(endpoint, guarded) if endpoint.scraped else guarded
+    async def _guarded(
+        self, endpoint: Endpoint, roles: frozenset[str], request: web.Request
+    ) -> web.StreamResponse:
+        # From here on the log knows who it is, whatever comes of it.
+        actor = request[ACTOR] = self._verifier.verify(token_of(request))
+        caller = f"{actor.tenant}\0{actor.name}"
+        refused = self._refused(endpoint, roles, actor, caller)
+        if refused is not None:
+            return refused
+        if endpoint.stream:
+            return await self._streamed(endpoint, request, caller)
+        async with self._limits.requests.taken(caller) as taken:
+            if taken:
+                return await endpoint.handler(request)
+        return refusal(429, "too many requests are under way; end one first", Retry_After="1")
 
     def _refused(
         self, endpoint: Endpoint, roles: frozenset[str], actor: Actor, caller: str
@@ -114,19 +116,15 @@ class Gate:
                 request[ACTOR] = actor
         return await endpoint.handler(request)
 
-    def _scraped(self, endpoint: Endpoint, guarded: Handler) -> Handler:
+    async def _scraped(
+        self, endpoint: Endpoint, roles: frozenset[str], request: web.Request
+    ) -> web.StreamResponse:
         """Let the token for Prometheus through, too."""
-        if not self._metrics_token:
-            return guarded
         wanted = f"Bearer {self._metrics_token}".encode()
-
-        async def scraped(request: web.Request) -> web.StreamResponse:
-            given = request.headers.getall(hdrs.AUTHORIZATION, [])
-            if len(given) == 1 and hmac.compare_digest(
-                given[0].encode(errors="surrogateescape"), wanted
-            ):
-                request[ACTOR] = SCRAPER
-                return await endpoint.handler(request)
-            return await guarded(request)
-
-        return scraped
+        given = request.headers.getall(hdrs.AUTHORIZATION, [])
+        if len(given) == 1 and hmac.compare_digest(
+            given[0].encode(errors="surrogateescape"), wanted
+        ):
+            request[ACTOR] = SCRAPER
+            return await endpoint.handler(request)
+        return await self._guarded(endpoint, roles, request)
