@@ -8,7 +8,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -21,7 +20,7 @@ from app.cli.who import caller
 from app.run.wiring.database import open_database
 from app.run.wiring.dead_letters import open_queues
 from app.settings import load_settings
-from app.views.audit import of_dead_letter
+from app.views.audit import DeadLetterTrail
 from app.views.view import Moment, View
 from streams.amqp.dead_letters import (
     QUEUES,
@@ -34,8 +33,6 @@ from streams.operators.dead_letters import of_message
 _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "tenant", "correlationId", "bytes", "reason")  # an id names its queue
 T = TypeVar("T")
-# Records in the audit trail what becomes of a dead letter, unless the block raises.
-Audited = Callable[[str, DeadMessage], AbstractAsyncContextManager[None]]
 
 queue_option = click.option(
     "--queue",
@@ -119,10 +116,10 @@ def requeue(
 
     mended = body.read_bytes() if body else None
 
-    async def run(dead_letters: DeadLetterQueues, audited: Audited) -> None:
+    async def run(dead_letters: DeadLetterQueues, trail: DeadLetterTrail) -> None:
         found = await dead_letters.look(queues or list(QUEUES), limit=limit)
         for dead_letter in found if everything else _pick(found, ids):
-            async with audited("requeue", dead_letter):
+            async with trail.requeued(of_message(dead_letter), dead_letter.origin):
                 where = await dead_letters.requeue(dead_letter, body=mended, tenant=tenant)
             click.echo(f"{dead_letter.id} put back into {where}")
 
@@ -141,7 +138,7 @@ def purge(
     """Remove dead letters for good."""
     _check_choice(ids, everything=everything)
 
-    async def run(dead_letters: DeadLetterQueues, audited: Audited) -> None:
+    async def run(dead_letters: DeadLetterQueues, trail: DeadLetterTrail) -> None:
         found = await dead_letters.look(queues or list(QUEUES), limit=limit)
         chosen = found if everything else _pick(found, ids)
         if chosen and not yes:
@@ -149,7 +146,7 @@ def purge(
                 click.confirm, f"remove {len(chosen)} dead letters for good?", abort=True
             )
         for dead_letter in chosen:
-            async with audited("purge", dead_letter):
+            async with trail.purged(of_message(dead_letter)):
                 await dead_letters.remove(dead_letter)
         click.echo(f"{len(chosen)} dead letters removed")
 
@@ -170,25 +167,19 @@ def _on_dead_letters(run: Callable[[DeadLetterQueues], Coroutine[Any, Any, T]]) 
 
 
 def _changing_dead_letters(
-    run: Callable[[DeadLetterQueues, Audited], Coroutine[Any, Any, None]],
+    run: Callable[[DeadLetterQueues, DeadLetterTrail], Coroutine[Any, Any, None]],
 ) -> None:
     """Run what changes letters: each change is in the audit trail, so the database is needed."""
 
     async def main() -> None:
         settings = load_settings()
         async with open_database(settings) as database, open_queues(settings) as dead_letters:
-
-            def audited(action: str, dead_letter: DeadMessage) -> AbstractAsyncContextManager[None]:
-                done = of_dead_letter(
-                    caller(INSTANCE),
-                    action,
-                    of_message(dead_letter),
-                    served=dead_letter.tenant in settings.tenants,
-                    after=dead_letter.origin if action == "requeue" else None,
-                )
-                return database.audit.recording(done)
-
-            await run(dead_letters, audited)
+            trail = DeadLetterTrail(
+                trail=database.audit,
+                actor=caller(INSTANCE),
+                serves=settings.tenants.__contains__,
+            )
+            await run(dead_letters, trail)
 
     asyncio.run(main())
 

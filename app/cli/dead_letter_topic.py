@@ -14,7 +14,7 @@ from app.cli.who import caller
 from app.run.wiring.database import open_database
 from app.run.wiring.kafka import open_events
 from app.settings import load_settings
-from app.views.audit import of_dead_letter
+from app.views.audit import DeadLetterTrail
 from app.views.view import Seconds, View
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
 from streams.operators.dead_letters import of_event
@@ -96,16 +96,13 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
 
     async def run() -> None:
         async with open_database(settings) as database, open_events(settings) as events:
+            trail = DeadLetterTrail(
+                trail=database.audit,
+                actor=caller(INSTANCE),
+                serves=settings.tenants.__contains__,
+            )
             for event in chosen:
-                dead_letter = of_event(event)
-                done = of_dead_letter(
-                    caller(INSTANCE),
-                    "requeue",
-                    dead_letter,
-                    served=dead_letter.tenant in settings.tenants,
-                    after=event.topic,
-                )
-                async with database.audit.recording(done):
+                async with trail.requeued(of_event(event), event.topic):
                     where = await put_back(event, events)
                 click.echo(f"{event.id} put back into {where}")
 

@@ -9,13 +9,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from pydantic import Field
 
-from app.audit import INSTANCE, Actor, AuditEntry, AuditRecord
+from app.audit import INSTANCE, Actor, AuditEntry, AuditRecord, AuditTrail
 from app.errors import as_cause
 from app.views.dead_letters import DeadLetter
 from app.views.view import Moment, View
@@ -107,3 +108,30 @@ def of_dead_letter(
         before={k: as_cause(v[:1000]) if isinstance(v, str) else v for k, v in before.items()},
         after=after,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetterTrail:
+    """Notes what an actor does with dead letters."""
+
+    trail: AuditTrail
+    actor: Actor
+    serves: Callable[[str], bool]  # whether a tenant is one of this instance
+
+    def requeued(
+        self, dead_letter: DeadLetter, place: str | None
+    ) -> AbstractAsyncContextManager[None]:
+        """Record that a letter goes back to a place, unless the block raises: `Audited`."""
+        return self._recording("requeue", dead_letter, after=place)
+
+    def purged(self, dead_letter: DeadLetter) -> AbstractAsyncContextManager[None]:
+        """Record that a letter is removed, unless the block raises."""
+        return self._recording("purge", dead_letter, after=None)
+
+    def _recording(
+        self, action: str, dead_letter: DeadLetter, *, after: str | None
+    ) -> AbstractAsyncContextManager[None]:
+        served = dead_letter.tenant is not None and self.serves(dead_letter.tenant)
+        return self.trail.recording(
+            of_dead_letter(self.actor, action, dead_letter, served=served, after=after)
+        )

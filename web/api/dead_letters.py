@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from aiohttp import web
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.audit import Actor, AuditTrail
 from app.errors import InvalidRequestError
 from app.telemetry.logs import get_logger
-from app.views.audit import of_dead_letter
+from app.views.audit import DeadLetterTrail
 from app.views.dead_letters import DeadLetter, DeadLetterStore
 from app.views.view import Moment, View
 from web import schemas
@@ -100,15 +99,9 @@ class DeadLettersApi:
         except ValidationError:
             raise InvalidRequestError([f"ids: must be a list of 1 to {_BATCH_SIZE} ids"]) from None
         actor = request[ACTOR]
-
-        def audited(dead_letter: DeadLetter, place: str) -> AbstractAsyncContextManager[None]:
-            served = dead_letter.tenant is not None and self._serves(dead_letter.tenant)
-            return self._audit.recording(
-                of_dead_letter(actor, "requeue", dead_letter, served=served, after=place)
-            )
-
+        trail = DeadLetterTrail(trail=self._audit, actor=actor, serves=self._serves)
         where = await self._dead_letters.requeue(
-            _scope(actor), list(dict.fromkeys(ids)), audited=audited
+            _scope(actor), list(dict.fromkeys(ids)), audited=trail.requeued
         )
         log.info(
             "dead_letters_requeued",
