@@ -14,7 +14,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from app import __version__
-from app.tenants.definitions import MASK, Definitions
+from app.tenants.definitions import Definitions
+from app.tenants.masks import MASK
 from web import schemas
 from web.api import deliveries
 from web.endpoint import PREFIX, Endpoint

@@ -15,7 +15,7 @@ from app.errors import SecretUnreadableError, StoreUnavailableError
 from app.store.audit import record
 from app.store.pool import translate_errors
 from app.store.sql import load
-from app.tenants.definitions import with_secrets
+from app.tenants.masks import with_secrets
 from app.tenants.values import Configuration, Maintenance, StoredValue
 from app.tenants.vault import Vault
 
@@ -64,6 +64,22 @@ class _Change:
         await record(self._connection, done)
 
 
+class _Opening:
+    """Opens the secrets of one value, and notes why one of them can't be read."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self.why = ""
+
+    def open(self, sealed: str) -> Any:
+        """Return a secret; None if no key opens it."""
+        try:
+            return self._vault.open(sealed)
+        except SecretUnreadableError as error:
+            self.why = str(error)
+            return None
+
+
 class PostgresConfiguration:
     """See `app.tenants.ports.ConfigurationStore`."""
 
@@ -95,17 +111,8 @@ class PostgresConfiguration:
 
     def _opened(self, value: Any) -> tuple[Any, str]:
         """Return a value with its secrets, and why one of them (None then) can't be read."""
-        why = ""
-
-        def opened(sealed: str) -> Any:
-            nonlocal why
-            try:
-                return self._vault.open(sealed)
-            except SecretUnreadableError as error:
-                why = str(error)
-                return None
-
-        return with_secrets(value, opened), why
+        opening = _Opening(self._vault)
+        return with_secrets(value, opening.open), opening.why
 
     @contextlib.asynccontextmanager
     async def change(self, tenant: str) -> AsyncIterator[_Change]:

@@ -8,8 +8,8 @@ from typing import Any
 from app.audit import Actor, AuditRecord
 from app.errors import InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
-from app.tenants import definitions
-from app.tenants.definitions import Definitions
+from app.tenants.definitions import PLACE, Definitions
+from app.tenants.masks import masked, same_secrets
 from app.tenants.ports import ConfigurationChange, ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.values import Maintenance, Setting, TenantSettings
@@ -80,7 +80,7 @@ class Configure:
                 action="try",
                 subject=name,
                 before=None,
-                after=definitions.masked(tried),
+                after=masked(tried),
             )
             await change.audit(done)
         _log(done)
@@ -123,13 +123,13 @@ class Configure:
         current = self._current(change, actor.tenant, name)
         parsed = self._parsed(change, actor.tenant, name, value)
         await change.set(name, parsed)
-        other = not definitions.same_secrets(current, parsed)
+        other = not same_secrets(current, parsed)
         done = AuditRecord(
             actor=actor,
             action="set, with another secret" if other else "set",
             subject=name,
-            before=definitions.masked(current),
-            after=definitions.masked(parsed),
+            before=masked(current),
+            after=masked(parsed),
         )
         await change.audit(done)
         return done
@@ -151,8 +151,8 @@ class Configure:
             actor=actor,
             action="reset",
             subject=name,
-            before=definitions.masked(self._current(change, actor.tenant, name)),
-            after=definitions.masked(self._tenants.defaults(actor.tenant)[name]),
+            before=masked(self._current(change, actor.tenant, name)),
+            after=masked(self._tenants.defaults(actor.tenant)[name]),
         )
         await change.reset(name)
         await change.audit(done)
@@ -204,7 +204,7 @@ class Configure:
         Where it is used so already, it may stay: that was set when nothing forbade it.
         """
         place = self._tenants.borrowed(tenant, after)
-        if name not in definitions.PLACE or place in (None, self._tenants.borrowed(tenant, before)):
+        if name not in PLACE or place in (None, self._tenants.borrowed(tenant, before)):
             return
         # Elsewhere, the tenant has sent the deployment's secret itself: it was not kept for there.
         if not self._tenants.static.allowed_hosts.is_own(place[0]):

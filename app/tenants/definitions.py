@@ -31,9 +31,8 @@ from app.network.hosts import endpoint_of, port_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.settings.texts import bucket, host, line, prefix, region, token
+from app.tenants.masks import MASK, not_kept, unmasked
 from app.tenants.values import TenantSettings
-
-MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 
 # The rules themselves are in the validators; the patterns are what a schema can say of them.
 Token = Annotated[
@@ -152,11 +151,11 @@ class Definitions:
         plain = definition.type.dump_python(parsed, mode="json", exclude_none=True)
         reasons = [
             *self._forbidden(definition.places(plain), settings),
-            *_without_secret(plain, current, (name,)),
+            *not_kept(plain, current, (name,)),
         ]
         if reasons:
             raise InvalidSettingError(reasons)
-        return _unmasked(plain, current)
+        return unmasked(plain, current)
 
     def _forbidden(
         self, places: Iterable[tuple[str, Mapping[str, Any]]], settings: Settings
@@ -278,78 +277,6 @@ def _entry(kinds: TargetKinds) -> Any:
 def _in_words(name: str, where: tuple[int | str, ...], what: str) -> str:
     path = ".".join([name, *(str(part)[:100] for part in where)])
     return f"{path}: {what.removeprefix('Value error, ')}"
-
-
-def _is_server(value: Any) -> bool:
-    # A target may be called "secret".
-    return isinstance(value, dict) and isinstance(value.get("secret"), str)
-
-
-def _inner(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    if isinstance(value, dict):
-        yield from ((name, inner, (*where, name)) for name, inner in value.items())
-
-
-def _without_secret(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
-    """Give a reason for each secret that is masked and can't be kept.
-
-    One that was given for a server is not sent, as a signature, to another.
-    """
-    known = current if isinstance(current, dict) else {}
-    if _is_server(value) and value["secret"] == MASK:
-        if not isinstance(known.get("secret"), str):
-            yield f"{'.'.join(where)}.secret: there is no stored one to keep; send it"
-        elif _beside(value) != _beside(known):
-            other = "another scheme, host or port" if "host" in value else "other values beside it"
-            yield (
-                f"{'.'.join(where)}.secret: the stored one is for {other}; "
-                "send the secret for this one"
-            )
-    for name, inner, at in _inner(value, where):
-        yield from _without_secret(inner, known.get(name), at)
-
-
-def _beside(server: Mapping[str, Any]) -> Any:
-    """Return what a secret is for: the server beside it, or else all that stands there."""
-    if "host" in server:
-        return endpoint_of({"scheme": "", "port": ""} | dict(server)).lower()
-    return {name: value for name, value in server.items() if name != "secret"}
-
-
-def _unmasked(value: Any, current: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    known = current if isinstance(current, dict) else {}
-    if _is_server(value) and value["secret"] == MASK:
-        return value | {"secret": known["secret"]}
-    return {name: _unmasked(inner, known.get(name)) for name, inner in value.items()}
-
-
-def with_secrets(value: Any, change: Callable[[str], str]) -> Any:
-    """Return a value with each of its secrets changed."""
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: change(inner)
-        if name == "secret" and isinstance(inner, str)
-        else with_secrets(inner, change)
-        for name, inner in value.items()
-    }
-
-
-def masked(value: Any) -> Any:
-    """Return a value as it may be shown."""
-    return with_secrets(value, lambda _: MASK)
-
-
-def same_secrets(left: Any, right: Any) -> bool:
-    """Whether two values have the same secrets."""
-    found: list[list[str]] = [[], []]
-    for value, into in zip((left, right), found, strict=True):
-        with_secrets(value, lambda secret, into=into: into.append(secret) or MASK)  # type: ignore[misc]
-    return secrets.compare_digest(
-        *("\0".join(secrets_of_value).encode() for secrets_of_value in found)
-    )
 
 
 # What says where the default target is, and so where the deployment's own S3 key is used.

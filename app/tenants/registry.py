@@ -16,6 +16,7 @@ from app.settings.tenants import TENANT
 from app.telemetry.logs import get_logger
 from app.tenants import definitions
 from app.tenants.definitions import Definitions
+from app.tenants.masks import masked
 from app.tenants.values import Configuration, Setting, StoredValue, TenantSettings
 
 log = get_logger(__name__)
@@ -152,7 +153,7 @@ class ConfiguredTenants:
         return Setting(
             name=name,
             description=self.definitions.of(name).description,
-            value=definitions.masked(default if stored is None else stored.value),
-            default=definitions.masked(default),
+            value=masked(default if stored is None else stored.value),
+            default=masked(default),
             version=0 if stored is None else stored.version,
         )

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from app.delivery.targets import TargetKinds
 from app.errors import InvalidSettingError
 from app.settings import Settings
-from app.tenants.definitions import MASK, Definitions
+from app.tenants.definitions import Definitions
+from app.tenants.masks import MASK
 from app.tenants.registry import ConfiguredTenants
 from sinks.stores.memory import MemoryTarget
 from sinks.stores.s3.target import S3Target

@@ -14,7 +14,7 @@ from aiohttp import ClientResponse
 
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
-from app.tenants.definitions import masked
+from app.tenants.masks import masked
 from tests.targets import s3_of
 from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_settings import MASK, SERVER
