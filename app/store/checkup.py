@@ -10,7 +10,7 @@ import asyncpg
 
 from app.errors import ConfigurationError
 from app.settings import Settings
-from app.store.outbox import last_error, owed
+from app.store.outbox import held_back, last_error, owed
 from app.store.parameters import parameters_of
 from app.store.pool import advice
 from app.store.rights import missing_rights
@@ -160,6 +160,16 @@ async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
 
 
 async def _owed(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    if (later := await held_back(connection)) is not None:
+        kinds, behind = later
+        return bad(
+            _PART,
+            "outbox",
+            f"messages are owed of a kind that only a later version knows ({', '.join(kinds)}), "
+            f"and {behind} of the same deliveries wait behind them, to keep their order",
+            "finish the upgrade; after a step back, run a worker of the later version until they "
+            "are sent",
+        )
     late = [lane for lane in await owed(connection) if lane.oldest > _MAX_OVERDUE]
     if late:
         summary = ", ".join(

@@ -121,6 +121,17 @@ async def owed(connection: asyncpg.Pool | asyncpg.Connection[asyncpg.Record]) ->
     return [Owed(**row) for row in await connection.fetch(*SQL["owed"]())]
 
 
+async def held_back(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> tuple[list[str], int] | None:
+    """Return kinds of messages that only a later version knows, and how many others wait for them.
+
+    None where there are none.
+    """
+    row = await connection.fetchrow(*SQL["held_back"](known=_KINDS))
+    return (row["kinds"], row["behind"]) if row is not None else None
+
+
 async def last_error(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:
     """Return why the message that waits longest was not confirmed."""
     cause: str | None = await connection.fetchval(*SQL["last_error"]())

@@ -41,6 +41,20 @@ FROM tenants t CROSS JOIN LATERAL (
 SELECT DISTINCT kind FROM outbox
 WHERE lane = :lane AND due_at <= now() AND kind <> ALL (:known::text[]);
 
+-- name: held_back
+-- Other kinds than those :known here, of which messages wait, and how many of the known ones they hold
+-- back; no row if there are none.
+WITH later AS (
+    SELECT lane, delivery_id, kind, min(id) AS first FROM outbox
+    WHERE kind <> ALL (:known::text[]) GROUP BY lane, delivery_id, kind
+)
+SELECT array_agg(DISTINCT later.kind ORDER BY later.kind) AS kinds,
+       (SELECT count(*) FROM outbox behind
+        WHERE behind.kind = ANY (:known::text[]) AND EXISTS (
+            SELECT 1 FROM later l WHERE l.lane = behind.lane
+            AND l.delivery_id = behind.delivery_id AND l.first < behind.id)) AS behind
+FROM later HAVING count(*) > 0;
+
 -- name: sent
 -- The broker has confirmed these.
 DELETE FROM outbox WHERE id = ANY (:ids);
