@@ -26,7 +26,6 @@ from app.errors import (
     ForeignObjectError,
     LeaseLostError,
     TargetRefusedError,
-    TargetUnavailableError,
     UploadLostError,
     WrongObjectError,
 )
@@ -129,9 +128,21 @@ class Transfers:
         return completed
 
     async def _begin(self, delivery: Delivery, target: Target, key: str, lease: Lease) -> Upload:
-        """Open an upload, and note it before any part."""
-        create = Retried(partial(self._create_upload, delivery, target, key))
-        upload = self.uploads.located(await self._ask(lease, create), target)
+        """Open an upload, and note it before any part.
+
+        Asked for once in an attempt, and never waited for in place: an opening that was not
+        answered may be carried out at any time after that. It is this attempt's, which is given up;
+        so whichever comes after it is not the first, and what it leaves open is looked for.
+        """
+        create = partial(
+            self.objects.create_upload,
+            target,
+            key,
+            marks_of(delivery),
+            media_type=self.archiver.media_type(delivery),
+        )
+        opened = await out_of_slot(create, lease.aside, after=self.patience.in_slot)
+        upload = self.uploads.located(opened, target)
         record = partial(self.leases.record_upload, delivery, upload)
         try:
             if not await until_answered(record, good=lease.safe_to_complete):
@@ -150,20 +161,6 @@ class Transfers:
             files=delivery.file_count,
         )
         return upload
-
-    async def _create_upload(
-        self, delivery: Delivery, target: Target, key: str, *, again: bool
-    ) -> Upload:
-        media_type = self.archiver.media_type(delivery)
-        # The one before may have been opened, and only its answer was lost.
-        if again and not await self.uploads.abort_orphans(delivery, target, key):
-            raise TargetUnavailableError(
-                f"the opening of an upload of {key} in {target} was not answered, and another "
-                "delivery may have opened one of that name: which is whose can't be told now"
-            )
-        return await self.objects.create_upload(
-            target, key, marks_of(delivery), media_type=media_type
-        )
 
     async def _archive(
         self, delivery: Delivery, target: Target, upload: Upload, lease: Lease

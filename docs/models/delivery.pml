@@ -18,12 +18,13 @@
  * once: a predecessor's object could take the place of what is told. Nor is a store that keeps no
  * conditions (NO_CONDITIONS) safe from workers whose bytes differ.
  *
- * Time is in two guards. A worker that lost its lease by its delivery's end knows it when the sweep
+ * Time is in three guards. A worker that lost its lease by its delivery's end knows it when the sweep
  * begins, two leases later, and opens nothing more. What a worker may let appear has done so, or never
- * will, when the time that was noted for it is over: it is not stopped in between for longer.
- * Not here: other deliveries of the same key, aborts that are refused for good (a fence is lost then),
- * openings that are carried out after their deadline; answers of PostgreSQL that are lost (the same is
- * asked again: as if asked later; of a claim: as if the worker died). */
+ * will, when the time that was noted for it is over: it is not stopped in between for longer. An opening
+ * that was not answered is carried out before the sweep begins, whatever was decided by then.
+ * Not here: other deliveries of the same key, aborts that are refused for good (a fence is lost then);
+ * answers of PostgreSQL that are lost (the same is asked again: as if asked later; of a claim: as if the
+ * worker died). */
 #ifndef FAULTS
 #define FAULTS 2
 #endif
@@ -39,7 +40,8 @@
 #define WRONG 9
 
 mtype:state = { READY, TRANSFERRING, DONE, ERROR };
-mtype:upload = { FREE, OPEN, SENT /* asked to complete */, GOING /* begun */, MADE, GONE };
+mtype:upload = { FREE, LOST /* its opening was not answered, and comes later */, OPEN,
+                 SENT /* asked to complete */, GOING /* begun */, MADE, GONE };
 
 /* PostgreSQL: the delivery's row, the lock on its object, and what its client was told. */
 mtype:state state = READY;
@@ -47,7 +49,7 @@ byte attempt, owner, upload, completing, result, lock, told;
 bool lapsed, undecided;                  /* lease_until is over; completing_until is not */
 /* The object store: one key. An upload's request, its condition, what it would make. */
 mtype:upload up[UPLOADS + 1] = FREE;
-byte opened, flying, cond[UPLOADS + 1], etag[UPLOADS + 1], object;
+byte opened, lost, flying, cond[UPLOADS + 1], etag[UPLOADS + 1], object;
 /* The world: what is left of disturbances; who is to die; what each worker is in the middle of. */
 byte faults = FAULTS, dies, works[3];
 bool opens[3], asks[3], late;
@@ -103,6 +105,7 @@ inline remove(of_attempt, who) {                                    /* remove.py
      d_step { lock = 0; seen = 0 }
   fi
 }
+inline lose(u) { if :: up[u] == OPEN -> up[u] = LOST; lost++ :: else fi }
 inline idle() {
   works[me] = 0; opens[me] = false; asks[me] = false; mine = 0; last = 0; before = 0; u = 0;
   seen = 0; again = false; unknown = false; retry = false; hopeless = false
@@ -130,7 +133,11 @@ begin:                                   /* transfer.py: _begin */
     atomic { opened++; assert(opened <= UPLOADS); u = opened; up[u] = OPEN };
     if
     :: true
-    :: d_step { faults -> faults--; u = 0 }; d_step { abort_orphans() }; goto begin   /* no answer */
+#ifdef BEGIN_AGAIN                       /* defect: it opens another one in the same attempt */
+    :: d_step { faults -> faults--; lose(u); u = 0 }; d_step { abort_orphans() }; goto begin
+#else
+    :: d_step { faults -> faults--; lose(u); u = 0; retry = true }; goto settle   /* no answer */
+#endif
     fi;
     if                                   /* leases.sql: record_upload */
     :: d_step { HELD -> upload = u; opens[me] = false }
@@ -216,9 +223,10 @@ over:
   od
 }
 
-proctype Request(byte u) {               /* the store carries out a completion, at its leisure */
+proctype Request(byte u) {               /* the store carries out what it was asked, at its leisure */
 end:
   do
+  :: d_step { up[u] == LOST -> up[u] = OPEN; lost-- }
   :: d_step { up[u] == SENT && MET(cond[u]) -> up[u] = MADE; flying--; put(etag[u]) }
   :: d_step { up[u] == SENT && !MET(cond[u]) -> up[u] = OPEN; flying-- }
   :: d_step { up[u] == SENT && MET(cond[u]) && faults ->
@@ -249,7 +257,7 @@ active proctype Sweep() {                /* sweep.py: look. transactions.sql: un
   byte seen, i;
   bool decided;
 end:
-  d_step { ENDED && (state == ERROR || attempt > 1) && !opens[1] && !opens[2] -> late = true };
+  d_step { ENDED && (state == ERROR || attempt > 1) && !opens[1] && !opens[2] && !lost -> late = true };
   do
   :: decided = !undecided;
      d_step { if :: state == ERROR -> abort(upload) :: else fi };        /* uploads.py: abort_last */

@@ -58,6 +58,7 @@ class S3Proxy:
     away: bool = False  # every connection breaks
     silent: bool = False  # nothing is answered, until this is over
     completion: asyncio.Event = field(default_factory=asyncio.Event)  # one has come
+    let_begin: asyncio.Event | None = None  # uploads whose answer is lost are opened after this
     let_complete: asyncio.Event | None = None  # it waits for this, whichever client asked
     seen: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)  # of completions: headers and values
@@ -108,10 +109,26 @@ class S3Proxy:
             return await self._take_part(request, body)
         if what == "completion":
             return await self._complete(request, body)
-        answer = await self._forward(request, body)
         if what == "begin" and self._use("lost_begins"):
+            going_on = asyncio.create_task(self._open_when_let(request, body))
+            self._under_way.add(going_on)
+            if self.let_begin is None:
+                await going_on
             return self._break(request)
-        return self._answer(*answer)
+        return self._answer(*await self._forward(request, body))
+
+    async def _open_when_let(
+        self, request: web.Request, body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        if self.let_begin is not None:
+            await self.let_begin.wait()
+        return await self._forward(request, body)
+
+    async def carry_out(self) -> None:
+        """Open what is to be opened late; return when it is open."""
+        assert self.let_begin is not None
+        self.let_begin.set()
+        await asyncio.gather(*self._under_way)
 
     async def _take_part(self, request: web.Request, body: bytes) -> web.StreamResponse:
         self.digests.append(request.headers.get("Content-MD5"))

@@ -149,7 +149,7 @@ async def test_a_target_that_is_away_at_the_completion_is_waited_for(
     assert done_at_once(proxy, source, row)
 
 
-@pytest.mark.parametrize("where", ["begin", "part", "completion", "HEAD"])
+@pytest.mark.parametrize("where", ["part", "completion", "HEAD"])
 async def test_a_gateways_page_in_place_of_an_answer_costs_nothing_twice(
     worker: TransferWorker,
     proxied: Proxied,
@@ -172,32 +172,46 @@ async def test_a_gateways_page_in_place_of_an_answer_costs_nothing_twice(
     assert (row["attempt"], source.each_once(), sorted(proxy.stored)) == (1, True, PARTS)
 
 
-async def test_a_target_that_is_away_at_the_opening_is_waited_for(
+async def test_an_opening_is_asked_for_once_an_attempt(
     worker: TransferWorker,
     proxied: Proxied,
     source: CountingSource,
     name: str,
 ) -> None:
+    """Who waited in place would open another one beside the first, if that was only late."""
     proxy, _ = proxied
     proxy.away = True
     await worker.plan(name)
     async with worker.running():
-        await proxy.until("away", 3)
+        await worker.until(name, lambda row: row["tries"] == 1)
+        assert proxy.seen == ["away"]
         proxy.away = False
+        await worker.try_now(name)
         row = await worker.ended(name)
-    assert done_at_once(proxy, source, row)
+    assert (row["state"], row["attempt"], proxy.seen.count("begin")) == ("DONE", 2, 1)
+    assert sorted(proxy.stored) == PARTS
+    assert source.each_once()
 
 
+@pytest.mark.parametrize("late", [False, True])
 async def test_an_upload_whose_opening_was_not_answered_does_not_stay_open(
-    worker: TransferWorker, proxied: Proxied, name: str, client: Client
+    worker: TransferWorker, proxied: Proxied, name: str, client: Client, late: bool
 ) -> None:
-    """In the same attempt another one is opened: nothing else would ever look for the first."""
+    """Also where it is opened when the next attempt has looked, and has ended the delivery."""
     proxy, _ = proxied
     proxy.lost_begins = 1
+    if late:
+        proxy.let_begin = asyncio.Event()
     await worker.plan(name)
     async with worker.running():
+        await worker.until(name, lambda row: row["tries"] == 1)
+        await worker.try_now(name)
         row = await worker.ended(name)
-    assert (row["state"], row["attempt"], proxy.seen.count("begin")) == ("DONE", 1, 2)
+    assert (row["state"], row["attempt"], proxy.seen.count("begin")) == ("DONE", 2, 2)
+    if late:
+        await proxy.carry_out()
+        assert len(await client.open_uploads(name)) == 1
+        assert await worker.sweep() == 1
     assert await client.open_uploads(name) == []
 
 

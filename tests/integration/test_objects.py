@@ -632,8 +632,7 @@ async def test_an_opening_that_was_not_answered_aborts_nothing_that_may_be_anoth
     proxy.lost_begins = 1
     await worker.plan(name)
     async with worker.running(count=1):
-        row = await worker.until(name, lambda row: row["tries"] == 1)
-        assert "which is whose" in row["last_cause"]
+        await worker.until(name, lambda row: row["tries"] == 1)
         assert upload.upload_id in [
             opened.upload_id for opened in await sink.open_uploads(through, key)
         ]

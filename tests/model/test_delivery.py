@@ -95,6 +95,7 @@ def test_no_run_goes_on_for_ever(tmp_path: Path) -> None:
         (("LATE_CLOCK",), LATE_OBJECT),
         (("BLIND_START",), LEFT_OPEN),
         (("KEPT_UPLOAD",), LEFT_OPEN),
+        (("BEGIN_AGAIN",), LEFT_OPEN),
         ((*OLD_STORE, "OVERLOOKED"), TOLD),
         ((*OLD_STORE, "NO_LOCK"), TOLD),
     ],

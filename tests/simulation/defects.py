@@ -119,10 +119,10 @@ DEFECTS: tuple[Defect, ...] = (
         after="        if False:\n            # A predecessor",
     ),
     Defect(
-        name="an opening that was not answered is forgotten",
+        name="an opening that was not answered is asked for again",
         path="app/usecases/transfer.py",
-        before="        if again and not await self.uploads.abort_orphans(delivery, target, key):\n",
-        after="        if False:\n",
+        before="        opened = await out_of_slot(create, lease.aside, after=self.patience.in_slot)\n",
+        after="        opened = await self._ask(lease, create)\n",
     ),
     Defect(
         name="an abort does not look whose it is",
