@@ -61,6 +61,10 @@ async def page(browser: Browser, service: str) -> AsyncIterator[Page]:
     """A new page of the console; it must not complain."""
     context = await browser.new_context(base_url=service, viewport=WIDE)  # type: ignore[arg-type]
     context.set_default_timeout(20_000)
+    # Chromium is told to hold requests before there is any page, and all the time. Told later, by
+    # the first `route` of a page that is there, it says that it does before that page knows; what
+    # the page asks for then goes by.
+    await context.route("requests-are-held-from-the-beginning", lambda route: route.fallback())
     opened = await context.new_page()
     faults = Faults(opened)
     await opened.goto("/console")
