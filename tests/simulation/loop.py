@@ -14,7 +14,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from random import Random
 from typing import Any
 
@@ -27,6 +27,51 @@ class StandsStillError(Exception):
     """Nothing is ready, and nothing will ever be."""
 
 
+class _Step(asyncio.Handle):
+    """asyncio's own, without what it keeps for debugging: there are thousands in a night."""
+
+    __slots__ = ("of_task",)
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self.of_task = isinstance(getattr(callback, "__self__", None), asyncio.Task)
+
+    def __repr__(self) -> str:
+        return f"<step {self._callback}>"
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+
+class _Timer(asyncio.TimerHandle):
+    """A step that is due later."""
+
+    __slots__ = ("of_task",)
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+    ) -> None:
+        self._when = when
+        self._context = copy_context() if context is None else context
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self.of_task = isinstance(getattr(callback, "__self__", None), asyncio.Task)
+
+    __repr__ = _Step.__repr__
+    __hash__ = object.__hash__
+    cancel = _Step.cancel
+
+
 class SimulatedLoop(asyncio.BaseEventLoop):
     """Runs callbacks by its own clock, in the order that `draws` gives."""
 
@@ -37,9 +82,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._draws = draws
         self._disorder = disorder
-        self._of_tasks: list[asyncio.Handle] = []
-        self._others: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._of_tasks: list[_Step | _Timer] = []
+        self._others: deque[_Step | _Timer] = deque()
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._order = itertools.count()  # of timers that are due at the same moment
 
     def time(self) -> float:
@@ -50,9 +95,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """Have something called at a later step."""
-        handle = asyncio.Handle(callback, args, self, context)
-        self.ready(handle)
-        return handle
+        step = _Step(callback, args, context)
+        (self._of_tasks if step.of_task else self._others).append(step)
+        return step
 
     def call_at(  # type: ignore[override]
         self,
@@ -62,9 +107,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Have something called once the time has come."""
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = _Timer(when, callback, args, context)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Have something called after so many seconds."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., Any], *args: Any
@@ -78,50 +133,51 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             outcome.set_exception(error)
         return outcome
 
-    def ready(self, handle: asyncio.Handle) -> None:
+    def ready(self, step: _Step | _Timer) -> None:
         """Let a callback run as soon as it is its turn."""
-        callback: Any = handle._callback  # type: ignore[attr-defined]
-        if isinstance(getattr(callback, "__self__", None), asyncio.Task):
-            self._of_tasks.append(handle)
-        else:
-            self._others.append(handle)
+        (self._of_tasks if step.of_task else self._others).append(step)
 
     def _run_once(self) -> None:
         """Take steps until the loop is stopped. Raises StandsStillError."""
-        timers = self._timers
+        timers, of_tasks, others = self._timers, self._of_tasks, self._others
+        random, disorder = self._draws.random, self._disorder
         while not self._stopping:  # type: ignore[attr-defined]
-            if not self._of_tasks and not self._others:
-                while timers and timers[0][2].cancelled():
-                    heapq.heappop(timers)
-                if not timers:
-                    raise StandsStillError
-                self._now = max(self._now, timers[0][0])
+            if not of_tasks and not others:
+                self._jump()
             while timers and timers[0][0] <= self._now:
                 self.ready(heapq.heappop(timers)[2])
-            handle = self._next()
-            if handle.cancelled():
+            if others and (not of_tasks or random() * (len(of_tasks) + 1) < 1):
+                step = others.popleft()
+            elif len(of_tasks) > 1 and random() < disorder:
+                chosen = self._draws.randrange(len(of_tasks))
+                of_tasks[chosen], of_tasks[-1] = of_tasks[-1], of_tasks[chosen]
+                step = of_tasks.pop()
+            else:
+                step = of_tasks.pop(0)
+            if step._cancelled:
                 continue
-            process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
-            if process is not None and not process.runs(handle):
+            process = step._context.get(PROCESS)
+            if process is not None and not process.runs(step):
                 continue
             self.steps += 1
             self._now += _LEAST_STEP
-            handle._run()
+            try:
+                step._context.run(step._callback, *step._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio does
+                self.call_exception_handler({"message": f"{step} failed", "exception": error})
 
-    def _next(self) -> asyncio.Handle:
-        of_tasks, others = self._of_tasks, self._others
-        if others and (not of_tasks or self._draws.random() * (len(of_tasks) + 1) < 1):
-            return others.popleft()
-        if len(of_tasks) > 1 and self._draws.random() < self._disorder:
-            chosen = self._draws.randrange(len(of_tasks))
-            of_tasks[chosen], of_tasks[-1] = of_tasks[-1], of_tasks[chosen]
-            return of_tasks.pop()
-        return of_tasks.pop(0)
+    def _jump(self) -> None:
+        """Let it be the time of the next timer."""
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+        if not timers:
+            raise StandsStillError
+        self._now = max(self._now, timers[0][0])
 
     # What BaseEventLoop asks of a loop with a selector.
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is passed over when its time comes."""
 
     def _process_events(self, event_list: Any) -> None:
         """There are none."""

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from unittest.mock import patch
 
@@ -83,12 +83,17 @@ class Night:
 
 def settings_of(plan: Plan, worker: str) -> Settings:
     """Return what the workers of a night are set to: short intervals, as many lives are short."""
+    return _settings(plan.ttl, shared=plan.shared).model_copy(update={"worker_id": worker})
+
+
+@lru_cache(maxsize=16)  # settings are read from the environment, which takes milliseconds
+def _settings(ttl: float, *, shared: bool) -> Settings:
     return Settings(
-        worker_id=worker,
+        worker_id="any",
         tenants=TENANTS,
         secret_keys=(SecretStr(_KEY),),
-        delivery_bucket="shared" if plan.shared else "{tenant}",
-        request_ttl_hours=plan.ttl / 3600,
+        delivery_bucket="shared" if shared else "{tenant}",
+        request_ttl_hours=ttl / 3600,
         lease_ttl=12,
         claim_poll_interval=10,
         retry_backoff=1,

@@ -19,6 +19,7 @@ from tests.simulation.processes import PROCESS, Process
 from tests.simulation.weather import Weather
 
 PARTY = "PostgreSQL"
+_LOSES_REQUESTS, _LOSES_ANSWERS = f"{PARTY} loses requests", f"{PARTY} loses answers"
 _LOCK_TIMEOUT = 60.0  # seconds; asyncpg gives a statement up then
 
 
@@ -40,12 +41,12 @@ class SimulatedDatabase(MemoryDatabase):
         """Take a statement there, or fail."""
         await self._weather.travel(PARTY, longest=0.004)
         self._fail_if_away()
-        if self._weather.strikes(f"{PARTY} loses requests"):
+        if self._weather.strikes(_LOSES_REQUESTS):
             raise StoreUnavailableError("the connection broke before the statement")
 
     async def _come_back(self) -> None:
         """Take the answer to a commit back, or lose it."""
-        if self._weather.strikes(f"{PARTY} loses answers"):
+        if self._weather.strikes(_LOSES_ANSWERS):
             self._weather.note(f"{PARTY} commits, and is not heard")
             raise StoreUnavailableError("the connection broke; it may have been committed")
         await self._weather.travel(PARTY, longest=0.004)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
+from random import Random
 from typing import Any, TypeVar
 
 from tests.simulation.draws import Draws
@@ -15,6 +16,14 @@ T = TypeVar("T")
 
 _IN_NO_TIME = 0.7  # of 1; a step is a moment, too
 _NOBODY = Context()  # what a party does is done by no process: it outlives whose request it was
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way to a party."""
+
+    stream: Random  # of how long it takes
+    slow: str | None  # the fault, if it may be
 
 
 @dataclass
@@ -27,6 +36,7 @@ class Weather:
     pace: float = 0.02  # seconds that bytes are on their way, at most
     calm: bool = False
     down: dict[str, str] = field(default_factory=dict)  # parties that answer nothing, and why
+    _ways: dict[str, _Way] = field(default_factory=dict)  # by party
 
     def strikes(self, fault: str) -> bool:
         """Whether a fault comes now."""
@@ -36,19 +46,25 @@ class Weather:
 
     def later(self, party: str, *, longest: float = 0.02) -> float:
         """Return the seconds that something takes on its way; now and then, far more."""
-        stream = self.draws.of(f"{party} takes")
-        if self.strikes(f"{party} is slow"):
-            return stream.uniform(0, 8)
-        return stream.uniform(0.0005, longest)
+        way = self._way(party)
+        if way.slow and self.strikes(way.slow):
+            return way.stream.uniform(0, 8)
+        return way.stream.uniform(0.0005, longest)
 
-    async def travel(self, party: str, *, longest: float) -> None:
+    def travel(self, party: str, *, longest: float) -> Awaitable[None]:
         """Be on the way to a party, or back: mostly in no time."""
-        if self.draws.of(f"{party} takes").random() < _IN_NO_TIME and not self.faults.get(
-            f"{party} is slow"
-        ):
-            await asyncio.sleep(0)
-        else:
-            await asyncio.sleep(self.later(party, longest=longest))
+        way = self._way(party)
+        if way.stream.random() < _IN_NO_TIME and not way.slow:
+            return asyncio.sleep(0)
+        return asyncio.sleep(self.later(party, longest=longest))
+
+    def _way(self, party: str) -> _Way:
+        way = self._ways.get(party)
+        if way is None:
+            slow = f"{party} is slow"
+            way = _Way(self.draws.of(f"{party} takes"), slow if self.faults.get(slow) else None)
+            self._ways[party] = way
+        return way
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -50,6 +50,29 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+class _Transaction:
+    """A transaction as a block: a class, since simulations begin thousands of them."""
+
+    __slots__ = ("_database", "_session")
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Session:
+        await self._database.trip()
+        self._session = self._database.begin()
+        return self._session
+
+    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            if error is None:
+                await self._database.trip()
+                self._session.commit()
+                await self._database.answered()
+        finally:
+            self._session.roll_back()
+
+
 class MemoryDatabase:
     """What all adapters of one store share.
 
@@ -68,7 +91,7 @@ class MemoryDatabase:
         lock_timeout: float | None = None,
     ) -> None:
         self.trip = trip
-        self._answered = answered
+        self.answered = answered
         self._now = now
         self._last: datetime | None = None
         self._locks = Locks(timeout=lock_timeout)
@@ -113,19 +136,9 @@ class MemoryDatabase:
         found = session.get(self.maintenance, tenant)
         return found is not None and found.active
 
-    @contextlib.asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    def session(self) -> AbstractAsyncContextManager[Session]:
         """Begin a transaction; leaving the block commits, an exception rolls back."""
-        await self.trip()
-        session = self.begin()
-        try:
-            await session.begin()
-            yield session
-            await self.trip()
-            session.commit()
-            await self._answered()
-        finally:
-            session.roll_back()
+        return _Transaction(self)
 
     def begin(self) -> Session:
         """Begin a transaction, which has locked nothing."""

@@ -57,6 +57,10 @@ class Locks:
         held = self.held(key, owner)
         return held is not None and held.value >= mode.value
 
+    def hold(self, key: Hashable, owner: object, mode: Mode) -> None:
+        """Get a lock that no other owner can have, or wait for."""
+        self._held.setdefault(key, {})[owner] = mode
+
     async def take(self, key: Hashable, owner: object, mode: Mode) -> None:
         """Get a lock.
 
@@ -65,7 +69,7 @@ class Locks:
         if self._has(key, owner, mode):
             return
         if self.is_free(key, owner, mode):
-            self._held.setdefault(key, {})[owner] = mode
+            self.hold(key, owner, mode)
             return
         waiter = _Waiter(owner, mode, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(key, []).append(waiter)
@@ -92,7 +96,7 @@ class Locks:
 
     def release_all(self, owner: object) -> None:
         """Let go of all that an owner has locked, or waits for."""
-        for key, waiters in list(self._waiting.items()):
+        for key, waiters in list(self._waiting.items()) if self._waiting else ():
             for waiter in [waiter for waiter in waiters if waiter.owner is owner]:
                 waiters.remove(waiter)
                 self._grant(key)
@@ -126,6 +130,10 @@ class Locks:
 
     def _grant(self, key: Hashable) -> None:
         """Give a lock to those that waited longest, as many as can hold it side by side."""
+        if key not in self._waiting:
+            if not self._held.get(key):
+                self._held.pop(key, None)
+            return
         for waiter in list(self._waiting.get(key, ())):
             if any(self._before(key, waiter.owner, waiter.mode)):
                 continue

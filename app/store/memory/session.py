@@ -28,6 +28,7 @@ class Session:
         self._open = open_sessions
         self._changes: dict[Table[Any, Any], dict[Any, Any]] = {}  # None: the row is gone
         self._open[self] = None
+        self._locks.hold(self, self, Mode.UPDATE)  # others wait for the end by it
 
     # What it sees.
 
@@ -39,8 +40,11 @@ class Session:
 
     def rows(self, table: Table[K, R], group: Hashable = None) -> Iterator[tuple[K, R]]:
         """Iterate over the rows of a table, or of one of its groups, in the order of insertion."""
-        changes: dict[K, R | None] = self._changes.get(table, {})
         committed = table.items() if group is None else table.of(group)
+        changes: dict[K, R | None] | None = self._changes.get(table)
+        if not changes:
+            yield from committed
+            return
         known = set()
         for key, row in committed:
             known.add(key)
@@ -162,10 +166,6 @@ class Session:
 
     # How it ends.
 
-    async def begin(self) -> None:
-        """Let others wait for the end."""
-        await self._locks.take(self, self, Mode.UPDATE)
-
     def commit(self) -> None:
         """Let others see what was changed.
 
@@ -183,6 +183,8 @@ class Session:
 
     def roll_back(self) -> None:
         """Forget what was changed."""
+        if self not in self._open:
+            return
         self._changes = {}
         self._open.pop(self, None)
         self._locks.release_all(self)

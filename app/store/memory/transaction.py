@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -40,11 +39,17 @@ T = TypeVar("T")
 def _statement(
     method: Callable[Concatenate[MemoryUnitOfWork, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[MemoryUnitOfWork, P], Coroutine[Any, Any, T]]:
-    """Mark what is one statement."""
+    """Mark what is one statement. After one that failed, a transaction takes no other."""
 
     async def run(self: MemoryUnitOfWork, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self.statement():
+        if self._session.failed:
+            raise RuntimeError("a statement of this transaction has failed; it can only be left")
+        await self._database.trip()
+        try:
             return await method(self, *args, **kwargs)
+        except BaseException:
+            self._session.failed = True
+            raise
 
     run.__doc__ = method.__doc__
     return run
@@ -58,18 +63,6 @@ class MemoryUnitOfWork:
         self._session = session
         self.owes = False
         self.afterwards: list[Callable[[], object]] = []
-
-    @contextlib.asynccontextmanager
-    async def statement(self) -> AsyncIterator[None]:
-        """Send a statement. After one that failed, a transaction takes no other."""
-        if self._session.failed:
-            raise RuntimeError("a statement of this transaction has failed; it can only be left")
-        await self._database.trip()
-        try:
-            yield
-        except BaseException:
-            self._session.failed = True
-            raise
 
     # What came in.
 
