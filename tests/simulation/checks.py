@@ -197,10 +197,23 @@ class Checks:
         if mute is None:
             return
         for _, row in self.parties.database.deliveries.items():
-            if row.delivery.tenant != mute and row.finished_at is not None:
+            if row.delivery.tenant == mute or self._waited_for_another_user(row):
+                continue
+            if row.finished_at is not None:
                 took = (row.finished_at - row.delivery.requested_at).total_seconds()
                 if took > _BOUND:
                     self.wrong(f"{row.delivery} took {took:.0f} s beside a mute neighbour")
+
+    def _waited_for_another_user(self, row: DeliveryRow) -> bool:
+        """Whether one may just have completed an object of its name, for all that was known."""
+        return any(
+            other.delivery.tenant == row.delivery.tenant
+            and other.delivery.correlation_id == row.delivery.correlation_id
+            and other.delivery.user != row.delivery.user
+            and other.completing_until is not None
+            and other.completing_until > row.delivery.requested_at
+            for _, other in self.parties.database.deliveries.items()
+        )
 
     def _shelf_is_clean(self) -> None:
         shelf = self.parties.shelf

@@ -29,8 +29,7 @@ PARTY = "Kafka"
 PARTITIONS = 2
 _DEADLINE = 30.0  # seconds for a confirm
 _SESSION_TIMEOUT = 10.0  # seconds until a silent member is out
-_HEARTBEAT = 2.0  # seconds
-_COMMIT_INTERVAL = 1.0  # seconds
+_INTERVAL = 3.0  # seconds between heartbeats, each with a commit: about those of Faust
 
 Where = tuple[str, int]  # topic and partition
 
@@ -53,22 +52,22 @@ class Log:
         }
         self.group = Group(self)
         self.missing: tuple[str, ...] = ()  # topics that were found missing, until told
-        self._grown: list[asyncio.Event] = []
+        self._readers: list[Consumer] = []
 
     def append(self, topic: str, record: Record) -> None:
         """Append an event."""
         number = zlib.crc32(record.key) % PARTITIONS
         self.records[topic, number].append(record)
-        for event in self._grown:
-            event.set()
+        for reader in self._readers:
+            reader.grows((topic, number))
 
-    def watch(self, grown: asyncio.Event) -> None:
-        """Set an event whenever there is more to read."""
-        self._grown.append(grown)
+    def watch(self, reader: Consumer) -> None:
+        """Tell a consumer whenever there is more to read."""
+        self._readers.append(reader)
 
-    def unwatch(self, grown: asyncio.Event) -> None:
-        """Set it no more."""
-        self._grown.remove(grown)
+    def unwatch(self, reader: Consumer) -> None:
+        """Tell it no more."""
+        self._readers.remove(reader)
 
     def lose_ends(self) -> None:
         """Lose the last events of each partition, as brokers do that die together."""
@@ -156,6 +155,11 @@ class Group:
         """Hear a heartbeat; return whether it is still a member."""
         member.heard = asyncio.get_running_loop().time()
         return member in self.members
+
+    def skip(self, seconds: float) -> None:
+        """Take no silence for one in which nothing happened."""
+        for member in self.members:
+            member.heard += seconds
 
     def expel(self) -> None:
         """Let go of members that are silent."""
@@ -272,13 +276,18 @@ class Consumer(Service):
             self._failed.clear()
             streams = self._start_agents()
             group = self._log.group
-            self._log.watch(self._grown)
+            self._log.watch(self)
             try:
                 await self._read(group, streams)
             finally:
-                self._log.unwatch(self._grown)
+                self._log.unwatch(self)
                 for task in self._running:
                     task.cancel()
+
+    def grows(self, where: Where) -> None:
+        """Hear that a partition has more."""
+        if where in self._member.assigned:
+            self._grown.set()
 
     def _start_agents(self) -> dict[str, _Stream]:
         self._acks = {}
@@ -294,17 +303,15 @@ class Consumer(Service):
     async def _read(self, group: Group, streams: dict[str, _Stream]) -> None:
         member = self._member
         loop = asyncio.get_running_loop()
-        heartbeat = commit = loop.time()
+        due = loop.time()
         group.join(member)
         while not self.should_stop and not self._failed.is_set():
             away = PARTY in self._log.weather.down
             now = loop.time()
-            if not away and now >= heartbeat:
-                heartbeat = now + _HEARTBEAT
+            if not away and now >= due:
+                due = now + _INTERVAL
                 if not group.hear(member):
                     group.join(member)
-            if not away and now >= commit:
-                commit = now + _COMMIT_INTERVAL
                 group.commit(member, member.generation, dict(self._acks))
             if not away and member.generation != group.generation:
                 await asyncio.sleep(self._log.weather.later(PARTY, longest=0.5))
@@ -316,7 +323,7 @@ class Consumer(Service):
                 self._fetch(streams)
             self._grown.clear()
             try:
-                async with asyncio.timeout(_COMMIT_INTERVAL):
+                async with asyncio.timeout(_INTERVAL):
                     await self._grown.wait()
             except TimeoutError:
                 pass

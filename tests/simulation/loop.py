@@ -13,7 +13,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from random import Random
 from typing import Any
@@ -167,6 +167,21 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 raise
             except BaseException as error:  # noqa: BLE001 - as asyncio does
                 self.call_exception_handler({"message": f"{step} failed", "exception": error})
+
+    def skip(self, seconds: float, *, but: Context) -> None:
+        """Let so many seconds be over at once: for all timers but those of one context."""
+        self._now += seconds
+        self._timers[:] = [
+            (when if timer._context is but else when + seconds, number, timer)
+            for when, number, timer in self._timers
+        ]
+        heapq.heapify(self._timers)
+
+    def due(self, context: Context) -> Iterator[tuple[float, Callable[..., object]]]:
+        """Iterate over the timers of a context: when each is due, and what for."""
+        for when, _, timer in self._timers:
+            if timer._context is context and not timer._cancelled:
+                yield when, timer._callback
 
     def _jump(self) -> None:
         """Let it be the time of the next timer."""

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import structlog
+from mode import Seconds, Service, want_seconds
 from pydantic import SecretStr
 
 from app.delivery.lease import Lease
@@ -24,6 +25,8 @@ from app.delivery.states import State
 from app.settings import Settings
 from app.store.memory import MemoryArrivals
 from app.store.memory.transaction import MemoryUnitOfWork
+from app.tenants.definitions import Definitions
+from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
 from tests.simulation import archives, rabbitmq
 from tests.simulation.checks import Checks
@@ -37,11 +40,14 @@ from tests.simulation.processes import PROCESS, Process
 from tests.simulation.rabbitmq import Broker
 from tests.simulation.rs_order import RsOrder
 from tests.simulation.targets import DEADLINE, Shelf
-from tests.simulation.weather import Weather, by_nobody
-from tests.simulation.worker import Parties, Worker, steer
+from tests.simulation.weather import NOBODY, Weather, by_nobody
+from tests.simulation.worker import KINDS, Parties, Worker, steer
 
+_DEFINITIONS = Definitions(KINDS)  # of all workers: schemas take milliseconds
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+_LEASE = timedelta(seconds=12)
+_SWEPT_AFTER = after_end(_LEASE)
 _COMPLETION = timedelta(seconds=2 * DEADLINE)  # after that, one has happened or never will
 _AWAY = " is away"
 _REST = 10.0  # seconds between looks whether all has come to rest
@@ -94,7 +100,7 @@ def _settings(ttl: float, *, shared: bool) -> Settings:
         secret_keys=(SecretStr(_KEY),),
         delivery_bucket="shared" if shared else "{tenant}",
         request_ttl_hours=ttl / 3600,
-        lease_ttl=12,
+        lease_ttl=_LEASE.total_seconds(),
         claim_poll_interval=10,
         retry_backoff=1,
         retry_backoff_max=15,
@@ -183,6 +189,7 @@ class _Played:
         self.note("calm")
         until = self._loop.time() + _PATIENCE
         while self._loop.time() < until and not self._at_rest():
+            self._skip()
             await asyncio.sleep(_REST)
         self.checks.at_the_end()
 
@@ -242,14 +249,40 @@ class _Played:
             steer(self.parties, settings_of(self._plan, "console"), step, self.note)
         )
 
+    def _skip(self) -> None:
+        """Let the time be over in which all look for work, and none is due."""
+        seconds = self._until_due() - self._loop.time() - _REST
+        if seconds > _REST:
+            self.note(f"nothing is due for {seconds:.0f} s")
+            self._loop.skip(seconds, but=NOBODY)
+            self.parties.log.group.skip(seconds)
+
+    def _until_due(self) -> float:
+        """Return the time at which there is something to do again."""
+        database, now = self.parties.database, self._loop.time()
+        rows = [row for _, row in database.deliveries.items()]
+        if not self._is_quiet() or any(row.work is not None for row in rows):
+            return now
+        due = [when for when, act in self._loop.due(NOBODY) if act != self._tend]
+        for row in rows:
+            if not row.state.ended:
+                due.append(database.seconds_until(row.delivery.expires_at) + now)
+            elif not row.swept and self._may_be_open(row):
+                swept = max(row.not_before + _SWEPT_AFTER, row.completing_until or row.not_before)
+                due.append(database.seconds_until(swept) + now)
+        return min(due, default=now)
+
     def _at_rest(self) -> bool:
+        return self._is_quiet() and all(
+            row.state.ended and (row.swept or not self._may_be_open(row))
+            for _, row in self.parties.database.deliveries.items()
+        )
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing is on its way, or open."""
         database = self.parties.database
         return (
-            all(
-                row.state.ended and (row.swept or not self._may_be_open(row))
-                for _, row in database.deliveries.items()
-            )
-            and not list(database.outbox.items())
+            not list(database.outbox.items())
             and not list(database.arrivals.items())
             and not any(queue.waiting for queue in self.parties.broker.queues.values())
             and not self.parties.shelf.store.open()
@@ -258,6 +291,13 @@ class _Played:
     @staticmethod
     def _may_be_open(row: Any) -> bool:
         return bool(row.delivery.attempt > (0 if row.state.value == "ERROR" else 1))
+
+
+async def _sleep(self: Service, seconds: Seconds) -> None:
+    """Sleep as mode's services do, until they stop: theirs makes a task each time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(want_seconds(seconds)):
+            await self._stopped.wait()
 
 
 class _Datetime(datetime):
@@ -280,6 +320,10 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
             ("time.monotonic", loop.time),
             ("os.urandom", lots.randbytes),
             ("streams.amqp.messages.datetime", _Datetime),
+            ("mode.Service.sleep", _sleep),
+            ("app.tenants.registry.Definitions", lambda _kinds: _DEFINITIONS),
+            # Their trouble is found out by each who asks: there is nothing to report.
+            ("app.run.worker._WAIT_REPORT_INTERVAL", 60.0),
             ("sinks.transfer.Prefetcher", archives.Prefetcher),
             ("sinks.transfer.FileVerifier", archives.FileVerifier),
             ("sinks.transfer.ArchiveStream", archives.ArchiveStream),

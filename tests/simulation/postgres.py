@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from functools import partial
-from weakref import WeakKeyDictionary
 
 from app.errors import StoreUnavailableError
 from app.store.memory.database import MemoryDatabase
@@ -21,6 +20,12 @@ from tests.simulation.weather import Weather
 PARTY = "PostgreSQL"
 _LOSES_REQUESTS, _LOSES_ANSWERS = f"{PARTY} loses requests", f"{PARTY} loses answers"
 _LOCK_TIMEOUT = 60.0  # seconds; asyncpg gives a statement up then
+
+
+class _Session(Session):
+    """A transaction of a process."""
+
+    process: Process | None
 
 
 class SimulatedDatabase(MemoryDatabase):
@@ -35,7 +40,6 @@ class SimulatedDatabase(MemoryDatabase):
             lock_timeout=_LOCK_TIMEOUT,
         )
         self._weather = weather
-        self._whose: WeakKeyDictionary[Session, Process] = WeakKeyDictionary()
 
     async def _go(self) -> None:
         """Take a statement there, or fail."""
@@ -56,6 +60,10 @@ class SimulatedDatabase(MemoryDatabase):
         if PARTY in self._weather.down:
             raise StoreUnavailableError(self._weather.down[PARTY])
 
+    def seconds_until(self, moment: datetime) -> float:
+        """Return how long it is until its clock shows a time."""
+        return (moment - self._now()).total_seconds()
+
     def jump(self, seconds: float) -> None:
         """Put its clock forward."""
         self._weather.note(f"the clock of {PARTY} jumps by {seconds:.0f} s")
@@ -63,17 +71,16 @@ class SimulatedDatabase(MemoryDatabase):
 
     def begin(self) -> Session:
         """Begin a transaction of the process that runs."""
-        session = super().begin()
-        process = PROCESS.get()
-        if process is not None:
-            self._whose[session] = process
+        session = _Session(self._locks, self._open, self.clock())
+        session.process = process = PROCESS.get()
+        if process is not None and not process.has(self):
             process.while_alive(self, partial(self._cut, process))
         return session
 
     def _cut(self, process: Process) -> None:
         """Roll back what a process that is gone had begun."""
         for session in list(self._open):
-            if self._whose.get(session) is process:
+            if isinstance(session, _Session) and session.process is process:
                 session.roll_back()
 
 

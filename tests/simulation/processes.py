@@ -51,6 +51,10 @@ class Process:
         """Call `cut`, which the other side of a connection does, should the process go first."""
         self._connections[connection] = cut
 
+    def has(self, connection: Hashable) -> bool:
+        """Whether there is a connection."""
+        return connection in self._connections
+
     def forget(self, connection: Hashable) -> None:
         """Note that a connection has ended."""
         self._connections.pop(connection, None)

@@ -20,6 +20,7 @@ from tests.simulation.night import Night, play
 from tests.simulation.plan import Plan, draw
 from tests.simulation.processes import Process
 from tests.simulation.shrink import shrink
+from tests.simulation.weather import NOBODY
 
 
 def run(work: object, *, seed: int = 0, disorder: float = 0.0) -> object:
@@ -77,6 +78,23 @@ def test_a_loop_in_which_nothing_is_left_to_do_says_so() -> None:
 
     with pytest.raises(StandsStillError):
         run(wait())
+
+
+def test_time_that_is_skipped_postpones_all_timers_but_those_of_one_context() -> None:
+    async def play_it() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        kept = loop.create_future()
+        loop.call_later(100, lambda: kept.set_result(loop.time()), context=NOBODY)
+        assert [when for when, _ in loop.due(NOBODY)] == [pytest.approx(100, abs=0.001)]
+        postponed = asyncio.create_task(asyncio.sleep(1))
+        await asyncio.sleep(0)
+        loop.skip(90, but=NOBODY)
+        await postponed
+        woke = loop.time()
+        return woke, await kept
+
+    assert run(play_it()) == (pytest.approx(91, abs=0.001), pytest.approx(100, abs=0.001))
 
 
 def test_a_killed_process_takes_no_further_step_not_even_its_clean_up() -> None:

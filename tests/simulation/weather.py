@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,17 @@ from tests.simulation.draws import Draws
 T = TypeVar("T")
 
 _IN_NO_TIME = 0.7  # of 1; a step is a moment, too
-_NOBODY = Context()  # what a party does is done by no process: it outlives whose request it was
+NOBODY = Context()  # what a party does is done by no process: it outlives whose request it was
+
+
+class _Turn:
+    """Let others run: `asyncio.sleep(0)`, which is asked for at each second step."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+_TURN = _Turn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +64,11 @@ class Weather:
     def travel(self, party: str, *, longest: float) -> Awaitable[None]:
         """Be on the way to a party, or back: mostly in no time."""
         way = self._way(party)
-        if way.stream.random() < _IN_NO_TIME and not way.slow:
-            return asyncio.sleep(0)
-        return asyncio.sleep(self.later(party, longest=longest))
+        if way.slow and self.strikes(way.slow):
+            return asyncio.sleep(way.stream.uniform(0, 8))
+        if self.calm or way.stream.random() < _IN_NO_TIME:
+            return _TURN
+        return asyncio.sleep(way.stream.uniform(0.0005, longest))
 
     def _way(self, party: str) -> _Way:
         way = self._ways.get(party)
@@ -111,12 +123,12 @@ class Link:
                 weather.note(f"{party} was not heard to answer: {what}")
             else:
                 reply = partial(_tell, answered, outcome)
-                loop.call_later(weather.later(party), reply, context=_NOBODY)
+                loop.call_later(weather.later(party), reply, context=NOBODY)
 
         on_its_way = weather.later(party, longest=takes)
         if silent:  # whenever it likes
             on_its_way = weather.draws.of(f"{party} takes").uniform(0, self.deadline)
-        loop.call_later(on_its_way, arrives, context=_NOBODY)
+        loop.call_later(on_its_way, arrives, context=NOBODY)
         if lost:
             await asyncio.sleep(on_its_way + weather.later(party))
             raise away("the connection broke before it was answered")
@@ -146,4 +158,4 @@ def _tell(answered: asyncio.Future[Any], outcome: tuple[Any, Exception | None]) 
 
 def by_nobody(delay: float, act: Callable[[], object]) -> None:
     """Let a party do something later, whatever becomes of the process that runs now."""
-    asyncio.get_running_loop().call_later(delay, act, context=_NOBODY)
+    asyncio.get_running_loop().call_later(delay, act, context=NOBODY)

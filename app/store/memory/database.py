@@ -66,7 +66,8 @@ class _Transaction:
     async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
             if error is None:
-                await self._database.trip()
+                if self._session.has_changes:  # else it was a look, which was answered
+                    await self._database.trip()
                 self._session.commit()
                 await self._database.answered()
         finally:

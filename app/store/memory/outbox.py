@@ -67,6 +67,8 @@ class MemoryOutbox:
         publish: Callable[[OutgoingMessage], Awaitable[None]],
     ) -> int:
         """Publish messages; return how many were not confirmed."""
+        if not rows:
+            return 0
         outcomes = await asyncio.gather(
             *(publish(row.message) for row in rows), return_exceptions=True
         )

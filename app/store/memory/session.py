@@ -166,6 +166,11 @@ class Session:
 
     # How it ends.
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self._changes)
+
     def commit(self) -> None:
         """Let others see what was changed.
 
