@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
+# How the stand-in rs-order is set up: RS_ORDER='suborder_files=2 restore_seconds=3'.
+RS_ORDER ?=
+SWITCHES = $(foreach switch,$(RS_ORDER),--rs-order '$(switch)')
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	--python-version 3.11
 # uv is told what pip is told.
@@ -48,10 +51,10 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py
 	@touch $@
 
 demo: setup ## Deliver sample products for real and check the archive (PRODUCTS=/folder for your own)
-	@$(BIN)/python -m compose.demo $(if $(PRODUCTS),--products "$(PRODUCTS)")
+	@$(BIN)/python -m compose.demo $(if $(PRODUCTS),--products "$(PRODUCTS)") $(SWITCHES)
 
 up: setup ## Keep the whole stack and the service in the foreground until Ctrl-C
-	@$(BIN)/python -m compose.up $(if $(PRODUCTS),--products "$(PRODUCTS)")
+	@$(BIN)/python -m compose.up $(if $(PRODUCTS),--products "$(PRODUCTS)") $(SWITCHES)
 
 test: setup ## Run all tests, several side by side, each on a stack of its own
 	@$(BIN)/python -m pytest -n auto

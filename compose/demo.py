@@ -22,6 +22,8 @@ from app.settings import load_settings
 from compose import check
 from compose.embedded.processes import StackError
 from compose.embedded.stack import USER, Stack, running_service, running_stack
+from compose.rs_order.options import switches_option
+from compose.rs_order.switches import Switches
 from streams.amqp import names
 from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS, REQUESTS, RESPONSES
 
@@ -47,7 +49,8 @@ def say(text: str = "") -> None:
     default=PRODUCTS,
     help="A folder: each sub-folder is a product, files at its root are one more.",
 )
-def main(products: Path) -> None:
+@switches_option
+def main(products: Path, switches: Switches) -> None:
     """Deliver a folder of products over the whole embedded stack, and check what arrives."""
     # Ended from outside, it cleans up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -57,7 +60,7 @@ def main(products: Path) -> None:
             raise StackError(f"PRODUCTS={products} is no folder: give a folder with products in it")
         if not files:
             raise StackError(f"PRODUCTS={products} holds no file: put at least one in it")
-        asyncio.run(_demo(products))
+        asyncio.run(_demo(products, switches))
     except (StackError, DeliveryError, check.CheckError) as error:
         say(f"demo: {error}")
         sys.exit(1)
@@ -65,10 +68,10 @@ def main(products: Path) -> None:
         sys.exit(130)
 
 
-async def _demo(products: Path) -> None:
+async def _demo(products: Path, switches: Switches) -> None:
     began = time.monotonic()
     say("Starting RabbitMQ, Kafka, PostgreSQL, S3 and rs-order as child processes …")
-    async with running_stack(products) as stack:
+    async with running_stack(products, switches=switches) as stack:
         os.environ.update(stack.environment)
         say(f"  up after {time.monotonic() - began:.1f} s; starting the service …")
         async with running_service(stack) as (_service, address):

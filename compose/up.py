@@ -12,6 +12,8 @@ import click
 from compose.demo import PRODUCTS, say
 from compose.embedded.processes import StackError
 from compose.embedded.stack import running_service, running_stack
+from compose.rs_order.options import switches_option
+from compose.rs_order.switches import Switches
 
 
 @click.command()
@@ -21,21 +23,25 @@ from compose.embedded.stack import running_service, running_stack
     default=PRODUCTS,
     help="Folder of products that rs-order offers.",
 )
-def main(products: Path) -> None:
+@switches_option
+def main(products: Path, switches: Switches) -> None:
     """Run everything, print how to reach it, and wait."""
     try:
-        asyncio.run(_up(products))
+        asyncio.run(_up(products, switches))
     except StackError as error:
         say(f"up: {error}")
         sys.exit(1)
 
 
-async def _up(products: Path) -> None:
+async def _up(products: Path, switches: Switches) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     say("Starting …")
-    async with running_stack(products) as stack, running_service(stack) as (service, address):
+    async with (
+        running_stack(products, switches=switches) as stack,
+        running_service(stack) as (service, address),
+    ):
         say(f"The console is at {address}/console (the token: `.venv/bin/delivery token`, below),")
         say(f"the API is described at {address}/docs, {address}/health/ready tells how it is.")
         say(f"Its log is {service.log}; the others' are beside it.\n")

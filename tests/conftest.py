@@ -20,6 +20,7 @@ from app.settings import Settings
 from app.store import migrate, open_pool
 from app.telemetry.logs import QUIET
 from compose.embedded.stack import Stack, running_stack
+from compose.rs_order.switches import UNLIMITED
 from tests.client import Client
 from tests.standin import StandIn
 
@@ -82,7 +83,8 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def stack(products: Path) -> AsyncIterator[Stack]:
     """RabbitMQ, Kafka, PostgreSQL, S3 and rs-order, each a process."""
     (products / "README.txt").write_text("products of the tests\n")
-    async with running_stack(products, durable=False) as running:
+    # The tests are one user, and leave orders behind that are never downloaded.
+    async with running_stack(products, durable=False, switches=UNLIMITED) as running:
         yield running
 
 
@@ -162,7 +164,7 @@ async def standin(stack: Stack) -> AsyncIterator[StandIn]:
     """The switches of rs-order; it behaves again after the test."""
     async with StandIn.connected(stack.rs_order_url) as switches:
         yield switches
-        await switches.behave()
+        await switches.reset()
 
 
 @pytest.fixture

@@ -10,10 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store.rights import NEEDED as DATABASE_RIGHTS
 from app.tenants.definitions import Definitions
+from compose.rs_order.faults import Faults
+from compose.rs_order.states import FILE_MOVES
+from compose.rs_order.switches import Switches
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
 
@@ -91,6 +96,27 @@ def _s3_rights() -> str:
     return _table(("right", "for"), ((f"`{right.name}`", right.why) for right in S3_RIGHTS))
 
 
+def _fields(model: type[BaseModel], what: str) -> str:
+    return _table(
+        (what, "default", "meaning"),
+        (
+            (f"`{name}`", f"`{json.dumps(field.get_default())}`", field.description or "")
+            for name, field in model.model_fields.items()
+        ),
+    )
+
+
+def _file_moves() -> str:
+    return _table(
+        ("what happens", "to a file in state", "which is then"),
+        (
+            (happening.value, f"`{before}`", f"`{after}`")
+            for happening, moves in FILE_MOVES.items()
+            for before, after in moves.items()
+        ),
+    )
+
+
 # By the file that it is in, and what its lines call it.
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/configuration.md": {"the settings of a tenant": _tenant_settings},
@@ -100,6 +126,11 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "rights in RabbitMQ, without declaring": lambda: _rabbitmq_rights(declares=False),
         "policy of S3": _s3_policy,
         "rights in S3": _s3_rights,
+    },
+    "docs/stand-in.md": {
+        "moves of a file": _file_moves,
+        "switches of the stand-in": lambda: _fields(Switches, "switch"),
+        "faults of the stand-in": lambda: _fields(Faults, "fault"),
     },
     "web/assets/console/settings.js": {"the settings of a tenant": _console_settings},
 }

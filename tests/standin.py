@@ -35,6 +35,25 @@ class StandIn:
             found: dict[str, Any] = await response.json()
             return found
 
+    async def switch(self, **switches: Any) -> None:
+        """Set it up in another way; switches that are not named stay."""
+        await self._session.put("/control/switches", json=switches)
+
+    async def reset(self) -> None:
+        """Turn all faults off, and set it up as at its start."""
+        await self.behave()
+        await self._session.delete("/control/switches")
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass at once."""
+        await self._session.post("/control/clock", json={"advance": seconds})
+
+    async def files(self, order_id: int) -> list[dict[str, Any]]:
+        """Return the files of an order, with their states and how often each was read."""
+        async with self._session.get(f"/control/orders/{order_id}/files") as response:
+            found: list[dict[str, Any]] = await response.json()
+            return found
+
     async def orders(self, correlation_id: str) -> list[dict[str, Any]]:
         """Return the orders taken for a delivery."""
         async with self._session.get("/control/orders") as response:

@@ -28,6 +28,7 @@ from compose.embedded.processes import (
     wait_until,
 )
 from compose.embedded.rabbitmq import rabbitmq
+from compose.rs_order.switches import ONE_SUBORDER, Switches
 
 ROOT = Path(__file__).resolve().parents[2]
 TENANT = "sentinel"
@@ -58,10 +59,13 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def running_stack(products: Path | None, *, durable: bool = True) -> AsyncIterator[Stack]:
+async def running_stack(
+    products: Path | None, *, durable: bool = True, switches: Switches = ONE_SUBORDER
+) -> AsyncIterator[Stack]:
     """Run RabbitMQ, Kafka, PostgreSQL, S3 and, given a folder of products, the stand-in rs-order.
 
-    Raises StackError naming what is missing.
+    `switches` say how the stand-in is set up: by default an order is one suborder, which is all
+    that the service takes. Raises StackError naming what is missing.
     """
     async with contextlib.AsyncExitStack() as stack:
         # The user that PostgreSQL runs as finds its own folder there; others of the machine find
@@ -133,6 +137,7 @@ async def running_stack(products: Path | None, *, durable: bool = True) -> Async
                     products.resolve(),
                     "--port",
                     str(port),
+                    *switches.options(),
                 ],
                 log=folder / "rs-order.log",
                 environment=environment,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,20 @@ class File:
         return mimetypes.guess_type(self.path.name)[0] or "application/octet-stream"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Digests:
+    """What a file is recognised by."""
+
+    md5: str  # hex
+    crc32: int
+
+
 class Catalog:
     """The products of a folder, found again at each query."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._md5: dict[tuple[Path, int, int], str] = {}
+        self._digests: dict[tuple[Path, int, int], Digests] = {}
 
     def products(self) -> dict[str, list[File]]:
         """Map product ids to their files."""
@@ -73,14 +82,18 @@ class Catalog:
             )
         return products
 
-    def md5(self, file: File) -> str:
-        """Return the MD5 of a file, computed once for each of its versions."""
+    def digests(self, file: File) -> Digests:
+        """Return the digests of a file, computed once for each of its versions."""
         stat = file.path.stat()
         key = file.path, stat.st_mtime_ns, stat.st_size
-        if key not in self._md5:
+        if key not in self._digests:
+            md5, crc32 = hashlib.md5(usedforsecurity=False), 0
             with file.path.open("rb") as stream:
-                self._md5[key] = hashlib.file_digest(stream, "md5").hexdigest()
-        return self._md5[key]
+                while chunk := stream.read(1024 * 1024):
+                    md5.update(chunk)
+                    crc32 = zlib.crc32(chunk, crc32)
+            self._digests[key] = Digests(md5=md5.hexdigest(), crc32=crc32)
+        return self._digests[key]
 
     def search(self, queries: list[str], filters: dict[str, Any] | None) -> list[File]:
         """Return the files of all products that one of the queries matches, then filtered."""

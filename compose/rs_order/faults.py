@@ -14,14 +14,22 @@ class Faults(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     # Orders
-    order: Literal["deny", "fail", "silent"] | None = Field(
-        None, description="Deny or fail every order, or never say anything of it."
+    order: Literal["deny", "fail", "silent", "stuck"] | None = Field(
+        None,
+        description="Deny every order; or fail to restore its files; or never say anything of it "
+        "(silent); or grant it, and never restore its files (stuck).",
     )
     error_type: str | None = Field(None, description="errorType of what is denied or fails.")
-    order_errors: int = Field(0, ge=0, description="`errors` in SUBORDER_DONE and DONE.")
+    order_errors: int = Field(
+        0, ge=0, description="`errors` in SUBORDER_DONE and at the end, whatever there are."
+    )
     events_late: float = Field(0, ge=0, description="Seconds before each order event.")
     events_twice: bool = Field(False, description="Send every order event twice.")
-    events_reversed: bool = Field(False, description="Send an order's events last first.")
+    events_reversed: bool = Field(
+        False,
+        description="Send an order's events last first: those up to where it ends, or waits for "
+        "downloads.",
+    )
     # Users
     unknown_users: list[str] = Field([], description="Users that rs-admin does not know.")
     admin_answers_500: int = Field(0, ge=0, description="Answers of rs-admin to come: a 500.")
@@ -33,12 +41,17 @@ class Faults(BaseModel):
     bytes_per_second: int | None = Field(None, ge=1, description="Rate of each download.")
     drop_after: int | None = Field(None, ge=0, description="Bytes after which downloads break.")
     drops: int = Field(0, ge=0, description="Downloads to come that break.")
-    no_ranges: bool = Field(False, description="Ignore the Range header.")
+    ranges: bool = Field(False, description="Answer a Range, which rs-order ignores.")
     # Lies
     wrong_checksums: int = Field(0, ge=0, description="Downloads to come with a changed byte.")
     wrong_sizes: bool = Field(False, description="List each file a byte too long.")
     no_checksum: bool = Field(False, description="List files without their checksum.")
     no_size: bool = Field(False, description="List files without their size.")
+
+    @property
+    def fate(self) -> Literal["fail", "stuck"] | None:
+        """What becomes of an order that is granted now; None: it is done."""
+        return self.order if self.order in ("fail", "stuck") else None
 
     def use(self, counter: str) -> bool:
         """Use up one of a counter; False when none is left."""

@@ -1,170 +1,283 @@
-"""Orders: taken over AMQP, answered over AMQP, their files numbered for REST."""
+"""The life of orders: granted, restored in turns, downloaded, done; retried, cancelled, expired.
+
+Nothing here waits or speaks: time is the clock's, what is to be said is handed to `tell`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
-from dataclasses import dataclass, field
-from typing import Any
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
-from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from compose.rs_order import events
+from compose.rs_order.behaviour import Behaviour
+from compose.rs_order.catalog import File
+from compose.rs_order.clock import Clock
+from compose.rs_order.cutting import cut, dataset_of
+from compose.rs_order.order import Dataset, Order, OrderedFile, Suborder, User
+from compose.rs_order.places import Places
+from compose.rs_order.states import (
+    FileState,
+    Happening,
+    OrderStatus,
+    SuborderState,
+    order_of,
+    suborder_of,
+)
 
-from compose.rs_order.catalog import Catalog, File, QueryError
-from compose.rs_order.faults import Faults
-from streams.amqp import names
-from streams.amqp.topology import declare_queue, declare_topology
-from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
-
-_BROADCAST = "regards.broadcast.rs-order.fr.cnes.regards.modules.order.service.handler"
-REQUEST_QUEUE = f"{_BROADCAST}.OrderRequestEventHandler"
-CANCEL_QUEUE = f"{_BROADCAST}.OrderCancelRequestEventHandler"
-_PAUSE = 0.5  # seconds between attempts to publish
+Tell = Callable[[Order, events.Body], None]
+T = TypeVar("T")
 
 
-@dataclass(kw_only=True)
-class Order:
-    """An order that was granted."""
-
-    order_id: int
-    tenant: str
-    user: str
-    correlation_id: str
-    files: dict[int, File] = field(default_factory=dict)  # by file id
-    cancelled: bool = False
+class RetryRefusedError(Exception):
+    """An order can't be retried as it stands."""
 
 
 class Orders:
-    """Takes orders and tells what becomes of them."""
+    """All orders of the process."""
 
-    def __init__(
-        self, channel: AbstractChannel, catalog: Catalog, faults: Faults, *, suborder_files: int
-    ) -> None:
-        self._channel = channel
-        self._catalog = catalog
-        self.faults = faults
-        self._suborder_files = suborder_files
-        self.orders: dict[int, Order] = {}
-        self._file_id = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._seen: set[str] = set()  # message ids of requests that were taken
+    def __init__(self, *, clock: Clock, behaviour: Behaviour, tell: Tell) -> None:
+        self.clock = clock
+        self.by_id: dict[int, Order] = {}
+        self._behaviour = behaviour
+        self._tell = tell
+        self._places: Places[Suborder] = Places()
+        self._files: dict[int, OrderedFile] = {}
+        self._order_ids = itertools.count(1)
+        self._file_ids = itertools.count(1)
+        self._suborder_ids = itertools.count(1)
+        self._task_ids = itertools.count(1)
 
-    async def start(self) -> None:
-        """Declare and consume."""
-        await declare_topology(self._channel)
-        requests = await declare_queue(self._channel, REQUEST_QUEUE, ORDERS.exchange.name)
-        cancels = await declare_queue(self._channel, CANCEL_QUEUE, ORDER_CANCELS.exchange.name)
-        await requests.consume(self._take)
-        await cancels.consume(self._cancel)
+    def grant(
+        self,
+        *,
+        tenant: str,
+        user: str,
+        correlation_id: str,
+        files: Iterable[File],
+        order_id: int | None = None,
+    ) -> Order:
+        """Accept an order, and let it begin; `order_id` is the next one, or a given one."""
+        switches = self._behaviour.switches
+        order = Order(
+            order_id=next(self._order_ids) if order_id is None else order_id,
+            tenant=tenant,
+            user=user,
+            correlation_id=correlation_id,
+            created_at=self.clock.now(),
+        )
+        order.fate = self._behaviour.faults.fate
+        self.by_id[order.order_id] = order
+        datasets: dict[str, list[File]] = {}
+        for file in files:
+            name = dataset_of(file.product_id, switches.datasets)
+            datasets.setdefault(name, []).append(file)
+        external = re.compile(switches.external) if switches.external else None
+        for of_dataset in datasets.values():
+            dataset = Dataset(task_id=next(self._task_ids))
+            order.datasets.append(dataset)
+            for part in self._cut([(file, file.size) for file in of_dataset], _size_of_pair):
+                suborder = self._make_suborder(order)
+                for file, size in part:
+                    ordered = OrderedFile(
+                        file_id=next(self._file_ids),
+                        file=file,
+                        size=size,
+                        dataset=dataset,
+                        suborder=suborder,
+                        external=bool(external and external.search(file.path.name)),
+                    )
+                    suborder.take(ordered)
+                    dataset.files.append(ordered)
+                    order.files[ordered.file_id] = self._files[ordered.file_id] = ordered
+        self._live_until(order, self.clock.now() + self._lifetime(len(order.suborders)))
+        late = switches.granted_late
+        order.owes_granted = bool(late) and order.order_id % late == 0
+        if not order.owes_granted:
+            self._tell(order, events.granted(order))
+        self._fill(order.owner)
+        self._finish(order)
+        return order
 
-    async def _take(self, message: AbstractIncomingMessage) -> None:
-        if message.message_id in self._seen:  # sent again: its sender did not get the confirmation
-            await message.ack()
-            return
-        body = json.loads(message.body)
-        tenant = str(message.headers[names.HEADER_TENANT])
-        events = await self._events(tenant, body)
-        if self.faults.events_reversed:
-            events.reverse()
-        if self.faults.events_twice:
-            events = [event for event in events for _ in range(2)]
-        task = asyncio.create_task(self._send(tenant, events))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if message.message_id is not None:
-            self._seen.add(message.message_id)
-        await message.ack()
+    def file(self, file_id: int) -> tuple[Order, OrderedFile] | None:
+        """Return a file and its order, unless it is gone."""
+        file = self._files.get(file_id)
+        return None if file is None else (file.suborder.order, file)
 
-    async def _cancel(self, message: AbstractIncomingMessage) -> None:
-        order = self.orders.get(json.loads(message.body)["orderId"])
+    def happened(self, file: OrderedFile, what: Happening) -> None:
+        """Something happened to a file: its order goes on."""
+        file.happens(what)
+        self._look(file.suborder)
+
+    def retry(self, order: Order) -> None:
+        """Make the files in error available again, in new suborders. Raises RetryRefusedError."""
+        if not order.status.may_be_retried:
+            raise RetryRefusedError("ORDER_MUST_BE_DONE_WITH_WARNING_OR_FAILED")
+        made = 0
+        for dataset in order.datasets:
+            again = [
+                file
+                for file in dataset.files
+                if file.state in (FileState.ERROR, FileState.DOWNLOAD_ERROR)
+            ]
+            for part in self._cut(again, _size_of):
+                suborder = self._make_suborder(order)
+                made += 1
+                for file in part:
+                    file.suborder.forget(file)
+                    file.suborder = suborder
+                    suborder.take(file)
+                    file.happens(Happening.RETRIED)
+        order.fate = self._behaviour.faults.fate
+        order.move(OrderStatus.RUNNING)
+        later = self.clock.now() + self._lifetime(made)
+        self._live_until(order, max(order.expires_at, later))
+        self._fill(order.owner)
+        self._finish(order)
+
+    def cancel(self, order_id: int) -> None:
+        """Forget an order's files, and give its places back; one that there is not is ignored."""
+        order = self.by_id.get(order_id)
         if order is not None:
             order.cancelled = True
-        await message.ack()
+            self._end(order, OrderStatus.DELETED)
 
-    async def _events(self, tenant: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return all that rs-order will say of an order."""
-        correlation = {"correlationId": body["correlationId"]}
-        if self.faults.order == "silent":
-            return []
-        refused = await self._refusal(body)
-        if refused is not None:
-            error_type, text = refused
-            return [correlation | {"status": "DENIED", "errorType": error_type, "message": text}]
-        files = await asyncio.to_thread(self._catalog.search, body["queries"], body.get("filters"))
-        for file in files:
-            await asyncio.to_thread(self._catalog.md5, file)
-        order = Order(
-            order_id=len(self.orders) + 1,
-            tenant=tenant,
-            user=body["user"],
-            correlation_id=body["correlationId"],
+    def _cut(self, files: Sequence[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+        switches = self._behaviour.switches
+        return cut(
+            files,
+            size_of=size_of,
+            max_bytes=switches.suborder_bytes,
+            max_files=switches.suborder_files,
         )
+
+    def _make_suborder(self, order: Order) -> Suborder:
+        suborder = Suborder(suborder_id=next(self._suborder_ids), order=order)
+        order.suborders.append(suborder)
+        self._places.ask(order.owner, suborder)
+        return suborder
+
+    # Lifetimes
+
+    def _lifetime(self, suborders: int) -> float:
+        switches = self._behaviour.switches
+        return min((suborders + 2) * switches.cache_seconds, switches.longest_order_seconds)
+
+    def _live_until(self, order: Order, when: float) -> None:
+        order.expires_at = when
+        self.clock.after(when - self.clock.now(), partial(self._expire, order))
+
+    def _expire(self, order: Order) -> None:
+        if order.expires_at <= self.clock.now():  # it was not retried meanwhile
+            self._end(order, OrderStatus.EXPIRED)
+
+    def _end(self, order: Order, how: OrderStatus) -> None:
+        """End an order: its files go, its places are free. Nothing is said of that."""
+        if order.status.gone:
+            return
+        order.move(how)
+        for file_id in order.files:
+            del self._files[file_id]
+        for suborder in order.suborders:
+            suborder.available = {}
+            suborder.counts.clear()
+            if suborder.state is not SuborderState.ENDED:
+                suborder.move(SuborderState.ENDED)
+            self._places.leave(order.owner, suborder)
+        for dataset in order.datasets:
+            dataset.files = []
+        self._fill(order.owner)
+
+    # Restoring
+
+    def _fill(self, user: User) -> None:
+        """Begin the suborders that come next."""
+        for suborder in self._places.admit(user, self._behaviour.switches.user_places):
+            self._begin(suborder)
+
+    def _begin(self, suborder: Suborder) -> None:
+        switches = self._behaviour.switches
+        suborder.move(SuborderState.RESTORING)
+        if suborder.order.fate == "stuck":
+            return
+        if not switches.restore_file_seconds:
+            files = list(suborder.files.values())
+            self.clock.after(switches.restore_seconds, partial(self._restored, suborder, files))
+            return
+        for number, file in enumerate(suborder.files.values(), start=1):
+            seconds = switches.restore_seconds + number * switches.restore_file_seconds
+            self.clock.after(seconds, partial(self._restored, suborder, [file]))
+
+    def _restored(self, suborder: Suborder, files: Sequence[OrderedFile]) -> None:
+        if suborder.order.status.gone:
+            return
+        switches = self._behaviour.switches
+        lost = re.compile(switches.unrestorable) if switches.unrestorable else None
         for file in files:
-            self._file_id += 1
-            order.files[self._file_id] = file
-        self.orders[order.order_id] = order
-        total = max(1, -(-len(files) // self._suborder_files))
-        common = correlation | {
-            "orderId": order.order_id,
-            "totalSubOrders": total,
-            "errors": self.faults.order_errors,
-        }
-        granted = common | {"status": "GRANTED"}
-        if self.faults.order == "fail":
-            return [
-                granted,
-                common
-                | {
-                    "status": "FAILED",
-                    "errorType": self.faults.error_type,
-                    "message": "told to fail",
-                },
-            ]
-        done = [
-            common | {"status": "SUBORDER_DONE", "subOrderId": number + 1}
-            for number in range(total)
-        ]
-        return [granted, *done, common | {"status": "DONE"}]
+            if file.suborder is not suborder:
+                continue  # it was asked for too early, then retried
+            fails = suborder.order.fate == "fail" or (lost and lost.search(file.file.path.name))
+            file.happens(Happening.LOST if fails else Happening.RESTORED)
+            file.cached_until = self.clock.now() + switches.cache_seconds
+        self._look(suborder)
 
-    async def _refusal(self, body: dict[str, Any]) -> tuple[str, str] | None:
-        if self.faults.order == "deny":
-            return self.faults.error_type or "FORBIDDEN", "told to deny"
-        try:
-            files = await asyncio.to_thread(
-                self._catalog.search, body["queries"], body.get("filters")
-            )
-        except QueryError as error:
-            return "INVALID_CONTENT", str(error)
-        if not files:
-            return "EMPTY_ORDER", "no file matches the queries and filters"
-        limit = body.get("sizeLimitInBytes")
-        size = sum(file.size for file in files)
-        if limit and size > limit:
-            return "ORDER_LIMIT_REACHED", f"the order has {size} bytes, the limit is {limit}"
-        return None
+    # Moving on
 
-    async def _send(self, tenant: str, events: list[dict[str, Any]]) -> None:
-        for event in events:
-            await asyncio.sleep(self.faults.events_late)
-            message = Message(
-                json.dumps({k: v for k, v in event.items() if v is not None}).encode(),
-                headers={
-                    names.HEADER_TENANT: tenant,
-                    names.HEADER_JAVA_TYPE: ORDER_RESPONSES.exchange.type_id,
-                },
-                content_type="application/json",
-                delivery_mode=DeliveryMode.PERSISTENT,
-            )
-            while not await self._published(message):  # noqa: ASYNC110 - nothing tells when
-                await asyncio.sleep(_PAUSE)
+    def _look(self, suborder: Suborder) -> None:
+        """Move a suborder on, its order, and its user's other suborders."""
+        order = suborder.order
+        now = suborder_of(suborder.counts)
+        if suborder.state is not SuborderState.QUEUED and now is not suborder.state:
+            suborder.move(now)
+            if now is SuborderState.WAITING:
+                self._say(
+                    order,
+                    events.suborder_done(
+                        suborder,
+                        errors=self._behaviour.faults.order_errors or self._errors(suborder.counts),
+                        count_all=self._behaviour.switches.total_suborders == "all",
+                    ),
+                )
+            else:
+                self._places.leave(order.owner, suborder)
+        self._finish(order)
+        self._fill(order.owner)
 
-    async def _published(self, message: Message) -> bool:
-        try:
-            exchange = await self._channel.get_exchange(ORDER_RESPONSES.exchange.name, ensure=False)
-            await exchange.publish(message, "", timeout=10)
-        except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
-            logging.getLogger(__name__).warning("RabbitMQ is away: %r", error)
-            return False
-        return True
+    def _finish(self, order: Order) -> None:
+        """Say what an order came to, once none of its files is PENDING."""
+        if order.status is not OrderStatus.RUNNING or order.count(FileState.PENDING):
+            return
+        errors = sum(self._errors(suborder.counts) for suborder in order.suborders)
+        order.move(order_of(len(order.files), errors))
+        faults = self._behaviour.faults
+        self._say(
+            order,
+            events.finished(
+                order,
+                errors=faults.order_errors or errors,
+                error_type=faults.error_type,
+                message="told to fail" if order.fate == "fail" else None,
+            ),
+        )
+
+    def _errors(self, counts: Mapping[FileState, int]) -> int:
+        count = counts.get(FileState.ERROR, 0)
+        if self._behaviour.switches.broken_downloads_count:
+            count += counts.get(FileState.DOWNLOAD_ERROR, 0)
+        return count
+
+    def _say(self, order: Order, event: events.Body) -> None:
+        self._tell(order, event)
+        if order.owes_granted:
+            order.owes_granted = False
+            self._tell(order, events.granted(order))
+
+
+def _size_of(file: OrderedFile) -> int:
+    return file.size
+
+
+def _size_of_pair(pair: tuple[File, int]) -> int:
+    return pair[1]

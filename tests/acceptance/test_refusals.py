@@ -146,7 +146,7 @@ async def test_a_file_that_stays_wrong_ends_in_error_without_an_archive(
         {"no_size": True},
         {"no_checksum": True, "no_size": True, "drops": 1, "drop_after": 1_500_000},
         {"drops": 2, "drop_after": 700_000},
-        {"drops": 2, "drop_after": 700_000, "no_ranges": True},
+        {"drops": 2, "drop_after": 700_000, "ranges": True},
     ],
     ids=str,
 )

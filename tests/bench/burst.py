@@ -20,6 +20,7 @@ from typing import Any
 import aio_pika
 
 from compose.embedded.stack import Stack, running_service, running_stack
+from compose.rs_order.switches import UNLIMITED
 from tests.client import ORDER_REQUESTS, REQUESTS, Client, request_for
 from tests.standin import StandIn
 
@@ -77,7 +78,7 @@ async def measure(stack: Stack, requests: int) -> None:
 
 async def _main(requests: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with running_stack(Path(folder)) as stack:
+        async with running_stack(Path(folder), switches=UNLIMITED) as stack:
             await measure(stack, requests)
 
 

@@ -22,6 +22,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from compose.embedded.processes import Child
 from compose.embedded.stack import running_service, running_stack
+from compose.rs_order.switches import UNLIMITED
 from tests.client import RESPONSES, Client, request_for
 
 
@@ -94,7 +95,7 @@ async def _main(count: int, transfers: int) -> None:
         (products / "tiny").mkdir()
         (products / "tiny" / "tiny.bin").write_bytes(b"x" * 100)
         async with (
-            running_stack(products) as stack,
+            running_stack(products, switches=UNLIMITED) as stack,
             running_service(stack, extra={"DELIVERY_MAX_TRANSFERS": str(transfers)}) as (child, _),
             Client.connected(stack) as client,
         ):

@@ -19,6 +19,7 @@ import psutil
 
 from compose.embedded.processes import Child
 from compose.embedded.stack import Stack, running_service, running_stack
+from compose.rs_order.switches import UNLIMITED
 from tests.bench.burst import BUSY, publish_burst
 from tests.client import Client, request_for
 from tests.standin import StandIn
@@ -57,7 +58,7 @@ async def _size(stack: Stack) -> float:
 async def _main(requests: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with (
-            running_stack(Path(folder)) as stack,
+            running_stack(Path(folder), switches=UNLIMITED) as stack,
             running_service(stack, extra={"DELIVERY_TENANTS": BUSY}) as (child, _),
             Client.connected(stack) as client,
             StandIn.connected(stack.rs_order_url) as standin,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from compose.embedded.processes import running, start
 from compose.embedded.stack import ROOT, Stack, running_stack
+from compose.rs_order.switches import UNLIMITED
 from tests.client import Client, request_for
 from tests.command import logged
 from tests.standin import StandIn
@@ -59,7 +60,7 @@ async def _main(counts: list[int]) -> None:
         (products / "slow").mkdir()
         (products / "slow" / "slow.bin").write_bytes(bytes(_SIZE))
         async with (
-            running_stack(products) as stack,
+            running_stack(products, switches=UNLIMITED) as stack,
             Client.connected(stack) as client,
             StandIn.connected(stack.rs_order_url) as standin,
         ):

@@ -22,6 +22,7 @@ from pathlib import Path
 import aiohttp
 
 from compose.embedded.stack import TENANT, running_service, running_stack
+from compose.rs_order.switches import UNLIMITED
 from tests.bench.processes import server
 from tests.bench.sse_readers import running_readers
 from tests.bench.web import GIB, sparse
@@ -60,7 +61,7 @@ async def _main(readers: int, seconds: float, rounds: int, size: int) -> None:
         os.environ["DELIVERY_WEB_STREAMS"] = "100000"  # one reader has them all
         os.environ["DELIVERY_WEB_STREAMS_TOTAL"] = "100000"
         async with (
-            running_stack(products) as stack,
+            running_stack(products, switches=UNLIMITED) as stack,
             running_service(stack) as (child, url),
             Client.connected(stack) as client,
             aiohttp.ClientSession(url, headers=instance_admin(stack)) as session,

@@ -20,6 +20,7 @@ from pathlib import Path
 import aiohttp
 
 from compose.embedded.stack import running_service, running_stack
+from compose.rs_order.switches import UNLIMITED
 from tests.bench.processes import server
 from tests.client import Client, request_for
 from tests.command import delivery, logged
@@ -69,7 +70,7 @@ async def _main(rate: float, seconds: float, size: int) -> None:
         os.environ["DELIVERY_WEB_REQUESTS_PER_SECOND"] = str(2 * rate)  # one caller has them all
         os.environ["DELIVERY_WEB_REQUESTS_AT_ONCE"] = "100"
         async with (
-            running_stack(products) as stack,
+            running_stack(products, switches=UNLIMITED) as stack,
             running_service(stack) as (child, together),
             running_service(stack, command="web") as (_, apart),
             Client.connected(stack) as client,

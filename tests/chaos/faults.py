@@ -86,7 +86,7 @@ class Faults:
                     drops=1 + int(step.draw * 4),
                     drop_after=int(step.draw * 3_000_000),
                     not_ready=int(step.draw * 3),
-                    no_ranges=step.draw < 0.5,
+                    ranges=step.draw >= 0.5,
                 )
             case "orders in disorder":
                 done = await self._standin(

@@ -103,6 +103,19 @@ class OrderSourceContract:
         with pytest.raises(SourceRefusedError):
             await orders.read(files["b.txt"], stranger)
 
+    async def test_a_file_that_was_asked_for_is_listed_no_more(self, orders: Orders) -> None:
+        """Read to its end, or refused: it can still be read."""
+        orders.hold(ORDERED, FILES)
+        files = await orders.files()
+        await orders.read(files["b.txt"])
+        orders.misbehave(Faults(refuse=403))
+        with pytest.raises(SourceRefusedError):
+            await orders.read(files["empty"])
+        orders.misbehave(Faults())
+        assert await orders.read(files["b.txt"]) == b"text"
+        left = {file.filename for file in await orders.listed()}
+        assert left == FILES.keys() - {"b.txt", "empty"}
+
     async def test_what_is_not_told_of_a_file_is_none(self, orders: Orders) -> None:
         orders.hold(ORDERED, FILES)
         orders.misbehave(Faults(no_size=True, no_checksum=True))
@@ -184,10 +197,11 @@ class OrderSourceContract:
     ) -> None:
         orders.hold(ORDERED, FILES)
         file = (await orders.files())["b.txt"]
-        orders.misbehave(Faults(answers_500=2))
+        orders.misbehave(Faults(answers_500=1))
         with pytest.raises(SourceUnavailableError):
             await orders.listed()
+        assert len(await orders.listed()) == len(FILES)
+        orders.misbehave(Faults(answers_500=1))
         with pytest.raises(SourceUnavailableError):
             await orders.read(file)
         assert await orders.read(file) == b"text"
-        assert len(await orders.listed()) == len(FILES)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
-from compose.rs_order.catalog import Catalog
+from compose.rs_order.admin import Admin
+from compose.rs_order.behaviour import Behaviour
 from compose.rs_order.faults import Faults
-from compose.rs_order.orders import Orders
-from compose.rs_order.rest import Rest
 from streams.regards.orders import open_session
 from streams.regards.users import RsAdmin
 from tests.contract.users import Directory, UsersContract
@@ -20,16 +17,15 @@ from tests.servers import SECRET, SIGNER, serving_application
 
 
 @pytest.fixture
-async def directory(tmp_path: Path) -> AsyncIterator[Directory]:
+async def directory() -> AsyncIterator[Directory]:
     """The stand-in's users, without an order."""
-    no_channel: Any = None  # nothing is taken over AMQP
-    catalog = Catalog(tmp_path)
-    orders = Orders(no_channel, catalog, Faults(), suborder_files=9)
+    behaviour = Behaviour()
+    application = web.Application()
+    application.add_routes(Admin(behaviour, secret=SECRET).routes())
 
     def misbehave(faults: Faults) -> None:
-        orders.faults = faults
+        behaviour.faults = faults
 
-    application: web.Application = Rest(orders, catalog, secret=SECRET).application()
     async with serving_application(application) as port, open_session(stall_timeout=60) as session:
         users = RsAdmin(session, SIGNER, url=f"http://127.0.0.1:{port}")
         yield Directory(users=users, misbehave=misbehave)

@@ -143,7 +143,7 @@ async def _rs_order(
         "rs-order (stand-in)",
         [
             *(sys.executable, "-m", "compose.rs_order", "--products", products),
-            *("--port", str(port), "--tls", tls.certificate, tls.key),
+            *("--port", str(port), "--tls", tls.certificate, tls.key, "--user-places", "0"),
         ],
         log=folder / "rs-order.log",
         # It is no part of what is looked at, and must come up beside whatever certificate.

@@ -41,6 +41,7 @@ class MemoryOrders:
         self._sleep = sleep
         self._orders: dict[int, HeldOrder] = {}
         self._file_ids = itertools.count()
+        self._asked_for: set[int] = set()  # files that are listed no more
 
     def hold(self, delivery: Delivery, files: Mapping[str, bytes]) -> None:
         """Let a delivery's order be done: it has these files, in their order."""
@@ -67,8 +68,9 @@ class MemoryOrders:
         order, faults = self.order_of(delivery), self.faults
         if faults.use("listing_not_ready"):
             raise SourceNotReadyError(f"order {delivery.order_id} is not finished")
-        for file_id, (name, content) in order.files.items():
-            listed = make_listed(name, content, file_id=file_id, listed=len(order.files))
+        left = {i: file for i, file in order.files.items() if i not in self._asked_for}
+        for file_id, (name, content) in left.items():
+            listed = make_listed(name, content, file_id=file_id, listed=len(left))
             yield replace(
                 listed,
                 size=None if faults.no_size else len(content) + faults.wrong_sizes,
@@ -89,7 +91,8 @@ class MemoryOrders:
             self.open -= 1
 
     async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
-        """Iterate over a file's bytes: what a download gives."""
+        """Iterate over a file's bytes: what a download gives. The file is listed no more."""
+        self._asked_for.add(file.file_id)
         content, faults = self._content(delivery, file), self.faults
         if faults.use("wrong_checksums") and content:
             content = bytes([content[0] ^ 0xFF]) + content[1:]
