@@ -6,7 +6,9 @@ confirmed its copy in the dead-letter queue. One that can't even be copied is re
 RabbitMQ move it there as it is.
 
 While Kafka or PostgreSQL is away, messages wait here unacknowledged, no more than the prefetch; the
-rest waits in its queue. So does one whose dead-letter queue takes nothing.
+rest waits in its queue. So does one whose dead-letter queue takes nothing. When one of them gets
+through, all are tried at once. None overtakes an earlier one of its kind and key that waits here:
+what came first is saved first.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from app.telemetry.logs import get_logger
 from app.telemetry.metrics import MESSAGES_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
 from app.waiting.backoff import Backoff
+from app.waiting.turns import Turns
 from streams.amqp import names
 from streams.amqp.dead_letters import copied
 from streams.amqp.messages import read
@@ -90,6 +93,7 @@ class Bridge(Service):
         self._prefetch = prefetch
         self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
+        self._turns = Turns()
         self._warned_at = -_WARNING_INTERVAL
         self._channel: AbstractChannel | None = None
         self._consuming: list[tuple[AbstractQueue, str]] = []
@@ -140,6 +144,7 @@ class Bridge(Service):
 
     async def on_stop(self) -> None:
         """Stop consuming, finish what was taken, leave the rest to the queue."""
+        self._turns.notify()  # what does not get through now is given back
         for queue, tag in self._consuming:
             await close_quietly(queue.cancel(tag))
         await self._finished()
@@ -282,12 +287,27 @@ class Bridge(Service):
             await self._arrivals.save(arrival, since=came)
             await self._append(arrival)
 
-        await self._insist(hand_on, example=arrival.key.decode())
+        async with self._turns.turn((arrival.kind, arrival.key)) as turn:
+            await self._insist(
+                hand_on, example=arrival.key.decode(), until=came + _MAX_HOLD, pause=turn.pause
+            )
+        self._turns.notify()
 
-    async def _insist(self, act: Callable[[], Awaitable[None]], *, example: str) -> None:
-        """Do something, again and again with growing pauses while what it needs is away."""
-        until = time.monotonic() + _MAX_HOLD
-        for pause in _BACKOFF.pauses():
+    async def _insist(
+        self,
+        act: Callable[[], Awaitable[None]],
+        *,
+        example: str,
+        until: float | None = None,
+        pause: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
+        """Do something, again and again with growing pauses while what it needs is away.
+
+        That ends at `until` by the monotonic clock, or after `_MAX_HOLD`. `pause` pauses.
+        """
+        if until is None:
+            until = time.monotonic() + _MAX_HOLD
+        for seconds in _BACKOFF.pauses():
             try:
                 await act()
             except RetryableError as error:
@@ -296,7 +316,7 @@ class Bridge(Service):
                 self._warn(example, error)
             else:
                 return
-            await self.sleep(pause)
+            await (pause or self.sleep)(seconds)
 
     async def _append(self, arrival: Arrival) -> None:
         try:

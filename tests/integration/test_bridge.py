@@ -269,6 +269,31 @@ async def test_nothing_reaches_kafka_before_it_is_saved(
     assert [arrival.ingress_id for arrival in await held.arrivals.overdue(9)] == [event.ingress_id]
 
 
+async def test_a_message_does_not_overtake_an_earlier_one_of_its_key_that_waits(
+    settings: Settings, held: HeldLog, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What arrived first is saved first, also where PostgreSQL was away for it alone."""
+    first = request_for("P")
+    second = {**first, "order": request_for("Q")["order"]}
+    save, failures = held.arrivals.save, [StoreUnavailableError("away")] * 3
+    failed = asyncio.Event()
+
+    async def failing(arrival: Arrival, *, since: float | None = None) -> None:
+        if failures and RequestReceived.decode(arrival.value).body == first:
+            failed.set()
+            raise failures.pop()
+        await save(arrival, since=since)
+
+    monkeypatch.setattr(held.arrivals, "save", failing)
+    held.confirmed.set()
+    async with bridging(settings, held):
+        await client.send(first)
+        await failed.wait()
+        await client.send(second)
+        events = await written(settings, held.topics.of(REQUESTS), 2)
+    assert [event.body for event in events] == [first, second]
+
+
 async def test_an_event_carries_the_key_of_its_delivery(
     settings: Settings, held: HeldLog, client: Client
 ) -> None:
