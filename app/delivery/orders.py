@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from app.delivery.ingress import Ingress
+
+# For so long after the end of a delivery whose order is not answered, no other order is asked for
+# under its correlation id: an answer does not tell which request it is for. It is longer than an
+# answer waits in a worker's bridge.
+ANSWER_PATIENCE = timedelta(minutes=15)
 
 
 class OrderStatus(StrEnum):

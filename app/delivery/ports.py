@@ -64,6 +64,9 @@ class UnitOfWork(Protocol):
     async def withdraw_order(self, delivery: Delivery) -> bool:
         """Take back a delivery's order request; False when it may be out, or is about to be."""
 
+    async def order_is_unsent(self, delivery: Delivery) -> bool:
+        """Whether a delivery's order request is owed, and surely was not sent until now."""
+
     async def await_order(self, delivery: Delivery) -> None:
         """Note that a delivery has ended while the answer to its order request is due."""
 
@@ -253,7 +256,8 @@ class Outbox(Protocol):
         """Publish what is due; return how many were dealt with and how many must wait.
 
         Dealt with are those that were confirmed, withdrawn, or noted as about to be sent: there may
-        be more to do at once.
+        be more to do at once. An order request waits while the answer to another order of its
+        correlation id is due.
 
         Messages of a kind that only a later version knows are left to a worker that knows them, and
         told in the log; those behind them, of the same delivery and lane, keep their order.

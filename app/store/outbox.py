@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from app.delivery.orders import ANSWER_PATIENCE
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError, NotSentError, as_cause
 from app.store.later import LaterKinds
@@ -23,14 +24,18 @@ SQL = load(__name__)
 
 _KINDS = [kind.value for kind in Kind]
 _MAX_WAIT = timedelta(seconds=15)
+_ANSWER_INTERVAL = timedelta(seconds=2)  # between looks whether another order is answered
 
 
 class PostgresOutbox:
     """Hands out what is due, and forgets what was confirmed."""
 
-    def __init__(self, pool: asyncpg.Pool, *, batch: int) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, *, batch: int, patience: timedelta = ANSWER_PATIENCE
+    ) -> None:
         self._pool = pool
         self._batch = batch
+        self._patience = patience
         self._later_kinds = {lane: LaterKinds("messages that are owed") for lane in Lane}
         self._begun: dict[Lane, UUID] = {}  # the pass before, where it has begun to send orders
 
@@ -47,19 +52,25 @@ class PostgresOutbox:
         that one may be, in a transaction of its own, before it is sent in the next pass: else
         a relay that died in the midst of sending would leave a request behind of which it is said
         that it is not out. Only the pass that has noted it may take that back, for NotSentError.
+
+        A request that is not out waits for the answer to another one of its correlation id, at most
+        for `patience` after the end of the delivery that asked for that.
         """
         this = uuid4()
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 due = await self._due(connection, lane)
                 begun = self._begun.pop(lane, None)
-                owed = [row for row in due if not row["withdrawn"]]
+                waits = [row["id"] for row in due if row["waits"] and not row["withdrawn"]]
+                owed = [row for row in due if not (row["withdrawn"] or row["waits"])]
                 ready = [row for row in owed if _may_be_sent(row, begun)]
                 sent = await _publish(connection, ready, publish)
                 await connection.execute(*SQL["sent"](ids=sent))
                 withdrawn = [row["id"] for row in due if row["withdrawn"]]
                 if withdrawn:
                     await connection.execute(*SQL["withdraw_orders"](ids=withdrawn))
+                if waits:
+                    await connection.execute(*SQL["let_wait"](ids=waits, pause=_ANSWER_INTERVAL))
                 first = [row["id"] for row in owed if not _may_be_sent(row, begun)]
                 if first:
                     await connection.execute(*SQL["begin_orders"](ids=first, by=this))
@@ -71,7 +82,7 @@ class PostgresOutbox:
         self, connection: asyncpg.pool.PoolConnectionProxy, lane: Lane
     ) -> list[asyncpg.Record]:
         due: list[asyncpg.Record] = await connection.fetch(
-            *SQL["due"](lane=lane.value, kinds=_KINDS, limit=self._batch)
+            *SQL["due"](lane=lane.value, kinds=_KINDS, limit=self._batch, patience=self._patience)
         )
         kinds = self._later_kinds[lane]
         if not due and kinds.take_look():  # the table is short then, as a rule

@@ -4,7 +4,10 @@
 -- that this version knows: what is behind another one waits with it. Locked for as long as their
 -- publishing takes. Order requests go out one after the other where they have the same correlation
 -- id: answers come in their order. One whose delivery has ended meanwhile is withdrawn if it is
--- surely not sent, or if no answer to it, nor to one that it has changed places with, is due.
+-- surely not sent, or if no answer to it, nor to one that it has changed places with, is due. One that
+-- is surely not sent waits while the answer to another order of the same correlation id is due, for
+-- :patience after the end of the delivery that asked for it: an answer does not tell which request it
+-- is for.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -18,7 +21,13 @@ SELECT message.*, message.kind = 'order' AND EXISTS (
     SELECT 1 FROM delivery d
     WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
       AND d.order_awaited
-)) AS withdrawn
+)) AS withdrawn, message.kind = 'order' AND message.not_sent AND EXISTS (
+    SELECT 1 FROM delivery d JOIN delivery own ON own.id = message.delivery_id
+    WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
+      AND d.order_awaited AND d.order_id IS NULL
+      AND d.finished_at > now() - :patience::interval
+      AND d.order_request::text <> own.order_request::text
+) AS waits
 FROM tenants t CROSS JOIN LATERAL (
     SELECT * FROM outbox o
     WHERE o.lane = :lane AND o.tenant = t.tenant AND o.due_at <= now()
@@ -81,6 +90,10 @@ WHERE id IN (
 -- and told nothing of, may be out already: what comes of this one says nothing of that.
 UPDATE outbox SET begun_by = CASE WHEN not_sent THEN :by::uuid END, not_sent = false
 WHERE id = ANY (:ids);
+
+-- name: let_wait
+-- These wait for the answer to another order: look again after a :pause.
+UPDATE outbox SET due_at = now() + :pause::interval WHERE id = ANY (:ids);
 
 -- name: postpone
 -- The broker has not confirmed this one: it stays owed. Where it surely never had it, that is known.

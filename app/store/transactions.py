@@ -124,6 +124,10 @@ class PostgresUnitOfWork:
             is not None
         )
 
+    async def order_is_unsent(self, delivery: Delivery) -> bool:
+        """Whether a delivery's order request is owed, and surely was not sent until now."""
+        return bool(await self._connection.fetchval(*SQL["order_is_unsent"](delivery=delivery.id)))
+
     async def await_order(self, delivery: Delivery) -> None:
         """Note that a delivery has ended, and that its order may still be answered."""
         await self._connection.execute(*SQL["await_order"](id=delivery.id))

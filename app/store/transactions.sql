@@ -110,6 +110,12 @@ WHERE id IN (
 )
 RETURNING id;
 
+-- name: order_is_unsent
+-- Whether a delivery's order request is owed and surely not out. A relay may begin to send it after this.
+SELECT EXISTS (
+    SELECT 1 FROM outbox
+    WHERE lane = 'orders' AND delivery_id = :delivery AND kind = 'order' AND not_sent);
+
 -- name: await_order
 -- This one has ended, and the answer to its order request may still come.
 UPDATE delivery SET order_awaited = true WHERE id = :id;

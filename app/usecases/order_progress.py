@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypeGuard
 
 from app.delivery import outgoing
 from app.delivery.model import Delivery
@@ -75,6 +76,13 @@ async def _progress(event: OrderEvent, store: DeliveryStore) -> None:
             await _apply(tx, meant, event)
         else:
             await _answer_late(tx, meant, event)
+            if _waits(active) and not await tx.order_is_unsent(active):
+                await _fail_in_doubt(tx, active, event)
+
+
+def _waits(delivery: Delivery | None) -> TypeGuard[Delivery]:
+    """Whether a delivery waits for rs-order to name its order."""
+    return delivery is not None and delivery.state in _WAITING and delivery.order_id is None
 
 
 async def _meant(
@@ -85,8 +93,10 @@ async def _meant(
     Who is known to have an order is meant by its orderId. An orderId that none has, or a refusal
     (it names none), is an answer to an order request, and answers come in the order of requests: it
     is for the oldest request that was sent and has none. Where the active delivery waits for an
-    answer and asked for the same, the two change places. Where no request has its answer to come,
-    it is not about ours: rs-order tells the orders of its other clients on the same exchange.
+    answer and asked for the same, the two change places. One that arrived before any request that
+    has no answer was overtaken by the answer to a later one, which was taken for it; so it is for
+    the oldest that has none. Where no request has its answer to come, it is not about ours:
+    rs-order tells the orders of its other clients on the same exchange.
     """
     key = event.tenant, event.correlation_id
     if event.order_id is None and event.status not in _REFUSALS:
@@ -96,14 +106,15 @@ async def _meant(
             return active
         if await tx.had_order(*key, event.order_id):
             return None
-    waits = active is not None and active.state in _WAITING and active.order_id is None
     awaited = await tx.awaited_orders(*key, arrived_at)
+    if not awaited and active is None:
+        awaited = await tx.awaited_orders(*key, None)
     if not awaited:
-        return active if waits or event.order_id is None else None
+        return active if _waits(active) or event.order_id is None else None
     if arrived_at is not None and await tx.answers_before(*key, arrived_at):
         raise _TooEarlyError  # Kafka was away for some: that may be the answer to the oldest one
     oldest = awaited[0]
-    if active is None or not waits or oldest.order != active.order:
+    if not _waits(active) or any(ended.order != active.order for ended in awaited):
         return oldest
     if await tx.withdraw_order(active):  # so one answer comes, not two
         await tx.record_answer(oldest, None)
@@ -118,6 +129,24 @@ async def _answer_late(tx: UnitOfWork, ended: Delivery, event: OrderEvent) -> No
         _note("order_cancelled_late", event)
     else:
         _note("order_answered_late", event)
+
+
+async def _fail_in_doubt(tx: UnitOfWork, active: Delivery, event: OrderEvent) -> None:
+    """End the active delivery: what was answered may be its own order, or an earlier one's.
+
+    That asked for something else, and had no answer for long (`ANSWER_PATIENCE`): so this one's
+    request was sent, too. Were it to take the next answer, that might name the wrong files, or
+    never come. Whichever is answered later is cancelled then.
+    """
+    order = "" if event.order_id is None else f" (order {event.order_id})"
+    await fail(
+        tx,
+        active,
+        ErrorType.INTERNAL_ERROR,
+        f"rs-order gave an answer{order} while two requests for different orders with this "
+        "correlationId had none, and does not tell which of them it is for: nothing is delivered, "
+        "as it might be the wrong files; ask again, or with another correlationId",
+    )
 
 
 def _note(what: str, event: OrderEvent) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.delivery.ingress import ArrivalKind, event_key
-from app.delivery.orders import OrderStatus
+from app.delivery.orders import ANSWER_PATIENCE, OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError, NotSentError
 from compose.embedded.stack import TENANT
@@ -52,6 +52,19 @@ async def ended(deliveries: Deliveries, query: str, *, sent: bool | None = True)
     await deliveries.fail(await deliveries.active("c"), "for the test")
 
 
+async def sent_after_all(deliveries: Deliveries, query: str) -> None:
+    """Grant a request; its order is sent although the one before has no answer, after long."""
+    await asked(deliveries, query, sent=None)
+    await deliveries.elapse(ANSWER_PATIENCE + timedelta(minutes=1))
+    await deliveries.order()
+    assert await unsent(deliveries) == 0
+
+
+async def unsent(deliveries: Deliveries) -> int:
+    """Return how many order requests are owed."""
+    return [kind for kind, _ in await deliveries.owed()].count("order")
+
+
 async def orders(deliveries: Deliveries) -> list[tuple[str, int | None]]:
     """Return states and orders of the deliveries, the oldest first."""
     return [(row.state, row.order_id) for row in await deliveries.rows()]
@@ -76,6 +89,101 @@ async def test_the_order_of_a_delivery_that_ended_unnamed_is_not_the_next_ones(
     await deliveries.tell(OrderStatus.DONE, order_id=2)
     assert await orders(deliveries) == [("ERROR", 1), ("AVAILABLE", 2)]
     assert await cancelled(deliveries) == [1]
+
+
+async def test_an_order_request_waits_for_the_answer_to_another_one_of_its_id(
+    deliveries: Deliveries,
+) -> None:
+    """An answer does not tell which of two requests it is for."""
+    await ended(deliveries, "first")
+    await asked(deliveries, "second")
+    assert await unsent(deliveries) == 1
+    await deliveries.elapse(timedelta(minutes=1))
+    await deliveries.order()
+    assert await unsent(deliveries) == 1
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    assert await orders(deliveries) == [("ERROR", 1), ("GRANTED", None)]
+    await deliveries.elapse(timedelta(seconds=3))
+    await deliveries.order()
+    assert await unsent(deliveries) == 0
+
+
+async def test_an_order_request_that_waits_holds_up_none_of_another_id(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "first")
+    await asked(deliveries, "second", sent=None)
+    await deliveries.receive(deliveries.message("another"))
+    await deliveries.order()
+    assert await unsent(deliveries) == 1
+
+
+async def test_an_order_request_waits_for_no_answer_to_one_of_the_same(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "same")
+    await asked(deliveries, "same")
+    assert await unsent(deliveries) == 0
+
+
+async def test_an_order_request_that_waited_is_withdrawn_with_its_delivery(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "first")
+    await ended(deliveries, "second")
+    assert await unsent(deliveries) == 0
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)  # of another client
+    assert await orders(deliveries) == [("ERROR", 1), ("ERROR", None)]
+
+
+@pytest.mark.parametrize("status", [OrderStatus.GRANTED, OrderStatus.DENIED])
+async def test_an_answer_that_may_be_that_to_either_of_two_requests_delivers_nothing(
+    deliveries: Deliveries, status: OrderStatus
+) -> None:
+    """The first was not answered for so long that the second was sent."""
+    await ended(deliveries, "first")
+    await sent_after_all(deliveries, "second")
+    order_id = 1 if status is OrderStatus.GRANTED else None
+    await deliveries.tell(status, order_id=order_id)
+    assert await orders(deliveries) == [("ERROR", order_id), ("ERROR", None)]
+    told = [body.get("message", "") for kind, body in await deliveries.owed() if kind == "response"]
+    assert "two requests for different orders" in told[-1]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    assert await orders(deliveries) == [("ERROR", order_id), ("ERROR", 2)]
+    assert await cancelled(deliveries) == [n for n in (order_id, 2) if n is not None]
+
+
+async def test_an_answer_that_may_be_that_to_either_is_taken_by_one_who_asks_for_the_same(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "first")
+    await sent_after_all(deliveries, "second")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    await asked(deliveries, "second")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=3)
+    assert await orders(deliveries) == [("ERROR", 1), ("ERROR", 3), ("ORDERED", 2)]
+    assert await cancelled(deliveries) == [3]  # and the first, which was sent
+
+
+@pytest.mark.parametrize("status", [OrderStatus.GRANTED, OrderStatus.DENIED])
+async def test_an_answer_that_a_later_one_has_overtaken_is_cancelled_too(
+    deliveries: Deliveries, status: OrderStatus
+) -> None:
+    """It waited in a worker, before the second was asked for, until the second was answered."""
+    await ended(deliveries, "first")
+    await sent_after_all(deliveries, "second")
+    (_, second) = await deliveries.rows()
+    arrived_at = second.requested_at - timedelta(minutes=1)
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)  # taken for the first one's
+    ingress = make_ingress(kind=ArrivalKind.ORDER_EVENT, received_at=arrived_at)
+    order_id = 1 if status is OrderStatus.GRANTED else None
+    await deliveries.tell(status, order_id=order_id, ingress=ingress)
+    assert await orders(deliveries) == [("ERROR", 2), ("ERROR", order_id)]
+    assert await cancelled(deliveries) == [n for n in (2, order_id) if n is not None]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=7)  # of another client
+    assert await cancelled(deliveries) == [n for n in (2, order_id) if n is not None]
 
 
 async def test_the_first_order_serves_a_request_for_the_same(
@@ -237,13 +345,13 @@ async def test_a_delivery_that_was_refused_awaits_no_order(deliveries: Deliverie
 
 
 async def test_orders_are_cancelled_as_often_as_requests_were_sent(deliveries: Deliveries) -> None:
-    await ended(deliveries, "first")
-    await ended(deliveries, "second")
-    await asked(deliveries, "third")
+    await ended(deliveries, "same")
+    await ended(deliveries, "same")
+    await asked(deliveries, "same")
     for order_id in (1, 2, 3, 4, 5):
         await deliveries.tell(OrderStatus.GRANTED, order_id=order_id)
-    assert await orders(deliveries) == [("ERROR", 1), ("ERROR", 2), ("ORDERED", 3)]
-    assert await cancelled(deliveries) == [1, 2]
+    assert await orders(deliveries) == [("ERROR", 2), ("ERROR", 3), ("ORDERED", 1)]
+    assert await cancelled(deliveries) == [2, 3]
 
 
 class Relaying:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from app.delivery.orders import ANSWER_PATIENCE
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
+from app.encoding import dumps
 from app.errors import BrokerUnavailableError, NotSentError, as_cause
 from app.store.later import LaterKinds
 from app.store.memory.database import MemoryDatabase
@@ -24,14 +26,18 @@ log = get_logger(__name__)
 
 _KINDS = frozenset(Kind)
 _BACKOFF = Backoff(first=1.0, longest=15.0)
+_ANSWER_INTERVAL = timedelta(seconds=2)  # between looks whether another order is answered
 
 
 class MemoryOutbox:
     """See `app.delivery.ports.Outbox`. `batch` is how many messages are published at once."""
 
-    def __init__(self, database: MemoryDatabase, *, batch: int) -> None:
+    def __init__(
+        self, database: MemoryDatabase, *, batch: int, patience: timedelta = ANSWER_PATIENCE
+    ) -> None:
         self._database = database
         self._batch = batch
+        self._patience = patience
         self._later_kinds = LaterKinds("messages that are owed")
         self._begun: dict[Lane, UUID] = {}
 
@@ -46,11 +52,17 @@ class MemoryOutbox:
                 self._tell_later(session, lane)
             begun = self._begun.pop(lane, None)
             withdrawn = [row for row in due if self._is_withdrawn(session, row)]
-            owed = [row for row in due if row not in withdrawn]
+            waits = [
+                row for row in due if row not in withdrawn and self._waits_for_answer(session, row)
+            ]
+            owed = [row for row in due if row not in withdrawn and row not in waits]
             ready = [row for row in owed if _may_be_sent(row, begun)]
             unsent = await self._publish(session, ready, publish)
             for row in withdrawn:
                 await self._withdraw(session, row)
+            for row in waits:
+                later = replace(row, due_at=session.now + _ANSWER_INTERVAL)
+                session.put(self._database.outbox, row.id, later)
             first = [row for row in owed if not _may_be_sent(row, begun)]
             for row in first:
                 by = this if row.not_sent else None
@@ -126,6 +138,20 @@ class MemoryOutbox:
         if row.message.kind is not Kind.ORDER or found is None or found.state is not State.ERROR:
             return False
         return row.not_sent or not self._awaited(session, row.message)
+
+    def _waits_for_answer(self, session: Session, row: OutboxRow) -> bool:
+        """Whether a message is an order request that waits for the answer to another one."""
+        own = session.get(self._database.deliveries, row.message.delivery_id)
+        if row.message.kind is not Kind.ORDER or not row.not_sent or own is None:
+            return False
+        since = session.now - self._patience
+        return any(
+            other.delivery.order_id is None
+            and other.finished_at is not None
+            and other.finished_at > since
+            and dumps(other.delivery.order) != dumps(own.delivery.order)
+            for other in self._awaited(session, row.message)
+        )
 
     def _awaited(self, session: Session, message: OutgoingMessage) -> list[DeliveryRow]:
         """Return the deliveries of a correlation id whose answer is due, the oldest first."""

@@ -238,15 +238,24 @@ class MemoryUnitOfWork:
     async def withdraw_order(self, delivery: Delivery) -> bool:
         """Take back an order request that is surely not out."""
         withdrawn = False
-        for number, _ in self._session.where(
-            self._database.outbox,
-            lambda row: row.message.delivery_id == delivery.id and row.not_sent,
-            group=Lane.ORDERS,
-        ):
+        for number in self._unsent_orders(delivery):
             if not self._session.skips(self._database.outbox, number):
                 await self._session.delete(self._database.outbox, number)
                 withdrawn = True
         return withdrawn
+
+    @_statement
+    async def order_is_unsent(self, delivery: Delivery) -> bool:
+        """Whether a delivery's order request is owed, and surely was not sent until now."""
+        return bool(self._unsent_orders(delivery))
+
+    def _unsent_orders(self, delivery: Delivery) -> list[int]:
+        found = self._session.where(
+            self._database.outbox,
+            lambda row: row.message.delivery_id == delivery.id and row.not_sent,
+            group=Lane.ORDERS,
+        )
+        return [number for number, _ in found]
 
     @_statement
     async def await_order(self, delivery: Delivery) -> None:
