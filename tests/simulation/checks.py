@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
 from app.delivery.states import State
+from app.errors import ErrorType
 from app.store.memory.rows import DeliveryRow
 from sinks.stores.memory import MemoryObject, MemoryTarget
 from tests.simulation.archives import archive_of
@@ -17,6 +19,7 @@ from tests.simulation.clients import Clients, Heard
 from tests.simulation.worker import Parties
 
 _BOUND = 30.0  # seconds for a small delivery, whatever its neighbours do
+_HEARD = timedelta(seconds=120)  # in which an answer of rs-order is applied, when all is well
 _OTHERS = (Whose.ANOTHER_TENANTS, Whose.ANOTHER_USERS)
 
 
@@ -26,6 +29,9 @@ class Checks:
 
     parties: Parties
     clients: Clients
+    patient: bool  # no request for an order is out while the answer to another of its id may come
+    epoch: datetime  # when the loop's clock is at zero
+    calm_at: datetime | None = None  # when all is well from then on
     found: list[str] = field(default_factory=list)
     _bodies: dict[str, dict[str, Any]] = field(default_factory=dict)  # by message id
 
@@ -65,8 +71,22 @@ class Checks:
         there = self._object(url)
         if there is None:
             self.wrong(f"{name} hears DONE of {url}, and nothing is there")
-        elif there.content != self._expected(row):
+        elif there.content != self._expected(row) and not self._is_later(there, row):
             self.wrong(f"{name} hears DONE of {url}, and something else is there")
+        if self.patient:
+            self._is_what_was_asked_for(row, name)
+
+    def _is_what_was_asked_for(self, row: DeliveryRow, name: str) -> None:
+        rs_order = self.parties.rs_order
+        order = rs_order.orders[row.delivery.order_id or 0]
+        if rs_order.requests[order.request]["queries"] != row.delivery.order["queries"]:
+            self.wrong(f"{name} hears DONE of order {order.number}, which asked for something else")
+
+    def _is_later(self, there: MemoryObject, row: DeliveryRow) -> bool:
+        """Whether an object is that of a later delivery: asked for before this DONE was heard."""
+        marks = dict(there.found.marks)
+        later = self.parties.database.deliveries.get(UUID(marks["rs-delivery-id"]))
+        return later is not None and later.delivery.requested_at > row.delivery.requested_at
 
     def _row_of(self, message_id: str) -> DeliveryRow | None:
         for delivery_id, row in self.parties.database.deliveries.items():
@@ -133,6 +153,7 @@ class Checks:
             if terminal not in self._bodies:
                 self.wrong(f"{name} has ended, and its client has not heard of it")
             self._order_is_settled(row)
+            self._answer_was_heard(row)
 
     def _nothing_is_owed(self) -> None:
         database, log = self.parties.database, self.parties.log
@@ -181,6 +202,20 @@ class Checks:
             taken = any(other.state is State.DONE for other in users.values())
             if not taken and not order.cancelled:
                 self.wrong(f"order {order.number} of {row.delivery} ({row.state}) is left open")
+
+    def _answer_was_heard(self, row: DeliveryRow) -> None:
+        """No delivery waits until its time is over where rs-order has answered."""
+        assert row.finished_at is not None
+        told = self.parties.rs_order.answered_at.get(str(uuid5(row.delivery.id, "order")))
+        if told is None or row.error is None or row.error[0] != ErrorType.EXPIRED:
+            return
+        assert self.calm_at is not None
+        expired = (
+            row.finished_at - self.parties.database.ahead
+        )  # or later: it may have jumped since
+        answered = max(self.epoch + timedelta(seconds=told), self.calm_at)
+        if row.delivery.order_id is None and expired > answered + _HEARD:
+            self.wrong(f"{row.delivery} waited until it expired, though rs-order had answered")
 
     def _clients_are_answered(self) -> None:
         for key, asked in self.clients.asked.items():

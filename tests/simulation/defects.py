@@ -193,8 +193,26 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a new order is anybody's",
         path="app/usecases/order_progress.py",
-        before="    oldest = awaited[0]\n    if active is None or not waits or oldest.order != active.order:\n        return oldest\n",
-        after="    oldest = awaited[0]\n    if active is None or not waits:\n        return oldest\n",
+        before="    if not _waits(active) or any(ended.order != active.order for ended in awaited):\n",
+        after="    if not _waits(active):\n",
+    ),
+    Defect(
+        name="an order request does not wait for the answer to another",
+        path="app/store/memory/outbox.py",
+        before="        if row.message.kind is not Kind.ORDER or not row.not_sent or own is None:\n            return False\n        since",
+        after="        if True:\n            return False\n        since",
+    ),
+    Defect(
+        name="an answer that may be either's is waited for",
+        path="app/usecases/order_progress.py",
+        before="            if _waits(active) and not await tx.order_is_unsent(active):\n",
+        after="            if False:\n",
+    ),
+    Defect(
+        name="an answer that was overtaken is nobody's",
+        path="app/usecases/order_progress.py",
+        before="    if not awaited and active is None:\n",
+        after="    if False:\n",
     ),
     Defect(
         name="an order of an earlier delivery is taken",

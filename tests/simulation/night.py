@@ -34,7 +34,7 @@ from tests.simulation.clients import Clients
 from tests.simulation.draws import Draws
 from tests.simulation.kafka import Log
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.plan import TENANTS, Disaster, Plan, Step
+from tests.simulation.plan import PATIENT, TENANTS, Disaster, Plan, Step
 from tests.simulation.postgres import Leadership, SimulatedDatabase
 from tests.simulation.processes import PROCESS, Process
 from tests.simulation.rabbitmq import Broker
@@ -131,7 +131,9 @@ class _Played:
             rs_order=RsOrder(weather, broker),
         )
         self.clients = Clients(weather, broker)
-        self.checks = Checks(self.parties, self.clients)
+        self.checks = Checks(
+            self.parties, self.clients, patient=plan.patience == PATIENT, epoch=_EPOCH
+        )
         self.workers: list[Worker] = []
         self._crashed = asyncio.Event()
         self._born = 0
@@ -166,7 +168,8 @@ class _Played:
         self._born += 1
         process = Process(f"w{number}.{self._born}", clock=self._plan.clocks[number])
         self.note(f"{process} starts")
-        return Worker(process, self.parties, settings_of(self._plan, process.name))
+        settings = settings_of(self._plan, process.name)
+        return Worker(process, self.parties, settings, patience=self._plan.patience)
 
     async def play(self) -> None:
         """Let it all happen."""
@@ -187,6 +190,7 @@ class _Played:
         self.weather.down.clear()
         self.parties.shelf.mute = None
         self.note("calm")
+        self.checks.calm_at = self._now()
         until = self._loop.time() + _PATIENCE
         while self._loop.time() < until and not self._at_rest():
             self._skip()

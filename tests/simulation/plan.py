@@ -9,6 +9,7 @@ from tests.simulation.clients import Wish
 from tests.simulation.draws import Draws
 
 TENANTS = ("north", "south")
+PATIENT = 900.0  # seconds
 _FAULTS = {  # of 1: how often at most
     "PostgreSQL is slow": 0.01,
     "PostgreSQL loses requests": 0.02,
@@ -99,6 +100,8 @@ class Plan:
     shared: bool = False  # the tenants share a place
     clocks: tuple[float, ...] = (0.0, 0.0, 0.0)  # seconds that workers are ahead
     storm: float = 150.0  # seconds until the calm
+    # Seconds that an order request waits for the answer to another one of its id, at most.
+    patience: float = 30.0
 
 
 def draw(seed: int, *, deliveries: int = 20) -> Plan:
@@ -141,6 +144,8 @@ def draw(seed: int, *, deliveries: int = 20) -> Plan:
         ttl=draws.choice((60.0, 240.0, 600.0)),
         shared=draws.random() < 0.3,
         clocks=tuple(draws.choice((0.0, 0.0, -40.0, 300.0)) for _ in range(3)),
+        # Now and then so long that no answer comes later; drawn by no stream, so that nights stay.
+        patience=(30.0, PATIENT)[seed % 2],
     )
 
 

@@ -6,6 +6,7 @@ answered. It is never lost itself: what it does of its own accord survives each 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import itertools
@@ -53,6 +54,7 @@ class RsOrder:
         self.orders: dict[int, Order] = {}
         self.requests: dict[str, dict[str, Any]] = {}  # by message id
         self.denied: set[str] = set()  # message ids
+        self.answered_at: dict[str, float] = {}  # by message id
         self._draws = weather.draws.of(PARTY)
         self._broker = broker
         self._numbers = itertools.count(1)
@@ -78,6 +80,7 @@ class RsOrder:
 
     def _answer(self, request: str, tenant: str, body: Mapping[str, Any]) -> None:
         correlation = {"correlationId": body["correlationId"]}
+        self.answered_at[request] = asyncio.get_running_loop().time()
         if self.weather.strikes(f"{PARTY} denies"):
             self.denied.add(request)
             self._tell(

@@ -98,6 +98,7 @@ class _Database:
     settings: Settings
     memory: SimulatedDatabase
     leader: Leadership
+    patience: timedelta = timedelta()  # with which another order's answer is waited for
     owed: Wakeup = field(default_factory=Wakeup)
 
     @cached_property
@@ -113,7 +114,9 @@ class _Database:
         return MemoryTracking(self.memory)
 
     def outbox(self) -> MemoryOutbox:
-        return MemoryOutbox(self.memory, batch=self.settings.outbox_batch_size)
+        return MemoryOutbox(
+            self.memory, batch=self.settings.outbox_batch_size, patience=self.patience
+        )
 
     def janitor(self) -> _Janitor:
         return _Janitor()
@@ -134,10 +137,13 @@ class _Database:
 class Worker:
     """One worker in a process of its own."""
 
-    def __init__(self, process: Process, parties: Parties, settings: Settings) -> None:
+    def __init__(
+        self, process: Process, parties: Parties, settings: Settings, *, patience: float
+    ) -> None:
         self.process = process
         self._parties = parties
         self._settings = settings
+        self._patience = timedelta(seconds=patience)
         self._stopping = asyncio.Event()
         self._main = process.start(self._run())
 
@@ -170,7 +176,12 @@ class Worker:
 
     async def _parts(self) -> tuple[Sequence[Any], Sequence[Any]]:
         parties, settings = self._parties, self._settings
-        database = _Database(settings=settings, memory=parties.database, leader=parties.leader)
+        database = _Database(
+            settings=settings,
+            memory=parties.database,
+            leader=parties.leader,
+            patience=self._patience,
+        )
         tenants = ConfiguredTenants(settings, KINDS)
         connection: Any = rabbitmq.Connection(parties.broker, self.process)
         topology = Topology()
