@@ -28,6 +28,7 @@ from app.store.memory.transaction import MemoryUnitOfWork
 from app.tenants.definitions import Definitions
 from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
+from streams.channels import INCOMING
 from tests.simulation import archives, rabbitmq
 from tests.simulation.checks import Checks
 from tests.simulation.clients import Clients
@@ -122,6 +123,8 @@ class _Played:
         self.weather = weather = Weather(draws, plan.faults, self.note, pace=plan.pace)
         database = SimulatedDatabase(weather, now=self._now)
         broker = Broker(weather)
+        for channel in INCOMING:  # since the day before: what is sent while all start is kept
+            broker.bind(channel.queue.name, channel.exchange.name)
         self.parties = Parties(
             database=database,
             leader=Leadership(database),
