@@ -198,7 +198,7 @@ class Arrivals(Protocol):
         """Note that the message it was made of comes again, and may not tell that it is a copy."""
 
     async def overdue(self, limit: int) -> list[Arrival]:
-        """Return arrivals that count as lost; each has twice the time from now on.
+        """Return arrivals that count as lost, as they came; each has twice the time from now on.
 
         Those of a kind that only a later version knows are left to a worker that knows them, and
         told in the log.

@@ -132,5 +132,5 @@ class PostgresArrivals:
                 key=row["key"],
                 value=row["value"],
             )
-            for row in rows
+            for row in sorted(rows, key=lambda row: row["received_at"])
         ]

@@ -42,7 +42,7 @@ WHERE id IN (
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 )
-RETURNING id, kind, key, value;
+RETURNING id, kind, key, value, received_at;
 
 -- name: later_arrivals
 -- Other kinds than those :known here, of which an event counts as lost.

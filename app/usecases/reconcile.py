@@ -7,6 +7,7 @@ takes what a dead one held; so do the relays with what is owed.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from app.delivery.ingress import Arrival
@@ -23,7 +24,8 @@ async def append_again(
 
     Returns how many. Kafka may have lost them (a topic was deleted, brokers died together), or
     agents are slow; then the repeat changes nothing. What Kafka does not take comes again at the
-    next look.
+    next look. Those of one key are appended as they came: an answer of rs-order that is read before
+    an earlier one is postponed, for longer each time.
     """
     total = 0
     while True:
@@ -37,9 +39,12 @@ async def append_again(
 async def _append(
     overdue: Sequence[Arrival], arrivals: Arrivals, append: Callable[[Arrival], Awaitable[None]]
 ) -> int:
-    # Side by side: one that Kafka does not take must not hold up the others.
-    outcomes = await asyncio.gather(*map(append, overdue), return_exceptions=True)
-    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    # Side by side: a key that Kafka does not take must not hold up the others.
+    by_key: defaultdict[bytes, list[Arrival]] = defaultdict(list)
+    for arrival in overdue:
+        by_key[arrival.key].append(arrival)
+    failed = await asyncio.gather(*(_append_in_order(of_key, append) for of_key in by_key.values()))
+    errors = [error for errors_of_key in failed for error in errors_of_key]
     if overdue:
         log.warning(
             "events_appended_again",
@@ -48,15 +53,21 @@ async def _append(
             cause="no agent has handled them in their time; Kafka may have lost them",
         )
     if errors:
-        await arrivals.not_appended(
-            [
-                arrival.ingress_id
-                for arrival, outcome in zip(overdue, outcomes, strict=True)
-                if isinstance(outcome, BaseException)
-            ]
-        )
-        log.warning("events_not_appended", events=len(errors), cause=str(errors[0]))
+        await arrivals.not_appended([arrival.ingress_id for arrival, _ in errors])
+        log.warning("events_not_appended", events=len(errors), cause=str(errors[0][1]))
     return len(overdue) - len(errors)
+
+
+async def _append_in_order(
+    arrivals: Sequence[Arrival], append: Callable[[Arrival], Awaitable[None]]
+) -> list[tuple[Arrival, Exception]]:
+    """Append events of one key; return those that were not, and why: what follows waits."""
+    for number, arrival in enumerate(arrivals):
+        try:
+            await append(arrival)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is for the next look
+            return [(waits, error) for waits in arrivals[number:]]
+    return []
 
 
 async def topics_lost(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 from tests.builders import make_arrival, make_order_event
@@ -45,6 +46,18 @@ async def test_arrivals_are_given_from_the_longest_overdue_on_and_not_more_than_
     first = await arrivals.overdue(2)
     assert {arrival.ingress_id for arrival in first} == {arrival.ingress_id for arrival in made[:2]}
     assert await arrivals.overdue(2) == made[2:]
+
+
+async def test_arrivals_that_are_due_together_are_given_as_they_came(
+    deliveries: Deliveries,
+) -> None:
+    """One that PostgreSQL was away for is saved, and so due, after what came later."""
+    arrivals = deliveries.arrivals(HOUR)
+    later, earlier = make_arrival(), make_arrival()
+    await arrivals.save(later)
+    await arrivals.save(earlier, since=time.monotonic() - 60)
+    await deliveries.elapse(HOUR + timedelta(minutes=1))
+    assert await arrivals.overdue(9) == [earlier, later]
 
 
 async def test_an_arrival_that_was_not_appended_is_due_as_if_never_looked_at(

@@ -117,8 +117,8 @@ class MemoryArrivals:
                     self._database.arrivals, ingress_id, lambda row: self._later(row, session)
                 )
                 if row is not None:
-                    taken.append(row.arrival)
-        return taken
+                    taken.append(row)
+        return [row.arrival for row in sorted(taken, key=lambda row: row.received_at)]
 
     def _tell_later(self, session: Session) -> None:
         """Tell kinds that only a later version knows."""
