@@ -99,7 +99,7 @@ def _tell(night: Night) -> None:
     _say("\nIt needs:")
     for wish in plan.wishes:
         _say(f"  {wish}")
-    for event in (*plan.disasters, *plan.steps):
+    for event in (*plan.disasters, *plan.ambushes, *plan.steps):
         _say(f"  {event}")
     for fault, often in sorted(plan.faults.items()):
         _say(f"  {fault}: {often:.3f}")

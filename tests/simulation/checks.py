@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from app.delivery.marks import Whose, marks_of, whose
-from app.delivery.model import Delivery
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.store.memory.rows import DeliveryRow
@@ -52,7 +51,7 @@ class Checks:
             self.wrong(f"{name} hears two things of one request: {before} and {heard.body}")
         if heard.status == "GRANTED" and heard.body is before:
             self._granted(heard, name)
-        if heard.status == "DONE":
+        if heard.status == "DONE" and heard.body is before:
             self._done(heard, name)
 
     def _granted(self, heard: Heard, name: str) -> None:
@@ -71,7 +70,7 @@ class Checks:
         there = self._object(url)
         if there is None:
             self.wrong(f"{name} hears DONE of {url}, and nothing is there")
-        elif there.content != self._expected(row) and not self._is_later(there, row):
+        elif there.content != self._expected(row) and not self._is_of_a_later_one(there, row):
             self.wrong(f"{name} hears DONE of {url}, and something else is there")
         if self.patient:
             self._is_what_was_asked_for(row, name)
@@ -82,11 +81,14 @@ class Checks:
         if rs_order.requests[order.request]["queries"] != row.delivery.order["queries"]:
             self.wrong(f"{name} hears DONE of order {order.number}, which asked for something else")
 
-    def _is_later(self, there: MemoryObject, row: DeliveryRow) -> bool:
-        """Whether an object is that of a later delivery: asked for before this DONE was heard."""
+    def _is_of_a_later_one(self, there: MemoryObject, row: DeliveryRow) -> bool:
+        """Whether an object is that of a later delivery of the same id, which may replace it."""
         marks = dict(there.found.marks)
         later = self.parties.database.deliveries.get(UUID(marks["rs-delivery-id"]))
-        return later is not None and later.delivery.requested_at > row.delivery.requested_at
+        return later is not None and (
+            later.delivery.requested_at > row.delivery.requested_at
+            and whose(marks, marks_of(row.delivery)) is Whose.ITS_USERS
+        )
 
     def _row_of(self, message_id: str) -> DeliveryRow | None:
         for delivery_id, row in self.parties.database.deliveries.items():
@@ -110,11 +112,6 @@ class Checks:
             )
         )
         return archive_of([(member, content) for _, member, content in files])
-
-    def advanced(self, delivery: Delivery, row: DeliveryRow | None) -> None:
-        """A delivery was moved on by one that knows it as it is given; `row` is what it was."""
-        if row is not None and row.delivery.attempt != delivery.attempt:
-            self.wrong(f"attempt {delivery.attempt} of {delivery} moves it on in a later attempt")
 
     def appeared(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
         """An object is visible."""
@@ -161,8 +158,12 @@ class Checks:
             left = list(table.items())
             if left:
                 self.wrong(f"{len(left)} rows are left in {name}: {left[0][1]}")
-        for queue in self.parties.broker.queues.values():
-            if queue.waiting:
+        broker = self.parties.broker
+        buried = {stored.message.message_id for stored in broker.dead_letters()}
+        if buried != self.clients.spoilt:
+            self.wrong(f"dead letters: {buried}, and {self.clients.spoilt} can't be read")
+        for queue in broker.queues.values():
+            if queue.waiting and not queue.is_of_dead_letters:
                 self.wrong(f"{len(queue.waiting)} messages are left in {queue.name}")
         for (topic, _), records in log.records.items():
             if topic.endswith("dead-letters") and records:

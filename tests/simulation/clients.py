@@ -35,6 +35,7 @@ class Wish:
     again: int = 0  # how often the id is used again, each time the answer is there
     twice_after: float | None = None  # seconds until the same message is sent once more
     cancelled_after: float | None = None  # seconds
+    spoilt_after: float | None = None  # seconds until its client sends what can't be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ class Clients:
     asked: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     # Requests that came when no other of the id was under way: each has an answer of its own.
     alone: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    spoilt: set[str] = field(default_factory=set)  # ids of messages that can't be read
     on_response: Callable[[Heard], None] = lambda _heard: None
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _again: defaultdict[tuple[str, str], list[Wish]] = field(
@@ -100,12 +102,22 @@ class Clients:
                 wish.twice_after, partial(self.broker.publish, REQUESTS.exchange.name, message)
             )
         if wish.cancelled_after is not None:
-            by_nobody(wish.cancelled_after, partial(self._cancel, wish))
+            by_nobody(wish.cancelled_after, partial(self.cancel, wish.tenant, wish.correlation_id))
+        if wish.spoilt_after is not None:
+            by_nobody(wish.spoilt_after, partial(self._spoil, wish.tenant))
 
-    def _cancel(self, wish: Wish) -> None:
-        self.weather.note(f"{wish.user} cancels {wish.correlation_id} of {wish.tenant}")
-        body = {"correlationId": wish.correlation_id}
-        self.broker.publish(CANCELS.exchange.name, self._message(wish.tenant, body, named=True))
+    def _spoil(self, tenant: str) -> None:
+        message = self._message(tenant, {"correlationId": ""}, named=True)
+        assert message.message_id is not None
+        self.weather.note(f"a client of {tenant} sends what can't be read")
+        self.spoilt.add(message.message_id)
+        self.broker.publish(REQUESTS.exchange.name, message)
+
+    def cancel(self, tenant: str, correlation_id: str) -> None:
+        """Ask for a delivery to end."""
+        self.weather.note(f"a client cancels {correlation_id} of {tenant}")
+        body = {"correlationId": correlation_id}
+        self.broker.publish(CANCELS.exchange.name, self._message(tenant, body, named=True))
 
     def _message(self, tenant: str, body: dict[str, Any], *, named: bool) -> Message:
         draws = self.weather.draws.of("clients")

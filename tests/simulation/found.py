@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulation.clients import Wish
-from tests.simulation.plan import Disaster, Plan, Step
+from tests.simulation.plan import Ambush, Disaster, Plan, Step
 
 FOLDER = Path(__file__).parent / "found"
 
@@ -26,6 +26,7 @@ def read(path: Path) -> Plan:
         | {
             "wishes": tuple(Wish(**wish) for wish in kept["wishes"]),
             "disasters": tuple(Disaster(**disaster) for disaster in kept["disasters"]),
+            "ambushes": tuple(Ambush(**ambush) for ambush in kept.get("ambushes", ())),
             "steps": tuple(Step(**step) for step in kept["steps"]),
             "clocks": tuple(kept["clocks"]),
         }

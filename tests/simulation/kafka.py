@@ -53,9 +53,13 @@ class Log:
         self.group = Group(self)
         self.missing: tuple[str, ...] = ()  # topics that were found missing, until told
         self._readers: list[Consumer] = []
+        # Who look on: at what is appended, and at what is passed over by a commit.
+        self.on_append: Callable[[str, Record], object] = lambda *_: None
+        self.on_commit: Callable[[str, Sequence[Record]], object] = lambda *_: None
 
     def append(self, topic: str, record: Record) -> None:
         """Append an event."""
+        self.on_append(topic, record)
         number = zlib.crc32(record.key) % PARTITIONS
         self.records[topic, number].append(record)
         for reader in self._readers:
@@ -106,7 +110,9 @@ class Producer:
         """Append an event; return once it is confirmed."""
         del headers
         act = partial(self._log.append, topic, Record(key, value))
-        await self._link.ask(f"append to {topic}", act, away=KafkaConnectionError)
+        tenant, _, correlation_id = key.decode().partition("/")
+        about = tenant, correlation_id
+        await self._link.ask(f"append to {topic}", act, away=KafkaConnectionError, about=about)
 
     async def send(self, topic: str, *, value: bytes, key: bytes) -> asyncio.Future[None]:
         """Append an event some time, unheard."""
@@ -190,6 +196,8 @@ class Group:
             return False
         for where, offset in offsets.items():
             if self.owners.get(where) is member:
+                passed = self._log.records[where][self.committed.get(where, 0) : offset]
+                self._log.on_commit(where[0], passed)
                 self.committed[where] = offset
         return True
 

@@ -8,7 +8,7 @@ import gc
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -20,22 +20,21 @@ from mode import Seconds, Service, want_seconds
 from pydantic import SecretStr
 
 from app.delivery.lease import Lease
-from app.delivery.model import Delivery
-from app.delivery.states import State
 from app.settings import Settings
 from app.store.memory import MemoryArrivals
-from app.store.memory.transaction import MemoryUnitOfWork
 from app.tenants.definitions import Definitions
 from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
 from streams.channels import INCOMING
-from tests.simulation import archives, rabbitmq
+from tests.simulation import archives
 from tests.simulation.checks import Checks
 from tests.simulation.clients import Clients
 from tests.simulation.draws import Draws
 from tests.simulation.kafka import Log
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.plan import PATIENT, TENANTS, Disaster, Plan, Step
+from tests.simulation.misfortunes import Misfortunes
+from tests.simulation.moments import Moments
+from tests.simulation.plan import PATIENT, TENANTS, Plan, Step
 from tests.simulation.postgres import Leadership, SimulatedDatabase
 from tests.simulation.processes import PROCESS, Process
 from tests.simulation.rabbitmq import Broker
@@ -50,7 +49,6 @@ _KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 _LEASE = timedelta(seconds=12)
 _SWEPT_AFTER = after_end(_LEASE)
 _COMPLETION = timedelta(seconds=2 * DEADLINE)  # after that, one has happened or never will
-_AWAY = " is away"
 _REST = 10.0  # seconds between looks whether all has come to rest
 _PATIENCE = 3600.0  # seconds after the calm; by then it must have
 _UNFORESEEN = (
@@ -137,9 +135,18 @@ class _Played:
         self.checks = Checks(
             self.parties, self.clients, patient=plan.patience == PATIENT, epoch=_EPOCH
         )
+        self.moments = Moments(self.parties, self.checks.wrong)
         self.workers: list[Worker] = []
         self._crashed = asyncio.Event()
         self._born = 0
+        self._misfortunes = Misfortunes(
+            weather=weather,
+            parties=self.parties,
+            clients=self.clients,
+            workers=self.workers,
+            step_in=self._person,
+        )
+        self._misfortunes.lie_in_wait(plan.ambushes)
 
     def _now(self) -> datetime:
         return _EPOCH + timedelta(seconds=self._loop.time())
@@ -159,6 +166,8 @@ class _Played:
             self.checks.wrong(f"{name}: {text}")
         elif name == "timer_failed" and "UnavailableError" not in event.get("cause", ""):
             self.checks.wrong(f"{name}: {event}")
+        elif name == "delivery_done":
+            self.moments.told_done(event)
         # What is bound to the context comes in an order that differs from process to process.
         text = " ".join(f"{key}={value}" for key, value in sorted(event.items()))
         self.night.lines.append(
@@ -183,7 +192,7 @@ class _Played:
         for step in self._plan.steps:
             by_nobody(step.at, partial(self._person, step))
         for disaster in self._plan.disasters:
-            by_nobody(disaster.at, partial(self._befall, disaster))
+            by_nobody(disaster.at, partial(self._misfortunes.befall, disaster))
         self._tend()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._plan.storm):
@@ -210,43 +219,6 @@ class _Played:
             if worker.ended or not worker.process.alive:
                 self.workers[number] = self.born(number)
         by_nobody(2.0, self._tend)
-
-    def _befall(self, disaster: Disaster) -> None:
-        self.note(f"{disaster.what} {disaster.whom} {disaster.lasts or ''}".rstrip())
-        worker = self.workers[disaster.whom]
-        match disaster.what:
-            case "kill":
-                worker.process.kill()
-            case "stop":
-                worker.stop()
-            case "freeze":
-                worker.process.freeze()
-                by_nobody(disaster.lasts, worker.process.thaw)
-            case "a worker's clock jumps":
-                worker.process.clock += disaster.lasts
-            case away if away.endswith(_AWAY):
-                self._go_away(away.removesuffix(_AWAY), disaster.lasts)
-            case what:
-                self._accidents[what](disaster)
-
-    @property
-    def _accidents(self) -> dict[str, Callable[[Disaster], None]]:
-        parties = self.parties
-        return {
-            "RabbitMQ restarts": lambda _: parties.broker.restart(forgets=True),
-            "a connection to RabbitMQ breaks": lambda _: parties.broker.break_one(),
-            "Kafka loses ends": lambda _: parties.log.lose_ends(),
-            "Kafka loses topics": lambda _: parties.log.lose_topics(),
-            "Kafka forgets commits": lambda _: parties.log.rewind(),
-            "uploads are forgotten": lambda _: parties.shelf.forget_uploads(),
-            "the clock of PostgreSQL jumps": lambda it: parties.database.jump(it.lasts),
-        }
-
-    def _go_away(self, party: str, seconds: float) -> None:
-        self.weather.down[party] = "it is away"
-        if party == rabbitmq.PARTY:
-            self.parties.broker.restart(forgets=False)
-        by_nobody(seconds, partial(self.weather.down.pop, party, None))
 
     def _person(self, step: Step) -> None:
         self.note(f"a person: {step.what} {step.correlation_id} of {step.tenant}")
@@ -291,7 +263,11 @@ class _Played:
         return (
             not list(database.outbox.items())
             and not list(database.arrivals.items())
-            and not any(queue.waiting for queue in self.parties.broker.queues.values())
+            and not any(
+                queue.waiting
+                for queue in self.parties.broker.queues.values()
+                if not queue.is_of_dead_letters
+            )
             and not self.parties.shelf.store.open()
         )
 
@@ -348,22 +324,6 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
         yield
 
 
-def _watched(checks: Checks) -> Any:
-    """Return `advance`, at which it is looked whether the right one moves a delivery on."""
-    advance = MemoryUnitOfWork.advance
-
-    async def watched(
-        self: MemoryUnitOfWork, delivery: Delivery, state: State, **changes: Any
-    ) -> bool:
-        advanced = await advance(self, delivery, state, **changes)
-        if advanced:
-            # What is committed is what it was: this transaction's own change is not, yet.
-            checks.advanced(delivery, checks.parties.database.deliveries.get(delivery.id))
-        return advanced
-
-    return watched
-
-
 def play(plan: Plan) -> Night:
     """Play a night."""
     draws = Draws(plan.seed)
@@ -406,6 +366,8 @@ async def _played(plan: Plan, loop: SimulatedLoop, draws: Draws) -> _Played:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    with patch.object(MemoryUnitOfWork, "advance", _watched(played.checks)):
+    with contextlib.ExitStack() as stack:
+        for watched in played.moments.patches():
+            stack.enter_context(watched)
         await played.play()
     return played

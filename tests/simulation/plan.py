@@ -1,4 +1,8 @@
-"""A night as it is planned: who asks for what, what befalls whom, and when; from its seed."""
+"""A night as it is planned: who asks for what, what befalls whom, and when; from its seed.
+
+Nights are of several kinds: one that did a bit of all would meet little of what needs three things
+at once.
+"""
 
 from __future__ import annotations
 
@@ -37,24 +41,8 @@ _FAULTS = {  # of 1: how often at most
     "rs-order mixes events up": 0.3,
     "rs-order says things twice": 0.3,
     "rs-order serves wrong bytes": 0.05,
+    "rs-order has wrong bytes": 0.15,
 }
-_DISASTERS = (  # each with how often it is drawn
-    ("kill", 4),
-    ("stop", 1),
-    ("freeze", 3),
-    ("RabbitMQ restarts", 2),
-    ("a connection to RabbitMQ breaks", 2),
-    ("Kafka loses ends", 1),
-    ("Kafka forgets commits", 1),
-    ("Kafka loses topics", 1),
-    ("uploads are forgotten", 2),
-    ("the clock of PostgreSQL jumps", 1),
-    ("a worker's clock jumps", 1),
-    ("PostgreSQL is away", 2),
-    ("RabbitMQ is away", 1),
-    ("Kafka is away", 1),
-    ("the object store is away", 1),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +62,21 @@ class Disaster:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ambush:
+    """Something that befalls a worker, or a party, at a step of the worker's."""
+
+    at: str  # the beginning of the step's name: "after complete", "before publish to"
+    number: int  # which of these steps, from 1
+    what: str  # as of a disaster; or the answer is lost, or a person or a client steps in
+    lasts: float = 0.0  # seconds
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.at} ({self.number})" + (
+            f" for {self.lasts:.1f} s" if self.lasts else ""
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """What a person does over HTTP."""
 
@@ -88,9 +91,11 @@ class Plan:
     """All that is drawn before a night begins."""
 
     seed: int
+    kind: str = ""  # of `KINDS`
     workers: int = 3
     wishes: tuple[Wish, ...] = ()
     disasters: tuple[Disaster, ...] = ()
+    ambushes: tuple[Ambush, ...] = ()
     faults: dict[str, float] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     mute: str | None = None  # a tenant whose object store never answers; all else is well then
@@ -104,31 +109,215 @@ class Plan:
     patience: float = 30.0
 
 
+_ASKED = (  # on the way of a message from RabbitMQ to what it changes
+    "after commit: an arrival",
+    "before append to delivery.requests",
+    "after append to delivery.requests",
+    "after append to delivery.order-events",
+    "before acknowledge",
+    "after acknowledge",
+    "after commit: a receipt",
+    "after commit: it is opened",
+    "after commit: GRANTED",
+    "after commit: ORDERED",
+    "after commit: AVAILABLE",
+)
+_TOLD = (  # on the way of a message from the outbox to RabbitMQ
+    "after commit: an order is noted",
+    "before publish to OrderRequestDtoEvent",
+    "after publish to OrderRequestDtoEvent",
+    "after commit: order is dealt with",
+    "after publish to OrderCancelRequestDtoEvent",
+    "before publish to DeliveryResponseDtoEvent",
+    "after publish to DeliveryResponseDtoEvent",
+    "after commit: response is dealt with",
+)
+_TRANSFERRED = (  # between a claim and an end
+    "after commit: an attempt",
+    "before open an upload",
+    "after open an upload",
+    "after commit: an upload",
+    "after file",
+    "after part",
+    "before complete",
+    "after commit: a completion",
+    "after complete",
+    "after commit: DONE",
+)
+_CLEANED = (  # what is looked at, aborted, removed, given up
+    "after list uploads",
+    "before abort",
+    "after abort",
+    "after find",
+    "after remove",
+    "after commit: a release",
+    "after commit: a sweep",
+    "after commit: ERROR",
+)
+_PLANNED = (
+    "after commit: a claim",
+    "after list order",
+    "after commit: READY",
+)
+_STEPS = (*_ASKED, *_TOLD, *_PLANNED, *_TRANSFERRED, *_CLEANED)
+
+_DEATHS = {"kill": 4, "freeze": 3, "stop": 1}
+_ABSENCES = {
+    "PostgreSQL is away": 2,
+    "RabbitMQ is away": 1,
+    "Kafka is away": 1,
+    "the object store is away": 1,
+}
+_LOSSES = {
+    "RabbitMQ restarts": 2,
+    "a connection to RabbitMQ breaks": 2,
+    "Kafka loses ends": 1,
+    "Kafka forgets commits": 1,
+    "Kafka loses topics": 1,
+    "uploads are forgotten": 2,
+}
+_CLOCKS = {"the clock of PostgreSQL jumps": 1, "a worker's clock jumps": 1}
+_PARTITIONS = {"cut off from PostgreSQL": 3, "cut off from the object store": 1}
+_PEOPLE = {"a client cancels": 2, "a person cancels": 2, "a person retries": 1}
+_LOST_ANSWER = {"lose the answer": 3}
+_ANYTHING = _DEATHS | _ABSENCES | _LOSSES | _CLOCKS | _PARTITIONS
+_LASTING = ("freeze", "is away", "jumps", "cut off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of night: what it has, and how much of it. Where there are several, one is drawn."""
+
+    weight: int  # how often it is drawn
+    faults: tuple[str, ...] = ("",)  # the beginnings of the names of those that it may have
+    share: float = 0.4  # of 1: how many of them
+    disasters: dict[str, int] = field(default_factory=lambda: _ANYTHING)  # how often of all
+    disaster_counts: tuple[int, ...] = (0, 1, 3, 6, 10)
+    at: tuple[str, ...] = _STEPS  # where ambushes are
+    ambushes: dict[str, int] = field(
+        default_factory=lambda: _ANYTHING | _PEOPLE | _LOST_ANSWER,
+    )
+    ambush_counts: tuple[int, ...] = (0, 2, 5)
+    lasts: tuple[float, ...] = (0.5, 5.0, 25.0, 45.0)  # seconds
+    paces: tuple[float, ...] = (0.02, 0.5, 4.0)
+    ttls: tuple[float, ...] = (60.0, 240.0, 600.0)
+    ids: tuple[int, ...] = (2, 6, 20)  # how many correlation ids there are
+    again: tuple[int, ...] = (0, 0, 0, 1, 2)  # how often the client of an id uses it again
+    cancelled: float = 0.2  # of 1: how many requests their clients cancel
+    steps: tuple[int, ...] = (0, 0, 3, 8)  # how often people step in
+    clocks: tuple[float, ...] = (0.0, 0.0, -40.0, 300.0)  # seconds that a worker is ahead
+    mute: bool = False
+
+
+KINDS = {
+    "mute": Kind(
+        weight=2,
+        faults=(),
+        disaster_counts=(0,),
+        ambush_counts=(0,),
+        paces=(0.02,),
+        ttls=(120.0,),
+        cancelled=0.2,
+        steps=(0,),
+        clocks=(0.0,),
+        mute=True,
+    ),
+    "any": Kind(weight=6),
+    # Two workers believe that they have a delivery, for long.
+    "takeovers": Kind(
+        weight=4,
+        faults=("the object store", "rs-order serves", "rs-order has"),
+        share=0.3,
+        disasters=_DEATHS | _PARTITIONS,
+        disaster_counts=(0, 2, 5),
+        at=(*_TRANSFERRED, *_CLEANED),
+        ambushes={"freeze": 4, "kill": 2, "cut off from PostgreSQL": 4, "lose the answer": 1}
+        | _CLOCKS,
+        ambush_counts=(4, 8, 12),
+        lasts=(5.0, 14.0, 18.0, 25.0),
+        paces=(0.5, 4.0, 8.0),
+        ttls=(240.0, 600.0),
+        ids=(6, 20),
+        steps=(0, 3),
+    ),
+    # A delivery ends while it is being worked on.
+    "ends": Kind(
+        weight=3,
+        share=0.2,
+        disasters=_DEATHS | _ABSENCES,
+        disaster_counts=(0, 2, 5),
+        at=(*_PLANNED, *_TRANSFERRED, *_CLEANED),
+        ambushes=_PEOPLE | _LOST_ANSWER | {"freeze": 3, "kill": 2, "cut off from PostgreSQL": 2},
+        ambush_counts=(4, 8, 12),
+        lasts=(1.0, 5.0, 14.0, 25.0),
+        paces=(0.5, 4.0, 8.0),
+        ttls=(20.0, 60.0, 240.0),
+        ids=(2, 4, 20),
+        again=(0, 1, 2),
+    ),
+    # Orders go out, are taken back, are answered late; ids are used again.
+    "orders": Kind(
+        weight=4,
+        faults=("RabbitMQ", "rs-order"),
+        share=0.3,
+        disasters={"kill": 4, "stop": 1, "RabbitMQ is away": 2, "Kafka is away": 1},
+        disaster_counts=(0, 2, 5),
+        at=(*_ASKED, *_TOLD),
+        ambushes=_PEOPLE
+        | _LOST_ANSWER
+        | {"kill": 4, "stop": 1, "its connection to RabbitMQ breaks": 2}
+        | {"RabbitMQ is away": 2, "RabbitMQ restarts": 1},
+        ambush_counts=(3, 6, 10),
+        lasts=(0.5, 3.0, 14.0, 25.0),
+        ttls=(20.0, 60.0, 240.0),
+        ids=(1, 2, 4),
+        again=(0, 1, 2),
+        cancelled=0.5,
+        steps=(0, 3, 8),
+    ),
+    # What comes in is given again, with its flag or without it.
+    "returns": Kind(
+        weight=4,
+        faults=("RabbitMQ", "Kafka", "PostgreSQL loses"),
+        share=0.5,
+        disasters={"RabbitMQ restarts": 4, "a connection to RabbitMQ breaks": 2, "stop": 1}
+        | {"PostgreSQL is away": 1, "Kafka is away": 1, "RabbitMQ is away": 1},
+        disaster_counts=(2, 5, 10),
+        at=_ASKED,
+        ambushes={"RabbitMQ restarts": 5, "its connection to RabbitMQ breaks": 2, "stop": 1}
+        | {"freeze": 2, "PostgreSQL is away": 1, "Kafka is away": 1}
+        | _LOST_ANSWER,
+        ambush_counts=(3, 6, 10),
+        lasts=(0.5, 5.0, 25.0),
+        paces=(0.02,),
+        again=(0, 1),
+        steps=(0, 3),
+    ),
+}
+
+
 def draw(seed: int, *, deliveries: int = 20) -> Plan:
     """Draw a plan. Of faults some are left out each night: else some would hide others."""
     draws = Draws(seed).of("plan")
+    name = draws.choices(list(KINDS), [kind.weight for kind in KINDS.values()])[0]
+    kind = KINDS[name]
     faults = {
-        name: draws.uniform(0, most) for name, most in _FAULTS.items() if draws.random() < 0.4
+        fault: draws.uniform(0, most)
+        for fault, most in _FAULTS.items()
+        if draws.random() < kind.share and fault.startswith(kind.faults)
     }
-    ids = draws.choice((2, 6, deliveries))
-    if draws.random() < 0.1:
-        return Plan(
-            seed=seed,
-            wishes=tuple(_wish(draws, ids) for _ in range(deliveries)),
-            mute=TENANTS[1],
-            ttl=120.0,
-            disorder=draws.random(),
-        )
+    ids = draws.choice(kind.ids)
     return Plan(
         seed=seed,
-        workers=3,
-        wishes=tuple(_wish(draws, ids) for _ in range(deliveries)),
+        kind=name,
+        wishes=tuple(_wish(draws, kind, ids) for _ in range(deliveries)),
         disasters=tuple(
             sorted(
-                (_disaster(draws) for _ in range(draws.choice((0, 1, 3, 6, 10)))),
+                (_disaster(draws, kind) for _ in range(draws.choice(kind.disaster_counts))),
                 key=lambda disaster: disaster.at,
             )
         ),
+        ambushes=tuple(_ambush(draws, kind) for _ in range(draws.choice(kind.ambush_counts))),
         faults=faults,
         steps=tuple(
             Step(
@@ -137,34 +326,43 @@ def draw(seed: int, *, deliveries: int = 20) -> Plan:
                 tenant=draws.choice(TENANTS),
                 correlation_id=f"d-{draws.randrange(ids)}",
             )
-            for _ in range(draws.choice((0, 0, 3, 8)))
+            for _ in range(draws.choice(kind.steps))
         ),
-        pace=draws.choice((0.02, 0.5, 4.0)),
+        mute=TENANTS[1] if kind.mute else None,
+        pace=draws.choice(kind.paces),
         disorder=draws.choice((0.0, 0.1, 0.5, 1.0)),
-        ttl=draws.choice((60.0, 240.0, 600.0)),
-        shared=draws.random() < 0.3,
-        clocks=tuple(draws.choice((0.0, 0.0, -40.0, 300.0)) for _ in range(3)),
+        ttl=draws.choice(kind.ttls),
+        shared=not kind.mute and draws.random() < 0.3,
+        clocks=tuple(draws.choice(kind.clocks) for _ in range(3)),
         # Now and then so long that no answer comes later; drawn by no stream, so that nights stay.
         patience=(30.0, PATIENT)[seed % 2],
     )
 
 
-def _wish(draws: Random, ids: int) -> Wish:
+def _wish(draws: Random, kind: Kind, ids: int) -> Wish:
     return Wish(
         at=draws.uniform(0, 90),
         tenant=draws.choice(TENANTS),
         correlation_id=f"d-{draws.randrange(ids)}",
         user=draws.choice(("known-a", "known-b", "new-c", "stranger-d")),
-        again=draws.choice((0, 0, 0, 1, 2)),
+        again=draws.choice(kind.again),
         twice_after=draws.choice((None, None, 0.001, 3.0, 60.0)),
-        cancelled_after=draws.choice((None, None, None, None, draws.uniform(0, 20))),
+        cancelled_after=draws.uniform(0, 20) if draws.random() < kind.cancelled else None,
+        spoilt_after=draws.choice((*[None] * 9, 0.01)),
     )
 
 
-def _disaster(draws: Random) -> Disaster:
-    names = [name for name, _ in _DISASTERS]
-    what = draws.choices(names, [weight for _, weight in _DISASTERS])[0]
-    lasts = 0.0
-    if what == "freeze" or what.endswith(("is away", "jumps")):
-        lasts = draws.choice((0.5, 5.0, 25.0, 45.0))
+def _drawn(draws: Random, often: dict[str, int], lasts: tuple[float, ...]) -> tuple[str, float]:
+    """Return what befalls, and for how many seconds."""
+    what = draws.choices(list(often), list(often.values()))[0]
+    return what, draws.choice(lasts) if any(word in what for word in _LASTING) else 0.0
+
+
+def _disaster(draws: Random, kind: Kind) -> Disaster:
+    what, lasts = _drawn(draws, kind.disasters, kind.lasts)
     return Disaster(at=draws.uniform(1, 120), what=what, whom=draws.randrange(3), lasts=lasts)
+
+
+def _ambush(draws: Random, kind: Kind) -> Ambush:
+    what, lasts = _drawn(draws, kind.ambushes, kind.lasts)
+    return Ambush(at=draws.choice(kind.at), number=draws.randint(1, 8), what=what, lasts=lasts)

@@ -1,31 +1,68 @@
 """PostgreSQL in memory, as it is met over a network: slow, away, silent after a commit.
 
 The promises are those of `app.store.memory`, which passes the same tests as the real one. Here it
-loses answers to commits, is away, and ends the transactions of processes that are gone.
+loses answers to commits, is away, also for one process alone, and ends the transactions of
+processes that are gone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from app.errors import StoreUnavailableError
 from app.store.memory.database import MemoryDatabase
+from app.store.memory.rows import DeliveryRow, OutboxRow
 from app.store.memory.session import Session
 from tests.simulation.processes import PROCESS, Process
-from tests.simulation.weather import Weather
+from tests.simulation.weather import About, Weather
 
 PARTY = "PostgreSQL"
 _LOSES_REQUESTS, _LOSES_ANSWERS = f"{PARTY} loses requests", f"{PARTY} loses answers"
 _LOCK_TIMEOUT = 60.0  # seconds; asyncpg gives a statement up then
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row that a commit changes; None where there is none, or no more."""
+
+    table: str
+    before: Any
+    after: Any
+
+    @property
+    def about(self) -> About | None:
+        """Which delivery it is about."""
+        row = self.after or self.before
+        match row:
+            case DeliveryRow():
+                return row.delivery.tenant, row.delivery.correlation_id
+            case OutboxRow():
+                return row.message.tenant, row.message.correlation_id
+        return None
+
+
 class _Session(Session):
-    """A transaction of a process."""
+    """A transaction of a process, whose commit is looked at."""
 
     process: Process | None
+    committing: Callable[[Session, Sequence[Change]], object]
+
+    def commit(self) -> None:
+        """Let others see what was changed, and those who look on what that is."""
+        if not self.failed:
+            changes = [
+                Change(table.name, table.get(key), row)
+                for table, rows in self._changes.items()
+                for key, row in rows.items()
+            ]
+            self.committing(self, changes)
+        super().commit()
 
 
 class SimulatedDatabase(MemoryDatabase):
@@ -40,6 +77,9 @@ class SimulatedDatabase(MemoryDatabase):
             lock_timeout=_LOCK_TIMEOUT,
         )
         self._weather = weather
+        self._steps: list[tuple[str, About | None]] = []  # of the last commit
+        # Who looks on: at each commit, before it is seen by others.
+        self.on_commit: Callable[[Session, Sequence[Change]], object] = lambda *_: None
 
     async def _go(self) -> None:
         """Take a statement there, or fail."""
@@ -50,6 +90,15 @@ class SimulatedDatabase(MemoryDatabase):
 
     async def _come_back(self) -> None:
         """Take the answer to a commit back, or lose it."""
+        steps, self._steps = self._steps, []
+        if steps:
+            process = PROCESS.get()
+            lost = False
+            for step, about in steps:  # all of them, whichever strikes
+                lost |= self._weather.step(f"after commit: {step}", process, about)
+            if lost:
+                raise StoreUnavailableError("the connection broke; it may have been committed")
+            await asyncio.sleep(0)  # a process that was stopped there goes no further
         if self._weather.strikes(_LOSES_ANSWERS):
             self._weather.note(f"{PARTY} commits, and is not heard")
             raise StoreUnavailableError("the connection broke; it may have been committed")
@@ -57,8 +106,8 @@ class SimulatedDatabase(MemoryDatabase):
         self._fail_if_away()
 
     def _fail_if_away(self) -> None:
-        if PARTY in self._weather.down:
-            raise StoreUnavailableError(self._weather.down[PARTY])
+        if (cause := self._weather.why_away(PARTY)) is not None:
+            raise StoreUnavailableError(cause)
 
     def seconds_until(self, moment: datetime) -> float:
         """Return how long it is until its clock shows a time."""
@@ -72,16 +121,63 @@ class SimulatedDatabase(MemoryDatabase):
     def begin(self) -> Session:
         """Begin a transaction of the process that runs."""
         session = _Session(self._locks, self._open, self.clock())
+        session.committing = self._committing
         session.process = process = PROCESS.get()
         if process is not None and not process.has(self):
             process.while_alive(self, partial(self._cut, process))
         return session
+
+    def _committing(self, session: Session, changes: Sequence[Change]) -> None:
+        self.on_commit(session, changes)
+        if self._weather.on_step is not None:
+            self._steps = [(step, change.about) for change in changes for step in steps_of(change)]
 
     def _cut(self, process: Process) -> None:
         """Roll back what a process that is gone had begun."""
         for session in list(self._open):
             if isinstance(session, _Session) and session.process is process:
                 session.roll_back()
+
+
+def steps_of(change: Change) -> Iterator[str]:
+    """Iterate over what a change of a row means for a delivery."""
+    before, after = change.before, change.after
+    match change.table:
+        case "delivery" if before is not None and after is not None:
+            yield from _steps_of_delivery(before, after)
+        case "delivery":
+            yield "it is opened" if before is None else "it is forgotten"
+        case "inbox" if before is None:
+            yield "a receipt"
+        case "arrival" if before is None:
+            yield "an arrival"
+        case "outbox" if after is None:
+            yield f"{before.message.kind.value} is dealt with"
+        case "outbox" if before is not None and _is_noted(before, after):
+            yield "an order is noted"
+
+
+def _is_noted(before: OutboxRow, after: OutboxRow) -> bool:
+    return before.begun_by != after.begun_by and after.begun_by is not None
+
+
+def _steps_of_delivery(before: DeliveryRow, after: DeliveryRow) -> Iterator[str]:
+    if after.delivery.attempt != before.delivery.attempt:
+        yield "an attempt"
+    elif after.lease_owner is not None and after.lease_owner != before.lease_owner:
+        yield "a claim"
+    elif after.state is not before.state:
+        yield f"{after.state.value}"
+    elif after.delivery.upload != before.delivery.upload:
+        yield "an upload"
+    elif after.completing_until != before.completing_until:
+        yield "a completion"
+    elif before.lease_owner is not None and after.lease_owner is None:
+        yield "a release"
+    elif after.lease_until != before.lease_until:
+        yield "a renewal"
+    elif after.swept:
+        yield "a sweep"
 
 
 class Leadership:

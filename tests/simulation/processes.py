@@ -24,6 +24,7 @@ class Process:
         self.clock = clock
         self.alive = True
         self.frozen = False
+        self.cut_off: set[str] = set()  # parties that it does not reach, while others do
         self._loop = asyncio.get_running_loop()
         self._parked: list[asyncio.Handle] = []
         self._tasks: set[asyncio.Task[Any]] = set()

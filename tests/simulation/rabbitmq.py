@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -48,6 +48,11 @@ class Queue:
     waiting: deque[Stored] = field(default_factory=deque)
     readers: list[Callable[[], bool]] = field(default_factory=list)  # take one, if they can
 
+    @property
+    def is_of_dead_letters(self) -> bool:
+        """Whether only an operator reads it."""
+        return self.name.endswith(names.DEAD_LETTER_SUFFIX)
+
     def put(self, stored: Stored) -> None:
         """Take a message in."""
         self.waiting.append(stored)
@@ -64,6 +69,10 @@ class Queue:
                 pass
 
 
+def _ignore(*_what: object) -> None:
+    """Do nothing."""
+
+
 class Broker:
     """The server."""
 
@@ -73,6 +82,9 @@ class Broker:
         self._bound: defaultdict[str, list[Callable[[Stored], object]]] = defaultdict(list)
         self._bindings: set[tuple[str, str]] = set()
         self.connections: list[Connection] = []
+        # Who look on: at what is published, before it is routed, and at what is acknowledged.
+        self.on_publish: Callable[[str, Message], object] = _ignore
+        self.acknowledged: Callable[[Stored], object] = _ignore
 
     def queue(self, name: str) -> Queue:
         """Return a queue, declared if it is not there."""
@@ -84,12 +96,19 @@ class Broker:
             self._bindings.add((queue, exchange))
             self._bound[exchange].append(self.queue(queue).put)
 
+    def dead_letters(self) -> Iterator[Stored]:
+        """Iterate over what lies in queues of dead letters."""
+        for queue in self.queues.values():
+            if queue.is_of_dead_letters:
+                yield from queue.waiting
+
     def hear(self, exchange: str, act: Callable[[Stored], object]) -> None:
         """Let a neighbour hear of each message, who loses none."""
         self._bound[exchange].append(act)
 
     def publish(self, exchange: str, message: Message, routing_key: str = "") -> None:
         """Route a message."""
+        self.on_publish(exchange, message)
         if exchange == names.DEAD_LETTER_EXCHANGE:
             self.queue(routing_key).put(Stored(message, exchange))
             return
@@ -106,6 +125,12 @@ class Broker:
         """Break the connection of one process."""
         if self.connections:
             self.weather.draws.of("broken").choice(self.connections).cut()
+
+    def break_of(self, process: Process) -> None:
+        """Break the connection of this process."""
+        for connection in self.connections:
+            if connection.process is process:
+                connection.cut()
 
 
 def _forget(_queue: Queue) -> None:
@@ -135,7 +160,12 @@ class Incoming:
 
     async def ack(self) -> None:
         """Acknowledge. That it was heard is not told."""
+        process = self._channel.connection.process
+        self._channel.connection.broker.acknowledged(self._stored)
+        if self._channel.connection.broker.weather.step("before acknowledge", process, None):
+            raise ChannelInvalidStateError("the channel was closed")
         self._settle(_forget)
+        self._channel.connection.broker.weather.step("after acknowledge", process, None)
 
     async def nack(self, *, requeue: bool) -> None:
         """Give it back."""
@@ -322,7 +352,8 @@ class Channel:
     def restore(self) -> None:
         """Be there again, with the consumers."""
         for queue, take in self.consumers.values():
-            queue.readers.append(take)
+            if take not in queue.readers:  # one that began to read while it was down
+                queue.readers.append(take)
             queue.offer()
 
 
@@ -375,6 +406,10 @@ class Exchange:
             raise ConnectionError("the connection is down")
         generation = self.channel.generation
         put = partial(connection.broker.publish, self.name, message, routing_key)
-        await connection.link.ask(f"publish to {self.name}", put, away=ConnectionError)
+        what = f"publish to {self.name.rpartition('.')[2]}"
+        about = None
+        if message.correlation_id is not None:
+            about = str(message.headers[names.HEADER_TENANT]), message.correlation_id
+        await connection.link.ask(what, put, away=ConnectionError, about=about)
         if generation != self.channel.generation:
             raise ConnectionError("the connection broke before the confirm")

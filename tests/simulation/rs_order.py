@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -42,6 +42,7 @@ class Order:
     correlation_id: str
     request: str  # the message id of the order request: of which delivery
     files: dict[int, bytes]  # by file id
+    wrong: bool = False  # it never serves what it has listed
     cancelled: int = 0
     told: list[str] = field(default_factory=list)  # the events that were sent
 
@@ -55,6 +56,7 @@ class RsOrder:
         self.requests: dict[str, dict[str, Any]] = {}  # by message id
         self.denied: set[str] = set()  # message ids
         self.answered_at: dict[str, float] = {}  # by message id
+        self.on_cancel: Callable[[Order], object] = lambda _order: None  # who looks on
         self._draws = weather.draws.of(PARTY)
         self._broker = broker
         self._numbers = itertools.count(1)
@@ -99,6 +101,7 @@ class RsOrder:
                 for _ in range(count)
             },
         )
+        order.wrong = self.weather.strikes(f"{PARTY} has wrong bytes")
         self.orders[order.number] = order
         common = correlation | {"orderId": order.number, "totalSubOrders": 1}
         granted = common | {"status": "GRANTED"}
@@ -144,6 +147,7 @@ class RsOrder:
     def _cancel(self, stored: Stored) -> None:
         order = self.orders.get(json.loads(stored.message.body)["orderId"])
         if order is not None:
+            self.on_cancel(order)
             order.cancelled += 1
 
     def listing(self, delivery: Delivery) -> list[ListedFile]:
@@ -164,8 +168,9 @@ class RsOrder:
 
     def content(self, delivery: Delivery, file_id: int) -> bytes:
         """Return a file, or another one."""
-        content = self._order_of(delivery).files[file_id]
-        if self.weather.strikes(f"{PARTY} serves wrong bytes"):
+        order = self._order_of(delivery)
+        content = order.files[file_id]
+        if order.wrong or self.weather.strikes(f"{PARTY} serves wrong bytes"):
             self.weather.note(f"{PARTY} serves wrong bytes of file {file_id}")
             return content + b"!"
         return content

@@ -39,7 +39,7 @@ def shrink(night: Night, *, play: Callable[[Plan], Night] = play) -> Night:
 
 def _smaller(plan: Plan) -> Iterator[Plan]:
     """Iterate over plans with less in them: halves first, then one thing less."""
-    for name in ("wishes", "disasters", "steps"):
+    for name in ("wishes", "disasters", "ambushes", "steps"):
         for fewer in _fewer(getattr(plan, name)):
             changes: dict[str, Any] = {name: tuple(fewer)}
             yield replace(plan, **changes)

@@ -15,6 +15,7 @@ from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
 from app.delivery.targets import Target, TargetTrouble
 from app.errors import TargetUnavailableError
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
+from tests.simulation.processes import current
 from tests.simulation.weather import Link, Weather
 
 T = TypeVar("T")
@@ -23,8 +24,13 @@ PARTY = "the object store"
 DEADLINE = 30.0  # seconds that a call may take
 
 
-def _ignore(_target: MemoryTarget, _key: str, _before: MemoryObject | None) -> None:
+def _ignore(*_what: object) -> None:
     """Do nothing."""
+
+
+def _look_on(_upload: Upload) -> Callable[[], None]:
+    """Return what does nothing."""
+    return _ignore
 
 
 @dataclass
@@ -34,7 +40,11 @@ class Shelf:
     weather: Weather
     mute: str | None = None  # the container of a server that never answers, until the calm
     store: MemoryObjectStore = field(default_factory=MemoryObjectStore)
+    # Who look on.
     appeared: Callable[[MemoryTarget, str, MemoryObject | None], None] = _ignore
+    on_open: Callable[[Upload, dict[str, str], str], None] = _ignore  # with marks, and by whom
+    on_abort: Callable[[Upload], Callable[[], None]] = _look_on  # when asked for, and carried out
+    on_delete: Callable[[MemoryObject, str], None] = _ignore  # with its URL
     _places: dict[str, MemoryTarget] = field(default_factory=dict)  # by container
 
     def __post_init__(self) -> None:
@@ -82,12 +92,14 @@ class Objects:
         self, target: MemoryTarget, key: str, marks: Mapping[str, str], *, media_type: str
     ) -> Upload:
         """Open an upload."""
-        store = self._shelf.store
-        return await self._ask(
-            target,
-            f"open an upload of {key}",
-            lambda: store.create_upload(target, key, marks, media_type=media_type),
-        )
+        shelf, owner = self._shelf, current().name
+
+        async def create() -> Upload:
+            upload = await shelf.store.create_upload(target, key, marks, media_type=media_type)
+            shelf.on_open(upload, dict(marks), owner)
+            return upload
+
+        return await self._ask(target, f"open an upload of {key}", create)
 
     async def put_part(
         self, target: MemoryTarget, upload: Upload, number: int, part: PartBody
@@ -129,8 +141,13 @@ class Objects:
 
     async def abort(self, target: MemoryTarget, upload: Upload) -> None:
         """Abort an upload."""
-        store = self._shelf.store
-        await self._ask(target, f"abort {upload.key}", lambda: store.abort(target, upload))
+        store, looked_on = self._shelf.store, self._shelf.on_abort(upload)
+
+        async def abort() -> None:
+            looked_on()
+            await store.abort(target, upload)
+
+        await self._ask(target, f"abort {upload.key}", abort)
 
     async def open_uploads(self, target: MemoryTarget, key: str) -> list[Upload]:
         """Return every open upload of a key."""
@@ -146,8 +163,15 @@ class Objects:
 
     async def delete(self, target: MemoryTarget, key: str, *, etag: str) -> None:
         """Remove an object."""
-        store = self._shelf.store
-        await self._ask(target, f"remove {key}", lambda: store.delete(target, key, etag=etag))
+        shelf = self._shelf
+
+        async def delete() -> None:
+            before = shelf.store.objects(target).get(key)
+            await shelf.store.delete(target, key, etag=etag)
+            assert before is not None
+            shelf.on_delete(before, target.url_of(key))
+
+        await self._ask(target, f"remove {key}", delete)
 
     def on_trouble(self, act: Callable[[], object]) -> None:
         """Do nothing: what is away is found out by each who asks."""

@@ -8,9 +8,12 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+from structlog.contextvars import get_contextvars
 
 from tests.simulation.draws import Draws
+from tests.simulation.processes import PROCESS, Process
 
 T = TypeVar("T")
 
@@ -36,6 +39,12 @@ class _Way:
     slow: str | None  # the fault, if it may be
 
 
+# What befalls a process at a step of its work (`tests.simulation.ambush`). Returns whether the
+# answer to what it asks is lost.
+About: TypeAlias = tuple[str, str]  # tenant and correlation id of the delivery that it is about
+OnStep: TypeAlias = Callable[[str, Process, About | None], bool]
+
+
 @dataclass
 class Weather:
     """How often, of 1, each fault comes. Those that are not named never come."""
@@ -47,12 +56,28 @@ class Weather:
     calm: bool = False
     down: dict[str, str] = field(default_factory=dict)  # parties that answer nothing, and why
     _ways: dict[str, _Way] = field(default_factory=dict)  # by party
+    on_step: OnStep | None = None  # None: nothing lies in wait
 
     def strikes(self, fault: str) -> bool:
         """Whether a fault comes now."""
         if self.calm or (often := self.faults.get(fault, 0.0)) <= 0:
             return False
         return self.draws.of(fault).random() < often
+
+    def step(self, what: str, process: Process | None, about: About | None) -> bool:
+        """Let what lies in wait for a step strike; return whether the answer to it is lost."""
+        if self.on_step is None or process is None or self.calm:
+            return False
+        return self.on_step(what, process, about)
+
+    def why_away(self, party: str) -> str | None:
+        """Return why a party does not answer the process that runs; None if it does."""
+        if (cause := self.down.get(party)) is not None:
+            return cause
+        process = PROCESS.get()
+        if process is not None and party in process.cut_off:
+            return f"{process} is cut off from it"
+        return None
 
     def later(self, party: str, *, longest: float = 0.02) -> float:
         """Return the seconds that something takes on its way; now and then, far more."""
@@ -99,6 +124,7 @@ class Link:
         away: Callable[[str], Exception],
         takes: float = 0.02,
         mute: bool = False,
+        about: About | None = None,
     ) -> T:
         """Have `act` done on the other side; return its answer, or raise what `away` makes.
 
@@ -106,19 +132,19 @@ class Link:
         """
         weather, party = self.weather, self.party
         loop = asyncio.get_running_loop()
-        if (cause := weather.down.get(party)) is not None:
-            await asyncio.sleep(weather.later(party))
-            raise away(cause)
-        if weather.strikes(f"{party} loses requests"):
-            weather.note(f"{party} never hears of: {what}")
-            await asyncio.sleep(weather.later(party))
-            raise away("the connection broke before it was asked")
+        process = PROCESS.get()
+        if weather.on_step is not None:
+            about = about or about_now()
+        await self._set_out(what, process, about, away)
         answered: asyncio.Future[T] = loop.create_future()
         lost = weather.strikes(f"{party} loses answers")
         silent = mute or weather.strikes(f"{party} is silent")
 
         def arrives() -> None:
             outcome = _outcome(act)
+            broken = weather.step(f"after {what}", process, about)
+            if broken and not answered.done():
+                answered.set_exception(away("the connection broke before it was answered"))
             if lost or silent:
                 weather.note(f"{party} was not heard to answer: {what}")
             else:
@@ -137,6 +163,33 @@ class Link:
                 return await answered
         except TimeoutError:
             raise away(f"no answer within {self.deadline:g} s") from None
+
+    async def _set_out(
+        self,
+        what: str,
+        process: Process | None,
+        about: About | None,
+        away: Callable[[str], Exception],
+    ) -> None:
+        """Send a request, or fail to."""
+        weather, party = self.weather, self.party
+        if weather.on_step is not None:
+            if weather.step(f"before {what}", process, about):
+                raise away("the connection broke before it was asked")
+            await asyncio.sleep(0)  # a process that was stopped there goes no further
+        if (cause := weather.why_away(party)) is not None:
+            await asyncio.sleep(weather.later(party))
+            raise away(cause)
+        if weather.strikes(f"{party} loses requests"):
+            weather.note(f"{party} never hears of: {what}")
+            await asyncio.sleep(weather.later(party))
+            raise away("the connection broke before it was asked")
+
+
+def about_now() -> About | None:
+    """Return which delivery a slot works on now."""
+    named = get_contextvars()
+    return (named["tenant"], named["correlation_id"]) if "correlation_id" in named else None
 
 
 def _outcome(act: Callable[[], T]) -> tuple[T | None, Exception | None]:

@@ -1,0 +1,121 @@
+"""What befalls parties and workers: by the clock (disasters), or at a step of theirs (ambushes)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from tests.simulation import rabbitmq
+from tests.simulation.clients import Clients
+from tests.simulation.plan import Ambush, Disaster, Step
+from tests.simulation.processes import Process
+from tests.simulation.weather import About, Weather, by_nobody
+from tests.simulation.worker import Parties, Worker
+
+_AWAY = " is away"
+_CUT_OFF = "cut off from "
+
+
+class Misfortunes:
+    """Strikes, and writes down whom."""
+
+    def __init__(
+        self,
+        *,
+        weather: Weather,
+        parties: Parties,
+        clients: Clients,
+        workers: Sequence[Worker],
+        step_in: Callable[[Step], None],
+    ) -> None:
+        """`workers` are those of the moment; `step_in` lets a person do something."""
+        self._weather = weather
+        self._parties = parties
+        self._clients = clients
+        self._workers = workers
+        self._step_in = step_in
+        self._passed: Counter[int] = Counter()  # steps of each ambush
+        self._ambushes: Sequence[Ambush] = ()
+
+    def lie_in_wait(self, ambushes: Sequence[Ambush]) -> None:
+        """Let these strike, each at its step."""
+        if ambushes:
+            self._ambushes = ambushes
+            self._weather.on_step = self._on_step
+
+    def befall(self, disaster: Disaster) -> None:
+        """Let something befall the worker that has a number, or a party."""
+        self._weather.note(f"{disaster.what} {disaster.whom} {disaster.lasts or ''}".rstrip())
+        self._strike(disaster.what, self._workers[disaster.whom], disaster.lasts)
+
+    def _on_step(self, step: str, process: Process, about: About | None) -> bool:
+        lost = False
+        for number, ambush in enumerate(self._ambushes):
+            if not step.startswith(ambush.at):
+                continue
+            self._passed[number] += 1
+            if self._passed[number] == ambush.number and process.alive:
+                lost |= self._spring(ambush, step, process, about)
+        return lost
+
+    def _spring(self, ambush: Ambush, step: str, process: Process, about: About | None) -> bool:
+        """Let an ambush strike; return whether the answer to the step is lost."""
+        self._weather.note(f"{process}, {step}: {ambush.what} {ambush.lasts or ''}".rstrip())
+        match ambush.what:
+            case "lose the answer":
+                return True
+            case "a client cancels":
+                if about is not None:
+                    self._clients.cancel(*about)
+            case "a person cancels" | "a person retries":
+                if about is not None:
+                    what = "cancel" if ambush.what.endswith("cancels") else "retry"
+                    self._step_in(Step(at=0, what=what, tenant=about[0], correlation_id=about[1]))
+            case what:
+                for worker in self._workers:
+                    if worker.process is process:
+                        self._strike(what, worker, ambush.lasts)
+        return False
+
+    def _strike(self, what: str, worker: Worker, lasts: float) -> None:
+        process = worker.process
+        match what:
+            case "kill":
+                process.kill()
+            case "stop":
+                worker.stop()
+            case "freeze":
+                process.freeze()
+                by_nobody(lasts, process.thaw)
+            case "a worker's clock jumps":
+                process.clock += lasts
+            case "its connection to RabbitMQ breaks":
+                self._parties.broker.break_of(process)
+            case cut if cut.startswith(_CUT_OFF):
+                party = cut.removeprefix(_CUT_OFF)
+                process.cut_off.add(party)
+                by_nobody(lasts, partial(process.cut_off.discard, party))
+            case away if away.endswith(_AWAY):
+                self._go_away(away.removesuffix(_AWAY), lasts)
+            case what:
+                self._accidents[what](lasts)
+
+    @property
+    def _accidents(self) -> dict[str, Callable[[float], None]]:
+        parties = self._parties
+        return {
+            "RabbitMQ restarts": lambda _: parties.broker.restart(forgets=True),
+            "a connection to RabbitMQ breaks": lambda _: parties.broker.break_one(),
+            "Kafka loses ends": lambda _: parties.log.lose_ends(),
+            "Kafka loses topics": lambda _: parties.log.lose_topics(),
+            "Kafka forgets commits": lambda _: parties.log.rewind(),
+            "uploads are forgotten": lambda _: parties.shelf.forget_uploads(),
+            "the clock of PostgreSQL jumps": parties.database.jump,
+        }
+
+    def _go_away(self, party: str, seconds: float) -> None:
+        self._weather.down[party] = "it is away"
+        if party == rabbitmq.PARTY:
+            self._parties.broker.restart(forgets=False)
+        by_nobody(seconds, partial(self._weather.down.pop, party, None))

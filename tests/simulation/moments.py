@@ -1,0 +1,334 @@
+"""What must hold at each step: at a commit, a publication, an acknowledgement, an abort.
+
+What comes of a mistake is often mended later (a repeat is recognised, a sweep removes what was
+left); here the mistake itself is seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from aio_pika import Message
+
+from app.delivery.ingress import ArrivalKind, Ingress
+from app.delivery.model import Delivery
+from app.delivery.object_store import Upload
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage
+from app.delivery.states import State
+from app.store.memory import MemoryLeases
+from app.store.memory.rows import DeliveryRow, InboxRow, OutboxRow
+from app.store.memory.session import Session
+from app.store.memory.transaction import MemoryUnitOfWork
+from app.usecases.uploads import Uploads
+from sinks.stores.memory import MemoryObject
+from streams.amqp import names
+from streams.amqp.messages import _digest
+from streams.events import ingress_id_of
+from tests.simulation.kafka import Record
+from tests.simulation.postgres import Change
+from tests.simulation.processes import PROCESS
+from tests.simulation.rabbitmq import Stored
+from tests.simulation.rs_order import Order
+from tests.simulation.worker import Parties
+
+# As which delivery's worker something is done: as it was claimed.
+_ACTING: ContextVar[Delivery | None] = ContextVar("_ACTING", default=None)
+_ARRIVED = ("requests", "order-events", "cancels")  # topics of what came over RabbitMQ
+_AS_CLAIMED = (
+    (MemoryLeases, "renew"),
+    (MemoryLeases, "record_completion"),
+    (MemoryLeases, "discard_completion"),
+    (MemoryLeases, "release"),
+    (MemoryLeases, "record_upload"),
+    (Uploads, "abort_last"),
+    (Uploads, "abort_orphans"),
+)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """An upload: for which delivery, by which process, in which attempt."""
+
+    delivery_id: UUID
+    owner: str
+    attempt: int
+
+
+@dataclass
+class Moments:
+    """Looks on, and tells what is wrong."""
+
+    parties: Parties
+    wrong: Callable[[str], None]
+    _published: set[str] = field(default_factory=set)  # message ids
+    _saved: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    _appended: set[bytes] = field(default_factory=set)  # events
+    _postponed: set[UUID] = field(default_factory=set)  # events, by their ingress id
+    _buried: set[bytes] = field(default_factory=set)  # events
+    _opened: dict[str, _Opened] = field(default_factory=dict)  # by upload id
+
+    def __post_init__(self) -> None:
+        parties = self.parties
+        parties.database.on_commit = self._committing
+        parties.broker.on_publish = self._publishing
+        parties.broker.acknowledged = self._acknowledged
+        parties.log.on_append = self._append
+        parties.log.on_commit = self._passed
+        parties.shelf.on_open = self._open
+        parties.shelf.on_abort = self._asked_to_abort
+        parties.shelf.on_delete = self._deleting
+        parties.rs_order.on_cancel = self._cancelling
+
+    # PostgreSQL.
+
+    def _committing(self, session: Session, changes: Sequence[Change]) -> None:
+        for change in changes:
+            before, after = change.before, change.after
+            match change.table:
+                case "delivery" if before is not None and after is not None:
+                    self._delivery_changes(session, before, after)
+                case "arrival" if before is None and after is not None:
+                    event = after.arrival.value
+                    self._saved[json.loads(event)["digest"]].add(event)
+                case "outbox" if before is not None and after is None:
+                    self._forgotten(before)
+                case "inbox" if after is not None and after.kind is ArrivalKind.CANCEL:
+                    self._cancels(after, changes)
+
+    def _delivery_changes(self, session: Session, before: DeliveryRow, after: DeliveryRow) -> None:
+        delivery, owner = before.delivery, before.lease_owner
+        process = PROCESS.get()
+        name = process.name if process is not None else None
+        acting = _ACTING.get()
+        if before.state.ended and after.state is not before.state:
+            self.wrong(f"{delivery} goes from {before.state} to {after.state}")
+        if acting is not None and (acting.id, acting.attempt) != (delivery.id, delivery.attempt):
+            self.wrong(f"attempt {acting.attempt} of {acting} changes attempt {delivery.attempt}")
+        claimed = after.lease_owner is not None and (
+            after.lease_owner != owner or after.delivery.attempt != delivery.attempt
+        )
+        if claimed and before.is_leased(session.now):
+            self.wrong(f"{delivery} is claimed by {name}, and {owner} has it")
+        if claimed or after.state is not before.state or name == owner:
+            return
+        if _is_held(before, after):
+            self.wrong(f"{delivery} is changed by {name}, and {owner} has it")
+
+    def _cancels(self, receipt: InboxRow, changes: Sequence[Change]) -> None:
+        for change in changes:
+            row = change.before
+            if change.table == "delivery" and row.delivery.requested_at > receipt.arrived_at:
+                self.wrong(f"{row.delivery} is ended by a cancel that arrived before it")
+
+    def told_done(self, event: Mapping[str, Any]) -> None:
+        """A worker logs that it has brought a delivery to its end."""
+        client = event["tenant"], event["correlation_id"]
+        ended = [row for _, row in self.parties.database.deliveries.of(client)]
+        if not any(
+            row.state is State.DONE and row.delivery.attempt == event["attempt"] for row in ended
+        ):
+            self.wrong(f"attempt {event['attempt']} of {'/'.join(client)} says it is done, and no")
+
+    def _forgotten(self, row: OutboxRow) -> None:
+        message = row.message
+        if message.lane is Lane.EVENTS or str(message.message_id) in self._published:
+            return
+        withdrawn = row.not_sent or self._may_be_withdrawn(message)
+        if message.kind is not Kind.ORDER or not withdrawn:
+            self.wrong(f"{_called(message)} is forgotten before it is sent")
+
+    def _may_be_withdrawn(self, message: OutgoingMessage) -> bool:
+        row = self.parties.database.deliveries.get(message.delivery_id)
+        return message.kind is Kind.ORDER and (row is None or row.state is State.ERROR)
+
+    # RabbitMQ.
+
+    def _publishing(self, exchange: str, message: Message) -> None:
+        if exchange == names.DEAD_LETTER_EXCHANGE or message.message_id in self._published:
+            return
+        for lane in (Lane.RESPONSES, Lane.ORDERS):
+            for _, row in self.parties.database.outbox.of(lane):
+                if str(row.message.message_id) == message.message_id:
+                    self._published.add(message.message_id)
+                    self._sent(lane, row)
+                    return
+
+    def _sent(self, lane: Lane, row: OutboxRow) -> None:
+        """A message is sent for the first time."""
+        if row.not_sent:
+            self.wrong(f"{_called(row.message)} is sent before it is noted that it may be out")
+        for _, other in self.parties.database.outbox.of(lane):
+            if (
+                other.id < row.id
+                and _names(other.message) & _names(row.message)
+                and str(other.message.message_id) not in self._published
+                and not self._may_be_withdrawn(other.message)
+            ):
+                self.wrong(f"{_called(row.message)} is sent before {_called(other.message)}")
+
+    def _acknowledged(self, stored: Stored) -> None:
+        message: Any = stored.message
+        if any(
+            (buried.message.body, buried.message.message_id) == (message.body, message.message_id)
+            for buried in self.parties.broker.dead_letters()
+        ):
+            return
+        tenant = str(message.headers.get(names.HEADER_TENANT))
+        digest = base64.urlsafe_b64encode(_digest(tenant, message)).decode()
+        saved = self._saved.get(digest)
+        if saved is None:
+            self.wrong(f"{_called(message)} is acknowledged before it is saved")
+        elif saved.isdisjoint(self._appended):
+            self.wrong(f"{_called(message)} is acknowledged before Kafka has it")
+
+    # Kafka.
+
+    def _append(self, topic: str, record: Record) -> None:
+        self._appended.add(record.value)
+        if topic.endswith("dead-letters"):
+            self._buried.add(record.value)
+
+    def _passed(self, topic: str, records: Sequence[Record]) -> None:
+        if not topic.endswith(_ARRIVED):
+            return
+        inbox = self.parties.database.inbox
+        for record in records:
+            ingress_id = ingress_id_of(record.value)
+            assert ingress_id is not None
+            if (
+                inbox.get(ingress_id) is None
+                and ingress_id not in self._postponed
+                and record.value not in self._buried
+            ):
+                self.wrong(f"an event of {record.key.decode()} is passed over in {topic}")
+
+    # The object store.
+
+    def _open(self, upload: Upload, marks: dict[str, str], owner: str) -> None:
+        delivery_id = UUID(marks["rs-delivery-id"])
+        row = self.parties.database.deliveries.get(delivery_id)
+        if row is not None:
+            self._opened[upload.upload_id] = _Opened(delivery_id, owner, row.delivery.attempt)
+
+    def _asked_to_abort(self, upload: Upload) -> Callable[[], None]:
+        """Return what looks on when it is carried out: for which delivery it is, is known now."""
+        return partial(self._aborting, upload, _ACTING.get())
+
+    def _aborting(self, upload: Upload, acting: Delivery | None) -> None:
+        opened = self._opened.get(upload.upload_id)
+        if acting is None or opened is None or acting.id == opened.delivery_id:
+            return
+        row = self.parties.database.deliveries.get(opened.delivery_id)
+        if row is not None and (row.lease_owner, row.delivery.attempt) == (
+            opened.owner,
+            opened.attempt,
+        ):
+            self.wrong(f"an upload of {row.delivery} is aborted for {acting}")
+
+    def _deleting(self, there: MemoryObject, url: str) -> None:
+        delivery_id = UUID(dict(there.found.marks)["rs-delivery-id"])
+        row = self.parties.database.deliveries.get(delivery_id)
+        if row is None or row.state is not State.DONE or row.result is None:
+            return
+        if (row.result.url, row.result.etag) == (url, there.found.etag):
+            self.wrong(f"the archive of {row.delivery}, which is DONE, is removed")
+
+    # rs-order.
+
+    def _cancelling(self, order: Order) -> None:
+        for _, row in list(self.parties.database.deliveries.items()):
+            if row.delivery.order_id == order.number and row.state is not State.ERROR:
+                self.wrong(f"order {order.number} of {row.delivery} ({row.state}) is cancelled")
+
+    # What is patched for a night.
+
+    def patches(self) -> Iterator[Any]:
+        """Iterate over the patches by which it is known who does something."""
+        yield patch.object(MemoryUnitOfWork, "advance", self._watched_advance())
+        yield from self._watched_events()
+        for of, name in _AS_CLAIMED:
+            yield patch.object(of, name, _as_claimed(getattr(of, name)))
+
+    def _watched_events(self) -> Iterator[Any]:
+        """Iterate over the patches by which it is known which events are postponed."""
+        record_receipts = MemoryUnitOfWork.record_receipts
+        answers_before = MemoryUnitOfWork.answers_before
+        in_hand: WeakKeyDictionary[MemoryUnitOfWork, list[UUID]] = WeakKeyDictionary()
+
+        async def recorded(tx: MemoryUnitOfWork, arrived: Sequence[Ingress]) -> Any:
+            in_hand[tx] = [ingress.id for ingress in arrived]
+            return await record_receipts(tx, arrived)
+
+        async def looked(tx: MemoryUnitOfWork, *args: Any) -> bool:
+            there_are = await answers_before(tx, *args)
+            if there_are:
+                self._postponed.update(in_hand[tx])
+            return there_are
+
+        yield patch.object(MemoryUnitOfWork, "record_receipts", recorded)
+        yield patch.object(MemoryUnitOfWork, "answers_before", looked)
+
+    def _watched_advance(self) -> Any:
+        """Return `advance`, at which it is looked whether the right one moves a delivery on."""
+        advance = MemoryUnitOfWork.advance
+
+        async def watched(
+            tx: MemoryUnitOfWork, delivery: Delivery, state: State, **changes: Any
+        ) -> bool:
+            advanced = await advance(tx, delivery, state, **changes)
+            # What is committed is what it was: this transaction's own change is not, yet.
+            row = self.parties.database.deliveries.get(delivery.id)
+            if advanced and row is not None and row.delivery.attempt != delivery.attempt:
+                self.wrong(
+                    f"attempt {delivery.attempt} of {delivery} moves it on in a later attempt"
+                )
+            return advanced
+
+        return watched
+
+
+def _as_claimed(method: Any) -> Any:
+    """Return a method, of which it is known for which delivery it is called."""
+
+    async def acting(self: Any, delivery: Delivery, *args: Any, **kwargs: Any) -> Any:
+        token = _ACTING.set(delivery)
+        try:
+            return await method(self, delivery, *args, **kwargs)
+        finally:
+            _ACTING.reset(token)
+
+    return acting
+
+
+def _is_held(before: DeliveryRow, after: DeliveryRow) -> bool:
+    """Whether what changes is what the holder of the lease alone may change."""
+    return before.lease_owner is not None and (
+        after.lease_owner is None
+        or after.lease_until != before.lease_until
+        or after.delivery.upload != before.delivery.upload
+        or after.delivery.completing != before.delivery.completing
+    )
+
+
+def _names(message: OutgoingMessage) -> set[Any]:
+    names: set[Any] = {message.delivery_id}
+    if message.lane is Lane.ORDERS:
+        names.add((message.tenant, message.correlation_id))
+    return names
+
+
+def _called(message: Any) -> str:
+    if isinstance(message, OutgoingMessage):
+        status = message.body.get("status", "")
+        return f"{message.kind.value} {status} of {message.tenant}/{message.correlation_id}"
+    return f"message {message.message_id}"
