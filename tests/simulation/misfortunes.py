@@ -15,6 +15,7 @@ from tests.simulation.worker import Parties, Worker
 
 _AWAY = " is away"
 _CUT_OFF = "cut off from "
+_CLAIMED = "after commit: an attempt"
 
 
 class Misfortunes:
@@ -37,6 +38,7 @@ class Misfortunes:
         self._step_in = step_in
         self._passed: Counter[int] = Counter()  # steps of each ambush
         self._ambushes: Sequence[Ambush] = ()
+        self._successors: dict[About, float] = {}  # how long the next one is frozen, in seconds
 
     def lie_in_wait(self, ambushes: Sequence[Ambush]) -> None:
         """Let these strike, each at its step."""
@@ -50,6 +52,8 @@ class Misfortunes:
         self._strike(disaster.what, self._workers[disaster.whom], disaster.lasts)
 
     def _on_step(self, step: str, process: Process, about: About | None) -> bool:
+        if step == _CLAIMED and about in self._successors:
+            self._freeze_successor(process, self._successors.pop(about))
         lost = False
         for number, ambush in enumerate(self._ambushes):
             if not step.startswith(ambush.at):
@@ -62,6 +66,8 @@ class Misfortunes:
     def _spring(self, ambush: Ambush, step: str, process: Process, about: About | None) -> bool:
         """Let an ambush strike; return whether the answer to the step is lost."""
         self._weather.note(f"{process}, {step}: {ambush.what} {ambush.lasts or ''}".rstrip())
+        if ambush.successor and about is not None:
+            self._successors[about] = ambush.successor
         match ambush.what:
             case "lose the answer":
                 return True
@@ -77,6 +83,11 @@ class Misfortunes:
                     if worker.process is process:
                         self._strike(what, worker, ambush.lasts)
         return False
+
+    def _freeze_successor(self, process: Process, seconds: float) -> None:
+        self._weather.note(f"{process}, which takes it over: freeze {seconds}")
+        process.freeze()
+        by_nobody(seconds, process.thaw)
 
     def _strike(self, what: str, worker: Worker, lasts: float) -> None:
         process = worker.process

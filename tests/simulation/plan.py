@@ -69,11 +69,12 @@ class Ambush:
     number: int  # which of these steps, from 1
     what: str  # as of a disaster; or the answer is lost, or a person or a client steps in
     lasts: float = 0.0  # seconds
+    successor: float = 0.0  # seconds that the worker which takes the delivery over is frozen for
 
     def __str__(self) -> str:
-        return f"{self.what} {self.at} ({self.number})" + (
-            f" for {self.lasts:.1f} s" if self.lasts else ""
-        )
+        lasts = f" for {self.lasts:.1f} s" if self.lasts else ""
+        successor = f", its successor frozen for {self.successor:.1f} s" if self.successor else ""
+        return f"{self.what} {self.at} ({self.number}){lasts}{successor}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +207,7 @@ class Kind:
     cancelled: float = 0.2  # of 1: how many requests their clients cancel
     steps: tuple[int, ...] = (0, 0, 3, 8)  # how often people step in
     clocks: tuple[float, ...] = (0.0, 0.0, -40.0, 300.0)  # seconds that a worker is ahead
+    successors: tuple[float, ...] = (0.0,)  # seconds that a successor is frozen for
     mute: bool = False
 
 
@@ -235,6 +237,7 @@ KINDS = {
         | _CLOCKS,
         ambush_counts=(4, 8, 12),
         lasts=(5.0, 14.0, 18.0, 25.0),
+        successors=(0.0, 2.0, 6.0, 11.0),
         paces=(0.5, 4.0, 8.0),
         ttls=(240.0, 600.0),
         ids=(6, 20),
@@ -365,4 +368,10 @@ def _disaster(draws: Random, kind: Kind) -> Disaster:
 
 def _ambush(draws: Random, kind: Kind) -> Ambush:
     what, lasts = _drawn(draws, kind.ambushes, kind.lasts)
-    return Ambush(at=draws.choice(kind.at), number=draws.randint(1, 8), what=what, lasts=lasts)
+    return Ambush(
+        at=draws.choice(kind.at),
+        number=draws.randint(1, 8),
+        what=what,
+        lasts=lasts,
+        successor=draws.choice(kind.successors),
+    )
