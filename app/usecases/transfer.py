@@ -91,9 +91,6 @@ class Transfers:
                     raise
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
                 await lease.come_back()
-                # A delivery that has ended is swept when its lease has run out: nothing opens then.
-                if not lease.safe_to_complete():
-                    raise
         lease.finishes()
         await self.finish(delivery, result)
         seconds = time.monotonic() - began
@@ -133,7 +130,12 @@ class Transfers:
         Asked for once in an attempt, and never waited for in place: an opening that was not
         answered may be carried out at any time after that. It is this attempt's, which is given up;
         so whichever comes after it is not the first, and what it leaves open is looked for.
+
+        A delivery that has ended is swept when its lease has run out: nothing opens then, not even
+        after its worker stood still. Raises LeaseLostError.
         """
+        if not lease.safe_to_complete():
+            raise LeaseLostError(f"the lease of {delivery} ran out before its upload was opened")
         create = partial(
             self.objects.create_upload,
             target,
