@@ -54,7 +54,13 @@ class StandIn:
             found: list[dict[str, Any]] = await response.json()
             return found
 
-    async def orders(self, correlation_id: str) -> list[dict[str, Any]]:
-        """Return the orders taken for a delivery."""
+    async def all_orders(self) -> list[dict[str, Any]]:
+        """Return the orders that were granted."""
         async with self._session.get("/control/orders") as response:
-            return [o for o in await response.json() if o["correlationId"] == correlation_id]
+            found: list[dict[str, Any]] = await response.json()
+            return found
+
+    async def orders(self, correlation_id: str) -> list[dict[str, Any]]:
+        """Return the orders granted for a delivery."""
+        orders = await self.all_orders()
+        return [order for order in orders if order["correlationId"] == correlation_id]

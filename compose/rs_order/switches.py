@@ -55,7 +55,7 @@ class Switches(BaseModel):
     datasets: Datasets = Field(
         "one",
         description="Which products are of one dataset, since no suborder has files of two: `one` "
-        "(all), `product` (each its own), `prefix` (what is before the first _ or - of the id).",
+        "(all), `product` (each its own), `prefix` (what is before the id's first `_` or `-`).",
     )
     # Restoring
     user_places: int = Field(

@@ -15,6 +15,7 @@ from tests.chaos.client import Listener
 from tests.chaos.plan import Ask
 from tests.chaos.products import expected
 from tests.client import contents
+from tests.standin import StandIn
 
 _ROWS = {
     "deliveries that have not ended": "SELECT count(*) FROM delivery "
@@ -96,9 +97,15 @@ async def stored(asks: Sequence[Ask], listener: Listener, stack: Stack, found: F
     found.orphans += [f"object {key}" for key in keys if key not in urls]
 
 
-async def left(stack: Stack) -> list[str]:
+async def left(stack: Stack, standin: StandIn) -> list[str]:
     """Return what should be gone by now, and is not."""
-    found = []
+    found = [
+        f"place at rs-order of suborder {suborder['subOrderId']} of order {order['orderId']} "
+        f"({order['correlationId']})"
+        for order in await standin.all_orders()
+        for suborder in order["subOrders"]
+        if suborder["state"] != "ENDED"
+    ]
     connection = await asyncpg.connect(stack.environment["DELIVERY_DATABASE_URL"])
     for name, query in _ROWS.items():
         if count := await connection.fetchval(query):

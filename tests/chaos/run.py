@@ -13,6 +13,7 @@ from pathlib import Path
 
 from compose.embedded import s3
 from compose.embedded.stack import Stack, running_stack
+from compose.rs_order.switches import ONE_SUBORDER
 from tests.builders import make_target
 from tests.chaos import audit, products
 from tests.chaos.client import Listener
@@ -25,6 +26,8 @@ from tests.standin import StandIn
 _SETTLE = 240.0  # seconds for what is asked to be answered, after the last fault
 _TIDY = 90.0  # seconds for what is left to be tidied up, after the last answer
 _LOOK = 1.0
+# An order is one suborder, of which a user has two at a time; what rs-order may do, it does.
+_SWITCHES = ONE_SUBORDER.changed({"granted_late": 3})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class Report:
             "lost": len(found.lost),
             "conflicting (several terminal responses)": len(found.conflicting),
             "wrong (answer or archive)": len(found.wrong),
-            "orphans (uploads, objects, rows, leases)": len(found.orphans),
+            "orphans (uploads, rows, leases, places …)": len(found.orphans),
         }
         told = [f"{name:<42} {value}" for name, value in figures.items()]
         for name in ("lost", "conflicting", "wrong", "orphans"):
@@ -88,7 +91,7 @@ async def run(plan: Plan) -> Report:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         products.make(folder)
-        async with running_stack(folder) as stack:
+        async with running_stack(folder, switches=_SWITCHES) as stack:
             target = make_target(
                 endpoint=stack.environment["DELIVERY_S3_ENDPOINT"],
                 region=s3.REGION,
@@ -144,7 +147,7 @@ async def _carry_out(
     await listener.wait_for_all([ask.correlation_id for ask in plan.asks], seconds=_SETTLE)
     _say(f"{time.monotonic() - began:6.1f} s  no more responses")
     until = time.monotonic() + _TIDY
-    while (left := await audit.left(stack)) and time.monotonic() < until:
+    while (left := await audit.left(stack, faults.standin)) and time.monotonic() < until:
         await asyncio.sleep(_LOOK)
     findings = audit.heard(plan.asks, listener)
     findings.orphans += left
