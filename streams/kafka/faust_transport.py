@@ -7,6 +7,7 @@ be told by a reader how far it was, and that is then where the group goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -15,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from mode.threads import ServiceThread, WorkerThread
+from mode.utils.futures import notify
 
 from app.telemetry.logs import get_logger
 from streams.kafka.ends import beyond_end
@@ -106,11 +108,13 @@ class OwnThread(ServiceThread):
     """A service in a thread that can be stopped at any time, and keeps no process alive.
 
     mode stops only what its thread has begun to start, and waits for the thread's end in the loop
-    of the others, who stand still meanwhile: while Kafka is silent, or for ever.
+    of the others, who stand still meanwhile: while Kafka is silent, or for ever. What it is in the
+    middle of starting, it lets come to its end: a broker that is silent has a minute and a half.
     """
 
     abstract = True
     Worker = _LeftBehind
+    _starting: asyncio.Task[Any] | None = None  # in its thread, until it has started
 
     async def stop(self) -> None:
         """Return when its thread has ended."""
@@ -120,6 +124,33 @@ class OwnThread(ServiceThread):
         await super(ServiceThread, self).stop()
         while not thread.is_stopped.is_set():  # noqa: ASYNC110 - it is of threads
             await asyncio.sleep(_THREAD_CHECK_INTERVAL)
+
+    def _start_thread(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # its start was given up
+            super()._start_thread()
+
+    async def _serve(self) -> None:
+        try:
+            if self.should_stop:
+                await self._shutdown_thread()
+            else:
+                self._starting = asyncio.current_task()
+                await super()._serve()
+        finally:  # whatever waits for its start, and would wait for ever where it was given up
+            self.parent_loop.call_soon_threadsafe(notify, self._thread_running)
+
+    async def on_thread_started(self) -> None:
+        """From now on, it ends by what it waits for itself."""
+        self._starting = None
+        await super().on_thread_started()
+
+    def _stopped_set(self) -> None:
+        self.thread_loop.call_soon_threadsafe(self._stop_in_thread)
+
+    def _stop_in_thread(self) -> None:
+        self._stopped.set()
+        if self._starting is not None:
+            self._starting.cancel()
 
 
 class _ConsumerThread(OwnThread, driver.AIOKafkaConsumerThread):

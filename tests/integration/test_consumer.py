@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -95,6 +96,33 @@ async def test_a_healthy_app_stays(
         for _ in range(2 * CHECKS_UNTIL_STUCK):  # longer than it may be stuck
             await measured.get()
     assert len(apps) == 1
+
+
+async def test_a_consumer_that_is_stopped_while_it_connects_ends_at_once_and_without_a_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """To a broker that takes the connection and says nothing, for a minute and a half."""
+    connected, gone = asyncio.Event(), asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+        writer.close()
+        gone.set()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        app = DeliveryApp("of-this-test", broker=f"kafka://127.0.0.1:{port}", store="memory://")
+        app.fetch_max_wait_ms = 50
+        consumer: Any = app.consumer
+        thread = consumer._thread  # noqa: SLF001 - it has no other name
+        starting = asyncio.create_task(thread.start())
+        async with asyncio.timeout(30):
+            await connected.wait()
+            await thread.stop()
+            await starting
+            await gone.wait()
+    assert capfd.readouterr().err == ""
 
 
 async def test_topics_that_are_missing_are_told_and_not_made(settings: Settings) -> None:

@@ -194,14 +194,24 @@ class Beginning(OwnThread):
     def __init__(self) -> None:
         super().__init__()
         self.let = threading.Event()
-        self.answer = asyncio.Event()
 
     def _start_thread(self) -> None:
         self.let.wait()
         super()._start_thread()
 
     async def on_start(self) -> None:
-        await self.answer.wait()
+        await asyncio.Event().wait()
+
+
+class Stuck(Beginning):
+    """One whose loop stands still: nothing that it is told is heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = threading.Event()
+
+    async def on_start(self) -> None:
+        self.answer.wait()
 
 
 async def cancelled(service: Beginning) -> threading.Thread:
@@ -227,8 +237,22 @@ async def test_a_thread_that_was_given_up_before_it_began_ends() -> None:
     assert not thread.is_alive()
 
 
-async def test_a_thread_that_does_not_end_keeps_neither_the_loop_nor_its_process() -> None:
+async def test_a_thread_that_waits_while_it_starts_ends_when_it_is_stopped() -> None:
     service = Beginning()
+    service.let.set()
+    starting = asyncio.create_task(service.start())
+    async with asyncio.timeout(10):
+        while not service.started:
+            await asyncio.sleep(0.01)
+        await service.stop()
+        await starting
+    assert service._thread is not None
+    service._thread.join(10)
+    assert not service._thread.is_alive()
+
+
+async def test_a_thread_that_does_not_end_keeps_neither_the_loop_nor_its_process() -> None:
+    service = Stuck()
     service.let.set()
     thread = await cancelled(service)
     async with asyncio.timeout(10):
@@ -239,7 +263,7 @@ async def test_a_thread_that_does_not_end_keeps_neither_the_loop_nor_its_process
             await service.stop()
     assert thread.is_alive()
     assert thread.daemon  # Python ends without it
-    service.thread_loop.call_soon_threadsafe(service.answer.set)
+    service.answer.set()
     async with asyncio.timeout(10):
         while thread.is_alive():
             await asyncio.sleep(0.01)
