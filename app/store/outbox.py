@@ -65,7 +65,8 @@ class PostgresOutbox:
                 owed = [row for row in due if not (row["withdrawn"] or row["waits"])]
                 ready = [row for row in owed if _may_be_sent(row, begun)]
                 sent = await _publish(connection, ready, publish)
-                await connection.execute(*SQL["sent"](ids=sent))
+                if sent:
+                    await connection.execute(*SQL["sent"](ids=sent))
                 withdrawn = [row["id"] for row in due if row["withdrawn"]]
                 if withdrawn:
                     await connection.execute(*SQL["withdraw_orders"](ids=withdrawn))

@@ -15,19 +15,20 @@ WITH RECURSIVE tenants AS (
             ORDER BY o.tenant LIMIT 1)
     FROM tenants t WHERE t.tenant IS NOT NULL
 )
-SELECT message.*, message.kind = 'order' AND EXISTS (
-    SELECT 1 FROM delivery d WHERE d.id = message.delivery_id AND d.state = 'ERROR'
-) AND (message.not_sent OR NOT EXISTS (
-    SELECT 1 FROM delivery d
+SELECT message.*, message.kind = 'order' AND coalesce((
+    -- Not EXISTS, here and below: PostgreSQL may read all deliveries that are kept, for a hash table.
+    SELECT d.state = 'ERROR' FROM delivery d WHERE d.id = message.delivery_id
+), false) AND (message.not_sent OR (
+    SELECT count(*) FROM delivery d
     WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
       AND d.order_awaited
-)) AS withdrawn, message.kind = 'order' AND message.not_sent AND EXISTS (
-    SELECT 1 FROM delivery d JOIN delivery own ON own.id = message.delivery_id
+) = 0) AS withdrawn, message.kind = 'order' AND message.not_sent AND (
+    SELECT count(*) FROM delivery d JOIN delivery own ON own.id = message.delivery_id
     WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
       AND d.order_awaited AND d.order_id IS NULL
       AND d.finished_at > now() - :patience::interval
       AND d.order_request::text <> own.order_request::text
-) AS waits
+) > 0 AS waits
 FROM tenants t CROSS JOIN LATERAL (
     SELECT * FROM outbox o
     WHERE o.lane = :lane AND o.tenant = t.tenant AND o.due_at <= now()
@@ -43,7 +44,8 @@ FROM tenants t CROSS JOIN LATERAL (
     ORDER BY o.id
     LIMIT greatest(1, :limit / (SELECT count(tenant) FROM tenants))
     FOR UPDATE SKIP LOCKED
-) message;
+) message
+WHERE t.tenant IS NOT NULL; -- the end of the list: all that waits would be read for it
 
 -- name: later_messages
 -- Other kinds than those :known here, of which a message of a lane is to be published now.
