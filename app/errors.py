@@ -10,6 +10,7 @@ DeliveryError
 │   ├── TargetUnavailableError    the object store
 │   │   └── ObjectBusyError           another delivery is just making an object of this name
 │   ├── UploadLostError           an upload that the object store does not know any more
+│   ├── CheckpointUnusableError   a half-made archive that this worker can't go on with
 │   └── SecretUnreadableError     a stored secret that no configured key opens
 ├── PermanentError            it will not go well: the delivery ends, with this as its cause
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
@@ -119,6 +120,10 @@ class ObjectBusyError(TargetUnavailableError):
 
 class UploadLostError(RetryableError):
     """The object store has forgotten an upload: another client or one of its rules aborted it."""
+
+
+class CheckpointUnusableError(RetryableError):
+    """What an earlier attempt has sent can't be gone on with: it begins again from the start."""
 
 
 class SecretUnreadableError(RetryableError):

@@ -123,14 +123,24 @@ static int refuse_if_busy(const Pair *self)
 
 static PyObject *pair_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *none[] = {NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, ":Pair", none))
+    static char *names[] = {"state", "size", NULL};
+    const char *state = NULL;
+    Py_ssize_t given = 0;
+    unsigned long long size = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|y#K:Pair", names, &state, &given, &size))
         return NULL;
+    if (state ? given != 16 || size % BLOCK : size != 0) {
+        PyErr_SetString(PyExc_ValueError, "a state has 16 bytes, and a size that is a multiple of 64");
+        return NULL;
+    }
     allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Pair *self = (Pair *)alloc(type, 0); /* filled with zeros */
     if (self) {
         memcpy(self->whole, INITIAL, sizeof INITIAL);
         memcpy(self->part, INITIAL, sizeof INITIAL);
+        for (int n = 0; state && n < 4; n++)
+            self->whole[n] = word((const uint8_t *)state + 4 * n);
+        self->whole_size = size;
     }
     return (PyObject *)self;
 }
@@ -182,10 +192,25 @@ static PyObject *pair_digest(Pair *self, PyObject *Py_UNUSED(unused))
     return refuse_if_busy(self) ? NULL : ended(self, self->whole, self->whole_size);
 }
 
+static PyObject *pair_state(Pair *self, PyObject *Py_UNUSED(unused))
+{
+    uint8_t state[16];
+    if (refuse_if_busy(self))
+        return NULL;
+    if (self->whole_size % BLOCK) {
+        PyErr_SetString(PyExc_ValueError, "there is a state at multiples of 64 only");
+        return NULL;
+    }
+    for (int n = 0; n < 16; n++)
+        state[n] = (uint8_t)(self->whole[n / 4] >> 8 * (n % 4));
+    return PyBytes_FromStringAndSize((const char *)state, sizeof state);
+}
+
 static PyMethodDef methods[] = {
     {"update", (PyCFunction)pair_update, METH_O, "Take bytes, in both chains."},
     {"next_part", (PyCFunction)pair_next_part, METH_NOARGS, "Return the part's MD5, and begin the next part."},
     {"digest", (PyCFunction)pair_digest, METH_NOARGS, "Return the MD5 of all bytes so far."},
+    {"state", (PyCFunction)pair_state, METH_NOARGS, "Return what goes on from here, with the size so far."},
     {NULL, NULL, 0, NULL},
 };
 

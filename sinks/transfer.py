@@ -19,6 +19,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any
 
+from app.delivery.checkpoint import Checkpoint
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
@@ -31,9 +32,10 @@ from app.errors import DeliveryError, LeaseLostError
 from app.telemetry.metrics import TARGET_BYTES
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot
 from sinks.formats import format_of
-from sinks.formats.archive_format import ArchiveFormat
+from sinks.formats.archive_format import ArchiveFormat, ArchiveWriter
 from sinks.pipeline.archive import ArchiveStream
 from sinks.pipeline.budget import Budget
+from sinks.pipeline.checkpoints import Checkpoints, SaveStep
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
 from sinks.pipeline.prefetch import Prefetcher
@@ -71,6 +73,8 @@ class StreamingArchiver:
         name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
+        save: SaveStep,
+        after: Checkpoint | None = None,
     ) -> StoredObject:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
 
@@ -88,13 +92,14 @@ class StreamingArchiver:
             memory=self.memory,
             worker_memory=self.worker_memory.size,
             max_object_size=self.max_object_size,
+            sent_in=None if after is None else after.part_size,
         )
         meter = Meter(delivery, self.report)
         transfer = _Transfer(self, delivery, archive_format, plan, target, upload, lease, meter)
         ticking = asyncio.create_task(meter.tick())
         try:
             async with transfer.memory():
-                archive = await transfer.stream(files)
+                archive = await transfer.stream(files, save, after)
             meter.enter(Phase.COMPLETING)
             result = await transfer.complete(archive, may_complete)
         except BaseException:
@@ -124,16 +129,25 @@ class _Transfer:
     lease: Lease
     meter: Meter
 
-    async def stream(self, files: AsyncIterator[ManifestFile]) -> ArchiveStream:
-        """Send the files' bytes through all stages; return when the last part is stored."""
+    async def stream(
+        self, files: AsyncIterator[ManifestFile], save: SaveStep, after: Checkpoint | None
+    ) -> ArchiveStream:
+        """Send the files' bytes through all stages; return when the last part is stored.
+
+        However it ends, what was sent is known as far as it can be gone on from.
+        """
         plan, meter = self.plan, self.meter
         source = Prefetcher(
             self.delivery, self.by.source, budget=plan.prefetch, connections=self.by.connections
         )
         verifier = FileVerifier(meter.count, lag=plan.lag)
-        blocks = partial(self.archive_format.blocks, compression=self.by.compression)
-        archive = ArchiveStream(source, verifier, blocks, plan, meter)
-        sender = _PartSender(self, archive)
+        writer = self.archive_format.writer(compression=self.by.compression)
+        if after is not None:
+            await self._skip(files, writer, after)
+        archive = ArchiveStream(source, verifier, writer, plan, meter, after=after)
+        checkpoints = Checkpoints(archive, save)
+        keeping = asyncio.create_task(checkpoints.keep())
+        sender = _PartSender(self, archive, checkpoints)
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(source.run(files))
@@ -148,8 +162,19 @@ class _Transfer:
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
         finally:
+            keeping.cancel()
             await archive.stop()
+            await checkpoints.save()
         return archive
+
+    async def _skip(
+        self, files: AsyncIterator[ManifestFile], writer: ArchiveWriter, after: Checkpoint
+    ) -> None:
+        """Take the members before a checkpoint as made: their files are not read again."""
+        for finished in after.members:
+            file = await anext(files)
+            writer.skip(file, finished)
+            self.meter.skip(file.size or 0)
 
     async def complete(
         self, archive: ArchiveStream, may_complete: Callable[[StoredObject], Awaitable[bool]]
@@ -225,10 +250,13 @@ class _Transfer:
 class _PartSender:
     """Sends the parts of a transfer, each however often; without a slot while none gets on."""
 
-    def __init__(self, transfer: _Transfer, archive: ArchiveStream) -> None:
+    def __init__(
+        self, transfer: _Transfer, archive: ArchiveStream, checkpoints: Checkpoints
+    ) -> None:
         by = transfer.by
         self._transfer = transfer
         self._archive = archive
+        self._checkpoints = checkpoints
         self._waits = Waits(by.patience, transfer.aside, wanted=by.worker_memory.is_wanted)
         self._last = time.monotonic()  # when bytes of whichever part were taken
 
@@ -245,6 +273,7 @@ class _PartSender:
         )
         self._bytes_moved()
         self._archive.sent(number, stored)
+        self._checkpoints.sent(len(part))
         TARGET_BYTES.labels(transfer.delivery.tenant).inc(len(part))
 
     def _bytes_moved(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from uuid import uuid4
 import jwt
 
 from app.audit import Actor, AuditRecord
+from app.delivery.checkpoint import Step
 from app.delivery.ingress import (
     Arrival,
     ArrivalKind,
@@ -37,6 +38,7 @@ from app.tenants.values import TenantSettings
 from app.views.dead_letters import DeadLetter
 from app.waiting.places import Places
 from compose.embedded.stack import TENANT, USER
+from sinks.formats.archive_format import ArchiveFormat, Member
 from sinks.stores.s3.target import S3Target
 from streams.kafka.dispatch import PendingEvent
 
@@ -364,3 +366,18 @@ class GivenTenants(ConfiguredTenants):
     def give(self, tenant: str, **changes: Any) -> None:
         """Let something else hold for a tenant than now."""
         self._given[tenant] = replace(self.settings(tenant), **changes)
+
+
+def archive_blocks(
+    archive_format: ArchiveFormat, members: Iterable[Member], *, compression: str = "auto"
+) -> Iterator[bytes]:
+    """Yield the bytes of the archive that a format makes of members."""
+    writer = archive_format.writer(compression=compression)
+    for batch in writer.batches(members):
+        yield from batch
+    yield from writer.end()
+
+
+async def not_saved(_step: Step) -> bool:
+    """Save nothing of a half-made archive."""
+    return False

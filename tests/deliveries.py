@@ -17,7 +17,7 @@ from app.delivery.manifest import ListedFile
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
-from app.delivery.ports import Arrivals, DeliveryStore, Leases, Users
+from app.delivery.ports import Arrivals, Checkpoints, DeliveryStore, Leases, Users
 from app.delivery.ports import Outbox as OutboxPort
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.store import (
     PostgresArrivals,
     PostgresAudit,
+    PostgresCheckpoints,
     PostgresConfiguration,
     PostgresLeases,
     PostgresOutbox,
@@ -37,6 +38,7 @@ from app.store import (
 from app.store.memory import (
     MemoryArrivals,
     MemoryAudit,
+    MemoryCheckpoints,
     MemoryConfiguration,
     MemoryDatabase,
     MemoryLeases,
@@ -127,6 +129,10 @@ class Deliveries(ABC):
         blocked: Callable[[], Blocked] = Blocked,
     ) -> Leases:
         """Return the leases as a worker sees them."""
+
+    @abstractmethod
+    def checkpoints(self, owner: str) -> Checkpoints:
+        """Return what a worker saves of half-made archives."""
 
     @abstractmethod
     def outbox(self, batch: int = 99) -> OutboxPort:
@@ -379,6 +385,9 @@ class DeliveriesInMemory(Deliveries):
             blocked=blocked,
         )
 
+    def checkpoints(self, owner: str) -> MemoryCheckpoints:
+        return MemoryCheckpoints(self.database, owner=owner)
+
     async def put(self, delivery: Delivery, state: State) -> Delivery:
         async with self.database.session() as session:
             row = session.get(self.database.deliveries, delivery.id)
@@ -520,6 +529,9 @@ class DeliveriesInPostgres(Deliveries):
             transfers_per_tenant=transfers_per_tenant,
             blocked=blocked,
         )
+
+    def checkpoints(self, owner: str) -> PostgresCheckpoints:
+        return PostgresCheckpoints(self.pool, owner=owner)
 
     async def put(self, delivery: Delivery, state: State) -> Delivery:
         attempt = await self.pool.fetchval(

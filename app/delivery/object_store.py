@@ -109,6 +109,12 @@ class ObjectStore(Protocol[TargetT_contra]):
         UploadLostError when the upload is gone.
         """
 
+    async def part_etags(self, target: TargetT_contra, upload: Upload) -> dict[int, str]:
+        """Return the ETags of the parts that are there, by their numbers.
+
+        Raises UploadLostError when the upload is gone.
+        """
+
     def etag_of(self, target: TargetT_contra, parts: Sequence[StoredPart]) -> str | None:
         """Return the ETag that an object of these parts must have; None where none can tell."""
 
@@ -128,7 +134,8 @@ class ObjectStore(Protocol[TargetT_contra]):
         where an earlier attempt has made this very object, it stays. `again`, if an earlier call
         was in doubt. Raises ForeignObjectError when what is there is another's,
         TargetUnavailableError while the object is not there, UploadLostError when it can't come any
-        more, and WrongObjectError when another one came.
+        more, since the upload is gone or has another part than is named, and WrongObjectError when
+        another one came.
         """
 
     async def abort(self, target: TargetT_contra, upload: Upload) -> None:

@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
+from app.delivery.checkpoint import Checkpoint, Step
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile
@@ -247,6 +248,20 @@ class Leases(Protocol):
         """Note the upload of this attempt. False when the lease is gone."""
 
 
+class Checkpoints(Protocol):
+    """How far half-made archives are, as a worker saves it for whoever takes over."""
+
+    async def save(self, delivery: Delivery, upload: Upload, step: Step) -> bool:
+        """Add a step to what was saved of the upload that is recorded at the delivery.
+
+        What was saved behind the boundary that it follows is replaced. False when the lease is
+        gone, or the upload is another one: then nothing changes.
+        """
+
+    async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
+        """Return what was saved of an upload, in its order; nothing once the delivery has ended."""
+
+
 class Outbox(Protocol):
     """Messages that are owed."""
 
@@ -299,8 +314,13 @@ class Archiver(Protocol):
         name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
+        save: Callable[[Step], Awaitable[bool]],
+        after: Checkpoint | None = None,
     ) -> StoredObject:
         """Transfer. `may_complete` is asked each time right before the object would appear.
+
+        How far it is, is saved now and then, and when it fails; it goes on `after` what was saved
+        of this upload. Raises CheckpointUnusableError where that can't be done.
 
         `at_most` is the bytes that the files may have: more than the delivery's total where sizes
         of some are unknown. `name_bytes` is what their names in the archive have together.

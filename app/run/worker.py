@@ -131,6 +131,7 @@ def _workers(
         tenants=tenants,
         objects=services.objects,
         uploads=uploads,
+        checkpoints=services.database.checkpoints(),
         archiver=services.archiver(memory=memory, patience=patience),
         patience=patience,
     )

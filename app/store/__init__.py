@@ -2,6 +2,7 @@
 
 from app.store.arrivals import PostgresArrivals
 from app.store.audit import PostgresAudit
+from app.store.checkpoints import PostgresCheckpoints
 from app.store.configuration import PostgresConfiguration
 from app.store.janitor import PostgresJanitor
 from app.store.leader import Leader, alone
@@ -18,6 +19,7 @@ __all__ = [
     "Leader",
     "PostgresArrivals",
     "PostgresAudit",
+    "PostgresCheckpoints",
     "PostgresConfiguration",
     "PostgresJanitor",
     "PostgresLeases",

@@ -21,6 +21,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "arrival": _ALL,
     "asked": ("SELECT", "INSERT", "DELETE"),
     "audit": ("SELECT", "INSERT", "DELETE"),
+    "checkpoint": ("SELECT", "INSERT", "DELETE"),
     "delivery": _ALL,
     "delivery_file": ("SELECT", "INSERT", "DELETE"),
     "delivery_history": ("SELECT", "INSERT"),

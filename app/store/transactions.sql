@@ -140,26 +140,33 @@ SELECT EXISTS (
 UPDATE delivery SET order_id = :order_id, order_awaited = false WHERE id = :id;
 
 -- name: advance
--- Compare and set: leave the state (:seen) and attempt that the caller saw. Frees the lease.
-UPDATE delivery SET
-    state = :state,
-    order_id = coalesce(:order_id, order_id),
-    total_suborders = coalesce(:total_suborders, total_suborders),
-    archive_name = coalesce(:archive_name, archive_name),
-    file_count = coalesce(:file_count, file_count),
-    total_bytes = coalesce(:total_bytes, total_bytes),
-    url = :url, md5 = :md5, archive_size = :archive_size, etag = :etag,
-    error_type = :error_type, error_message = :error_message,
-    -- What an attempt that failed has completed all the same is still to be removed.
-    completing = CASE WHEN :state <> 'DONE' THEN completing END,
-    completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,
-    lease_owner = NULL, lease_until = NULL,
-    -- Of no use once the upload is completed, and it holds a secret.
-    upload_target = CASE WHEN :state <> 'DONE' THEN upload_target END,
-    not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
-    finished_at = CASE WHEN :state IN ({ended}) THEN now() END
-WHERE id = :id AND state = :seen AND attempt = :attempt
-RETURNING id;
+-- Compare and set: leave the state (:seen) and attempt that the caller saw. Frees the lease; at the end,
+-- what was saved of a half-made archive goes, too.
+WITH advanced AS (
+    UPDATE delivery SET
+        state = :state,
+        order_id = coalesce(:order_id, order_id),
+        total_suborders = coalesce(:total_suborders, total_suborders),
+        archive_name = coalesce(:archive_name, archive_name),
+        file_count = coalesce(:file_count, file_count),
+        total_bytes = coalesce(:total_bytes, total_bytes),
+        url = :url, md5 = :md5, archive_size = :archive_size, etag = :etag,
+        error_type = :error_type, error_message = :error_message,
+        -- What an attempt that failed has completed all the same is still to be removed.
+        completing = CASE WHEN :state <> 'DONE' THEN completing END,
+        completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,
+        lease_owner = NULL, lease_until = NULL,
+        -- Of no use once the upload is completed, and it holds a secret.
+        upload_target = CASE WHEN :state <> 'DONE' THEN upload_target END,
+        not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
+        finished_at = CASE WHEN :state IN ({ended}) THEN now() END
+    WHERE id = :id AND state = :seen AND attempt = :attempt
+    RETURNING id
+), forgotten AS (
+    DELETE FROM checkpoint USING advanced
+    WHERE delivery_id = advanced.id AND :state IN ({ended})
+)
+SELECT id FROM advanced;
 
 -- name: enqueue
 -- Put a message into the outbox.

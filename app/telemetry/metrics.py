@@ -64,6 +64,16 @@ TARGET_UP = Gauge(
     "Whether an S3 server answers this process; 0: no transfer to it begins here.",
     ("server",),
 )
+TRANSFERS_RESUMED = Counter(
+    "delivery_transfers_resumed",
+    "Attempts that went on with what an earlier one had sent, instead of beginning again.",
+    ("tenant",),
+)
+BYTES_KEPT = Counter(
+    "delivery_bytes_kept",
+    "Bytes of archives that such attempts had not to send again.",
+    ("tenant",),
+)
 OBJECTS_REMOVED = Counter(
     "delivery_objects_removed",
     "Objects removed from a target: wrong ones, and those of deliveries that had ended.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -12,21 +13,27 @@ from functools import partial
 from typing import Any, TypeVar
 
 from app.delivery import outgoing
+from app.delivery.checkpoint import Checkpoint
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.object_store import ObjectStore, StoredObject, Upload
-from app.delivery.ports import Archiver, DeliveryStore, Leases
+from app.delivery.ports import Archiver, Checkpoints, DeliveryStore, Leases
 from app.delivery.states import State
 from app.delivery.targets import Target
 from app.errors import (
+    CheckpointUnusableError,
     DeliveryError,
     ForeignObjectError,
     LeaseLostError,
+    SourceNotReadyError,
+    SourceUnavailableError,
+    StoreUnavailableError,
     TargetRefusedError,
     UploadLostError,
+    WrongFileError,
     WrongObjectError,
 )
 from app.telemetry import metrics
@@ -34,6 +41,7 @@ from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.completion import CompletionGuard
 from app.usecases.remove import Removal
+from app.usecases.resume import Resumption, Unfinished
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot, until_answered
@@ -46,6 +54,16 @@ T = TypeVar("T")
 COMPLETION = timedelta(minutes=16)
 _OPENING_TIMEOUT = 10.0  # seconds that a target is waited for before anything was sent to it
 _MAX_LOST_UPLOADS = 3  # that an attempt may lose
+# What leaves an upload as good as it was: the next attempt, here or elsewhere, may go on with it.
+_PASSING = (
+    asyncio.CancelledError,
+    LeaseLostError,
+    SourceUnavailableError,
+    SourceNotReadyError,
+    StoreUnavailableError,
+    TargetUnavailableError,
+    WrongFileError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +75,23 @@ class Transfers:
     tenants: ConfiguredTenants
     objects: ObjectStore[Any]
     uploads: Uploads
+    checkpoints: Checkpoints
     archiver: Archiver
     patience: Patience = field(
         default_factory=lambda: Patience(limit=0, backoff=Backoff(first=1, longest=1))
     )
     completion: timedelta = COMPLETION
 
+    @property
+    def resumption(self) -> Resumption:
+        """Return what looks for half-made archives."""
+        return Resumption(checkpoints=self.checkpoints, objects=self.objects, uploads=self.uploads)
+
     async def deliver(self, delivery: Delivery, lease: Lease) -> None:
         """Make the archive and end the delivery. Raises what `Settlement` decides on.
 
-        An upload that the target has lost begins again at once, while the lease surely holds.
+        An upload that the target has lost, or that can't be gone on with, begins again at once,
+        while the lease surely holds.
         """
         self.tenants.check_secrets(delivery.tenant)
         target = self.tenants.settings(delivery.tenant).target_named(delivery.target)
@@ -78,31 +103,67 @@ class Transfers:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
         key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
         began = time.monotonic()
-        await self._fence(delivery, target, key, lease)
+        unfinished = await self._fence(delivery, target, key, lease)
         result = await self._completed_before(delivery, target, key, lease)
         lost = 0
         while result is None:
-            upload = await self._begin(delivery, target, key, lease)
+            if unfinished is None:
+                upload = await self._begin(delivery, target, key, lease)
+            else:
+                upload = self._go_on(delivery, unfinished)
+            after = unfinished.after if unfinished else None
             try:
-                result = await self._archive(delivery, target, upload, lease)
-            except UploadLostError as error:
+                result = await self._archive(delivery, target, upload, lease, after)
+            except (UploadLostError, CheckpointUnusableError) as error:
                 lost += 1
                 if lost == _MAX_LOST_UPLOADS:
                     raise
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
                 await lease.come_back()
+                if unfinished is not None:
+                    # Also known to the attempt that began it, which may have completed it.
+                    await self._ask(lease, partial(self.objects.abort, target, upload))
+                    result = await self._completed_before(delivery, target, key, lease)
+                    unfinished = None
         lease.finishes()
         await self.finish(delivery, result)
         seconds = time.monotonic() - began
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
 
-    async def _fence(self, delivery: Delivery, target: Target, key: str, lease: Lease) -> None:
-        """Make sure that no earlier attempt can complete any more."""
-        await self._ask(lease, partial(self.uploads.abort_last, delivery))
+    async def _fence(
+        self, delivery: Delivery, target: Target, key: str, lease: Lease
+    ) -> Unfinished | None:
+        """Return the upload that can be gone on with; of others none can be completed any more.
+
+        What an earlier attempt does to that one does no harm: it can't record a completion, and one
+        that is under way makes this archive.
+        """
+        unfinished = await self._ask(lease, partial(self.resumption.find, delivery, target, key))
+        if unfinished is None:
+            await self._ask(lease, partial(self.uploads.abort_last, delivery))
         if delivery.attempt > 1:
             # A predecessor may have died between opening an upload and noting it.
-            await self._ask(lease, partial(self.uploads.abort_orphans, delivery, target, key))
+            kept = unfinished.upload if unfinished else None
+            await self._ask(
+                lease, partial(self.uploads.abort_orphans, delivery, target, key, but=kept)
+            )
+        return unfinished
+
+    def _go_on(self, delivery: Delivery, unfinished: Unfinished) -> Upload:
+        after = unfinished.after
+        log.info(
+            "transfer_resumed",
+            **delivery.log_context,
+            attempt=delivery.attempt,
+            key=unfinished.upload.key,
+            parts=after.boundary.parts,
+            files=after.boundary.members,
+            bytes=after.offset,
+        )
+        metrics.TRANSFERS_RESUMED.labels(delivery.tenant).inc()
+        metrics.BYTES_KEPT.labels(delivery.tenant).inc(after.offset)
+        return unfinished.upload
 
     async def _completed_before(
         self, delivery: Delivery, target: Target, key: str, lease: Lease
@@ -165,9 +226,17 @@ class Transfers:
         return upload
 
     async def _archive(
-        self, delivery: Delivery, target: Target, upload: Upload, lease: Lease
+        self,
+        delivery: Delivery,
+        target: Target,
+        upload: Upload,
+        lease: Lease,
+        after: Checkpoint | None,
     ) -> StoredObject:
-        """Stream the archive into an upload. What fails leaves neither upload nor object."""
+        """Stream the archive into an upload. What fails leaves no object.
+
+        Nor an upload, unless the next attempt can go on with it.
+        """
         completion = CompletionGuard(
             delivery=delivery,
             namespace=target.namespace,
@@ -188,8 +257,12 @@ class Transfers:
                 name_bytes=extent.name_bytes,
                 lease=lease,
                 may_complete=completion.allowed,
+                save=partial(self.checkpoints.save, delivery, upload),
+                after=after,
             )
         except BaseException as error:
+            if isinstance(error, _PASSING) and await self.resumption.is_kept(delivery, upload):
+                raise
             # Also when cancelled: an upload that is never completed would cost money for ever.
             # Should this fail too, the worker that takes the delivery next aborts it first.
             if not isinstance(error, UploadLostError):

@@ -63,8 +63,10 @@ class Uploads:
                 cause=str(error),
             )
 
-    async def abort_orphans(self, delivery: Delivery, target: Target, key: str) -> bool:
-        """Abort the open uploads of the delivery's key that no other delivery has recorded.
+    async def abort_orphans(
+        self, delivery: Delivery, target: Target, key: str, *, but: Upload | None = None
+    ) -> bool:
+        """Abort the open uploads of the delivery's key, `but` one, that no other one has recorded.
 
         False, and nothing was aborted, when another delivery, of any tenant, may have opened one of
         them and not recorded it yet. Looked at after the store has listed what is open, so an
@@ -76,7 +78,8 @@ class Uploads:
         others = await self.store.uploads_of_others(delivery, container=target.container, key=key)
         if others is None:
             return False
+        kept = others if but is None else others | {but.upload_id}
         for upload in found:
-            if upload.upload_id not in others:
+            if upload.upload_id not in kept:
                 await self.objects.abort(target, upload)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Protocol
 
+from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import ManifestFile
 
 # Bytes of a file that the pipeline hands to a format at once: large, for every hand-over costs the
@@ -14,6 +15,34 @@ BLOCK = 16 * 0xFFFF
 
 # A file of the archive, and its bytes: verified as they pass, BLOCK of them at a time but the last.
 Member = tuple[ManifestFile, Iterator[bytes]]
+
+
+class ArchiveWriter(Protocol):
+    """One archive, made batch by batch: for one thread. The same members give the same bytes."""
+
+    @property
+    def count(self) -> int:
+        """How many members are in the archive."""
+
+    def batches(self, members: Iterable[Member]) -> Iterator[Iterator[bytes]]:
+        """Yield the bytes of some small members, or of a large one, at a time.
+
+        In blocks about as large as those that come in; each batch is read to its end before the
+        next one. It takes members one after the other, reads each to its end before it asks for
+        the next one, and holds no more than a block or two. Raises what reading a member raises.
+        """
+
+    def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
+        """Take a member as made: its bytes are in the archive already."""
+
+    def finished(self, first: int, end: int) -> list[FinishedMember]:
+        """Return what is known of members, from number `first`, counted from 0, up to `end`.
+
+        May be asked from another thread, for members that are in the archive by then.
+        """
+
+    def end(self) -> Iterator[bytes]:
+        """Return what comes behind the last member."""
 
 
 class ArchiveFormat(Protocol):
@@ -30,16 +59,13 @@ class ArchiveFormat(Protocol):
         """
 
     def memory(self, *, file_count: int, name_bytes: int) -> int:
-        """Return the bytes of memory that `blocks` keeps of its members until the archive's end.
+        """Return the bytes of memory that a writer keeps of its members until the archive's end.
 
         At most; `name_bytes` is what all their names have, in UTF-8.
         """
 
-    def blocks(self, members: Iterable[Member], *, compression: str) -> Iterator[bytes]:
-        """Return the archive's bytes, in blocks about as large as those that come in.
+    def writer(self, *, compression: str) -> ArchiveWriter:
+        """Begin an archive.
 
-        Synchronous, for a thread of its own. It takes members one after the other, reads each to
-        its end before it asks for the next one, and holds no more than a block or two. The same
-        members give the same bytes. `compression` is `auto`, `store` or `deflate`; a format that
-        can't compress passes it over. Raises what reading a member raises.
+        `compression` is `auto`, `store` or `deflate`; a format that can't compress passes it over.
         """

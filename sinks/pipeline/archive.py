@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
+from app.delivery.checkpoint import Boundary, Checkpoint, Step
 from app.delivery.object_store import StoredPart
-from sinks.formats.archive_format import Member
+from sinks.formats.archive_format import ArchiveWriter, Member
 from sinks.pipeline.assembler import PartAssembler
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.meter import Meter
@@ -16,36 +17,51 @@ from sinks.pipeline.prefetch import Opened, Prefetcher
 from sinks.pipeline.rechunk import rechunk
 from sinks.pipeline.verify import FileVerifier
 
+_Made = tuple[Part, Boundary | None]
+
 
 class ArchiveStream:
-    """The archive of what a prefetcher brings, in parts.
+    """The archive of what a prefetcher brings, in parts; or the rest of it, behind a checkpoint.
 
-    `blocks` makes it of its members: called and iterated in a thread of its own. (Not one of the
-    default executor: transfers that wait for each other's there would stand still for ever.)
+    `writer` makes it, in a thread of its own. (Not one of the default executor: transfers that wait
+    for each other's there would stand still for ever.) It knows the members that end before the
+    checkpoint; the prefetcher brings those behind.
     """
 
     def __init__(
         self,
         prefetcher: Prefetcher,
         verifier: FileVerifier,
-        blocks: Callable[[Iterable[Member]], Iterator[bytes]],
+        writer: ArchiveWriter,
         plan: PartPlan,
         meter: Meter,
+        *,
+        after: Checkpoint | None = None,
     ) -> None:
         self._prefetcher = prefetcher
         self._verifier = verifier
-        self._blocks = blocks
+        self._writer = writer
+        self._part_size = plan.part_size
         self._meter = meter
         self._loop = asyncio.get_running_loop()
-        self._parts: asyncio.Queue[Part | BaseException | None] = asyncio.Queue()
+        self._parts: asyncio.Queue[_Made | BaseException | None] = asyncio.Queue()
         # One permit a part in flight; the one being filled has none yet.
         self._permits = threading.Semaphore(plan.in_flight)
         self._aborted = False
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
         self._assembler = PartAssembler(
-            plan.part_size, lag=plan.lag, permit=self._wait_for_permit, hand_over=self._hand_over
+            plan.part_size,
+            lag=plan.lag,
+            permit=self._wait_for_permit,
+            hand_over=self._hand_over,
+            after=after,
         )
-        self._stored: dict[int, StoredPart] = {}
+        self._stored = dict(enumerate(() if after is None else after.parts, start=1))
+        self._reached = len(self._stored)  # parts from the first that are stored without a gap
+        # Parts and members of the last step that was saved; and what may be the next one's end.
+        self._saved = (0, 0) if after is None else (len(after.parts), len(after.members))
+        self._begun = self._saved[1]  # members that were in the archive before
+        self._boundaries: dict[int, Boundary] = {}  # by part
 
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
         """Iterate over the numbered parts. Raises what made the archive fail.
@@ -53,18 +69,55 @@ class ArchiveStream:
         Its end says that every file was verified.
         """
         self._thread.start()
-        number = 0
-        while (part := await self._parts.get()) is not None:
-            if isinstance(part, BaseException):
-                raise part
+        number = self._reached
+        while (made := await self._parts.get()) is not None:
+            if isinstance(made, BaseException):
+                raise made
+            part, boundary = made
             number += 1
+            if boundary is not None:
+                self._boundaries[number] = boundary
             yield number, part
-            del part
+            del part, made
 
     def sent(self, number: int, part: StoredPart) -> None:
         """Note that a part is stored, and has left memory."""
         self._stored[number] = part
+        while self._reached + 1 in self._stored:
+            self._reached += 1
         self._permits.release()
+
+    def step(self) -> Step | None:
+        """Return what is to be saved so that another process can go on; None if it is nothing new.
+
+        Whoever goes on reads no file again that ended before: so each of these has been verified.
+        """
+        verified = self._begun + self._verifier.passed
+        reached = [
+            boundary
+            for number, boundary in self._boundaries.items()
+            if number <= self._reached and boundary.members <= verified
+        ]
+        if not reached:
+            return None
+        boundary = max(reached, key=lambda reached: reached.parts)
+        parts, members = self._saved
+        return Step(
+            follows=parts,
+            part_size=self._part_size,
+            boundary=boundary,
+            parts=[self._stored[number] for number in range(parts + 1, boundary.parts + 1)],
+            members=self._writer.finished(members, boundary.members),
+        )
+
+    def saved(self, step: Step) -> None:
+        """Note that a step was saved: the next one begins there."""
+        self._saved = step.boundary.parts, step.boundary.members
+        self._boundaries = {
+            number: boundary
+            for number, boundary in self._boundaries.items()
+            if number > step.boundary.parts
+        }
 
     @property
     def size(self) -> int:
@@ -90,7 +143,10 @@ class ArchiveStream:
     def _run(self) -> None:
         end: BaseException | None = None
         try:
-            self._assembler.assemble(self._blocks(self._members()))
+            for batch in self._writer.batches(self._members()):
+                self._assembler.take(batch, behind=self._writer.count)
+            self._assembler.take(self._writer.end(), behind=self._writer.count)
+            self._assembler.finish()
             self._verifier.finish()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
             end = error
@@ -103,8 +159,8 @@ class ArchiveStream:
         if self._aborted:
             raise AbortedError
 
-    def _hand_over(self, part: Part) -> None:
-        self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
+    def _hand_over(self, part: Part, boundary: Boundary | None) -> None:
+        self._loop.call_soon_threadsafe(self._parts.put_nowait, (part, boundary))
 
     def _members(self) -> Iterator[Member]:
         while (opened := self._prefetcher.next()) is not None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from sinks.pipeline.digest import paired_md5
+from isal import isal_zlib
+
+from app.delivery.checkpoint import Boundary, Checkpoint
+from app.errors import CheckpointUnusableError
+from sinks.pipeline.digest import paired_md5, paired_md5_after
 from sinks.pipeline.executor import SerialExecutor
 from sinks.pipeline.parts import Part
 
 _WORTH_A_HANDOVER = 256 * 1024  # bytes; small members come in small blocks
+_FEW = 8  # pieces that are kept apart: joining large ones would cost a copy
 
 Piece = bytes | memoryview
+_Submit = Callable[[Callable[[], None], int], None]
 
 
 class PartAssembler:
     """Makes parts of a stream, all of exactly `part_size` bytes but the last.
 
-    For one thread. `permit` is called before a part is handed over, and waits until one more may be
-    in flight; `hand_over` is called with each part, in their order, in a thread of its own.
+    For one thread, which brings the archive's members some at a time, then its end. `permit`
+    is called before a part is handed over, and waits until one more may be in flight; `hand_over`
+    is called with each part, in their order, in a thread of its own. With a part comes what going
+    on behind it takes: None behind the last one, and where the digest does not tell its state.
+
+    It begins with the first part; or `after` a checkpoint, with the members that this lies in.
     """
 
     def __init__(
@@ -27,65 +37,104 @@ class PartAssembler:
         *,
         lag: int,
         permit: Callable[[], None],
-        hand_over: Callable[[Part], None],
+        hand_over: Callable[[Part, Boundary | None], None],
+        after: Checkpoint | None = None,
     ) -> None:
         self._part_size = part_size
         self._permit = permit
         self._hand_over = hand_over
-        self._digests = paired_md5()
         self._executor = SerialExecutor("archive-md5", capacity=lag)
         self._pieces: list[Piece] = []  # of the part that is being filled
-        self._have = 0
-        self._fresh: list[Piece] = []  # of these, those that are not digested yet
-        self._fresh_size = 0
-        self.size = 0
+        self._have = 0  # bytes of it, with those of the batch
+        self._batch: list[Piece] = []  # what is not digested yet
+        self._batch_size = 0
+        self._begins: int | None = None  # which piece is the first of those that are taken now
+        self._after = after  # until what the store has was compared
+        if after is None:
+            self._digests = paired_md5()
+            self._parts = self._crc = self.size = 0
+        else:
+            self._digests = paired_md5_after(after.boundary.md5_state, after.offset)
+            self._parts = after.boundary.parts  # that are full
+            self._crc = after.boundary.crc  # of what is taken now, as far as it is digested
+            self.size = after.offset
+        self._tells = self._digests.state() is not None
+        self._behind = 0
 
-    def assemble(self, blocks: Iterable[bytes]) -> None:
-        """Take the whole archive; return when its last part was handed over."""
-        for whole in blocks:
-            block: Piece = whole
-            while self._have + len(block) >= self._part_size:
+    def take(self, blocks: Iterable[bytes], *, behind: int) -> None:
+        """Take the next members, `behind` so many, or the end of the archive.
+
+        Raises CheckpointUnusableError when it does not begin with what was sent before.
+        """
+        pieces: Iterable[Piece] = blocks
+        if self._after is None:
+            self._begins = len(self._batch)
+        else:
+            pieces, self._after = _unsent(self._after, blocks), None
+        self._behind = behind
+        for whole in pieces:
+            piece = whole
+            while self._have + len(piece) >= self._part_size:
                 rest = self._part_size - self._have
-                view = memoryview(block)
+                view = memoryview(piece)
                 self._append(view[:rest])
-                block = view[rest:]
+                piece = view[rest:]
                 self._close_part(self._executor.submit)
-            if block:
-                self._append(block)
-                if self._fresh_size >= _WORTH_A_HANDOVER:
+            if piece:
+                self._append(piece)
+                if self._batch_size >= _WORTH_A_HANDOVER:
                     self._digest(self._executor.submit)
+
+    def finish(self) -> None:
+        """Return when the last part was handed over."""
         self._executor.finish()
         # The rest here: a tiny archive needs no second thread.
-        self._close_part(_at_once)
+        self._close_part(_at_once, last=True)
 
     def _append(self, piece: Piece) -> None:
-        self._pieces.append(piece)
-        self._fresh.append(piece)
+        self._batch.append(piece)
+        self._batch_size += len(piece)
         self._have += len(piece)
-        self._fresh_size += len(piece)
 
-    def _digest(self, submit: Callable[[Callable[[], None], int], None]) -> None:
-        submit(partial(self._update, self._fresh), self._fresh_size)
-        self._fresh, self._fresh_size = [], 0
+    def _digest(self, submit: _Submit) -> None:
+        before = _joined(self._batch[: self._begins or 0])
+        of_member = _joined(self._batch[self._begins or 0 :])
+        self._pieces += [*before, *of_member]
+        begins = self._begins is not None
+        submit(partial(self._update, before, of_member, begins=begins), self._batch_size)
+        self._batch, self._batch_size, self._begins = [], 0, None
 
-    def _update(self, pieces: list[Piece]) -> None:
-        for piece in pieces:
+    def _update(self, before: list[Piece], of_member: list[Piece], *, begins: bool) -> None:
+        for piece in before:
             self._digests.update(piece)
+        if begins:
+            self._crc = 0
+        for piece in of_member:
+            self._digests.update(piece)
+            if self._tells:
+                self._crc = isal_zlib.crc32(piece, self._crc)
 
-    def _close_part(self, submit: Callable[[Callable[[], None], int], None]) -> None:
-        if not self._pieces:
+    def _close_part(self, submit: _Submit, *, last: bool = False) -> None:
+        if not self._have:
             return
         self._digest(submit)
         self._permit()
-        submit(partial(self._finish_part, self._pieces, self._have), 0)
+        self._parts += 1
+        behind = None if last else (self._parts, self._behind)
+        submit(partial(self._finish_part, self._pieces, self._have, behind), 0)
         self.size += self._have
         self._pieces, self._have = [], 0
 
-    def _finish_part(self, pieces: list[Piece], size: int) -> None:
-        self._hand_over(Part(pieces, size, self._digests.next_part()))
+    def _finish_part(self, pieces: list[Piece], size: int, behind: tuple[int, int] | None) -> None:
+        part = Part(pieces, size, self._digests.next_part())
+        boundary = None
+        if behind is not None and (state := self._digests.state()) is not None:
+            parts, members = behind
+            boundary = Boundary(parts=parts, md5_state=state, members=members, crc=self._crc)
+        self._hand_over(part, boundary)
 
     def md5(self) -> str:
-        """Return the MD5 of the whole archive, in hex; after `assemble`."""
+        """Return the MD5 of the whole archive, in hex; after `finish`."""
         return self._digests.digest().hex()
 
     def close(self) -> None:
@@ -93,5 +142,31 @@ class PartAssembler:
         self._executor.close()
 
 
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    return pieces if len(pieces) <= _FEW else [b"".join(pieces)]
+
+
 def _at_once(job: Callable[[], None], _size: int) -> None:
     job()
+
+
+def _unsent(checkpoint: Checkpoint, blocks: Iterable[bytes]) -> Iterator[Piece]:
+    """Return the bytes behind a checkpoint, once those before it were compared."""
+    left, crc = checkpoint.remade, 0
+    for block in blocks:
+        piece: Piece = block
+        if left:
+            view = memoryview(block)
+            repeated, piece = view[:left], view[left:]
+            left -= len(repeated)
+            crc = isal_zlib.crc32(repeated, crc)
+            if not left and crc != checkpoint.boundary.crc:
+                break
+        if piece:
+            yield piece
+    if left or crc != checkpoint.boundary.crc:
+        raise CheckpointUnusableError(
+            f"the archive made again is another one before byte {checkpoint.offset}, where "
+            f"part {checkpoint.boundary.parts} ends: another library, or kind of processor, "
+            "made what was sent; it begins again"
+        )

@@ -1,13 +1,16 @@
 """The MD5 of the archive and of each of its parts.
 
-`sinks/_md5pair.c` computes both in one pass, at the price of one. Where it isn't built (no C
-compiler at install time), hashlib takes two passes: slower, the same digests.
+`sinks/_md5pair.c` computes both in one pass, at the price of one, and goes on from a state that
+another process had. Where it isn't built (no C compiler at install time), hashlib takes two passes:
+slower, the same digests; but its state can't be had, so there are no checkpoints then.
 """
 
 from __future__ import annotations
 
 import hashlib
 from typing import Protocol
+
+from app.errors import CheckpointUnusableError
 
 
 class PairedMd5(Protocol):
@@ -24,6 +27,13 @@ class PairedMd5(Protocol):
 
     def digest(self) -> bytes:
         """Return the MD5 of all bytes so far, 16 bytes."""
+
+    def state(self) -> bytes | None:
+        """Return what `paired_md5` goes on from, 16 bytes; None where that can't be had.
+
+        The four words of RFC 1321, each with its low byte first. Raises ValueError between
+        multiples of 64 bytes.
+        """
 
 
 class TwoPasses:
@@ -53,6 +63,9 @@ class TwoPasses:
         """Return the MD5 of all bytes so far."""
         return self._whole.digest()
 
+    def state(self) -> None:
+        """Return None: hashlib keeps it to itself."""
+
 
 def paired_md5() -> PairedMd5:
     """Return the faster of the two that is there."""
@@ -61,3 +74,18 @@ def paired_md5() -> PairedMd5:
     except ImportError:
         return TwoPasses()
     return Pair()
+
+
+def paired_md5_after(state: bytes, size: int) -> PairedMd5:
+    """Go on behind `size` bytes, at the end of a part.
+
+    Raises CheckpointUnusableError where that can't be done.
+    """
+    try:
+        from sinks._md5pair import Pair  # noqa: PLC0415 - not built everywhere
+    except ImportError:
+        raise CheckpointUnusableError(
+            "this worker can't go on with an MD5 that another one began: its _md5pair was not "
+            "built, since there was no C compiler when it was installed"
+        ) from None
+    return Pair(state, size)

@@ -30,6 +30,11 @@ class SerialExecutor:
         self._waiting.append((self._pool.submit(job), size))
         self._size += size
 
+    @property
+    def idle(self) -> bool:
+        """Whether all is done that was asked for, or failed."""
+        return not self._waiting or self._waiting[-1][0].done()
+
     def _await_oldest(self) -> None:
         job, size = self._waiting.popleft()
         self._size -= size

@@ -30,6 +30,11 @@ class Meter:
         self.bytes += size
         self._counted.inc(size)
 
+    def skip(self, size: int) -> None:
+        """Count a file that an earlier attempt has archived."""
+        self.bytes += size
+        self.files += 1
+
     def enter(self, phase: Phase) -> None:
         """Change the phase, and report it. The rate is of the bytes: its clock stops with them."""
         if self._elapsed is None:

@@ -44,6 +44,7 @@ def plan_parts(
     memory: int,
     worker_memory: int,
     max_object_size: int,
+    sent_in: int | None = None,
 ) -> PartPlan:
     """Choose the part size so that the largest possible archive fits into 10,000 equal parts.
 
@@ -53,7 +54,7 @@ def plan_parts(
 
     It gets along with `memory` bytes where it can, and else takes two parts and a small prefetch,
     up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
-    worker can't take it.
+    worker can't take it. Where a part was sent already, the others are of its size, `sent_in`.
     """
     if total_bytes > max_object_size:
         raise ArchiveTooLargeError(
@@ -70,6 +71,8 @@ def plan_parts(
     if at_most > total_bytes:
         wanted = part_size_for(min(at_most, max_object_size))
         size = max(size, min(wanted, memory * 3 // 8 // MIB * MIB))
+    if sent_in is not None:
+        size = sent_in
     lag = memory // 32
     ahead = memory // 4 - 2 * lag
     in_flight = memory * 3 // 4 // size - 1

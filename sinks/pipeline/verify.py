@@ -19,6 +19,8 @@ class FileVerifier:
     def __init__(self, count: Callable[[int], None], *, lag: int) -> None:
         self._count = count
         self._executor = SerialExecutor("source-md5", capacity=lag)
+        self._failed = False
+        self.passed = 0  # files, from the first without a gap, that are what the listing says
 
     def verified(self, file: ManifestFile, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """Pass a file's blocks on. Raises WrongFileError unless they are what the listing says.
@@ -47,11 +49,21 @@ class FileVerifier:
             raise WrongFileError(
                 f"file {file.file_id} ({file.member}): expected {file.size} bytes, got {size}"
             )
-        if file.md5 is not None:
-            if beside:
-                self._executor.submit(partial(_compare, file, digest), 0)
-            else:
-                _compare(file, digest)
+        compare = partial(self._compare, file, digest)
+        if beside or not self._executor.idle:
+            self._executor.submit(compare, 0)
+        else:
+            compare()
+
+    def _compare(self, file: ManifestFile, digest: hashlib._Hash) -> None:
+        if file.md5 is not None and digest.hexdigest() != file.md5:
+            self._failed = True
+            raise WrongFileError(
+                f"file {file.file_id} ({file.member}): expected MD5 {file.md5}, "
+                f"got {digest.hexdigest()}"
+            )
+        if not self._failed:
+            self.passed += 1
 
     def finish(self) -> None:
         """Wait for the last digest. Raises WrongFileError."""
@@ -60,11 +72,3 @@ class FileVerifier:
     def close(self) -> None:
         """End the thread."""
         self._executor.close()
-
-
-def _compare(file: ManifestFile, digest: hashlib._Hash) -> None:
-    if digest.hexdigest() != file.md5:
-        raise WrongFileError(
-            f"file {file.file_id} ({file.member}): expected MD5 {file.md5}, "
-            f"got {digest.hexdigest()}"
-        )

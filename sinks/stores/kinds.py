@@ -95,6 +95,10 @@ class Stores:
         """Store a part."""
         return await self._of(target).put_part(target, upload, number, part)
 
+    async def part_etags(self, target: Target, upload: Upload) -> dict[int, str]:
+        """Return the ETags of the parts that are there."""
+        return await self._of(target).part_etags(target, upload)
+
     def etag_of(self, target: Target, parts: Sequence[StoredPart]) -> str | None:
         """Return the ETag that an object of these parts must have."""
         return self._of(target).etag_of(target, parts)

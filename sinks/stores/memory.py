@@ -175,6 +175,11 @@ class MemoryObjectStore:
         opened.parts[number] = content
         return StoredPart(etag=md5.hexdigest(), md5=md5.digest())
 
+    async def part_etags(self, target: MemoryTarget, upload: Upload) -> dict[int, str]:
+        """Return the ETags of the parts that are there, by their numbers."""
+        parts = self._opened(target, upload).parts
+        return {number: _md5(content) for number, content in sorted(parts.items())}
+
     def etag_of(self, target: MemoryTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
         """Return the ETag that an object of these parts must have."""
         return etag_of(parts)
@@ -214,7 +219,9 @@ class MemoryObjectStore:
         contents = [opened.parts.get(number, b"") for number in range(1, len(parts) + 1)]
         for number, (part, content) in enumerate(zip(parts, contents, strict=True), start=1):
             if number not in opened.parts or part.etag != _md5(content):
-                self._refuse(target, opened, f"part {number} is not the one that is named")
+                raise UploadLostError(
+                    f"part {number} of {opened.upload.key} in {target} is not the one that was sent"
+                )
         if not parts:
             self._refuse(target, opened, "it has no part")
         sizes = [len(content) for content in contents]

@@ -30,7 +30,7 @@ from streams.regards.resume import Resumption
 from streams.regards.tokens import TokenSigner
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
 from tests.bench.upload import MIB, PART, Job, Multipart, Way
-from tests.builders import make_lease, name_bytes
+from tests.builders import make_lease, name_bytes, not_saved
 
 
 def _drop(_progress: Progress) -> None:
@@ -104,6 +104,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             name_bytes=name_bytes(file.member for file in manifest),
             lease=make_lease(),
             may_complete=may_complete,
+            save=not_saved,
         )
         return stored.md5
 

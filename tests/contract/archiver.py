@@ -28,7 +28,7 @@ from app.errors import (
 )
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
-from tests.builders import make_lease, make_transfer, name_bytes, plan_files
+from tests.builders import make_lease, make_transfer, name_bytes, not_saved, plan_files
 from tests.conftest import noise
 from tests.twins.rs_order import Source
 
@@ -89,6 +89,7 @@ class Making:
             name_bytes=name_bytes(self.source.files),
             lease=make_lease(),
             may_complete=may_complete,
+            save=not_saved,
         )
 
     @property

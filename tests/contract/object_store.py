@@ -133,9 +133,24 @@ class ObjectStoreContract:
         upload = await place.begin()
         await place.send(upload, b"content")
         other = StoredPart(etag="0" * 32, md5=bytes(16))
-        with pytest.raises(TargetRefusedError):
+        with pytest.raises(UploadLostError):
             await place.complete(upload, [other], 7)
         assert await place.find() is None
+
+    async def test_the_parts_that_are_there_are_told(self, place: Place) -> None:
+        upload = await place.begin()
+        assert await place.store.part_etags(place.target, upload) == {}
+        first, second = await place.send(upload, PART, b"end")
+        found = await place.store.part_etags(place.target, upload)
+        assert found == {1: first.etag, 2: second.etag}
+        replaced = await place.store.put_part(place.target, upload, 2, Part.of(b"another"))
+        assert await place.store.part_etags(place.target, upload) == {
+            1: first.etag,
+            2: replaced.etag,
+        }
+        await place.store.abort(place.target, upload)
+        with pytest.raises(UploadLostError):
+            await place.store.part_etags(place.target, upload)
 
     async def test_an_object_of_another_size_is_told(self, place: Place) -> None:
         upload = await place.begin()

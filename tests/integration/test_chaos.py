@@ -21,6 +21,7 @@ from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
+from tests.builders import archive_blocks
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all
@@ -93,7 +94,7 @@ class RandomProxy(S3Proxy):
 def undisturbed() -> tuple[str, int]:
     """Return MD5 and size of the archive, made without a network."""
     members = ((file, rechunk([FILES[file.member]])) for file in Source(FILES).manifest())
-    archive = b"".join(Zip().blocks(members, compression="auto"))
+    archive = b"".join(archive_blocks(Zip(), members))
     return hashlib.md5(archive).hexdigest(), len(archive)
 
 

@@ -14,7 +14,7 @@ from app.delivery.manifest import ManifestFile
 from sinks.formats.archive_format import Member
 from sinks.formats.zip import Zip
 from sinks.pipeline.rechunk import rechunk
-from tests.builders import make_file
+from tests.builders import archive_blocks, make_file
 from tests.conftest import noise
 
 GIB = 1024**3
@@ -135,7 +135,7 @@ def archive(
 
     path = folder / "a.zip"
     with path.open("wb") as file:
-        for block in Zip().blocks(members(), compression="auto"):
+        for block in archive_blocks(Zip(), members()):
             file.write(block)
     assert (path.stat().st_size > 4 * GIB) == (request.param == "large, stored")
     yield path, names

@@ -148,6 +148,7 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
         tenants=tenants,
         objects=sink,
         uploads=deliveries.uploads(sink),
+        checkpoints=deliveries.checkpoints("w"),
         archiver=None,  # type: ignore[arg-type]  # it does not come to that
     )
 
@@ -189,6 +190,7 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
         tenants=configuration.tenants,
         objects=sink,
         uploads=replace(deliveries.uploads(sink), seal=configuration.vault),
+        checkpoints=deliveries.checkpoints("w"),
         archiver=Bench(sink, target, source).archiver(),
     )
 

@@ -17,7 +17,7 @@ from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
-from tests.builders import make_lease, make_transfer, name_bytes
+from tests.builders import make_lease, make_transfer, name_bytes, not_saved
 from tests.twins.rs_order import Source
 
 MIB = 1024 * 1024
@@ -97,6 +97,7 @@ class Bench:
                 name_bytes=name_bytes(self.source.files),
                 lease=make_lease(),
                 may_complete=asked,
+                save=not_saved,
             )
         except DeliveryError:
             await self._abort(upload)

@@ -93,6 +93,7 @@ class TransferWorker:
             tenants=tenants,
             objects=sink,
             uploads=self.deliveries.uploads(sink),
+            checkpoints=self.deliveries.checkpoints(owner),
             archiver=bench.archiver(),
             patience=patience,
         )

@@ -113,6 +113,13 @@ class Objects:
             takes=self._shelf.weather.pace,
         )
 
+    async def part_etags(self, target: MemoryTarget, upload: Upload) -> dict[int, str]:
+        """Return the ETags of the parts that are there."""
+        store = self._shelf.store
+        return await self._ask(
+            target, f"list parts of {upload.key}", lambda: store.part_etags(target, upload)
+        )
+
     def etag_of(self, target: MemoryTarget, parts: Sequence[StoredPart]) -> str | None:
         """Return the ETag that an object of these parts must have."""
         return self._shelf.store.etag_of(target, parts)

@@ -22,6 +22,7 @@ from app.run import worker as composition
 from app.settings import Settings
 from app.store.memory import (
     MemoryArrivals,
+    MemoryCheckpoints,
     MemoryLeases,
     MemoryOutbox,
     MemoryStore,
@@ -132,6 +133,9 @@ class _Database:
             transfers_per_tenant=self.settings.max_transfers_per_tenant or None,
             blocked=blocked,
         )
+
+    def checkpoints(self) -> MemoryCheckpoints:
+        return MemoryCheckpoints(self.memory, owner=self.settings.worker_id)
 
 
 class Worker:

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from app.delivery.checkpoint import Checkpoint, Step
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import Whose, marks_of, whose
@@ -180,6 +181,8 @@ class GatedArchiver:
         name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
+        save: Callable[[Step], Awaitable[bool]],
+        after: Checkpoint | None = None,
     ) -> StoredObject:
         result = make_stored(upload, etag="e")
         if not await may_complete(result):
@@ -249,6 +252,7 @@ class Worker:
             tenants=deliveries.tenants,
             objects=sink,
             uploads=uploads_of(deliveries, sink),
+            checkpoints=deliveries.checkpoints(name),
             archiver=GatedArchiver(self.gate, bucket, deliveries),
         )
         self.settlement = Settlement(

@@ -136,6 +136,7 @@ class World:
             tenants=deliveries.tenants,
             objects=nothing,
             uploads=deliveries.uploads(nothing),
+            checkpoints=deliveries.checkpoints("w"),
             archiver=nothing,
         )
         self.settlement = Settlement(

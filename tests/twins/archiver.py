@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.delivery.checkpoint import Checkpoint, Step
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
@@ -19,6 +20,7 @@ from app.errors import LeaseLostError, WrongFileError
 from sinks.formats import format_of
 from sinks.pipeline.parts import MIB, Part
 from sinks.pipeline.rechunk import rechunk
+from tests.builders import archive_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,14 @@ class PlainArchiver:
         name_bytes: int,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
+        save: Callable[[Step], Awaitable[bool]],
+        after: Checkpoint | None = None,
     ) -> StoredObject:
-        """Transfer one delivery. Raises LeaseLostError rather than complete without a lease."""
+        """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
+
+        It saves nothing; what was sent before a checkpoint is sent again.
+        """
+        del save, after
         began = self.clock()
         done_bytes = done_files = 0
 
@@ -82,7 +90,8 @@ class PlainArchiver:
                 tell(Phase.TRANSFERRING)
             archive_format = format_of(delivery.archive_name or "")
             archive = b"".join(
-                archive_format.blocks(
+                archive_blocks(
+                    archive_format,
                     ((file, rechunk([content])) for file, content in members),
                     compression=self.compression,
                 )

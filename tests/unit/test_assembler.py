@@ -8,16 +8,48 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember
+from app.delivery.object_store import StoredPart
+from app.errors import CheckpointUnusableError
 from sinks.pipeline.assembler import PartAssembler
+from sinks.pipeline.digest import TwoPasses, paired_md5
 from sinks.pipeline.parts import Part
 
+Behind = list[Boundary | None]
 
-def assembled(blocks: list[bytes], size: int) -> tuple[list[Part], PartAssembler]:
+
+def assembled(
+    members: list[list[bytes]], size: int, *, after: Checkpoint | None = None
+) -> tuple[list[Part], Behind, PartAssembler]:
     parts: list[Part] = []
-    assembler = PartAssembler(size, lag=100, permit=lambda: None, hand_over=parts.append)
-    assembler.assemble(blocks)
-    assembler.close()
-    return parts, assembler
+    boundaries: Behind = []
+
+    def hand_over(part: Part, boundary: Boundary | None) -> None:
+        parts.append(part)
+        boundaries.append(boundary)
+
+    assembler = PartAssembler(size, lag=100, permit=lambda: None, hand_over=hand_over, after=after)
+    try:
+        first = 0 if after is None else after.boundary.members
+        for behind, blocks in enumerate(members, start=first):
+            assembler.take(blocks, behind=behind)
+        assembler.finish()
+    finally:
+        assembler.close()
+    return parts, boundaries, assembler
+
+
+def checkpoint_of(
+    members: list[list[bytes]], parts: list[Part], boundary: Boundary, size: int
+) -> Checkpoint:
+    return Checkpoint(
+        part_size=size,
+        boundary=boundary,
+        parts=[StoredPart(etag="e", md5=part.md5) for part in parts[: boundary.parts]],
+        members=[
+            FinishedMember(sum(map(len, blocks)), b"") for blocks in members[: boundary.members]
+        ],
+    )
 
 
 @given(
@@ -27,7 +59,7 @@ def assembled(blocks: list[bytes], size: int) -> tuple[list[Part], PartAssembler
 def test_parts_have_one_size_but_the_last_and_their_own_md5(blocks: list[bytes], n: int) -> None:
     whole = b"".join(blocks)
     size = 64 * n if len(whole) < 10_000 else 64 * 1024 * n
-    parts, assembler = assembled(blocks, size)
+    parts, _, assembler = assembled([blocks], size)
     assert b"".join(part.read() for part in parts) == whole
     assert all(len(part) == size for part in parts[:-1])
     assert all(0 < len(part) <= size for part in parts)
@@ -46,10 +78,76 @@ def test_no_part_is_handed_over_without_a_permit() -> None:
             raise RuntimeError("aborted")
 
     assembler = PartAssembler(
-        64, lag=100, permit=permit, hand_over=lambda part: events.append(f"part {len(part)}")
+        64, lag=100, permit=permit, hand_over=lambda part, _: events.append(f"part {len(part)}")
     )
     with pytest.raises(RuntimeError, match="aborted"):
-        assembler.assemble([bytes(64)] * 5)
+        assembler.take([bytes(64)] * 5, behind=0)
     assembler.close()
     assert sorted(events[:5]) == ["part 64", "part 64", "permit", "permit", "permit"]
     assert len(events) == 5
+
+
+goes_on = pytest.mark.skipif(
+    isinstance(paired_md5(), TwoPasses), reason="not built: no state of an MD5 can be had"
+)
+members_of_blocks = st.lists(
+    st.lists(
+        st.binary(min_size=1, max_size=90) | st.just(bytes(range(256)) * 1200),
+        min_size=1,
+        max_size=12,
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@goes_on
+@given(members=members_of_blocks, n=st.integers(1, 5), data=st.data())
+def test_what_goes_on_at_a_boundary_is_what_would_have_come(
+    members: list[list[bytes]], n: int, data: st.DataObject
+) -> None:
+    whole = b"".join(b"".join(blocks) for blocks in members)
+    size = 64 * n if len(whole) < 10_000 else 64 * 1024 * n
+    parts, boundaries, assembler = assembled(members, size)
+    assert boundaries[-1] is None or len(parts) * size == len(whole)
+    for boundary in filter(None, boundaries):
+        ended = [sum(map(len, blocks)) for blocks in members[: boundary.members]]
+        assert sum(ended) <= boundary.parts * size
+    if not (kept := [boundary for boundary in boundaries if boundary is not None]):
+        return
+    boundary = data.draw(st.sampled_from(kept))
+    again, later, other = assembled(
+        members[boundary.members :],
+        size,
+        after=checkpoint_of(members, parts, boundary, size),
+    )
+    rest = parts[boundary.parts :]
+    assert [part.read() for part in again] == [part.read() for part in rest]
+    assert [part.md5 for part in again] == [part.md5 for part in rest]
+    assert later == boundaries[boundary.parts :]  # so it can be gone on with again
+    assert (other.md5(), other.size) == (assembler.md5(), assembler.size)
+
+
+@goes_on
+@pytest.mark.parametrize("again", [b"y" * 200, b"x" * 50], ids=["other bytes", "fewer bytes"])
+def test_a_member_that_is_another_one_before_the_boundary_is_refused(again: bytes) -> None:
+    members = [[b"first" * 10], [b"x" * 200], [b"end"]]
+    parts, boundaries, _ = assembled(members, 64)
+    boundary = boundaries[1]
+    assert boundary is not None
+    assert boundary.members == 1
+    checkpoint = checkpoint_of(members, parts, boundary, 64)
+    with pytest.raises(CheckpointUnusableError, match="before byte 128, where part 2 ends"):
+        assembled([[again], [b"end"]], 64, after=checkpoint)
+
+
+@goes_on
+def test_a_boundary_within_the_end_of_the_archive_is_behind_all_members() -> None:
+    members = [[b"m" * 10], [b"directory" * 20]]
+    parts, boundaries, assembler = assembled(members, 64)
+    boundary = boundaries[0]
+    assert boundary is not None
+    assert boundary.members == 1
+    again, _, other = assembled([members[1]], 64, after=checkpoint_of(members, parts, boundary, 64))
+    assert [part.md5 for part in again] == [part.md5 for part in parts[1:]]
+    assert other.md5() == assembler.md5()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sinks.pipeline.digest import PairedMd5, TwoPasses, paired_md5
+from sinks.pipeline.digest import PairedMd5, TwoPasses, paired_md5, paired_md5_after
 
 try:
     from sinks._md5pair import Pair
@@ -85,3 +85,48 @@ def test_lengths_over_four_gigabits_are_counted(way: Callable[[], PairedMd5]) ->
         pair.update(block)
         expected.update(block)
     assert pair.digest() == pair.next_part() == expected.digest()
+
+
+@pytest.mark.skipif(len(ways) == 1, reason="not built: hashlib does not tell its state")
+@given(
+    before=st.integers(0, 5).map(lambda n: bytes(range(64)) * n),
+    parts=st.lists(st.integers(0, 5).map(lambda n: bytes(range(64, 128)) * n), max_size=3),
+    last=st.binary(max_size=200),
+)
+def test_another_one_goes_on_from_a_state(before: bytes, parts: list[bytes], last: bytes) -> None:
+    first = paired_md5()
+    first.update(before)
+    first.next_part()
+    state = first.state()
+    assert state is not None
+    second = paired_md5_after(state, len(before))
+    for part in [*parts, last]:
+        second.update(part)
+        assert second.next_part() == md5(part)
+    assert second.digest() == md5(before + b"".join(parts) + last)
+
+
+@pytest.mark.skipif(len(ways) == 1, reason="not built")
+def test_a_state_is_that_of_rfc_1321() -> None:
+    """Nothing of the processor is in it: another kind goes on from it."""
+    state = paired_md5().state()
+    assert state == bytes.fromhex("0123456789abcdeffedcba9876543210")
+
+
+@pytest.mark.skipif(len(ways) == 1, reason="not built")
+@pytest.mark.parametrize(("state", "size"), [(b"x" * 15, 0), (b"x" * 16, 63)])
+def test_no_other_state_is_taken(state: bytes, size: int) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        paired_md5_after(state, size)
+
+
+@pytest.mark.skipif(len(ways) == 1, reason="not built")
+def test_there_is_no_state_between_blocks() -> None:
+    pair = paired_md5()
+    pair.update(b"x")
+    with pytest.raises(ValueError, match="multiples of 64"):
+        pair.state()
+
+
+def test_without_a_compiler_no_state_is_told() -> None:
+    assert TwoPasses().state() is None

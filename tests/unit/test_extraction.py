@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from app.delivery.manifest import Layout, ListedFile, ManifestFile
 from app.delivery.naming import object_key
 from sinks.formats.zip import Zip
-from tests.builders import make_listed
+from tests.builders import archive_blocks, make_listed
 
 hostile = st.one_of(
     st.sampled_from(
@@ -66,7 +66,7 @@ def listing(names: Iterable[tuple[str, str]]) -> list[ListedFile]:
 
 def archive_of(files: list[ManifestFile]) -> bytes:
     members = ((file, iter([b"x"])) for file in files)
-    return b"".join(Zip().blocks(members, compression="store"))
+    return b"".join(archive_blocks(Zip(), members, compression="store"))
 
 
 def written_below(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from sinks import formats
 from sinks.formats import FORMATS, format_of
 from sinks.formats.archive_format import BLOCK, ArchiveFormat, Member
 from sinks.pipeline.rechunk import rechunk
-from tests.builders import make_file
+from tests.builders import archive_blocks, make_file
 from tests.conftest import noise
 from tests.tar_format import Tar
 
@@ -73,7 +73,7 @@ def made(
     members = (
         (make_file(name, content), rechunk(pieces(content))) for name, content in files.items()
     )
-    return b"".join(archive_format.blocks(members, compression=compression))
+    return b"".join(archive_blocks(archive_format, members, compression=compression))
 
 
 @each_format
@@ -140,7 +140,7 @@ def test_no_more_memory_is_kept_of_members_than_is_planned(
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        for _ in archive_format.blocks(members(), compression="store"):
+        for _ in archive_blocks(archive_format, members(), compression="store"):
             pass
     finally:
         tracemalloc.stop()
@@ -183,7 +183,7 @@ def test_bytes_come_out_before_all_went_in(archive_format: ArchiveFormat, compre
 
     members = [(make_file("m", size=40 * BLOCK), content(40))]
     out = 0
-    for block in archive_format.blocks(iter(members), compression=compression):
+    for block in archive_blocks(archive_format, iter(members), compression=compression):
         out += len(block)
         assert taken * BLOCK - out < 4 * BLOCK
     assert out > 40 * BLOCK
@@ -204,7 +204,7 @@ def test_members_are_read_one_after_the_other(archive_format: ArchiveFormat) -> 
             yield make_file(name, size=3), content(name)
         events.append("no more")
 
-    for _ in archive_format.blocks(members(), compression="auto"):
+    for _ in archive_blocks(archive_format, members(), compression="auto"):
         pass
     assert events == ["a asked for", "a read", "b asked for", "b read", "no more"]
 
@@ -217,7 +217,7 @@ def test_what_a_member_raises_goes_through(archive_format: ArchiveFormat) -> Non
 
     members = iter([(make_file("m", size=3), broken())])
     with pytest.raises(RuntimeError, match="broke off"):
-        list(archive_format.blocks(members, compression="store"))
+        list(archive_blocks(archive_format, members, compression="store"))
 
 
 @each_format
@@ -237,3 +237,31 @@ def test_a_name_tells_its_format(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_of_another_version_is_left_to_that() -> None:
     with pytest.raises(RetryableError, match=r"P_v1\.cab is of no format .*\.zip"):
         format_of("P_v1.cab")
+
+
+@each_format
+@each_compression
+@given(data=st.data())
+@settings(max_examples=10, deadline=None)
+def test_who_goes_on_behind_members_makes_the_same_bytes(
+    archive_format: ArchiveFormat, compression: str, data: st.DataObject
+) -> None:
+    """Of the members before, another process has told what the format keeps of them."""
+    files = [make_file(name, content) for name, content in FILES.items()]
+
+    def members(first: int) -> Iterator[Member]:
+        return ((file, rechunk([FILES[file.member]])) for file in files[first:])
+
+    first = archive_format.writer(compression=compression)
+    made_of = [(first.count, b"".join(batch)) for batch in first.batches(members(0))]
+    whole = b"".join([*(made for _, made in made_of), *first.end()])
+    begun, before = data.draw(st.sampled_from(made_of))
+    finished = first.finished(0, begun)
+    assert sum(member.size for member in finished) == whole.index(before)
+
+    second = archive_format.writer(compression=compression)
+    for file, member in zip(files, finished, strict=False):
+        second.skip(file, member)
+    rest = [block for batch in second.batches(members(begun)) for block in batch]
+    assert b"".join([*rest, *second.end()]) == whole[whole.index(before) :]
+    assert second.finished(0, len(files)) == first.finished(0, len(files))

@@ -6,19 +6,24 @@ import hashlib
 import io
 import zipfile
 import zlib
+from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stream_zip import ZIP_32, ZIP_64, stream_zip
 
+from app.delivery.checkpoint import FinishedMember
+from app.errors import CheckpointUnusableError
 from sinks.formats.zip import StoredBlocks, Zip
 from sinks.pipeline.rechunk import rechunk
-from tests.builders import make_file
+from tests.builders import archive_blocks, make_file
 from tests.conftest import noise
 
 
 def zipped(files: dict[str, bytes], *, compression: str = "auto") -> bytes:
     members = ((make_file(name, content), rechunk([content])) for name, content in files.items())
-    return b"".join(Zip().blocks(members, compression=compression))
+    return b"".join(archive_blocks(Zip(), members, compression=compression))
 
 
 FILES = {
@@ -64,7 +69,7 @@ def test_auto_compresses_what_gets_smaller_and_nothing_else() -> None:
 def test_a_file_without_size_and_checksum_is_taken_as_it_comes() -> None:
     content = noise(1000)
     members = [(make_file("m"), iter([content]))]
-    blob = b"".join(Zip().blocks(members, compression="auto"))
+    blob = b"".join(archive_blocks(Zip(), members))
     with zipfile.ZipFile(io.BytesIO(blob)) as archive:
         assert archive.read("m") == content
 
@@ -75,7 +80,43 @@ def test_members_beyond_four_gib_are_zip64() -> None:
         (make_file("a"), iter([b"1"])),
         (make_file("b", size=1), iter([b"2"])),
     ]
-    blob = b"".join(Zip().blocks(listed, compression="store"))
+    blob = b"".join(archive_blocks(Zip(), listed, compression="store"))
     with zipfile.ZipFile(io.BytesIO(blob)) as archive:
-        # After a member of unknown size, nothing is certain to fit.
-        assert [info.extract_version for info in archive.infolist()] == [45, 45]
+        # Only a member whose own size is unknown, or that begins too far behind, need be so.
+        assert [info.extract_version for info in archive.infolist()] == [45, 20]
+
+
+sizes = st.none() | st.sampled_from([0, 1, 2**31, 2**32 - 2000, 2**32 - 1, 2**40])
+
+
+@given(files=st.lists(st.tuples(sizes, st.binary(max_size=300)), max_size=6))
+def test_members_that_are_made_alone_are_an_archive_as_the_library_makes_it(
+    files: list[tuple[int | None, bytes]],
+) -> None:
+    """Byte for byte; sizes are as listed, and decide what is ZIP64."""
+    listed = [
+        (make_file(f"é{number}", size=size), content)
+        for number, (size, content) in enumerate(files)
+    ]
+    made = b"".join(
+        archive_blocks(
+            Zip(), ((file, iter([content])) for file, content in listed), compression="store"
+        )
+    )
+    with zipfile.ZipFile(io.BytesIO(made)) as archive:
+        methods = [ZIP_64 if info.extract_version == 45 else ZIP_32 for info in archive.infolist()]
+    at_once = stream_zip(
+        (
+            (file.member, datetime(1980, 1, 1, tzinfo=UTC), 0o100644, method, iter([content]))
+            for (file, content), method in zip(listed, methods, strict=True)
+        ),
+        get_compressobj=StoredBlocks,
+        extended_timestamps=False,
+    )
+    assert made == b"".join(at_once)
+
+
+def test_what_is_no_record_of_a_member_is_not_gone_on_with() -> None:
+    writer = Zip().writer(compression="store")
+    with pytest.raises(CheckpointUnusableError, match="member a of the archive"):
+        writer.skip(make_file("a"), FinishedMember(10, b"another format's"))

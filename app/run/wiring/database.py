@@ -21,6 +21,7 @@ from app.store import (
     Leader,
     PostgresArrivals,
     PostgresAudit,
+    PostgresCheckpoints,
     PostgresConfiguration,
     PostgresJanitor,
     PostgresLeases,
@@ -113,6 +114,10 @@ class PostgresDatabase:
             transfers_per_tenant=self.settings.max_transfers_per_tenant or None,
             blocked=blocked,
         )
+
+    def checkpoints(self) -> PostgresCheckpoints:
+        """Return what this worker saves of half-made archives."""
+        return PostgresCheckpoints(self.pool, owner=self.settings.worker_id)
 
     def alone(self, job: str) -> AbstractAsyncContextManager[None]:
         """Do a job while no other process does; wait for one that does it now."""

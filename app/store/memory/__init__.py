@@ -17,6 +17,7 @@ deliveries     what triggers and references do
 transaction    `UnitOfWork`
 store          `DeliveryStore`
 leases         `Leases`
+checkpoints    `Checkpoints`
 arrivals       `Arrivals`
 outbox         `Outbox`
 configuration  `ConfigurationStore`
@@ -26,6 +27,7 @@ tracking       `Tracking`, `Changes`, `Overview`
 
 from app.store.memory.arrivals import MemoryArrivals
 from app.store.memory.audit import MemoryAudit
+from app.store.memory.checkpoints import MemoryCheckpoints
 from app.store.memory.configuration import MemoryConfiguration
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.leases import MemoryLeases
@@ -36,6 +38,7 @@ from app.store.memory.tracking import MemoryTracking, MemoryWorkers
 __all__ = [
     "MemoryArrivals",
     "MemoryAudit",
+    "MemoryCheckpoints",
     "MemoryConfiguration",
     "MemoryDatabase",
     "MemoryLeases",

@@ -17,6 +17,7 @@ from app.store.memory.locks import Locks
 from app.store.memory.rows import (
     ArrivalRow,
     AskedRow,
+    CheckpointRow,
     DeliveryRow,
     FileRow,
     InboxRow,
@@ -105,6 +106,9 @@ class MemoryDatabase:
         self.deliveries = Table[UUID, DeliveryRow]("delivery", group=of_client)
         self.files = Table[tuple[UUID, int], FileRow](
             "delivery_file", group=lambda row: row.delivery_id
+        )
+        self.checkpoints = Table[tuple[UUID, int], CheckpointRow](
+            "checkpoint", group=lambda row: row.delivery_id
         )
         self.history = Table[int, StepRow]("delivery_history", group=lambda row: row.delivery_id)
         self.inbox = Table[UUID, InboxRow]("inbox", group=lambda row: (row.kind, row.digest))

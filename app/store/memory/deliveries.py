@@ -53,6 +53,8 @@ async def update(
     if moved:
         row = replace(row, state_since=session.now)
     session.put(database.deliveries, delivery_id, row)
+    if row.state.ended:
+        _forget_checkpoints(database, session, delivery_id)
     if moved or row.delivery.attempt != before.delivery.attempt:
         _note_step(database, session, row)
     if before.lease_owner is not None and row.lease_owner is None and not moved:
@@ -66,14 +68,21 @@ async def delete(
     delivery_id: UUID,
     fits: Callable[[DeliveryRow], bool],
 ) -> bool:
-    """Delete a delivery that fits, with its files and its history."""
+    """Delete a delivery that fits, with its files, its checkpoints and its history."""
     if await session.delete(database.deliveries, delivery_id, fits) is None:
         return False
     for key, _ in list(session.rows(database.files, delivery_id)):
         session.remove(database.files, key)
+    _forget_checkpoints(database, session, delivery_id)
     for number, _ in list(session.rows(database.history, delivery_id)):
         session.remove(database.history, number)
     return True
+
+
+def _forget_checkpoints(database: MemoryDatabase, session: Session, delivery_id: UUID) -> None:
+    """Delete all that was saved of a half-made archive."""
+    for key, _ in list(session.rows(database.checkpoints, delivery_id)):
+        session.remove(database.checkpoints, key)
 
 
 def _note_step(

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.delivery.checkpoint import Step
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
@@ -69,6 +70,15 @@ class FileRow:
 
     delivery_id: UUID
     file: ManifestFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointRow:
+    """How far a half-made archive is, from the boundary before."""
+
+    delivery_id: UUID
+    upload_id: str
+    step: Step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -236,6 +236,38 @@ class S3ObjectStore:
         except TargetRefusedError as error:
             if code_of(error) == "NoSuchUpload":
                 raise _lost(target, upload) from error
+            if code_of(error) == "InvalidPart":
+                raise UploadLostError(
+                    f"parts of the upload of {upload.key} in {target} are not those that were sent "
+                    "(InvalidPart): a worker that had lost its lease has sent others, or the store "
+                    "has lost some; it begins again"
+                ) from error
+            raise
+
+    async def part_etags(self, target: S3Target, upload: Upload) -> dict[int, str]:
+        """Return the ETags of the parts that are there, by their numbers."""
+        found: dict[int, str] = {}
+        marker = 0
+        try:
+            while True:
+                async with self._call(
+                    target, "list parts", f"list the parts of {upload.key}", key=upload.key
+                ) as client:
+                    answer = await client.list_parts(
+                        Bucket=upload.container,
+                        Key=upload.key,
+                        UploadId=upload.upload_id,
+                        PartNumberMarker=marker,
+                    )
+                listed = answer.get("Parts", [])
+                found |= {part["PartNumber"]: part["ETag"].strip('"') for part in listed}
+                last = max(found, default=0)
+                if not answer.get("IsTruncated") or last <= marker:
+                    return found
+                marker = last
+        except TargetRefusedError as error:
+            if code_of(error) == "NoSuchUpload":
+                raise _lost(target, upload) from error
             raise
 
     async def find(self, target: S3Target, key: str) -> FoundObject | None:

@@ -1,0 +1,83 @@
+"""What must be known of a half-made archive to go on with it in another process.
+
+A transfer can go on at a *boundary*: the end of a part, up to which the store has every byte. The
+archive is made again from the member that the boundary lies in; what the store has of it is
+dropped, and the next part is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.delivery.object_store import StoredPart
+from app.errors import CheckpointUnusableError
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedMember:
+    """What the end of an archive needs of a member."""
+
+    size: int  # bytes of the archive, headers and all
+    record: bytes  # what the archive's format keeps of it, beside its file: for that to read
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Boundary:
+    """The end of a part, as the process that made it knows it."""
+
+    parts: int  # that end here or before
+    md5_state: bytes  # of the archive's MD5 after so many bytes; 16 bytes (`PairedMd5.state`)
+    members: int  # that are known to end before it; behind the last one comes the archive's end
+    crc: int  # CRC-32 of the bytes between the end of these and the boundary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """From one boundary to another: what is saved to add to what was saved before."""
+
+    follows: int  # parts up to the boundary that was saved before; 0: it is the first
+    part_size: int  # bytes of each part
+    boundary: Boundary
+    parts: Sequence[StoredPart]  # from that boundary to this one
+    members: Sequence[FinishedMember]  # that ended between that boundary and this one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A boundary, and all that is behind it."""
+
+    part_size: int  # bytes of each part
+    boundary: Boundary
+    parts: Sequence[StoredPart]  # all up to it
+    members: Sequence[FinishedMember]  # all that end before it
+
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> Checkpoint:
+        """Return what steps lead to: all that were saved of an upload, in their order.
+
+        Raises CheckpointUnusableError when one is missing.
+        """
+        for before, step in zip([None, *steps], steps, strict=False):
+            parts = before.boundary.parts if before else 0
+            if step.follows != parts or len(step.parts) != step.boundary.parts - parts:
+                raise CheckpointUnusableError(
+                    f"of the parts that were sent, those behind part {parts} are not known"
+                )
+        last = steps[-1]
+        return cls(
+            part_size=last.part_size,
+            boundary=last.boundary,
+            parts=[part for step in steps for part in step.parts],
+            members=[member for step in steps for member in step.members],
+        )
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the archive before the boundary."""
+        return self.boundary.parts * self.part_size
+
+    @property
+    def remade(self) -> int:
+        """Bytes before the boundary that are made again, and dropped."""
+        return self.offset - sum(member.size for member in self.members)
