@@ -224,7 +224,7 @@ def _most(size: int, name_size: int) -> int:
 class _Extent(NamedTuple):
     """What is in an archive."""
 
-    count: int  # members
+    members: int
     size: int  # bytes, with their entries in the directory
 
     def has_room(self, members: int, size: int) -> bool:
@@ -232,7 +232,7 @@ class _Extent(NamedTuple):
 
         That is read by the widest set of programs, so it is kept wherever nothing can overflow.
         """
-        return self.count + members < _MEMBERS_32 and self.size + size <= _LIMIT_32
+        return self.members + members < _MEMBERS_32 and self.size + size <= _LIMIT_32
 
 
 class ZipWriter:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import zlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
 from app.delivery.ports import OrderSource
-from app.errors import WrongFileError
+from app.errors import CheckpointUnusableError, WrongFileError
+from sinks.pipeline import parts
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
 
@@ -23,6 +27,15 @@ from sinks.pipeline.parts import Part, PartPlan
 def archive_of(files: Sequence[tuple[str, bytes]]) -> bytes:
     """Return the archive of members and their contents."""
     return b"".join(f"{name} {len(content)}\n".encode() + content for name, content in files)
+
+
+def plan_parts(*args: Any, sent_in: int | None = None, **of_archive: Any) -> PartPlan:
+    """Plan small parts, so that the few bytes here are several of them.
+
+    See `sinks.pipeline.parts.plan_parts`, whose least part is a mebibyte.
+    """
+    plan = parts.plan_parts(*args, **of_archive)
+    return replace(plan, part_size=sent_in or of_archive["part_size"])
 
 
 class Prefetcher:
@@ -65,45 +78,87 @@ class FileVerifier:
         self._count(len(content))
 
 
+class Writer:
+    """What is known of the members before a checkpoint: see `ArchiveWriter.skip`."""
+
+    def __init__(self, compression: str) -> None:
+        del compression
+
+    def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
+        """Take a member as made."""
+        if finished.record != file.member.encode():
+            raise CheckpointUnusableError(f"{file.member} is another member than was saved")
+
+
 class ArchiveStream:
-    """See `sinks.pipeline.archive.ArchiveStream`."""
+    """See `sinks.pipeline.archive.ArchiveStream`.
+
+    The state of its MD5 is what was digested: the bytes are few.
+    """
 
     def __init__(
         self,
         prefetcher: Prefetcher,
         verifier: FileVerifier,
-        blocks: object,
+        writer: object,
         plan: PartPlan,
         meter: Meter,
+        *,
+        after: Checkpoint | None = None,
     ) -> None:
-        del blocks
+        del writer
         self._prefetcher = prefetcher
         self._verifier = verifier
         self._plan = plan
         self._meter = meter
         self._permits = asyncio.Semaphore(plan.in_flight)
-        self._digest = hashlib.md5(usedforsecurity=False)
-        self._stored: dict[int, StoredPart] = {}
-        self.size = 0
+        self._after = after
+        self._digested = b"" if after is None else after.boundary.md5_state
+        self._stored = dict(enumerate(() if after is None else after.parts, start=1))
+        self._finished = [] if after is None else list(after.members)
+        self._boundaries: list[Boundary] = []
+        self._saved = (0, 0) if after is None else (len(after.parts), len(after.members))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the archive."""
+        return len(self._digested)
 
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
         """Iterate over the numbered parts."""
-        number = 0
+        number = len(self._stored)
         buffer = b""
+        size = self._plan.part_size
         async for file, content in self._prefetcher.read():
             self._verifier.verify(file, content)
             self._meter.files += 1
-            buffer += archive_of([(file.member, content)])
-            while len(buffer) > self._plan.part_size:
+            member = archive_of([(file.member, content)])
+            before = len(self._finished)
+            buffer += self._unsent(member)
+            while len(buffer) > size:
                 number += 1
-                yield number, await self._part(buffer[: self._plan.part_size])
-                buffer = buffer[self._plan.part_size :]
+                part = await self._part(buffer[:size])
+                buffer = buffer[size:]
+                crc = zlib.crc32(member[: max(0, len(member) - len(buffer))])
+                self._boundaries.append(
+                    Boundary(parts=number, md5_state=self._digested, members=before, crc=crc)
+                )
+                yield number, part
+            self._finished.append(FinishedMember(len(member), file.member.encode()))
         yield number + 1, await self._part(buffer)
+
+    def _unsent(self, member: bytes) -> bytes:
+        """Return what is behind the checkpoint, once what is before it was compared."""
+        if self._after is None:
+            return member
+        after, self._after = self._after, None
+        if zlib.crc32(member[: after.remade]) != after.boundary.crc:
+            raise CheckpointUnusableError("the archive made again is another one")
+        return member[after.remade :]
 
     async def _part(self, content: bytes) -> Part:
         await self._permits.acquire()
-        self.size += len(content)
-        self._digest.update(content)
+        self._digested += content
         return Part.of(content)
 
     def sent(self, number: int, part: StoredPart) -> None:
@@ -111,9 +166,31 @@ class ArchiveStream:
         self._stored[number] = part
         self._permits.release()
 
+    def step(self) -> Step | None:
+        """Return what is to be saved."""
+        reached = 0
+        while reached + 1 in self._stored:
+            reached += 1
+        ends = [boundary for boundary in self._boundaries if boundary.parts <= reached]
+        parts, members = self._saved
+        if not ends or ends[-1].parts <= parts:
+            return None
+        boundary = ends[-1]
+        return Step(
+            follows=parts,
+            part_size=self._plan.part_size,
+            boundary=boundary,
+            parts=[self._stored[number] for number in range(parts + 1, boundary.parts + 1)],
+            members=self._finished[members : boundary.members],
+        )
+
+    def saved(self, step: Step) -> None:
+        """Note that a step was saved."""
+        self._saved = step.boundary.parts, step.boundary.members
+
     def md5(self) -> str:
         """Return the MD5 of the archive, in hex."""
-        return self._digest.hexdigest()
+        return hashlib.md5(self._digested, usedforsecurity=False).hexdigest()
 
     def stored(self) -> list[StoredPart]:
         """Return all parts in their order."""

@@ -310,6 +310,9 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
             ("sinks.transfer.Prefetcher", archives.Prefetcher),
             ("sinks.transfer.FileVerifier", archives.FileVerifier),
             ("sinks.transfer.ArchiveStream", archives.ArchiveStream),
+            ("sinks.transfer.plan_parts", archives.plan_parts),
+            ("sinks.formats.zip.ZipWriter", archives.Writer),
+            ("sinks.pipeline.checkpoints._SECONDS", 1.0),
         ):
             stack.enter_context(patch(name, value))
         # Defaults that were bound before the night began.

@@ -129,4 +129,5 @@ def test_there_is_no_state_between_blocks() -> None:
 
 
 def test_without_a_compiler_no_state_is_told() -> None:
-    assert TwoPasses().state() is None
+    way: PairedMd5 = TwoPasses()
+    assert way.state() is None

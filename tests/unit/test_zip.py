@@ -110,7 +110,7 @@ def test_members_that_are_made_alone_are_an_archive_as_the_library_makes_it(
             (file.member, datetime(1980, 1, 1, tzinfo=UTC), 0o100644, method, iter([content]))
             for (file, content), method in zip(listed, methods, strict=True)
         ),
-        get_compressobj=StoredBlocks,
+        get_compressobj=StoredBlocks,  # type: ignore[arg-type]
         extended_timestamps=False,
     )
     assert made == b"".join(at_once)
