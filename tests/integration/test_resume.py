@@ -1,0 +1,205 @@
+"""A transfer that one worker began, and another one ends: with what is at the store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from prometheus_client import REGISTRY
+
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.object_store import PartBody, StoredPart, Upload
+from app.errors import SourceUnavailableError
+from app.settings import Settings
+from app.usecases.expire import expire
+from compose.embedded.stack import TENANT
+from sinks.formats.zip import Zip
+from sinks.pipeline.parts import Part
+from sinks.pipeline.rechunk import rechunk
+from sinks.stores.s3.store import S3ObjectStore
+from sinks.stores.s3.target import S3Target
+from tests.builders import archive_blocks, plan_files
+from tests.client import Client, contents
+from tests.conftest import noise
+from tests.integration.transfers import MIB
+from tests.integration.worker import CountingSource, TransferWorker
+from tests.unit.test_assembler import goes_on
+
+pytestmark = [pytest.mark.stack, goes_on]
+
+FILES = {
+    "first.bin": noise(4 * MIB),
+    **{f"small{number}": noise(2000, str(number)) for number in range(50)},
+    "second.bin": noise(9 * MIB, "second"),
+    "third.bin": noise(5 * MIB, "third"),
+    "fourth.bin": noise(5 * MIB, "fourth"),
+}
+
+
+class CountingSink:
+    """Counts the parts that are sent."""
+
+    def __init__(self, sink: S3ObjectStore) -> None:
+        self._sink = sink
+        self.parts = Counter[int]()
+        self.aborted = 0
+
+    async def put_part(
+        self, target: S3Target, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        stored = await self._sink.put_part(target, upload, number, part)
+        self.parts[number] += 1
+        return stored
+
+    async def abort(self, target: S3Target, upload: Upload) -> None:
+        self.aborted += 1
+        await self._sink.abort(target, upload)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+
+class BreakingSource(CountingSource):
+    """Breaks off in a file once the worker knows that two parts are stored."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(files)
+        self._before = _bytes_sent()
+
+    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in super().chunks(delivery, file):
+                yield chunk
+        except SourceUnavailableError:
+            while _bytes_sent() - self._before < 2 * 5 * MIB:
+                await asyncio.sleep(0.01)
+            raise
+
+
+def _bytes_sent() -> float:
+    return REGISTRY.get_sample_value("delivery_target_bytes_total", {"tenant": TENANT}) or 0
+
+
+class Stopped:
+    """A transfer whose worker was stopped while it read a file."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, settings: Settings, sink: S3ObjectStore, target: S3Target
+    ) -> None:
+        self.name = f"c-{uuid4().hex}"
+        self.sink = CountingSink(sink)
+        self.source = BreakingSource(FILES)
+        parts: Any = (pool, settings, self.sink, target, self.source)
+        self.worker = TransferWorker(*parts)
+
+    async def begin(self, breaks: str) -> None:
+        """Let a worker transfer until a file breaks off."""
+        worker = self.worker
+        await worker.plan(self.name)
+        self.source.fail = breaks
+        async with worker.running():
+            await worker.until(self.name, lambda row: row["tries"] > 0)
+        self.source.fail = None
+        await worker.deliveries.pool.execute(
+            "UPDATE delivery SET not_before = now() WHERE correlation_id = $1", self.name
+        )
+
+    async def end(self) -> asyncpg.Record:
+        """Let other slots end it."""
+        async with self.worker.running():
+            return await self.worker.ended(self.name)
+
+
+@pytest.fixture
+def stopped(
+    pool: asyncpg.Pool, settings: Settings, sink: S3ObjectStore, target: S3Target
+) -> Stopped:
+    """A transfer that is to be stopped."""
+    return Stopped(pool, settings, sink, target)
+
+
+def undisturbed() -> str:
+    """Return the MD5 of the archive that no worker was stopped at."""
+    members = ((file, rechunk([FILES[file.member]])) for file in plan_files(FILES))
+    return hashlib.md5(b"".join(archive_blocks(Zip(), members))).hexdigest()
+
+
+async def test_the_next_attempt_goes_on_and_sends_and_reads_nothing_again_but_at_the_seam(
+    stopped: Stopped, client: Client
+) -> None:
+    await stopped.begin("third.bin")
+    row = await stopped.end()
+    assert (row["state"], row["attempt"], row["md5"]) == ("DONE", 2, undisturbed())
+    assert contents(await client.fetch(row["url"])) == FILES
+    assert stopped.sink.parts == Counter(range(1, max(stopped.sink.parts) + 1))
+    reads = stopped.source.gets
+    assert {name for name, count in reads.items() if count > 1} <= {
+        "second.bin",  # the boundary may lie in it
+        "third.bin",
+        "fourth.bin",  # was read ahead
+    }
+    assert max(reads.values()) == 2
+    assert stopped.sink.aborted == 0
+    assert await client.open_uploads(stopped.name) == []
+
+
+async def test_a_part_that_was_replaced_at_the_store_begins_it_again(
+    stopped: Stopped, client: Client, sink: S3ObjectStore, target: S3Target
+) -> None:
+    """Whoever did it: what is there is not what was sent."""
+    await stopped.begin("third.bin")
+    (key,) = await client.open_uploads(stopped.name)
+    (upload,) = await sink.open_uploads(target, key)
+    await sink.put_part(target, upload, 1, Part.of(b"x" * (5 * MIB)))
+    row = await stopped.end()
+    assert (row["state"], row["md5"]) == ("DONE", undisturbed())
+    assert stopped.source.gets["first.bin"] == 2
+    assert await client.open_uploads(stopped.name) == []
+
+
+async def test_an_upload_that_was_aborted_meanwhile_begins_again(
+    stopped: Stopped, client: Client, sink: S3ObjectStore, target: S3Target
+) -> None:
+    await stopped.begin("third.bin")
+    (key,) = await client.open_uploads(stopped.name)
+    (upload,) = await sink.open_uploads(target, key)
+    await sink.abort(target, upload)
+    row = await stopped.end()
+    assert (row["state"], row["md5"]) == ("DONE", undisturbed())
+    assert await client.open_uploads(stopped.name) == []
+
+
+async def test_a_file_that_is_another_one_by_now_begins_it_again(
+    stopped: Stopped, client: Client, pool: asyncpg.Pool
+) -> None:
+    """What is made again before the boundary differs: the CRC tells."""
+    await stopped.begin("third.bin")
+    await pool.execute("UPDATE checkpoint SET crc = crc # 1")
+    row = await stopped.end()
+    assert (row["state"], row["md5"]) == ("DONE", undisturbed())
+    assert stopped.source.gets["first.bin"] == 2
+    assert stopped.sink.aborted >= 1
+    assert await client.open_uploads(stopped.name) == []
+
+
+async def test_what_ends_while_it_is_half_made_leaves_nothing(
+    stopped: Stopped, client: Client, pool: asyncpg.Pool
+) -> None:
+    await stopped.begin("third.bin")
+    assert await pool.fetchval("SELECT count(*) FROM checkpoint") > 0
+    assert len(await client.open_uploads(stopped.name)) == 1
+    await pool.execute(
+        "UPDATE delivery SET expires_at = now() WHERE correlation_id = $1", stopped.name
+    )
+    worker = stopped.worker
+    assert await expire(store=worker.deliveries.store, limit=9) == 1
+    assert await pool.fetchval("SELECT count(*) FROM checkpoint") == 0
+    assert await worker.sweep() == 1
+    assert await client.open_uploads(stopped.name) == []
