@@ -21,23 +21,17 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from app.delivery.checkpoint import Checkpoint, Step
+from app.delivery.checkpoint import Boundary, Checkpoint, Step
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
-from app.delivery.object_store import FoundObject, StoredObject, Upload
+from app.delivery.object_store import FoundObject, StoredObject, StoredPart, Upload
 from app.delivery.outgoing import Kind
-from app.delivery.ports import Leases
+from app.delivery.ports import Checkpoints, Leases
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
-from app.errors import (
-    DeliveryError,
-    ForeignObjectError,
-    LeaseLostError,
-    RetryableError,
-    UploadLostError,
-)
+from app.errors import DeliveryError, ForeignObjectError, LeaseLostError, UploadLostError
 from app.run.wiring.kinds import KINDS
 from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
@@ -71,11 +65,24 @@ class Bucket:
     completed: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # completed when the delivery had ended
     objects: dict[str, str] = field(default_factory=dict)  # the upload of each key's object
+    parts: dict[str, dict[int, str]] = field(default_factory=dict)  # ETags, of each upload
+    etags: dict[str, str] = field(default_factory=dict)  # of what uploads became
 
-    def complete(self, upload: Upload, marks: Mapping[str, str]) -> None:
+    def put(self, upload: Upload, number: int, etag: str) -> None:
+        """Store a part."""
+        if upload.upload_id not in self.open:
+            raise UploadLostError("NoSuchUpload")
+        self.parts[upload.upload_id][number] = etag
+
+    def complete(self, upload: Upload, marks: Mapping[str, str], parts: dict[int, str]) -> None:
         """Let an object appear, unless it is there already, or what is there is another's."""
         if upload.upload_id not in self.open:
-            raise RetryableError("NoSuchUpload; the object is not there")
+            there = self.objects.get(upload.key)
+            if there is not None and self.etags[there] == etag_of(parts):
+                return  # an earlier request has made it
+            raise UploadLostError("NoSuchUpload; the object is not there")
+        if self.parts[upload.upload_id] != parts:
+            raise UploadLostError("InvalidPart")
         there = self.objects.get(upload.key)
         owner = None if there is None else whose(self.marks[there], marks)
         if owner in (Whose.ANOTHER_TENANTS, Whose.ANOTHER_USERS):
@@ -83,7 +90,13 @@ class Bucket:
         del self.open[upload.upload_id]
         if owner is not Whose.ITS_OWN:
             self.objects[upload.key] = upload.upload_id
+            self.etags[upload.upload_id] = etag_of(parts)
         self.completed.append(upload.upload_id)
+
+
+def etag_of(parts: Mapping[int, str]) -> str:
+    """Return the ETag of what these parts become."""
+    return "+".join(etag for _, etag in sorted(parts.items()))
 
 
 class Gate:
@@ -134,11 +147,18 @@ class Sink:
         upload_id = str(next(self.bucket.numbers))
         self.bucket.open[upload_id] = key
         self.bucket.marks[upload_id] = marks
+        self.bucket.parts[upload_id] = {}
         return make_upload(container=target.bucket, key=key, upload_id=upload_id)
 
     async def abort(self, target: S3Target, upload: Upload) -> None:
         await self.gate.turn()
         self.bucket.open.pop(upload.upload_id, None)
+
+    async def part_etags(self, target: S3Target, upload: Upload) -> dict[int, str]:
+        await self.gate.turn()
+        if upload.upload_id not in self.bucket.open:
+            raise UploadLostError("NoSuchUpload")
+        return dict(self.bucket.parts[upload.upload_id])
 
     async def open_uploads(self, target: S3Target, key: str) -> list[Upload]:
         await self.gate.turn()
@@ -153,7 +173,7 @@ class Sink:
         there = self.bucket.objects.get(key)
         if there is None:
             return None
-        return make_found(marks=self.bucket.marks[there])
+        return make_found(etag=self.bucket.etags[there], marks=self.bucket.marks[there])
 
     async def delete(self, target: S3Target, key: str, *, etag: str) -> None:
         raise AssertionError("nothing that was delivered is removed")
@@ -161,11 +181,15 @@ class Sink:
 
 @dataclass
 class GatedArchiver:
-    """Completes an upload, if it is still open."""
+    """Sends two parts, saves a checkpoint in between, and completes.
+
+    The second one has other bytes at each worker, as those of several kinds of processors have.
+    """
 
     gate: Gate
     bucket: Bucket
     deliveries: Deliveries
+    name: str
 
     def media_type(self, delivery: Delivery) -> str:
         return "application/zip"
@@ -184,15 +208,46 @@ class GatedArchiver:
         save: Callable[[Step], Awaitable[bool]],
         after: Checkpoint | None = None,
     ) -> StoredObject:
-        result = make_stored(upload, etag="e")
-        if not await may_complete(result):
-            raise RetryableError("the lease is gone")
+        parts = {1: "first", 2: self.name}
+        if after is None:
+            await self.gate.turn()
+            self.bucket.put(upload, 1, parts[1])
+            await save(STEP)
         await self.gate.turn()
-        self.bucket.complete(upload, marks_of(delivery))
+        self.bucket.put(upload, 2, parts[2])
+        result = make_stored(upload, etag=etag_of(parts))
+        if not await may_complete(result):
+            raise LeaseLostError("the lease is gone")
+        await self.gate.turn()
+        self.bucket.complete(upload, marks_of(delivery), parts)
         if (await self.deliveries.row(delivery)).finished_at is not None:
             self.bucket.late.append(upload.upload_id)
         await self.gate.turn()
         return result
+
+
+STEP = Step(
+    follows=0,
+    part_size=64,
+    boundary=Boundary(parts=1, md5_state=bytes(16), members=0, crc=0),
+    parts=[StoredPart(etag="first", md5=None)],
+    members=[],
+)
+
+
+@dataclass
+class GatedCheckpoints:
+    """Checkpoints that are saved each in its turn."""
+
+    gate: Gate
+    checkpoints: Checkpoints
+
+    async def save(self, delivery: Delivery, upload: Upload, step: Step) -> bool:
+        await self.gate.turn()
+        return await self.checkpoints.save(delivery, upload, step)
+
+    async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
+        return await self.checkpoints.steps(delivery, upload)
 
 
 @dataclass
@@ -252,8 +307,8 @@ class Worker:
             tenants=deliveries.tenants,
             objects=sink,
             uploads=uploads_of(deliveries, sink),
-            checkpoints=deliveries.checkpoints(name),
-            archiver=GatedArchiver(self.gate, bucket, deliveries),
+            checkpoints=GatedCheckpoints(self.gate, deliveries.checkpoints(name)),
+            archiver=GatedArchiver(self.gate, bucket, deliveries, name),
         )
         self.settlement = Settlement(
             store=deliveries.store,
@@ -304,9 +359,10 @@ steps = st.lists(
     ),
     max_size=60,
 )
-TO_COMPLETION = [0] * 4  # claim, begin, record, note: the next step completes
-REST = [1] * 10
-REST_TURNS = 9  # of each worker; what it has begun before has ended by then
+# Claim, begin, record, send, save, send, note: the next step completes.
+TO_SAVED, TO_COMPLETION = [0] * 5, [0] * 7
+REST = [1] * 14
+REST_TURNS = 14  # of each worker; what it has begun before has ended by then
 
 
 orders = examples(
@@ -373,6 +429,9 @@ async def said(deliveries: Deliveries, delivery: Delivery) -> list[str]:
 @example(steps=[*TO_COMPLETION, "lease runs out", *REST, 0, 0, 0])
 @example(steps=[*TO_COMPLETION, "lease runs out", 1, 0, 0, *REST, 0])
 @example(steps=[0, 0, ("kill", 0), "lease runs out", *REST])
+@example(steps=[*TO_SAVED, ("kill", 0), "lease runs out", *REST])
+@example(steps=[*TO_SAVED, "lease runs out", *[1] * 4, *[0] * 9, *REST])
+@example(steps=[*TO_COMPLETION, "lease runs out", *[1] * 4, 0, 0, 0, *REST])
 @orders
 async def test_one_of_many_workers_delivers_whatever_their_order(
     deliveries: Deliveries, steps: list[object]
@@ -426,7 +485,7 @@ async def test_an_upload_begins_and_one_that_was_lost_again_only_while_the_lease
         leases=deliveries.leases("w"),
         objects=sink,
         uploads=uploads_of(deliveries, sink),
-        archiver=Forgetful(OpenGate(), bucket, deliveries),
+        archiver=Forgetful(OpenGate(), bucket, deliveries, "w"),
     )
     with pytest.raises(error):
         await transfers.deliver(delivery, make_lease(ttl))
