@@ -32,6 +32,7 @@ from app.errors import (
     SourceUnavailableError,
     StoreUnavailableError,
     TargetRefusedError,
+    TargetUnavailableError,
     UploadLostError,
     WrongFileError,
     WrongObjectError,

@@ -58,7 +58,8 @@ NEEDED = (
     Right("s3:AbortMultipartUpload", "aborting what is not completed"),
     Right(
         "s3:ListMultipartUploadParts",
-        "telling an upload that the store has lost from one that fails",
+        "going on with an upload that an attempt before has left; telling one that the store has "
+        "lost from one that fails",
     ),
 )
 
