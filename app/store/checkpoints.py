@@ -25,7 +25,7 @@ class PostgresCheckpoints:
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 held = await connection.fetchval(
-                    *SQL["holds"](
+                    *SQL["hold_attempt"](
                         id=delivery.id,
                         attempt=delivery.attempt,
                         owner=self._owner,

@@ -1,5 +1,5 @@
--- name: holds
--- Whether an attempt still has its lease and its upload; nobody takes it over until the transaction ends.
+-- name: hold_attempt
+-- Whether an attempt still has its lease and its upload; until the transaction ends it is not taken over.
 SELECT id FROM delivery
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
   AND upload_id = :upload_id
