@@ -161,7 +161,8 @@ class DeliveryStore(Protocol):
         """Return the ids of uploads of a key that other deliveries under way have recorded.
 
         Of any client. None when one of them may have opened one that it has not recorded yet:
-        it has this one's correlation id, or is being transferred to the same key.
+        it has this one's correlation id, or is being transferred to the same key; or a later
+        attempt of this one may have.
         """
 
     async def record_wait(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:

@@ -313,12 +313,13 @@ class PostgresStore:
     async def uploads_of_others(
         self, delivery: Delivery, *, container: str, key: str
     ) -> frozenset[str] | None:
-        """Return what others have recorded of a key; None when one may have opened another."""
+        """Return what others have recorded of a key; None when more of it may be open."""
         archive_name = key.rpartition("/")[2]
         with translate_errors():
             row = await self._pool.fetchrow(
                 *SQL["uploads_of_others"](
                     id=delivery.id,
+                    attempt=delivery.attempt,
                     tenant=delivery.tenant,
                     correlation_id=delivery.correlation_id,
                     bucket=container,
@@ -330,7 +331,8 @@ class PostgresStore:
         opening = any(
             f"/{key}".endswith(f"/{object_key(near, archive_name)}") for near in row["near"]
         )
-        return None if row["again"] or opening else frozenset(row["uploads"])
+        unsure = row["again"] or row["superseded"] or opening
+        return None if unsure else frozenset(row["uploads"])
 
     async def record_wait(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
         """Note why transfers wait."""

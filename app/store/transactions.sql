@@ -243,12 +243,14 @@ WHERE id = ANY (:ids::uuid[]) AND state IN ({ended});
 -- Of a delivery and a key of its bucket: which of the key's uploads other deliveries under way have
 -- recorded; whether one of them has the same correlation id; and the ids of those, of any tenant, that
 -- are being transferred to an archive of the same name: what they have opened may not be recorded yet.
+-- And whether a later attempt of the delivery has begun: then it is not for this one to tell.
 SELECT coalesce(array_agg(upload_id) FILTER (
            WHERE upload_bucket = :bucket AND upload_key = :key), '{}') AS uploads,
        coalesce(bool_or(tenant = :tenant AND correlation_id = :correlation_id), false) AS again,
        coalesce(array_agg(correlation_id) FILTER (
            WHERE work = 'transfer' AND lease_until IS NOT NULL
-             AND archive_name = :archive_name), '{}') AS near
+             AND archive_name = :archive_name), '{}') AS near,
+       EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt > :attempt) AS superseded
 FROM delivery
 WHERE state NOT IN ({ended}) AND id <> :id
   AND (upload_key = :key OR tenant = :tenant AND correlation_id = :correlation_id

@@ -661,6 +661,7 @@ async def test_indexes_find_what_others_do_however_many_wait(
     key = f"{name}/P_v1.zip"
     others = STATEMENTS["uploads_of_others"](
         id=ours.id,
+        attempt=ours.attempt,
         tenant=ours.tenant,
         correlation_id=name,
         bucket="b",

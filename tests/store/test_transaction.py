@@ -550,6 +550,22 @@ async def test_uploads_of_others_are_told_unless_one_may_have_opened_another(
     assert await others() is None  # it has the same correlation id
 
 
+async def test_an_attempt_that_is_over_is_told_of_no_upload_that_it_may_abort(
+    deliveries: Deliveries,
+) -> None:
+    """Its successor has opened its own by now, which is none of another delivery."""
+    stale = await deliveries.claimed("c")
+    key = f"c/{stale.archive_name}"
+    store = deliveries.store
+    assert await store.uploads_of_others(stale, container="b", key=key) == frozenset()
+    await deliveries.leases("w").release(stale, after=timedelta(), failed=False, cause="away")
+    successor = await deliveries.leases("w2").claim(Work.TRANSFER)
+    assert successor is not None
+    assert successor.id == stale.id
+    assert await store.uploads_of_others(stale, container="b", key=key) is None
+    assert await store.uploads_of_others(successor, container="b", key=key) == frozenset()
+
+
 # The audit trail.
 
 

@@ -138,11 +138,15 @@ class MemoryStore:
     async def uploads_of_others(
         self, delivery: Delivery, *, container: str, key: str
     ) -> frozenset[str] | None:
-        """Return what others have recorded of a key; None when one may have opened another."""
+        """Return what others have recorded of a key; None when more of it may be open."""
         archive_name = key.rpartition("/")[2]
-        others = await self._found(
-            lambda _session, row: not row.state.ended and row.delivery.id != delivery.id
+        known = await self._found(
+            lambda _session, row: not row.state.ended or row.delivery.id == delivery.id
         )
+        others = [row for row in known if row.delivery.id != delivery.id]
+        own = [row for row in known if row.delivery.id == delivery.id]
+        if any(row.delivery.attempt > delivery.attempt for row in own):
+            return None
         client = delivery.tenant, delivery.correlation_id
         for other in others:
             if (other.delivery.tenant, other.delivery.correlation_id) == client:
