@@ -395,12 +395,6 @@ DEFECTS: tuple[Defect, ...] = (
         after="            not_sent=True,\n",
     ),
     Defect(
-        name="an order of an ended delivery is sent",
-        path="app/store/memory/outbox.py",
-        before="        return row.not_sent or not self._awaited(session, row.message)\n",
-        after="        return False\n",
-    ),
-    Defect(
         name="an answer is for the newest order that has none",
         path="app/store/memory/transaction.py",
         before="        found.sort(key=lambda row: (row[1].delivery.requested_at, row[0]))\n",

@@ -192,6 +192,7 @@ class Kind:
     weight: int  # how often it is drawn
     faults: tuple[str, ...] = ("",)  # the beginnings of the names of those that it may have
     share: float = 0.4  # of 1: how many of them
+    always: dict[str, float] = field(default_factory=dict)  # of 1: how often these come
     disasters: dict[str, int] = field(default_factory=lambda: _ANYTHING)  # how often of all
     disaster_counts: tuple[int, ...] = (0, 1, 3, 6, 10)
     at: tuple[str, ...] = _STEPS  # where ambushes are
@@ -208,6 +209,7 @@ class Kind:
     steps: tuple[int, ...] = (0, 0, 3, 8)  # how often people step in
     clocks: tuple[float, ...] = (0.0, 0.0, -40.0, 300.0)  # seconds that a worker is ahead
     successors: tuple[float, ...] = (0.0,)  # seconds that a successor is frozen for
+    users: tuple[str, ...] = ("known-a", "known-b", "new-c", "stranger-d")
     mute: bool = False
 
 
@@ -261,15 +263,16 @@ KINDS = {
     # Orders go out, are taken back, are answered late; ids are used again.
     "orders": Kind(
         weight=4,
-        faults=("RabbitMQ", "rs-order"),
+        faults=("RabbitMQ", "rs-order", "PostgreSQL loses"),
         share=0.3,
-        disasters={"kill": 4, "stop": 1, "RabbitMQ is away": 2, "Kafka is away": 1},
+        disasters=_DEATHS | _ABSENCES,
         disaster_counts=(0, 2, 5),
         at=(*_ASKED, *_TOLD),
-        ambushes=_PEOPLE
+        ambushes=_DEATHS
+        | _PEOPLE
         | _LOST_ANSWER
-        | {"kill": 4, "stop": 1, "its connection to RabbitMQ breaks": 2}
-        | {"RabbitMQ is away": 2, "RabbitMQ restarts": 1},
+        | {"RabbitMQ is away": 2, "RabbitMQ restarts": 1, "cut off from PostgreSQL": 2}
+        | {"its connection to RabbitMQ breaks": 2},
         ambush_counts=(3, 6, 10),
         lasts=(0.5, 3.0, 14.0, 25.0),
         ttls=(20.0, 60.0, 240.0),
@@ -278,17 +281,20 @@ KINDS = {
         cancelled=0.5,
         steps=(0, 3, 8),
     ),
-    # What comes in is given again, with its flag or without it.
+    # What comes in is given again, mostly without its flag. (No worker dies or stands still: that a
+    # message comes again is noted by the one that had it, see docs/roadmap.md.)
     "returns": Kind(
         weight=4,
         faults=("RabbitMQ", "Kafka", "PostgreSQL loses"),
-        share=0.5,
+        share=0.4,
+        always={"RabbitMQ forgets deliveries": 1.0},
+        users=("known-a", "new-c", "stranger-d", "stranger-d"),  # who are denied end at once
         disasters={"RabbitMQ restarts": 4, "a connection to RabbitMQ breaks": 2, "stop": 1}
         | {"PostgreSQL is away": 1, "Kafka is away": 1, "RabbitMQ is away": 1},
         disaster_counts=(2, 5, 10),
         at=_ASKED,
         ambushes={"RabbitMQ restarts": 5, "its connection to RabbitMQ breaks": 2, "stop": 1}
-        | {"freeze": 2, "PostgreSQL is away": 1, "Kafka is away": 1}
+        | {"PostgreSQL is away": 1, "Kafka is away": 1}
         | _LOST_ANSWER,
         ambush_counts=(3, 6, 10),
         lasts=(0.5, 5.0, 25.0),
@@ -321,7 +327,7 @@ def draw(seed: int, *, deliveries: int = 20) -> Plan:
             )
         ),
         ambushes=tuple(_ambush(draws, kind) for _ in range(draws.choice(kind.ambush_counts))),
-        faults=faults,
+        faults=faults | kind.always,
         steps=tuple(
             Step(
                 at=draws.uniform(1, 110),
@@ -347,7 +353,7 @@ def _wish(draws: Random, kind: Kind, ids: int) -> Wish:
         at=draws.uniform(0, 90),
         tenant=draws.choice(TENANTS),
         correlation_id=f"d-{draws.randrange(ids)}",
-        user=draws.choice(("known-a", "known-b", "new-c", "stranger-d")),
+        user=draws.choice(kind.users),
         again=draws.choice(kind.again),
         twice_after=draws.choice((None, None, 0.001, 3.0, 60.0)),
         cancelled_after=draws.uniform(0, 20) if draws.random() < kind.cancelled else None,
