@@ -122,9 +122,13 @@ UPDATE delivery SET order_awaited = true WHERE id = :id;
 
 -- name: awaited_orders
 -- Ended deliveries of a correlation id whose order request has no answer yet, the oldest first; of
--- those that were requested before :arrived_at, where that is given.
+-- those that were requested before :arrived_at, where that is given. (The ids first: the index by time
+-- has their order, but all that the tenant has.)
+WITH of_client AS MATERIALIZED (
+    SELECT id FROM delivery WHERE tenant = :tenant AND correlation_id = :correlation_id
+)
 SELECT * FROM delivery
-WHERE tenant = :tenant AND correlation_id = :correlation_id AND order_awaited
+WHERE id IN (SELECT id FROM of_client) AND order_awaited
   AND order_id IS NULL AND requested_at <= coalesce(:arrived_at::timestamptz, 'infinity')
 ORDER BY requested_at, id
 FOR UPDATE;

@@ -1,9 +1,11 @@
-"""What sending what is owed costs PostgreSQL."""
+"""What many deliveries at once cost PostgreSQL."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from asyncpg.connection import LoggedQuery
@@ -54,13 +56,8 @@ class _OneConnection:
         """The test has it until its end."""
 
 
-@pytest.mark.parametrize("state", ["GRANTED", "DONE", "ERROR"])
-@pytest.mark.parametrize("lane", ["orders", "events"])
-@pytest.mark.parametrize("analyzed", ["never", "before", "now"])
-async def test_a_pass_reads_no_more_than_it_sends(
-    deliveries: Deliveries, *, state: str, lane: str, analyzed: str
-) -> None:
-    """By indexes only, however much waits and is kept, and whatever PostgreSQL knows of that."""
+async def _count(deliveries: Deliveries, analyzed: str, *, state: str) -> None:
+    """Let a burst come after PostgreSQL counted one delivery and its messages, or nothing."""
     if analyzed == "before":
         await deliveries.granted()
         await deliveries.pool.execute("ANALYZE")
@@ -68,15 +65,45 @@ async def test_a_pass_reads_no_more_than_it_sends(
     await _burst(deliveries, state=state)
     if analyzed == "now":
         await deliveries.pool.execute("ANALYZE")
-    text, *arguments = STATEMENTS["due"](lane=lane, kinds=_KINDS, limit=_BATCH)
-    rows = await deliveries.pool.fetch(
-        f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {text}", *arguments
-    )
+
+
+async def _read(deliveries: Deliveries, name: str, **arguments: Any) -> tuple[int, str]:
+    """Return the most rows that a step of a statement read, or passed over; and the plan."""
+    text, *values = STATEMENTS[name](**arguments)
+    rows = await deliveries.pool.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {text}", *values)
     plan = "\n".join(row[0] for row in rows)
-    read = [int(count) for count in re.findall(r"actual rows=(\d+)", plan)]
-    passed_over = [int(count) for count in re.findall(r"Rows Removed by .*: (\d+)", plan)]
-    assert max(read) == _BATCH, plan
-    assert max(passed_over, default=0) <= _BATCH, plan
+    counts = re.findall(r"actual rows=(\d+)|Rows Removed by .*: (\d+)", plan)
+    return max(int(read or passed_over) for read, passed_over in counts), plan
+
+
+@pytest.mark.parametrize("state", ["GRANTED", "DONE", "ERROR"])
+@pytest.mark.parametrize("lane", ["orders", "events"])
+@pytest.mark.parametrize("analyzed", ["never", "before", "now"])
+async def test_a_pass_reads_no_more_than_it_sends(
+    deliveries: Deliveries, *, state: str, lane: str, analyzed: str
+) -> None:
+    """By indexes only, however much waits and is kept, and whatever PostgreSQL knows of that."""
+    await _count(deliveries, analyzed, state=state)
+    most, plan = await _read(
+        deliveries, "due", lane=lane, kinds=_KINDS, limit=_BATCH, patience=timedelta(minutes=1)
+    )
+    assert most == _BATCH, plan
+
+
+@pytest.mark.parametrize("state", ["GRANTED", "DONE", "ERROR"])
+@pytest.mark.parametrize("analyzed", ["never", "before", "now"])
+async def test_an_answer_of_rs_order_reads_its_own_deliveries_alone(
+    deliveries: Deliveries, *, state: str, analyzed: str
+) -> None:
+    await _count(deliveries, analyzed, state=state)
+    key = {"tenant": "t", "correlation_id": "d7"}
+    for name, arguments in (
+        ("lock_active", {}),
+        ("had_order", {"order_id": 7}),
+        ("awaited_orders", {"arrived_at": None}),
+    ):
+        most, plan = await _read(deliveries, name, **key, **arguments)
+        assert most <= 1, plan
 
 
 async def test_a_burst_of_orders_takes_as_many_statements_as_passes(
