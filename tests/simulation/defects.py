@@ -127,7 +127,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an abort does not look whose it is",
         path="app/usecases/uploads.py",
-        before="            if upload.upload_id not in others:\n",
+        before="            if upload.upload_id not in kept:\n",
         after="            if True:\n",
     ),
     Defect(
@@ -151,8 +151,24 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="what was completed before is not looked for",
         path="app/usecases/transfer.py",
-        before="        result = await self._completed_before(delivery, target, key, lease)\n",
-        after="        result = None\n",
+        before="        unfinished = await self._fence(delivery, target, key, lease)\n"
+        "        result = await self._completed_before(delivery, target, key, lease)\n",
+        after="        unfinished = await self._fence(delivery, target, key, lease)\n"
+        "        result = None\n",
+    ),
+    Defect(
+        name="how far an archive is, is saved without a look at the attempt",
+        path="app/store/memory/checkpoints.py",
+        before="                row.delivery.attempt == delivery.attempt\n"
+        "                and row.lease_owner == self._owner\n"
+        "                and row.state",
+        after="                row.state",
+    ),
+    Defect(
+        name="parts that were sent are not compared with those that are there",
+        path="app/usecases/resume.py",
+        before="            self._compare(checkpoint, await self.objects.part_etags(target, upload))\n",
+        after="",
     ),
     Defect(
         name="a failed attempt leaves its upload",
