@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step
@@ -22,11 +22,28 @@ from app.errors import CheckpointUnusableError, WrongFileError
 from sinks.pipeline import parts
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
+from tests.simulation.processes import current
+
+MEMORY = "bytes of transfers"  # that their plans allow them
+# How many bytes of a plan a byte of a night stands for: the files are small, and yet have several
+# parts, as large ones have.
+_SCALE = 8192
 
 
 def archive_of(files: Sequence[tuple[str, bytes]]) -> bytes:
     """Return the archive of members and their contents."""
     return b"".join(f"{name} {len(content)}\n".encode() + content for name, content in files)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SmallParts(PartPlan):
+    """A plan that needs as much memory as that of the archive which the few bytes stand for."""
+
+    reserved: int  # bytes
+
+    @property
+    def memory(self) -> int:
+        return self.reserved
 
 
 def plan_parts(*args: Any, sent_in: int | None = None, **of_archive: Any) -> PartPlan:
@@ -35,7 +52,8 @@ def plan_parts(*args: Any, sent_in: int | None = None, **of_archive: Any) -> Par
     See `sinks.pipeline.parts.plan_parts`, whose least part is a mebibyte.
     """
     plan = parts.plan_parts(*args, **of_archive)
-    return replace(plan, part_size=sent_in or of_archive["part_size"])
+    small = asdict(plan) | {"part_size": sent_in or plan.part_size // _SCALE}
+    return _SmallParts(**small, reserved=plan.memory)
 
 
 class Prefetcher:
@@ -110,6 +128,8 @@ class ArchiveStream:
         self._prefetcher = prefetcher
         self._verifier = verifier
         self._plan = plan
+        self._process = current()
+        self._process.take(MEMORY, plan.memory)
         self._meter = meter
         self._permits = asyncio.Semaphore(plan.in_flight)
         self._after = after
@@ -197,4 +217,5 @@ class ArchiveStream:
         return [part for _, part in sorted(self._stored.items())]
 
     async def stop(self) -> None:
-        """There is nothing to end."""
+        """Note that it needs no memory any more."""
+        self._process.give(MEMORY, self._plan.memory)

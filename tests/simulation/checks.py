@@ -37,6 +37,7 @@ class Checks:
     def __post_init__(self) -> None:
         self.clients.on_response = self.heard
         self.parties.shelf.appeared = self.appeared
+        self.parties.shelf.fences.wrong = self.wrong
 
     def wrong(self, what: str) -> None:
         """Write down what is wrong."""

@@ -476,6 +476,78 @@ DEFECTS: tuple[Defect, ...] = (
         before="    if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):\n        return False\n",
         after="    await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known)\n",
     ),
+    Defect(
+        name="a bridge takes all there is",
+        path="streams/bridge.py",
+        before="        await channel.set_qos(prefetch_count=max(1, most // len(INCOMING)))\n",
+        after="        del most\n",
+    ),
+    Defect(
+        name="an agent takes all there is",
+        path="streams/kafka/dispatch.py",
+        before="            await self._room.wait()\n",
+        after="",
+    ),
+    Defect(
+        name="a relay takes all there is",
+        path="app/store/memory/outbox.py",
+        before="for row in waiting[tenant][:share]]",
+        after="for row in waiting[tenant]]",
+    ),
+    Defect(
+        name="a slot is given up twice",
+        path="app/delivery/lease.py",
+        before="        if self._in_place:\n            self._in_place = False\n",
+        after="        if True:\n            self._in_place = False\n",
+    ),
+    Defect(
+        name="a slot is not given up",
+        path="streams/work/slots.py",
+        before="        self._running.discard(task)\n        lease.leave()\n",
+        after="        self._running.discard(task)\n",
+    ),
+    Defect(
+        name="memory is not waited for",
+        path="sinks/pipeline/budget.py",
+        before="            while self._free < size:\n",
+        after="            while False:\n",
+    ),
+    Defect(
+        name="memory is not given back after a failure",
+        path="sinks/pipeline/budget.py",
+        before="        try:\n            yield\n        finally:\n            self._free += size\n",
+        after="        if True:\n            yield\n            self._free += size\n",
+    ),
+    Defect(
+        name="memory without work has no bound",
+        path="sinks/pipeline/budget.py",
+        before="        if self._lent and self._lent + size > self.size // 2:\n",
+        after="        if False:\n",
+    ),
+    Defect(
+        name="each wait leaves a waiter",
+        path="streams/work/slots.py",
+        before="                await self._waiter.wait(self._interval)\n",
+        after="                await self._wake.waiter().wait(self._interval)\n",
+    ),
+    Defect(
+        name="a lease is renewed after its work",
+        path="streams/work/slots.py",
+        before="        finally:\n            renewal_task.cancel()\n",
+        after="        finally:\n            pass\n",
+    ),
+    Defect(
+        name="each process sweeps",
+        path="streams/work/timers.py",
+        before="        if leads:\n",
+        after="        if True:\n",
+    ),
+    Defect(
+        name="an upload that is gone on with is aborted",
+        path="app/usecases/transfer.py",
+        before="            if isinstance(error, _PASSING) and await self.resumption.is_kept(delivery, upload):\n                raise\n",
+        after="",
+    ),
 )
 
 

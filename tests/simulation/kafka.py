@@ -236,8 +236,9 @@ class _Message:
 class _Stream:
     """A stream of one topic, as an agent reads it."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, taken: Callable[[], object]) -> None:
         self._topic = topic
+        self._taken = taken
         self.waiting: asyncio.Queue[_Event] = asyncio.Queue()
 
     @property
@@ -253,6 +254,7 @@ class _Stream:
     async def events(self) -> AsyncIterator[_Event]:
         while True:
             yield await self.waiting.get()
+            self._taken()
 
 
 class Consumer(Service):
@@ -265,13 +267,18 @@ class Consumer(Service):
         agents: Callable[[Callable[[BaseException], Awaitable[None]]], Mapping[str, Any]],
         *,
         lost: Callable[[Sequence[str]], Awaitable[None]],
+        taken: Callable[[], object],
     ) -> None:
-        """`agents` makes them of what they crash by; `lost` is told of topics that were missing."""
+        """`agents` makes them of what they crash by; `lost` is told of topics that were missing.
+
+        `taken` is called each time an agent has taken an event.
+        """
         super().__init__()
         self._log = log
         self._process = process
         self._make_agents = agents
         self._lost = lost
+        self._taken = taken
         self._member = Member(process)
         self._grown = asyncio.Event()
         self._acks: dict[Where, int] = {}
@@ -300,7 +307,7 @@ class Consumer(Service):
     def _start_agents(self) -> dict[str, _Stream]:
         self._acks = {}
         agents = self._make_agents(self._agent_failed)
-        streams = {topic: _Stream(topic) for topic in agents}
+        streams = {topic: _Stream(topic, self._taken) for topic in agents}
         self._running = [asyncio.create_task(run(streams[topic])) for topic, run in agents.items()]
         return streams
 

@@ -1,7 +1,7 @@
-"""What must hold at each step: at a commit, a publication, an acknowledgement, an abort.
+"""What must hold at each step: at a commit, a publication, an acknowledgement.
 
 What comes of a mistake is often mended later (a repeat is recognised, a sweep removes what was
-left); here the mistake itself is seen.
+left); here the mistake itself is seen. What is asked of the object store is looked at in `fences`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -22,15 +21,12 @@ from aio_pika import Message
 
 from app.delivery.ingress import ArrivalKind, Ingress
 from app.delivery.model import Delivery
-from app.delivery.object_store import Upload
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
 from app.store.memory import MemoryLeases
 from app.store.memory.rows import DeliveryRow, InboxRow, OutboxRow
 from app.store.memory.session import Session
 from app.store.memory.transaction import MemoryUnitOfWork
-from app.usecases.uploads import Uploads
-from sinks.stores.memory import MemoryObject
 from streams.amqp import names
 from streams.amqp.messages import _digest
 from streams.events import ingress_id_of
@@ -50,18 +46,7 @@ _AS_CLAIMED = (
     (MemoryLeases, "discard_completion"),
     (MemoryLeases, "release"),
     (MemoryLeases, "record_upload"),
-    (Uploads, "abort_last"),
-    (Uploads, "abort_orphans"),
 )
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """An upload: for which delivery, by which process, in which attempt."""
-
-    delivery_id: UUID
-    owner: str
-    attempt: int
 
 
 @dataclass
@@ -75,7 +60,6 @@ class Moments:
     _appended: set[bytes] = field(default_factory=set)  # events
     _postponed: set[UUID] = field(default_factory=set)  # events, by their ingress id
     _buried: set[bytes] = field(default_factory=set)  # events
-    _opened: dict[str, _Opened] = field(default_factory=dict)  # by upload id
 
     def __post_init__(self) -> None:
         parties = self.parties
@@ -84,9 +68,6 @@ class Moments:
         parties.broker.acknowledged = self._acknowledged
         parties.log.on_append = self._append
         parties.log.on_commit = self._passed
-        parties.shelf.on_open = self._open
-        parties.shelf.on_abort = self._asked_to_abort
-        parties.shelf.on_delete = self._deleting
         parties.rs_order.on_cancel = self._cancelling
 
     # PostgreSQL.
@@ -211,37 +192,6 @@ class Moments:
                 and record.value not in self._buried
             ):
                 self.wrong(f"an event of {record.key.decode()} is passed over in {topic}")
-
-    # The object store.
-
-    def _open(self, upload: Upload, marks: dict[str, str], owner: str) -> None:
-        delivery_id = UUID(marks["rs-delivery-id"])
-        row = self.parties.database.deliveries.get(delivery_id)
-        if row is not None:
-            self._opened[upload.upload_id] = _Opened(delivery_id, owner, row.delivery.attempt)
-
-    def _asked_to_abort(self, upload: Upload) -> Callable[[], None]:
-        """Return what looks on when it is carried out: for which delivery it is, is known now."""
-        return partial(self._aborting, upload, _ACTING.get())
-
-    def _aborting(self, upload: Upload, acting: Delivery | None) -> None:
-        opened = self._opened.get(upload.upload_id)
-        if acting is None or opened is None or acting.id == opened.delivery_id:
-            return
-        row = self.parties.database.deliveries.get(opened.delivery_id)
-        if row is not None and (row.lease_owner, row.delivery.attempt) == (
-            opened.owner,
-            opened.attempt,
-        ):
-            self.wrong(f"an upload of {row.delivery} is aborted for {acting}")
-
-    def _deleting(self, there: MemoryObject, url: str) -> None:
-        delivery_id = UUID(dict(there.found.marks)["rs-delivery-id"])
-        row = self.parties.database.deliveries.get(delivery_id)
-        if row is None or row.state is not State.DONE or row.result is None:
-            return
-        if (row.result.url, row.result.etag) == (url, there.found.etag):
-            self.wrong(f"the archive of {row.delivery}, which is DONE, is removed")
 
     # rs-order.
 

@@ -26,10 +26,13 @@ from app.tenants.definitions import Definitions
 from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
 from streams.channels import INCOMING
-from tests.simulation import archives
+from streams.kafka.dispatch import Dispatcher
+from tests.simulation import archives, fences
+from tests.simulation.bounds import Bounds
 from tests.simulation.checks import Checks
 from tests.simulation.clients import Clients
 from tests.simulation.draws import Draws
+from tests.simulation.fences import Fences
 from tests.simulation.kafka import Log
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.misfortunes import Misfortunes
@@ -41,7 +44,7 @@ from tests.simulation.rabbitmq import Broker
 from tests.simulation.rs_order import RsOrder
 from tests.simulation.targets import DEADLINE, Shelf
 from tests.simulation.weather import NOBODY, Weather, by_nobody
-from tests.simulation.worker import KINDS, Parties, Worker, steer
+from tests.simulation.worker import KINDS, MOST_EVENTS, Parties, Worker, steer
 
 _DEFINITIONS = Definitions(KINDS)  # of all workers: schemas take milliseconds
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,6 +52,7 @@ _KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 _LEASE = timedelta(seconds=12)
 _SWEPT_AFTER = after_end(_LEASE)
 _COMPLETION = timedelta(seconds=2 * DEADLINE)  # after that, one has happened or never will
+_MIB = 1024 * 1024
 _REST = 10.0  # seconds between looks whether all has come to rest
 _PATIENCE = 3600.0  # seconds after the calm; by then it must have
 _UNFORESEEN = (
@@ -100,6 +104,10 @@ def _settings(ttl: float, *, shared: bool) -> Settings:
         delivery_bucket="shared" if shared else "{tenant}",
         request_ttl_hours=ttl / 3600,
         lease_ttl=_LEASE.total_seconds(),
+        request_bulk_size=6,
+        outbox_batch_size=2,
+        transfer_memory=32 * _MIB,
+        worker_memory=64 * _MIB,
         claim_poll_interval=10,
         retry_backoff=1,
         retry_backoff_max=15,
@@ -120,15 +128,16 @@ class _Played:
         self._loop = loop
         self.weather = weather = Weather(draws, plan.faults, self.note, pace=plan.pace)
         database = SimulatedDatabase(weather, now=self._now)
+        leader = Leadership(database)
         broker = Broker(weather)
         for channel in INCOMING:  # since the day before: what is sent while all start is kept
             broker.bind(channel.queue.name, channel.exchange.name)
         self.parties = Parties(
             database=database,
-            leader=Leadership(database),
+            leader=leader,
             broker=broker,
             log=Log(weather),
-            shelf=Shelf(weather, mute=plan.mute),
+            shelf=Shelf(weather, Fences(database, leader), mute=plan.mute),
             rs_order=RsOrder(weather, broker),
         )
         self.clients = Clients(weather, broker)
@@ -137,6 +146,7 @@ class _Played:
         )
         self.moments = Moments(self.parties, self.checks.wrong)
         self.workers: list[Worker] = []
+        self._bounds = Bounds(database, self.checks.wrong)
         self._crashed = asyncio.Event()
         self._born = 0
         self._misfortunes = Misfortunes(
@@ -181,7 +191,9 @@ class _Played:
         process = Process(f"w{number}.{self._born}", clock=self._plan.clocks[number])
         self.note(f"{process} starts")
         settings = settings_of(self._plan, process.name)
-        return Worker(process, self.parties, settings, patience=self._plan.patience)
+        worker = Worker(process, self.parties, settings, patience=self._plan.patience)
+        process.exceeds = lambda what, has: self._bounds.exceeds(worker, f"{has} {what}", of=what)
+        return worker
 
     async def play(self) -> None:
         """Let it all happen."""
@@ -194,6 +206,7 @@ class _Played:
         for disaster in self._plan.disasters:
             by_nobody(disaster.at, partial(self._misfortunes.befall, disaster))
         self._tend()
+        self._look()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._plan.storm):
                 await self._crashed.wait()
@@ -207,6 +220,7 @@ class _Played:
         while self._loop.time() < until and not self._at_rest():
             self._skip()
             await asyncio.sleep(_REST)
+        await self._bounds.at_rest(self.workers)
         self.checks.at_the_end()
 
     def _tend(self) -> None:
@@ -219,6 +233,11 @@ class _Played:
             if worker.ended or not worker.process.alive:
                 self.workers[number] = self.born(number)
         by_nobody(2.0, self._tend)
+
+    def _look(self) -> None:
+        """See that each worker has no more than it may."""
+        self._bounds.look(worker for worker in self.workers if worker.process.alive)
+        by_nobody(1.0, self._look)
 
     def _person(self, step: Step) -> None:
         self.note(f"a person: {step.what} {step.correlation_id} of {step.tenant}")
@@ -242,7 +261,8 @@ class _Played:
         rows = [row for _, row in database.deliveries.items()]
         if not self._is_quiet() or any(row.work is not None for row in rows):
             return now
-        due = [when for when, act in self._loop.due(NOBODY) if act != self._tend]
+        ours = self._tend, self._look
+        due = [when for when, act in self._loop.due(NOBODY) if act not in ours]
         for row in rows:
             if not row.state.ended:
                 due.append(database.seconds_until(row.delivery.expires_at) + now)
@@ -320,6 +340,7 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
             (Lease.__init__, {"clock": loop.time}),
             (MemoryArrivals.__init__, {"monotonic": loop.time}),
             (Transfers.__init__, {"completion": _COMPLETION}),
+            (Dispatcher.__init__, {"most_events": MOST_EVENTS}),
         ):
             bound: Any = function.__kwdefaults__
             stack.enter_context(patch.dict(bound, defaults))
@@ -372,5 +393,6 @@ async def _played(plan: Plan, loop: SimulatedLoop, draws: Draws) -> _Played:
     with contextlib.ExitStack() as stack:
         for watched in played.moments.patches():
             stack.enter_context(watched)
+        stack.enter_context(patch.object(Transfers, "deliver", fences.watched(Transfers.deliver)))
         await played.play()
     return played

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from app.errors import StoreUnavailableError
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow, OutboxRow
 from app.store.memory.session import Session
+from app.store.memory.tables import Table
 from tests.simulation.processes import PROCESS, Process
 from tests.simulation.weather import About, Weather
 
@@ -65,6 +67,26 @@ class _Session(Session):
         super().commit()
 
 
+class _Deliveries(Table[UUID, DeliveryRow]):
+    """The deliveries, and what becomes of their leases."""
+
+    def __init__(self, like: Table[UUID, DeliveryRow]) -> None:
+        super().__init__(like.name, group=like._group)
+        self.lost: dict[tuple[UUID, str, int], float] = {}
+        self.completions: set[tuple[UUID, str, int, str]] = set()
+
+    def put(self, key: UUID, row: DeliveryRow) -> None:
+        before = self.get(key)
+        if before is not None and before.lease_owner is not None:
+            lease = key, before.lease_owner, before.delivery.attempt
+            if lease != (key, row.lease_owner, row.delivery.attempt):
+                self.lost[lease] = asyncio.get_running_loop().time()
+        if row.delivery.completing is not None and row.lease_owner is not None:
+            noted = key, row.lease_owner, row.delivery.attempt, row.delivery.completing.url
+            self.completions.add(noted)
+        super().put(key, row)
+
+
 class SimulatedDatabase(MemoryDatabase):
     """One server that all processes ask."""
 
@@ -76,10 +98,27 @@ class SimulatedDatabase(MemoryDatabase):
             answered=self._come_back,
             lock_timeout=_LOCK_TIMEOUT,
         )
+        self._leased = _Deliveries(self.deliveries)
+        self.deliveries = self._leased
         self._weather = weather
         self._steps: list[tuple[str, About | None]] = []  # of the last commit
         # Who looks on: at each commit, before it is seen by others.
         self.on_commit: Callable[[Session, Sequence[Change]], object] = lambda *_: None
+
+    @property
+    def lost(self) -> Mapping[tuple[UUID, str, int], float]:
+        """When each lease (of a delivery, by a worker, at an attempt) was over."""
+        return self._leased.lost
+
+    @property
+    def completions(self) -> Collection[tuple[UUID, str, int, str]]:
+        """Who has noted that an object is about to appear, and which: a lease and a URL."""
+        return self._leased.completions
+
+    @property
+    def transactions(self) -> int:
+        """How many are under way."""
+        return len(self._open)
 
     async def _go(self) -> None:
         """Take a statement there, or fail."""
@@ -186,6 +225,10 @@ class Leadership:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
         self._leaders: dict[str, object] = {}
+
+    def leads(self, job: str, process: Process) -> bool:
+        """Whether a process leads a job now."""
+        return self._leaders.get(job) is process
 
     @contextlib.asynccontextmanager
     async def leading(self, job: str) -> AsyncIterator[bool]:

@@ -8,6 +8,7 @@ until it is thawed, while time goes on; then everything that became due comes at
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
 from contextvars import ContextVar, copy_context
 from typing import Any
@@ -26,8 +27,12 @@ class Process:
         self.frozen = False
         self.cut_off: set[str] = set()  # parties that it does not reach, while others do
         self._loop = asyncio.get_running_loop()
+        self.thawed = 0.0  # when it last was, by the clock of the night
+        self.tasks: list[asyncio.Task[Any]] = []  # all that it made, until `running` is asked
+        self.holds: Counter[str] = Counter()  # what it has of what is bounded, by its name
+        self.exceeds: Callable[[str, int], object] = max  # told of what it has too much of
+        self._bounds: dict[str, int] = {}
         self._parked: list[asyncio.Handle] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._connections: dict[Hashable, Callable[[], object]] = {}
 
     def __repr__(self) -> str:
@@ -37,9 +42,30 @@ class Process:
         """Run something in this process."""
         context = copy_context()
         context.run(PROCESS.set, self)
-        task = self._loop.create_task(work, context=context)
-        self._tasks.add(task)
-        return task
+        return self._loop.create_task(work, context=context)
+
+    def running(self) -> int:
+        """Return how many of its tasks have not ended."""
+        self.tasks = [task for task in self.tasks if not task.done()]
+        return len(self.tasks)
+
+    def bound(self, what: str, most: int) -> None:
+        """Let it have no more than `most` of something at a time."""
+        self._bounds[what] = most
+
+    def take(self, what: str, count: int = 1) -> None:
+        """Note that it has more of something."""
+        self.holds[what] += count
+        self.compare(what, self.holds[what])
+
+    def compare(self, what: str, has: int) -> None:
+        """Have it be known if it has more of something than it may."""
+        if has > self._bounds[what]:
+            self.exceeds(what, has)
+
+    def give(self, what: str, count: int = 1) -> None:
+        """Note that it has less of something."""
+        self.holds[what] -= count
 
     def runs(self, handle: asyncio.Handle) -> bool:
         """Whether a step may be taken now; what may not is kept: forever, if it is dead."""
@@ -75,6 +101,7 @@ class Process:
     def thaw(self) -> None:
         """Let it go on."""
         self.frozen = False
+        self.thawed = self._loop.time()
         parked, self._parked = self._parked, []
         for handle in parked:
             self._loop.ready(handle)  # type: ignore[attr-defined]

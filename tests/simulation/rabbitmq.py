@@ -27,6 +27,7 @@ from tests.simulation.processes import Process
 from tests.simulation.weather import Link, Weather, by_nobody
 
 PARTY = "RabbitMQ"
+HELD = "messages of RabbitMQ, unsettled"
 _DEADLINE = 30.0  # seconds for a confirm
 _RECONNECT = 5.0  # seconds until a client has connected again, at most
 
@@ -259,7 +260,7 @@ class Channel:
         return not self.connection.connected.is_set()
 
     async def set_qos(self, *, prefetch_count: int) -> None:
-        """Limit what is handed over to each consumer."""
+        """Limit what is handed over to each consumer; 0 is no limit."""
         self._prefetch = prefetch_count
 
     async def declare_queue(self, name: str, **_arguments: Any) -> DeclaredQueue:
@@ -289,12 +290,15 @@ class Channel:
 
         def take() -> bool:
             held = sum(1 for stored in busy if stored in self._unsettled)
-            if not self._open or not self.connection.connected.is_set() or held >= self._prefetch:
+            if not self._open or not self.connection.connected.is_set():
+                return False
+            if self._prefetch and held >= self._prefetch:
                 return False
             stored = queue.waiting.popleft()
             busy.intersection_update(self._unsettled)
             busy.add(stored)
             self._unsettled[stored] = queue
+            self.connection.process.take(HELD)
             message = Incoming(stored, self, self.generation)
             by_nobody(
                 self.connection.broker.weather.later(PARTY),
@@ -320,6 +324,7 @@ class Channel:
         if generation != self.generation or stored not in self._unsettled:
             return
         queue = self._unsettled.pop(stored)
+        self.connection.process.give(HELD)
         act(queue)
         queue.offer()
 
@@ -337,6 +342,7 @@ class Channel:
             if take in queue.readers:
                 queue.readers.remove(take)
         lost, self._unsettled = self._unsettled, {}
+        self.connection.process.give(HELD, len(lost))
         for stored, queue in reversed(lost.items()):
             if not (forgets and weather.strikes(f"{PARTY} forgets deliveries")):
                 stored.redelivered = True

@@ -15,7 +15,7 @@ from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
 from app.delivery.targets import Target, TargetTrouble
 from app.errors import TargetUnavailableError
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
-from tests.simulation.processes import current
+from tests.simulation.fences import Fences
 from tests.simulation.weather import Link, Weather
 
 T = TypeVar("T")
@@ -28,23 +28,15 @@ def _ignore(*_what: object) -> None:
     """Do nothing."""
 
 
-def _look_on(_upload: Upload) -> Callable[[], None]:
-    """Return what does nothing."""
-    return _ignore
-
-
 @dataclass
 class Shelf:
     """The servers: what is there, and what was."""
 
     weather: Weather
+    fences: Fences
     mute: str | None = None  # the container of a server that never answers, until the calm
     store: MemoryObjectStore = field(default_factory=MemoryObjectStore)
-    # Who look on.
     appeared: Callable[[MemoryTarget, str, MemoryObject | None], None] = _ignore
-    on_open: Callable[[Upload, dict[str, str], str], None] = _ignore  # with marks, and by whom
-    on_abort: Callable[[Upload], Callable[[], None]] = _look_on  # when asked for, and carried out
-    on_delete: Callable[[MemoryObject, str], None] = _ignore  # with its URL
     _places: dict[str, MemoryTarget] = field(default_factory=dict)  # by container
 
     def __post_init__(self) -> None:
@@ -92,11 +84,13 @@ class Objects:
         self, target: MemoryTarget, key: str, marks: Mapping[str, str], *, media_type: str
     ) -> Upload:
         """Open an upload."""
-        shelf, owner = self._shelf, current().name
+        store, fences = self._shelf.store, self._shelf.fences
+        asker = fences.asker()
+        fences.opens(asker, key, marks)
 
         async def create() -> Upload:
-            upload = await shelf.store.create_upload(target, key, marks, media_type=media_type)
-            shelf.on_open(upload, dict(marks), owner)
+            upload = await store.create_upload(target, key, marks, media_type=media_type)
+            fences.opened(asker, upload)
             return upload
 
         return await self._ask(target, f"open an upload of {key}", create)
@@ -105,7 +99,8 @@ class Objects:
         self, target: MemoryTarget, upload: Upload, number: int, part: PartBody
     ) -> StoredPart:
         """Store a part."""
-        store = self._shelf.store
+        store, fences = self._shelf.store, self._shelf.fences
+        fences.sends(fences.asker(), upload)
         return await self._ask(
             target,
             f"part {number} of {upload.key}",
@@ -136,6 +131,7 @@ class Objects:
     ) -> str:
         """Make the object appear."""
         shelf = self._shelf
+        shelf.fences.completes(shelf.fences.asker(), target, upload)
 
         async def complete() -> str:
             before = shelf.store.objects(target).get(upload.key)
@@ -148,13 +144,9 @@ class Objects:
 
     async def abort(self, target: MemoryTarget, upload: Upload) -> None:
         """Abort an upload."""
-        store, looked_on = self._shelf.store, self._shelf.on_abort(upload)
-
-        async def abort() -> None:
-            looked_on()
-            await store.abort(target, upload)
-
-        await self._ask(target, f"abort {upload.key}", abort)
+        store, fences = self._shelf.store, self._shelf.fences
+        fences.aborts(fences.asker(), upload)
+        await self._ask(target, f"abort {upload.key}", lambda: store.abort(target, upload))
 
     async def open_uploads(self, target: MemoryTarget, key: str) -> list[Upload]:
         """Return every open upload of a key."""
@@ -170,13 +162,15 @@ class Objects:
 
     async def delete(self, target: MemoryTarget, key: str, *, etag: str) -> None:
         """Remove an object."""
-        shelf = self._shelf
+        store, fences = self._shelf.store, self._shelf.fences
+        there = store.objects(target).get(key)
+        fences.removes(fences.asker(), key, None if there is None else there.found)
 
         async def delete() -> None:
-            before = shelf.store.objects(target).get(key)
-            await shelf.store.delete(target, key, etag=etag)
-            assert before is not None
-            shelf.on_delete(before, target.url_of(key))
+            there = store.objects(target).get(key)
+            await store.delete(target, key, etag=etag)
+            if there is not None:
+                fences.removed(target.url_of(key), there.found)
 
         await self._ask(target, f"remove {key}", delete)
 

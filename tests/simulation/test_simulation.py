@@ -140,6 +140,39 @@ def test_a_frozen_process_goes_on_where_it_stood_when_it_is_thawed() -> None:
     assert run(play_it()) == pytest.approx(30.5, abs=0.001)
 
 
+def test_a_process_that_has_more_than_it_may_says_so() -> None:
+    async def play_it() -> tuple[list[str], int]:
+        exceeded: list[str] = []
+        process = Process("w")
+        process.exceeds = lambda what, has: exceeded.append(f"{has} {what}")
+        process.bound("messages", 2)
+        for _ in range(3):
+            process.take("messages")
+        process.give("messages")
+        return exceeded, process.holds["messages"]
+
+    assert run(play_it()) == (["3 messages"], 2)
+
+
+def test_a_process_knows_the_tasks_that_it_made_and_that_have_not_ended() -> None:
+    async def play_it() -> list[int]:
+        async def work() -> None:
+            beside = asyncio.create_task(asyncio.sleep(5))
+            await asyncio.sleep(1)
+            assert not beside.done()
+
+        process = Process("w")
+        process.start(work())
+        counts = []
+        for _ in range(3):
+            await asyncio.sleep(0.8)
+            counts.append(process.running())
+        await asyncio.sleep(10)
+        return [*counts, process.running()]
+
+    assert run(play_it()) == [2, 1, 1, 0]
+
+
 def test_the_same_seed_gives_the_same_night() -> None:
     first, second = (play(draw(11)) for _ in range(2))
     assert [str(line) for line in first.lines] == [str(line) for line in second.lines]

@@ -6,7 +6,7 @@ The services are named as `app.run.wiring.worker.WorkerServices` names them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property, partial
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from app.audit import Actor
-from app.delivery.outgoing import Lane
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import Work
 from app.delivery.targets import Blocked, TargetKinds
 from app.errors import DeliveryError
@@ -43,10 +43,12 @@ from streams.amqp.topology import Topology
 from streams.bridge import Bridge
 from streams.channels import KAFKA
 from streams.kafka.agents import Dependencies, agent, handler_of
+from streams.kafka.dispatch import Dispatcher
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics
+from streams.work.slots import Slots
 from streams.work.timers import Timer
-from tests.simulation import kafka, rabbitmq
+from tests.simulation import archives, kafka, rabbitmq
 from tests.simulation.plan import Step
 from tests.simulation.postgres import Leadership, SimulatedDatabase
 from tests.simulation.processes import Process
@@ -54,6 +56,9 @@ from tests.simulation.rs_order import RsOrder, Source
 from tests.simulation.targets import Objects, Shelf
 
 KINDS = TargetKinds(MemoryTarget)
+EVENTS = "events of an agent"
+MOST_EVENTS = 8
+_PART_SIZE = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +143,47 @@ class _Database:
         return MemoryCheckpoints(self.memory, owner=self.settings.worker_id)
 
 
+@dataclass(kw_only=True)
+class Held:
+    """Where a worker keeps what it has in memory."""
+
+    process: Process
+    arrivals: MemoryArrivals
+    owed: Wakeup
+    wake: Mapping[Work, Wakeup]
+    relays: int = 0
+    since: float = 0.0  # by the clock of the night
+    slots: Sequence[Slots] = ()
+    memory: Budget = field(default_factory=lambda: Budget(0))
+    dispatchers: list[Dispatcher] = field(default_factory=list)
+    bridge: Bridge | None = None
+
+    def compare_events(self) -> None:
+        """Compare how many events each agent has with what it may have."""
+        for dispatcher in self.dispatchers:
+            self.process.compare(EVENTS, dispatcher._events)
+
+
+def _counted(
+    process: Process,
+    lane: Lane,
+    publish: Callable[[OutgoingMessage], Awaitable[None]],
+    most: int,
+) -> Callable[[OutgoingMessage], Awaitable[None]]:
+    """Count what is being sent on a lane."""
+    what = f"{lane} being sent"
+    process.bound(what, most)
+
+    async def counted(message: OutgoingMessage) -> None:
+        process.take(what)
+        try:
+            await publish(message)
+        finally:
+            process.give(what)
+
+    return counted
+
+
 class Worker:
     """One worker in a process of its own."""
 
@@ -149,6 +195,7 @@ class Worker:
         self._settings = settings
         self._patience = timedelta(seconds=patience)
         self._stopping = asyncio.Event()
+        self.held: Held | None = None  # once it has started
         self._main = process.start(self._run())
 
     @property
@@ -165,21 +212,27 @@ class Worker:
         self._stopping.set()
 
     async def _run(self) -> None:
-        parts, slots = await self._parts()
+        parts, held = await self._parts()
         started: list[Any] = []
         try:
             for part in parts:
                 await part.start()
                 started.append(part)
+            held.since = asyncio.get_running_loop().time()
+            self.held = held
             await self._stopping.wait()
         finally:
-            for each in slots:
+            self.held = None
+            for each in held.slots:
                 each.stop_claiming()
             for part in reversed(started):
                 await part.stop()
 
-    async def _parts(self) -> tuple[Sequence[Any], Sequence[Any]]:
-        parties, settings = self._parties, self._settings
+    async def _parts(self) -> tuple[Sequence[Any], Held]:
+        parties, settings, process = self._parties, self._settings, self.process
+        process.bound(rabbitmq.HELD, settings.request_bulk_size)
+        process.bound(EVENTS, MOST_EVENTS)
+        process.bound(archives.MEMORY, settings.worker_memory)
         database = _Database(
             settings=settings,
             memory=parties.database,
@@ -201,13 +254,21 @@ class Worker:
         source = Source(parties.rs_order)
         vault = vault_of(settings)
 
+        held = Held(
+            process=process,
+            arrivals=database.arrivals,
+            owed=database.owed,
+            wake={kind: Wakeup() for kind in Work},
+        )
+
         def archiver(*, memory: Budget, patience: Patience) -> StreamingArchiver:
+            held.memory = memory
             return StreamingArchiver(
                 source,
                 objects,
                 _report,
                 compression=settings.compression,
-                part_size=512,
+                part_size=_PART_SIZE,
                 memory=settings.transfer_memory,
                 worker_memory=memory,
                 max_object_size=settings.max_object_size,
@@ -229,22 +290,27 @@ class Worker:
             archiver=archiver,
             count_dead_letters=count_dead_letters,
             routes=(
-                (Lane.RESPONSES, publisher.publish),
-                (Lane.ORDERS, publisher.publish),
-                (Lane.EVENTS, events.publish),
+                (lane, _counted(process, lane, publish, settings.outbox_batch_size))
+                for lane, publish in (
+                    (Lane.RESPONSES, publisher.publish),
+                    (Lane.ORDERS, publisher.publish),
+                    (Lane.EVENTS, events.publish),
+                )
             ),
         )
-        wake = {kind: Wakeup() for kind in Work}
-        timers, slots = composition._workers(services, wake=wake)
-        dependencies = Dependencies(store=database.store, tenants=tenants, users=users, wake=wake)
+        timers, held.slots = composition._workers(services, wake=held.wake)
+        dependencies = Dependencies(
+            store=database.store, tenants=tenants, users=users, wake=held.wake
+        )
 
         def agents(crash: Any) -> dict[str, Any]:
+            held.dispatchers = []
             return {
                 events.topics.of(channel): agent(
                     handler_of(channel, dependencies),
                     events=events,
                     arrivals=database.arrivals,
-                    register=lambda _dispatcher: None,
+                    register=held.dispatchers.append,
                     crash=crash,
                     concurrency=channel.agent.concurrency,
                     batch=channel.agent.batch,
@@ -253,7 +319,7 @@ class Worker:
                 if channel.agent is not None
             }
 
-        bridge = Bridge(
+        held.bridge = bridge = Bridge(
             connection=connection,
             publisher=publisher,
             events=events,
@@ -264,19 +330,22 @@ class Worker:
             max_bytes=settings.max_message_bytes,
         )
         presence = database.presence()
+        relays = composition._relays(services)
+        held.relays = len(relays)
         return [
             Timer(name="presence", job=presence.heartbeat, interval=10.0),
-            *composition._relays(services),
+            *relays,
             *timers,
-            *slots,
+            *held.slots,
             kafka.Consumer(
                 parties.log,
                 self.process,
                 agents,
+                taken=held.compare_events,
                 lost=partial(topics_lost, consumed=Topics().consumed, arrivals=database.arrivals),
             ),
             bridge,
-        ], slots
+        ], held
 
 
 async def steer(

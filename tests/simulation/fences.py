@@ -1,0 +1,216 @@
+"""Who may touch an upload: looked at as each request is made, not as it arrives.
+
+- An attempt opens uploads of its delivery; it sends parts of those that it opened, or that an
+  attempt before has left recorded, and completes them after PostgreSQL has noted what is about to
+  appear. It holds the lease then, or has lost it so short a time ago that it may not know.
+- An upload whose attempt has its delivery is aborted by that attempt alone; another one also by an
+  attempt of the same delivery or key, and by the process that leads the sweep. One of which steps
+  are saved is gone on with: no attempt that worked on it and lost its lease aborts it.
+- An object is removed by an attempt of its delivery, or by the sweep; never while a client was
+  answered with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from app.delivery.model import Delivery
+from app.delivery.naming import object_key
+from app.delivery.object_store import FoundObject, Upload
+from app.delivery.states import State
+from app.usecases.transfer import Transfers
+from sinks.stores.memory import MemoryTarget
+from tests.simulation.postgres import Leadership, SimulatedDatabase
+from tests.simulation.processes import Process, current
+
+# Seconds until a worker that runs must know that its lease is gone, though PostgreSQL is silent:
+# the whole lease, and a look at it.
+NOTICED = 12.0 + 1.0 + 4.0
+
+_WORK: ContextVar[Delivery | None] = ContextVar("_WORK", default=None)
+_MARK = "rs-delivery-id"
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks: an attempt, or a process that works on none."""
+
+    process: Process
+    delivery: Delivery | None
+
+    def __str__(self) -> str:
+        if self.delivery is None:
+            return f"{self.process}"
+        return f"{self.process} at attempt {self.delivery.attempt} of {self.delivery}"
+
+    @property
+    def attempt(self) -> tuple[Process, UUID, int] | None:
+        """Which attempt it is, and whose."""
+        if self.delivery is None:
+            return None
+        return self.process, self.delivery.id, self.delivery.attempt
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """An upload, and who asked for it."""
+
+    upload: Upload
+    by: Asker
+
+
+def watched(deliver: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `Transfers.deliver`, which tells the store in memory what it works on."""
+
+    async def known(self: Transfers, delivery: Delivery, lease: Any) -> None:
+        _WORK.set(delivery)  # in the context of this task, and of those that it makes
+        await deliver(self, delivery, lease)
+
+    return known
+
+
+class Fences:
+    """Looks at each request that changes something at the object store."""
+
+    def __init__(self, database: SimulatedDatabase, leader: Leadership) -> None:
+        self.wrong: Callable[[str], object] = repr  # told of what must not be
+        self._database = database
+        self._leader = leader
+        self._opened: dict[str, _Opened] = {}  # by upload id
+        self._sent: set[tuple[tuple[Process, UUID, int] | None, str]] = set()  # by, upload id
+
+    @staticmethod
+    def asker() -> Asker:
+        """Return who asks now."""
+        return Asker(current(), _WORK.get())
+
+    def opens(self, asker: Asker, key: str, marks: Mapping[str, str]) -> None:
+        """An upload is asked for."""
+        if asker.delivery is None or str(asker.delivery.id) != marks[_MARK]:
+            self.wrong(f"{asker} opens an upload of {key} for another delivery")
+        self._must_hold(asker, f"opens an upload of {key}")
+
+    def opened(self, asker: Asker, upload: Upload) -> None:
+        """An upload is open."""
+        self._opened[upload.upload_id] = _Opened(upload, asker)
+
+    def sends(self, asker: Asker, upload: Upload) -> None:
+        """A part is sent."""
+        self._must_be_its_own(asker, upload, f"sends a part of {upload.key}")
+        self._sent.add((asker.attempt, upload.upload_id))
+
+    def completes(self, asker: Asker, target: MemoryTarget, upload: Upload) -> None:
+        """A completion is asked for."""
+        what = f"completes {upload.key}"
+        self._must_be_its_own(asker, upload, what)
+        assert asker.delivery is not None
+        noted = (*self._lease_of(asker), target.url_of(upload.key))
+        if noted not in self._database.completions:
+            self.wrong(f"{asker} {what}, and has not noted it")
+
+    def aborts(self, asker: Asker, upload: Upload) -> None:
+        """An abort is asked for."""
+        opened = self._opened[upload.upload_id]
+        if opened.by.attempt == asker.attempt or (asker.attempt, upload.upload_id) in self._sent:
+            if self._is_saved(opened) and not self._has(asker):
+                self.wrong(f"{asker} aborts {upload.key}, and a successor may go on with it")
+            return
+        what = f"aborts an upload of {upload.key} by {opened.by}"
+        if self._has(opened.by):
+            self.wrong(f"{asker} {what}, which has its delivery")
+        if asker.delivery is None:
+            self._must_lead(asker, what)
+        elif not self._shares(asker.delivery, opened):
+            self.wrong(f"{asker} {what}, which is none of its own")
+        else:
+            self._must_hold(asker, what)
+
+    def removes(self, asker: Asker, key: str, there: FoundObject | None) -> None:
+        """A removal is asked for."""
+        what = f"removes {key}"
+        if asker.delivery is None:
+            self._must_lead(asker, what)
+            return
+        if there is not None and there.marks[_MARK] != str(asker.delivery.id):
+            self.wrong(f"{asker} {what}, which is another's")
+        self._must_hold(asker, what)
+
+    def removed(self, url: str, there: FoundObject) -> None:
+        """An object is gone."""
+        rows = [row for _, row in self._database.deliveries.items() if row.state is State.DONE]
+        for row in rows:
+            told = row.result
+            if told is not None and (told.url, told.etag) == (url, there.etag):
+                self.wrong(f"{url} is removed, and {row.delivery} is DONE with it")
+
+    def _must_be_its_own(self, asker: Asker, upload: Upload, what: str) -> None:
+        opened = self._opened[upload.upload_id]
+        if opened.by.attempt != asker.attempt and not self._goes_on(asker, opened):
+            self.wrong(f"{asker} {what}, an upload of {opened.by}")
+        self._must_hold(asker, what)
+
+    def _goes_on(self, asker: Asker, opened: _Opened) -> bool:
+        """Whether it is the upload that an attempt before has left to its delivery."""
+        if asker.delivery is None or opened.by.delivery is None:
+            return False
+        recorded = asker.delivery.upload  # as it was claimed
+        return (
+            opened.by.delivery.id == asker.delivery.id
+            and opened.by.delivery.attempt < asker.delivery.attempt
+            and recorded is not None
+            and recorded.upload_id == opened.upload.upload_id
+        )
+
+    def _is_saved(self, opened: _Opened) -> bool:
+        """Whether steps of an upload are saved."""
+        assert opened.by.delivery is not None
+        saved = self._database.checkpoints.of(opened.by.delivery.id)
+        return any(row.upload_id == opened.upload.upload_id for _, row in saved)
+
+    def _must_lead(self, asker: Asker, what: str) -> None:
+        if not self._leader.leads("sweep", asker.process):
+            self.wrong(f"{asker} {what}, and has no delivery, nor leads the sweep")
+
+    def _must_hold(self, asker: Asker, what: str) -> None:
+        """Have it be wrong unless an attempt holds its delivery, as far as it can know."""
+        if asker.delivery is None:
+            self.wrong(f"{asker} {what}, and works on no delivery")
+            return
+        if self._has(asker):
+            return
+        lost = self._database.lost.get(self._lease_of(asker))
+        if lost is None:
+            self.wrong(f"{asker} {what}, and never had its lease")
+            return
+        known = asyncio.get_running_loop().time() - max(lost, asker.process.thawed)
+        if known > NOTICED:
+            self.wrong(f"{asker} {what} {known:.0f} s after it lost its lease")
+
+    def _has(self, asker: Asker) -> bool:
+        """Whether PostgreSQL says that it holds its delivery."""
+        if asker.delivery is None:
+            return False
+        row = self._database.deliveries.get(asker.delivery.id)
+        if row is None:
+            return False
+        return (row.delivery.id, row.lease_owner, row.delivery.attempt) == self._lease_of(asker)
+
+    @staticmethod
+    def _lease_of(asker: Asker) -> tuple[UUID, str, int]:
+        assert asker.delivery is not None
+        return asker.delivery.id, asker.process.name, asker.delivery.attempt
+
+    @staticmethod
+    def _shares(delivery: Delivery, opened: _Opened) -> bool:
+        """Whether an upload is of a delivery, or has its key."""
+        assert opened.by.delivery is not None
+        if opened.by.delivery.id == delivery.id:
+            return True
+        assert delivery.archive_name is not None
+        key = object_key(delivery.correlation_id, delivery.archive_name)
+        return opened.upload.key.endswith(key)
