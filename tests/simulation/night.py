@@ -106,8 +106,9 @@ def _settings(ttl: float, *, shared: bool) -> Settings:
         lease_ttl=_LEASE.total_seconds(),
         request_bulk_size=6,
         outbox_batch_size=2,
+        max_transfers=3,
         transfer_memory=32 * _MIB,
-        worker_memory=64 * _MIB,
+        worker_memory=64 * _MIB,  # of two transfers
         claim_poll_interval=10,
         retry_backoff=1,
         retry_backoff_max=15,
