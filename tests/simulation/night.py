@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from app.delivery.lease import Lease
 from app.settings import Settings
 from app.store.memory import MemoryArrivals
+from app.telemetry.metrics import RUNNING
 from app.tenants.definitions import Definitions
 from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
@@ -351,22 +352,31 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
 
 def play(plan: Plan) -> Night:
     """Play a night."""
+    gc_was_on = gc.isenabled()
+    gc.disable()
+    gc.freeze()  # what is there already is not looked at: modules are many
+    try:
+        return _play(plan)
+    finally:
+        _forget_tasks()
+        if gc_was_on:
+            gc.enable()
+
+
+def _play(plan: Plan) -> Night:
     draws = Draws(plan.seed)
     loop = SimulatedLoop(draws.of("order"), disorder=plan.disorder)
     loop.set_exception_handler(lambda _loop, _context: None)
     asyncio.set_event_loop(loop)
-    gc_was_on = gc.isenabled()
-    gc.disable()
-    gc.freeze()  # what is there already is not looked at: modules are many
     try:
         with _world(loop, draws):
             played = loop.run_until_complete(_played(plan, loop, draws))
     finally:
         loop.close()
         asyncio.set_event_loop(None)
-        _forget_tasks()
-        if gc_was_on:
-            gc.enable()
+        # What would hold on to the night until the next one, and be frozen with it.
+        structlog.reset_defaults()
+        RUNNING.clear()
     night = played.night
     night.wrong = played.checks.found
     night.steps = loop.steps
@@ -375,12 +385,14 @@ def play(plan: Plan) -> Night:
 
 
 def _forget_tasks() -> None:
-    """Let go of what never ended: killed processes, and those of the end of the night.
+    """Let go of the night: killed processes, and those that were there at its end.
 
-    Their clean-up runs now, and finds no loop; nothing of it is of the night.
+    Their clean-up runs now, and finds no loop; nothing of it is of the night. What has cleaned up
+    is garbage only at a further look.
     """
     with patch("sys.unraisablehook", lambda _unraisable: None):
-        gc.collect()
+        while gc.collect():
+            pass
 
 
 async def _played(plan: Plan, loop: SimulatedLoop, draws: Draws) -> _Played:

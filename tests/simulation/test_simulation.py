@@ -33,8 +33,12 @@ def run(work: object, *, seed: int = 0, disorder: float = 0.0) -> object:
 
 def simulate(*options: str) -> str:
     """Run the command in a process of its own; return what it prints."""
+    return run_python("-m", "tests.simulation", *options)
+
+
+def run_python(*options: str) -> str:
     played = subprocess.run(
-        [sys.executable, "-m", "tests.simulation", *options],
+        [sys.executable, *options],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -177,6 +181,21 @@ def test_the_same_seed_gives_the_same_night() -> None:
     first, second = (play(draw(11)) for _ in range(2))
     assert [str(line) for line in first.lines] == [str(line) for line in second.lines]
     assert first.lines
+
+
+def test_a_night_leaves_nothing_in_memory() -> None:
+    """Else a hundred thousand would not fit. In a process of its own: pytest keeps the log."""
+    play_three = """
+import gc
+from tests.simulation.night import play
+from tests.simulation.plan import draw
+
+for seed in (11, 12, 13):
+    play(draw(seed))
+    print(gc.get_freeze_count() + len(gc.get_objects()))
+"""
+    _, second, third = map(int, run_python("-c", play_three).split())
+    assert abs(third - second) < 1000
 
 
 def test_the_same_seed_gives_the_same_night_in_another_process() -> None:
