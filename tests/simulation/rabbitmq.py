@@ -164,7 +164,7 @@ class Incoming:
         process = self._channel.connection.process
         self._channel.connection.broker.acknowledged(self._stored)
         if self._channel.connection.broker.weather.step("before acknowledge", process, None):
-            raise ChannelInvalidStateError("the channel was closed")
+            self._channel.connection.cut()  # so the message comes again
         self._settle(_forget)
         self._channel.connection.broker.weather.step("after acknowledge", process, None)
 
