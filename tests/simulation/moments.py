@@ -17,8 +17,6 @@ from unittest.mock import patch
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from aio_pika import Message
-
 from app.delivery.ingress import ArrivalKind, Ingress
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
@@ -134,13 +132,14 @@ class Moments:
 
     # RabbitMQ.
 
-    def _publishing(self, exchange: str, message: Message) -> None:
-        if exchange == names.DEAD_LETTER_EXCHANGE or message.message_id in self._published:
+    def _publishing(self, stored: Stored) -> None:
+        message = stored.message
+        if stored.exchange == names.DEAD_LETTER_EXCHANGE or message.message_id in self._published:
             return
         for lane in (Lane.RESPONSES, Lane.ORDERS):
             for _, row in self.parties.database.outbox.of(lane):
                 if str(row.message.message_id) == message.message_id:
-                    self._published.add(message.message_id)
+                    self._published.add(str(row.message.message_id))
                     self._sent(lane, row)
                     return
 

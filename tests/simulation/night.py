@@ -26,7 +26,6 @@ from app.telemetry.metrics import RUNNING
 from app.tenants.definitions import Definitions
 from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
-from streams.channels import INCOMING
 from streams.kafka.dispatch import Dispatcher
 from tests.simulation import archives, fences
 from tests.simulation.bounds import Bounds
@@ -45,7 +44,7 @@ from tests.simulation.rabbitmq import Broker
 from tests.simulation.rs_order import RsOrder
 from tests.simulation.targets import DEADLINE, Shelf
 from tests.simulation.weather import NOBODY, Weather, by_nobody
-from tests.simulation.worker import KINDS, MOST_EVENTS, Parties, Worker, steer
+from tests.simulation.worker import KINDS, MOST_EVENTS, Parties, Worker, declare, steer
 
 _DEFINITIONS = Definitions(KINDS)  # of all workers: schemas take milliseconds
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -132,8 +131,6 @@ class _Played:
         database = SimulatedDatabase(weather, now=self._now)
         leader = Leadership(database)
         broker = Broker(weather)
-        for channel in INCOMING:  # since the day before: what is sent while all start is kept
-            broker.bind(channel.queue.name, channel.exchange.name)
         self.parties = Parties(
             database=database,
             leader=leader,
@@ -199,6 +196,7 @@ class _Played:
 
     async def play(self) -> None:
         """Let it all happen."""
+        await declare(self.parties.broker)
         for number in range(self._plan.workers):
             self.workers.append(self.born(number))
         for wish in self._plan.wishes:

@@ -1,44 +1,114 @@
 """RabbitMQ in memory, with what aio-pika shows of it: channels, consumers, confirms.
 
-It misbehaves as the real one does:
+It keeps `tests/contract/rabbitmq.py`, which the real one keeps, too. Of what the real one leaves
+open it does any, as it is drawn:
 
-- an acknowledgement, or a confirm, is lost with its connection; what was not acknowledged comes
-  again (https://www.rabbitmq.com/docs/confirms#automatic-requeueing);
-- a restart may forget that it had been delivered: `redelivered` is false (`make chaos` saw that);
-- a message that comes again is not always where it was, so two may change places
-  (https://www.rabbitmq.com/docs/queues#message-ordering).
+- a connection that breaks takes along what is on its way: of what was sent to the server the first
+  may have arrived, of what it sent nothing has. What was not acknowledged comes again
+  (https://www.rabbitmq.com/docs/confirms#automatic-requeueing);
+- a restart may forget that a message had been delivered: `redelivered` is a hint
+  (https://www.rabbitmq.com/amqp-0-9-1-reference#basic.deliver.redelivered), and is false then;
+- a message that comes again is not always where it was
+  (https://www.rabbitmq.com/docs/queues#message-ordering): always in a classic queue with one
+  reader, behind others in a quorum queue (https://github.com/rabbitmq/rabbitmq-server/issues/10499).
+
+In one thing it is kinder: a declaration that breaks off is made again by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections import defaultdict, deque
+import operator
+from bisect import insort
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
-from aio_pika import Message
-from aio_pika.exceptions import ChannelInvalidStateError
+from aio_pika import DeliveryMode, ExchangeType, IncomingMessage, Message
+from aio_pika.exceptions import ChannelInvalidStateError, PublishError
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import (
+    AMQPChannelError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from streams.amqp import names
 from tests.simulation.processes import Process
-from tests.simulation.weather import Link, Weather, by_nobody
+from tests.simulation.weather import About, Weather, about_now, by_nobody
+
+T = TypeVar("T")
+Handler = Callable[[Any], Awaitable[Any]]
+Take = Callable[["Stored"], bool]  # True once it is in a queue
 
 PARTY = "RabbitMQ"
 HELD = "messages of RabbitMQ, unsettled"
-_DEADLINE = 30.0  # seconds for a confirm
 _RECONNECT = 5.0  # seconds until a client has connected again, at most
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_DEFAULT = ""  # the exchange that leads to each queue by its name
+_CAPABILITIES: Any = SimpleNamespace(basic_nack=True)  # of a connection
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class Stored:
-    """A message in a queue."""
+    """A message in a queue: encoded, as it came over the wire."""
 
-    message: Message
     exchange: str
+    routing_key: str
+    header: bytes
+    body: bytes
+    persistent: bool
+    asked: int  # priority
+    rank: tuple[int, int] = (0, 0)  # in its queue: by priority, then as it came
     redelivered: bool = False
+
+    @classmethod
+    def of(cls, exchange: str, routing_key: str, message: Message) -> Stored:
+        """Encode a message."""
+        return cls(
+            exchange=exchange,
+            routing_key=routing_key,
+            header=ContentHeader(
+                body_size=len(message.body), properties=message.properties
+            ).marshal(),
+            body=message.body,
+            persistent=message.delivery_mode is DeliveryMode.PERSISTENT,
+            asked=message.priority or 0,
+        )
+
+    def decoded(self) -> ContentHeader:
+        """Return its properties."""
+        header = ContentHeader()
+        header.unmarshal(self.header)
+        return header
+
+    def delivered(self, channel: Any, *, consumer: str = "", tag: int = 0) -> IncomingMessage:
+        """Return it as aio-pika hands it over."""
+        delivery = Basic.Deliver(
+            consumer_tag=consumer,
+            delivery_tag=tag,
+            redelivered=self.redelivered,
+            exchange=self.exchange,
+            routing_key=self.routing_key,
+        )
+        return IncomingMessage(
+            DeliveredMessage(
+                delivery=delivery, header=self.decoded(), body=self.body, channel=channel
+            )
+        )
+
+    @property
+    def message(self) -> IncomingMessage:
+        """What a neighbour hears, and need not acknowledge."""
+        return self.delivered(None)
 
 
 @dataclass(eq=False)
@@ -46,32 +116,62 @@ class Queue:
     """What waits, and who reads it."""
 
     name: str
-    waiting: deque[Stored] = field(default_factory=deque)
-    readers: list[Callable[[], bool]] = field(default_factory=list)  # take one, if they can
+    arguments: dict[str, Any] = field(default_factory=dict)
+    waiting: list[Stored] = field(default_factory=list)  # by rank
+    readers: deque[Consumer] = field(default_factory=deque)  # the one whose turn it is first
+    _places: itertools.count[int] = field(default_factory=itertools.count)
 
     @property
     def is_of_dead_letters(self) -> bool:
         """Whether only an operator reads it."""
         return self.name.endswith(names.DEAD_LETTER_SUFFIX)
 
-    def put(self, stored: Stored) -> None:
+    def take(self, stored: Stored) -> bool:
         """Take a message in."""
-        self.waiting.append(stored)
+        priority = min(stored.asked, self.arguments.get("x-max-priority", 0))
+        self._insert(replace(stored, rank=(-priority, next(self._places))))
+        return True
+
+    def take_back(self, stored: Stored, *, behind: bool = False) -> None:
+        """Take one back that was handed over: to where it was, or behind all others."""
+        if behind:
+            stored.rank = (stored.rank[0], next(self._places))
+        self._insert(stored)
+
+    def keeps(self, stored: Stored) -> bool:
+        """Whether a message outlives the server."""
+        return stored.persistent or self.arguments.get("x-queue-type") == "quorum"
+
+    def _insert(self, stored: Stored) -> None:
+        insort(self.waiting, stored, key=operator.attrgetter("rank"))
         self.offer()
 
     def offer(self) -> None:
-        """Give what waits to those who read, by turns."""
-        for _ in range(len(self.readers)):
-            if not self.waiting:
+        """Give what waits to those who read, a message each by turns."""
+        while self.waiting:
+            for _ in range(len(self.readers)):
+                reader = self.readers[0]
+                self.readers.rotate(-1)
+                if reader.has_room():
+                    reader.take(self.waiting.pop(0))
+                    break
+            else:
                 return
-            reader = self.readers.pop(0)
-            self.readers.append(reader)
-            while self.waiting and reader():
-                pass
+
+
+@dataclass(eq=False)
+class _Exchange:
+    kind: str
+    # By what is bound, and its routing key.
+    bindings: dict[tuple[str, str, str], Take] = field(default_factory=dict)
 
 
 def _ignore(*_what: object) -> None:
     """Do nothing."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Broker:
@@ -80,22 +180,11 @@ class Broker:
     def __init__(self, weather: Weather) -> None:
         self.weather = weather
         self.queues: dict[str, Queue] = {}
-        self._bound: defaultdict[str, list[Callable[[Stored], object]]] = defaultdict(list)
-        self._bindings: set[tuple[str, str]] = set()
         self.connections: list[Connection] = []
         # Who look on: at what is published, before it is routed, and at what is acknowledged.
-        self.on_publish: Callable[[str, Message], object] = _ignore
+        self.on_publish: Callable[[Stored], object] = _ignore
         self.acknowledged: Callable[[Stored], object] = _ignore
-
-    def queue(self, name: str) -> Queue:
-        """Return a queue, declared if it is not there."""
-        return self.queues.setdefault(name, Queue(name))
-
-    def bind(self, queue: str, exchange: str) -> None:
-        """Let a queue have what comes to a fanout exchange."""
-        if (queue, exchange) not in self._bindings:
-            self._bindings.add((queue, exchange))
-            self._bound[exchange].append(self.queue(queue).put)
+        self._exchanges: dict[str, _Exchange] = {}
 
     def dead_letters(self) -> Iterator[Stored]:
         """Iterate over what lies in queues of dead letters."""
@@ -103,24 +192,144 @@ class Broker:
             if queue.is_of_dead_letters:
                 yield from queue.waiting
 
+    # What neighbours ask, who lose nothing.
+
     def hear(self, exchange: str, act: Callable[[Stored], object]) -> None:
-        """Let a neighbour hear of each message, who loses none."""
-        self._bound[exchange].append(act)
+        """Let a neighbour hear of each message."""
+
+        def take(stored: Stored) -> bool:
+            act(stored)
+            return True
+
+        bindings = self._fanout(exchange).bindings
+        bindings["neighbour", str(len(bindings)), ""] = take
 
     def publish(self, exchange: str, message: Message, routing_key: str = "") -> None:
-        """Route a message."""
-        self.on_publish(exchange, message)
-        if exchange == names.DEAD_LETTER_EXCHANGE:
-            self.queue(routing_key).put(Stored(message, exchange))
+        """Publish as a neighbour, who has declared the exchange."""
+        self._fanout(exchange)
+        self.route(Stored.of(exchange, routing_key, message))
+
+    def _fanout(self, exchange: str) -> _Exchange:
+        return self._exchanges.setdefault(exchange, _Exchange(ExchangeType.FANOUT))
+
+    # What channels ask. What it refuses closes them.
+
+    def declare_exchange(self, name: str, kind: str, *, passive: bool) -> None:
+        """Make an exchange, unless it is there."""
+        if passive:
+            self._exchange(name)
+        elif self._exchanges.setdefault(name, _Exchange(kind)).kind != kind:
+            raise ChannelPreconditionFailed(
+                f"PRECONDITION_FAILED - inequivalent arg 'type' for exchange '{name}'"
+            )
+
+    def declare_queue(self, name: str, arguments: dict[str, Any], *, passive: bool) -> Queue:
+        """Make a queue, unless it is there."""
+        if passive:
+            return self._queue(name)
+        queue = self.queues.setdefault(name, Queue(name, arguments))
+        if queue.arguments != arguments:
+            raise ChannelPreconditionFailed(
+                f"PRECONDITION_FAILED - inequivalent arg for queue '{name}'"
+            )
+        return queue
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue with what is in it, and its bindings."""
+        if self.queues.pop(name, None) is not None:
+            for exchange in self._exchanges.values():
+                for bound in [bound for bound in exchange.bindings if bound[:2] == ("queue", name)]:
+                    del exchange.bindings[bound]
+
+    def bind_queue(self, name: str, exchange: str, routing_key: str) -> None:
+        """Let a queue have what comes to an exchange."""
+        self._exchange(exchange).bindings["queue", name, routing_key] = self._queue(name).take
+
+    def bind_exchange(self, name: str, exchange: str, routing_key: str) -> None:
+        """Let an exchange have what comes to another."""
+        self._exchange(name)
+
+        def take(stored: Stored) -> bool:
+            return self._to(name, stored)
+
+        self._exchange(exchange).bindings["exchange", name, routing_key] = take
+
+    def route(self, stored: Stored) -> bool:
+        """Put a message into each queue that it leads to; False when there is none."""
+        self.on_publish(stored)
+        return self._to(stored.exchange, stored)
+
+    def _to(self, name: str, stored: Stored) -> bool:
+        if name == _DEFAULT:
+            queue = self.queues.get(stored.routing_key)
+            return queue is not None and queue.take(stored)
+        exchange = self._exchange(name)
+        fanout = exchange.kind == ExchangeType.FANOUT
+        taken = [  # by all of them
+            take(stored)
+            for (_, _, key), take in list(exchange.bindings.items())
+            if fanout or key == stored.routing_key
+        ]
+        return any(taken)
+
+    def bury(self, queue: Queue, stored: Stored) -> None:
+        """Move a message to where its queue leads to, with what RabbitMQ says of it."""
+        exchange = queue.arguments.get("x-dead-letter-exchange")
+        if exchange is None:
             return
-        for put in self._bound[exchange]:
-            put(Stored(message, exchange))
+        now = _EPOCH + timedelta(seconds=int(asyncio.get_running_loop().time()))
+        header = stored.decoded()
+        header.properties.headers = {
+            "x-first-death-exchange": stored.exchange,
+            "x-first-death-queue": queue.name,
+            "x-first-death-reason": "rejected",
+            **(header.properties.headers or {}),
+            "x-death": [
+                {
+                    "count": 1,
+                    "exchange": stored.exchange,
+                    "queue": queue.name,
+                    "reason": "rejected",
+                    "routing-keys": [stored.routing_key],
+                    "time": now,
+                }
+            ],
+        }
+        dead = replace(
+            stored,
+            exchange=exchange,
+            routing_key=queue.arguments.get("x-dead-letter-routing-key", stored.routing_key),
+            header=header.marshal(),
+            redelivered=False,
+        )
+        self._to(dead.exchange, dead)
+
+    def _exchange(self, name: str) -> _Exchange:
+        if name not in self._exchanges:
+            raise ChannelNotFoundEntity(f"NOT_FOUND - no exchange '{name}' in vhost '/'")
+        return self._exchanges[name]
+
+    def _queue(self, name: str) -> Queue:
+        if name not in self.queues:
+            raise ChannelNotFoundEntity(f"NOT_FOUND - no queue '{name}' in vhost '/'")
+        return self.queues[name]
+
+    # What befalls it.
 
     def restart(self, *, forgets: bool) -> None:
-        """Break all connections; with `forgets`, also that messages were delivered before."""
+        """Break all connections.
+
+        With `forgets`, also the server has ended: what is not persistent is gone, and it may have
+        forgotten that messages were delivered before.
+        """
         self.weather.note(f"{PARTY} restarts" + (", and forgets deliveries" if forgets else ""))
-        for connection in self.connections:
+        for queue in self.queues.values():
+            queue.readers.clear()  # what comes back meanwhile waits for those who come later
+        for connection in list(self.connections):
             connection.cut(forgets=forgets)
+        if forgets:
+            for queue in self.queues.values():
+                queue.waiting = [stored for stored in queue.waiting if queue.keeps(stored)]
 
     def break_one(self) -> None:
         """Break the connection of one process."""
@@ -134,65 +343,32 @@ class Broker:
                 connection.cut()
 
 
-def _forget(_queue: Queue) -> None:
-    """Do nothing: the queue has the message no more."""
+class _Way:
+    """One direction of a connection: what is sent arrives in its order, or is lost with it."""
 
+    def __init__(self, weather: Weather) -> None:
+        self._weather = weather
+        self._sent: deque[Callable[[], object]] = deque()
+        self._last = 0.0  # when the last of them arrives
+        self._broken = 0  # times
 
-class Incoming:
-    """A message as aio-pika hands it over."""
+    def send(self, act: Callable[[], object]) -> None:
+        """Have something done on the other side."""
+        now = asyncio.get_running_loop().time()
+        self._last = max(self._last, now + self._weather.later(PARTY))
+        self._sent.append(act)
+        by_nobody(self._last - now, partial(self._arrive, self._broken))
 
-    def __init__(self, stored: Stored, channel: Channel, generation: int) -> None:
-        self._stored, self._channel, self._generation = stored, channel, generation
-        message = stored.message
-        self.body = message.body
-        self.headers = message.headers
-        self.message_id = message.message_id
-        self.timestamp = message.timestamp
-        self.app_id = message.app_id
-        self.priority = message.priority
-        self.delivery_mode = message.delivery_mode
-        self.content_type = message.content_type
-        self.content_encoding = message.content_encoding
-        self.correlation_id = message.correlation_id
-        self.reply_to = message.reply_to
-        self.type = message.type
-        self.exchange = stored.exchange
-        self.redelivered = stored.redelivered
+    def _arrive(self, broken: int) -> None:
+        if broken == self._broken:
+            self._sent.popleft()()
 
-    async def ack(self) -> None:
-        """Acknowledge. That it was heard is not told."""
-        process = self._channel.connection.process
-        self._channel.connection.broker.acknowledged(self._stored)
-        if self._channel.connection.broker.weather.step("before acknowledge", process, None):
-            self._channel.connection.cut()  # so the message comes again
-        self._settle(_forget)
-        self._channel.connection.broker.weather.step("after acknowledge", process, None)
-
-    async def nack(self, *, requeue: bool) -> None:
-        """Give it back."""
-        assert requeue
-        self._settle(self._requeue)
-
-    async def reject(self, *, requeue: bool) -> None:
-        """Have it moved to the dead-letter queue."""
-        assert not requeue
-        self._settle(self._bury)
-
-    def _requeue(self, queue: Queue) -> None:
-        self._stored.redelivered = True
-        queue.waiting.appendleft(self._stored)
-
-    def _bury(self, queue: Queue) -> None:
-        self._channel.connection.broker.queue(names.dead_letters_of(queue.name)).put(self._stored)
-
-    def _settle(self, act: Callable[[Queue], object]) -> None:
-        channel = self._channel
-        if channel.generation != self._generation:
-            raise ChannelInvalidStateError("the channel was closed")
-        weather = channel.connection.broker.weather
-        by_nobody(
-            weather.later(PARTY), partial(channel.settle, self._stored, self._generation, act)
-        )
+    def cut(self) -> list[Callable[[], object]]:
+        """Lose what is on its way; return it."""
+        self._broken += 1
+        self._last = 0.0
+        lost, self._sent = list(self._sent), deque()
+        return lost
 
 
 class Connection:
@@ -201,170 +377,409 @@ class Connection:
     def __init__(self, broker: Broker, process: Process) -> None:
         self.broker = broker
         self.process = process
-        self.link = Link(party=PARTY, weather=broker.weather, deadline=_DEADLINE)
         self.connected = asyncio.Event()
         self.connected.set()
+        self.to_server = _Way(broker.weather)
+        self.to_client = _Way(broker.weather)
         self._channels: list[Channel] = []
+        self._ends = False  # it was closed on purpose
         broker.connections.append(self)
         process.while_alive(self, self._end)
 
     async def channel(self, *, on_return_raises: bool = False) -> Channel:
         """Open a channel."""
-        del on_return_raises
-        channel = Channel(self)
+        channel = Channel(self, on_return_raises=on_return_raises)
         self._channels.append(channel)
         return channel
+
+    async def close(self) -> None:
+        """Close it, for good, once all is heard that was sent."""
+        self._ends = True
+        for channel in self._channels:
+            await channel.close()
+        self.process.forget(self)
+        self._end()
 
     def cut(self, *, forgets: bool = False) -> None:
         """Lose the connection: it is made again after a while, with its consumers."""
         if not self.connected.is_set():
             return
-        self.connected.clear()
-        for channel in self._channels:
-            channel.lose(forgets=forgets)
+        self._break(forgets=forgets)
         by_nobody(self.broker.weather.later(PARTY, longest=_RECONNECT), self._restore)
 
+    def _break(self, *, forgets: bool) -> None:
+        self.connected.clear()
+        self.to_client.cut()
+        under_way = self.to_server.cut()
+        arrived = self.broker.weather.draws.of("broken").randint(0, len(under_way))
+        for act in under_way[:arrived]:
+            act()
+        self.to_client.cut()  # what was answered to them
+        for channel in self._channels:
+            channel.lose(ConnectionError("the connection broke"), forgets=forgets)
+
     def _restore(self) -> None:
-        if not self.process.alive:
+        if not self.process.alive or self._ends:
             return
         if PARTY in self.broker.weather.down:
             by_nobody(1.0, self._restore)
             return
         self.connected.set()
         for channel in self._channels:
-            channel.restore()
+            channel.reopen()
 
     def _end(self) -> None:
-        self.broker.connections.remove(self)
-        for channel in self._channels:
-            channel.lose(forgets=False)
+        if self in self.broker.connections:
+            self.broker.connections.remove(self)
+        if self.connected.is_set():
+            self._break(forgets=False)
 
 
 class Channel:
-    """A channel: what was handed over on it, and who reads through it."""
+    """A channel as a client has it: open again, with its consumers, whenever that is possible."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, on_return_raises: bool) -> None:
         self.connection = connection
-        self.generation = 0
-        self.close_callbacks: set[Any] = set()
-        self.consumers: dict[str, tuple[Queue, Callable[[], bool]]] = {}
-        self._prefetch = 0
+        self.on_return_raises = on_return_raises
+        self.close_callbacks: set[Callable[..., object]] = set()
+        self.prefetch = 0
+        self.ends = False  # it was closed on purpose
+        self.consumers: dict[str, tuple[str, Handler]] = {}  # queue and handler, by tag
+        self.opened = OpenChannel(self)
         self._tags = itertools.count(1)
-        self._unsettled: dict[Stored, Queue] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._open = True
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent on it now."""
-        return not self.connection.connected.is_set()
+        return self.opened.is_closed
 
     async def set_qos(self, *, prefetch_count: int) -> None:
-        """Limit what is handed over to each consumer; 0 is no limit."""
-        self._prefetch = prefetch_count
+        """Limit what is handed over to each consumer that begins after that."""
+        self.prefetch = prefetch_count
 
-    async def declare_queue(self, name: str, **_arguments: Any) -> DeclaredQueue:
-        """Declare a queue."""
-        await asyncio.sleep(self.connection.broker.weather.later(PARTY))
-        self.connection.broker.queue(name)
-        return DeclaredQueue(name, self)
+    async def declare_exchange(
+        self,
+        name: str,
+        type: str = ExchangeType.DIRECT,  # noqa: A002 - aio-pika's word
+        *,
+        durable: bool = False,
+        passive: bool = False,
+    ) -> Exchange:
+        """Declare an exchange. Only durable ones are known here."""
+        assert durable or passive
+        await self.ask(lambda: self.connection.broker.declare_exchange(name, type, passive=passive))
+        return Exchange(name, self)
 
     async def get_exchange(self, name: str, *, ensure: bool = True) -> Exchange:
         """Return an exchange."""
-        del ensure
+        if ensure:
+            return await self.declare_exchange(name, passive=True)
         return Exchange(name, self)
 
-    async def get_underlay_channel(self) -> Channel:
-        """Return what knows the consumers."""
-        return self
+    async def declare_queue(
+        self,
+        name: str,
+        *,
+        durable: bool = False,
+        passive: bool = False,
+        arguments: dict[str, Any] | None = None,
+    ) -> DeclaredQueue:
+        """Declare a queue. Only durable ones that are not exclusive are known here."""
+        assert durable or passive
+        broker = self.connection.broker
+
+        def declare() -> DeclaredQueue:
+            queue = broker.declare_queue(name, arguments or {}, passive=passive)
+            counts = SimpleNamespace(
+                message_count=len(queue.waiting), consumer_count=len(queue.readers)
+            )
+            return DeclaredQueue(name, self, counts)
+
+        return await self.ask(declare)
+
+    async def get_queue(self, name: str, *, ensure: bool = True) -> DeclaredQueue:
+        """Return a queue."""
+        if ensure:
+            return await self.declare_queue(name, passive=True)
+        return DeclaredQueue(name, self, None)
+
+    async def queue_delete(self, name: str) -> None:
+        """Delete a queue."""
+        await self.ask(lambda: self.connection.broker.delete_queue(name))
+
+    async def get_underlay_channel(self) -> OpenChannel:
+        """Return what knows the consumers, once there is a connection."""
+        await self.connection.connected.wait()
+        return self.opened
+
+    async def ask(self, act: Callable[[], T]) -> T:
+        """Have the server do something."""
+        while True:
+            opened = await self.get_underlay_channel()
+            try:
+                return await opened.ask(act)
+            except ConnectionError:
+                continue
+
+    async def consume(self, queue: str, handler: Handler, *, robust: bool) -> str:
+        """Let a handler have the messages of a queue; if `robust`, also after a reconnection."""
+        tag = f"ctag{next(self._tags)}"
+        await self.ask(lambda: self.opened.consume(tag, queue, handler))
+        if robust:
+            self.consumers[tag] = queue, handler
+        return tag
+
+    async def cancel(self, tag: str) -> None:
+        """Hand nothing more over to a consumer; what it has stays its."""
+        self.consumers.pop(tag, None)
+        await self.opened.ask(lambda: self.opened.cancel(tag))
 
     async def close(self) -> None:
         """Close it: what was handed over and is not settled comes again."""
-        self._open = False
-        self.lose(forgets=False)
+        self.ends = True
+        self.consumers = {}
+        closed = ChannelInvalidStateError("the channel was closed")
+        with contextlib.suppress(ChannelInvalidStateError, ConnectionError):
+            await self.opened.ask(partial(self.lose, closed))
 
-    def read(self, queue: Queue, handler: Callable[[Any], Awaitable[None]]) -> str:
-        """Let a handler have the messages of a queue."""
-        tag = f"ctag{next(self._tags)}"
-        busy: set[Stored] = set()
+    def lose(self, error: Exception, *, forgets: bool = False) -> None:
+        """Be gone."""
+        self.opened.close(error, forgets=forgets)
 
-        def take() -> bool:
-            held = sum(1 for stored in busy if stored in self._unsettled)
-            if not self._open or not self.connection.connected.is_set():
-                return False
-            if self._prefetch and held >= self._prefetch:
-                return False
-            stored = queue.waiting.popleft()
-            busy.intersection_update(self._unsettled)
-            busy.add(stored)
-            self._unsettled[stored] = queue
-            self.connection.process.take(HELD)
-            message = Incoming(stored, self, self.generation)
-            by_nobody(
-                self.connection.broker.weather.later(PARTY),
-                partial(self._hand_over, handler, message, self.generation),
-            )
-            return True
+    def refused(self, error: Exception) -> None:
+        """Be closed by the server: aio-pika opens it again, and so do we."""
+        self.lose(error)
+        self.reopen()
+        for act in list(self.close_callbacks):
+            self.connection.process.start(_call(act, self, error))
 
-        self.consumers[tag] = (queue, take)
-        queue.readers.append(take)
-        queue.offer()
-        return tag
+    async def restore(self) -> None:
+        """Open it again, if it is not open."""
+        self.reopen()
 
-    def _hand_over(
-        self, handler: Callable[[Any], Awaitable[None]], message: Any, generation: int
-    ) -> None:
-        if generation == self.generation and self.connection.process.alive:
-            task = self.connection.process.start(_call(handler, message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def settle(self, stored: Stored, generation: int, act: Callable[[Queue], object]) -> None:
-        """Hear what became of a message, unless the connection has gone."""
-        if generation != self.generation or stored not in self._unsettled:
+    def reopen(self) -> None:
+        """Be there again, with the consumers, unless it was closed on purpose."""
+        if self.ends or not self.opened.is_closed or not self.connection.connected.is_set():
             return
-        queue = self._unsettled.pop(stored)
-        self.connection.process.give(HELD)
-        act(queue)
+        self.opened = OpenChannel(self)
+        for tag, (queue, handler) in self.consumers.items():
+            self.opened.consume(tag, queue, handler)
+
+
+async def _call(act: Callable[..., object], *arguments: Any) -> None:
+    act(*arguments)
+
+
+class OpenChannel:
+    """One life of a channel, on the server and at the client: aiormq's."""
+
+    connection = _CAPABILITIES
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.is_closed = False
+        self.consumers: dict[str, Consumer] = {}
+        self.unsettled: dict[int, tuple[Stored, Consumer]] = {}  # by delivery tag
+        self._delivery_tags = itertools.count(1)
+        # In an order that is the same in each process, which that of a set is not.
+        self._answers: dict[asyncio.Future[Any], None] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
+
+    # What the client does.
+
+    async def ask(self, act: Callable[[], T], *, unheard: Callable[[], bool] = _never) -> T:
+        """Have the server do something; if it is `unheard`, the connection breaks right after."""
+        if self.is_closed:
+            raise ChannelInvalidStateError("the channel is closed")
+        connection = self._channel.connection
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._answers[answer] = None
+
+        def arrives() -> None:
+            try:
+                done = act()
+            except AMQPChannelError as error:
+                connection.to_client.send(partial(self._refuse, error))
+                return
+            if unheard():
+                connection.broker.weather.note(f"{PARTY} was not heard to confirm")
+                connection.cut()
+            else:
+                connection.to_client.send(partial(_tell, answer, done))
+
+        connection.to_server.send(arrives)
+        try:
+            return await answer
+        finally:
+            self._answers.pop(answer, None)
+
+    def _refuse(self, error: AMQPChannelError) -> None:
+        if not self.is_closed:
+            self._channel.refused(error)
+
+    async def publish(self, stored: Stored, *, mandatory: bool, about: About | None) -> None:
+        """Publish; return once it is confirmed."""
+        connection = self._channel.connection
+        broker, weather, process = connection.broker, connection.broker.weather, connection.process
+        what = f"publish to {stored.exchange.rpartition('.')[2]}"
+        if weather.on_step is not None:
+            about = about or about_now()
+            if weather.step(f"before {what}", process, about):
+                connection.cut()
+            await asyncio.sleep(0)  # a process that was stopped there goes no further
+        if weather.strikes(f"{PARTY} loses requests"):
+            weather.note(f"{PARTY} never hears of a message to {stored.exchange}")
+            connection.cut()
+        lost = weather.strikes(f"{PARTY} loses answers")
+
+        def unheard() -> bool:
+            return weather.step(f"after {what}", process, about) or lost
+
+        routed = await self.ask(lambda: broker.route(stored), unheard=unheard)
+        if mandatory and not routed and self._channel.on_return_raises:
+            returned = DeliveredMessage(
+                delivery=Basic.Return(
+                    reply_code=312,
+                    reply_text="NO_ROUTE",
+                    exchange=stored.exchange,
+                    routing_key=stored.routing_key,
+                ),
+                header=stored.decoded(),
+                body=stored.body,
+                channel=self,  # type: ignore[arg-type]
+            )
+            raise PublishError(returned, returned.delivery)
+
+    async def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """Acknowledge. That it was heard is not told."""
+        assert not multiple
+        connection = self._channel.connection
+        weather = connection.broker.weather
+        if delivery_tag in self.unsettled:
+            stored, _ = self.unsettled[delivery_tag]
+            connection.broker.acknowledged(stored)
+        if weather.step("before acknowledge", connection.process, None):
+            connection.cut()  # so the message comes again
+        self._send_settlement(delivery_tag, _ignore)
+        weather.step("after acknowledge", connection.process, None)
+
+    async def basic_nack(
+        self, delivery_tag: int, multiple: bool = False, requeue: bool = True
+    ) -> None:
+        """Give a message back, or have it buried."""
+        assert not multiple
+        await self.basic_reject(delivery_tag, requeue=requeue)
+
+    async def basic_reject(self, delivery_tag: int, *, requeue: bool) -> None:
+        """Give a message back, or have it buried."""
+        if requeue:
+            self._send_settlement(delivery_tag, self._take_back)
+        else:
+            self._send_settlement(
+                delivery_tag,
+                lambda stored, queue: self._channel.connection.broker.bury(queue, stored),
+            )
+
+    def _send_settlement(self, tag: int, act: Callable[[Stored, Queue], object]) -> None:
+        if self.is_closed:
+            raise ChannelInvalidStateError("the channel was closed")
+        self._channel.connection.to_server.send(partial(self._settle, tag, act))
+
+    # What the server does.
+
+    def consume(self, tag: str, name: str, handler: Handler) -> None:
+        """Read a queue."""
+        queue = self._channel.connection.broker.declare_queue(name, {}, passive=True)
+        consumer = Consumer(self, tag, queue, handler, self._channel.prefetch)
+        self.consumers[tag] = consumer
+        queue.readers.append(consumer)
         queue.offer()
 
-    def stop(self, tag: str) -> None:
-        """Hand nothing more over to a consumer."""
-        queue, take = self.consumers.pop(tag)
-        if take in queue.readers:
-            queue.readers.remove(take)
+    def cancel(self, tag: str) -> None:
+        """Read no more."""
+        consumer = self.consumers.pop(tag, None)
+        if consumer is not None:
+            consumer.queue.readers.remove(consumer)
 
-    def lose(self, *, forgets: bool) -> None:
-        """Be gone on the side of the server."""
-        weather = self.connection.broker.weather
-        self.generation += 1
-        for queue, take in self.consumers.values():
-            if take in queue.readers:
-                queue.readers.remove(take)
-        lost, self._unsettled = self._unsettled, {}
-        self.connection.process.give(HELD, len(lost))
-        for stored, queue in reversed(lost.items()):
-            if not (forgets and weather.strikes(f"{PARTY} forgets deliveries")):
-                stored.redelivered = True
-            if weather.strikes(f"{PARTY} loses its order"):
-                queue.waiting.append(stored)
-            else:
-                queue.waiting.appendleft(stored)
-        for queue in dict.fromkeys(lost.values()):
-            queue.offer()
-        for task in list(self._tasks):  # aio-pika ends what it called
+    def deliver(self, stored: Stored, consumer: Consumer) -> None:
+        """Hand a message over."""
+        tag = next(self._delivery_tags)
+        self.unsettled[tag] = stored, consumer
+        self._channel.connection.process.take(HELD)
+        message = stored.delivered(self, consumer=consumer.tag, tag=tag)
+        self._channel.connection.to_client.send(partial(self._hand_over, consumer, message))
+
+    def _hand_over(self, consumer: Consumer, message: IncomingMessage) -> None:
+        process = self._channel.connection.process
+        if not self.is_closed and process.alive:
+            task = process.start(_handle(consumer.handler, message))
+            self._tasks[task] = None
+            task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    def _settle(self, tag: int, act: Callable[[Stored, Queue], object]) -> None:
+        if tag in self.unsettled:
+            stored, consumer = self.unsettled.pop(tag)
+            self._channel.connection.process.give(HELD)
+            consumer.held -= 1
+            act(stored, consumer.queue)
+            consumer.queue.offer()
+
+    def _take_back(self, stored: Stored, queue: Queue, *, redelivered: bool = True) -> None:
+        stored.redelivered |= redelivered
+        weather = self._channel.connection.broker.weather
+        queue.take_back(stored, behind=weather.strikes(f"{PARTY} loses its order"))
+
+    def close(self, error: Exception, *, forgets: bool) -> None:
+        """End: what is not settled comes again, what runs is ended, who waits is told."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        weather = self._channel.connection.broker.weather
+        for consumer in self.consumers.values():
+            if consumer in consumer.queue.readers:
+                consumer.queue.readers.remove(consumer)
+        unsettled, self.unsettled = self.unsettled, {}
+        self._channel.connection.process.give(HELD, len(unsettled))
+        for stored, consumer in unsettled.values():
+            if forgets and not consumer.queue.keeps(stored):
+                continue
+            forgotten = forgets and weather.strikes(f"{PARTY} forgets deliveries")
+            self._take_back(stored, consumer.queue, redelivered=not forgotten)
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_exception(error)
+        for task in list(self._tasks):  # aiormq ends what it called
             task.cancel()
 
-    def restore(self) -> None:
-        """Be there again, with the consumers."""
-        for queue, take in self.consumers.values():
-            if take not in queue.readers:  # one that began to read while it was down
-                queue.readers.append(take)
-            queue.offer()
+
+def _tell(answer: asyncio.Future[T], done: T) -> None:
+    if not answer.done():
+        answer.set_result(done)
 
 
-async def _call(handler: Callable[[Any], Awaitable[None]], message: Any) -> None:
+async def _handle(handler: Handler, message: IncomingMessage) -> None:
     await handler(message)
+
+
+@dataclass(eq=False)
+class Consumer:
+    """A reader of a queue, on the server."""
+
+    channel: OpenChannel
+    tag: str
+    queue: Queue
+    handler: Handler
+    prefetch: int  # 0: without a limit
+    held: int = 0
+
+    def has_room(self) -> bool:
+        """Whether it may have another message."""
+        return not self.prefetch or self.held < self.prefetch
+
+    def take(self, stored: Stored) -> None:
+        """Have a message."""
+        self.held += 1
+        self.channel.deliver(stored, self)
 
 
 @dataclass(frozen=True)
@@ -373,21 +788,21 @@ class DeclaredQueue:
 
     name: str
     channel: Channel
+    declaration_result: Any  # with message_count and consumer_count; None: not declared here
 
-    async def bind(self, exchange: str, routing_key: str = "") -> None:
-        """Bind it to a fanout exchange; those of dead letters are found by their names."""
-        del routing_key
-        if exchange != names.DEAD_LETTER_EXCHANGE:
-            self.channel.connection.broker.bind(self.name, exchange)
+    async def bind(self, exchange: Exchange | str, routing_key: str = "") -> None:
+        """Bind it to an exchange."""
+        broker = self.channel.connection.broker
+        await self.channel.ask(lambda: broker.bind_queue(self.name, str(exchange), routing_key))
 
-    async def consume(self, handler: Callable[[Any], Awaitable[None]]) -> str:
+    async def consume(self, handler: Handler) -> str:
         """Begin to read."""
-        await asyncio.sleep(self.channel.connection.broker.weather.later(PARTY))
-        return self.channel.read(self.channel.connection.broker.queue(self.name), handler)
+        robust = self.declaration_result is not None
+        return await self.channel.consume(self.name, handler, robust=robust)
 
     async def cancel(self, tag: str) -> None:
         """Stop reading."""
-        self.channel.stop(tag)
+        await self.channel.cancel(tag)
 
 
 @dataclass(frozen=True)
@@ -397,25 +812,32 @@ class Exchange:
     name: str
     channel: Channel
 
+    def __str__(self) -> str:
+        return self.name
+
+    async def bind(self, exchange: Exchange | str, routing_key: str = "") -> None:
+        """Bind it to another exchange."""
+        broker = self.channel.connection.broker
+        await self.channel.ask(lambda: broker.bind_exchange(self.name, str(exchange), routing_key))
+
     async def publish(
         self,
         message: Message,
         routing_key: str,
         *,
-        mandatory: bool,
-        timeout: float,  # noqa: ASYNC109
+        mandatory: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109 - aio-pika's
     ) -> None:
         """Publish; return once it is confirmed."""
-        del mandatory, timeout
-        connection = self.channel.connection
-        if not connection.connected.is_set():
-            raise ConnectionError("the connection is down")
-        generation = self.channel.generation
-        put = partial(connection.broker.publish, self.name, message, routing_key)
-        what = f"publish to {self.name.rpartition('.')[2]}"
+        channel = self.channel
+        if channel.is_closed:
+            raise ChannelInvalidStateError("the channel is closed")
+        if not message.message_id:  # aiormq gives it one
+            bits = channel.connection.broker.weather.draws.of("message ids").getrandbits(128)
+            message.message_id = f"{bits:032x}"
+        stored = Stored.of(self.name, routing_key, message)
         about = None
-        if message.correlation_id is not None:
+        if message.correlation_id is not None and names.HEADER_TENANT in message.headers:
             about = str(message.headers[names.HEADER_TENANT]), message.correlation_id
-        await connection.link.ask(what, put, away=ConnectionError, about=about)
-        if generation != self.channel.generation:
-            raise ConnectionError("the connection broke before the confirm")
+        async with asyncio.timeout(timeout):
+            await channel.opened.publish(stored, mandatory=mandatory, about=about)

@@ -73,6 +73,13 @@ class Parties:
     rs_order: RsOrder
 
 
+async def declare(broker: rabbitmq.Broker) -> None:
+    """Declare what workers declare when they start: the night is not their first."""
+    connection: Any = rabbitmq.Connection(broker, Process("yesterday"))
+    await Topology().all(await open_channel(connection))
+    await connection.close()
+
+
 class _Janitor:
     async def forget(self, *, finished: timedelta, audited: timedelta) -> int:
         """A night is too short for anything to be old."""
