@@ -27,6 +27,7 @@ _LONGEST = (
     "tests/integration/test_recovery.py",
     "tests/integration/test_quorum.py",
     "tests/integration/test_windows.py",
+    "tests/integration/test_kafka.py",
     "tests/integration/test_consumer.py",
     "tests/integration/test_readers.py::test_a_reader_finds_every_member_whole[many",
     "tests/integration/test_lost_topics.py",
