@@ -253,3 +253,28 @@ async def test_a_worker_of_the_version_before_asks_for_nothing_in_the_future(
     )
     old = await deliveries.active("old", "t")
     assert old.requested_at < ahead - timedelta(minutes=3)
+
+
+async def test_a_database_that_becomes_read_only_delays_what_begins_later(
+    pool: asyncpg.Pool, database: str, deliveries: Deliveries
+) -> None:
+    """As a failover leaves it: what has begun goes on, and no connection is good for more."""
+    name = database.rpartition("/")[2]
+    admin = await asyncpg.connect(database)
+    delivery = await deliveries.granted()
+    async with deliveries.store.transaction() as tx:
+        await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        await pool.expire_connections()
+        assert await tx.advance(delivery, State.ORDERED, order_id=1)
+    with pytest.raises(StoreUnavailableError):
+        async with deliveries.store.transaction() as tx:
+            await tx.advance(delivery, State.AVAILABLE)
+    with pytest.raises(StoreUnavailableError):
+        await deliveries.store.expired(9)
+    await admin.execute("SET default_transaction_read_only = off")
+    await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await admin.close()
+    delivery = await deliveries.active(delivery.correlation_id)
+    assert delivery.state is State.ORDERED
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(delivery, State.AVAILABLE)

@@ -123,6 +123,7 @@ class Misfortunes:
             "Kafka forgets commits": lambda _: parties.log.rewind(),
             "uploads are forgotten": lambda _: parties.shelf.forget_uploads(),
             "the clock of PostgreSQL jumps": parties.database.jump,
+            "PostgreSQL is read-only": parties.database.become_read_only,
         }
 
     def _go_away(self, party: str, seconds: float) -> None:

@@ -165,6 +165,7 @@ _STEPS = (*_ASKED, *_TOLD, *_PLANNED, *_TRANSFERRED, *_CLEANED)
 _DEATHS = {"kill": 4, "freeze": 3, "stop": 1}
 _ABSENCES = {
     "PostgreSQL is away": 2,
+    "PostgreSQL is read-only": 1,
     "RabbitMQ is away": 1,
     "Kafka is away": 1,
     "the object store is away": 1,
@@ -182,7 +183,7 @@ _PARTITIONS = {"cut off from PostgreSQL": 3, "cut off from the object store": 1}
 _PEOPLE = {"a client cancels": 2, "a person cancels": 2, "a person retries": 1}
 _LOST_ANSWER = {"lose the answer": 3}
 _ANYTHING = _DEATHS | _ABSENCES | _LOSSES | _CLOCKS | _PARTITIONS
-_LASTING = ("freeze", "is away", "jumps", "cut off")
+_LASTING = ("freeze", "is away", "is read-only", "jumps", "cut off")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 The promises are those of `app.store.memory`, which passes the same tests as the real one. Here it
 loses answers to commits, is away, also for one process alone, and ends the transactions of
-processes that are gone.
+processes that are gone. While it is read-only (a failover, a full disk), what has begun goes on; a
+later transaction is refused at once, as `app.store.pool` does where the server says so, or at its
+first change (`tests/store/test_read_only.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from app.store.memory.rows import DeliveryRow, OutboxRow
 from app.store.memory.session import Session
 from app.store.memory.tables import Table
 from tests.simulation.processes import PROCESS, Process
-from tests.simulation.weather import About, Weather
+from tests.simulation.weather import About, Weather, by_nobody
 
 PARTY = "PostgreSQL"
 _LOSES_REQUESTS, _LOSES_ANSWERS = f"{PARTY} loses requests", f"{PARTY} loses answers"
@@ -101,6 +103,7 @@ class SimulatedDatabase(MemoryDatabase):
         self._leased = _Deliveries(self.deliveries)
         self.deliveries = self._leased
         self._weather = weather
+        self._read_only = False
         self._steps: list[tuple[str, About | None]] = []  # of the last commit
         # Who looks on: at each commit, before it is seen by others.
         self.on_commit: Callable[[Session, Sequence[Change]], object] = lambda *_: None
@@ -157,9 +160,20 @@ class SimulatedDatabase(MemoryDatabase):
         self._weather.note(f"the clock of {PARTY} jumps by {seconds:.0f} s")
         self.ahead += timedelta(seconds=seconds)
 
+    def become_read_only(self, seconds: float) -> None:
+        """Take no changes for a while."""
+        self._read_only = True
+        by_nobody(seconds, self._become_writable)
+
+    def _become_writable(self) -> None:
+        self._read_only = False
+
     def begin(self) -> Session:
         """Begin a transaction of the process that runs."""
+        if self._read_only and self._weather.draws.of("read-only").random() < 0.5:
+            raise StoreUnavailableError("the server is read-only")
         session = _Session(self._locks, self._open, self.clock())
+        session.read_only = self._read_only
         session.committing = self._committing
         session.process = process = PROCESS.get()
         if process is not None and not process.has(self):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
 
+from app.errors import StoreUnavailableError
 from app.store.memory.locks import Locks, Mode
 from app.store.memory.tables import Table
 
@@ -24,6 +25,7 @@ class Session:
     def __init__(self, locks: Locks, open_sessions: dict[Session, None], now: datetime) -> None:
         self.now = now  # when it began: the same in each of its statements
         self.failed = False  # a statement has: it can only be rolled back
+        self.read_only = False  # as on a server that is a standby now
         self._locks = locks
         self._open = open_sessions
         self._changes: dict[Table[Any, Any], dict[Any, Any]] = {}  # None: the row is gone
@@ -61,7 +63,12 @@ class Session:
         """Return the rows that fit, of a table or of one of its groups."""
         return [(key, row) for key, row in self.rows(table, group) if fits(row)]
 
-    # What it locks.
+    # What it locks. Rows only where it may write.
+
+    def write(self) -> None:
+        """Raise StoreUnavailableError where nothing may be written."""
+        if self.read_only:
+            raise StoreUnavailableError("the transaction is read-only; it is tried again")
 
     async def lock(self, name: Hashable) -> None:
         """Lock a name until the end; wait for others that have."""
@@ -76,6 +83,7 @@ class Session:
         mode: Mode = Mode.NO_KEY_UPDATE,
     ) -> R | None:
         """Lock a row that fits, and return it; None if there is none, or after a wait no longer."""
+        self.write()
         row = self.get(table, key)
         if row is None or not fits(row):
             return None
@@ -130,6 +138,7 @@ class Session:
 
         While another transaction inserts, changes or deletes such a row, its end is waited for.
         """
+        self.write()
         while (other := self._decides(table, key, unless)) is not None:
             await self._locks.take(other, self, Mode.KEY_SHARE)
             self._locks.release(other, self)
@@ -157,11 +166,13 @@ class Session:
 
     def put(self, table: Table[K, R], key: K, row: R) -> R:
         """Change a row that is locked already, or no other session knows."""
+        self.write()
         self._changes.setdefault(table, {})[key] = row
         return row
 
     def remove(self, table: Table[K, R], key: K) -> None:
         """Delete a row that is locked already, or goes with one that is."""
+        self.write()
         self._changes.setdefault(table, {})[key] = None
 
     # How it ends.

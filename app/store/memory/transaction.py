@@ -211,6 +211,7 @@ class MemoryUnitOfWork:
     @_statement
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
         """Return and lock the active delivery with this correlation id."""
+        self._session.write()
         for delivery_id, _ in self._of(tenant, correlation_id, lambda row: not row.state.ended):
             found = await self._session.lock_row(
                 self._database.deliveries, delivery_id, lambda row: not row.state.ended
