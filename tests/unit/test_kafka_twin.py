@@ -56,7 +56,7 @@ class MemoryPlace(Place):
             """It is not looked at."""
 
         self._tend()
-        consumer = Consumer(self.log, process, agents, lost=lost)
+        consumer = Consumer(self.log, process, agents, lost=lost, taken=_ignore)
         await process.start(consumer.start())
         try:
             yield Worker(freeze=process.freeze, thaw=process.thaw, reader=reads)
@@ -93,3 +93,7 @@ def place() -> Callable[[int], Place]:
 @simulated("place")
 class TestMemory(KafkaContract):
     """All that is asked of Kafka."""
+
+
+def _ignore() -> None:
+    """Look at nothing."""
