@@ -59,8 +59,8 @@ class Process:
         self.compare(what, self.holds[what])
 
     def compare(self, what: str, has: int) -> None:
-        """Have it be known if it has more of something than it may."""
-        if has > self._bounds[what]:
+        """Have it be known if it has more of something than it may: where there is a bound."""
+        if has > self._bounds.get(what, has):
             self.exceeds(what, has)
 
     def give(self, what: str, count: int = 1) -> None:
