@@ -1,8 +1,8 @@
 """A rolling upgrade: a worker of the version before, on the schema and beside a worker of this one.
 
-The version before is the parent of the commit that added the newest migration; `UPGRADE_FROM` names
-another. It is taken from the history: where that is not at hand (a release's archive), nothing can
-be tested.
+The version before is the parent of the commit that first had the newest migration, by its number;
+`UPGRADE_FROM` names another. It is taken from the history: where that is not at hand (a release's
+archive), nothing can be tested.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the version before."""
     wanted = os.environ.get("UPGRADE_FROM")
     if wanted is None:
-        added = git("log", "-1", "--diff-filter=A", "--format=%H", "--", MIGRATIONS)
-        wanted = f"{added.decode().strip()}^"
+        newest = max(path.name for path in (ROOT / MIGRATIONS).glob("*.sql")).partition("_")[0]
+        added = git("log", "--diff-filter=A", "--format=%H", "--", f"{MIGRATIONS}/{newest}_*.sql")
+        wanted = f"{added.decode().split()[-1]}^"
     folder = tmp_path_factory.mktemp("before")
     packed = git("archive", wanted)
     subprocess.run(["tar", "-x", "-C", folder], input=packed, check=True)
