@@ -16,9 +16,9 @@ DELETE FROM arrival WHERE id = ANY (:ids::uuid[]);
 UPDATE arrival SET returned_at = clock_timestamp() WHERE id = :id RETURNING id;
 
 -- name: note_returned_receipt
--- The same of one that was handled, unless its copy was there already.
+-- The same of one that was handled, be it a copy itself, unless its copy was there already.
 UPDATE inbox SET returned_at = clock_timestamp()
-WHERE ingress_id = :id AND counted AND NOT EXISTS (
+WHERE ingress_id = :id AND NOT EXISTS (
     SELECT 1 FROM inbox copy
     WHERE copy.digest = inbox.digest AND copy.kind = inbox.kind
       AND copy.ingress_id <> inbox.ingress_id AND copy.arrived_at >= inbox.arrived_at);

@@ -8,7 +8,7 @@ SELECT pg_advisory_xact_lock(digest) FROM unnest(:digests::bigint[]) AS digest;
 -- message that counted: one that may be a repeat (it is flagged, or RabbitMQ did not get its
 -- acknowledgement), if its digest is known; one that may not, if a repeat of it has overtaken it, which
 -- arrived no earlier; and one, whatever it says, that comes within an hour after the acknowledgement of
--- another was lost. (The same message sent again by a client arrives later, and counts.) Times are those
+-- another was lost, be that a copy itself. (The same message sent again by a client arrives later, and counts.) Times are those
 -- at which this database saved the arrivals; an event without one was handled, which the inbox knows,
 -- or put back by an operator: then the worker's clock (:received_at) is all there is, but it is never
 -- in the future.
@@ -26,10 +26,14 @@ WITH handled AS (
 ), judged AS (
     SELECT *, EXISTS (
         SELECT 1 FROM inbox known
-        WHERE known.digest = arrived.digest AND known.kind = arrived.kind AND known.counted
-          AND (arrived.flagged
-               OR (known.flagged AND known.arrived_at >= arrived.at)
-               OR known.returned_at > arrived.at - interval '1 hour')) AS copy
+        WHERE known.digest = arrived.digest AND known.kind = arrived.kind
+          AND (known.counted AND (arrived.flagged
+                                  OR known.flagged AND known.arrived_at >= arrived.at)
+               OR known.returned_at > arrived.at - interval '1 hour')) AS copy,
+        EXISTS (
+        SELECT 1 FROM inbox known
+        WHERE known.digest = arrived.digest AND known.kind = arrived.kind
+          AND known.arrived_at >= arrived.at) AS overtaken
     FROM arrived
 ), met AS (
     UPDATE inbox known SET returned_at = NULL
@@ -38,7 +42,9 @@ WITH handled AS (
       AND known.returned_at IS NOT NULL
 )
 INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted, returned_at)
-SELECT id, kind, digest, flagged, at, NOT copy, CASE WHEN NOT copy THEN returned_at END
+SELECT id, kind, digest, flagged, at, NOT copy,
+       -- What was given again in place of a copy may be there already.
+       CASE WHEN NOT (copy AND overtaken) THEN returned_at END
 FROM judged
 ON CONFLICT (ingress_id) DO NOTHING
 RETURNING ingress_id, arrived_at, counted;

@@ -136,6 +136,34 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
         assert await deliveries.states(name) == ["ERROR", "GRANTED"]
 
 
+@pytest.mark.parametrize("handled_before", [True, False])
+async def test_a_copy_that_is_given_again_itself_is_refused_however_often(
+    deliveries: Deliveries, inbox: Inbox, *, handled_before: bool
+) -> None:
+    """RabbitMQ has restarted, and again before the copy was acknowledged; it owns up to neither."""
+    given = make_message("c")
+    await inbox.saved(given.ingress)
+    await deliveries.grant(given)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await inbox.arrivals.returned(given.ingress.id)
+    for _ in range(3):
+        copy = make_message("c", digest=digest_of(given))
+        await inbox.saved(copy.ingress)
+        if handled_before:
+            await deliveries.grant(copy)
+        await inbox.arrivals.returned(copy.ingress.id)
+        await deliveries.grant(copy)
+    assert await deliveries.states() == ["ERROR"]
+    last = make_message("c", digest=digest_of(given))
+    await inbox.saved(last.ingress)
+    await deliveries.grant(last)
+    assert await deliveries.states() == ["ERROR"]
+    resent = make_message("c", digest=digest_of(given))
+    await inbox.saved(resent.ingress)
+    await deliveries.grant(resent)
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+
+
 async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox) -> None:
     """Else it would stand in the way of what the client sends again."""
     first = make_message("c")

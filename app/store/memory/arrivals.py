@@ -84,7 +84,7 @@ class MemoryArrivals:
             at = self._database.clock()
 
             def awaits_copy(row: InboxRow) -> bool:
-                return row.counted and not session.where(
+                return not session.where(
                     self._database.inbox,
                     lambda copy: (
                         copy.ingress_id != row.ingress_id and copy.arrived_at >= row.arrived_at

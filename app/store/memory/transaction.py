@@ -96,14 +96,16 @@ class MemoryUnitOfWork:
         at = handled.received_at if handled else min(ingress.received_at or clock, clock)
 
         def is_copied_by(known: InboxRow) -> bool:
-            return known.counted and (
-                flagged
-                or (known.flagged and known.arrived_at >= at)
-                or (known.returned_at is not None and known.returned_at > at - _COPY_AFTER_RETURN)
-            )
+            overtook = known.flagged and known.arrived_at >= at
+            if known.counted and (flagged or overtook):
+                return True
+            return known.returned_at is not None and known.returned_at > at - _COPY_AFTER_RETURN
 
-        copy = self._session.where(
-            self._database.inbox, is_copied_by, group=(ingress.kind, ingress.digest)
+        group = ingress.kind, ingress.digest
+        copy = self._session.where(self._database.inbox, is_copied_by, group=group)
+        # What was given again in place of a copy may be there already.
+        overtaken = self._session.where(
+            self._database.inbox, lambda known: known.arrived_at >= at, group=group
         )
         return InboxRow(
             ingress_id=ingress.id,
@@ -112,7 +114,7 @@ class MemoryUnitOfWork:
             flagged=flagged,
             arrived_at=at,
             counted=not copy,
-            returned_at=None if copy else returned_at,
+            returned_at=None if copy and overtaken else returned_at,
         )
 
     @_statement
