@@ -250,7 +250,7 @@ class Leases(Protocol):
 
 
 class Checkpoints(Protocol):
-    """How far half-made archives are, as a worker saves it for whoever takes over."""
+    """How far half-made archives are, as a worker saves it for the one that takes over."""
 
     async def save(self, delivery: Delivery, upload: Upload, step: Step) -> bool:
         """Add a step to what was saved of the upload that is recorded at the delivery.

@@ -90,7 +90,7 @@ class ArchiveStream:
     def step(self) -> Step | None:
         """Return what is to be saved so that another process can go on; None if it is nothing new.
 
-        Whoever goes on reads no file again that ended before: so each of these has been verified.
+        The next attempt reads no file again that ended before: so each of these was verified.
         """
         verified = self._begun + self._verifier.passed
         reached = [

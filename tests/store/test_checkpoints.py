@@ -1,4 +1,4 @@
-"""How far half-made archives are: saved by who has the lease, for whoever takes over."""
+"""How far half-made archives are: saved by who has the lease, for who takes over."""
 
 from __future__ import annotations
 
