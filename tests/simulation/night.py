@@ -216,12 +216,16 @@ class _Played:
         self.parties.shelf.mute = None
         self.note("calm")
         self.checks.calm_at = self._now()
+        await self._come_to_rest()
+        await self._bounds.at_rest(self.workers)
+        await self._come_to_rest()  # an event that is told twice may just have come
+        self.checks.at_the_end()
+
+    async def _come_to_rest(self) -> None:
         until = self._loop.time() + _PATIENCE
         while self._loop.time() < until and not self._at_rest():
             self._skip()
             await asyncio.sleep(_REST)
-        await self._bounds.at_rest(self.workers)
-        self.checks.at_the_end()
 
     def _tend(self) -> None:
         """Do what goes on by itself: silent members are expelled, dead workers replaced."""
