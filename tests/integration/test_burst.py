@@ -33,8 +33,9 @@ async def _burst(deliveries: Deliveries, *, state: str) -> None:
     )
     await deliveries.pool.execute(
         "INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, "
-        "priority, body) "
-        "SELECT lane, id, kind, gen_random_uuid(), tenant, correlation_id, 1, '{}' FROM delivery, "
+        "priority, body, not_sent) SELECT "
+        "lane, id, kind, gen_random_uuid(), tenant, correlation_id, 1, '{}', kind = 'order' "
+        "FROM delivery, "
         "(VALUES ('orders', 'order'), ('events', 'order-ready')) AS owed (lane, kind) "
         "WHERE tenant = 't'"
     )
