@@ -153,7 +153,7 @@ async def test_the_next_attempt_goes_on_and_sends_and_reads_nothing_again_but_at
 async def test_a_part_that_was_replaced_at_the_store_begins_it_again(
     stopped: Stopped, client: Client, sink: S3ObjectStore, target: S3Target
 ) -> None:
-    """What is there is not what was sent, by whomever."""
+    """What is there is not what was sent."""
     await stopped.begin("third.bin")
     (key,) = await client.open_uploads(stopped.name)
     (upload,) = await sink.open_uploads(target, key)

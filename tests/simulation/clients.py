@@ -18,7 +18,7 @@ from aio_pika import DeliveryMode, Message
 from streams.amqp import names
 from streams.channels import CANCELS, REQUESTS, RESPONSES
 from tests.simulation.rabbitmq import Broker, Stored
-from tests.simulation.weather import Weather, by_nobody
+from tests.simulation.weather import Weather, by_no_process
 
 TERMINAL = ("DENIED", "DONE", "ERROR")
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -79,7 +79,7 @@ class Clients:
 
     def plan(self, wish: Wish) -> None:
         """Ask in time."""
-        by_nobody(wish.at, partial(self._ask, wish))
+        by_no_process(wish.at, partial(self._ask, wish))
 
     def _ask(self, wish: Wish) -> None:
         key = wish.tenant, wish.correlation_id
@@ -98,13 +98,15 @@ class Clients:
         if wish.again:
             self._again[key].append(wish)
         if wish.twice_after is not None and message.message_id is not None:
-            by_nobody(
+            by_no_process(
                 wish.twice_after, partial(self.broker.publish, REQUESTS.exchange.name, message)
             )
         if wish.cancelled_after is not None:
-            by_nobody(wish.cancelled_after, partial(self.cancel, wish.tenant, wish.correlation_id))
+            by_no_process(
+                wish.cancelled_after, partial(self.cancel, wish.tenant, wish.correlation_id)
+            )
         if wish.spoilt_after is not None:
-            by_nobody(wish.spoilt_after, partial(self._spoil, wish.tenant))
+            by_no_process(wish.spoilt_after, partial(self._spoil, wish.tenant))
 
     def _spoil(self, tenant: str) -> None:
         message = self._message(tenant, {"correlationId": ""}, named=True)
@@ -155,7 +157,7 @@ class Clients:
         if self._again[key]:
             wish = self._again[key].pop(0)
             later = self.weather.draws.of("clients").choice((0.01, 1.0, 30.0))
-            by_nobody(
+            by_no_process(
                 later,
                 partial(
                     self._ask,

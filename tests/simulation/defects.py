@@ -225,7 +225,7 @@ DEFECTS: tuple[Defect, ...] = (
         after="            if False:\n",
     ),
     Defect(
-        name="an answer that was overtaken is nobody's",
+        name="an answer that was overtaken belongs to no delivery",
         path="app/usecases/order_progress.py",
         before="    if not awaited and active is None:\n",
         after="    if False:\n",

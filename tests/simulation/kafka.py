@@ -32,7 +32,7 @@ from mode import Service
 from app.errors import StoreUnavailableError
 from streams.kafka.topics import Topics
 from tests.simulation.processes import Process
-from tests.simulation.weather import Link, Weather, by_nobody
+from tests.simulation.weather import Link, Weather, by_no_process
 
 PARTY = "Kafka"
 PARTITIONS = 2
@@ -150,7 +150,7 @@ class Producer:
             with contextlib.suppress(UnknownTopicOrPartitionError):
                 self._log.append(topic, Record(key, value))
 
-        by_nobody(self._log.weather.later(PARTY), arrives)
+        by_no_process(self._log.weather.later(PARTY), arrives)
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         sent.set_result(None)
         return sent
@@ -203,7 +203,7 @@ class Group:
         return member in self.members and (self._joined is None or member in self._joined)
 
     def skip(self, seconds: float) -> None:
-        """Take no silence for one in which nothing happened."""
+        """Take no member for silent in time that was skipped."""
         for member in self.members:
             member.heard += seconds
 
@@ -220,7 +220,7 @@ class Group:
     def _rebalance(self) -> dict[Member, None]:
         if self._joined is None:
             self._joined = {}
-            by_nobody(_REBALANCE_TIMEOUT, partial(self._begin, self.generation))
+            by_no_process(_REBALANCE_TIMEOUT, partial(self._begin, self.generation))
         return self._joined
 
     def _begin_if_all_have_joined(self) -> None:

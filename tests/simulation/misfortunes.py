@@ -10,7 +10,7 @@ from tests.simulation import rabbitmq
 from tests.simulation.clients import Clients
 from tests.simulation.plan import Ambush, Disaster, Step
 from tests.simulation.processes import Process
-from tests.simulation.weather import About, Weather, by_nobody
+from tests.simulation.weather import About, Weather, by_no_process
 from tests.simulation.worker import Parties, Worker
 
 _AWAY = " is away"
@@ -87,7 +87,7 @@ class Misfortunes:
     def _freeze_successor(self, process: Process, seconds: float) -> None:
         self._weather.note(f"{process}, which takes it over: freeze {seconds}")
         process.freeze()
-        by_nobody(seconds, process.thaw)
+        by_no_process(seconds, process.thaw)
 
     def _strike(self, what: str, worker: Worker, lasts: float) -> None:
         process = worker.process
@@ -98,7 +98,7 @@ class Misfortunes:
                 worker.stop()
             case "freeze":
                 process.freeze()
-                by_nobody(lasts, process.thaw)
+                by_no_process(lasts, process.thaw)
             case "a worker's clock jumps":
                 process.clock += lasts
             case "its connection to RabbitMQ breaks":
@@ -106,7 +106,7 @@ class Misfortunes:
             case cut if cut.startswith(_CUT_OFF):
                 party = cut.removeprefix(_CUT_OFF)
                 process.cut_off.add(party)
-                by_nobody(lasts, partial(process.cut_off.discard, party))
+                by_no_process(lasts, partial(process.cut_off.discard, party))
             case away if away.endswith(_AWAY):
                 self._go_away(away.removesuffix(_AWAY), lasts)
             case what:
@@ -130,4 +130,4 @@ class Misfortunes:
         self._weather.down[party] = "it is away"
         if party == rabbitmq.PARTY:
             self._parties.broker.restart(forgets=False)
-        by_nobody(seconds, partial(self._weather.down.pop, party, None))
+        by_no_process(seconds, partial(self._weather.down.pop, party, None))

@@ -43,7 +43,7 @@ from tests.simulation.processes import PROCESS, Process
 from tests.simulation.rabbitmq import Broker
 from tests.simulation.rs_order import RsOrder
 from tests.simulation.targets import DEADLINE, Shelf
-from tests.simulation.weather import NOBODY, Weather, by_nobody
+from tests.simulation.weather import NO_PROCESS, Weather, by_no_process
 from tests.simulation.worker import KINDS, MOST_EVENTS, Parties, Worker, declare, steer
 
 _DEFINITIONS = Definitions(KINDS)  # of all workers: schemas take milliseconds
@@ -202,9 +202,9 @@ class _Played:
         for wish in self._plan.wishes:
             self.clients.plan(wish)
         for step in self._plan.steps:
-            by_nobody(step.at, partial(self._person, step))
+            by_no_process(step.at, partial(self._person, step))
         for disaster in self._plan.disasters:
-            by_nobody(disaster.at, partial(self._misfortunes.befall, disaster))
+            by_no_process(disaster.at, partial(self._misfortunes.befall, disaster))
         self._tend()
         self._look()
         with contextlib.suppress(TimeoutError):
@@ -236,12 +236,12 @@ class _Played:
                 self._crashed.set()
             if worker.ended or not worker.process.alive:
                 self.workers[number] = self.born(number)
-        by_nobody(2.0, self._tend)
+        by_no_process(2.0, self._tend)
 
     def _look(self) -> None:
         """See that each worker has no more than it may."""
         self._bounds.look(worker for worker in self.workers if worker.process.alive)
-        by_nobody(1.0, self._look)
+        by_no_process(1.0, self._look)
 
     def _person(self, step: Step) -> None:
         self.note(f"a person: {step.what} {step.correlation_id} of {step.tenant}")
@@ -256,7 +256,7 @@ class _Played:
         seconds = self._until_due() - self._loop.time() - _REST
         if seconds > _REST:
             self.note(f"nothing is due for {seconds:.0f} s")
-            self._loop.skip(seconds, but=NOBODY)
+            self._loop.skip(seconds, but=NO_PROCESS)
             self.parties.log.group.skip(seconds)
 
     def _until_due(self) -> float:
@@ -266,7 +266,7 @@ class _Played:
         if not self._is_quiet() or any(row.work is not None for row in rows):
             return now
         ours = self._tend, self._look
-        due = [when for when, act in self._loop.due(NOBODY) if act not in ours]
+        due = [when for when, act in self._loop.due(NO_PROCESS) if act not in ours]
         for row in rows:
             if not row.state.ended:
                 due.append(database.seconds_until(row.delivery.expires_at) + now)

@@ -24,7 +24,7 @@ from app.store.memory.rows import DeliveryRow, OutboxRow
 from app.store.memory.session import Session
 from app.store.memory.tables import Table
 from tests.simulation.processes import PROCESS, Process
-from tests.simulation.weather import About, Weather, by_nobody
+from tests.simulation.weather import About, Weather, by_no_process
 
 PARTY = "PostgreSQL"
 _LOSES_REQUESTS, _LOSES_ANSWERS = f"{PARTY} loses requests", f"{PARTY} loses answers"
@@ -163,7 +163,7 @@ class SimulatedDatabase(MemoryDatabase):
     def become_read_only(self, seconds: float) -> None:
         """Take no changes for a while."""
         self._read_only = True
-        by_nobody(seconds, self._become_writable)
+        by_no_process(seconds, self._become_writable)
 
     def _become_writable(self) -> None:
         self._read_only = False

@@ -43,7 +43,7 @@ from pamqp.header import ContentHeader
 
 from streams.amqp import names
 from tests.simulation.processes import Process
-from tests.simulation.weather import About, Weather, about_now, by_nobody
+from tests.simulation.weather import About, Weather, about_now, by_no_process
 
 T = TypeVar("T")
 Handler = Callable[[Any], Awaitable[Any]]
@@ -357,7 +357,7 @@ class _Way:
         now = asyncio.get_running_loop().time()
         self._last = max(self._last, now + self._weather.later(PARTY))
         self._sent.append(act)
-        by_nobody(self._last - now, partial(self._arrive, self._broken))
+        by_no_process(self._last - now, partial(self._arrive, self._broken))
 
     def _arrive(self, broken: int) -> None:
         if broken == self._broken:
@@ -405,7 +405,7 @@ class Connection:
         if not self.connected.is_set():
             return
         self._break(forgets=forgets)
-        by_nobody(self.broker.weather.later(PARTY, longest=_RECONNECT), self._restore)
+        by_no_process(self.broker.weather.later(PARTY, longest=_RECONNECT), self._restore)
 
     def _break(self, *, forgets: bool) -> None:
         self.connected.clear()
@@ -422,7 +422,7 @@ class Connection:
         if not self.process.alive or self._ends:
             return
         if PARTY in self.broker.weather.down:
-            by_nobody(1.0, self._restore)
+            by_no_process(1.0, self._restore)
             return
         self.connected.set()
         for channel in self._channels:

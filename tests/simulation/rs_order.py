@@ -26,7 +26,7 @@ from app.errors import SourceRefusedError, SourceUnavailableError
 from streams.amqp import names
 from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
 from tests.simulation.rabbitmq import Broker, Stored
-from tests.simulation.weather import Link, Weather, by_nobody
+from tests.simulation.weather import Link, Weather, by_no_process
 
 PARTY = "rs-order"
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,7 +78,7 @@ class RsOrder:
         late = self._draws.uniform(0.05, 2)
         if self.weather.strikes(f"{PARTY} is late"):
             late = self._draws.uniform(10, 90)
-        by_nobody(late, partial(self._answer, message.message_id, tenant, body))
+        by_no_process(late, partial(self._answer, message.message_id, tenant, body))
 
     def _answer(self, request: str, tenant: str, body: Mapping[str, Any]) -> None:
         correlation = {"correlationId": body["correlationId"]}
@@ -142,7 +142,7 @@ class RsOrder:
         )
 
     def _send(self, message: Message, at: float) -> None:
-        by_nobody(at, partial(self._broker.publish, ORDER_RESPONSES.exchange.name, message))
+        by_no_process(at, partial(self._broker.publish, ORDER_RESPONSES.exchange.name, message))
 
     def _cancel(self, stored: Stored) -> None:
         order = self.orders.get(json.loads(stored.message.body)["orderId"])

@@ -20,7 +20,7 @@ from tests.simulation.night import Night, play
 from tests.simulation.plan import Plan, draw
 from tests.simulation.processes import Process
 from tests.simulation.shrink import shrink
-from tests.simulation.weather import NOBODY
+from tests.simulation.weather import NO_PROCESS
 
 
 def run(work: object, *, seed: int = 0, disorder: float = 0.0) -> object:
@@ -89,11 +89,11 @@ def test_time_that_is_skipped_postpones_all_timers_but_those_of_one_context() ->
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
         kept = loop.create_future()
-        loop.call_later(100, lambda: kept.set_result(loop.time()), context=NOBODY)
-        assert [when for when, _ in loop.due(NOBODY)] == [pytest.approx(100, abs=0.001)]
+        loop.call_later(100, lambda: kept.set_result(loop.time()), context=NO_PROCESS)
+        assert [when for when, _ in loop.due(NO_PROCESS)] == [pytest.approx(100, abs=0.001)]
         postponed = asyncio.create_task(asyncio.sleep(1))
         await asyncio.sleep(0)
-        loop.skip(90, but=NOBODY)
+        loop.skip(90, but=NO_PROCESS)
         await postponed
         woke = loop.time()
         return woke, await kept

@@ -18,7 +18,7 @@ from tests.simulation.processes import PROCESS, Process
 T = TypeVar("T")
 
 _IN_NO_TIME = 0.7  # of 1; a step is a moment, too
-NOBODY = Context()  # what a party does is done by no process: it outlives whose request it was
+NO_PROCESS = Context()  # what a party does is done by no process: it outlives whose request it was
 
 
 class _Turn:
@@ -149,12 +149,12 @@ class Link:
                 weather.note(f"{party} was not heard to answer: {what}")
             else:
                 reply = partial(_tell, answered, outcome)
-                loop.call_later(weather.later(party), reply, context=NOBODY)
+                loop.call_later(weather.later(party), reply, context=NO_PROCESS)
 
         on_its_way = weather.later(party, longest=takes)
         if silent:  # whenever it likes
             on_its_way = weather.draws.of(f"{party} takes").uniform(0, self.deadline)
-        loop.call_later(on_its_way, arrives, context=NOBODY)
+        loop.call_later(on_its_way, arrives, context=NO_PROCESS)
         if lost:
             await asyncio.sleep(on_its_way + weather.later(party))
             raise away("the connection broke before it was answered")
@@ -209,6 +209,6 @@ def _tell(answered: asyncio.Future[Any], outcome: tuple[Any, Exception | None]) 
         answered.set_exception(error)
 
 
-def by_nobody(delay: float, act: Callable[[], object]) -> None:
+def by_no_process(delay: float, act: Callable[[], object]) -> None:
     """Let a party do something later, whatever becomes of the process that runs now."""
-    asyncio.get_running_loop().call_later(delay, act, context=NOBODY)
+    asyncio.get_running_loop().call_later(delay, act, context=NO_PROCESS)

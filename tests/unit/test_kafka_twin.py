@@ -19,7 +19,7 @@ from tests.simulation.draws import Draws
 from tests.simulation.kafka import Consumer, Log, Producer
 from tests.simulation.on_loop import simulated
 from tests.simulation.processes import Process
-from tests.simulation.weather import Weather, by_nobody
+from tests.simulation.weather import Weather, by_no_process
 
 _TEND = 2.0  # seconds until silent members are looked for
 
@@ -66,7 +66,7 @@ class MemoryPlace(Place):
 
     def _tend(self) -> None:
         self.log.group.expel()
-        by_nobody(_TEND, self._tend)
+        by_no_process(_TEND, self._tend)
 
     async def committed(self) -> Positions:
         return {where: self.log.group.committed.get(where, 0) for where in self.log.records}

@@ -12,12 +12,13 @@ import pytest
 from app.delivery.checkpoint import Checkpoint, Step
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.object_store import StoredObject
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.progress import Progress
 from app.errors import RetryableError, SourceUnavailableError
 from sinks import formats
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.pipeline.budget import Budget
+from sinks.pipeline.checkpoints import SaveStep
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.transfer import StreamingArchiver
 from tests.builders import make_lease, make_transfer, name_bytes, not_saved
@@ -57,8 +58,32 @@ def archiver_of(source: Source, store: MemoryObjectStore) -> StreamingArchiver:
     )
 
 
-async def allowed(_result: StoredObject) -> bool:
-    return True
+async def run(
+    source: Source,
+    store: MemoryObjectStore,
+    delivery: Delivery,
+    upload: Upload,
+    *,
+    save: SaveStep = not_saved,
+    after: Checkpoint | None = None,
+) -> StoredObject:
+    """Transfer all files of a source; the archive may appear."""
+
+    async def allowed(_result: StoredObject) -> bool:
+        return True
+
+    return await archiver_of(source, store).run(
+        delivery,
+        each(source.manifest()),
+        TARGET,
+        upload,
+        at_most=delivery.total_bytes,
+        name_bytes=name_bytes(source.files),
+        lease=make_lease(),
+        may_complete=allowed,
+        save=save,
+        after=after,
+    )
 
 
 @each_format
@@ -69,21 +94,10 @@ async def test_the_object_is_what_the_format_makes(
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
     source, store = Source(CONTENT), MemoryObjectStore(least_part=PART)
     delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
-    archiver = archiver_of(source, store)
-    media_type = archiver.media_type(delivery)
+    media_type = archiver_of(source, store).media_type(delivery)
     upload = await store.create_upload(TARGET, "key", {}, media_type=media_type)
 
-    result = await archiver.run(
-        delivery,
-        each(source.manifest()),
-        TARGET,
-        upload,
-        at_most=delivery.total_bytes,
-        name_bytes=name_bytes(source.files),
-        lease=make_lease(),
-        may_complete=allowed,
-        save=not_saved,
-    )
+    result = await run(source, store, delivery, upload)
     found = store.objects(TARGET)["key"]
     assert found.media_type == archive_format.media_type
     assert found.content == made(archive_format, CONTENT, compression="store")
@@ -148,25 +162,13 @@ async def test_who_goes_on_makes_the_same_object_and_reads_no_file_again_but_one
     chance = random.Random(seed)
     source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
     delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
-    archiver = archiver_of(source, store)
     upload = await store.create_upload(TARGET, "key", {}, media_type="")
     saved = Saved()
     breaks: list[str | None] = [*chance.sample(BREAKS, 2), None]
     for source.fail in breaks:
         after = saved.checkpoint()
         try:
-            result = await archiver.run(
-                delivery,
-                each(source.manifest()),
-                TARGET,
-                upload,
-                at_most=delivery.total_bytes,
-                name_bytes=name_bytes(source.files),
-                lease=make_lease(),
-                may_complete=allowed,
-                save=saved.save,
-                after=after,
-            )
+            result = await run(source, store, delivery, upload, save=saved.save, after=after)
         except SourceUnavailableError:
             assert source.fail is not None
     found = store.objects(TARGET)["key"]
