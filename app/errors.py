@@ -16,6 +16,7 @@ DeliveryError
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
 │   ├── EmptyOrderError           the order holds no file
 │   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
+│   │   └── SourceGoneError           410: it had the file, which a retry of the order brings back
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
 │   │   └── TargetForbiddenError      the operator does not let tenants deliver there
 │   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
@@ -24,6 +25,7 @@ DeliveryError
 ├── WrongBytesError           a new attempt may get it right; some of them, then the delivery ends
 │   ├── WrongFileError            a file is not what the listing says
 │   └── WrongObjectError          the stored object is not what was sent
+├── OrderNotToldError         rs-order does not tell this of an order: it is done without
 ├── LeaseLostError            another worker owns this transfer now: stop, change nothing
 ├── SettingError              a change of a tenant's setting that is not made
 │   ├── UnknownSettingError       there is no setting of this name
@@ -160,6 +162,10 @@ class SourceRefusedError(PermanentError):
     """rs-order refuses for good."""
 
 
+class SourceGoneError(SourceRefusedError):
+    """A file has expired from rs-order's cache; a retry of its order may bring it back."""
+
+
 class TargetRefusedError(PermanentError):
     """The object store refuses for good."""
 
@@ -188,6 +194,10 @@ class WrongFileError(WrongBytesError):
 
 class WrongObjectError(WrongBytesError):
     """Size or ETag of the stored object differ from what was sent."""
+
+
+class OrderNotToldError(DeliveryError):
+    """rs-order does not tell all files of an order; it may still list its suborders."""
 
 
 class LeaseLostError(DeliveryError):

@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from app.waiting.backoff import Backoff
-from streams.regards.orders import RsOrder
+from streams.regards.orders import DATASET_PAGE_SIZE, RsOrder
 from streams.regards.resume import Resumption
 from streams.regards.tokens import TokenSigner
 
@@ -50,6 +50,7 @@ def rs_order_at(
     session: aiohttp.ClientSession,
     *,
     page_size: int = 100,
+    dataset_page_size: int = DATASET_PAGE_SIZE,
     stall_timeout: float = 60,
     resumption: Resumption = NEVER,
 ) -> RsOrder:
@@ -59,6 +60,7 @@ def rs_order_at(
         SIGNER,
         url=f"http://127.0.0.1:{port}",
         page_size=page_size,
+        dataset_page_size=dataset_page_size,
         stall_timeout=stall_timeout,
         resumption=resumption,
     )

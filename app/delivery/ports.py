@@ -21,6 +21,7 @@ from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
+from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
@@ -283,13 +284,44 @@ class Outbox(Protocol):
 class OrderSource(Protocol):
     """rs-order's REST side."""
 
-    def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
-        """Iterate over the files of the delivery's order, page after page."""
+    def listing(self, delivery: Delivery, suborder: int | None = None) -> AsyncIterator[ListedFile]:
+        """Iterate over the files that can be downloaded, page after page.
+
+        Those of the delivery's order, or of one of its suborders. A file that was asked for once
+        is not among them any more.
+        """
+
+    async def order(self, delivery: Delivery) -> OrderFacts | None:
+        """Ask about the delivery's order as a whole; None where this rs-order does not tell.
+
+        Raises SourceRefusedError when there is no such order, or it is another user's;
+        SourceUnavailableError when that can't be known now.
+        """
+
+    def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        """Iterate over all files of the delivery's order, each once, in whatever order.
+
+        Those that are not restored yet are among them. There are no more than `facts.files`: who
+        keeps them knows how much memory that takes. Raises OrderNotToldError, after some of the
+        files or before the first, where rs-order does not tell all of them; and
+        SourceUnavailableError.
+        """
+
+    async def retry(self, delivery: Delivery) -> bool:
+        """Have files that are in error, or expired, made available again, in new suborders.
+
+        False when rs-order does not do that for the order as it stands: one that is not complete
+        or without an error, or whose retry has begun already. Raises SourceRefusedError when there
+        is no such order any more, and SourceUnavailableError: then it may have begun, too.
+        """
 
     def download(
         self, delivery: Delivery, file: ManifestFile
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a file's bytes, from the first to the last."""
+        """Open a file's bytes, from the first to the last.
+
+        Reading raises SourceGoneError when rs-order had the file, and has it no more.
+        """
 
 
 class PlannedFormat(Protocol):

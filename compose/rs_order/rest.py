@@ -81,6 +81,8 @@ class Rest:
     async def order(self, request: web.Request) -> web.Response:
         """`GET /user/orders/{order}`."""
         order = self._order(request)
+        if not self._switches.order_facts:
+            raise web.HTTPNotFound(text="there is nothing at this path")
         datasets = [
             {"id": dataset.task_id, "filesCount": len(dataset.files), "filesSize": dataset.size}
             for dataset in order.datasets

@@ -122,6 +122,7 @@ class Switches(BaseModel):
     partial_content: bool = Field(
         default=True, description="Answer 206 for the list of what is not finished, else 200."
     )
+    order_facts: bool = Field(default=True, description="Answer for an order as a whole; else 404.")
     dataset_files: bool = Field(
         default=True, description="Tell the files of an order's datasets; else 404."
     )

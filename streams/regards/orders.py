@@ -1,35 +1,34 @@
-"""rs-order over REST: an order's listing and its files (contract, section 2)."""
+"""rs-order over REST: orders, their listings and their files (contract, section 2)."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 import aiohttp
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
-from app.errors import SourceNotReadyError, SourceUnavailableError
-from app.telemetry import tracing
-from streams.regards.https import connector_of, said, trust
-from streams.regards.refusals import check, seen_as
-from streams.regards.resume import Connection, Resumption, resumed
-from streams.regards.stall import unstalled
+from app.delivery.order_facts import OrderFacts, OrderFile
+from app.errors import OrderNotToldError, SourceNotReadyError, SourceUnavailableError
+from streams.regards.answers import UNREADABLE, Page, read_facts, read_listed, read_of_dataset
+from streams.regards.downloads import Downloads
+from streams.regards.https import connector_of, trust
+from streams.regards.refusals import detail_of, seen_as, stays
+from streams.regards.requests import Requests, breaking_off, refused
+from streams.regards.resume import Resumption
 from streams.regards.tokens import TokenSigner
 
-_MD5 = re.compile(r"[0-9a-fA-F]{32}")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-")
+# rs-order reads all files of a dataset for each page of them: so let there be few. It is the most
+# that Spring gives by default, to who asks for more, too.
+DATASET_PAGE_SIZE = 2000
+_READINGS = 4  # of a dataset's pages
+
+_NOT_IN_THIS_STATUS = re.compile(r"\bORDER_(MUST|HAS)_[A-Z_]+")
 # Big reads: every hand-over between stages costs the same, whatever its size.
 READ_BUFFER = 1024 * 1024
-
-
-# For downloads, whose bytes are watched by `unstalled`.
-_UNWATCHED = aiohttp.ClientTimeout(total=None, sock_connect=10)
 
 
 class RsOrder:
@@ -44,199 +43,204 @@ class RsOrder:
         page_size: int,
         stall_timeout: float,
         resumption: Resumption,
+        dataset_page_size: int = DATASET_PAGE_SIZE,
     ) -> None:
-        self._session = session
-        self._signer = signer
-        self._url = url.rstrip("/")
+        self._requests = Requests(session, signer, url=url, stall_timeout=stall_timeout)
         self._page_size = page_size
-        self._stall_timeout = stall_timeout
-        self._resumption = resumption
+        self._dataset_page_size = dataset_page_size
+        self._downloads = Downloads(
+            self._requests, stall_timeout=stall_timeout, resumption=resumption
+        )
 
-    async def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
-        """Iterate over the files of the delivery's order.
+    async def listing(
+        self, delivery: Delivery, suborder: int | None = None
+    ) -> AsyncIterator[ListedFile]:
+        """Iterate over the files of the delivery's order, or of one of its suborders.
 
         Raises SourceNotReadyError (206), and what `streams.regards.refusals` makes of refusals;
         SourceUnavailableError also when an answer is no page, and when the listing changed while it
         was read, for then a file may have slipped from one page to another unseen.
         """
-        page = 0
+        listed = f"order {delivery.order_id}"
+        path = f"/orders/{delivery.order_id}/files/available"
+        if suborder is not None:
+            listed = f"suborder {suborder} of {listed}"
+            path = f"/orders/{delivery.order_id}/filesTask/{suborder}/files/available"
+        number = 0
         announced: int | None = None
         seen: set[int] = set()
         while True:
-            what = f"page {page} of the files of order {delivery.order_id}"
-            path = f"/orders/{delivery.order_id}/files/available"
-            query = {"page": page, "size": self._page_size, "sort": "id,asc"}
-            async with self._get(delivery, path, what, params=query) as response:
-                if response.status == 204:
-                    break
-                if response.status == 206:
-                    raise SourceNotReadyError(
-                        f"rs-order has not finished order {delivery.order_id}"
-                    )
-                with _translate_errors(what):
-                    body = await response.read()
-                try:
-                    files, total, last = _read_page(json.loads(body), page)
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                    raise SourceUnavailableError(
-                        f"rs-order's answer for {what} is not a page of files ({error!r}); "
-                        f"{seen_as(response)}: is it a page of a gateway before it? "
-                        "check DELIVERY_RS_ORDER_URL"
-                    ) from None
-            if total is not None:
-                if announced is not None and total != announced:
-                    raise _changed(delivery, f"it had {announced} files, then {total}")
-                announced = total
-            for file in files:
+            page = await self._page_of_listing(delivery, path, listed, number)
+            if page is None:
+                break
+            if page.total is not None:
+                if announced is not None and page.total != announced:
+                    raise _changed(listed, f"it had {announced} files, then {page.total}")
+                announced = page.total
+            for file in page.entries:
                 seen.add(file.file_id)
                 yield file
-            if last or (announced is not None and len(seen) > announced):
+            if page.last or (announced is not None and len(seen) > announced):
                 break
-            page += 1
+            number += 1
         if announced is not None and len(seen) != announced:
-            raise _changed(delivery, f"it announced {announced} files and listed {len(seen)}")
+            raise _changed(listed, f"it announced {announced} files and listed {len(seen)}")
 
-    @contextlib.asynccontextmanager
-    async def download(
-        self, delivery: Delivery, file: ManifestFile
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a file's bytes; a connection that breaks is resumed in place.
+    async def _page_of_listing(
+        self, delivery: Delivery, path: str, listed: str, number: int
+    ) -> Page[ListedFile] | None:
+        """Return the page of this number; None: there is no file."""
+        what = f"page {number} of the files of {listed}"
+        query = {"page": number, "size": self._page_size, "sort": "id,asc"}
+        async with self._requests.ask(delivery, path, what, params=query) as response:
+            if response.status == 204:
+                return None
+            if response.status == 206:
+                raise SourceNotReadyError(f"rs-order has not finished {listed}")
+            with breaking_off(what):
+                body = await response.read()
+            try:
+                return read_listed(body, number)
+            except UNREADABLE as error:
+                raise SourceUnavailableError(
+                    f"rs-order's answer for {what} is not a page of files ({error!r}); "
+                    f"{seen_as(response)}: is it a page of a gateway before it? "
+                    "check DELIVERY_RS_ORDER_URL"
+                ) from None
 
-        Reading raises SourceNotReadyError (202), what `refusals` makes of refusals, and
-        WrongFileError when the file changes while it is read.
+    async def order(self, delivery: Delivery) -> OrderFacts | None:
+        """Ask about the order. None: it is not told, for whatever reason that stays.
+
+        A refusal alone does not tell whether the order is refused, or there is no such question
+        in this rs-order, or not for this user's role: that is seen by what its listing answers.
         """
-        what = f"file {file.file_id} ({file.member})"
-        validators: dict[str, str] = {}
-
-        @contextlib.asynccontextmanager
-        async def open_at(offset: int) -> AsyncIterator[Connection]:
-            headers = {"Range": f"bytes={offset}-"} | validators if offset else {}
-            path = f"/orders/files/{file.file_id}"
-            async with self._get(
-                delivery, path, what, headers=headers, timeout=_UNWATCHED
-            ) as response:
-                if response.status == 202:
-                    raise SourceNotReadyError(f"rs-order has not made {what} available yet")
-                if _is_another(response, file):
-                    raise SourceUnavailableError(
-                        f"rs-order's answer for {what} is not that file; {seen_as(response)}: "
-                        "is it a page of a gateway before it? check DELIVERY_RS_ORDER_URL"
-                    )
-                if not offset and (etag := response.headers.get("ETag", "")).startswith('"'):
-                    validators["If-Range"] = etag
-                yield Connection(
-                    start=_start_of(response),
-                    chunks=self._chunks(response, what),
-                    tells_its_end="Content-Length" in response.headers
-                    or "Transfer-Encoding" in response.headers,
-                )
-
-        stream = resumed(open_at, what=what, size=file.size, how=self._resumption)
+        what = f"order {delivery.order_id}"
+        path = f"/user/orders/{delivery.order_id}"
+        async with self._requests.ask(delivery, path, what, judged=_untold) as response:
+            status = response.status
+            if status == 200:
+                with breaking_off(what):
+                    body = await response.read()
+        if status != 200:
+            await self._check_listing(delivery)
+            return None
         try:
-            yield stream
-        finally:
-            await stream.aclose()
+            return read_facts(body)
+        except UNREADABLE:
+            return None
 
-    async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
-        with _translate_errors(what):
-            async with aclosing(unstalled(response.content, limit=self._stall_timeout)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+    async def _check_listing(self, delivery: Delivery) -> None:
+        """Raise SourceRefusedError when there is no such order, or not for this user."""
+        what = f"the files of order {delivery.order_id}"
+        path = f"/orders/{delivery.order_id}/files/available"
+        first = {"page": 0, "size": 1, "sort": "id,asc"}
+        async with self._requests.ask(delivery, path, what, params=first):
+            return
 
-    @contextlib.asynccontextmanager
-    async def _get(
-        self,
-        delivery: Delivery,
-        path: str,
-        what: str,
-        *,
-        params: dict[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - that of the session's
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        token = self._signer.token(delivery.tenant, delivery.user)
-        headers = {"Authorization": f"Bearer {token}"} | dict(headers or {})
-        trace = tracing.current()
-        if trace is not None:
-            headers[tracing.HEADER] = trace
-        async with contextlib.AsyncExitStack() as stack:
-            with _translate_errors(what):
-                async with asyncio.timeout(self._stall_timeout):
-                    response = await stack.enter_async_context(
-                        self._session.get(
-                            self._url + path,
-                            params=params,
-                            headers=headers,
-                            allow_redirects=False,
-                            timeout=timeout or self._session.timeout,
-                        )
-                    )
-                    await check("rs-order", response, what, check_address="DELIVERY_RS_ORDER_URL")
-            yield response
+    async def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        """Iterate over all files of the delivery's order, each once, dataset by dataset.
+
+        Raises OrderNotToldError where that is refused for good, is no such list, or where pages
+        stay short of what they announce; what `refusals` makes of what passes.
+        """
+        if facts.files is None:
+            raise _not_all_told(delivery, "it does not tell how many they are")
+        known: set[int] = set()
+        for dataset in facts.datasets:
+            async for file in self._files_of(delivery, dataset.dataset_id, facts.files):
+                if file.file.file_id in known:
+                    continue
+                known.add(file.file.file_id)
+                if len(known) > facts.files:
+                    raise _not_all_told(delivery, f"they are more than the {facts.files} ordered")
+                yield file
+
+    async def _files_of(
+        self, delivery: Delivery, dataset: int, listed: int
+    ) -> AsyncIterator[OrderFile]:
+        """Iterate over a dataset's files, each once.
+
+        rs-order cuts these pages from a set, whose order may be another one for each of them: so
+        there are files that come twice, and others that are on no page until the next reading.
+        """
+        known: set[int] = set()
+        total: int | None = None
+        for _ in range(_READINGS):
+            number, last = 0, False
+            while not last:
+                page = await self._page_of(delivery, dataset, number, listed)
+                total = page.total
+                if total is None:
+                    raise _not_all_told(delivery, f"of dataset {dataset} it names no number")
+                for file in page.entries:
+                    if file.file.file_id not in known:
+                        known.add(file.file.file_id)
+                        yield file
+                if len(known) == total:
+                    return
+                number, last = number + 1, page.last
+        raise _not_all_told(
+            delivery,
+            f"of the {total} in dataset {dataset}, {_READINGS} readings of its pages gave "
+            f"{len(known)}",
+        )
+
+    async def _page_of(
+        self, delivery: Delivery, dataset: int, number: int, listed: int
+    ) -> Page[OrderFile]:
+        what = f"page {number} of dataset {dataset} of order {delivery.order_id}"
+        path = f"/orders/{delivery.order_id}/dataset/{dataset}/files"
+        query = {"page": number, "size": self._dataset_page_size}
+        async with self._requests.ask(
+            delivery, path, what, params=query, judged=_untold
+        ) as response:
+            if response.status != 200:
+                raise _not_all_told(delivery, f"it answered {response.status} for {what}")
+            with breaking_off(what):
+                body = await response.read()
+            try:
+                return read_of_dataset(body, number, listed=listed)
+            except UNREADABLE as error:
+                raise _not_all_told(
+                    delivery,
+                    f"its answer for {what} is not a page of files ({error!r}); "
+                    f"{seen_as(response)}",
+                ) from None
+
+    async def retry(self, delivery: Delivery) -> bool:
+        """Ask for a retry. False: the order does not allow it now, or there are no retries here."""
+        what = f"a retry of order {delivery.order_id}"
+        path = f"/user/orders/{delivery.order_id}/retry"
+        async with self._requests.ask(
+            delivery, path, what, method="PUT", judged={401, 405, 501}.__contains__
+        ) as response:
+            if response.status == 401:
+                with breaking_off(what):
+                    detail = await detail_of(response)
+                # Of what an order's status does not allow, rs-order says 401, too.
+                if not _NOT_IN_THIS_STATUS.search(detail):
+                    raise refused(response, what, detail)
+            return response.status < 300
+
+    def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a file's bytes; see `Downloads.open`."""
+        return self._downloads.open(delivery, file)
 
 
-def _is_another(response: aiohttp.ClientResponse, file: ManifestFile) -> bool:
-    """Whether an answer is surely not the file's, but a page of a proxy in between."""
-    if response.status not in (200, 206):
-        return True
-    return (
-        response.content_type == "text/html"
-        and not file.member.lower().endswith((".html", ".htm"))
-        and file.size is not None
-        and response.content_length is not None
-        and file.size != _start_of(response) + response.content_length
-    )
+def _untold(status: int) -> bool:
+    """Whether an answer means that this rs-order does not answer such a question."""
+    return stays(status) or status == 501
 
 
-def _start_of(response: aiohttp.ClientResponse) -> int:
-    """Return the offset that an answer begins at."""
-    if response.status != 206:
-        return 0
-    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    return int(found[1]) if found else 0
+def _changed(listed: str, how: str) -> SourceUnavailableError:
+    return SourceUnavailableError(f"the listing of {listed} changed while it was read: {how}")
 
 
-@contextlib.contextmanager
-def _translate_errors(what: str) -> Any:
-    try:
-        yield
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise SourceUnavailableError(f"rs-order broke off {what} ({said(error)})") from error
-
-
-def _changed(delivery: Delivery, how: str) -> SourceUnavailableError:
-    return SourceUnavailableError(
-        f"the listing of order {delivery.order_id} changed while it was read: {how}"
-    )
-
-
-def _read_page(body: dict[str, Any], page: int) -> tuple[list[ListedFile], int | None, bool]:
-    """Return the files of a page, how many there are on all, and whether this is the last."""
-    content = body.get("content") or []
-    metadata = body.get("metadata") or {}
-    total = metadata.get("totalElements")
-    total = int(total) if total is not None else None
-    files = [_read_file(entry, total) for entry in content]
-    if "totalPages" in metadata:
-        last = page + 1 >= int(metadata["totalPages"])
-    else:
-        last = not any(link.get("rel") == "next" for link in body.get("links") or [])
-    return files, total, last or not files
-
-
-def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
-    """Read an entry, nested in `content` (HATEOAS) or flat."""
-    data = entry["content"] if isinstance(entry.get("content"), dict) else entry
-    size = data.get("filesize", data.get("fileSize"))
-    checksum = str(data.get("checksum") or "")
-    return ListedFile(
-        file_id=int(data["id"]),
-        product_id=str(data.get("productId") or ""),
-        version=int(data.get("version") or 1),
-        filename=str(data.get("filename") or ""),
-        size=int(size) if size is not None else None,
-        md5=checksum.lower() if _MD5.fullmatch(checksum) else None,
-        listed=listed,
+def _not_all_told(delivery: Delivery, why: str) -> OrderNotToldError:
+    return OrderNotToldError(
+        f"rs-order does not tell all files of order {delivery.order_id}: {why}"
     )
 
 

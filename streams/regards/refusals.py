@@ -12,7 +12,13 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from app.errors import SourceRefusedError, SourceUnavailableError, WrongFileError
+from app.errors import (
+    DeliveryError,
+    SourceGoneError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    WrongFileError,
+)
 
 _MAX_WAIT = 3600.0  # seconds that a Retry-After may ask for
 _MAX_DETAIL = 500  # bytes of a body
@@ -21,40 +27,50 @@ _PASSES = {401, 407, 408, 423, 425, 429}
 _HINTS = {
     401: "is its key being changed? check DELIVERY_RS_ORDER_TOKEN_SECRET",
     407: "a proxy before it wants credentials; check {address}",
+    410: "it has expired from the cache",
     429: "the user's quota, or a rate, is used up",
 }
 _REDIRECTED = "is there a gateway's login or maintenance page before it? check {address}"
 
 
-async def check(
-    who: str, response: aiohttp.ClientResponse, what: str, *, check_address: str
-) -> None:
-    """Raise unless the answer is one of success.
+def stays(status: int) -> bool:
+    """Whether a status refuses for good."""
+    return 400 <= status < 500 and status not in _PASSES
 
-    Raises SourceUnavailableError for what passes, SourceRefusedError for what stays, and
-    WrongFileError where a range is asked for that the file doesn't have any more.
-    `check_address` is the setting that leads there.
+
+async def detail_of(response: aiohttp.ClientResponse) -> str:
+    """Return what the body of a refusal says, its beginning; nothing where that is a page."""
+    if 300 <= response.status < 400:
+        return ""
+    detail = (await response.content.read(_MAX_DETAIL)).decode("utf-8", "replace").strip()
+    return "" if response.content_type == "text/html" else detail
+
+
+def refusal(
+    who: str, response: aiohttp.ClientResponse, what: str, detail: str, *, check_address: str
+) -> DeliveryError:
+    """Return the error that an answer without success is.
+
+    SourceUnavailableError for what passes, SourceRefusedError for what stays (for a 410
+    SourceGoneError), and WrongFileError where a range was asked for that the file doesn't have any
+    more. `detail` is what its body says, `check_address` the setting that leads there.
     """
     status = response.status
-    if 200 <= status < 300:
-        return
     sentence = f"{who} answered {status} for {what}"
-    if 300 <= status < 400:
-        hint: str | None = _REDIRECTED
-    else:
-        hint = _HINTS.get(status)
-        detail = (await response.content.read(_MAX_DETAIL)).decode("utf-8", "replace").strip()
-        if detail and response.content_type != "text/html":
-            sentence += f": {detail}"
+    hint = _REDIRECTED if 300 <= status < 400 else _HINTS.get(status)
+    if detail:
+        sentence += f": {detail}"
     if hint:
         sentence += f" ({hint.format(address=check_address)})"
     if status == 416:
-        raise WrongFileError(f"{what} is shorter than when it was first read: {sentence}")
-    if status in _PASSES or status >= 500 or status < 400:
-        raise SourceUnavailableError(
-            sentence, retry_after=seconds_of(response.headers.get("Retry-After"))
-        )
-    raise SourceRefusedError(sentence)
+        return WrongFileError(f"{what} is shorter than when it was first read: {sentence}")
+    if status == 410:
+        return SourceGoneError(sentence)
+    if stays(status):
+        return SourceRefusedError(sentence)
+    return SourceUnavailableError(
+        sentence, retry_after=seconds_of(response.headers.get("Retry-After"))
+    )
 
 
 def seen_as(response: aiohttp.ClientResponse) -> str:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pytest
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.order_facts import FileState, OrderFacts, OrderFile, OrderState
 from app.delivery.ports import OrderSource
 from app.delivery.states import State
-from app.errors import SourceNotReadyError, SourceRefusedError, SourceUnavailableError
+from app.errors import (
+    OrderNotToldError,
+    SourceGoneError,
+    SourceNotReadyError,
+    SourceRefusedError,
+    SourceUnavailableError,
+)
 from compose.rs_order.faults import Faults
 from tests.builders import make_delivery, make_file, make_listed
 
@@ -23,12 +31,17 @@ FILES = {
     "f\N{LATIN SMALL LETTER E WITH ACUTE}.txt": b"another",
 }
 ORDERED = make_delivery(state=State.AVAILABLE, order_id=1)
+TAPE = {"suborder_files": 2, "user_places": 1, "restore_seconds": 10}  # one after the other
+CACHE = 7200  # seconds that files stay there
 
 
 class Holds(Protocol):
-    """Lets a delivery's order be done, with these files."""
+    """Accepts a delivery's order of these files; without switches it is one suborder, and done.
 
-    def __call__(self, delivery: Delivery, files: Mapping[str, bytes]) -> None: ...
+    A name may begin with its product.
+    """
+
+    def __call__(self, delivery: Delivery, files: Mapping[str, bytes], **switches: Any) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +50,34 @@ class Orders:
 
     source: OrderSource
     hold: Holds
-    misbehave: Any  # takes `Faults`
+    misbehave: Callable[[Faults], object]
+    advance: Callable[[float], object]  # lets seconds pass
 
-    async def listed(self, delivery: Delivery = ORDERED) -> list[ListedFile]:
-        return [file async for file in self.source.listing(delivery)]
+    async def listed(
+        self, delivery: Delivery = ORDERED, suborder: int | None = None
+    ) -> list[ListedFile]:
+        return [file async for file in self.source.listing(delivery, suborder)]
+
+    async def names(self, suborder: int | None = None) -> list[str]:
+        """Return the names of what can be downloaded."""
+        return [file.filename for file in await self.listed(suborder=suborder)]
+
+    async def facts(self) -> OrderFacts:
+        facts = await self.source.order(ORDERED)
+        assert facts is not None
+        return facts
+
+    async def every_file(self) -> dict[str, OrderFile]:
+        """Return all files of the order by their names, in the order of their ids."""
+        files = [file async for file in self.source.every_file(ORDERED, await self.facts())]
+        files.sort(key=lambda file: file.file.file_id)
+        assert len({file.file.file_id for file in files}) == len(files)
+        return {file.file.filename: file for file in files}
+
+    async def suborders(self) -> list[int]:
+        """Return the ids of the order's suborders as they are now."""
+        found = [file.suborder_id for file in (await self.every_file()).values()]
+        return [suborder for suborder in dict.fromkeys(found) if suborder is not None]
 
     async def files(self, delivery: Delivery = ORDERED) -> dict[str, ManifestFile]:
         """Return what a manifest has of the delivery's files, by their names."""
@@ -121,6 +158,165 @@ class OrderSourceContract:
         orders.misbehave(Faults(no_size=True, no_checksum=True))
         assert {(file.size, file.md5) for file in await orders.listed()} == {(None, None)}
 
+    # Suborders.
+
+    async def test_suborders_become_available_one_after_the_other(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES, **TAPE)
+        first, second = await orders.suborders()
+        with pytest.raises(SourceNotReadyError):
+            await orders.listed(suborder=first)
+        orders.advance(10)
+        assert await orders.names(first) == ["a.bin", "b.txt"]
+        with pytest.raises(SourceNotReadyError):
+            await orders.listed(suborder=second)
+        for file in await orders.listed(suborder=first):
+            await orders.read(make_file(file.filename, file_id=file.file_id, size=file.size))
+        assert await orders.names(first) == []
+        orders.advance(10)
+        assert await orders.names(second) == [*FILES][2:]
+        assert await orders.names() == [*FILES][2:]
+
+    async def test_a_suborders_listing_has_what_the_orders_has_of_it(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES, suborder_files=3)
+        first, second = await orders.suborders()
+        parts = [await orders.listed(suborder=first), await orders.listed(suborder=second)]
+        assert [len(part) for part in parts] == [3, 1]
+        assert [file.listed for file in parts[0]] == [3] * 3
+        whole = [replace(file, listed=None) for file in await orders.listed()]
+        assert [replace(file, listed=None) for part in parts for file in part] == whole
+
+    async def test_of_a_suborder_that_is_refused_its_number_is_told(self, orders: Orders) -> None:
+        with pytest.raises(SourceRefusedError):
+            await orders.listed(suborder=7)
+        orders.hold(ORDERED, FILES)
+        with pytest.raises(SourceRefusedError, match=r"suborder 99\b"):
+            await orders.listed(suborder=99)
+        stranger = make_delivery(state=State.AVAILABLE, order_id=1, user="other@example.org")
+        with pytest.raises(SourceRefusedError):
+            await orders.listed(stranger, (await orders.suborders())[0])
+
+    # Orders as a whole.
+
+    async def test_an_order_tells_how_far_it_is(self, orders: Orders) -> None:
+        files = {"P/a": b"aa", "P/b": b"b", "Q/c": b"c"}
+        orders.hold(ORDERED, files, datasets="product", user_places=1, restore_seconds=10)
+        facts = await orders.facts()
+        assert (facts.status, facts.complete, facts.waiting_for_user) == (
+            OrderState.RUNNING,
+            False,
+            False,
+        )
+        assert (facts.files, facts.size, facts.available, facts.in_error) == (3, 4, 0, 0)
+        assert [(part.files, part.size) for part in facts.datasets] == [(2, 3), (1, 1)]
+        assert facts.expires_at is not None
+        # Its two suborders, and two more, for as long as files stay in the cache.
+        assert facts.expires_at == datetime.fromtimestamp(4 * CACHE, UTC)
+        orders.advance(10)
+        facts = await orders.facts()
+        assert (facts.percent, facts.waiting_for_user, facts.available) == (75, True, 2)
+
+    async def test_an_order_that_is_done_says_so(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES)
+        facts = await orders.facts()
+        assert (facts.status, facts.percent) == (OrderState.DONE, 100)
+        assert (facts.complete, facts.gone, facts.may_be_retried) == (True, False, False)
+        for file in (await orders.files()).values():
+            await orders.read(file)
+        facts = await orders.facts()
+        assert (facts.waiting_for_user, facts.available) == (False, 0)
+
+    async def test_an_order_that_has_expired_says_so_and_has_no_files(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES)
+        file = (await orders.files())["b.txt"]
+        orders.advance(3 * CACHE)
+        facts = await orders.facts()
+        assert (facts.status, facts.gone, facts.complete) == (OrderState.EXPIRED, True, True)
+        assert await orders.listed() == []
+        with pytest.raises(SourceRefusedError):
+            await orders.read(file)
+
+    async def test_an_order_that_can_not_be_asked_about_is_refused_or_not_told(
+        self, orders: Orders
+    ) -> None:
+        with pytest.raises(SourceRefusedError):
+            await orders.source.order(ORDERED)
+        orders.hold(ORDERED, FILES, order_facts=False)
+        assert await orders.source.order(ORDERED) is None
+        for changes in ({"tenant": "swot"}, {"user": "other@example.org"}):
+            stranger = make_delivery(state=State.AVAILABLE, order_id=1, **changes)
+            with pytest.raises(SourceRefusedError):
+                await orders.source.order(stranger)
+
+    # Every file.
+
+    async def test_every_file_is_told_whatever_its_state(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES, unrestorable="^f", **TAPE)
+        assert {file.state for file in (await orders.every_file()).values()} == {FileState.PENDING}
+        orders.advance(10)
+        listed = await orders.listed(suborder=(await orders.suborders())[0])
+        files = await orders.every_file()
+        assert [replace(files[file.filename].file, listed=2) for file in listed] == listed
+        assert {file.file.listed for file in files.values()} == {len(FILES)}
+        await orders.read(make_file("a.bin", file_id=files["a.bin"].file.file_id))
+        orders.misbehave(Faults(refuse=403))
+        with pytest.raises(SourceRefusedError):
+            await orders.read(make_file("b.txt", file_id=files["b.txt"].file.file_id))
+        orders.misbehave(Faults())
+        orders.advance(10)
+        assert [file.state for file in (await orders.every_file()).values()] == [
+            FileState.DOWNLOADED,
+            FileState.DOWNLOAD_ERROR,
+            FileState.AVAILABLE,
+            FileState.ERROR,
+        ]
+
+    async def test_every_file_of_several_datasets_is_told_once(self, orders: Orders) -> None:
+        files = {f"{product}/{product}{n}": b"x" * n for product in "PQR" for n in range(3)}
+        orders.hold(ORDERED, files, datasets="product", restore_seconds=10)
+        found = await orders.every_file()
+        assert {f"{f.file.product_id}/{f.file.filename}": f.file.size for f in found.values()} == {
+            name: len(content) for name, content in files.items()
+        }
+        assert len({file.suborder_id for file in found.values()}) == 3
+
+    async def test_an_rs_order_may_not_tell_every_file(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES, dataset_files=False)
+        with pytest.raises(OrderNotToldError):
+            await orders.every_file()
+        assert len(await orders.listed()) == len(FILES)
+
+    # Files that are gone, and retries.
+
+    async def test_a_file_that_has_expired_is_brought_back_by_a_retry(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES, unrestorable="^f")
+        file = (await orders.files())["a.bin"]
+        (before,) = await orders.suborders()
+        orders.advance(CACHE)
+        with pytest.raises(SourceGoneError):
+            await orders.read(file)
+        assert (await orders.facts()).may_be_retried
+        assert await orders.source.retry(ORDERED)
+        orders.advance(0)
+        again = await orders.every_file()
+        assert again["a.bin"].suborder_id != before == again["b.txt"].suborder_id
+        assert await orders.names(again["a.bin"].suborder_id) == ["a.bin"]
+        assert await orders.read(file) == FILES["a.bin"]
+
+    async def test_an_order_without_errors_is_not_retried(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES)
+        assert not await orders.source.retry(ORDERED)
+        assert len(await orders.listed()) == len(FILES)
+
+    async def test_a_retry_under_way_is_not_begun_again(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES, unrestorable="^f", restore_seconds=10)
+        orders.advance(10)
+        assert await orders.source.retry(ORDERED)
+        assert not await orders.source.retry(ORDERED)
+
+    async def test_a_retry_of_an_order_that_there_is_not_is_refused(self, orders: Orders) -> None:
+        with pytest.raises(SourceRefusedError):
+            await orders.source.retry(ORDERED)
+
     # Files.
 
     async def test_a_file_is_given_from_its_first_byte_to_its_last(self, orders: Orders) -> None:
@@ -164,6 +360,15 @@ class OrderSourceContract:
         with pytest.raises(SourceRefusedError):
             await orders.read(file)
 
+    async def test_a_quota_that_is_used_up_passes_and_is_told_in_words(
+        self, orders: Orders
+    ) -> None:
+        orders.hold(ORDERED, FILES, quota=1)
+        files = await orders.files()
+        await orders.read(files["b.txt"])
+        with pytest.raises(SourceUnavailableError, match="the quota of 1 downloads is used up"):
+            await orders.read(files["a.bin"])
+
     async def test_a_file_that_there_is_not_is_refused(self, orders: Orders) -> None:
         orders.hold(ORDERED, FILES)
         with pytest.raises(SourceRefusedError):
@@ -201,6 +406,10 @@ class OrderSourceContract:
         with pytest.raises(SourceUnavailableError):
             await orders.listed()
         assert len(await orders.listed()) == len(FILES)
+        for ask in (orders.source.order, orders.source.retry):
+            orders.misbehave(Faults(answers_500=1))
+            with pytest.raises(SourceUnavailableError):
+                await ask(ORDERED)
         orders.misbehave(Faults(answers_500=1))
         with pytest.raises(SourceUnavailableError):
             await orders.read(file)

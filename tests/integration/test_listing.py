@@ -241,7 +241,9 @@ class Files:
         self.announced = announced
         self.read = 0
 
-    async def listing(self, _delivery: Delivery) -> AsyncIterator[ListedFile]:
+    async def listing(
+        self, _delivery: Delivery, _suborder: int | None = None
+    ) -> AsyncIterator[ListedFile]:
         for number in range(self.count):
             self.read += 1
             yield make_listed(
@@ -253,8 +255,8 @@ class Files:
                 listed=self.count if self.announced else None,
             )
 
-    def download(self, delivery: Delivery, file: ManifestFile) -> Any:
-        raise AssertionError("planning reads the listing alone")
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"planning reads the listing alone, not {name}")
 
 
 async def claimed(deliveries: Deliveries, worker: str = "w", seconds: float = 30) -> Delivery:

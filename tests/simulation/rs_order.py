@@ -22,7 +22,8 @@ from aio_pika import DeliveryMode, Message
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
-from app.errors import SourceRefusedError, SourceUnavailableError
+from app.delivery.order_facts import OrderFacts, OrderFile
+from app.errors import OrderNotToldError, SourceRefusedError, SourceUnavailableError
 from streams.amqp import names
 from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
 from tests.simulation.rabbitmq import Broker, Stored
@@ -190,7 +191,11 @@ class Source:
         self._rs_order = rs_order
         self._link = Link(party=PARTY, weather=rs_order.weather, deadline=_DEADLINE)
 
-    async def listing(self, delivery: Delivery) -> AsyncIterator[ListedFile]:
+    async def listing(
+        self,
+        delivery: Delivery,
+        suborder: int | None = None,
+    ) -> AsyncIterator[ListedFile]:
         """Iterate over the files of a delivery's order."""
         for file in await self._link.ask(
             f"list order {delivery.order_id}",
@@ -198,6 +203,19 @@ class Source:
             away=SourceUnavailableError,
         ):
             yield file
+
+    async def order(self, delivery: Delivery) -> OrderFacts | None:
+        """Tell nothing of a delivery's order."""
+        return None
+
+    async def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        """Tell no file."""
+        raise OrderNotToldError(f"the files of order {delivery.order_id} are not told")
+        yield
+
+    async def retry(self, delivery: Delivery) -> bool:
+        """Refuse to: files do not leave the cache here."""
+        return False
 
     @contextlib.asynccontextmanager
     async def download(

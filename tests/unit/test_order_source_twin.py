@@ -12,10 +12,14 @@ from tests.twins.rs_order import CHUNK, MemoryOrders
 @pytest.fixture
 def orders() -> Orders:
     """An rs-order of the test's own."""
-    twin = MemoryOrders()
-    return Orders(
-        source=twin, hold=twin.hold, misbehave=lambda faults: setattr(twin, "faults", faults)
-    )
+    return orders_of(MemoryOrders())
+
+
+def orders_of(twin: MemoryOrders) -> Orders:
+    def misbehave(faults: Faults) -> None:
+        twin.faults = faults
+
+    return Orders(source=twin, hold=twin.hold, misbehave=misbehave, advance=twin.clock.advance)
 
 
 class TestMemory(OrderSourceContract):
@@ -31,7 +35,7 @@ async def test_a_rate_takes_the_time_of_the_clock_that_is_given() -> None:
     twin = MemoryOrders(sleep=sleep)
     twin.hold(ORDERED, FILES)
     twin.faults = Faults(bytes_per_second=CHUNK)
-    orders = Orders(source=twin, hold=twin.hold, misbehave=None)
+    orders = orders_of(twin)
     file = (await orders.files())["a.bin"]
     assert await orders.read(file) == FILES["a.bin"]
     assert sum(seconds) == pytest.approx(len(FILES["a.bin"]) / CHUNK)

@@ -1,0 +1,99 @@
+"""The bytes of a file of rs-order's."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import aiohttp
+
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.errors import SourceNotReadyError, SourceUnavailableError
+from streams.regards.refusals import seen_as
+from streams.regards.requests import Requests, breaking_off
+from streams.regards.resume import Connection, Resumption, resumed
+from streams.regards.stall import unstalled
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-")
+# The bytes are watched by `unstalled`.
+_UNWATCHED = aiohttp.ClientTimeout(total=None, sock_connect=10)
+
+
+class Downloads:
+    """Opens files, and holds on to them while they are read."""
+
+    def __init__(self, requests: Requests, *, stall_timeout: float, resumption: Resumption) -> None:
+        self._requests = requests
+        self._stall_timeout = stall_timeout
+        self._resumption = resumption
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a file's bytes; a connection that breaks is resumed in place.
+
+        Reading raises SourceNotReadyError (202), what `refusals` makes of refusals (of a 410
+        SourceGoneError), and WrongFileError when the file changes while it is read.
+        """
+        what = f"file {file.file_id} ({file.member})"
+        validators: dict[str, str] = {}
+
+        @contextlib.asynccontextmanager
+        async def open_at(offset: int) -> AsyncIterator[Connection]:
+            headers = {"Range": f"bytes={offset}-"} | validators if offset else {}
+            path = f"/orders/files/{file.file_id}"
+            async with self._requests.ask(
+                delivery, path, what, headers=headers, timeout=_UNWATCHED
+            ) as response:
+                if response.status == 202:
+                    raise SourceNotReadyError(f"rs-order has not made {what} available yet")
+                if _is_another(response, file):
+                    raise SourceUnavailableError(
+                        f"rs-order's answer for {what} is not that file; {seen_as(response)}: "
+                        "is it a page of a gateway before it? check DELIVERY_RS_ORDER_URL"
+                    )
+                if not offset and (etag := response.headers.get("ETag", "")).startswith('"'):
+                    validators["If-Range"] = etag
+                yield Connection(
+                    start=_start_of(response),
+                    chunks=self._chunks(response, what),
+                    tells_its_end="Content-Length" in response.headers
+                    or "Transfer-Encoding" in response.headers,
+                )
+
+        stream = resumed(open_at, what=what, size=file.size, how=self._resumption)
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+    async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
+        with breaking_off(what):
+            async with aclosing(unstalled(response.content, limit=self._stall_timeout)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+
+def _is_another(response: aiohttp.ClientResponse, file: ManifestFile) -> bool:
+    """Whether an answer is surely not the file's, but a page of a proxy in between."""
+    if response.status not in (200, 206):
+        return True
+    return (
+        response.content_type == "text/html"
+        and not file.member.lower().endswith((".html", ".htm"))
+        and file.size is not None
+        and response.content_length is not None
+        and file.size != _start_of(response) + response.content_length
+    )
+
+
+def _start_of(response: aiohttp.ClientResponse) -> int:
+    """Return the offset that an answer begins at."""
+    if response.status != 206:
+        return 0
+    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else 0
