@@ -183,6 +183,7 @@ class OrderProgressed(Arrived):
     error_type: str | None = None
     errors: int = 0
     total_suborders: int | None = None
+    suborder_id: int | None = Field(None, description="With SUBORDER_DONE; may be missing.")
     ingress_id: UUID | None = Field(None, alias="eventId", description="Given at this arrival.")
 
     @classmethod
@@ -198,6 +199,7 @@ class OrderProgressed(Arrived):
             error_type=said.error_type or said.error_code,
             errors=said.errors or 0,
             total_suborders=said.total_sub_orders,
+            suborder_id=said.sub_order_id,
         )
 
     @property

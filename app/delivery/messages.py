@@ -162,7 +162,9 @@ class OrderResponseDtoEvent(Wire):
     error_code: _Text | None = Field(None, description="What older versions call errorType.")
     errors: Annotated[_Long | None, Field(description="Files in error; null is none.")] = None
     total_sub_orders: _Long | None = None
-    sub_order_id: _Long | None = None
+    sub_order_id: _Long | None = Field(
+        None, description="With SUBORDER_DONE: whose files can be downloaded now."
+    )
 
 
 _WORDS = {

@@ -19,7 +19,7 @@ class OrderStatus(StrEnum):
 
     GRANTED = "GRANTED"  # it is accepted; its orderId is told
     DENIED = "DENIED"  # it is refused: there is no order
-    SUBORDER_DONE = "SUBORDER_DONE"  # one of its suborders is done
+    SUBORDER_DONE = "SUBORDER_DONE"  # one of its suborders can be downloaded
     DONE = "DONE"  # all of its files can be downloaded, except those in error
     FAILED = "FAILED"  # it ended without files
 
@@ -36,4 +36,5 @@ class OrderEvent:
     error_type: str | None = None  # rs-order's word; not all of them are an `ErrorType`
     errors: int = 0  # files in error
     total_suborders: int | None = None  # that the order is cut into; None: not told
+    suborder_id: int | None = None  # that can be downloaded; None: not told
     ingress: Ingress | None = None  # None: it did not arrive as a message

@@ -1,4 +1,4 @@
-"""Events that a later version has made: what is read of them, and what is not."""
+"""Events that another version has made: what is read of them, and what is not."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ def test_fields_that_a_later_version_has_added_are_passed_over() -> None:
     event = TransferProgressed.of(make_progress())
     later = json.loads(event.encode()) | {"archive": {"parts": 7}}
     assert TransferProgressed.decode(json.dumps(later).encode()) == event
+
+
+def test_an_earlier_version_does_not_name_the_suborder_of_an_order_event() -> None:
+    event = OrderProgressed(
+        tenant="t", correlation_id="c", status=OrderStatus.SUBORDER_DONE, order_id=7, suborder_id=3
+    )
+    earlier = json.loads(event.encode())
+    assert earlier.pop("suborderId") == 3
+    read = OrderProgressed.decode(json.dumps(earlier).encode()).order_event
+    assert (read.order_id, read.suborder_id) == (7, None)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ ORDER_EVENT = OrderEvent(
     error_type="EMPTY_ORDER",
     errors=3,
     total_suborders=2,
+    suborder_id=1,
     ingress=_ingress(EVENT, ArrivalKind.ORDER_EVENT),
 )
 PROGRESS = Progress(
