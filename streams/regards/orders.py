@@ -26,7 +26,7 @@ from streams.regards.tokens import TokenSigner
 DATASET_PAGE_SIZE = 2000
 _READINGS = 4  # of a dataset's pages
 
-_NOT_IN_THIS_STATUS = re.compile(r"\bORDER_(MUST|HAS)_[A-Z_]+")
+_NOT_RETRIED = re.compile(r"\b(ORDER_MUST|ORDER_HAS|USER_NOT)_[A-Z_]+")
 # Big reads: every hand-over between stages costs the same, whatever its size.
 READ_BUFFER = 1024 * 1024
 
@@ -147,28 +147,25 @@ class RsOrder:
             raise _not_all_told(delivery, "it does not tell how many they are")
         known: set[int] = set()
         for dataset in facts.datasets:
-            async for file in self._files_of(delivery, dataset.dataset_id, facts.files):
-                if file.file.file_id in known:
-                    continue
-                known.add(file.file.file_id)
+            async for file in self._files_of(delivery, dataset.dataset_id, facts.files, known):
                 if len(known) > facts.files:
                     raise _not_all_told(delivery, f"they are more than the {facts.files} ordered")
                 yield file
 
     async def _files_of(
-        self, delivery: Delivery, dataset: int, listed: int
+        self, delivery: Delivery, dataset: int, listed: int, known: set[int]
     ) -> AsyncIterator[OrderFile]:
-        """Iterate over a dataset's files, each once.
+        """Iterate over a dataset's files that are not `known`; so they become.
 
         rs-order cuts these pages from a set, whose order may be another one for each of them: so
         there are files that come twice, and others that are on no page until the next reading.
         """
-        known: set[int] = set()
+        before = len(known)
         total: int | None = None
         for _ in range(_READINGS):
             number, last = 0, False
             while not last:
-                page = await self._page_of(delivery, dataset, number, listed)
+                page = await self._page_of_dataset(delivery, dataset, number, listed)
                 total = page.total
                 if total is None:
                     raise _not_all_told(delivery, f"of dataset {dataset} it names no number")
@@ -176,16 +173,16 @@ class RsOrder:
                     if file.file.file_id not in known:
                         known.add(file.file.file_id)
                         yield file
-                if len(known) == total:
+                if len(known) - before == total:
                     return
                 number, last = number + 1, page.last
         raise _not_all_told(
             delivery,
             f"of the {total} in dataset {dataset}, {_READINGS} readings of its pages gave "
-            f"{len(known)}",
+            f"{len(known) - before}",
         )
 
-    async def _page_of(
+    async def _page_of_dataset(
         self, delivery: Delivery, dataset: int, number: int, listed: int
     ) -> Page[OrderFile]:
         what = f"page {number} of dataset {dataset} of order {delivery.order_id}"
@@ -217,8 +214,8 @@ class RsOrder:
             if response.status == 401:
                 with breaking_off(what):
                     detail = await detail_of(response)
-                # Of what an order's status does not allow, rs-order says 401, too.
-                if not _NOT_IN_THIS_STATUS.search(detail):
+                # It says 401, too, of what the order as it stands does not allow.
+                if not _NOT_RETRIED.search(detail):
                     raise refused(response, what, detail)
             return response.status < 300
 
