@@ -21,7 +21,7 @@ from typing import Any
 
 from app.delivery.checkpoint import Checkpoint
 from app.delivery.lease import Lease
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, StoredObject, StoredPart, Upload
@@ -65,7 +65,7 @@ class StreamingArchiver:
     async def run(
         self,
         delivery: Delivery,
-        files: AsyncIterator[ManifestFile],
+        files: AsyncIterator[ManifestFile | Seam],
         target: Target,
         upload: Upload,
         *,
@@ -75,8 +75,10 @@ class StreamingArchiver:
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: SaveStep,
         after: Checkpoint | None = None,
-    ) -> StoredObject:
+    ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
+
+        None: it paused.
 
         While the target is away, what was sent is kept, and what failed is sent again; without a
         slot, when that takes long.
@@ -100,6 +102,8 @@ class StreamingArchiver:
         try:
             async with transfer.memory():
                 archive = await transfer.stream(files, save, after)
+            if archive.paused:
+                return None
             meter.enter(Phase.COMPLETING)
             result = await transfer.complete(archive, may_complete)
         except BaseException:
@@ -130,7 +134,7 @@ class _Transfer:
     meter: Meter
 
     async def stream(
-        self, files: AsyncIterator[ManifestFile], save: SaveStep, after: Checkpoint | None
+        self, files: AsyncIterator[ManifestFile | Seam], save: SaveStep, after: Checkpoint | None
     ) -> ArchiveStream:
         """Send the files' bytes through all stages; return when the last part is stored.
 
@@ -168,11 +172,12 @@ class _Transfer:
         return archive
 
     async def _skip(
-        self, files: AsyncIterator[ManifestFile], writer: ArchiveWriter, after: Checkpoint
+        self, files: AsyncIterator[ManifestFile | Seam], writer: ArchiveWriter, after: Checkpoint
     ) -> None:
         """Take the members before a checkpoint as made: their files are not read again."""
         for finished in after.members:
-            file = await anext(files)
+            while isinstance(file := await anext(files), Seam):
+                pass
             writer.skip(file, finished)
             self.meter.skip(file.size or 0)
 

@@ -369,12 +369,13 @@ class GivenTenants(ConfiguredTenants):
 
 
 def archive_blocks(
-    archive_format: ArchiveFormat, members: Iterable[Member], *, compression: str = "auto"
+    archive_format: ArchiveFormat, *segments: Iterable[Member], compression: str = "auto"
 ) -> Iterator[bytes]:
-    """Yield the bytes of the archive that a format makes of members."""
+    """Yield the bytes of the archive that a format makes of members, segment by segment."""
     writer = archive_format.writer(compression=compression)
-    for batch in writer.batches(members):
-        yield from batch
+    for members in segments:
+        for batch in writer.batches(members):
+            yield from batch
     yield from writer.end()
 
 

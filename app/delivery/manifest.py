@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import lru_cache
 
 from app.delivery.naming import (
@@ -38,6 +39,13 @@ class ManifestFile:
     member: str  # name in the archive, folders included; safe, and no other member's
     size: int | None  # bytes, where the listing tells
     md5: str | None  # hex, lower case, where the listing tells
+
+
+class Seam(Enum):
+    """What is between two files, where an archive is made while its files are still to come."""
+
+    SEGMENT = auto()  # a segment of the archive ends; another one follows
+    PAUSE = auto()  # the last item: all before it is archived, the rest when there is more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

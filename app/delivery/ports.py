@@ -18,7 +18,7 @@ from app.audit import AuditRecord
 from app.delivery.checkpoint import Checkpoint, Step
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
-from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile
+from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
@@ -339,7 +339,7 @@ class Archiver(Protocol):
     async def run(
         self,
         delivery: Delivery,
-        files: AsyncIterator[ManifestFile],
+        files: AsyncIterator[ManifestFile | Seam],
         target: Target,
         upload: Upload,
         *,
@@ -349,8 +349,12 @@ class Archiver(Protocol):
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
         after: Checkpoint | None = None,
-    ) -> StoredObject:
+    ) -> StoredObject | None:
         """Transfer. `may_complete` is asked each time right before the object would appear.
+
+        The files come one after the other, with a `Seam.SEGMENT` between two segments: the same
+        files with the same seams give the same object, however often it paused. At `Seam.PAUSE`
+        it returns None, with all that came saved.
 
         How far it is, is saved now and then, and when it fails; it goes on `after` what was saved
         of this upload. Raises CheckpointUnusableError where that can't be done.

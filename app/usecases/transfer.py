@@ -115,6 +115,7 @@ class Transfers:
             after = unfinished.after if unfinished else None
             try:
                 result = await self._archive(delivery, target, upload, lease, after)
+                assert result is not None  # noqa: S101 - no seam of these files is a pause
             except (UploadLostError, CheckpointUnusableError) as error:
                 lost += 1
                 if lost == _MAX_LOST_UPLOADS:
@@ -233,8 +234,8 @@ class Transfers:
         upload: Upload,
         lease: Lease,
         after: Checkpoint | None,
-    ) -> StoredObject:
-        """Stream the archive into an upload. What fails leaves no object.
+    ) -> StoredObject | None:
+        """Stream the archive into an upload; None: it paused. What fails leaves no object.
 
         Nor an upload, unless the next attempt can go on with it.
         """

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 from app.delivery.checkpoint import Boundary, Checkpoint, Step
+from app.delivery.manifest import Seam
 from app.delivery.object_store import StoredPart
 from sinks.formats.archive_format import ArchiveWriter, Member
 from sinks.pipeline.assembler import PartAssembler
@@ -48,6 +49,7 @@ class ArchiveStream:
         # One permit a part in flight; the one being filled has none yet.
         self._permits = threading.Semaphore(plan.in_flight)
         self._aborted = False
+        self.paused = False  # whether it goes on another time; when parts() ended
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
         self._assembler = PartAssembler(
             plan.part_size,
@@ -62,11 +64,12 @@ class ArchiveStream:
         self._saved = (0, 0) if after is None else (len(after.parts), len(after.members))
         self._begun = self._saved[1]  # members that were in the archive before
         self._boundaries: dict[int, Boundary] = {}  # by part
+        self._ended_by: Seam | None = None  # what the last segment was ended by
 
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
         """Iterate over the numbered parts. Raises what made the archive fail.
 
-        Its end says that every file was verified.
+        Its end says that every file that came was verified.
         """
         self._thread.start()
         number = self._reached
@@ -143,10 +146,10 @@ class ArchiveStream:
     def _run(self) -> None:
         end: BaseException | None = None
         try:
-            for batch in self._writer.batches(self._members()):
-                self._assembler.take(batch, behind=self._writer.count)
-            self._assembler.take(self._writer.end(), behind=self._writer.count)
-            self._assembler.finish()
+            self._take_segments()
+            if not self.paused:
+                self._assembler.take(self._writer.end(), behind=self._writer.count)
+                self._assembler.finish()
             self._verifier.finish()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
             end = error
@@ -162,12 +165,23 @@ class ArchiveStream:
     def _hand_over(self, part: Part, boundary: Boundary | None) -> None:
         self._loop.call_soon_threadsafe(self._parts.put_nowait, (part, boundary))
 
+    def _take_segments(self) -> None:
+        """Take all members. No batch has some of two segments, however long one was awaited."""
+        while not self.paused:
+            for batch in self._writer.batches(self._members()):
+                self._assembler.take(batch, behind=self._writer.count)
+            if self._ended_by is None:
+                break
+            self.paused = self._ended_by is Seam.PAUSE
+
     def _members(self) -> Iterator[Member]:
-        while (opened := self._prefetcher.next()) is not None:
+        """Yield the members of a segment."""
+        while isinstance(opened := self._prefetcher.next(), Opened):
             blocks = rechunk(_chunks(opened))
             yield opened.file, self._verifier.verified(opened.file, blocks)
             self._prefetcher.done(opened)
             self._meter.files += 1
+        self._ended_by = opened
 
 
 def _chunks(opened: Opened) -> Iterator[bytes]:

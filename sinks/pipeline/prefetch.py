@@ -12,7 +12,7 @@ import queue
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.ports import OrderSource
 from app.errors import DeliveryError
@@ -44,14 +44,17 @@ class Prefetcher:
         self._connections = asyncio.Semaphore(connections)
         self._loop = asyncio.get_running_loop()
         self._freed = asyncio.Event()
-        self._opened: queue.SimpleQueue[Opened | BaseException | None] = queue.SimpleQueue()
+        self._opened: queue.SimpleQueue[Opened | Seam | BaseException | None] = queue.SimpleQueue()
         self._live: set[ByteQueue] = set()
 
-    async def run(self, files: AsyncIterator[ManifestFile]) -> None:
-        """Open every file in its turn; return when all are read."""
+    async def run(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
+        """Open every file in its turn, also those behind a seam; return when all are read."""
         try:
             async with asyncio.TaskGroup() as downloads:
                 async for file in files:
+                    if isinstance(file, Seam):
+                        self._opened.put(file)
+                        continue
                     share = await self._reserve(file)
                     await self._connections.acquire()
                     chunks = ByteQueue(self._loop, share, batch=BLOCK)
@@ -88,8 +91,11 @@ class Prefetcher:
         finally:
             self._connections.release()
 
-    def next(self) -> Opened | None:
-        """Return the next file, or None after the last. Blocks; for the archiving thread only."""
+    def next(self) -> Opened | Seam | None:
+        """Return the next file or seam, or None after the last.
+
+        Blocks; for the archiving thread only.
+        """
         opened = self._opened.get()
         if isinstance(opened, BaseException):
             raise opened

@@ -106,6 +106,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             may_complete=may_complete,
             save=not_saved,
         )
+        assert stored is not None
         return stored.md5
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import itertools
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from functools import cached_property
 
 import pytest
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, StoredObject, Upload
@@ -76,13 +77,24 @@ class Making:
     async def run(
         self, upload: Upload, *, files: Iterable[ManifestFile] | None = None
     ) -> StoredObject:
+        result = await self.follow(
+            upload, plan_files(self.source.files) if files is None else files
+        )
+        assert result is not None
+        return result
+
+    async def follow(
+        self, upload: Upload, files: Iterable[ManifestFile | Seam]
+    ) -> StoredObject | None:
+        """Transfer files, with seams between them."""
+
         async def may_complete(expected: StoredObject) -> bool:
             self.asked.append((expected, await self.store.find(TARGET, KEY)))
             return self.allows
 
         return await self.archiver().run(
             self.delivery,
-            _each(plan_files(self.source.files) if files is None else files),
+            _each(files),
             TARGET,
             upload,
             at_most=self.delivery.total_bytes,
@@ -97,9 +109,17 @@ class Making:
         return self.store.objects(TARGET).get(KEY)
 
 
-async def _each(files: Iterable[ManifestFile]) -> AsyncIterator[ManifestFile]:
+async def _each(files: Iterable[ManifestFile | Seam]) -> AsyncIterator[ManifestFile | Seam]:
     for file in files:
         yield file
+
+
+def in_segments(*lengths: int) -> list[ManifestFile | Seam]:
+    """Return all files, with a seam between segments of so many; the last has the rest."""
+    files: list[ManifestFile | Seam] = list(plan_files(FILES))
+    for end in reversed(list(itertools.accumulate(lengths))):
+        files.insert(end, Seam.SEGMENT)
+    return files
 
 
 def _members(archive: bytes) -> dict[str, bytes]:
@@ -136,6 +156,19 @@ class ArchiverContract:
     ) -> None:
         result = await making.run(await making.begin())
         assert making.asked == [(result, None)]
+
+    async def test_segments_are_one_archive(self, making: Making) -> None:
+        await making.follow(await making.begin(), in_segments(4, 1, 0, 7))
+        assert making.object is not None
+        assert list(_members(making.object.content).items()) == list(FILES.items())
+
+    async def test_what_pauses_makes_no_object(self, making: Making) -> None:
+        upload = await making.begin()
+        files: list[ManifestFile | Seam] = [*plan_files(FILES)[:9], Seam.PAUSE]
+        assert await making.follow(upload, files) is None
+        assert making.object is None
+        assert making.asked == []
+        assert await making.store.open_uploads(TARGET, KEY) == [upload]
 
     async def test_nothing_appears_that_is_not_allowed(self, making: Making) -> None:
         making.allows = False

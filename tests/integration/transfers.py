@@ -102,6 +102,7 @@ class Bench:
         except DeliveryError:
             await self._abort(upload)
             raise
+        assert result is not None
         return result.md5, result.size, upload
 
     async def _abort(self, upload: Upload) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
 from app.delivery.ports import OrderSource
@@ -67,9 +67,11 @@ class Prefetcher:
         self._source = source
         self._files: asyncio.Queue[tuple[ManifestFile, bytes] | None] = asyncio.Queue(maxsize=2)
 
-    async def run(self, files: AsyncIterator[ManifestFile]) -> None:
-        """Read all files."""
+    async def run(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
+        """Read all files. Seams leave no trace: the archive is made of one file at a time."""
         async for file in files:
+            if isinstance(file, Seam):
+                continue
             async with self._source.download(self._delivery, file) as stream:
                 content = b"".join([chunk async for chunk in stream])
             await self._files.put((file, content))
@@ -131,6 +133,7 @@ class ArchiveStream:
         self._process = current()
         self._process.take(MEMORY, plan.memory)
         self._meter = meter
+        self.paused = False
         self._permits = asyncio.Semaphore(plan.in_flight)
         self._after = after
         self._digested = b"" if after is None else after.boundary.md5_state

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from app.delivery.checkpoint import Boundary, Checkpoint, Step
 from app.delivery.lease import Lease
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, StoredObject, StoredPart, Upload
@@ -197,7 +197,7 @@ class GatedArchiver:
     async def run(
         self,
         delivery: Delivery,
-        files: AsyncIterator[ManifestFile],
+        files: AsyncIterator[ManifestFile | Seam],
         target: Target,
         upload: Upload,
         *,

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.delivery.checkpoint import Checkpoint, Step
 from app.delivery.lease import Lease
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, StoredObject, Upload
@@ -45,7 +45,7 @@ class PlainArchiver:
     async def run(
         self,
         delivery: Delivery,
-        files: AsyncIterator[ManifestFile],
+        files: AsyncIterator[ManifestFile | Seam],
         target: Target,
         upload: Upload,
         *,
@@ -55,7 +55,7 @@ class PlainArchiver:
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
         after: Checkpoint | None = None,
-    ) -> StoredObject:
+    ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
 
         It saves nothing; what was sent before a checkpoint is sent again.
@@ -82,17 +82,25 @@ class PlainArchiver:
 
         try:
             tell(Phase.TRANSFERRING)
-            members: list[tuple[ManifestFile, bytes]] = []
+            segments: list[list[tuple[ManifestFile, bytes]]] = [[]]
             async for file in files:
-                members.append((file, await self._read(delivery, file)))
-                done_bytes += len(members[-1][1])
+                if file is Seam.PAUSE:
+                    return None
+                if isinstance(file, Seam):
+                    segments.append([])
+                    continue
+                segments[-1].append((file, await self._read(delivery, file)))
+                done_bytes += len(segments[-1][-1][1])
                 done_files += 1
                 tell(Phase.TRANSFERRING)
             archive_format = format_of(delivery.archive_name or "")
             archive = b"".join(
                 archive_blocks(
                     archive_format,
-                    ((file, rechunk([content])) for file, content in members),
+                    *(
+                        ((file, rechunk([content])) for file, content in members)
+                        for members in segments
+                    ),
                     compression=self.compression,
                 )
             )

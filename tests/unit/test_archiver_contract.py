@@ -11,7 +11,7 @@ from app.delivery.progress import Progress
 from sinks.pipeline.budget import Budget
 from sinks.stores.memory import MemoryObjectStore
 from sinks.transfer import StreamingArchiver
-from tests.contract.archiver import PART, ArchiverContract, Making
+from tests.contract.archiver import PART, ArchiverContract, Making, in_segments
 from tests.integration.transfers import MIB, QUICK
 from tests.twins.archiver import PlainArchiver
 from tests.twins.rs_order import Source
@@ -56,11 +56,12 @@ class TestTwin(ArchiverContract):
         return Making(make=plain)
 
 
-async def test_both_make_the_same_object() -> None:
+@pytest.mark.parametrize("lengths", [(), (4, 1, 0, 7)])
+async def test_both_make_the_same_object(lengths: tuple[int, ...]) -> None:
     made = []
     for make in (streaming, plain):
         making = Making(make=make)
-        result = await making.run(await making.begin())
+        result = await making.follow(await making.begin(), in_segments(*lengths))
         assert making.object is not None
         made.append((result, making.object.parts))
     assert made[0] == made[1]

@@ -72,7 +72,7 @@ async def run(
     async def allowed(_result: StoredObject) -> bool:
         return True
 
-    return await archiver_of(source, store).run(
+    result = await archiver_of(source, store).run(
         delivery,
         each(source.manifest()),
         TARGET,
@@ -84,6 +84,8 @@ async def run(
         save=save,
         after=after,
     )
+    assert result is not None
+    return result
 
 
 @each_format
