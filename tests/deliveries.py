@@ -543,7 +543,7 @@ class DeliveriesInPostgres(Deliveries):
         return replace(delivery, state=state, attempt=attempt)
 
     async def clear(self) -> None:
-        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, delivery_file, checkpoint")
+        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, delivery_file, checkpoint, tail")
 
     def outbox(self, batch: int = 99) -> PostgresOutbox:
         return PostgresOutbox(self.pool, batch=batch)

@@ -3,12 +3,15 @@
 A transfer can go on at a *boundary*: the end of a part, up to which the store has every byte. The
 archive is made again from the member that the boundary lies in; what the store has of it is
 dropped, and the next part is sent.
+
+Where an archive pauses, nothing is to be made again: what lies between the last boundary and the
+end of the last member, less than a part, is its *tail*, an object of its own beside the archive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.delivery.object_store import StoredPart
 from app.errors import CheckpointUnusableError
@@ -33,14 +36,47 @@ class Boundary:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tail:
+    """What an archive has behind a boundary, put aside at the target."""
+
+    key: str
+    size: int  # bytes: some, and less than a part
+    md5: bytes  # 16 bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TailObject:
+    """An object at a target that holds a tail, or may come to hold it."""
+
+    key: str
+    attempt: int  # of the delivery: that puts it
+    target: str = field(repr=False)  # where, sealed: as `Upload.target` was
+    dropped: bool  # it was removed, but may be there again: put late
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """From one boundary to another: what is saved to add to what was saved before."""
+    """From one boundary to another: what is saved to add to what was saved before.
+
+    Or to the end of a tail behind the same boundary, with more members.
+    """
 
     follows: int  # parts up to the boundary that was saved before; 0: it is the first
     part_size: int  # bytes of each part
     boundary: Boundary
     parts: Sequence[StoredPart]  # from that boundary to this one
     members: Sequence[FinishedMember]  # that ended between that boundary and this one
+    tail: Tail | None = None  # ends with the last member; the one of the step before counts no more
+
+    @property
+    def follows_members(self) -> int:
+        """Members up to where it begins."""
+        return self.boundary.members - len(self.members)
+
+    @property
+    def reaches(self) -> tuple[int, int]:
+        """Parts and members up to where it ends: more than any step before it has."""
+        return self.boundary.parts, self.boundary.members
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +86,8 @@ class Checkpoint:
     part_size: int  # bytes of each part
     boundary: Boundary
     parts: Sequence[StoredPart]  # all up to it
-    members: Sequence[FinishedMember]  # all that end before it
+    members: Sequence[FinishedMember]  # all that end before it, or in the tail
+    tail: Tail | None = None
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> Checkpoint:
@@ -59,18 +96,27 @@ class Checkpoint:
         Raises CheckpointUnusableError when one is missing.
         """
         for before, step in zip([None, *steps], steps, strict=False):
-            parts = before.boundary.parts if before else 0
-            if step.follows != parts or len(step.parts) != step.boundary.parts - parts:
+            parts, members = before.reaches if before else (0, 0)
+            if (step.follows, step.follows_members) != (parts, members) or len(
+                step.parts
+            ) != step.boundary.parts - parts:
                 raise CheckpointUnusableError(
                     f"of the parts that were sent, those behind part {parts} are not known"
                 )
         last = steps[-1]
-        return cls(
+        checkpoint = cls(
             part_size=last.part_size,
             boundary=last.boundary,
             parts=[part for step in steps for part in step.parts],
             members=[member for step in steps for member in step.members],
+            tail=last.tail,
         )
+        if last.tail is not None and checkpoint.kept != checkpoint.finished:
+            raise CheckpointUnusableError(
+                f"the tail behind part {last.boundary.parts} does not end where the members do: "
+                f"at byte {checkpoint.kept} instead of {checkpoint.finished}"
+            )
+        return checkpoint
 
     @property
     def offset(self) -> int:
@@ -78,6 +124,16 @@ class Checkpoint:
         return self.boundary.parts * self.part_size
 
     @property
+    def kept(self) -> int:
+        """Bytes of the archive that the store has: before the boundary, and in the tail."""
+        return self.offset + (self.tail.size if self.tail else 0)
+
+    @property
+    def finished(self) -> int:
+        """Bytes of the archive that are members which ended."""
+        return sum(member.size for member in self.members)
+
+    @property
     def remade(self) -> int:
         """Bytes before the boundary that are made again, and dropped."""
-        return self.offset - sum(member.size for member in self.members)
+        return self.kept - self.finished

@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
-from app.delivery.checkpoint import Checkpoint, Step
+from app.delivery.checkpoint import Checkpoint, Step, TailObject
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
@@ -147,8 +147,8 @@ class DeliveryStore(Protocol):
     async def swept(self, delivery: Delivery, *, took: timedelta) -> bool:
         """Note that nothing of the delivery is open any more, as a look found that `took` so long.
 
-        False if a completion of it, or of another delivery to its place, may have been under way
-        when the look began: then there is another look.
+        False if a tail of it is noted, or if a completion of it, or of another delivery to its
+        place, may have been under way when the look began: then there is another look.
         """
 
     async def postpone_sweeps(
@@ -256,12 +256,34 @@ class Checkpoints(Protocol):
     async def save(self, delivery: Delivery, upload: Upload, step: Step) -> bool:
         """Add a step to what was saved of the upload that is recorded at the delivery.
 
-        What was saved behind the boundary that it follows is replaced. False when the lease is
-        gone, or the upload is another one: then nothing changes.
+        What was saved behind the one that it follows is replaced. False when the lease is gone, or
+        the upload is another one: then nothing changes.
         """
 
     async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
         """Return what was saved of an upload, in its order; nothing once the delivery has ended."""
+
+    async def record_tail(
+        self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
+    ) -> bool:
+        """Note an object before it is put beside the archive, which is over within `until`.
+
+        False when the lease is gone, or the upload is another one: then it may not be put.
+        """
+
+    async def tails(self, delivery: Delivery) -> list[TailObject]:
+        """Return the objects that were noted, and may be there; also once the delivery has ended.
+
+        Those of the first attempt come first.
+        """
+
+    async def forget_tails(
+        self, delivery: Delivery, keys: Sequence[str], *, took: timedelta
+    ) -> None:
+        """Note that objects were removed, in a look that `took` so long.
+
+        What may have been put since that began stays noted, as `dropped`, for another look.
+        """
 
 
 class Outbox(Protocol):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 import asyncpg
 
-from app.delivery.checkpoint import Boundary, FinishedMember, Step
+from app.delivery.checkpoint import Boundary, FinishedMember, Step, Tail, TailObject
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart, Upload
 from app.store.pool import translate_errors
@@ -36,7 +39,10 @@ class PostgresCheckpoints:
                     return False
                 await connection.execute(
                     *SQL["discard"](
-                        id=delivery.id, upload_id=upload.upload_id, follows=step.follows
+                        id=delivery.id,
+                        upload_id=upload.upload_id,
+                        follows=step.follows,
+                        follows_members=step.follows_members,
                     )
                 )
                 await connection.execute(
@@ -53,6 +59,9 @@ class PostgresCheckpoints:
                         part_md5s=[part.md5 for part in step.parts],
                         member_sizes=[member.size for member in step.members],
                         member_records=[member.record for member in step.members],
+                        tail_key=step.tail.key if step.tail else None,
+                        tail_size=step.tail.size if step.tail else None,
+                        tail_md5=step.tail.md5 if step.tail else None,
                     )
                 )
         return True
@@ -62,6 +71,40 @@ class PostgresCheckpoints:
         with translate_errors():
             rows = await self._pool.fetch(*SQL["steps"](id=delivery.id, upload_id=upload.upload_id))
         return [_step_of(row) for row in rows]
+
+    async def record_tail(
+        self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
+    ) -> bool:
+        """Note an object before it is put beside the archive."""
+        with translate_errors():
+            noted = await self._pool.fetchval(
+                *SQL["record_tail"](
+                    id=delivery.id,
+                    attempt=delivery.attempt,
+                    owner=self._owner,
+                    upload_id=upload.upload_id,
+                    key=key,
+                    until=until,
+                )
+            )
+        return noted is not None
+
+    async def tails(self, delivery: Delivery) -> list[TailObject]:
+        """Return the objects that were noted, and may be there."""
+        with translate_errors():
+            rows = await self._pool.fetch(*SQL["tails"](id=delivery.id))
+        return [TailObject(**row) for row in rows]
+
+    async def forget_tails(
+        self, delivery: Delivery, keys: Sequence[str], *, took: timedelta
+    ) -> None:
+        """Note that objects were removed."""
+        with translate_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(
+                    *SQL["forget_tails"](id=delivery.id, keys=list(keys), took=took)
+                )
+                await connection.execute(*SQL["drop_tails"](id=delivery.id, keys=list(keys)))
 
 
 def _step_of(row: asyncpg.Record) -> Step:
@@ -82,4 +125,7 @@ def _step_of(row: asyncpg.Record) -> Step:
             FinishedMember(size, record)
             for size, record in zip(row["member_sizes"], row["member_records"], strict=True)
         ],
+        tail=None
+        if row["tail_key"] is None
+        else Tail(key=row["tail_key"], size=row["tail_size"], md5=row["tail_md5"]),
     )

@@ -6,18 +6,47 @@ WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRAN
 FOR NO KEY UPDATE;
 
 -- name: discard
--- Forget what does not belong to an upload, or is behind a boundary: a step that was saved, and whose
--- saver did not hear it, is saved again with more.
+-- Forget what does not belong to an upload, or is behind a step: one that was saved, and whose saver
+-- did not hear it, is saved again with more.
 DELETE FROM checkpoint
-WHERE delivery_id = :id AND (upload_id <> :upload_id OR parts > :follows);
+WHERE delivery_id = :id
+  AND (upload_id <> :upload_id OR (parts, members) > (:follows, :follows_members));
 
 -- name: save
 -- Add a step.
 INSERT INTO checkpoint (delivery_id, upload_id, parts, follows, part_size, md5_state, members, crc,
-                        part_etags, part_md5s, member_sizes, member_records)
+                        part_etags, part_md5s, member_sizes, member_records,
+                        tail_key, tail_size, tail_md5)
 VALUES (:id, :upload_id, :parts, :follows, :part_size, :md5_state, :members, :crc,
-        :part_etags, :part_md5s, :member_sizes, :member_records);
+        :part_etags, :part_md5s, :member_sizes, :member_records, :tail_key, :tail_size, :tail_md5);
 
 -- name: steps
 -- What was saved of an upload, in its order.
-SELECT * FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDER BY parts;
+SELECT * FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDER BY parts, members;
+
+-- name: record_tail
+-- Note an object that an attempt is about to put where its upload is open: no row when its lease or its
+-- upload is gone.
+INSERT INTO tail (delivery_id, key, attempt, target, until)
+SELECT id, :key, attempt, upload_target, now() + :until::interval
+FROM delivery
+WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
+  AND upload_id = :upload_id
+FOR NO KEY UPDATE
+ON CONFLICT (delivery_id, key) DO UPDATE
+SET target = excluded.target, until = excluded.until, dropped = false
+RETURNING key;
+
+-- name: tails
+-- Objects that a delivery may have beside its archive.
+SELECT key, attempt, target, dropped FROM tail WHERE delivery_id = :id ORDER BY attempt, key;
+
+-- name: forget_tails
+-- Objects were removed, and none of these can be put again: :took ago that was over.
+DELETE FROM tail
+WHERE delivery_id = :id AND key = ANY (:keys::text[]) AND until < now() - :took::interval;
+
+-- name: drop_tails
+-- These were removed, and may be put late.
+UPDATE tail SET dropped = true
+WHERE delivery_id = :id AND key = ANY (:keys::text[]) AND NOT dropped;

@@ -166,6 +166,15 @@ class PostgresConfiguration:
                             *SQL["resealed_upload"](id=row["id"], target=sealed)
                         )
                         changed += 1
+                for row in await connection.fetch(*SQL["sealed_tails"]()):
+                    with contextlib.suppress(SecretUnreadableError):
+                        sealed = self._vault.reseal(row["target"])
+                        await connection.execute(
+                            *SQL["resealed_tail"](
+                                id=row["delivery_id"], key=row["key"], target=sealed
+                            )
+                        )
+                        changed += 1
                 done = AuditRecord(
                     actor=actor,
                     action="rotate keys",

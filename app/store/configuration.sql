@@ -52,6 +52,14 @@ UPDATE tenant_setting SET value = :value WHERE tenant = :tenant AND name = :name
 -- Deliveries that remember where their upload is, or was, open.
 SELECT id, upload_target FROM delivery WHERE upload_target IS NOT NULL FOR UPDATE;
 
+-- name: sealed_tails
+-- Objects that deliveries may have beside their archives, and where.
+SELECT delivery_id, key, target FROM tail FOR UPDATE;
+
+-- name: resealed_tail
+-- The same place, sealed with another key.
+UPDATE tail SET target = :target WHERE delivery_id = :id AND key = :key;
+
 -- name: resealed_upload
 -- The same place, sealed with another key.
 UPDATE delivery SET upload_target = :target WHERE id = :id;

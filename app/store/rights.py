@@ -30,6 +30,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "schema_migration": ("SELECT",),
     "setting_version": ("USAGE",),
     "tenant_maintenance": ("SELECT", "INSERT", "UPDATE"),
+    "tail": _ALL,
     "tenant_setting": _ALL,
     "turn": ("SELECT", "INSERT", "UPDATE"),
     "worker": _ALL,

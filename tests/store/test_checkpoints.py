@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
-from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step
+from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step, Tail, TailObject
 from app.delivery.object_store import StoredPart
 from app.delivery.states import State, Work
 from tests.builders import make_stored, make_upload
 from tests.deliveries import Deliveries
 
-UPLOAD = make_upload()
+UPLOAD = replace(make_upload(), target="sealed")
+NONE = timedelta()
 
 
-def step(parts: int, *, follows: int = 0, members: int = 0) -> Step:
+def step(
+    parts: int,
+    *,
+    follows: int = 0,
+    members: int = 0,
+    after: int = 0,
+    tail: Tail | None = None,
+) -> Step:
+    """Return a step of `members`, `after` those before."""
     return Step(
         follows=follows,
         part_size=64,
-        boundary=Boundary(parts=parts, md5_state=bytes(range(16)), members=members, crc=2**32 - 1),
+        boundary=Boundary(
+            parts=parts, md5_state=bytes(range(16)), members=after + members, crc=2**32 - 1
+        ),
         parts=[
             StoredPart(etag=f"e{number}", md5=None if number % 2 else bytes(16))
             for number in range(follows + 1, parts + 1)
         ],
         members=[FinishedMember(2**40, bytes(range(256)))] * members,
+        tail=tail,
     )
+
+
+def tail_of(attempt: int) -> Tail:
+    return Tail(key=f"k.unfinished-{attempt}", size=2**40, md5=bytes(range(16)))
 
 
 async def test_what_is_saved_is_found_by_who_takes_over(deliveries: Deliveries) -> None:
@@ -31,7 +48,7 @@ async def test_what_is_saved_is_found_by_who_takes_over(deliveries: Deliveries) 
     first = await deliveries.leases("dead").claim(Work.TRANSFER)
     assert first is not None
     assert await deliveries.leases("dead").record_upload(first, UPLOAD)
-    steps = [step(2, members=1), step(5, follows=2)]
+    steps = [step(2, members=1), step(5, follows=2, after=1)]
     for taken in steps:
         assert await deliveries.checkpoints("dead").save(first, UPLOAD, taken)
     await deliveries.let_leases_run_out()
@@ -99,3 +116,93 @@ async def test_at_the_end_it_is_forgotten_and_not_before(deliveries: Deliveries)
         assert await tx.advance(claimed, State.DONE, result=make_stored())
     assert await checkpoints.steps(claimed, UPLOAD) == []
     assert not await checkpoints.save(claimed, UPLOAD, step(2))
+
+
+# Tails.
+
+
+async def test_steps_behind_one_boundary_differ_by_their_members(deliveries: Deliveries) -> None:
+    """An archive that pauses again and again before its next part is full."""
+    claimed = await deliveries.claimed("w")
+    assert await deliveries.leases("w").record_upload(claimed, UPLOAD)
+    checkpoints = deliveries.checkpoints("w")
+    steps = [
+        step(0, members=2, tail=tail_of(1)),
+        step(0, members=1, after=2, tail=tail_of(2)),
+        step(1, members=3, after=3),
+        step(1, follows=1, members=1, after=6, tail=tail_of(3)),
+    ]
+    for taken in steps:
+        assert await checkpoints.save(claimed, UPLOAD, taken)
+    assert await checkpoints.steps(claimed, UPLOAD) == steps
+    # Its answer was lost; with more, it is saved again.
+    again = step(1, members=4, after=3, tail=tail_of(4))
+    assert await checkpoints.save(claimed, UPLOAD, again)
+    assert await checkpoints.steps(claimed, UPLOAD) == [*steps[:2], again]
+
+
+def noted(attempt: int, *, dropped: bool = False, target: str = "sealed") -> TailObject:
+    return TailObject(key=tail_of(attempt).key, attempt=attempt, target=target, dropped=dropped)
+
+
+async def test_a_tail_is_noted_with_the_place_of_its_upload(deliveries: Deliveries) -> None:
+    claimed = await deliveries.claimed("w")
+    assert await deliveries.leases("w").record_upload(claimed, UPLOAD)
+    checkpoints = deliveries.checkpoints("w")
+    assert await checkpoints.tails(claimed) == []
+    for _ in range(2):
+        assert await checkpoints.record_tail(claimed, UPLOAD, tail_of(1).key, until=NONE)
+    other = replace(UPLOAD, upload_id="another", target="there")
+    assert await deliveries.leases("w").record_upload(claimed, other)
+    assert await checkpoints.tails(claimed) == [noted(1)]
+    await deliveries.let_leases_run_out()
+    second = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert second is not None
+    assert await checkpoints.record_tail(second, other, tail_of(2).key, until=NONE)
+    assert await checkpoints.tails(claimed) == [noted(1), noted(2, target="there")]
+    stranger = await deliveries.claimed("other")
+    assert await checkpoints.tails(stranger) == []
+
+
+async def test_who_has_lost_the_lease_or_the_upload_notes_no_tail(deliveries: Deliveries) -> None:
+    await deliveries.ready()
+    first = await deliveries.leases("dead").claim(Work.TRANSFER)
+    assert first is not None
+    key = tail_of(1).key
+    assert await deliveries.leases("dead").record_upload(first, UPLOAD)
+    other = replace(UPLOAD, upload_id="another")
+    assert not await deliveries.checkpoints("dead").record_tail(first, other, key, until=NONE)
+    await deliveries.let_leases_run_out()
+    second = await deliveries.leases("alive").claim(Work.TRANSFER)
+    assert second is not None
+    assert not await deliveries.checkpoints("dead").record_tail(first, UPLOAD, key, until=NONE)
+    assert not await deliveries.checkpoints("dead").record_tail(second, UPLOAD, key, until=NONE)
+    assert not await deliveries.checkpoints("alive").record_tail(first, UPLOAD, key, until=NONE)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(second, State.DONE, result=make_stored())
+    assert not await deliveries.checkpoints("alive").record_tail(second, UPLOAD, key, until=NONE)
+    assert await deliveries.checkpoints("alive").tails(second) == []
+
+
+async def test_a_tail_that_may_be_put_late_stays_noted_and_its_delivery_is_not_swept(
+    deliveries: Deliveries,
+) -> None:
+    claimed = await deliveries.claimed("w")
+    assert await deliveries.leases("w").record_upload(claimed, UPLOAD)
+    checkpoints = deliveries.checkpoints("w")
+    keys = [tail_of(1).key, tail_of(2).key]
+    assert await checkpoints.record_tail(claimed, UPLOAD, keys[0], until=-timedelta(seconds=9))
+    assert await checkpoints.record_tail(claimed, UPLOAD, keys[1], until=timedelta(hours=1))
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(claimed, State.DONE, result=make_stored())
+    took = timedelta(seconds=10)  # the first one was noted to be over within that
+    await checkpoints.forget_tails(claimed, keys, took=took)
+    first, second = await checkpoints.tails(claimed)
+    assert (first.dropped, second.dropped) == (True, True)
+    await checkpoints.forget_tails(claimed, keys, took=NONE)
+    (left,) = await checkpoints.tails(claimed)
+    assert left.key == keys[1]
+    assert not await deliveries.store.swept(claimed, took=NONE)
+    await checkpoints.forget_tails(claimed, keys, took=timedelta(hours=-2))
+    assert await checkpoints.tails(claimed) == []
+    assert await deliveries.store.swept(claimed, took=NONE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from app.delivery.checkpoint import Boundary, Checkpoint, Step
+from app.delivery.checkpoint import Boundary, Checkpoint, Step, TailObject
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import Whose, marks_of, whose
@@ -248,6 +248,21 @@ class GatedCheckpoints:
 
     async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
         return await self.checkpoints.steps(delivery, upload)
+
+    async def record_tail(
+        self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
+    ) -> bool:
+        await self.gate.turn()
+        return await self.checkpoints.record_tail(delivery, upload, key, until=until)
+
+    async def tails(self, delivery: Delivery) -> list[TailObject]:
+        return await self.checkpoints.tails(delivery)
+
+    async def forget_tails(
+        self, delivery: Delivery, keys: Sequence[str], *, took: timedelta
+    ) -> None:
+        await self.gate.turn()
+        await self.checkpoints.forget_tails(delivery, keys, took=took)
 
 
 @dataclass

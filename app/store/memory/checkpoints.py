@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from app.delivery.checkpoint import Step
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from app.delivery.checkpoint import Step, TailObject
 from app.delivery.model import Delivery
 from app.delivery.object_store import Upload
 from app.delivery.states import State
 from app.store.memory import deliveries
 from app.store.memory.database import MemoryDatabase
-from app.store.memory.rows import CheckpointRow, DeliveryRow
+from app.store.memory.rows import CheckpointRow, DeliveryRow, TailRow
 
 
 class MemoryCheckpoints:
@@ -20,29 +24,20 @@ class MemoryCheckpoints:
 
     async def save(self, delivery: Delivery, upload: Upload, step: Step) -> bool:
         """Add a step to what was saved of an upload."""
-
-        def fits(row: DeliveryRow) -> bool:
-            return (
-                row.delivery.attempt == delivery.attempt
-                and row.lease_owner == self._owner
-                and row.state is State.TRANSFERRING
-                and row.delivery.upload is not None
-                and row.delivery.upload.upload_id == upload.upload_id
-            )
-
         table = self._database.checkpoints
+        follows = step.follows, step.follows_members
         async with self._database.session() as session:
             held = await deliveries.update(
-                self._database, session, delivery.id, lambda row: row, fits
+                self._database, session, delivery.id, lambda row: row, self._holds(delivery, upload)
             )
             if held is None:
                 return False
             for key, row in list(session.rows(table, delivery.id)):
-                if row.upload_id != upload.upload_id or row.step.boundary.parts > step.follows:
+                if row.upload_id != upload.upload_id or row.step.reaches > follows:
                     session.remove(table, key)
             session.put(
                 table,
-                (delivery.id, step.boundary.parts),
+                (delivery.id, *step.reaches),
                 CheckpointRow(delivery_id=delivery.id, upload_id=upload.upload_id, step=step),
             )
         return True
@@ -55,4 +50,70 @@ class MemoryCheckpoints:
                 for _, row in session.rows(self._database.checkpoints, delivery.id)
                 if row.upload_id == upload.upload_id
             ]
-        return sorted(found, key=lambda step: step.boundary.parts)
+        return sorted(found, key=lambda step: step.reaches)
+
+    async def record_tail(
+        self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
+    ) -> bool:
+        """Note an object before it is put beside the archive."""
+        async with self._database.session() as session:
+            held = await session.lock_row(
+                self._database.deliveries, delivery.id, self._holds(delivery, upload)
+            )
+            if held is None:
+                return False
+            assert held.delivery.upload is not None  # noqa: S101 - it is this one
+            assert held.delivery.upload.target is not None  # noqa: S101 - NOT NULL
+            session.put(
+                self._database.tails,
+                (delivery.id, key),
+                TailRow(
+                    delivery_id=delivery.id,
+                    tail=TailObject(
+                        key=key,
+                        attempt=delivery.attempt,
+                        target=held.delivery.upload.target,
+                        dropped=False,
+                    ),
+                    until=session.now + until,
+                ),
+            )
+        return True
+
+    async def tails(self, delivery: Delivery) -> list[TailObject]:
+        """Return the objects that were noted, and may be there."""
+        async with self._database.session() as session:
+            found = [row.tail for _, row in session.rows(self._database.tails, delivery.id)]
+        return sorted(found, key=lambda tail: (tail.attempt, tail.key))
+
+    async def forget_tails(
+        self, delivery: Delivery, keys: Sequence[str], *, took: timedelta
+    ) -> None:
+        """Note that objects were removed."""
+        table = self._database.tails
+        async with self._database.session() as session:
+            for key in keys:
+                if (row := session.get(table, (delivery.id, key))) is None:
+                    continue
+                if row.until < session.now - took:
+                    await session.delete(table, (delivery.id, key))
+                else:
+                    await session.update(table, (delivery.id, key), _dropped)
+
+    def _holds(self, delivery: Delivery, upload: Upload) -> Callable[[DeliveryRow], bool]:
+        """Return what tells whether an attempt still has its lease and its upload."""
+
+        def holds(row: DeliveryRow) -> bool:
+            return (
+                row.delivery.attempt == delivery.attempt
+                and row.lease_owner == self._owner
+                and row.state is State.TRANSFERRING
+                and row.delivery.upload is not None
+                and row.delivery.upload.upload_id == upload.upload_id
+            )
+
+        return holds
+
+
+def _dropped(row: TailRow) -> TailRow:
+    return replace(row, tail=replace(row.tail, dropped=True))

@@ -23,6 +23,7 @@ from app.store.memory.rows import (
     InboxRow,
     OutboxRow,
     StepRow,
+    TailRow,
     WorkerRow,
 )
 from app.store.memory.session import Session
@@ -107,9 +108,10 @@ class MemoryDatabase:
         self.files = Table[tuple[UUID, int], FileRow](
             "delivery_file", group=lambda row: row.delivery_id
         )
-        self.checkpoints = Table[tuple[UUID, int], CheckpointRow](
+        self.checkpoints = Table[tuple[UUID, int, int], CheckpointRow](
             "checkpoint", group=lambda row: row.delivery_id
         )
+        self.tails = Table[tuple[UUID, str], TailRow]("tail", group=lambda row: row.delivery_id)
         self.history = Table[int, StepRow]("delivery_history", group=lambda row: row.delivery_id)
         self.inbox = Table[UUID, InboxRow]("inbox", group=lambda row: (row.kind, row.digest))
         self.arrivals = Table[UUID, ArrivalRow]("arrival")

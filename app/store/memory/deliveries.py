@@ -68,12 +68,14 @@ async def delete(
     delivery_id: UUID,
     fits: Callable[[DeliveryRow], bool],
 ) -> bool:
-    """Delete a delivery that fits, with its files, its checkpoints and its history."""
+    """Delete a delivery that fits, with its files, its checkpoints, its tails and its history."""
     if await session.delete(database.deliveries, delivery_id, fits) is None:
         return False
     for key, _ in list(session.rows(database.files, delivery_id)):
         session.remove(database.files, key)
     _forget_checkpoints(database, session, delivery_id)
+    for tail, _ in list(session.rows(database.tails, delivery_id)):
+        session.remove(database.tails, tail)
     for number, _ in list(session.rows(database.history, delivery_id)):
         session.remove(database.history, number)
     return True

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.delivery.checkpoint import Step
+from app.delivery.checkpoint import Step, TailObject
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
@@ -79,6 +79,15 @@ class CheckpointRow:
     delivery_id: UUID
     upload_id: str
     step: Step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TailRow:
+    """An object beside an archive, until it is surely gone."""
+
+    delivery_id: UUID
+    tail: TailObject
+    until: datetime  # when it surely is there, or never will be
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -116,7 +116,11 @@ class MemoryStore:
                 session,
                 delivery.id,
                 no_longer,
-                lambda row: has_come(row) and not is_made_by_another(row),
+                lambda row: (
+                    has_come(row)
+                    and not is_made_by_another(row)
+                    and not list(session.rows(self._database.tails, delivery.id))
+                ),
             )
         return swept is not None
 
