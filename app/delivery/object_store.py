@@ -8,6 +8,7 @@ What the use-cases rest on, whichever store it is (`tests/contract/object_store.
 - There is no object before `complete` asked for it. When that has returned, the object is whole,
   has the size and the ETag that were expected, and carries the upload's marks.
 - No completion takes the place of an object whose marks are another tenant's or another user's.
+- What is put aside is an object of its own: whole, or not there. It is read by those who put it.
 
 Every call may raise TargetUnavailableError (ask again later) and TargetRefusedError (it stays so),
 in words for an operator, without secrets. Each has a deadline, and asks the store once.
@@ -146,6 +147,23 @@ class ObjectStore(Protocol[TargetT_contra]):
 
     async def find(self, target: TargetT_contra, key: str) -> FoundObject | None:
         """Describe the object with this key; None if there is none."""
+
+    async def put_aside(
+        self, target: TargetT_contra, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        """Make a small object at once, of a name that no archive has; replaces one that is there.
+
+        Raises WrongObjectError when other bytes were stored.
+        """
+
+    async def read_aside(self, target: TargetT_contra, key: str, *, size: int) -> list[bytes]:
+        """Return the bytes of an object that was put aside, in pieces; none if it is gone.
+
+        It should have `size` bytes: of one that has more, no more is read than shows it.
+        """
+
+    async def drop_aside(self, target: TargetT_contra, key: str) -> None:
+        """Remove an object that was put aside; one that is gone already is fine."""
 
     async def delete(self, target: TargetT_contra, key: str, *, etag: str) -> None:
         """Remove the object with this key, as long as it has this ETag.

@@ -130,6 +130,20 @@ class Stores:
         """Describe an object."""
         return await self._of(target).find(target, key)
 
+    async def put_aside(
+        self, target: Target, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        """Make a small object at once."""
+        await self._of(target).put_aside(target, key, body, marks)
+
+    async def read_aside(self, target: Target, key: str, *, size: int) -> list[bytes]:
+        """Return the bytes of an object that was put aside."""
+        return await self._of(target).read_aside(target, key, size=size)
+
+    async def drop_aside(self, target: Target, key: str) -> None:
+        """Remove an object that was put aside."""
+        await self._of(target).drop_aside(target, key)
+
     async def delete(self, target: Target, key: str, *, etag: str) -> None:
         """Remove an object."""
         await self._of(target).delete(target, key, etag=etag)

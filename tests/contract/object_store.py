@@ -271,6 +271,41 @@ class ObjectStoreContract:
         gone = Upload(container=place.missing.container, key=place.key, upload_id="u")
         await place.store.abort(place.missing, gone)
 
+    # What is put aside.
+
+    async def test_what_is_put_aside_is_read_as_it_was_and_dropped(self, place: Place) -> None:
+        store, target, key = place.store, place.target, f"{place.key}.unfinished-1"
+        marks = marks_of(make_delivery())
+        await store.put_aside(target, key, Part.of(b"first"), marks)
+        await store.put_aside(target, key, Part.of(PART), marks)
+        pieces = await store.read_aside(target, key, size=len(PART))
+        assert b"".join(pieces) == PART
+        found = await store.find(target, key)
+        assert found is not None
+        assert (found.size, found.marks) == (len(PART), marks)
+        assert await place.find() is None
+        assert await place.open_uploads() == []
+        for _ in range(2):
+            await store.drop_aside(target, key)
+        assert await store.read_aside(target, key, size=len(PART)) == []
+
+    async def test_of_what_is_larger_than_it_was_no_more_is_read_than_shows_it(
+        self, place: Place
+    ) -> None:
+        store, target, key = place.store, place.target, f"{place.key}.unfinished-1"
+        await store.put_aside(target, key, Part.of(PART), {})
+        pieces = await store.read_aside(target, key, size=1000)
+        assert sum(map(len, pieces)) == 1001
+        await store.drop_aside(target, key)
+
+    async def test_nothing_is_put_aside_or_read_where_there_is_no_container(
+        self, place: Place
+    ) -> None:
+        with pytest.raises(TargetRefusedError):
+            await place.store.put_aside(place.missing, place.key, Part.of(b"content"), {})
+        with pytest.raises(TargetRefusedError):
+            await place.store.read_aside(place.missing, place.key, size=7)
+
     # Targets.
 
     async def test_a_target_is_read_as_it_was_noted(self, place: Place) -> None:

@@ -38,6 +38,9 @@ async def deliver(sink: S3ObjectStore, target: S3Target) -> None:
     found = await sink.find(target, key)
     assert found == make_found(size=5, etag=etag, marks={"tenant": "sentinel"})
     await sink.delete(target, key, etag=etag)
+    await sink.put_aside(target, f"{key}.unfinished-1", Part.of(b"the rest"), {})
+    assert await sink.read_aside(target, f"{key}.unfinished-1", size=8) == [b"the rest"]
+    await sink.drop_aside(target, f"{key}.unfinished-1")
     given_up = await sink.create_upload(target, key)
     await sink.abort(target, given_up)
 

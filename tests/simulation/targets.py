@@ -160,6 +160,30 @@ class Objects:
         store = self._shelf.store
         return await self._ask(target, f"find {key}", lambda: store.find(target, key))
 
+    async def put_aside(
+        self, target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        """Make a small object at once."""
+        store = self._shelf.store
+        await self._ask(
+            target,
+            f"put {key}",
+            lambda: store.put_aside(target, key, body, marks),
+            takes=self._shelf.weather.pace,
+        )
+
+    async def read_aside(self, target: MemoryTarget, key: str, *, size: int) -> list[bytes]:
+        """Return the bytes of an object that was put aside."""
+        store = self._shelf.store
+        return await self._ask(
+            target, f"read {key}", lambda: store.read_aside(target, key, size=size)
+        )
+
+    async def drop_aside(self, target: MemoryTarget, key: str) -> None:
+        """Remove an object that was put aside."""
+        store = self._shelf.store
+        await self._ask(target, f"drop {key}", lambda: store.drop_aside(target, key))
+
     async def delete(self, target: MemoryTarget, key: str, *, etag: str) -> None:
         """Remove an object."""
         store, fences = self._shelf.store, self._shelf.fences

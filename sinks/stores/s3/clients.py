@@ -117,7 +117,8 @@ class S3Clients:
                 config=config_for(target, self._ca, self._hosts),
             )
         )
-        client.meta.events.register("before-sign.s3.UploadPart", send_at_once)
+        for operation in ("UploadPart", "PutObject"):
+            client.meta.events.register(f"before-sign.s3.{operation}", send_at_once)
         return _Kept(client=client, closing=closing)
 
     async def _close(self, *, before: float) -> None:

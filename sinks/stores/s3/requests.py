@@ -224,7 +224,7 @@ def answered(error: DeliveryError) -> bool:
 
 
 def send_at_once(request: AWSRequest, **_: object) -> None:
-    """Send a part without waiting for leave (`100 Continue`): some stores never give it."""
+    """Send a body without waiting for leave (`100 Continue`): some stores never give it."""
     del request.headers["Expect"]
 
 

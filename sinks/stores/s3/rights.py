@@ -45,15 +45,20 @@ NEEDED = (
         "finding uploads that a worker that died has left open",
         of_bucket=True,
     ),
-    Right("s3:PutObject", "beginning an upload, its parts, its completion"),
+    Right(
+        "s3:PutObject",
+        "beginning an upload, its parts, its completion; putting aside what an archive that pauses "
+        "has beyond its last part",
+    ),
     Right(
         "s3:GetObject",
         "looking at an object that is completed, or in the place of one (size, ETag, metadata); "
-        "none is read",
+        "reading what was put aside, nothing else",
     ),
     Right(
         "s3:DeleteObject",
-        "removing an object that must not be there: a wrong one, one that came after a cancel",
+        "removing an object that must not be there: a wrong one, one that came after a cancel, "
+        "what was put aside",
     ),
     Right("s3:AbortMultipartUpload", "aborting what is not completed"),
     Right(

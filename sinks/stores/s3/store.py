@@ -40,12 +40,13 @@ from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
-    from types_aiobotocore_s3.type_defs import UploadPartOutputTypeDef
+    from types_aiobotocore_s3.type_defs import PutObjectOutputTypeDef, UploadPartOutputTypeDef
 
 _MD5 = re.compile("[0-9a-f]{32}")
+_PIECE = 1024 * 1024  # bytes of an object that are read at once
 
 
-def _encrypted(answer: UploadPartOutputTypeDef) -> bool:
+def _encrypted(answer: UploadPartOutputTypeDef | PutObjectOutputTypeDef) -> bool:
     """Whether the store encrypts with keys of its own, which makes other ETags."""
     return (
         answer.get("ServerSideEncryption", "").startswith("aws:kms")
@@ -145,11 +146,7 @@ class S3ObjectStore:
             if answered(error):
                 await self.check_open(target, upload)
             raise
-        is_md5 = etag == part.md5.hex()
-        if not is_md5 and _MD5.fullmatch(etag) and not _encrypted(answer):
-            raise WrongObjectError(
-                f"S3 stored part {number} of {upload.key} as {etag}, sent was {part.md5.hex()}"
-            )
+        is_md5 = _is_md5_of(part, answer, f"part {number} of {upload.key}")
         return StoredPart(etag=etag, md5=part.md5 if is_md5 else None)
 
     async def check_open(self, target: S3Target, upload: Upload) -> None:
@@ -286,6 +283,55 @@ class S3ObjectStore:
                 return None
             raise
 
+    async def put_aside(
+        self, target: S3Target, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        """Make a small object at once, by one request; its MD5 goes along, as that of a part.
+
+        It is encrypted as archives are, and in the store's usual class: it is soon read.
+        """
+        kept = kept_as(target)
+        kept.pop("StorageClass", None)
+        async with self._call(
+            target, "put aside", f"take {key}", key=key, seconds=for_part(len(body))
+        ) as client:
+            answer = await client.put_object(
+                Bucket=target.bucket,
+                Key=key,
+                Body=body,  # type: ignore[arg-type]
+                ContentMD5=base64.b64encode(body.md5).decode(),
+                Metadata=dict(marks),
+                **kept,
+            )
+        _is_md5_of(body, answer, key)
+
+    async def read_aside(self, target: S3Target, key: str, *, size: int) -> list[bytes]:
+        """Return the bytes of an object that was put aside, in pieces; none if it is gone."""
+        pieces: list[bytes] = []
+        left = size + 1
+        try:
+            async with self._call(
+                target, "read aside", f"give {key}", key=key, seconds=for_part(size)
+            ) as client:
+                answer = await client.get_object(Bucket=target.bucket, Key=key)
+                async with (body := answer["Body"]):
+                    while left and (piece := await body.read(min(left, _PIECE))):
+                        pieces.append(piece)
+                        left -= len(piece)
+        except TargetRefusedError as error:
+            if code_of(error) in NO_OBJECT:
+                return []
+            raise
+        return pieces
+
+    async def drop_aside(self, target: S3Target, key: str) -> None:
+        """Remove an object that was put aside; one that is gone already is fine."""
+        try:
+            await self._delete(target, key, None)
+        except TargetRefusedError as error:
+            if code_of(error) not in NO_OBJECT:
+                raise
+
     async def delete(self, target: S3Target, key: str, *, etag: str) -> None:
         """Remove the object with this key, as long as it has this ETag.
 
@@ -349,6 +395,19 @@ class S3ObjectStore:
         """End all probes, close all clients."""
         await self.breakers.close()
         await self.clients.aclose()
+
+
+def _is_md5_of(
+    body: PartBody, answer: UploadPartOutputTypeDef | PutObjectOutputTypeDef, what: str
+) -> bool:
+    """Whether a store shows by its ETag that it has the same bytes.
+
+    Raises WrongObjectError when it shows that it has others.
+    """
+    etag, md5 = answer["ETag"].strip('"'), body.md5.hex()
+    if etag != md5 and _MD5.fullmatch(etag) and not _encrypted(answer):
+        raise WrongObjectError(f"S3 stored {what} as {etag}, sent was {md5}")
+    return etag == md5
 
 
 def _lost(target: S3Target, upload: Upload) -> UploadLostError:
