@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from app.delivery.checkpoint import Checkpoint
+from app.delivery.checkpoint import Checkpoint, Tail
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore, StoredObject, StoredPart, Upload
+from app.delivery.object_store import ObjectStore, PartBody, StoredObject, StoredPart, Upload
 from app.delivery.ports import OrderSource
 from app.delivery.progress import Phase, Report
 from app.delivery.targets import Target
-from app.errors import DeliveryError, LeaseLostError
+from app.errors import CheckpointUnusableError, DeliveryError, LeaseLostError, TargetRefusedError
 from app.telemetry.metrics import TARGET_BYTES
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot
 from sinks.formats import format_of
@@ -40,6 +41,10 @@ from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
 from sinks.pipeline.prefetch import Prefetcher
 from sinks.pipeline.verify import FileVerifier
+
+T = TypeVar("T")
+
+PutAside = Callable[[PartBody], Awaitable[Tail]]
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,12 @@ class StreamingArchiver:
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: SaveStep,
+        put_aside: PutAside,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
 
-        None: it paused.
+        None: it paused, and all that came is saved.
 
         While the target is away, what was sent is kept, and what failed is sent again; without a
         slot, when that takes long.
@@ -101,8 +107,9 @@ class StreamingArchiver:
         ticking = asyncio.create_task(meter.tick())
         try:
             async with transfer.memory():
-                archive = await transfer.stream(files, save, after)
+                archive = await transfer.stream(files, save, put_aside, after)
             if archive.paused:
+                meter.enter(Phase.PAUSED)
                 return None
             meter.enter(Phase.COMPLETING)
             result = await transfer.complete(archive, may_complete)
@@ -134,13 +141,21 @@ class _Transfer:
     meter: Meter
 
     async def stream(
-        self, files: AsyncIterator[ManifestFile | Seam], save: SaveStep, after: Checkpoint | None
+        self,
+        files: AsyncIterator[ManifestFile | Seam],
+        save: SaveStep,
+        put_aside: PutAside,
+        after: Checkpoint | None,
     ) -> ArchiveStream:
         """Send the files' bytes through all stages; return when the last part is stored.
+
+        Or, where it pauses, all that came.
 
         However it ends, what was sent is known as far as it can be gone on from.
         """
         plan, meter = self.plan, self.meter
+        waits = Waits(self.by.patience, self.aside, wanted=self.by.worker_memory.is_wanted)
+        tail = await self._read(after.tail, waits) if after and after.tail else []
         source = Prefetcher(
             self.delivery, self.by.source, budget=plan.prefetch, connections=self.by.connections
         )
@@ -148,10 +163,11 @@ class _Transfer:
         writer = self.archive_format.writer(compression=self.by.compression)
         if after is not None:
             await self._skip(files, writer, after)
-        archive = ArchiveStream(source, verifier, writer, plan, meter, after=after)
+        archive = ArchiveStream(source, verifier, writer, plan, meter, after=after, tail=tail)
+        del tail
         checkpoints = Checkpoints(archive, save)
         keeping = asyncio.create_task(checkpoints.keep())
-        sender = _PartSender(self, archive, checkpoints)
+        sender = _PartSender(self, archive, checkpoints, waits)
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(source.run(files))
@@ -163,6 +179,10 @@ class _Transfer:
                         max_object_size=self.by.max_object_size,
                     )
                     stages.create_task(sender.send(number, part))
+            if archive.paused:
+                await checkpoints.pause(
+                    partial(sender.put_aside, put_aside), good=self.lease.safe_to_complete
+                )
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
         finally:
@@ -170,6 +190,27 @@ class _Transfer:
             await archive.stop()
             await checkpoints.save()
         return archive
+
+    async def _read(self, tail: Tail, waits: Waits) -> list[bytes]:
+        """Return what lies beyond the last part, in pieces, as it was put aside.
+
+        Raises CheckpointUnusableError when it is another one, or gone.
+        """
+        read = partial(self.by.objects.read_aside, self.target, tail.key, size=tail.size)
+        try:
+            pieces = await out_of_slot(
+                partial(waits.through, read), self.lease.aside, after=self.by.patience.in_slot
+            )
+        except TargetRefusedError as error:
+            raise CheckpointUnusableError(f"{error}; it begins again") from error
+        size = sum(map(len, pieces))
+        if size != tail.size or await asyncio.to_thread(_md5, pieces) != tail.md5:
+            raise CheckpointUnusableError(
+                f"{tail.key} in {self.target}, the {tail.size} bytes that the archive of "
+                f"{self.delivery} has beyond its last part, is "
+                f"{'another object by now' if pieces else 'gone'}: it begins again"
+            )
+        return pieces
 
     async def _skip(
         self, files: AsyncIterator[ManifestFile | Seam], writer: ArchiveWriter, after: Checkpoint
@@ -256,20 +297,33 @@ class _PartSender:
     """Sends the parts of a transfer, each however often; without a slot while none gets on."""
 
     def __init__(
-        self, transfer: _Transfer, archive: ArchiveStream, checkpoints: Checkpoints
+        self,
+        transfer: _Transfer,
+        archive: ArchiveStream,
+        checkpoints: Checkpoints,
+        waits: Waits,
     ) -> None:
-        by = transfer.by
         self._transfer = transfer
         self._archive = archive
         self._checkpoints = checkpoints
-        self._waits = Waits(by.patience, transfer.aside, wanted=by.worker_memory.is_wanted)
+        self._waits = waits
         self._last = time.monotonic()  # when bytes of whichever part were taken
 
     async def send(self, number: int, part: Part) -> None:
         """Send one part; return when it is stored."""
         transfer = self._transfer
-        part.moved = self._bytes_moved
         put = partial(transfer.by.objects.put_part, transfer.target, transfer.upload, number, part)
+        stored = await self._sent(part, put)
+        self._archive.sent(number, stored)
+        self._checkpoints.sent(len(part))
+
+    async def put_aside(self, put: PutAside, rest: Part) -> Tail:
+        """Put what lies beyond the last part aside; return when it is stored."""
+        return await self._sent(rest, partial(put, rest))
+
+    async def _sent(self, part: Part, put: Callable[[], Awaitable[T]]) -> T:
+        part.moved = self._bytes_moved
+        transfer = self._transfer
         stored = await out_of_slot(
             partial(self._waits.through, put),
             transfer.lease.aside,
@@ -277,15 +331,21 @@ class _PartSender:
             moved=self._last_moved,
         )
         self._bytes_moved()
-        self._archive.sent(number, stored)
-        self._checkpoints.sent(len(part))
         TARGET_BYTES.labels(transfer.delivery.tenant).inc(len(part))
+        return stored
 
     def _bytes_moved(self) -> None:
         self._last = time.monotonic()
 
     def _last_moved(self) -> float:
         return self._last
+
+
+def _md5(pieces: Sequence[bytes]) -> bytes:
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
 
 
 def _first_cause(group: BaseExceptionGroup) -> BaseException:

@@ -13,7 +13,7 @@ from uuid import uuid4
 import jwt
 
 from app.audit import Actor, AuditRecord
-from app.delivery.checkpoint import Step
+from app.delivery.checkpoint import Step, Tail
 from app.delivery.ingress import (
     Arrival,
     ArrivalKind,
@@ -25,7 +25,7 @@ from app.delivery.ingress import (
 from app.delivery.lease import Lease
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.object_store import FoundObject, StoredObject, Upload
+from app.delivery.object_store import FoundObject, PartBody, StoredObject, Upload
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, OutgoingMessage
 from app.delivery.progress import Phase, Progress
@@ -382,3 +382,8 @@ def archive_blocks(
 async def not_saved(_step: Step) -> bool:
     """Save nothing of a half-made archive."""
     return False
+
+
+async def never_put(_rest: PartBody) -> Tail:
+    """Put nothing aside: the archive does not pause."""
+    raise AssertionError("it pauses")

@@ -482,6 +482,7 @@ _TIMES = {
     "arrival": ("received_at", "due_at", "returned_at"),
     "outbox": ("due_at",),
     "turn": ("at",),
+    "tail": ("until",),
     "asked": ("at",),
     "audit": ("at",),
     "worker": ("started_at", "seen_at"),
@@ -543,7 +544,7 @@ class DeliveriesInPostgres(Deliveries):
         return replace(delivery, state=state, attempt=attempt)
 
     async def clear(self) -> None:
-        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, delivery_file, checkpoint, tail")
+        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, delivery_file, checkpoint")
 
     def outbox(self, batch: int = 99) -> PostgresOutbox:
         return PostgresOutbox(self.pool, batch=batch)

@@ -15,12 +15,12 @@ from typing import ClassVar, Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
-from app.delivery.checkpoint import Checkpoint, Step, TailObject
+from app.delivery.checkpoint import Checkpoint, Step, Tail, TailObject
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.object_store import StoredObject, Upload
+from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import State, Work
@@ -370,13 +370,15 @@ class Archiver(Protocol):
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
+        put_aside: Callable[[PartBody], Awaitable[Tail]],
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer. `may_complete` is asked each time right before the object would appear.
 
         The files come one after the other, with a `Seam.SEGMENT` between two segments: the same
         files with the same seams give the same object, however often it paused. At `Seam.PAUSE`
-        it returns None, with all that came saved.
+        it returns None, with all that came saved; what is less than a part goes to `put_aside`
+        before. Raises StoreUnavailableError when it can't be saved.
 
         How far it is, is saved now and then, and when it fails; it goes on `after` what was saved
         of this upload. Raises CheckpointUnusableError where that can't be done.

@@ -15,11 +15,12 @@ class Phase(StrEnum):
     COMPLETING = "completing"  # all parts are sent; the store assembles the object
     DONE = "done"  # the object is there, and verified
     FAILED = "failed"  # the attempt has ended without it; another may follow
+    PAUSED = "paused"  # the attempt has ended: all that came is archived, and more is to come
 
     @property
     def ended(self) -> bool:
         """Whether the attempt reports nothing more."""
-        return self in (Phase.DONE, Phase.FAILED)
+        return self in (Phase.DONE, Phase.FAILED, Phase.PAUSED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

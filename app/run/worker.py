@@ -78,6 +78,7 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         store=store,
         tenants=services.configuration.tenants,
         uploads=uploads,
+        checkpoints=services.database.checkpoints(),
         after=after_end(settings.lease_duration),
         limit=_SWEEP_BATCH_SIZE,
     )

@@ -1,4 +1,4 @@
-"""What ended deliveries left at their targets: abort open uploads, remove late objects.
+"""What ended deliveries left at their targets: abort open uploads, remove late objects and tails.
 
 Who transferred does so itself, unless it died, or the target was away. Expiry and cancels leave it
 to this, so that they never wait for a target.
@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
-from app.delivery.ports import DeliveryStore
+from app.delivery.ports import Checkpoints, DeliveryStore
 from app.delivery.targets import Target
 from app.errors import (
     DeliveryError,
@@ -27,6 +27,7 @@ from app.errors import (
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.remove import Removal
+from app.usecases.tails import Tails
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 
@@ -89,6 +90,7 @@ class Sweep:
     store: DeliveryStore
     tenants: ConfiguredTenants
     uploads: Uploads
+    checkpoints: Checkpoints
     after: timedelta  # their end: `after_end`
     limit: int  # deliveries at a time
     patience: float = 30.0  # seconds that a place may take for one step
@@ -159,6 +161,7 @@ class Sweep:
             async with self._asking(leftover.recorded):
                 removal = Removal(store=self.store, objects=self.uploads.objects)
                 await removal.remove_late(delivery, leftover.recorded)
+        await self._drop_tails(delivery)
         # A worker may have opened another one, and died before it recorded it.
         if target is None or delivery.archive_name is None:
             return True
@@ -166,6 +169,21 @@ class Sweep:
         key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
         async with self._asking(target):
             return await self.uploads.abort_orphans(delivery, target, key)
+
+    async def _drop_tails(self, delivery: Delivery) -> None:
+        """Remove what archives that paused have beside them. Those that may come late stay noted.
+
+        Then the delivery does not count as swept, and there is another look.
+        """
+        tails = Tails(checkpoints=self.checkpoints, uploads=self.uploads)
+        for tail in await self.checkpoints.tails(delivery):
+            try:
+                place = self.uploads.opened(tail.target)
+            except SecretUnreadableError:
+                await tails.drop(delivery, [tail])  # which tells that it can't
+                continue
+            async with self._asking(place):
+                await tails.drop(delivery, [tail])
 
     @contextlib.asynccontextmanager
     async def _asking(self, target: Target) -> AsyncIterator[None]:

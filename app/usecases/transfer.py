@@ -43,6 +43,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.usecases.completion import CompletionGuard
 from app.usecases.remove import Removal
 from app.usecases.resume import Resumption, Unfinished
+from app.usecases.tails import KeptArchive, Tails
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot, until_answered
@@ -88,8 +89,15 @@ class Transfers:
         """Return what looks for half-made archives."""
         return Resumption(checkpoints=self.checkpoints, objects=self.objects, uploads=self.uploads)
 
+    @property
+    def tails(self) -> Tails:
+        """Return what puts aside and drops what archives that paused have behind their parts."""
+        return Tails(checkpoints=self.checkpoints, uploads=self.uploads)
+
     async def deliver(self, delivery: Delivery, lease: Lease) -> None:
-        """Make the archive and end the delivery. Raises what `Settlement` decides on.
+        """Make the archive and end the delivery; or, where that pauses, only what came of it.
+
+        Raises what `Settlement` decides on.
 
         An upload that the target has lost, or that can't be gone on with, begins again at once,
         while the lease surely holds.
@@ -115,7 +123,8 @@ class Transfers:
             after = unfinished.after if unfinished else None
             try:
                 result = await self._archive(delivery, target, upload, lease, after)
-                assert result is not None  # noqa: S101 - no seam of these files is a pause
+                if result is None:
+                    return  # it paused: all that came is saved, and another attempt goes on
             except (UploadLostError, CheckpointUnusableError) as error:
                 lost += 1
                 if lost == _MAX_LOST_UPLOADS:
@@ -129,6 +138,8 @@ class Transfers:
                     unfinished = None
         lease.finishes()
         await self.finish(delivery, result)
+        if delivery.attempt > 1:  # who pauses goes on as another attempt
+            await self.tails.drop_soon(delivery)
         seconds = time.monotonic() - began
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
@@ -161,10 +172,10 @@ class Transfers:
             key=unfinished.upload.key,
             parts=after.boundary.parts,
             files=after.boundary.members,
-            bytes=after.offset,
+            bytes=after.kept,
         )
         metrics.TRANSFERS_RESUMED.labels(delivery.tenant).inc()
-        metrics.BYTES_KEPT.labels(delivery.tenant).inc(after.offset)
+        metrics.BYTES_KEPT.labels(delivery.tenant).inc(after.kept)
         return unfinished.upload
 
     async def _completed_before(
@@ -246,6 +257,7 @@ class Transfers:
             lease=lease,
             within=self.completion,
         )
+        kept = KeptArchive(self.tails, delivery, target, upload, lease)
         try:
             extent = await until_answered(
                 partial(self.store.extent, delivery), good=lease.safe_to_complete
@@ -259,7 +271,8 @@ class Transfers:
                 name_bytes=extent.name_bytes,
                 lease=lease,
                 may_complete=completion.allowed,
-                save=partial(self.checkpoints.save, delivery, upload),
+                save=kept.save,
+                put_aside=kept.put_aside,
                 after=after,
             )
         except BaseException as error:

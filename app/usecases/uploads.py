@@ -38,7 +38,11 @@ class Uploads:
         """
         if delivery.upload is None or delivery.upload.target is None:
             return None
-        return self.kinds.read(json.loads(self.seal.open(delivery.upload.target)))
+        return self.opened(delivery.upload.target)
+
+    def opened(self, sealed: str) -> Target:
+        """Return a place that was sealed. Raises as `place` does."""
+        return self.kinds.read(json.loads(self.seal.open(sealed)))
 
     async def abort_last(self, delivery: Delivery) -> None:
         """Abort the upload of the delivery's last attempt, wherever it is open.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
-from app.delivery.checkpoint import Boundary, Checkpoint, Step
+from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail
 from app.delivery.manifest import Seam
 from app.delivery.object_store import StoredPart
 from sinks.formats.archive_format import ArchiveWriter, Member
-from sinks.pipeline.assembler import PartAssembler
+from sinks.pipeline.assembler import PartAssembler, Rest
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
@@ -26,7 +26,7 @@ class ArchiveStream:
 
     `writer` makes it, in a thread of its own. (Not one of the default executor: transfers that wait
     for each other's there would stand still for ever.) It knows the members that end before the
-    checkpoint; the prefetcher brings those behind.
+    checkpoint; the prefetcher brings those behind. `tail` is what this has beyond its last part.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class ArchiveStream:
         meter: Meter,
         *,
         after: Checkpoint | None = None,
+        tail: Sequence[bytes] = (),
     ) -> None:
         self._prefetcher = prefetcher
         self._verifier = verifier
@@ -49,7 +50,8 @@ class ArchiveStream:
         # One permit a part in flight; the one being filled has none yet.
         self._permits = threading.Semaphore(plan.in_flight)
         self._aborted = False
-        self.paused = False  # whether it goes on another time; when parts() ended
+        self._paused = False
+        self._rest: Rest | None = None  # where it pauses
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
         self._assembler = PartAssembler(
             plan.part_size,
@@ -57,6 +59,7 @@ class ArchiveStream:
             permit=self._wait_for_permit,
             hand_over=self._hand_over,
             after=after,
+            tail=tail,
         )
         self._stored = dict(enumerate(() if after is None else after.parts, start=1))
         self._reached = len(self._stored)  # parts from the first that are stored without a gap
@@ -123,6 +126,32 @@ class ArchiveStream:
         }
 
     @property
+    def paused(self) -> bool:
+        """Whether it goes on another time; when parts() ended."""
+        return self._paused
+
+    @property
+    def rest(self) -> Rest | None:
+        """What is not in a part where it paused; None if no member came since the last step."""
+        return self._rest if self._writer.count > self._saved[1] else None
+
+    def last_step(self, state: bytes, tail: Tail | None) -> Step:
+        """Return what is to be saved where it paused, when all parts are stored.
+
+        `state` is that of its MD5 behind them, `tail` what has become of the rest.
+        """
+        parts, members = self._saved
+        count = self._writer.count
+        return Step(
+            follows=parts,
+            part_size=self._part_size,
+            boundary=Boundary(parts=self._reached, md5_state=state, members=count, crc=0),
+            parts=[self._stored[number] for number in range(parts + 1, self._reached + 1)],
+            members=self._writer.finished(members, count),
+            tail=tail,
+        )
+
+    @property
     def size(self) -> int:
         """Bytes of the archive; when parts() ended."""
         return self._assembler.size
@@ -147,7 +176,9 @@ class ArchiveStream:
         end: BaseException | None = None
         try:
             self._take_segments()
-            if not self.paused:
+            if self._paused:
+                self._rest = self._assembler.pause()
+            else:
                 self._assembler.take(self._writer.end(), behind=self._writer.count)
                 self._assembler.finish()
             self._verifier.finish()
@@ -167,12 +198,12 @@ class ArchiveStream:
 
     def _take_segments(self) -> None:
         """Take all members. No batch has some of two segments, however long one was awaited."""
-        while not self.paused:
+        while not self._paused:
             for batch in self._writer.batches(self._members()):
                 self._assembler.take(batch, behind=self._writer.count)
             if self._ended_by is None:
                 break
-            self.paused = self._ended_by is Seam.PAUSE
+            self._paused = self._ended_by is Seam.PAUSE
 
     def _members(self) -> Iterator[Member]:
         """Yield the members of a segment."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from isal import isal_zlib
@@ -20,6 +21,14 @@ Piece = bytes | memoryview
 _Submit = Callable[[Callable[[], None], int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What an archive has behind its last full part, when it pauses."""
+
+    md5_state: bytes | None  # of the archive there; None where the digest does not tell it
+    body: Part | None  # less than a part; None: nothing
+
+
 class PartAssembler:
     """Makes parts of a stream, all of exactly `part_size` bytes but the last.
 
@@ -28,7 +37,8 @@ class PartAssembler:
     is called with each part, in their order, in a thread of its own. With a part comes what going
     on behind it takes: None behind the last one, and where the digest does not tell its state.
 
-    It begins with the first part; or `after` a checkpoint, with the members that this lies in.
+    It begins with the first part; or `after` a checkpoint, with the members that this lies in. Has
+    that a tail, it is given in pieces, and the members behind it come.
     """
 
     def __init__(
@@ -39,6 +49,7 @@ class PartAssembler:
         permit: Callable[[], None],
         hand_over: Callable[[Part, Boundary | None], None],
         after: Checkpoint | None = None,
+        tail: Sequence[bytes] = (),
     ) -> None:
         self._part_size = part_size
         self._permit = permit
@@ -49,7 +60,8 @@ class PartAssembler:
         self._batch: list[Piece] = []  # what is not digested yet
         self._batch_size = 0
         self._begins: int | None = None  # which piece is the first of those that are taken now
-        self._after = after  # until what the store has was compared
+        # Until what the store has was compared; of a tail nothing is made again.
+        self._after = None if tail else after
         if after is None:
             self._digests = paired_md5()
             self._parts = self._crc = self.size = 0
@@ -58,8 +70,11 @@ class PartAssembler:
             self._parts = after.boundary.parts  # that are full
             self._crc = after.boundary.crc  # of what is taken now, as far as it is digested
             self.size = after.offset
-        self._tells = self._digests.state() is not None
+        self._state = self._digests.state()  # at the end of the last full part
+        self._tells = self._state is not None
         self._behind = 0
+        for piece in tail:
+            self._append(piece)
 
     def take(self, blocks: Iterable[bytes], *, behind: int) -> None:
         """Take the next members, `behind` so many, or the end of the archive.
@@ -90,6 +105,19 @@ class PartAssembler:
         self._executor.finish()
         # The rest here: a tiny archive needs no second thread.
         self._close_part(_at_once, last=True)
+
+    def pause(self) -> Rest:
+        """Return what lies behind the last full part, once that was handed over.
+
+        That part's end is where another process goes on: an MD5 does so between whole blocks alone.
+        """
+        self._executor.finish()
+        body = None
+        if self._have:
+            self._digest(_at_once)
+            body = Part(self._pieces, self._have, self._digests.next_part())
+            self._pieces, self._have = [], 0
+        return Rest(self._state, body)
 
     def _append(self, piece: Piece) -> None:
         self._batch.append(piece)
@@ -130,6 +158,7 @@ class PartAssembler:
         boundary = None
         if behind is not None and (state := self._digests.state()) is not None:
             parts, members = behind
+            self._state = state
             boundary = Boundary(parts=parts, md5_state=state, members=members, crc=self._crc)
         self._hand_over(part, boundary)
 

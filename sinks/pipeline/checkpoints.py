@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
-from app.delivery.checkpoint import Step
-from app.errors import StoreUnavailableError
+from app.delivery.checkpoint import Step, Tail
+from app.errors import LeaseLostError, StoreUnavailableError
 from app.telemetry.logs import get_logger
+from app.waiting.patience import until_answered
 from sinks.pipeline.archive import ArchiveStream
+from sinks.pipeline.parts import Part
 
 log = get_logger(__name__)
 
@@ -42,6 +45,31 @@ class Checkpoints:
                 async with asyncio.timeout(_SECONDS):
                     await self._due.wait()
             await self.save()
+
+    async def pause(
+        self, put: Callable[[Part], Awaitable[Tail]], *, good: Callable[[], bool]
+    ) -> None:
+        """Save all of an archive that paused; `put` what lies beyond its last part. Nothing twice.
+
+        PostgreSQL is waited for while `good()`. Raises StoreUnavailableError, LeaseLostError when
+        the archive is another worker's, and what `put` raises.
+        """
+        async with self._saving:
+            rest = self._archive.rest
+            if rest is None:
+                return
+            if rest.md5_state is None:
+                log.warning(
+                    "pause_not_kept",
+                    cause="this worker's _md5pair was not built, so no state of an MD5 can be had",
+                    consequence="the transfer begins again from its first file",
+                )
+                return
+            tail = None if rest.body is None else await put(rest.body)
+            step = self._archive.last_step(rest.md5_state, tail)
+            if not await until_answered(partial(self._save, step), good=good):
+                raise LeaseLostError("another worker has the archive that pauses")
+            self._archive.saved(step)
 
     async def save(self) -> None:
         """Save how far the archive is. What PostgreSQL is away for comes with the next one."""

@@ -30,7 +30,7 @@ from streams.regards.resume import Resumption
 from streams.regards.tokens import TokenSigner
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
 from tests.bench.upload import MIB, PART, Job, Multipart, Way
-from tests.builders import make_lease, name_bytes, not_saved
+from tests.builders import make_lease, name_bytes, never_put, not_saved
 
 
 def _drop(_progress: Progress) -> None:
@@ -105,6 +105,7 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             lease=make_lease(),
             may_complete=may_complete,
             save=not_saved,
+            put_aside=never_put,
         )
         assert stored is not None
         return stored.md5

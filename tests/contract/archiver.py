@@ -13,13 +13,15 @@ from functools import cached_property
 
 import pytest
 
+from app.delivery.checkpoint import Checkpoint, Step, Tail
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import FoundObject, StoredObject, Upload
+from app.delivery.object_store import FoundObject, PartBody, StoredObject, Upload
 from app.delivery.ports import Archiver
 from app.delivery.progress import Phase, Progress
 from app.errors import (
+    CheckpointUnusableError,
     ForeignObjectError,
     LeaseLostError,
     SourceUnavailableError,
@@ -27,14 +29,18 @@ from app.errors import (
     UploadLostError,
     WrongFileError,
 )
+from sinks.pipeline.digest import TwoPasses, paired_md5
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
-from tests.builders import make_lease, make_transfer, name_bytes, not_saved, plan_files
+from tests.builders import make_lease, make_transfer, name_bytes, plan_files
 from tests.conftest import noise
 from tests.twins.rs_order import Source
 
 PART = 5 * MIB // 64 * 64
 TARGET = MemoryTarget(container="archives")
+pauses = pytest.mark.skipif(
+    isinstance(paired_md5(), TwoPasses), reason="not built: no state of an MD5 can be had"
+)
 KEY = "c/P_v1.zip"
 FILES = {
     "large.bin": noise(7 * MIB),  # more than a part
@@ -55,6 +61,8 @@ class Making:
     reports: list[Progress] = field(default_factory=list)
     asked: list[tuple[StoredObject, FoundObject | None]] = field(default_factory=list)
     allows: bool = True
+    steps: list[Step] = field(default_factory=list)  # that were saved
+    keeps: bool = True  # whether what is to be saved is still its own
 
     @cached_property
     def delivery(self) -> Delivery:
@@ -101,8 +109,20 @@ class Making:
             name_bytes=name_bytes(self.source.files),
             lease=make_lease(),
             may_complete=may_complete,
-            save=not_saved,
+            save=self._save,
+            put_aside=self._put_aside,
+            after=Checkpoint.of(self.steps) if self.steps else None,
         )
+
+    async def _save(self, step: Step) -> bool:
+        if self.keeps:
+            self.steps.append(step)
+        return self.keeps
+
+    async def _put_aside(self, rest: PartBody) -> Tail:
+        key = f"{KEY}.unfinished-{len(self.steps)}"
+        await self.store.put_aside(TARGET, key, rest, marks_of(self.delivery))
+        return Tail(key=key, size=len(rest), md5=rest.md5)
 
     @property
     def object(self) -> MemoryObject | None:
@@ -161,6 +181,62 @@ class ArchiverContract:
         await making.follow(await making.begin(), in_segments(4, 1, 0, 7))
         assert making.object is not None
         assert list(_members(making.object.content).items()) == list(FILES.items())
+
+    @pauses
+    @pytest.mark.parametrize("ends", [[1], [3, 9], [2, 2, 20], [0, 5, len(FILES)]])
+    async def test_one_that_paused_makes_the_object_that_it_would_have_made(
+        self, making: Making, ends: list[int]
+    ) -> None:
+        """It goes on from what was saved, and asks for no file again."""
+        lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
+        files, upload = in_segments(*lengths), await making.begin()
+        seams = [place for place, file in enumerate(files) if file is Seam.SEGMENT]
+        for seam in seams:
+            assert await making.follow(upload, [*files[:seam], Seam.PAUSE]) is None
+            assert making.reports[-1].phase is Phase.PAUSED
+        result = await making.follow(upload, files)
+        undisturbed = replace(making, store=MemoryObjectStore(), source=Source(FILES), steps=[])
+        assert await undisturbed.follow(await undisturbed.begin(), files) == result
+        assert making.object is not None
+        assert list(_members(making.object.content).items()) == list(FILES.items())
+        assert making.source.read == sum(map(len, FILES.values()))
+        assert making.reports[-1].files_done == len(FILES)
+
+    @pauses
+    async def test_a_pause_without_anything_new_saves_nothing(self, making: Making) -> None:
+        upload = await making.begin()
+        assert await making.follow(upload, [Seam.PAUSE]) is None
+        assert making.steps == []
+        files: list[ManifestFile | Seam] = [*plan_files(FILES)[:9], Seam.PAUSE]
+        assert await making.follow(upload, files) is None
+        (step,) = making.steps
+        assert await making.follow(upload, files) is None
+        assert making.steps == [step]
+        assert step.tail is not None
+        assert list(making.store.objects(TARGET)) == [step.tail.key]
+
+    @pauses
+    async def test_what_is_another_workers_by_now_does_not_pause(self, making: Making) -> None:
+        making.keeps = False
+        with pytest.raises(LeaseLostError):
+            await making.follow(await making.begin(), [*plan_files(FILES)[:9], Seam.PAUSE])
+
+    @pauses
+    @pytest.mark.parametrize("change", [None, b"", b"x", b"y" * 7 * MIB])
+    async def test_a_tail_that_is_gone_or_another_one_is_told(
+        self, making: Making, change: bytes | None
+    ) -> None:
+        upload = await making.begin()
+        await making.follow(upload, [*plan_files(FILES)[:9], Seam.PAUSE])
+        tail = making.steps[-1].tail
+        assert tail is not None
+        if change is None:
+            await making.store.drop_aside(TARGET, tail.key)
+        else:
+            await making.store.put_aside(TARGET, tail.key, Part.of(change), {})
+        with pytest.raises(CheckpointUnusableError, match=tail.key):
+            await making.run(upload)
+        assert making.object is None
 
     async def test_what_pauses_makes_no_object(self, making: Making) -> None:
         upload = await making.begin()

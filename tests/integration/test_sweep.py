@@ -56,6 +56,7 @@ def sweep_of(
         store=deliveries.store,
         tenants=deliveries.tenants,
         uploads=deliveries.uploads(sink),
+        checkpoints=deliveries.checkpoints("sweep"),
         after=timedelta(seconds=after),
         limit=limit,
     )

@@ -17,7 +17,7 @@ from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
-from tests.builders import make_lease, make_transfer, name_bytes, not_saved
+from tests.builders import make_lease, make_transfer, name_bytes, never_put, not_saved
 from tests.twins.rs_order import Source
 
 MIB = 1024 * 1024
@@ -98,6 +98,7 @@ class Bench:
                 lease=make_lease(),
                 may_complete=asked,
                 save=not_saved,
+                put_aside=never_put,
             )
         except DeliveryError:
             await self._abort(upload)

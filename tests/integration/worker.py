@@ -177,6 +177,7 @@ class TransferWorker:
             store=self.deliveries.store,
             tenants=self.deliveries.tenants,
             uploads=self.deliveries.uploads(self.sink),
+            checkpoints=self.deliveries.checkpoints("sweep"),
             after=timedelta(),
             limit=9,
         ).look()

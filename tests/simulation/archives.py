@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step
+from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step, Tail
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
 from app.delivery.ports import OrderSource
 from app.errors import CheckpointUnusableError, WrongFileError
 from sinks.pipeline import parts
+from sinks.pipeline.assembler import Rest
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
 from tests.simulation.processes import current
@@ -66,11 +67,13 @@ class Prefetcher:
         self._delivery = delivery
         self._source = source
         self._files: asyncio.Queue[tuple[ManifestFile, bytes] | None] = asyncio.Queue(maxsize=2)
+        self.paused = False  # whether more is to come than was read
 
     async def run(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
-        """Read all files. Seams leave no trace: the archive is made of one file at a time."""
+        """Read all files. Segments leave no trace: the archive is made of one file at a time."""
         async for file in files:
             if isinstance(file, Seam):
+                self.paused = file is Seam.PAUSE
                 continue
             async with self._source.download(self._delivery, file) as stream:
                 content = b"".join([chunk async for chunk in stream])
@@ -125,6 +128,7 @@ class ArchiveStream:
         meter: Meter,
         *,
         after: Checkpoint | None = None,
+        tail: Sequence[bytes] = (),
     ) -> None:
         del writer
         self._prefetcher = prefetcher
@@ -133,9 +137,9 @@ class ArchiveStream:
         self._process = current()
         self._process.take(MEMORY, plan.memory)
         self._meter = meter
-        self.paused = False
+        self._tail = b"".join(tail)
         self._permits = asyncio.Semaphore(plan.in_flight)
-        self._after = after
+        self._after = None if tail else after
         self._digested = b"" if after is None else after.boundary.md5_state
         self._stored = dict(enumerate(() if after is None else after.parts, start=1))
         self._finished = [] if after is None else list(after.members)
@@ -150,7 +154,7 @@ class ArchiveStream:
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
         """Iterate over the numbered parts."""
         number = len(self._stored)
-        buffer = b""
+        buffer = self._tail
         size = self._plan.part_size
         async for file, content in self._prefetcher.read():
             self._verifier.verify(file, content)
@@ -168,7 +172,36 @@ class ArchiveStream:
                 )
                 yield number, part
             self._finished.append(FinishedMember(len(member), file.member.encode()))
-        yield number + 1, await self._part(buffer)
+        self._tail = buffer
+        if not self.paused:
+            yield number + 1, await self._part(buffer)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it goes on another time."""
+        return self._prefetcher.paused
+
+    @property
+    def rest(self) -> Rest | None:
+        """What is in no part where it paused; None if nothing came."""
+        if len(self._finished) == self._saved[1]:
+            return None
+        return Rest(self._digested, Part.of(self._tail) if self._tail else None)
+
+    def last_step(self, state: bytes, tail: Tail | None) -> Step:
+        """Return what is to be saved where it paused."""
+        parts, members = self._saved
+        stored = self.stored()
+        return Step(
+            follows=parts,
+            part_size=self._plan.part_size,
+            boundary=Boundary(
+                parts=len(stored), md5_state=state, members=len(self._finished), crc=0
+            ),
+            parts=stored[parts:],
+            members=self._finished[members:],
+            tail=tail,
+        )
 
     def _unsent(self, member: bytes) -> bytes:
         """Return what is behind the checkpoint, once what is before it was compared."""

@@ -21,12 +21,12 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from app.delivery.checkpoint import Boundary, Checkpoint, Step, TailObject
+from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail, TailObject
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
-from app.delivery.object_store import FoundObject, StoredObject, StoredPart, Upload
+from app.delivery.object_store import FoundObject, PartBody, StoredObject, StoredPart, Upload
 from app.delivery.outgoing import Kind
 from app.delivery.ports import Checkpoints, Leases
 from app.delivery.states import State, Work
@@ -206,6 +206,7 @@ class GatedArchiver:
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
+        put_aside: Callable[[PartBody], Awaitable[Tail]],
         after: Checkpoint | None = None,
     ) -> StoredObject:
         parts = {1: "first", 2: self.name}
@@ -422,6 +423,7 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
         store=deliveries.store,
         tenants=deliveries.tenants,
         uploads=uploads_of(deliveries, open_sink),
+        checkpoints=deliveries.checkpoints("sweep"),
         after=timedelta(),
         limit=10,
     ).look()

@@ -7,20 +7,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.delivery.checkpoint import Checkpoint, Step
+from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore, StoredObject, Upload
+from app.delivery.object_store import ObjectStore, PartBody, StoredObject, StoredPart, Upload
 from app.delivery.ports import OrderSource
 from app.delivery.progress import Phase, Progress
 from app.delivery.targets import Target
-from app.errors import LeaseLostError, WrongFileError
+from app.errors import CheckpointUnusableError, LeaseLostError, WrongFileError
 from sinks.formats import format_of
 from sinks.pipeline.parts import MIB, Part
 from sinks.pipeline.rechunk import rechunk
-from tests.builders import archive_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +53,13 @@ class PlainArchiver:
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
+        put_aside: Callable[[PartBody], Awaitable[Tail]],
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
 
-        It saves nothing; what was sent before a checkpoint is sent again.
+        It saves nothing before it pauses, and goes on from its own pauses alone.
         """
-        del save, after
         began = self.clock()
         done_bytes = done_files = 0
 
@@ -82,34 +81,24 @@ class PlainArchiver:
 
         try:
             tell(Phase.TRANSFERRING)
-            segments: list[list[tuple[ManifestFile, bytes]]] = [[]]
+            begun = _Begun(self, delivery, target, upload, after)
+            await begun.go_on(files)
+            segment: list[tuple[ManifestFile, bytes]] = []
             async for file in files:
-                if file is Seam.PAUSE:
-                    return None
                 if isinstance(file, Seam):
-                    segments.append([])
+                    begun.add(segment)
+                    segment = []
+                    if file is Seam.PAUSE:
+                        await begun.pause(save, put_aside)
+                        tell(Phase.PAUSED)
+                        return None
                     continue
-                segments[-1].append((file, await self._read(delivery, file)))
-                done_bytes += len(segments[-1][-1][1])
+                segment.append((file, await self._read(delivery, file)))
+                done_bytes += len(segment[-1][1])
                 done_files += 1
                 tell(Phase.TRANSFERRING)
-            archive_format = format_of(delivery.archive_name or "")
-            archive = b"".join(
-                archive_blocks(
-                    archive_format,
-                    *(
-                        ((file, rechunk([content])) for file, content in members)
-                        for members in segments
-                    ),
-                    compression=self.compression,
-                )
-            )
-            parts = [
-                await self.objects.put_part(
-                    target, upload, number, Part.of(archive[start : start + self.part_size])
-                )
-                for number, start in enumerate(range(0, len(archive), self.part_size), start=1)
-            ]
+            begun.add(segment)
+            archive, parts = await begun.end()
             tell(Phase.COMPLETING)
             expected = StoredObject(
                 url=target.url_of(upload.key),
@@ -139,3 +128,87 @@ class PlainArchiver:
             if expected not in (found, None):
                 raise WrongFileError(f"file {file.file_id}: expected {expected}, got {found}")
         return content
+
+
+class _Begun:
+    """The bytes of an archive, from the first. They are its state between two pauses, too."""
+
+    def __init__(
+        self,
+        by: PlainArchiver,
+        delivery: Delivery,
+        target: Target,
+        upload: Upload,
+        after: Checkpoint | None,
+    ) -> None:
+        archive_format = format_of(delivery.archive_name or "")
+        self._writer = archive_format.writer(compression=by.compression)
+        self._by = by
+        self._target = target
+        self._upload = upload
+        self._after = after
+        self._archive = b"" if after is None else after.boundary.md5_state
+        self._parts: list[StoredPart] = [] if after is None else list(after.parts)
+
+    async def go_on(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
+        """Take what was saved. Raises CheckpointUnusableError when the tail is another one."""
+        if (after := self._after) is None:
+            return
+        if (tail := after.tail) is not None:
+            read = self._by.objects.read_aside
+            content = b"".join(await read(self._target, tail.key, size=tail.size))
+            if (len(content), hashlib.md5(content).digest()) != (tail.size, tail.md5):
+                raise CheckpointUnusableError(f"{tail.key} is another one, or gone")
+            self._archive += content
+        for finished in after.members:
+            while isinstance(file := await anext(files), Seam):
+                pass
+            self._writer.skip(file, finished)
+
+    def add(self, members: list[tuple[ManifestFile, bytes]]) -> None:
+        """Add a segment."""
+        for batch in self._writer.batches((file, rechunk([c])) for file, c in members):
+            self._archive += b"".join(batch)
+
+    async def pause(
+        self,
+        save: Callable[[Step], Awaitable[bool]],
+        put_aside: Callable[[PartBody], Awaitable[Tail]],
+    ) -> None:
+        """Save all that was added."""
+        size, before = self._by.part_size, len(self._after.members) if self._after else 0
+        if self._writer.count == before:
+            return
+        known = len(self._parts)
+        await self._send(len(self._archive) // size)
+        boundary = len(self._parts) * size
+        rest = self._archive[boundary:]
+        step = Step(
+            follows=known,
+            part_size=size,
+            boundary=Boundary(
+                parts=len(self._parts),
+                md5_state=self._archive[:boundary],
+                members=self._writer.count,
+                crc=0,
+            ),
+            parts=self._parts[known:],
+            members=self._writer.finished(before, self._writer.count),
+            tail=await put_aside(Part.of(rest)) if rest else None,
+        )
+        if not await save(step):
+            raise LeaseLostError("another worker has the archive that pauses")
+
+    async def end(self) -> tuple[bytes, list[StoredPart]]:
+        """Send the rest; return the whole archive, and its parts."""
+        self._archive += b"".join(self._writer.end())
+        await self._send(-(-len(self._archive) // self._by.part_size))
+        return self._archive, self._parts
+
+    async def _send(self, count: int) -> None:
+        """Send the first parts, so many, as far as they are not there."""
+        size = self._by.part_size
+        for number in range(len(self._parts), count):
+            content = self._archive[number * size : (number + 1) * size]
+            put = self._by.objects.put_part
+            self._parts.append(await put(self._target, self._upload, number + 1, Part.of(content)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember
+from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Tail
 from app.delivery.object_store import StoredPart
 from app.errors import CheckpointUnusableError
 from sinks.pipeline.assembler import PartAssembler
@@ -126,6 +127,50 @@ def test_what_goes_on_at_a_boundary_is_what_would_have_come(
     assert [part.md5 for part in again] == [part.md5 for part in rest]
     assert later == boundaries[boundary.parts :]  # so it can be gone on with again
     assert (other.md5(), other.size) == (assembler.md5(), assembler.size)
+
+
+@goes_on
+@given(members=members_of_blocks, n=st.integers(1, 5), data=st.data())
+def test_what_goes_on_behind_a_pause_is_what_would_have_come(
+    members: list[list[bytes]], n: int, data: st.DataObject
+) -> None:
+    """However often it paused: before its first part, at a boundary, between two."""
+    whole = b"".join(b"".join(blocks) for blocks in members)
+    size = 64 * n if len(whole) < 10_000 else 64 * 1024 * n
+    expected, _, undisturbed = assembled(members, size)
+    sent: list[Part] = []
+    checkpoint, tail, began = None, b"", 0
+    ends = data.draw(st.lists(st.integers(0, len(members)), max_size=4))
+    for end in [*sorted(ends), None]:
+        assembler = PartAssembler(
+            size,
+            lag=100,
+            permit=lambda: None,
+            hand_over=lambda part, _: sent.append(part),
+            after=checkpoint,
+            tail=[tail] if tail else [],
+        )
+        for behind, blocks in enumerate(members[began:end], start=began):
+            assembler.take(blocks, behind=behind)
+        if end is None:
+            assembler.finish()
+            assembler.close()
+            break
+        rest = assembler.pause()
+        assembler.close()
+        assert rest.md5_state is not None
+        tail = b"" if rest.body is None else rest.body.read()
+        assert rest.body is None or rest.body.md5 == hashlib.md5(tail).digest()
+        assert len(tail) < size
+        boundary = Boundary(parts=len(sent), md5_state=rest.md5_state, members=end, crc=0)
+        checkpoint, began = checkpoint_of(members, sent, boundary, size), end
+        if tail:
+            noted = Tail(key="t", size=len(tail), md5=hashlib.md5(tail).digest())
+            checkpoint = replace(checkpoint, tail=noted)
+        assert checkpoint.remade == 0
+    assert [part.read() for part in sent] == [part.read() for part in expected]
+    assert [part.md5 for part in sent] == [part.md5 for part in expected]
+    assert (assembler.md5(), assembler.size) == (undisturbed.md5(), undisturbed.size)
 
 
 @goes_on

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 
 import pytest
 
-from app.delivery.checkpoint import Checkpoint, Step
-from app.delivery.manifest import ManifestFile
+from app.delivery.checkpoint import Checkpoint, Step, Tail
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.object_store import StoredObject, Upload
+from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.progress import Progress
-from app.errors import RetryableError, SourceUnavailableError
+from app.errors import RetryableError, SourceUnavailableError, StoreUnavailableError
 from sinks import formats
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.checkpoints import SaveStep
+from sinks.pipeline.rechunk import rechunk
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
-from sinks.transfer import StreamingArchiver
-from tests.builders import make_lease, make_transfer, name_bytes, not_saved
+from sinks.transfer import PutAside, StreamingArchiver
+from tests.builders import (
+    archive_blocks,
+    make_lease,
+    make_transfer,
+    name_bytes,
+    never_put,
+    not_saved,
+)
 from tests.conftest import noise
-from tests.integration.transfers import MIB, QUICK, each
+from tests.integration.transfers import MIB, QUICK
 from tests.tar_format import Tar
 from tests.twins.rs_order import Source
 from tests.unit.test_assembler import goes_on
@@ -68,13 +77,35 @@ async def run(
     after: Checkpoint | None = None,
 ) -> StoredObject:
     """Transfer all files of a source; the archive may appear."""
+    files = source.manifest()
+    result = await follow(source, store, delivery, upload, files, save=save, after=after)
+    assert result is not None
+    return result
+
+
+async def follow(
+    source: Source,
+    store: MemoryObjectStore,
+    delivery: Delivery,
+    upload: Upload,
+    files: Iterable[ManifestFile | Seam],
+    *,
+    save: SaveStep = not_saved,
+    put_aside: PutAside = never_put,
+    after: Checkpoint | None = None,
+) -> StoredObject | None:
+    """Transfer files with seams between them."""
 
     async def allowed(_result: StoredObject) -> bool:
         return True
 
-    result = await archiver_of(source, store).run(
+    async def given() -> AsyncIterator[ManifestFile | Seam]:
+        for file in files:
+            yield file
+
+    return await archiver_of(source, store).run(
         delivery,
-        each(source.manifest()),
+        given(),
         TARGET,
         upload,
         at_most=delivery.total_bytes,
@@ -82,10 +113,9 @@ async def run(
         lease=make_lease(),
         may_complete=allowed,
         save=save,
+        put_aside=put_aside,
         after=after,
     )
-    assert result is not None
-    return result
 
 
 @each_format
@@ -131,10 +161,21 @@ class Counted(Source):
 class Saved:
     """What is saved of a half-made archive."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: MemoryObjectStore | None = None) -> None:
         self.steps: list[Step] = []
+        self.asides: list[str] = []
+        self.away = False  # PostgreSQL
+        self._store = store
+
+    async def put_aside(self, rest: PartBody) -> Tail:
+        assert self._store is not None
+        self.asides.append(f"key.unfinished-{len(self.asides)}")
+        await self._store.put_aside(TARGET, self.asides[-1], rest, {})
+        return Tail(key=self.asides[-1], size=len(rest), md5=rest.md5)
 
     async def save(self, step: Step) -> bool:
+        if self.away:
+            raise StoreUnavailableError("away")
         self.steps.append(step)
         return True
 
@@ -180,3 +221,118 @@ async def test_who_goes_on_makes_the_same_object_and_reads_no_file_again_but_one
     assert source.reads["first.bin"] == 1
     assert {source.reads[f"small/{number}"] for number in range(300)} == {1}
     assert max(source.reads.values()) <= len(breaks)
+
+
+def segmented(
+    archive_format: ArchiveFormat, source: Source, ends: Sequence[int]
+) -> tuple[list[ManifestFile | Seam], bytes]:
+    """Return files with seams behind so many of them each, and the archive that they become."""
+    files = source.manifest()
+    edges = [0, *ends, len(files)]
+    segments = [files[start:end] for start, end in itertools.pairwise(edges)]
+    seamed: list[ManifestFile | Seam] = []
+    for segment in segments:
+        seamed += [*segment, Seam.SEGMENT]
+    archive = archive_blocks(
+        archive_format,
+        *(((file, rechunk([source.files[file.member]])) for file in part) for part in segments),
+        compression="store",
+    )
+    return seamed[:-1], b"".join(archive)
+
+
+@goes_on
+@each_format
+@pytest.mark.parametrize("seed", range(6))
+async def test_an_archive_that_pauses_and_breaks_off_is_the_one_that_does_not(
+    archive_format: ArchiveFormat, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what paused no file is read again; of what broke off, those behind the last step.
+
+    Breaks are behind a pause and before the next boundary, too: the tail is still there.
+    """
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
+    chance = random.Random(seed)
+    source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
+    ends = sorted(chance.sample(range(1, len(LARGE)), 4))
+    files, archive = segmented(archive_format, source, ends)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    saved = Saved(store)
+    seams = [place for place, file in enumerate(files) if file is Seam.SEGMENT]
+    broke = 0
+    for seam in [*seams, None]:
+        given = files if seam is None else [*files[:seam], Seam.PAUSE]
+        for breaks in (chance.choice([None, *BREAKS]), None):
+            source.fail, after = breaks, saved.checkpoint()
+            try:
+                result = await follow(
+                    source,
+                    store,
+                    delivery,
+                    upload,
+                    given,
+                    save=saved.save,
+                    put_aside=saved.put_aside,
+                    after=after,
+                )
+            except SourceUnavailableError:
+                broke += 1
+                continue
+            break
+        assert (result is None) == (seam is not None)
+    assert store.objects(TARGET)["key"].content == archive
+    assert result is not None
+    assert result.md5 == hashlib.md5(archive).hexdigest()
+    assert READERS[archive_format.suffix](archive) == LARGE
+    assert max(source.reads.values()) <= 1 + broke
+    assert source.reads["first.bin"] <= 1 + (files.index(Seam.SEGMENT) > 300) * broke
+
+
+@goes_on
+async def test_an_archive_pauses_exactly_at_the_end_of_a_part() -> None:
+    """Then nothing is put aside."""
+    overhead = len(made(Tar(), {"a": b""}, compression="store")) - 1024
+    source = Counted({"a": bytes(PART - overhead), "b": bytes(1000)})
+    assert len(segmented(Tar(), source, [1])[1]) > PART
+    store, saved = MemoryObjectStore(least_part=PART), Saved()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
+        delivery = delivery_of("P_v1.tar", source)
+        upload = await store.create_upload(TARGET, "key", {}, media_type="")
+        files, archive = segmented(Tar(), source, [1])
+        paused: list[ManifestFile | Seam] = [files[0], Seam.PAUSE]
+        for _ in range(2):
+            after = saved.checkpoint()
+            assert (
+                await follow(source, store, delivery, upload, paused, save=saved.save, after=after)
+                is None
+            )
+        (step,) = saved.steps
+        assert (step.boundary.parts, step.boundary.members, step.tail) == (1, 1, None)
+        after = saved.checkpoint()
+        await follow(source, store, delivery, upload, files, save=saved.save, after=after)
+    assert store.objects(TARGET)["key"].content == archive
+    assert source.reads == {"a": 1, "b": 1}
+
+
+@goes_on
+async def test_a_pause_that_can_not_be_saved_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL is away, and the lease is over: the next attempt goes on from the step before."""
+    source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
+    delivery, saved = delivery_of("P_v1.zip", source), Saved(store)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    files: list[ManifestFile | Seam] = [*source.manifest()[:200], Seam.PAUSE]
+    saved.away = True
+    monkeypatch.setattr("app.delivery.lease.Lease.safe_to_complete", lambda _: False)
+    with pytest.raises(StoreUnavailableError):
+        await follow(
+            source,
+            store,
+            delivery,
+            upload,
+            files,
+            save=saved.save,
+            put_aside=saved.put_aside,
+        )
+    assert saved.steps == []

@@ -1,0 +1,308 @@
+"""Archives that pause and go on, attempt by attempt, with objects beside them meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.delivery.checkpoint import TailObject
+from app.delivery.manifest import ManifestFile, Seam
+from app.delivery.model import Delivery
+from app.delivery.object_store import PartBody, Upload
+from app.delivery.states import State, Work
+from app.delivery.targets import TargetKinds
+from app.errors import ErrorType, SourceUnavailableError, TargetUnavailableError
+from app.usecases.fail import fail
+from app.usecases.sweep import Sweep
+from app.usecases.transfer import Transfers
+from app.usecases.uploads import Uploads
+from compose.embedded.stack import TENANT
+from sinks.formats.zip import Zip
+from sinks.pipeline.budget import Budget
+from sinks.pipeline.parts import Part
+from sinks.pipeline.rechunk import rechunk
+from sinks.stores.memory import MemoryObjectStore, MemoryTarget
+from sinks.transfer import StreamingArchiver
+from tests.builders import archive_blocks, list_files, make_lease, plan_files
+from tests.conftest import noise
+from tests.deliveries import Deliveries
+from tests.integration.transfers import MIB, QUICK
+from tests.twins.rs_order import Source
+from tests.unit.test_assembler import goes_on
+
+pytestmark = goes_on
+
+FILES = {f"f{number}.bin": noise(700 * 1024, str(number)) for number in range(8)}
+ENDS = [2, 3, 6]  # files up to each pause; the parts have a mebibyte
+TARGET = MemoryTarget(container="archives")
+
+
+class CountedSource(Source):
+    """Counts how often each file is fetched."""
+
+    def __init__(self) -> None:
+        super().__init__(FILES)
+        self.gets = Counter[str]()
+
+    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
+        self.gets[file.member] += 1
+        async for chunk in super().chunks(delivery, file):
+            yield chunk
+
+
+class Shelf(MemoryObjectStore):
+    """A store that can be silent when something is to be dropped, and lose an answer."""
+
+    silent = False
+    loses_answer = False
+
+    async def put_aside(
+        self, target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        await super().put_aside(target, key, body, marks)
+        if self.loses_answer:
+            self.loses_answer = False
+            raise TargetUnavailableError("no answer came")
+
+    async def drop_aside(self, target: MemoryTarget, key: str) -> None:
+        if self.silent:
+            raise TargetUnavailableError("it says nothing")
+        await super().drop_aside(target, key)
+
+
+class Seamed:
+    """A store of deliveries, whose files come in segments, and end with a pause after some."""
+
+    def __init__(self, store: Any, pause_after: int | None) -> None:
+        self._store = store
+        self._pause_after = pause_after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile | Seam]:
+        number = 0
+        async for file in self._store.files(delivery):
+            yield file
+            number += 1
+            if number == self._pause_after:
+                yield Seam.PAUSE
+                return
+            if number in ENDS:
+                yield Seam.SEGMENT
+
+
+class Pausing:
+    """A delivery whose files come some at a time."""
+
+    def __init__(self, deliveries: Deliveries) -> None:
+        self.deliveries = deliveries
+        self.source = CountedSource()
+        self.shelf = Shelf()
+        deliveries.tenants.give(TENANT, target=TARGET)
+        self.uploads = Uploads(
+            objects=self.shelf,
+            seal=deliveries.vault,
+            store=deliveries.store,
+            kinds=TargetKinds(MemoryTarget),
+        )
+
+    async def plan(self) -> None:
+        delivery = await self.deliveries.available()
+        await self.deliveries.plan(delivery, list_files(FILES))
+
+    async def attempt(self, *, pause_after: int | None = None, owner: str = "w") -> Delivery:
+        """Let a worker make as much of the archive as there is; its lease is over then."""
+        await self.deliveries.let_leases_run_out()
+        claimed = await self.deliveries.leases(owner).claim(Work.TRANSFER)
+        assert claimed is not None
+        store: Any = Seamed(self.deliveries.store, pause_after)
+        transfers = Transfers(
+            store=store,
+            leases=self.deliveries.leases(owner),
+            tenants=self.deliveries.tenants,
+            objects=self.shelf,
+            uploads=self.uploads,
+            checkpoints=self.deliveries.checkpoints(owner),
+            archiver=StreamingArchiver(
+                self.source,
+                self.shelf,
+                lambda _progress: None,
+                compression="store",
+                part_size=MIB,
+                memory=8 * MIB,
+                worker_memory=Budget(16 * MIB),
+                max_object_size=1024**4,
+                connections=4,
+                patience=QUICK,
+            ),
+            patience=QUICK,
+        )
+        await transfers.deliver(claimed, make_lease())
+        return claimed
+
+    async def tails(self, delivery: Delivery) -> list[TailObject]:
+        return await self.deliveries.checkpoints("any").tails(delivery)
+
+    def beside(self) -> list[str]:
+        """Return the objects that are no archive."""
+        return [key for key in self.shelf.objects(TARGET) if ".unfinished-" in key]
+
+    def open(self) -> list[Upload]:
+        return list(self.shelf.open())
+
+    async def sweep(self) -> int:
+        return await Sweep(
+            store=self.deliveries.store,
+            tenants=self.deliveries.tenants,
+            uploads=self.uploads,
+            checkpoints=self.deliveries.checkpoints("sweep"),
+            after=timedelta(),
+            limit=9,
+        ).look()
+
+    async def check_archive(self, delivery: Delivery) -> None:
+        """The archive is the one that never paused."""
+        files = plan_files(FILES)
+        edges = [0, *ENDS, len(files)]
+        segments = (
+            ((file, rechunk([FILES[file.member]])) for file in files[start:end])
+            for start, end in itertools.pairwise(edges)
+        )
+        archive = b"".join(archive_blocks(Zip(), *segments, compression="store"))
+        row = await self.deliveries.row(delivery)
+        assert row.state is State.DONE
+        told = (await self.deliveries.outgoing())[-1].body
+        assert told["md5"] == hashlib.md5(archive).hexdigest()
+        (made,) = [
+            made.content
+            for key, made in self.shelf.objects(TARGET).items()
+            if ".unfinished-" not in key
+        ]
+        assert made == archive
+
+
+@pytest.fixture
+async def pausing(deliveries: Deliveries) -> Pausing:
+    """A delivery that is planned."""
+    made = Pausing(deliveries)
+    await made.plan()
+    return made
+
+
+async def test_who_goes_on_behind_a_pause_fetches_no_file_again(pausing: Pausing) -> None:
+    for number, end in enumerate(ENDS):
+        delivery = await pausing.attempt(pause_after=end, owner=f"w{number}")
+        assert len(pausing.open()) == 1
+    delivery = await pausing.attempt()
+    await pausing.check_archive(delivery)
+    assert pausing.source.gets == Counter(list(FILES))
+    assert pausing.beside() == []
+    assert pausing.open() == []
+
+
+async def test_no_tail_is_kept_longer_than_it_is_needed(pausing: Pausing) -> None:
+    delivery = await pausing.attempt(pause_after=2)  # 1400 KiB: one part, and a tail
+    (first,) = await pausing.tails(delivery)
+    assert pausing.beside() == [first.key]
+    await pausing.attempt(pause_after=3)
+    second = (await pausing.tails(delivery))[-1]
+    assert pausing.beside() == [second.key], "the tail before is part of it, or of a part"
+    assert second.key != first.key
+
+
+async def test_a_tail_is_there_until_a_step_behind_it_is_saved(pausing: Pausing) -> None:
+    """Whoever goes on and dies before leaves it to the next one."""
+    await pausing.attempt(pause_after=2)
+    beside = pausing.beside()
+    for _ in range(2):
+        pausing.source.fail = "f2.bin"
+        with pytest.raises(SourceUnavailableError):
+            await pausing.attempt(owner="dies")
+        assert pausing.beside() == beside
+    pausing.source.fail = None
+    delivery = await pausing.attempt()
+    await pausing.check_archive(delivery)
+    assert (pausing.source.gets["f0.bin"], pausing.source.gets["f1.bin"]) == (1, 1)
+    assert pausing.beside() == []
+
+
+async def test_a_pause_without_a_new_file_changes_nothing(pausing: Pausing) -> None:
+    delivery = await pausing.attempt(pause_after=2)
+    beside, tails = pausing.beside(), await pausing.tails(delivery)
+    await pausing.attempt(pause_after=2)
+    assert (pausing.beside(), await pausing.tails(delivery)) == (beside, tails)
+
+
+async def test_a_tail_that_is_gone_begins_the_archive_again(pausing: Pausing) -> None:
+    await pausing.attempt(pause_after=2)
+    for key in pausing.beside():
+        await MemoryObjectStore.drop_aside(pausing.shelf, TARGET, key)
+    delivery = await pausing.attempt()
+    await pausing.check_archive(delivery)
+    assert pausing.source.gets["f0.bin"] == 2
+    assert pausing.open() == []
+
+
+async def test_what_a_silent_store_did_not_drop_is_swept(pausing: Pausing) -> None:
+    await pausing.attempt(pause_after=2)
+    pausing.shelf.silent = True
+    delivery = await pausing.attempt()
+    await pausing.check_archive(delivery)
+    assert len(pausing.beside()) == 1
+    assert await pausing.sweep() == 0
+    pausing.shelf.silent = False
+    await pausing.deliveries.elapse(timedelta(minutes=1))
+    assert await pausing.sweep() == 1
+    assert pausing.beside() == []
+    assert await pausing.tails(delivery) == []
+
+
+async def test_what_may_be_put_late_is_looked_for_until_it_can_not(pausing: Pausing) -> None:
+    """An answer was lost: that request may still be carried out, so the delivery is not swept."""
+    pausing.shelf.loses_answer = True
+    await pausing.attempt(pause_after=2)
+    delivery = await pausing.attempt()
+    await pausing.check_archive(delivery)
+    assert pausing.beside() == []
+    await pausing.deliveries.elapse(timedelta(minutes=1))
+    assert await pausing.sweep() == 0, "it may be put late"
+    assert pausing.beside() == []
+    # And so it is.
+    (left,) = await pausing.tails(delivery)
+    assert left.dropped
+    await pausing.shelf.put_aside(TARGET, left.key, Part.of(b"late"), {})
+    await pausing.deliveries.elapse(timedelta(minutes=20))
+    assert await pausing.sweep() == 1
+    assert pausing.beside() == []
+    assert await pausing.tails(delivery) == []
+
+
+async def test_what_ends_while_it_is_paused_leaves_nothing(pausing: Pausing) -> None:
+    delivery = await pausing.attempt(pause_after=2)
+    async with pausing.deliveries.store.transaction() as tx:
+        await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
+    assert len(pausing.beside()) == 1
+    await pausing.deliveries.elapse(timedelta(minutes=20))
+    assert await pausing.sweep() == 1
+    assert pausing.beside() == []
+    assert pausing.open() == []
+    assert await pausing.tails(delivery) == []
+
+
+async def test_a_place_that_refuses_for_good_does_not_hold_up_the_sweep(
+    pausing: Pausing,
+) -> None:
+    delivery = await pausing.attempt(pause_after=2)
+    async with pausing.deliveries.store.transaction() as tx:
+        await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
+    await pausing.deliveries.elapse(timedelta(minutes=20))
+    pausing.shelf.without = frozenset({TARGET.container})
+    await pausing.sweep()
+    assert await pausing.tails(delivery) == []
