@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -13,9 +15,10 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredPart, Upload
+from app.delivery.states import Work
 from app.errors import SourceUnavailableError
 from app.settings import Settings
 from app.usecases.expire import expire
@@ -25,7 +28,7 @@ from sinks.pipeline.parts import Part
 from sinks.pipeline.rechunk import rechunk
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
-from tests.builders import archive_blocks, plan_files
+from tests.builders import archive_blocks, make_lease, plan_files
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.transfers import MIB
@@ -202,4 +205,112 @@ async def test_what_ends_while_it_is_half_made_leaves_nothing(
     assert await expire(store=worker.deliveries.store, limit=9) == 1
     assert await pool.fetchval("SELECT count(*) FROM checkpoint") == 0
     assert await worker.sweep() == 1
+    assert await client.open_uploads(stopped.name) == []
+
+
+# Archives that pause.
+
+ENDS = [1, 30, 52]  # files up to a pause: before the first part is full, and behind it
+
+
+class Seamed:
+    """A store of deliveries, whose files come in segments, and end with a pause after some."""
+
+    def __init__(self, store: Any, pause_after: int | None) -> None:
+        self._store = store
+        self._pause_after = pause_after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile | Seam]:
+        number = 0
+        async for file in self._store.files(delivery):
+            yield file
+            number += 1
+            if number == self._pause_after:
+                yield Seam.PAUSE
+                return
+            if number in ENDS:
+                yield Seam.SEGMENT
+
+
+async def attempt(stopped: Stopped, pause_after: int | None) -> Delivery:
+    """Let a worker make as much of an archive as there is; its lease is over then."""
+    deliveries = stopped.worker.deliveries
+    await deliveries.let_leases_run_out()
+    claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert claimed is not None
+    store: Any = Seamed(deliveries.store, pause_after)
+    await replace(stopped.worker.transfers, store=store).deliver(claimed, make_lease())
+    return claimed
+
+
+def in_segments() -> str:
+    """Return the MD5 of the archive that never paused."""
+    files, edges = plan_files(FILES), [0, *ENDS, len(FILES)]
+    segments = (
+        ((file, rechunk([FILES[file.member]])) for file in files[start:end])
+        for start, end in itertools.pairwise(edges)
+    )
+    return hashlib.md5(b"".join(archive_blocks(Zip(), *segments))).hexdigest()
+
+
+async def test_an_archive_that_pauses_fetches_every_file_once_and_leaves_nothing(
+    stopped: Stopped, client: Client, pool: asyncpg.Pool, sink: S3ObjectStore, target: S3Target
+) -> None:
+    await stopped.worker.plan(stopped.name)
+    for end in ENDS:
+        delivery = await attempt(stopped, end)
+    keys = [row["key"] for row in await pool.fetch("SELECT key FROM tail ORDER BY attempt")]
+    there = [key for key in keys if await sink.find(target, key) is not None]
+    assert there == keys[-1:], "each is dropped when the next step is saved"
+    assert len(await client.open_uploads(stopped.name)) == 1
+    delivery = await attempt(stopped, None)
+    row = await stopped.worker.row(stopped.name)
+    assert (row["state"], row["attempt"], row["md5"]) == ("DONE", 4, in_segments())
+    assert contents(await client.fetch(row["url"])) == FILES
+    assert stopped.source.gets == Counter(list(FILES))
+    assert stopped.sink.parts == Counter(range(1, max(stopped.sink.parts) + 1))
+    assert [key for key in keys if await sink.find(target, key) is not None] == []
+    assert await stopped.worker.deliveries.checkpoints("any").tails(delivery) == []
+    assert await client.open_uploads(stopped.name) == []
+
+
+async def test_a_tail_is_kept_until_the_one_that_goes_on_has_saved_a_step(
+    stopped: Stopped, client: Client, pool: asyncpg.Pool
+) -> None:
+    """Workers may die before that. One that finds it gone begins again."""
+    await stopped.worker.plan(stopped.name)
+    delivery = await attempt(stopped, 30)
+    for _ in range(2):
+        await stopped.worker.deliveries.let_leases_run_out()
+        claimed = await stopped.worker.deliveries.leases("dies").claim(Work.TRANSFER)
+        assert claimed is not None
+    (tail,) = await stopped.worker.deliveries.checkpoints("any").tails(delivery)
+    await attempt(stopped, 52)
+    assert stopped.source.gets["first.bin"] == 1
+    keys = [row["key"] for row in await pool.fetch("SELECT key FROM tail WHERE NOT dropped")]
+    assert tail.key not in keys
+    place = stopped.worker.target
+    for key in keys:
+        await stopped.sink.drop_aside(place, key)
+    await attempt(stopped, None)
+    row = await stopped.worker.row(stopped.name)
+    assert (row["state"], row["md5"]) == ("DONE", in_segments())
+    assert stopped.source.gets["first.bin"] == 2
+    assert await client.open_uploads(stopped.name) == []
+
+
+async def test_what_expires_while_it_is_paused_leaves_nothing(
+    stopped: Stopped, client: Client, pool: asyncpg.Pool, sink: S3ObjectStore, target: S3Target
+) -> None:
+    await stopped.worker.plan(stopped.name)
+    delivery = await attempt(stopped, 30)
+    (tail,) = await stopped.worker.deliveries.checkpoints("any").tails(delivery)
+    assert await sink.find(target, tail.key) is not None
+    await pool.execute("UPDATE delivery SET expires_at = now() WHERE id = $1", delivery.id)
+    assert await expire(store=stopped.worker.deliveries.store, limit=9) == 1
+    assert await stopped.worker.sweep() == 1
+    assert await sink.find(target, tail.key) is None
     assert await client.open_uploads(stopped.name) == []

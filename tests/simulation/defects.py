@@ -103,8 +103,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a sweep does not wait for another's completion",
         path="app/store/memory/store.py",
-        before="lambda row: has_come(row) and not is_made_by_another(row),",
-        after="has_come,",
+        before="                    and not is_made_by_another(row)\n",
+        after="",
     ),
     Defect(
         name="no fence before an attempt",
