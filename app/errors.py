@@ -15,6 +15,7 @@ DeliveryError
 ├── PermanentError            it will not go well: the delivery ends, with this as its cause
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
 │   ├── EmptyOrderError           the order holds no file
+│   ├── IncompleteOrderError      rs-order made less available than it told before
 │   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
 │   │   └── SourceGoneError           410: it had the file, which a retry of the order brings back
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
@@ -150,6 +151,10 @@ class EmptyOrderError(PermanentError):
     """The order is done and holds no file."""
 
     error_type = ErrorType.EMPTY_ORDER
+
+
+class IncompleteOrderError(PermanentError):
+    """rs-order made less available than it told before: a smaller archive would be a wrong one."""
 
 
 class OrderTooLargeError(PermanentError):

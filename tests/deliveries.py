@@ -13,11 +13,18 @@ import asyncpg
 
 from app.audit import AuditTrail
 from app.delivery.ingress import ArrivalKind, IncomingMessage
-from app.delivery.manifest import ListedFile
+from app.delivery.manifest import ListedFile, ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
-from app.delivery.ports import Arrivals, Checkpoints, DeliveryStore, Leases, Users
+from app.delivery.ports import (
+    Arrivals,
+    Checkpoints,
+    DeliveryStore,
+    Leases,
+    OrderSource,
+    Users,
+)
 from app.delivery.ports import Outbox as OutboxPort
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
@@ -52,16 +59,22 @@ from app.tenants.ports import ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.vault import Vault, make_key
 from app.usecases.fail import fail
+from app.usecases.laying_out import Room
 from app.usecases.order_progress import order_progressed
+from app.usecases.plan import Planning
+from app.usecases.segments import Segments
 from app.usecases.submit import receive
 from app.usecases.uploads import Uploads
 from app.views.deliveries import Changes, Overview, Tracking
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
+from sinks import formats
+from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3ObjectStore
 from streams.regards.users import AnyUser
 from tests.builders import (
     GivenTenants,
+    make_lease,
     make_listed,
     make_manifest,
     make_message,
@@ -274,6 +287,30 @@ class Deliveries(ABC):
         async with self.store.transaction() as tx:
             assert await tx.advance(delivery, State.DONE, result=make_stored())
 
+    def segments(self, source: OrderSource | None = None) -> Segments:
+        """Return what archives are made from whose order goes on meanwhile."""
+        memory = Budget(1 << 30)
+        room = Room(memory=memory.size, reserve=memory.reserve_at_once, most_files=1_000_000)
+        given: Any = source
+        return Segments(source=given, store=self.store, room=room, archive_format=formats.DEFAULT)
+
+    async def plan_ahead(self, delivery: Delivery, source: OrderSource) -> None:
+        """Plan the archive of an order of which a part is available."""
+        room = self.segments(source).room
+        planning = Planning(
+            source=source, store=self.store, room=room, archive_format=formats.DEFAULT
+        )
+        await planning.plan(delivery)
+
+    async def archive_listed(self, delivery: Delivery, source: Any) -> None:
+        """Download what is announced of an order, segment by segment."""
+        async for file in self.segments(source).of(delivery, make_lease()).all():
+            if file is Seam.WAIT:
+                return
+            if isinstance(file, ManifestFile):
+                async for _ in source.chunks(delivery, file):
+                    pass
+
     async def order(self) -> None:
         """Let what is owed to rs-order be sent."""
 
@@ -300,11 +337,17 @@ class Deliveries(ABC):
             assert await fail(tx, delivery, ErrorType.INTERNAL_ERROR, cause)
 
     async def tell(
-        self, status: OrderStatus, correlation_id: str = "c", tenant: str = TENANT, **fields: Any
+        self,
+        status: OrderStatus,
+        correlation_id: str = "c",
+        tenant: str = TENANT,
+        *,
+        max_suborders: int = 0,
+        **fields: Any,
     ) -> None:
         """Apply an order event."""
         event = OrderEvent(tenant=tenant, correlation_id=correlation_id, status=status, **fields)
-        await order_progressed(event, store=self.store)
+        await order_progressed(event, store=self.store, max_suborders=max_suborders)
 
     async def active(self, correlation_id: str = "c", tenant: str = TENANT) -> Delivery:
         """Return the active delivery."""
@@ -484,6 +527,7 @@ _TIMES = {
     "turn": ("at",),
     "tail": ("until",),
     "asked": ("at",),
+    "segment": ("announced_at", "listed_at"),
     "audit": ("at",),
     "worker": ("started_at", "seen_at"),
 }

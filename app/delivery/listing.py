@@ -40,6 +40,10 @@ class Listing:
             for first in range(0, len(ordered), _BLOCK_SIZE)
         ]
 
+    def __bool__(self) -> bool:
+        """Whether there is a file."""
+        return bool(self._runs)
+
     def __iter__(self) -> Iterator[ListedFile]:
         # Of equal ids, those of a later run come later.
         merged = heapq.merge(*map(_unpacked, self._runs), key=_id)

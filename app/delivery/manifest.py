@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
@@ -15,6 +15,8 @@ from app.delivery.naming import (
     safe_component,
     safe_name,
 )
+
+_IDS = (1 << 63) - 1  # what a column of PostgreSQL holds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,19 +43,13 @@ class ManifestFile:
     md5: str | None  # hex, lower case, where the listing tells
 
 
-class Seam(Enum):
-    """What is between two files, where an archive is made while its files are still to come."""
-
-    SEGMENT = auto()  # a segment of the archive ends; another one follows
-    PAUSE = auto()  # the last item: all before it is archived, the rest when there is more
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
     """What bounds of an archive rest on, beside number and total of its files."""
 
     sizes_known: bool  # of each file
     name_bytes: int  # of all members' names, in UTF-8
+    largest: int = 0  # bytes of the largest file whose size is known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +69,19 @@ def _product_folder(product_id: str, version: int, suffix: str) -> str:
     return fitted(product, f"_v{version}", room=MAX_BYTES - len(suffix))
 
 
+class Seam(Enum):
+    """What stands between the files of an archive that is made as they become available."""
+
+    SEGMENT = auto()  # a segment ends: so do the blocks that its files are archived in
+    WAIT = auto()  # there may be more soon: asked again once all before is archived
+    PAUSE = auto()  # the last item: the archive goes on in another attempt
+
+
+def ids_of(files: Iterable[ManifestFile], others: int = 0) -> int:
+    """Return a number that tells a set of files from another one; `others` have theirs."""
+    return sum((digest_of(str(file.file_id)) for file in files), others) & _IDS
+
+
 class Layout:
     """The archive of an order laid out (contract, section 3): its name, then its members.
 
@@ -84,49 +93,125 @@ class Layout:
 
     def __init__(self, correlation_id: str, files: Iterable[ListedFile], *, suffix: str) -> None:
         self._files = files
-        self._suffix = suffix
-        self._renamed: dict[int, str] = {}  # folders of products whose own name was taken
-        products = self._claim_folders()
-        self._single = len(products) == 1
-        if self._single:
-            self.archive_name = products[0] + suffix
-        else:
-            name = safe_component(correlation_id, fallback="_")
-            self.archive_name = fitted(f"delivery-{name}", suffix)
-
-    def _claim_folders(self) -> list[str]:
-        """Give each product a folder; return the first two."""
-        folders = TakenNames()
-        seen: set[int] = set()
+        self._folders = _Folders(suffix)
         first: list[str] = []
-        for file in self._files:
-            product = _product(file)
-            if product in seen:
-                continue
-            seen.add(product)
-            wanted = _product_folder(file.product_id, file.version, self._suffix)
-            folder = folders.claim("", wanted)
-            if folder != wanted:
-                self._renamed[product] = folder
-            if len(first) < 2:
+        for file in files:
+            folder = self._folders.add(file)
+            if folder is not None and len(first) < 2:
                 first.append(folder)
-        return first
+        self.single = len(first) == 1  # all files are of one product: at the root
+        if self.single:
+            self.archive_name = first[0] + suffix
+        else:
+            self.archive_name = archive_of_many(correlation_id, suffix)
+
+    @property
+    def renamed(self) -> Mapping[int, str]:
+        """Folders of products whose own name was taken, by the product's digest."""
+        return self._folders.renamed
 
     def __iter__(self) -> Iterator[ManifestFile]:
-        taken = TakenNames()
-        for position, file in enumerate(self._files):
-            name = safe_name(file.filename, fallback=f"file-{file.file_id}")
-            yield ManifestFile(
-                position=position,
-                file_id=file.file_id,
-                member=taken.claim("" if self._single else self._folder(file) + "/", name),
-                size=file.size,
-                md5=file.md5,
-            )
+        folder_of = _root if self.single else self._folders.of
+        yield from _members(self._files, 0, folder_of, TakenNames())
 
-    def _folder(self, file: ListedFile) -> str:
-        renamed = self._renamed.get(_product(file)) if self._renamed else None
-        return renamed or _product_folder(file.product_id, file.version, self._suffix)
+
+class Addition:
+    """A further segment laid out, behind the members that an archive has already.
+
+    `renamed` are the folders that got another name, so far and now.
+    """
+
+    def __init__(self, *, suffix: str, folders: bool, renamed: Mapping[int, str]) -> None:
+        self._taken = TakenNames()
+        self._in_folders = folders
+        self._folders = _Folders(suffix, renamed)
+        self._known: set[int] = set()
+
+    @property
+    def renamed(self) -> Mapping[int, str]:
+        """Folders of products whose own name was taken, by the product's digest."""
+        return self._folders.renamed
+
+    def behind(self, file: ManifestFile) -> None:
+        """Note a file that is in the archive."""
+        self._known.add(file.file_id)
+        self._taken.take(file.member)
+        if self._in_folders:
+            self._folders.take(file.member.partition("/")[0])
+
+    def of(self, files: Iterable[ListedFile]) -> Iterator[ManifestFile]:
+        """Lay out those of the files that are not in the archive yet, in their order."""
+        more = (file for file in files if file.file_id not in self._known)
+        folder_of = self._folders.added if self._in_folders else _root
+        yield from _members(more, len(self._known), folder_of, self._taken)
+
+
+def archive_of_many(correlation_id: str, suffix: str) -> str:
+    """Return the name of an archive of several products."""
+    name = safe_component(correlation_id, fallback="_")
+    return fitted(f"delivery-{name}", suffix)
+
+
+class _Folders:
+    """The folders of products: no two have one that differs in case only."""
+
+    def __init__(self, suffix: str, renamed: Mapping[int, str] | None = None) -> None:
+        self._suffix = suffix
+        self._taken = TakenNames()
+        self._own: set[str] = set()  # that members have already
+        self._seen: set[int] = set()
+        self.renamed = dict(renamed or {})
+
+    def take(self, folder: str) -> None:
+        """Note a folder that members have."""
+        if folder not in self._own:
+            self._own.add(folder)
+            self._taken.take(folder)
+
+    def add(self, file: ListedFile) -> str | None:
+        """Give the product of a file its folder; None where it has one."""
+        product = _product(file)
+        if product in self._seen:
+            return None
+        self._seen.add(product)
+        wanted = _product_folder(file.product_id, file.version, self._suffix)
+        if product in self.renamed or wanted in self._own:
+            return None
+        folder = self._taken.claim("", wanted)
+        if folder != wanted:
+            self.renamed[product] = folder
+        return folder
+
+    def of(self, file: ListedFile) -> str:
+        """Return the folder of a file's product, with a slash."""
+        renamed = self.renamed.get(_product(file)) if self.renamed else None
+        return (renamed or _product_folder(file.product_id, file.version, self._suffix)) + "/"
+
+    def added(self, file: ListedFile) -> str:
+        """Return the folder of a file's product, which may be a new one."""
+        self.add(file)
+        return self.of(file)
+
+
+def _root(_file: ListedFile) -> str:
+    return ""
+
+
+def _members(
+    files: Iterable[ListedFile],
+    first: int,
+    folder_of: Callable[[ListedFile], str],
+    taken: TakenNames,
+) -> Iterator[ManifestFile]:
+    for position, file in enumerate(files, start=first):
+        name = safe_name(file.filename, fallback=f"file-{file.file_id}")
+        yield ManifestFile(
+            position=position,
+            file_id=file.file_id,
+            member=taken.claim(folder_of(file), name),
+            size=file.size,
+            md5=file.md5,
+        )
 
 
 def _product(file: ListedFile) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from app.delivery.object_store import StoredObject, Upload
-from app.delivery.states import State
+from app.delivery.segments import OrderPlan
+from app.delivery.states import State, Work
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +29,10 @@ class Delivery:
     expires_at: datetime  # by the store's clock; an active one is ended then
     order_id: int | None = None  # rs-order's; None: it has not told it yet
     total_suborders: int | None = None  # that rs-order cut the order into, as it said last
+    order_done: bool = False  # it says that no further suborder comes
+    announced: int = 0  # suborders that it says are available
+    plan: OrderPlan | None = None  # None: all was available when the archive was laid out
+    parked: bool = False  # its archive is half-made, and goes on when a further suborder comes
     archive_name: str | None = None  # with its format's suffix; None: not planned yet
     file_count: int = 0  # of the manifest; 0: not planned yet
     total_bytes: int = 0  # of the manifest: the sum of the known sizes
@@ -38,6 +43,11 @@ class Delivery:
     trace: str | None = None  # W3C traceparent
     upload: Upload | None = None  # that the last attempt opened
     completing: StoredObject | None = None  # what an attempt was about to make appear
+
+    @property
+    def work(self) -> Work | None:
+        """What a worker can do for it now."""
+        return None if self.parked else self.state.work
 
     def __str__(self) -> str:
         return f"delivery {self.correlation_id} of tenant {self.tenant}"

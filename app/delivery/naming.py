@@ -75,6 +75,10 @@ class TakenNames:
         self._names: set[int] = set()
         self._last: dict[int, int] = {}  # number given last, of names that met another
 
+    def take(self, name: str) -> None:
+        """Note a name that is in use, with its folder."""
+        self._names.add(digest_of(name.casefold()))
+
     def claim(self, folder: str, name: str) -> str:
         """Return the name in that folder, with a number if it was claimed before."""
         candidate = folder + name

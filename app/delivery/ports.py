@@ -23,6 +23,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.outgoing import Lane, OutgoingMessage
+from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.errors import ErrorType
@@ -96,17 +97,42 @@ class UnitOfWork(Protocol):
         error: tuple[ErrorType, str] | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
+        order_done: bool = False,
+        plan: OrderPlan | None = None,
+        begins_by: datetime | None = None,
     ) -> bool:
         """Compare and set: change the delivery only if state and attempt are still as given.
+
+        From then on it is claimed no later than one of the same tenant that was requested at
+        `begins_by`, if that is given.
 
         Returns False if they are not: others were faster. Raises ValueError when `ADVANCES` has no
         way from the delivery's state to this one: then the program is wrong.
         """
 
-    async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
-        """Write files of the manifest, of which the delivery has none yet.
+    async def announce(
+        self, delivery: Delivery, suborder: int | None, *, after: timedelta = timedelta()
+    ) -> bool:
+        """Add a segment; a delivery that waits for it may be claimed, the first time `after`.
 
-        Raises LeaseLostError when another worker has written a manifest.
+        False when it was announced before.
+        """
+
+    async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:
+        """Note that no further suborder comes; a delivery that waits for that may be claimed."""
+
+    async def list_segment(
+        self, delivery: Delivery, segment: Segment, plan: OrderPlan, *, size: int
+    ) -> bool:
+        """Note that the files of the next segment, of `size` bytes, are in the manifest.
+
+        And what is planned by now. False when the attempt is over.
+        """
+
+    async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
+        """Write files of the manifest, behind those that it has.
+
+        Raises LeaseLostError when another worker has written them.
         """
 
     async def enqueue(self, *messages: OutgoingMessage) -> None:
@@ -140,6 +166,12 @@ class DeliveryStore(Protocol):
 
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over."""
+
+    async def quiet_orders(self, after: timedelta, *, limit: int) -> list[Delivery]:
+        """Return deliveries that wait for rs-order and have heard nothing for so long.
+
+        Each is returned once in that time.
+        """
 
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""
@@ -175,14 +207,19 @@ class DeliveryStore(Protocol):
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
 
-    def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
-        """Iterate over the manifest in the order of the members, a batch at a time.
+    def files(self, delivery: Delivery, *, after: int = -1) -> AsyncIterator[ManifestFile]:
+        """Iterate over the manifest in the order of the members, behind a position.
+
+        A batch at a time.
 
         It waits while the store is away.
         """
 
     async def extent(self, delivery: Delivery) -> Extent:
         """Measure the delivery's manifest."""
+
+    async def order_so_far(self, delivery: Delivery) -> OrderSoFar:
+        """Return what is known of the delivery's order. Raises LeaseLostError when it is gone."""
 
 
 class Arrivals(Protocol):
@@ -244,7 +281,16 @@ class Leases(Protocol):
     async def release(
         self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
     ) -> None:
-        """Let go: any worker may claim it, not before `after`. `failed` counts a failed attempt."""
+        """Let go: any worker may claim it, not before `after`. `failed` counts a failed attempt.
+
+        At once, when its order went on since it was claimed.
+        """
+
+    async def park(self, delivery: Delivery, *, cause: str) -> None:
+        """Let go of a half-made archive: any worker may claim it when its order has gone on.
+
+        From then on before its tenant's deliveries that have not begun.
+        """
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the upload of this attempt. False when the lease is gone."""

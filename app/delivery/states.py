@@ -18,9 +18,9 @@ class State(StrEnum):
     RECEIVED = "RECEIVED"  # the request is saved; whether its user may order is being asked
     GRANTED = "GRANTED"  # the request is answered; rs-order is being asked
     ORDERED = "ORDERED"  # rs-order accepted the order and named it
-    AVAILABLE = "AVAILABLE"  # the order is done: its files can be listed
-    READY = "READY"  # the manifest is written: a worker may transfer it
-    TRANSFERRING = "TRANSFERRING"  # a worker streams, or the last gave up and another is due
+    AVAILABLE = "AVAILABLE"  # the order is done, or its first suborder: files can be listed
+    READY = "READY"  # the archive is laid out: a worker may transfer it
+    TRANSFERRING = "TRANSFERRING"  # a worker streams, or another is due, or a suborder is awaited
     DONE = "DONE"  # the archive is on the target, verified
     ERROR = "ERROR"  # ended without an archive
 
@@ -71,21 +71,22 @@ TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
         ),
         State.GRANTED: frozenset(
             {
-                State.ORDERED,  # rs-order says GRANTED, or that a suborder is done
-                State.AVAILABLE,  # it says DONE first: what it said before is late, or lost
+                State.ORDERED,  # rs-order says GRANTED
+                # It says first that it is done, or a suborder: what was before is late, or lost.
+                State.AVAILABLE,
                 State.ERROR,
             }
         ),
         State.ORDERED: frozenset(
             {
                 State.ORDERED,  # it says more of the order, which is noted (`total_suborders`)
-                State.AVAILABLE,  # it says DONE
+                State.AVAILABLE,  # it says that it is done, or a suborder
                 State.ERROR,
             }
         ),
         State.AVAILABLE: frozenset(
             {
-                State.READY,  # a worker has written the manifest, in the same transaction
+                State.READY,  # a worker has laid the archive out, in the same transaction
                 State.ERROR,
             }
         ),

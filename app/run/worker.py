@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -20,10 +21,13 @@ from app.telemetry.logs import get_logger
 from app.telemetry.watchdog import watching_loop
 from app.tenants.places import warn_of_places
 from app.tenants.secret_rules import refuse_weak_secrets
+from app.usecases.ask_orders import OrderInquiry
 from app.usecases.away import TargetsAway
 from app.usecases.expire import expire
-from app.usecases.plan import plan
+from app.usecases.laying_out import Room
+from app.usecases.plan import Planning
 from app.usecases.reconcile import append_again
+from app.usecases.segments import Segments
 from app.usecases.settle import Settlement
 from app.usecases.submit import check
 from app.usecases.sweep import Sweep, after_end
@@ -49,6 +53,7 @@ _JANITOR_INTERVAL = 600.0  # seconds
 _DEAD_LETTERS_INTERVAL = 30.0  # seconds between looks how many dead letters there are
 _REAPPEND_BATCH_SIZE = 500  # lost events
 _SWEEP_BATCH_SIZE = 100  # deliveries that may have left uploads open
+_INQUIRY_BATCH_SIZE = 100
 
 
 def _relays(services: WorkerServices) -> list[Service]:
@@ -82,6 +87,7 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         after=after_end(settings.lease_duration),
         limit=_SWEEP_BATCH_SIZE,
     )
+    inquiry = OrderInquiry(source=services.source, store=store, limit=_INQUIRY_BATCH_SIZE)
     forget = partial(
         services.database.janitor().forget,
         finished=timedelta(seconds=settings.finished_retention),
@@ -94,6 +100,7 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
             for name, job, interval in (
                 ("reconcile", append, settings.reconcile_interval),
                 ("sweep", sweep.look, settings.reconcile_interval),
+                ("orders", inquiry.look, settings.reconcile_interval),
                 ("janitor", forget, _JANITOR_INTERVAL),
             )
         ),
@@ -126,6 +133,7 @@ def _workers(
     backoff = Backoff(first=settings.retry_backoff, longest=settings.retry_backoff_max)
     patience = Patience.of(settings.target_patience, backoff)
     memory = Budget(settings.worker_memory)
+    room = Room(memory=memory.size, reserve=memory.reserve, most_files=settings.max_order_files)
     transfers = Transfers(
         store=store,
         leases=leases,
@@ -134,23 +142,25 @@ def _workers(
         uploads=uploads,
         checkpoints=services.database.checkpoints(),
         archiver=services.archiver(memory=memory, patience=patience),
+        segments=Segments(
+            source=services.source,
+            store=store,
+            room=replace(room, reserve=memory.reserve_at_once),
+            archive_format=formats.DEFAULT,
+        ),
         patience=patience,
+        frees_places=settings.cancel_delivered_orders,
     )
     settlement = Settlement(
         store=store,
         leases=leases,
         backoff=backoff,
         attempts=settings.transfer_attempts,
+        source=services.source,
     )
     check_user = partial(check, store=store, tenants=tenants, users=services.users)
-    make_plan = partial(
-        plan,
-        source=services.source,
-        store=store,
-        memory=memory.size,
-        reserve=memory.reserve,
-        most_files=settings.max_order_files,
-        archive_format=formats.DEFAULT,
+    planning = Planning(
+        source=services.source, store=store, room=room, archive_format=formats.DEFAULT
     )
     slots = partial(
         Slots,
@@ -171,7 +181,7 @@ def _workers(
         slots(
             kind=Work.PLAN,
             count=_PLANNING_CONCURRENCY,
-            work=partial(without_lease, make_plan),
+            work=partial(without_lease, planning.plan),
             wake=wake[Work.PLAN],
         ),
         slots(

@@ -23,6 +23,9 @@ class TenantSection(Section):
     order_size_limit_bytes: int = Field(
         5368709120, ge=0, description="Largest order, in bytes, passed on to rs-order."
     )
+    max_suborders: int = Field(
+        0, ge=0, description="Suborders that an order may have, for tenants that set none; 0: any."
+    )
     delivery_bucket: str = Field(
         "default-delivery-bucket",
         description="Bucket that archives are put into. `{tenant}` stands for the tenant's name: "

@@ -36,6 +36,12 @@ class TransferSection(Section):
         description="Seconds that a running transfer waits in place for an object store that is "
         "away, with what it has sent; then it begins anew, later.",
     )
+    cancel_delivered_orders: bool = Field(
+        True,
+        description="Whether an order of several suborders, or with a file of 2 GiB or more, is "
+        "cancelled at rs-order once it is delivered, where rs-order still waits for its download: "
+        "it would keep one of its user's places until it expires.",
+    )
     compression: Literal["auto", "store", "deflate"] = Field(
         "auto", description="`auto` decides for each file by a sample; `store`; `deflate`."
     )

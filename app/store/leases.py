@@ -133,6 +133,17 @@ class PostgresLeases:
                     after=after,
                     failed=int(failed),
                     cause=cause,
+                    announced=delivery.announced,
+                    order_done=delivery.order_done,
+                )
+            )
+
+    async def park(self, delivery: Delivery, *, cause: str) -> None:
+        """Let go of a half-made archive until its order goes on."""
+        with translate_errors():
+            await self._pool.execute(
+                *SQL["park"](
+                    id=delivery.id, attempt=delivery.attempt, owner=self._owner, cause=cause
                 )
             )
 

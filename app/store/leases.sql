@@ -106,9 +106,21 @@ WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
 -- name: release
 -- Let go of a lease, for a later attempt.
 UPDATE delivery SET
-    lease_owner = NULL, lease_until = NULL, not_before = now() + :after,
+    lease_owner = NULL, lease_until = NULL,
+    -- What it waited for may have come since it was claimed.
+    not_before = now() + CASE WHEN (announced, order_done) = (:announced, :order_done) THEN :after
+                              ELSE interval '0' END,
     failures = failures + :failed, tries = tries + 1, last_cause = :cause, updated_at = now()
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
+
+-- name: park
+-- Let go of a half-made archive until the next segment is announced, or at once if one is by now. From then
+-- on it comes before what has not begun: its client's next suborder waits for the place that this one has.
+UPDATE delivery SET
+    lease_owner = NULL, lease_until = NULL, not_before = now(), tries = 0, last_cause = :cause,
+    parked = announced = listed AND NOT order_done,
+    rank = requested_at - priority * interval '1 minute' - interval '3650 days', updated_at = now()
+WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING';
 
 -- name: record_upload
 -- Note the multipart upload of an attempt, before its first part.

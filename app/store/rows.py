@@ -9,6 +9,7 @@ import asyncpg
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
+from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import State
 
 
@@ -28,6 +29,9 @@ def listed_of(row: asyncpg.Record) -> Delivery:
         expires_at=row["expires_at"],
         order_id=row["order_id"],
         total_suborders=row["total_suborders"],
+        order_done=row["order_done"],
+        announced=row["announced"],
+        parked=row["parked"],
         archive_name=row["archive_name"],
         file_count=row["file_count"],
         total_bytes=row["total_bytes"],
@@ -46,13 +50,14 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
             upload_id=row["upload_id"],
             target=row["upload_target"],
         )
-    completing = row.get("completing")
+    completing, plan = row.get("completing"), row["plan"]
     return replace(
         listed_of(row),
         order=row["order_request"],
         failures=row["failures"],
         tries=row["tries"],
         trace=row["trace"],
+        plan=OrderPlan.read(plan) if plan else None,
         upload=upload,
         completing=StoredObject.read(completing) if completing else None,
     )
@@ -66,4 +71,14 @@ def file_of(row: asyncpg.Record) -> ManifestFile:
         member=row["member"],
         size=row["size"],
         md5=row["md5"],
+    )
+
+
+def segment_of(row: asyncpg.Record) -> Segment:
+    """Read a row of `segment`."""
+    return Segment(
+        number=row["number"],
+        suborder=row["suborder_id"],
+        listed=row["listed"],
+        file_count=row["file_count"],
     )

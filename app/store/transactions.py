@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
@@ -17,13 +18,14 @@ from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import OutgoingMessage
+from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import ADVANCES, State
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import record
 from app.store.manifest import extent, files_after
 from app.store.objects import lock_object
 from app.store.pool import translate_errors
-from app.store.rows import delivery_of
+from app.store.rows import delivery_of, segment_of
 from app.store.sql import load
 from app.waiting.patience import until_answered
 from app.waiting.wakeup import Wakeup
@@ -165,6 +167,9 @@ class PostgresUnitOfWork:
         error: tuple[ErrorType, str] | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
+        order_done: bool = False,
+        plan: OrderPlan | None = None,
+        begins_by: datetime | None = None,
     ) -> bool:
         """Compare and set, by state and attempt."""
         if state not in ADVANCES[delivery.state]:
@@ -186,9 +191,40 @@ class PostgresUnitOfWork:
                 etag=result.etag if result else None,
                 error_type=error[0].value if error else None,
                 error_message=error[1] if error else None,
+                order_done=order_done,
+                plan=asdict(plan) if plan else None,
+                begins_by=begins_by,
             )
         )
         return row is not None
+
+    async def announce(
+        self, delivery: Delivery, suborder: int | None, *, after: timedelta = timedelta()
+    ) -> bool:
+        """Add a segment of the archive."""
+        announced = SQL["announce"](id=delivery.id, suborder=suborder, after=after)
+        return await self._connection.fetchval(*announced) is not None
+
+    async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:
+        """Note that no further suborder comes."""
+        await self._connection.execute(
+            *SQL["end_order"](id=delivery.id, total_suborders=total_suborders)
+        )
+
+    async def list_segment(
+        self, delivery: Delivery, segment: Segment, plan: OrderPlan, *, size: int
+    ) -> bool:
+        """Note that a segment's files are in the manifest."""
+        listed = SQL["list_segment"](
+            id=delivery.id,
+            attempt=delivery.attempt,
+            number=segment.number,
+            files=segment.file_count,
+            more_files=0 if plan.told else segment.file_count,
+            more_bytes=0 if plan.told else size,
+            plan=asdict(plan),
+        )
+        return await self._connection.fetchval(*listed) is not None
 
     async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
         """Write files of a manifest."""
@@ -290,6 +326,12 @@ class PostgresStore:
             rows = await self._pool.fetch(*SQL["expired"](limit=limit))
         return [delivery_of(row) for row in rows]
 
+    async def quiet_orders(self, after: timedelta, *, limit: int) -> list[Delivery]:
+        """Return deliveries that wait for rs-order and have heard nothing for so long."""
+        with translate_errors():
+            rows = await self._pool.fetch(*SQL["quiet_orders"](after=after, limit=limit))
+        return [delivery_of(row) for row in rows]
+
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""
         with translate_errors():
@@ -353,12 +395,12 @@ class PostgresStore:
                 await self._pool.fetchval(*SQL["done_by"](id=delivery.id, attempt=delivery.attempt))
             )
 
-    async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
+    async def files(self, delivery: Delivery, *, after: int = -1) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest; a batch at a time is in memory, no connection is held.
 
         It waits while PostgreSQL is away: for how long is up to who reads, by its lease.
         """
-        position = -1
+        position = after
         while True:
             files = await until_answered(partial(self._batch, delivery, position))
             for file in files:
@@ -375,6 +417,19 @@ class PostgresStore:
         """Measure the delivery's manifest."""
         with translate_errors():
             return await extent(self._pool, delivery.id)
+
+    async def order_so_far(self, delivery: Delivery) -> OrderSoFar:
+        """Return what is known of the delivery's order."""
+        with translate_errors():
+            rows = await self._pool.fetch(*SQL["segments"](id=delivery.id))
+        if not rows:
+            raise LeaseLostError(f"{delivery} is gone")
+        return OrderSoFar(
+            segments=[segment_of(row) for row in rows if row["number"] is not None],
+            done=rows[0]["order_done"],
+            total_suborders=rows[0]["total_suborders"],
+            age=rows[0]["age"] or timedelta(),
+        )
 
     async def answers(self) -> None:
         """Raise StoreUnavailableError unless the database answers."""

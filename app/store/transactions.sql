@@ -160,12 +160,15 @@ WITH advanced AS (
         archive_name = coalesce(:archive_name, archive_name),
         file_count = coalesce(:file_count, file_count),
         total_bytes = coalesce(:total_bytes, total_bytes),
+        plan = coalesce(:plan::json, plan),
+        rank = least(rank, :begins_by::timestamptz),
+        order_done = order_done OR :order_done,
         url = :url, md5 = :md5, archive_size = :archive_size, etag = :etag,
         error_type = :error_type, error_message = :error_message,
         -- What an attempt that failed has completed all the same is still to be removed.
         completing = CASE WHEN :state <> 'DONE' THEN completing END,
         completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,
-        lease_owner = NULL, lease_until = NULL,
+        parked = false, lease_owner = NULL, lease_until = NULL,
         -- Of no use once the upload is completed, and it holds a secret.
         upload_target = CASE WHEN :state <> 'DONE' THEN upload_target END,
         not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
@@ -177,6 +180,53 @@ WITH advanced AS (
     WHERE delivery_id = advanced.id AND :state IN ({ended})
 )
 SELECT id FROM advanced;
+
+-- name: announce
+-- Add a segment. What waits for it may be claimed: the first time not before :after, since the end of a
+-- small order follows at once. No row if it was announced before.
+WITH counted AS (
+    UPDATE delivery SET
+        announced = announced + 1, parked = false,
+        not_before = CASE WHEN parked THEN now() WHEN announced = 0 THEN now() + :after ELSE not_before END
+    WHERE id = :id AND NOT EXISTS (
+        SELECT 1 FROM segment
+        WHERE delivery_id = :id AND suborder_id IS NOT DISTINCT FROM :suborder::bigint)
+    RETURNING announced
+)
+INSERT INTO segment (delivery_id, number, suborder_id)
+SELECT :id, announced, :suborder FROM counted
+RETURNING number;
+
+-- name: end_order
+-- No further suborder comes. What waits for that may be claimed.
+UPDATE delivery SET
+    order_done = true, parked = false,
+    total_suborders = coalesce(:total_suborders, total_suborders),
+    not_before = CASE WHEN parked OR state = 'AVAILABLE' THEN now() ELSE not_before END
+WHERE id = :id;
+
+-- name: list_segment
+-- The files of a segment are in the manifest. Totals grow with it where rs-order did not tell them all. No
+-- row if the attempt is over.
+WITH held AS (
+    UPDATE delivery SET
+        listed = listed + 1, plan = :plan,
+        file_count = file_count + :more_files, total_bytes = total_bytes + :more_bytes
+    WHERE id = :id AND attempt = :attempt AND state = 'TRANSFERRING' AND listed = :number - 1
+    RETURNING id
+)
+UPDATE segment SET listed_at = clock_timestamp(), file_count = :files
+FROM held
+WHERE delivery_id = held.id AND number = :number
+RETURNING number;
+
+-- name: segments
+-- What is known of a delivery's order, and its segments in their order.
+SELECT d.order_done, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id, s.listed_at IS NOT NULL AS listed,
+       s.file_count
+FROM delivery d LEFT JOIN segment s ON s.delivery_id = d.id
+WHERE d.id = :id
+ORDER BY s.number;
 
 -- name: enqueue
 -- Put a message into the outbox.
@@ -216,6 +266,20 @@ WHERE state NOT IN ({ended}) AND expires_at <= now()
       SELECT 1 FROM tenant_maintenance m WHERE m.tenant = delivery.tenant AND m.active))
 ORDER BY expires_at
 LIMIT :limit;
+
+-- name: quiet_orders
+-- Deliveries that wait for rs-order, and have heard nothing for so long, nor were given here meanwhile: those
+-- that wait for longest. (Nothing else goes by `not_before` while they wait.)
+UPDATE delivery SET not_before = now()
+WHERE id IN (
+    SELECT id FROM delivery
+    WHERE state NOT IN ({ended}) AND (state = 'ORDERED' OR parked) AND order_id IS NOT NULL
+      AND not_before < now() - :after::interval
+    ORDER BY not_before
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING *;
 
 -- name: unswept
 -- Deliveries that ended at least :after ago and may have left an upload open: those without an

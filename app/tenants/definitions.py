@@ -224,6 +224,17 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             java_class="java.lang.Long",
         ),
         Definition(
+            name="max_suborders",
+            title="Suborders of an order, at most",
+            takes="whole number, 0 or more",
+            description="Suborders that an order may have: one that rs-order cuts into more fails "
+            "as TOO_MANY_SUBORDERS. 0: any number; 1 is what REGARDS' own rs-delivery takes.",
+            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, lt=2**31)]),
+            default=lambda settings, _: settings.max_suborders,
+            java_class="java.lang.Integer",
+            of_regards=False,
+        ),
+        Definition(
             name="delivery_targets",
             title="Further targets, by name",
             takes="object: name → target",
@@ -320,6 +331,7 @@ def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") 
     return TenantSettings(
         request_ttl=timedelta(hours=values["request_ttl"]),
         order_size_limit_bytes=values["order_size_limit_bytes"],
+        max_suborders=values["max_suborders"],
         target=kinds.configured(default),
         targets=targets,
         not_understood=not_understood,

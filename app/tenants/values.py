@@ -61,6 +61,7 @@ class TenantSettings:
     request_ttl: timedelta
     order_size_limit_bytes: int
     target: Target  # the default
+    max_suborders: int = 0  # that an order may have; 0: any number
     targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
     # Why others of them can't be used by this version, by name.
     not_understood: Mapping[str, str] = field(default_factory=dict)

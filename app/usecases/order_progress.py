@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeGuard
 
 from app.delivery import outgoing
@@ -28,8 +28,10 @@ _MAPPED = {
 }
 # What rs-order says of an order that there is not, or not any more: nothing to cancel.
 _REFUSALS = (OrderStatus.DENIED, OrderStatus.FAILED)
-# Before these states nothing was fetched; after them an order's progress is history.
+# In these states nothing of an order is available yet.
 _WAITING = (State.GRANTED, State.ORDERED)
+# After the first suborder of a small order its end follows at once: then one listing tells all.
+END_FOLLOWS = timedelta(seconds=1)
 
 
 def _error_type(event: OrderEvent) -> ErrorType:
@@ -45,19 +47,23 @@ class _TooEarlyError(Exception):
     """An event of the same correlation id that arrived before is not handled yet."""
 
 
-async def order_progressed(event: OrderEvent, *, store: DeliveryStore) -> None:
+async def order_progressed(
+    event: OrderEvent, *, store: DeliveryStore, max_suborders: int = 0
+) -> None:
     """Apply an event. One that was applied before, or doesn't fit, changes nothing.
+
+    An order may have so many suborders (0: any number).
 
     One that must not be applied before another, which arrived earlier, stays among the arrivals: it
     is appended again.
     """
     try:
-        await _progress(event, store)
+        await _progress(event, store, max_suborders)
     except _TooEarlyError:
         _note("order_event_postponed", event)
 
 
-async def _progress(event: OrderEvent, store: DeliveryStore) -> None:
+async def _progress(event: OrderEvent, store: DeliveryStore, max_suborders: int) -> None:
     async with store.transaction() as tx:
         arrived_at = None
         if event.ingress is not None:
@@ -73,7 +79,7 @@ async def _progress(event: OrderEvent, store: DeliveryStore) -> None:
         if meant is None:
             _note("order_event_ignored", event)
         elif meant is active:
-            await _apply(tx, meant, event)
+            await _apply(tx, meant, event, max_suborders)
         else:
             await _answer_late(tx, meant, event)
             if _waits(active) and not await tx.order_is_unsent(active):
@@ -159,10 +165,69 @@ def _note(what: str, event: OrderEvent) -> None:
     )
 
 
-async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
-    if delivery.state not in _WAITING:
+async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent, max_suborders: int) -> None:
+    goes_on = not delivery.order_done
+    if goes_on and (many := _too_many(delivery, event, max_suborders)):
+        error_type = ErrorType.TOO_MANY_SUBORDERS
+        await fail(tx, delivery, error_type, many, order_id=event.order_id, answered=True)
+    elif event.status is OrderStatus.SUBORDER_DONE:
+        await _apply_suborder(tx, delivery, event)
+    elif delivery.state in _WAITING:
+        await _apply_waiting(tx, delivery, event)
+    elif goes_on and (delivery.state is State.AVAILABLE or delivery.plan is not None):
+        await _apply_begun(tx, delivery, event)
+
+
+def _too_many(delivery: Delivery, event: OrderEvent, max_suborders: int) -> str | None:
+    """Say that the order has more suborders than its tenant takes; None where it has not."""
+    total = max(event.total_suborders or 0, delivery.total_suborders or 0)
+    if not 0 < max_suborders < total or event.status in _REFUSALS:
+        return None
+    return _cause(
+        event,
+        f"was split into {total} suborders, and the tenant's max_suborders allows "
+        f"{max_suborders}: ask for less data at once",
+    )
+
+
+async def _apply_suborder(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
+    # Once files are downloaded, what rs-order counts may be downloads of ours that broke off.
+    if event.errors > 0 and delivery.state is not State.TRANSFERRING and not delivery.order_done:
+        cause = _cause(event, f"ended with {event.errors} files in error")
+        error_type = _error_type(event)
+        await fail(tx, delivery, error_type, cause, order_id=event.order_id, answered=True)
+    else:
+        await _announce(tx, delivery, event)
+
+
+async def _announce(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
+    """Note a suborder that is available: a segment of the archive, if it is told which.
+
+    Else, and where all of the order was available when the archive was laid out, its end tells.
+    """
+    if delivery.order_done and delivery.plan is None:
         return
-    total = event.total_suborders or delivery.total_suborders
+    if delivery.state in _WAITING:
+        named = delivery.order_id is not None or event.order_id is not None
+        told = event.suborder_id is not None and named
+        await tx.advance(
+            delivery,
+            State.AVAILABLE if told else State.ORDERED,
+            order_id=event.order_id,
+            total_suborders=event.total_suborders,
+        )
+    if event.suborder_id is None:
+        return
+    if not await tx.announce(delivery, event.suborder_id, after=END_FOLLOWS):
+        return
+    if delivery.state in _WAITING:
+        await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
+    elif delivery.parked:
+        await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
+
+
+async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
+    """Apply what is said of an order of which nothing was available yet."""
     match event.status:
         case OrderStatus.DENIED:
             await fail(
@@ -182,20 +247,7 @@ async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
                 order_id=event.order_id,
                 answered=True,
             )
-        case OrderStatus.SUBORDER_DONE if (total or 0) > 1:
-            await fail(
-                tx,
-                delivery,
-                ErrorType.TOO_MANY_SUBORDERS,
-                _cause(
-                    event,
-                    f"was split into {total} suborders; a delivery takes one, "
-                    "so ask for less data at once",
-                ),
-                order_id=event.order_id,
-                answered=True,
-            )
-        case OrderStatus.SUBORDER_DONE | OrderStatus.DONE if event.errors > 0:
+        case OrderStatus.DONE if event.errors > 0:
             await fail(
                 tx,
                 delivery,
@@ -203,13 +255,6 @@ async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
                 _cause(event, f"ended with {event.errors} files in error"),
                 order_id=event.order_id,
                 answered=True,
-            )
-        case OrderStatus.GRANTED | OrderStatus.SUBORDER_DONE:
-            await tx.advance(
-                delivery,
-                State.ORDERED,
-                order_id=event.order_id,
-                total_suborders=event.total_suborders,
             )
         case OrderStatus.DONE if event.order_id is None and delivery.order_id is None:
             await fail(
@@ -225,5 +270,34 @@ async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
                 State.AVAILABLE,
                 order_id=event.order_id,
                 total_suborders=event.total_suborders,
+                order_done=True,
             ):
                 await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
+        case _:
+            await tx.advance(
+                delivery,
+                State.ORDERED,
+                order_id=event.order_id,
+                total_suborders=event.total_suborders,
+            )
+
+
+async def _apply_begun(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
+    """Apply the end of an order of which some was available before.
+
+    While files are downloaded, its errors may be downloads of ours that broke off: whether all
+    files came is seen at the end, where rs-order told them all.
+    """
+    if event.status not in (OrderStatus.DONE, OrderStatus.FAILED):
+        return
+    failed = event.status is OrderStatus.FAILED
+    told = delivery.state is State.TRANSFERRING and delivery.plan and delivery.plan.told
+    if (failed or event.errors > 0) and not told:
+        what = "failed" if failed else f"ended with {event.errors} files in error"
+        await fail(tx, delivery, _error_type(event), _cause(event, what), answered=True)
+        return
+    await tx.end_order(delivery, event.total_suborders)
+    if delivery.state is State.AVAILABLE:
+        await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
+    elif delivery.parked:
+        await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))

@@ -1,134 +1,169 @@
-"""The order is done: write down what goes into the archive.
+"""Some of an order is available, or all: lay out its archive, and make it ready for transfer.
 
-An order may hold a million files: its listing is kept packed, the archive is laid out in a thread,
-a slice at a time, and each slice is written as it comes. All of it is one transaction, so that no
-half manifest is ever seen; the delivery's own row is not touched before the end of it, so that its
-lease can be renewed meanwhile.
+Of an order that is done, all is written down at once. Its delivery's own row is not touched before
+the end of that, so that its lease can be renewed meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from itertools import islice
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from app.delivery import outgoing
 from app.delivery.listing import Listing
-from app.delivery.manifest import Layout, ListedFile, Manifest
+from app.delivery.manifest import Layout, ListedFile, Manifest, archive_of_many, ids_of
 from app.delivery.model import Delivery
+from app.delivery.order_facts import OrderFacts
 from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
+from app.delivery.segments import OrderPlan
 from app.delivery.states import State
-from app.errors import EmptyOrderError, LeaseLostError, OrderTooLargeError
+from app.errors import EmptyOrderError, LeaseLostError, OrderNotToldError, SourceNotReadyError
 from app.telemetry.logs import get_logger
+from app.usecases.laying_out import Room, write
 
 log = get_logger(__name__)
 
-MEMORY_A_FILE = 400  # bytes, at most: of the packed listing, and to tell ids and names apart
-_UNPACKED_FILES = 5000  # files that a plan may hold without asking for memory, and packs in one go
-_BATCH_SIZE = 1000  # files laid out, and written, in one go
+# An order of which rs-order does not tell all files may be done soon, and is known then.
+END_AWAITED = timedelta(seconds=60)
+_SHORTEST_LIFE = timedelta(hours=6)  # of an order of one suborder, by rs-order's defaults
 
 
-Reserve = Callable[[int], AbstractAsyncContextManager[None]]
+@dataclass(frozen=True, kw_only=True)
+class Planning:
+    """What archives are laid out with."""
 
+    source: OrderSource
+    store: DeliveryStore
+    room: Room
+    archive_format: PlannedFormat  # the archive's name tells it
 
-async def plan(
-    delivery: Delivery,
-    *,
-    source: OrderSource,
-    store: DeliveryStore,
-    memory: int,
-    reserve: Reserve,
-    most_files: int,
-    archive_format: PlannedFormat,
-) -> None:
-    """Read the order's listing, lay out the archive and make the delivery ready for transfer.
+    async def plan(self, delivery: Delivery) -> None:
+        """Lay out the archive, and make the delivery ready for transfer.
 
-    `memory` is all that the worker's work shares, in bytes; `reserve` holds some of it for as long
-    as its block takes, and waits until that is free. The archive's name tells its format.
+        Raises EmptyOrderError, OrderTooLargeError, SourceNotReadyError when it is too early,
+        LeaseLostError when the delivery moved on meanwhile, and what reading the listing raises.
+        """
+        async with AsyncExitStack() as stack:
+            if delivery.announced and not delivery.order_done:
+                await self._plan_ahead(delivery, stack)
+            else:
+                await self._plan_all(delivery, stack)
 
-    Raises EmptyOrderError, OrderTooLargeError, LeaseLostError when the delivery moved on meanwhile,
-    and what reading the listing raises.
-    """
-    async with AsyncExitStack() as stack:
-        listing = await _read(delivery, source, memory, reserve, most_files, stack)
-        layout = await asyncio.to_thread(
-            Layout, delivery.correlation_id, listing, suffix=archive_format.suffix
-        )
-        await _write(delivery, layout, store)
-
-
-async def _read(
-    delivery: Delivery,
-    source: OrderSource,
-    memory: int,
-    reserve: Reserve,
-    most_files: int,
-    stack: AsyncExitStack,
-) -> Listing:
-    """Pack the listing. What memory it needs is held once, with next to nothing in hand.
-
-    Who held some and asked for more would wait for ever for others who do the same.
-    """
-    listing = Listing()
-    some: list[ListedFile] = []
-    count, room = 0, _UNPACKED_FILES
-    async for file in source.listing(delivery):
-        count += 1
-        expected = file.listed or count
-        if max(count, expected) > most_files:
-            raise _too_large(delivery, expected, most_files, "DELIVERY_MAX_ORDER_FILES")
-        if expected > room:
-            fits = memory // MEMORY_A_FILE
-            if expected > fits:
-                raise _too_large(delivery, expected, fits, "DELIVERY_WORKER_MEMORY")
-            room = file.listed or min(most_files, fits)
-            await stack.enter_async_context(reserve(room * MEMORY_A_FILE))
-        some.append(file)
-        if len(some) == _UNPACKED_FILES:
-            await asyncio.to_thread(listing.add, some)
-            some = []
-    if not count:
-        raise EmptyOrderError(f"order {delivery.order_id} is done, but holds no file")
-    await asyncio.to_thread(listing.add, some)
-    return listing
-
-
-def _too_large(delivery: Delivery, files: int, most: int, setting: str) -> OrderTooLargeError:
-    return OrderTooLargeError(
-        f"order {delivery.order_id} holds {files} files or more, and a delivery may have {most}: "
-        f"order less at once, or raise {setting}"
-    )
-
-
-async def _write(delivery: Delivery, layout: Layout, store: DeliveryStore) -> None:
-    count = size = unchecked = 0
-    example = ""
-    async with store.transaction() as tx:
-        files = iter(layout)
-        while some := await asyncio.to_thread(lambda: list(islice(files, _BATCH_SIZE))):
-            await tx.add_files(delivery, some)
-            count += len(some)
-            size += sum(file.size or 0 for file in some)
-            without = [file for file in some if file.md5 is None]
-            unchecked += len(without)
-            example = example or (without[0].member if without else "")
-        manifest = Manifest(archive_name=layout.archive_name, file_count=count, total_bytes=size)
-        if not await tx.advance(delivery, State.READY, manifest=manifest):
-            raise LeaseLostError(f"{delivery} moved on while it was planned")
-        await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
-    log.info(
-        "delivery_planned",
-        **delivery.log_context,
-        files=count,
-        bytes=size,
-    )
-    if unchecked:
-        log.warning(
-            "files_without_checksum",
+    async def _plan_all(self, delivery: Delivery, stack: AsyncExitStack) -> None:
+        """Write the manifest of an order that is done."""
+        listing = await self.room.read(delivery, self.source.listing(delivery), stack)
+        if not listing:
+            raise EmptyOrderError(f"order {delivery.order_id} is done, but holds no file")
+        layout = await self._laid_out(delivery, listing)
+        async with self.store.transaction() as tx:
+            written = await write(tx, delivery, layout)
+            manifest = Manifest(
+                archive_name=layout.archive_name,
+                file_count=written.files,
+                total_bytes=written.size,
+            )
+            if not await tx.advance(delivery, State.READY, manifest=manifest):
+                raise LeaseLostError(f"{delivery} moved on while it was planned")
+            await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
+        log.info(
+            "delivery_planned",
             **delivery.log_context,
-            files=unchecked,
-            example=example,
-            consequence="verified by size alone",
+            files=written.files,
+            bytes=written.size,
         )
+
+    async def _plan_ahead(self, delivery: Delivery, stack: AsyncExitStack) -> None:
+        """Plan the archive of an order of which a part is available: its name, and what it needs.
+
+        Its files come into the manifest segment by segment, while it is transferred.
+        """
+        facts = await self.source.order(delivery)
+        listing = None if facts is None else await self._every_file(delivery, facts, stack)
+        if listing is None:
+            await self._await_end(delivery)
+            archive_name = archive_of_many(delivery.correlation_id, self.archive_format.suffix)
+            plan = OrderPlan(told=False, folders=True)
+        else:
+            layout = await self._laid_out(delivery, listing)
+            archive_name = layout.archive_name
+            plan = await asyncio.to_thread(_plan_of, layout)
+        manifest = Manifest(
+            archive_name=archive_name, file_count=plan.files, total_bytes=plan.total_bytes
+        )
+        async with self.store.transaction() as tx:
+            if not await tx.advance(
+                delivery, State.READY, manifest=manifest, plan=plan, begins_by=_begins_by(facts)
+            ):
+                raise LeaseLostError(f"{delivery} moved on while it was planned")
+            await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
+        log.info(
+            "delivery_planned",
+            **delivery.log_context,
+            files=plan.files,
+            bytes=plan.total_bytes,
+            whole_order_known=plan.told,
+        )
+
+    async def _laid_out(self, delivery: Delivery, listing: Listing) -> Layout:
+        suffix = self.archive_format.suffix
+        return await asyncio.to_thread(Layout, delivery.correlation_id, listing, suffix=suffix)
+
+    async def _every_file(
+        self, delivery: Delivery, facts: OrderFacts, stack: AsyncExitStack
+    ) -> Listing | None:
+        """Read all files of the order; None where rs-order does not tell them."""
+        try:
+            return await self.room.read(delivery, self._files(delivery, facts), stack) or None
+        except OrderNotToldError as error:
+            log.info("order_not_told", **delivery.log_context, cause=str(error))
+            return None
+
+    async def _files(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[ListedFile]:
+        async for ordered in self.source.every_file(delivery, facts):
+            yield ordered.file
+
+    async def _await_end(self, delivery: Delivery) -> None:
+        """Raise SourceNotReadyError while the end of the order may still tell all its files."""
+        left = END_AWAITED - (await self.store.order_so_far(delivery)).age
+        if left > timedelta():
+            raise SourceNotReadyError(
+                f"rs-order does not tell all files of order {delivery.order_id} before it is done; "
+                "its archive begins then, or once some of it is available for a minute",
+                retry_after=left.total_seconds(),
+            )
+
+
+def _begins_by(facts: OrderFacts | None) -> datetime | None:
+    """Return when an archive is to begin, so that its order does not expire before its end.
+
+    An order lives for so long at least: one that expires sooner has waited.
+    """
+    if facts is None or facts.expires_at is None:
+        return None
+    return facts.expires_at - _SHORTEST_LIFE
+
+
+def _plan_of(layout: Layout) -> OrderPlan:
+    """Return what is planned of an archive whose files are all known."""
+    files = total = names = ids = 0
+    sizes_known = True
+    for file in layout:
+        files += 1
+        total += file.size or 0
+        names += len(file.member.encode())
+        sizes_known = sizes_known and file.size is not None
+        ids = ids_of([file], ids)
+    return OrderPlan(
+        told=True,
+        folders=not layout.single,
+        files=files,
+        total_bytes=total,
+        name_bytes=names,
+        sizes_known=sizes_known,
+        ids=ids,
+        renamed={str(product): folder for product, folder in layout.renamed.items()},
+    )

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from app.delivery.model import Delivery
-from app.delivery.ports import DeliveryStore, Leases
+from app.delivery.ports import DeliveryStore, Leases, OrderSource
 from app.errors import (
     DeliveryError,
     ErrorType,
     LeaseLostError,
     PermanentError,
     RetryableError,
+    SourceGoneError,
+    SourceUnavailableError,
     WrongBytesError,
 )
 from app.telemetry import metrics
@@ -21,6 +23,8 @@ from app.usecases.fail import fail
 from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
+
+_RESTORING = 30.0  # seconds before files are asked for that rs-order makes available again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,7 @@ class Settlement:
     leases: Leases
     backoff: Backoff  # between attempts
     attempts: int  # that may fail
+    source: OrderSource
 
     async def settle(self, delivery: Delivery, error: DeliveryError) -> None:
         """Decide what an error of checking, planning or transferring means for the delivery."""
@@ -42,6 +47,8 @@ class Settlement:
         match error:
             case LeaseLostError():
                 log.warning("lease_lost", **context)
+            case SourceGoneError() if delivery.failures + 1 < self.attempts:
+                await self._ask_again(delivery, context, error)
             case PermanentError():
                 await self._fail(delivery, error.error_type, error)
             case WrongBytesError():
@@ -52,6 +59,27 @@ class Settlement:
             case RetryableError() | _:
                 asked = error.retry_after if isinstance(error, RetryableError) else None
                 await self._retry(delivery, context, failed=False, asked=asked)
+
+    async def _ask_again(
+        self, delivery: Delivery, context: dict[str, object], error: SourceGoneError
+    ) -> None:
+        """Have files made available again that have left rs-order's cache: it takes a while.
+
+        Where rs-order does not do that for the order as it stands, the delivery ends.
+        """
+        try:
+            begun = await self.source.retry(delivery)
+        except SourceUnavailableError as away:
+            await self._retry(delivery, context | {"cause": f"{error}; {away}"}, failed=False)
+            return
+        except PermanentError as refused:
+            await self._fail(delivery, refused.error_type, refused)
+            return
+        if not begun:
+            await self._fail(delivery, error.error_type, error)
+            return
+        cause = f"{error}; rs-order makes it available again"
+        await self._retry(delivery, context | {"cause": cause}, failed=True, asked=_RESTORING)
 
     async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
         async with self.store.transaction() as tx:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from app.delivery import outgoing
 from app.delivery.checkpoint import Checkpoint
 from app.delivery.lease import Lease
-from app.delivery.manifest import Extent
+from app.delivery.manifest import Extent, ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
@@ -41,8 +41,10 @@ from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.completion import CompletionGuard
+from app.usecases.free_place import UNSEEN, free_place
 from app.usecases.remove import Removal
 from app.usecases.resume import Resumption, Unfinished
+from app.usecases.segments import SegmentFiles, Segments
 from app.usecases.tails import KeptArchive, Tails
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
@@ -79,10 +81,12 @@ class Transfers:
     uploads: Uploads
     checkpoints: Checkpoints
     archiver: Archiver
+    segments: Segments
     patience: Patience = field(
         default_factory=lambda: Patience(limit=0, backoff=Backoff(first=1, longest=1))
     )
     completion: timedelta = COMPLETION
+    frees_places: bool = True  # at rs-order, once all is delivered
 
     @property
     def resumption(self) -> Resumption:
@@ -114,6 +118,7 @@ class Transfers:
         began = time.monotonic()
         unfinished = await self._fence(delivery, target, key, lease)
         result = await self._completed_before(delivery, target, key, lease)
+        segments = self.segments.of(delivery, lease) if delivery.plan is not None else None
         lost = 0
         while result is None:
             if unfinished is None:
@@ -122,9 +127,10 @@ class Transfers:
                 upload = self._go_on(delivery, unfinished)
             after = unfinished.after if unfinished else None
             try:
-                result = await self._archive(delivery, target, upload, lease, after)
+                result = await self._archive(delivery, target, upload, lease, after, segments)
                 if result is None:
-                    return  # it paused: all that came is saved, and another attempt goes on
+                    await self._park(delivery, lease, segments)
+                    return
             except (UploadLostError, CheckpointUnusableError) as error:
                 lost += 1
                 if lost == _MAX_LOST_UPLOADS:
@@ -143,6 +149,17 @@ class Transfers:
         seconds = time.monotonic() - began
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
+        if self.frees_places and (delivery.plan is not None or await self._has_unseen(delivery)):
+            lease.leave()
+            await free_place(delivery, source=self.segments.source, store=self.store)
+
+    async def _has_unseen(self, delivery: Delivery) -> bool:
+        """Whether a file is so large that rs-order does not see that it was downloaded."""
+        if delivery.total_bytes < UNSEEN:
+            return False
+        with suppress(StoreUnavailableError):
+            return (await self.store.extent(delivery)).largest >= UNSEEN
+        return False
 
     async def _fence(
         self, delivery: Delivery, target: Target, key: str, lease: Lease
@@ -245,10 +262,11 @@ class Transfers:
         upload: Upload,
         lease: Lease,
         after: Checkpoint | None,
+        segments: SegmentFiles | None,
     ) -> StoredObject | None:
-        """Stream the archive into an upload; None: it paused. What fails leaves no object.
+        """Stream the archive into an upload; None when it goes on later.
 
-        Nor an upload, unless the next attempt can go on with it.
+        What fails leaves no object. Nor an upload, unless the next attempt can go on with it.
         """
         completion = CompletionGuard(
             delivery=delivery,
@@ -259,12 +277,17 @@ class Transfers:
         )
         kept = KeptArchive(self.tails, delivery, target, upload, lease)
         try:
-            extent = await until_answered(
-                partial(self.store.extent, delivery), good=lease.safe_to_complete
-            )
+            if segments is None:
+                extent = await until_answered(
+                    partial(self.store.extent, delivery), good=lease.safe_to_complete
+                )
+                files: AsyncIterator[ManifestFile | Seam] = self.store.files(delivery)
+            else:
+                extent, files = segments.extent, segments.all()
+                delivery = replace(delivery, file_count=segments.most_files)
             return await self.archiver.run(
                 delivery,
-                self.store.files(delivery),
+                files,
                 target,
                 upload,
                 at_most=self._at_most(delivery, extent),
@@ -292,6 +315,32 @@ class Transfers:
                 with suppress(DeliveryError):
                     await self.leases.discard_completion(delivery)
             raise
+
+    async def _park(
+        self, delivery: Delivery, lease: Lease, segments: SegmentFiles | None
+    ) -> None:
+        """Let go of a half-made archive: it goes on when its order does."""
+        lease.finishes()
+        total = delivery.total_suborders
+        if segments is None or segments.full:
+            release = partial(
+                self.leases.release,
+                delivery,
+                after=timedelta(),
+                failed=False,
+                cause="its archive has more files than it had room for, and goes on with more room",
+            )
+        else:
+            release = partial(
+                self.leases.park,
+                delivery,
+                cause=f"{segments.segments} suborders are archived"
+                + (f" of at least {total}" if total else "")
+                + f", and rs-order has not made the next one of order {delivery.order_id} "
+                "available yet",
+            )
+        await until_answered(release, good=lease.safe_to_complete)
+        log.info("transfer_parked", **delivery.log_context, attempt=delivery.attempt)
 
     def _at_most(self, delivery: Delivery, extent: Extent) -> int:
         """Return the bytes that the files may have, as far as it is known before."""

@@ -28,7 +28,7 @@ from compose.embedded.processes import (
     wait_until,
 )
 from compose.embedded.rabbitmq import rabbitmq
-from compose.rs_order.switches import ONE_SUBORDER, Switches
+from compose.rs_order.switches import SHOWN, Switches
 
 ROOT = Path(__file__).resolve().parents[2]
 TENANT = "sentinel"
@@ -60,12 +60,12 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def running_stack(
-    products: Path | None, *, durable: bool = True, switches: Switches = ONE_SUBORDER
+    products: Path | None, *, durable: bool = True, switches: Switches = SHOWN
 ) -> AsyncIterator[Stack]:
     """Run RabbitMQ, Kafka, PostgreSQL, S3 and, given a folder of products, the stand-in rs-order.
 
-    `switches` say how the stand-in is set up: by default an order is one suborder, which is all
-    that the service takes. Raises StackError naming what is missing.
+    `switches` say how the stand-in is set up: by default products of different names are
+    in different suborders. Raises StackError naming what is missing.
     """
     async with contextlib.AsyncExitStack() as stack:
         # The user that PostgreSQL runs as finds its own folder there; others of the machine find

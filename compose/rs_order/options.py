@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compose.rs_order.switches import ONE_SUBORDER, SwitchError, Switches, option_of
+from compose.rs_order.switches import SHOWN, SwitchError, Switches, option_of
 
 Command = Callable[..., None]
 
@@ -29,7 +29,7 @@ def option_for_each(command: Command) -> Command:
 def _switched(_context: click.Context, _parameter: click.Parameter, given: Any) -> Switches:
     values = dict(entry.partition("=")[::2] for entry in given)
     try:
-        return ONE_SUBORDER.changed(values)
+        return SHOWN.changed(values)
     except SwitchError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -42,5 +42,5 @@ switches_option = click.option(
     callback=_switched,
     metavar="SWITCH=VALUE",
     help="How the stand-in rs-order is set up (docs/stand-in.md); several times. Where nothing "
-    "else is said, an order is one suborder.",
+    "else is said, products whose ids begin differently are in different suborders.",
 )

@@ -147,10 +147,11 @@ class Switches(BaseModel):
         return [part for name, value in values for part in (option_of(name), str(value))]
 
 
-# For a service that takes one suborder.
-ONE_SUBORDER = Switches(suborder_bytes=0, suborder_files=0, datasets="one")
-# … where one user has many orders under way, and leaves some behind that are never downloaded.
-UNLIMITED = ONE_SUBORDER.model_copy(update={"user_places": 0})
+# For the demo: an order of several small products is several suborders.
+SHOWN = Switches(datasets="prefix")
+# For tests whose user has many orders under way, and leaves some behind that are never downloaded:
+# each is one suborder.
+UNLIMITED = Switches(suborder_bytes=0, suborder_files=0, datasets="one", user_places=0)
 
 
 def option_of(name: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
-from app.errors import TargetUnavailableError
+from app.errors import RetryableError, TargetUnavailableError
 
 
 class Budget:
@@ -58,3 +58,17 @@ class Budget:
         finally:
             self._free += size
             self._freed.set()
+
+    @contextlib.asynccontextmanager
+    async def reserve_at_once(self, size: int) -> AsyncIterator[None]:
+        """Hold `size` bytes of it, for one who holds some already, and must not wait for more.
+
+        Raises RetryableError when they are not free.
+        """
+        if not self.has(size):
+            raise RetryableError(
+                f"{size} bytes of the worker's memory are needed to list a suborder, and others "
+                "hold them; it is tried again"
+            )
+        async with self.reserve(size):
+            yield

@@ -52,6 +52,9 @@ class Prefetcher:
         try:
             async with asyncio.TaskGroup() as downloads:
                 async for file in files:
+                    if file is Seam.WAIT:
+                        await self._all_archived()
+                        continue
                     if isinstance(file, Seam):
                         self._opened.put(file)
                         continue
@@ -65,6 +68,12 @@ class Prefetcher:
         except* DeliveryError as group:
             # Reading the manifest failed: the thread that waits for the next file must hear it.
             self._opened.put(group.exceptions[0])
+
+    async def _all_archived(self) -> None:
+        """Wait until the archiving thread has read every file to its end."""
+        while self._live:
+            self._freed.clear()
+            await self._freed.wait()
 
     async def _reserve(self, file: ManifestFile) -> int:
         most = self._budget // _SHARES

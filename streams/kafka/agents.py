@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from app.delivery.orders import OrderStatus
 from app.delivery.ports import Arrivals, DeliveryStore, Users
 from app.delivery.states import Work
 from app.errors import DeliveryError, RetryableError, UnreadableMessageError
@@ -23,7 +24,7 @@ from app.telemetry.logs import get_logger
 from app.telemetry.metrics import EVENTS_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.intervene import apply_cancel
-from app.usecases.order_progress import order_progressed
+from app.usecases.order_progress import END_FOLLOWS, order_progressed
 from app.usecases.submit import receive
 from app.waiting.backoff import Backoff
 from app.waiting.wakeup import Wakeup
@@ -46,6 +47,7 @@ _Event = TypeVar("_Event", bound=Arrived)
 
 _MAX_TRIES = 5  # of an event whose handling fails in an unforeseen way
 _BACKOFF = Backoff(first=0.2, longest=10.0)
+_PLANS_AFTER = END_FOLLOWS.total_seconds() + 0.1  # seconds
 _MAX_REASON = 500  # characters; with it, an event must still fit where it fitted without
 
 
@@ -78,7 +80,11 @@ async def follow_orders(values: Sequence[bytes], to: Dependencies) -> None:
     """Move deliveries on by what rs-order says."""
     for value in values:
         event = _read(OrderProgressed, value, to.tenants)
-        await order_progressed(event.order_event, store=to.store)
+        most = to.tenants.settings(event.tenant).max_suborders
+        await order_progressed(event.order_event, store=to.store, max_suborders=most)
+        if event.status is OrderStatus.SUBORDER_DONE and event.total_suborders != 1:
+            # It is laid out then, unless its end follows at once, which is an event, too.
+            asyncio.get_running_loop().call_later(_PLANS_AFTER, to.wake[Work.PLAN].notify)
 
 
 async def cancel(values: Sequence[bytes], to: Dependencies) -> None:

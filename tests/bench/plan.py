@@ -26,8 +26,9 @@ from app.delivery.ingress import DeliveryRequest, Opening
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.states import State, Work
 from app.store import PostgresLeases, PostgresStore, migrate, open_pool
+from app.usecases.laying_out import MEMORY_A_FILE, Room
 from app.usecases.order_progress import order_progressed
-from app.usecases.plan import MEMORY_A_FILE, plan
+from app.usecases.plan import Planning
 from app.waiting.backoff import Backoff
 from app.waiting.wakeup import Wakeup
 from compose.embedded.postgres import postgres
@@ -116,15 +117,9 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
         callbacks = Callbacks()
         callbacks.watch()
         idle, began = _peak(), time.monotonic()
-        await plan(
-            delivery,
-            source=order,
-            store=store,
-            memory=memory.size,
-            reserve=memory.reserve,
-            most_files=1_000_000,
-            archive_format=formats.DEFAULT,
-        )
+        room = Room(memory=memory.size, reserve=memory.reserve, most_files=1_000_000)
+        planning = Planning(source=order, store=store, room=room, archive_format=formats.DEFAULT)
+        await planning.plan(delivery)
         took = time.monotonic() - began
         assert await pool.fetchval("SELECT count(*) FROM delivery_file") == files
     peak = (_peak() - idle) / MIB

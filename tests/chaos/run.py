@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compose.embedded import s3
 from compose.embedded.stack import Stack, running_stack
-from compose.rs_order.switches import ONE_SUBORDER
+from compose.rs_order.switches import Switches
 from tests.builders import make_target
 from tests.chaos import audit, products
 from tests.chaos.client import Listener
@@ -26,8 +26,8 @@ from tests.standin import StandIn
 _SETTLE = 240.0  # seconds for what is asked to be answered, after the last fault
 _TIDY = 90.0  # seconds for what is left to be tidied up, after the last answer
 _LOOK = 1.0
-# An order is one suborder, of which a user has two at a time; what rs-order may do, it does.
-_SWITCHES = ONE_SUBORDER.changed({"granted_late": 3})
+# Orders have 1 to 11 suborders, of which a user has two at a time.
+_SWITCHES = Switches(granted_late=3, suborder_files=4)
 
 
 @dataclass(frozen=True, kw_only=True)

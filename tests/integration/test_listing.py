@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -28,8 +29,8 @@ from app.errors import (
 from app.store import PostgresStore
 from app.store.transactions import PostgresUnitOfWork
 from app.usecases.fail import fail
-from app.usecases.plan import MEMORY_A_FILE
-from app.usecases.plan import plan as plan_within
+from app.usecases.laying_out import MEMORY_A_FILE, Room
+from app.usecases.plan import Planning
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
 from app.waiting.wakeup import Wakeup
@@ -40,6 +41,7 @@ from streams.regards.orders import RsOrder, open_session
 from tests.builders import make_delivery, make_listed
 from tests.integration.conftest import Deliveries
 from tests.servers import rs_order_at, serving
+from tests.twins.rs_order import MemoryOrders
 
 Page = Callable[[int, int], dict[str, Any] | int]
 
@@ -100,15 +102,9 @@ async def plan(
     memory: int = 1024**3,
     most_files: int = 1_000_000,
 ) -> None:
-    await plan_within(
-        delivery,
-        source=source,
-        store=store,
-        memory=memory,
-        reserve=Budget(memory).reserve,
-        most_files=most_files,
-        archive_format=formats.DEFAULT,
-    )
+    room = Room(memory=memory, reserve=Budget(memory).reserve, most_files=most_files)
+    planning = Planning(source=source, store=store, room=room, archive_format=formats.DEFAULT)
+    await planning.plan(delivery)
 
 
 async def planned(deliveries: Deliveries, source: RsOrder) -> list[tuple[str, int | None]]:
@@ -280,6 +276,7 @@ async def test_an_order_of_more_files_than_a_delivery_may_have_ends_in_words(
         leases=deliveries.leases("w"),
         backoff=Backoff(first=1, longest=1),
         attempts=1,
+        source=MemoryOrders(),
     )
     await settlement.settle(delivery, raised.value)
     (*_, (kind, body), cancel) = await deliveries.owed()
@@ -304,31 +301,17 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
     await deliveries.available()
     delivery = await claimed(deliveries)
     source = Files(6000)
+    room = Room(memory=memory.size, reserve=memory.reserve, most_files=10**6)
+    planning = Planning(
+        source=source, store=deliveries.store, room=room, archive_format=formats.DEFAULT
+    )
     async with memory.reserve(1):
-        waiting = asyncio.create_task(
-            plan_within(
-                delivery,
-                source=source,
-                store=deliveries.store,
-                memory=memory.size,
-                reserve=memory.reserve,
-                most_files=10**6,
-                archive_format=formats.DEFAULT,
-            )
-        )
+        waiting = asyncio.create_task(planning.plan(delivery))
         while not memory.is_wanted():
             await asyncio.sleep(0)
         # A small one has no need to wait.
         await deliveries.available("small")
-        await plan_within(
-            await claimed(deliveries),
-            source=Files(5),
-            store=deliveries.store,
-            memory=memory.size,
-            reserve=memory.reserve,
-            most_files=10**6,
-            archive_format=formats.DEFAULT,
-        )
+        await replace(planning, source=Files(5)).plan(await claimed(deliveries))
         assert source.read == 1
         assert await deliveries.states() == ["AVAILABLE", "READY"]
     await waiting

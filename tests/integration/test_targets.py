@@ -150,6 +150,7 @@ async def test_a_target_that_was_removed_meanwhile_fails_the_delivery_in_words(
         uploads=deliveries.uploads(sink),
         checkpoints=deliveries.checkpoints("w"),
         archiver=None,  # type: ignore[arg-type]  # it does not come to that
+        segments=deliveries.segments(),
     )
 
     with pytest.raises(TargetRefusedError, match="target gone is not among the delivery_targets"):
@@ -192,6 +193,7 @@ async def test_a_running_transfer_keeps_the_target_it_began_with(
         uploads=replace(deliveries.uploads(sink), seal=configuration.vault),
         checkpoints=deliveries.checkpoints("w"),
         archiver=Bench(sink, target, source).archiver(),
+        segments=deliveries.segments(source),
     )
 
     await transfers.deliver(claimed, make_lease())

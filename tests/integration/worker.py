@@ -95,6 +95,7 @@ class TransferWorker:
             uploads=self.deliveries.uploads(sink),
             checkpoints=self.deliveries.checkpoints(owner),
             archiver=bench.archiver(),
+            segments=self.deliveries.segments(source),
             patience=patience,
         )
         settlement = Settlement(
@@ -102,6 +103,7 @@ class TransferWorker:
             leases=leases,
             backoff=Backoff(first=3600, longest=3600),
             attempts=attempts,
+            source=source,
         )
         self.wake = Wakeup()
         self._make = partial(

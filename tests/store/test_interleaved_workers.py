@@ -43,6 +43,7 @@ from sinks.stores.s3.target import S3Target
 from tests.builders import make_found, make_lease, make_stored, make_upload
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
+from tests.twins.rs_order import MemoryOrders
 
 WORKERS = 3
 
@@ -295,6 +296,10 @@ class GatedLeases:
     async def holds(self, delivery: Delivery) -> bool:
         return await self.leases.holds(delivery)
 
+    async def park(self, delivery: Delivery, *, cause: str) -> None:
+        await self.gate.turn()
+        await self.leases.park(delivery, cause=cause)
+
     async def discard_completion(self, delivery: Delivery) -> None:
         await self.leases.discard_completion(delivery)
 
@@ -325,12 +330,14 @@ class Worker:
             uploads=uploads_of(deliveries, sink),
             checkpoints=GatedCheckpoints(self.gate, deliveries.checkpoints(name)),
             archiver=GatedArchiver(self.gate, bucket, deliveries, name),
+            segments=deliveries.segments(),
         )
         self.settlement = Settlement(
             store=deliveries.store,
             leases=self.leases,
             backoff=Backoff(first=0, longest=0),
             attempts=1000,
+            source=MemoryOrders(),
         )
         self.task = asyncio.create_task(self._work())
 

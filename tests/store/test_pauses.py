@@ -142,6 +142,7 @@ class Pausing:
                 connections=4,
                 patience=QUICK,
             ),
+            segments=self.deliveries.segments(),
             patience=QUICK,
         )
         await transfers.deliver(claimed, make_lease())

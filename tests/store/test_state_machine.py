@@ -39,6 +39,7 @@ from tests.builders import (
     make_stored,
 )
 from tests.deliveries import Deliveries, Row
+from tests.twins.rs_order import MemoryOrders
 from tests.twins.users import MemoryUsers
 
 TERMINAL = ("DENIED", "DONE", "ERROR")
@@ -138,12 +139,14 @@ class World:
             uploads=deliveries.uploads(nothing),
             checkpoints=deliveries.checkpoints("w"),
             archiver=nothing,
+            segments=deliveries.segments(),
         )
         self.settlement = Settlement(
             store=deliveries.store,
             leases=self.leases,
             backoff=Backoff(first=0, longest=0),
             attempts=2,
+            source=MemoryOrders(),
         )
 
     async def arrive(self, how: str) -> None:

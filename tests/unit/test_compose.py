@@ -16,7 +16,7 @@ from app.errors import ConfigurationError
 from app.settings import Settings, environment_names
 from app.settings.files import may_be_in_a_file
 from app.tenants.secret_rules import refuse_weak_secrets
-from compose.rs_order.switches import ONE_SUBORDER, Switches
+from compose.rs_order.switches import SHOWN, Switches
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose" / "docker-compose.yml"
@@ -115,7 +115,7 @@ def test_addresses_are_those_of_the_neighbours(
         for name, value in standin.items()
         if name.startswith("RS_ORDER_")
     }
-    assert Switches().changed(switches) == ONE_SUBORDER
+    assert Switches().changed(switches) == SHOWN
     users = yaml.safe_load(COMPOSE.read_text())["configs"]["s3-users"]["content"]
     assert f'"accessKey": "{environment["DELIVERY_S3_KEY"]}"' in users
     assert f'"secretKey": "{settings.s3_secret.get_secret_value()}"' in users

@@ -25,6 +25,7 @@ from streams.regards.resume import Connection, Resumption, resumed
 from streams.regards.users import RsAdmin
 from tests.builders import make_delivery, make_file
 from tests.servers import SIGNER, Handler, rs_order_at, serving
+from tests.twins.rs_order import MemoryOrders
 
 ORDERED = make_delivery(state=State.AVAILABLE, order_id=7)
 FILE = make_file("a.bin", file_id=5, size=100)
@@ -200,7 +201,11 @@ async def test_work_is_postponed_for_longer_each_time_and_for_as_long_as_was_ask
 ) -> None:
     leases = AsyncMock()
     settlement = Settlement(
-        store=AsyncMock(), leases=leases, backoff=Backoff(first=1, longest=60), attempts=3
+        store=AsyncMock(),
+        leases=leases,
+        backoff=Backoff(first=1, longest=60),
+        attempts=3,
+        source=MemoryOrders(),
     )
     await settlement.settle(replace(ORDERED, tries=tries), RetryableError("x", retry_after=asked))
     assert leases.release.await_args.kwargs["after"] == timedelta(seconds=after)

@@ -21,7 +21,7 @@ from compose.rs_order.faults import Faults
 from compose.rs_order.order import Order, OrderedFile, Suborder
 from compose.rs_order.orders import Orders, RetryRefusedError
 from compose.rs_order.states import FileState, OrderStatus, SuborderState
-from compose.rs_order.switches import ONE_SUBORDER, SwitchError, Switches
+from compose.rs_order.switches import SHOWN, UNLIMITED, SwitchError, Switches
 
 MIB = 1024 * 1024
 HOUR = 3600
@@ -603,14 +603,14 @@ def test_an_order_that_is_cancelled_while_it_is_restored_says_no_more(world: Mak
 
 
 def test_the_preset_of_one_suborder_cuts_nothing(tmp_path: Path) -> None:
-    here = World(tmp_path, **ONE_SUBORDER.model_dump())
+    here = World(tmp_path, **UNLIMITED.model_dump())
     order = here.order({"A/a": 200 * MIB, "B/b": 200 * MIB})
     assert len(order.suborders) == 1
 
 
 def test_the_switches_are_given_as_options_but_for_the_defaults() -> None:
     assert Switches().options() == []
-    assert ONE_SUBORDER.options() == ["--suborder-bytes", "0", "--suborder-files", "0"]
+    assert SHOWN.options() == ["--datasets", "prefix"]
 
 
 @pytest.mark.parametrize(

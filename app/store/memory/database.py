@@ -22,6 +22,7 @@ from app.store.memory.rows import (
     FileRow,
     InboxRow,
     OutboxRow,
+    SegmentRow,
     StepRow,
     TailRow,
     WorkerRow,
@@ -107,6 +108,9 @@ class MemoryDatabase:
         self.deliveries = Table[UUID, DeliveryRow]("delivery", group=of_client)
         self.files = Table[tuple[UUID, int], FileRow](
             "delivery_file", group=lambda row: row.delivery_id
+        )
+        self.segments = Table[tuple[UUID, int], SegmentRow](
+            "segment", group=lambda row: row.delivery_id
         )
         self.checkpoints = Table[tuple[UUID, int, int], CheckpointRow](
             "checkpoint", group=lambda row: row.delivery_id

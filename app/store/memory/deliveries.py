@@ -68,11 +68,13 @@ async def delete(
     delivery_id: UUID,
     fits: Callable[[DeliveryRow], bool],
 ) -> bool:
-    """Delete a delivery that fits, with its files, its checkpoints, its tails and its history."""
+    """Delete a delivery that fits, with its files, segments, checkpoints, tails and history."""
     if await session.delete(database.deliveries, delivery_id, fits) is None:
         return False
     for key, _ in list(session.rows(database.files, delivery_id)):
         session.remove(database.files, key)
+    for key, _ in list(session.rows(database.segments, delivery_id)):
+        session.remove(database.segments, key)
     _forget_checkpoints(database, session, delivery_id)
     for tail, _ in list(session.rows(database.tails, delivery_id)):
         session.remove(database.tails, tail)

@@ -18,6 +18,8 @@ from app.store.memory.rows import DeliveryRow
 from app.store.memory.session import Session
 from app.telemetry.metrics import TAKEOVERS
 
+_BEGUN = timedelta(days=3650)  # that what has begun counts as older
+
 
 class MemoryLeases:
     """See `app.delivery.ports.Leases`: those of one worker, the `owner`."""
@@ -166,6 +168,11 @@ class MemoryLeases:
         """Let go of a lease."""
 
         def released(row: DeliveryRow) -> DeliveryRow:
+            # What it waited for may have come since it was claimed.
+            went_on = (row.delivery.announced, row.delivery.order_done) != (
+                delivery.announced,
+                delivery.order_done,
+            )
             changed = row.having(
                 failures=row.delivery.failures + failed,
                 tries=row.delivery.tries + 1,
@@ -175,12 +182,33 @@ class MemoryLeases:
                 changed,
                 lease_owner=None,
                 lease_until=None,
-                not_before=session.now + after,
+                not_before=session.now if went_on else session.now + after,
                 updated_at=session.now,
             )
 
         async with self._database.session() as session:
             await self._change(session, delivery, released, fits=lambda _row: True)
+
+    async def park(self, delivery: Delivery, *, cause: str) -> None:
+        """Let go of a half-made archive until its order goes on."""
+
+        def parked(row: DeliveryRow) -> DeliveryRow:
+            old = row.delivery
+            waits = old.announced == row.listed and not old.order_done
+            age = timedelta(minutes=old.priority) + _BEGUN
+            return replace(
+                row.having(parked=waits, tries=0, last_cause=cause),
+                lease_owner=None,
+                lease_until=None,
+                not_before=session.now,
+                rank=old.requested_at - age,
+                updated_at=session.now,
+            )
+
+        async with self._database.session() as session:
+            await self._change(
+                session, delivery, parked, fits=lambda row: row.state is State.TRANSFERRING
+            )
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the upload of this attempt."""

@@ -13,6 +13,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import Lane, OutgoingMessage
+from app.delivery.segments import Segment
 from app.delivery.states import State, Work
 
 
@@ -32,6 +33,7 @@ class DeliveryRow:
     error: tuple[str, str] | None = None
     completing_namespace: str | None = None  # where `delivery.completing` may appear
     completing_until: datetime | None = None
+    listed: int = 0  # segments whose files are in the manifest
     order_awaited: bool = False  # it has ended, and the answer to its order request is due
     swept: bool = False
 
@@ -43,7 +45,7 @@ class DeliveryRow:
     @property
     def work(self) -> Work | None:
         """What a worker can do for it."""
-        return self.delivery.state.work
+        return self.delivery.work
 
     def is_leased(self, now: datetime) -> bool:
         """Whether a worker has it, by the store's clock."""
@@ -70,6 +72,15 @@ class FileRow:
 
     delivery_id: UUID
     file: ManifestFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentRow:
+    """A segment of an archive."""
+
+    delivery_id: UUID
+    segment: Segment
+    announced_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

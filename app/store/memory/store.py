@@ -11,7 +11,9 @@ from functools import partial
 from app.delivery.manifest import Extent, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
+from app.delivery.segments import OrderSoFar
 from app.delivery.states import State, Work
+from app.errors import LeaseLostError
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.deliveries import update
 from app.store.memory.rows import DeliveryRow
@@ -59,6 +61,30 @@ class MemoryStore:
         found = await self._found(is_over)
         found.sort(key=lambda row: row.delivery.expires_at)
         return [row.delivery for row in found[:limit]]
+
+    async def quiet_orders(self, after: timedelta, *, limit: int) -> list[Delivery]:
+        """Return deliveries that wait for rs-order and have heard nothing for so long."""
+        async with self._database.session() as session:
+            quiet = [
+                row
+                for delivery_id, row in session.rows(self._database.deliveries)
+                if (row.state is State.ORDERED or row.delivery.parked)
+                and row.delivery.order_id is not None
+                and row.not_before < session.now - after
+                and not session.skips(self._database.deliveries, delivery_id)
+            ]
+            quiet.sort(key=lambda row: row.not_before)
+            found = []
+            for row in quiet[:limit]:
+                changed = await update(
+                    self._database,
+                    session,
+                    row.delivery.id,
+                    lambda row: replace(row, not_before=session.now),
+                )
+                if changed is not None:
+                    found.append(changed.delivery)
+        return found
 
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""
@@ -223,9 +249,9 @@ class MemoryStore:
             row is not None and row.state is State.DONE and row.delivery.attempt == delivery.attempt
         )
 
-    async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
+    async def files(self, delivery: Delivery, *, after: int = -1) -> AsyncIterator[ManifestFile]:
         """Iterate over the manifest, a batch at a time; it waits while the store is away."""
-        position = -1
+        position = after
         while True:
             batch = await until_answered(partial(self._batch, delivery, position))
             for file in batch:
@@ -247,4 +273,19 @@ class MemoryStore:
         return Extent(
             sizes_known=all(file.size is not None for file in files),
             name_bytes=sum(len(file.member.encode()) for file in files),
+            largest=max((file.size or 0 for file in files), default=0),
+        )
+
+    async def order_so_far(self, delivery: Delivery) -> OrderSoFar:
+        """Return what is known of the delivery's order."""
+        async with self._database.session() as session:
+            row = session.get(self._database.deliveries, delivery.id)
+            rows = list(session.rows(self._database.segments, delivery.id))
+        if row is None:
+            raise LeaseLostError(f"{delivery} is gone")
+        return OrderSoFar(
+            segments=sorted((row.segment for _, row in rows), key=lambda each: each.number),
+            done=row.delivery.order_done,
+            total_suborders=row.delivery.total_suborders,
+            age=session.now - min((row.announced_at for _, row in rows), default=session.now),
         )

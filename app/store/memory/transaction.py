@@ -21,13 +21,21 @@ from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
+from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import ADVANCES, State
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
 from app.store.memory.audit import record
 from app.store.memory.database import MemoryDatabase, as_json
 from app.store.memory.locks import Mode
-from app.store.memory.rows import AskedRow, DeliveryRow, FileRow, InboxRow, OutboxRow
+from app.store.memory.rows import (
+    AskedRow,
+    DeliveryRow,
+    FileRow,
+    InboxRow,
+    OutboxRow,
+    SegmentRow,
+)
 from app.store.memory.session import Session
 
 _COPY_AFTER_RETURN = timedelta(hours=1)  # that long after its acknowledgement was lost
@@ -325,11 +333,19 @@ class MemoryUnitOfWork:
         error: tuple[ErrorType, str] | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
+        order_done: bool = False,
+        plan: OrderPlan | None = None,
+        begins_by: datetime | None = None,
     ) -> bool:
         """Compare and set, by state and attempt."""
         if state not in ADVANCES[delivery.state]:
             raise ValueError(f"{delivery} can't go from {delivery.state} to {state}")
-        changes: dict[str, Any] = {"order_id": order_id, "total_suborders": total_suborders}
+        changes: dict[str, Any] = {
+            "order_id": order_id,
+            "total_suborders": total_suborders,
+            "order_done": order_done or None,
+            "plan": plan,
+        }
         if manifest is not None:
             changes |= {
                 "archive_name": manifest.archive_name,
@@ -337,7 +353,7 @@ class MemoryUnitOfWork:
                 "total_bytes": manifest.total_bytes,
             }
         changed = {name: value for name, value in changes.items() if value is not None}
-        return await self._advance(delivery, state, changed, result, error)
+        return await self._advance(delivery, state, changed, result, error, begins_by)
 
     @_statement
     async def _advance(
@@ -347,6 +363,7 @@ class MemoryUnitOfWork:
         changes: Mapping[str, Any],
         result: StoredObject | None,
         error: tuple[ErrorType, str] | None,
+        begins_by: datetime | None,
     ) -> bool:
         done = state is State.DONE
 
@@ -357,6 +374,7 @@ class MemoryUnitOfWork:
                 state=state,
                 tries=0,
                 last_cause=None,
+                parked=False,
                 upload=upload,
                 # What an attempt that failed has completed all the same is still to be removed.
                 completing=None if done else old.completing,
@@ -364,6 +382,7 @@ class MemoryUnitOfWork:
             )
             return replace(
                 changed,
+                rank=row.rank if begins_by is None else min(row.rank, begins_by),
                 result=result,
                 error=(error[0].value, error[1]) if error else None,
                 completing_namespace=None if done else row.completing_namespace,
@@ -384,6 +403,94 @@ class MemoryUnitOfWork:
             )
             is not None
         )
+
+    @_statement
+    async def announce(
+        self, delivery: Delivery, suborder: int | None, *, after: timedelta = timedelta()
+    ) -> bool:
+        """Add a segment of the archive."""
+        now = self._session.now
+
+        def announced(row: DeliveryRow) -> DeliveryRow:
+            old = row.delivery
+            due = row.not_before
+            if old.parked:
+                due = now
+            elif not old.announced:
+                due = now + after
+            changed = row.having(announced=old.announced + 1, parked=False)
+            return replace(changed, not_before=due)
+
+        row = await deliveries.update(
+            self._database,
+            self._session,
+            delivery.id,
+            announced,
+            lambda _: all(each.suborder != suborder for each in self._segments(delivery)),
+        )
+        if row is None:
+            return False
+        segment = Segment(number=row.delivery.announced, suborder=suborder)
+        return await self._session.insert(
+            self._database.segments,
+            (delivery.id, segment.number),
+            SegmentRow(
+                delivery_id=delivery.id, segment=segment, announced_at=self._database.clock()
+            ),
+        )
+
+    def _segments(self, delivery: Delivery) -> list[Segment]:
+        rows = self._session.rows(self._database.segments, delivery.id)
+        return [row.segment for _, row in rows]
+
+    @_statement
+    async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:
+        """Note that no further suborder comes."""
+
+        def ended(row: DeliveryRow) -> DeliveryRow:
+            old = row.delivery
+            total = old.total_suborders if total_suborders is None else total_suborders
+            waits = old.parked or row.state is State.AVAILABLE
+            changed = row.having(order_done=True, parked=False, total_suborders=total)
+            return replace(changed, not_before=self._session.now if waits else row.not_before)
+
+        await deliveries.update(self._database, self._session, delivery.id, ended)
+
+    @_statement
+    async def list_segment(
+        self, delivery: Delivery, segment: Segment, plan: OrderPlan, *, size: int
+    ) -> bool:
+        """Note that a segment's files are in the manifest."""
+        more = (0, 0) if plan.told else (segment.file_count, size)
+
+        def listed(row: DeliveryRow) -> DeliveryRow:
+            old = row.delivery
+            changed = row.having(
+                plan=plan,
+                file_count=old.file_count + more[0],
+                total_bytes=old.total_bytes + more[1],
+            )
+            return replace(changed, listed=row.listed + 1)
+
+        row = await deliveries.update(
+            self._database,
+            self._session,
+            delivery.id,
+            listed,
+            lambda row: (
+                (row.state, row.delivery.attempt) == (State.TRANSFERRING, delivery.attempt)
+                and row.listed == segment.number - 1
+            ),
+        )
+        if row is None:
+            return False
+        key = delivery.id, segment.number
+        known = self._session.get(self._database.segments, key)
+        assert known is not None  # noqa: S101 - `listed` counts what was announced
+        self._session.put(
+            self._database.segments, key, replace(known, segment=replace(segment, listed=True))
+        )
+        return True
 
     @_statement
     async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:

@@ -10,6 +10,7 @@ const TITLES = {
   "build_bucket": "Build bucket (not used)",
   "delivery_bucket": "Bucket of archives",
   "order_size_limit_bytes": "Largest order (bytes)",
+  "max_suborders": "Suborders of an order, at most",
   "delivery_targets": "Further targets, by name"
 };
 const TESTED = ["s3_server", "delivery_targets"];

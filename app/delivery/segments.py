@@ -1,0 +1,62 @@
+"""The segments of an archive: what rs-order makes available of an order, one after the other.
+
+rs-order cuts an order into suborders, and restores the next ones when those before are downloaded.
+So files are archived as they come, in the order in which their suborders were announced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from app.delivery.targets import Noted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """Files that were announced together."""
+
+    number: int  # from 1, as they were announced
+    suborder: int | None  # rs-order's; None: what its whole order has that is in no other segment
+    listed: bool = False  # whether its files are in the manifest
+    file_count: int = 0  # of those that are in no segment before
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderSoFar:
+    """What is known of the order of a delivery that is being transferred."""
+
+    segments: Sequence[Segment]
+    done: bool  # no further suborder comes
+    total_suborders: int | None  # that rs-order cut it into, as it said last
+    age: timedelta  # since the first segment was announced; 0: none was
+
+    def segment(self, number: int) -> Segment | None:
+        """Return a segment; None if there is none of that number yet."""
+        return self.segments[number - 1] if number <= len(self.segments) else None
+
+    @property
+    def rest_is_listed(self) -> bool:
+        """Whether what the whole order has is in the manifest, too."""
+        return any(segment.suborder is None for segment in self.segments)
+
+    @property
+    def all_announced(self) -> bool:
+        """Whether each suborder that rs-order tells of is a segment, or all of the order is one."""
+        return self.rest_is_listed or len(self.segments) == self.total_suborders
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderPlan(Noted):
+    """What is known of an archive that begins before all of its order is available."""
+
+    told: bool  # whether rs-order told all files; else the rest is the least that there will be
+    folders: bool  # whether members are in folders of their products
+    files: int = 0
+    total_bytes: int = 0  # sum of the known sizes
+    name_bytes: int = 0  # of all members' names, in UTF-8
+    sizes_known: bool = False  # of each file
+    ids: int = 0  # of the files, summed up (`ids_of`)
+    # Folders of products whose own name was taken, by the product's digest in decimals.
+    renamed: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,106 @@
+"""Orders of which nothing was heard for long: rs-order is asked how they stand.
+
+It says nothing of an order that expires, nor of one whose making broke off; and what it said may
+be lost. What it answers is applied as if it had been said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from app.delivery.model import Delivery
+from app.delivery.order_facts import FileState, OrderFacts, OrderState
+from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.ports import DeliveryStore, OrderSource
+from app.errors import (
+    ErrorType,
+    OrderNotToldError,
+    SourceRefusedError,
+    SourceUnavailableError,
+)
+from app.telemetry.logs import get_logger
+from app.usecases.fail import fail
+from app.usecases.order_progress import order_progressed
+
+log = get_logger(__name__)
+
+_QUIET = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderInquiry:
+    """Asks about the orders that deliveries wait for."""
+
+    source: OrderSource
+    store: DeliveryStore
+    limit: int  # orders in one look: the others have their turn at the next one
+
+    async def look(self) -> None:
+        """Ask about the orders that were quiet for longest. One process does it for all."""
+        for delivery in await self.store.quiet_orders(_QUIET, limit=self.limit):
+            try:
+                await self._ask(delivery)
+            except SourceUnavailableError as error:
+                log.warning("order_not_asked", **delivery.log_context, cause=str(error))
+                return  # nor does it answer for the others now
+
+    async def _ask(self, delivery: Delivery) -> None:
+        try:
+            facts = await self.source.order(delivery)
+        except SourceRefusedError as error:
+            await self._end(delivery, f"nothing was heard of it for long, and {error}")
+            return
+        if facts is None:
+            return  # this rs-order does not tell; the delivery's own time is its bound
+        log.info(
+            "order_asked",
+            **delivery.log_context,
+            order_id=delivery.order_id,
+            status=facts.status,
+            expires_at=facts.expires_at,
+        )
+        if facts.gone:
+            await self._end(
+                delivery,
+                f"order {delivery.order_id} is {facts.status} at rs-order, and its files are gone "
+                "before all of them were downloaded: ask again",
+            )
+        elif facts.complete:
+            failed = facts.status == OrderState.FAILED
+            await self._said(
+                delivery,
+                OrderStatus.FAILED if failed else OrderStatus.DONE,
+                errors=max(1, facts.in_error or 0) if facts.may_be_retried else 0,
+            )
+        elif facts.available or facts.waiting_for_user:
+            await self._announce(delivery, facts)
+
+    async def _announce(self, delivery: Delivery, facts: OrderFacts) -> None:
+        """Announce suborders that can be downloaded: some may be, of which it was not heard."""
+        suborders: dict[int, None] = {}
+        try:
+            async for ordered in self.source.every_file(delivery, facts):
+                if ordered.state == FileState.AVAILABLE and ordered.suborder_id is not None:
+                    suborders[ordered.suborder_id] = None
+        except OrderNotToldError:
+            return
+        for suborder in suborders:
+            await self._said(delivery, OrderStatus.SUBORDER_DONE, suborder_id=suborder)
+
+    async def _said(self, delivery: Delivery, status: OrderStatus, **fields: Any) -> None:
+        event = OrderEvent(
+            tenant=delivery.tenant,
+            correlation_id=delivery.correlation_id,
+            status=status,
+            order_id=delivery.order_id,
+            **fields,
+        )
+        await order_progressed(event, store=self.store)
+
+    async def _end(self, delivery: Delivery, cause: str) -> None:
+        async with self.store.transaction() as tx:
+            current = await tx.lock(delivery.tenant, delivery.correlation_id)
+            if current is not None and current.id == delivery.id:
+                await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)

@@ -1,0 +1,207 @@
+"""The files of an archive that begins before all of its order is available: segment by segment.
+
+rs-order restores the next suborders when those before are downloaded. So what is announced is
+listed, laid out behind what the archive has, and transferred; then the next one is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+
+from app.delivery.lease import Lease
+from app.delivery.listing import Listing
+from app.delivery.manifest import Addition, Extent, ManifestFile, Seam, ids_of
+from app.delivery.model import Delivery
+from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
+from app.delivery.segments import OrderPlan, OrderSoFar, Segment
+from app.errors import IncompleteOrderError, LeaseLostError
+from app.telemetry.logs import get_logger
+from app.usecases.laying_out import Room, write
+from app.waiting.patience import until_answered
+
+log = get_logger(__name__)
+
+_LINGER = 2.0  # seconds that an archive stays open for the next segment before it is parked
+_LOOK = 0.25  # seconds between two looks for it
+_UNTOLD_FILES = 10_000  # that an archive has room for where rs-order does not tell all files,
+_GROWTH = 2  # or so many times as many as it has
+_NAME = 100  # bytes that their names are taken to have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """Where the files of segments come from."""
+
+    source: OrderSource
+    store: DeliveryStore
+    room: Room  # that never waits for memory: who asks has some already
+    archive_format: PlannedFormat
+
+    def of(self, delivery: Delivery, lease: Lease) -> SegmentFiles:
+        """Return the files of a delivery that a worker has claimed."""
+        assert delivery.plan is not None  # noqa: S101 - else its manifest is whole
+        return SegmentFiles(self, delivery, delivery.plan, lease)
+
+
+class SegmentFiles:
+    """The files of one attempt, which may end before the archive does."""
+
+    def __init__(self, by: Segments, delivery: Delivery, plan: OrderPlan, lease: Lease) -> None:
+        self._by = by
+        self._delivery = delivery
+        self._plan = plan
+        self._lease = lease
+        self._most = max(_UNTOLD_FILES, _GROWTH * delivery.file_count)
+        self.segments = 0  # that were given
+        self.full = False  # whether there is more, for which this attempt has no room
+
+    @property
+    def extent(self) -> Extent:
+        """What bounds of the archive rest on."""
+        plan = self._plan
+        if plan.told:
+            return Extent(sizes_known=plan.sizes_known, name_bytes=plan.name_bytes)
+        return Extent(sizes_known=False, name_bytes=self._most * _NAME)
+
+    @property
+    def most_files(self) -> int:
+        """How many there are at most in this attempt."""
+        return self._plan.files if self._plan.told else self._most
+
+    async def all(self) -> AsyncIterator[ManifestFile | Seam]:
+        """Iterate over the files, from the first, with the seams between segments.
+
+        The end says that the archive is whole; `Seam.PAUSE`, that it goes on in another attempt.
+        Raises IncompleteOrderError, what listing a segment raises, and LeaseLostError.
+        """
+        given = self.segments = 0
+        while True:
+            so_far = await self._look()
+            segment = so_far.segment(self.segments + 1)
+            if segment is None and so_far.done:
+                if await self._is_whole(so_far, given):
+                    return
+            elif segment is None:
+                yield Seam.WAIT
+                if not await self._comes():
+                    yield Seam.PAUSE
+                    return
+            else:
+                segment = segment if segment.listed else await self._list(segment, given)
+                if not self._has_room(given + segment.file_count):
+                    yield Seam.PAUSE
+                    return
+                async for file in self._files(given, segment.file_count):
+                    yield file
+                given += segment.file_count
+                self.segments += 1
+                if segment.file_count:
+                    yield Seam.SEGMENT
+
+    def _has_room(self, files: int) -> bool:
+        """Whether the archive may have so many files in this attempt."""
+        if files <= self.most_files:
+            return True
+        if self._plan.told:
+            raise IncompleteOrderError(
+                f"order {self._delivery.order_id} was to have {self._plan.files} files, and "
+                "rs-order makes more available: it is not the order that the archive was laid out "
+                "for; ask again"
+            )
+        self.full = True
+        return False
+
+    async def _look(self) -> OrderSoFar:
+        return await until_answered(
+            partial(self._by.store.order_so_far, self._delivery), good=self._lease.safe_to_complete
+        )
+
+    async def _files(self, first: int, count: int) -> AsyncIterator[ManifestFile]:
+        """Iterate over files of the manifest from a position on."""
+        if not count:
+            return
+        async for file in self._by.store.files(self._delivery, after=first - 1):
+            yield file
+            if file.position == first + count - 1:
+                return
+        raise LeaseLostError(f"the manifest of {self._delivery} is gone")
+
+    async def _comes(self) -> bool:
+        """Wait a moment for the order to go on, without a slot; return whether it did."""
+        self._lease.leave()
+        for _ in range(round(_LINGER / _LOOK)):
+            await asyncio.sleep(_LOOK)
+            so_far = await self._look()
+            if so_far.done or so_far.segment(self.segments + 1) is not None:
+                await self._lease.come_back()
+                return True
+        return False
+
+    async def _list(self, segment: Segment, given: int) -> Segment:
+        """List a segment to its end, and lay it out behind the files before it."""
+        by, delivery, plan = self._by, self._delivery, self._plan
+        async with AsyncExitStack() as stack:
+            listing = await by.room.read(
+                delivery, by.source.listing(delivery, segment.suborder), stack, behind=given
+            )
+            addition = Addition(
+                suffix=by.archive_format.suffix,
+                folders=plan.folders,
+                renamed={int(product): folder for product, folder in plan.renamed.items()},
+            )
+            async for file in self._files(0, given):
+                addition.behind(file)
+            return await self._write(segment, listing, addition)
+
+    async def _write(self, segment: Segment, listing: Listing, addition: Addition) -> Segment:
+        delivery, plan = self._delivery, self._plan
+        async with self._by.store.transaction() as tx:
+            written = await write(tx, delivery, addition.of(listing))
+            listed = replace(segment, listed=True, file_count=written.files)
+            renamed = {str(product): folder for product, folder in addition.renamed.items()}
+            plan = replace(plan, renamed=renamed)
+            if not await tx.list_segment(delivery, listed, plan, size=written.size):
+                raise LeaseLostError(f"{delivery} was taken over while a suborder was listed")
+        self._plan = plan
+        log.info(
+            "segment_listed",
+            **delivery.log_context,
+            segment=segment.number,
+            suborder=segment.suborder,
+            files=written.files,
+            bytes=written.size,
+        )
+        return listed
+
+    async def _is_whole(self, so_far: OrderSoFar, files: int) -> bool:
+        """Whether the archive has all files of an order that is done.
+
+        Where some may be missing, all of the order is listed once more, as another segment. Raises
+        IncompleteOrderError.
+        """
+        plan = self._plan
+        if plan.told:
+            if files == plan.files and await self._ids(files) == plan.ids:
+                return True
+            if so_far.rest_is_listed:
+                raise IncompleteOrderError(
+                    f"order {self._delivery.order_id} was to have {plan.files} files of "
+                    f"{plan.total_bytes} bytes, and rs-order made {files} available: nothing is "
+                    "delivered, as the archive would lack some; ask again, and look into rs-order "
+                    "for what became of them"
+                )
+        elif so_far.all_announced:
+            return True
+        async with self._by.store.transaction() as tx:
+            await tx.announce(self._delivery, None)
+        return False
+
+    async def _ids(self, files: int) -> int:
+        ids = 0
+        async for file in self._files(0, files):
+            ids = ids_of([file], ids)
+        return ids

@@ -1,0 +1,429 @@
+"""An order of several suborders: announced, laid out and transferred one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.delivery.lease import Lease
+from app.delivery.manifest import ListedFile, ManifestFile, Seam
+from app.delivery.model import Delivery
+from app.delivery.order_facts import OrderFacts, OrderFile
+from app.delivery.orders import OrderStatus
+from app.delivery.segments import OrderPlan
+from app.delivery.states import State, Work
+from app.errors import (
+    EmptyOrderError,
+    IncompleteOrderError,
+    LeaseLostError,
+    OrderNotToldError,
+    SourceNotReadyError,
+)
+from app.usecases import plan as planning
+from app.usecases import segments
+from app.usecases.laying_out import Room
+from app.usecases.plan import Planning
+from sinks import formats
+from sinks.pipeline.budget import Budget
+from tests.builders import make_lease, make_listed
+from tests.deliveries import Deliveries
+
+DONE, SUBORDER_DONE = OrderStatus.DONE, OrderStatus.SUBORDER_DONE
+
+
+class Order:
+    """An order at rs-order: its files by suborder; those that can be downloaded are listed."""
+
+    def __init__(self, suborders: Mapping[int, Sequence[ListedFile]], *, told: bool = True) -> None:
+        self.suborders = suborders
+        self.told = told
+        self.available: set[int] = set()  # suborders
+        self.gone: set[int] = set()  # files
+        self.asked: list[int | None] = []
+
+    async def listing(
+        self, _delivery: Delivery, suborder: int | None = None
+    ) -> AsyncIterator[ListedFile]:
+        self.asked.append(suborder)
+        for number, files in self.suborders.items():
+            if number in self.available and suborder in (number, None):
+                for file in files:
+                    if file.file_id not in self.gone:
+                        yield file
+
+    async def order(self, _delivery: Delivery) -> OrderFacts | None:
+        return OrderFacts(status="RUNNING") if self.told else None
+
+    async def every_file(self, _delivery: Delivery, _facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        for number, files in sorted(self.suborders.items(), reverse=True):
+            for file in files:
+                yield OrderFile(file=file, state="PENDING", suborder_id=number)
+
+    async def retry(self, _delivery: Delivery) -> bool:
+        raise NotImplementedError
+
+    def download(self, _delivery: Delivery, _file: ManifestFile) -> Any:
+        raise NotImplementedError
+
+
+def file(number: int, *, product: str = "P", name: str | None = None) -> ListedFile:
+    return make_listed(name or f"f{number}", file_id=number, size=number, product_id=product)
+
+
+def planner(deliveries: Deliveries, order: Order) -> Planning:
+    memory = Budget(1 << 30)
+    room = Room(memory=memory.size, reserve=memory.reserve, most_files=100)
+    return Planning(source=order, store=deliveries.store, room=room, archive_format=formats.DEFAULT)
+
+
+async def claim(deliveries: Deliveries, work: Work) -> Delivery:
+    await deliveries.elapse(timedelta(seconds=2))
+    claimed = await deliveries.leases("w").claim(work)
+    assert claimed is not None
+    return claimed
+
+
+async def begun(deliveries: Deliveries, order: Order, **said: Any) -> Delivery:
+    """Announce the first suborder, plan ahead, and begin the transfer."""
+    await deliveries.granted()
+    await announce(deliveries, order, next(iter(order.suborders)), **said)
+    await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
+    return await claim(deliveries, Work.TRANSFER)
+
+
+async def announce(deliveries: Deliveries, order: Order, suborder: int, **said: Any) -> None:
+    order.available.add(suborder)
+    await deliveries.tell(SUBORDER_DONE, order_id=1, suborder_id=suborder, **said)
+
+
+async def given(
+    deliveries: Deliveries, order: Order, delivery: Delivery, lease: Lease | None = None
+) -> list[str | Seam]:
+    """Return what the archiver is given in one attempt."""
+    files = deliveries.segments(order).of(delivery, lease or make_lease()).all()
+    return [each if isinstance(each, Seam) else each.member async for each in files]
+
+
+@pytest.fixture(autouse=True)
+def _no_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_LINGER", 0.0)
+
+
+async def test_the_first_suborder_begins_the_archive_of_all(deliveries: Deliveries) -> None:
+    order = Order({7: [file(3), file(1)], 8: [file(2)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7, total_suborders=2)
+    assert (await deliveries.active()).state is State.AVAILABLE
+    assert await deliveries.leases("w").claim(Work.PLAN) is None, "its end may follow at once"
+    await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
+    ready = await deliveries.active()
+    assert (ready.state, ready.archive_name) == (State.READY, "P_v1.zip")
+    assert (ready.file_count, ready.total_bytes) == (3, 6)
+    assert ready.plan is not None
+    assert (ready.plan.told, ready.plan.folders, ready.plan.sizes_known) == (True, False, True)
+    assert ready.plan.name_bytes == 6
+    delivery = await claim(deliveries, Work.TRANSFER)
+    got = await given(deliveries, order, delivery)
+    assert got == ["f1", "f3", Seam.SEGMENT, Seam.WAIT, Seam.PAUSE]
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    got = await given(deliveries, order, delivery)
+    assert got == ["f1", "f3", Seam.SEGMENT, "f2", Seam.SEGMENT]
+    assert order.asked == [7, 8], "each is listed once"
+
+
+async def test_a_small_order_is_listed_once(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7, total_suborders=1)
+    await deliveries.tell(DONE, order_id=1, total_suborders=1)
+    claimed = await deliveries.leases("w").claim(Work.PLAN)
+    assert claimed is not None, "nothing is waited for"
+    await planner(deliveries, order).plan(claimed)
+    ready = await deliveries.active()
+    assert (ready.state, ready.plan, ready.file_count) == (State.READY, None, 1)
+    assert order.asked == [None]
+
+
+async def test_products_have_folders_in_whichever_segment_they_come(
+    deliveries: Deliveries,
+) -> None:
+    order = Order(
+        {
+            7: [file(1, product="P", name="a"), file(2, product="Q", name="a")],
+            8: [file(3, product="p", name="a"), file(4, product="P", name="A")],
+            9: [file(5, product="p", name="a"), file(6, product="Q", name="b")],
+        },
+        told=False,
+    )
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    claimed = await claim(deliveries, Work.PLAN)
+    with pytest.raises(SourceNotReadyError, match="does not tell all files of order 1"):
+        await planner(deliveries, order).plan(claimed)
+    await deliveries.elapse(planning.END_AWAITED)
+    await planner(deliveries, order).plan(claimed)
+    delivery = await claim(deliveries, Work.TRANSFER)
+    assert delivery.archive_name == "delivery-c.zip"
+    for suborder in (8, 9):
+        await announce(deliveries, order, suborder)
+    await deliveries.tell(DONE, order_id=1, total_suborders=3)
+    got = [each for each in await given(deliveries, order, delivery) if not isinstance(each, Seam)]
+    assert got == ["P_v1/a", "Q_v1/a", "p_v1 (2)/a", "P_v1/A (2)", "p_v1 (2)/a (2)", "Q_v1/b"]
+    now = await deliveries.active()
+    assert (now.file_count, now.total_bytes) == (6, 21)
+
+
+async def test_suborders_come_twice_and_late(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order, total_suborders=1)
+    for _ in range(2):
+        await announce(deliveries, order, 8)
+        await announce(deliveries, order, 7)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    await announce(deliveries, order, 8)
+    got = await given(deliveries, order, delivery)
+    assert got == ["f1", Seam.SEGMENT, "f2", Seam.SEGMENT]
+
+
+async def test_a_suborder_that_was_not_announced_is_found_at_the_end(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)], 9: [file(3)]})
+    delivery = await begun(deliveries, order)
+    await given(deliveries, order, delivery)
+    order.available |= {8, 9}
+    order.gone = {1}  # it was downloaded
+    await deliveries.tell(DONE, order_id=1, total_suborders=3)
+    got = await given(deliveries, order, delivery)
+    assert got == ["f1", Seam.SEGMENT, "f2", "f3", Seam.SEGMENT]
+    # What was announced after all adds nothing.
+    await announce(deliveries, order, 9)
+    got = await given(deliveries, order, delivery)
+    assert got == ["f1", Seam.SEGMENT, "f2", "f3", Seam.SEGMENT]
+
+
+async def test_a_file_too_few_is_no_archive(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)], 8: [file(2), file(3)]})
+    delivery = await begun(deliveries, order)
+    order.gone = {3}
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2, errors=1)
+    with pytest.raises(IncompleteOrderError, match=r"was to have 3 files of 6 bytes, .* made 2"):
+        await given(deliveries, order, delivery)
+
+
+async def test_where_nothing_is_told_of_the_files_their_number_of_suborders_decides(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]}, told=False)
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    claimed = await claim(deliveries, Work.PLAN)
+    await deliveries.elapse(planning.END_AWAITED)
+    await planner(deliveries, order).plan(claimed)
+    delivery = await claim(deliveries, Work.TRANSFER)
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    await given(deliveries, order, delivery)
+    assert order.asked == [7, 8], "all were announced"
+
+
+async def test_parked_until_the_next_suborder(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    assert (await given(deliveries, order, delivery))[-1] is Seam.PAUSE
+    leases = deliveries.leases("w")
+    await leases.park(delivery, cause="waits")
+    parked = await deliveries.active()
+    assert (parked.state, parked.parked, parked.work) == (State.TRANSFERRING, True, None)
+    assert parked.last_cause == "waits"
+    assert await leases.claim(Work.TRANSFER) is None
+    await deliveries.ready("younger")
+    await announce(deliveries, order, 8)
+    went_on = await leases.claim(Work.TRANSFER)
+    assert went_on is not None
+    assert (went_on.correlation_id, went_on.attempt) == ("c", delivery.attempt + 1)
+    younger = await leases.claim(Work.TRANSFER)
+    assert younger is not None
+    assert younger.correlation_id == "younger"
+
+
+async def test_what_came_while_it_was_parked_is_due_at_once(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await given(deliveries, order, delivery)
+    await announce(deliveries, order, 8)
+    await deliveries.leases("w").park(delivery, cause="waits")
+    assert not (await deliveries.active()).parked
+    assert await deliveries.leases("w").claim(Work.TRANSFER) is not None
+
+
+async def test_what_has_begun_comes_before_what_has_not(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    await deliveries.ready("older")
+    delivery = await begun_second(deliveries, order)
+    await deliveries.leases("w").park(delivery, cause="waits")
+    await announce(deliveries, order, 8)
+    first = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert first is not None
+    assert first.correlation_id == "c"
+
+
+async def begun_second(deliveries: Deliveries, order: Order) -> Delivery:
+    """Begin the transfer of the younger one of two deliveries."""
+    older = await claim(deliveries, Work.TRANSFER)
+    delivery = await begun(deliveries, order)
+    await given(deliveries, order, delivery)
+    await deliveries.leases("w").release(older, after=timedelta(), failed=False, cause="stopped")
+    return delivery
+
+
+async def test_the_end_of_the_order_wakes_who_waits_for_it(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)]}, told=False)
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    claimed = await claim(deliveries, Work.PLAN)
+    with pytest.raises(SourceNotReadyError):
+        await planner(deliveries, order).plan(claimed)
+    await deliveries.tell(DONE, order_id=1, total_suborders=1)
+    after = timedelta(minutes=1)
+    await deliveries.leases("w").release(claimed, after=after, failed=False, cause="too early")
+    claimed = await claim(deliveries, Work.PLAN)
+    await planner(deliveries, order).plan(claimed)
+    assert order.asked == [None]
+
+
+async def test_more_suborders_than_the_tenant_takes(deliveries: Deliveries) -> None:
+    await deliveries.granted()
+    await deliveries.tell(
+        SUBORDER_DONE, order_id=1, suborder_id=7, total_suborders=3, max_suborders=2
+    )
+    assert await deliveries.states() == ["ERROR"]
+    error = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
+    assert error[0]["errorType"] == "TOO_MANY_SUBORDERS"
+    assert "split into 3 suborders" in error[0]["message"]
+
+
+async def test_more_suborders_at_the_end_than_the_tenant_takes(deliveries: Deliveries) -> None:
+    await deliveries.granted()
+    await deliveries.tell(SUBORDER_DONE, order_id=1, suborder_id=7, max_suborders=1)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2, max_suborders=1)
+    assert await deliveries.states() == ["ERROR"]
+
+
+async def test_an_order_of_one_suborder_is_taken_as_before(deliveries: Deliveries) -> None:
+    await deliveries.granted()
+    said: dict[str, Any] = {"order_id": 1, "total_suborders": 1, "max_suborders": 1}
+    await deliveries.tell(SUBORDER_DONE, suborder_id=7, **said)
+    await deliveries.tell(DONE, **said)
+    # Whatever is said of it now, all of it was available.
+    await deliveries.tell(SUBORDER_DONE, suborder_id=8, order_id=1, total_suborders=2)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1, errors=1)
+    assert await deliveries.states() == ["AVAILABLE"]
+    assert (await deliveries.active()).announced == 1
+
+
+async def test_more_files_than_were_told_are_another_order(deliveries: Deliveries) -> None:
+    suborders = {7: [file(1)], 8: [file(2)]}
+    order = Order(suborders)
+    delivery = await begun(deliveries, order)
+    suborders[8].append(file(3))
+    await announce(deliveries, order, 8)
+    with pytest.raises(IncompleteOrderError, match="was to have 2 files"):
+        await given(deliveries, order, delivery)
+
+
+async def test_errors_before_anything_is_downloaded_end_the_delivery(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    await announce(deliveries, order, 8, errors=1)
+    assert await deliveries.states() == ["ERROR"]
+
+
+async def test_errors_while_files_are_downloaded_may_be_our_own(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await announce(deliveries, order, 8, errors=1)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1, total_suborders=2, errors=1)
+    got = await given(deliveries, order, delivery)
+    assert got == ["f1", Seam.SEGMENT, "f2", Seam.SEGMENT]
+
+
+async def test_an_attempt_that_is_over_lists_nothing(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)]})
+    first = await begun(deliveries, order)
+    await deliveries.let_leases_run_out()
+    second = await claim(deliveries, Work.TRANSFER)
+    assert second.attempt == first.attempt + 1
+    with pytest.raises(LeaseLostError):
+        await given(deliveries, order, first)
+    assert "f1" in await given(deliveries, order, second)
+
+
+async def test_an_archive_gets_more_room_in_its_next_attempt(
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "_UNTOLD_FILES", 2)
+    order = Order({7: [file(1), file(2)], 8: [file(3), file(4)]}, told=False)
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    claimed = await claim(deliveries, Work.PLAN)
+    await deliveries.elapse(planning.END_AWAITED)
+    await planner(deliveries, order).plan(claimed)
+    delivery = await claim(deliveries, Work.TRANSFER)
+    await announce(deliveries, order, 8)
+    assert (await given(deliveries, order, delivery))[-1] is Seam.PAUSE
+    leases = deliveries.leases("w")
+    await leases.release(delivery, after=timedelta(), failed=False, cause="room")
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    again = await leases.claim(Work.TRANSFER)
+    assert again is not None
+    assert Seam.PAUSE not in await given(deliveries, order, again)
+
+
+async def test_an_order_without_a_file_is_empty(deliveries: Deliveries) -> None:
+    order = Order({})
+    await deliveries.available()
+    claimed = await claim(deliveries, Work.PLAN)
+    with pytest.raises(EmptyOrderError):
+        await planner(deliveries, order).plan(claimed)
+
+
+def test_what_another_version_planned_is_read() -> None:
+    noted = {"told": True, "folders": False, "files": 3, "later": 1}
+    assert OrderPlan.read(noted) == OrderPlan(told=True, folders=False, files=3)
+
+
+async def test_not_told_half_way(deliveries: Deliveries) -> None:
+    class Forgetful(Order):
+        async def every_file(
+            self, _delivery: Delivery, _facts: OrderFacts
+        ) -> AsyncIterator[OrderFile]:
+            yield OrderFile(file=file(1), state="PENDING", suborder_id=7)
+            raise OrderNotToldError("its pages differ")
+
+    order = Forgetful({7: [file(1)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    with pytest.raises(SourceNotReadyError):
+        await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
+
+
+async def test_an_order_that_expires_soon_is_claimed_first(deliveries: Deliveries) -> None:
+    class Expiring(Order):
+        async def order(self, _delivery: Delivery) -> OrderFacts | None:
+            return OrderFacts(status="RUNNING", expires_at=deliveries.now() + timedelta(hours=1))
+
+    await deliveries.ready("older")
+    order = Expiring({7: [file(1)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
+    assert (await claim(deliveries, Work.TRANSFER)).correlation_id == "c"
