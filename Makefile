@@ -47,7 +47,8 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import luqum.parser'  # it writes its tables when it is imported first
 	@$(BIN)/python -c 'import sinks._md5pair' 2>/dev/null || echo "setup: no C compiler or no headers of" \
-		"Python (gcc, python3-dev): archives are digested in two passes; the same bytes, slower"
+		"Python (gcc, python3-dev): archives are digested in two passes; the same bytes, slower," \
+		"and a transfer that breaks off begins again from its first file"
 	@touch $@
 
 demo: setup ## Deliver sample products for real and check the archive (PRODUCTS=/folder for your own)

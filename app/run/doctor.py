@@ -19,6 +19,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import weaknesses
 from app.views.deliveries import Filter, Overview, Tracking
 from app.views.findings import Finding, bad, good
+from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
 from streams.operators.checkup import check_kafka, check_rabbitmq, check_rs_order
 
 _ERROR_WINDOW = timedelta(hours=1)
@@ -45,6 +46,20 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
     async for finding in check_targets(settings, tenants):
         yield finding
+    yield check_checkpoints()
+
+
+def check_checkpoints() -> Finding:
+    """Look whether transfers from this installation can be gone on with."""
+    flaw = without_checkpoints()
+    if flaw is None:
+        return good("transfers", "checkpoints", "a transfer that breaks off can be gone on with")
+    return bad(
+        "transfers",
+        "checkpoints",
+        f"no checkpoints: {flaw}; a transfer that breaks off begins again from its first file",
+        BUILD_ADVICE,
+    )
 
 
 def check_keys(settings: Settings) -> list[Finding]:

@@ -38,6 +38,7 @@ from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.pipeline.budget import Budget
+from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
 from streams.work.relay import Relay
 from streams.work.slots import Slots, without_lease
 from streams.work.timers import Timer, led
@@ -210,6 +211,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         make_series(settings)
         services = await stack.enter_async_context(open_worker_services(settings))
         warn_of_places(services.configuration.tenants, settings.tenants)
+        _warn_without_checkpoints()
         wake = {kind: Wakeup() for kind in Work}
         root = Root()
         presence = services.database.presence()
@@ -254,6 +256,17 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         preparing = asyncio.create_task(services.objects.prepare())
         stack.callback(preparing.cancel)
         yield root
+
+
+def _warn_without_checkpoints() -> None:
+    flaw = without_checkpoints()
+    if flaw is not None:
+        log.warning(
+            "no_checkpoints",
+            cause=flaw,
+            consequence="transfers that break off begin again from their first file",
+            advice=BUILD_ADVICE,
+        )
 
 
 def _stop_claiming(slots: Sequence[Slots]) -> None:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sinks.pipeline.digest import PairedMd5, TwoPasses, paired_md5, paired_md5_after
+from app.errors import CheckpointUnusableError
+from app.run.doctor import check_checkpoints
+from sinks.pipeline import digest
+from sinks.pipeline.digest import (
+    PairedMd5,
+    TwoPasses,
+    paired_md5,
+    paired_md5_after,
+    without_checkpoints,
+)
 
 try:
     from sinks._md5pair import Pair
@@ -131,3 +142,62 @@ def test_there_is_no_state_between_blocks() -> None:
 def test_without_a_compiler_no_state_is_told() -> None:
     way: PairedMd5 = TwoPasses()
     assert way.state() is None
+
+
+class Stale(TwoPasses):
+    """What an earlier version has built: no state is given, and none taken."""
+
+    state = None  # type: ignore[assignment]
+
+
+class Forgetful(TwoPasses):
+    """Goes on from no state, whatever it is given."""
+
+    def __init__(self, _state: bytes = b"", _size: int = 0) -> None:
+        super().__init__()
+
+    def state(self) -> bytes:  # type: ignore[override]
+        return bytes(16)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], None]]:
+    """Put another module in the compiled one's place; None: there is none."""
+
+    def install(module: object) -> None:
+        monkeypatch.setitem(sys.modules, "sinks._md5pair", module)
+        digest.compiled.cache_clear()
+
+    yield install
+    monkeypatch.undo()
+    digest.compiled.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (None, "was not built"),
+        (SimpleNamespace(), "is not what this version builds"),
+        (SimpleNamespace(Pair=Stale), "is of another version"),
+        (SimpleNamespace(Pair=Forgetful), "does not digest as hashlib does"),
+    ],
+    ids=["missing", "another module", "stale", "wrong"],
+)
+def test_what_does_not_pass_its_test_is_not_used_and_an_operator_is_told(
+    installed: Callable[[object], None], module: object, said: str
+) -> None:
+    installed(module)
+    assert type(paired_md5()) is TwoPasses
+    assert said in (without_checkpoints() or "")
+    with pytest.raises(CheckpointUnusableError, match=said):
+        paired_md5_after(bytes(16), 64)
+    found = check_checkpoints()
+    assert not found.ok
+    assert said in found.message
+    assert "C compiler" in (found.advice or "")
+
+
+@pytest.mark.skipif(len(ways) == 1, reason="not built")
+def test_what_passes_its_test_is_used_and_nothing_is_said() -> None:
+    assert without_checkpoints() is None
+    assert check_checkpoints().ok
