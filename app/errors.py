@@ -11,6 +11,7 @@ DeliveryError
 │   │   └── ObjectBusyError           another delivery is just making an object of this name
 │   ├── UploadLostError           an upload that the object store does not know any more
 │   ├── CheckpointUnusableError   a half-made archive that this worker can't go on with
+│   ├── WorkerStoppedError        this worker stops: another one takes the work at once
 │   └── SecretUnreadableError     a stored secret that no configured key opens
 ├── PermanentError            it will not go well: the delivery ends, with this as its cause
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
@@ -127,6 +128,13 @@ class UploadLostError(RetryableError):
 
 class CheckpointUnusableError(RetryableError):
     """What an earlier attempt has sent can't be gone on with: it begins again from the start."""
+
+
+class WorkerStoppedError(RetryableError):
+    """This worker is told to stop: what it works on is another's at once, and nothing failed."""
+
+    def __init__(self) -> None:
+        super().__init__("the worker was stopped")
 
 
 class SecretUnreadableError(RetryableError):

@@ -29,7 +29,15 @@ from app.delivery.object_store import ObjectStore, PartBody, StoredObject, Store
 from app.delivery.ports import OrderSource
 from app.delivery.progress import Phase, Report
 from app.delivery.targets import Target
-from app.errors import CheckpointUnusableError, DeliveryError, LeaseLostError, TargetRefusedError
+from app.errors import (
+    CheckpointUnusableError,
+    DeliveryError,
+    LeaseLostError,
+    RetryableError,
+    TargetRefusedError,
+    WorkerStoppedError,
+    WrongBytesError,
+)
 from app.telemetry.metrics import TARGET_BYTES
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot
 from sinks.formats import format_of
@@ -37,6 +45,7 @@ from sinks.formats.archive_format import ArchiveFormat, ArchiveWriter
 from sinks.pipeline.archive import ArchiveStream
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.checkpoints import Checkpoints, SaveStep
+from sinks.pipeline.digest import without_checkpoints
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
 from sinks.pipeline.prefetch import Prefetcher
@@ -45,6 +54,10 @@ from sinks.pipeline.verify import FileVerifier
 T = TypeVar("T")
 
 PutAside = Callable[[PartBody], Awaitable[Tail]]
+
+# Of what ends early, and can be gone on with: seconds for what would be done again otherwise.
+_READING = 10.0  # files that are open
+_SENDING = 10.0  # parts that are on their way
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,7 @@ class StreamingArchiver:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
 
         None: it paused, and all that came is saved.
+        When the worker stops, it ends where another attempt can go on: WorkerStoppedError.
 
         While the target is away, what was sent is kept, and what failed is sent again; without a
         slot, when that takes long.
@@ -151,7 +165,8 @@ class _Transfer:
 
         Or, where it pauses, all that came.
 
-        However it ends, what was sent is known as far as it can be gone on from.
+        However it ends, what was sent is known as far as it can be gone on from. Where the source
+        ends it, parts that are on their way arrive before, if they do soon.
         """
         plan, meter = self.plan, self.meter
         waits = Waits(self.by.patience, self.aside, wanted=self.by.worker_memory.is_wanted)
@@ -171,14 +186,23 @@ class _Transfer:
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(source.run(files))
-                async for number, part in archive.parts():
-                    within(
-                        plan,
-                        number=number,
-                        size=len(part),
-                        max_object_size=self.by.max_object_size,
-                    )
-                    stages.create_task(sender.send(number, part))
+                stopping = stages.create_task(self._hand_over(source))
+                try:
+                    async for number, part in archive.parts():
+                        within(
+                            plan,
+                            number=number,
+                            size=len(part),
+                            max_object_size=self.by.max_object_size,
+                        )
+                        sender.begin(stages, number, part)
+                        del part
+                    await sender.ended()
+                except (RetryableError, WrongBytesError):
+                    source.abort()
+                    await sender.ended(timeout=_SENDING)
+                    raise
+                stopping.cancel()
             if archive.paused:
                 await checkpoints.pause(
                     partial(sender.put_aside, put_aside), good=self.lease.safe_to_complete
@@ -211,6 +235,22 @@ class _Transfer:
                 f"{'another object by now' if pieces else 'gone'}: it begins again"
             )
         return pieces
+
+    async def _hand_over(self, source: Prefetcher) -> None:
+        """When the worker stops, end where another one goes on. Raises WorkerStoppedError.
+
+        The files that are open are read to their end, as each counts for its user's quota, and
+        would be read again; as far as that takes moments.
+        """
+        await self.lease.stopping.wait()
+        if without_checkpoints() is not None:
+            return  # all would be done again: it ends in the grace of the worker, if it can
+        stopped = WorkerStoppedError()
+        source.end(stopped)
+        await asyncio.sleep(_READING)
+        source.abort(stopped)
+        await asyncio.sleep(_SENDING)  # the archive's thread may wait for parts that don't get on
+        raise stopped
 
     async def _skip(
         self, files: AsyncIterator[ManifestFile | Seam], writer: ArchiveWriter, after: Checkpoint
@@ -274,7 +314,8 @@ class _Transfer:
                 await share.enter_async_context(budget.reserve(size))
             else:
                 async with self.lease.aside(claims=False):
-                    await share.enter_async_context(budget.reserve(size))
+                    reserving = share.enter_async_context(budget.reserve(size))
+                    await self.lease.unless_stopping(reserving)
             yield
 
     @contextlib.asynccontextmanager
@@ -308,8 +349,20 @@ class _PartSender:
         self._checkpoints = checkpoints
         self._waits = waits
         self._last = time.monotonic()  # when bytes of whichever part were taken
+        self._sending: set[asyncio.Task[None]] = set()
 
-    async def send(self, number: int, part: Part) -> None:
+    def begin(self, stages: asyncio.TaskGroup, number: int, part: Part) -> None:
+        """Begin to send one part, beside the others."""
+        sending = stages.create_task(self._send(number, part))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+
+    async def ended(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as `wait` has it
+        """Return when none is on its way any more, or after `timeout` seconds."""
+        if self._sending:
+            await asyncio.wait(set(self._sending), timeout=timeout)
+
+    async def _send(self, number: int, part: Part) -> None:
         """Send one part; return when it is stored."""
         transfer = self._transfer
         put = partial(transfer.by.objects.put_part, transfer.target, transfer.upload, number, part)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
+from app.errors import WorkerStoppedError
 from app.waiting.places import Places
+
+T = TypeVar("T")
 
 # The last of a lease's time is not used to complete an upload: an answer may take long.
 _SAFETY_MARGIN = 0.2
@@ -39,6 +43,7 @@ class Lease:
         self._coming = asyncio.Lock()
         self._completing = False
         self._finishing = False
+        self.stopping = asyncio.Event()  # the worker stops: what another can go on with is its own
 
     def renewed(self, asked_at: float) -> None:
         """Note a renewal; it counts from the moment it was asked for."""
@@ -96,6 +101,20 @@ class Lease:
     def finishes(self) -> None:
         """From now on nothing ends the work from outside: compare-and-set decides."""
         self._finishing = True
+
+    async def unless_stopping(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Wait for something. Raises WorkerStoppedError as soon as the worker stops."""
+        acting = asyncio.ensure_future(waiting)
+        stops = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({acting, stops}, return_when=asyncio.FIRST_COMPLETED)
+            if not acting.done():
+                raise WorkerStoppedError
+            return acting.result()
+        finally:
+            for each in (acting, stops):
+                each.cancel()
+            await asyncio.wait({acting, stops})
 
     def ends_when_gone(self) -> bool:
         """Whether the work ends, should the lease be gone for certain."""

@@ -279,11 +279,18 @@ class Leases(Protocol):
         """Note that what was noted last can't appear any more."""
 
     async def release(
-        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+        self,
+        delivery: Delivery,
+        *,
+        after: timedelta,
+        failed: bool,
+        cause: str,
+        tried: bool = True,
     ) -> None:
-        """Let go: any worker may claim it, not before `after`. `failed` counts a failed attempt.
+        """Let go: any worker may claim it, not before `after`.
 
-        At once, when its order went on since it was claimed.
+        At once, when its order went on since it was claimed. `failed` counts a failed attempt;
+        `tried` one that was given up, by which pauses grow.
         """
 
     async def park(self, delivery: Delivery, *, cause: str) -> None:

@@ -136,7 +136,10 @@ class ProcessSection(Section):
         60, gt=0, description="Seconds to wait at start for brokers and stores to answer."
     )
     shutdown_grace: float = Field(
-        60, ge=0, description="Seconds that running transfers have to end after SIGTERM."
+        60,
+        ge=0,
+        description="Seconds that what runs has to end after SIGTERM. A transfer is handed over to "
+        "other workers in 20 at most; in fewer, more of it is read and sent again.",
     )
     otlp_endpoint: str = Field(
         "",

@@ -121,7 +121,13 @@ class PostgresLeases:
             )
 
     async def release(
-        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+        self,
+        delivery: Delivery,
+        *,
+        after: timedelta,
+        failed: bool,
+        cause: str,
+        tried: bool = True,
     ) -> None:
         """Let go of a lease."""
         with translate_errors():
@@ -132,6 +138,7 @@ class PostgresLeases:
                     owner=self._owner,
                     after=after,
                     failed=int(failed),
+                    tried=int(tried),
                     cause=cause,
                     announced=delivery.announced,
                     order_done=delivery.order_done,

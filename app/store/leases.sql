@@ -104,13 +104,13 @@ UPDATE delivery SET completing = NULL, completing_until = NULL
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
 
 -- name: release
--- Let go of a lease, for a later attempt.
+-- Let go of a lease, for a later attempt. :tried counts one that was given up, as pauses grow by them.
 UPDATE delivery SET
     lease_owner = NULL, lease_until = NULL,
     -- What it waited for may have come since it was claimed.
     not_before = now() + CASE WHEN (announced, order_done) = (:announced, :order_done) THEN :after
                               ELSE interval '0' END,
-    failures = failures + :failed, tries = tries + 1, last_cause = :cause, updated_at = now()
+    failures = failures + :failed, tries = tries + :tried, last_cause = :cause, updated_at = now()
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
 
 -- name: park

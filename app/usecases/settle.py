@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from app.delivery import outgoing
 from app.delivery.model import Delivery
+from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, Leases, OrderSource
+from app.delivery.states import Work
 from app.errors import (
     DeliveryError,
     ErrorType,
@@ -15,6 +19,8 @@ from app.errors import (
     RetryableError,
     SourceGoneError,
     SourceUnavailableError,
+    StoreUnavailableError,
+    WorkerStoppedError,
     WrongBytesError,
 )
 from app.telemetry import metrics
@@ -25,6 +31,8 @@ from app.waiting.backoff import Backoff
 log = get_logger(__name__)
 
 _RESTORING = 30.0  # seconds before files are asked for that rs-order makes available again
+# What wakes the workers for a piece of work; they look for checks by themselves.
+_WAKES: Mapping[Work | None, Kind] = {Work.PLAN: Kind.ORDER_READY, Work.TRANSFER: Kind.TRANSFER}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,8 @@ class Settlement:
                     await self._fail(delivery, error.error_type, error)
                 else:
                     await self._retry(delivery, context, failed=True)
+            case WorkerStoppedError():
+                await self._hand_over(delivery, context)
             case RetryableError() | _:
                 asked = error.retry_after if isinstance(error, RetryableError) else None
                 await self._retry(delivery, context, failed=False, asked=asked)
@@ -84,6 +94,23 @@ class Settlement:
     async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
         async with self.store.transaction() as tx:
             await fail(tx, delivery, error_type, str(error))
+
+    async def _hand_over(self, delivery: Delivery, context: dict[str, object]) -> None:
+        """Let another worker take it at once: nothing was wrong with it, nor with its peers."""
+        log.info("work_handed_over", state=delivery.state.value, **context)
+        metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
+        await self.leases.release(
+            delivery, after=timedelta(), failed=False, tried=False, cause=str(context["cause"])
+        )
+        kind = _WAKES.get(delivery.state.work)
+        if kind is None:
+            return
+        try:
+            async with self.store.transaction() as tx:
+                await tx.enqueue(outgoing.wake(delivery, kind))
+        except StoreUnavailableError as error:
+            # It is due all the same: the others find it when they look by themselves.
+            log.warning("wake_not_sent", **delivery.log_context, cause=str(error))
 
     async def _retry(
         self,

@@ -34,6 +34,7 @@ from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
     UploadLostError,
+    WorkerStoppedError,
     WrongFileError,
     WrongObjectError,
 )
@@ -66,6 +67,7 @@ _PASSING = (
     SourceNotReadyError,
     StoreUnavailableError,
     TargetUnavailableError,
+    WorkerStoppedError,
     WrongFileError,
 )
 
@@ -316,9 +318,7 @@ class Transfers:
                     await self.leases.discard_completion(delivery)
             raise
 
-    async def _park(
-        self, delivery: Delivery, lease: Lease, segments: SegmentFiles | None
-    ) -> None:
+    async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles | None) -> None:
         """Let go of a half-made archive: it goes on when its order does."""
         lease.finishes()
         total = delivery.total_suborders

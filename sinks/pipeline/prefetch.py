@@ -46,9 +46,13 @@ class Prefetcher:
         self._freed = asyncio.Event()
         self._opened: queue.SimpleQueue[Opened | Seam | BaseException | None] = queue.SimpleQueue()
         self._live: set[ByteQueue] = set()
+        self._ends: BaseException | None = None  # why no more files are opened
 
     async def run(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
-        """Open every file in its turn, also those behind a seam; return when all are read."""
+        """Open every file in its turn, also those behind a seam, unless it ends before.
+
+        Returns when all are read.
+        """
         try:
             async with asyncio.TaskGroup() as downloads:
                 async for file in files:
@@ -60,6 +64,9 @@ class Prefetcher:
                         continue
                     share = await self._reserve(file)
                     await self._connections.acquire()
+                    if self._ends is not None:
+                        self._opened.put(self._ends)
+                        return
                     chunks = ByteQueue(self._loop, share, batch=BLOCK)
                     self._live.add(chunks)
                     self._opened.put(Opened(file, chunks, share))
@@ -119,8 +126,16 @@ class Prefetcher:
         self._free += opened.share
         self._freed.set()
 
-    def abort(self) -> None:
-        """Wake the archiving thread, wherever it waits, with AbortedError."""
-        self._opened.put(AbortedError())
+    def end(self, error: BaseException) -> None:
+        """Open no more files: behind those that are open, the archiving thread meets an error.
+
+        Where all are open, nothing changes.
+        """
+        self._ends = error
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Wake the archiving thread, wherever it waits, with an error; AbortedError by default."""
+        self._ends = error = error or AbortedError()
+        self._opened.put(error)
         for chunks in self._live:
-            chunks.end(AbortedError())
+            chunks.end(error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from mode import Service
 from structlog.contextvars import bind_contextvars
@@ -24,6 +23,7 @@ from app.errors import (
     LeaseLostError,
     RetryableError,
     StoreUnavailableError,
+    WorkerStoppedError,
 )
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
@@ -70,7 +70,7 @@ class Slots(Service):
         self._grace = grace
         self._check_interval = check_interval
         self._claims = True
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Lease] = {}
         self._places = Places(count, self._waiter.event.set)
         SLOTS.labels(kind.value).set(count)
         RUNNING.labels(kind.value).set_function(lambda: self._places.taken)
@@ -89,7 +89,7 @@ class Slots(Service):
         try:
             claimed = await self._leases.claim(self._kind)
             if claimed is not None and (self.should_stop or not self._claims):
-                await self._settle(claimed, RetryableError("the worker was stopped"))
+                await self._settle(claimed, WorkerStoppedError())
                 claimed = None
         except StoreUnavailableError as error:
             log.warning("claim_waits", cause=str(error))
@@ -112,12 +112,11 @@ class Slots(Service):
         )
         lease.renewed(asked_at)
         task = asyncio.create_task(self._hold(delivery, lease), name=str(delivery))
-        self._running.add(task)
-        task.add_done_callback(partial(self._ended, lease))
+        self._running[task] = lease
+        task.add_done_callback(self._ended)
 
-    def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        lease.leave()
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task).leave()
         if not task.cancelled() and task.exception() is not None:
             log.error("slot_failed", exc_info=task.exception())
 
@@ -156,7 +155,7 @@ class Slots(Service):
         except asyncio.CancelledError:
             work.cancel()
             await asyncio.wait({work})
-            await self._settle(delivery, RetryableError("the worker was stopped"))
+            await self._settle(delivery, WorkerStoppedError())
             raise
         except Exception as error:
             log.exception(
@@ -206,10 +205,12 @@ class Slots(Service):
             )
 
     async def on_stop(self) -> None:
-        """Let what runs end for the grace period, then hand it back."""
+        """Let what runs hand itself over, or end, for the grace period; then hand it back."""
         if not self._running:
             return
-        _, pending = await asyncio.wait(self._running, timeout=self._grace)
+        for lease in self._running.values():
+            lease.stopping.set()
+        _, pending = await asyncio.wait(set(self._running), timeout=self._grace)
         for task in pending:
             task.cancel()
         if pending:

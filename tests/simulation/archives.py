@@ -21,6 +21,7 @@ from app.delivery.ports import OrderSource
 from app.errors import CheckpointUnusableError, WrongFileError
 from sinks.pipeline import parts
 from sinks.pipeline.assembler import Rest
+from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
 from tests.simulation.processes import current
@@ -66,7 +67,11 @@ class Prefetcher:
         del budget, connections
         self._delivery = delivery
         self._source = source
-        self._files: asyncio.Queue[tuple[ManifestFile, bytes] | None] = asyncio.Queue(maxsize=2)
+        self._files: asyncio.Queue[tuple[ManifestFile, bytes] | BaseException | None] = (
+            asyncio.Queue()
+        )
+        self._room = asyncio.Semaphore(2)
+        self._ends: BaseException | None = None
         self.paused = False  # whether more is to come than was read
 
     async def run(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
@@ -75,15 +80,31 @@ class Prefetcher:
             if isinstance(file, Seam):
                 self.paused = file is Seam.PAUSE
                 continue
+            await self._room.acquire()
+            if self._ends is not None:
+                self._files.put_nowait(self._ends)
+                return
             async with self._source.download(self._delivery, file) as stream:
                 content = b"".join([chunk async for chunk in stream])
-            await self._files.put((file, content))
-        await self._files.put(None)
+            self._files.put_nowait((file, content))
+        self._files.put_nowait(None)
 
     async def read(self) -> AsyncIterator[tuple[ManifestFile, bytes]]:
         """Iterate over the files that were read."""
         while (read := await self._files.get()) is not None:
+            if isinstance(read, BaseException):
+                raise read
             yield read
+            self._room.release()
+
+    def end(self, error: BaseException) -> None:
+        """Read no more files: behind those that were, an error comes."""
+        self._ends = error
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Raise an error behind the files that were read."""
+        self._ends = error or AbortedError()
+        self._files.put_nowait(self._ends)
 
 
 class FileVerifier:

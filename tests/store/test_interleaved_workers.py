@@ -304,9 +304,15 @@ class GatedLeases:
         await self.leases.discard_completion(delivery)
 
     async def release(
-        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+        self,
+        delivery: Delivery,
+        *,
+        after: timedelta,
+        failed: bool,
+        cause: str,
+        tried: bool = True,
     ) -> None:
-        await self.leases.release(delivery, after=after, failed=failed, cause=cause)
+        await self.leases.release(delivery, after=after, failed=failed, cause=cause, tried=tried)
 
 
 def uploads_of(deliveries: Deliveries, sink: Sink) -> Uploads:

@@ -10,15 +10,19 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.delivery.model import Delivery
+from app.delivery.outgoing import Kind
 from app.delivery.states import CLAIMED, TRANSITIONS, State, Work
 from app.delivery.targets import DEFAULT_TARGET, Blocked, Target, TargetTrouble
-from app.errors import ObjectBusyError
+from app.errors import ObjectBusyError, WorkerStoppedError
 from app.usecases.away import TargetsAway
+from app.usecases.settle import Settlement
+from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from tests.builders import make_stored, make_upload
 from tests.deliveries import Deliveries, Moved
 from tests.store.conftest import OTHER
 from tests.targets import s3_of
+from tests.twins.rs_order import MemoryOrders
 
 
 async def test_a_transfer_is_claimed_by_one_worker_only(deliveries: Deliveries) -> None:
@@ -130,6 +134,33 @@ async def test_a_released_delivery_waits_and_counts_its_failures(deliveries: Del
     assert again is not None
     assert (again.attempt, again.failures, again.tries) == (2, 1, 1)
     assert again.last_cause == "S3 is away"
+
+
+async def test_what_a_stopped_worker_lets_go_is_due_at_once_and_wakes_the_others(
+    deliveries: Deliveries,
+) -> None:
+    """Nothing failed: no pause grows by it."""
+    claimed = await deliveries.claimed()
+    planned = await deliveries.available("planned")
+    stopped = deliveries.leases("w")
+    settlement = Settlement(
+        store=deliveries.store,
+        leases=stopped,
+        backoff=Backoff(first=3600, longest=3600),
+        attempts=1,
+        source=MemoryOrders(),
+    )
+    owed = [message.kind for message in await deliveries.outgoing()]
+    assert await stopped.claim(Work.PLAN) is not None
+    await settlement.settle(claimed, WorkerStoppedError())
+    await settlement.settle(planned, WorkerStoppedError())
+    again = await deliveries.leases("another").claim(Work.TRANSFER)
+    assert again is not None
+    assert (again.id, again.attempt, again.failures, again.tries) == (claimed.id, 2, 0, 0)
+    assert again.last_cause == "the worker was stopped"
+    assert await deliveries.leases("another").claim(Work.PLAN) is not None
+    woken = [message.kind for message in await deliveries.outgoing()][len(owed) :]
+    assert woken == [Kind.TRANSFER, Kind.ORDER_READY]
 
 
 async def test_a_transfer_whose_target_is_away_is_not_claimed(deliveries: Deliveries) -> None:

@@ -6,14 +6,21 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+import pytest
+
 from app.delivery.lease import Lease
 from app.delivery.model import Delivery
 from app.delivery.ports import Leases
 from app.delivery.states import Work
-from app.errors import DeliveryError, LeaseLostError, RetryableError, StoreUnavailableError
+from app.errors import (
+    DeliveryError,
+    LeaseLostError,
+    StoreUnavailableError,
+    WorkerStoppedError,
+)
 from app.waiting.wakeup import Wakeup
 from streams.work.slots import Slots
-from tests.builders import make_transfer
+from tests.builders import make_lease, make_transfer
 
 
 class Queue:
@@ -45,7 +52,9 @@ class Queue:
 class Working:
     """Notes what begins; it ends when told."""
 
-    def __init__(self, *, lease_ttl: float = 30, then: Callable[[Lease], object] = id) -> None:
+    def __init__(
+        self, *, lease_ttl: float = 30, then: Callable[[Lease], object] = id, grace: float = 5
+    ) -> None:
         self.then = then
         self.queue = Queue()
         self.wake = Wakeup()
@@ -62,7 +71,7 @@ class Working:
             wake=self.wake,
             interval=0.01,
             lease_ttl=lease_ttl,
-            grace=5,
+            grace=grace,
             check_interval=0.01,
         )
 
@@ -110,7 +119,7 @@ async def test_a_delivery_claimed_during_the_stop_is_given_back() -> None:
     await until(lambda: working.ended)
     await working.slots.stop()
     assert working.begun == []
-    assert isinstance(working.ended[0][1], RetryableError)
+    assert isinstance(working.ended[0][1], WorkerStoppedError)
 
 
 async def test_silence_ends_work_when_its_lease_has_run_out() -> None:
@@ -150,3 +159,36 @@ async def test_a_finishing_transfer_is_not_ended_from_outside() -> None:
     await until(lambda: working.done)
     await working.slots.stop()
     assert working.ended == []
+
+
+async def test_what_runs_is_told_of_a_stop_and_may_end_before_the_grace_does() -> None:
+    working = Working()
+    working.queue.due = [make_transfer()]
+    await working.slots.start()
+    await until(lambda: working.begun)
+    stopping = asyncio.create_task(working.slots.stop())
+    await working.held.stopping.wait()
+    working.end.set()
+    await stopping
+    assert working.done == working.begun
+    assert working.ended == []
+
+
+async def test_what_does_not_end_in_the_grace_is_handed_over() -> None:
+    working = Working(grace=0)
+    working.queue.due = [make_transfer()]
+    await working.slots.start()
+    await until(lambda: working.begun)
+    await working.slots.stop()
+    assert working.done == []
+    assert isinstance(working.ended[0][1], WorkerStoppedError)
+
+
+async def test_a_wait_ends_when_the_worker_stops() -> None:
+    lease = make_lease()
+    waiting = asyncio.create_task(lease.unless_stopping(asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    lease.stopping.set()
+    with pytest.raises(WorkerStoppedError):
+        await waiting
+    assert await make_lease().unless_stopping(asyncio.sleep(0, "done")) == "done"

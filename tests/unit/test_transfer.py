@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import random
@@ -11,12 +12,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 import pytest
 
 from app.delivery.checkpoint import Checkpoint, Step, Tail
+from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.object_store import PartBody, StoredObject, Upload
+from app.delivery.object_store import PartBody, StoredObject, StoredPart, Upload
 from app.delivery.progress import Progress
-from app.errors import RetryableError, SourceUnavailableError, StoreUnavailableError
-from sinks import formats
+from app.errors import (
+    RetryableError,
+    SourceUnavailableError,
+    StoreUnavailableError,
+    WorkerStoppedError,
+)
+from sinks import formats, transfer
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.checkpoints import SaveStep
@@ -75,10 +82,13 @@ async def run(
     *,
     save: SaveStep = not_saved,
     after: Checkpoint | None = None,
+    lease: Lease | None = None,
 ) -> StoredObject:
     """Transfer all files of a source; the archive may appear."""
     files = source.manifest()
-    result = await follow(source, store, delivery, upload, files, save=save, after=after)
+    result = await follow(
+        source, store, delivery, upload, files, save=save, after=after, lease=lease
+    )
     assert result is not None
     return result
 
@@ -93,6 +103,7 @@ async def follow(
     save: SaveStep = not_saved,
     put_aside: PutAside = never_put,
     after: Checkpoint | None = None,
+    lease: Lease | None = None,
 ) -> StoredObject | None:
     """Transfer files with seams between them."""
 
@@ -110,7 +121,7 @@ async def follow(
         upload,
         at_most=delivery.total_bytes,
         name_bytes=name_bytes(source.files),
-        lease=make_lease(),
+        lease=lease or make_lease(),
         may_complete=allowed,
         save=save,
         put_aside=put_aside,
@@ -241,6 +252,24 @@ def segmented(
     return seamed[:-1], b"".join(archive)
 
 
+class Stopping(Counted):
+    """Its worker is stopped while a file is read."""
+
+    def __init__(self, files: Mapping[str, bytes], *, at: str) -> None:
+        super().__init__(files)
+        self.at = at
+        self.lease = make_lease()
+        self.hangs = False  # what is read then never ends
+
+    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
+        async for chunk in super().chunks(delivery, file):
+            yield chunk
+            if file.member == self.at:
+                self.lease.stopping.set()
+                if self.hangs:
+                    await asyncio.Event().wait()
+
+
 @goes_on
 @each_format
 @pytest.mark.parametrize("seed", range(6))
@@ -336,3 +365,108 @@ async def test_a_pause_that_can_not_be_saved_is_told(monkeypatch: pytest.MonkeyP
             put_aside=saved.put_aside,
         )
     assert saved.steps == []
+
+
+@goes_on
+@each_format
+@pytest.mark.parametrize("at", BREAKS)
+async def test_a_stopped_worker_ends_what_it_reads_and_no_file_but_one_is_read_again(
+    archive_format: ArchiveFormat, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
+    files = {name: content for name, content in LARGE.items() if name != "last"}
+    # None but the last that is read is behind the last part.
+    files |= {f"more/{number}": bytes([number]) * (6 * MIB) for number in range(12)}
+    source, store = Stopping(files, at=at), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    saved = Saved()
+    with pytest.raises(WorkerStoppedError):
+        await run(source, store, delivery, upload, save=saved.save, lease=source.lease)
+    assert source.reads.total() < len(files)
+    result = await run(source, store, delivery, upload, after=saved.checkpoint())
+    found = store.objects(TARGET)["key"]
+    assert found.content == made(archive_format, files, compression="store")
+    assert result.md5 == hashlib.md5(found.content).hexdigest()
+    assert source.reads.total() == len(files) + 1  # the one at the seam
+
+
+@goes_on
+async def test_a_stopped_worker_does_not_wait_for_a_file_that_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transfer, "_READING", 0)
+    source, store = Stopping(LARGE, at="second.bin"), MemoryObjectStore(least_part=PART)
+    source.hangs = True
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    with pytest.raises(WorkerStoppedError):
+        await run(source, store, delivery, upload, lease=source.lease)
+
+
+@goes_on
+async def test_a_stopped_worker_lets_an_archive_end_of_which_every_file_is_open() -> None:
+    files = {"one": b"1", "two": b"2"}
+    source, store = Stopping(files, at="two"), MemoryObjectStore()
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    await run(source, store, delivery, upload, lease=source.lease)
+    assert store.objects(TARGET)["key"].content == made(formats.DEFAULT, files)
+
+
+async def test_a_stopped_worker_goes_on_with_what_no_other_could_go_on_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All would be done again: it has the grace of the worker to end."""
+    monkeypatch.setattr(transfer, "without_checkpoints", lambda: "not built")
+    source, store = Stopping(LARGE, at="second.bin"), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    await run(source, store, delivery, upload, lease=source.lease)
+    assert source.reads.total() == len(source.files)
+
+
+class SlowStore(MemoryObjectStore):
+    """Takes no part before it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(least_part=PART)
+        self.takes = asyncio.Event()
+
+    async def put_part(
+        self, target: MemoryTarget, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        await self.takes.wait()
+        return await super().put_part(target, upload, number, part)
+
+
+class BreaksOff(Source):
+    """Breaks off in a file; lets the store take parts then."""
+
+    def __init__(self, files: Mapping[str, bytes], *, at: str, store: SlowStore) -> None:
+        super().__init__(files, fail=at)
+        self.store = store
+
+    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in super().chunks(delivery, file):
+                yield chunk
+        except SourceUnavailableError:
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.2, self.store.takes.set)  # the transfer has heard of it
+            raise
+
+
+@goes_on
+async def test_parts_that_are_on_their_way_arrive_when_the_source_breaks_off() -> None:
+    """They are not sent again, and what is before their end is not read again."""
+    store = SlowStore()
+    source = BreaksOff(LARGE, at="second.bin", store=store)
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    saved = Saved()
+    with pytest.raises(SourceUnavailableError):
+        await run(source, store, delivery, upload, save=saved.save)
+    checkpoint = saved.checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.boundary.parts >= 1

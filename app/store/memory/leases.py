@@ -163,7 +163,13 @@ class MemoryLeases:
             )
 
     async def release(
-        self, delivery: Delivery, *, after: timedelta, failed: bool, cause: str
+        self,
+        delivery: Delivery,
+        *,
+        after: timedelta,
+        failed: bool,
+        cause: str,
+        tried: bool = True,
     ) -> None:
         """Let go of a lease."""
 
@@ -175,7 +181,7 @@ class MemoryLeases:
             )
             changed = row.having(
                 failures=row.delivery.failures + failed,
-                tries=row.delivery.tries + 1,
+                tries=row.delivery.tries + tried,
                 last_cause=cause,
             )
             return replace(
