@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import psutil
 import pytest
@@ -17,8 +20,10 @@ from tests.command import logged
 from tests.conftest import noise
 from tests.service import running_service
 from tests.standin import StandIn
+from tests.unit.test_assembler import goes_on
 
 DELIVERIES = 30
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -68,6 +73,53 @@ async def test_a_rolling_restart_loses_nothing_and_repeats_nothing(
         assert client.said(name) == ["GRANTED", "DONE"]
     done = await client.wait_for(ids[-1], "DONE")
     assert contents(await client.fetch(done["url"])) == files
+
+
+def said(workers: Sequence[Worker], event: str) -> list[dict[str, Any]]:
+    """Return what workers have logged of a kind."""
+    lines = [line for worker in workers for line in worker.child.log.read_text().splitlines()]
+    return [json.loads(line) for line in lines if f'"{event}"' in line]
+
+
+@goes_on
+async def test_a_rolling_restart_hands_transfers_over_and_fetches_only_the_file_at_the_seam_again(
+    stack: Stack,
+    patient: dict[str, str],
+    client: Client,
+    standin: StandIn,
+    make_product: Callable[..., str],
+) -> None:
+    """Each file is larger than a part: so behind the last part's end is one that was read."""
+    files = {f"{number:02}.bin": random.Random(number).randbytes(6 * MIB) for number in range(12)}
+    product = make_product(files)
+    bodies = [request_for(product) for _ in range(6)]
+    ids = [body["correlationId"] for body in bodies]
+    await standin.misbehave(bytes_per_second=6 * MIB)
+    sizes = {"DELIVERY_PART_SIZE": str(5 * MIB), "DELIVERY_MAX_TRANSFERS": "2"}
+    async with running_workers(stack, 2, patient | sizes) as workers:
+        for worker in workers:
+            await logged(worker.child, '"consumer_ready"')
+        for body in bodies:
+            await client.send(body)
+        for worker in workers:
+            begun = len(said([worker], "transfer_began")) + len(said([worker], "transfer_resumed"))
+            await logged(worker.child, "transfer_", begun + 1)
+            await restarted(worker)
+        done = [await client.wait_for(name, "DONE", "ERROR", seconds=120) for name in ids]
+        assert [worker.exits for worker in workers] == [Counter({0: 1})] * 2
+        resumed = Counter(line["correlation_id"] for line in said(workers, "transfer_resumed"))
+        handed_over = said(workers, "work_handed_over")
+    assert {line["cause"] for line in handed_over} == {"the worker was stopped"}
+    assert {line["correlation_id"] for line in handed_over} >= resumed.keys() != set()
+    again = Counter[str]()
+    for name in ids:
+        (order,) = await standin.orders(name)
+        reads = [file["begun"] for file in await standin.files(order["orderId"])]
+        again[name] = sum(reads) - len(files)
+    assert again <= resumed
+    assert len({answer["md5"] for answer in done}) == 1  # as if no worker had been stopped
+    assert contents(await client.fetch(done[0]["url"])) == files
+    assert [client.said(name) for name in ids] == [["GRANTED", "DONE"]] * len(ids)
 
 
 async def test_a_second_signal_ends_a_worker_at_once_and_another_goes_on(
