@@ -88,6 +88,7 @@ class Checkpoint:
     parts: Sequence[StoredPart]  # all up to it
     members: Sequence[FinishedMember]  # all that end before it, or in the tail
     tail: Tail | None = None
+    sent: int = 0  # parts that the store was found to have, up to it and behind
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> Checkpoint:

@@ -74,6 +74,18 @@ BYTES_KEPT = Counter(
     "Bytes of archives that such attempts had not to send again.",
     ("tenant",),
 )
+SOURCE_BYTES_AGAIN = Counter(
+    "delivery_source_bytes_again",
+    "Bytes of files that such attempts read, and an earlier one had read: behind what is kept, as "
+    "far as its parts have come, to within a part.",
+    ("tenant",),
+)
+SOURCE_FILES_AGAIN = Counter(
+    "delivery_source_files_again",
+    "Files that such attempts fetched, and an earlier one had: the user's quota at rs-order counts "
+    "them twice.",
+    ("tenant",),
+)
 OBJECTS_REMOVED = Counter(
     "delivery_objects_removed",
     "Objects removed from a target: wrong ones, and those of deliveries that had ended.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.delivery.checkpoint import Checkpoint
@@ -53,7 +53,8 @@ class Resumption:
             return None
         try:
             checkpoint = Checkpoint.of(steps)
-            self._compare(checkpoint, await self.objects.part_etags(target, upload))
+            there = await self.objects.part_etags(target, upload)
+            self._compare(checkpoint, there)
         except (CheckpointUnusableError, UploadLostError, TargetRefusedError) as error:
             log.warning(
                 "checkpoint_unusable",
@@ -64,7 +65,7 @@ class Resumption:
                 consequence="the transfer begins again from its first file",
             )
             return None
-        return Unfinished(upload=upload, after=checkpoint)
+        return Unfinished(upload=upload, after=replace(checkpoint, sent=max(there, default=0)))
 
     async def is_kept(self, delivery: Delivery, upload: Upload) -> bool:
         """Whether the next attempt may go on with an upload: so this one is not to abort it.

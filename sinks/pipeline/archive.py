@@ -68,6 +68,13 @@ class ArchiveStream:
         self._begun = self._saved[1]  # members that were in the archive before
         self._boundaries: dict[int, Boundary] = {}  # by part
         self._ended_by: Seam | None = None  # what the last segment was ended by
+        # Parts to fill until this attempt is where the earlier one was: in the part behind those
+        # that are there. None: there was none, or it paused, or this one is past that.
+        self._repeats = (
+            None
+            if after is None or after.tail is not None
+            else max(after.sent, self._reached) + 1 - self._reached
+        )
 
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
         """Iterate over the numbered parts. Raises what made the archive fail.
@@ -171,6 +178,8 @@ class ArchiveStream:
         self._permits.release()
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
+        if self._repeats is not None:
+            self._meter.repeated()
 
     def _run(self) -> None:
         end: BaseException | None = None
@@ -189,6 +198,11 @@ class ArchiveStream:
         self._loop.call_soon_threadsafe(self._parts.put_nowait, end)
 
     def _wait_for_permit(self) -> None:
+        if self._repeats is not None:
+            self._repeats -= 1
+            if not self._repeats:
+                self._repeats = None
+                self._meter.repeated()
         self._permits.acquire()
         if self._aborted:
             raise AbortedError

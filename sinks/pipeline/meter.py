@@ -7,7 +7,7 @@ import time
 
 from app.delivery.model import Delivery
 from app.delivery.progress import Phase, Progress, Report
-from app.telemetry.metrics import SOURCE_BYTES
+from app.telemetry.metrics import SOURCE_BYTES, SOURCE_BYTES_AGAIN, SOURCE_FILES_AGAIN
 
 _INTERVAL = 0.5  # seconds between looks at the counters
 
@@ -24,6 +24,7 @@ class Meter:
         self._counted = SOURCE_BYTES.labels(delivery.tenant)
         self.bytes = 0
         self.files = 0
+        self._skipped = (0, 0)  # bytes and files that an earlier attempt has archived
 
     def count(self, size: int) -> None:
         """Count bytes of the source that went through."""
@@ -34,6 +35,16 @@ class Meter:
         """Count a file that an earlier attempt has archived."""
         self.bytes += size
         self.files += 1
+        self._skipped = self.bytes, self.files
+
+    def repeated(self) -> None:
+        """Count all that was read so far as read by an earlier attempt, too."""
+        skipped_bytes, skipped_files = self._skipped
+        if self.bytes == skipped_bytes:
+            return
+        begun = min(self.files + 1, self._delivery.file_count)  # one of them is being read
+        SOURCE_BYTES_AGAIN.labels(self._delivery.tenant).inc(self.bytes - skipped_bytes)
+        SOURCE_FILES_AGAIN.labels(self._delivery.tenant).inc(begun - skipped_files)
 
     def enter(self, phase: Phase) -> None:
         """Change the phase, and report it. The rate is of the bytes: its clock stops with them."""

@@ -86,8 +86,12 @@ class BreakingSource(CountingSource):
             raise
 
 
+def _counted(name: str) -> float:
+    return REGISTRY.get_sample_value(f"delivery_{name}_total", {"tenant": TENANT}) or 0
+
+
 def _bytes_sent() -> float:
-    return REGISTRY.get_sample_value("delivery_target_bytes_total", {"tenant": TENANT}) or 0
+    return _counted("target_bytes")
 
 
 class Stopped:
@@ -137,6 +141,7 @@ def undisturbed() -> str:
 async def test_the_next_attempt_goes_on_and_sends_and_reads_nothing_again_but_at_the_seam(
     stopped: Stopped, client: Client
 ) -> None:
+    files_again = _counted("source_files_again")
     await stopped.begin("third.bin")
     row = await stopped.end()
     assert (row["state"], row["attempt"], row["md5"]) == ("DONE", 2, undisturbed())
@@ -149,6 +154,7 @@ async def test_the_next_attempt_goes_on_and_sends_and_reads_nothing_again_but_at
         "fourth.bin",  # was read ahead
     }
     assert max(reads.values()) == 2
+    assert 1 <= _counted("source_files_again") - files_again <= 3
     assert stopped.sink.aborted == 0
     assert await client.open_uploads(stopped.name) == []
 

@@ -8,8 +8,10 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.delivery.checkpoint import Checkpoint, Step, Tail
 from app.delivery.lease import Lease
@@ -470,3 +472,36 @@ async def test_parts_that_are_on_their_way_arrive_when_the_source_breaks_off() -
     checkpoint = saved.checkpoint()
     assert checkpoint is not None
     assert checkpoint.boundary.parts >= 1
+
+
+def fetched_again() -> tuple[float, float]:
+    """Return bytes and files that attempts fetched, and earlier ones had fetched."""
+    labels = {"tenant": make_transfer().tenant}
+    names = ("delivery_source_bytes_again_total", "delivery_source_files_again_total")
+    counted = [REGISTRY.get_sample_value(name, labels) or 0 for name in names]
+    return counted[0], counted[1]
+
+
+@goes_on
+async def test_what_an_earlier_attempt_had_read_counts_as_fetched_again() -> None:
+    """As far as the store has its parts, to within one."""
+    source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    saved = Saved()
+    before = fetched_again()
+    source.fail = "third.csv"
+    with pytest.raises(SourceUnavailableError):
+        await run(source, store, delivery, upload, save=saved.save)
+    assert fetched_again() == before
+    source.fail = None
+    checkpoint = saved.checkpoint()
+    assert checkpoint is not None
+    there = await store.part_etags(TARGET, upload)
+    after = replace(checkpoint, sent=max(there))
+    await run(source, store, delivery, upload, save=saved.save, after=after)
+    now = fetched_again()
+    repeated = {name for name, reads in source.reads.items() if reads > 1}
+    of_these = sum(len(LARGE[name]) for name in repeated)
+    assert 0 < now[0] - before[0] <= of_these + PART
+    assert 1 <= now[1] - before[1] <= len(repeated)
