@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from app.errors import ArchiveTooLargeError
+from app.errors import ArchiveTooLargeError, CheckpointUnusableError
 from sinks.formats.archive_format import ArchiveFormat
 
 MIB = 1024 * 1024
@@ -54,7 +54,8 @@ def plan_parts(
 
     It gets along with `memory` bytes where it can, and else takes two parts and a small prefetch,
     up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
-    worker can't take it. Where a part was sent already, the others are of its size, `sent_in`.
+    worker can't take it. Where a part was sent already, the others are of its size, `sent_in`:
+    CheckpointUnusableError when this worker has no memory for those, and could make smaller ones.
     """
     if total_bytes > max_object_size:
         raise ArchiveTooLargeError(
@@ -71,21 +72,18 @@ def plan_parts(
     if at_most > total_bytes:
         wanted = part_size_for(min(at_most, max_object_size))
         size = max(size, min(wanted, memory * 3 // 8 // MIB * MIB))
-    if sent_in is not None:
-        size = sent_in
-    lag = memory // 32
-    ahead = memory // 4 - 2 * lag
-    in_flight = memory * 3 // 4 // size - 1
-    if in_flight < 1:
-        ahead = min(ahead, _MIN_PREFETCH)
     directory = archive_format.memory(file_count=file_count, name_bytes=name_bytes)
-    plan = PartPlan(
-        part_size=size,
-        in_flight=max(1, min(in_flight, _MAX_IN_FLIGHT)),
-        prefetch=ahead - min(directory, ahead // 2),
-        lag=lag,
-        directory=directory,
-    )
+    plan = _plan_with(size, memory=memory, directory=directory)
+    if sent_in is not None:
+        rest = _plan_with(sent_in, memory=memory, directory=directory)
+        if rest.memory <= worker_memory:
+            return rest
+        if plan.memory <= worker_memory:
+            raise CheckpointUnusableError(
+                f"what was sent is in parts of {sent_in} bytes, for which this worker would need "
+                f"{rest.memory} bytes of memory, and it has {worker_memory}: it begins again, with "
+                f"parts of {size}"
+            )
     if plan.memory > worker_memory:
         raise ArchiveTooLargeError(
             f"the archive needs {plan.memory} bytes of memory ({plan.in_flight + 1} parts of "
@@ -93,6 +91,21 @@ def plan_parts(
             f"order less at once, or raise DELIVERY_WORKER_MEMORY to {plan.memory} or more"
         )
     return plan
+
+
+def _plan_with(size: int, *, memory: int, directory: int) -> PartPlan:
+    lag = memory // 32
+    ahead = memory // 4 - 2 * lag
+    in_flight = memory * 3 // 4 // size - 1
+    if in_flight < 1:
+        ahead = min(ahead, _MIN_PREFETCH)
+    return PartPlan(
+        part_size=size,
+        in_flight=max(1, min(in_flight, _MAX_IN_FLIGHT)),
+        prefetch=ahead - min(directory, ahead // 2),
+        lag=lag,
+        directory=directory,
+    )
 
 
 def within(plan: PartPlan, *, number: int, size: int, max_object_size: int) -> None:

@@ -53,8 +53,9 @@ def plan_parts(*args: Any, sent_in: int | None = None, **of_archive: Any) -> Par
 
     See `sinks.pipeline.parts.plan_parts`, whose least part is a mebibyte.
     """
-    plan = parts.plan_parts(*args, **of_archive)
-    small = asdict(plan) | {"part_size": sent_in or plan.part_size // _SCALE}
+    sent_in = None if sent_in is None else sent_in * _SCALE
+    plan = parts.plan_parts(*args, sent_in=sent_in, **of_archive)
+    small = asdict(plan) | {"part_size": plan.part_size // _SCALE}
     return _SmallParts(**small, reserved=plan.memory)
 
 

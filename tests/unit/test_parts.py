@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import ArchiveTooLargeError
+from app.errors import ArchiveTooLargeError, CheckpointUnusableError
 from sinks import formats
 from sinks.pipeline.parts import MAX_PARTS, MIB, PartPlan, plan_parts, within
 
@@ -59,6 +59,18 @@ def test_an_archive_too_large_for_the_memory_is_told_with_the_figure_that_works(
         plan(4 * TIB, worker_memory=256 * MIB)
     figure = int(str(raised.value).split("DELIVERY_WORKER_MEMORY to ")[1].split()[0])
     assert plan(4 * TIB, worker_memory=figure).memory == figure
+
+
+def test_parts_are_as_large_as_those_that_were_sent() -> None:
+    assert plan(1, sent_in=48 * MIB).part_size == 48 * MIB
+
+
+def test_parts_too_large_for_the_memory_were_sent_in_vain_where_smaller_ones_do() -> None:
+    with pytest.raises(CheckpointUnusableError, match="parts of 503316480 bytes"):
+        plan(1, sent_in=480 * MIB, worker_memory=256 * MIB)
+    # Where smaller ones don't either, it is told with the figure that works, as ever.
+    with pytest.raises(ArchiveTooLargeError, match=r"2 parts of 440401920"):
+        plan(4 * TIB, sent_in=480 * MIB, worker_memory=256 * MIB)
 
 
 def test_what_takes_the_memory_is_told_where_it_is_not_enough() -> None:

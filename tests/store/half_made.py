@@ -1,0 +1,189 @@
+"""A delivery whose attempts end half-way, or go on: real use-cases, pipeline and steps.
+
+The store of archives is the one in memory, with parts of a mebibyte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from prometheus_client import REGISTRY
+
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.object_store import PartBody, StoredPart, Upload
+from app.delivery.progress import Progress
+from app.delivery.states import Work
+from app.delivery.targets import TargetKinds
+from app.errors import DeliveryError, SourceUnavailableError
+from app.usecases.settle import Settlement
+from app.usecases.transfer import Transfers
+from app.usecases.uploads import Uploads
+from app.waiting.backoff import Backoff
+from compose.embedded.stack import TENANT
+from sinks.pipeline.budget import Budget
+from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
+from sinks.stores.s3.target import S3Target
+from sinks.transfer import StreamingArchiver
+from tests.builders import list_files, make_lease
+from tests.conftest import noise
+from tests.deliveries import Deliveries
+from tests.integration.transfers import MIB, QUICK
+from tests.twins.rs_order import Source
+
+TARGET = MemoryTarget(container="archives")
+# Part 7 ends in the third file.
+FILES = {
+    "first.bin": noise(3 * MIB),
+    "second.bin": noise(7 * MIB // 2, "second"),
+    "third.bin": noise(8 * MIB, "third"),
+}
+
+
+class Store(MemoryObjectStore):
+    """Counts the parts that it is sent, and what it is asked to abort."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = Counter[int]()
+        self.aborted: list[str] = []
+        self.refuses: DeliveryError | None = None  # to abort
+
+    async def put_part(
+        self, target: MemoryTarget, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        stored = await super().put_part(target, upload, number, part)
+        self.sent[number] += 1
+        return stored
+
+    async def abort(self, target: MemoryTarget, upload: Upload) -> None:
+        self.aborted.append(upload.upload_id)
+        if self.refuses is not None:
+            raise self.refuses
+        await super().abort(target, upload)
+
+
+class BreakingSource(Source):
+    """Breaks off in a file, once the worker knows that `until` parts are stored.
+
+    It breaks with `error`, if that is given.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], *, until: int) -> None:
+        super().__init__(files)
+        self.until = until
+        self.error: BaseException | None = None
+        self.reads = Counter[str]()
+        self.begin()
+
+    def begin(self) -> None:
+        """Count parts from now on."""
+        self._before = _bytes_sent()
+
+    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
+        self.reads[file.member] += 1
+        try:
+            async for chunk in super().chunks(delivery, file):
+                yield chunk
+        except SourceUnavailableError:
+            while _bytes_sent() - self._before < self.until * MIB:
+                await asyncio.sleep(0.01)
+            raise (self.error or SourceUnavailableError("broke off")) from None
+
+
+def _bytes_sent() -> float:
+    return REGISTRY.get_sample_value("delivery_target_bytes_total", {"tenant": TENANT}) or 0
+
+
+class HalfMade:
+    """One delivery, whose attempts are made by hand."""
+
+    def __init__(self, deliveries: Deliveries, files: Mapping[str, bytes] = FILES) -> None:
+        self.deliveries = deliveries
+        self.files = dict(files)
+        self.store = Store()
+        self.source = BreakingSource(self.files, until=7)
+        self.reports: list[Progress] = []
+        self.aim(TARGET)
+
+    def aim(self, target: MemoryTarget | S3Target) -> None:
+        """Let the tenant's archives go there."""
+        self.deliveries.tenants.give(TENANT, target=target)
+
+    def archiver(self, **changes: Any) -> StreamingArchiver:
+        """Return what makes the archive."""
+        made = StreamingArchiver(
+            self.source,
+            self.store,
+            self.reports.append,
+            compression="store",
+            part_size=MIB,
+            memory=32 * MIB,
+            worker_memory=Budget(64 * MIB),
+            max_object_size=1024**4,
+            connections=4,
+            patience=QUICK,
+        )
+        return replace(made, **changes)
+
+    def transfers(self, owner: str, **changes: Any) -> Transfers:
+        """Return what a worker transfers with; its archiver with these changes."""
+        deliveries, store = self.deliveries, self.store
+        return Transfers(
+            store=deliveries.store,
+            leases=deliveries.leases(owner),
+            tenants=deliveries.tenants,
+            objects=store,
+            uploads=Uploads(
+                objects=store,
+                seal=deliveries.vault,
+                store=deliveries.store,
+                kinds=TargetKinds(MemoryTarget, S3Target),
+            ),
+            checkpoints=deliveries.checkpoints(owner),
+            archiver=self.archiver(**changes),
+        )
+
+    async def plan(self) -> None:
+        """Make the delivery ready."""
+        delivery = await self.deliveries.available()
+        await self.deliveries.plan(delivery, list_files(self.files))
+
+    async def attempt(
+        self, owner: str = "w", *, breaks: str | None = None, **changes: Any
+    ) -> BaseException | None:
+        """Make an attempt, which breaks off in a file, or not; return what it failed with."""
+        claimed = await self.deliveries.leases(owner).claim(Work.TRANSFER)
+        assert claimed is not None
+        self.source.begin()
+        self.source.fail = breaks
+        try:
+            await self.transfers(owner, **changes).deliver(claimed, make_lease())
+        except DeliveryError as error:
+            await self._settlement(owner).settle(claimed, error)
+            return error
+        return None
+
+    def _settlement(self, owner: str) -> Settlement:
+        return Settlement(
+            store=self.deliveries.store,
+            leases=self.deliveries.leases(owner),
+            backoff=Backoff(first=0, longest=0),
+            attempts=3,
+        )
+
+    async def begin(self, breaks: str = "third.bin") -> Delivery:
+        """Plan it, and make a first attempt that breaks off once it has sent seven parts."""
+        await self.plan()
+        error = await self.attempt("first", breaks=breaks)
+        assert isinstance(error, SourceUnavailableError)
+        return await self.deliveries.active()
+
+    def object(self) -> MemoryObject:
+        """Return the archive."""
+        (found,) = self.store.objects(TARGET).values()
+        return found
