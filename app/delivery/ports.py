@@ -338,6 +338,15 @@ class Checkpoints(Protocol):
         What may have been put since that began stays noted, as `dropped`, for another look.
         """
 
+    async def is_kept(
+        self, delivery: Delivery, upload: Upload, *, for_another: bool = False
+    ) -> bool:
+        """Whether an attempt may go on with an upload: something was saved of it.
+
+        This attempt, or a later one; `for_another`: a later one has begun. Never once the delivery
+        has ended, or another upload is recorded.
+        """
+
 
 class Outbox(Protocol):
     """Messages that are owed."""

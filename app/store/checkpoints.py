@@ -106,6 +106,19 @@ class PostgresCheckpoints:
                 )
                 await connection.execute(*SQL["drop_tails"](id=delivery.id, keys=list(keys)))
 
+    async def is_kept(
+        self, delivery: Delivery, upload: Upload, *, for_another: bool = False
+    ) -> bool:
+        """Whether an attempt may go on with an upload."""
+        asked = SQL["is_kept"](
+            id=delivery.id,
+            upload_id=upload.upload_id,
+            attempt=delivery.attempt,
+            for_another=for_another,
+        )
+        with translate_errors():
+            return bool(await self._pool.fetchval(*asked))
+
 
 def _step_of(row: asyncpg.Record) -> Step:
     return Step(

@@ -20,6 +20,15 @@ INSERT INTO checkpoint (delivery_id, upload_id, parts, follows, part_size, md5_s
 VALUES (:id, :upload_id, :parts, :follows, :part_size, :md5_state, :members, :crc,
         :part_etags, :part_md5s, :member_sizes, :member_records, :tail_key, :tail_size, :tail_md5);
 
+-- name: is_kept
+-- Whether an attempt may go on with an upload; if :for_another, a later one than :attempt. Workers of a
+-- version before the checkpoints ended deliveries without deleting what was saved: the state tells.
+SELECT EXISTS (
+    SELECT 1 FROM checkpoint JOIN delivery ON delivery.id = checkpoint.delivery_id
+    WHERE delivery.id = :id AND state NOT IN ({ended})
+      AND delivery.upload_id = :upload_id AND checkpoint.upload_id = :upload_id
+      AND (attempt > :attempt OR NOT :for_another::boolean));
+
 -- name: steps
 -- What was saved of an upload, in its order.
 SELECT * FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDER BY parts, members;

@@ -296,17 +296,23 @@ ORDER BY not_before
 LIMIT :limit;
 
 -- name: swept
--- Nothing of this one is open any more, and the place where it was is of no use: no row if a tail of
--- it may be there, or a completion may still have been under way when that was looked at, :took ago; its own, or, where it
--- may have left an object, another delivery's of the same one (then what is there was left alone).
-UPDATE delivery d SET swept = true, upload_target = NULL
-WHERE id = :id AND coalesce(completing_until < now() - :took::interval, true)
-  AND NOT EXISTS (SELECT 1 FROM tail WHERE delivery_id = d.id)
-  AND NOT EXISTS (
-      SELECT 1 FROM delivery other
-      WHERE other.completing_until > now() - :took::interval AND other.id <> d.id
-        AND other.completing ->> 'url' = d.completing ->> 'url')
-RETURNING id;
+-- Nothing of this one is open any more, and the place where it was is of no use: no row if a tail of it may
+-- be there, or a completion may still have been under way when that was looked at, :took ago; its own, or, where it
+-- may have left an object, another delivery's of the same one (then what is there was left alone). With
+-- it goes what was saved of a half-made archive, if a version that knew nothing of that has ended it.
+WITH swept AS (
+    UPDATE delivery d SET swept = true, upload_target = NULL
+    WHERE id = :id AND coalesce(completing_until < now() - :took::interval, true)
+      AND NOT EXISTS (SELECT 1 FROM tail WHERE delivery_id = d.id)
+      AND NOT EXISTS (
+          SELECT 1 FROM delivery other
+          WHERE other.completing_until > now() - :took::interval AND other.id <> d.id
+            AND other.completing ->> 'url' = d.completing ->> 'url')
+    RETURNING id
+), forgotten AS (
+    DELETE FROM checkpoint USING swept WHERE delivery_id = swept.id
+)
+SELECT id FROM swept;
 
 -- name: postpone_sweeps
 -- The place where these may have left an upload open does not answer: `unswept`, asked with :after,

@@ -67,14 +67,17 @@ class Resumption:
             return None
         return Unfinished(upload=upload, after=replace(checkpoint, sent=max(there, default=0)))
 
-    async def is_kept(self, delivery: Delivery, upload: Upload) -> bool:
-        """Whether the next attempt may go on with an upload: so this one is not to abort it.
+    async def is_kept(
+        self, delivery: Delivery, upload: Upload, *, for_another: bool = False
+    ) -> bool:
+        """Whether another attempt may go on with an upload: so this one is not to abort it.
 
-        Not once the delivery has ended, and not where nothing was saved. Where PostgreSQL does not
-        tell, it stays open: it is recorded, so the next attempt finds it, or the sweep.
+        Not once the delivery has ended, and not where nothing was saved; `for_another`, only when a
+        later attempt has begun. Where PostgreSQL does not tell, it stays open: it is recorded, so
+        the next attempt finds it, or the sweep.
         """
         try:
-            return bool(await self.checkpoints.steps(delivery, upload))
+            return await self.checkpoints.is_kept(delivery, upload, for_another=for_another)
         except StoreUnavailableError:
             return True
 

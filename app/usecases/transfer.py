@@ -28,13 +28,10 @@ from app.errors import (
     DeliveryError,
     ForeignObjectError,
     LeaseLostError,
-    SourceNotReadyError,
-    SourceUnavailableError,
+    RetryableError,
     StoreUnavailableError,
     TargetRefusedError,
-    TargetUnavailableError,
     UploadLostError,
-    WorkerStoppedError,
     WrongFileError,
     WrongObjectError,
 )
@@ -60,16 +57,9 @@ COMPLETION = timedelta(minutes=16)
 _OPENING_TIMEOUT = 10.0  # seconds that a target is waited for before anything was sent to it
 _MAX_LOST_UPLOADS = 3  # that an attempt may lose
 # What leaves an upload as good as it was: the next attempt, here or elsewhere, may go on with it.
-_PASSING = (
-    asyncio.CancelledError,
-    LeaseLostError,
-    SourceUnavailableError,
-    SourceNotReadyError,
-    StoreUnavailableError,
-    TargetUnavailableError,
-    WorkerStoppedError,
-    WrongFileError,
-)
+# (What is not foreseen may come of the upload.)
+_PASSING = (asyncio.CancelledError, LeaseLostError, RetryableError, WrongFileError)
+_BEGIN_AGAIN = (UploadLostError, CheckpointUnusableError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +123,7 @@ class Transfers:
                 if result is None:
                     await self._park(delivery, lease, segments)
                     return
-            except (UploadLostError, CheckpointUnusableError) as error:
+            except _BEGIN_AGAIN as error:
                 lost += 1
                 if lost == _MAX_LOST_UPLOADS:
                     raise
@@ -141,7 +131,7 @@ class Transfers:
                 await lease.come_back()
                 if unfinished is not None:
                     # Also known to the attempt that began it, which may have completed it.
-                    await self._ask(lease, partial(self.objects.abort, target, upload))
+                    await self._abort_unusable(delivery, target, upload, lease)
                     result = await self._completed_before(delivery, target, key, lease)
                     unfinished = None
         lease.finishes()
@@ -181,6 +171,15 @@ class Transfers:
                 lease, partial(self.uploads.abort_orphans, delivery, target, key, but=kept)
             )
         return unfinished
+
+    async def _abort_unusable(
+        self, delivery: Delivery, target: Target, upload: Upload, lease: Lease
+    ) -> None:
+        """Abort what can't be gone on with here. Raises LeaseLostError: a successor may do so."""
+        goes_on = partial(self.checkpoints.is_kept, delivery, upload, for_another=True)
+        if await until_answered(goes_on, good=lease.safe_to_complete):
+            raise LeaseLostError(f"{delivery} was taken over while it was to begin again")
+        await self._ask(lease, partial(self.objects.abort, target, upload))
 
     def _go_on(self, delivery: Delivery, unfinished: Unfinished) -> Upload:
         after = unfinished.after
@@ -301,7 +300,8 @@ class Transfers:
                 after=after,
             )
         except BaseException as error:
-            if isinstance(error, _PASSING) and await self.resumption.is_kept(delivery, upload):
+            passes = isinstance(error, _PASSING) and not isinstance(error, _BEGIN_AGAIN)
+            if await self.resumption.is_kept(delivery, upload, for_another=not passes):
                 raise
             # Also when cancelled: an upload that is never completed would cost money for ever.
             # Should this fail too, the worker that takes the delivery next aborts it first.

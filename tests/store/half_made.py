@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from tests.builders import list_files, make_lease
 from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB, QUICK
-from tests.twins.rs_order import Source
+from tests.twins.rs_order import MemoryOrders, Source
 
 TARGET = MemoryTarget(container="archives")
 # Part 7 ends in the third file.
@@ -44,6 +44,10 @@ FILES = {
 }
 
 
+async def _nothing() -> None:
+    """Do it."""
+
+
 class Store(MemoryObjectStore):
     """Counts the parts that it is sent, and what it is asked to abort."""
 
@@ -52,6 +56,7 @@ class Store(MemoryObjectStore):
         self.sent = Counter[int]()
         self.aborted: list[str] = []
         self.refuses: DeliveryError | None = None  # to abort
+        self.before_etags: Callable[[], Awaitable[None]] = _nothing
 
     async def put_part(
         self, target: MemoryTarget, upload: Upload, number: int, part: PartBody
@@ -59,6 +64,10 @@ class Store(MemoryObjectStore):
         stored = await super().put_part(target, upload, number, part)
         self.sent[number] += 1
         return stored
+
+    async def part_etags(self, target: MemoryTarget, upload: Upload) -> dict[int, str]:
+        await self.before_etags()
+        return await super().part_etags(target, upload)
 
     async def abort(self, target: MemoryTarget, upload: Upload) -> None:
         self.aborted.append(upload.upload_id)
@@ -77,6 +86,7 @@ class BreakingSource(Source):
         super().__init__(files)
         self.until = until
         self.error: BaseException | None = None
+        self.before_it_breaks: Callable[[], Awaitable[None]] = _nothing
         self.reads = Counter[str]()
         self.begin()
 
@@ -92,6 +102,7 @@ class BreakingSource(Source):
         except SourceUnavailableError:
             while _bytes_sent() - self._before < self.until * MIB:
                 await asyncio.sleep(0.01)
+            await self.before_it_breaks()
             raise (self.error or SourceUnavailableError("broke off")) from None
 
 
@@ -108,6 +119,7 @@ class HalfMade:
         self.store = Store()
         self.source = BreakingSource(self.files, until=7)
         self.reports: list[Progress] = []
+        self._heir: Delivery | None = None
         self.aim(TARGET)
 
     def aim(self, target: MemoryTarget | S3Target) -> None:
@@ -146,6 +158,7 @@ class HalfMade:
             ),
             checkpoints=deliveries.checkpoints(owner),
             archiver=self.archiver(**changes),
+            segments=deliveries.segments(),
         )
 
     async def plan(self) -> None:
@@ -168,12 +181,24 @@ class HalfMade:
             return error
         return None
 
+    async def take_over(self) -> None:
+        """Let another worker claim the delivery, as if the lease had run out."""
+        await self.deliveries.let_leases_run_out()
+        self._heir = await self.deliveries.leases("heir").claim(Work.TRANSFER)
+
+    async def end_as_heir(self) -> None:
+        """Let the worker that took over transfer it."""
+        assert self._heir is not None
+        self.source.fail = None
+        await self.transfers("heir").deliver(self._heir, make_lease())
+
     def _settlement(self, owner: str) -> Settlement:
         return Settlement(
             store=self.deliveries.store,
             leases=self.deliveries.leases(owner),
             backoff=Backoff(first=0, longest=0),
             attempts=3,
+            source=MemoryOrders(),
         )
 
     async def begin(self, breaks: str = "third.bin") -> Delivery:

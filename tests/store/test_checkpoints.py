@@ -103,6 +103,47 @@ async def test_what_was_saved_of_another_upload_is_replaced(deliveries: Deliveri
     assert await checkpoints.steps(claimed, UPLOAD) == []
 
 
+async def test_an_upload_is_kept_for_this_attempt_or_a_later_one_while_something_is_saved(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.ready()
+    first = await deliveries.leases("slow").claim(Work.TRANSFER)
+    assert first is not None
+    assert await deliveries.leases("slow").record_upload(first, UPLOAD)
+    slow, heir = deliveries.checkpoints("slow"), deliveries.checkpoints("heir")
+    assert not await slow.is_kept(first, UPLOAD), "nothing is saved"
+    assert await slow.save(first, UPLOAD, step(2))
+    assert await slow.is_kept(first, UPLOAD)
+    assert not await slow.is_kept(first, UPLOAD, for_another=True)
+    assert not await slow.is_kept(first, replace(UPLOAD, upload_id="another"))
+    await deliveries.let_leases_run_out()
+    second = await deliveries.leases("heir").claim(Work.TRANSFER)
+    assert second is not None
+    assert await slow.is_kept(first, UPLOAD, for_another=True)
+    assert not await heir.is_kept(second, UPLOAD, for_another=True)
+    # It begins again, and has not saved anything yet.
+    assert await deliveries.leases("heir").record_upload(
+        second, replace(UPLOAD, upload_id="another")
+    )
+    assert not await slow.is_kept(first, UPLOAD, for_another=True)
+    assert not await heir.is_kept(second, UPLOAD)
+
+
+async def test_nothing_is_kept_of_what_a_version_without_checkpoints_has_ended(
+    deliveries: Deliveries,
+) -> None:
+    claimed = await deliveries.claimed("w")
+    assert await deliveries.leases("w").record_upload(claimed, UPLOAD)
+    checkpoints = deliveries.checkpoints("w")
+    assert await checkpoints.save(claimed, UPLOAD, step(2))
+    ended = await deliveries.put(claimed, State.ERROR)
+    assert not await checkpoints.is_kept(claimed, UPLOAD)
+    assert not await checkpoints.is_kept(replace(claimed, attempt=0), UPLOAD, for_another=True)
+    assert await checkpoints.steps(ended, UPLOAD) != []
+    assert await deliveries.store.swept(ended, took=timedelta())
+    assert await checkpoints.steps(ended, UPLOAD) == []
+
+
 async def test_at_the_end_it_is_forgotten_and_not_before(deliveries: Deliveries) -> None:
     claimed = await deliveries.claimed("w")
     assert await deliveries.leases("w").record_upload(claimed, UPLOAD)

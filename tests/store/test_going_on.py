@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from app.errors import (
+    DeliveryError,
+    LeaseLostError,
+    RetryableError,
+    SourceRefusedError,
+    UploadLostError,
+)
 from sinks.pipeline.budget import Budget
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB
@@ -23,7 +30,7 @@ async def test_what_was_sent_is_kept_and_gone_on_with(half: HalfMade) -> None:
     await half.begin()
     assert await half.attempt() is None
     assert await half.deliveries.states() == ["DONE"]
-    assert set(half.store.sent.values()) == {1}
+    assert {half.store.sent[number] for number in range(1, 8)} == {1}
     assert half.source.reads["first.bin"] == half.source.reads["second.bin"] == 1
     assert half.store.aborted == []
 
@@ -39,3 +46,45 @@ async def test_parts_that_are_too_large_for_this_worker_are_not_gone_on_with(
     assert await half.deliveries.states() == ["DONE"]
     assert len(half.object().parts) > 9
     assert half.store.open() == []
+
+
+async def test_what_passes_leaves_the_upload_to_the_next_attempt(half: HalfMade) -> None:
+    """Whatever it is called: errors that pass may come from parts that a later version knows."""
+    await half.plan()
+    half.source.error = RetryableError("a format of another version")
+    assert isinstance(await half.attempt(breaks="third.bin"), RetryableError)
+    assert half.store.aborted == []
+    assert await half.attempt() is None
+    assert {half.store.sent[number] for number in range(1, 8)} == {1}
+
+
+async def test_what_ends_it_leaves_no_upload(half: HalfMade) -> None:
+    await half.plan()
+    half.source.error = SourceRefusedError("403")
+    await half.attempt(breaks="third.bin")
+    assert await half.deliveries.states() == ["ERROR"]
+    assert half.store.open() == []
+
+
+@pytest.mark.parametrize("error", [SourceRefusedError("403"), UploadLostError("InvalidPart")])
+async def test_a_worker_that_was_taken_over_does_not_abort_what_its_successor_sends_to(
+    half: HalfMade, error: DeliveryError
+) -> None:
+    await half.begin()
+    half.source.before_it_breaks = half.take_over
+    half.source.error, half.source.until = error, 0
+    assert await half.attempt("slow", breaks="third.bin") is not None
+    assert half.store.aborted == []
+    await half.end_as_heir()
+    assert await half.deliveries.states() == ["DONE"]
+    assert half.store.sent[1] == 1
+
+
+async def test_nor_one_that_could_not_go_on_itself(half: HalfMade) -> None:
+    await half.plan()
+    half.source.until = 4
+    await half.attempt("first", breaks="third.bin", part_size=4 * MIB)
+    half.store.before_etags = half.take_over
+    error = await half.attempt("slow", worker_memory=Budget(8 * MIB), memory=8 * MIB)
+    assert isinstance(error, LeaseLostError)
+    assert half.store.aborted == []

@@ -266,6 +266,11 @@ class GatedCheckpoints:
         await self.gate.turn()
         await self.checkpoints.forget_tails(delivery, keys, took=took)
 
+    async def is_kept(
+        self, delivery: Delivery, upload: Upload, *, for_another: bool = False
+    ) -> bool:
+        return await self.checkpoints.is_kept(delivery, upload, for_another=for_another)
+
 
 @dataclass
 class GatedLeases:

@@ -13,6 +13,7 @@ from app.delivery.states import State
 from app.store.memory import deliveries
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import CheckpointRow, DeliveryRow, TailRow
+from app.store.memory.session import Session
 
 
 class MemoryCheckpoints:
@@ -45,11 +46,7 @@ class MemoryCheckpoints:
     async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
         """Return what was saved of an upload."""
         async with self._database.session() as session:
-            found = [
-                row.step
-                for _, row in session.rows(self._database.checkpoints, delivery.id)
-                if row.upload_id == upload.upload_id
-            ]
+            found = [row.step for row in self._saved_of(session, delivery, upload)]
         return sorted(found, key=lambda step: step.reaches)
 
     async def record_tail(
@@ -99,6 +96,27 @@ class MemoryCheckpoints:
                     await session.delete(table, (delivery.id, key))
                 else:
                     await session.update(table, (delivery.id, key), _dropped)
+
+    async def is_kept(
+        self, delivery: Delivery, upload: Upload, *, for_another: bool = False
+    ) -> bool:
+        """Whether an attempt may go on with an upload."""
+        async with self._database.session() as session:
+            row = session.get(self._database.deliveries, delivery.id)
+            return (
+                row is not None
+                and not row.state.ended
+                and row.delivery.upload is not None
+                and row.delivery.upload.upload_id == upload.upload_id
+                and (row.delivery.attempt > delivery.attempt or not for_another)
+                and bool(self._saved_of(session, delivery, upload))
+            )
+
+    def _saved_of(
+        self, session: Session, delivery: Delivery, upload: Upload
+    ) -> list[CheckpointRow]:
+        rows = session.rows(self._database.checkpoints, delivery.id)
+        return [row for _, row in rows if row.upload_id == upload.upload_id]
 
     def _holds(self, delivery: Delivery, upload: Upload) -> Callable[[DeliveryRow], bool]:
         """Return what tells whether an attempt still has its lease and its upload."""
