@@ -110,6 +110,8 @@ class Transfers:
         began = time.monotonic()
         unfinished = await self._fence(delivery, target, key, lease)
         result = await self._completed_before(delivery, target, key, lease)
+        if result is not None and unfinished is not None:  # which is of no use any more
+            await self._ask(lease, partial(self.uploads.abort_last, delivery))
         segments = self.segments.of(delivery, lease) if delivery.plan is not None else None
         lost = 0
         while result is None:
@@ -131,7 +133,7 @@ class Transfers:
                 await lease.come_back()
                 if unfinished is not None:
                     # Also known to the attempt that began it, which may have completed it.
-                    await self._abort_unusable(delivery, target, upload, lease)
+                    await self._abort_unusable(delivery, upload, lease)
                     result = await self._completed_before(delivery, target, key, lease)
                     unfinished = None
         lease.finishes()
@@ -172,14 +174,12 @@ class Transfers:
             )
         return unfinished
 
-    async def _abort_unusable(
-        self, delivery: Delivery, target: Target, upload: Upload, lease: Lease
-    ) -> None:
+    async def _abort_unusable(self, delivery: Delivery, upload: Upload, lease: Lease) -> None:
         """Abort what can't be gone on with here. Raises LeaseLostError: a successor may do so."""
         goes_on = partial(self.checkpoints.is_kept, delivery, upload, for_another=True)
         if await until_answered(goes_on, good=lease.safe_to_complete):
             raise LeaseLostError(f"{delivery} was taken over while it was to begin again")
-        await self._ask(lease, partial(self.objects.abort, target, upload))
+        await self._ask(lease, partial(self.uploads.abort_last, delivery))
 
     def _go_on(self, delivery: Delivery, unfinished: Unfinished) -> Upload:
         after = unfinished.after
