@@ -50,6 +50,10 @@ class Target(Protocol):
     def leftovers(self) -> str:
         """What ends uploads that were left open there, in words for an operator."""
 
+    @property
+    def opened_with(self) -> Mapping[str, str]:
+        """How an upload is to be kept, as it is said when it is opened, and holds to its end."""
+
     def url_of(self, key: str) -> str:
         """Return what clients call the object with this key."""
 

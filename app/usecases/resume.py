@@ -82,16 +82,12 @@ class Resumption:
             return True
 
     def _is_at(self, delivery: Delivery, target: Target) -> bool:
-        """Whether the upload is open where an attempt now would open one."""
+        """Whether the upload is open where an attempt now would open one, and as it would."""
         try:
             place = self.uploads.place(delivery)
         except SecretUnreadableError:
             return False
-        return place is not None and (place.kind, place.namespace, place.container) == (
-            target.kind,
-            target.namespace,
-            target.container,
-        )
+        return place is not None and _opened_at(place) == _opened_at(target)
 
     @staticmethod
     def _compare(checkpoint: Checkpoint, there: dict[int, str]) -> None:
@@ -105,3 +101,7 @@ class Resumption:
                     f"part {number} of {len(checkpoint.parts)} that were sent should have ETag "
                     f"{part.etag}, and the store has {there.get(number, 'none')}"
                 )
+
+
+def _opened_at(target: Target) -> tuple[object, ...]:
+    return target.kind, target.namespace, target.container, dict(target.opened_with)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from prometheus_client import REGISTRY
 
 from app.delivery.manifest import ManifestFile
+from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import PartBody, StoredPart, Upload
+from app.delivery.object_store import PartBody, StoredObject, StoredPart, Upload
 from app.delivery.progress import Progress
 from app.delivery.states import Work
 from app.delivery.targets import TargetKinds
@@ -26,8 +27,8 @@ from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from sinks.pipeline.budget import Budget
+from sinks.pipeline.parts import Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
-from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
 from tests.builders import list_files, make_lease
 from tests.conftest import noise
@@ -36,6 +37,21 @@ from tests.integration.transfers import MIB, QUICK
 from tests.twins.rs_order import MemoryOrders, Source
 
 TARGET = MemoryTarget(container="archives")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassedTarget(MemoryTarget):
+    """One that keeps objects in the storage class that is asked for."""
+
+    kind: ClassVar[str] = "classed"
+
+    storage_class: str
+
+    @property
+    def opened_with(self) -> Mapping[str, str]:
+        return {"storage class": self.storage_class}
+
+
 # Part 7 ends in the third file.
 FILES = {
     "first.bin": noise(3 * MIB),
@@ -122,7 +138,7 @@ class HalfMade:
         self._heir: Delivery | None = None
         self.aim(TARGET)
 
-    def aim(self, target: MemoryTarget | S3Target) -> None:
+    def aim(self, target: MemoryTarget) -> None:
         """Let the tenant's archives go there."""
         self.deliveries.tenants.give(TENANT, target=target)
 
@@ -154,7 +170,7 @@ class HalfMade:
                 objects=store,
                 seal=deliveries.vault,
                 store=deliveries.store,
-                kinds=TargetKinds(MemoryTarget, S3Target),
+                kinds=TargetKinds(MemoryTarget, ClassedTarget),
             ),
             checkpoints=deliveries.checkpoints(owner),
             archiver=self.archiver(**changes),
@@ -207,6 +223,15 @@ class HalfMade:
         error = await self.attempt("first", breaks=breaks)
         assert isinstance(error, SourceUnavailableError)
         return await self.deliveries.active()
+
+    async def put_object(self, delivery: Delivery) -> StoredObject:
+        """Let there be an object in the archive's place, of this delivery."""
+        assert delivery.upload is not None
+        key, marks = delivery.upload.key, marks_of(delivery)
+        upload = await self.store.create_upload(TARGET, key, marks, media_type="")
+        part = await MemoryObjectStore.put_part(self.store, TARGET, upload, 1, Part.of(b"archive"))
+        etag = await self.store.complete(TARGET, upload, [part], 7, marks=marks)
+        return StoredObject(url=TARGET.url_of(key), md5="0" * 32, size=7, etag=etag)
 
     def object(self) -> MemoryObject:
         """Return the archive."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from app.delivery.states import Work
 from app.errors import (
     DeliveryError,
     LeaseLostError,
     RetryableError,
     SourceRefusedError,
+    TargetRefusedError,
     UploadLostError,
 )
 from sinks.pipeline.budget import Budget
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB
-from tests.store.half_made import HalfMade
+from tests.store.half_made import TARGET, ClassedTarget, HalfMade
 from tests.unit.test_assembler import goes_on
 
 pytestmark = goes_on
@@ -88,3 +92,42 @@ async def test_nor_one_that_could_not_go_on_itself(half: HalfMade) -> None:
     error = await half.attempt("slow", worker_memory=Budget(8 * MIB), memory=8 * MIB)
     assert isinstance(error, LeaseLostError)
     assert half.store.aborted == []
+
+
+async def test_an_upload_that_was_opened_to_be_kept_otherwise_is_not_gone_on_with(
+    half: HalfMade,
+) -> None:
+    """The tenant has set another storage class since, or encryption: the object must have it."""
+    half.aim(ClassedTarget(container="archives", storage_class="hot"))
+    await half.begin()
+    half.aim(ClassedTarget(container="archives", storage_class="cold"))
+    assert await half.attempt() is None
+    assert half.store.sent[1] == 2
+    assert half.store.open() == []
+
+
+async def test_an_archive_that_is_found_leaves_no_upload_open(half: HalfMade) -> None:
+    """An earlier attempt completed it, before one sent to the upload that is kept now."""
+    await half.begin()
+    claimed = await half.deliveries.leases("w").claim(Work.TRANSFER)
+    assert claimed is not None
+    assert claimed.upload is not None
+    made = await half.put_object(claimed)
+    assert await half.deliveries.leases("w").record_completion(
+        claimed, made, namespace=TARGET.namespace, until=timedelta(minutes=1)
+    )
+    await half.deliveries.let_leases_run_out()
+    assert await half.attempt() is None
+    assert await half.deliveries.states() == ["DONE"]
+    assert half.store.open() == []
+
+
+async def test_a_store_that_does_not_let_it_abort_does_not_end_the_delivery(
+    half: HalfMade,
+) -> None:
+    await half.plan()
+    half.source.until = 4
+    await half.attempt("large", breaks="third.bin", part_size=4 * MIB)
+    half.store.refuses = TargetRefusedError("AccessDenied")
+    assert await half.attempt("small", worker_memory=Budget(8 * MIB), memory=8 * MIB) is None
+    assert await half.deliveries.states() == ["DONE"]

@@ -226,13 +226,3 @@ def answered(error: DeliveryError) -> bool:
 def send_at_once(request: AWSRequest, **_: object) -> None:
     """Send a body without waiting for leave (`100 Continue`): some stores never give it."""
     del request.headers["Expect"]
-
-
-def kept_as(target: S3Target) -> dict[str, Any]:
-    """Return how the object is to be kept, where the target says."""
-    asked = {
-        "StorageClass": target.storage_class,
-        "ServerSideEncryption": target.encryption,
-        "SSEKMSKeyId": target.encryption_key,
-    }
-    return {name: value for name, value in asked.items() if value is not None}

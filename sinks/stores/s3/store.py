@@ -7,7 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Gauge
 
@@ -32,7 +32,6 @@ from sinks.stores.s3.requests import (
     answered,
     code_of,
     for_part,
-    kept_as,
     traced,
     translate_errors,
 )
@@ -100,13 +99,14 @@ class S3ObjectStore:
         media_type: str = "application/octet-stream",
     ) -> Upload:
         """Open a multipart upload; its object will carry the marks as metadata."""
+        asked: dict[str, Any] = dict(target.opened_with)
         async with self._call(target, "begin", f"begin an upload of {key}", key=key) as client:
             answer = await client.create_multipart_upload(
                 Bucket=target.bucket,
                 Key=key,
                 ContentType=media_type,
                 Metadata=dict(marks or {}),
-                **kept_as(target),
+                **asked,
             )
             upload_id = answer["UploadId"]
         return Upload(container=target.bucket, key=key, upload_id=upload_id)

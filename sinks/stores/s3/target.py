@@ -52,6 +52,16 @@ class S3Target(Noted):
         """What ends uploads that were left open."""
         return "a lifecycle rule of the bucket, or `aws s3api abort-multipart-upload`, ends it"
 
+    @property
+    def opened_with(self) -> Mapping[str, str]:
+        """Storage class and encryption, where the tenant has set them; named as in the API."""
+        asked = {
+            "StorageClass": self.storage_class,
+            "ServerSideEncryption": self.encryption,
+            "SSEKMSKeyId": self.encryption_key,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
     def url_of(self, key: str) -> str:
         """Return what clients call the object: it names no server."""
         return f"s3://{self.bucket}/{key}"
