@@ -94,10 +94,17 @@ class Checkpoint:
     def of(cls, steps: Sequence[Step]) -> Checkpoint:
         """Return what steps lead to: all that were saved of an upload, in their order.
 
-        Raises CheckpointUnusableError when one is missing.
+        Raises CheckpointUnusableError when one is missing, or they do not fit together.
         """
         for before, step in zip([None, *steps], steps, strict=False):
             parts, members = before.reaches if before else (0, 0)
+            if len(step.members) != step.boundary.members - members:
+                raise CheckpointUnusableError(
+                    f"of the members that end before part {step.boundary.parts} does, not all "
+                    "are known"
+                )
+            if step.part_size != steps[0].part_size:
+                raise CheckpointUnusableError(f"the parts behind part {parts} have another size")
             if (step.follows, step.follows_members) != (parts, members) or len(
                 step.parts
             ) != step.boundary.parts - parts:

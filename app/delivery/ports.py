@@ -122,11 +122,17 @@ class UnitOfWork(Protocol):
         """Note that no further suborder comes; a delivery that waits for that may be claimed."""
 
     async def list_segment(
-        self, delivery: Delivery, segment: Segment, plan: OrderPlan, *, size: int
+        self,
+        delivery: Delivery,
+        segment: Segment,
+        plan: OrderPlan,
+        *,
+        more_files: int,
+        more_bytes: int,
     ) -> bool:
-        """Note that the files of the next segment, of `size` bytes, are in the manifest.
+        """Note that the files of the next segment are in the manifest, and what is planned by now.
 
-        And what is planned by now. False when the attempt is over.
+        By so much the archive is larger than was known. False when the attempt is over.
         """
 
     async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:

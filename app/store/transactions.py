@@ -212,7 +212,13 @@ class PostgresUnitOfWork:
         )
 
     async def list_segment(
-        self, delivery: Delivery, segment: Segment, plan: OrderPlan, *, size: int
+        self,
+        delivery: Delivery,
+        segment: Segment,
+        plan: OrderPlan,
+        *,
+        more_files: int,
+        more_bytes: int,
     ) -> bool:
         """Note that a segment's files are in the manifest."""
         listed = SQL["list_segment"](
@@ -220,8 +226,8 @@ class PostgresUnitOfWork:
             attempt=delivery.attempt,
             number=segment.number,
             files=segment.file_count,
-            more_files=0 if plan.told else segment.file_count,
-            more_bytes=0 if plan.told else size,
+            more_files=more_files,
+            more_bytes=more_bytes,
             plan=asdict(plan),
         )
         return await self._connection.fetchval(*listed) is not None

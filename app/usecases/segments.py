@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,9 +18,9 @@ from app.delivery.manifest import Addition, Extent, ManifestFile, Seam, ids_of
 from app.delivery.model import Delivery
 from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
-from app.errors import IncompleteOrderError, LeaseLostError
+from app.errors import IncompleteOrderError, LeaseLostError, OrderNotToldError
 from app.telemetry.logs import get_logger
-from app.usecases.laying_out import Room, write
+from app.usecases.laying_out import MEMORY_A_FILE, Room, write
 from app.waiting.patience import until_answered
 
 log = get_logger(__name__)
@@ -29,6 +29,7 @@ _LINGER = 2.0  # seconds that an archive stays open for the next segment before 
 _LOOK = 0.25  # seconds between two looks for it
 _UNTOLD_FILES = 10_000  # that an archive has room for where rs-order does not tell all files,
 _GROWTH = 2  # or so many times as many as it has
+_MORE = 100  # files that it has room for beyond those that were told: equal ones are told once
 _NAME = 100  # bytes that their names are taken to have
 
 
@@ -55,7 +56,8 @@ class SegmentFiles:
         self._delivery = delivery
         self._plan = plan
         self._lease = lease
-        self._most = max(_UNTOLD_FILES, _GROWTH * delivery.file_count)
+        has = delivery.file_count
+        self._most = has + _MORE if plan.told else max(_UNTOLD_FILES, _GROWTH * has)
         self.segments = 0  # that were given
         self.full = False  # whether there is more, for which this attempt has no room
 
@@ -64,13 +66,14 @@ class SegmentFiles:
         """What bounds of the archive rest on."""
         plan = self._plan
         if plan.told:
-            return Extent(sizes_known=plan.sizes_known, name_bytes=plan.name_bytes)
+            names = plan.name_bytes + (self._most - plan.files) * _NAME
+            return Extent(sizes_known=plan.sizes_known, name_bytes=names)
         return Extent(sizes_known=False, name_bytes=self._most * _NAME)
 
     @property
     def most_files(self) -> int:
         """How many there are at most in this attempt."""
-        return self._plan.files if self._plan.told else self._most
+        return self._most
 
     async def all(self) -> AsyncIterator[ManifestFile | Seam]:
         """Iterate over the files, from the first, with the seams between segments.
@@ -104,16 +107,8 @@ class SegmentFiles:
 
     def _has_room(self, files: int) -> bool:
         """Whether the archive may have so many files in this attempt."""
-        if files <= self.most_files:
-            return True
-        if self._plan.told:
-            raise IncompleteOrderError(
-                f"order {self._delivery.order_id} was to have {self._plan.files} files, and "
-                "rs-order makes more available: it is not the order that the archive was laid out "
-                "for; ask again"
-            )
-        self.full = True
-        return False
+        self.full = files > self._most
+        return not self.full
 
     async def _look(self) -> OrderSoFar:
         return await until_answered(
@@ -155,16 +150,21 @@ class SegmentFiles:
             )
             async for file in self._files(0, given):
                 addition.behind(file)
-            return await self._write(segment, listing, addition)
+            return await self._write(segment, listing, addition, given)
 
-    async def _write(self, segment: Segment, listing: Listing, addition: Addition) -> Segment:
+    async def _write(
+        self, segment: Segment, listing: Listing, addition: Addition, given: int
+    ) -> Segment:
         delivery, plan = self._delivery, self._plan
         async with self._by.store.transaction() as tx:
             written = await write(tx, delivery, addition.of(listing))
             listed = replace(segment, listed=True, file_count=written.files)
             renamed = {str(product): folder for product, folder in addition.renamed.items()}
             plan = replace(plan, renamed=renamed)
-            if not await tx.list_segment(delivery, listed, plan, size=written.size):
+            told = max(0, delivery.file_count - given) if plan.told else 0
+            more = max(0, written.files - told)
+            size = 0 if plan.told else written.size
+            if not await tx.list_segment(delivery, listed, plan, more_files=more, more_bytes=size):
                 raise LeaseLostError(f"{delivery} was taken over while a suborder was listed")
         self._plan = plan
         log.info(
@@ -188,17 +188,39 @@ class SegmentFiles:
             if files == plan.files and await self._ids(files) == plan.ids:
                 return True
             if so_far.rest_is_listed:
-                raise IncompleteOrderError(
-                    f"order {self._delivery.order_id} was to have {plan.files} files of "
-                    f"{plan.total_bytes} bytes, and rs-order made {files} available: nothing is "
-                    "delivered, as the archive would lack some; ask again, and look into rs-order "
-                    "for what became of them"
-                )
+                await self._check(files)
+                return True
         elif so_far.all_announced:
             return True
         async with self._by.store.transaction() as tx:
             await tx.announce(self._delivery, None)
         return False
+
+    async def _check(self, files: int) -> None:
+        """Raise IncompleteOrderError unless each file that rs-order tells is in the archive.
+
+        There may be more: of equal files in one suborder rs-order tells one, and lists all.
+        """
+        delivery, told = self._delivery, self._plan.files
+        async with self._by.room.reserve(files * MEMORY_A_FILE):
+            missing = await self._missing(files)
+        if missing:
+            raise IncompleteOrderError(
+                f"order {delivery.order_id} was to have {told} files, and {missing} of them never "
+                "came: nothing is delivered, as the archive would lack them; ask again, and look "
+                "into rs-order for what became of them"
+            )
+
+    async def _missing(self, files: int) -> int:
+        """Return how many of the files that rs-order tells are not in the archive."""
+        delivery, source = self._delivery, self._by.source
+        archived = {file.file_id async for file in self._files(0, files)}
+        facts = await source.order(delivery)
+        with suppress(OrderNotToldError):
+            if facts is not None:
+                ids = [each.file.file_id async for each in source.every_file(delivery, facts)]
+                return len(set(ids) - archived)
+        return max(0, self._plan.files - files)
 
     async def _ids(self, files: int) -> int:
         ids = 0

@@ -138,13 +138,17 @@ class Transfers:
                     unfinished = None
         lease.finishes()
         await self.finish(delivery, result)
-        if delivery.attempt > 1:  # who pauses goes on as another attempt
-            await self.tails.drop_soon(delivery)
         seconds = time.monotonic() - began
         metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
         metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
+        lease.leave()
+        await self._tidy(delivery)
+
+    async def _tidy(self, delivery: Delivery) -> None:
+        """Give back what a delivery that is done needs no more, if that can be done soon."""
+        if delivery.attempt > 1:  # who pauses goes on as another attempt
+            await self.tails.drop_soon(delivery)
         if self.frees_places and (delivery.plan is not None or await self._has_unseen(delivery)):
-            lease.leave()
             await free_place(delivery, source=self.segments.source, store=self.store)
 
     async def _has_unseen(self, delivery: Delivery) -> bool:

@@ -243,10 +243,10 @@ class ZipWriter:
 
     def __init__(self, compression: str) -> None:
         self._compression = compression
-        # Of each member its entry in the directory, and where it begins: the entry may not say so.
+        # Of each member its entry in the directory, and where it ends: the next one begins there,
+        # which its entry may not say.
         self._entries: list[bytes] = []
-        self._starts = array("Q")
-        self._size = 0  # bytes of all members
+        self._ends = array("Q")
         self._directory = 0  # bytes of all entries
         self._is_64 = False  # whether the directory has entries of ZIP64
 
@@ -254,6 +254,13 @@ class ZipWriter:
     def count(self) -> int:
         """How many members are in the archive."""
         return len(self._entries)
+
+    @property
+    def _size(self) -> int:
+        return self._begins(self.count)
+
+    def _begins(self, number: int) -> int:
+        return self._ends[number - 1] if number else 0
 
     def batches(self, members: Iterable[Member]) -> Iterator[Iterator[bytes]]:
         """Yield the bytes of some small members, or of a large one, at a time."""
@@ -266,21 +273,20 @@ class ZipWriter:
             first = batch.behind or next(coming, None)
 
     def _made(self, batch: _Batch) -> Iterator[bytes]:
+        base = self._size
         size = 0
         for block in batch.blocks():
             size += len(block)
             yield block
-        base, directory = self._size, batch.directory
-        while directory:
-            entry_size = _ENTRY_32 + _name_size(directory) + _extra_size(directory)
-            entry, directory = directory[:entry_size], directory[entry_size:]
-            self._add(entry, base + _start(entry))
-        self._size += size
+        entries = _entries_of(batch.directory)
+        starts = [*map(_start, entries), size]
+        for entry, end in zip(entries, starts[1:], strict=True):
+            self._add(entry, base + end)
 
-    def _add(self, entry: bytes, start: int) -> None:
+    def _add(self, entry: bytes, end: int) -> None:
         self._directory += len(entry)
         self._is_64 = self._is_64 or _is_64(entry)
-        self._starts.append(start)
+        self._ends.append(end)  # before it counts: `finished` is asked for beside this
         self._entries.append(entry)
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
@@ -296,8 +302,7 @@ class ZipWriter:
                 f"what was saved of member {file.member} of the archive is not of ZIP, or of "
                 "another file: it begins again"
             )
-        self._add(fields + name + extra, self._size)
-        self._size += finished.size
+        self._add(fields + name + extra, self._size + finished.size)
 
     def finished(self, first: int, end: int) -> list[FinishedMember]:
         """Return what is known of members: their entries, without the names."""
@@ -305,16 +310,15 @@ class ZipWriter:
         for number in range(first, end):
             entry = self._entries[number]
             record = entry[:_ENTRY_32] + entry[_ENTRY_32 + _name_size(entry) :]
-            behind = number + 1
-            ends = self._starts[behind] if behind < len(self._starts) else self._size
-            found.append(FinishedMember(ends - self._starts[number], record))
+            size = self._ends[number] - self._begins(number)
+            found.append(FinishedMember(size, record))
         return found
 
     def end(self) -> Iterator[bytes]:
         """Return the directory, and what says where it is."""
         for first in range(0, self.count, _ENTRIES):
-            chosen = slice(first, first + _ENTRIES)
-            yield b"".join(map(_at, self._entries[chosen], self._starts[chosen]))
+            entries = self._entries[first : first + _ENTRIES]
+            yield b"".join(map(_at, entries, map(self._begins, itertools.count(first))))
         count, size, start = self.count, self._directory, self._size
         if self._is_64:
             yield _DIRECTORY_END_64.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
@@ -323,6 +327,15 @@ class ZipWriter:
         else:
             disk = 0
         yield _DIRECTORY_END.pack(b"PK\x05\x06", disk, disk, count, count, size, start, 0)
+
+
+def _entries_of(directory: bytes) -> list[bytes]:
+    entries = []
+    while directory:
+        size = _ENTRY_32 + _name_size(directory) + _extra_size(directory)
+        entries.append(directory[:size])
+        directory = directory[size:]
+    return entries
 
 
 def _name_size(entry: bytes) -> int:

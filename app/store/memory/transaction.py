@@ -458,17 +458,22 @@ class MemoryUnitOfWork:
 
     @_statement
     async def list_segment(
-        self, delivery: Delivery, segment: Segment, plan: OrderPlan, *, size: int
+        self,
+        delivery: Delivery,
+        segment: Segment,
+        plan: OrderPlan,
+        *,
+        more_files: int,
+        more_bytes: int,
     ) -> bool:
         """Note that a segment's files are in the manifest."""
-        more = (0, 0) if plan.told else (segment.file_count, size)
 
         def listed(row: DeliveryRow) -> DeliveryRow:
             old = row.delivery
             changed = row.having(
                 plan=plan,
-                file_count=old.file_count + more[0],
-                total_bytes=old.total_bytes + more[1],
+                file_count=old.file_count + more_files,
+                total_bytes=old.total_bytes + more_bytes,
             )
             return replace(changed, listed=row.listed + 1)
 

@@ -290,7 +290,7 @@ class S3ObjectStore:
 
         It is encrypted as archives are, and in the store's usual class: it is soon read.
         """
-        kept = kept_as(target)
+        kept: dict[str, Any] = dict(target.opened_with)
         kept.pop("StorageClass", None)
         async with self._call(
             target, "put aside", f"take {key}", key=key, seconds=for_part(len(body))
