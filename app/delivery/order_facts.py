@@ -73,7 +73,9 @@ class OrderFacts:
     @property
     def complete(self) -> bool:
         """Whether no further suborder comes of itself."""
-        return self.gone or self.may_be_retried or self.status == OrderState.DONE
+        return (
+            self.gone or self.may_be_retried or self.status in {OrderState.DONE, OrderState.ERROR}
+        )
 
     @property
     def may_be_retried(self) -> bool:
@@ -93,3 +95,8 @@ class OrderFile:
     file: ListedFile  # as a listing has it; `listed` is how many files were ordered
     state: str  # a `FileState`, or a word of a later rs-order
     suborder_id: int | None  # that it is part of now: a retry puts it into a new one
+
+    @property
+    def in_error(self) -> bool:
+        """Whether it comes only if its order is retried."""
+        return self.state in {FileState.ERROR, FileState.PROCESSING_ERROR}

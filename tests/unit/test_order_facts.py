@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from app.delivery.order_facts import DatasetFacts, OrderFacts, OrderFile
+from app.delivery.order_facts import (
+    DatasetFacts,
+    FileState,
+    OrderFacts,
+    OrderFile,
+    OrderState,
+)
 from app.delivery.states import State
 from app.errors import (
     OrderNotToldError,
@@ -25,7 +31,7 @@ from app.errors import (
     SourceUnavailableError,
 )
 from streams.regards.orders import RsOrder, open_session
-from tests.builders import make_delivery, make_file
+from tests.builders import make_delivery, make_file, make_listed
 from tests.servers import rs_order_at, serving
 
 ORDERED = make_delivery(state=State.AVAILABLE, order_id=7)
@@ -360,4 +366,30 @@ async def test_a_file_that_has_left_the_cache_is_told_from_one_that_is_refused()
 def test_numbers_of_an_order_are_known_when_those_of_each_dataset_are() -> None:
     assert (facts_of(2, 3).files, facts_of(2, 3).size) == (5, 0)
     assert facts_of(2, None).files is None
-    assert replace(facts_of(2), status="FAILED").may_be_retried
+
+
+@pytest.mark.parametrize(
+    ("status", "complete", "gone", "may_be_retried"),
+    [
+        (OrderState.PENDING, False, False, False),
+        (OrderState.RUNNING, False, False, False),
+        (OrderState.PAUSED, False, False, False),
+        (OrderState.DONE, True, False, False),
+        (OrderState.DONE_WITH_WARNING, True, False, True),
+        (OrderState.FAILED, True, False, True),
+        (OrderState.EXPIRED, True, True, False),
+        (OrderState.DELETED, True, True, False),
+        (OrderState.ERROR, True, False, False),
+        ("A_LATER_WORD", False, False, False),
+    ],
+)
+def test_what_a_status_means(status: str, complete: bool, gone: bool, may_be_retried: bool) -> None:
+    facts = OrderFacts(status=status)
+    assert (facts.complete, facts.gone, facts.may_be_retried) == (complete, gone, may_be_retried)
+
+
+def test_a_file_whose_download_broke_off_is_not_in_error() -> None:
+    made = OrderFile(file=make_listed(), state=FileState.DOWNLOAD_ERROR, suborder_id=1)
+    assert not made.in_error
+    assert replace(made, state=FileState.ERROR).in_error
+    assert replace(made, state=FileState.PROCESSING_ERROR).in_error
