@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -196,7 +197,8 @@ class RsOrder:
             with breaking_off(what):
                 body = await response.read()
             try:
-                return read_of_dataset(body, number, listed=listed)
+                # It takes some 20 ms: the loop has leases to renew.
+                return await asyncio.to_thread(read_of_dataset, body, number, listed=listed)
             except UNREADABLE as error:
                 raise _not_all_told(
                     delivery,
