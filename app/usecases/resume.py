@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.delivery.checkpoint import Checkpoint
+from app.delivery.checkpoint import Checkpoint, Step
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, Upload
 from app.delivery.ports import Checkpoints
@@ -22,6 +22,8 @@ from app.usecases.uploads import Uploads
 
 log = get_logger(__name__)
 
+FROM_THE_START = "the transfer begins again from its first file"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unfinished:
@@ -29,6 +31,7 @@ class Unfinished:
 
     upload: Upload
     after: Checkpoint
+    stepped_back: bool = False  # more was sent, which can't be gone on from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,13 @@ class Resumption:
     objects: ObjectStore[Any]
     uploads: Uploads
 
-    async def find(self, delivery: Delivery, target: Target, key: str) -> Unfinished | None:
-        """Return what can be gone on with: the store has every part that was saved, as it was sent.
+    async def find(
+        self, delivery: Delivery, target: Target, key: str, *, before: Checkpoint | None = None
+    ) -> Unfinished | None:
+        """Return what can be gone on with: the store has every part of it, as it was sent.
+
+        Of several boundaries the last one; or the last one `before` the file that a checkpoint lies
+        in: if that was a wrong one, so is what was sent of it, and what was sent before is not.
 
         Raises TargetUnavailableError while the store does not tell. What is open and can't be gone
         on with is the caller's to abort.
@@ -49,23 +57,44 @@ class Resumption:
         if upload is None or upload.key != key or not self._is_at(delivery, target):
             return None
         steps = await self.checkpoints.steps(delivery, upload)
+        if before is not None:
+            steps = [step for step in steps if step.boundary.members < before.boundary.members]
         if not steps:
             return None
         try:
-            checkpoint = Checkpoint.of(steps)
             there = await self.objects.part_etags(target, upload)
-            self._compare(checkpoint, there)
+            checkpoint = self._last_that_is(there, steps, delivery)
         except (CheckpointUnusableError, UploadLostError, TargetRefusedError) as error:
-            log.warning(
-                "checkpoint_unusable",
-                **delivery.log_context,
-                attempt=delivery.attempt,
-                upload_id=upload.upload_id,
-                cause=str(error),
-                consequence="the transfer begins again from its first file",
-            )
+            tell_unusable(delivery, upload, str(error), FROM_THE_START)
             return None
-        return Unfinished(upload=upload, after=replace(checkpoint, sent=max(there, default=0)))
+        return Unfinished(
+            upload=upload,
+            after=replace(checkpoint, sent=max(there, default=0)),
+            stepped_back=before is not None,
+        )
+
+    def _last_that_is(
+        self, there: dict[int, str], steps: list[Step], delivery: Delivery
+    ) -> Checkpoint:
+        """Return the last boundary up to which all parts are there. Raises CheckpointUnusableError.
+
+        What lies behind was not saved, or is not there: it is sent again.
+        """
+        checkpoint = Checkpoint.of(steps)
+        same = _same(checkpoint, there)
+        if same == len(checkpoint.parts):
+            return checkpoint
+        flaw = (
+            f"part {same + 1} of {len(checkpoint.parts)} that were sent should have ETag "
+            f"{checkpoint.parts[same].etag}, and the store has {there.get(same + 1, 'none')}"
+        )
+        earlier = [step for step in steps if step.boundary.parts <= same]
+        if not earlier:
+            raise CheckpointUnusableError(flaw)
+        assert delivery.upload is not None  # noqa: S101 - it has steps
+        consequence = f"the transfer goes on behind part {earlier[-1].boundary.parts}"
+        tell_unusable(delivery, delivery.upload, flaw, consequence)
+        return Checkpoint.of(earlier)
 
     async def is_kept(
         self, delivery: Delivery, upload: Upload, *, for_another: bool = False
@@ -89,18 +118,25 @@ class Resumption:
             return False
         return place is not None and _opened_at(place) == _opened_at(target)
 
-    @staticmethod
-    def _compare(checkpoint: Checkpoint, there: dict[int, str]) -> None:
-        """Raise CheckpointUnusableError unless the parts are those that were sent.
 
-        What lies behind them was not saved, and is sent again.
-        """
-        for number, part in enumerate(checkpoint.parts, start=1):
-            if there.get(number) != part.etag:
-                raise CheckpointUnusableError(
-                    f"part {number} of {len(checkpoint.parts)} that were sent should have ETag "
-                    f"{part.etag}, and the store has {there.get(number, 'none')}"
-                )
+def tell_unusable(delivery: Delivery, upload: Upload, cause: str, consequence: str) -> None:
+    """Log that what was saved last is not gone on from."""
+    log.warning(
+        "checkpoint_unusable",
+        **delivery.log_context,
+        attempt=delivery.attempt,
+        upload_id=upload.upload_id,
+        cause=cause,
+        consequence=consequence,
+    )
+
+
+def _same(checkpoint: Checkpoint, there: dict[int, str]) -> int:
+    """Return how many parts, from the first, are those that were sent."""
+    for number, part in enumerate(checkpoint.parts, start=1):
+        if there.get(number) != part.etag:
+            return number - 1
+    return len(checkpoint.parts)
 
 
 def _opened_at(target: Target) -> tuple[object, ...]:

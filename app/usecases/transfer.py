@@ -41,7 +41,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.usecases.completion import CompletionGuard
 from app.usecases.free_place import UNSEEN, free_place
 from app.usecases.remove import Removal
-from app.usecases.resume import Resumption, Unfinished
+from app.usecases.resume import FROM_THE_START, Resumption, Unfinished, tell_unusable
 from app.usecases.segments import SegmentFiles, Segments
 from app.usecases.tails import KeptArchive, Tails
 from app.usecases.uploads import Uploads
@@ -57,9 +57,8 @@ COMPLETION = timedelta(minutes=16)
 _OPENING_TIMEOUT = 10.0  # seconds that a target is waited for before anything was sent to it
 _MAX_LOST_UPLOADS = 3  # that an attempt may lose
 # What leaves an upload as good as it was: the next attempt, here or elsewhere, may go on with it.
-# (What is not foreseen may come of the upload.)
+# (Unless it is lost. And what is not foreseen may come of the upload.)
 _PASSING = (asyncio.CancelledError, LeaseLostError, RetryableError, WrongFileError)
-_BEGIN_AGAIN = (UploadLostError, CheckpointUnusableError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ class Transfers:
         Raises what `Settlement` decides on.
 
         An upload that the target has lost, or that can't be gone on with, begins again at once,
-        while the lease surely holds.
+        while the lease surely holds; the latter from an earlier place, if there is one.
         """
         self.tenants.check_secrets(delivery.tenant)
         target = self.tenants.settings(delivery.tenant).target_named(delivery.target)
@@ -108,6 +107,21 @@ class Transfers:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
         key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
         began = time.monotonic()
+        result = await self._make(delivery, target, key, lease)
+        if result is None:
+            return
+        lease.finishes()
+        await self.finish(delivery, result)
+        seconds = time.monotonic() - began
+        metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
+        metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
+        lease.leave()
+        await self._tidy(delivery)
+
+    async def _make(
+        self, delivery: Delivery, target: Target, key: str, lease: Lease
+    ) -> StoredObject | None:
+        """Make the archive, however often its upload is lost; None: it goes on later."""
         unfinished = await self._fence(delivery, target, key, lease)
         result = await self._completed_before(delivery, target, key, lease)
         if result is not None and unfinished is not None:  # which is of no use any more
@@ -124,8 +138,13 @@ class Transfers:
                 result = await self._archive(delivery, target, upload, lease, after, segments)
                 if result is None:
                     await self._park(delivery, lease, segments)
-                    return
-            except _BEGIN_AGAIN as error:
+                    return None
+            except CheckpointUnusableError as error:
+                assert unfinished is not None  # noqa: S101 - nothing else is gone on from
+                unfinished = await self._step_back(delivery, target, unfinished, lease, error)
+                if unfinished is None:
+                    result = await self._completed_before(delivery, target, key, lease)
+            except UploadLostError as error:
                 lost += 1
                 if lost == _MAX_LOST_UPLOADS:
                     raise
@@ -133,16 +152,11 @@ class Transfers:
                 await lease.come_back()
                 if unfinished is not None:
                     # Also known to the attempt that began it, which may have completed it.
-                    await self._abort_unusable(delivery, upload, lease)
+                    await self._check_not_taken_over(delivery, upload, lease)
+                    await self._ask(lease, partial(self.uploads.abort_last, delivery))
                     result = await self._completed_before(delivery, target, key, lease)
                     unfinished = None
-        lease.finishes()
-        await self.finish(delivery, result)
-        seconds = time.monotonic() - began
-        metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
-        metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
-        lease.leave()
-        await self._tidy(delivery)
+        return result
 
     async def _tidy(self, delivery: Delivery) -> None:
         """Give back what a delivery that is done needs no more, if that can be done soon."""
@@ -178,12 +192,46 @@ class Transfers:
             )
         return unfinished
 
-    async def _abort_unusable(self, delivery: Delivery, upload: Upload, lease: Lease) -> None:
-        """Abort what can't be gone on with here. Raises LeaseLostError: a successor may do so."""
+    async def _step_back(
+        self,
+        delivery: Delivery,
+        target: Target,
+        unfinished: Unfinished,
+        lease: Lease,
+        error: CheckpointUnusableError,
+    ) -> Unfinished | None:
+        """Return what can be gone on with instead; None, and the upload is aborted: nothing.
+
+        Tried once. A wrong file is in one place, and what was sent before it is good; another
+        library, or kind of processor, makes other bytes everywhere.
+        """
+        await self._check_not_taken_over(delivery, unfinished.upload, lease)
+        earlier = None
+        if not unfinished.stepped_back:
+            find = partial(
+                self.resumption.find,
+                delivery,
+                target,
+                unfinished.upload.key,
+                before=unfinished.after,
+            )
+            earlier = await self._ask(lease, find)
+        consequence = (
+            FROM_THE_START
+            if earlier is None
+            else f"the transfer goes on behind part {earlier.after.boundary.parts}"
+        )
+        tell_unusable(delivery, unfinished.upload, str(error), consequence)
+        if earlier is None:
+            await self._ask(lease, partial(self.uploads.abort_last, delivery))
+        await lease.come_back()
+        return earlier
+
+    async def _check_not_taken_over(self, delivery: Delivery, upload: Upload, lease: Lease) -> None:
+        """Raise LeaseLostError if a later attempt may go on with an upload."""
         goes_on = partial(self.checkpoints.is_kept, delivery, upload, for_another=True)
         if await until_answered(goes_on, good=lease.safe_to_complete):
             raise LeaseLostError(f"{delivery} was taken over while it was to begin again")
-        await self._ask(lease, partial(self.uploads.abort_last, delivery))
 
     def _go_on(self, delivery: Delivery, unfinished: Unfinished) -> Upload:
         after = unfinished.after
@@ -303,8 +351,10 @@ class Transfers:
                 put_aside=kept.put_aside,
                 after=after,
             )
+        except CheckpointUnusableError:
+            raise
         except BaseException as error:
-            passes = isinstance(error, _PASSING) and not isinstance(error, _BEGIN_AGAIN)
+            passes = isinstance(error, _PASSING) and not isinstance(error, UploadLostError)
             if await self.resumption.is_kept(delivery, upload, for_another=not passes):
                 raise
             # Also when cancelled: an upload that is never completed would cost money for ever.

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail
 from app.delivery.manifest import Seam
 from app.delivery.object_store import StoredPart
+from app.errors import CheckpointUnusableError
 from sinks.formats.archive_format import ArchiveWriter, Member
 from sinks.pipeline.assembler import PartAssembler, Rest
 from sinks.pipeline.handover import AbortedError
@@ -191,11 +192,21 @@ class ArchiveStream:
                 self._assembler.take(self._writer.end(), behind=self._writer.count)
                 self._assembler.finish()
             self._verifier.finish()
+        except CheckpointUnusableError as error:
+            end = self._cause_of(error)
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
             end = error
         self._verifier.close()
         self._assembler.close()
         self._loop.call_soon_threadsafe(self._parts.put_nowait, end)
+
+    def _cause_of(self, unusable: CheckpointUnusableError) -> BaseException:
+        """Return why an archive is another one than before: a file that is wrong now, if one is."""
+        try:
+            self._verifier.finish()
+        except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
+            return error
+        return unusable
 
     def _wait_for_permit(self) -> None:
         if self._repeats is not None:

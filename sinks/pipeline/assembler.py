@@ -182,7 +182,8 @@ def _at_once(job: Callable[[], None], _size: int) -> None:
 def _unsent(checkpoint: Checkpoint, blocks: Iterable[bytes]) -> Iterator[Piece]:
     """Return the bytes behind a checkpoint, once those before it were compared."""
     left, crc = checkpoint.remade, 0
-    for block in blocks:
+    coming = iter(blocks)
+    for block in coming:
         piece: Piece = block
         if left:
             view = memoryview(block)
@@ -194,8 +195,10 @@ def _unsent(checkpoint: Checkpoint, blocks: Iterable[bytes]) -> Iterator[Piece]:
         if piece:
             yield piece
     if left or crc != checkpoint.boundary.crc:
+        for _ in coming:  # to their end: it tells whether the files are those of the listing
+            pass
         raise CheckpointUnusableError(
             f"the archive made again is another one before byte {checkpoint.offset}, where "
-            f"part {checkpoint.boundary.parts} ends: another library, or kind of processor, "
-            "made what was sent; it begins again"
+            f"part {checkpoint.boundary.parts} ends: what was sent was of a wrong file, or made "
+            "by another library or kind of processor"
         )

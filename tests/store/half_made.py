@@ -52,10 +52,11 @@ class ClassedTarget(MemoryTarget):
         return {"storage class": self.storage_class}
 
 
-# Part 7 ends in the third file.
+# Who reads half of the second file has sent four parts, the last of which ends in it; half of the
+# third: twelve.
 FILES = {
     "first.bin": noise(3 * MIB),
-    "second.bin": noise(7 * MIB // 2, "second"),
+    "second.bin": noise(8 * MIB, "second"),
     "third.bin": noise(8 * MIB, "third"),
 }
 
@@ -85,6 +86,12 @@ class Store(MemoryObjectStore):
         await self.before_etags()
         return await super().part_etags(target, upload)
 
+    def forget_part(self, number: int) -> None:
+        """Have a part of the open upload no more."""
+        for opened in self._open.values():
+            for upload in opened.values():
+                del upload.parts[number]
+
     async def abort(self, target: MemoryTarget, upload: Upload) -> None:
         self.aborted.append(upload.upload_id)
         if self.refuses is not None:
@@ -93,9 +100,9 @@ class Store(MemoryObjectStore):
 
 
 class BreakingSource(Source):
-    """Breaks off in a file, once the worker knows that `until` parts are stored.
+    """Breaks off in a file, once the worker knows that `until` mebibytes are stored.
 
-    It breaks with `error`, if that is given.
+    It breaks with `error`, if that is given. Or it goes on then, where it `pauses`.
     """
 
     def __init__(self, files: Mapping[str, bytes], *, until: int) -> None:
@@ -103,6 +110,7 @@ class BreakingSource(Source):
         self.until = until
         self.error: BaseException | None = None
         self.before_it_breaks: Callable[[], Awaitable[None]] = _nothing
+        self.pauses: str | None = None
         self.reads = Counter[str]()
         self.begin()
 
@@ -113,13 +121,20 @@ class BreakingSource(Source):
     async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
         self.reads[file.member] += 1
         try:
+            given = 0
             async for chunk in super().chunks(delivery, file):
+                if file.member == self.pauses and given > len(self.files[file.member]) // 2:
+                    await self._sent()
+                given += len(chunk)
                 yield chunk
         except SourceUnavailableError:
-            while _bytes_sent() - self._before < self.until * MIB:
-                await asyncio.sleep(0.01)
+            await self._sent()
             await self.before_it_breaks()
             raise (self.error or SourceUnavailableError("broke off")) from None
+
+    async def _sent(self) -> None:
+        while _bytes_sent() - self._before < self.until * MIB:
+            await asyncio.sleep(0.01)
 
 
 def _bytes_sent() -> float:
@@ -133,7 +148,7 @@ class HalfMade:
         self.deliveries = deliveries
         self.files = dict(files)
         self.store = Store()
-        self.source = BreakingSource(self.files, until=7)
+        self.source = BreakingSource(self.files, until=12)
         self.reports: list[Progress] = []
         self._heir: Delivery | None = None
         self.aim(TARGET)
@@ -217,8 +232,16 @@ class HalfMade:
             source=MemoryOrders(),
         )
 
+    async def begin_twice(self) -> None:
+        """Let one attempt break off behind part 4, in the second file, and one behind part 12."""
+        await self.plan()
+        self.source.until = 4
+        assert await self.attempt("first", breaks="second.bin") is not None
+        self.source.until = 8
+        assert await self.attempt("second", breaks="third.bin") is not None
+
     async def begin(self, breaks: str = "third.bin") -> Delivery:
-        """Plan it, and make a first attempt that breaks off once it has sent seven parts."""
+        """Plan it, and make a first attempt that breaks off once it has sent twelve parts."""
         await self.plan()
         error = await self.attempt("first", breaks=breaks)
         assert isinstance(error, SourceUnavailableError)

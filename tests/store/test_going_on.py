@@ -14,11 +14,13 @@ from app.errors import (
     SourceRefusedError,
     TargetRefusedError,
     UploadLostError,
+    WrongFileError,
 )
 from sinks.pipeline.budget import Budget
+from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB
-from tests.store.half_made import TARGET, ClassedTarget, HalfMade
+from tests.store.half_made import FILES, TARGET, ClassedTarget, HalfMade
 from tests.unit.test_assembler import goes_on
 
 pytestmark = goes_on
@@ -34,7 +36,7 @@ async def test_what_was_sent_is_kept_and_gone_on_with(half: HalfMade) -> None:
     await half.begin()
     assert await half.attempt() is None
     assert await half.deliveries.states() == ["DONE"]
-    assert {half.store.sent[number] for number in range(1, 8)} == {1}
+    assert {half.store.sent[number] for number in range(1, 13)} == {1}
     assert half.source.reads["first.bin"] == half.source.reads["second.bin"] == 1
     assert half.store.aborted == []
 
@@ -59,7 +61,7 @@ async def test_what_passes_leaves_the_upload_to_the_next_attempt(half: HalfMade)
     assert isinstance(await half.attempt(breaks="third.bin"), RetryableError)
     assert half.store.aborted == []
     assert await half.attempt() is None
-    assert {half.store.sent[number] for number in range(1, 8)} == {1}
+    assert {half.store.sent[number] for number in range(1, 13)} == {1}
 
 
 async def test_what_ends_it_leaves_no_upload(half: HalfMade) -> None:
@@ -131,3 +133,52 @@ async def test_a_store_that_does_not_let_it_abort_does_not_end_the_delivery(
     half.store.refuses = TargetRefusedError("AccessDenied")
     assert await half.attempt("small", worker_memory=Budget(8 * MIB), memory=8 * MIB) is None
     assert await half.deliveries.states() == ["DONE"]
+
+
+async def test_a_wrong_file_costs_what_was_sent_of_it_and_no_more(half: HalfMade) -> None:
+    """A part of it was sent and saved before its checksum was known."""
+    await half.plan()
+    half.source.until = 4
+    await half.attempt(breaks="second.bin")
+    half.source.until, half.source.pauses = 8, "third.bin"
+    half.source.files = FILES | {"third.bin": noise(8 * MIB, "another")}
+    assert isinstance(await half.attempt(), WrongFileError)
+    half.source.files, half.source.pauses = FILES, None
+    assert await half.attempt() is None
+    assert await half.deliveries.states() == ["DONE"]
+    assert half.source.reads["first.bin"] == 1
+    assert {half.store.sent[number] for number in range(1, 5)} == {1}
+    assert half.store.aborted == []
+
+
+async def test_a_file_that_is_wrong_when_it_is_read_again_costs_nothing(half: HalfMade) -> None:
+    """What was sent of it is good."""
+    await half.begin()
+    half.source.files = FILES | {"third.bin": noise(8 * MIB, "another")}
+    assert isinstance(await half.attempt(), WrongFileError)
+    half.source.files = FILES
+    assert await half.attempt() is None
+    assert half.source.reads["second.bin"] == 1
+    assert {half.store.sent[number] for number in range(1, 13)} == {1}
+    assert half.store.aborted == []
+
+
+async def test_a_part_that_is_gone_costs_what_was_sent_behind_the_boundary_before_it(
+    half: HalfMade,
+) -> None:
+    await half.begin_twice()
+    half.store.forget_part(11)
+    assert await half.attempt() is None
+    assert half.source.reads["first.bin"] == 1
+    assert (half.store.sent[4], half.store.sent[8]) == (1, 2)
+    assert half.store.aborted == []
+
+
+async def test_what_is_other_bytes_everywhere_begins_again(half: HalfMade) -> None:
+    """As of another kind of processor: one step back is tried, and no more."""
+    await half.begin_twice()
+    assert await half.attempt("other", compression="deflate") is None
+    assert await half.deliveries.states() == ["DONE"]
+    assert len(half.store.aborted) == 1
+    assert half.source.reads["first.bin"] == 2
+    assert half.store.open() == []
