@@ -18,6 +18,7 @@ log = get_logger(__name__)
 
 _BYTES = 256 * 1024 * 1024  # sent since the last checkpoint, or
 _SECONDS = 30.0
+_TIMEOUT = 10.0  # seconds that PostgreSQL has for one
 
 SaveStep = Callable[[Step], Awaitable[bool]]
 
@@ -72,15 +73,26 @@ class Checkpoints:
             self._archive.saved(step)
 
     async def save(self) -> None:
-        """Save how far the archive is. What PostgreSQL is away for comes with the next one."""
+        """Save how far the archive is. What PostgreSQL is away for comes with the next one.
+
+        Raises nothing: an archive is as good without.
+        """
         async with self._saving:
             self._due.clear()
             self._sent = 0
-            step = self._archive.step()
-            if step is None:
-                return
+            step = None
             try:
-                if await self._save(step):
-                    self._archive.saved(step)
-            except StoreUnavailableError as error:
-                log.warning("checkpoint_waits", parts=step.boundary.parts, cause=str(error))
+                step = self._archive.step()
+                if step is None:
+                    return
+                async with asyncio.timeout(_TIMEOUT):
+                    if await self._save(step):
+                        self._archive.saved(step)
+            except Exception as error:
+                late = f"PostgreSQL did not answer within {_TIMEOUT:g} s"
+                log.warning(
+                    "checkpoint_waits",
+                    parts=step and step.boundary.parts,
+                    cause=late if isinstance(error, TimeoutError) else str(error),
+                    exc_info=not isinstance(error, (TimeoutError, StoreUnavailableError)),
+                )
