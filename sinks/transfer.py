@@ -38,7 +38,8 @@ from app.errors import (
     WorkerStoppedError,
     WrongBytesError,
 )
-from app.telemetry.metrics import TARGET_BYTES
+from app.telemetry.logs import get_logger
+from app.telemetry.metrics import BYTES_KEPT, TARGET_BYTES, TRANSFERS_RESUMED
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot
 from sinks.formats import format_of
 from sinks.formats.archive_format import ArchiveFormat, ArchiveWriter
@@ -50,6 +51,8 @@ from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
 from sinks.pipeline.prefetch import Prefetcher
 from sinks.pipeline.verify import FileVerifier
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -165,7 +168,7 @@ class _Transfer:
 
         Or, where it pauses, all that came.
 
-        However it ends, what was sent is known as far as it can be gone on from. Where the source
+        Should it fail, what was sent is known as far as it can be gone on from. Where the source
         ends it, parts that are on their way arrive before, if they do soon.
         """
         plan, meter = self.plan, self.meter
@@ -183,12 +186,15 @@ class _Transfer:
         checkpoints = Checkpoints(archive, save)
         keeping = asyncio.create_task(checkpoints.keep())
         sender = _PartSender(self, archive, checkpoints, waits)
+        ended = False
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(source.run(files))
                 stopping = stages.create_task(self._hand_over(source))
                 try:
                     async for number, part in archive.parts():
+                        if after is not None and number == after.boundary.parts + 1:
+                            self._resumed(after)
                         within(
                             plan,
                             number=number,
@@ -207,12 +213,14 @@ class _Transfer:
                 await checkpoints.pause(
                     partial(sender.put_aside, put_aside), good=self.lease.safe_to_complete
                 )
+            ended = True
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
         finally:
             keeping.cancel()
             await archive.stop()
-            await checkpoints.save()
+            if not ended:
+                await checkpoints.save()
         return archive
 
     async def _read(self, tail: Tail, waits: Waits) -> list[bytes]:
@@ -251,6 +259,20 @@ class _Transfer:
         source.abort(stopped)
         await asyncio.sleep(_SENDING)  # the archive's thread may wait for parts that don't get on
         raise stopped
+
+    def _resumed(self, after: Checkpoint) -> None:
+        """Tell that it goes on after a checkpoint: what was sent before was compared."""
+        log.info(
+            "transfer_resumed",
+            **self.delivery.log_context,
+            attempt=self.delivery.attempt,
+            key=self.upload.key,
+            parts=after.boundary.parts,
+            files=after.boundary.members,
+            bytes=after.kept,
+        )
+        TRANSFERS_RESUMED.labels(self.delivery.tenant).inc()
+        BYTES_KEPT.labels(self.delivery.tenant).inc(after.kept)
 
     async def _skip(
         self, files: AsyncIterator[ManifestFile | Seam], writer: ArchiveWriter, after: Checkpoint

@@ -142,6 +142,7 @@ def _workers(
         objects=services.objects,
         uploads=uploads,
         checkpoints=services.database.checkpoints(),
+        attempts=settings.transfer_attempts,
         archiver=services.archiver(memory=memory, patience=patience),
         segments=Segments(
             source=services.source,

@@ -58,7 +58,7 @@ _OPENING_TIMEOUT = 10.0  # seconds that a target is waited for before anything w
 _MAX_LOST_UPLOADS = 3  # that an attempt may lose
 # What leaves an upload as good as it was: the next attempt, here or elsewhere, may go on with it.
 # (Unless it is lost. And what is not foreseen may come of the upload.)
-_PASSING = (asyncio.CancelledError, LeaseLostError, RetryableError, WrongFileError)
+_PASSING = (asyncio.CancelledError, LeaseLostError, RetryableError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,7 @@ class Transfers:
     )
     completion: timedelta = COMPLETION
     frees_places: bool = True  # at rs-order, once all is delivered
+    attempts: float = math.inf  # that may fail: what the last one has sent is of no use
 
     @property
     def resumption(self) -> Resumption:
@@ -132,7 +133,7 @@ class Transfers:
             if unfinished is None:
                 upload = await self._begin(delivery, target, key, lease)
             else:
-                upload = self._go_on(delivery, unfinished)
+                upload = unfinished.upload
             after = unfinished.after if unfinished else None
             try:
                 result = await self._archive(delivery, target, upload, lease, after, segments)
@@ -232,21 +233,6 @@ class Transfers:
         goes_on = partial(self.checkpoints.is_kept, delivery, upload, for_another=True)
         if await until_answered(goes_on, good=lease.safe_to_complete):
             raise LeaseLostError(f"{delivery} was taken over while it was to begin again")
-
-    def _go_on(self, delivery: Delivery, unfinished: Unfinished) -> Upload:
-        after = unfinished.after
-        log.info(
-            "transfer_resumed",
-            **delivery.log_context,
-            attempt=delivery.attempt,
-            key=unfinished.upload.key,
-            parts=after.boundary.parts,
-            files=after.boundary.members,
-            bytes=after.kept,
-        )
-        metrics.TRANSFERS_RESUMED.labels(delivery.tenant).inc()
-        metrics.BYTES_KEPT.labels(delivery.tenant).inc(after.kept)
-        return unfinished.upload
 
     async def _completed_before(
         self, delivery: Delivery, target: Target, key: str, lease: Lease
@@ -354,8 +340,9 @@ class Transfers:
         except CheckpointUnusableError:
             raise
         except BaseException as error:
-            passes = isinstance(error, _PASSING) and not isinstance(error, UploadLostError)
-            if await self.resumption.is_kept(delivery, upload, for_another=not passes):
+            if await self.resumption.is_kept(
+                delivery, upload, for_another=not self._passes(error, delivery)
+            ):
                 raise
             # Also when cancelled: an upload that is never completed would cost money for ever.
             # Should this fail too, the worker that takes the delivery next aborts it first.
@@ -395,6 +382,12 @@ class Transfers:
             )
         await until_answered(release, good=lease.safe_to_complete)
         log.info("transfer_parked", **delivery.log_context, attempt=delivery.attempt)
+
+    def _passes(self, error: BaseException, delivery: Delivery) -> bool:
+        """Whether there is another attempt after an error, and the upload as good as it was."""
+        if isinstance(error, WrongFileError):
+            return delivery.failures + 1 < self.attempts
+        return isinstance(error, _PASSING) and not isinstance(error, UploadLostError)
 
     def _at_most(self, delivery: Delivery, extent: Extent) -> int:
         """Return the bytes that the files may have, as far as it is known before."""

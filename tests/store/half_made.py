@@ -36,6 +36,7 @@ from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB, QUICK
 from tests.twins.rs_order import MemoryOrders, Source
 
+ATTEMPTS = 3
 TARGET = MemoryTarget(container="archives")
 
 
@@ -190,6 +191,7 @@ class HalfMade:
             checkpoints=deliveries.checkpoints(owner),
             archiver=self.archiver(**changes),
             segments=deliveries.segments(),
+            attempts=ATTEMPTS,
         )
 
     async def plan(self) -> None:
@@ -228,7 +230,7 @@ class HalfMade:
             store=self.deliveries.store,
             leases=self.deliveries.leases(owner),
             backoff=Backoff(first=0, longest=0),
-            attempts=3,
+            attempts=ATTEMPTS,
             source=MemoryOrders(),
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from app.delivery.states import Work
 from app.errors import (
@@ -16,11 +18,12 @@ from app.errors import (
     UploadLostError,
     WrongFileError,
 )
+from compose.embedded.stack import TENANT
 from sinks.pipeline.budget import Budget
 from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB
-from tests.store.half_made import FILES, TARGET, ClassedTarget, HalfMade
+from tests.store.half_made import ATTEMPTS, FILES, TARGET, ClassedTarget, HalfMade
 from tests.unit.test_assembler import goes_on
 
 pytestmark = goes_on
@@ -182,3 +185,43 @@ async def test_what_is_other_bytes_everywhere_begins_again(half: HalfMade) -> No
     assert len(half.store.aborted) == 1
     assert half.source.reads["first.bin"] == 2
     assert half.store.open() == []
+
+
+async def test_the_last_of_the_attempts_that_may_fail_leaves_no_upload(half: HalfMade) -> None:
+    await half.begin()
+    half.source.files = FILES | {"third.bin": noise(8 * MIB, "another")}
+    for _ in range(ATTEMPTS):
+        assert half.store.open() != []
+        assert isinstance(await half.attempt(), WrongFileError)
+    assert await half.deliveries.states() == ["ERROR"]
+    assert half.store.open() == []
+
+
+async def test_an_attempt_that_could_not_go_on_is_not_counted_as_one_that_did(
+    half: HalfMade,
+) -> None:
+    await half.plan()
+    half.source.until = 4
+    await half.attempt("large", breaks="third.bin", part_size=4 * MIB)
+    before = resumed()
+    with capture_logs() as logs:
+        assert await half.attempt("small", worker_memory=Budget(8 * MIB), memory=8 * MIB) is None
+    events = [line["event"] for line in logs]
+    assert "checkpoint_unusable" in events
+    assert not {"transfer_resumed", "upload_lost"} & set(events)
+    assert resumed() == before
+
+
+async def test_one_that_did_is_counted_once(half: HalfMade) -> None:
+    await half.begin()
+    before = resumed()
+    with capture_logs() as logs:
+        assert await half.attempt() is None
+    assert [line["event"] for line in logs].count("transfer_resumed") == 1
+    assert resumed() == before + 1
+
+
+def resumed() -> float:
+    """Return how many attempts went on, by the metric."""
+    name = "delivery_transfers_resumed_total"
+    return REGISTRY.get_sample_value(name, {"tenant": TENANT}) or 0

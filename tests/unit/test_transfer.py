@@ -505,3 +505,12 @@ async def test_what_an_earlier_attempt_had_read_counts_as_fetched_again() -> Non
     of_these = sum(len(LARGE[name]) for name in repeated)
     assert 0 < now[0] - before[0] <= of_these + PART
     assert 1 <= now[1] - before[1] <= len(repeated)
+
+
+@goes_on
+async def test_an_archive_that_is_whole_needs_no_checkpoint() -> None:
+    source, store, saved = Source(LARGE), MemoryObjectStore(), Saved()
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    await run(source, store, delivery, upload, save=saved.save)
+    assert saved.steps == []
