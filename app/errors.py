@@ -29,6 +29,7 @@ DeliveryError
 │   └── WrongObjectError          the stored object is not what was sent
 ├── OrderNotToldError         rs-order does not tell this of an order: it is done without
 ├── LeaseLostError            another worker owns this transfer now: stop, change nothing
+├── EndingError               the delivery ends, unless its archive has appeared: it is not made
 ├── SettingError              a change of a tenant's setting that is not made
 │   ├── UnknownSettingError       there is no setting of this name
 │   ├── InvalidSettingError       the value breaks rules; it has every reason
@@ -215,6 +216,10 @@ class OrderNotToldError(DeliveryError):
 
 class LeaseLostError(DeliveryError):
     """The transfer belongs to another worker, or has ended."""
+
+
+class EndingError(DeliveryError):
+    """It was cancelled, expired or failed as its archive may have appeared: look, then end it."""
 
 
 class SettingError(DeliveryError):

@@ -25,8 +25,13 @@ def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
     async def run() -> None:
         async with open_services(settings) as services:
             for correlation_id in ids:
-                await services.interventions.cancel(actor, correlation_id, reason=reason)
-                click.echo(f"{correlation_id} cancelled")
+                delivery = await services.interventions.cancel(actor, correlation_id, reason=reason)
+                click.echo(
+                    f"{correlation_id} cancelled"
+                    if delivery.state.ended
+                    else f"{correlation_id} is just being completed: it ends when it is known "
+                    "whether its archive has appeared, and is done if it has"
+                )
 
     asyncio.run(run())
 

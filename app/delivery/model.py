@@ -10,6 +10,15 @@ from uuid import UUID
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan
 from app.delivery.states import State, Work
+from app.errors import ErrorType
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How a delivery ends, unless it turns out that its archive has appeared."""
+
+    error_type: ErrorType
+    message: str  # the cause, for its client
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +52,7 @@ class Delivery:
     trace: str | None = None  # W3C traceparent
     upload: Upload | None = None  # that the last attempt opened
     completing: StoredObject | None = None  # what an attempt was about to make appear
+    ending: Ending | None = None  # noted while an attempt may have been completing its archive
 
     @property
     def work(self) -> Work | None:

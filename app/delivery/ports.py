@@ -110,6 +110,16 @@ class UnitOfWork(Protocol):
         way from the delivery's state to this one: then the program is wrong.
         """
 
+    async def note_ending(
+        self, delivery: Delivery, error: tuple[ErrorType, str], *, lets_go: bool
+    ) -> bool:
+        """Note how a delivery ends, once it is known whether its archive has appeared.
+
+        By state and attempt, as `advance`. What was noted first stays. False, and nothing is noted,
+        when no attempt may be completing the archive now. One that may keeps its lease, unless it
+        `lets_go`; any other attempt has lost its own, and the delivery is due for a claim.
+        """
+
     async def announce(
         self, delivery: Delivery, suborder: int | None, *, after: timedelta = timedelta()
     ) -> bool:
@@ -171,7 +181,10 @@ class DeliveryStore(Protocol):
         """
 
     async def expired(self, limit: int) -> list[Delivery]:
-        """Return active deliveries whose time is over."""
+        """Return active deliveries whose time is over.
+
+        Of those whose end is noted (`note_ending`), the ones whose archive can't appear any more.
+        """
 
     async def quiet_orders(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that wait for rs-order and have heard nothing for so long.

@@ -12,7 +12,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.states import Work
 from app.delivery.targets import Blocked
-from app.errors import ObjectBusyError
+from app.errors import EndingError, ObjectBusyError
 from app.store.objects import lock_object
 from app.store.pool import translate_errors
 from app.store.rows import delivery_of
@@ -105,6 +105,8 @@ class PostgresLeases:
                     )
                 )
         assert row is not None  # noqa: S101 - an aggregate has a row
+        if row["ending"]:
+            raise EndingError(f"{delivery} is to end: its archive is not asked for again")
         if row["busy"]:
             raise ObjectBusyError(
                 f"a delivery of another tenant or user is just completing {result.url}"

@@ -82,7 +82,7 @@ SELECT EXISTS (
 -- of another tenant or user may be making one of that name there: stores that ignore conditions would
 -- let both appear. (Where an older worker noted none, it may be there.) Asked under
 -- `lock_object`, by a statement of its own, so that what was noted before is seen; it waits while
--- that object is being removed.
+-- that object is being removed. Nor of one that is to end: what was asked for before decides how.
 WITH others AS (
     SELECT EXISTS (
         SELECT 1 FROM delivery other JOIN delivery own ON own.id = :id
@@ -91,12 +91,17 @@ WITH others AS (
           AND (other.tenant, other.user_email) <> (own.tenant, own.user_email)) AS busy
 ), noted AS (
     UPDATE delivery SET
-        lease_until = now() + :ttl, completing = :completing, completing_until = now() + :within
+        lease_until = now() + :ttl, completing = :completing, completing_until = now() + :within,
+        completing_attempt = attempt
     WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL
-      AND NOT (SELECT busy FROM others)
+      AND ending_type IS NULL AND NOT (SELECT busy FROM others)
     RETURNING id
 )
-SELECT busy, EXISTS (SELECT 1 FROM noted) AS noted FROM others;
+SELECT busy, EXISTS (SELECT 1 FROM noted) AS noted,
+       EXISTS (SELECT 1 FROM delivery
+               WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL
+                 AND ending_type IS NOT NULL) AS ending
+FROM others;
 
 -- name: discard_completion
 -- What was noted last can't appear any more.
@@ -125,6 +130,7 @@ WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRAN
 -- name: record_upload
 -- Note the multipart upload of an attempt, before its first part.
 UPDATE delivery SET
-    upload_bucket = :bucket, upload_key = :key, upload_id = :upload_id, upload_target = :target
+    upload_bucket = :bucket, upload_key = :key, upload_id = :upload_id, upload_target = :target,
+    completing_attempt = NULL
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
 RETURNING id;

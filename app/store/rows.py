@@ -7,10 +7,11 @@ from dataclasses import replace
 import asyncpg
 
 from app.delivery.manifest import ManifestFile
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, Ending
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import State
+from app.errors import ErrorType
 
 
 def listed_of(row: asyncpg.Record) -> Delivery:
@@ -37,7 +38,18 @@ def listed_of(row: asyncpg.Record) -> Delivery:
         total_bytes=row["total_bytes"],
         attempt=row["attempt"],
         last_cause=row["last_cause"],
+        ending=_ending_of(row),
     )
+
+
+def _ending_of(row: asyncpg.Record) -> Ending | None:
+    if row["ending_type"] is None:
+        return None
+    try:
+        error_type = ErrorType(row["ending_type"])
+    except ValueError:  # a later version's word; the message says what it is
+        error_type = ErrorType.INTERNAL_ERROR
+    return Ending(error_type=error_type, message=row["ending_message"])
 
 
 def delivery_of(row: asyncpg.Record) -> Delivery:

@@ -232,6 +232,22 @@ class PostgresUnitOfWork:
         )
         return await self._connection.fetchval(*listed) is not None
 
+    async def note_ending(
+        self, delivery: Delivery, error: tuple[ErrorType, str], *, lets_go: bool
+    ) -> bool:
+        """Note how a delivery ends, if its archive may be appearing."""
+        noted = await self._connection.fetchval(
+            *SQL["note_ending"](
+                id=delivery.id,
+                seen=delivery.state.value,
+                attempt=delivery.attempt,
+                error_type=error[0].value,
+                error_message=error[1],
+                lets_go=lets_go,
+            )
+        )
+        return noted is not None
+
     async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
         """Write files of a manifest."""
         try:

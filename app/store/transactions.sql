@@ -168,6 +168,7 @@ WITH advanced AS (
         -- What an attempt that failed has completed all the same is still to be removed.
         completing = CASE WHEN :state <> 'DONE' THEN completing END,
         completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,
+        ending_type = NULL, ending_message = NULL,
         parked = false, lease_owner = NULL, lease_until = NULL,
         -- Of no use once the upload is completed, and it holds a secret.
         upload_target = CASE WHEN :state <> 'DONE' THEN upload_target END,
@@ -228,6 +229,20 @@ FROM delivery d LEFT JOIN segment s ON s.delivery_id = d.id
 WHERE d.id = :id
 ORDER BY s.number;
 
+-- name: note_ending
+-- Note how a delivery ends, as an attempt may just be completing its archive; what was noted first stays.
+-- The attempt that does so keeps its lease, unless it lets go; of another one it is taken, so that it
+-- stops, and whoever claims next looks what became of the archive.
+UPDATE delivery SET
+    ending_type = coalesce(ending_type, :error_type),
+    ending_message = CASE WHEN ending_type IS NULL THEN :error_message ELSE ending_message END,
+    last_cause = :error_message,
+    lease_owner = CASE WHEN completing_attempt = attempt AND NOT :lets_go THEN lease_owner END,
+    lease_until = CASE WHEN completing_attempt = attempt AND NOT :lets_go THEN lease_until END,
+    not_before = now(), updated_at = now()
+WHERE id = :id AND state = :seen AND attempt = :attempt AND completing_until > now()
+RETURNING id;
+
 -- name: enqueue
 -- Put a message into the outbox.
 INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
@@ -258,12 +273,22 @@ OR EXISTS (
     WHERE id = :id AND attempt <> :attempt AND state <> 'ERROR');
 
 -- name: expired
--- Active deliveries whose time is over, the longest overdue first.
-SELECT * FROM delivery
-WHERE state NOT IN ({ended}) AND expires_at <= now()
-  -- What waits for the end of a maintenance has not begun yet.
-  AND NOT (state = 'RECEIVED' AND EXISTS (
-      SELECT 1 FROM tenant_maintenance m WHERE m.tenant = delivery.tenant AND m.active))
+-- Active deliveries whose time is over, the longest overdue first; of those whose end is noted, the ones
+-- for which no completion can be under way any more.
+SELECT * FROM (
+    (SELECT * FROM delivery
+     WHERE state NOT IN ({ended}) AND expires_at <= now() AND ending_type IS NULL
+       -- What waits for the end of a maintenance has not begun yet.
+       AND NOT (state = 'RECEIVED' AND EXISTS (
+           SELECT 1 FROM tenant_maintenance m WHERE m.tenant = delivery.tenant AND m.active))
+     ORDER BY expires_at
+     LIMIT :limit)
+    UNION ALL
+    (SELECT * FROM delivery
+     WHERE state NOT IN ({ended}) AND ending_type IS NOT NULL
+       AND coalesce(completing_until <= now(), true)
+     LIMIT :limit)
+) over_now
 ORDER BY expires_at
 LIMIT :limit;
 

@@ -29,7 +29,8 @@ class CompletionGuard:
         """Whether the object may appear now; it is noted that it may.
 
         The clock says that the lease holds; the database, that the delivery has not ended. Raises
-        LeaseLostError when the database is silent for as long as the lease holds.
+        LeaseLostError when the database is silent for as long as the lease holds, EndingError when
+        the delivery is to end: what was asked for before is looked at, and no more asked for.
         """
         if not self.lease.safe_to_complete():
             return False

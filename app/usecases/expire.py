@@ -12,7 +12,8 @@ async def expire(*, store: DeliveryStore, limit: int) -> int:
 
     Safe to run in several workers at once: each delivery is locked, looked at again, and ended by
     compare-and-set. A worker that transfers it finds its lease gone, stops, and aborts its upload;
-    that of a dead one is swept. Nothing here waits for a target.
+    that of a dead one is swept. Nothing here waits for a target; one whose archive may be appearing
+    ends when that is known (`fail`), at the latest when it can't appear any more: it comes again.
     """
     total = 0
     while True:
@@ -27,7 +28,7 @@ async def expire(*, store: DeliveryStore, limit: int) -> int:
                 message = f"not done within {hours:g} hours; it was {current.state} at the end"
                 if current.last_cause:
                     message += f", because {current.last_cause}"
-                ended += await fail(tx, current, ErrorType.EXPIRED, message)
+                ended += await fail(tx, current, ErrorType.EXPIRED, message) is not None
         total += ended
         if len(overdue) < limit or not ended:  # others end the same ones, or there are no more
             return total

@@ -22,18 +22,34 @@ async def fail(
     order_id: int | None = None,
     cancel: bool = True,
     answered: bool = False,
-) -> bool:
+    lets_go: bool = False,
+    decided: bool = False,
+) -> State | None:
     """End the delivery in ERROR, tell the client, and cancel the order if there is one.
+
+    While an attempt may be completing its archive, it is noted how it ends instead, and a worker
+    finds out (`Transfers`): DONE where the archive has appeared, else ERROR. `lets_go` tells that
+    it is that attempt which fails, `decided` that no archive appears. What was noted before is
+    what its client is told.
 
     `order_id` is what the event at hand tells, where the delivery doesn't know it yet. An order
     request that is surely not sent is withdrawn; of one that may be out, and is not `answered`, it
-    is noted that its answer may still come. Returns False, and owes nothing, when the delivery has
-    moved on in the meantime.
+    is noted that its answer may still come. Returns the state that it is in then, or None, and owes
+    nothing, when the delivery has moved on in the meantime.
     """
     message = as_cause(message)
+    if (
+        delivery.state is State.TRANSFERRING
+        and not decided
+        and await tx.note_ending(delivery, (error_type, message), lets_go=lets_go)
+    ):
+        log.warning("delivery_ends_later", **delivery.log_context, cause=message)
+        return delivery.state
+    if delivery.ending is not None:
+        error_type, message = delivery.ending.error_type, delivery.ending.message
     known = order_id if order_id is not None else delivery.order_id
     if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):
-        return False
+        return None
     withdrawn = await tx.withdraw_order(delivery)
     if withdrawn and delivery.order_id is not None:
         await _forget_answer(tx, delivery)
@@ -50,7 +66,7 @@ async def fail(
         error_type=error_type.value,
         cause=message,
     )
-    return True
+    return State.ERROR
 
 
 async def _forget_answer(tx: UnitOfWork, delivery: Delivery) -> None:

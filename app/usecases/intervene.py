@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -53,12 +53,16 @@ class Interventions:
         """End an active delivery: `ERROR`, `INTERNAL_ERROR`, saying by whom it was cancelled.
 
         (Clients know no error type for it.) Its worker notices within a second, and aborts the
-        upload; that of a dead one is swept later. Raises UnknownDeliveryError, NotPossibleError.
+        upload; that of a dead one is swept later. One whose archive may be appearing is returned as
+        `TRANSFERRING`: it ends when that is known, and is done if it has appeared. Raises
+        UnknownDeliveryError, NotPossibleError.
         """
         async with self.store.transaction() as tx:
             delivery = _of(user, await tx.lock(actor.tenant, correlation_id))
             if delivery is not None:
-                await _end(tx, delivery, actor, reason)
+                if delivery.ending is not None:
+                    raise NotPossibleError(why_not_cancelled(delivery))
+                delivery = replace(delivery, state=await _end(tx, delivery, actor, reason))
         if delivery is None:
             last = await self._last(actor.tenant, correlation_id, user)
             raise NotPossibleError(
@@ -78,7 +82,7 @@ class Interventions:
         async with self.store.transaction() as tx:
             active = _of(user, await tx.lock(actor.tenant, correlation_id))
             if active is not None:
-                if not await tx.retry_now(active):
+                if active.ending is not None or not await tx.retry_now(active):
                     raise NotPossibleError(why_not_retried(active))
                 await tx.audit(_done(actor, "retry", active, after=active.state))
                 return active
@@ -202,6 +206,8 @@ def why_cancel_is_ignored(active: Delivery | None, arrived_at: datetime | None) 
         return "no delivery with this correlationId is active"
     if arrived_at < active.requested_at:
         return "it arrived before the active delivery was requested"
+    if active.ending is not None:
+        return why_not_cancelled(active)
     return None
 
 
@@ -212,16 +218,33 @@ def _of(user: str | None, delivery: Delivery | None) -> Delivery | None:
     return delivery
 
 
-async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) -> None:
+async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) -> State:
+    """End a delivery that is locked, or note that it ends; return the state that it is in then."""
     message = f"cancelled by {actor.name or 'somebody without a name'}"
     if reason:
         message += f": {reason}"
-    await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message)
-    await tx.audit(_done(actor, "cancel", delivery, after=State.ERROR))
+    state = await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message)
+    assert state is not None  # noqa: S101 - it is locked
+    await tx.audit(_done(actor, "cancel", delivery, after=state))
+    return state
+
+
+def why_not_cancelled(delivery: Delivery) -> str:
+    """Return why there is nothing to cancel of a delivery whose end is noted."""
+    assert delivery.ending is not None  # noqa: S101 - else it can be
+    return (
+        f"{delivery} ends as soon as it is known whether its archive has appeared "
+        f"({delivery.ending.message}); there is nothing to cancel"
+    )
 
 
 def why_not_retried(delivery: Delivery) -> str:
     """Return why there is nothing to try again of an active delivery that waits for no attempt."""
+    if delivery.ending is not None:
+        return (
+            f"{delivery} ends as soon as it is known whether its archive has appeared "
+            f"({delivery.ending.message}); there is nothing to try again"
+        )
     if delivery.state.work is None:
         return f"{delivery} waits for rs-order ({delivery.state}); there is nothing to try again"
     return f"{delivery} is under way ({delivery.state}); there is nothing to try again"

@@ -10,9 +10,10 @@ from app.delivery import outgoing
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, Leases, OrderSource
-from app.delivery.states import Work
+from app.delivery.states import State, Work
 from app.errors import (
     DeliveryError,
+    EndingError,
     ErrorType,
     LeaseLostError,
     PermanentError,
@@ -55,6 +56,8 @@ class Settlement:
         match error:
             case LeaseLostError():
                 log.warning("lease_lost", **context)
+            case EndingError():
+                await self._end(delivery, error)
             case SourceGoneError() if delivery.failures + 1 < self.attempts:
                 await self._ask_again(delivery, context, error)
             case PermanentError():
@@ -93,7 +96,24 @@ class Settlement:
 
     async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
         async with self.store.transaction() as tx:
-            await fail(tx, delivery, error_type, str(error))
+            current: Delivery | None = delivery
+            if delivery.state is State.TRANSFERRING:  # how it ends may have been noted meanwhile
+                current = await tx.lock(delivery.tenant, delivery.correlation_id)
+            if current is None or (current.id, current.attempt) != (delivery.id, delivery.attempt):
+                return
+            await fail(tx, current, error_type, str(error), lets_go=True)
+
+    async def _end(self, delivery: Delivery, error: EndingError) -> None:
+        """End what was claimed to look for its archive, which is not there; else let it be claimed.
+
+        It was noted during this attempt then; the next one fences this one off, and looks.
+        """
+        ending = delivery.ending
+        if ending is None:
+            await self.leases.release(delivery, after=timedelta(), failed=False, cause=str(error))
+            return
+        async with self.store.transaction() as tx:
+            await fail(tx, delivery, ending.error_type, ending.message, decided=True)
 
     async def _hand_over(self, delivery: Delivery, context: dict[str, object]) -> None:
         """Let another worker take it at once: nothing was wrong with it, nor with its peers."""

@@ -26,6 +26,7 @@ from app.delivery.targets import Target
 from app.errors import (
     CheckpointUnusableError,
     DeliveryError,
+    EndingError,
     ForeignObjectError,
     LeaseLostError,
     RetryableError,
@@ -96,8 +97,12 @@ class Transfers:
         Raises what `Settlement` decides on.
 
         An upload that the target has lost, or that can't be gone on with, begins again at once,
-        while the lease surely holds; the latter from an earlier place, if there is one.
+        while the lease surely holds; the latter from an earlier place, if there is one. Of a
+        delivery that is to end no archive is made: it is done if there is one.
         """
+        if delivery.ending is not None:
+            await self._end_or_finish(delivery, lease)
+            return
         self.tenants.check_secrets(delivery.tenant)
         target = self.tenants.settings(delivery.tenant).target_named(delivery.target)
         if target is None:
@@ -173,6 +178,20 @@ class Transfers:
         with suppress(StoreUnavailableError):
             return (await self.store.extent(delivery)).largest >= UNSEEN
         return False
+
+    async def _end_or_finish(self, delivery: Delivery, lease: Lease) -> None:
+        """Look whether the archive has appeared, now that it can't any more.
+
+        Raises EndingError when it has not.
+        """
+        await self._ask(lease, partial(self.uploads.abort_last, delivery))
+        place, result = self.uploads.place(delivery), None
+        if place is not None and delivery.upload is not None:
+            result = await self._completed_before(delivery, place, delivery.upload.key, lease)
+        if result is None:
+            raise EndingError(f"the archive of {delivery} has not appeared")
+        lease.finishes()
+        await self.finish(delivery, result)
 
     async def _fence(
         self, delivery: Delivery, target: Target, key: str, lease: Lease

@@ -228,6 +228,8 @@ class DeliveryView(View):
         delivery, result = tracked.delivery, tracked.result
         error_type, error_message = tracked.error or (None, None)
         cause = None if tracked.ended else delivery.last_cause
+        if delivery.ending is not None:
+            cause = f"{delivery.ending.message}; it ends when its completion has, or has failed"
         waits = cause is not None and tracked.worker is None
         return cls(
             id=str(delivery.id),

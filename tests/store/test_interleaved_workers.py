@@ -3,7 +3,7 @@
 Real use-cases and real leases; each step to the leases or the object store waits until it is let
 through, in an order that is drawn. A worker believes in its lease for ever (as one that stood
 still does), and may die at any step. What may not happen: two that deliver, an object that changes
-after the delivery has ended, an upload that stays open.
+or appears after the delivery has ended, an upload that stays open.
 """
 
 from __future__ import annotations
@@ -31,8 +31,15 @@ from app.delivery.outgoing import Kind
 from app.delivery.ports import Checkpoints, Leases
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
-from app.errors import DeliveryError, ForeignObjectError, LeaseLostError, UploadLostError
+from app.errors import (
+    DeliveryError,
+    ErrorType,
+    ForeignObjectError,
+    LeaseLostError,
+    UploadLostError,
+)
 from app.run.wiring.kinds import KINDS
+from app.usecases.fail import fail
 from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
@@ -419,6 +426,8 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
                 case ("kill", int(number)):
                     await workers[number].stop()
                     workers[number] = Worker(deliveries, bucket, f"w{uuid4().hex[:6]}")
+                case "cancel":
+                    await cancel(deliveries, asked)
                 case _:
                     await deliveries.let_leases_run_out()
         # From now on no worker dies: the delivery ends, and all come to rest.
@@ -446,9 +455,17 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
         limit=10,
     ).look()
     assert bucket.open == {}
-    assert bucket.completed
     assert bucket.late == []
     return bucket
+
+
+async def cancel(deliveries: Deliveries, asked: list[Delivery]) -> None:
+    """Let deliveries end, as an operator may."""
+    for delivery in asked:
+        async with deliveries.store.transaction() as tx:
+            active = await tx.lock(delivery.tenant, delivery.correlation_id)
+            if active is not None:
+                await fail(tx, active, ErrorType.INTERNAL_ERROR, "cancelled")
 
 
 async def said(deliveries: Deliveries, delivery: Delivery) -> list[str]:
@@ -472,10 +489,28 @@ async def test_one_of_many_workers_delivers_whatever_their_order(
     deliveries: Deliveries, steps: list[object]
 ) -> None:
     asked = await deliveries.ready(f"c-{uuid4().hex}")
-    await play(deliveries, steps, [asked])
+    bucket = await play(deliveries, steps, [asked])
+    assert bucket.completed
     row = await deliveries.row(asked)
     assert (row.state, row.lease_owner) == (State.DONE, None)
     assert await said(deliveries, asked) == ["GRANTED", "DONE"]
+
+
+@given(steps=st.tuples(steps, steps).map(lambda drawn: [*drawn[0], "cancel", *drawn[1]]))
+@example(steps=[*TO_COMPLETION, "cancel"])
+@example(steps=[*TO_COMPLETION, ("kill", 0), "cancel"])
+@example(steps=[*TO_COMPLETION, "lease runs out", 1, "cancel", 0, *REST])
+@example(steps=[*TO_COMPLETION, 0, ("kill", 0), "cancel"])
+@orders
+async def test_one_that_is_cancelled_has_its_archive_or_never_will(
+    deliveries: Deliveries, steps: list[object]
+) -> None:
+    """Whatever the order: nothing appears of which its client was told that it failed."""
+    asked = await deliveries.ready(f"c-{uuid4().hex}")
+    bucket = await play(deliveries, steps, [asked])
+    row = await deliveries.row(asked)
+    assert await said(deliveries, asked) == ["GRANTED", row.state]
+    assert bool(bucket.objects) is (row.state is State.DONE)
 
 
 @given(steps=steps)
@@ -490,6 +525,7 @@ async def test_one_of_two_tenants_delivers_to_a_key_and_the_upload_of_the_other_
     name = f"c-{uuid4().hex}"
     asked = [await deliveries.ready(name, tenant=tenant) for tenant in (TENANT, OTHER)]
     bucket = await play(deliveries, steps, asked)
+    assert bucket.completed
     told = {(await said(deliveries, delivery))[-1]: delivery for delivery in asked}
     assert told.keys() == {"DONE", "ERROR"}
     ((_, there),) = bucket.objects.items()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, Ending
 from app.delivery.states import State
+from app.errors import ErrorType
 from app.usecases.intervene import why_cancel_is_ignored, why_not_retried
 from tests.builders import make_delivery
 
@@ -36,6 +38,13 @@ def test_a_cancel_that_is_not_about_the_active_delivery_is_ignored(
     active: Delivery | None, arrived_at: datetime | None, why: str
 ) -> None:
     assert why_cancel_is_ignored(active, arrived_at) == why
+
+
+def test_a_cancel_of_one_whose_end_is_noted_is_ignored() -> None:
+    ending = Ending(error_type=ErrorType.EXPIRED, message="not done within 12 hours")
+    why = why_cancel_is_ignored(replace(ACTIVE, ending=ending), THEN)
+    assert why is not None
+    assert "(not done within 12 hours); there is nothing to cancel" in why
 
 
 @pytest.mark.parametrize("state", [state for state in State if not state.ended])

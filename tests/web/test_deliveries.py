@@ -17,7 +17,7 @@ from app.audit import Actor
 from app.delivery.own_ids import prefix_of
 from app.delivery.states import State, Work
 from app.run.wiring.tenants import ConfigurationParts
-from tests.builders import make_message, make_stored
+from tests.builders import make_message, make_stored, make_upload
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
     PLENTY,
@@ -200,6 +200,23 @@ async def test_a_cancelled_delivery_ends_and_its_client_is_told(
     again = await api.call("POST", "/deliveries/d/cancel")
     assert again.status == 409
     assert "has ended already (ERROR)" in (await again.json())["message"]
+
+
+async def test_one_whose_archive_may_be_appearing_ends_later_and_that_is_answered(
+    api: Api, deliveries: Deliveries
+) -> None:
+    claimed = await deliveries.claimed("d")
+    upload = make_upload(container="b", key="k")
+    assert await deliveries.leases("w").record_completion(
+        claimed, make_stored(upload), namespace="s3:9000", until=timedelta(minutes=16)
+    )
+    answer = await api.call("POST", "/deliveries/d/cancel?reason=wrong+dates")
+    shown = await content(answer, 202)
+    assert shown["state"] == "TRANSFERRING"
+    assert "wrong dates; it ends when its completion has" in shown["lastCause"]
+    again = await api.call("POST", "/deliveries/d/cancel")
+    assert again.status == 409
+    assert "as soon as it is known" in (await again.json())["message"]
 
 
 async def test_a_delivery_that_ended_in_error_is_requested_again(

@@ -286,10 +286,10 @@ class DeliveriesApi:
         """End a delivery that has not ended."""
         actor, reason = request[ACTOR], read(request, CancelQuery).reason or ""
         await find(request, self._tracking)
-        await self._interventions.cancel(
+        delivery = await self._interventions.cancel(
             actor, request.match_info["correlation_id"], user=own_only(actor), reason=reason
         )
-        return await self._answer(request, status=200)
+        return await self._answer(request, status=200 if delivery.state.ended else 202)
 
     async def retry(self, request: web.Request) -> web.Response:
         """Try a delivery again."""
@@ -336,6 +336,12 @@ class DeliveriesApi:
         by_id = (schemas.path("id", "Id of the delivery.", {"format": "uuid"}),)
         found = {200: schemas.answer("The delivery.", DeliveryFound)}
         taken = {202: schemas.answer("It is taken in.", DeliveryFound)}
+        ends_later = {
+            202: schemas.answer(
+                "It is being completed: it ends when that has failed, and is done if it has not.",
+                DeliveryFound,
+            )
+        }
         asked = {202: schemas.answer("It is taken in, now or before.", DeliveryFound)}
         return [
             Endpoint(
@@ -429,7 +435,7 @@ class DeliveriesApi:
                 roles=USERS,
                 parameters=by_name,
                 query=CancelQuery,
-                responses=found | schemas.errors(404, 409, 422) | always,
+                responses=found | ends_later | schemas.errors(404, 409, 422) | always,
             ),
             Endpoint(
                 method="POST",

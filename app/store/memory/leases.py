@@ -11,7 +11,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
-from app.errors import ObjectBusyError
+from app.errors import EndingError, ObjectBusyError
 from app.store.memory import deliveries
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow
@@ -127,6 +127,8 @@ class MemoryLeases:
             await session.lock(("object", result.url, namespace))
             await self._database.trip()
             own = session.get(self._database.deliveries, delivery.id)
+            if own is not None and self._has(delivery, own) and own.work and own.delivery.ending:
+                raise EndingError(f"{delivery} is to end: its archive is not asked for again")
             busy = own is not None and session.where(
                 self._database.deliveries,
                 lambda other: (
@@ -146,8 +148,10 @@ class MemoryLeases:
                     row.having(completing=result),
                     completing_namespace=namespace,
                     completing_until=session.now + until,
+                    completing_attempt=row.delivery.attempt,
                     lease_until=session.now + self._ttl,
                 ),
+                lambda row: row.work is not None and row.delivery.ending is None,
             )
 
     async def discard_completion(self, delivery: Delivery) -> None:
@@ -222,7 +226,7 @@ class MemoryLeases:
             return await self._change(
                 session,
                 delivery,
-                lambda row: row.having(upload=upload),
+                lambda row: replace(row.having(upload=upload), completing_attempt=None),
                 lambda row: row.state is State.TRANSFERRING,
             )
 

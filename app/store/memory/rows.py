@@ -34,6 +34,7 @@ class DeliveryRow:
     completing_namespace: str | None = None  # where `delivery.completing` may appear
     completing_until: datetime | None = None
     listed: int = 0  # segments whose files are in the manifest
+    completing_attempt: int | None = None  # that noted it, unless it has begun again since
     order_awaited: bool = False  # it has ended, and the answer to its order request is due
     swept: bool = False
 

@@ -51,7 +51,11 @@ class MemoryStore:
         """Return active deliveries whose time is over, the longest overdue first."""
 
         def is_over(session: Session, row: DeliveryRow) -> bool:
-            if row.state.ended or row.delivery.expires_at > session.now:
+            if row.state.ended:
+                return False
+            if row.delivery.ending is not None:
+                return row.completing_until is None or row.completing_until <= session.now
+            if row.delivery.expires_at > session.now:
                 return False
             # What waits for the end of a maintenance has not begun yet.
             return row.state is not State.RECEIVED or not self._database.is_paused(

@@ -18,7 +18,7 @@ from app.delivery.ingress import (
     event_key,
 )
 from app.delivery.manifest import Manifest, ManifestFile
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, Ending
 from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, Segment
@@ -378,6 +378,7 @@ class MemoryUnitOfWork:
                 upload=upload,
                 # What an attempt that failed has completed all the same is still to be removed.
                 completing=None if done else old.completing,
+                ending=None,
                 **changes,
             )
             return replace(
@@ -401,6 +402,36 @@ class MemoryUnitOfWork:
             await deliveries.update(
                 self._database, self._session, delivery.id, advanced, is_as_seen
             )
+            is not None
+        )
+
+    @_statement
+    async def note_ending(
+        self, delivery: Delivery, error: tuple[ErrorType, str], *, lets_go: bool
+    ) -> bool:
+        """Note how a delivery ends, if its archive may be appearing."""
+        now = self._session.now
+        ending = Ending(error_type=error[0], message=error[1])
+
+        def noted(row: DeliveryRow) -> DeliveryRow:
+            holds = row.completing_attempt == row.delivery.attempt and not lets_go
+            return replace(
+                row.having(ending=row.delivery.ending or ending, last_cause=error[1]),
+                lease_owner=row.lease_owner if holds else None,
+                lease_until=row.lease_until if holds else None,
+                not_before=now,
+                updated_at=now,
+            )
+
+        def may_appear(row: DeliveryRow) -> bool:
+            return (
+                (row.state, row.delivery.attempt) == (delivery.state, delivery.attempt)
+                and row.completing_until is not None
+                and row.completing_until > now
+            )
+
+        return (
+            await deliveries.update(self._database, self._session, delivery.id, noted, may_appear)
             is not None
         )
 

@@ -132,8 +132,9 @@ function buttons(found, path, again) {
       acting = true;
       try {
         const query = reason.value ? `?${new URLSearchParams({ reason: reason.value })}` : "";
-        await call("POST", `${path}/${verb}${query}`);
-        say(said);
+        const { content } = await call("POST", `${path}/${verb}${query}`);
+        const ends = verb === "cancel" && !content.finishedAt;
+        say(ends ? "It is being completed: it ends when that has failed, and is done if it has not." : said);
       } catch (error) {
         say(error.message);
       }
