@@ -3,11 +3,12 @@
 -- delivery only the first, so that order is kept however many relays there are. Of the :kinds alone
 -- that this version knows: what is behind another one waits with it. Locked for as long as their
 -- publishing takes. Order requests go out one after the other where they have the same correlation
--- id: answers come in their order. One whose delivery has ended meanwhile is withdrawn if it is
--- surely not sent, or if no answer to it, nor to one that it has changed places with, is due. One that
--- is surely not sent waits while the answer to another order of the same correlation id is due, for
--- :patience after the end of the delivery that asked for it: an answer does not tell which request it
--- is for.
+-- id: answers come in their order. (No cancel holds one up: it may have no queue.) One whose delivery
+-- has ended meanwhile is withdrawn if it is surely not sent, or if no answer to it, nor to one that it
+-- has changed places with, is due; one that is surely not sent also where its delivery has an order
+-- already, an earlier one's. One that is surely not sent waits while the answer to another order of the
+-- same correlation id is due, for :patience after the end of the delivery that asked for it: an answer
+-- does not tell which request it is for.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -17,7 +18,8 @@ WITH RECURSIVE tenants AS (
 )
 SELECT message.*, message.kind = 'order' AND coalesce((
     -- Not EXISTS, here and below: PostgreSQL may read all deliveries that are kept, for a hash table.
-    SELECT d.state = 'ERROR' FROM delivery d WHERE d.id = message.delivery_id
+    SELECT d.state = 'ERROR' OR d.order_id IS NOT NULL AND message.not_sent
+    FROM delivery d WHERE d.id = message.delivery_id
 ), false) AND (message.not_sent OR (
     SELECT count(*) FROM delivery d
     WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
@@ -37,9 +39,9 @@ FROM tenants t CROSS JOIN LATERAL (
           SELECT 1 FROM outbox earlier
           WHERE earlier.lane = o.lane AND earlier.delivery_id = o.delivery_id
             AND earlier.id < o.id)
-      AND (:lane <> 'orders' OR NOT EXISTS (
+      AND (o.kind <> 'order' OR NOT EXISTS (
           SELECT 1 FROM outbox earlier
-          WHERE earlier.lane = 'orders' AND earlier.tenant = o.tenant
+          WHERE earlier.lane = 'orders' AND earlier.kind = 'order' AND earlier.tenant = o.tenant
             AND earlier.correlation_id = o.correlation_id AND earlier.id < o.id))
     ORDER BY o.id
     LIMIT greatest(1, :limit / (SELECT count(tenant) FROM tenants))

@@ -18,7 +18,8 @@ from tests.integration.conftest import Deliveries
 async def test_leases_are_renewed_while_six_connections_are_held(
     pool: asyncpg.Pool, database: str, deliveries: Deliveries, settings: Settings
 ) -> None:
-    await deliveries.ready("c")  # leaves something to send in each lane
+    await deliveries.ready("c")
+    await deliveries.granted("d")  # together they leave something to send in each lane
     least = Settings(database_url=database, database_pool_size=8).database_pool_size
     busy = asyncio.Semaphore(0)
 

@@ -91,7 +91,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a later order request overtakes an earlier one",
         path="app/store/memory/outbox.py",
-        before="            if lane is Lane.ORDERS:\n",
+        before="            if row.message.kind is Kind.ORDER:\n",
         after="            if False:\n",
     ),
     Defect(

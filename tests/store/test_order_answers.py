@@ -431,6 +431,40 @@ async def test_a_request_that_was_not_confirmed_before_the_end_is_sent_again(
     assert await cancelled(deliveries) == [1]
 
 
+async def test_a_request_that_is_not_out_is_not_sent_once_another_s_answer_was_taken_over(
+    deliveries: Deliveries,
+) -> None:
+    """It was just being tried when the answer to the earlier one came."""
+    await ended(deliveries, "same")
+    await asked(deliveries, "same", sent=None)
+    relaying = Relaying(deliveries)
+    assert await relaying.relay() == (1, 0)  # begun
+    running = asyncio.create_task(relaying.relay())
+    await relaying.sending.wait()
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    relaying.outcome.set_exception(NotSentError("no queue is bound"))
+    assert await running == (0, 1)
+    await deliveries.elapse(timedelta(minutes=1))
+    assert await relaying.relay() == (1, 0)
+    assert relaying.sent == []
+    assert await unsent(deliveries) == 0
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)  # of another client
+    assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 1)]
+    assert await cancelled(deliveries) == []
+
+
+async def test_a_cancel_that_no_queue_takes_holds_up_no_order_request_of_its_id(
+    deliveries: Deliveries,
+) -> None:
+    await asked(deliveries, "first")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await deliveries.order_in_vain()
+    await asked(deliveries, "second")
+    assert await unsent(deliveries) == 0
+    assert await cancelled(deliveries) == [1]
+
+
 async def test_a_request_that_two_relays_have_begun_is_sent_by_one_of_them(
     deliveries: Deliveries,
 ) -> None:

@@ -106,7 +106,7 @@ class MemoryOutbox:
         for _, row in sorted(session.rows(self._database.outbox, lane)):
             of_tenant = waiting.setdefault(row.message.tenant, [])
             names: set[Hashable] = {row.message.delivery_id}
-            if lane is Lane.ORDERS:
+            if row.message.kind is Kind.ORDER:
                 names.add((row.message.tenant, row.message.correlation_id))
             first = behind.isdisjoint(names)
             behind |= names
@@ -133,11 +133,13 @@ class MemoryOutbox:
         self._later_kinds.warn(kinds - _KINDS)
 
     def _is_withdrawn(self, session: Session, row: OutboxRow) -> bool:
-        """Whether a message is an order request of a failed delivery, and no answer is due."""
+        """Whether a message is an order request that is of no use, and no answer is due to it."""
         found = session.get(self._database.deliveries, row.message.delivery_id)
-        if row.message.kind is not Kind.ORDER or found is None or found.state is not State.ERROR:
+        if row.message.kind is not Kind.ORDER or found is None:
             return False
-        return row.not_sent or not self._awaited(session, row.message)
+        if row.not_sent:
+            return found.state is State.ERROR or found.delivery.order_id is not None
+        return found.state is State.ERROR and not self._awaited(session, row.message)
 
     def _waits_for_answer(self, session: Session, row: OutboxRow) -> bool:
         """Whether a message is an order request that waits for the answer to another one."""
