@@ -31,6 +31,18 @@ _BACKOFF = Backoff(first=0.1, longest=5.0)  # between tries to connect
 # one again, and push out another.
 PREPARED_STATEMENTS = 250
 
+# How long PostgreSQL waits for a process that does not go on: its locks are others' then. A relay
+# may be idle for as long as a broker has to confirm, twice 30 s; one that is frozen, or whose
+# machine is gone, would keep what it sends locked until the kernel gives its connection up, two
+# hours later.
+_SILENCE = {
+    "idle_in_transaction_session_timeout": "120s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60s",
+}
+
 # SQLSTATE: a class of two letters, or a code. Read-only is what a failover leaves for a while.
 _PASSES = (
     "08",  # connection exceptions
@@ -168,7 +180,8 @@ async def open_pool(
     """Connect, waiting up to `start_timeout` seconds for the server to come up.
 
     `where` may be a URL alone. A statement that takes longer than `command_timeout` seconds is
-    cancelled; PostgreSQL itself ends it after `statement_timeout` seconds, unless that is 0.
+    cancelled; PostgreSQL itself ends it after `statement_timeout` seconds, unless that is 0. It
+    ends connections that are silent for a minute, or idle in a transaction for two.
 
     Raises ConfigurationError when the address or the credentials are wrong, NotReachableError when
     nothing answers, or with a certificate that is not good.
@@ -200,9 +213,8 @@ async def open_pool(
                     target_session_attrs=SessionAttribute.read_write,
                     command_timeout=command_timeout,
                     statement_cache_size=PREPARED_STATEMENTS,
-                    server_settings={"statement_timeout": f"{statement_timeout * 1000:.0f}"}
-                    if statement_timeout
-                    else None,
+                    server_settings=_SILENCE
+                    | {"statement_timeout": f"{statement_timeout * 1000:.0f}"},
                     timeout=10,
                 )
     except _REFUSED as error:

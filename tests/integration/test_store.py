@@ -32,6 +32,18 @@ async def test_workers_that_start_at_once_migrate_once(database: str) -> None:
         assert await migrate(pool) == []
 
 
+async def test_a_process_that_does_not_go_on_keeps_its_locks_for_two_minutes(
+    pool: asyncpg.Pool,
+) -> None:
+    """Frozen in a transaction, or its machine is gone: the kernel alone would wait two hours."""
+    names = (
+        *("idle_in_transaction_session_timeout", "tcp_user_timeout"),
+        *("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count"),
+    )
+    values = [await pool.fetchval("SELECT current_setting($1)", name) for name in names]
+    assert values == ["2min", "60000", "30", "10", "3"]
+
+
 async def test_a_migration_takes_longer_than_any_other_statement_may(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
