@@ -66,3 +66,12 @@ class Delivery:
     def log_context(self) -> dict[str, str]:
         """What each line of the log names it by."""
         return {"tenant": self.tenant, "correlation_id": self.correlation_id}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """A delivery that has ended, and how."""
+
+    delivery: Delivery
+    result: StoredObject | None  # of DONE
+    error: tuple[str, str] | None  # of ERROR: the word of its type, and the cause

@@ -19,7 +19,7 @@ from app.delivery.messages import (
     OrderRequestDtoEvent,
     Wire,
 )
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, Ended
 from app.delivery.object_store import StoredObject
 from app.delivery.states import Status
 from app.errors import ErrorType
@@ -133,6 +133,18 @@ def done(delivery: Delivery, result: StoredObject) -> OutgoingMessage:
 def error(delivery: Delivery, error_type: ErrorType, message: str) -> OutgoingMessage:
     """Tell the client that its delivery failed, and why."""
     return _response(delivery, Status.ERROR, error_type=error_type, message=message)
+
+
+def told_again(ended: Ended) -> OutgoingMessage | None:
+    """Tell the client how its delivery has ended, as it was told.
+
+    None where only a later version has the word for that.
+    """
+    if ended.result is not None:
+        return done(ended.delivery, ended.result)
+    if ended.error is None or ended.error[0] not in [*ErrorType]:
+        return None
+    return error(ended.delivery, ErrorType(ended.error[0]), ended.error[1])
 
 
 def order(delivery: Delivery, *, size_limit: int) -> OutgoingMessage:

@@ -19,7 +19,7 @@ from app.delivery.checkpoint import Checkpoint, Step, Tail, TailObject
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, Ended
 from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.outgoing import Lane, OutgoingMessage
@@ -37,6 +37,13 @@ class UnitOfWork(Protocol):
 
         Return those that count, by their id, and when each arrived by the store's clock. The others
         were handled before, or are copies of a message that was.
+        """
+
+    async def ended_before(self, refused: Sequence[UUID]) -> list[Ended]:
+        """Return the deliveries of which requests, by their ids, were refused as copies.
+
+        That is, of each correlation id the last one, if it has ended and none is active. Of a
+        request that Kafka gives again, there is none.
         """
 
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import asyncpg
 
 from app.delivery.manifest import ManifestFile
-from app.delivery.model import Delivery, Ending
+from app.delivery.model import Delivery, Ended, Ending
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import State
@@ -72,6 +72,17 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         plan=OrderPlan.read(plan) if plan else None,
         upload=upload,
         completing=StoredObject.read(completing) if completing else None,
+    )
+
+
+def ended_of(row: asyncpg.Record) -> Ended:
+    """Read a whole row of a delivery that has ended."""
+    return Ended(
+        delivery=delivery_of(row),
+        result=StoredObject(url=row["url"], md5=row["md5"], size=row["archive_size"])
+        if row["url"]
+        else None,
+        error=(row["error_type"], row["error_message"]) if row["error_type"] else None,
     )
 
 

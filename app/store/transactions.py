@@ -14,7 +14,7 @@ import asyncpg
 from app.audit import AuditRecord
 from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening, event_key
 from app.delivery.manifest import Extent, Manifest, ManifestFile
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, Ended
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import OutgoingMessage
@@ -25,7 +25,7 @@ from app.store.audit import record
 from app.store.manifest import extent, files_after
 from app.store.objects import lock_object
 from app.store.pool import translate_errors
-from app.store.rows import delivery_of, segment_of
+from app.store.rows import delivery_of, ended_of, segment_of
 from app.store.sql import load
 from app.waiting.patience import until_answered
 from app.waiting.wakeup import Wakeup
@@ -57,6 +57,11 @@ class PostgresUnitOfWork:
             )
         )
         return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
+
+    async def ended_before(self, refused: Sequence[UUID]) -> list[Ended]:
+        """Return the deliveries that have ended of requests that were refused as copies."""
+        rows = await self._connection.fetch(*SQL["ended_before"](ids=list(refused)))
+        return [ended_of(row) for row in rows]
 
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""

@@ -5,9 +5,9 @@ SELECT pg_advisory_xact_lock(digest) FROM unnest(:digests::bigint[]) AS digest;
 -- name: record_receipts
 -- Note events in the inbox; none of them needs further care. No row for one that is there already
 -- (Kafka gave it again, or it was appended again). Refused, that is not `counted`, are copies of a
--- message that counted: one that may be a repeat (it is flagged, or RabbitMQ did not get its
--- acknowledgement), if its digest is known; one that may not, if a repeat of it has overtaken it, which
--- arrived no earlier; and one, whatever it says, that comes within an hour after the acknowledgement of
+-- message that counted: one that may be a repeat (it is flagged), if its digest is known; one that may
+-- not, if a repeat of it has overtaken it, which arrived no earlier (any, where RabbitMQ did not get its
+-- acknowledgement: it may not flag what it gives again); and one, whatever it says, that comes within an hour after the acknowledgement of
 -- another was lost, be that a copy itself. (The same message sent again by a client arrives later, and counts.) Times are those
 -- at which this database saved the arrivals; an event without one was handled, which the inbox knows,
 -- or put back by an operator: then the worker's clock (:received_at) is all there is, but it is never
@@ -16,7 +16,7 @@ WITH handled AS (
     DELETE FROM arrival WHERE id = ANY (:ids::uuid[]) RETURNING id, received_at, returned_at
 ), arrived AS (
     SELECT event.id, event.kind, event.digest, handled.returned_at,
-           event.flagged OR handled.returned_at IS NOT NULL AS flagged,
+           event.flagged,
            coalesce(handled.received_at, least(event.received_at, clock_timestamp())) AS at
     FROM unnest(:ids::uuid[], :kinds::text[], :digests::bytea[], :flagged::boolean[],
                 :received_at::timestamptz[])
@@ -28,7 +28,8 @@ WITH handled AS (
         SELECT 1 FROM inbox known
         WHERE known.digest = arrived.digest AND known.kind = arrived.kind
           AND (known.counted AND (arrived.flagged
-                                  OR known.flagged AND known.arrived_at >= arrived.at)
+                                  OR known.arrived_at >= arrived.at
+                                     AND (known.flagged OR arrived.returned_at IS NOT NULL))
                OR known.returned_at > arrived.at - interval '1 hour')) AS copy,
         EXISTS (
         SELECT 1 FROM inbox known
@@ -42,12 +43,26 @@ WITH handled AS (
       AND known.returned_at IS NOT NULL
 )
 INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted, returned_at)
-SELECT id, kind, digest, flagged, at, NOT copy,
+SELECT id, kind, digest, flagged OR returned_at IS NOT NULL, at, NOT copy,
        -- What was given again in place of a copy may be there already.
        CASE WHEN NOT (copy AND overtaken) THEN returned_at END
 FROM judged
 ON CONFLICT (ingress_id) DO NOTHING
 RETURNING ingress_id, arrived_at, counted;
+
+-- name: ended_before
+-- Of requests that were refused as copies, the deliveries of what was counted: of each correlation id
+-- the last one, unless one is active.
+SELECT DISTINCT ON (d.tenant, d.correlation_id) d.*
+FROM inbox copy
+JOIN inbox known ON known.digest = copy.digest AND known.kind = copy.kind AND known.counted
+JOIN delivery d ON d.id = known.ingress_id
+WHERE copy.ingress_id = ANY (:ids::uuid[]) AND NOT copy.counted
+  AND d.state IN ({ended}) AND NOT EXISTS (
+      SELECT 1 FROM delivery active
+      WHERE active.tenant = d.tenant AND active.correlation_id = d.correlation_id
+        AND active.state NOT IN ({ended}))
+ORDER BY d.tenant, d.correlation_id, d.requested_at DESC, d.id;
 
 -- name: open_deliveries
 -- Save new deliveries, each with its time to live from :requested_at on (null is now). No row for one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from app.delivery import outgoing
 from app.delivery.ingress import DeliveryRequest, IncomingMessage, Opening
@@ -40,10 +41,11 @@ async def receive(
     requests = [(message, await _judge(message)) for message in messages]
     async with store.transaction() as tx:
         counted = await tx.record_receipts([message.ingress for message in messages])
-        openings = []
+        openings, refused = [], []
         for message, request in requests:
             arrived_at = counted.get(message.ingress.id)
             if arrived_at is None:
+                refused.append(message.ingress.id)
                 _note("request_repeated", message)
                 tx.on_commit(metrics.REQUESTS.labels(message.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
@@ -53,6 +55,8 @@ async def receive(
             else:
                 openings.append(opening(request, arrived_at, tenants=tenants, users=users))
         deliveries = await save(tx, openings, tenants=tenants) if openings else []
+        if refused:
+            await _tell_again(tx, refused)
     saved = {delivery.id for delivery in deliveries}
     for opened in openings:
         request = opened.request
@@ -62,6 +66,19 @@ async def receive(
             metrics.REQUESTS.labels(request.tenant, "ignored").inc()
     if any(delivery.state.work is Work.CHECK for delivery in deliveries):
         checks.notify()
+
+
+async def _tell_again(tx: UnitOfWork, refused: Sequence[UUID]) -> None:
+    """Tell how a delivery has ended whose request comes again, and was refused as a copy.
+
+    It may not be one: a client that sets no message id has asked for the same again, and RabbitMQ
+    has given that twice, as PostgreSQL was away and has only seen the second. It is answered so;
+    and who has the answer already is told the same, with the same message id.
+    """
+    for ended in await tx.ended_before(refused):
+        told = outgoing.told_again(ended)
+        if told is not None:
+            await tx.enqueue(told)
 
 
 async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestError:

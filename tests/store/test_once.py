@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from app.delivery import outgoing
 from app.delivery.ingress import Arrival, Cancel, IncomingMessage, Ingress
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import Arrivals
-from app.delivery.states import Work
+from app.delivery.states import State, Work
 from app.encoding import dumps
 from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import order_progressed
@@ -26,7 +27,13 @@ from streams.channels import REQUESTS
 from streams.events import CancelRequested, OrderProgressed, RequestReceived
 from streams.kafka.agents import Dependencies, handler_of
 from streams.regards.users import AnyUser
-from tests.builders import make_arrival, make_cancel, make_message, make_order_event
+from tests.builders import (
+    make_arrival,
+    make_cancel,
+    make_message,
+    make_order_event,
+    make_stored,
+)
 from tests.deliveries import Deliveries
 
 OFF = timedelta(minutes=7)  # of a worker's clock
@@ -162,6 +169,62 @@ async def test_a_copy_that_is_given_again_itself_is_refused_however_often(
     await inbox.saved(resent.ingress)
     await deliveries.grant(resent)
     assert await deliveries.states() == ["ERROR", "GRANTED"]
+
+
+@pytest.mark.parametrize("copy_first", [False, True])
+async def test_a_request_that_is_given_again_is_not_taken_for_an_earlier_one_that_has_ended(
+    deliveries: Deliveries, inbox: Inbox, copy_first: bool
+) -> None:
+    """The client asked for the same before, without a message id: nothing else tells them apart."""
+    before = make_message("c")
+    await inbox.saved(before.ingress)
+    await deliveries.grant(before)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1)
+    again = make_message("c", digest=digest_of(before))
+    await inbox.saved(again.ingress)
+    await inbox.arrivals.returned(again.ingress.id)
+    copy = make_message("c", digest=digest_of(before), redelivered=True)
+    await inbox.saved(copy.ingress)
+    for message in (copy, again) if copy_first else (again, copy):
+        await deliveries.grant(message)
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+
+
+@pytest.mark.parametrize("status", ["ERROR", "DONE"])
+async def test_a_copy_of_a_request_whose_delivery_has_ended_is_answered_as_that_was(
+    deliveries: Deliveries, inbox: Inbox, status: str
+) -> None:
+    """It may be the same asked for again, which PostgreSQL, that was away, never had."""
+    before = make_message("c")
+    await inbox.saved(before.ingress)
+    await deliveries.grant(before)
+    if status == "ERROR":
+        await deliveries.tell(OrderStatus.FAILED, order_id=1, message="no")
+    else:
+        async with deliveries.store.transaction() as tx:
+            transferring = await deliveries.put(await deliveries.active(), State.TRANSFERRING)
+            assert await tx.advance(transferring, State.DONE, result=make_stored())
+            await tx.enqueue(outgoing.done(transferring, make_stored()))
+    copy = make_message("c", digest=digest_of(before), redelivered=True)
+    await inbox.saved(copy.ingress)
+    await deliveries.grant(copy)
+    assert await deliveries.states() == [status]
+    told = [m for m in await deliveries.outgoing() if m.body.get("status") == status]
+    assert len(told) == 2
+    assert told[0] == told[1]
+
+
+async def test_a_copy_of_a_request_whose_delivery_is_active_is_answered_by_that(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    before = make_message("c")
+    await deliveries.grant(before)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1)
+    await deliveries.grant(make_message("c"))
+    owed = await deliveries.owed()
+    copy = make_message("c", digest=digest_of(before), redelivered=True)
+    await deliveries.grant(copy)
+    assert await deliveries.owed() == owed
 
 
 async def test_a_refused_copy_is_no_receipt(deliveries: Deliveries, inbox: Inbox) -> None:

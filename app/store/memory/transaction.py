@@ -18,7 +18,7 @@ from app.delivery.ingress import (
     event_key,
 )
 from app.delivery.manifest import Manifest, ManifestFile
-from app.delivery.model import Delivery, Ending
+from app.delivery.model import Delivery, Ended, Ending
 from app.delivery.object_store import StoredObject
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, Segment
@@ -99,13 +99,13 @@ class MemoryUnitOfWork:
         if self._session.get(self._database.inbox, ingress.id) is not None:
             return None
         returned_at = handled.returned_at if handled else None
-        flagged = ingress.redelivered or returned_at is not None
         clock = self._database.clock()
         at = handled.received_at if handled else min(ingress.received_at or clock, clock)
 
         def is_copied_by(known: InboxRow) -> bool:
-            overtook = known.flagged and known.arrived_at >= at
-            if known.counted and (flagged or overtook):
+            may_be_a_copy = known.flagged or returned_at is not None
+            overtook = may_be_a_copy and known.arrived_at >= at
+            if known.counted and (ingress.redelivered or overtook):
                 return True
             return known.returned_at is not None and known.returned_at > at - _COPY_AFTER_RETURN
 
@@ -119,11 +119,32 @@ class MemoryUnitOfWork:
             ingress_id=ingress.id,
             kind=ingress.kind,
             digest=ingress.digest,
-            flagged=flagged,
+            flagged=ingress.redelivered or returned_at is not None,
             arrived_at=at,
             counted=not copy,
             returned_at=None if copy and overtaken else returned_at,
         )
+
+    @_statement
+    async def ended_before(self, refused: Sequence[UUID]) -> list[Ended]:
+        """Return the deliveries that have ended of requests that were refused as copies."""
+        found: dict[tuple[str, str], DeliveryRow] = {}
+        for ingress_id in refused:
+            copy = self._session.get(self._database.inbox, ingress_id)
+            if copy is None or copy.counted:
+                continue
+            for _, known in self._session.rows(self._database.inbox, (copy.kind, copy.digest)):
+                row = self._session.get(self._database.deliveries, known.ingress_id)
+                if known.counted and row is not None:
+                    client = row.delivery.tenant, row.delivery.correlation_id
+                    last = found.get(client)
+                    if last is None or last.delivery.requested_at < row.delivery.requested_at:
+                        found[client] = row
+        return [
+            Ended(delivery=row.delivery, result=row.result, error=row.error)
+            for client, row in sorted(found.items())
+            if row.state.ended and not self._of(*client, lambda other: not other.state.ended)
+        ]
 
     @_statement
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
