@@ -518,7 +518,7 @@ def _row_in_memory(row: DeliveryRow) -> Row:
 _TIMES = {
     "delivery": (
         *("requested_at", "expires_at", "rank", "not_before", "updated_at", "state_since"),
-        *("finished_at", "lease_until", "completing_until"),
+        *("finished_at", "lease_until", "completing_until", "answers_until"),
     ),
     "delivery_history": ("at",),
     "inbox": ("received_at", "arrived_at", "returned_at"),

@@ -12,6 +12,9 @@ from app.delivery.ingress import Ingress
 # under its correlation id: an answer does not tell which request it is for. It is longer than an
 # answer waits in a worker's bridge.
 ANSWER_PATIENCE = timedelta(minutes=15)
+# An answer that has not come by then (rs-order may lose one) is not reckoned with any more: the
+# next one is another's.
+ANSWER_LIMIT = timedelta(days=1)
 
 
 class OrderStatus(StrEnum):

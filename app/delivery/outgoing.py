@@ -158,7 +158,7 @@ def order(delivery: Delivery, *, size_limit: int) -> OutgoingMessage:
 def cancel(delivery: Delivery, order_id: int) -> OutgoingMessage:
     """Tell rs-order that an order is of no use any more."""
     body = OrderCancelRequestDtoEvent(order_id=order_id, correlation_id=delivery.correlation_id)
-    return _owed(delivery, Kind.CANCEL, body, name="cancel")
+    return _owed(delivery, Kind.CANCEL, body, name=f"cancel-{order_id}")
 
 
 def wake(delivery: Delivery, kind: Kind) -> OutgoingMessage:

@@ -22,6 +22,7 @@ from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Se
 from app.delivery.model import Delivery, Ended
 from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
+from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import State, Work
@@ -69,7 +70,10 @@ class UnitOfWork(Protocol):
         """Return the active delivery with this correlation id, locked until the end; or None."""
 
     async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
-        """Whether an order belonged to an earlier delivery with this correlation id."""
+        """Whether an order belonged to an earlier delivery with this correlation id.
+
+        Or to any, as one that was made of a request that was sent again.
+        """
 
     async def withdraw_order(self, delivery: Delivery) -> bool:
         """Take back a delivery's order request; False when it may be out, or is about to be."""
@@ -77,22 +81,27 @@ class UnitOfWork(Protocol):
     async def order_is_unsent(self, delivery: Delivery) -> bool:
         """Whether a delivery's order request is owed, and surely was not sent until now."""
 
-    async def await_order(self, delivery: Delivery) -> None:
-        """Note that a delivery has ended while the answer to its order request is due."""
+    async def await_order(self, delivery: Delivery, patience: timedelta = ANSWER_LIMIT) -> None:
+        """Note that a delivery has ended while the answer to its order request is due.
+
+        It is reckoned with for `patience` from now on.
+        """
 
     async def awaited_orders(
         self, tenant: str, correlation_id: str, arrived_at: datetime | None
     ) -> list[Delivery]:
-        """Return ended deliveries with that id whose order request has no answer yet, locked.
+        """Return deliveries with that id to whose order request an answer may come, locked.
 
-        The oldest comes first; none that was requested after `arrived_at`, if that is known.
+        That is, ended ones that have none yet; and, where their request was sent again, those that
+        have ended or have an order. The oldest comes first; none that was requested after
+        `arrived_at`, if that is known.
         """
 
     async def answers_before(self, tenant: str, correlation_id: str, arrived_at: datetime) -> bool:
         """Whether an event of rs-order about this id arrived before, and is not handled yet."""
 
     async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
-        """Note that rs-order has answered the request of a delivery that has ended."""
+        """Note an answer of rs-order to the request of one of `awaited_orders`."""
 
     async def advance(
         self,

@@ -24,6 +24,7 @@ SQL = load(__name__)
 
 _KINDS = [kind.value for kind in Kind]
 _MAX_WAIT = timedelta(seconds=15)
+_TURN = timedelta(seconds=10)  # that what a pass has begun to send is left to the next one of it
 _ANSWER_INTERVAL = timedelta(seconds=2)  # between looks whether another order is answered
 
 
@@ -48,10 +49,11 @@ class PostgresOutbox:
         otherwise; NotSentError where the broker surely never had it. Rows stay locked meanwhile:
         when this process dies, another takes them.
 
-        Who ends a delivery takes its order request back if that is surely not out. So it is noted
-        that one may be, in a transaction of its own, before it is sent in the next pass: else
-        a relay that died in the midst of sending would leave a request behind of which it is said
-        that it is not out. Only the pass that has noted it may take that back, for NotSentError.
+        Who ends a delivery takes its order request back if that is surely not out, and each that is
+        out is answered. So it is noted that one may be, in a transaction of its own, before it is
+        sent in the next pass, each time: else a relay that died in the midst of sending would leave
+        a request behind of which it is said that it is not out, or out once. Only the pass that has
+        noted it may take that back, for NotSentError.
 
         A request that is not out waits for the answer to another one of its correlation id, at most
         for `patience` after the end of the delivery that asked for that.
@@ -59,8 +61,8 @@ class PostgresOutbox:
         this = uuid4()
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                due = await self._due(connection, lane)
                 begun = self._begun.pop(lane, None)
+                due = await self._due(connection, lane, begun)
                 waits = [row["id"] for row in due if row["waits"] and not row["withdrawn"]]
                 owed = [row for row in due if not (row["withdrawn"] or row["waits"])]
                 ready = [row for row in owed if _may_be_sent(row, begun)]
@@ -72,18 +74,29 @@ class PostgresOutbox:
                     await connection.execute(*SQL["withdraw_orders"](ids=withdrawn))
                 if waits:
                     await connection.execute(*SQL["let_wait"](ids=waits, pause=_ANSWER_INTERVAL))
-                first = [row["id"] for row in owed if not _may_be_sent(row, begun)]
-                if first:
-                    await connection.execute(*SQL["begin_orders"](ids=first, by=this))
+                first = [row for row in owed if not _may_be_sent(row, begun)]
+                fresh = [row["id"] for row in first if row["not_sent"]]
+                if fresh:
+                    await connection.execute(*SQL["begin_orders"](ids=fresh, by=this))
+                again = [row["id"] for row in first if not row["not_sent"]]
+                if again:
+                    await connection.execute(*SQL["begin_again"](ids=again, by=this))
         if first:  # and that is committed
             self._begun[lane] = this
         return len(due) - (unsent := len(ready) - len(sent)), unsent
 
     async def _due(
-        self, connection: asyncpg.pool.PoolConnectionProxy, lane: Lane
+        self, connection: asyncpg.pool.PoolConnectionProxy, lane: Lane, begun: UUID | None
     ) -> list[asyncpg.Record]:
         due: list[asyncpg.Record] = await connection.fetch(
-            *SQL["due"](lane=lane.value, kinds=_KINDS, limit=self._batch, patience=self._patience)
+            *SQL["due"](
+                lane=lane.value,
+                kinds=_KINDS,
+                limit=self._batch,
+                patience=self._patience,
+                begun=begun,
+                turn=_TURN,
+            )
         )
         kinds = self._later_kinds[lane]
         if not due and kinds.take_look():  # the table is short then, as a rule
@@ -93,8 +106,8 @@ class PostgresOutbox:
 
 
 def _may_be_sent(row: asyncpg.Record, begun: UUID | None) -> bool:
-    """Whether it is noted that a message may be out: by the pass before, or of old."""
-    return not row["not_sent"] and row["begun_by"] in (None, begun)
+    """Whether the pass before has noted that an order request may be out; no other need be."""
+    return row["kind"] != Kind.ORDER or (begun is not None and row["begun_by"] == begun)
 
 
 async def _publish(
@@ -114,12 +127,14 @@ async def _publish(
             # Whatever it is: one message must not hold up those of others.
             if not isinstance(outcome, BrokerUnavailableError):
                 log.error("message_not_sent", row=row["id"], exc_info=outcome)
-            clean = isinstance(outcome, NotSentError) and row["begun_by"] is not None
+            surely = isinstance(outcome, NotSentError) and row["begun_by"] is not None
+            if surely and row["repeats"]:
+                await connection.execute(*SQL["not_repeated"](id=row["id"]))
             await connection.execute(
                 *SQL["postpone"](
                     id=row["id"],
                     error=as_cause(str(outcome)),
-                    not_sent=clean,
+                    not_sent=surely and not row["repeats"],
                     longest=_MAX_WAIT,
                 )
             )

@@ -1,3 +1,7 @@
+-- fragment: answers_count
+-- Whether the answers that a delivery may have to come are still reckoned with.
+coalesce(d.answers_until, d.finished_at + interval '1 day') > now()
+
 -- name: due
 -- Messages of a lane to publish now, the same number for each tenant that has any; of each
 -- delivery only the first, so that order is kept however many relays there are. Of the :kinds alone
@@ -5,10 +9,11 @@
 -- publishing takes. Order requests go out one after the other where they have the same correlation
 -- id: answers come in their order. (No cancel holds one up: it may have no queue.) One whose delivery
 -- has ended meanwhile is withdrawn if it is surely not sent, or if no answer to it, nor to one that it
--- has changed places with, is due; one that is surely not sent also where its delivery has an order
--- already, an earlier one's. One that is surely not sent waits while the answer to another order of the
+-- has changed places with, is due; so is one whose delivery has an order, be it an earlier one's. One
+-- that is surely not sent waits while the answer to another order of the
 -- same correlation id is due, for :patience after the end of the delivery that asked for it: an answer
--- does not tell which request it is for.
+-- does not tell which request it is for. One that another pass than :begun is about to send is left to
+-- that for :turn.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -18,16 +23,16 @@ WITH RECURSIVE tenants AS (
 )
 SELECT message.*, message.kind = 'order' AND coalesce((
     -- Not EXISTS, here and below: PostgreSQL may read all deliveries that are kept, for a hash table.
-    SELECT d.state = 'ERROR' OR d.order_id IS NOT NULL AND message.not_sent
+    SELECT d.state = 'ERROR' OR d.order_id IS NOT NULL
     FROM delivery d WHERE d.id = message.delivery_id
 ), false) AND (message.not_sent OR (
     SELECT count(*) FROM delivery d
     WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
-      AND d.order_awaited
+      AND d.order_awaited AND {answers_count}
 ) = 0) AS withdrawn, message.kind = 'order' AND message.not_sent AND (
     SELECT count(*) FROM delivery d JOIN delivery own ON own.id = message.delivery_id
     WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
-      AND d.order_awaited AND d.order_id IS NULL
+      AND (d.order_awaited AND d.order_id IS NULL OR d.answers_due > 0) AND {answers_count}
       AND d.finished_at > now() - :patience::interval
       AND d.order_request::text <> own.order_request::text
 ) > 0 AS waits
@@ -35,6 +40,7 @@ FROM tenants t CROSS JOIN LATERAL (
     SELECT * FROM outbox o
     WHERE o.lane = :lane AND o.tenant = t.tenant AND o.due_at <= now()
       AND o.kind = ANY (:kinds::text[])
+      AND (o.begun_by IS NULL OR o.begun_by = :begun::uuid OR o.due_at <= now() - :turn::interval)
       AND NOT EXISTS (
           SELECT 1 FROM outbox earlier
           WHERE earlier.lane = o.lane AND earlier.delivery_id = o.delivery_id
@@ -78,22 +84,31 @@ DELETE FROM outbox WHERE id = ANY (:ids);
 WITH withdrawn AS (
     DELETE FROM outbox WHERE id = ANY (:ids) RETURNING delivery_id, not_sent
 )
-UPDATE delivery SET order_awaited = false
+UPDATE delivery SET order_awaited = false,
+    answers_due = CASE WHEN order_awaited THEN answers_due ELSE greatest(answers_due - 1, 0) END
 WHERE id IN (
     SELECT CASE WHEN d.order_awaited THEN d.id ELSE (
         SELECT earlier.id FROM delivery earlier
         WHERE earlier.tenant = d.tenant AND earlier.correlation_id = d.correlation_id
-          AND earlier.order_awaited AND earlier.order_id IS NULL
+          AND (earlier.order_awaited AND earlier.order_id IS NULL OR earlier.answers_due > 0)
+          AND coalesce(earlier.answers_until, earlier.finished_at + interval '1 day') > now()
         ORDER BY earlier.requested_at, earlier.id LIMIT 1
     ) END
     FROM withdrawn w JOIN delivery d ON d.id = w.delivery_id
     WHERE w.not_sent AND (d.order_awaited OR d.order_id IS NOT NULL));
 
 -- name: begin_orders
--- These may be out from now on, whatever becomes of this process. Those that another pass had begun,
--- and told nothing of, may be out already: what comes of this one says nothing of that.
-UPDATE outbox SET begun_by = CASE WHEN not_sent THEN :by::uuid END, not_sent = false
-WHERE id = ANY (:ids);
+-- These may be out from now on, whatever becomes of this process.
+UPDATE outbox SET begun_by = :by, due_at = now(), not_sent = false WHERE id = ANY (:ids);
+
+-- name: begin_again
+-- These may be out already, and are about to be sent again: so another answer may come.
+WITH again AS (
+    UPDATE outbox SET begun_by = :by, due_at = now(), repeats = repeats + 1
+    WHERE id = ANY (:ids) RETURNING delivery_id
+)
+UPDATE delivery SET answers_due = answers_due + 1, answers_until = now() + interval '1 day'
+WHERE id IN (SELECT delivery_id FROM again);
 
 -- name: let_wait
 -- These wait for the answer to another order: look again after a :pause.
@@ -104,6 +119,14 @@ UPDATE outbox SET due_at = now() + :pause::interval WHERE id = ANY (:ids);
 UPDATE outbox SET tries = tries + 1, last_error = :error, not_sent = :not_sent, begun_by = NULL,
     due_at = now() + least(interval '1 second' * 2 ^ least(tries, 10), :longest)
 WHERE id = :id;
+
+-- name: not_repeated
+-- Nor had it this one, of which an earlier try may be out: so one answer less may come.
+WITH taken_back AS (
+    UPDATE outbox SET repeats = repeats - 1 WHERE id = :id RETURNING delivery_id
+)
+UPDATE delivery SET answers_due = greatest(answers_due - 1, 0)
+WHERE id IN (SELECT delivery_id FROM taken_back);
 
 -- name: owed
 -- Messages that are owed, by lane, and how long the oldest is overdue.

@@ -17,6 +17,7 @@ from app.delivery.manifest import Extent, Manifest, ManifestFile
 from app.delivery.model import Delivery, Ended
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
+from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import OutgoingMessage
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import ADVANCES, State
@@ -135,14 +136,14 @@ class PostgresUnitOfWork:
         """Whether a delivery's order request is owed, and surely was not sent until now."""
         return bool(await self._connection.fetchval(*SQL["order_is_unsent"](delivery=delivery.id)))
 
-    async def await_order(self, delivery: Delivery) -> None:
+    async def await_order(self, delivery: Delivery, patience: timedelta = ANSWER_LIMIT) -> None:
         """Note that a delivery has ended, and that its order may still be answered."""
-        await self._connection.execute(*SQL["await_order"](id=delivery.id))
+        await self._connection.execute(*SQL["await_order"](id=delivery.id, patience=patience))
 
     async def awaited_orders(
         self, tenant: str, correlation_id: str, arrived_at: datetime | None
     ) -> list[Delivery]:
-        """Return and lock ended deliveries whose order is not answered, the oldest first."""
+        """Return and lock deliveries to which an answer may come, the oldest first."""
         rows = await self._connection.fetch(
             *SQL["awaited_orders"](
                 tenant=tenant, correlation_id=correlation_id, arrived_at=arrived_at

@@ -114,11 +114,12 @@ WHERE tenant = :tenant AND correlation_id = :correlation_id AND state NOT IN ({e
 FOR NO KEY UPDATE;
 
 -- name: had_order
--- Whether an order belonged to an earlier delivery of the same correlation id.
+-- Whether an order belonged to an earlier delivery of the same correlation id, or was made of a request
+-- that was sent again.
 SELECT EXISTS (
     SELECT 1 FROM delivery
-    WHERE tenant = :tenant AND correlation_id = :correlation_id AND order_id = :order_id
-      AND state IN ({ended}));
+    WHERE tenant = :tenant AND correlation_id = :correlation_id
+      AND (order_id = :order_id AND state IN ({ended}) OR :order_id = ANY (repeated_orders)));
 
 -- name: withdraw_order
 -- Take a delivery's order request back, if it is surely not sent. No row when it may be out, or is
@@ -139,20 +140,24 @@ SELECT EXISTS (
 
 -- name: await_order
 -- This one has ended, and the answer to its order request may still come.
-UPDATE delivery SET order_awaited = true WHERE id = :id;
+UPDATE delivery SET order_awaited = true, answers_until = now() + :patience::interval WHERE id = :id;
 
 -- name: awaited_orders
--- Ended deliveries of a correlation id whose order request has no answer yet, the oldest first; of
+-- Deliveries of a correlation id to whose order request an answer may come, the oldest first: ended ones
+-- that have none yet, and those whose request was sent again (an active one once it has the first); of
 -- those that were requested before :arrived_at, where that is given. (The ids first: the index by time
 -- has their order, but all that the tenant has.)
 WITH of_client AS MATERIALIZED (
     SELECT id FROM delivery WHERE tenant = :tenant AND correlation_id = :correlation_id
 )
 SELECT * FROM delivery
-WHERE id IN (SELECT id FROM of_client) AND order_awaited
-  AND order_id IS NULL AND requested_at <= coalesce(:arrived_at::timestamptz, 'infinity')
+WHERE id IN (SELECT id FROM of_client)
+  AND (order_awaited AND order_id IS NULL
+       OR answers_due > 0 AND (order_id IS NOT NULL OR state IN ({ended})))
+  AND coalesce(answers_until, finished_at + interval '1 day') > now()
+  AND requested_at <= coalesce(:arrived_at::timestamptz, 'infinity')
 ORDER BY requested_at, id
-FOR UPDATE;
+FOR NO KEY UPDATE;
 
 -- name: answers_before
 -- Whether an event of rs-order with this key arrived earlier, and is not handled yet.
@@ -161,8 +166,15 @@ SELECT EXISTS (
     WHERE kind = 'order-event' AND key = :key AND received_at < :arrived_at::timestamptz);
 
 -- name: record_answer
--- rs-order has answered, and named its order, or none.
-UPDATE delivery SET order_id = :order_id, order_awaited = false WHERE id = :id;
+-- rs-order has answered, and named its order, or none: the first answer, if that is awaited, or another
+-- one.
+UPDATE delivery SET
+    order_id = CASE WHEN order_awaited THEN :order_id ELSE order_id END,
+    repeated_orders = CASE WHEN order_awaited OR :order_id::bigint IS NULL THEN repeated_orders
+                           ELSE repeated_orders || :order_id::bigint END,
+    answers_due = CASE WHEN order_awaited THEN answers_due ELSE greatest(answers_due - 1, 0) END,
+    order_awaited = false
+WHERE id = :id;
 
 -- name: advance
 -- Compare and set: leave the state (:seen) and attempt that the caller saw. Frees the lease; at the end,

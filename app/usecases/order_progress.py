@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from app.delivery import outgoing
 from app.delivery.model import Delivery
-from app.delivery.orders import OrderEvent, OrderStatus
+from app.delivery.orders import ANSWER_PATIENCE, OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, UnitOfWork
 from app.delivery.states import State
@@ -75,10 +75,10 @@ async def _progress(event: OrderEvent, store: DeliveryStore, max_suborders: int)
         active = await tx.lock(event.tenant, event.correlation_id)
         if active is not None and arrived_at is not None and arrived_at < active.requested_at:
             active = None
-        meant = await _meant(tx, event, active, arrived_at)
+        meant, of_use = await _meant(tx, event, active, arrived_at)
         if meant is None:
             _note("order_event_ignored", event)
-        elif meant is active:
+        elif of_use:
             await _apply(tx, meant, event, max_suborders)
         else:
             await _answer_late(tx, meant, event)
@@ -93,12 +93,15 @@ def _waits(delivery: Delivery | None) -> TypeGuard[Delivery]:
 
 async def _meant(
     tx: UnitOfWork, event: OrderEvent, active: Delivery | None, arrived_at: datetime | None
-) -> Delivery | None:
-    """Return the delivery that an event is about: the active one, one that has ended, or none.
+) -> tuple[Delivery | None, bool]:
+    """Return the delivery that an event is about, if any, and whether that has a use for it.
+
+    It has none if it has ended; nor for an answer to its order request once it has an order.
 
     Who is known to have an order is meant by its orderId. An orderId that none has, or a refusal
     (it names none), is an answer to an order request, and answers come in the order of requests: it
-    is for the oldest request that was sent and has none. Where the active delivery waits for an
+    is for the oldest request that was sent and has none. One that was sent again has as many as
+    it was sent, as rs-order takes each for another. Where the active delivery waits for an
     answer and asked for the same, the two change places. One that arrived before any request that
     has no answer was overtaken by the answer to a later one, which was taken for it; so it is for
     the oldest that has none. Where no request has its answer to come, it is not about ours:
@@ -106,29 +109,32 @@ async def _meant(
     """
     key = event.tenant, event.correlation_id
     if event.order_id is None and event.status not in _REFUSALS:
-        return active
+        return active, True
     if event.order_id is not None:
         if active is not None and active.order_id == event.order_id:
-            return active
+            return active, True
         if await tx.had_order(*key, event.order_id):
-            return None
+            return None, False
     awaited = await tx.awaited_orders(*key, arrived_at)
     if not awaited and active is None:
         awaited = await tx.awaited_orders(*key, None)
     if not awaited:
-        return active if _waits(active) or event.order_id is None else None
+        return (active, True) if _waits(active) or event.order_id is None else (None, False)
     if arrived_at is not None and await tx.answers_before(*key, arrived_at):
         raise _TooEarlyError  # Kafka was away for some: that may be the answer to the oldest one
     oldest = awaited[0]
     if not _waits(active) or any(ended.order != active.order for ended in awaited):
-        return oldest
+        return oldest, False
     if await tx.withdraw_order(active):  # so one answer comes, not two
         await tx.record_answer(oldest, None)
-    return active
+    return active, True
 
 
 async def _answer_late(tx: UnitOfWork, ended: Delivery, event: OrderEvent) -> None:
-    """Note the answer to the request of a delivery that has ended; cancel its order, if any."""
+    """Note an answer that a delivery has no use for: it has ended, or has an order.
+
+    Its order, if any, is cancelled.
+    """
     await tx.record_answer(ended, event.order_id)
     if event.order_id is not None and event.status not in _REFUSALS:
         await tx.enqueue(outgoing.cancel(ended, event.order_id))
@@ -145,7 +151,7 @@ async def _fail_in_doubt(tx: UnitOfWork, active: Delivery, event: OrderEvent) ->
     never come. Whichever is answered later is cancelled then.
     """
     order = "" if event.order_id is None else f" (order {event.order_id})"
-    await fail(
+    failed = await fail(
         tx,
         active,
         ErrorType.INTERNAL_ERROR,
@@ -153,6 +159,9 @@ async def _fail_in_doubt(tx: UnitOfWork, active: Delivery, event: OrderEvent) ->
         "correlationId had none, and does not tell which of them it is for: nothing is delivered, "
         "as it might be the wrong files; ask again, or with another correlationId",
     )
+    if failed and active.state is State.GRANTED:
+        # Two were out, and one has just been answered: if the other is, that comes soon.
+        await tx.await_order(active, ANSWER_PATIENCE)
 
 
 def _note(what: str, event: OrderEvent) -> None:

@@ -115,7 +115,6 @@ class Listener:
         self._speaker = speaker
         self._catalog = catalog
         self._behaviour = behaviour
-        self._seen: set[str] = set()  # message ids of requests that were taken
         self._denials: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -127,15 +126,8 @@ class Listener:
         await cancels.consume(self._cancel)
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
-        known = message.message_id
-        if known is None or known not in self._seen:
-            self._seen.update([known] if known else [])
-            try:
-                await self._answer(message)
-            except BaseException:  # the connection broke: it is given again
-                self._seen.discard(known or "")
-                raise
-        # Else it is sent again: its sender did not get the confirmation.
+        """Make an order of a request, of one that is sent again, too: rs-order tells none apart."""
+        await self._answer(message)
         await message.ack()
 
     async def _cancel(self, message: AbstractIncomingMessage) -> None:

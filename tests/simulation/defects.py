@@ -85,7 +85,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an order request is sent before it is noted",
         path="app/store/memory/outbox.py",
-        before="    return not row.not_sent and row.begun_by in (None, begun)\n",
+        before="    return row.message.kind is not Kind.ORDER or (begun is not None and row.begun_by == begun)\n",
         after="    return True\n",
     ),
     Defect(
@@ -233,7 +233,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an order of an earlier delivery is taken",
         path="app/usecases/order_progress.py",
-        before="        if await tx.had_order(*key, event.order_id):\n            return None\n",
+        before="        if await tx.had_order(*key, event.order_id):\n            return None, False\n",
         after="",
     ),
     Defect(
@@ -407,7 +407,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="whatever fails was not sent",
         path="app/store/memory/outbox.py",
-        before="            not_sent=isinstance(error, NotSentError) and row.begun_by is not None,\n",
+        before="            not_sent=surely and not repeated,\n",
         after="            not_sent=True,\n",
     ),
     Defect(

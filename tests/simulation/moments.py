@@ -128,7 +128,9 @@ class Moments:
 
     def _may_be_withdrawn(self, message: OutgoingMessage) -> bool:
         row = self.parties.database.deliveries.get(message.delivery_id)
-        return message.kind is Kind.ORDER and (row is None or row.state is State.ERROR)
+        return message.kind is Kind.ORDER and (
+            row is None or row.state is State.ERROR or row.delivery.order_id is not None
+        )
 
     # RabbitMQ.
 
@@ -271,7 +273,7 @@ def _is_held(before: DeliveryRow, after: DeliveryRow) -> bool:
 
 def _names(message: OutgoingMessage) -> set[Any]:
     names: set[Any] = {message.delivery_id}
-    if message.lane is Lane.ORDERS:
+    if message.kind is Kind.ORDER:
         names.add((message.tenant, message.correlation_id))
     return names
 

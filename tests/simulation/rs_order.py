@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,7 +56,8 @@ class RsOrder:
         self.weather = weather
         self.orders: dict[int, Order] = {}
         self.requests: dict[str, dict[str, Any]] = {}  # by message id
-        self.denied: set[str] = set()  # message ids
+        self.taken: Counter[str] = Counter()  # how often a request came, by message id
+        self.denied: Counter[str] = Counter()  # by message id
         self.answered_at: dict[str, float] = {}  # by message id
         self.on_cancel: Callable[[Order], object] = lambda _order: None  # who looks on
         self._draws = weather.draws.of(PARTY)
@@ -68,10 +70,10 @@ class RsOrder:
     def _take(self, stored: Stored) -> None:
         message = stored.message
         assert message.message_id is not None
-        if message.message_id in self.requests:
-            return  # sent again: its sender did not hear the confirm
         body = json.loads(message.body)
         self.requests[message.message_id] = body
+        # Sent again, it is another order: rs-order tells none apart.
+        self.taken[message.message_id] += 1
         tenant = str(message.headers[names.HEADER_TENANT])
         if self.weather.strikes(f"{PARTY} never answers an order"):
             self.weather.note(f"{PARTY} never answers the order of {body['correlationId']}")
@@ -85,7 +87,7 @@ class RsOrder:
         correlation = {"correlationId": body["correlationId"]}
         self.answered_at[request] = asyncio.get_running_loop().time()
         if self.weather.strikes(f"{PARTY} denies"):
-            self.denied.add(request)
+            self.denied[request] += 1
             self._tell(
                 tenant,
                 [correlation | {"status": "DENIED", "errorType": "FORBIDDEN", "message": "drawn"}],

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from app.delivery.ingress import ArrivalKind, event_key
-from app.delivery.orders import ANSWER_PATIENCE, OrderStatus
+from app.delivery.orders import ANSWER_LIMIT, ANSWER_PATIENCE, OrderStatus
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError, NotSentError
 from compose.embedded.stack import TENANT
 from tests.builders import make_arrival, make_body, make_ingress
 from tests.deliveries import Deliveries
+
+TURN = timedelta(seconds=11)  # then another relay takes what one has begun to send
 
 
 class KilledError(BaseException):
@@ -239,6 +241,7 @@ async def test_a_request_that_may_be_out_stays_so_whatever_comes_of_the_next_try
 ) -> None:
     await asked(deliveries, "first", sent=None)
     await lost_relay(deliveries)
+    await deliveries.elapse(TURN)
     await deliveries.order_in_vain()
     await deliveries.fail(await deliveries.active("c"), "for the test")
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
@@ -251,16 +254,131 @@ async def test_requests_of_a_correlation_id_go_out_one_after_the_other(
     """Answers come in their order: the second must not overtake the first, which may be out."""
     await asked(deliveries, "first", sent=None)
     await lost_relay(deliveries)
+    await deliveries.elapse(TURN)
     await deliveries.order_in_vain()  # it is due again in a while
     await deliveries.fail(await deliveries.active("c"), "for the test")
     await asked(deliveries, "second")
     assert [kind for kind, _ in await deliveries.owed()].count("order") == 2
     await deliveries.elapse(timedelta(minutes=1))
     await deliveries.order()
+    assert await unsent(deliveries) == 1
+    for order_id in (1, 2):  # of the first, which was sent again
+        await deliveries.tell(OrderStatus.GRANTED, order_id=order_id)
+    assert await cancelled(deliveries) == [1, 2]
+    await deliveries.elapse(timedelta(minutes=1))
+    await deliveries.order()
+    await deliveries.tell(OrderStatus.GRANTED, order_id=3)
+    assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 3)]
+
+
+async def sent_twice(deliveries: Deliveries, query: str) -> None:
+    """Grant a request; its order is sent, and again by another, as that was not noted."""
+    await asked(deliveries, query, sent=None)
+    await lost_relay(deliveries)
+    await deliveries.elapse(TURN)
+    await deliveries.order()
+    assert await unsent(deliveries) == 0
+
+
+async def test_an_order_that_is_made_of_a_request_sent_again_is_cancelled(
+    deliveries: Deliveries,
+) -> None:
+    """rs-order takes each for another: it looks at no message id."""
+    await sent_twice(deliveries, "first")
+    for order_id in (1, 2):
+        await deliveries.tell(OrderStatus.GRANTED, order_id=order_id)
+    await deliveries.tell(OrderStatus.DONE, order_id=2)
+    assert await orders(deliveries) == [("ORDERED", 1)]
+    assert await cancelled(deliveries) == [2]
+    await deliveries.tell(OrderStatus.GRANTED, order_id=7)  # of another client
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    assert await cancelled(deliveries) == [2, 1]
+    ids = [m.message_id for m in await deliveries.outgoing() if m.kind is Kind.CANCEL]
+    assert len(set(ids)) == 2
+
+
+async def test_an_order_made_of_a_request_sent_again_is_not_that_of_a_later_delivery(
+    deliveries: Deliveries,
+) -> None:
+    await sent_twice(deliveries, "first")
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await deliveries.order()
+    await asked(deliveries, "second")
+    assert await unsent(deliveries) == 1
+    for status in (OrderStatus.GRANTED, OrderStatus.DONE):
+        await deliveries.tell(status, order_id=2)
+    assert await orders(deliveries) == [("ERROR", 1), ("GRANTED", None)]
+    assert await cancelled(deliveries) == [2]
+    await deliveries.elapse(timedelta(minutes=1))
+    await deliveries.order()
+    assert await unsent(deliveries) == 0
+
+
+@pytest.mark.parametrize("first", [OrderStatus.GRANTED, OrderStatus.DENIED])
+async def test_a_refusal_of_a_request_sent_again_ends_no_other_delivery(
+    deliveries: Deliveries, first: OrderStatus
+) -> None:
+    await sent_twice(deliveries, "first")
+    order_id = 1 if first is OrderStatus.GRANTED else None
+    await deliveries.tell(first, order_id=order_id)
+    if first is OrderStatus.DENIED:
+        await asked(deliveries, "second")
+    before = await orders(deliveries)
+    await deliveries.tell(OrderStatus.DENIED)
+    assert await orders(deliveries) == before
+    await deliveries.tell(OrderStatus.DENIED)  # of the active one
+    assert (await orders(deliveries))[-1] == ("ERROR", order_id)
+
+
+async def test_each_answer_to_a_request_sent_again_is_credited_after_its_delivery_has_ended(
+    deliveries: Deliveries,
+) -> None:
+    await sent_twice(deliveries, "first")
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    for order_id in (1, 2, 3):  # the third is of another client
+        await deliveries.tell(OrderStatus.GRANTED, order_id=order_id)
+    assert await cancelled(deliveries) == [1, 2]
+
+
+async def test_a_request_whose_next_try_rabbitmq_never_had_has_one_answer(
+    deliveries: Deliveries,
+) -> None:
+    await asked(deliveries, "first", sent=None)
+    await lost_relay(deliveries)
+    for _ in range(3):
+        await deliveries.elapse(timedelta(minutes=1))
+        await deliveries.order_in_vain()
+    for order_id in (1, 2):  # the second is of another client
+        await deliveries.tell(OrderStatus.GRANTED, order_id=order_id)
+    assert await orders(deliveries) == [("ORDERED", 1)]
+    assert await cancelled(deliveries) == []
+    await deliveries.elapse(timedelta(minutes=1))
+    await deliveries.order()
+    assert await unsent(deliveries) == 0
+
+
+async def test_an_answer_that_never_comes_is_not_reckoned_with_after_a_day(
+    deliveries: Deliveries,
+) -> None:
+    await ended(deliveries, "first")
+    await deliveries.elapse(ANSWER_LIMIT + timedelta(minutes=1))
+    await asked(deliveries, "second")
     await deliveries.tell(OrderStatus.GRANTED, order_id=2)
-    assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 2)]
-    assert await cancelled(deliveries) == [1]
+    assert await orders(deliveries) == [("ERROR", None), ("ORDERED", 2)]
+    assert await cancelled(deliveries) == []
+
+
+async def test_of_two_requests_one_answered_the_other_s_answer_is_waited_for_a_while_only(
+    deliveries: Deliveries,
+) -> None:
+    """One of the two was lost: whatever is asked for next must not end in doubt again."""
+    await ended(deliveries, "first")
+    await sent_after_all(deliveries, "second")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=2)
+    await sent_after_all(deliveries, "third")
+    await deliveries.tell(OrderStatus.GRANTED, order_id=3)
+    assert await orders(deliveries) == [("ERROR", 2), ("ERROR", None), ("ORDERED", 3)]
 
 
 @pytest.mark.parametrize("answer", [OrderStatus.DENIED, OrderStatus.GRANTED])
@@ -471,13 +589,16 @@ async def test_a_request_that_two_relays_have_begun_is_sent_by_one_of_them(
     await asked(deliveries, "first", sent=None)
     one, other = Relaying(deliveries), Relaying(deliveries)
     assert await one.relay() == (1, 0)  # begun
-    assert await other.relay() == (1, 0)  # that it may be out is noted, whatever becomes of `one`
-    running = asyncio.create_task(one.relay())
-    await one.sending.wait()
-    assert await other.relay() == (0, 0)
-    one.outcome.set_result(None)
+    assert await other.relay() == (0, 0)  # it is left to `one` for a while
+    await deliveries.elapse(TURN)
+    assert await other.relay() == (1, 0)  # begun again: nothing is known of `one`
+    assert await one.relay() == (0, 0)
+    running = asyncio.create_task(other.relay())
+    await other.sending.wait()
+    assert await one.relay() == (0, 0)
+    other.outcome.set_result(None)
     assert await running == (1, 0)
-    assert await other.relay() == (0, 0)
+    assert await one.relay() == (0, 0)
     assert [message.kind for message in (*one.sent, *other.sent)] == ["order"]
 
 
@@ -489,13 +610,15 @@ async def test_of_a_request_that_two_relays_have_begun_none_can_tell_that_it_is_
     one, other = Relaying(deliveries), Relaying(deliveries)
     for relaying in (one, other):
         assert await relaying.relay() == (1, 0)  # begun
-    one.outcome.set_exception(NotSentError("no queue is bound"))
-    assert await one.relay() == (0, 1)
+        await deliveries.elapse(TURN)
+    other.outcome.set_exception(NotSentError("no queue is bound"))
+    assert await other.relay() == (0, 1)
     await deliveries.fail(await deliveries.active("c"), "for the test")
     await deliveries.elapse(timedelta(minutes=1))
-    other.outcome.set_result(None)
-    assert await other.relay() == (1, 0)
-    assert [message.kind for message in other.sent] == ["order"]
+    one.outcome.set_result(None)
+    assert await one.relay() == (1, 0)  # begun again
+    assert await one.relay() == (1, 0)
+    assert [message.kind for message in one.sent] == ["order"]
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     assert await cancelled(deliveries) == [1]
 

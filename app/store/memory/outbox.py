@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from app.delivery.orders import ANSWER_PATIENCE
+from app.delivery.orders import ANSWER_LIMIT, ANSWER_PATIENCE
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
 from app.encoding import dumps
@@ -26,6 +26,7 @@ log = get_logger(__name__)
 
 _KINDS = frozenset(Kind)
 _BACKOFF = Backoff(first=1.0, longest=15.0)
+_TURN = timedelta(seconds=10)  # that what a pass has begun to send is left to the next one of it
 _ANSWER_INTERVAL = timedelta(seconds=2)  # between looks whether another order is answered
 
 
@@ -47,10 +48,10 @@ class MemoryOutbox:
         """Publish what is due; return how many are dealt with and how many must wait."""
         this = uuid4()
         async with self._database.session() as session:
-            due = await self._due(session, lane)
+            begun = self._begun.pop(lane, None)
+            due = await self._due(session, lane, begun)
             if not due:
                 self._tell_later(session, lane)
-            begun = self._begun.pop(lane, None)
             withdrawn = [row for row in due if self._is_withdrawn(session, row)]
             waits = [
                 row for row in due if row not in withdrawn and self._waits_for_answer(session, row)
@@ -65,9 +66,7 @@ class MemoryOutbox:
                 session.put(self._database.outbox, row.id, later)
             first = [row for row in owed if not _may_be_sent(row, begun)]
             for row in first:
-                by = this if row.not_sent else None
-                later = replace(row, not_sent=False, begun_by=by)
-                session.put(self._database.outbox, row.id, later)
+                await self._begin(session, row, this)
         if first:  # and that is committed
             self._begun[lane] = this
         return len(due) - unsent, unsent
@@ -93,13 +92,29 @@ class MemoryOutbox:
                 # Whatever it is: one message must not hold up those of others.
                 if not isinstance(outcome, BrokerUnavailableError):
                     log.error("message_not_sent", row=row.id, exc_info=outcome)
-                self._postpone(session, row, outcome)
+                await self._postpone(session, row, outcome)
                 unsent += 1
             else:
                 raise outcome
         return unsent
 
-    async def _due(self, session: Session, lane: Lane) -> list[OutboxRow]:
+    async def _begin(self, session: Session, row: OutboxRow, by: UUID) -> None:
+        """Note that an order request may be out from now on, or may be out once more."""
+        begun = replace(row, not_sent=False, begun_by=by, due_at=session.now)
+        if not row.not_sent:
+            begun = replace(begun, repeats=row.repeats + 1)
+            until = session.now + ANSWER_LIMIT
+            await update(
+                self._database,
+                session,
+                row.message.delivery_id,
+                lambda delivery: replace(
+                    delivery, answers_due=delivery.answers_due + 1, answers_until=until
+                ),
+            )
+        session.put(self._database.outbox, row.id, begun)
+
+    async def _due(self, session: Session, lane: Lane, begun: UUID | None) -> list[OutboxRow]:
         """Lock and return what is due: as much of each tenant, of each delivery the first."""
         waiting: dict[str, list[OutboxRow]] = {}
         behind: set[Hashable] = set()
@@ -113,6 +128,7 @@ class MemoryOutbox:
             if (
                 first
                 and row.due_at <= session.now
+                and (row.begun_by in (None, begun) or row.due_at <= session.now - _TURN)
                 and row.message.kind in _KINDS
                 and not session.skips(self._database.outbox, row.id)
             ):
@@ -137,9 +153,11 @@ class MemoryOutbox:
         found = session.get(self._database.deliveries, row.message.delivery_id)
         if row.message.kind is not Kind.ORDER or found is None:
             return False
-        if row.not_sent:
-            return found.state is State.ERROR or found.delivery.order_id is not None
-        return found.state is State.ERROR and not self._awaited(session, row.message)
+        if found.state is not State.ERROR and found.delivery.order_id is None:
+            return False
+        return row.not_sent or not any(
+            other.order_awaited for other in self._awaited(session, row.message)
+        )
 
     def _waits_for_answer(self, session: Session, row: OutboxRow) -> bool:
         """Whether a message is an order request that waits for the answer to another one."""
@@ -148,7 +166,7 @@ class MemoryOutbox:
             return False
         since = session.now - self._patience
         return any(
-            other.delivery.order_id is None
+            other.awaits(session.now)
             and other.finished_at is not None
             and other.finished_at > since
             and dumps(other.delivery.order) != dumps(own.delivery.order)
@@ -159,21 +177,31 @@ class MemoryOutbox:
         """Return the deliveries of a correlation id whose answer is due, the oldest first."""
         found = session.where(
             self._database.deliveries,
-            lambda row: row.order_awaited,
+            lambda row: (row.order_awaited or row.answers_due > 0) and row.reckons(session.now),
             group=(message.tenant, message.correlation_id),
         )
         rows = [row for _, row in found]
         return sorted(rows, key=lambda row: (row.delivery.requested_at, row.delivery.id))
 
-    def _postpone(self, session: Session, row: OutboxRow, error: Exception) -> None:
+    async def _postpone(self, session: Session, row: OutboxRow, error: Exception) -> None:
+        surely = isinstance(error, NotSentError) and row.begun_by is not None
+        repeated = surely and row.repeats > 0
+        if repeated:  # not this time
+            await update(
+                self._database,
+                session,
+                row.message.delivery_id,
+                lambda delivery: replace(delivery, answers_due=max(delivery.answers_due - 1, 0)),
+            )
         wait = timedelta(seconds=_BACKOFF.pause(row.tries))
         later = replace(
             row,
             tries=row.tries + 1,
             last_error=as_cause(str(error)),
             due_at=session.now + wait,
-            not_sent=isinstance(error, NotSentError) and row.begun_by is not None,
+            not_sent=surely and not repeated,
             begun_by=None,
+            repeats=row.repeats - repeated,
         )
         session.put(self._database.outbox, row.id, later)
 
@@ -185,17 +213,19 @@ class MemoryOutbox:
             return
         waits = [found] if found.order_awaited else []
         if not waits and found.delivery.order_id is not None:
-            waits = self._awaited(session, row.message)  # it had the answer to another's request
+            # It had the answer to another's request.
+            waits = [
+                other for other in self._awaited(session, row.message) if other.awaits(session.now)
+            ]
         for other in waits[:1]:
             await update(
                 self._database,
                 session,
                 other.delivery.id,
-                lambda delivery: replace(delivery, order_awaited=False),
-                lambda delivery: delivery.order_awaited,
+                lambda delivery: delivery.answered(None),
             )
 
 
 def _may_be_sent(row: OutboxRow, begun: UUID | None) -> bool:
-    """Whether it is noted that a message may be out: by the pass before, or of old."""
-    return not row.not_sent and row.begun_by in (None, begun)
+    """Whether the pass before has noted that an order request may be out; no other need be."""
+    return row.message.kind is not Kind.ORDER or (begun is not None and row.begun_by == begun)

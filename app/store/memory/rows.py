@@ -12,6 +12,7 @@ from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
+from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.segments import Segment
 from app.delivery.states import State, Work
@@ -36,6 +37,9 @@ class DeliveryRow:
     listed: int = 0  # segments whose files are in the manifest
     completing_attempt: int | None = None  # that noted it, unless it has begun again since
     order_awaited: bool = False  # it has ended, and the answer to its order request is due
+    answers_due: int = 0  # answers that may come beside the first: the request was sent again
+    answers_until: datetime | None = None  # no answer is reckoned with after that
+    repeated_orders: tuple[int, ...] = ()  # the orders that answers beside the first have named
     swept: bool = False
 
     @property
@@ -47,6 +51,29 @@ class DeliveryRow:
     def work(self) -> Work | None:
         """What a worker can do for it."""
         return self.delivery.work
+
+    def awaits(self, now: datetime) -> bool:
+        """Whether an answer to its order request may come, the first one or another."""
+        first = self.order_awaited and self.delivery.order_id is None
+        return self.reckons(now) and (first or self.answers_due > 0)
+
+    def reckons(self, now: datetime) -> bool:
+        """Whether answers that may have to come are still reckoned with."""
+        until = self.answers_until
+        if until is None and self.finished_at is not None:
+            until = self.finished_at + ANSWER_LIMIT
+        return until is not None and until > now
+
+    def answered(self, order_id: int | None) -> DeliveryRow:
+        """Return the row once an answer has named an order, or none."""
+        if self.order_awaited:
+            return replace(self.having(order_id=order_id), order_awaited=False)
+        repeated = () if order_id is None else (order_id,)
+        return replace(
+            self,
+            answers_due=max(self.answers_due - 1, 0),
+            repeated_orders=self.repeated_orders + repeated,
+        )
 
     def is_leased(self, now: datetime) -> bool:
         """Whether a worker has it, by the store's clock."""
@@ -160,6 +187,7 @@ class OutboxRow:
     last_error: str | None = None
     not_sent: bool = False  # an order request that no relay has begun to send
     begun_by: UUID | None = None  # the pass of a relay that has, and has told nothing of it yet
+    repeats: int = 0  # tries, beside the first, that may be out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from app.delivery.ingress import (
 from app.delivery.manifest import Manifest, ManifestFile
 from app.delivery.model import Delivery, Ended, Ending
 from app.delivery.object_store import StoredObject
+from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import ADVANCES, State
@@ -262,7 +263,10 @@ class MemoryUnitOfWork:
             self._of(
                 tenant,
                 correlation_id,
-                lambda row: row.state.ended and row.delivery.order_id == order_id,
+                lambda row: (
+                    (row.state.ended and row.delivery.order_id == order_id)
+                    or order_id in row.repeated_orders
+                ),
             )
         )
 
@@ -290,22 +294,27 @@ class MemoryUnitOfWork:
         return [number for number, _ in found]
 
     @_statement
-    async def await_order(self, delivery: Delivery) -> None:
+    async def await_order(self, delivery: Delivery, patience: timedelta = ANSWER_LIMIT) -> None:
         """Note that a delivery has ended, and that its order may still be answered."""
+        until = self._session.now + patience
         await deliveries.update(
-            self._database, self._session, delivery.id, lambda row: replace(row, order_awaited=True)
+            self._database,
+            self._session,
+            delivery.id,
+            lambda row: replace(row, order_awaited=True, answers_until=until),
         )
 
     @_statement
     async def awaited_orders(
         self, tenant: str, correlation_id: str, arrived_at: datetime | None
     ) -> list[Delivery]:
-        """Return and lock ended deliveries whose order is not answered, the oldest first."""
+        """Return and lock deliveries to which an answer may come, the oldest first."""
+        now = self._session.now
 
         def waits(row: DeliveryRow) -> bool:
             return (
-                row.order_awaited
-                and row.delivery.order_id is None
+                row.awaits(now)
+                and (row.state.ended or row.delivery.order_id is not None)
                 and (arrived_at is None or row.delivery.requested_at <= arrived_at)
             )
 
@@ -313,9 +322,7 @@ class MemoryUnitOfWork:
         found.sort(key=lambda row: (row[1].delivery.requested_at, row[0]))
         locked = []
         for delivery_id, _ in found:
-            row = await self._session.lock_row(
-                self._database.deliveries, delivery_id, waits, mode=Mode.UPDATE
-            )
+            row = await self._session.lock_row(self._database.deliveries, delivery_id, waits)
             if row is not None:
                 locked.append(row.delivery)
         return locked
@@ -341,7 +348,7 @@ class MemoryUnitOfWork:
             self._database,
             self._session,
             delivery.id,
-            lambda row: replace(row.having(order_id=order_id), order_awaited=False),
+            lambda row: row.answered(order_id),
         )
 
     async def advance(
