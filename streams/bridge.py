@@ -135,6 +135,7 @@ class Bridge(Service):
                 "RabbitMQ has closed the channel that the queues are read on; it is opened again "
                 "as soon as they and their exchanges are there"
             ) from error
+        await self._publisher.check()
         for queue, tag in self._consuming:
             if tag not in channel.consumers:  # type: ignore[attr-defined]
                 raise BrokerUnavailableError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
+from functools import partial
+from uuid import UUID
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractRobustChannel, AbstractRobustConnection
@@ -58,25 +60,77 @@ class AmqpPublisher:
         *,
         topology: Topology,
         ready_timeout: float = _CONFIRM_TIMEOUT,
+        confirm_timeout: float = _CONFIRM_TIMEOUT,
     ) -> None:
         self._responses = responses
         self._orders = orders
         self._topology = topology
         self._ready_timeout = ready_timeout  # seconds that a message waits for its channel
+        self._confirm_timeout = confirm_timeout
+        # What is written and neither confirmed nor lost with its channel, by message id: such a
+        # message is not written again, though it may be asked for.
+        self._out: dict[UUID, asyncio.Task[None]] = {}
 
     async def publish(self, outgoing: OutgoingMessage) -> None:
         """Publish a message of the outbox. Raises BrokerUnavailableError.
 
         One that is mandatory is not confirmed while RabbitMQ can route it nowhere. Then, and where
-        there is no connection, that is NotSentError: RabbitMQ surely does not have it.
+        there is no connection, or RabbitMQ blocks it (an alarm: it lacks memory or disk), that is
+        NotSentError: RabbitMQ surely does not have it. So it is where the message was written
+        before, and is not confirmed yet: it is not written again while that connection lives.
         """
         way = over_amqp(outgoing.kind)
         channel = self._orders if way.mandatory else self._responses
         name = f"{outgoing.kind.value} publish"
         with tracing.span(name, parent=outgoing.trace, kind=tracing.PRODUCER):
-            await self._publish(
-                channel, way.exchange.name, encode(outgoing), mandatory=way.mandatory
+            exchange = way.exchange.name
+            known = self._out.get(outgoing.message_id)
+            if known is not None:
+                await self._confirmed_after_all(known, exchange)
+                return
+            await self._ready(channel, exchange)
+            writing = asyncio.create_task(
+                _write(channel, exchange, encode(outgoing), mandatory=way.mandatory)
             )
+            self._out[outgoing.message_id] = writing
+            writing.add_done_callback(partial(self._forget, outgoing.message_id))
+            await self._confirmed(writing, exchange)
+
+    def _forget(self, message_id: UUID, written: asyncio.Task[None]) -> None:
+        self._out.pop(message_id, None)
+        if not written.cancelled():
+            written.exception()  # heard here, too: none may wait for it any more
+
+    async def _confirmed(self, writing: asyncio.Task[None], exchange: str) -> None:
+        """Return once what is being written is confirmed. Raises BrokerUnavailableError."""
+        await asyncio.wait([writing], timeout=self._confirm_timeout)
+        if not writing.done():
+            raise _unconfirmed(exchange, TimeoutError("RabbitMQ has not answered yet"))
+        await writing
+
+    async def _confirmed_after_all(self, writing: asyncio.Task[None], exchange: str) -> None:
+        """Return once what was written before is confirmed. Raises NotSentError."""
+        try:
+            await self._confirmed(writing, exchange)
+        except BrokerUnavailableError as error:
+            raise NotSentError(f"{error}; it was not written again") from error
+
+    async def check(self) -> None:
+        """Raise BrokerUnavailableError while RabbitMQ takes no messages."""
+        try:
+            channel = await self._orders.get_underlay_channel()
+            async with asyncio.timeout(0):
+                await channel.connection.ready()
+        except TimeoutError:
+            raise BrokerUnavailableError(
+                "RabbitMQ blocks publishers: it lacks memory or disk; what is owed is sent once "
+                "its alarm is over (`rabbitmq-diagnostics alarms` tells which)"
+            ) from None
+        except CONNECTION_EXCEPTIONS as error:
+            raise BrokerUnavailableError(
+                f"there is no channel to publish on ({type(error).__name__}: {error}); it is "
+                "opened again"
+            ) from error
 
     async def dead_letter(self, queue: str, message: aio_pika.Message) -> None:
         """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError.
@@ -120,20 +174,14 @@ class AmqpPublisher:
         mandatory: bool,
     ) -> None:
         await self._ready(channel, exchange)
-        try:
-            destination = await channel.get_exchange(exchange, ensure=False)
-            await destination.publish(
-                message, routing_key, mandatory=mandatory, timeout=_CONFIRM_TIMEOUT
-            )
-        except PublishError as error:
-            raise _NoQueueError(
-                f"no queue is bound to exchange {exchange}: is the service that reads it set up?"
-            ) from error
-        except (DeliveryError, TimeoutError, *CONNECTION_EXCEPTIONS) as error:
-            raise BrokerUnavailableError(
-                f"RabbitMQ did not confirm a message to {exchange} ({type(error).__name__}: "
-                f"{error}); it is tried again"
-            ) from error
+        await _write(
+            channel,
+            exchange,
+            message,
+            routing_key=routing_key,
+            mandatory=mandatory,
+            timeout=self._confirm_timeout,
+        )
 
     async def _ready(self, channel: AbstractChannel, exchange: str) -> None:
         """Return once a channel can be published on. Raises NotSentError."""
@@ -142,12 +190,44 @@ class AmqpPublisher:
                 # Before it is open again, `publish` would fail as if it had sent.
                 if channel.is_closed:
                     raise ChannelInvalidStateError("the channel is closed")
-                await channel.get_underlay_channel()
+                opened = await channel.get_underlay_channel()
+                # While RabbitMQ blocks the connection, nothing that is written is read: each try
+                # would be one message more when the alarm is over.
+                await opened.connection.ready()
         except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
             raise NotSentError(
-                f"there is no connection to RabbitMQ to send a message to {exchange} by "
+                f"there is no connection to RabbitMQ to send a message to {exchange} by, or it is "
+                f"blocked, as RabbitMQ lacks memory or disk "
                 f"({type(error).__name__}: {error}); it is tried again"
             ) from error
+
+
+async def _write(
+    channel: AbstractChannel,
+    exchange: str,
+    message: aio_pika.Message,
+    *,
+    routing_key: str = "",
+    mandatory: bool,
+    timeout: float | None = None,  # noqa: ASYNC109 - aio-pika's own
+) -> None:
+    """Write a message; return once it is confirmed. Raises BrokerUnavailableError."""
+    try:
+        destination = await channel.get_exchange(exchange, ensure=False)
+        await destination.publish(message, routing_key, mandatory=mandatory, timeout=timeout)
+    except PublishError as error:
+        raise _NoQueueError(
+            f"no queue is bound to exchange {exchange}: is the service that reads it set up?"
+        ) from error
+    except (DeliveryError, TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+        raise _unconfirmed(exchange, error) from error
+
+
+def _unconfirmed(exchange: str, error: Exception) -> BrokerUnavailableError:
+    return BrokerUnavailableError(
+        f"RabbitMQ did not confirm a message to {exchange} ({type(error).__name__}: {error}); it "
+        "is tried again"
+    )
 
 
 async def close_quietly(closing: Awaitable[object]) -> None:

@@ -54,7 +54,13 @@ HELD = "messages of RabbitMQ, unsettled"
 _RECONNECT = 5.0  # seconds until a client has connected again, at most
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _DEFAULT = ""  # the exchange that leads to each queue by its name
-_CAPABILITIES: Any = SimpleNamespace(basic_nack=True)  # of a connection
+
+
+async def _ready() -> None:
+    """No alarm blocks a connection."""
+
+
+_CAPABILITIES: Any = SimpleNamespace(basic_nack=True, ready=_ready)  # of a connection
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
