@@ -18,7 +18,7 @@ from app.delivery.model import Delivery, Ended
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
-from app.delivery.outgoing import OutgoingMessage
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import ADVANCES, State
 from app.errors import ErrorType, LeaseLostError
@@ -41,7 +41,7 @@ class PostgresUnitOfWork:
 
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
-        self.owes = False
+        self.owes: set[Lane] = set()  # the lanes that something was put into
         self.afterwards: list[Callable[[], object]] = []
 
     async def record_receipts(self, arrived: Sequence[Ingress]) -> dict[UUID, datetime]:
@@ -289,7 +289,7 @@ class PostgresUnitOfWork:
                 for m in messages
             ],
         )
-        self.owes = True
+        self.owes.update(message.lane for message in messages)
 
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small once all of it is committed."""
@@ -344,7 +344,7 @@ class PostgresStore:
                 transaction = PostgresUnitOfWork(connection)
                 yield transaction
         if transaction.owes:
-            self._owed.notify()
+            self._owed.notify(transaction.owes)
         for act in transaction.afterwards:
             act()
 

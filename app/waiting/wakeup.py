@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection, Hashable
 
 
 class Wakeup:
@@ -15,14 +16,15 @@ class Wakeup:
     def __init__(self) -> None:
         self._waiters: list[Waiter] = []
 
-    def notify(self) -> None:
-        """Wake all waiters."""
+    def notify(self, about: Collection[Hashable] | None = None) -> None:
+        """Wake all waiters; those alone, if it is given, that wait for one of these, or for any."""
         for waiter in self._waiters:
-            waiter.event.set()
+            if about is None or waiter.about is None or waiter.about in about:
+                waiter.event.set()
 
-    def waiter(self) -> Waiter:
+    def waiter(self, about: Hashable | None = None) -> Waiter:
         """Return a place to wait at; what is notified from now on is not missed."""
-        waiter = Waiter()
+        waiter = Waiter(about)
         self._waiters.append(waiter)
         return waiter
 
@@ -30,7 +32,8 @@ class Wakeup:
 class Waiter:
     """One reader of a `Wakeup`."""
 
-    def __init__(self) -> None:
+    def __init__(self, about: Hashable | None) -> None:
+        self.about = about
         self.event = asyncio.Event()
 
     async def wait(self, timeout: float) -> None:  # noqa: ASYNC109 - a poll interval, not a deadline

@@ -36,7 +36,7 @@ class Relay(Service):
         self._outbox = outbox
         self._lane = lane
         self._publish = publish
-        self._owed = owed.waiter()
+        self._owed = owed.waiter(lane)
         self._interval = interval
         self._stop_timeout = stop_timeout
         self._idle = asyncio.Event()

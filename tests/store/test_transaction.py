@@ -13,6 +13,7 @@ from app.audit import AuditEntry
 from app.delivery import outgoing
 from app.delivery.ingress import Asked, Opening
 from app.delivery.manifest import Extent
+from app.delivery.outgoing import Lane
 from app.delivery.states import ADVANCES, State, Work
 from app.errors import LeaseLostError, StoreUnavailableError
 from compose.embedded.stack import TENANT
@@ -23,6 +24,7 @@ from tests.builders import (
     make_file,
     make_manifest,
     make_order_event,
+    make_outgoing,
     make_request,
     make_stored,
     make_upload,
@@ -47,6 +49,16 @@ def opening(correlation_id: str = "c", **changes: object) -> Opening:
         requested_at=None,
         ttl=timedelta(hours=1),
     )
+
+
+# Who is woken.
+
+
+async def test_what_is_owed_wakes_those_that_send_it_and_no_others(deliveries: Deliveries) -> None:
+    heard = {lane: deliveries.owed_signal.waiter(lane) for lane in Lane}
+    async with deliveries.store.transaction() as tx:
+        await tx.enqueue(make_outgoing())
+    assert [lane for lane in Lane if heard[lane].event.is_set()] == [Lane.RESPONSES]
 
 
 # Whole, or nothing.

@@ -39,7 +39,7 @@ class MemoryStore:
             transaction = MemoryUnitOfWork(self._database, session)
             yield transaction
         if transaction.owes:
-            self._owed.notify()
+            self._owed.notify(transaction.owes)
         for act in transaction.afterwards:
             act()
 

@@ -70,7 +70,7 @@ class MemoryUnitOfWork:
     def __init__(self, database: MemoryDatabase, session: Session) -> None:
         self._database = database
         self._session = session
-        self.owes = False
+        self.owes: set[Lane] = set()  # the lanes that something was put into
         self.afterwards: list[Callable[[], object]] = []
 
     # What came in.
@@ -628,7 +628,7 @@ class MemoryUnitOfWork:
                 not_sent=message.kind is Kind.ORDER,
             )
             self._session.put(self._database.outbox, row.id, row)
-        self.owes = True
+        self.owes.update(message.lane for message in messages)
 
     @_statement
     async def audit(self, done: AuditRecord) -> None:
