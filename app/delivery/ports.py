@@ -196,6 +196,9 @@ class DeliveryStore(Protocol):
         failed: then the program is wrong, and nothing is committed.
         """
 
+    async def postpone_arrival(self, ingress_id: UUID, pause: timedelta) -> None:
+        """Let an event that is not handled yet be appended again after the pause."""
+
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over.
 

@@ -348,6 +348,11 @@ class PostgresStore:
         for act in transaction.afterwards:
             act()
 
+    async def postpone_arrival(self, ingress_id: UUID, pause: timedelta) -> None:
+        """Let an event that is not handled yet be appended again after the pause."""
+        with translate_errors():
+            await self._pool.execute(*SQL["postpone_arrival"](id=ingress_id, pause=pause))
+
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over, by the database's clock."""
         with translate_errors():

@@ -299,6 +299,10 @@ OR EXISTS (
     SELECT 1 FROM delivery
     WHERE id = :id AND attempt <> :attempt AND state <> 'ERROR');
 
+-- name: postpone_arrival
+-- An event that has to wait for another one is due again after the :pause.
+UPDATE arrival SET appends = 0, due_at = now() + :pause::interval WHERE id = :id;
+
 -- name: expired
 -- Active deliveries whose time is over, the longest overdue first; of those whose end is noted, the ones
 -- for which no completion can be under way any more.

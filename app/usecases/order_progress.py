@@ -28,6 +28,7 @@ _MAPPED = {
 }
 # What rs-order says of an order that there is not, or not any more: nothing to cancel.
 _REFUSALS = (OrderStatus.DENIED, OrderStatus.FAILED)
+_EARLIER_ONE = timedelta(seconds=2)  # that an event which arrived earlier is given to be handled
 # In these states nothing of an order is available yet.
 _WAITING = (State.GRANTED, State.ORDERED)
 # After the first suborder of a small order its end follows at once: then one listing tells all.
@@ -55,12 +56,14 @@ async def order_progressed(
     An order may have so many suborders (0: any number).
 
     One that must not be applied before another, which arrived earlier, stays among the arrivals: it
-    is appended again.
+    is appended again soon.
     """
     try:
         await _progress(event, store, max_suborders)
     except _TooEarlyError:
         _note("order_event_postponed", event)
+        if event.ingress is not None:
+            await store.postpone_arrival(event.ingress.id, _EARLIER_ONE)
 
 
 async def _progress(event: OrderEvent, store: DeliveryStore, max_suborders: int) -> None:

@@ -647,9 +647,14 @@ async def test_an_answer_that_arrived_before_is_applied_before(deliveries: Deliv
     await arrivals.save(earlier)
     await deliveries.elapse(timedelta(seconds=1))
     ingress = make_ingress(kind=ArrivalKind.ORDER_EVENT, received_at=deliveries.now())
+    patient = deliveries.arrivals(timedelta(hours=1))
+    await patient.save(make_arrival(ingress))
     await deliveries.tell(OrderStatus.GRANTED, order_id=2, ingress=ingress)
     assert await orders(deliveries) == [("ERROR", None), ("GRANTED", None)]
     await arrivals.forget([earlier.ingress_id])
+    assert await patient.overdue(9) == []
+    await deliveries.elapse(timedelta(seconds=3))
+    assert [arrival.ingress_id for arrival in await patient.overdue(9)] == [ingress.id]
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     await deliveries.tell(OrderStatus.GRANTED, order_id=2, ingress=ingress)  # it comes again
     assert await orders(deliveries) == [("ERROR", 1), ("ORDERED", 2)]

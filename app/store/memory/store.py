@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from uuid import UUID
 
 from app.delivery.manifest import Extent, ManifestFile
 from app.delivery.model import Delivery
@@ -46,6 +47,16 @@ class MemoryStore:
     async def _found(self, fits: Callable[[Session, DeliveryRow], bool]) -> list[DeliveryRow]:
         async with self._database.session() as session:
             return [row for _, row in session.rows(self._database.deliveries) if fits(session, row)]
+
+    async def postpone_arrival(self, ingress_id: UUID, pause: timedelta) -> None:
+        """Let an event that is not handled yet be appended again after the pause."""
+        async with self._database.session() as session:
+            due_at = session.now + pause
+            await session.update(
+                self._database.arrivals,
+                ingress_id,
+                lambda row: replace(row, appends=0, due_at=due_at),
+            )
 
     async def expired(self, limit: int) -> list[Delivery]:
         """Return active deliveries whose time is over, the longest overdue first."""
