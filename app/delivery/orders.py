@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from app.delivery.ingress import Ingress
 
@@ -15,6 +16,16 @@ ANSWER_PATIENCE = timedelta(minutes=15)
 # An answer that has not come by then (rs-order may lose one) is not reckoned with any more: the
 # next one is another's.
 ANSWER_LIMIT = timedelta(days=1)
+
+
+def waits_for_answer(earlier: UUID, until: datetime) -> str:
+    """Return why an order request is not sent: the cause, as it is shown."""
+    return (
+        f"its order request waits for rs-order's answer to that of delivery {earlier}, which has "
+        "ended and asked for something else with the same correlationId: an answer does not tell "
+        f"which of them it is for; it is sent at {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC at "
+        "the latest"
+    )
 
 
 class OrderStatus(StrEnum):

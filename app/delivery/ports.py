@@ -101,7 +101,10 @@ class UnitOfWork(Protocol):
         """Whether an event of rs-order about this id arrived before, and is not handled yet."""
 
     async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
-        """Note an answer of rs-order to the request of one of `awaited_orders`."""
+        """Note an answer of rs-order to the request of one of `awaited_orders`.
+
+        An order request that waits for it is looked at again at once.
+        """
 
     async def advance(
         self,

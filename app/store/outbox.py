@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from app.delivery.orders import ANSWER_PATIENCE
+from app.delivery.orders import ANSWER_PATIENCE, waits_for_answer
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError, NotSentError, as_cause
 from app.store.later import LaterKinds
@@ -25,7 +25,9 @@ SQL = load(__name__)
 _KINDS = [kind.value for kind in Kind]
 _MAX_WAIT = timedelta(seconds=15)
 _TURN = timedelta(seconds=10)  # that what a pass has begun to send is left to the next one of it
-_ANSWER_INTERVAL = timedelta(seconds=2)  # between looks whether another order is answered
+# Between looks whether another order is answered, at first and in the end.
+_ANSWER_INTERVAL = timedelta(seconds=2)
+_MAX_ANSWER_INTERVAL = timedelta(seconds=15)
 
 
 class PostgresOutbox:
@@ -73,7 +75,7 @@ class PostgresOutbox:
                 if withdrawn:
                     await connection.execute(*SQL["withdraw_orders"](ids=withdrawn))
                 if waits:
-                    await connection.execute(*SQL["let_wait"](ids=waits, pause=_ANSWER_INTERVAL))
+                    await self._let_wait(connection, waits)
                 first = [row for row in owed if not _may_be_sent(row, begun)]
                 fresh = [row["id"] for row in first if row["not_sent"]]
                 if fresh:
@@ -84,6 +86,18 @@ class PostgresOutbox:
         if first:  # and that is committed
             self._begun[lane] = this
         return len(due) - (unsent := len(ready) - len(sent)), unsent
+
+    async def _let_wait(
+        self, connection: asyncpg.pool.PoolConnectionProxy, ids: Sequence[int]
+    ) -> None:
+        """Look at these again later, and note what they wait for where it is not noted."""
+        rows = await connection.fetch(
+            *SQL["let_wait"](ids=ids, pause=_ANSWER_INTERVAL, longest=_MAX_ANSWER_INTERVAL)
+        )
+        for row in rows:
+            cause = waits_for_answer(row["earlier"], row["finished_at"] + self._patience)
+            if cause != row["last_cause"]:
+                await connection.execute(*SQL["note_wait"](id=row["id"], cause=cause))
 
     async def _due(
         self, connection: asyncpg.pool.PoolConnectionProxy, lane: Lane, begun: UUID | None

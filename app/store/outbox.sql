@@ -98,8 +98,13 @@ WHERE id IN (
     WHERE w.not_sent AND (d.order_awaited OR d.order_id IS NOT NULL));
 
 -- name: begin_orders
--- These may be out from now on, whatever becomes of this process.
-UPDATE outbox SET begun_by = :by, due_at = now(), not_sent = false WHERE id = ANY (:ids);
+-- These may be out from now on, whatever becomes of this process; and wait for nothing.
+WITH begun AS (
+    UPDATE outbox SET begun_by = :by, due_at = now(), not_sent = false
+    WHERE id = ANY (:ids) RETURNING delivery_id
+)
+UPDATE delivery SET last_cause = NULL
+WHERE id IN (SELECT delivery_id FROM begun) AND last_cause IS NOT NULL;
 
 -- name: begin_again
 -- These may be out already, and are about to be sent again: so another answer may come.
@@ -111,8 +116,26 @@ UPDATE delivery SET answers_due = answers_due + 1, answers_until = now() + inter
 WHERE id IN (SELECT delivery_id FROM again);
 
 -- name: let_wait
--- These wait for the answer to another order: look again after a :pause.
-UPDATE outbox SET due_at = now() + :pause::interval WHERE id = ANY (:ids);
+-- These wait for the answer to another order: look again after a :pause, which grows to :longest while
+-- they wait. For which delivery's, and how long after its end.
+WITH waits AS (
+    UPDATE outbox o
+    SET due_at = now() + greatest(:pause::interval,
+                                  least(:longest::interval, (now() - own.state_since) / 4))
+    FROM delivery own
+    WHERE o.id = ANY (:ids) AND own.id = o.delivery_id
+    RETURNING own.id, own.tenant, own.correlation_id, own.order_request, own.last_cause
+)
+SELECT DISTINCT ON (waits.id) waits.id, waits.last_cause, d.id AS earlier, d.finished_at
+FROM waits JOIN delivery d
+    ON d.tenant = waits.tenant AND d.correlation_id = waits.correlation_id
+WHERE (d.order_awaited AND d.order_id IS NULL OR d.answers_due > 0) AND {answers_count}
+  AND d.finished_at IS NOT NULL AND d.order_request::text <> waits.order_request::text
+ORDER BY waits.id, d.finished_at DESC, d.id;
+
+-- name: note_wait
+-- Why the order request of this one is not sent.
+UPDATE delivery SET last_cause = :cause WHERE id = :id;
 
 -- name: postpone
 -- The broker has not confirmed this one: it stays owed. Where it surely never had it, that is known.

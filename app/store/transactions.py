@@ -162,6 +162,10 @@ class PostgresUnitOfWork:
     async def record_answer(self, delivery: Delivery, order_id: int | None) -> None:
         """Note what rs-order answered to the request of a delivery that has ended."""
         await self._connection.execute(*SQL["record_answer"](id=delivery.id, order_id=order_id))
+        await self._connection.execute(
+            *SQL["look_again"](tenant=delivery.tenant, correlation_id=delivery.correlation_id)
+        )
+        self.owes.add(Lane.ORDERS)
 
     async def advance(
         self,

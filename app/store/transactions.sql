@@ -176,6 +176,16 @@ UPDATE delivery SET
     order_awaited = false
 WHERE id = :id;
 
+-- name: look_again
+-- An order request of this correlation id may have waited for that answer. (One that is locked is being
+-- looked at.)
+UPDATE outbox SET due_at = now()
+WHERE id IN (
+    SELECT id FROM outbox
+    WHERE lane = 'orders' AND tenant = :tenant AND correlation_id = :correlation_id
+      AND kind = 'order' AND not_sent AND due_at > now()
+    FOR UPDATE SKIP LOCKED);
+
 -- name: advance
 -- Compare and set: leave the state (:seen) and attempt that the caller saw. Frees the lease; at the end,
 -- what was saved of a half-made archive goes, too.

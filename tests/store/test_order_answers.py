@@ -103,11 +103,16 @@ async def test_an_order_request_waits_for_the_answer_to_another_one_of_its_id(
     await deliveries.elapse(timedelta(minutes=1))
     await deliveries.order()
     assert await unsent(deliveries) == 1
+    first, second = await deliveries.rows()
+    assert second.last_cause is not None
+    assert str(first.id) in second.last_cause
+    woken = deliveries.owed_signal.waiter(Lane.ORDERS)
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     assert await orders(deliveries) == [("ERROR", 1), ("GRANTED", None)]
-    await deliveries.elapse(timedelta(seconds=3))
-    await deliveries.order()
+    assert woken.event.is_set()
+    await deliveries.order()  # at once: what was waited for is there
     assert await unsent(deliveries) == 0
+    assert (await deliveries.rows())[1].last_cause is None
 
 
 async def test_an_order_request_that_waits_holds_up_none_of_another_id(

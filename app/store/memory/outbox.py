@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from app.delivery.orders import ANSWER_LIMIT, ANSWER_PATIENCE
+from app.delivery.model import Delivery
+from app.delivery.orders import ANSWER_LIMIT, ANSWER_PATIENCE, waits_for_answer
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
 from app.encoding import dumps
@@ -27,7 +28,9 @@ log = get_logger(__name__)
 _KINDS = frozenset(Kind)
 _BACKOFF = Backoff(first=1.0, longest=15.0)
 _TURN = timedelta(seconds=10)  # that what a pass has begun to send is left to the next one of it
-_ANSWER_INTERVAL = timedelta(seconds=2)  # between looks whether another order is answered
+# Between looks whether another order is answered, at first and in the end.
+_ANSWER_INTERVAL = timedelta(seconds=2)
+_MAX_ANSWER_INTERVAL = timedelta(seconds=15)
 
 
 class MemoryOutbox:
@@ -62,8 +65,7 @@ class MemoryOutbox:
             for row in withdrawn:
                 await self._withdraw(session, row)
             for row in waits:
-                later = replace(row, due_at=session.now + _ANSWER_INTERVAL)
-                session.put(self._database.outbox, row.id, later)
+                await self._let_wait(session, row)
             first = [row for row in owed if not _may_be_sent(row, begun)]
             for row in first:
                 await self._begin(session, row, this)
@@ -101,7 +103,9 @@ class MemoryOutbox:
     async def _begin(self, session: Session, row: OutboxRow, by: UUID) -> None:
         """Note that an order request may be out from now on, or may be out once more."""
         begun = replace(row, not_sent=False, begun_by=by, due_at=session.now)
-        if not row.not_sent:
+        if row.not_sent:
+            await self._note_cause(session, row, None)
+        else:
             begun = replace(begun, repeats=row.repeats + 1)
             until = session.now + ANSWER_LIMIT
             await update(
@@ -165,20 +169,46 @@ class MemoryOutbox:
         if row.message.kind is not Kind.ORDER or not row.not_sent or own is None:
             return False
         since = session.now - self._patience
-        return any(
-            other.awaits(session.now)
+        return any(ended_at > since for ended_at, _ in self._others(session, own))
+
+    def _others(self, session: Session, own: DeliveryRow) -> list[tuple[datetime, UUID]]:
+        """Return which ended deliveries of the same id, of other orders, have an answer to come."""
+        return [
+            (other.finished_at, other.delivery.id)
+            for other in self._awaited(session, own.delivery)
+            if other.awaits(session.now)
             and other.finished_at is not None
-            and other.finished_at > since
             and dumps(other.delivery.order) != dumps(own.delivery.order)
-            for other in self._awaited(session, row.message)
+        ]
+
+    async def _let_wait(self, session: Session, row: OutboxRow) -> None:
+        """Look at an order request again later, and note what it waits for."""
+        own = session.get(self._database.deliveries, row.message.delivery_id)
+        assert own is not None  # noqa: S101 - it waits for another one's
+        pause = min(_MAX_ANSWER_INTERVAL, (session.now - own.state_since) / 4)
+        later = replace(row, due_at=session.now + max(_ANSWER_INTERVAL, pause))
+        session.put(self._database.outbox, row.id, later)
+        ended_at, earlier = max(
+            self._others(session, own), key=lambda other: (other[0], -other[1].int)
+        )
+        cause = waits_for_answer(earlier, ended_at + self._patience)
+        await self._note_cause(session, row, cause)
+
+    async def _note_cause(self, session: Session, row: OutboxRow, cause: str | None) -> None:
+        await update(
+            self._database,
+            session,
+            row.message.delivery_id,
+            lambda delivery: delivery.having(last_cause=cause),
+            lambda delivery: delivery.delivery.last_cause != cause,
         )
 
-    def _awaited(self, session: Session, message: OutgoingMessage) -> list[DeliveryRow]:
+    def _awaited(self, session: Session, of: OutgoingMessage | Delivery) -> list[DeliveryRow]:
         """Return the deliveries of a correlation id whose answer is due, the oldest first."""
         found = session.where(
             self._database.deliveries,
             lambda row: (row.order_awaited or row.answers_due > 0) and row.reckons(session.now),
-            group=(message.tenant, message.correlation_id),
+            group=(of.tenant, of.correlation_id),
         )
         rows = [row for _, row in found]
         return sorted(rows, key=lambda row: (row.delivery.requested_at, row.delivery.id))

@@ -350,6 +350,24 @@ class MemoryUnitOfWork:
             delivery.id,
             lambda row: row.answered(order_id),
         )
+        now = self._session.now
+        waiting = self._session.where(
+            self._database.outbox,
+            lambda row: (
+                row.message.kind is Kind.ORDER
+                and row.not_sent
+                and row.due_at > now
+                and row.message.tenant == delivery.tenant
+                and row.message.correlation_id == delivery.correlation_id
+            ),
+            group=Lane.ORDERS,
+        )
+        for number, _ in waiting:
+            if not self._session.skips(self._database.outbox, number):
+                await self._session.update(
+                    self._database.outbox, number, lambda row: replace(row, due_at=now)
+                )
+        self.owes.add(Lane.ORDERS)
 
     async def advance(
         self,
