@@ -461,8 +461,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a copy is not known by its flag",
         path="app/store/memory/transaction.py",
-        before="        flagged = ingress.redelivered or returned_at is not None\n",
-        after="        flagged = False\n",
+        before="            if known.counted and (ingress.redelivered or overtook):\n",
+        after="            if known.counted and overtook:\n",
     ),
     Defect(
         name="an old cancel ends a new delivery",
