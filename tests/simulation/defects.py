@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("app", "streams", "sinks", "web", "tests", "compose")
 _SEEDS = 2000
+_FAILED = re.compile(r"^SEED=(?P<seed>\d+) fails:\n *(?P<how>.*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -556,26 +559,45 @@ def _copy(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+def _play(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@cache
+def _fails_without(seed: int) -> bool:
+    """Whether a night fails of itself, with no defect put back."""
+    return _play(ROOT, f"--seed={seed}").returncode != 0
+
+
 def find(defect: Defect, *, seeds: int = _SEEDS, jobs: int | None = None) -> str:
     """Return how a defect shows; an empty text if no night sees it."""
     processes = [] if jobs is None else [f"--jobs={jobs}"]
+    first = 0
     with tempfile.TemporaryDirectory(prefix="rs-delivery-defect-") as name:
         folder = Path(name)
         _copy(folder)
         defect.put_back(folder)
-        played = subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--plain", f"--seeds={seeds}", *processes],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(folder)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if played.returncode != 1 or "fails:" not in played.stdout:
-        return "" if played.returncode == 0 else f"it does not run: {played.stderr[-500:]}"
-    lines = played.stdout.splitlines()
-    at = next(number for number, line in enumerate(lines) if line.endswith("fails:"))
-    return f"{lines[at].split()[0]}: {lines[at + 1].strip()[:110]}"
+        while first < seeds:
+            played = _play(
+                folder, "--plain", f"--first={first}", f"--seeds={seeds - first}", *processes
+            )
+            if played.returncode == 0:
+                break
+            failed = _FAILED.search(played.stdout)
+            if failed is None:
+                return f"it does not run: {played.stderr[-500:]}"
+            seed = int(failed["seed"])
+            if not _fails_without(seed):
+                return f"SEED={seed}: {failed['how'][:110]}"
+            first = seed + 1  # what fails of itself shows nothing
+    return ""
 
 
 def main() -> int:

@@ -10,10 +10,12 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.simulation import defects
 from tests.simulation.defects import DEFECTS, ROOT, Defect
 from tests.simulation.loop import SimulatedLoop, StandsStillError
 from tests.simulation.night import Night, play
@@ -214,6 +216,27 @@ def test_nights_that_were_found_end_well() -> None:
 def test_a_defect_can_be_put_back(defect: Defect) -> None:
     """The text that it replaces stands in the code, once."""
     assert defect.is_there()
+
+
+def test_a_night_that_fails_without_a_defect_does_not_show_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nights 3 and 5 fail with it; 3 fails of itself."""
+    played: list[tuple[str, ...]] = []
+
+    def play(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        assert folder != ROOT
+        played.append(options)
+        seed = 3 if "--first=0" in options else 5
+        return subprocess.CompletedProcess(options, 1, f"9 nights\n\nSEED={seed} fails:\n  lost\n")
+
+    monkeypatch.setattr(defects, "_play", play)
+    monkeypatch.setattr(defects, "_fails_without", lambda seed: seed == 3)
+    assert defects.find(DEFECTS[0], seeds=10, jobs=1) == "SEED=5: lost"
+    assert played == [
+        ("--plain", "--first=0", "--seeds=10", "--jobs=1"),
+        ("--plain", "--first=4", "--seeds=6", "--jobs=1"),
+    ]
 
 
 def test_a_night_is_made_smaller_as_long_as_it_fails_in_the_same_way() -> None:
