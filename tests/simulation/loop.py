@@ -72,6 +72,23 @@ class _Timer(asyncio.TimerHandle):
     cancel = _Step.cancel
 
 
+class _Task(asyncio.Task[Any]):
+    """A task that has a number for its hash.
+
+    Else a set of tasks, as a TaskGroup and `asyncio.wait` have, would be in the order of their
+    addresses: another one as soon as anything else is in memory.
+    """
+
+    __slots__ = ("_number",)
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], number: int, **options: Any) -> None:
+        self._number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimulatedLoop(asyncio.BaseEventLoop):
     """Runs callbacks by its own clock, in the order that `draws` gives."""
 
@@ -86,6 +103,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._others: deque[_Step | _Timer] = deque()
         self._timers: list[tuple[float, int, _Timer]] = []
         self._order = itertools.count()  # of timers that are due at the same moment
+        self._numbers = itertools.count()  # of tasks
 
     def time(self) -> float:
         """Return the seconds since the night began."""
@@ -129,7 +147,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.Task[Any]:
         """Make a task: of the process that asks for it, unless the context names another."""
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        task = _Task(coro, next(self._numbers), loop=self, name=name, context=context)
         process = PROCESS.get() if context is None else context.get(PROCESS)
         if process is not None:
             process.tasks.append(task)

@@ -78,6 +78,19 @@ def test_steps_of_tasks_are_taken_in_an_order_that_the_seed_gives(disorder: floa
     assert (orders[0] == orders[2]) is (disorder == 0.0)
 
 
+def test_tasks_of_a_set_are_in_the_order_in_which_they_were_made() -> None:
+    """Whatever else is in memory: TaskGroups cancel their tasks in the order of a set."""
+
+    async def make() -> list[int]:
+        others, tasks = [], []
+        for number in range(12):
+            others.append([asyncio.get_running_loop().create_future() for _ in range(number % 3)])
+            tasks.append(asyncio.create_task(asyncio.sleep(0)))
+        return [tasks.index(task) for task in set(tasks)]
+
+    assert run(make()) == list(range(12))
+
+
 def test_a_loop_in_which_nothing_is_left_to_do_says_so() -> None:
     async def wait() -> None:
         await asyncio.Event().wait()
