@@ -32,13 +32,14 @@ class Bounds:
 
     def look(self, workers: Iterable[Worker]) -> None:
         """Compare what they have with what they may have."""
+        now = asyncio.get_running_loop().time()
         for worker in workers:
-            for what, has, most in _bounded(worker):
+            tasks = worker.process.running()
+            for what, has, most in _bounded(worker, tasks):
                 if not 0 <= has <= most:
                     self.exceeds(worker, f"{has} {what}, and may have {most}", of=what)
-            held, now = worker.held, asyncio.get_running_loop().time()
-            if held is not None and now - held.since > _SETTLED:
-                self._idle = min(self._idle, held.process.running())
+            if worker.held is not None and now - worker.held.since > _SETTLED:
+                self._idle = min(self._idle, tasks)
 
     def exceeds(self, worker: Worker, has: str, *, of: str) -> None:
         """Tell once a night that a worker has too much of something."""
@@ -73,9 +74,9 @@ class Bounds:
                 yield f"{process} has {tasks - self._idle} tasks more than it had before"
 
 
-def _bounded(worker: Worker) -> Iterator[tuple[str, int, int]]:
+def _bounded(worker: Worker, tasks: int) -> Iterator[tuple[str, int, int]]:
     """Iterate over what a worker has some of, how much, and how much it may have."""
-    yield "tasks", worker.process.running(), _MOST_TASKS
+    yield "tasks", tasks, _MOST_TASKS
     held = worker.held
     if held is None:
         return

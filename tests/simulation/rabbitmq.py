@@ -75,6 +75,7 @@ class Stored:
     asked: int  # priority
     rank: tuple[int, int] = (0, 0)  # in its queue: by priority, then as it came
     redelivered: bool = False
+    _heard: IncomingMessage | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, exchange: str, routing_key: str, message: Message) -> Stored:
@@ -113,8 +114,10 @@ class Stored:
 
     @property
     def message(self) -> IncomingMessage:
-        """What a neighbour hears, and need not acknowledge."""
-        return self.delivered(None)
+        """What a neighbour hears, and need not acknowledge: decoded once, as many look at it."""
+        if self._heard is None:
+            self._heard = self.delivered(None)
+        return self._heard
 
 
 @dataclass(eq=False)
