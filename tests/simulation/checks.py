@@ -160,7 +160,7 @@ class Checks:
             if left:
                 self.wrong(f"{len(left)} rows are left in {name}: {left[0][1]}")
         broker = self.parties.broker
-        buried = {stored.message.message_id for stored in broker.dead_letters()}
+        buried = {stored.message_id for stored in broker.dead_letters()}
         if buried != self.clients.spoilt:
             self.wrong(f"dead letters: {buried}, and {self.clients.spoilt} can't be read")
         for queue in broker.queues.values():

@@ -135,12 +135,11 @@ class Moments:
     # RabbitMQ.
 
     def _publishing(self, stored: Stored) -> None:
-        message = stored.message
-        if stored.exchange == names.DEAD_LETTER_EXCHANGE or message.message_id in self._published:
+        if stored.exchange == names.DEAD_LETTER_EXCHANGE or stored.message_id in self._published:
             return
         for lane in (Lane.RESPONSES, Lane.ORDERS):
             for _, row in self.parties.database.outbox.of(lane):
-                if str(row.message.message_id) == message.message_id:
+                if str(row.message.message_id) == stored.message_id:
                     self._published.add(str(row.message.message_id))
                     self._sent(lane, row)
                     return
@@ -159,12 +158,12 @@ class Moments:
                 self.wrong(f"{_called(row.message)} is sent before {_called(other.message)}")
 
     def _acknowledged(self, stored: Stored) -> None:
-        message: Any = stored.message
         if any(
-            (buried.message.body, buried.message.message_id) == (message.body, message.message_id)
+            (buried.body, buried.message_id) == (stored.body, stored.message_id)
             for buried in self.parties.broker.dead_letters()
         ):
             return
+        message: Any = stored.message
         tenant = str(message.headers.get(names.HEADER_TENANT))
         digest = base64.urlsafe_b64encode(_digest(tenant, message)).decode()
         saved = self._saved.get(digest)

@@ -71,6 +71,7 @@ class Stored:
     routing_key: str
     header: bytes
     body: bytes
+    message_id: str | None  # of its properties: what most look at
     persistent: bool
     asked: int  # priority
     rank: tuple[int, int] = (0, 0)  # in its queue: by priority, then as it came
@@ -87,6 +88,7 @@ class Stored:
                 body_size=len(message.body), properties=message.properties
             ).marshal(),
             body=message.body,
+            message_id=message.message_id,
             persistent=message.delivery_mode is DeliveryMode.PERSISTENT,
             asked=message.priority or 0,
         )
