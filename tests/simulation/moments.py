@@ -6,6 +6,7 @@ left); here the mistake itself is seen. What is asked of the object store is loo
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections import defaultdict
@@ -17,7 +18,7 @@ from unittest.mock import patch
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from app.delivery.ingress import ArrivalKind, Ingress
+from app.delivery.ingress import ArrivalKind, Ingress, event_key
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
@@ -58,6 +59,7 @@ class Moments:
     _appended: set[bytes] = field(default_factory=set)  # events
     _postponed: set[UUID] = field(default_factory=set)  # events, by their ingress id
     _buried: set[bytes] = field(default_factory=set)  # events
+    _known_since: dict[UUID, float] = field(default_factory=dict)  # arrivals, by ingress id
 
     def __post_init__(self) -> None:
         parties = self.parties
@@ -76,9 +78,12 @@ class Moments:
             match change.table:
                 case "delivery" if before is not None and after is not None:
                     self._delivery_changes(session, before, after)
+                    if before.order_awaited and not after.order_awaited:
+                        self._is_answered(session, after.delivery, changes)
                 case "arrival" if before is None and after is not None:
                     event = after.arrival.value
                     self._saved[json.loads(event)["digest"]].add(event)
+                    self._known_since[after.arrival.ingress_id] = asyncio.get_running_loop().time()
                 case "outbox" if before is not None and after is None:
                     self._forgotten(before)
                 case "inbox" if after is not None and after.kind is ArrivalKind.CANCEL:
@@ -102,6 +107,22 @@ class Moments:
             return
         if _is_held(before, after):
             self.wrong(f"{delivery} is changed by {name}, and {owner} has it")
+
+    def _is_answered(self, session: Session, delivery: Delivery, changes: Sequence[Change]) -> None:
+        """An answer of rs-order is taken for the order of a delivery that has ended."""
+        database = self.parties.database
+        began = asyncio.get_running_loop().time() + database.seconds_until(session.now)
+        for receipt in (change.after for change in changes if change.table == "inbox"):
+            if receipt is None or receipt.kind is not ArrivalKind.ORDER_EVENT:
+                continue
+            for _, waiting in list(database.arrivals.items()):
+                if (
+                    waiting.arrival.kind is ArrivalKind.ORDER_EVENT
+                    and waiting.arrival.key == event_key(delivery.tenant, delivery.correlation_id)
+                    and waiting.received_at < receipt.arrived_at
+                    and self._known_since[waiting.arrival.ingress_id] < began
+                ):
+                    self.wrong(f"an answer about {delivery} is taken before an earlier one")
 
     def _cancels(self, receipt: InboxRow, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -212,6 +212,7 @@ class Kind:
     successors: tuple[float, ...] = (0.0,)  # seconds that a successor is frozen for
     users: tuple[str, ...] = ("known-a", "known-b", "new-c", "stranger-d")
     mute: bool = False
+    shared: float = 0.3  # of 1: how often the tenants share a place
 
 
 KINDS = {
@@ -303,6 +304,45 @@ KINDS = {
         again=(0, 1),
         steps=(0, 3),
     ),
+    # A completion arrives when its delivery has ended, and the next one of its id is done, which
+    # asked for the same.
+    "late": Kind(
+        weight=1,
+        faults=(),
+        always={"rs-order has the same files again": 0.8, "the object store is silent": 0.12},
+        users=("known-a",),
+        disasters={"kill": 1},
+        disaster_counts=(0, 1),
+        at=("before complete", "after commit: a completion"),
+        ambushes={"a person cancels": 3, "a client cancels": 1},
+        ambush_counts=(6, 10),
+        paces=(0.02,),
+        ids=(6, 12),
+        again=(1, 2, 3),
+        cancelled=0.0,
+        steps=(0,),
+        clocks=(0.0,),
+    ),
+    # Two tenants share a place and ids: what one looks for there is being opened by the other.
+    "shares": Kind(
+        weight=1,
+        faults=("the object store loses",),
+        share=1.0,
+        users=("known-a",),
+        disasters={"kill": 1},
+        disaster_counts=(0, 2),
+        at=("before list uploads",),
+        ambushes={"freeze": 1},
+        ambush_counts=(8,),
+        lasts=(2.0, 5.0, 9.0),
+        paces=(0.02, 0.5),
+        ids=(2, 4),
+        again=(0, 1, 3),
+        cancelled=0.5,
+        steps=(0, 3),
+        clocks=(0.0,),
+        shared=1.0,
+    ),
 }
 
 
@@ -342,7 +382,7 @@ def draw(seed: int, *, deliveries: int = 20) -> Plan:
         pace=draws.choice(kind.paces),
         disorder=draws.choice((0.0, 0.1, 0.5, 1.0)),
         ttl=draws.choice(kind.ttls),
-        shared=not kind.mute and draws.random() < 0.3,
+        shared=not kind.mute and draws.random() < kind.shared,
         clocks=tuple(draws.choice(kind.clocks) for _ in range(3)),
         # Now and then so long that no answer comes later; drawn by no stream, so that nights stay.
         patience=(30.0, PATIENT)[seed % 2],

@@ -60,6 +60,7 @@ class RsOrder:
         self.denied: Counter[str] = Counter()  # by message id
         self.answered_at: dict[str, float] = {}  # by message id
         self.on_cancel: Callable[[Order], object] = lambda _order: None  # who looks on
+        self._last_files: dict[tuple[str, str], dict[int, bytes]] = {}  # by tenant and id
         self._draws = weather.draws.of(PARTY)
         self._broker = broker
         self._numbers = itertools.count(1)
@@ -93,16 +94,12 @@ class RsOrder:
                 [correlation | {"status": "DENIED", "errorType": "FORBIDDEN", "message": "drawn"}],
             )
             return
-        count = self._draws.choice((1, 1, 2, 3))
         order = Order(
             number=next(self._numbers),
             tenant=tenant,
             correlation_id=body["correlationId"],
             request=request,
-            files={
-                next(self._file_ids): self._draws.randbytes(self._draws.choice((0, 1, 40, 900)))
-                for _ in range(count)
-            },
+            files=self._files(tenant, body["correlationId"]),
         )
         order.wrong = self.weather.strikes(f"{PARTY} has wrong bytes")
         self.orders[order.number] = order
@@ -117,6 +114,19 @@ class RsOrder:
             events = [granted, common | {"status": "SUBORDER_DONE"}, common | {"status": "DONE"}]
         order.told = [event["status"] for event in events]
         self._tell(tenant, events)
+
+    def _files(self, tenant: str, correlation_id: str) -> dict[int, bytes]:
+        """Return the files of a new order: now and then those of the one before of its id."""
+        key = tenant, correlation_id
+        if key in self._last_files and self.weather.strikes(f"{PARTY} has the same files again"):
+            return self._last_files[key]
+        count = self._draws.choice((1, 1, 2, 3))
+        files = {
+            next(self._file_ids): self._draws.randbytes(self._draws.choice((0, 1, 40, 900)))
+            for _ in range(count)
+        }
+        self._last_files[key] = files
+        return files
 
     def _tell(self, tenant: str, events: list[dict[str, Any]]) -> None:
         if self.weather.strikes(f"{PARTY} mixes events up"):

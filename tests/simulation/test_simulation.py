@@ -5,6 +5,7 @@ What sleeps here sleeps by the simulated clock: an hour takes no time.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import subprocess
@@ -227,8 +228,9 @@ def test_nights_that_were_found_end_well() -> None:
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
 def test_a_defect_can_be_put_back(defect: Defect) -> None:
-    """The text that it replaces stands in the code, once."""
+    """The text that it replaces stands in the code, once; what comes of it is code."""
     assert defect.is_there()
+    ast.parse(defect.code())
 
 
 def test_a_night_that_fails_without_a_defect_does_not_show_it(
