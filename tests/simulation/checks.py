@@ -163,6 +163,8 @@ class Checks:
         buried = {stored.message_id for stored in broker.dead_letters()}
         if buried != self.clients.spoilt:
             self.wrong(f"dead letters: {buried}, and {self.clients.spoilt} can't be read")
+        for number in self.parties.rs_order.kept():
+            self.wrong(f"order {number} keeps a place of its user at rs-order")
         for queue in broker.queues.values():
             if queue.waiting and not queue.is_of_dead_letters:
                 self.wrong(f"{len(queue.waiting)} messages are left in {queue.name}")

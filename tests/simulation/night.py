@@ -137,7 +137,7 @@ class _Played:
             broker=broker,
             log=Log(weather),
             shelf=Shelf(weather, Fences(database, leader), mute=plan.mute),
-            rs_order=RsOrder(weather, broker),
+            rs_order=RsOrder(weather, broker, suborders=plan.suborders),
         )
         self.clients = Clients(weather, broker)
         self.checks = Checks(

@@ -14,6 +14,7 @@ from tests.simulation.draws import Draws
 
 TENANTS = ("north", "south")
 PATIENT = 900.0  # seconds
+SUBORDERS = False  # orders are cut into suborders; deliveries take one yet
 _FAULTS = {  # of 1: how often at most
     "PostgreSQL is slow": 0.01,
     "PostgreSQL loses requests": 0.02,
@@ -108,6 +109,7 @@ class Plan:
     storm: float = 150.0  # seconds until the calm
     # Seconds that an order request waits for the answer to another one of its id, at most.
     patience: float = 30.0
+    suborders: bool = False  # rs-order cuts orders, and restores two suborders of a user at a time
 
 
 _ASKED = (  # on the way of a message from RabbitMQ to what it changes
@@ -386,6 +388,7 @@ def draw(seed: int, *, deliveries: int = 20) -> Plan:
         clocks=tuple(draws.choice(kind.clocks) for _ in range(3)),
         # Now and then so long that no answer comes later; drawn by no stream, so that nights stay.
         patience=(30.0, PATIENT)[seed % 2],
+        suborders=SUBORDERS,
     )
 
 

@@ -2,6 +2,7 @@
 
 Events come late, twice and out of order; an order may be denied, fail, be split, or never be
 answered. It is never lost itself: what it does of its own accord survives each process of ours.
+Where orders are cut into suborders, how they go is `tests.simulation.suborders`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.errors import OrderNotToldError, SourceRefusedError, SourceUnavailableError
+from compose.rs_order.order import Order as Granted
 from streams.amqp import names
 from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
 from tests.simulation.rabbitmq import Broker, Stored
+from tests.simulation.suborders import Suborders, files_of
 from tests.simulation.weather import Link, Weather, by_no_process
 
 PARTY = "rs-order"
@@ -52,7 +55,8 @@ class Order:
 class RsOrder:
     """The service."""
 
-    def __init__(self, weather: Weather, broker: Broker) -> None:
+    def __init__(self, weather: Weather, broker: Broker, *, suborders: bool = False) -> None:
+        """With `suborders`, orders are cut, and users have places; else each is there at once."""
         self.weather = weather
         self.orders: dict[int, Order] = {}
         self.requests: dict[str, dict[str, Any]] = {}  # by message id
@@ -62,6 +66,10 @@ class RsOrder:
         self.on_cancel: Callable[[Order], object] = lambda _order: None  # who looks on
         self._last_files: dict[tuple[str, str], dict[int, bytes]] = {}  # by tenant and id
         self._draws = weather.draws.of(PARTY)
+        self._suborders = (
+            Suborders(weather.draws.of(f"{PARTY} cuts"), self._tell_more) if suborders else None
+        )
+        self._told_until: dict[int, float] = {}  # by order
         self._broker = broker
         self._numbers = itertools.count(1)
         self._file_ids = itertools.count(1)
@@ -103,6 +111,9 @@ class RsOrder:
         )
         order.wrong = self.weather.strikes(f"{PARTY} has wrong bytes")
         self.orders[order.number] = order
+        if self._suborders is not None:
+            self._grant(order, body["user"], self._suborders)
+            return
         common = correlation | {"orderId": order.number, "totalSubOrders": 1}
         granted = common | {"status": "GRANTED"}
         if self.weather.strikes(f"{PARTY} fails orders"):
@@ -114,6 +125,32 @@ class RsOrder:
             events = [granted, common | {"status": "SUBORDER_DONE"}, common | {"status": "DONE"}]
         order.told = [event["status"] for event in events]
         self._tell(tenant, events)
+
+    def _grant(self, order: Order, user: str, suborders: Suborders) -> None:
+        """Begin an order, of which more is told as it goes."""
+        suborders.grant(
+            {f"f{file_id}": content for file_id, content in order.files.items()},
+            fails=self.weather.strikes(f"{PARTY} fails orders"),
+            order_id=order.number,
+            tenant=order.tenant,
+            user=user,
+            correlation_id=order.correlation_id,
+        )
+
+    def _tell_more(self, granted: Granted, event: dict[str, Any]) -> None:
+        """Tell the next event of an order: after those before, unless they are mixed up."""
+        order = self.orders[granted.order_id]
+        if not order.told:
+            order.files = files_of(granted)
+        order.told.append(event["status"])
+        now = asyncio.get_running_loop().time()
+        if self.weather.strikes(f"{PARTY} mixes events up"):
+            at = now + self._draws.uniform(0, 5)
+        else:
+            at = max(now, self._told_until.get(order.number, now)) + self._draws.uniform(0, 0.5)
+            self._told_until[order.number] = at
+        told = {name: value for name, value in event.items() if value is not None}
+        self._say(order.tenant, told, at - now)
 
     def _files(self, tenant: str, correlation_id: str) -> dict[int, bytes]:
         """Return the files of a new order: now and then those of the one before of its id."""
@@ -134,12 +171,16 @@ class RsOrder:
         at = 0.0
         for event in events:
             at += self._draws.uniform(0, 0.5)
-            message = self._message(tenant, event)
-            self._send(message, at)
-            if self.weather.strikes(f"{PARTY} says things twice"):
-                if "orderId" in event and self._draws.random() < 0.5:
-                    message = self._message(tenant, event)  # which nothing else tells apart
-                self._send(message, at + self._draws.uniform(0, 20))
+            self._say(tenant, event, at)
+
+    def _say(self, tenant: str, event: Mapping[str, Any], at: float) -> None:
+        """Send an event in so many seconds, and maybe once more."""
+        message = self._message(tenant, event)
+        self._send(message, at)
+        if self.weather.strikes(f"{PARTY} says things twice"):
+            if "orderId" in event and self._draws.random() < 0.5:
+                message = self._message(tenant, event)  # which nothing else tells apart
+            self._send(message, at + self._draws.uniform(0, 20))
 
     def _message(self, tenant: str, event: Mapping[str, Any]) -> Message:
         return Message(
@@ -162,31 +203,47 @@ class RsOrder:
         if order is not None:
             self.on_cancel(order)
             order.cancelled += 1
+            if self._suborders is not None:
+                self._suborders.cancel(order.number)
 
-    def listing(self, delivery: Delivery) -> list[ListedFile]:
-        """Return the files of a delivery's order. Raises SourceRefusedError."""
+    def listing(self, delivery: Delivery, suborder: int | None = None) -> list[ListedFile]:
+        """Return the files of a delivery's order that can be downloaded, or of a suborder's.
+
+        Raises SourceRefusedError, SourceNotReadyError.
+        """
         order = self._order_of(delivery)
+        if self._suborders is None:
+            found = [(file_id, f"f{file_id}", content) for file_id, content in order.files.items()]
+        else:
+            found = list(self._suborders.available(order.number, suborder))
         return [
             ListedFile(
                 file_id=file_id,
                 product_id="P",
                 version=1,
-                filename=f"f{file_id}",
+                filename=name,
                 size=len(content),
                 md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
-                listed=len(order.files),
+                listed=len(found),
             )
-            for file_id, content in order.files.items()
+            for file_id, name, content in found
         ]
 
     def content(self, delivery: Delivery, file_id: int) -> bytes:
-        """Return a file, or another one."""
+        """Return a file, or another one. Raises SourceRefusedError, SourceNotReadyError."""
         order = self._order_of(delivery)
-        content = order.files[file_id]
+        if self._suborders is None:
+            content = order.files[file_id]
+        else:
+            content = self._suborders.download(order.number, file_id)
         if order.wrong or self.weather.strikes(f"{PARTY} serves wrong bytes"):
             self.weather.note(f"{PARTY} serves wrong bytes of file {file_id}")
             return content + b"!"
         return content
+
+    def kept(self) -> list[int]:
+        """Return the orders that keep a place of their user, or wait for one."""
+        return [] if self._suborders is None else list(self._suborders.kept())
 
     def _order_of(self, delivery: Delivery) -> Order:
         assert delivery.order_id is not None
@@ -204,14 +261,12 @@ class Source:
         self._link = Link(party=PARTY, weather=rs_order.weather, deadline=_DEADLINE)
 
     async def listing(
-        self,
-        delivery: Delivery,
-        suborder: int | None = None,
+        self, delivery: Delivery, suborder: int | None = None
     ) -> AsyncIterator[ListedFile]:
-        """Iterate over the files of a delivery's order."""
+        """Iterate over the files of a delivery's order, or of one of its suborders."""
         for file in await self._link.ask(
             f"list order {delivery.order_id}",
-            partial(self._rs_order.listing, delivery),
+            partial(self._rs_order.listing, delivery, suborder),
             away=SourceUnavailableError,
         ):
             yield file
