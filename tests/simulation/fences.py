@@ -1,8 +1,9 @@
 """Who may touch an upload: looked at as each request is made, not as it arrives.
 
-- An attempt opens uploads of its delivery; it sends parts of those that it opened, or that an
-  attempt before has left recorded, and completes them after PostgreSQL has noted what is about to
-  appear. It holds the lease then, or has lost it so short a time ago that it may not know.
+- An attempt opens uploads of its delivery, once those that earlier attempts left are aborted; it
+  sends parts of those that it opened, or that an attempt before has left recorded, and completes
+  them after PostgreSQL has noted what is about to appear. It holds the lease then, or has lost it
+  so short a time ago that it may not know.
 - An upload whose attempt has its delivery is aborted by that attempt alone; another one also by an
   attempt of the same delivery or key, and by the process that leads the sweep. One of which steps
   are saved is gone on with: no attempt that worked on it and lost its lease aborts it.
@@ -13,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ from tests.simulation.processes import Process, current
 NOTICED = 12.0 + 1.0 + 4.0
 
 _WORK: ContextVar[Delivery | None] = ContextVar("_WORK", default=None)
+_SINCE: ContextVar[float] = ContextVar("_SINCE", default=0.0)
 _MARK = "rs-delivery-id"
 
 
@@ -42,6 +44,7 @@ class Asker:
 
     process: Process
     delivery: Delivery | None
+    since: float = 0.0  # when its attempt began, by the clock of the night
 
     def __str__(self) -> str:
         if self.delivery is None:
@@ -62,6 +65,7 @@ class _Opened:
 
     upload: Upload
     by: Asker
+    at: float  # when, by the clock of the night
 
 
 def watched(deliver: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,6 +73,7 @@ def watched(deliver: Callable[..., Any]) -> Callable[..., Any]:
 
     async def known(self: Transfers, delivery: Delivery, lease: Any) -> None:
         _WORK.set(delivery)  # in the context of this task, and of those that it makes
+        _SINCE.set(asyncio.get_running_loop().time())
         await deliver(self, delivery, lease)
 
     return known
@@ -87,17 +92,24 @@ class Fences:
     @staticmethod
     def asker() -> Asker:
         """Return who asks now."""
-        return Asker(current(), _WORK.get())
+        return Asker(current(), _WORK.get(), _SINCE.get())
 
-    def opens(self, asker: Asker, key: str, marks: Mapping[str, str]) -> None:
-        """An upload is asked for."""
+    def opens(
+        self, asker: Asker, key: str, marks: Mapping[str, str], *, beside: Sequence[Upload]
+    ) -> None:
+        """An upload is asked for, `beside` those that are open."""
         if asker.delivery is None or str(asker.delivery.id) != marks[_MARK]:
             self.wrong(f"{asker} opens an upload of {key} for another delivery")
         self._must_hold(asker, f"opens an upload of {key}")
+        for upload in beside:
+            opened = self._opened[upload.upload_id]
+            if self._had_to_abort(asker, opened):
+                self.wrong(f"{asker} opens an upload of {key} beside that of {opened.by}")
 
     def opened(self, asker: Asker, upload: Upload) -> None:
         """An upload is open."""
-        self._opened[upload.upload_id] = _Opened(upload, asker)
+        now = asyncio.get_running_loop().time()
+        self._opened[upload.upload_id] = _Opened(upload, asker, now)
 
     def sends(self, asker: Asker, upload: Upload) -> None:
         """A part is sent."""
@@ -153,6 +165,35 @@ class Fences:
         if opened.by.attempt != asker.attempt and not self._goes_on(asker, opened):
             self.wrong(f"{asker} {what}, an upload of {opened.by}")
         self._must_hold(asker, what)
+
+    def _had_to_abort(self, asker: Asker, opened: _Opened) -> bool:
+        """Whether an upload is one that an earlier attempt has left, for this one to abort.
+
+        While another tenant has a delivery of the same id, it may be that one's.
+        """
+        ours, theirs = asker.delivery, opened.by.delivery
+        assert theirs is not None
+        return (
+            ours is not None
+            and theirs.id == ours.id
+            and theirs.attempt < ours.attempt
+            and opened.at < asker.since
+            and self._has(asker)
+            and not self._has_a_namesake(ours, asker.since)
+        )
+
+    def _has_a_namesake(self, delivery: Delivery, since: float) -> bool:
+        """Whether another tenant had a delivery of the same id under way at a time, or later."""
+        now, database = asyncio.get_running_loop().time(), self._database
+        latest = now + database.ahead.total_seconds()  # its clock may have jumped meanwhile
+        return any(
+            row.delivery.correlation_id == delivery.correlation_id
+            and row.delivery.tenant != delivery.tenant
+            and (
+                row.finished_at is None or latest + database.seconds_until(row.finished_at) > since
+            )
+            for _, row in database.deliveries.items()
+        )
 
     def _goes_on(self, asker: Asker, opened: _Opened) -> bool:
         """Whether it is the upload that an attempt before has left to its delivery."""

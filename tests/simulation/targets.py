@@ -86,7 +86,7 @@ class Objects:
         """Open an upload."""
         store, fences = self._shelf.store, self._shelf.fences
         asker = fences.asker()
-        fences.opens(asker, key, marks)
+        fences.opens(asker, key, marks, beside=store.open())
 
         async def create() -> Upload:
             upload = await store.create_upload(target, key, marks, media_type=media_type)
