@@ -35,9 +35,8 @@ class Bounds:
         now = asyncio.get_running_loop().time()
         for worker in workers:
             tasks = worker.process.running()
-            for what, has, most in _bounded(worker, tasks):
-                if not 0 <= has <= most:
-                    self.exceeds(worker, f"{has} {what}, and may have {most}", of=what)
+            for what, has, most in _exceeding(worker, tasks):
+                self.exceeds(worker, f"{has} {what}, and may have {most}", of=what)
             if worker.held is not None and now - worker.held.since > _SETTLED:
                 self._idle = min(self._idle, tasks)
 
@@ -74,19 +73,29 @@ class Bounds:
                 yield f"{process} has {tasks - self._idle} tasks more than it had before"
 
 
-def _bounded(worker: Worker, tasks: int) -> Iterator[tuple[str, int, int]]:
-    """Iterate over what a worker has some of, how much, and how much it may have."""
-    yield "tasks", tasks, _MOST_TASKS
+def _exceeding(worker: Worker, tasks: int) -> Iterator[tuple[str, int, int]]:
+    """Iterate over what a worker has too much of, how much, and how much it may have.
+
+    It is looked at a thousand times a night: nothing is named that is as it should be.
+    """
+    if tasks > _MOST_TASKS:
+        yield "tasks", tasks, _MOST_TASKS
     held = worker.held
     if held is None:
         return
     for slots in held.slots:
-        yield f"slots of {slots._kind}", slots._places.taken, slots._places._count
-        yield f"waiters of {slots._kind}", len(held.wake[slots._kind]._waiters), 1
-    yield "waiters of relays", len(held.owed._waiters), held.relays
+        places, waiters = slots._places, len(held.wake[slots._kind]._waiters)
+        if not 0 <= places.taken <= places._count:
+            yield f"slots of {slots._kind}", places.taken, places._count
+        if waiters > 1:
+            yield f"waiters of {slots._kind}", waiters, 1
+    if len(held.owed._waiters) > held.relays:
+        yield "waiters of relays", len(held.owed._waiters), held.relays
     memory = held.memory
-    yield "bytes of memory", memory.size - memory._free, memory.size
-    yield "bytes of memory that is idle", memory._lent, memory.size // 2
+    if not 0 <= memory._free <= memory.size:
+        yield "bytes of memory", memory.size - memory._free, memory.size
+    if not 0 <= memory._lent <= memory.size // 2:
+        yield "bytes of memory that is idle", memory._lent, memory.size // 2
 
 
 def _kept(held: Held) -> Iterator[tuple[str, int]]:

@@ -39,7 +39,7 @@ class _Step(asyncio.Handle):
         self._callback = callback
         self._args = args
         self._cancelled = False
-        self.of_task = isinstance(getattr(callback, "__self__", None), asyncio.Task)
+        self.of_task = type(getattr(callback, "__self__", None)) is _Task
 
     def __repr__(self) -> str:
         return f"<step {self._callback}>"
@@ -65,7 +65,7 @@ class _Timer(asyncio.TimerHandle):
         self._callback = callback
         self._args = args
         self._cancelled = False
-        self.of_task = isinstance(getattr(callback, "__self__", None), asyncio.Task)
+        self.of_task = type(getattr(callback, "__self__", None)) is _Task
 
     __repr__ = _Step.__repr__
     __hash__ = object.__hash__

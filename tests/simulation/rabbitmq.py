@@ -76,7 +76,7 @@ class Stored:
     asked: int  # priority
     rank: tuple[int, int] = (0, 0)  # in its queue: by priority, then as it came
     redelivered: bool = False
-    _heard: IncomingMessage | None = field(default=None, init=False)
+    _seen: IncomingMessage | None = field(default=None, init=False)  # as it was decoded last
 
     @classmethod
     def of(cls, exchange: str, routing_key: str, message: Message) -> Stored:
@@ -108,18 +108,17 @@ class Stored:
             exchange=self.exchange,
             routing_key=self.routing_key,
         )
-        return IncomingMessage(
+        self._seen = IncomingMessage(
             DeliveredMessage(
                 delivery=delivery, header=self.decoded(), body=self.body, channel=channel
             )
         )
+        return self._seen
 
     @property
     def message(self) -> IncomingMessage:
-        """What a neighbour hears, and need not acknowledge: decoded once, as many look at it."""
-        if self._heard is None:
-            self._heard = self.delivered(None)
-        return self._heard
+        """What a neighbour hears, or who looks on sees: it is theirs to read alone."""
+        return self._seen or self.delivered(None)
 
 
 @dataclass(eq=False)
