@@ -85,8 +85,17 @@ class _Channel:
     async def declare_queue(self, *args: Any, **kwargs: Any) -> _Place:
         return self._declared(self.queues, aio_pika.Channel.declare_queue, args, kwargs)
 
-    async def get_underlay_channel(self) -> None:
+    async def get_underlay_channel(self) -> _Channel:
         """It is open."""
+        return self
+
+    @property
+    def connection(self) -> _Channel:
+        """It is its own."""
+        return self
+
+    async def ready(self) -> None:
+        """It is not blocked."""
 
     async def get_exchange(self, name: str, *, ensure: bool) -> _Place:
         if ensure:
