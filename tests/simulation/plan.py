@@ -14,7 +14,7 @@ from tests.simulation.draws import Draws
 
 TENANTS = ("north", "south")
 PATIENT = 900.0  # seconds
-SUBORDERS = False  # orders are cut into suborders; deliveries take one yet
+SUBORDERS = True  # orders are cut into suborders
 _FAULTS = {  # of 1: how often at most
     "PostgreSQL is slow": 0.01,
     "PostgreSQL loses requests": 0.02,

@@ -25,7 +25,7 @@ from aio_pika import DeliveryMode, Message
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts, OrderFile
-from app.errors import OrderNotToldError, SourceRefusedError, SourceUnavailableError
+from app.errors import SourceRefusedError, SourceUnavailableError
 from compose.rs_order.order import Order as Granted
 from streams.amqp import names
 from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
@@ -216,17 +216,21 @@ class RsOrder:
             found = [(file_id, f"f{file_id}", content) for file_id, content in order.files.items()]
         else:
             found = list(self._suborders.available(order.number, suborder))
+        return [_listed(*file, listed=len(found)) for file in found]
+
+    def facts(self, delivery: Delivery) -> OrderFacts | None:
+        """Tell about a delivery's order as a whole; None where it does not. Raises the same."""
+        order = self._order_of(delivery)
+        return None if self._suborders is None else self._suborders.facts(order.number)
+
+    def every_file(self, delivery: Delivery) -> list[OrderFile]:
+        """Return all files of a delivery's order. Raises the same."""
+        order = self._order_of(delivery)
+        assert self._suborders is not None
+        found = list(self._suborders.every_file(order.number))
         return [
-            ListedFile(
-                file_id=file_id,
-                product_id="P",
-                version=1,
-                filename=name,
-                size=len(content),
-                md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
-                listed=len(found),
-            )
-            for file_id, name, content in found
+            OrderFile(file=_listed(*file, listed=len(found)), state=state, suborder_id=suborder)
+            for *file, state, suborder in found
         ]
 
     def content(self, delivery: Delivery, file_id: int) -> bytes:
@@ -272,13 +276,22 @@ class Source:
             yield file
 
     async def order(self, delivery: Delivery) -> OrderFacts | None:
-        """Tell nothing of a delivery's order."""
-        return None
+        """Tell about a delivery's order as a whole."""
+        return await self._link.ask(
+            f"order {delivery.order_id}",
+            partial(self._rs_order.facts, delivery),
+            away=SourceUnavailableError,
+        )
 
     async def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
-        """Tell no file."""
-        raise OrderNotToldError(f"the files of order {delivery.order_id} are not told")
-        yield
+        """Iterate over all files of a delivery's order."""
+        del facts
+        for file in await self._link.ask(
+            f"every file of order {delivery.order_id}",
+            partial(self._rs_order.every_file, delivery),
+            away=SourceUnavailableError,
+        ):
+            yield file
 
     async def retry(self, delivery: Delivery) -> bool:
         """Refuse to: files do not leave the cache here."""
@@ -296,6 +309,18 @@ class Source:
             takes=self._rs_order.weather.pace,
         )
         yield _pieces(content)
+
+
+def _listed(file_id: int, name: str, content: bytes, *, listed: int) -> ListedFile:
+    return ListedFile(
+        file_id=file_id,
+        product_id="P",
+        version=1,
+        filename=name,
+        size=len(content),
+        md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        listed=listed,
+    )
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from app.delivery.order_facts import DatasetFacts, OrderFacts
 from app.errors import SourceNotReadyError, SourceRefusedError
 from compose.rs_order.behaviour import Behaviour
 from compose.rs_order.catalog import File
@@ -98,6 +99,28 @@ class Suborders:
             raise SourceNotReadyError(f"suborder {suborder} of order {number} is not finished")
         for file in found:
             yield file.file_id, file.file.path.name, _content(file)
+
+    def facts(self, number: int) -> OrderFacts | None:
+        """Tell about an order as a whole; None of every third, as some versions do."""
+        order = self._orders.by_id[number]
+        if number % 3 == 0:
+            return None
+        return OrderFacts(
+            status=order.status,
+            waiting_for_user=order.waiting_for_user,
+            available=order.count(FileState.AVAILABLE),
+            in_error=order.count(FileState.ERROR),
+            datasets=tuple(
+                DatasetFacts(dataset_id=part.task_id, files=len(part.files), size=part.size)
+                for part in order.datasets
+            ),
+        )
+
+    def every_file(self, number: int) -> Iterator[tuple[int, str, bytes, str, int]]:
+        """Iterate over all files of an order: ids, names, contents, states, suborders."""
+        for file_id, file in self._orders.by_id[number].files.items():
+            suborder = file.suborder.suborder_id
+            yield file_id, file.file.path.name, _content(file), file.state, suborder
 
     def download(self, number: int, file_id: int) -> bytes:
         """Return a file, which is downloaded by that. Raises SourceNotReadyError."""
