@@ -149,6 +149,7 @@ def _workers(
             store=store,
             room=replace(room, reserve=memory.reserve_at_once),
             archive_format=formats.DEFAULT,
+            pauses=without_checkpoints() is None,
         ),
         patience=patience,
         frees_places=settings.cancel_delivered_orders,

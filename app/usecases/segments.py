@@ -41,6 +41,7 @@ class Segments:
     store: DeliveryStore
     room: Room  # that never waits for memory: who asks has some already
     archive_format: PlannedFormat
+    pauses: bool = True  # whether an archive can go on later; else it waits with what it has
 
     def of(self, delivery: Delivery, lease: Lease) -> SegmentFiles:
         """Return the files of a delivery that a worker has claimed."""
@@ -90,7 +91,7 @@ class SegmentFiles:
                     return
             elif segment is None:
                 yield Seam.WAIT
-                if not await self._comes():
+                if not await self._comes() and self._by.pauses:
                     yield Seam.PAUSE
                     return
             else:

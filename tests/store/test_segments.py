@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -252,6 +253,27 @@ async def test_parked_until_the_next_suborder(deliveries: Deliveries) -> None:
     younger = await leases.claim(Work.TRANSFER)
     assert younger is not None
     assert younger.correlation_id == "younger"
+
+
+async def test_an_archive_that_can_not_pause_waits_with_what_it_has(
+    deliveries: Deliveries,
+) -> None:
+    """Without the compiled digest it would have to begin again."""
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    by = replace(deliveries.segments(order), pauses=False)
+    got: list[str | Seam] = []
+    async for each in by.of(delivery, make_lease()).all():
+        got.append(each if isinstance(each, Seam) else each.member)
+        if got.count(Seam.WAIT) == 3 and 8 not in order.available:
+            await announce(deliveries, order, 8)
+            await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    assert [each for each in got if each is not Seam.WAIT] == [
+        "f1",
+        Seam.SEGMENT,
+        "f2",
+        Seam.SEGMENT,
+    ]
 
 
 async def test_what_came_while_it_was_parked_is_due_at_once(deliveries: Deliveries) -> None:
