@@ -22,7 +22,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-sse bench-start bench-web chaos screenshots format docs record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-sse bench-start bench-web chaos screenshots format docs record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -120,6 +120,12 @@ bench-queue: setup ## What many requests at once cost: time, memory, database (R
 
 bench-workers: setup ## What more workers add, at a slow source (WORKERS="1 2 4")
 	@$(BIN)/python -m tests.bench.scale_workers $(or $(WORKERS),1 2 4)
+
+bench-handover: setup ## What is sent and fetched again when a worker ends at 90 % (SIZE=8192 MiB, FILE=64)
+	@$(BIN)/python -m tests.bench.handover --size $(or $(SIZE),8192) --file $(or $(FILE),64)
+
+bench-checkpoints: setup ## What checkpoints cost an undisturbed transfer (SIZE=2048 MiB, ROUNDS=9)
+	@$(BIN)/python -m tests.bench.checkpoints --size $(or $(SIZE),2048) --rounds $(or $(ROUNDS),9)
 
 bench-sse: setup ## What many readers of events cost the transfers (READERS=1000)
 	@$(BIN)/python -m tests.bench.sse --readers $(or $(READERS),1000)

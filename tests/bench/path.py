@@ -35,7 +35,8 @@ MIB = 1024 * 1024
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 PLOT = HERE.parent.parent / "docs" / "data-path.svg"
-LARGE = [way for way in WAYS if way != "ours, one GET at a time"]
+CHECKPOINTS = ["without checkpoints", "with checkpoints"]
+LARGE = [way for way in WAYS if way not in ("ours, one GET at a time", *CHECKPOINTS)]
 SMALL = ["verified copy", "ours, auto", "ours, one GET at a time", "staged"]
 
 

@@ -7,21 +7,30 @@ Each takes a `Job` and returns when the object is complete. One runs in a proces
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
-from app.delivery.object_store import StoredObject
+from app.delivery.object_store import StoredObject, Upload
 from app.delivery.progress import Progress
 from app.delivery.states import State
+from app.settings import Settings
+from app.store import open_pool
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from sinks.pipeline.budget import Budget
+from sinks.pipeline.checkpoints import SaveStep
+from sinks.pipeline.digest import PairedMd5, paired_md5
 from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
@@ -31,13 +40,38 @@ from streams.regards.tokens import TokenSigner
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
 from tests.bench.upload import MIB, PART, Job, Multipart, Way
 from tests.builders import make_lease, name_bytes, never_put, not_saved
+from tests.deliveries import DeliveriesInPostgres
+
+DATABASE = "BENCH_DATABASE_URL"  # of the way that saves how far it is
 
 
 def _drop(_progress: Progress) -> None:
     """Drop it: nothing shows a bench's progress."""
 
 
-async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) -> str:
+@contextlib.asynccontextmanager
+async def _unsaved(_upload: Upload) -> AsyncIterator[SaveStep]:
+    """Give what saves nothing."""
+    yield not_saved
+
+
+@contextlib.asynccontextmanager
+async def _saved(upload: Upload) -> AsyncIterator[SaveStep]:
+    """Give what saves steps in PostgreSQL, of a delivery that is claimed there."""
+    async with open_pool(os.environ[DATABASE], size=2, start_timeout=10) as pool:
+        deliveries = DeliveriesInPostgres(pool, Settings(tenants=("sentinel",)))
+        claimed = await deliveries.claimed(uuid4().hex, owner="bench")
+        assert await deliveries.leases("bench").record_upload(claimed, upload)
+        yield partial(deliveries.checkpoints("bench").save, claimed, upload)
+
+
+async def _ours(
+    job: Job,
+    *,
+    compression: str = "auto",
+    connections: int = 8,
+    saving: Callable[[Upload], AbstractAsyncContextManager[SaveStep]] = _unsaved,
+) -> str:
     """Run this product's own data path, with its defaults."""
     manifest = [
         ManifestFile(position=n, file_id=file_id, member=f"{n}.bin", size=size, md5=md5 or None)
@@ -95,18 +129,19 @@ async def _ours(job: Job, *, compression: str = "auto", connections: int = 8) ->
             patience=Patience(limit=0, backoff=Backoff(first=1, longest=1)),
         )
         upload = await sink.create_upload(target, "ours/a.zip")
-        stored = await archiver.run(
-            delivery,
-            files(),
-            target,
-            upload,
-            at_most=delivery.total_bytes,
-            name_bytes=name_bytes(file.member for file in manifest),
-            lease=make_lease(),
-            may_complete=may_complete,
-            save=not_saved,
-            put_aside=never_put,
-        )
+        async with saving(upload) as save:
+            stored = await archiver.run(
+                delivery,
+                files(),
+                target,
+                upload,
+                at_most=delivery.total_bytes,
+                name_bytes=name_bytes(file.member for file in manifest),
+                lease=make_lease(),
+                may_complete=may_complete,
+                save=save,
+                put_aside=never_put,
+            )
         assert stored is not None
         return stored.md5
 
@@ -185,6 +220,27 @@ async def one_get(job: Job) -> str:
     return await _ours(job, connections=1)
 
 
+class _Untold:
+    """A digest that keeps its state to itself: nothing is computed, or kept, for checkpoints."""
+
+    def __init__(self, pair: PairedMd5) -> None:
+        self.update = pair.update
+        self.next_part = pair.next_part
+        self.digest = pair.digest
+
+    def state(self) -> None:
+        """Tell nothing."""
+
+
+async def without_checkpoints(job: Job) -> str:
+    with patch("sinks.pipeline.assembler.paired_md5", lambda: _Untold(paired_md5())):
+        return await _ours(job, compression="store")
+
+
+async def with_checkpoints(job: Job) -> str:
+    return await _ours(job, compression="store", saving=_saved)
+
+
 WAYS: dict[str, Way] = {
     "copy": copy,
     "verified copy": verified_copy,
@@ -193,6 +249,8 @@ WAYS: dict[str, Way] = {
     "ours, store": store,
     "ours, deflate": deflate,
     "ours, one GET at a time": one_get,
+    "without checkpoints": without_checkpoints,
+    "with checkpoints": with_checkpoints,
     "staged": staged,
     "stream-zip defaults": stream_zip_defaults,
     "zipstream-ng + boto3": zipstream_ng,

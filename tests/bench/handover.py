@@ -1,0 +1,195 @@
+"""What is sent and fetched again when a worker ends in the midst of a large transfer.
+
+    make bench-handover [SIZE=8192] [FILE=64]        # MiB: of all files, of each
+
+Two workers on the whole stack; one of them transfers. When 90 % of the bytes are stored it gets
+SIGTERM, or SIGKILL, and the other one goes on. What passes is counted between the workers and the
+servers: parts that the store has confirmed, bytes and files that rs-order has given. The archive
+must be that of a run which nothing disturbs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from compose.embedded import s3
+from compose.embedded.stack import Stack, running_stack
+from compose.rs_order.switches import UNLIMITED
+from sinks.stores.s3.target import S3Target
+from tests.chaos.workers import Worker, running_workers
+from tests.client import Client, request_for
+from tests.command import logged
+from tests.integration.s3_proxy import S3Proxy, running_proxy
+
+MIB = 1024 * 1024
+_PART = 8 * MIB
+_AT = 0.9  # of the bytes are stored when a worker ends
+_LEASE = 10  # seconds after which a dead worker is missed
+
+
+@dataclass
+class SourceProxy:
+    """Counts what rs-order gives of each file."""
+
+    url: str
+    bytes: int = 0
+    fetched: Counter[str] = field(default_factory=Counter)  # by path
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Pass a request on, and its answer back as it comes."""
+        headers = {k: v for k, v in request.headers.items() if k != "Host"}
+        async with (
+            aiohttp.ClientSession(auto_decompress=False) as session,
+            session.request(
+                request.method,
+                self.url + request.path_qs,
+                data=await request.read(),
+                headers=headers,
+            ) as answer,
+        ):
+            given = web.StreamResponse(status=answer.status)
+            for name in ("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges"):
+                if name in answer.headers:
+                    given.headers[name] = answer.headers[name]
+            is_file = request.path.startswith("/orders/files/")
+            if is_file:
+                self.fetched[request.path] += 1
+            await given.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await given.write(chunk)
+                self.bytes += len(chunk) if is_file else 0
+            await given.write_eof()
+            return given
+
+
+@contextlib.asynccontextmanager
+async def counting(url: str) -> AsyncIterator[tuple[SourceProxy, str]]:
+    """Give a proxy before rs-order, and its address."""
+    proxy = SourceProxy(url)
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", proxy.handle)
+    server = TestServer(application)
+    await server.start_server()
+    try:
+        yield proxy, str(server.make_url("")).rstrip("/")
+    finally:
+        await asyncio.shield(server.close())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Of one delivery."""
+
+    md5: str
+    parts: int  # of the archive
+    parts_again: int  # that were stored more than once
+    given: int  # bytes that rs-order gave
+    files_again: int  # that were fetched more than once
+
+
+async def _working(workers: list[Worker]) -> Worker:
+    """Return the worker that transfers, once one does."""
+    while True:
+        for worker in workers:
+            if '"transfer_began"' in worker.child.log.read_text():
+                return worker
+        await asyncio.sleep(0.05)
+
+
+async def deliver(
+    stack: Stack, client: Client, product: str, size: int, *, ends: signal.Signals | None
+) -> Figures:
+    """Deliver a product; a worker is ended in its midst by a signal."""
+    for log in stack.folder.glob("worker-*.log"):
+        log.unlink()  # of the run before
+    environment = stack.environment
+    target = S3Target(
+        endpoint=environment["DELIVERY_S3_ENDPOINT"],
+        region=environment["DELIVERY_S3_REGION"],
+        key=s3.KEY,
+        secret=s3.SECRET,
+        bucket=environment["DELIVERY_DELIVERY_BUCKET"],
+    )
+    store = S3Proxy(target)
+    async with (
+        counting(stack.rs_order_url) as (source, rs_order),
+        running_proxy(target, store) as (
+            _,
+            proxied,
+        ),
+    ):
+        settings = {
+            "DELIVERY_RS_ORDER_URL": rs_order,
+            "DELIVERY_S3_ENDPOINT": proxied.endpoint,
+            "DELIVERY_LEASE_TTL": str(_LEASE),
+            "DELIVERY_PART_SIZE": str(_PART),
+        }
+        async with running_workers(stack, 2, settings) as workers:
+            for worker in workers:
+                await logged(worker.child, '"consumer_ready"')
+            body = request_for(product)
+            await client.send(body)
+            if ends is not None:
+                worker = await _working(workers)
+                while len(store.stored) * _PART < size * _AT:
+                    await asyncio.sleep(0.01)
+                assert worker.send(ends)
+            answer = await client.wait_for(body["correlationId"], "DONE", "ERROR", seconds=3600)
+        assert answer["status"] == "DONE", answer
+    return Figures(
+        md5=answer["md5"],
+        parts=len(set(store.stored)),
+        parts_again=len(store.stored) - len(set(store.stored)),
+        given=source.bytes,
+        files_again=sum(source.fetched.values()) - len(source.fetched),
+    )
+
+
+async def _main(size: int, file: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        products = Path(name)
+        folder = products / "large"
+        folder.mkdir()
+        first = folder / "0000.bin"
+        first.write_bytes(random.Random(0).randbytes(file * MIB))
+        for number in range(1, size // file):
+            os.link(first, folder / f"{number:04}.bin")  # one of them on disk is enough
+        total = size // file * file * MIB
+        async with (
+            running_stack(products, switches=UNLIMITED) as stack,
+            Client.connected(stack) as client,
+        ):
+            undisturbed = await deliver(stack, client, "large", total, ends=None)
+            print(f"{size} MiB in files of {file}, parts of {_PART // MIB}; again:", flush=True)
+            for ends in (signal.SIGTERM, signal.SIGKILL):
+                found = await deliver(stack, client, "large", total, ends=ends)
+                assert found.md5 == undisturbed.md5, "another archive than without a signal"
+                print(
+                    f"{ends.name}: sent {found.parts_again * _PART // MIB} MiB "
+                    f"({found.parts_again} of {found.parts} parts), fetched "
+                    f"{(found.given - undisturbed.given) / MIB:.1f} MiB "
+                    f"({found.files_again} of {size // file} files)",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--size", type=int, default=8192, help="MiB of all files")
+    parser.add_argument("--file", type=int, default=64, help="MiB of each")
+    asked = parser.parse_args()
+    asyncio.run(_main(asked.size, asked.file))
