@@ -9,11 +9,13 @@
  * an abort at the end of an attempt fails.
  *
  * An archive is two parts: what was saved in a checkpoint, and the rest. A successor sends the rest to
- * its predecessor's upload, or aborts that and begins again, whatever it finds.
+ * its predecessor's upload, or aborts that and begins again, whatever it finds. What ends the delivery
+ * while a completion may be under way is noted, and the next claim looks what became of it; when the time
+ * for that is over, it ends all the same.
  *
  * Holds, in every state: at most one terminal response; DONE is told with the recorded object there; an
  * object that was told neither changes nor vanishes; what appears has the parts that were named, but for
- * a disturbance. At rest, which every run comes to: the delivery
+ * a disturbance, and nothing once its client was told that there is none (STRICT). At rest, which every run comes to: the delivery
  * has ended, its object is there (DONE) or none is (ERROR), no upload is open. With NO_EXPIRY and more
  * attempts than disturbances it ends by its own strength.
  *
@@ -53,8 +55,8 @@ mtype:upload = { FREE, LOST /* its opening was not answered, and comes later */,
 
 /* PostgreSQL: the delivery's row, the lock on its object, and what its client was told. */
 mtype:state state = READY;
-byte attempt, owner, upload, saved, completing, result, lock, told;
-bool lapsed, undecided;                  /* lease_until is over; completing_until is not */
+byte attempt, owner, upload, saved, completing, noted_by, result, lock, told;
+bool lapsed, undecided, ends;            /* lease_until is over; completing_until is not; `ending` */
 /* The object store: one key. Who has made the parts of each upload, and whose request has completed it. */
 mtype:upload up[UPLOADS + 1] = FREE;
 byte opened, lost, flying, first[UPLOADS + 1], rest[UPLOADS + 1], by[UPLOADS + 1], object;
@@ -77,6 +79,11 @@ bool opens[3], asks[3], late;
 #endif
 /* lease.py: Lease.safe_to_complete: by its own clock, which knows of no end before the lease is over. */
 #define SAFE (attempt == mine && !late && !(owner == me && lapsed))
+#ifdef STRICT
+#define KNOWN (state != ERROR)           /* no client was told yet that there is no archive */
+#else
+#define KNOWN true
+#endif
 #ifdef OVERLOOKED                        /* defect: a later attempt counts only until it is done */
 #define LATER(a) (attempt != a && !ENDED)
 #else
@@ -94,9 +101,19 @@ bool opens[3], asks[3], late;
 #endif
 
 inline tell() { told++; assert(told == 1) }
-inline put(e) { assert(state != DONE || (e) == result); object = e }
+inline put(e) { assert(state != DONE || (e) == result); assert(KNOWN || (e) == 0); object = e }
 inline fail() {                                                    /* fail.py: fail */
-  state = ERROR; owner = 0; lapsed = false; saved = 0; tell()
+  state = ERROR; owner = 0; lapsed = false; saved = 0; ends = false; tell()
+}
+inline fail_or_note(lets_go) {                                     /* transactions.sql: note_ending */
+  if
+#ifndef UNHEEDED                         /* defect: it ends, whatever is under way */
+  :: undecided ->
+     ends = true;
+     if :: lets_go || noted_by != attempt -> owner = 0; lapsed = false :: else fi
+#endif
+  :: else -> fail()
+  fi
 }
 inline answer(q) { sent[q] = false; cond[q] = 0; named[q] = 0; flying-- }
 inline close(u) {
@@ -133,19 +150,32 @@ inline remove(of_attempt, who) {                                    /* remove.py
 inline lose(u) { if :: up[u] == OPEN -> up[u] = LOST; lost++ :: else fi }
 inline idle() {
   works[me] = 0; opens[me] = false; asks[me] = false; mine = 0; last = 0; before = 0; u = 0;
-  seen = 0; again = false; unknown = false; retry = false; hopeless = false; goes_on = false
+  seen = 0; again = false; unknown = false; retry = false; hopeless = false; goes_on = false; looks = false
 }
 
 proctype Worker(byte me) {
   byte mine, last, before, u, seen, i;   /* the attempt, and what the row said as it was claimed */
-  bool again, unknown, retry, hopeless, goes_on;
+  bool again, unknown, retry, hopeless, goes_on, looks;
 end:
   do
   :: {
     d_step {                             /* leases.sql: claim. (Worker 1 is who is first.) */
-      !ENDED && (owner == 0 || lapsed) && attempt < ATTEMPTS && (me == 1 || attempt) ->
-      state = TRANSFERRING; attempt++; owner = me; lapsed = false;
+      !ENDED && (owner == 0 || lapsed) && attempt < ATTEMPTS + ends && (me == 1 || attempt) ->
+      state = TRANSFERRING; attempt++; owner = me; lapsed = false; looks = ends;
       mine = attempt; last = upload; before = completing; works[me] = mine; opens[me] = true };
+    if                                   /* transfer.py: _end_or_finish */
+    :: looks ->
+       opens[me] = false;
+       if
+       :: d_step { abort(last); last = 0 }
+       :: d_step { faults -> faults--; retry = true }; goto settle
+       fi;
+       if
+       :: before && object == before -> seen = before; goto finish
+       :: else -> d_step { if :: SEEN -> fail() :: else fi }; goto over  /* settle.py: EndingError */
+       fi
+    :: else
+    fi;
 #ifndef NO_FENCE                         /* defect: the predecessor's upload stays open */
     if                                   /* transfer.py: _fence */
     :: d_step { last && saved == last && up[last] == OPEN ->             /* resume.py: find */
@@ -171,7 +201,7 @@ begin:                                   /* transfer.py: _begin */
 #endif
     fi;
     if                                   /* leases.sql: record_upload */
-    :: d_step { HELD -> upload = u; opens[me] = false }
+    :: d_step { HELD -> upload = u; noted_by = 0; opens[me] = false }
     :: !HELD -> goto give_up
     fi;
 stream:
@@ -195,8 +225,10 @@ complete:                                /* completion.py: CompletionGuard.allow
     if :: SAFE :: !SAFE -> retry = true; goto give_up fi;
 #ifndef NO_QUESTION                      /* defect: the database is not asked */
     if                                   /* leases.sql: record_completion, under lock_object */
-    :: d_step { lock == 0 && HELD ->
-         completing = ETAG; undecided = true; lapsed = false; asks[me] = true }
+    :: d_step { lock == 0 && HELD && !ends ->
+         completing = ETAG; noted_by = mine; undecided = true; lapsed = false; asks[me] = true }
+    :: lock == 0 && HELD && ends -> retry = true;                        /* EndingError */
+       if :: d_step { abort(u) } :: true fi; goto settle
     :: lock == 0 && !HELD -> goto give_up
     fi;
 #endif
@@ -258,7 +290,7 @@ lose_upload:                             /* UploadLostError; transfer.py: delive
 finish:                                  /* transfer.py: finish, _end */
     atomic {
       if
-      :: SEEN -> assert(object == seen); state = DONE; result = seen; completing = 0; saved = 0;
+      :: SEEN -> assert(object == seen); state = DONE; result = seen; completing = 0; saved = 0; ends = false;
          undecided = false; owner = 0; lapsed = false; tell()
       :: else
       fi };
@@ -271,7 +303,7 @@ give_up:                                 /* transfer.py: _archive */
 settle:                                  /* settle.py: settle */
     if
     :: d_step { retry && HELD -> owner = 0; lapsed = false }             /* leases.sql: release */
-    :: d_step { hopeless && SEEN -> fail() }
+    :: d_step { hopeless && SEEN -> fail_or_note(true) }
     :: else
     fi;
 over:
@@ -311,9 +343,10 @@ end:
   :: d_step { faults && !dies -> faults--; dies = 1 }
   :: d_step { faults && !dies -> faults--; dies = 2 }
 #ifndef NO_EXPIRY
-  :: d_step { !ENDED -> fail() }         /* expire.py: expire; intervene.py: cancel */
+  :: d_step { !ENDED && !ends -> fail_or_note(false) }                   /* expire.py: expire; intervene.py: cancel */
 #endif
-  :: d_step { ENDED && undecided && !flying && !asks[1] && !asks[2] -> undecided = false }
+  :: d_step { ends && !undecided -> fail() }                             /* transactions.sql: expired */
+  :: d_step { (ENDED || ends) && undecided && !flying && !asks[1] && !asks[2] -> undecided = false }
   od
 }
 

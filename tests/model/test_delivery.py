@@ -25,6 +25,7 @@ OLD_STORE = ("NO_CONDITIONS", "SAME_BYTES")  # one that ignores conditions
 TOLD = "state!="  # told, then changed or vanished
 NOT_THERE = "object==seen"  # told, and not there
 UNNAMED = "named[q]==((first"  # there, made of other parts than were named
+TOLD_FAILED = "state!=1"  # there, after its client was told that there is none
 LATE_OBJECT = "result"  # at rest there is one of a delivery that failed
 LEFT_OPEN = "up[i]=="  # at rest there is an upload
 
@@ -98,6 +99,7 @@ def test_no_run_goes_on_for_ever(tmp_path: Path) -> None:
         (("KEPT_UPLOAD",), LEFT_OPEN),
         (("BEGIN_AGAIN",), LEFT_OPEN),
         (("NO_NAMES",), UNNAMED),
+        (("STRICT", "UNHEEDED"), TOLD_FAILED),
         (("TRUSTED",), NOT_THERE),
         ((*OLD_STORE, "OVERLOOKED"), TOLD),
         ((*OLD_STORE, "NO_LOCK"), TOLD),
