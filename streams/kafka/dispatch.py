@@ -136,10 +136,14 @@ class Dispatcher:
 
     def _done(self, event: PendingEvent) -> None:
         event.done = True
+        partition = self._partitions[event.partition]
+        while partition and partition[0].done:
+            self._acknowledge(partition.popleft())
+
+    def _acknowledge(self, event: PendingEvent) -> None:
+        """Let go of an event: until now it was in memory, though done, behind one that was not."""
+        event.acknowledge()
         self._events -= 1
         self._bytes -= len(event.value)
         if self._events < self._most_events and self._bytes < self._most_bytes:
             self._room.set()
-        partition = self._partitions[event.partition]
-        while partition and partition[0].done:
-            partition.popleft().acknowledge()

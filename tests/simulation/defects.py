@@ -263,8 +263,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="events are acknowledged past others",
         path="streams/kafka/dispatch.py",
-        before="        while partition and partition[0].done:\n            partition.popleft().acknowledge()\n",
-        after="        partition.remove(event)\n        event.acknowledge()\n",
+        before="        while partition and partition[0].done:\n            self._acknowledge(partition.popleft())\n",
+        after="        partition.remove(event)\n        self._acknowledge(event)\n",
     ),
     Defect(
         name="an event that fails is skipped",

@@ -108,6 +108,26 @@ async def test_reading_waits_while_too_much_is_in_memory(limit: dict[str, int]) 
         await second
 
 
+@pytest.mark.parametrize("limit", [{"most_events": 2}, {"most_bytes": 3}])
+async def test_what_is_done_behind_an_event_that_is_not_is_in_memory_as_well(
+    limit: dict[str, int],
+) -> None:
+    """It is acknowledged after that one, and kept until then."""
+    handling, acked = Handling(), list[bytes]()
+    dispatcher = Dispatcher(handling, concurrency=2, **limit)
+    async with dispatcher.running():
+        await dispatcher.put(event("t/a", "aa", acked))
+        second = asyncio.create_task(dispatcher.put(event("t/b", "bb", acked)))
+        await handling.until(lambda: len(handling.began) == 2)
+        handling.gates[b"bb"].set()
+        await settled()
+        assert acked == []
+        assert not second.done()
+        handling.gates[b"aa"].set()
+        await second
+        assert acked == [b"aa", b"bb"]
+
+
 async def test_an_event_being_handled_at_the_end_is_not_acknowledged() -> None:
     handling, acked = Handling(), list[bytes]()
     dispatcher = Dispatcher(handling, concurrency=1)
