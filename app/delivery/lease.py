@@ -94,7 +94,8 @@ class Lease:
     def completes(self) -> None:
         """From now on only a clear answer that the lease is gone ends the work, no silence.
 
-        A successor's first act is to abort the upload, so what is completed late does no harm.
+        What is completed late does no harm: a successor has aborted the upload; or it goes on with
+        it, and finds that it became the object that was noted.
         """
         self._completing = True
 

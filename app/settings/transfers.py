@@ -34,7 +34,7 @@ class TransferSection(Section):
         1800,
         ge=0,
         description="Seconds that a running transfer waits in place for an object store that is "
-        "away, with what it has sent; then it begins anew, later.",
+        "away, with what it has sent; then its next attempt goes on with that, later.",
     )
     cancel_delivered_orders: bool = Field(
         True,
