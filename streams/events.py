@@ -262,6 +262,9 @@ class TransferProgressed(Event):
     files_done: int
     files_total: int
     elapsed: float = Field(description="Seconds that bytes have flowed for.")
+    bytes_kept: _Bytes = Field(
+        0, description="Of those done: an earlier attempt has archived them, in other seconds."
+    )
     delivery: UUID | None = Field(
         None, description="Id of the delivery: another may have its correlation id later."
     )

@@ -30,6 +30,7 @@ from app.delivery.states import Status
 from app.errors import ConfigurationError, DeliveryError
 from app.run.wiring.amqp import open_connection
 from app.settings import Settings, load_settings
+from app.views.progress import rate
 from streams.amqp import names
 from streams.amqp.topology import REFUSALS, refused, topology_of
 from streams.channels import REQUESTS, RESPONSES
@@ -203,10 +204,10 @@ async def show_progress(
 
 def _line(tick: transfers.Progress) -> str:
     percent = 100 * tick.bytes_done / tick.bytes_total if tick.bytes_total else 100
-    rate = tick.bytes_done / tick.elapsed / 1e6 if tick.elapsed else 0
+    speed = (rate(tick) or 0) / 1e6
     mark = "#" * int(percent / 5)
     return (
         f"[{mark:<20}] {percent:5.1f} %  {tick.bytes_done / 1e6:,.1f}/"
         f"{tick.bytes_total / 1e6:,.1f} MB  {tick.files_done}/{tick.files_total} files  "
-        f"{rate:,.1f} MB/s  {tick.phase}"
+        f"{speed:,.1f} MB/s  {tick.phase}"
     )

@@ -36,6 +36,7 @@ class Progress:
     files_done: int
     files_total: int
     elapsed: float  # seconds that bytes have flowed for
+    bytes_kept: int = 0  # of those done: an earlier attempt has archived them
     delivery: UUID | None = None  # its id; None: a worker of a version before reported it
 
 

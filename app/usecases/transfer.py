@@ -118,9 +118,7 @@ class Transfers:
             return
         lease.finishes()
         await self.finish(delivery, result)
-        seconds = time.monotonic() - began
-        metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
-        metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
+        _measure(delivery, time.monotonic() - began)
         lease.leave()
         await self._tidy(delivery)
 
@@ -460,3 +458,10 @@ class Transfers:
                 tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
         # An earlier try may have done it, and only its answer was lost.
         return ended or (again and await self.store.done_by(delivery))
+
+
+def _measure(delivery: Delivery, seconds: float) -> None:
+    metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
+    # Of what an earlier attempt has made, or was waited for, the time says nothing.
+    if delivery.attempt == 1 and delivery.plan is None:
+        metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)

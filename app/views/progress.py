@@ -11,8 +11,9 @@ from app.views.view import View
 
 
 def rate(progress: Progress) -> float | None:
-    """Return bytes a second; None before there is anything to tell."""
-    return progress.bytes_done / progress.elapsed if progress.elapsed > 0 else None
+    """Return bytes a second of this attempt; None before there is anything to tell."""
+    read = progress.bytes_done - progress.bytes_kept
+    return read / progress.elapsed if progress.elapsed > 0 else None
 
 
 def seconds_left(progress: Progress) -> float | None:

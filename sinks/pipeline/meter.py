@@ -22,7 +22,8 @@ class Meter:
         self._phase = Phase.TRANSFERRING
         self._elapsed: float | None = None  # set when no more bytes come
         self._counted = SOURCE_BYTES.labels(delivery.tenant)
-        self.bytes = 0
+        self.bytes = 0  # that this attempt has read
+        self.kept = 0  # that one before has archived
         self.files = 0
         self._skipped = (0, 0)  # bytes and files that an earlier attempt has archived
 
@@ -33,7 +34,7 @@ class Meter:
 
     def skip(self, size: int) -> None:
         """Count a file that an earlier attempt has archived."""
-        self.bytes += size
+        self.kept += size
         self.files += 1
         self._skipped = self.bytes, self.files
 
@@ -62,7 +63,8 @@ class Meter:
                 delivery=self._delivery.id,
                 attempt=self._delivery.attempt,
                 phase=self._phase,
-                bytes_done=self.bytes,
+                bytes_done=self.kept + self.bytes,
+                bytes_kept=self.kept,
                 bytes_total=self._delivery.total_bytes,
                 files_done=self.files,
                 files_total=self._delivery.file_count,

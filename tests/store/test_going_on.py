@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from app.delivery.progress import Phase
 from app.delivery.states import Work
 from app.errors import (
     DeliveryError,
@@ -18,6 +19,7 @@ from app.errors import (
     UploadLostError,
     WrongFileError,
 )
+from app.views.progress import rate
 from compose.embedded.stack import TENANT
 from sinks.pipeline.budget import Budget
 from tests.conftest import noise
@@ -219,6 +221,25 @@ async def test_one_that_did_is_counted_once(half: HalfMade) -> None:
         assert await half.attempt() is None
     assert [line["event"] for line in logs].count("transfer_resumed") == 1
     assert resumed() == before + 1
+
+
+async def test_what_is_kept_counts_as_done_and_not_as_fast(half: HalfMade) -> None:
+    await half.begin()
+    half.reports.clear()
+    observed = rates()
+    assert await half.attempt() is None
+    last = half.reports[-1]
+    kept = len(FILES["first.bin"]) + len(FILES["second.bin"])
+    assert (last.phase, last.bytes_kept) == (Phase.DONE, kept)
+    assert last.bytes_done == last.bytes_total
+    assert rate(last) == len(FILES["third.bin"]) / last.elapsed
+    assert rates() == observed
+
+
+def rates() -> float:
+    """Return of how many transfers the rate was measured, by the metric."""
+    name = "delivery_transfer_bytes_per_second_count"
+    return REGISTRY.get_sample_value(name, {"tenant": TENANT}) or 0
 
 
 def resumed() -> float:
