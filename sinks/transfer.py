@@ -118,6 +118,7 @@ class StreamingArchiver:
             worker_memory=self.worker_memory.size,
             max_object_size=self.max_object_size,
             sent_in=None if after is None else after.part_size,
+            sent_members=0 if after is None else len(after.members),
         )
         meter = Meter(delivery, self.report)
         transfer = _Transfer(self, delivery, archive_format, plan, target, upload, lease, meter)

@@ -14,6 +14,8 @@ MAX_PARTS = 10_000
 _MIN_PREFETCH = 16 * MIB
 # More parts at once gain nothing on one host, and cost memory.
 _MAX_IN_FLIGHT = 4
+# Bytes that a member of a checkpoint takes: two objects, its number, a place in two lists.
+_SAVED = 208
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +47,7 @@ def plan_parts(
     worker_memory: int,
     max_object_size: int,
     sent_in: int | None = None,
+    sent_members: int = 0,
 ) -> PartPlan:
     """Choose the part size so that the largest possible archive fits into 10,000 equal parts.
 
@@ -54,8 +57,9 @@ def plan_parts(
 
     It gets along with `memory` bytes where it can, and else takes two parts and a small prefetch,
     up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
-    worker can't take it. Where a part was sent already, the others are of its size, `sent_in`:
-    CheckpointUnusableError when this worker has no memory for those, and could make smaller ones.
+    worker can't take it. Where a part was sent already, the others are of its size, `sent_in`, and
+    what was saved of `sent_members` is in memory, too: CheckpointUnusableError when this worker has
+    not so much, and could make the archive from the start.
     """
     if total_bytes > max_object_size:
         raise ArchiveTooLargeError(
@@ -75,14 +79,15 @@ def plan_parts(
     directory = archive_format.memory(file_count=file_count, name_bytes=name_bytes)
     plan = _plan_with(size, memory=memory, directory=directory)
     if sent_in is not None:
-        rest = _plan_with(sent_in, memory=memory, directory=directory)
+        saved = sent_members * _SAVED
+        rest = _plan_with(sent_in, memory=memory, directory=directory + saved)
         if rest.memory <= worker_memory:
             return rest
         if plan.memory <= worker_memory:
             raise CheckpointUnusableError(
-                f"what was sent is in parts of {sent_in} bytes, for which this worker would need "
-                f"{rest.memory} bytes of memory, and it has {worker_memory}: it begins again, with "
-                f"parts of {size}"
+                f"what was sent is in parts of {sent_in} bytes and has {sent_members} files, for "
+                f"which this worker would need {rest.memory} bytes of memory, and it has "
+                f"{worker_memory}"
             )
     if plan.memory > worker_memory:
         raise ArchiveTooLargeError(

@@ -73,6 +73,20 @@ def test_parts_too_large_for_the_memory_were_sent_in_vain_where_smaller_ones_do(
         plan(4 * TIB, sent_in=480 * MIB, worker_memory=256 * MIB)
 
 
+def test_what_was_saved_of_many_files_is_part_of_the_memory() -> None:
+    few = plan(1, sent_in=8 * MIB, file_count=1_000_000)
+    many = plan(1, sent_in=8 * MIB, file_count=1_000_000, sent_members=1_000_000)
+    assert many.memory - few.memory == 208_000_000
+    with pytest.raises(CheckpointUnusableError, match="1000000 files"):
+        plan(
+            1,
+            sent_in=8 * MIB,
+            file_count=1_000_000,
+            sent_members=1_000_000,
+            worker_memory=300 * MIB,
+        )
+
+
 def test_what_takes_the_memory_is_told_where_it_is_not_enough() -> None:
     """Names may be what does, and parts of another size help nothing then."""
     with pytest.raises(ArchiveTooLargeError, match=r"5 parts of 8388608, 1300000000 for"):
