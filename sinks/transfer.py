@@ -187,7 +187,7 @@ class _Transfer:
         checkpoints = Checkpoints(archive, save)
         keeping = asyncio.create_task(checkpoints.keep())
         sender = _PartSender(self, archive, checkpoints, waits)
-        ended = False
+        saves = True
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(source.run(files))
@@ -214,13 +214,16 @@ class _Transfer:
                 await checkpoints.pause(
                     partial(sender.put_aside, put_aside), good=self.lease.safe_to_complete
                 )
-            ended = True
+            saves = False
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
+        except GeneratorExit:  # there is no loop any more
+            saves = False
+            raise
         finally:
             keeping.cancel()
             await archive.stop()
-            if not ended:
+            if saves:
                 await checkpoints.save()
         return archive
 
