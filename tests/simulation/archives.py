@@ -1,7 +1,7 @@
 """The thread that makes an archive, as a stage of the event loop: the bytes are few.
 
 What comes before and after it is the real thing: `sinks.transfer` sends parts, waits, and
-completes. The archive is the members one after the other.
+completes. The archive is the members one after the other, made by processors of two kinds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sinks.pipeline.assembler import Rest
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
-from tests.simulation.processes import current
+from tests.simulation.processes import Process, current
 
 MEMORY = "bytes of transfers"  # that their plans allow them
 # How many bytes of a plan a byte of a night stands for: the files are small, and yet have several
@@ -32,9 +32,28 @@ MEMORY = "bytes of transfers"  # that their plans allow them
 _SCALE = 8192
 
 
-def archive_of(files: Sequence[tuple[str, bytes]]) -> bytes:
-    """Return the archive of members and their contents."""
-    return b"".join(f"{name} {len(content)}\n".encode() + content for name, content in files)
+# What ends the line before a member's content, by the kind of processor that made it: libraries
+# compress by what it can do.
+_KINDS = (b"\n", b"\r")
+
+
+def _member(name: str, content: bytes, kind: bytes) -> bytes:
+    return f"{name} {len(content)}".encode() + kind + content
+
+
+def is_archive_of(archive: bytes, files: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether it is that of members and their contents; each may be made by another kind."""
+    for name, content in files:
+        made = next(filter(archive.startswith, (_member(name, content, k) for k in _KINDS)), None)
+        if made is None:
+            return False
+        archive = archive[len(made) :]
+    return not archive
+
+
+def _kind_of(process: Process) -> bytes:
+    """Return what the workers with an even number have, or the others."""
+    return _KINDS[int(process.name.partition(".")[0][1:]) % len(_KINDS)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +200,7 @@ class ArchiveStream:
         async for file, content in self._prefetcher.read():
             self._verifier.verify(file, content)
             self._meter.files += 1
-            member = archive_of([(file.member, content)])
+            member = _member(file.member, content, _kind_of(self._process))
             before = len(self._finished)
             buffer += self._unsent(member)
             while len(buffer) > size:
