@@ -357,9 +357,8 @@ class Transfers:
         except CheckpointUnusableError:
             raise
         except BaseException as error:
-            if await self.resumption.is_kept(
-                delivery, upload, for_another=not self._passes(error, delivery)
-            ):
+            ends = not self._passes(error, delivery)
+            if await self.resumption.is_kept(delivery, upload, for_another=ends):
                 raise
             # Also when cancelled: an upload that is never completed would cost money for ever.
             # Should this fail too, the worker that takes the delivery next aborts it first.

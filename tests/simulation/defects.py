@@ -551,7 +551,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an upload that is gone on with is aborted",
         path="app/usecases/transfer.py",
-        before="            if isinstance(error, _PASSING) and await self.resumption.is_kept(delivery, upload):\n                raise\n",
+        before="            if await self.resumption.is_kept(delivery, upload, for_another=ends):\n                raise\n",
         after="",
     ),
 )
