@@ -87,6 +87,7 @@ class Fences:
         self._database = database
         self._leader = leader
         self._opened: dict[str, _Opened] = {}  # by upload id
+        self._appeared: dict[tuple[str, str], float] = {}  # by delivery id and ETag
         self._sent: set[tuple[tuple[Process, UUID, int] | None, str]] = set()  # by, upload id
 
     @staticmethod
@@ -95,9 +96,15 @@ class Fences:
         return Asker(current(), _WORK.get(), _SINCE.get())
 
     def opens(
-        self, asker: Asker, key: str, marks: Mapping[str, str], *, beside: Sequence[Upload]
+        self,
+        asker: Asker,
+        key: str,
+        marks: Mapping[str, str],
+        *,
+        beside: Sequence[Upload],
+        there: FoundObject | None,
     ) -> None:
-        """An upload is asked for, `beside` those that are open."""
+        """An upload is asked for, `beside` those that are open; an object may be `there`."""
         if asker.delivery is None or str(asker.delivery.id) != marks[_MARK]:
             self.wrong(f"{asker} opens an upload of {key} for another delivery")
         self._must_hold(asker, f"opens an upload of {key}")
@@ -105,6 +112,8 @@ class Fences:
             opened = self._opened[upload.upload_id]
             if self._had_to_abort(asker, opened):
                 self.wrong(f"{asker} opens an upload of {key} beside that of {opened.by}")
+        if there is not None and self._is_made(asker, there):
+            self.wrong(f"{asker} opens an upload of {key}, and its archive is there")
 
     def opened(self, asker: Asker, upload: Upload) -> None:
         """An upload is open."""
@@ -194,6 +203,18 @@ class Fences:
             )
             for _, row in database.deliveries.items()
         )
+
+    def appeared(self, found: FoundObject) -> None:
+        """An object is visible from now on."""
+        self._appeared[found.marks[_MARK], found.etag] = asyncio.get_running_loop().time()
+
+    def _is_made(self, asker: Asker, there: FoundObject) -> bool:
+        """Whether an object is the archive that an earlier attempt noted, and made in time."""
+        if asker.delivery is None or asker.delivery.completing is None:
+            return False
+        noted = asker.delivery.completing  # as it was claimed
+        made = str(asker.delivery.id), noted.etag or ""
+        return (there.marks[_MARK], there.etag) == made and self._appeared[made] < asker.since
 
     def _goes_on(self, asker: Asker, opened: _Opened) -> bool:
         """Whether it is the upload that an attempt before has left to its delivery."""

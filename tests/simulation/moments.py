@@ -31,13 +31,14 @@ from streams.amqp.messages import _digest
 from streams.events import ingress_id_of
 from tests.simulation.kafka import Record
 from tests.simulation.postgres import Change
-from tests.simulation.processes import PROCESS
+from tests.simulation.processes import PROCESS, Process
 from tests.simulation.rabbitmq import Stored
 from tests.simulation.rs_order import Order
 from tests.simulation.worker import Parties
 
 # As which delivery's worker something is done: as it was claimed.
 _ACTING: ContextVar[Delivery | None] = ContextVar("_ACTING", default=None)
+_DEFEATED = "was taken over while its archive was completed"
 _ARRIVED = ("requests", "order-events", "cancels")  # topics of what came over RabbitMQ
 _AS_CLAIMED = (
     (MemoryLeases, "renew"),
@@ -59,6 +60,7 @@ class Moments:
     _appended: set[bytes] = field(default_factory=set)  # events
     _postponed: set[UUID] = field(default_factory=set)  # events, by their ingress id
     _buried: set[bytes] = field(default_factory=set)  # events
+    _noting: set[tuple[Process | None, UUID, int]] = field(default_factory=set)  # attempts
     _known_since: dict[UUID, float] = field(default_factory=dict)  # arrivals, by ingress id
 
     def __post_init__(self) -> None:
@@ -138,6 +140,34 @@ class Moments:
             row.state is State.DONE and row.delivery.attempt == event["attempt"] for row in ended
         ):
             self.wrong(f"attempt {event['attempt']} of {'/'.join(client)} says it is done, and no")
+
+    def told_lost(self, event: Mapping[str, Any]) -> None:
+        """A worker logs that another one has brought its delivery to its end."""
+        client = event["tenant"], event["correlation_id"]
+        states = [
+            row.state
+            for _, row in self.parties.database.deliveries.of(client)
+            if row.delivery.attempt == event["attempt"]
+        ]
+        if _DEFEATED in event["cause"] and states and all(state is State.DONE for state in states):
+            self.wrong(
+                f"attempt {event['attempt']} of {'/'.join(client)} is done, and says it lost"
+            )
+
+    def _notes_completion(self, delivery: Delivery) -> None:
+        """An attempt is about to let its object appear: the first time it must know its lease.
+
+        (Later it may have waited for PostgreSQL.)
+        """
+        process, database = PROCESS.get(), self.parties.database
+        row = database.deliveries.get(delivery.id)
+        attempt = process, delivery.id, delivery.attempt
+        if attempt in self._noting or process is None or row is None or row.lease_until is None:
+            return
+        self._noting.add(attempt)
+        left = database.seconds_until(row.lease_until) + database.ahead.total_seconds()
+        if (row.lease_owner, row.delivery.attempt) == (process.name, delivery.attempt) and left < 0:
+            self.wrong(f"{process} completes {delivery} {-left:.0f} s after its lease ran out")
 
     def _forgotten(self, row: OutboxRow) -> None:
         message = row.message
@@ -226,6 +256,7 @@ class Moments:
     def patches(self) -> Iterator[Any]:
         """Iterate over the patches by which it is known who does something."""
         yield patch.object(MemoryUnitOfWork, "advance", self._watched_advance())
+        yield patch.object(MemoryLeases, "record_completion", self._watched_completion())
         yield from self._watched_events()
         for of, name in _AS_CLAIMED:
             yield patch.object(of, name, _as_claimed(getattr(of, name)))
@@ -248,6 +279,18 @@ class Moments:
 
         yield patch.object(MemoryUnitOfWork, "record_receipts", recorded)
         yield patch.object(MemoryUnitOfWork, "answers_before", looked)
+
+    def _watched_completion(self) -> Any:
+        """Return `record_completion`, at which it is looked whether its lease holds."""
+        record_completion = MemoryLeases.record_completion
+
+        async def watched(
+            leases: MemoryLeases, delivery: Delivery, *args: Any, **kwargs: Any
+        ) -> bool:
+            self._notes_completion(delivery)
+            return await record_completion(leases, delivery, *args, **kwargs)
+
+        return watched
 
     def _watched_advance(self) -> Any:
         """Return `advance`, at which it is looked whether the right one moves a delivery on."""

@@ -177,6 +177,8 @@ class _Played:
             self.checks.wrong(f"{name}: {event}")
         elif name == "delivery_done":
             self.moments.told_done(event)
+        elif name == "lease_lost":
+            self.moments.told_lost(event)
         # What is bound to the context comes in an order that differs from process to process.
         text = " ".join(f"{key}={value}" for key, value in sorted(event.items()))
         self.night.lines.append(

@@ -45,6 +45,7 @@ class Shelf:
     def appears(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
         """An object is visible from now on, in place of the one before."""
         self._places.setdefault(target.container, target)
+        self.fences.appeared(self.store.objects(target)[key].found)
         self.appeared(target, key, before)
 
     def places(self) -> list[MemoryTarget]:
@@ -86,7 +87,10 @@ class Objects:
         """Open an upload."""
         store, fences = self._shelf.store, self._shelf.fences
         asker = fences.asker()
-        fences.opens(asker, key, marks, beside=store.open())
+        there = store.objects(target).get(key)
+        fences.opens(
+            asker, key, marks, beside=store.open(), there=None if there is None else there.found
+        )
 
         async def create() -> Upload:
             upload = await store.create_upload(target, key, marks, media_type=media_type)
