@@ -9,9 +9,9 @@ from uuid import UUID
 
 from app.delivery.ingress import Ingress
 
-# For so long after the end of a delivery whose order is not answered, no other order is asked for
-# under its correlation id: an answer does not tell which request it is for. It is longer than an
-# answer waits in a worker's bridge.
+# For so long after the end of a delivery whose order is not answered, or after its request went
+# out, no other order is asked for under its correlation id: an answer does not tell which request
+# it is for. It is longer than an answer waits in a worker's bridge.
 ANSWER_PATIENCE = timedelta(minutes=15)
 # An answer that has not come by then (rs-order may lose one) is not reckoned with any more: the
 # next one is another's.

@@ -58,7 +58,7 @@ class PostgresOutbox:
         noted it may take that back, for NotSentError.
 
         A request that is not out waits for the answer to another one of its correlation id, at most
-        for `patience` after the end of the delivery that asked for that.
+        for `patience` after the end of the delivery that asked for that, or after that went out.
         """
         this = uuid4()
         with translate_errors():
@@ -72,6 +72,9 @@ class PostgresOutbox:
                 if sent:
                     await connection.execute(*SQL["sent"](ids=sent))
                 withdrawn = [row["id"] for row in due if row["withdrawn"]]
+                for row in due:
+                    if row["withdrawn"] and row["repeats"] and _may_be_sent(row, begun):
+                        await connection.execute(*SQL["not_repeated"](id=row["id"]))
                 if withdrawn:
                     await connection.execute(*SQL["withdraw_orders"](ids=withdrawn))
                 if waits:
@@ -95,7 +98,7 @@ class PostgresOutbox:
             *SQL["let_wait"](ids=ids, pause=_ANSWER_INTERVAL, longest=_MAX_ANSWER_INTERVAL)
         )
         for row in rows:
-            cause = waits_for_answer(row["earlier"], row["finished_at"] + self._patience)
+            cause = waits_for_answer(row["earlier"], row["since"] + self._patience)
             if cause != row["last_cause"]:
                 await connection.execute(*SQL["note_wait"](id=row["id"], cause=cause))
 

@@ -11,8 +11,8 @@ coalesce(d.answers_until, d.finished_at + interval '1 day') > now()
 -- has ended meanwhile is withdrawn if it is surely not sent, or if no answer to it, nor to one that it
 -- has changed places with, is due; so is one whose delivery has an order, be it an earlier one's. One
 -- that is surely not sent waits while the answer to another order of the
--- same correlation id is due, for :patience after the end of the delivery that asked for it: an answer
--- does not tell which request it is for. One that another pass than :begun is about to send is left to
+-- same correlation id is due, for :patience after the end of the delivery that asked for it, or after it
+-- went out, if that was later: an answer does not tell which request it is for. One that another pass than :begun is about to send is left to
 -- that for :turn.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
@@ -33,7 +33,7 @@ SELECT message.*, message.kind = 'order' AND coalesce((
     SELECT count(*) FROM delivery d JOIN delivery own ON own.id = message.delivery_id
     WHERE d.tenant = message.tenant AND d.correlation_id = message.correlation_id
       AND (d.order_awaited AND d.order_id IS NULL OR d.answers_due > 0) AND {answers_count}
-      AND d.finished_at > now() - :patience::interval
+      AND greatest(d.finished_at, d.order_out_at) > now() - :patience::interval
       AND d.order_request::text <> own.order_request::text
 ) > 0 AS waits
 FROM tenants t CROSS JOIN LATERAL (
@@ -75,8 +75,13 @@ SELECT array_agg(DISTINCT later.kind ORDER BY later.kind) AS kinds,
 FROM later HAVING count(*) > 0;
 
 -- name: sent
--- The broker has confirmed these.
-DELETE FROM outbox WHERE id = ANY (:ids);
+-- The broker has confirmed these. An order request that goes out after the end of its delivery is
+-- answered after that.
+WITH sent AS (
+    DELETE FROM outbox WHERE id = ANY (:ids) RETURNING delivery_id, kind
+)
+UPDATE delivery SET order_out_at = now()
+WHERE id IN (SELECT delivery_id FROM sent WHERE kind = 'order') AND order_awaited;
 
 -- name: withdraw_orders
 -- These are not sent any more. Of one that never was, no answer comes: neither its delivery awaits
@@ -126,12 +131,13 @@ WITH waits AS (
     WHERE o.id = ANY (:ids) AND own.id = o.delivery_id
     RETURNING own.id, own.tenant, own.correlation_id, own.order_request, own.last_cause
 )
-SELECT DISTINCT ON (waits.id) waits.id, waits.last_cause, d.id AS earlier, d.finished_at
+SELECT DISTINCT ON (waits.id) waits.id, waits.last_cause, d.id AS earlier,
+       greatest(d.finished_at, d.order_out_at) AS since
 FROM waits JOIN delivery d
     ON d.tenant = waits.tenant AND d.correlation_id = waits.correlation_id
 WHERE (d.order_awaited AND d.order_id IS NULL OR d.answers_due > 0) AND {answers_count}
   AND d.finished_at IS NOT NULL AND d.order_request::text <> waits.order_request::text
-ORDER BY waits.id, d.finished_at DESC, d.id;
+ORDER BY waits.id, since DESC, d.id;
 
 -- name: note_wait
 -- Why the order request of this one is not sent.
@@ -144,7 +150,8 @@ UPDATE outbox SET tries = tries + 1, last_error = :error, not_sent = :not_sent, 
 WHERE id = :id;
 
 -- name: not_repeated
--- Nor had it this one, of which an earlier try may be out: so one answer less may come.
+-- A try of this one was begun, and surely is not out, though an earlier one may be: so one answer less
+-- may come.
 WITH taken_back AS (
     UPDATE outbox SET repeats = repeats - 1 WHERE id = :id RETURNING delivery_id
 )

@@ -175,22 +175,29 @@ class Checks:
     def _answers_are_credited(self) -> None:
         """Of each id as many answers are waited for as there are orders without one.
 
-        (By which delivery is not known: an answer does not tell which request it is for.) More are,
-        where a request was to be sent again and it is not known whether it was.
+        (By which delivery is not known: an answer does not tell which request it is for.) More may
+        be, where a request was to be sent again: it is not known whether it was.
         """
         rs_order = self.parties.rs_order
         answered = rs_order.denied + Counter(order.request for order in rs_order.orders.values())
         waiting: Counter[tuple[str, str]] = Counter()
         repeated: Counter[tuple[str, str]] = Counter()
+        denied: Counter[tuple[str, str]] = Counter()
+        again: set[tuple[str, str]] = set()
         silent: Counter[tuple[str, str]] = Counter()
         for _, row in self.parties.database.deliveries.items():
             key = row.delivery.tenant, row.delivery.correlation_id
             request = str(uuid5(row.delivery.id, "order"))
             waiting[key] += row.order_awaited
             repeated[key] += row.answers_due
+            denied[key] += rs_order.denied[request]
+            if row.answers_due or row.repeated_orders:
+                again.add(key)
             silent[key] += rs_order.taken[request] - answered[request]
         for key, count in waiting.items():
-            if not count <= silent[key] <= count + repeated[key]:
+            exact = key not in again and not denied[key]
+            most = count + repeated[key]
+            if silent[key] > most or (exact and silent[key] < count):
                 self.wrong(
                     f"{count} deliveries {'/'.join(key)} wait for the answers to their orders, "
                     f"{repeated[key]} answers more may come, and {silent[key]} do not"

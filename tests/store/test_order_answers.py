@@ -133,6 +133,23 @@ async def test_an_order_request_waits_for_no_answer_to_one_of_the_same(
     assert await unsent(deliveries) == 0
 
 
+async def test_an_order_request_waits_for_the_answer_to_one_that_went_out_late(
+    deliveries: Deliveries,
+) -> None:
+    """RabbitMQ was away for longer than an answer is waited for after the end of a delivery."""
+    await asked(deliveries, "first", sent=None)
+    await lost_relay(deliveries)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await deliveries.elapse(ANSWER_PATIENCE + timedelta(minutes=1))
+    await deliveries.order()
+    assert await unsent(deliveries) == 0
+    await asked(deliveries, "second")
+    assert await unsent(deliveries) == 1
+    await deliveries.elapse(ANSWER_PATIENCE + timedelta(minutes=1))
+    await deliveries.order()
+    assert await unsent(deliveries) == 0
+
+
 async def test_an_order_request_that_waited_is_withdrawn_with_its_delivery(
     deliveries: Deliveries,
 ) -> None:

@@ -63,6 +63,8 @@ class MemoryOutbox:
             ready = [row for row in owed if _may_be_sent(row, begun)]
             unsent = await self._publish(session, ready, publish)
             for row in withdrawn:
+                if row.repeats and _may_be_sent(row, begun):
+                    await self._expect_less(session, row)
                 await self._withdraw(session, row)
             for row in waits:
                 await self._let_wait(session, row)
@@ -89,7 +91,7 @@ class MemoryOutbox:
         await self._database.trip()
         for row, outcome in zip(rows, outcomes, strict=True):
             if outcome is None:
-                await session.delete(self._database.outbox, row.id)
+                await self._sent(session, row)
             elif isinstance(outcome, Exception):
                 # Whatever it is: one message must not hold up those of others.
                 if not isinstance(outcome, BrokerUnavailableError):
@@ -99,6 +101,18 @@ class MemoryOutbox:
             else:
                 raise outcome
         return unsent
+
+    async def _sent(self, session: Session, row: OutboxRow) -> None:
+        """Forget a message that is confirmed, and note when an order went out after the end."""
+        await session.delete(self._database.outbox, row.id)
+        if row.message.kind is Kind.ORDER:
+            await update(
+                self._database,
+                session,
+                row.message.delivery_id,
+                lambda delivery: replace(delivery, order_out_at=session.now),
+                lambda delivery: delivery.order_awaited,
+            )
 
     async def _begin(self, session: Session, row: OutboxRow, by: UUID) -> None:
         """Note that an order request may be out from now on, or may be out once more."""
@@ -169,12 +183,12 @@ class MemoryOutbox:
         if row.message.kind is not Kind.ORDER or not row.not_sent or own is None:
             return False
         since = session.now - self._patience
-        return any(ended_at > since for ended_at, _ in self._others(session, own))
+        return any(out_at > since for out_at, _ in self._others(session, own))
 
     def _others(self, session: Session, own: DeliveryRow) -> list[tuple[datetime, UUID]]:
         """Return which ended deliveries of the same id, of other orders, have an answer to come."""
         return [
-            (other.finished_at, other.delivery.id)
+            (max(other.finished_at, other.order_out_at or other.finished_at), other.delivery.id)
             for other in self._awaited(session, own.delivery)
             if other.awaits(session.now)
             and other.finished_at is not None
@@ -188,10 +202,10 @@ class MemoryOutbox:
         pause = min(_MAX_ANSWER_INTERVAL, (session.now - own.state_since) / 4)
         later = replace(row, due_at=session.now + max(_ANSWER_INTERVAL, pause))
         session.put(self._database.outbox, row.id, later)
-        ended_at, earlier = max(
+        out_at, earlier = max(
             self._others(session, own), key=lambda other: (other[0], -other[1].int)
         )
-        cause = waits_for_answer(earlier, ended_at + self._patience)
+        cause = waits_for_answer(earlier, out_at + self._patience)
         await self._note_cause(session, row, cause)
 
     async def _note_cause(self, session: Session, row: OutboxRow, cause: str | None) -> None:
@@ -217,12 +231,7 @@ class MemoryOutbox:
         surely = isinstance(error, NotSentError) and row.begun_by is not None
         repeated = surely and row.repeats > 0
         if repeated:  # not this time
-            await update(
-                self._database,
-                session,
-                row.message.delivery_id,
-                lambda delivery: replace(delivery, answers_due=max(delivery.answers_due - 1, 0)),
-            )
+            await self._expect_less(session, row)
         wait = timedelta(seconds=_BACKOFF.pause(row.tries))
         later = replace(
             row,
@@ -234,6 +243,15 @@ class MemoryOutbox:
             repeats=row.repeats - repeated,
         )
         session.put(self._database.outbox, row.id, later)
+
+    async def _expect_less(self, session: Session, row: OutboxRow) -> None:
+        """Note that one answer less may come: a try that was begun surely is not out."""
+        await update(
+            self._database,
+            session,
+            row.message.delivery_id,
+            lambda delivery: replace(delivery, answers_due=max(delivery.answers_due - 1, 0)),
+        )
 
     async def _withdraw(self, session: Session, row: OutboxRow) -> None:
         """Forget an order request. Of one that never was sent no answer comes."""

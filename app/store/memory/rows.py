@@ -40,6 +40,7 @@ class DeliveryRow:
     answers_due: int = 0  # answers that may come beside the first: the request was sent again
     answers_until: datetime | None = None  # no answer is reckoned with after that
     repeated_orders: tuple[int, ...] = ()  # the orders that answers beside the first have named
+    order_out_at: datetime | None = None  # its order request went out after its end, then
     swept: bool = False
 
     @property

@@ -7,7 +7,8 @@ ALTER TABLE outbox ADD COLUMN repeats integer NOT NULL DEFAULT 0;  -- tries, bes
 ALTER TABLE delivery
     ADD COLUMN answers_due integer NOT NULL DEFAULT 0,              -- answers that may come beside the first
     ADD COLUMN answers_until timestamptz,                           -- none is reckoned with after that, nor the first
-    ADD COLUMN repeated_orders bigint[] NOT NULL DEFAULT '{}';      -- the orders that those named
+    ADD COLUMN repeated_orders bigint[] NOT NULL DEFAULT '{}',      -- the orders that those named
+    ADD COLUMN order_out_at timestamptz;                            -- its request went out after its end, then
 
 -- Of the deliveries of a correlation id, those that have an answer to come.
 CREATE INDEX delivery_awaited ON delivery (tenant, correlation_id) WHERE order_awaited OR answers_due > 0;
