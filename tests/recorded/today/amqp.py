@@ -85,17 +85,9 @@ class _Channel:
     async def declare_queue(self, *args: Any, **kwargs: Any) -> _Place:
         return self._declared(self.queues, aio_pika.Channel.declare_queue, args, kwargs)
 
-    async def get_underlay_channel(self) -> _Channel:
-        """It is open."""
-        return self
-
-    @property
-    def connection(self) -> _Channel:
-        """It is its own."""
-        return self
-
-    async def ready(self) -> None:
-        """It is not blocked."""
+    async def get_underlay_channel(self) -> Any:
+        """It is open, and no alarm blocks it."""
+        return Mock(connection=Mock(ready=AsyncMock()))
 
     async def get_exchange(self, name: str, *, ensure: bool) -> _Place:
         if ensure:
