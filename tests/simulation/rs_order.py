@@ -229,8 +229,12 @@ class RsOrder:
         assert self._suborders is not None
         found = list(self._suborders.every_file(order.number))
         return [
-            OrderFile(file=_listed(*file, listed=len(found)), state=state, suborder_id=suborder)
-            for *file, state, suborder in found
+            OrderFile(
+                file=_listed(file_id, name, content, listed=len(found)),
+                state=state,
+                suborder_id=suborder,
+            )
+            for file_id, name, content, state, suborder in found
         ]
 
     def content(self, delivery: Delivery, file_id: int) -> bytes:
