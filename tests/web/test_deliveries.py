@@ -213,6 +213,8 @@ async def test_one_whose_archive_may_be_appearing_ends_later_and_that_is_answere
     answer = await api.call("POST", "/deliveries/d/cancel?reason=wrong+dates")
     shown = await content(answer, 202)
     assert shown["state"] == "TRANSFERRING"
+    links = (await answer.json())["links"]
+    assert {link["rel"] for link in links} == {"self", "files", "events"}
     assert "wrong dates; it ends when its completion has" in shown["lastCause"]
     again = await api.call("POST", "/deliveries/d/cancel")
     assert again.status == 409

@@ -492,14 +492,15 @@ def _links(request: web.Request, tracked: Tracked) -> list[Link]:
     base = _address(request, tracked)
     if tracked.delivery.correlation_id in _UNNAMEABLE:  # looked at here, steered from a shell
         return [Link(rel="self", href=base), Link(rel="files", href=f"{base}/files")]
+    ends = tracked.delivery.ending is not None  # by itself, and soon
     return [
         Link(rel="self", href=f"{base}?id={tracked.delivery.id}"),
         Link(rel="files", href=f"{base}/files?id={tracked.delivery.id}"),
         Link(rel="events", href=f"{base}/events?id={tracked.delivery.id}"),
-        *([] if tracked.ended else [Link(rel="cancel", href=f"{base}/cancel")]),
+        *([] if tracked.ended or ends else [Link(rel="cancel", href=f"{base}/cancel")]),
         *(
             []
-            if tracked.delivery.state is State.DONE
+            if tracked.delivery.state is State.DONE or ends
             else [Link(rel="retry", href=f"{base}/retry")]
         ),
     ]
