@@ -7,3 +7,6 @@ ALTER TABLE delivery
     ADD completing_attempt integer;     -- the attempt that noted `completing` last, unless it has begun again since
 
 CREATE INDEX delivery_ending ON delivery (completing_until) WHERE ending_type IS NOT NULL;
+
+-- Whether an answer of rs-order is overtaken by a later one: asked for each, however much has arrived and waits.
+CREATE INDEX arrival_answers ON arrival (key, received_at) WHERE kind = 'order-event';
