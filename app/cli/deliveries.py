@@ -21,9 +21,11 @@ from app.errors import UnknownDeliveryError
 from app.run.wiring.database import PostgresDatabase, open_database
 from app.settings import load_settings
 from app.views.deliveries import DeliveryStepView, DeliveryView, Filter, Step, Tracked
+from app.views.segments import SegmentSeen, SegmentView, shown_segments
 from app.views.view import View
 
 T = TypeVar("T")
+Segments = Sequence[SegmentSeen]
 _COLUMNS = ("correlationId", "tenant", "state", "since", "user", "bytes", "requestedAt", "why")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts: JSON.")
@@ -78,13 +80,14 @@ def list_(
             tenants or settings.tenants, wanted, before=None, limit=limit
         )
     )
+    words = {str(tracked.delivery.id): tracked.suborders for tracked in found}
     show_all(
         [DeliveryView.of(delivery) for delivery in found],
         _COLUMNS,
         as_json=as_json,
         what="deliveries",
         more="`delivery show ID` shows one, whole",
-        row=_row,
+        row=lambda shown: _row(shown, words[shown.id]),
     )
 
 
@@ -96,15 +99,17 @@ def _states(states: Sequence[str], *, active: bool) -> list[State] | None:
     return [State(state) for state in states] or None
 
 
-def _row(shown: DeliveryView) -> dict[str, Any]:
+def _row(shown: DeliveryView, suborders: str | None) -> dict[str, Any]:
     why = shown.error_message or shown.last_cause
+    if shown.parked_since:
+        why = suborders
     if shown.error_type:
         why = f"{shown.error_type}: {why}"
     return {
         **shown.body(),
-        "since": shown.state_since and shown.state_since.isoformat(" ", timespec="seconds"),
+        "since": shown.state_since and _at(shown.state_since),
         "bytes": size(shown.bytes or 0) if shown.files else None,
-        "requestedAt": shown.requested_at.isoformat(" ", timespec="seconds"),
+        "requestedAt": _at(shown.requested_at),
         "why": why,
     }
 
@@ -120,6 +125,7 @@ class WholeDeliveryView(DeliveryView):
 
     order: dict[str, Any]
     history: list[PrintedStepView]
+    segments: list[SegmentView] | None = None
 
 
 @click.command()
@@ -130,10 +136,14 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
     """Show all that is known of a delivery: states, times, attempts, cause, result."""
     owner = chosen_tenant(load_settings(), tenant)
 
-    async def run(database: PostgresDatabase) -> list[tuple[Tracked, list[Step]]]:
+    async def run(database: PostgresDatabase) -> list[tuple[Tracked, list[Step], Segments]]:
         tracking = database.tracking
         return [
-            (tracked, await tracking.steps(tracked.delivery.id))
+            (
+                tracked,
+                await tracking.steps(tracked.delivery.id),
+                await tracking.segments(tracked.delivery.id) if tracked.delivery.announced else [],
+            )
             for tracked in await tracking.of(owner, correlation_id)
         ]
 
@@ -144,20 +154,27 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
             "`delivery list` shows those that there are"
         )
     if as_json:
-        for tracked, steps in found:
+        for tracked, steps, segments in found:
             history = [PrintedStepView.of(step) for step in steps]
-            whole = WholeDeliveryView.of(tracked, order=tracked.delivery.order, history=history)
+            whole = WholeDeliveryView.of(
+                tracked,
+                order=tracked.delivery.order,
+                history=history,
+                segments=shown_segments(tracked.delivery, segments) or None,
+            )
             click.echo(in_json(whole))
         return
     console = Console(markup=False, highlight=False)
-    for tracked, steps in found:
-        console.print(_tree(tracked, steps))
+    for tracked, steps, segments in found:
+        console.print(_tree(tracked, steps, segments))
 
 
-def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
+def _tree(tracked: Tracked, steps: Sequence[Step], segments: Segments) -> Tree:
     shown = DeliveryView.of(tracked).body()
     title = f"{shown.pop('correlationId')}  {shown.pop('state')}"
     tree = Tree(printable(title))
+    if tracked.suborders is not None:
+        tree.add(tracked.suborders)
     for name, value in shown.items():
         tree.add(printable(f"{name}: {value}"))
     tree.add(printable(f"order: {json.dumps(tracked.delivery.order, ensure_ascii=False)}"))
@@ -171,7 +188,23 @@ def _tree(tracked: Tracked, steps: Sequence[Step]) -> Tree:
         if following is not None:
             line += f", for {(following.at - step.at).total_seconds():.3f} s"
         history.add(line)
+    if segments:
+        branch = tree.add("suborders")
+        for segment in shown_segments(tracked.delivery, segments):
+            branch.add(_segment(segment))
     return tree
+
+
+def _segment(shown: SegmentView) -> str:
+    what = "the rest of the order" if shown.sub_order_id is None else f"{shown.sub_order_id}"
+    line = f"{shown.number}: {what}, available since {_at(shown.announced_at)}"
+    if shown.listed_at is not None:
+        line += f", {shown.files} files listed {_at(shown.listed_at)}"
+    return line + (", in the archive" if shown.archived else "")
+
+
+def _at(time: datetime) -> str:
+    return time.isoformat(" ", timespec="seconds")
 
 
 class WaitingView(View):
@@ -181,6 +214,8 @@ class WaitingView(View):
     state: State
     deliveries: int
     oldest_seconds: int
+    parked: int | None = None  # of them, those whose archive waits for the next suborder
+    oldest_parked_seconds: int | None = None
 
 
 class EndedView(View):
@@ -237,6 +272,8 @@ def stats(hours: float, as_json: bool) -> None:
                     state=depth.state,
                     deliveries=depth.deliveries,
                     oldest_seconds=round(depth.oldest),
+                    parked=depth.parked or None,
+                    oldest_parked_seconds=round(depth.oldest_parked) if depth.parked else None,
                 )
                 for depth in await tracking.depths()
             ],
@@ -285,8 +322,10 @@ def _table(console: Console, title: str, rows: Sequence[dict[str, Any]]) -> None
         console.print(f"{title}: nothing")
         return
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
-    for name in rows[0]:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*("-" if value is None else printable(str(value)) for value in row.values()))
+        cells = [row.get(name) for name in names]
+        table.add_row(*("-" if value is None else printable(str(value)) for value in cells))
     console.print(table)

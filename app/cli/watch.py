@@ -76,7 +76,11 @@ async def _waiting(overview: Overview, tenants: Sequence[str]) -> str:
     counts: dict[str, int] = {}
     for depth in depths:
         counts[depth.state.value] = counts.get(depth.state.value, 0) + depth.deliveries
-    return ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing waits"
+    waiting = [f"{count} {state}" for state, count in counts.items()]
+    if parked := sum(depth.parked for depth in depths):
+        longest = max(depth.oldest_parked for depth in depths)
+        waiting.append(f"{parked} of them for their next suborder, the longest {longest:.0f} s")
+    return ", ".join(waiting) or "nothing waits"
 
 
 async def _lines(

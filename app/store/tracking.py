@@ -18,6 +18,7 @@ from app.store.pool import translate_errors
 from app.store.rows import delivery_of, listed_of
 from app.store.sql import load
 from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
+from app.views.segments import SegmentSeen
 
 SQL = load(__name__)
 
@@ -36,6 +37,7 @@ def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
         if row["url"]
         else None,
         error=(row["error_type"], row["error_message"]) if row["error_type"] else None,
+        listed=row["listed"],
     )
 
 
@@ -108,6 +110,12 @@ class PostgresTracking:
         """Return files of a delivery after a position."""
         with translate_errors():
             return await files_after(self._pool, delivery, after, limit=limit)
+
+    async def segments(self, delivery: UUID) -> list[SegmentSeen]:
+        """Return the suborders of a delivery that were announced."""
+        return [
+            SegmentSeen(**row) for row in await self._fetch(*SQL["segments_of"](delivery=delivery))
+        ]
 
     async def last(self) -> int:
         """Return the number of the newest step."""

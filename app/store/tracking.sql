@@ -2,9 +2,9 @@
 -- What lists and feeds show of a delivery: all but what it ordered, which may have half a megabyte.
 d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
 d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
-d.total_suborders, d.order_done, d.announced, d.parked, d.archive_name, d.file_count, d.total_bytes,
-d.attempt, d.last_cause, d.lease_owner, d.url, d.md5, d.archive_size, d.error_type, d.error_message,
-d.ending_type, d.ending_message
+d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.archive_name, d.file_count,
+d.total_bytes, d.attempt, d.last_cause, d.lease_owner, d.url, d.md5, d.archive_size, d.error_type,
+d.error_message, d.ending_type, d.ending_message
 
 -- fragment: step
 -- A step, beside the delivery as it is now.
@@ -46,6 +46,11 @@ SELECT * FROM delivery WHERE tenant = :tenant AND id = :id;
 -- When a delivery came into each of its states, and when an attempt there was given up.
 SELECT id, state, attempt, at, cause FROM delivery_history WHERE delivery_id = :delivery ORDER BY id;
 
+-- name: segments_of
+-- The suborders of a delivery that were announced, in that order.
+SELECT number, suborder_id AS suborder, announced_at, listed_at, file_count
+FROM segment WHERE delivery_id = :delivery ORDER BY number;
+
 -- name: last_change
 -- The newest change of any delivery; 0 before the first.
 SELECT coalesce(max(id), 0) FROM delivery_history;
@@ -80,9 +85,13 @@ FROM worker w ORDER BY w.id;
 
 -- name: depth
 -- For each tenant and state before the end: how many deliveries, and how long the oldest has been in it,
--- however often it was tried there.
+-- however often it was tried there; how many of them wait for the next suborder of their order, and the
+-- longest of those waits. (Parking is the last change of what is parked.)
 SELECT tenant, state, count(*) AS deliveries,
-       greatest(0, extract(epoch FROM now() - min(state_since)))::float8 AS oldest
+       greatest(0, extract(epoch FROM now() - min(state_since)))::float8 AS oldest,
+       count(*) FILTER (WHERE parked) AS parked,
+       coalesce(greatest(0, extract(
+           epoch FROM now() - min(updated_at) FILTER (WHERE parked))), 0)::float8 AS oldest_parked
 FROM delivery WHERE state NOT IN ({ended})
 GROUP BY tenant, state;
 

@@ -225,6 +225,7 @@ SELECT id FROM advanced;
 WITH counted AS (
     UPDATE delivery SET
         announced = announced + 1, parked = false,
+        last_cause = CASE WHEN NOT parked THEN last_cause END,  -- that it was waited for
         not_before = CASE WHEN parked THEN now() WHEN announced = 0 THEN now() + :after ELSE not_before END
     WHERE id = :id AND NOT EXISTS (
         SELECT 1 FROM segment
@@ -239,6 +240,7 @@ RETURNING number;
 -- No further suborder comes. What waits for that may be claimed.
 UPDATE delivery SET
     order_done = true, parked = false,
+    last_cause = CASE WHEN NOT parked THEN last_cause END,  -- that it was waited for
     total_suborders = coalesce(:total_suborders, total_suborders),
     not_before = CASE WHEN parked OR state = 'AVAILABLE' THEN now() ELSE not_before END
 WHERE id = :id;

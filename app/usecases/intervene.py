@@ -245,6 +245,10 @@ def why_not_retried(delivery: Delivery) -> str:
             f"{delivery} ends as soon as it is known whether its archive has appeared "
             f"({delivery.ending.message}); there is nothing to try again"
         )
+    if delivery.parked:
+        return (
+            f"{delivery} waits for rs-order: {delivery.last_cause}; there is nothing to try again"
+        )
     if delivery.state.work is None:
         return f"{delivery} waits for rs-order ({delivery.state}); there is nothing to try again"
     return f"{delivery} is under way ({delivery.state}); there is nothing to try again"

@@ -15,6 +15,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
 from app.views.progress import ProgressView
+from app.views.segments import SegmentSeen, suborders_in_words
 from app.views.view import Milliseconds, Query, Text, Time, View
 
 _WORKER_TIMEOUT = 60.0  # seconds after which a worker counts as gone; it tells every ten
@@ -32,6 +33,7 @@ class Tracked:
     worker: str | None  # who works on it now
     result: StoredObject | None
     error: tuple[str, str] | None  # an `ErrorType`, as it is written: also one of a later version
+    listed: int = 0  # segments whose files are in the manifest
 
     @property
     def ended(self) -> bool:
@@ -42,6 +44,16 @@ class Tracked:
     def since(self) -> datetime:
         """Since when it is in its state."""
         return self.finished_at or self.state_since
+
+    @property
+    def parked_since(self) -> datetime | None:
+        """Since when its archive waits for the next suborder; None: it does not."""
+        return self.updated_at if self.delivery.parked else None
+
+    @property
+    def suborders(self) -> str | None:
+        """Which suborders are there, and what is waited for, in words; None: nothing to tell."""
+        return suborders_in_words(self.delivery, listed=self.listed, parked_since=self.parked_since)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +120,8 @@ class Depth:
     state: State
     deliveries: int
     oldest: float  # seconds that the oldest has been in this state
+    parked: int = 0  # of them, those whose archive waits for the next suborder
+    oldest_parked: float = 0.0  # seconds that the one of those waits that has waited longest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,6 +172,9 @@ class Tracking(Protocol):
     async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
         """Return files of a delivery after a position (-1: from the first)."""
 
+    async def segments(self, delivery: UUID) -> list[SegmentSeen]:
+        """Return the suborders of a delivery that were announced, in that order."""
+
 
 class Changes(Protocol):
     """What happens to all deliveries, as a stream to follow."""
@@ -205,7 +222,21 @@ class DeliveryView(View):
     state_since: Milliseconds | None = Field(None, description="However often it was tried there.")
     finished_at: Milliseconds | None = None
     order_id: int | None = None
-    total_sub_orders: int | None = None
+    total_sub_orders: int | None = Field(
+        None, description="That rs-order told last; before the order is done, there may be more."
+    )
+    announced_sub_orders: int | None = Field(
+        None, description="That rs-order made available (or all of the order, once more)."
+    )
+    listed_sub_orders: int | None = Field(
+        None, description="Of those, the ones whose files were listed, each by itself."
+    )
+    order_done: bool | None = Field(
+        None, description="True once rs-order says that no further suborder comes."
+    )
+    parked_since: Milliseconds | None = Field(
+        None, description="Since when a half-made archive waits for the next suborder."
+    )
     archive_name: str | None = None
     files: int | None = None
     bytes: int | None = Field(None, description="Of the files together.")
@@ -230,7 +261,7 @@ class DeliveryView(View):
         cause = None if tracked.ended else delivery.last_cause
         if delivery.ending is not None:
             cause = f"{delivery.ending.message}; it ends when its completion has, or has failed"
-        waits = cause is not None and tracked.worker is None
+        waits = cause is not None and tracked.worker is None and not delivery.parked
         return cls(
             id=str(delivery.id),
             tenant=delivery.tenant,
@@ -247,6 +278,10 @@ class DeliveryView(View):
             finished_at=tracked.finished_at,
             order_id=delivery.order_id,
             total_sub_orders=delivery.total_suborders,
+            announced_sub_orders=delivery.announced or None,
+            listed_sub_orders=tracked.listed or None,
+            order_done=delivery.order_done or None,
+            parked_since=tracked.parked_since,
             archive_name=delivery.archive_name,
             files=delivery.file_count,
             bytes=delivery.total_bytes,

@@ -14,7 +14,7 @@ from app.views.view import Milliseconds, View
 # What is shown of a delivery with the step that it is in, and with none before.
 _OF_THE_PRESENT = (
     *("url", "md5", "archive_bytes", "error_type", "error_message"),
-    *("state_since", "finished_at"),
+    *("state_since", "finished_at", "parked_since"),
 )
 
 

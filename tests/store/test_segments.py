@@ -25,8 +25,11 @@ from app.errors import (
 )
 from app.usecases import plan as planning
 from app.usecases import segments
+from app.usecases.intervene import why_not_retried
 from app.usecases.laying_out import Room
 from app.usecases.plan import Planning
+from app.views.deliveries import Filter
+from compose.embedded.stack import TENANT
 from sinks import formats
 from sinks.pipeline.budget import Budget
 from tests.builders import make_lease, make_listed
@@ -466,3 +469,58 @@ async def test_an_order_that_expires_soon_is_claimed_first(deliveries: Deliverie
     await announce(deliveries, order, 7)
     await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
     assert (await claim(deliveries, Work.TRANSFER)).correlation_id == "c"
+
+
+async def test_what_is_there_and_what_is_waited_for_is_seen(deliveries: Deliveries) -> None:
+    tracking = deliveries.tracking
+    order = Order({7: [file(1), file(3)], 8: [file(2)]})
+    granted = await deliveries.granted()
+    assert await tracking.segments(granted.id) == []
+    await announce(deliveries, order, 7, total_suborders=2)
+    (seen,) = await tracking.of(TENANT, "c")
+    assert (seen.listed, seen.parked_since) == (0, None)
+    assert seen.suborders == "1 of at least 2 suborders is available"
+    (segment,) = await tracking.segments(granted.id)
+    assert (segment.number, segment.suborder, segment.file_count) == (1, 7, 0)
+    assert segment.listed_at is None
+    await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
+    delivery = await claim(deliveries, Work.TRANSFER)
+    await given(deliveries, order, delivery)
+    await deliveries.leases("w").park(delivery, cause="it waits")
+    await deliveries.elapse(timedelta(hours=1))
+    (seen,) = await tracking.browse([TENANT], Filter(), before=None, limit=9)
+    assert seen.listed == 1
+    assert seen.parked_since is not None
+    assert seen.suborders is not None
+    assert seen.suborders.startswith(
+        "1 of at least 2 suborders is in the archive; waits for the next one since 2"
+    )
+    assert seen.parked_since == seen.updated_at
+    (segment,) = await tracking.segments(delivery.id)
+    assert segment.file_count == 2
+    assert segment.listed_at is not None
+    assert segment.listed_at >= segment.announced_at
+    (depth,) = await deliveries.overview.depths()
+    assert (depth.deliveries, depth.parked) == (1, 1)
+    assert 3600 <= depth.oldest_parked < 4200
+    assert "waits for rs-order: it waits;" in why_not_retried(seen.delivery)
+    await announce(deliveries, order, 8)
+    (seen,) = await tracking.of(TENANT, "c")
+    assert (seen.parked_since, seen.delivery.last_cause) == (None, None), "that is over"
+    assert [each.suborder for each in await tracking.segments(delivery.id)] == [7, 8]
+    (depth,) = await deliveries.overview.depths()
+    assert (depth.parked, depth.oldest_parked) == (0, 0)
+
+
+async def test_the_end_of_the_order_ends_what_a_parked_archive_waits_for(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await given(deliveries, order, delivery)
+    await deliveries.leases("w").park(delivery, cause="it waits")
+    order.available.add(8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    (seen,) = await deliveries.tracking.of(TENANT, "c")
+    assert (seen.parked_since, seen.delivery.last_cause) == (None, None)
+    assert seen.suborders == "all 2 suborders are available"

@@ -22,6 +22,7 @@ from app.errors import ErrorType
 from app.settings import Settings
 from app.views.deliveries import DeliveryView, Depth, Outcome, Owed, Step, Tracked, WorkerSeen
 from app.views.findings import Finding, bad, good
+from app.views.segments import SegmentSeen
 from app.views.view import View
 from streams.amqp.dead_letters import QUEUES, DeadMessage
 from streams.kafka.dead_letters import DeadEvent
@@ -117,6 +118,10 @@ class Deliveries:
 
     async def browse(self, *_: object, **__: object) -> list[Tracked]:
         return [DONE]
+
+    async def segments(self, _delivery: object) -> list[SegmentSeen]:
+        listed = SegmentSeen(number=1, suborder=7, announced_at=AT, listed_at=NOON, file_count=2)
+        return [listed, replace(listed, number=2, suborder=None, listed_at=None, file_count=0)]
 
     async def steps(self, _delivery: object) -> list[Step]:
         return [
@@ -248,6 +253,58 @@ def test_json_is_one_object_a_line(
     printed: Callable[..., str], command: click.Command, arguments: list[str], lines: list[str]
 ) -> None:
     assert printed(command, *arguments).splitlines() == lines
+
+
+SUBORDERS = [
+    (
+        '{"number": 1, "subOrderId": 7, "announcedAt": "2026-01-02T03:04:05.678+00:00", '
+        '"listedAt": "2026-01-31T12:00:00.000+00:00", "files": 2, "archived": true}'
+    ),
+    '{"number": 2, "announcedAt": "2026-01-02T03:04:05.678+00:00"}',
+]
+PARKED = replace(
+    DONE,
+    delivery=replace(
+        DONE.delivery, state=State.TRANSFERRING, announced=2, total_suborders=3, parked=True
+    ),
+    updated_at=NOON,
+    finished_at=None,
+    listed=1,
+)
+
+
+def test_a_delivery_of_several_suborders_is_shown_with_them(
+    printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def of(*_: object, **__: object) -> list[Tracked]:
+        return [PARKED]
+
+    monkeypatch.setattr(Deliveries, "of", of)
+    monkeypatch.setattr(Deliveries, "browse", of)
+    shown = json.loads(printed(deliveries.show, CORRELATION, "--json"))
+    assert shown["segments"] == [json.loads(line) for line in SUBORDERS]
+    told = printed(deliveries.show, CORRELATION)
+    words = "1 of at least 3 suborders is in the archive; waits for the next one since"
+    assert words in told
+    assert "1: 7, available since 2026-01-02 03:04:05+00:00, 2 files listed" in told
+    assert "2: the rest of the order, available since" in told
+    assert "waits for" in printed(deliveries.list_)
+
+
+def test_parked_deliveries_are_counted_in_the_table(
+    printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = Depth(tenant=TENANT, state=State.READY, deliveries=3, oldest=12.6)
+    transferring = replace(ready, state=State.TRANSFERRING, parked=2, oldest_parked=7.6)
+
+    async def depths(_self: object) -> list[Depth]:
+        return [ready, transferring]
+
+    monkeypatch.setattr(Deliveries, "depths", depths)
+    told = json.loads(printed(deliveries.stats, "--json"))["waiting"]
+    assert "parked" not in told[0]
+    assert (told[1]["parked"], told[1]["oldestParkedSeconds"]) == (2, 8)
+    assert "parked" in printed(deliveries.stats)
 
 
 def test_an_event_is_shown_with_its_content(printed: Callable[..., str]) -> None:

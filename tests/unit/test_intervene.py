@@ -51,3 +51,13 @@ def test_a_cancel_of_one_whose_end_is_noted_is_ignored() -> None:
 def test_what_waits_for_no_attempt_is_not_retried(state: State) -> None:
     why = "is under way" if state.work else "waits for rs-order"
     assert why in why_not_retried(make_delivery(state=state))
+
+
+def test_what_is_parked_says_what_it_waits_for() -> None:
+    parked = make_delivery(
+        state=State.TRANSFERRING, parked=True, last_cause="2 suborders are archived of at least 3"
+    )
+    assert why_not_retried(parked) == (
+        f"{parked} waits for rs-order: 2 suborders are archived of at least 3; "
+        "there is nothing to try again"
+    )

@@ -30,7 +30,7 @@ NAME = re.compile(r"\b((?:delivery|http)_[a-z0-9_]+)")
 def known() -> set[str]:
     database = DatabaseCollector()
     database.up = True
-    database.depths = [Depth(tenant="t", state=State.READY, deliveries=1, oldest=1)]
+    database.depths = [Depth(tenant="t", state=State.TRANSFERRING, deliveries=1, oldest=1)]
     database.owed = [Owed(lane="l", messages=1, oldest=1)]
     families = [*REGISTRY.collect(), *database.collect()]
     names = set()

@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 
 from app.audit import Actor
+from app.delivery.orders import OrderStatus
 from app.delivery.own_ids import prefix_of
 from app.delivery.states import State, Work
 from app.run.wiring.tenants import ConfigurationParts
@@ -73,6 +74,28 @@ async def test_the_newest_come_first_a_page_at_a_time(api: Api, deliveries: Deli
         names.append([delivery["correlationId"] for delivery in body["content"]])
         path = next((link["href"] for link in body["links"] if link["rel"] == "next"), "")
     assert names == [["d4", "d3"], ["d2", "d1"], ["d0"]]
+
+
+async def test_suborders_are_shown_of_one_and_counted_in_lists(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.granted("cut")
+    for suborder in (7, 9):
+        await deliveries.tell(
+            OrderStatus.SUBORDER_DONE,
+            "cut",
+            order_id=1,
+            suborder_id=suborder,
+            total_suborders=3,
+        )
+    (listed,) = await content(await api.call("GET", "/deliveries"))
+    assert (listed["announcedSubOrders"], listed["totalSubOrders"]) == (2, 3)
+    assert not listed.keys() & {"segments", "listedSubOrders", "orderDone", "parkedSince"}
+    shown = await content(await api.call("GET", "/deliveries/cut"))
+    assert [(each["number"], each["subOrderId"]) for each in shown["segments"]] == [(1, 7), (2, 9)]
+    assert all(each.keys() == {"number", "subOrderId", "announcedAt"} for each in shown["segments"])
+    await deliveries.granted("whole")
+    assert "segments" not in await content(await api.call("GET", "/deliveries/whole"))
 
 
 @pytest.mark.parametrize(

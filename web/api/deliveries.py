@@ -31,6 +31,7 @@ from app.views.deliveries import (
     Tracking,
 )
 from app.views.progress import ProgressView
+from app.views.segments import SegmentView, shown_segments
 from app.views.view import Link, Query, Text, View, moment
 from web import schemas
 from web.answers import json_of, shown
@@ -98,6 +99,9 @@ class DeliveryDetailView(DeliveryView):
     history: list[DeliveryStepView] | None = None
     timings: dict[str, float] | None = Field(
         None, description="Seconds spent in each state that was left."
+    )
+    segments: list[SegmentView] | None = Field(
+        None, description="The suborders that rs-order made available, as they are archived."
     )
     earlier: list[EarlierDeliveryView] | None = Field(
         None, description="Others of the same correlation id, the newest first."
@@ -236,6 +240,13 @@ class DeliveriesApi:
             return None
         return ProgressView.of(progress)
 
+    async def _segments(self, tracked: Tracked) -> list[SegmentView] | None:
+        delivery, progress = tracked.delivery, self._of_now(tracked)
+        if not delivery.announced:
+            return None
+        segments = await self._tracking.segments(delivery.id)
+        return shown_segments(delivery, segments, files_done=progress.files_done if progress else 0)
+
     def _found(self, tracked: Tracked, links: list[Link], **more: Any) -> DeliveryFound:
         content = DeliveryDetailView.of(tracked, progress=self._of_now(tracked), **more)
         return DeliveryFound(content=content, links=links)
@@ -251,6 +262,7 @@ class DeliveriesApi:
             order=chosen.delivery.order,
             history=[DeliveryStepView.of(step) for step in steps],
             timings=_timings(steps),
+            segments=await self._segments(chosen),
             earlier=[
                 EarlierDeliveryView(id=str(other.delivery.id), state=other.delivery.state)
                 for other in found

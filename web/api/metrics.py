@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.delivery.states import State
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
 from app.views.deliveries import Depth, Overview, Owed, WorkerSeen
@@ -49,7 +50,21 @@ class DatabaseCollector(Collector):
             "How long the oldest of them has been in that state, however often it was tried there.",
             labels=("tenant", "state"),
         )
+        parked = GaugeMetricFamily(
+            "delivery_parked",
+            "Of those that are TRANSFERRING: half-made archives that wait for rs-order to make the "
+            "next suborder of their order available. Of the database: take max.",
+            labels=("tenant",),
+        )
+        waiting = GaugeMetricFamily(
+            "delivery_parked_oldest_seconds",
+            "How long the one of them has waited that has waited longest; 0: none waits.",
+            labels=("tenant",),
+        )
         for depth in self.depths:
+            if depth.state is State.TRANSFERRING:
+                parked.add_metric([depth.tenant], depth.parked)
+                waiting.add_metric([depth.tenant], depth.oldest_parked)
             active.add_metric([depth.tenant, depth.state.value], depth.deliveries)
             oldest.add_metric([depth.tenant, depth.state.value], depth.oldest)
         owed = GaugeMetricFamily(
@@ -63,7 +78,7 @@ class DatabaseCollector(Collector):
             overdue.add_metric([lane.lane], lane.oldest)
         workers = GaugeMetricFamily("delivery_workers", "Workers that told lately they are there.")
         workers.add_metric([], sum(worker.alive for worker in self.workers))
-        yield from (active, oldest, owed, overdue, workers)
+        yield from (active, oldest, parked, waiting, owed, overdue, workers)
 
 
 class _Own(Collector):

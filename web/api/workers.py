@@ -45,6 +45,12 @@ class ActiveDeliveriesView(View):
     state: State
     deliveries: int
     oldest_seconds: float = Field(description="How long the oldest has been in this state.")
+    parked: int | None = Field(
+        None, description="Of them, those whose archive waits for the next suborder."
+    )
+    oldest_parked_seconds: float | None = Field(
+        None, description="How long the longest of those has waited for it."
+    )
 
 
 class EndedDeliveriesView(View):
@@ -113,6 +119,8 @@ class WorkersApi:
                 state=depth.state,
                 deliveries=depth.deliveries,
                 oldest_seconds=round(depth.oldest, 1),
+                parked=depth.parked or None,
+                oldest_parked_seconds=round(depth.oldest_parked, 1) if depth.parked else None,
             )
             for depth in await self._overview.depths()
             if depth.tenant == tenant

@@ -110,6 +110,7 @@ class SegmentRow:
     delivery_id: UUID
     segment: Segment
     announced_at: datetime
+    listed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow, StepRow, WorkerRow
 from app.store.memory.session import Session
 from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
+from app.views.segments import SegmentSeen
 
 # What a transaction that began earlier, and ended later, may have numbered before.
 _NUMBERS_BEFORE = 1000
@@ -31,6 +32,7 @@ def _tracked_of(row: DeliveryRow) -> Tracked:
         worker=None if row.finished_at is not None else row.lease_owner,
         result=replace(row.result, etag=None) if row.result else None,
         error=row.error,
+        listed=row.listed,
     )
 
 
@@ -107,6 +109,21 @@ class MemoryTracking:
         files.sort(key=lambda file: file.position)
         return [file for file in files if file.position > after][:limit]
 
+    async def segments(self, delivery: UUID) -> list[SegmentSeen]:
+        """Return the suborders of a delivery that were announced."""
+        async with self._database.session() as session:
+            found = sorted(session.rows(self._database.segments, delivery))
+        return [
+            SegmentSeen(
+                number=row.segment.number,
+                suborder=row.segment.suborder,
+                announced_at=row.announced_at,
+                listed_at=row.listed_at,
+                file_count=row.segment.file_count,
+            )
+            for _, row in found
+        ]
+
     async def last(self) -> int:
         """Return the number of the newest step."""
         async with self._database.session() as session:
@@ -169,20 +186,29 @@ class MemoryTracking:
 
     async def depths(self) -> list[Depth]:
         """Count deliveries before their end."""
-        since: dict[tuple[str, State], list[datetime]] = {}
+        alike: dict[tuple[str, State], list[DeliveryRow]] = {}
         async with self._database.session() as session:
             for _, row in session.rows(self._database.deliveries):
                 if not row.state.ended:
-                    since.setdefault((row.delivery.tenant, row.state), []).append(row.state_since)
-        return [
-            Depth(
-                tenant=tenant,
-                state=state,
-                deliveries=len(times),
-                oldest=max(0.0, (session.now - min(times)).total_seconds()),
+                    alike.setdefault((row.delivery.tenant, row.state), []).append(row)
+
+        def longest(times: list[datetime]) -> float:
+            return max(0.0, (session.now - min(times)).total_seconds()) if times else 0.0
+
+        depths = []
+        for (tenant, state), rows in alike.items():
+            parked = [row.updated_at for row in rows if row.delivery.parked]
+            depths.append(
+                Depth(
+                    tenant=tenant,
+                    state=state,
+                    deliveries=len(rows),
+                    oldest=longest([row.state_since for row in rows]),
+                    parked=len(parked),
+                    oldest_parked=longest(parked),
+                )
             )
-            for (tenant, state), times in since.items()
-        ]
+        return depths
 
     async def owed(self) -> list[Owed]:
         """Count messages that wait."""

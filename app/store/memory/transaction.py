@@ -495,7 +495,11 @@ class MemoryUnitOfWork:
                 due = now
             elif not old.announced:
                 due = now + after
-            changed = row.having(announced=old.announced + 1, parked=False)
+            changed = row.having(
+                announced=old.announced + 1,
+                parked=False,
+                last_cause=None if old.parked else old.last_cause,
+            )
             return replace(changed, not_before=due)
 
         row = await deliveries.update(
@@ -528,7 +532,12 @@ class MemoryUnitOfWork:
             old = row.delivery
             total = old.total_suborders if total_suborders is None else total_suborders
             waits = old.parked or row.state is State.AVAILABLE
-            changed = row.having(order_done=True, parked=False, total_suborders=total)
+            changed = row.having(
+                order_done=True,
+                parked=False,
+                total_suborders=total,
+                last_cause=None if old.parked else old.last_cause,
+            )
             return replace(changed, not_before=self._session.now if waits else row.not_before)
 
         await deliveries.update(self._database, self._session, delivery.id, ended)
@@ -569,9 +578,10 @@ class MemoryUnitOfWork:
         key = delivery.id, segment.number
         known = self._session.get(self._database.segments, key)
         assert known is not None  # noqa: S101 - `listed` counts what was announced
-        self._session.put(
-            self._database.segments, key, replace(known, segment=replace(segment, listed=True))
+        listed_now = replace(
+            known, segment=replace(segment, listed=True), listed_at=self._database.clock()
         )
+        self._session.put(self._database.segments, key, listed_now)
         return True
 
     @_statement

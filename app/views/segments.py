@@ -1,0 +1,97 @@
+"""Suborders as they are looked at: which of an order are there, and what an archive waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from pydantic import Field
+
+from app.delivery.model import Delivery
+from app.delivery.states import State
+from app.views.view import Milliseconds, View
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentSeen:
+    """A segment of an archive, with its times."""
+
+    number: int  # from 1, as they were announced
+    suborder: int | None  # rs-order's; None: what its whole order has that is in no other segment
+    announced_at: datetime
+    listed_at: datetime | None  # when its files came into the manifest; None: not by themselves
+    file_count: int  # of those that are in no segment before; 0 until it is listed
+
+
+class SegmentView(View):
+    """A suborder whose files can be downloaded."""
+
+    number: int = Field(description="From 1, as rs-order announced them: so they are archived.")
+    sub_order_id: int | None = Field(
+        None, description="None: what the whole order has that is in no other."
+    )
+    announced_at: Milliseconds
+    listed_at: Milliseconds | None = Field(
+        None, description="When its files were listed; none where all of the order was at once."
+    )
+    files: int | None = Field(None, description="Of those that are in no segment before.")
+    archived: bool | None = Field(None, description="True once all its files are in the archive.")
+
+    @classmethod
+    def of(cls, segment: SegmentSeen, *, archived: bool) -> Self:
+        """Show a segment."""
+        listed = segment.listed_at is not None
+        return cls(
+            number=segment.number,
+            sub_order_id=segment.suborder,
+            announced_at=segment.announced_at,
+            listed_at=segment.listed_at,
+            files=segment.file_count if listed else None,
+            archived=archived or None,
+        )
+
+
+def shown_segments(
+    delivery: Delivery, segments: Sequence[SegmentSeen], *, files_done: int = 0
+) -> list[SegmentView]:
+    """Show the segments of a delivery of whose archive so many files are made."""
+    shown, files = [], 0
+    for segment in segments:
+        files += segment.file_count
+        archived = segment.listed_at is not None and (delivery.parked or files <= files_done)
+        shown.append(SegmentView.of(segment, archived=archived or delivery.state is State.DONE))
+    return shown
+
+
+def suborders_in_words(
+    delivery: Delivery, *, listed: int, parked_since: datetime | None
+) -> str | None:
+    """Say which suborders are there and what is waited for; None where there is nothing to tell.
+
+    That is so after the end, before the first suborder is available, and of an order that was done
+    with one. The console says it in the same words.
+    """
+    announced = delivery.announced
+    total = max(announced, delivery.total_suborders or 0)
+    if delivery.state.ended or not announced:
+        return None
+    if parked_since is not None:
+        least = f" of at least {total}" if total > listed else ""
+        awaited = "the next one" if total > listed else "the next one, or the end of the order,"
+        since = parked_since.isoformat(" ", timespec="seconds")
+        return f"{_counted(listed, least)} in the archive; waits for {awaited} since {since}"
+    if not delivery.order_done:
+        return f"{_counted(announced, f' of at least {total}')} available"
+    return (
+        f"all {delivery.total_suborders or announced} suborders are available"
+        if total > 1
+        else None
+    )
+
+
+def _counted(count: int, of: str) -> str:
+    if of:
+        return f"{count}{of} suborders {'is' if count == 1 else 'are'}"
+    return "1 suborder is" if count == 1 else f"{count} suborders are"
