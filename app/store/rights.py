@@ -28,6 +28,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "inbox": _ALL,
     "outbox": _ALL,
     "schema_migration": ("SELECT",),
+    "segment": ("SELECT", "INSERT", "UPDATE"),
     "setting_version": ("USAGE",),
     "tenant_maintenance": ("SELECT", "INSERT", "UPDATE"),
     "tail": _ALL,
