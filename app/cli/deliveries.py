@@ -184,7 +184,7 @@ def _tree(tracked: Tracked, steps: Sequence[Step], segments: Segments) -> Tree:
         if step.attempt:
             line += f", attempt {step.attempt}"
         if step.cause is not None:
-            line += printable(f", given up: {step.cause}")
+            line += printable(f", put off: {step.cause}")
         if following is not None:
             line += f", for {(following.at - step.at).total_seconds():.3f} s"
         history.add(line)

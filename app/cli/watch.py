@@ -71,7 +71,8 @@ async def _watch(settings: Settings, tenants: Sequence[str], *, once: bool) -> N
             await table.stop()
 
 
-async def _waiting(overview: Overview, tenants: Sequence[str]) -> str:
+async def told(overview: Overview, tenants: Sequence[str]) -> str:
+    """Return what is under way and what waits, in a line."""
     depths = [depth for depth in await overview.depths() if depth.tenant in tenants]
     counts: dict[str, int] = {}
     for depth in depths:
@@ -79,7 +80,7 @@ async def _waiting(overview: Overview, tenants: Sequence[str]) -> str:
     waiting = [f"{count} {state}" for state, count in counts.items()]
     if parked := sum(depth.parked for depth in depths):
         longest = max(depth.oldest_parked for depth in depths)
-        waiting.append(f"{parked} of them for their next suborder, the longest {longest:.0f} s")
+        waiting.append(f"of them {parked} for a suborder, the longest for {longest:.0f} s")
     return ", ".join(waiting) or "nothing waits"
 
 
@@ -96,7 +97,7 @@ async def _lines(
         for transfer in running:
             click.echo(line(transfer))
         if once:
-            click.echo(await _waiting(overview, tenants))
+            click.echo(await told(overview, tenants))
             return
         await asyncio.sleep(_POLL_INTERVAL)
         running = [transfer for transfer in table.news() if transfer.tenant in tenants]
@@ -135,10 +136,13 @@ async def _bars(
     with bars:
         waiting = bars.add_task("", total=None, files="", visible=True)
         while True:
-            for transfer in table.all():
-                if transfer.tenant in tenants:
-                    _update(bars, tasks, transfer)
-            bars.update(waiting, description=await _waiting(overview, tenants))
+            known = [transfer for transfer in table.all() if transfer.tenant in tenants]
+            for transfer in known:
+                _update(bars, tasks, transfer)
+            # What is parked, or whose worker died, reports nothing.
+            for key in tasks.keys() - {(one.tenant, one.correlation_id) for one in known}:
+                bars.remove_task(tasks.pop(key))
+            bars.update(waiting, description=await told(overview, tenants))
             await asyncio.sleep(_POLL_INTERVAL)
 
 

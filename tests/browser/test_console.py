@@ -142,7 +142,7 @@ async def test_the_list_tells_at_once_that_an_attempt_was_given_up_and_forgets_i
     await expect(row).to_contain_text("DONE", timeout=40_000)
     await expect(row).not_to_contain_text("rs-order has not finished order")
     await page.get_by_role("link", name=body["correlationId"]).click()
-    await expect(page.locator(".timeline")).to_contain_text("given up: rs-order has not finished")
+    await expect(page.locator(".timeline")).to_contain_text("put off: rs-order has not finished")
 
 
 async def test_a_delivery_is_cancelled_with_a_reason(

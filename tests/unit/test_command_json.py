@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from app.cli import dead_letter_queues, dead_letter_topic, deliveries, doctor, topics
+from app.cli import watch as watching
 from app.cli.tables import in_json
 from app.delivery.states import State
 from app.errors import ErrorType
@@ -305,6 +306,18 @@ def test_parked_deliveries_are_counted_in_the_table(
     assert "parked" not in told[0]
     assert (told[1]["parked"], told[1]["oldestParkedSeconds"]) == (2, 8)
     assert "parked" in printed(deliveries.stats)
+
+
+async def test_those_that_wait_for_a_suborder_are_told_beside_the_transfers() -> None:
+    class Waiting(Deliveries):
+        async def depths(self) -> list[Depth]:
+            ready = Depth(tenant=TENANT, state=State.READY, deliveries=3, oldest=12.6)
+            transferring = replace(ready, state=State.TRANSFERRING, parked=2, oldest_parked=7.6)
+            return [ready, transferring, replace(transferring, tenant="other", parked=9)]
+
+    overview: Any = Waiting()
+    told = await watching.told(overview, [TENANT])
+    assert told == "3 READY, 3 TRANSFERRING, of them 2 for a suborder, the longest for 8 s"
 
 
 def test_an_event_is_shown_with_its_content(printed: Callable[..., str]) -> None:

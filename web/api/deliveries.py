@@ -233,7 +233,7 @@ class DeliveriesApi:
 
     def _of_now(self, tracked: Tracked) -> ProgressView | None:
         """Return how far the attempt under way is, if that is known."""
-        if tracked.delivery.state is not State.TRANSFERRING:
+        if tracked.delivery.state is not State.TRANSFERRING or tracked.delivery.parked:
             return None
         progress = self._progress(tracked.delivery)
         if progress is None or progress.attempt != tracked.delivery.attempt:

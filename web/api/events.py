@@ -162,7 +162,8 @@ def _last_event(request: web.Request) -> int:
 
 
 def _current(tracked: Tracked, progress: Progress | None) -> list[Frame]:
-    if tracked.ended or progress is None or progress.attempt != tracked.delivery.attempt:
+    delivery = tracked.delivery
+    if tracked.ended or delivery.parked or progress is None or progress.attempt != delivery.attempt:
         return []
     return [progress_frame(progress)]
 

@@ -1,7 +1,7 @@
 // One delivery: where it stands, how it got there, why it failed, what it holds.
 
 import { call, follow } from "./api.js";
-import { alertOf, bar, confirmed, h, liveness, say, seconds, size, state, time } from "./dom.js";
+import { alertOf, bar, confirmed, h, liveness, say, seconds, size, state, suborders, time } from "./dom.js";
 
 const FACTS = [
   ["User", (d) => d.user],
@@ -11,6 +11,7 @@ const FACTS = [
   ["Ended", (d) => time(d.finishedAt)],
   ["In this state since", (d) => (d.finishedAt ? "" : time(d.stateSince))],
   ["Order", (d) => d.orderId],
+  ["Suborders", (d) => (d.finishedAt && d.totalSubOrders > 1 ? d.totalSubOrders : "")],
   ["Archive", (d) => d.archiveName],
   ["Files", (d) => (d.files ? `${d.files}, ${size(d.bytes)}` : "")],
   ["Attempt", (d) => d.attempt || ""],
@@ -33,18 +34,21 @@ export async function delivery(content, { signal, rest, query }) {
   const live = liveness();
   const facts = h("dl", {});
   const steps = h("ol", { class: "timeline" });
+  const parts = h("div", {});
   const files = h("div", {});
   const order = h("pre", { tabindex: 0, role: "region", "aria-label": "The order, as it was asked for" });
   const actions = h("div", { class: "actions" });
   content.append(h("h1", {}, correlationId), head, live.element, progress, actions, facts,
-    h("h2", {}, "Timeline"), steps, h("h2", {}, "Order"), order, h("h2", {}, "Files"), files);
+    parts, h("h2", {}, "Timeline"), steps, h("h2", {}, "Order"), order, h("h2", {}, "Files"), files);
 
   let now = null;
   let asked = 0;
   let shown = 0;
+  let looked = 0; // when it was asked for last
   let attended = null; // the delivery whose stream is followed
   async function look() {
     const mine = ++asked;
+    looked = Date.now();
     const { content: found } = await call("GET", path, { signal });
     if (mine < shown) return; // an earlier question that was answered later
     shown = mine;
@@ -52,6 +56,7 @@ export async function delivery(content, { signal, rest, query }) {
     now = found;
     head.replaceChildren(h("p", {}, "State: ", state(found.state)), ...cause(found));
     progress.replaceChildren(...(found.progress ? [bar(found.progress, correlationId)] : []));
+    parts.replaceChildren(...suborderTable(found));
     facts.replaceChildren(...FACTS.map(([name, value]) => [name, value(found)])
       .filter(([, value]) => value !== "" && value !== undefined && value !== null)
       .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
@@ -73,7 +78,9 @@ export async function delivery(content, { signal, rest, query }) {
     attended = { id: now.id, stop };
     follow(`${path}/events?id=${now.id}`, stop.signal, (event, told) => {
       if (event === "progress") {
-        if (now.state === "TRANSFERRING") progress.replaceChildren(bar(told, correlationId));
+        if (now.state === "TRANSFERRING" && !now.parkedSince) progress.replaceChildren(bar(told, correlationId));
+        // That a suborder is there, or in the archive, is no step of its own.
+        if (now.segments && Date.now() - looked > 5000) again();
       } else if (event === "reload" || told.at > (now.history.at(-1)?.at || "")) {
         again();
       }
@@ -85,12 +92,37 @@ function cause(found) {
   if (found.errorType) {
     return [h("div", { class: "alert" }, h("b", {}, found.errorType), `: ${found.errorMessage}`)];
   }
+  const words = suborders(found);
+  if (found.parkedSince) return [h("p", { class: "waits" }, words)];
+  const there = words ? [h("p", { class: "waits" }, words)] : [];
   if (found.lastCause) {
     // What waits may not have been tried: its target does not answer.
-    const why = found.worker ? "The last attempt was given up" : "It waits";
-    return [h("div", { class: "alert" }, `${why}: ${found.lastCause}`)];
+    const why = found.worker ? "The last attempt was put off" : "It waits";
+    return [...there, h("div", { class: "alert" }, `${why}: ${found.lastCause}`)];
   }
-  return [];
+  return there;
+}
+
+// Only of an order of which more than one suborder is known: of others there is nothing to tell.
+function suborderTable(found) {
+  const { segments = [], totalSubOrders: told = 0, orderDone } = found;
+  if (Math.max(segments.length, told) < 2) return [];
+  const rows = segments.map((one) => [
+    one.subOrderId ?? "the rest of the order",
+    one.archived ? "in the archive" : one.listedAt ? (found.worker ? "being archived" : "listed") : "available",
+    time(one.announcedAt),
+    one.files ?? "",
+  ]);
+  if (!orderDone && !found.finishedAt) {
+    rows.push(["the next one", "awaited from rs-order", found.parkedSince ? time(found.parkedSince) : "", ""]);
+  }
+  const names = ["Suborder", "State", "Since", "Files"];
+  return [h("h2", {}, "Suborders"), h("table", { class: "cards" },
+    h("caption", {}, "As rs-order makes them available; so they are archived"),
+    h("thead", {}, h("tr", {}, names.map((name, number) =>
+      h("th", { scope: "col", class: number === 3 ? "number" : undefined }, name)))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, number) =>
+      h("td", { "data-label": names[number], class: number === 3 ? "number" : undefined }, cell))))))];
 }
 
 function timeline(history) {
@@ -99,7 +131,7 @@ function timeline(history) {
     const spent = following ? (new Date(following.at) - new Date(step.at)) / 1000 : null;
     return h("li", { class: step.state }, state(step.state),
       step.attempt ? `, attempt ${step.attempt}` : "",
-      step.cause === undefined ? "" : `, given up: ${step.cause}`, " ", h("span", { class: "dim" }, time(step.at)),
+      step.cause === undefined ? "" : `, put off: ${step.cause}`, " ", h("span", { class: "dim" }, time(step.at)),
       spent === null ? "" : h("span", { class: "dim" }, `, for ${seconds(spent)}`));
   });
 }

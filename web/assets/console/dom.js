@@ -50,6 +50,25 @@ export function bar(progress, label) {
     h("small", {}, told.join(" · ")));
 }
 
+// Which suborders are there, and what is waited for, as the command line says it; null: nothing to tell.
+export function suborders(delivery) {
+  const { announcedSubOrders: announced, listedSubOrders: listed = 0, totalSubOrders: told = 0 } = delivery;
+  if (!announced || delivery.finishedAt) return null;
+  const total = Math.max(announced, told);
+  if (delivery.parkedSince) {
+    const more = total > listed;
+    return h("span", {}, `${counted(listed, more ? total : 0)} in the archive; waits for `,
+      more ? "the next one since " : "the next one, or the end of the order, since ", time(delivery.parkedSince));
+  }
+  if (!delivery.orderDone) return h("span", {}, `${counted(announced, total)} available`);
+  return total > 1 ? h("span", {}, `all ${told || announced} suborders are available`) : null;
+}
+
+function counted(count, total) {
+  const of = total ? ` of at least ${total}` : "";
+  return `${count}${of} ${count === 1 && !total ? "suborder" : "suborders"} ${count === 1 ? "is" : "are"}`;
+}
+
 // Some ids no path can hold: then the page is that of the delivery's own id.
 export function addressOf({ correlationId, id }) {
   const page = `#/delivery/${encodeURIComponent(correlationId)}`;

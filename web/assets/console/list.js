@@ -1,7 +1,7 @@
 // The live list of deliveries.
 
 import { call, follow, plainUser } from "./api.js";
-import { addressOf, alertOf, bar, h, liveness, seconds, size, state, time } from "./dom.js";
+import { addressOf, alertOf, bar, h, liveness, seconds, size, state, suborders, time } from "./dom.js";
 
 const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
 const ENDED = ["DONE", "ERROR"];
@@ -15,11 +15,12 @@ function age(delivery) {
 }
 
 function row({ delivery, progress }) {
-  const cause = delivery.errorType ? `${delivery.errorType}: ${delivery.errorMessage}` : delivery.lastCause;
+  const cause = delivery.errorType ? `${delivery.errorType}: ${delivery.errorMessage}`
+    : delivery.parkedSince ? "" : delivery.lastCause; // what it waits for is told beside its progress
   const cells = [
     h("a", { href: addressOf(delivery) }, delivery.correlationId),
     h("span", {}, state(delivery.state), age(delivery)),
-    progress ? bar(progress, delivery.correlationId) : "",
+    progress ? bar(progress, delivery.correlationId) : suborders(delivery) || "",
     delivery.user,
     delivery.files ? size(delivery.bytes) : "",
     time(delivery.requestedAt),
@@ -164,7 +165,8 @@ function lookAgain(path, signal, live, take) {
 async function countAgain(counts, signal, older) {
   try {
     const { content } = await call("GET", "/stats", { signal });
-    const active = content.active.map((one) => [one.state, one.deliveries, `, the oldest for ${seconds(one.oldestSeconds)}`]);
+    const active = content.active.map((one) => [one.state, one.deliveries, `, the oldest for ${seconds(one.oldestSeconds)}`
+      + (one.parked ? `; ${one.parked} of them ${one.parked === 1 ? "waits" : "wait"} for a suborder, the longest for ${seconds(one.oldestParkedSeconds)}` : "")]);
     const ended = {};
     for (const one of content.ended) ended[one.state] = (ended[one.state] || 0) + one.deliveries;
     const day = Object.entries(ended).map(([name, count]) => [name, count, " within a day"]);
