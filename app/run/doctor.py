@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterable, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, product
 
@@ -17,12 +17,13 @@ from app.store.checkup import check_postgresql
 from app.tenants.places import shared
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import weaknesses
-from app.views.deliveries import Filter, Overview, Tracking
+from app.views.deliveries import Depth, Filter, Overview, Tracking
 from app.views.findings import Finding, bad, good
 from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
 from streams.operators.checkup import check_kafka, check_rabbitmq, check_rs_order
 
 _ERROR_WINDOW = timedelta(hours=1)
+_PARKED_LONG = 10800.0  # seconds that an archive waits for a suborder before it is told
 _PROBE_CONCURRENCY = 8  # targets at once
 
 
@@ -111,6 +112,7 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
         async with connected(settings, size=2, start_timeout=5) as database:
             yield await _workers(database.tracking)
             yield await _lately(database.tracking, database.tracking, settings)
+            yield parked(await database.tracking.depths())
             if settings.secret_keys:
                 tenants.apply(await database.tenant_settings().read())
     except DeliveryError as error:
@@ -147,6 +149,29 @@ async def _lately(overview: Overview, tracking: Tracking, settings: Settings) ->
             "deliveries", "faults", f"{name} met an unforeseen fault", f"`delivery show {name}`"
         )
     return good("deliveries", "outcomes", summary)
+
+
+def parked(depths: Sequence[Depth]) -> Finding:
+    """Report how many archives wait for the next suborder of their order, and for how long."""
+    check = "suborders"
+    waiting = sum(depth.parked for depth in depths)
+    if not waiting:
+        return good("deliveries", check, "no archive waits for a further suborder")
+    tenant, longest = max(((d.tenant, d.oldest_parked) for d in depths), key=lambda one: one[1])
+    summary = (
+        f"{waiting} half-made archives wait for rs-order to make a further suborder available, one "
+        f"of tenant {tenant} for {longest / 60:.0f} minutes"
+    )
+    if longest <= _PARKED_LONG:
+        return good("deliveries", check, summary)
+    return bad(
+        "deliveries",
+        check,
+        summary,
+        f"`delivery list --state TRANSFERRING --tenant {tenant}` tells which; see at rs-order "
+        "whether it restores their orders, and what keeps their users' places "
+        '(docs/operating.md, "Why does a delivery wait?")',
+    )
 
 
 async def check_targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:
