@@ -140,11 +140,17 @@ class UnitOfWork(Protocol):
         """
 
     async def announce(
-        self, delivery: Delivery, suborder: int | None, *, after: timedelta = timedelta()
+        self,
+        delivery: Delivery,
+        suborder: int | None,
+        *,
+        total_suborders: int | None = None,
+        after: timedelta = timedelta(),
     ) -> bool:
         """Add a segment; a delivery that waits for it may be claimed, the first time `after`.
 
-        False when it was announced before.
+        rs-order told so many suborders, the least that there will be. False when it was announced
+        before.
         """
 
     async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:

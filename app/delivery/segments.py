@@ -47,6 +47,13 @@ class OrderSoFar:
         return self.rest_is_listed or len(self.segments) == self.total_suborders
 
 
+def suborders_are(count: int, least: int | None) -> str:
+    """Return "2 of at least 3 suborders are", or "1 suborder is" where the least is not told."""
+    if least is None:
+        return "1 suborder is" if count == 1 else f"{count} suborders are"
+    return f"{count} of at least {least} suborders {'is' if count == 1 else 'are'}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OrderPlan(Noted):
     """What is known of an archive that begins before all of its order is available."""

@@ -209,10 +209,17 @@ class PostgresUnitOfWork:
         return row is not None
 
     async def announce(
-        self, delivery: Delivery, suborder: int | None, *, after: timedelta = timedelta()
+        self,
+        delivery: Delivery,
+        suborder: int | None,
+        *,
+        total_suborders: int | None = None,
+        after: timedelta = timedelta(),
     ) -> bool:
         """Add a segment of the archive."""
-        announced = SQL["announce"](id=delivery.id, suborder=suborder, after=after)
+        announced = SQL["announce"](
+            id=delivery.id, suborder=suborder, total_suborders=total_suborders, after=after
+        )
         return await self._connection.fetchval(*announced) is not None
 
     async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:

@@ -225,6 +225,7 @@ SELECT id FROM advanced;
 WITH counted AS (
     UPDATE delivery SET
         announced = announced + 1, parked = false,
+        total_suborders = greatest(total_suborders, :total_suborders::bigint),  -- null: not told
         last_cause = CASE WHEN NOT parked THEN last_cause END,  -- that it was waited for
         not_before = CASE WHEN parked THEN now() WHEN announced = 0 THEN now() + :after ELSE not_before END
     WHERE id = :id AND NOT EXISTS (

@@ -230,7 +230,9 @@ async def _announce(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> No
         )
     if event.suborder_id is None:
         return
-    if not await tx.announce(delivery, event.suborder_id, after=END_FOLLOWS):
+    if not await tx.announce(
+        delivery, event.suborder_id, total_suborders=event.total_suborders, after=END_FOLLOWS
+    ):
         return
     if delivery.state in _WAITING:
         await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))

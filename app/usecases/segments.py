@@ -60,6 +60,7 @@ class SegmentFiles:
         has = delivery.file_count
         self._most = has + _MORE if plan.told else max(_UNTOLD_FILES, _GROWTH * has)
         self.segments = 0  # that were given
+        self.total_suborders: int | None = None  # that rs-order told, at the last look
         self.full = False  # whether there is more, for which this attempt has no room
 
     @property
@@ -112,9 +113,11 @@ class SegmentFiles:
         return not self.full
 
     async def _look(self) -> OrderSoFar:
-        return await until_answered(
+        so_far = await until_answered(
             partial(self._by.store.order_so_far, self._delivery), good=self._lease.safe_to_complete
         )
+        self.total_suborders = so_far.total_suborders
+        return so_far
 
     async def _files(self, first: int, count: int) -> AsyncIterator[ManifestFile]:
         """Iterate over files of the manifest from a position on."""

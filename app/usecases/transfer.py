@@ -21,6 +21,7 @@ from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.object_store import ObjectStore, StoredObject, Upload
 from app.delivery.ports import Archiver, Checkpoints, DeliveryStore, Leases
+from app.delivery.segments import suborders_are
 from app.delivery.states import State
 from app.delivery.targets import Target
 from app.errors import (
@@ -378,7 +379,6 @@ class Transfers:
     async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles | None) -> None:
         """Let go of a half-made archive: it goes on when its order does."""
         lease.finishes()
-        total = delivery.total_suborders
         if segments is None or segments.full:
             release = partial(
                 self.leases.release,
@@ -388,13 +388,12 @@ class Transfers:
                 cause="its archive has more files than it had room for, and goes on with more room",
             )
         else:
+            archived, total = segments.segments, segments.total_suborders or 0
             release = partial(
                 self.leases.park,
                 delivery,
-                cause=f"{segments.segments} suborders are archived"
-                + (f" of at least {total}" if total else "")
-                + f", and rs-order has not made the next one of order {delivery.order_id} "
-                "available yet",
+                cause=f"{suborders_are(archived, total if total > archived else None)} archived, "
+                f"and rs-order has not made the next one of order {delivery.order_id} available yet",
             )
         await until_answered(release, good=lease.safe_to_complete)
         log.info("transfer_parked", **delivery.log_context, attempt=delivery.attempt)

@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import Field
 
 from app.delivery.model import Delivery
+from app.delivery.segments import suborders_are
 from app.delivery.states import State
 from app.views.view import Milliseconds, View
 
@@ -78,20 +79,15 @@ def suborders_in_words(
     if delivery.state.ended or not announced:
         return None
     if parked_since is not None:
-        least = f" of at least {total}" if total > listed else ""
-        awaited = "the next one" if total > listed else "the next one, or the end of the order,"
+        more = total > listed
+        archived = suborders_are(listed, total if more else None)
+        awaited = "the next one" if more else "the next one, or the end of the order,"
         since = parked_since.isoformat(" ", timespec="seconds")
-        return f"{_counted(listed, least)} in the archive; waits for {awaited} since {since}"
+        return f"{archived} in the archive; waits for {awaited} since {since}"
     if not delivery.order_done:
-        return f"{_counted(announced, f' of at least {total}')} available"
+        return f"{suborders_are(announced, total)} available"
     return (
         f"all {delivery.total_suborders or announced} suborders are available"
         if total > 1
         else None
     )
-
-
-def _counted(count: int, of: str) -> str:
-    if of:
-        return f"{count}{of} suborders {'is' if count == 1 else 'are'}"
-    return "1 suborder is" if count == 1 else f"{count} suborders are"

@@ -524,3 +524,14 @@ async def test_the_end_of_the_order_ends_what_a_parked_archive_waits_for(
     (seen,) = await deliveries.tracking.of(TENANT, "c")
     assert (seen.parked_since, seen.delivery.last_cause) == (None, None)
     assert seen.suborders == "all 2 suborders are available"
+
+
+async def test_rs_order_tells_more_suborders_as_it_begins_them(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)], 8: [file(2)], 9: [file(3)]})
+    delivery = await begun(deliveries, order, total_suborders=1)
+    await announce(deliveries, order, 8, total_suborders=3)
+    files = deliveries.segments(order).of(delivery, make_lease())
+    assert [each async for each in files.all()][-1] is Seam.PAUSE
+    assert (files.segments, files.total_suborders) == (2, 3)
+    await announce(deliveries, order, 9, total_suborders=2)  # it was said before
+    assert (await deliveries.active()).total_suborders == 3

@@ -483,7 +483,12 @@ class MemoryUnitOfWork:
 
     @_statement
     async def announce(
-        self, delivery: Delivery, suborder: int | None, *, after: timedelta = timedelta()
+        self,
+        delivery: Delivery,
+        suborder: int | None,
+        *,
+        total_suborders: int | None = None,
+        after: timedelta = timedelta(),
     ) -> bool:
         """Add a segment of the archive."""
         now = self._session.now
@@ -491,12 +496,14 @@ class MemoryUnitOfWork:
         def announced(row: DeliveryRow) -> DeliveryRow:
             old = row.delivery
             due = row.not_before
+            told = [each for each in (old.total_suborders, total_suborders) if each is not None]
             if old.parked:
                 due = now
             elif not old.announced:
                 due = now + after
             changed = row.having(
                 announced=old.announced + 1,
+                total_suborders=max(told, default=None),
                 parked=False,
                 last_cause=None if old.parked else old.last_cause,
             )
