@@ -393,7 +393,8 @@ class Transfers:
                 self.leases.park,
                 delivery,
                 cause=f"{suborders_are(archived, total if total > archived else None)} archived, "
-                f"and rs-order has not made the next one of order {delivery.order_id} available yet",
+                f"and rs-order has not made the next one of order {delivery.order_id} available "
+                "yet",
             )
         await until_answered(release, good=lease.safe_to_complete)
         log.info("transfer_parked", **delivery.log_context, attempt=delivery.attempt)
