@@ -314,7 +314,7 @@ class MemoryUnitOfWork:
         def waits(row: DeliveryRow) -> bool:
             return (
                 row.awaits(now)
-                and (row.state.ended or row.delivery.order_id is not None)
+                and (row.order_awaited or row.state.ended or row.delivery.order_id is not None)
                 and (arrived_at is None or row.delivery.requested_at <= arrived_at)
             )
 
