@@ -14,11 +14,9 @@ what came first is saved first.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from uuid import UUID
 
 from aio_pika import Message
 from aio_pika.abc import (
@@ -64,9 +62,6 @@ _BACKOFF = Backoff(first=0.2, longest=10.0)
 # Seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes.
 _MAX_HOLD = 600.0
 _MAX_BYTES = 256 * 1024 * 1024  # of bodies; each is held as it came and as an event
-_FINISH_TIMEOUT = 10.0  # seconds that a stop waits for what is under way
-_MAX_RETURNED = 50_000  # that are to be noted as given again while PostgreSQL is away
-_BATCH = 1000  # of them that are noted at once
 _WARNING_INTERVAL = 5.0  # seconds between two warnings: many messages wait for the same thing
 
 
@@ -98,9 +93,6 @@ class Bridge(Service):
         self._prefetch = prefetch
         self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
-        # What RabbitMQ gives again, and PostgreSQL does not know to: its id, and whose it is.
-        self._returned: dict[UUID, str] = {}
-        self._recording: asyncio.Task[None] | None = None
         self._turns = Turns()
         self._warned_at = -_WARNING_INTERVAL
         self._channel: AbstractChannel | None = None
@@ -160,11 +152,10 @@ class Bridge(Service):
         if self._channel is not None:
             await close_quietly(self._channel.close())
         await self._finished()
-        await self._stop_recording()
 
     async def _finished(self) -> None:
         if self._busy:
-            await asyncio.wait(self._busy, timeout=_FINISH_TIMEOUT)
+            await asyncio.wait(self._busy, timeout=10)
 
     def _handler(
         self, channel: IncomingChannel
@@ -224,42 +215,18 @@ class Bridge(Service):
     def _comes_again(self, arrival: Arrival | None, message: AbstractIncomingMessage) -> None:
         """Note that RabbitMQ gives a message again: it forgets to tell so when it has restarted."""
         if arrival is not None and message.delivery_mode == DeliveryMode.PERSISTENT:
-            if len(self._returned) >= _MAX_RETURNED:
-                cause = f"{_MAX_RETURNED} others are to be noted, and PostgreSQL is away"
-                log.warning("return_not_noted", example=arrival.key.decode(), cause=cause)
-                return
-            self._returned[arrival.ingress_id] = arrival.key.decode()
-            if self._recording is None or self._recording.done():
-                self._recording = asyncio.create_task(self._record_returns())
+            recording = asyncio.create_task(self._record_return(arrival))
+            self._busy.add(recording)
+            recording.add_done_callback(self._busy.discard)
 
-    async def _record_returns(self) -> None:
-        """Note what comes again, many at once, however long PostgreSQL is away.
-
-        RabbitMQ and PostgreSQL may be away together; the copies wait for both, too.
-        """
-        pauses = _BACKOFF.pauses()
-        while self._returned:
-            ids = list(itertools.islice(self._returned, _BATCH))
-            try:
-                await self._arrivals.returned(ids)
-            except RetryableError as error:
-                self._warn(self._returned[ids[0]], error)
-                await asyncio.sleep(next(pauses))
-            else:
-                pauses = _BACKOFF.pauses()
-                for ingress_id in ids:
-                    del self._returned[ingress_id]
-
-    async def _stop_recording(self) -> None:
-        """Let what comes again be noted, if that takes no longer than the rest may."""
-        if self._recording is None:
-            return
-        await asyncio.wait([self._recording], timeout=_FINISH_TIMEOUT)
-        if not self._recording.done():
-            self._recording.cancel()
-            example = next(iter(self._returned.values()), "")
-            cause = f"PostgreSQL is away, and this process stops: {len(self._returned)} messages"
-            log.warning("return_not_noted", example=example, cause=cause)
+    async def _record_return(self, arrival: Arrival) -> None:
+        key = arrival.key.decode()
+        record = partial(self._arrivals.returned, arrival.ingress_id)
+        try:
+            # RabbitMQ and PostgreSQL may be away together; the copy waits for both, too.
+            await self._insist(record, example=key)
+        except RetryableError as error:
+            log.warning("return_not_noted", example=key, cause=str(error))
 
     def _check(self, message: AbstractIncomingMessage) -> None:
         broken = undecodable(message)

@@ -281,8 +281,8 @@ class Arrivals(Protocol):
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""
 
-    async def returned(self, ids: Sequence[UUID]) -> None:
-        """Note that the messages of these come again, and may not tell that they are copies."""
+    async def returned(self, ingress_id: UUID) -> None:
+        """Note that the message it was made of comes again, and may not tell that it is a copy."""
 
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost, as they came; each has twice the time from now on.

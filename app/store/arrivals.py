@@ -97,16 +97,14 @@ class PostgresArrivals:
         with translate_errors():
             await self._pool.execute(*SQL["forget_arrivals"](ids=ids))
 
-    async def returned(self, ids: Sequence[UUID]) -> None:
-        """Note that RabbitMQ gives messages again, and may not tell that they are copies."""
+    async def returned(self, ingress_id: UUID) -> None:
+        """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
         if self._writer is not None:
             await asyncio.wait([self._writer])  # it may be among those that are being saved
         with translate_errors():
-            noted = await self._pool.fetch(*SQL["note_returned_arrivals"](ids=list(ids)))
-            handled = {*ids} - {row["id"] for row in noted}
-            if handled:
-                # By now: who handles one takes the note along.
-                await self._pool.execute(*SQL["note_returned_receipts"](ids=list(handled)))
+            if await self._pool.fetchval(*SQL["note_returned_arrival"](id=ingress_id)) is None:
+                # Handled, by now: who handles it takes the note along.
+                await self._pool.execute(*SQL["note_returned_receipt"](id=ingress_id))
 
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -235,10 +235,10 @@ async def test_a_redelivery_is_noted_once_postgresql_answers(
     """RabbitMQ and PostgreSQL may be away together."""
     returned, failures = held.arrivals.returned, [StoreUnavailableError("away")] * 2
 
-    async def failing(ids: Sequence[UUID]) -> None:
+    async def failing(ingress_id: UUID) -> None:
         if failures:
             raise failures.pop()
-        await returned(ids)
+        await returned(ingress_id)
 
     monkeypatch.setattr(held.arrivals, "returned", failing)
     async with bridging(settings, held) as connection:

@@ -86,14 +86,7 @@ async def test_a_pass_reads_no_more_than_it_sends(
     """By indexes only, however much waits and is kept, and whatever PostgreSQL knows of that."""
     await _count(deliveries, analyzed, state=state)
     most, plan = await _read(
-        deliveries,
-        "due",
-        lane=lane,
-        kinds=_KINDS,
-        limit=_BATCH,
-        patience=timedelta(minutes=1),
-        begun=None,
-        turn=timedelta(seconds=10),
+        deliveries, "due", lane=lane, kinds=_KINDS, limit=_BATCH, patience=timedelta(minutes=1)
     )
     assert most == _BATCH, plan
 

@@ -129,14 +129,14 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
         if handled_before:
             await deliveries.grant(original)
             await deliveries.fail(await deliveries.active(name), "for the test")
-        await inbox.arrivals.returned([original.ingress.id])
+        await inbox.arrivals.returned(original.ingress.id)
         await inbox.saved(copy.ingress)
         await deliveries.grant(copy)
         if not handled_before:
             await deliveries.fail(await deliveries.active(name), "for the test")
         await deliveries.grant(original)
         await deliveries.grant(copy)
-        await inbox.arrivals.returned([original.ingress.id])  # late: its copy was there
+        await inbox.arrivals.returned(original.ingress.id)  # late: its copy was there
         resent = make_message(name, digest=digest_of(original))
         await inbox.saved(resent.ingress)
         await deliveries.grant(resent)
@@ -152,13 +152,13 @@ async def test_a_copy_that_is_given_again_itself_is_refused_however_often(
     await inbox.saved(given.ingress)
     await deliveries.grant(given)
     await deliveries.fail(await deliveries.active("c"), "for the test")
-    await inbox.arrivals.returned([given.ingress.id])
+    await inbox.arrivals.returned(given.ingress.id)
     for _ in range(3):
         copy = make_message("c", digest=digest_of(given))
         await inbox.saved(copy.ingress)
         if handled_before:
             await deliveries.grant(copy)
-        await inbox.arrivals.returned([copy.ingress.id])
+        await inbox.arrivals.returned(copy.ingress.id)
         await deliveries.grant(copy)
     assert await deliveries.states() == ["ERROR"]
     last = make_message("c", digest=digest_of(given))
@@ -182,7 +182,7 @@ async def test_a_request_that_is_given_again_is_not_taken_for_an_earlier_one_tha
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
     again = make_message("c", digest=digest_of(before))
     await inbox.saved(again.ingress)
-    await inbox.arrivals.returned([again.ingress.id])
+    await inbox.arrivals.returned(again.ingress.id)
     copy = make_message("c", digest=digest_of(before), redelivered=True)
     await inbox.saved(copy.ingress)
     for message in (copy, again) if copy_first else (again, copy):

@@ -66,24 +66,20 @@ class MemoryArrivals:
             for ingress_id in ids:
                 await session.delete(self._database.arrivals, ingress_id)
 
-    async def returned(self, ids: Sequence[UUID]) -> None:
-        """Note that RabbitMQ gives messages again, and may not tell that they are copies."""
+    async def returned(self, ingress_id: UUID) -> None:
+        """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
         if self._saving:
             await asyncio.wait(self._saving)  # it may be among those that are being saved
-        handled = []
         async with self._database.session() as session:
             at = self._database.clock()
-            for ingress_id in ids:
-                noted = await session.update(
-                    self._database.arrivals, ingress_id, lambda row: replace(row, returned_at=at)
-                )
-                if noted is None:
-                    handled.append(ingress_id)
-        if handled:
-            # By now: who handles one takes the note along.
-            await self._returned_receipts(handled)
+            noted = await session.update(
+                self._database.arrivals, ingress_id, lambda row: replace(row, returned_at=at)
+            )
+        if noted is None:
+            # Handled, by now: who handles it takes the note along.
+            await self._returned_receipt(ingress_id)
 
-    async def _returned_receipts(self, ids: Sequence[UUID]) -> None:
+    async def _returned_receipt(self, ingress_id: UUID) -> None:
         async with self._database.session() as session:
             at = self._database.clock()
 
@@ -96,13 +92,12 @@ class MemoryArrivals:
                     group=(row.kind, row.digest),
                 )
 
-            for ingress_id in ids:
-                await session.update(
-                    self._database.inbox,
-                    ingress_id,
-                    lambda row: replace(row, returned_at=at),
-                    awaits_copy,
-                )
+            await session.update(
+                self._database.inbox,
+                ingress_id,
+                lambda row: replace(row, returned_at=at),
+                awaits_copy,
+            )
 
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost; each has twice the time from now on."""
