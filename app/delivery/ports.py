@@ -343,7 +343,7 @@ class Leases(Protocol):
     async def park(self, delivery: Delivery, *, cause: str) -> None:
         """Let go of a half-made archive: any worker may claim it when its order has gone on.
 
-        From then on before its tenant's deliveries that have not begun.
+        From then on it counts as six hours older than its tenant's deliveries that have not begun.
         """
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:

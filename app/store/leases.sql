@@ -120,11 +120,12 @@ WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
 
 -- name: park
 -- Let go of a half-made archive until the next segment is announced, or at once if one is by now. From then
--- on it comes before what has not begun: its client's next suborder waits for the place that this one has.
+-- on it counts as six hours older: its client's next suborder waits for the place that this one has.
 UPDATE delivery SET
     lease_owner = NULL, lease_until = NULL, not_before = now(), tries = 0, last_cause = :cause,
     parked = announced = listed AND NOT order_done,
-    rank = requested_at - priority * interval '1 minute' - interval '3650 days', updated_at = now()
+    rank = least(rank, requested_at - priority * interval '1 minute' - interval '6 hours'),
+    updated_at = now()
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING';
 
 -- name: record_upload

@@ -14,12 +14,8 @@ from app.delivery.model import Delivery
 from app.delivery.order_facts import FileState, OrderFacts, OrderState
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import DeliveryStore, OrderSource
-from app.errors import (
-    ErrorType,
-    OrderNotToldError,
-    SourceRefusedError,
-    SourceUnavailableError,
-)
+from app.delivery.states import State
+from app.errors import DeliveryError, ErrorType, OrderNotToldError, SourceRefusedError
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
@@ -27,6 +23,7 @@ from app.usecases.order_progress import order_progressed
 log = get_logger(__name__)
 
 _QUIET = timedelta(minutes=15)
+_MOST_FAILURES = 3  # in a row, before the others are left for another look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +36,16 @@ class OrderInquiry:
 
     async def look(self) -> None:
         """Ask about the orders that were quiet for longest. One process does it for all."""
+        failures = 0  # in a row
         for delivery in await self.store.quiet_orders(_QUIET, limit=self.limit):
             try:
                 await self._ask(delivery)
-            except SourceUnavailableError as error:
+                failures = 0
+            except DeliveryError as error:
+                failures += 1
                 log.warning("order_not_asked", **delivery.log_context, cause=str(error))
-                return  # nor does it answer for the others now
+                if failures == _MOST_FAILURES:
+                    return  # nor does it answer for the others now
 
     async def _ask(self, delivery: Delivery) -> None:
         try:
@@ -78,15 +79,23 @@ class OrderInquiry:
             await self._announce(delivery, facts)
 
     async def _announce(self, delivery: Delivery, facts: OrderFacts) -> None:
-        """Announce suborders that can be downloaded: some may be, of which it was not heard."""
-        suborders: dict[int, None] = {}
+        """Announce suborders that can be downloaded: some may be, of which it was not heard.
+
+        Not those of which a part is still to come: they are announced when all of it is there.
+        """
+        available: dict[int, None] = {}
+        pending: set[int] = set()
         try:
             async for ordered in self.source.every_file(delivery, facts):
-                if ordered.state == FileState.AVAILABLE and ordered.suborder_id is not None:
-                    suborders[ordered.suborder_id] = None
+                if ordered.suborder_id is None:
+                    continue
+                if ordered.state == FileState.AVAILABLE:
+                    available[ordered.suborder_id] = None
+                elif ordered.state == FileState.PENDING:
+                    pending.add(ordered.suborder_id)
         except OrderNotToldError:
             return
-        for suborder in suborders:
+        for suborder in [each for each in available if each not in pending]:
             await self._said(delivery, OrderStatus.SUBORDER_DONE, suborder_id=suborder)
 
     async def _said(self, delivery: Delivery, status: OrderStatus, **fields: Any) -> None:
@@ -102,5 +111,7 @@ class OrderInquiry:
     async def _end(self, delivery: Delivery, cause: str) -> None:
         async with self.store.transaction() as tx:
             current = await tx.lock(delivery.tenant, delivery.correlation_id)
-            if current is not None and current.id == delivery.id:
+            if current is None or current.id != delivery.id:
+                return
+            if current.parked or current.state is State.ORDERED:
                 await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)

@@ -18,7 +18,12 @@ from app.delivery.manifest import Addition, Extent, ManifestFile, Seam, ids_of
 from app.delivery.model import Delivery
 from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
-from app.errors import IncompleteOrderError, LeaseLostError, OrderNotToldError
+from app.errors import (
+    IncompleteOrderError,
+    LeaseLostError,
+    OrderNotToldError,
+    RetryableError,
+)
 from app.telemetry.logs import get_logger
 from app.usecases.laying_out import MEMORY_A_FILE, Room, write
 from app.waiting.patience import until_answered
@@ -62,6 +67,7 @@ class SegmentFiles:
         self.segments = 0  # that were given
         self.total_suborders: int | None = None  # that rs-order told, at the last look
         self.full = False  # whether there is more, for which this attempt has no room
+        self.failed: RetryableError | None = None  # why the next segment could not be listed
 
     @property
     def extent(self) -> Extent:
@@ -90,27 +96,24 @@ class SegmentFiles:
             if segment is None and so_far.done:
                 if await self._is_whole(so_far, given):
                     return
+                # Files that are downloaded meanwhile would leave the list between two pages.
+                yield Seam.WAIT
             elif segment is None:
                 yield Seam.WAIT
                 if not await self._comes() and self._by.pauses:
                     yield Seam.PAUSE
                     return
             else:
-                segment = segment if segment.listed else await self._list(segment, given)
-                if not self._has_room(given + segment.file_count):
+                listed = await self._listed(segment, given)
+                if listed is None:
                     yield Seam.PAUSE
                     return
-                async for file in self._files(given, segment.file_count):
+                async for file in self._files(given, listed.file_count):
                     yield file
-                given += segment.file_count
+                given += listed.file_count
                 self.segments += 1
-                if segment.file_count:
+                if listed.file_count:
                     yield Seam.SEGMENT
-
-    def _has_room(self, files: int) -> bool:
-        """Whether the archive may have so many files in this attempt."""
-        self.full = files > self._most
-        return not self.full
 
     async def _look(self) -> OrderSoFar:
         so_far = await until_answered(
@@ -139,6 +142,22 @@ class SegmentFiles:
                 await self._lease.come_back()
                 return True
         return False
+
+    async def _listed(self, segment: Segment, given: int) -> Segment | None:
+        """Return a segment that is in the manifest; None where this attempt can't have it.
+
+        It has no room, or listing it fails for now: what there is can be kept until it does not.
+        """
+        if not segment.listed:
+            try:
+                segment = await self._list(segment, given)
+            except RetryableError as error:
+                if not self._by.pauses:
+                    raise
+                self.failed = error
+                return None
+        self.full = given + segment.file_count > self._most
+        return None if self.full else segment
 
     async def _list(self, segment: Segment, given: int) -> Segment:
         """List a segment to its end, and lay it out behind the files before it."""
@@ -188,13 +207,11 @@ class SegmentFiles:
         IncompleteOrderError.
         """
         plan = self._plan
-        if plan.told:
-            if files == plan.files and await self._ids(files) == plan.ids:
-                return True
-            if so_far.rest_is_listed:
+        if so_far.rest_is_listed:
+            if plan.told:
                 await self._check(files)
-                return True
-        elif so_far.all_announced:
+            return True
+        if plan.told and so_far.all_announced and await self._has_all(files):
             return True
         async with self._by.store.transaction() as tx:
             await tx.announce(self._delivery, None)
@@ -226,8 +243,11 @@ class SegmentFiles:
                 return len(set(ids) - archived)
         return max(0, self._plan.files - files)
 
-    async def _ids(self, files: int) -> int:
+    async def _has_all(self, files: int) -> bool:
+        """Whether the archive's files are those that were told."""
+        if files != self._plan.files:
+            return False
         ids = 0
         async for file in self._files(0, files):
             ids = ids_of([file], ids)
-        return ids
+        return ids == self._plan.ids

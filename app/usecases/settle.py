@@ -89,7 +89,8 @@ class Settlement:
             await self._fail(delivery, refused.error_type, refused)
             return
         if not begun:
-            await self._fail(delivery, error.error_type, error)
+            stays = f"{error}; as the order stands, rs-order does not make it available again"
+            await self._fail(delivery, error.error_type, SourceGoneError(f"{stays}: ask again"))
             return
         cause = f"{error}; rs-order makes it available again"
         await self._retry(delivery, context | {"cause": cause}, failed=True, asked=_RESTORING)

@@ -31,6 +31,7 @@ from app.errors import (
     ForeignObjectError,
     LeaseLostError,
     RetryableError,
+    SourceGoneError,
     StoreUnavailableError,
     TargetRefusedError,
     UploadLostError,
@@ -377,7 +378,12 @@ class Transfers:
             raise
 
     async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles | None) -> None:
-        """Let go of a half-made archive: it goes on when its order does."""
+        """Let go of a half-made archive: it goes on when its order does.
+
+        Raises why the next suborder could not be listed, if that is why it paused.
+        """
+        if segments is not None and segments.failed is not None:
+            raise segments.failed
         lease.finishes()
         if segments is None or segments.full:
             release = partial(
@@ -401,7 +407,7 @@ class Transfers:
 
     def _passes(self, error: BaseException, delivery: Delivery) -> bool:
         """Whether there is another attempt after an error, and the upload as good as it was."""
-        if isinstance(error, WrongFileError):
+        if isinstance(error, (WrongFileError, SourceGoneError)):
             return delivery.failures + 1 < self.attempts
         return isinstance(error, _PASSING) and not isinstance(error, UploadLostError)
 

@@ -203,11 +203,54 @@ async def test_a_suborder_that_was_not_announced_is_found_at_the_end(
     order.gone = {1}  # it was downloaded
     await deliveries.tell(DONE, order_id=1, total_suborders=3)
     got = await given(deliveries, order, delivery)
-    assert got == ["f1", Seam.SEGMENT, "f2", "f3", Seam.SEGMENT]
+    assert got == ["f1", Seam.SEGMENT, Seam.WAIT, "f2", "f3", Seam.SEGMENT]
     # What was announced after all adds nothing.
     await announce(deliveries, order, 9)
     got = await given(deliveries, order, delivery)
     assert got == ["f1", Seam.SEGMENT, "f2", "f3", Seam.SEGMENT]
+
+
+async def test_a_plan_of_an_order_that_was_still_being_made_is_not_believed(
+    deliveries: Deliveries,
+) -> None:
+    class Growing(Order):
+        async def every_file(
+            self, _delivery: Delivery, _facts: OrderFacts
+        ) -> AsyncIterator[OrderFile]:
+            yield OrderFile(file=file(1), state="AVAILABLE", suborder_id=7)
+
+    order = Growing({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    order.available.add(8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["f1", "f2"]
+
+
+async def test_a_segment_that_can_not_be_listed_now_costs_nothing_of_what_there_is(
+    deliveries: Deliveries,
+) -> None:
+    class Away(Order):
+        away = False
+
+        async def listing(
+            self, delivery: Delivery, suborder: int | None = None
+        ) -> AsyncIterator[ListedFile]:
+            if self.away:
+                raise SourceNotReadyError("not now")
+            async for each in super().listing(delivery, suborder):
+                yield each
+
+    order = Away({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await announce(deliveries, order, 8)
+    segments_of = deliveries.segments(order).of(delivery, make_lease())
+    got: list[str | Seam] = []
+    async for each in segments_of.all():
+        order.away = True
+        got.append(each if isinstance(each, Seam) else each.member)
+    assert got == ["f1", Seam.SEGMENT, Seam.PAUSE]
+    assert isinstance(segments_of.failed, SourceNotReadyError)
 
 
 async def test_a_file_too_few_is_no_archive(deliveries: Deliveries) -> None:
@@ -222,7 +265,7 @@ async def test_a_file_too_few_is_no_archive(deliveries: Deliveries) -> None:
         await given(deliveries, order, delivery)
 
 
-async def test_where_nothing_is_told_of_the_files_their_number_of_suborders_decides(
+async def test_where_nothing_is_told_of_the_files_the_order_is_listed_once_more(
     deliveries: Deliveries,
 ) -> None:
     order = Order({7: [file(1)], 8: [file(2)]}, told=False)
@@ -235,7 +278,7 @@ async def test_where_nothing_is_told_of_the_files_their_number_of_suborders_deci
     await announce(deliveries, order, 8)
     await deliveries.tell(DONE, order_id=1, total_suborders=2)
     await given(deliveries, order, delivery)
-    assert order.asked == [7, 8], "all were announced"
+    assert order.asked == [7, 8, None], "no number that was heard tells that it is the last one"
 
 
 async def test_parked_until_the_next_suborder(deliveries: Deliveries) -> None:

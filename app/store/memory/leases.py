@@ -18,7 +18,7 @@ from app.store.memory.rows import DeliveryRow
 from app.store.memory.session import Session
 from app.telemetry.metrics import TAKEOVERS
 
-_BEGUN = timedelta(days=3650)  # that what has begun counts as older
+_BEGUN = timedelta(hours=6)  # that what has begun counts as older
 
 
 class MemoryLeases:
@@ -211,7 +211,7 @@ class MemoryLeases:
                 lease_owner=None,
                 lease_until=None,
                 not_before=session.now,
-                rank=old.requested_at - age,
+                rank=min(row.rank, old.requested_at - age),
                 updated_at=session.now,
             )
 
