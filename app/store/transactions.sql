@@ -272,7 +272,7 @@ ORDER BY s.number;
 -- name: note_ending
 -- Note how a delivery ends, as an attempt may just be completing its archive; what was noted first stays.
 -- The attempt that does so keeps its lease, unless it lets go; of another one it is taken, so that it
--- stops, and whoever claims next looks what became of the archive.
+-- stops, and the next one that claims it looks what became of the archive.
 UPDATE delivery SET
     ending_type = coalesce(ending_type, :error_type),
     ending_message = CASE WHEN ending_type IS NULL THEN :error_message ELSE ending_message END,

@@ -206,11 +206,6 @@ async def test_each_broken_rule_is_named(
             True,
         ),
         (
-            {"status": "SUBORDER_DONE", "orderId": 7, "totalSubOrders": 2, "errors": 0},
-            "TOO_MANY_SUBORDERS",
-            True,
-        ),
-        (
             {"status": "SUBORDER_DONE", "orderId": 7, "errors": 2, "errorType": None},
             "INTERNAL_ERROR",
             True,

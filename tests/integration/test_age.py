@@ -122,6 +122,7 @@ async def test_the_age_of_an_older_delivery_comes_from_its_history(database: str
             "('READY', 0, interval '2 hours'), ('TRANSFERRING', 1, interval '1 hour'), "
             "('TRANSFERRING', 2, interval '1 minute')) AS step (state, attempt, ago)"
         )
-        (migration,) = [sql for number, _, sql in steps() if number == 9]
-        await pool.execute(migration)
+        for number, _, sql in steps():
+            if number >= 9:
+                await pool.execute(sql)
         assert 3600 <= await age(pool, State.TRANSFERRING) < 7200

@@ -705,13 +705,16 @@ async def test_a_wrong_object_does_not_stay(
 
 
 async def overtaken(worker: TransferWorker, proxy: S3Proxy, name: str) -> None:
-    """End a delivery while its completion is under way, which is made afterwards."""
+    """End a delivery whose completion seems to be over, and is made afterwards."""
+    pool = worker.deliveries.pool
     proxy.let_complete = asyncio.Event()
     await worker.plan(name)
     async with worker.running():
         await proxy.completion.wait()
+        await pool.execute("UPDATE delivery SET completing_until = now()")
         await worker.deliveries.fail(await worker.deliveries.active(name), "cancelled")
         await worker.until(name, lambda row: row["state"] == "ERROR")
+        await pool.execute("UPDATE delivery SET completing_until = now() + interval '16 minutes'")
         await proxy.until("DELETE")  # the worker has noticed, and aborts
     proxy.let_complete.set()
     proxy.let_complete = None

@@ -14,7 +14,8 @@ from tests.simulation.draws import Draws
 
 TENANTS = ("north", "south")
 PATIENT = 900.0  # seconds
-SUBORDERS = True  # orders are cut into suborders
+# From this seed on orders are cut into suborders; those before stay the nights that they were.
+SUBORDERS_FROM = 10_000
 _FAULTS = {  # of 1: how often at most
     "PostgreSQL is slow": 0.01,
     "PostgreSQL loses requests": 0.02,
@@ -388,7 +389,7 @@ def draw(seed: int, *, deliveries: int = 20) -> Plan:
         clocks=tuple(draws.choice(kind.clocks) for _ in range(3)),
         # Now and then so long that no answer comes later; drawn by no stream, so that nights stay.
         patience=(30.0, PATIENT)[seed % 2],
-        suborders=SUBORDERS,
+        suborders=seed >= SUBORDERS_FROM,
     )
 
 

@@ -219,7 +219,7 @@ async def test_no_tail_is_kept_longer_than_it_is_needed(pausing: Pausing) -> Non
 
 
 async def test_a_tail_is_there_until_a_step_behind_it_is_saved(pausing: Pausing) -> None:
-    """Whoever goes on and dies before leaves it to the next one."""
+    """One that goes on and dies before leaves it to the next one."""
     await pausing.attempt(pause_after=2)
     beside = pausing.beside()
     for _ in range(2):

@@ -39,3 +39,4 @@ ALTER TABLE delivery
         WHEN state IN ('READY', 'TRANSFERRING') THEN 'transfer' END) STORED;
 CREATE INDEX delivery_claimable ON delivery (work, tenant, rank) WHERE work IS NOT NULL;
 CREATE INDEX delivery_claimable_to ON delivery (work, tenant, target, rank) WHERE work IS NOT NULL;
+CREATE INDEX delivery_leased ON delivery (work, tenant) WHERE lease_until IS NOT NULL;

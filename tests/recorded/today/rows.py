@@ -171,8 +171,9 @@ async def owed(pool: asyncpg.Pool) -> tuple[list[OutgoingMessage], list[Outgoing
     async def publish(message: OutgoingMessage) -> None:
         sent.append(message)
 
+    outbox = PostgresOutbox(pool, batch=10)
     for lane in Lane:
-        while (await PostgresOutbox(pool, batch=10).relay(lane, publish))[0]:
+        while (await outbox.relay(lane, publish))[0]:
             pass
     return sent, list(OWED.values())
 
