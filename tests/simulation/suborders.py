@@ -1,8 +1,8 @@
 """Orders that are cut into suborders, which are restored in turns: the stand-in's own model.
 
 A user has two places over all orders (`compose.rs_order.orders`): what has none waits until a
-suborder that has one is wholly downloaded, or its order cancelled. So a client that waits for DONE before
-the first download may wait for ever.
+suborder that has one is wholly downloaded, or its order cancelled. So a client that waits for DONE
+before the first download may wait for ever.
 """
 
 from __future__ import annotations
