@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asyncpg.connection import LoggedQuery
@@ -86,7 +87,14 @@ async def test_a_pass_reads_no_more_than_it_sends(
     """By indexes only, however much waits and is kept, and whatever PostgreSQL knows of that."""
     await _count(deliveries, analyzed, state=state)
     most, plan = await _read(
-        deliveries, "due", lane=lane, kinds=_KINDS, limit=_BATCH, patience=timedelta(minutes=1)
+        deliveries,
+        "due",
+        lane=lane,
+        kinds=_KINDS,
+        limit=_BATCH,
+        patience=timedelta(minutes=1),
+        begun=uuid4(),
+        turn=timedelta(seconds=10),
     )
     assert most == _BATCH, plan
 

@@ -7,6 +7,7 @@ import re
 import asyncpg
 
 from app.delivery.states import State
+from tests.builders import make_delivery
 
 ENDED = {state for state in State if state.ended}
 _LITERAL = re.compile(r"'(\w+)'::text")
@@ -26,10 +27,15 @@ async def test_postgresql_computes_the_same_work(pool: asyncpg.Pool) -> None:
         "WHERE a.attrelid = 'delivery'::regclass AND a.attname = 'work' AND a.attgenerated = 's'"
     )
     computed = await pool.fetch(
-        f"SELECT state, {work} AS work FROM unnest($1::text[]) AS state",  # noqa: S608 - its own
+        f"SELECT state, parked, {work} AS work "  # noqa: S608 - its own
+        "FROM unnest($1::text[]) AS state, unnest(array[false, true]) AS parked",
         list(State),
     )
-    assert {row["state"]: row["work"] for row in computed} == {state: state.work for state in State}
+    assert {(row["state"], row["parked"]): row["work"] for row in computed} == {
+        (state, parked): make_delivery(state=state, parked=parked).work
+        for state in State
+        for parked in (False, True)
+    }
 
 
 async def test_indexes_on_a_part_of_the_deliveries_know_the_same_ends(pool: asyncpg.Pool) -> None:

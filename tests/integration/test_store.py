@@ -196,10 +196,12 @@ async def test_an_order_is_available_once_it_is_done(
     assert (await deliveries.active("c")).order_id == 5
 
 
-async def test_more_than_one_suborder_ends_in_error_and_cancels(deliveries: Deliveries) -> None:
+async def test_more_suborders_than_its_tenant_takes_end_in_error_and_cancel(
+    deliveries: Deliveries,
+) -> None:
     await deliveries.granted()
     await deliveries.tell(OrderStatus.GRANTED, order_id=5, total_suborders=2)
-    await deliveries.tell(OrderStatus.SUBORDER_DONE, order_id=5)
+    await deliveries.tell(OrderStatus.SUBORDER_DONE, order_id=5, max_suborders=1)
     owed = await deliveries.owed()
     assert owed[-2][1]["errorType"] == "TOO_MANY_SUBORDERS"
     assert owed[-1] == ("cancel", {"orderId": 5, "correlationId": "c"})

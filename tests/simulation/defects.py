@@ -479,7 +479,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an end is told whichever it is",
         path="app/usecases/fail.py",
-        before="    if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):\n        return False\n",
+        before="    if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):\n        return None\n",
         after="    await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known)\n",
     ),
     Defect(
@@ -509,8 +509,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a slot is not given up",
         path="streams/work/slots.py",
-        before="        self._running.discard(task)\n        lease.leave()\n",
-        after="        self._running.discard(task)\n",
+        before="        self._running.pop(task).leave()\n",
+        after="        self._running.pop(task)\n",
     ),
     Defect(
         name="memory is not waited for",
