@@ -27,9 +27,9 @@ WITH handled AS (
     SELECT *, EXISTS (
         SELECT 1 FROM inbox known
         WHERE known.digest = arrived.digest AND known.kind = arrived.kind
-          AND (known.counted AND (arrived.flagged
-                                  OR known.arrived_at >= arrived.at
-                                     AND (known.flagged OR arrived.returned_at IS NOT NULL))
+          AND (known.counted AND (arrived.flagged OR known.flagged AND known.arrived_at >= arrived.at)
+               -- Its own copy was handled, be that refused as one of a copy before.
+               OR arrived.returned_at IS NOT NULL AND known.arrived_at >= arrived.at
                OR known.returned_at > arrived.at - interval '1 hour')) AS copy,
         EXISTS (
         SELECT 1 FROM inbox known

@@ -92,17 +92,17 @@ async def test_a_rolling_restart_hands_transfers_over_and_fetches_only_the_file_
     """Each file is larger than a part: so behind the last part's end is one that was read."""
     files = {f"{number:02}.bin": random.Random(number).randbytes(6 * MIB) for number in range(12)}
     product = make_product(files)
-    bodies = [request_for(product) for _ in range(6)]
+    bodies = [request_for(product) for _ in range(8)]
     ids = [body["correlationId"] for body in bodies]
     await standin.misbehave(bytes_per_second=6 * MIB)
     sizes = {"DELIVERY_PART_SIZE": str(5 * MIB), "DELIVERY_MAX_TRANSFERS": "2"}
     async with running_workers(stack, 2, patient | sizes) as workers:
         for worker in workers:
             await logged(worker.child, '"consumer_ready"')
-        for body in bodies:
-            await client.send(body)
-        for worker in workers:
+        for number, worker in enumerate(workers):
             begun = len(said([worker], "transfer_began")) + len(said([worker], "transfer_resumed"))
+            for body in bodies[number * 4 : number * 4 + 4]:  # the other one takes two of them
+                await client.send(body)
             await logged(worker.child, "transfer_", begun + 1)
             await restarted(worker)
         done = [await client.wait_for(name, "DONE", "ERROR", seconds=120) for name in ids]

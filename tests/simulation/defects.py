@@ -467,8 +467,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a copy is not known by its flag",
         path="app/store/memory/transaction.py",
-        before="            if known.counted and (ingress.redelivered or overtook):\n",
-        after="            if known.counted and overtook:\n",
+        before="            if known.counted and (ingress.redelivered or (known.flagged and overtook)):\n",
+        after="            if known.counted and known.flagged and overtook:\n",
     ),
     Defect(
         name="an old cancel ends a new delivery",

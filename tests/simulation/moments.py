@@ -325,7 +325,12 @@ def _as_claimed(method: Any) -> Any:
 
 
 def _is_held(before: DeliveryRow, after: DeliveryRow) -> bool:
-    """Whether what changes is what the holder of the lease alone may change."""
+    """Whether what changes is what the holder of the lease alone may change.
+
+    An end that is noted takes the lease of an attempt that does not complete.
+    """
+    if after.delivery.ending is not None and before.delivery.ending is None:
+        return False
     return before.lease_owner is not None and (
         after.lease_owner is None
         or after.lease_until != before.lease_until

@@ -104,10 +104,11 @@ class MemoryUnitOfWork:
         at = handled.received_at if handled else min(ingress.received_at or clock, clock)
 
         def is_copied_by(known: InboxRow) -> bool:
-            may_be_a_copy = known.flagged or returned_at is not None
-            overtook = may_be_a_copy and known.arrived_at >= at
-            if known.counted and (ingress.redelivered or overtook):
+            overtook = known.arrived_at >= at
+            if known.counted and (ingress.redelivered or (known.flagged and overtook)):
                 return True
+            if returned_at is not None and overtook:
+                return True  # its own copy was handled, be that refused as one of a copy before
             return known.returned_at is not None and known.returned_at > at - _COPY_AFTER_RETURN
 
         group = ingress.kind, ingress.digest
