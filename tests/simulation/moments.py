@@ -62,6 +62,8 @@ class Moments:
     _buried: set[bytes] = field(default_factory=set)  # events
     _noting: set[tuple[Process | None, UUID, int]] = field(default_factory=set)  # attempts
     _known_since: dict[UUID, float] = field(default_factory=dict)  # arrivals, by ingress id
+    # Deliveries, by who claimed them last: process, tenant, correlation id, attempt.
+    _claims: dict[tuple[str | None, str, str, int], UUID] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         parties = self.parties
@@ -103,6 +105,9 @@ class Moments:
         claimed = after.lease_owner is not None and (
             after.lease_owner != owner or after.delivery.attempt != delivery.attempt
         )
+        if claimed:
+            now = after.delivery
+            self._claims[name, now.tenant, now.correlation_id, now.attempt] = now.id
         if claimed and before.is_leased(session.now):
             self.wrong(f"{delivery} is claimed by {name}, and {owner} has it")
         if claimed or after.state is not before.state or name == owner:
@@ -143,13 +148,16 @@ class Moments:
 
     def told_lost(self, event: Mapping[str, Any]) -> None:
         """A worker logs that another one has brought its delivery to its end."""
-        client = event["tenant"], event["correlation_id"]
-        states = [
-            row.state
-            for _, row in self.parties.database.deliveries.of(client)
-            if row.delivery.attempt == event["attempt"]
-        ]
-        if _DEFEATED in event["cause"] and states and all(state is State.DONE for state in states):
+        process, client = PROCESS.get(), (event["tenant"], event["correlation_id"])
+        # Another delivery of this correlation id may have been done before.
+        name = process.name if process is not None else None
+        claimed = self._claims.get((name, *client, event["attempt"]))
+        row = self.parties.database.deliveries.get(claimed) if claimed is not None else None
+        if (
+            _DEFEATED in event["cause"]
+            and row is not None
+            and (row.state, row.delivery.attempt) == (State.DONE, event["attempt"])
+        ):
             self.wrong(
                 f"attempt {event['attempt']} of {'/'.join(client)} is done, and says it lost"
             )
