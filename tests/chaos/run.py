@@ -27,7 +27,7 @@ _SETTLE = 240.0  # seconds for what is asked to be answered, after the last faul
 _TIDY = 90.0  # seconds for what is left to be tidied up, after the last answer
 _LOOK = 1.0
 # An order is one suborder, of which a user has two at a time; what rs-order may do, it does.
-_SWITCHES = Switches(granted_late=3, suborder_bytes=0, suborder_files=0)
+_SWITCHES = Switches(granted_late=3, suborder_files=4)
 
 
 @dataclass(frozen=True, kw_only=True)
