@@ -137,7 +137,13 @@ class _Played:
             broker=broker,
             log=Log(weather),
             shelf=Shelf(weather, Fences(database, leader), mute=plan.mute),
-            rs_order=RsOrder(weather, broker, suborders=plan.suborders),
+            rs_order=RsOrder(
+                weather,
+                broker,
+                suborders=plan.suborders,
+                # What is told in part waits a minute, and so it is late without a neighbour.
+                knows_all=plan.mute is not None,
+            ),
         )
         self.clients = Clients(weather, broker)
         self.checks = Checks(

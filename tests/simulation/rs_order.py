@@ -55,8 +55,18 @@ class Order:
 class RsOrder:
     """The service."""
 
-    def __init__(self, weather: Weather, broker: Broker, *, suborders: bool = False) -> None:
-        """With `suborders`, orders are cut, and users have places; else each is there at once."""
+    def __init__(
+        self,
+        weather: Weather,
+        broker: Broker,
+        *,
+        suborders: bool = False,
+        knows_all: bool = False,
+    ) -> None:
+        """With `suborders`, orders are cut, and users have places; else each is there at once.
+
+        See `Suborders` for `knows_all`.
+        """
         self.weather = weather
         self.orders: dict[int, Order] = {}
         self.requests: dict[str, dict[str, Any]] = {}  # by message id
@@ -67,7 +77,9 @@ class RsOrder:
         self._last_files: dict[tuple[str, str], dict[int, bytes]] = {}  # by tenant and id
         self._draws = weather.draws.of(PARTY)
         self._suborders = (
-            Suborders(weather.draws.of(f"{PARTY} cuts"), self._tell_more) if suborders else None
+            Suborders(weather.draws.of(f"{PARTY} cuts"), self._tell_more, knows_all=knows_all)
+            if suborders
+            else None
         )
         self._told_until: dict[int, float] = {}  # by order
         self._broker = broker

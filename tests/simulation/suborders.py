@@ -55,9 +55,13 @@ class _Clock(Clock):
 class Suborders:
     """All orders, and the places of their users."""
 
-    def __init__(self, draws: Random, tell: Tell) -> None:
-        """`tell` is called with what is said of an order, in the order in which it happens."""
+    def __init__(self, draws: Random, tell: Tell, *, knows_all: bool = False) -> None:
+        """`tell` is called with what is said of an order, in the order in which it happens.
+
+        One that `knows_all` tells each order as a whole; else it does not of every third.
+        """
         self._draws = draws
+        self._knows_all = knows_all
         self._behaviour = Behaviour()
         clock = _Clock(asyncio.get_running_loop().time)
         self._orders = Orders(clock=clock, behaviour=self._behaviour, tell=tell)
@@ -101,9 +105,9 @@ class Suborders:
             yield file.file_id, file.file.path.name, _content(file)
 
     def facts(self, number: int) -> OrderFacts | None:
-        """Tell about an order as a whole; None of every third, as some versions do."""
+        """Tell about an order as a whole; None where it is not told, as by some versions."""
         order = self._orders.by_id[number]
-        if number % 3 == 0:
+        if number % 3 == 0 and not self._knows_all:
             return None
         return OrderFacts(
             status=order.status,
