@@ -63,6 +63,15 @@ class Target(Protocol):
     def __hash__(self) -> int: ...
 
 
+def same_place(one: Target, other: Target) -> bool:
+    """Whether two are one place, be it asked for with other credentials."""
+    return (one.kind, one.namespace, one.container) == (
+        other.kind,
+        other.namespace,
+        other.container,
+    )
+
+
 class TargetKind(Protocol):
     """A kind of store, as far as its targets go."""
 

@@ -84,6 +84,7 @@ class PostgresCheckpoints:
                     owner=self._owner,
                     upload_id=upload.upload_id,
                     key=key,
+                    target=upload.target,
                     until=until,
                 )
             )

@@ -37,7 +37,7 @@ SELECT * FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDE
 -- Note an object that an attempt is about to put where its upload is open: no row when its lease or its
 -- upload is gone.
 INSERT INTO tail (delivery_id, key, attempt, target, until)
-SELECT id, :key, attempt, upload_target, now() + :until::interval
+SELECT id, :key, attempt, :target, now() + :until::interval
 FROM delivery
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
   AND upload_id = :upload_id

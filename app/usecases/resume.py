@@ -9,7 +9,7 @@ from app.delivery.checkpoint import Checkpoint, Step
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, Upload
 from app.delivery.ports import Checkpoints
-from app.delivery.targets import Target
+from app.delivery.targets import Target, same_place
 from app.errors import (
     CheckpointUnusableError,
     SecretUnreadableError,
@@ -116,7 +116,11 @@ class Resumption:
             place = self.uploads.place(delivery)
         except SecretUnreadableError:
             return False
-        return place is not None and _opened_at(place) == _opened_at(target)
+        return (
+            place is not None
+            and same_place(place, target)
+            and dict(place.opened_with) == dict(target.opened_with)
+        )
 
 
 def tell_unusable(delivery: Delivery, upload: Upload, cause: str, consequence: str) -> None:
@@ -137,7 +141,3 @@ def _same(checkpoint: Checkpoint, there: dict[int, str]) -> int:
         if there.get(number) != part.etag:
             return number - 1
     return len(checkpoint.parts)
-
-
-def _opened_at(target: Target) -> tuple[object, ...]:
-    return target.kind, target.namespace, target.container, dict(target.opened_with)

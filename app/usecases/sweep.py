@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import ceil
 
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
@@ -121,69 +122,80 @@ class Sweep:
     async def _visit(self, leftovers: Sequence[_Leftover]) -> int:
         """Sweep what was left at one place, one after the other; postpone what can't be."""
         ends = time.monotonic() + _TURN_TIMEOUT
-        later = []
-        pause = _BACKOFF.first
+        later: defaultdict[int, list[Delivery]] = defaultdict(list)  # by the pause, in seconds
         for leftover in leftovers:
-            if self._paused(leftover) or time.monotonic() > ends or not await self._sweep(leftover):
-                later.append(leftover.delivery)
-                pause = max(pause, self._paused(leftover))
-        if later:
+            skipped = self._paused(leftover) or time.monotonic() > ends
+            pause = _BACKOFF.first if skipped else await self._sweep(leftover)
+            if pause:
+                later[ceil(max(pause, self._paused(leftover)))].append(leftover.delivery)
+        for seconds, deliveries in later.items():
             await self.store.postpone_sweeps(
-                later, after=self.after, pause=timedelta(seconds=pause)
+                deliveries, after=self.after, pause=timedelta(seconds=seconds)
             )
-        return len(leftovers) - len(later)
+        return len(leftovers) - sum(map(len, later.values()))
 
-    async def _sweep(self, leftover: _Leftover) -> bool:
-        """Return whether nothing of the delivery is open any more, as far as can be known.
+    async def _sweep(self, leftover: _Leftover) -> float:
+        """Return 0 if nothing of the delivery is left, as far as can be known.
+
+        Else the seconds after which there is another look. What refuses one step keeps none of the
+        others from being done.
 
         If a completion may have been under way when this look began, there is another one: what
         appeared in the midst of it was not seen.
         """
         began = time.monotonic()
-        try:
-            if not await self._abort(leftover):
-                return False
-        except PermanentError as error:
-            leftover.warn(error)
-        except (TargetUnavailableError, SecretUnreadableError) as error:
-            leftover.warn(error, tried_again=True)
-            return False
+        pause = 0.0
+        for step in (self._abort_recorded, self._drop_tails, self._abort_orphans):
+            try:
+                pause = max(pause, await step(leftover))
+            except PermanentError as error:
+                leftover.warn(error)
+            except (TargetUnavailableError, SecretUnreadableError) as error:
+                leftover.warn(error, tried_again=True)
+                return max(pause, _BACKOFF.first)
+        if pause:
+            return pause
         took = timedelta(seconds=time.monotonic() - began)
-        return await self.store.swept(leftover.delivery, took=took)
+        return 0.0 if await self.store.swept(leftover.delivery, took=took) else _BACKOFF.first
 
-    async def _abort(self, leftover: _Leftover) -> bool:
-        delivery, target = leftover.delivery, leftover.current
+    # Each returns after how many seconds there must be another look for it; 0: it is done.
+
+    async def _abort_recorded(self, leftover: _Leftover) -> float:
+        delivery = leftover.delivery
         if leftover.recorded is None:
             await self.uploads.abort_last(delivery)  # there is none, or it tells that it can't
-        else:
-            async with self._asking(leftover.recorded):
-                await self.uploads.abort_last(delivery)
-            async with self._asking(leftover.recorded):
-                removal = Removal(store=self.store, objects=self.uploads.objects)
-                await removal.remove_late(delivery, leftover.recorded)
-        await self._drop_tails(delivery)
-        # A worker may have opened another one, and died before it recorded it.
+            return 0.0
+        async with self._asking(leftover.recorded):
+            await self.uploads.abort_last(delivery)
+        async with self._asking(leftover.recorded):
+            removal = Removal(store=self.store, objects=self.uploads.objects)
+            await removal.remove_late(delivery, leftover.recorded)
+        return 0.0
+
+    async def _abort_orphans(self, leftover: _Leftover) -> float:
+        """Abort what a worker may have opened, that died before it recorded it."""
+        delivery, target = leftover.delivery, leftover.current
         if target is None or delivery.archive_name is None:
-            return True
+            return 0.0
         self.tenants.check_secrets(delivery.tenant)
         key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
         async with self._asking(target):
-            return await self.uploads.abort_orphans(delivery, target, key)
+            known = await self.uploads.abort_orphans(delivery, target, key)
+        return 0.0 if known else _BACKOFF.first
 
-    async def _drop_tails(self, delivery: Delivery) -> None:
-        """Remove what archives that paused have beside them. Those that may come late stay noted.
+    async def _drop_tails(self, leftover: _Leftover) -> float:
+        """Remove what archives that paused have beside them.
 
-        Then the delivery does not count as swept, and there is another look.
+        Those that may come late stay noted, and those that are refused: then the delivery does not
+        count as swept, and there is another look.
         """
+        delivery, pause = leftover.delivery, 0.0
         tails = Tails(checkpoints=self.checkpoints, uploads=self.uploads)
         for tail in await self.checkpoints.tails(delivery):
-            try:
-                place = self.uploads.opened(tail.target)
-            except SecretUnreadableError:
-                await tails.drop(delivery, [tail])  # which tells that it can't
-                continue
-            async with self._asking(place):
-                await tails.drop(delivery, [tail])
+            async with self._asking(self.uploads.opened(tail.target)):
+                if not await tails.drop(delivery, [tail], today=leftover.current):
+                    pause = _BACKOFF.longest
+        return pause
 
     @contextlib.asynccontextmanager
     async def _asking(self, target: Target) -> AsyncIterator[None]:

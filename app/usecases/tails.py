@@ -19,7 +19,7 @@ from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, Upload
 from app.delivery.ports import Checkpoints
-from app.delivery.targets import Target
+from app.delivery.targets import Target, same_place
 from app.errors import (
     DeliveryError,
     LeaseLostError,
@@ -64,7 +64,8 @@ class Tails:
         """
         key = f"{upload.key}.unfinished-{delivery.id}-{delivery.attempt}"
         until = _LATE + timedelta(seconds=len(body) / _MIN_RATE)
-        record = partial(self.checkpoints.record_tail, delivery, upload, key, until=until)
+        placed = self.uploads.located(upload, target)  # with the credentials of today
+        record = partial(self.checkpoints.record_tail, delivery, placed, key, until=until)
         noted = await until_answered(record, good=lease.safe_to_complete)
         if not noted or not lease.safe_to_complete():
             raise LeaseLostError(
@@ -73,7 +74,7 @@ class Tails:
         await self.uploads.objects.put_aside(target, key, body, marks_of(delivery))
         if not again:  # it was answered, and there is no other: nothing is put late
             with suppress(StoreUnavailableError):
-                await self.checkpoints.record_tail(delivery, upload, key, until=timedelta())
+                await self.checkpoints.record_tail(delivery, placed, key, until=timedelta())
         return Tail(key=key, size=len(body), md5=body.md5)
 
     async def drop_soon(self, delivery: Delivery, *, before: int | None = None) -> None:
@@ -91,23 +92,42 @@ class Tails:
                 ]
                 await self.drop(delivery, there)
 
-    async def drop(self, delivery: Delivery, tails: list[TailObject]) -> None:
+    async def drop(
+        self, delivery: Delivery, tails: list[TailObject], *, today: Target | None = None
+    ) -> bool:
         """Drop some, also ones that were dropped before: they may have been put late.
 
-        Raises RetryableError while a place does not answer. One that refuses for good can't hold up
-        the delivery: it is logged.
+        Return whether none was refused. Raises RetryableError while a place does not answer. What
+        is refused for good is logged, and stays noted. `today` is where the tenant would have one
+        put now: credentials may have been changed.
         """
-        if not tails:
-            return
-        began = time.monotonic()
+        began, dropped = time.monotonic(), []
         for tail in tails:
             try:
-                place = self.uploads.opened(tail.target)
-                await self.uploads.objects.drop_aside(place, tail.key)
+                await self._drop(tail, today)
             except (PermanentError, SecretUnreadableError) as error:
-                log.warning("tail_left", **delivery.log_context, key=tail.key, cause=str(error))
-        took = timedelta(seconds=time.monotonic() - began)
-        await self.checkpoints.forget_tails(delivery, [tail.key for tail in tails], took=took)
+                log.warning(
+                    "tail_left",
+                    **delivery.log_context,
+                    key=tail.key,
+                    cause=str(error),
+                    consequence="it is tried again, as long as the delivery is kept",
+                )
+            else:
+                dropped.append(tail.key)
+        if dropped:
+            took = timedelta(seconds=time.monotonic() - began)
+            await self.checkpoints.forget_tails(delivery, dropped, took=took)
+        return len(dropped) == len(tails)
+
+    async def _drop(self, tail: TailObject, today: Target | None) -> None:
+        place = self.uploads.opened(tail.target)
+        try:
+            await self.uploads.objects.drop_aside(place, tail.key)
+        except PermanentError:
+            if today is None or today == place or not same_place(today, place):
+                raise
+            await self.uploads.objects.drop_aside(today, tail.key)
 
 
 class KeptArchive:

@@ -186,7 +186,7 @@ def noted(attempt: int, *, dropped: bool = False, target: str = "sealed") -> Tai
     return TailObject(key=tail_of(attempt).key, attempt=attempt, target=target, dropped=dropped)
 
 
-async def test_a_tail_is_noted_with_the_place_of_its_upload(deliveries: Deliveries) -> None:
+async def test_a_tail_is_noted_with_the_place_where_it_is_put(deliveries: Deliveries) -> None:
     claimed = await deliveries.claimed("w")
     assert await deliveries.leases("w").record_upload(claimed, UPLOAD)
     checkpoints = deliveries.checkpoints("w")
@@ -200,7 +200,13 @@ async def test_a_tail_is_noted_with_the_place_of_its_upload(deliveries: Deliveri
     second = await deliveries.leases("w").claim(Work.TRANSFER)
     assert second is not None
     assert await checkpoints.record_tail(second, other, tail_of(2).key, until=NONE)
-    assert await checkpoints.tails(claimed) == [noted(1), noted(2, target="there")]
+    today = replace(other, target="there, with other credentials")
+    assert await checkpoints.record_tail(second, today, tail_of(3).key, until=NONE)
+    assert await checkpoints.tails(claimed) == [
+        noted(1),
+        noted(2, target="there"),
+        replace(noted(3, target="there, with other credentials"), attempt=2),
+    ]
     stranger = await deliveries.claimed("other")
     assert await checkpoints.tails(stranger) == []
 

@@ -17,7 +17,12 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, Upload
 from app.delivery.states import State, Work
 from app.delivery.targets import TargetKinds
-from app.errors import ErrorType, SourceUnavailableError, TargetUnavailableError
+from app.errors import (
+    ErrorType,
+    SourceUnavailableError,
+    TargetRefusedError,
+    TargetUnavailableError,
+)
 from app.usecases.fail import fail
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
@@ -41,6 +46,8 @@ pytestmark = goes_on
 FILES = {f"f{number}.bin": noise(700 * 1024, str(number)) for number in range(8)}
 ENDS = [2, 3, 6]  # files up to each pause; the parts have a mebibyte
 TARGET = MemoryTarget(container="archives")
+# The same place, asked for otherwise: what credentials are elsewhere, a prefix is in memory.
+TODAY = MemoryTarget(container="archives", prefix="today/")
 
 
 class CountedSource(Source):
@@ -57,9 +64,10 @@ class CountedSource(Source):
 
 
 class Shelf(MemoryObjectStore):
-    """A store that can be silent when something is to be dropped, and lose an answer."""
+    """A store that can be silent when something is to be dropped, refuse it, and lose an answer."""
 
     silent = False
+    refuses: MemoryTarget | None = None  # to drop something for who comes with that
     loses_answer = False
 
     async def put_aside(
@@ -73,6 +81,8 @@ class Shelf(MemoryObjectStore):
     async def drop_aside(self, target: MemoryTarget, key: str) -> None:
         if self.silent:
             raise TargetUnavailableError("it says nothing")
+        if target == self.refuses:
+            raise TargetRefusedError("403")
         await super().drop_aside(target, key)
 
 
@@ -297,13 +307,34 @@ async def test_what_ends_while_it_is_paused_leaves_nothing(pausing: Pausing) -> 
     assert await pausing.tails(delivery) == []
 
 
-async def test_a_place_that_refuses_for_good_does_not_hold_up_the_sweep(
+async def test_what_a_place_refuses_to_drop_stays_noted_and_is_asked_for_again(
     pausing: Pausing,
 ) -> None:
     delivery = await pausing.attempt(pause_after=2)
     async with pausing.deliveries.store.transaction() as tx:
         await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
     await pausing.deliveries.elapse(timedelta(minutes=20))
-    pausing.shelf.without = frozenset({TARGET.container})
-    await pausing.sweep()
+    pausing.shelf.refuses = TARGET
+    assert await pausing.sweep() == 0
+    assert pausing.open() == [], "the upload can be aborted, and is"
+    assert len(await pausing.tails(delivery)) == len(pausing.beside()) == 1
+    pausing.shelf.refuses = None
+    assert await pausing.sweep() == 0, "it has a pause"
+    await pausing.deliveries.elapse(timedelta(hours=1))
+    assert await pausing.sweep() == 1
     assert await pausing.tails(delivery) == []
+    assert pausing.beside() == []
+
+
+async def test_what_was_put_with_other_credentials_is_dropped_with_those_of_today(
+    pausing: Pausing,
+) -> None:
+    delivery = await pausing.attempt(pause_after=2)
+    async with pausing.deliveries.store.transaction() as tx:
+        await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
+    await pausing.deliveries.elapse(timedelta(minutes=20))
+    pausing.deliveries.tenants.give(TENANT, target=TODAY)
+    pausing.shelf.refuses = TARGET
+    assert await pausing.sweep() == 1
+    assert await pausing.tails(delivery) == []
+    assert pausing.beside() == []

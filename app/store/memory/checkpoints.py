@@ -59,8 +59,7 @@ class MemoryCheckpoints:
             )
             if held is None:
                 return False
-            assert held.delivery.upload is not None  # noqa: S101 - it is this one
-            assert held.delivery.upload.target is not None  # noqa: S101 - NOT NULL
+            assert upload.target is not None  # noqa: S101 - NOT NULL
             session.put(
                 self._database.tails,
                 (delivery.id, key),
@@ -69,7 +68,7 @@ class MemoryCheckpoints:
                     tail=TailObject(
                         key=key,
                         attempt=delivery.attempt,
-                        target=held.delivery.upload.target,
+                        target=upload.target,
                         dropped=False,
                     ),
                     until=session.now + until,
