@@ -5,6 +5,9 @@ saved (until an agent has handled it) and Kafka has confirmed it, too; or after 
 confirmed its copy in the dead-letter queue. One that can't even be copied is rejected, which lets
 RabbitMQ move it there as it is.
 
+RabbitMQ does not tell that it has read an acknowledgement. Where it may not have, as the connection
+has broken, that is noted: it gives the message again, and does not always say so.
+
 While Kafka or PostgreSQL is away, messages wait here unacknowledged, no more than the prefetch; the
 rest waits in its queue. So does one whose dead-letter queue takes nothing. When one of them gets
 through, all are tried at once. None overtakes an earlier one of its kind and key that waits here:
@@ -17,6 +20,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from uuid import UUID
 
 from aio_pika import Message
 from aio_pika.abc import (
@@ -46,6 +50,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.waiting.backoff import Backoff
 from app.waiting.turns import Turns
 from streams.amqp import names
+from streams.amqp.acknowledgements import Unheard
 from streams.amqp.dead_letters import copied
 from streams.amqp.messages import read
 from streams.amqp.parameters import AmqpParameters
@@ -62,6 +67,8 @@ _BACKOFF = Backoff(first=0.2, longest=10.0)
 # Seconds; RabbitMQ closes the channel when one is not acknowledged for 30 minutes.
 _MAX_HOLD = 600.0
 _MAX_BYTES = 256 * 1024 * 1024  # of bodies; each is held as it came and as an event
+_QUESTION_INTERVAL = 1.0  # seconds between two questions whether acknowledgements were read
+_ANSWER = 5.0  # seconds that one is waited for
 _WARNING_INTERVAL = 5.0  # seconds between two warnings: many messages wait for the same thing
 
 
@@ -94,6 +101,9 @@ class Bridge(Service):
         self._max_bytes = max_bytes
         self._busy: set[asyncio.Task[None]] = set()
         self._turns = Turns()
+        self._unheard = Unheard()
+        self._returned: list[UUID] = []  # arrivals whose message may come again: to be noted
+        self._noting: asyncio.Task[None] | None = None
         self._warned_at = -_WARNING_INTERVAL
         self._channel: AbstractChannel | None = None
         self._consuming: list[tuple[AbstractQueue, str]] = []
@@ -104,7 +114,9 @@ class Bridge(Service):
         channel = await open_channel(self._connection)
         # RabbitMQ counts for each consumer. (For a whole channel it does not, of quorum queues.)
         most = min(self._prefetch, _MAX_BYTES // self._max_bytes)
-        await channel.set_qos(prefetch_count=max(1, most // len(INCOMING)))
+        self._per_consumer = max(1, most // len(INCOMING))
+        await channel.set_qos(prefetch_count=self._per_consumer)
+        channel.close_callbacks.add(self._closed)
         self._channel = channel
         for way in INCOMING:
             name = way.queue.name
@@ -117,6 +129,27 @@ class Bridge(Service):
                 raise refused(error) from None
             self._consuming.append((queue, tag))
         self._began = True
+        self.add_future(self._ask_what_was_read())
+
+    async def _ask_what_was_read(self) -> None:
+        while not self.should_stop:
+            await self.sleep(_QUESTION_INTERVAL)
+            if self._unheard and await self._all_was_read():
+                self._unheard.answered()
+
+    async def _all_was_read(self) -> bool:
+        """Ask for what changes nothing: once that is answered, what was acknowledged was read."""
+        assert self._channel is not None  # noqa: S101 - else nothing was
+        try:
+            async with asyncio.timeout(_ANSWER):  # also of the wait for a connection
+                await self._channel.set_qos(prefetch_count=self._per_consumer)
+        except (TimeoutError, *CONNECTION_EXCEPTIONS):
+            return False
+        return True
+
+    def _closed(self, *_: object) -> None:
+        """Note what was acknowledged in vain, perhaps, on the channel that is gone."""
+        self._come_again(self._unheard.lost())
 
     async def check(self) -> None:
         """Raise BrokerUnavailableError unless all its queues are being read."""
@@ -150,6 +183,8 @@ class Bridge(Service):
             await close_quietly(queue.cancel(tag))
         await self._finished()
         if self._channel is not None:
+            if self._unheard and await self._all_was_read():
+                self._unheard.lost()
             await close_quietly(self._channel.close())
         await self._finished()
 
@@ -199,6 +234,8 @@ class Bridge(Service):
                 await self._dead_letter(queue, message, f"{UNFORESEEN}: {error!r}")
             else:
                 await message.ack()
+                if message.delivery_mode == DeliveryMode.PERSISTENT:
+                    self._unheard.sent(arrival.ingress_id)
         except RetryableError as error:
             log.warning("message_returned", queue=queue, cause=str(error))
             await _give_back(message)
@@ -213,20 +250,29 @@ class Bridge(Service):
             self._comes_again(arrival, message)
 
     def _comes_again(self, arrival: Arrival | None, message: AbstractIncomingMessage) -> None:
-        """Note that RabbitMQ gives a message again: it forgets to tell so when it has restarted."""
         if arrival is not None and message.delivery_mode == DeliveryMode.PERSISTENT:
-            recording = asyncio.create_task(self._record_return(arrival))
-            self._busy.add(recording)
-            recording.add_done_callback(self._busy.discard)
+            self._come_again([arrival.ingress_id])
 
-    async def _record_return(self, arrival: Arrival) -> None:
-        key = arrival.key.decode()
-        record = partial(self._arrivals.returned, arrival.ingress_id)
-        try:
-            # RabbitMQ and PostgreSQL may be away together; the copy waits for both, too.
-            await self._insist(record, example=key)
-        except RetryableError as error:
-            log.warning("return_not_noted", example=key, cause=str(error))
+    def _come_again(self, ingress_ids: list[UUID]) -> None:
+        """Note that RabbitMQ gives messages again: it forgets to tell so when it has restarted."""
+        self._returned += ingress_ids
+        if self._returned and (self._noting is None or self._noting.done()):
+            self._noting = asyncio.create_task(self._note_returned())
+            self._busy.add(self._noting)
+            self._noting.add_done_callback(self._busy.discard)
+
+    async def _note_returned(self) -> None:
+        while self._returned:
+            returned, self._returned = self._returned, []
+            note = partial(self._arrivals.returned, returned)
+            try:
+                # RabbitMQ and PostgreSQL may be away together; the copies wait for both, too.
+                await self._insist(note, example="messages that RabbitMQ gives again")
+            except RetryableError as error:
+                if self.should_stop:
+                    log.warning("return_not_noted", messages=len(returned), cause=str(error))
+                    return
+                self._returned = [*returned, *self._returned]
 
     def _check(self, message: AbstractIncomingMessage) -> None:
         broken = undecodable(message)

@@ -75,3 +75,11 @@ class Ended:
     delivery: Delivery
     result: StoredObject | None  # of DONE
     error: tuple[str, str] | None  # of ERROR: the word of its type, and the cause
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Denied:
+    """A request that was denied, and why."""
+
+    request: UUID  # its id
+    error: tuple[str, str]  # the word of its type, and the reason

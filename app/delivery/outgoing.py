@@ -7,7 +7,7 @@ rs-order is away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
@@ -19,7 +19,7 @@ from app.delivery.messages import (
     OrderRequestDtoEvent,
     Wire,
 )
-from app.delivery.model import Delivery, Ended
+from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.object_store import StoredObject
 from app.delivery.states import Status
 from app.errors import ErrorType
@@ -145,6 +145,17 @@ def told_again(ended: Ended) -> OutgoingMessage | None:
     if ended.error is None or ended.error[0] not in [*ErrorType]:
         return None
     return error(ended.delivery, ErrorType(ended.error[0]), ended.error[1])
+
+
+def denied_again(copy: IncomingMessage, before: Denied) -> OutgoingMessage | None:
+    """Tell the client why its request was denied, as it was told.
+
+    None where only a later version has the word for that.
+    """
+    if before.error[0] not in [*ErrorType]:
+        return None
+    request = replace(copy, ingress=replace(copy.ingress, id=before.request))
+    return denied(request, ErrorType(before.error[0]), before.error[1])
 
 
 def order(delivery: Delivery, *, size_limit: int) -> OutgoingMessage:

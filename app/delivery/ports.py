@@ -19,7 +19,7 @@ from app.delivery.checkpoint import Checkpoint, Step, Tail, TailObject
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
-from app.delivery.model import Delivery, Ended
+from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.orders import ANSWER_LIMIT
@@ -45,6 +45,15 @@ class UnitOfWork(Protocol):
 
         That is, of each correlation id the last one, if it has ended and none is active. Of a
         request that Kafka gives again, there is none.
+        """
+
+    async def note_denial(self, denied: Denied) -> None:
+        """Keep why a request is denied, with what the inbox keeps of it."""
+
+    async def denied_before(self, refused: Sequence[UUID]) -> dict[UUID, Denied]:
+        """Return of requests that were refused as copies, by their ids, those that were denied.
+
+        Of a request that Kafka gives again, there is none.
         """
 
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
@@ -281,8 +290,8 @@ class Arrivals(Protocol):
     async def forget(self, ids: Sequence[UUID]) -> None:
         """Note that arrivals need no further care."""
 
-    async def returned(self, ingress_id: UUID) -> None:
-        """Note that the message it was made of comes again, and may not tell that it is a copy."""
+    async def returned(self, ids: Sequence[UUID]) -> None:
+        """Note that their messages may come again, and may not tell that they are copies."""
 
     async def overdue(self, limit: int) -> list[Arrival]:
         """Return arrivals that count as lost, as they came; each has twice the time from now on.
@@ -368,7 +377,7 @@ class Checkpoints(Protocol):
     ) -> bool:
         """Note an object before it is put beside the archive, which is over within `until`.
 
-        False when the lease is gone, or the upload is another one: then it may not be put.
+        It is put at `upload.target`. False when the lease is gone, or the upload is another one: then it may not be put.
         """
 
     async def tails(self, delivery: Delivery) -> list[TailObject]:

@@ -97,14 +97,16 @@ class PostgresArrivals:
         with translate_errors():
             await self._pool.execute(*SQL["forget_arrivals"](ids=ids))
 
-    async def returned(self, ingress_id: UUID) -> None:
-        """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
+    async def returned(self, ids: Sequence[UUID]) -> None:
+        """Note that RabbitMQ may give messages again, and may not tell that they are copies."""
         if self._writer is not None:
-            await asyncio.wait([self._writer])  # it may be among those that are being saved
+            await asyncio.wait([self._writer])  # they may be among those that are being saved
         with translate_errors():
-            if await self._pool.fetchval(*SQL["note_returned_arrival"](id=ingress_id)) is None:
-                # Handled, by now: who handles it takes the note along.
-                await self._pool.execute(*SQL["note_returned_receipt"](id=ingress_id))
+            noted = await self._pool.fetch(*SQL["note_returned_arrivals"](ids=ids))
+            handled = list({*ids} - {row["id"] for row in noted})
+            if handled:
+                # By now: who handled them took the note along.
+                await self._pool.execute(*SQL["note_returned_receipts"](ids=handled))
 
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""

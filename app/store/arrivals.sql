@@ -11,14 +11,14 @@ ON CONFLICT (id) DO NOTHING;
 -- These were handled, or put where an operator finds them.
 DELETE FROM arrival WHERE id = ANY (:ids::uuid[]);
 
--- name: note_returned_arrival
--- RabbitMQ did not get the acknowledgement of this one: it is about to give it again.
-UPDATE arrival SET returned_at = clock_timestamp() WHERE id = :id RETURNING id;
+-- name: note_returned_arrivals
+-- RabbitMQ may not have read that these were acknowledged: it is about to give them again.
+UPDATE arrival SET returned_at = clock_timestamp() WHERE id = ANY (:ids::uuid[]) RETURNING id;
 
--- name: note_returned_receipt
--- The same of one that was handled, be it a copy itself, unless its copy was there already.
+-- name: note_returned_receipts
+-- The same of those that were handled, be they copies themselves, unless their copy was there already.
 UPDATE inbox SET returned_at = clock_timestamp()
-WHERE ingress_id = :id AND NOT EXISTS (
+WHERE ingress_id = ANY (:ids::uuid[]) AND NOT EXISTS (
     SELECT 1 FROM inbox copy
     WHERE copy.digest = inbox.digest AND copy.kind = inbox.kind
       AND copy.ingress_id <> inbox.ingress_id AND copy.arrived_at >= inbox.arrived_at);

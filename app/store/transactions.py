@@ -14,7 +14,7 @@ import asyncpg
 from app.audit import AuditRecord
 from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening, event_key
 from app.delivery.manifest import Extent, Manifest, ManifestFile
-from app.delivery.model import Delivery, Ended
+from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
@@ -63,6 +63,23 @@ class PostgresUnitOfWork:
         """Return the deliveries that have ended of requests that were refused as copies."""
         rows = await self._connection.fetch(*SQL["ended_before"](ids=list(refused)))
         return [ended_of(row) for row in rows]
+
+    async def note_denial(self, denied: Denied) -> None:
+        """Keep why a request is denied."""
+        error_type, reason = denied.error
+        await self._connection.execute(
+            *SQL["note_denial"](id=denied.request, error_type=error_type, reason=reason)
+        )
+
+    async def denied_before(self, refused: Sequence[UUID]) -> dict[UUID, Denied]:
+        """Return of requests that were refused as copies those that were denied."""
+        rows = await self._connection.fetch(*SQL["denied_before"](ids=list(refused)))
+        return {
+            row["copy"]: Denied(
+                request=row["request"], error=(row["denied_as"], row["denied_because"])
+            )
+            for row in rows
+        }
 
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""

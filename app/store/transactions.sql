@@ -64,6 +64,19 @@ WHERE copy.ingress_id = ANY (:ids::uuid[]) AND NOT copy.counted
         AND active.state NOT IN ({ended}))
 ORDER BY d.tenant, d.correlation_id, d.requested_at DESC, d.id;
 
+-- name: note_denial
+-- Keep why a request is denied: of one that did not come over AMQP, there is nothing to keep it with.
+UPDATE inbox SET denied_as = :error_type, denied_because = :reason WHERE ingress_id = :id;
+
+-- name: denied_before
+-- Of requests that were refused as copies, what was counted and denied: of each the last one.
+SELECT DISTINCT ON (copy.ingress_id)
+    copy.ingress_id AS copy, known.ingress_id AS request, known.denied_as, known.denied_because
+FROM inbox copy
+JOIN inbox known ON known.digest = copy.digest AND known.kind = copy.kind AND known.counted
+WHERE copy.ingress_id = ANY (:ids::uuid[]) AND NOT copy.counted AND known.denied_as IS NOT NULL
+ORDER BY copy.ingress_id, known.arrived_at DESC;
+
 -- name: open_deliveries
 -- Save new deliveries, each with its time to live from :requested_at on (null is now). No row for one
 -- whose correlation id is in use.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
 
 from app.delivery import outgoing
 from app.delivery.ingress import DeliveryRequest, IncomingMessage, Opening
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, Denied
 from app.delivery.ports import DeliveryStore, UnitOfWork, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State, Work
@@ -45,7 +44,7 @@ async def receive(
         for message, request in requests:
             arrived_at = counted.get(message.ingress.id)
             if arrived_at is None:
-                refused.append(message.ingress.id)
+                refused.append(message)
                 _note("request_repeated", message)
                 tx.on_commit(metrics.REQUESTS.labels(message.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
@@ -68,17 +67,22 @@ async def receive(
         checks.notify()
 
 
-async def _tell_again(tx: UnitOfWork, refused: Sequence[UUID]) -> None:
-    """Tell how a delivery has ended whose request comes again, and was refused as a copy.
+async def _tell_again(tx: UnitOfWork, refused: Sequence[IncomingMessage]) -> None:
+    """Tell how a request was answered that comes again, and was refused as a copy.
 
     It may not be one: a client that sets no message id has asked for the same again, and RabbitMQ
     has given that twice, as PostgreSQL was away and has only seen the second. It is answered so;
     and who has the answer already is told the same, with the same message id.
     """
-    for ended in await tx.ended_before(refused):
-        told = outgoing.told_again(ended)
-        if told is not None:
-            await tx.enqueue(told)
+    ids = [message.ingress.id for message in refused]
+    again = [outgoing.told_again(ended) for ended in await tx.ended_before(ids)]
+    denied = await tx.denied_before(ids)
+    for copy in refused:
+        before = denied.get(copy.ingress.id)
+        # Of one that is active, the client would take it for the answer.
+        if before and await tx.lock(copy.tenant, copy.correlation_id) is None:
+            again.append(outgoing.denied_again(copy, before))
+    await tx.enqueue(*(told for told in again if told is not None))
 
 
 async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestError:
@@ -171,6 +175,8 @@ async def _denied(
     tx: UnitOfWork, origin: Delivery | IncomingMessage, error_type: ErrorType, reason: str
 ) -> None:
     await tx.enqueue(outgoing.denied(origin, error_type, reason))
+    request = origin.id if isinstance(origin, Delivery) else origin.ingress.id
+    await tx.note_denial(Denied(request=request, error=(error_type.value, reason)))
     _note("delivery_denied", origin, reason=reason)
     tx.on_commit(metrics.REQUESTS.labels(origin.tenant, "denied").inc)
 

@@ -463,6 +463,28 @@ class RabbitMqContract:
                 not place.in_order
             )
 
+    async def test_what_was_acknowledged_before_a_question_was_answered_is_gone(
+        self, place: Place
+    ) -> None:
+        """AMQP answers no acknowledgement; but a channel does in order what it is asked."""
+        async with place.ready() as other, place.client() as client:
+            await place.publish(other, b"1", b"2")
+            reader = await place.read(client)
+            for message in await reader.take(2):
+                await message.ack()
+            await reader.channel.set_qos(prefetch_count=7)
+            client.cut()
+            await place.publish(other, b"3")
+            assert bodies(await (await place.read(other)).take()) == [b"3"]
+
+    async def test_who_has_a_channel_is_told_that_its_connection_broke(self, place: Place) -> None:
+        async with place.ready() as client:
+            channel, closed = await client.channel(), asyncio.Event()
+            channel.close_callbacks.add(lambda *_: closed.set())
+            client.cut()
+            async with asyncio.timeout(_PATIENCE):
+                await closed.wait()
+
     async def test_a_message_that_was_confirmed_is_there_and_another_may_be(
         self, place: Place
     ) -> None:

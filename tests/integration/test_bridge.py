@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +39,7 @@ from streams.events import RequestReceived
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
 from tests.client import REQUEST_QUEUE, Client, request_for
+from tests.integration.gate import gate
 
 
 class HeldLog:
@@ -92,10 +93,14 @@ def made(
 
 @contextlib.asynccontextmanager
 async def bridging(
-    settings: Settings, log: HeldLog, *, before_dead_letter: Callable[[], None] = lambda: None
+    settings: Settings,
+    log: HeldLog,
+    *,
+    before_dead_letter: Callable[[], None] = lambda: None,
+    url: str | None = None,
 ) -> AsyncIterator[AbstractRobustConnection]:
     """Run a bridge; `before_dead_letter` is called before each message that it can't carry."""
-    url = settings.amqp_url.get_secret_value()
+    url = url or settings.amqp_url.get_secret_value()
     async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
         dead_letter = publisher.dead_letter
 
@@ -235,10 +240,10 @@ async def test_a_redelivery_is_noted_once_postgresql_answers(
     """RabbitMQ and PostgreSQL may be away together."""
     returned, failures = held.arrivals.returned, [StoreUnavailableError("away")] * 2
 
-    async def failing(ingress_id: UUID) -> None:
+    async def failing(ids: Sequence[UUID]) -> None:
         if failures:
             raise failures.pop()
-        await returned(ingress_id)
+        await returned(ids)
 
     monkeypatch.setattr(held.arrivals, "returned", failing)
     async with bridging(settings, held) as connection:
@@ -248,6 +253,32 @@ async def test_a_redelivery_is_noted_once_postgresql_answers(
         async with asyncio.timeout(20):
             while not await pool.fetchval("SELECT returned_at FROM arrival"):
                 await asyncio.sleep(0.01)
+
+
+async def test_an_acknowledgement_that_may_not_have_been_read_is_noted(
+    settings: Settings, held: HeldLog, client: Client, pool: asyncpg.Pool
+) -> None:
+    held.confirmed.set()
+    url = settings.amqp_url.get_secret_value()
+    async with gate(url) as way, bridging(settings, held, url=way.url):
+        await client.send(request_for("P"), delivery_mode=2)
+        await written(settings, held.topics.of(REQUESTS), 1)
+        way.cut()
+        async with asyncio.timeout(20):
+            while not await pool.fetchval("SELECT returned_at FROM arrival"):
+                await asyncio.sleep(0.01)
+
+
+async def test_what_was_acknowledged_before_a_stop_was_read(
+    settings: Settings, held: HeldLog, client: Client, pool: asyncpg.Pool
+) -> None:
+    held.confirmed.set()
+    async with bridging(settings, held):
+        await client.send(request_for("P"), delivery_mode=2)
+        await written(settings, held.topics.of(REQUESTS), 1)
+    assert await waiting(client) == 0
+    (arrival,) = await pool.fetch("SELECT returned_at FROM arrival")
+    assert arrival["returned_at"] is None
 
 
 async def test_nothing_reaches_kafka_before_it_is_saved(

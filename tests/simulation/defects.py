@@ -485,8 +485,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a bridge takes all there is",
         path="streams/bridge.py",
-        before="        await channel.set_qos(prefetch_count=max(1, most // len(INCOMING)))\n",
-        after="        del most\n",
+        before="        await channel.set_qos(prefetch_count=self._per_consumer)\n",
+        after="",
     ),
     Defect(
         name="an agent takes all there is",

@@ -466,6 +466,7 @@ class Channel:
     async def set_qos(self, *, prefetch_count: int) -> None:
         """Limit what is handed over to each consumer that begins after that."""
         self.prefetch = prefetch_count
+        await self.ask(_ignore)
 
     async def declare_exchange(
         self,
@@ -553,15 +554,18 @@ class Channel:
             await self.opened.ask(partial(self.lose, closed))
 
     def lose(self, error: Exception, *, forgets: bool = False) -> None:
-        """Be gone."""
+        """Be gone, and tell so at the client."""
+        if self.opened.is_closed:
+            return
         self.opened.close(error, forgets=forgets)
+        if self.connection.process.alive:
+            for act in list(self.close_callbacks):
+                self.connection.process.start(_call(act, self, error))
 
     def refused(self, error: Exception) -> None:
         """Be closed by the server: aio-pika opens it again, and so do we."""
         self.lose(error)
         self.reopen()
-        for act in list(self.close_callbacks):
-            self.connection.process.start(_call(act, self, error))
 
     async def restore(self) -> None:
         """Open it again, if it is not open."""

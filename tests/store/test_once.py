@@ -21,6 +21,7 @@ from app.encoding import dumps
 from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
+from app.usecases.submit import check
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
 from streams.channels import REQUESTS
@@ -29,6 +30,7 @@ from streams.kafka.agents import Dependencies, handler_of
 from streams.regards.users import AnyUser
 from tests.builders import (
     make_arrival,
+    make_body,
     make_cancel,
     make_message,
     make_order_event,
@@ -129,14 +131,14 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
         if handled_before:
             await deliveries.grant(original)
             await deliveries.fail(await deliveries.active(name), "for the test")
-        await inbox.arrivals.returned(original.ingress.id)
+        await inbox.arrivals.returned([original.ingress.id])
         await inbox.saved(copy.ingress)
         await deliveries.grant(copy)
         if not handled_before:
             await deliveries.fail(await deliveries.active(name), "for the test")
         await deliveries.grant(original)
         await deliveries.grant(copy)
-        await inbox.arrivals.returned(original.ingress.id)  # late: its copy was there
+        await inbox.arrivals.returned([original.ingress.id])  # late: its copy was there
         resent = make_message(name, digest=digest_of(original))
         await inbox.saved(resent.ingress)
         await deliveries.grant(resent)
@@ -152,13 +154,13 @@ async def test_a_copy_that_is_given_again_itself_is_refused_however_often(
     await inbox.saved(given.ingress)
     await deliveries.grant(given)
     await deliveries.fail(await deliveries.active("c"), "for the test")
-    await inbox.arrivals.returned(given.ingress.id)
+    await inbox.arrivals.returned([given.ingress.id])
     for _ in range(3):
         copy = make_message("c", digest=digest_of(given))
         await inbox.saved(copy.ingress)
         if handled_before:
             await deliveries.grant(copy)
-        await inbox.arrivals.returned(copy.ingress.id)
+        await inbox.arrivals.returned([copy.ingress.id])
         await deliveries.grant(copy)
     assert await deliveries.states() == ["ERROR"]
     last = make_message("c", digest=digest_of(given))
@@ -181,7 +183,7 @@ async def test_a_request_that_is_given_again_is_not_taken_for_an_earlier_one_tha
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
     again = make_message("c", digest=digest_of(before))
     await inbox.saved(again.ingress)
-    await inbox.arrivals.returned(again.ingress.id)
+    await inbox.arrivals.returned([again.ingress.id])
     copy = make_message("c", digest=digest_of(before), redelivered=True)
     await inbox.saved(copy.ingress)
     for message in (again, copy):
@@ -197,10 +199,10 @@ async def test_a_copy_whose_own_copy_was_refused_does_not_count(
     await inbox.saved(first.ingress)
     await deliveries.grant(first)
     await deliveries.tell(OrderStatus.FAILED, order_id=1)
-    await inbox.arrivals.returned(first.ingress.id)
+    await inbox.arrivals.returned([first.ingress.id])
     second = make_message("c", digest=digest_of(first))
     await inbox.saved(second.ingress)
-    await inbox.arrivals.returned(second.ingress.id)
+    await inbox.arrivals.returned([second.ingress.id])
     third = make_message("c", digest=digest_of(first), redelivered=True)
     await inbox.saved(third.ingress)
     for message in (third, second):
@@ -230,6 +232,54 @@ async def test_a_copy_of_a_request_whose_delivery_has_ended_is_answered_as_that_
     told = [m for m in await deliveries.outgoing() if m.body.get("status") == status]
     assert len(told) == 2
     assert told[0] == told[1]
+
+
+class _Nobody:
+    """Users of a tenant that has none."""
+
+    def remembers(self, _tenant: str, _user: str) -> bool:
+        return False
+
+    async def known(self, _tenant: str, _user: str) -> bool:
+        return False
+
+
+async def _denied(deliveries: Deliveries, message: IncomingMessage) -> None:
+    users = _Nobody()
+    await deliveries.receive(message, users=users)
+    for row in await deliveries.of("c"):
+        assert row.state is State.RECEIVED
+        delivery = await deliveries.active("c")
+        await check(delivery, store=deliveries.store, tenants=deliveries.tenants, users=users)
+
+
+@pytest.mark.parametrize("broken", ["", "user"])
+async def test_a_copy_of_a_request_that_was_denied_is_answered_as_that_was(
+    deliveries: Deliveries, inbox: Inbox, broken: str
+) -> None:
+    """Nothing else is left of a request that is denied."""
+    body = make_body("c") if broken == "user" else {"correlationId": "c"}
+    before = make_message("c", body=body)
+    await inbox.saved(before.ingress)
+    await _denied(deliveries, before)
+    await inbox.arrivals.returned([before.ingress.id])
+    copy = make_message("c", body=body, digest=digest_of(before))
+    await inbox.saved(copy.ingress)
+    await _denied(deliveries, copy)
+    told = [m for m in await deliveries.outgoing() if m.body.get("status") == "DENIED"]
+    assert len(told) == 2
+    assert told[0] == told[1]
+
+
+async def test_a_copy_of_a_request_that_was_denied_does_not_answer_one_that_is_active(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    before = make_message("c")
+    await _denied(deliveries, before)
+    await deliveries.grant(make_message("c"))
+    owed = await deliveries.owed()
+    await deliveries.grant(make_message("c", digest=digest_of(before), redelivered=True))
+    assert await deliveries.owed() == owed
 
 
 async def test_a_copy_of_a_request_whose_delivery_is_active_is_answered_by_that(

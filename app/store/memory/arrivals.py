@@ -66,17 +66,21 @@ class MemoryArrivals:
             for ingress_id in ids:
                 await session.delete(self._database.arrivals, ingress_id)
 
-    async def returned(self, ingress_id: UUID) -> None:
-        """Note that RabbitMQ gives the message again, and may not tell that it is a copy."""
+    async def returned(self, ids: Sequence[UUID]) -> None:
+        """Note that RabbitMQ may give messages again, and may not tell that they are copies."""
         if self._saving:
-            await asyncio.wait(self._saving)  # it may be among those that are being saved
+            await asyncio.wait(self._saving)  # they may be among those that are being saved
+        handled = []
         async with self._database.session() as session:
             at = self._database.clock()
-            noted = await session.update(
-                self._database.arrivals, ingress_id, lambda row: replace(row, returned_at=at)
-            )
-        if noted is None:
-            # Handled, by now: who handles it takes the note along.
+            for ingress_id in ids:
+                noted = await session.update(
+                    self._database.arrivals, ingress_id, lambda row: replace(row, returned_at=at)
+                )
+                if noted is None:
+                    handled.append(ingress_id)
+        for ingress_id in handled:
+            # By now: who handled it took the note along.
             await self._returned_receipt(ingress_id)
 
     async def _returned_receipt(self, ingress_id: UUID) -> None:

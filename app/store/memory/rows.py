@@ -154,6 +154,7 @@ class InboxRow:
     arrived_at: datetime
     counted: bool
     returned_at: datetime | None  # RabbitMQ gives its message again: that copy is to come
+    denied: tuple[str, str] | None = None  # the word of its error's type, and the reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

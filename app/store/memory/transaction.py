@@ -18,7 +18,7 @@ from app.delivery.ingress import (
     event_key,
 )
 from app.delivery.manifest import Manifest, ManifestFile
-from app.delivery.model import Delivery, Ended, Ending
+from app.delivery.model import Delivery, Denied, Ended, Ending
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
@@ -147,6 +147,29 @@ class MemoryUnitOfWork:
             for client, row in sorted(found.items())
             if row.state.ended and not self._of(*client, lambda other: not other.state.ended)
         ]
+
+    @_statement
+    async def note_denial(self, denied: Denied) -> None:
+        """Keep why a request is denied."""
+        await self._session.update(
+            self._database.inbox,
+            denied.request,
+            lambda row: replace(row, denied=denied.error),
+        )
+
+    @_statement
+    async def denied_before(self, refused: Sequence[UUID]) -> dict[UUID, Denied]:
+        """Return of requests that were refused as copies those that were denied."""
+        found = {}
+        for ingress_id in refused:
+            copy = self._session.get(self._database.inbox, ingress_id)
+            if copy is None or copy.counted:
+                continue
+            known = self._session.rows(self._database.inbox, (copy.kind, copy.digest))
+            for _, row in sorted(known, key=lambda one: one[1].arrived_at):
+                if row.counted and row.denied is not None:
+                    found[ingress_id] = Denied(request=row.ingress_id, error=row.denied)
+        return found
 
     @_statement
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
