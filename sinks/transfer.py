@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -34,7 +34,9 @@ from app.errors import (
     DeliveryError,
     LeaseLostError,
     RetryableError,
+    StoreUnavailableError,
     TargetRefusedError,
+    TargetUnavailableError,
     WorkerStoppedError,
     WrongBytesError,
 )
@@ -60,7 +62,7 @@ PutAside = Callable[[PartBody], Awaitable[Tail]]
 
 # Of what ends early, and can be gone on with: seconds for what would be done again otherwise.
 _READING = 10.0  # files that are open
-_SENDING = 10.0  # parts that are on their way
+_SENDING = 10.0  # parts that are on their way, and what lies behind them
 
 
 @dataclass(frozen=True)
@@ -187,33 +189,24 @@ class _Transfer:
         checkpoints = Checkpoints(archive, save)
         keeping = asyncio.create_task(checkpoints.keep())
         sender = _PartSender(self, archive, checkpoints, waits)
+        hand_over = _HandOver(self.lease, source)
         saves = True
         try:
             async with asyncio.TaskGroup() as stages:
-                stages.create_task(source.run(files))
-                stopping = stages.create_task(self._hand_over(source))
+                reading = stages.create_task(source.run(files))
+                stopping = stages.create_task(hand_over.run())
                 try:
-                    async for number, part in archive.parts():
-                        if after is not None and number == after.boundary.parts + 1:
-                            self._resumed(after)
-                        within(
-                            plan,
-                            number=number,
-                            size=len(part),
-                            max_object_size=self.by.max_object_size,
-                        )
-                        sender.begin(stages, number, part)
-                        del part
-                    await sender.ended()
+                    await sender.send(stages, after)
                 except (RetryableError, WrongBytesError):
                     source.abort()
                     await sender.ended(timeout=_SENDING)
                     raise
                 stopping.cancel()
+                if source.cut:
+                    reading.cancel()  # it may wait for more files
             if archive.paused:
-                await checkpoints.pause(
-                    partial(sender.put_aside, put_aside), good=self.lease.safe_to_complete
-                )
+                putting = partial(sender.put_aside, put_aside)
+                await hand_over.pause(checkpoints.pause(putting, good=self.lease.safe_to_complete))
             saves = False
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
@@ -248,23 +241,7 @@ class _Transfer:
             )
         return pieces
 
-    async def _hand_over(self, source: Prefetcher) -> None:
-        """When the worker stops, end where another one goes on. Raises WorkerStoppedError.
-
-        The files that are open are read to their end, as each counts for its user's quota, and
-        would be read again; as far as that takes moments.
-        """
-        await self.lease.stopping.wait()
-        if without_checkpoints() is not None:
-            return  # all would be done again: it ends in the grace of the worker, if it can
-        stopped = WorkerStoppedError()
-        source.end(stopped)
-        await asyncio.sleep(_READING)
-        source.abort(stopped)
-        await asyncio.sleep(_SENDING)  # the archive's thread may wait for parts that don't get on
-        raise stopped
-
-    def _resumed(self, after: Checkpoint) -> None:
+    def resumed(self, after: Checkpoint) -> None:
         """Tell that it goes on after a checkpoint: what was sent before was compared."""
         log.info(
             "transfer_resumed",
@@ -377,8 +354,23 @@ class _PartSender:
         self._last = time.monotonic()  # when bytes of whichever part were taken
         self._sending: set[asyncio.Task[None]] = set()
 
-    def begin(self, stages: asyncio.TaskGroup, number: int, part: Part) -> None:
-        """Begin to send one part, beside the others."""
+    async def send(self, stages: asyncio.TaskGroup, after: Checkpoint | None) -> None:
+        """Send each part as it is made; return when all are stored."""
+        transfer = self._transfer
+        async for number, part in self._archive.parts():
+            if after is not None and number == after.boundary.parts + 1:
+                transfer.resumed(after)
+            within(
+                transfer.plan,
+                number=number,
+                size=len(part),
+                max_object_size=transfer.by.max_object_size,
+            )
+            self._begin(stages, number, part)
+            del part
+        await self.ended()
+
+    def _begin(self, stages: asyncio.TaskGroup, number: int, part: Part) -> None:
         sending = stages.create_task(self._send(number, part))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
@@ -418,6 +410,62 @@ class _PartSender:
 
     def _last_moved(self) -> float:
         return self._last
+
+
+class _HandOver:
+    """When the worker stops, a transfer ends where another worker goes on, within moments.
+
+    The files that are open are read to their end, as each counts for its user's quota, and would be
+    read again.
+    """
+
+    def __init__(self, lease: Lease, source: Prefetcher) -> None:
+        self._lease = lease
+        self._source = source
+        self._until = 0.0  # by the loop's clock
+
+    async def run(self) -> None:
+        """Let the source pause as soon as the worker stops. Raises WorkerStoppedError.
+
+        That is, when what is open takes longer than it is given: then the last part's end is where
+        another worker goes on.
+        """
+        await self._lease.stopping.wait()
+        if without_checkpoints() is not None:
+            return  # all would be done again: it ends in the grace of the worker, if it can
+        self._until = asyncio.get_running_loop().time() + _READING + _SENDING
+        self._source.pause()
+        await asyncio.sleep(_READING)
+        stopped = WorkerStoppedError()
+        self._source.abort(stopped)
+        await asyncio.sleep(_SENDING)  # the archive's thread may wait for parts that don't get on
+        raise stopped
+
+    async def pause(self, pausing: Coroutine[Any, Any, None]) -> None:
+        """Save all of an archive that paused.
+
+        Where it did since the worker stops: in the time that is left. What can't be, is made again
+        from the last part's end. Raises WorkerStoppedError then, and LeaseLostError.
+        """
+        if not self._source.cut:
+            await pausing
+            return
+        try:
+            async with asyncio.timeout_at(self._until):
+                await pausing
+        except (StoreUnavailableError, TargetRefusedError, TargetUnavailableError) as error:
+            _tell_not_kept(str(error))
+        except TimeoutError:
+            _tell_not_kept("what lies behind the last part was not stored and saved in time")
+        raise WorkerStoppedError
+
+
+def _tell_not_kept(cause: str) -> None:
+    log.warning(
+        "pause_not_kept",
+        cause=cause,
+        consequence="another worker goes on where the last part ends, and reads what is behind it",
+    )
 
 
 def _md5(pieces: Sequence[bytes]) -> bytes:

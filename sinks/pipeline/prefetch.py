@@ -46,7 +46,8 @@ class Prefetcher:
         self._freed = asyncio.Event()
         self._opened: queue.SimpleQueue[Opened | Seam | BaseException | None] = queue.SimpleQueue()
         self._live: set[ByteQueue] = set()
-        self._ends: BaseException | None = None  # why no more files are opened
+        self._over = False  # no more files are opened
+        self.cut = False  # it paused before its last file, or seam
 
     async def run(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
         """Open every file in its turn, also those behind a seam, unless it ends before.
@@ -60,21 +61,25 @@ class Prefetcher:
                         await self._all_archived()
                         continue
                     if isinstance(file, Seam):
-                        self._opened.put(file)
+                        self._put(file)
                         continue
                     share = await self._reserve(file)
                     await self._connections.acquire()
-                    if self._ends is not None:
-                        self._opened.put(self._ends)
+                    if self._over:
                         return
                     chunks = ByteQueue(self._loop, share, batch=BLOCK)
                     self._live.add(chunks)
                     self._opened.put(Opened(file, chunks, share))
                     downloads.create_task(self._download(file, chunks))
-                self._opened.put(None)
+                self._put(None)
         except* DeliveryError as group:
             # Reading the manifest failed: the thread that waits for the next file must hear it.
             self._opened.put(group.exceptions[0])
+
+    def _put(self, seam: Seam | None) -> None:
+        self._opened.put(seam)
+        if seam in {None, Seam.PAUSE}:
+            self._over = True
 
     async def _all_archived(self) -> None:
         """Wait until the archiving thread has read every file to its end."""
@@ -126,16 +131,19 @@ class Prefetcher:
         self._free += opened.share
         self._freed.set()
 
-    def end(self, error: BaseException) -> None:
-        """Open no more files: behind those that are open, the archiving thread meets an error.
+    def pause(self) -> None:
+        """Open no more files: behind those that are open, the archive pauses.
 
         Where all are open, nothing changes.
         """
-        self._ends = error
+        if not self._over:
+            self.cut = True
+            self._put(Seam.PAUSE)
 
     def abort(self, error: BaseException | None = None) -> None:
         """Wake the archiving thread, wherever it waits, with an error; AbortedError by default."""
-        self._ends = error = error or AbortedError()
+        error = error or AbortedError()
+        self._over = True
         self._opened.put(error)
         for chunks in self._live:
             chunks.end(error)

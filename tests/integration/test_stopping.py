@@ -82,14 +82,14 @@ def said(workers: Sequence[Worker], event: str) -> list[dict[str, Any]]:
 
 
 @goes_on
-async def test_a_rolling_restart_hands_transfers_over_and_fetches_only_the_file_at_the_seam_again(
+async def test_a_rolling_restart_hands_transfers_over_and_fetches_nothing_again(
     stack: Stack,
     patient: dict[str, str],
     client: Client,
     standin: StandIn,
     make_product: Callable[..., str],
 ) -> None:
-    """Each file is larger than a part: so behind the last part's end is one that was read."""
+    """Each file is larger than a part: so behind the last part's end is what was read of one."""
     files = {f"{number:02}.bin": random.Random(number).randbytes(6 * MIB) for number in range(12)}
     product = make_product(files)
     bodies = [request_for(product) for _ in range(8)]
@@ -116,7 +116,7 @@ async def test_a_rolling_restart_hands_transfers_over_and_fetches_only_the_file_
         (order,) = await standin.orders(name)
         reads = [file["begun"] for file in await standin.files(order["orderId"])]
         again[name] = sum(reads) - len(files)
-    assert again <= resumed
+    assert not +again, "each takes a second, and there are ten"
     assert len({answer["md5"] for answer in done}) == 1  # as if no worker had been stopped
     assert contents(await client.fetch(done[0]["url"])) == files
     assert [client.said(name) for name in ids] == [["GRANTED", "DONE"]] * len(ids)

@@ -91,22 +91,28 @@ class Prefetcher:
             asyncio.Queue()
         )
         self._room = asyncio.Semaphore(2)
-        self._ends: BaseException | None = None
+        self._reads = False  # a file that was begun
+        self._over = False  # no more files are begun
         self.paused = False  # whether more is to come than was read
+        self.cut = False  # since it was told to
 
     async def run(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
         """Read all files. Segments leave no trace: the archive is made of one file at a time."""
         async for file in files:
             if isinstance(file, Seam):
-                self.paused = file is Seam.PAUSE
+                self.paused = self.cut or file is Seam.PAUSE
                 continue
             await self._room.acquire()
-            if self._ends is not None:
-                self._files.put_nowait(self._ends)
+            if self._over:
                 return
+            self._reads = True
             async with self._source.download(self._delivery, file) as stream:
                 content = b"".join([chunk async for chunk in stream])
+            self._reads = False
             self._files.put_nowait((file, content))
+            if self._over:
+                break
+        self._over = True
         self._files.put_nowait(None)
 
     async def read(self) -> AsyncIterator[tuple[ManifestFile, bytes]]:
@@ -117,14 +123,17 @@ class Prefetcher:
             yield read
             self._room.release()
 
-    def end(self, error: BaseException) -> None:
-        """Read no more files: behind those that were, an error comes."""
-        self._ends = error
+    def pause(self) -> None:
+        """Read no more files: behind those that are, the archive pauses."""
+        if not self._over:
+            self._over = self.cut = self.paused = True
+            if not self._reads:
+                self._files.put_nowait(None)
 
     def abort(self, error: BaseException | None = None) -> None:
         """Raise an error behind the files that were read."""
-        self._ends = error or AbortedError()
-        self._files.put_nowait(self._ends)
+        self._over = True
+        self._files.put_nowait(error or AbortedError())
 
 
 class FileVerifier:

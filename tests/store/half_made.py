@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from prometheus_client import REGISTRY
 
+from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
@@ -112,6 +113,7 @@ class BreakingSource(Source):
         self.error: BaseException | None = None
         self.before_it_breaks: Callable[[], Awaitable[None]] = _nothing
         self.pauses: str | None = None
+        self.begun: dict[str, Callable[[], object]] = {}  # what comes as a file is begun
         self.reads = Counter[str]()
         self.begin()
 
@@ -121,6 +123,7 @@ class BreakingSource(Source):
 
     async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
         self.reads[file.member] += 1
+        self.begun.get(file.member, int)()
         try:
             given = 0
             async for chunk in super().chunks(delivery, file):
@@ -200,7 +203,12 @@ class HalfMade:
         await self.deliveries.plan(delivery, list_files(self.files))
 
     async def attempt(
-        self, owner: str = "w", *, breaks: str | None = None, **changes: Any
+        self,
+        owner: str = "w",
+        *,
+        breaks: str | None = None,
+        lease: Lease | None = None,
+        **changes: Any,
     ) -> BaseException | None:
         """Make an attempt, which breaks off in a file, or not; return what it failed with."""
         claimed = await self.deliveries.leases(owner).claim(Work.TRANSFER)
@@ -208,7 +216,7 @@ class HalfMade:
         self.source.begin()
         self.source.fail = breaks
         try:
-            await self.transfers(owner, **changes).deliver(claimed, make_lease())
+            await self.transfers(owner, **changes).deliver(claimed, lease or make_lease())
         except DeliveryError as error:
             await self._settlement(owner).settle(claimed, error)
             return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -17,16 +18,20 @@ from app.errors import (
     SourceRefusedError,
     TargetRefusedError,
     UploadLostError,
+    WorkerStoppedError,
     WrongFileError,
 )
 from app.views.progress import rate
 from compose.embedded.stack import TENANT
+from sinks import formats
 from sinks.pipeline.budget import Budget
+from tests.builders import make_lease
 from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB
 from tests.store.half_made import ATTEMPTS, FILES, TARGET, ClassedTarget, HalfMade
 from tests.unit.test_assembler import goes_on
+from tests.unit.test_formats import made
 
 pytestmark = goes_on
 
@@ -44,6 +49,26 @@ async def test_what_was_sent_is_kept_and_gone_on_with(half: HalfMade) -> None:
     assert {half.store.sent[number] for number in range(1, 13)} == {1}
     assert half.source.reads["first.bin"] == half.source.reads["second.bin"] == 1
     assert half.store.aborted == []
+
+
+async def test_a_worker_that_stops_leaves_nothing_to_be_sent_or_read_again(
+    half: HalfMade,
+) -> None:
+    """Another one claims it at once; what was put aside for it is gone in the end."""
+    await half.plan()
+    for stops_at in ("first.bin", "second.bin"):
+        lease = make_lease()
+        half.source.begun = {stops_at: lease.stopping.set}
+        error = await half.attempt(stops_at, lease=lease, connections=1)
+        assert isinstance(error, WorkerStoppedError)
+        row = await half.deliveries.row(await half.deliveries.active())
+        assert (row.lease_owner, row.tries, row.failures) == (None, 0, 0)
+    assert await half.attempt() is None
+    assert await half.deliveries.states() == ["DONE"]
+    assert half.source.reads == Counter(list(FILES))
+    assert half.store.sent == Counter(range(1, max(half.store.sent) + 1))
+    assert half.object().content == made(formats.DEFAULT, FILES, compression="store")
+    assert half.store.open() == []
 
 
 async def test_parts_that_are_too_large_for_this_worker_are_not_gone_on_with(

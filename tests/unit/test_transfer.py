@@ -23,6 +23,7 @@ from app.errors import (
     RetryableError,
     SourceUnavailableError,
     StoreUnavailableError,
+    TargetRefusedError,
     WorkerStoppedError,
 )
 from sinks import formats, transfer
@@ -83,13 +84,21 @@ async def run(
     upload: Upload,
     *,
     save: SaveStep = not_saved,
+    put_aside: PutAside = never_put,
     after: Checkpoint | None = None,
     lease: Lease | None = None,
 ) -> StoredObject:
     """Transfer all files of a source; the archive may appear."""
-    files = source.manifest()
     result = await follow(
-        source, store, delivery, upload, files, save=save, after=after, lease=lease
+        source,
+        store,
+        delivery,
+        upload,
+        source.manifest(),
+        save=save,
+        put_aside=put_aside,
+        after=after,
+        lease=lease,
     )
     assert result is not None
     return result
@@ -100,7 +109,7 @@ async def follow(
     store: MemoryObjectStore,
     delivery: Delivery,
     upload: Upload,
-    files: Iterable[ManifestFile | Seam],
+    files: Iterable[ManifestFile | Seam] | AsyncIterator[ManifestFile | Seam],
     *,
     save: SaveStep = not_saved,
     put_aside: PutAside = never_put,
@@ -112,13 +121,13 @@ async def follow(
     async def allowed(_result: StoredObject) -> bool:
         return True
 
-    async def given() -> AsyncIterator[ManifestFile | Seam]:
+    async def given(files: Iterable[ManifestFile | Seam]) -> AsyncIterator[ManifestFile | Seam]:
         for file in files:
             yield file
 
     return await archiver_of(source, store).run(
         delivery,
-        given(),
+        files if isinstance(files, AsyncIterator) else given(files),
         TARGET,
         upload,
         at_most=delivery.total_bytes,
@@ -369,28 +378,109 @@ async def test_a_pause_that_can_not_be_saved_is_told(monkeypatch: pytest.MonkeyP
     assert saved.steps == []
 
 
+# What a worker is stopped in the midst of.
+MORE = {name: content for name, content in LARGE.items() if name != "last"} | {
+    f"more/{number}": bytes([number]) * (6 * MIB) for number in range(12)
+}
+
+
 @goes_on
 @each_format
-@pytest.mark.parametrize("at", BREAKS)
-async def test_a_stopped_worker_ends_what_it_reads_and_no_file_but_one_is_read_again(
+@pytest.mark.parametrize("at", ["first.bin", *BREAKS])
+async def test_a_stopped_worker_ends_what_it_reads_and_no_file_is_read_again(
     archive_format: ArchiveFormat, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What lies behind its last part, which may be the first one, is put aside."""
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
-    files = {name: content for name, content in LARGE.items() if name != "last"}
-    # None but the last that is read is behind the last part.
-    files |= {f"more/{number}": bytes([number]) * (6 * MIB) for number in range(12)}
-    source, store = Stopping(files, at=at), MemoryObjectStore(least_part=PART)
+    source, store = Stopping(MORE, at=at), MemoryObjectStore(least_part=PART)
     delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
     upload = await store.create_upload(TARGET, "key", {}, media_type="")
-    saved = Saved()
+    saved = Saved(store)
     with pytest.raises(WorkerStoppedError):
-        await run(source, store, delivery, upload, save=saved.save, lease=source.lease)
-    assert source.reads.total() < len(files)
+        await run(
+            source,
+            store,
+            delivery,
+            upload,
+            save=saved.save,
+            put_aside=saved.put_aside,
+            lease=source.lease,
+        )
+    assert source.reads.total() < len(MORE)
     result = await run(source, store, delivery, upload, after=saved.checkpoint())
     found = store.objects(TARGET)["key"]
-    assert found.content == made(archive_format, files, compression="store")
+    assert found.content == made(archive_format, MORE, compression="store")
     assert result.md5 == hashlib.md5(found.content).hexdigest()
-    assert source.reads.total() == len(files) + 1  # the one at the seam
+    assert source.reads == Counter(list(MORE))
+
+
+@goes_on
+async def test_a_stopped_worker_waits_for_no_suborder() -> None:
+    """Its archive would go on, here or elsewhere, when the next one is there."""
+    source, store = Stopping(LARGE, at="last"), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    saved = Saved(store)
+    given_up = asyncio.Event()
+
+    async def first_suborder() -> AsyncIterator[ManifestFile | Seam]:
+        for file in source.manifest():
+            yield file
+        yield Seam.SEGMENT
+        yield Seam.WAIT
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    with pytest.raises(WorkerStoppedError):
+        await follow(
+            source,
+            store,
+            delivery,
+            upload,
+            first_suborder(),
+            save=saved.save,
+            put_aside=saved.put_aside,
+            lease=source.lease,
+        )
+    assert given_up.is_set()
+    checkpoint = saved.checkpoint()
+    assert checkpoint is not None
+    assert (len(checkpoint.members), checkpoint.remade) == (len(LARGE), 0)
+
+
+@goes_on
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_stopped_worker_that_can_put_nothing_aside_ends_at_the_last_part(
+    hangs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may be slow, or refuse it: that holds up no stop."""
+    monkeypatch.setattr(transfer, "_READING", 1)
+    monkeypatch.setattr(transfer, "_SENDING", 0)
+    source, store = Stopping(MORE, at="second.bin"), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    saved = Saved(store)
+
+    async def put_aside(_rest: PartBody) -> Tail:
+        if hangs:
+            await asyncio.Event().wait()
+        raise TargetRefusedError("AccessDenied")
+
+    with pytest.raises(WorkerStoppedError):
+        await run(
+            source,
+            store,
+            delivery,
+            upload,
+            save=saved.save,
+            put_aside=put_aside,
+            lease=source.lease,
+        )
+    checkpoint = saved.checkpoint()
+    assert checkpoint is not None
+    assert (checkpoint.tail, checkpoint.boundary.parts > 0) == (None, True)
 
 
 @goes_on
