@@ -34,6 +34,7 @@ from app.usecases.sweep import Sweep, after_end
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
+from app.waiting.grace import Grace
 from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
 from sinks import formats
@@ -171,7 +172,7 @@ def _workers(
         leases=leases,
         interval=settings.claim_poll_interval,
         lease_ttl=settings.lease_ttl,
-        grace=settings.shutdown_grace,
+        grace=Grace(settings.shutdown_grace),
     )
     waits = Timer(name="targets", job=away.record_waits, interval=_WAIT_REPORT_INTERVAL)
     return [waits, *make_timers(services, uploads)], [
@@ -204,8 +205,8 @@ class Root(Service):
 async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Service]:
     """Run a worker, with the HTTP server beside it if asked; stop it in order at the end.
 
-    First the ways in (AMQP, Kafka), then the work under way, then the ways out. Raises
-    ConfigurationError, also for weak secrets.
+    First the ways in (AMQP, Kafka), then the work under way, all kinds at once, then the ways out.
+    Raises ConfigurationError, also for weak secrets.
     """
     refuse_weak_secrets(settings, http=site)
     async with contextlib.AsyncExitStack() as stack:
@@ -229,9 +230,6 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             ),
             *_relays(services),
             *timers,
-            *slots,
-            consumer,
-            bridge,
         ]
         await root.start()
         stack.push_async_callback(root.stop)
@@ -247,17 +245,29 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             parts = make_site(shown, checks) + parts
         else:
             parts = [*make_probe_sites(settings, checks), *parts]
-        for part in parts:
-            # Should a part crash, the root (and with it the process) goes too.
-            part.beacon.reattach(root.beacon)
-            await part.start()
-            stack.push_async_callback(part.stop)
+        groups: list[Sequence[Service]] = [[part] for part in parts]
+        for group in [*groups, slots, [consumer], [bridge]]:
+            await stack.enter_async_context(running(group, of=root))
         # The ways in take a while to close; meanwhile, nothing new may begin.
         stack.callback(_stop_claiming, slots)
         log.info("worker_ready", worker=settings.worker_id)
         preparing = asyncio.create_task(services.objects.prepare())
         stack.callback(preparing.cancel)
         yield root
+
+
+@contextlib.asynccontextmanager
+async def running(parts: Sequence[Service], *, of: Service) -> AsyncIterator[None]:
+    """Run parts `of` a whole, which crashes when one of them does; stop them at once at the end."""
+    started: list[Service] = []
+    try:
+        for part in parts:
+            part.beacon.reattach(of.beacon)
+            await part.start()
+            started.append(part)
+        yield
+    finally:
+        await asyncio.gather(*(part.stop() for part in started))
 
 
 def _warn_without_checkpoints() -> None:

@@ -28,10 +28,13 @@ from app.errors import (
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import ASIDE, LEASES_LOST, RUNNING, SLOTS
+from app.waiting.grace import Grace
 from app.waiting.places import Places
 from app.waiting.wakeup import Wakeup
 
 log = get_logger(__name__)
+
+_SETTLING = 10.0  # seconds in which what had to end says how
 
 
 async def without_lease(
@@ -55,7 +58,7 @@ class Slots(Service):
         wake: Wakeup,
         interval: float,
         lease_ttl: float,
-        grace: float,
+        grace: Grace,
         check_interval: float = 1.0,  # seconds between looks at a lease
     ) -> None:
         super().__init__()
@@ -101,8 +104,9 @@ class Slots(Service):
         return claimed is not None
 
     def stop_claiming(self) -> None:
-        """Begin nothing more; what runs goes on. For a process that is about to stop."""
+        """Begin nothing more; what runs goes on, for the grace of a process that begins to stop."""
         self._claims = False
+        self._grace.begin()
 
     def _begin(self, delivery: Delivery, asked_at: float) -> None:
         lease = Lease(
@@ -205,13 +209,13 @@ class Slots(Service):
             )
 
     async def on_stop(self) -> None:
-        """Let what runs hand itself over, or end, for the grace period; then hand it back."""
+        """Let what runs hand itself over, or end, while there is grace; then hand it back."""
         if not self._running:
             return
         for lease in self._running.values():
             lease.stopping.set()
-        _, pending = await asyncio.wait(set(self._running), timeout=self._grace)
+        _, pending = await asyncio.wait(set(self._running), timeout=self._grace.left())
         for task in pending:
             task.cancel()
         if pending:
-            await asyncio.wait(pending, timeout=30)
+            await asyncio.wait(pending, timeout=_SETTLING)

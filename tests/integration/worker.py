@@ -20,6 +20,7 @@ from app.usecases.settle import Settlement
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
 from app.waiting.backoff import Backoff
+from app.waiting.grace import Grace
 from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT, USER
@@ -115,7 +116,7 @@ class TransferWorker:
             wake=self.wake,
             interval=0.05,
             lease_ttl=lease,
-            grace=0,
+            grace=Grace(0),
         )
 
     @contextlib.asynccontextmanager

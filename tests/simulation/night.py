@@ -26,6 +26,7 @@ from app.telemetry.metrics import RUNNING
 from app.tenants.definitions import Definitions
 from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
+from app.waiting.grace import Grace
 from streams.kafka.dispatch import Dispatcher
 from tests.simulation import archives, fences
 from tests.simulation.bounds import Bounds
@@ -350,6 +351,7 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
         # Defaults that were bound before the night began.
         for function, defaults in (
             (Lease.__init__, {"clock": loop.time}),
+            (Grace.__init__, {"clock": loop.time}),
             (MemoryArrivals.__init__, {"monotonic": loop.time}),
             (Transfers.__init__, {"completion": _COMPLETION}),
             (Dispatcher.__init__, {"most_events": MOST_EVENTS}),

@@ -18,6 +18,7 @@ from app.errors import (
     StoreUnavailableError,
     WorkerStoppedError,
 )
+from app.waiting.grace import Grace
 from app.waiting.wakeup import Wakeup
 from streams.work.slots import Slots
 from tests.builders import make_lease, make_transfer
@@ -53,7 +54,11 @@ class Working:
     """Notes what begins; it ends when told."""
 
     def __init__(
-        self, *, lease_ttl: float = 30, then: Callable[[Lease], object] = id, grace: float = 5
+        self,
+        *,
+        lease_ttl: float = 30,
+        then: Callable[[Lease], object] = id,
+        grace: Grace | None = None,
     ) -> None:
         self.then = then
         self.queue = Queue()
@@ -71,7 +76,7 @@ class Working:
             wake=self.wake,
             interval=0.01,
             lease_ttl=lease_ttl,
-            grace=grace,
+            grace=grace or Grace(5),
             check_interval=0.01,
         )
 
@@ -175,13 +180,30 @@ async def test_what_runs_is_told_of_a_stop_and_may_end_before_the_grace_does() -
 
 
 async def test_what_does_not_end_in_the_grace_is_handed_over() -> None:
-    working = Working(grace=0)
+    working = Working(grace=Grace(0))
     working.queue.due = [make_transfer()]
     await working.slots.start()
     await until(lambda: working.begun)
     await working.slots.stop()
     assert working.done == []
     assert isinstance(working.ended[0][1], WorkerStoppedError)
+
+
+async def test_all_that_runs_has_one_grace_which_begins_when_the_process_is_told_to_stop() -> None:
+    """Whatever the ways in took to close, and other kinds of work to end."""
+    now = [0.0]
+    grace = Grace(60, clock=lambda: now[0])
+    kinds = [Working(grace=grace), Working(grace=grace)]
+    for working in kinds:
+        working.queue.due = [make_transfer()]
+        await working.slots.start()
+        await until(lambda working=working: working.begun)
+    for working in kinds:
+        working.slots.stop_claiming()
+    now[0] = 60.0
+    for working in kinds:
+        await working.slots.stop()
+        assert isinstance(working.ended[0][1], WorkerStoppedError)
 
 
 async def test_a_wait_ends_when_the_worker_stops() -> None:
