@@ -202,15 +202,26 @@ class Transfers:
         that is under way makes this archive.
         """
         unfinished = await self._ask(lease, partial(self.resumption.find, delivery, target, key))
-        if unfinished is None:
-            await self._ask(lease, partial(self.uploads.abort_last, delivery))
+        check = partial(self._check_held, delivery, lease)
+        if unfinished is None and delivery.upload is not None:
+            await self._ask(lease, partial(self.uploads.abort_last, delivery, check=check))
         if delivery.attempt > 1:
             # A predecessor may have died between opening an upload and noting it.
             kept = unfinished.upload if unfinished else None
-            await self._ask(
-                lease, partial(self.uploads.abort_orphans, delivery, target, key, but=kept)
-            )
+            abort = partial(self.uploads.abort_orphans, delivery, target, key, but=kept)
+            await self._ask(lease, partial(abort, check=check))
         return unfinished
+
+    async def _check_held(self, delivery: Delivery, lease: Lease) -> None:
+        """Raise LeaseLostError unless this attempt is surely the last one.
+
+        A later one may go on with what earlier ones left, or have opened another upload.
+        """
+        holds = partial(self.leases.holds, delivery)
+        if not (
+            lease.safe_to_complete() and await until_answered(holds, good=lease.safe_to_complete)
+        ):
+            raise LeaseLostError(f"{delivery} was taken over before its upload began")
 
     async def _step_back(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from app.telemetry.logs import get_logger
 from app.tenants.vault import Vault
 
 log = get_logger(__name__)
+
+Check = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +47,18 @@ class Uploads:
         """Return a place that was sealed. Raises as `place` does."""
         return self.kinds.read(json.loads(self.seal.open(sealed)))
 
-    async def abort_last(self, delivery: Delivery) -> None:
+    async def abort_last(self, delivery: Delivery, *, check: Check | None = None) -> None:
         """Abort the upload of the delivery's last attempt, wherever it is open.
 
-        Raises RetryableError while that place does not answer. One that refuses for good (its
-        credentials were changed, its container is gone) can't hold up the delivery: it is logged.
+        Unless `check` raises. Raises RetryableError while that place does not answer. One that
+        refuses for good (its credentials were changed, its container is gone) can't hold up the
+        delivery: it is logged.
         """
         upload = delivery.upload
         if upload is None:
             return
+        if check is not None:
+            await check()
         try:
             target = self.place(delivery)
             if target is not None:
@@ -68,10 +74,17 @@ class Uploads:
             )
 
     async def abort_orphans(
-        self, delivery: Delivery, target: Target, key: str, *, but: Upload | None = None
+        self,
+        delivery: Delivery,
+        target: Target,
+        key: str,
+        *,
+        but: Upload | None = None,
+        check: Check | None = None,
     ) -> bool:
         """Abort the open uploads of the delivery's key, `but` one, that no other one has recorded.
 
+        Unless `check` raises, once they are listed: what a later attempt opens is not among them.
         False, and nothing was aborted, when another delivery, of any tenant, may have opened one of
         them and not recorded it yet. Looked at after the store has listed what is open, so an
         upload of a delivery that began in between is not among it.
@@ -79,6 +92,8 @@ class Uploads:
         found = await self.objects.open_uploads(target, key)
         if not found:
             return True
+        if check is not None:
+            await check()
         others = await self.store.uploads_of_others(delivery, container=target.container, key=key)
         if others is None:
             return False

@@ -16,6 +16,7 @@ from app.errors import (
     LeaseLostError,
     RetryableError,
     SourceRefusedError,
+    SourceUnavailableError,
     TargetRefusedError,
     UploadLostError,
     WorkerStoppedError,
@@ -124,6 +125,43 @@ async def test_nor_one_that_could_not_go_on_itself(half: HalfMade) -> None:
     error = await half.attempt("slow", worker_memory=Budget(8 * MIB), memory=8 * MIB)
     assert isinstance(error, LeaseLostError)
     assert half.store.aborted == []
+
+
+async def test_nor_one_that_was_taken_over_before_it_looked(half: HalfMade) -> None:
+    """What it finds is not for it to go on with; its successor does."""
+    half.aim(ClassedTarget(container="archives", storage_class="hot"))
+    await half.begin()
+    slow = await half.deliveries.leases("slow").claim(Work.TRANSFER)
+    assert slow is not None
+    await half.take_over()
+    half.aim(ClassedTarget(container="archives", storage_class="cold"))
+    with pytest.raises(LeaseLostError):
+        await half.transfers("slow").deliver(slow, make_lease())
+    assert half.store.aborted == []
+    half.aim(ClassedTarget(container="archives", storage_class="hot"))
+    await half.end_as_heir()
+    assert await half.deliveries.states() == ["DONE"]
+    assert half.store.sent[1] == 1
+
+
+async def test_nor_what_its_successor_has_opened(half: HalfMade) -> None:
+    """It looks like what a predecessor opened, and did not live to record."""
+    await half.plan()
+    claims = []
+    for owner in ("dead", "slow", "heir"):
+        claims.append(await half.deliveries.leases(owner).claim(Work.TRANSFER))
+        await half.deliveries.let_leases_run_out()
+    _, slow, heir = claims
+    assert slow is not None
+    assert heir is not None
+    half.source.fail = "third.bin"
+    with pytest.raises(SourceUnavailableError):
+        await half.transfers("heir").deliver(heir, make_lease())
+    with pytest.raises(LeaseLostError):
+        await half.transfers("slow").deliver(slow, make_lease())
+    assert half.store.aborted == []
+    assert await half.attempt() is None
+    assert half.store.sent[1] == 1
 
 
 async def test_an_upload_that_was_opened_to_be_kept_otherwise_is_not_gone_on_with(
