@@ -5,7 +5,7 @@
 Two workers on the whole stack; one of them transfers. When 90 % of the bytes are stored it gets
 SIGTERM, or SIGKILL, and the other one goes on. What passes is counted between the workers and the
 servers: parts that the store has confirmed, bytes and files that rs-order has given. The archive
-must be that of a run which nothing disturbs.
+must be that of a run which nothing disturbs; what is more than it may be ends the program with 1.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -39,6 +40,8 @@ MIB = 1024 * 1024
 _PART = 8 * MIB
 _AT = 0.9  # of the bytes are stored when a worker ends
 _LEASE = 10  # seconds after which a dead worker is missed
+_UNSAVED = 256 * MIB  # that a worker sends before it saves a checkpoint
+_IN_FLIGHT = 4  # parts that a transfer sends at the same time
 
 
 @dataclass
@@ -101,6 +104,26 @@ class Figures:
     files_again: int  # that were fetched more than once
 
 
+@dataclass(frozen=True, kw_only=True)
+class Most:
+    """What may be done again."""
+
+    parts: int
+    files: int
+
+    @classmethod
+    def after(cls, ends: signal.Signals, file: int) -> Most:
+        """Return what holds for files of so many bytes: killed, what was sent since a checkpoint.
+
+        Stopped in order, a worker puts aside what is in no part, and reads what is open to its end;
+        where that takes too long, the file at the seam is read again.
+        """
+        if ends is signal.SIGTERM:
+            return cls(parts=_IN_FLIGHT, files=1)
+        parts = _UNSAVED // _PART + _IN_FLIGHT
+        return cls(parts=parts, files=-(-parts * _PART // file) + 1)
+
+
 async def _working(workers: list[Worker]) -> Worker:
     """Return the worker that transfers, once one does."""
     while True:
@@ -159,7 +182,8 @@ async def deliver(
     )
 
 
-async def _main(size: int, file: int) -> None:
+async def _main(size: int, file: int) -> int:
+    missed = 0
     with tempfile.TemporaryDirectory() as name:
         products = Path(name)
         folder = products / "large"
@@ -178,13 +202,18 @@ async def _main(size: int, file: int) -> None:
             for ends in (signal.SIGTERM, signal.SIGKILL):
                 found = await deliver(stack, client, "large", total, ends=ends)
                 assert found.md5 == undisturbed.md5, "another archive than without a signal"
+                most = Most.after(ends, file * MIB)
+                held = found.parts_again <= most.parts and found.files_again <= most.files
+                missed += not held
                 print(
                     f"{ends.name}: sent {found.parts_again * _PART // MIB} MiB "
-                    f"({found.parts_again} of {found.parts} parts), fetched "
+                    f"({found.parts_again} of {found.parts} parts; at most {most.parts}), fetched "
                     f"{(found.given - undisturbed.given) / MIB:.1f} MiB "
-                    f"({found.files_again} of {size // file} files)",
+                    f"({found.files_again} of {size // file} files; at most {most.files})"
+                    f"{'' if held else ': TOO MUCH'}",
                     flush=True,
                 )
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
@@ -192,4 +221,4 @@ if __name__ == "__main__":
     parser.add_argument("--size", type=int, default=8192, help="MiB of all files")
     parser.add_argument("--file", type=int, default=64, help="MiB of each")
     asked = parser.parse_args()
-    asyncio.run(_main(asked.size, asked.file))
+    sys.exit(asyncio.run(_main(asked.size, asked.file)))
