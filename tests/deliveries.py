@@ -527,6 +527,7 @@ _TIMES = {
     "outbox": ("due_at",),
     "turn": ("at",),
     "tail": ("until",),
+    "place": ("since", "due_at"),
     "asked": ("at",),
     "segment": ("announced_at", "listed_at"),
     "audit": ("at",),

@@ -49,7 +49,6 @@ class Extent:
 
     sizes_known: bool  # of each file
     name_bytes: int  # of all members' names, in UTF-8
-    largest: int = 0  # bytes of the largest file whose size is known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -66,6 +66,14 @@ class Delivery:
     def log_context(self) -> dict[str, str]:
         """What each line of the log names it by."""
         return {"tenant": self.tenant, "correlation_id": self.correlation_id}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldPlace:
+    """A delivery that is done, whose order may keep one of its user's places at rs-order."""
+
+    delivery: Delivery
+    age: timedelta  # since it was done
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

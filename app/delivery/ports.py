@@ -19,7 +19,7 @@ from app.delivery.checkpoint import Checkpoint, Step, Tail, TailObject
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
-from app.delivery.model import Delivery, Denied, Ended
+from app.delivery.model import Delivery, Denied, Ended, HeldPlace
 from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.orders import ANSWER_LIMIT
@@ -188,6 +188,16 @@ class UnitOfWork(Protocol):
     async def enqueue(self, *messages: OutgoingMessage) -> None:
         """Put messages into the outbox."""
 
+    async def record_place(self, delivery: Delivery, *, unseen: int, after: timedelta) -> None:
+        """Note that the order of a delivery that is done may keep its user's place at rs-order.
+
+        That is, if it had several suborders, or has a file of `unseen` bytes or more; else nothing
+        is noted. It is due after that time. Again changes nothing.
+        """
+
+    async def forget_place(self, delivery: Delivery) -> bool:
+        """Note that a delivery's order keeps no place. False when that was noted before."""
+
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small, such as counting, once all of it is committed."""
 
@@ -227,6 +237,16 @@ class DeliveryStore(Protocol):
         """Return deliveries that wait for rs-order and have heard nothing for so long.
 
         Each is returned once in that time.
+        """
+
+    async def holds_place(self, delivery: Delivery) -> bool:
+        """Whether it is noted that a delivery's order may keep its user's place."""
+
+    async def due_place(self, *, longest: timedelta) -> HeldPlace | None:
+        """Return the place that is due for longest; None: none is.
+
+        It is due again after a minute, then after twice as long as the time before, at most
+        `longest`.
         """
 
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
@@ -377,7 +397,8 @@ class Checkpoints(Protocol):
     ) -> bool:
         """Note an object before it is put beside the archive, which is over within `until`.
 
-        It is put at `upload.target`. False when the lease is gone, or the upload is another one: then it may not be put.
+        It is put at `upload.target`. False when the lease is gone, or the upload is another one:
+        then it may not be put.
         """
 
     async def tails(self, delivery: Delivery) -> list[TailObject]:

@@ -17,12 +17,13 @@ from app.store.checkup import check_postgresql
 from app.tenants.places import shared
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import weaknesses
-from app.views.deliveries import Depth, Filter, Overview, Tracking
+from app.views.deliveries import Depth, Filter, Overview, PlacesHeld, Tracking
 from app.views.findings import Finding, bad, good
 from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
 from streams.operators.checkup import check_kafka, check_rabbitmq, check_rs_order
 
 _ERROR_WINDOW = timedelta(hours=1)
+_HELD_LONG = 3600.0  # seconds that rs-order does not say whether a place is free
 _PARKED_LONG = 10800.0  # seconds that an archive waits for a suborder before it is told
 _PROBE_CONCURRENCY = 8  # targets at once
 
@@ -113,6 +114,7 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
             yield await _workers(database.tracking)
             yield await _lately(database.tracking, database.tracking, settings)
             yield parked(await database.tracking.depths())
+            yield places(await database.tracking.places_held())
             if settings.secret_keys:
                 tenants.apply(await database.tenant_settings().read())
     except DeliveryError as error:
@@ -171,6 +173,28 @@ def parked(depths: Sequence[Depth]) -> Finding:
         f"`delivery list --state TRANSFERRING --tenant {tenant}` tells which; see at rs-order "
         "whether it restores their orders, and what keeps their users' places "
         '(docs/operating.md, "Why does a delivery wait?")',
+    )
+
+
+def places(held: Sequence[PlacesHeld]) -> Finding:
+    """Report how many orders may keep a place at rs-order although all of them is delivered."""
+    check = "places"
+    count = sum(one.places for one in held)
+    if not count:
+        return good("deliveries", check, "no delivered order may keep its user's place at rs-order")
+    tenant, oldest = max(((one.tenant, one.oldest) for one in held), key=lambda one: one[1])
+    summary = (
+        f"{count} delivered orders may keep their users' places at rs-order, one of tenant "
+        f"{tenant} for {oldest / 60:.0f} minutes"
+    )
+    if oldest <= _HELD_LONG:
+        return good("deliveries", check, summary)
+    return bad(
+        "deliveries",
+        check,
+        summary,
+        "rs-order does not say whether it still waits for their users, who may have to wait for "
+        "further orders; `place_not_freed` in the log has the cause",
     )
 
 

@@ -24,6 +24,7 @@ from app.tenants.secret_rules import refuse_weak_secrets
 from app.usecases.ask_orders import OrderInquiry
 from app.usecases.away import TargetsAway
 from app.usecases.expire import expire
+from app.usecases.free_place import Places
 from app.usecases.laying_out import Room
 from app.usecases.plan import Planning
 from app.usecases.reconcile import append_again
@@ -90,21 +91,25 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         limit=_SWEEP_BATCH_SIZE,
     )
     inquiry = OrderInquiry(source=services.source, store=store, limit=_INQUIRY_BATCH_SIZE)
+    places = Places(source=services.source, store=store, limit=_INQUIRY_BATCH_SIZE)
     forget = partial(
         services.database.janitor().forget,
         finished=timedelta(seconds=settings.finished_retention),
         audited=timedelta(seconds=settings.audit_retention),
     )
+    led_jobs: list[tuple[str, Callable[[], Awaitable[object]], float]] = [
+        ("reconcile", append, settings.reconcile_interval),
+        ("sweep", sweep.look, settings.reconcile_interval),
+        ("orders", inquiry.look, settings.reconcile_interval),
+        ("janitor", forget, _JANITOR_INTERVAL),
+    ]
+    if settings.cancel_delivered_orders:
+        led_jobs.append(("places", places.look, settings.reconcile_interval))
     return [
         Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
         *(
             Timer(name=name, job=partial(led, name, job, leading=leading), interval=interval)
-            for name, job, interval in (
-                ("reconcile", append, settings.reconcile_interval),
-                ("sweep", sweep.look, settings.reconcile_interval),
-                ("orders", inquiry.look, settings.reconcile_interval),
-                ("janitor", forget, _JANITOR_INTERVAL),
-            )
+            for name, job, interval in led_jobs
         ),
         Timer(
             name="dead letters", job=services.count_dead_letters, interval=_DEAD_LETTERS_INTERVAL

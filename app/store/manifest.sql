@@ -8,6 +8,5 @@ LIMIT :limit;
 -- name: extent
 -- Whether the listing told the size of each file, and how many bytes all members' names have.
 SELECT count(size) = count(*) AS sizes_known,
-       coalesce(sum(octet_length(member)), 0)::bigint AS name_bytes,
-       coalesce(max(size), 0) AS largest
+       coalesce(sum(octet_length(member)), 0)::bigint AS name_bytes
 FROM delivery_file WHERE delivery_id = :delivery;

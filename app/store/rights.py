@@ -27,6 +27,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "delivery_history": ("SELECT", "INSERT"),
     "inbox": _ALL,
     "outbox": _ALL,
+    "place": _ALL,
     "schema_migration": ("SELECT",),
     "segment": ("SELECT", "INSERT", "UPDATE"),
     "setting_version": ("USAGE",),

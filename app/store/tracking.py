@@ -17,7 +17,17 @@ from app.store.outbox import owed
 from app.store.pool import translate_errors
 from app.store.rows import delivery_of, listed_of
 from app.store.sql import load
-from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
+from app.views.deliveries import (
+    Change,
+    Depth,
+    Filter,
+    Outcome,
+    Owed,
+    PlacesHeld,
+    Step,
+    Tracked,
+    WorkerSeen,
+)
 from app.views.segments import SegmentSeen
 
 SQL = load(__name__)
@@ -150,6 +160,10 @@ class PostgresTracking:
             Depth(**{**row, "state": State(row["state"])})
             for row in await self._fetch(*SQL["depth"]())
         ]
+
+    async def places_held(self) -> list[PlacesHeld]:
+        """Count orders that may keep a place."""
+        return [PlacesHeld(**row) for row in await self._fetch(*SQL["places_held"]())]
 
     async def owed(self) -> list[Owed]:
         """Count messages that wait."""

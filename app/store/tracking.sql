@@ -95,6 +95,14 @@ SELECT tenant, state, count(*) AS deliveries,
 FROM delivery WHERE state NOT IN ({ended})
 GROUP BY tenant, state;
 
+-- name: places_held
+-- For each tenant: how many deliveries are done whose order may keep its user's place at rs-order, and for how
+-- long the first of them has been done.
+SELECT d.tenant, count(*) AS places,
+       greatest(0, extract(epoch FROM now() - min(p.since)))::float8 AS oldest
+FROM place p JOIN delivery d ON d.id = p.delivery_id
+GROUP BY d.tenant;
+
 -- name: outcomes
 -- What some tenants' deliveries that ended after :since came to.
 SELECT state, error_type, count(*) AS deliveries, coalesce(sum(total_bytes), 0)::bigint AS bytes,

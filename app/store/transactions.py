@@ -14,7 +14,7 @@ import asyncpg
 from app.audit import AuditRecord
 from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening, event_key
 from app.delivery.manifest import Extent, Manifest, ManifestFile
-from app.delivery.model import Delivery, Denied, Ended
+from app.delivery.model import Delivery, Denied, Ended, HeldPlace
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
@@ -319,6 +319,17 @@ class PostgresUnitOfWork:
         )
         self.owes.update(message.lane for message in messages)
 
+    async def record_place(self, delivery: Delivery, *, unseen: int, after: timedelta) -> None:
+        """Note that a delivery's order may keep its user's place."""
+        recorded = SQL["record_place"](
+            id=delivery.id, several=delivery.plan is not None, unseen=unseen, after=after
+        )
+        await self._connection.execute(*recorded)
+
+    async def forget_place(self, delivery: Delivery) -> bool:
+        """Note that a delivery's order keeps no place."""
+        return await self._connection.fetchval(*SQL["forget_place"](id=delivery.id)) is not None
+
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small once all of it is committed."""
         self.afterwards.append(act)
@@ -392,6 +403,17 @@ class PostgresStore:
         with translate_errors():
             rows = await self._pool.fetch(*SQL["quiet_orders"](after=after, limit=limit))
         return [delivery_of(row) for row in rows]
+
+    async def holds_place(self, delivery: Delivery) -> bool:
+        """Whether a delivery's order may keep its user's place."""
+        with translate_errors():
+            return bool(await self._pool.fetchval(*SQL["holds_place"](id=delivery.id)))
+
+    async def due_place(self, *, longest: timedelta) -> HeldPlace | None:
+        """Return the place that is due for longest."""
+        with translate_errors():
+            row = await self._pool.fetchrow(*SQL["due_place"](longest=longest))
+        return HeldPlace(delivery=delivery_of(row), age=row["held_for"]) if row else None
 
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""

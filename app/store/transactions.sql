@@ -303,6 +303,19 @@ INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id,
 VALUES (:lane, :delivery, :kind, :message_id, :tenant, :correlation_id, :priority,
         :origin_app, :body, :trace, :kind = 'order');
 
+-- name: record_place
+-- The order of a delivery that is done may keep its user's place at rs-order: if it had several suborders
+-- (:several), or has a file whose download rs-order does not see.
+INSERT INTO place (delivery_id, due_at)
+SELECT :id, now() + :after::interval
+WHERE :several::boolean
+   OR EXISTS (SELECT 1 FROM delivery_file WHERE delivery_id = :id AND size >= :unseen)
+ON CONFLICT DO NOTHING;
+
+-- name: forget_place
+-- It keeps none, or not any more. No row if that was noted before.
+DELETE FROM place WHERE delivery_id = :id RETURNING delivery_id;
+
 -- name: retry_now
 -- What waits for a later attempt may be claimed now.
 UPDATE delivery SET not_before = now()
@@ -362,6 +375,28 @@ WHERE id IN (
     FOR UPDATE SKIP LOCKED
 )
 RETURNING *;
+
+-- name: holds_place
+-- Whether a delivery's order may keep its user's place.
+SELECT EXISTS (SELECT 1 FROM place WHERE delivery_id = :id);
+
+-- name: due_place
+-- The place that is due for longest; it is due again after a minute, which doubles each time, at most to
+-- :longest.
+WITH due AS (
+    UPDATE place SET
+        tries = tries + 1,
+        due_at = now() + least(interval '1 minute' * 2 ^ least(tries, 20), :longest::interval)
+    WHERE delivery_id IN (
+        SELECT delivery_id FROM place WHERE due_at <= now()
+        ORDER BY due_at, delivery_id
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING delivery_id, since
+)
+SELECT d.*, now() - due.since AS held_for
+FROM due JOIN delivery d ON d.id = due.delivery_id;
 
 -- name: unswept
 -- Deliveries that ended at least :after ago and may have left an upload open: those without an

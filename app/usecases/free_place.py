@@ -2,40 +2,112 @@
 
 rs-order takes a suborder for downloaded once each of its files was. It never sees that of files of
 2 GiB and more, so it waits for its user until the order expires, and restores nothing else.
+
+Which orders may do so is noted as their deliveries become done, so that whichever worker runs asks
+about them until rs-order tells. A delivery that ends in ERROR needs none of this: its order is
+cancelled in the transaction that ends it (`fail`), or as soon as it is named.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
+
 from app.delivery import outgoing
 from app.delivery.model import Delivery
-from app.delivery.ports import DeliveryStore, OrderSource
-from app.errors import DeliveryError
+from app.delivery.ports import DeliveryStore, OrderSource, UnitOfWork
+from app.errors import DeliveryError, PermanentError
 from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-UNSEEN = 1 << 31  # bytes of the smallest file whose download rs-order does not see
+_UNSEEN = 1 << 31  # bytes of the smallest file whose download rs-order does not see
+_OWN_TURN = timedelta(minutes=1)  # in which the worker that has delivered it asks by itself
+_LONGEST_PAUSE = timedelta(hours=1)
+# rs-order lets an order live for a week at most: then its place is free.
+_LONGEST_LIFE = timedelta(hours=168)
+_MOST_FAILURES = 3  # in a row, before the others are left for another look
 
 
-async def free_place(delivery: Delivery, *, source: OrderSource, store: DeliveryStore) -> None:
-    """Cancel the order of a delivery that is done, if rs-order still waits for its user.
+async def may_keep_place(tx: UnitOfWork, delivery: Delivery) -> None:
+    """Note, as a delivery becomes done, that its order may keep its user's place, if it may."""
+    if delivery.order_id is not None and _may(delivery):
+        await tx.record_place(delivery, unseen=_UNSEEN, after=_OWN_TURN)
 
-    What fails is logged: the delivery is done, and the order expires by itself.
-    """
-    assert delivery.order_id is not None  # noqa: S101 - it was transferred
-    try:
-        facts = await source.order(delivery)
-        if facts is None or not facts.waiting_for_user:
+
+def _may(delivery: Delivery) -> bool:
+    """Whether it is worth looking: a file has all the bytes of the archive at most."""
+    return delivery.plan is not None or delivery.total_bytes >= _UNSEEN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Has the orders of deliveries that are done cancelled that still wait for their user."""
+
+    source: OrderSource
+    store: DeliveryStore
+    limit: int = 100  # orders in one look: the others have their turn at the next one
+
+    async def free_soon(self, delivery: Delivery) -> None:
+        """Free the place of what was delivered just now. What fails is left for `look`."""
+        if not _may(delivery):
             return
-        async with store.transaction() as tx:
-            await tx.enqueue(outgoing.cancel(delivery, delivery.order_id))
-    except DeliveryError as error:
-        log.warning(
-            "place_not_freed",
-            **delivery.log_context,
-            order_id=delivery.order_id,
-            cause=str(error),
-            consequence="its user may wait for further orders until rs-order lets this one expire",
-        )
-    else:
-        log.info("place_freed", **delivery.log_context, order_id=delivery.order_id)
+        try:
+            if await self.store.holds_place(delivery):
+                await self._free(delivery)
+        except DeliveryError as error:
+            _log_failure(delivery, error, "it is asked again")
+
+    async def look(self) -> None:
+        """Free the places that are due. One process does it for all.
+
+        One after the other is taken: those after the last one are due all the same.
+        """
+        failures = 0  # in a row
+        for _ in range(self.limit):
+            place = await self.store.due_place(longest=_LONGEST_PAUSE)
+            if place is None:
+                return
+            try:
+                await self._free(place.delivery)
+                failures = 0
+            except DeliveryError as error:
+                failures += 1
+                if place.age < _LONGEST_LIFE:
+                    _log_failure(place.delivery, error, "it is asked again")
+                else:
+                    await self._forget(place.delivery)
+                    _log_failure(place.delivery, error, "the order has expired by now")
+                if failures == _MOST_FAILURES:
+                    return  # nor does it answer for the others now
+
+    async def _free(self, delivery: Delivery) -> None:
+        """Cancel an order if rs-order still waits for its user. Raises what passes."""
+        try:
+            facts = await self.source.order(delivery)
+        except PermanentError as error:
+            await self._forget(delivery)
+            _log_failure(delivery, error, "it keeps no place if it is gone; else until it expires")
+            return
+        waits = facts is not None and facts.waiting_for_user
+        if await self._forget(delivery, cancel=bool(waits)) and waits:
+            log.info("place_freed", **delivery.log_context, order_id=delivery.order_id)
+
+    async def _forget(self, delivery: Delivery, *, cancel: bool = False) -> bool:
+        """Note that nothing is to be done any more; False when another has noted it before."""
+        async with self.store.transaction() as tx:
+            noted = await tx.forget_place(delivery)
+            if noted and cancel:
+                assert delivery.order_id is not None  # noqa: S101 - else it has no place
+                await tx.enqueue(outgoing.cancel(delivery, delivery.order_id))
+        return noted
+
+
+def _log_failure(delivery: Delivery, error: DeliveryError, consequence: str) -> None:
+    log.warning(
+        "place_not_freed",
+        **delivery.log_context,
+        order_id=delivery.order_id,
+        cause=str(error),
+        consequence=consequence,
+    )

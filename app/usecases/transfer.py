@@ -32,7 +32,6 @@ from app.errors import (
     LeaseLostError,
     RetryableError,
     SourceGoneError,
-    StoreUnavailableError,
     TargetRefusedError,
     UploadLostError,
     WrongFileError,
@@ -42,7 +41,7 @@ from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.completion import CompletionGuard
-from app.usecases.free_place import UNSEEN, free_place
+from app.usecases.free_place import Places, may_keep_place
 from app.usecases.remove import Removal
 from app.usecases.resume import FROM_THE_START, Resumption, Unfinished, tell_unusable
 from app.usecases.segments import SegmentFiles, Segments
@@ -168,16 +167,8 @@ class Transfers:
         """Give back what a delivery that is done needs no more, if that can be done soon."""
         if delivery.attempt > 1:  # who pauses goes on as another attempt
             await self.tails.drop_soon(delivery)
-        if self.frees_places and (delivery.plan is not None or await self._has_unseen(delivery)):
-            await free_place(delivery, source=self.segments.source, store=self.store)
-
-    async def _has_unseen(self, delivery: Delivery) -> bool:
-        """Whether a file is so large that rs-order does not see that it was downloaded."""
-        if delivery.total_bytes < UNSEEN:
-            return False
-        with suppress(StoreUnavailableError):
-            return (await self.store.extent(delivery)).largest >= UNSEEN
-        return False
+        if self.frees_places:
+            await Places(source=self.segments.source, store=self.store).free_soon(delivery)
 
     async def _end_or_finish(self, delivery: Delivery, lease: Lease) -> None:
         """Look whether the archive has appeared, now that it can't any more.
@@ -471,6 +462,8 @@ class Transfers:
             ended = await tx.advance(delivery, State.DONE, result=result)
             if ended:
                 await tx.enqueue(outgoing.done(delivery, result))
+                if self.frees_places:
+                    await may_keep_place(tx, delivery)
                 tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
         # An earlier try may have done it, and only its answer was lost.
         return ended or (again and await self.store.done_by(delivery))

@@ -125,6 +125,15 @@ class Depth:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PlacesHeld:
+    """Deliveries of a tenant that are done, whose orders may keep their users' places."""
+
+    tenant: str
+    places: int
+    oldest: float  # seconds since the one was done that was so first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Owed:
     """Messages that no broker has confirmed yet."""
 
@@ -197,6 +206,9 @@ class Overview(Protocol):
 
     async def depths(self) -> list[Depth]:
         """Return how many deliveries of each tenant are in each state before the end."""
+
+    async def places_held(self) -> list[PlacesHeld]:
+        """Return how many orders may keep a place at rs-order although all of them is delivered."""
 
     async def owed(self) -> list[Owed]:
         """Return how many messages wait to be confirmed."""

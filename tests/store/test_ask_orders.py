@@ -11,10 +11,8 @@ from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
 from app.errors import SourceGoneError
 from app.usecases.ask_orders import OrderInquiry
-from app.usecases.free_place import free_place
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
-from tests.builders import make_file
 from tests.deliveries import Deliveries
 from tests.twins.rs_order import MemoryOrders
 
@@ -158,26 +156,3 @@ async def test_what_left_the_cache_of_an_order_that_is_done_is_gone(
     )
     await settlement.settle(delivery, SourceGoneError("file 1 is gone"))
     assert await deliveries.states() == ["ERROR"]
-
-
-@pytest.mark.parametrize("large", [True, False])
-async def test_an_order_that_waits_for_its_user_for_ever_is_cancelled(
-    deliveries: Deliveries, orders: MemoryOrders, *, large: bool
-) -> None:
-    delivery = await deliveries.claimed()
-    orders.hold(delivery, {"a": b"abc"}, large_file_bytes=1 if large else 0)
-    (file,) = [listed async for listed in orders.listing(delivery)]
-    async for _ in orders.chunks(delivery, make_file(file_id=file.file_id)):
-        pass
-    await free_place(delivery, source=orders, store=deliveries.store)
-    cancels = [kind for kind, _ in await deliveries.owed() if kind == "cancel"]
-    assert cancels == ["cancel"] * large
-
-
-async def test_an_order_that_can_not_be_asked_about_changes_nothing(
-    deliveries: Deliveries, orders: MemoryOrders
-) -> None:
-    delivery = await deliveries.claimed()
-    before = await deliveries.owed()
-    await free_place(delivery, source=orders, store=deliveries.store)
-    assert await deliveries.owed() == before

@@ -310,7 +310,7 @@ async def test_a_manifest_is_read_a_batch_at_a_time_in_its_order(deliveries: Del
         await tx.add_files(delivery, files[::-1])
     assert [file async for file in deliveries.store.files(delivery)] == files
     names = name_bytes(file.member for file in files)
-    extent = Extent(sizes_known=True, name_bytes=names, largest=1)
+    extent = Extent(sizes_known=True, name_bytes=names)
     assert await deliveries.store.extent(delivery) == extent
 
 

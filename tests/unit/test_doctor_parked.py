@@ -1,12 +1,12 @@
-"""What `delivery doctor` says of archives that wait for their next suborder."""
+"""What `delivery doctor` says of what waits for rs-order."""
 
 from __future__ import annotations
 
 import pytest
 
 from app.delivery.states import State
-from app.run.doctor import parked
-from app.views.deliveries import Depth
+from app.run.doctor import parked, places
+from app.views.deliveries import Depth, PlacesHeld
 
 
 def depth(tenant: str, waiting: int, longest: float) -> Depth:
@@ -36,3 +36,27 @@ def test_archives_that_wait_are_counted_and_those_that_wait_for_hours_named(
     assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "suborders")
     assert told in finding.message
     assert ok or "--state TRANSFERRING --tenant b" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("held", "ok", "told"),
+    [
+        ([], True, "no delivered order may keep its user's place"),
+        ([PlacesHeld(tenant="a", places=2, oldest=3600)], True, "2 delivered orders"),
+        (
+            [
+                PlacesHeld(tenant="a", places=2, oldest=60),
+                PlacesHeld(tenant="b", places=1, oldest=7200),
+            ],
+            False,
+            "one of tenant b for 120 minutes",
+        ),
+    ],
+)
+def test_places_of_which_rs_order_says_nothing_are_told(
+    held: list[PlacesHeld], ok: bool, told: str
+) -> None:
+    finding = places(held)
+    assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "places")
+    assert told in finding.message
+    assert ok or "place_not_freed" in finding.advice

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from app.delivery.states import State
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
-from app.views.deliveries import Depth, Overview, Owed, WorkerSeen
+from app.views.deliveries import Depth, Overview, Owed, PlacesHeld, WorkerSeen
 from web import schemas
 from web.endpoint import ACTOR, OPERATORS, Endpoint
 from web.guard.gate import SCRAPER
@@ -29,6 +29,7 @@ class DatabaseCollector(Collector):
 
     def __init__(self) -> None:
         self.depths: list[Depth] = []
+        self.places: list[PlacesHeld] = []
         self.owed: list[Owed] = []
         self.workers: list[WorkerSeen] = []
         self.up = False
@@ -67,6 +68,20 @@ class DatabaseCollector(Collector):
                 waiting.add_metric([depth.tenant], depth.oldest_parked)
             active.add_metric([depth.tenant, depth.state.value], depth.deliveries)
             oldest.add_metric([depth.tenant, depth.state.value], depth.oldest)
+        places = GaugeMetricFamily(
+            "delivery_places_held",
+            "Deliveries that are DONE, whose order may keep one of its user's places at rs-order: "
+            "it is asked until it tells. Of the database: take max.",
+            labels=("tenant",),
+        )
+        held = GaugeMetricFamily(
+            "delivery_places_held_oldest_seconds",
+            "How long ago the first of them was done.",
+            labels=("tenant",),
+        )
+        for place in self.places:
+            places.add_metric([place.tenant], place.places)
+            held.add_metric([place.tenant], place.oldest)
         owed = GaugeMetricFamily(
             "delivery_outbox_messages", "Messages no broker has confirmed.", labels=("lane",)
         )
@@ -78,7 +93,7 @@ class DatabaseCollector(Collector):
             overdue.add_metric([lane.lane], lane.oldest)
         workers = GaugeMetricFamily("delivery_workers", "Workers that told lately they are there.")
         workers.add_metric([], sum(worker.alive for worker in self.workers))
-        yield from (active, oldest, parked, waiting, owed, overdue, workers)
+        yield from (active, oldest, parked, waiting, places, held, owed, overdue, workers)
 
 
 class _Own(Collector):
@@ -137,8 +152,13 @@ class MetricsApi:
                 return
             database = self._database
             try:
-                database.depths, database.owed, database.workers = await asyncio.gather(
-                    overview.depths(), overview.owed(), overview.workers()
+                (
+                    database.depths,
+                    database.places,
+                    database.owed,
+                    database.workers,
+                ) = await asyncio.gather(
+                    overview.depths(), overview.places_held(), overview.owed(), overview.workers()
                 )
                 database.up = True
             except DeliveryError as error:

@@ -22,6 +22,7 @@ from app.store.memory.rows import (
     FileRow,
     InboxRow,
     OutboxRow,
+    PlaceRow,
     SegmentRow,
     StepRow,
     TailRow,
@@ -116,6 +117,7 @@ class MemoryDatabase:
             "checkpoint", group=lambda row: row.delivery_id
         )
         self.tails = Table[tuple[UUID, str], TailRow]("tail", group=lambda row: row.delivery_id)
+        self.places = Table[UUID, PlaceRow]("place")
         self.history = Table[int, StepRow]("delivery_history", group=lambda row: row.delivery_id)
         self.inbox = Table[UUID, InboxRow]("inbox", group=lambda row: (row.kind, row.digest))
         self.arrivals = Table[UUID, ArrivalRow]("arrival")

@@ -68,7 +68,7 @@ async def delete(
     delivery_id: UUID,
     fits: Callable[[DeliveryRow], bool],
 ) -> bool:
-    """Delete a delivery that fits, with its files, segments, checkpoints, tails and history."""
+    """Delete a delivery that fits, with all that refers to it."""
     if await session.delete(database.deliveries, delivery_id, fits) is None:
         return False
     for key, _ in list(session.rows(database.files, delivery_id)):
@@ -78,6 +78,8 @@ async def delete(
     _forget_checkpoints(database, session, delivery_id)
     for tail, _ in list(session.rows(database.tails, delivery_id)):
         session.remove(database.tails, tail)
+    if session.get(database.places, delivery_id) is not None:
+        session.remove(database.places, delivery_id)
     for number, _ in list(session.rows(database.history, delivery_id)):
         session.remove(database.history, number)
     return True

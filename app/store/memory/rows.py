@@ -132,6 +132,16 @@ class TailRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PlaceRow:
+    """A delivery that is done, whose order may keep its user's place at rs-order."""
+
+    delivery_id: UUID
+    since: datetime
+    due_at: datetime
+    tries: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepRow:
     """A delivery came into a state, or an attempt in it was given up."""
 

@@ -10,7 +10,7 @@ from functools import partial
 from uuid import UUID
 
 from app.delivery.manifest import Extent, ManifestFile
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, HeldPlace
 from app.delivery.naming import object_key
 from app.delivery.segments import OrderSoFar
 from app.delivery.states import State, Work
@@ -24,6 +24,7 @@ from app.waiting.patience import until_answered
 from app.waiting.wakeup import Wakeup
 
 _FILES_A_BATCH = 1000
+_FIRST_PAUSE = timedelta(minutes=1)  # until a place is asked about again
 
 
 class MemoryStore:
@@ -100,6 +101,29 @@ class MemoryStore:
                 if changed is not None:
                     found.append(changed.delivery)
         return found
+
+    async def holds_place(self, delivery: Delivery) -> bool:
+        """Whether a delivery's order may keep its user's place."""
+        async with self._database.session() as session:
+            return session.get(self._database.places, delivery.id) is not None
+
+    async def due_place(self, *, longest: timedelta) -> HeldPlace | None:
+        """Return the place that is due for longest."""
+        async with self._database.session() as session:
+            due = session.where(self._database.places, lambda row: row.due_at <= session.now)
+            free = [row for key, row in due if not session.skips(self._database.places, key)]
+            if not free:
+                return None
+            first = min(free, key=lambda row: (row.due_at, row.delivery_id))
+            pause = min(_FIRST_PAUSE * 2 ** min(first.tries, 20), longest)
+            await session.update(
+                self._database.places,
+                first.delivery_id,
+                lambda row: replace(row, tries=row.tries + 1, due_at=session.now + pause),
+            )
+            held = session.get(self._database.deliveries, first.delivery_id)
+        assert held is not None  # noqa: S101 - its place goes with it
+        return HeldPlace(delivery=held.delivery, age=session.now - first.since)
 
     async def unswept(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that ended so long ago and may have left an upload open."""
@@ -288,7 +312,6 @@ class MemoryStore:
         return Extent(
             sizes_known=all(file.size is not None for file in files),
             name_bytes=sum(len(file.member.encode()) for file in files),
-            largest=max((file.size or 0 for file in files), default=0),
         )
 
     async def order_so_far(self, delivery: Delivery) -> OrderSoFar:

@@ -13,7 +13,17 @@ from app.delivery.states import State, Work
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow, StepRow, WorkerRow
 from app.store.memory.session import Session
-from app.views.deliveries import Change, Depth, Filter, Outcome, Owed, Step, Tracked, WorkerSeen
+from app.views.deliveries import (
+    Change,
+    Depth,
+    Filter,
+    Outcome,
+    Owed,
+    PlacesHeld,
+    Step,
+    Tracked,
+    WorkerSeen,
+)
 from app.views.segments import SegmentSeen
 
 # What a transaction that began earlier, and ended later, may have numbered before.
@@ -209,6 +219,23 @@ class MemoryTracking:
                 )
             )
         return depths
+
+    async def places_held(self) -> list[PlacesHeld]:
+        """Count orders that may keep a place."""
+        since: dict[str, list[datetime]] = {}
+        async with self._database.session() as session:
+            for delivery_id, place in session.rows(self._database.places):
+                row = session.get(self._database.deliveries, delivery_id)
+                assert row is not None  # noqa: S101 - its place goes with it
+                since.setdefault(row.delivery.tenant, []).append(place.since)
+        return [
+            PlacesHeld(
+                tenant=tenant,
+                places=len(times),
+                oldest=max(0.0, (session.now - min(times)).total_seconds()),
+            )
+            for tenant, times in since.items()
+        ]
 
     async def owed(self) -> list[Owed]:
         """Count messages that wait."""

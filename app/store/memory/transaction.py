@@ -35,6 +35,7 @@ from app.store.memory.rows import (
     FileRow,
     InboxRow,
     OutboxRow,
+    PlaceRow,
     SegmentRow,
 )
 from app.store.memory.session import Session
@@ -688,6 +689,21 @@ class MemoryUnitOfWork:
             )
             self._session.put(self._database.outbox, row.id, row)
         self.owes.update(message.lane for message in messages)
+
+    @_statement
+    async def record_place(self, delivery: Delivery, *, unseen: int, after: timedelta) -> None:
+        """Note that a delivery's order may keep its user's place."""
+        files = self._session.rows(self._database.files, delivery.id)
+        if delivery.plan is None and all((row.file.size or 0) < unseen for _, row in files):
+            return
+        now = self._session.now
+        row = PlaceRow(delivery_id=delivery.id, since=now, due_at=now + after)
+        await self._session.insert(self._database.places, delivery.id, row)
+
+    @_statement
+    async def forget_place(self, delivery: Delivery) -> bool:
+        """Note that a delivery's order keeps no place."""
+        return await self._session.delete(self._database.places, delivery.id) is not None
 
     @_statement
     async def audit(self, done: AuditRecord) -> None:
