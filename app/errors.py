@@ -177,7 +177,14 @@ class SourceRefusedError(PermanentError):
 
 
 class SourceGoneError(SourceRefusedError):
-    """A file has expired from rs-order's cache; a retry of its order may bring it back."""
+    """A file has expired from rs-order's cache; a retry of its order may bring it back.
+
+    `position` is its place in the manifest.
+    """
+
+    def __init__(self, message: str = "", *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 class TargetRefusedError(PermanentError):

@@ -47,6 +47,8 @@ class Delivery:
     total_bytes: int = 0  # of the manifest: the sum of the known sizes
     attempt: int = 0  # transfers begun; fences off the earlier ones
     failures: int = 0  # transfers ended by a wrong file or object
+    retries: int = 0  # of its order, since one was for a file further on in the archive
+    retried_for: int = -1  # the furthest position of a file that one was for
     tries: int = 0  # times that the work due now was given up for later
     last_cause: str | None = None  # why, the last time
     trace: str | None = None  # W3C traceparent

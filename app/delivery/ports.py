@@ -362,11 +362,13 @@ class Leases(Protocol):
         failed: bool,
         cause: str,
         tried: bool = True,
+        retried: tuple[int, int] | None = None,
     ) -> None:
         """Let go: any worker may claim it, not before `after`.
 
         At once, when its order went on since it was claimed. `failed` counts a failed attempt;
-        `tried` one that was given up, by which pauses grow.
+        `tried` one that was given up, by which pauses grow; `retried` is which retry of its order
+        this was, and the position of the file that it was for.
         """
 
     async def park(self, delivery: Delivery, *, cause: str) -> None:
@@ -481,7 +483,8 @@ class OrderSource(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a file's bytes, from the first to the last.
 
-        Reading raises SourceGoneError when rs-order had the file, and has it no more.
+        Reading raises SourceGoneError when rs-order had the file, and has it no more, with its
+        position.
         """
 
 

@@ -130,6 +130,7 @@ class PostgresLeases:
         failed: bool,
         cause: str,
         tried: bool = True,
+        retried: tuple[int, int] | None = None,
     ) -> None:
         """Let go of a lease."""
         with translate_errors():
@@ -144,6 +145,8 @@ class PostgresLeases:
                     cause=cause,
                     announced=delivery.announced,
                     order_done=delivery.order_done,
+                    retries=retried[0] if retried else None,
+                    retried_for=retried[1] if retried else None,
                 )
             )
 

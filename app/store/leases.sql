@@ -115,7 +115,8 @@ UPDATE delivery SET
     -- What it waited for may have come since it was claimed.
     not_before = now() + CASE WHEN (announced, order_done) = (:announced, :order_done) THEN :after
                               ELSE interval '0' END,
-    failures = failures + :failed, tries = tries + :tried, last_cause = :cause, updated_at = now()
+    failures = failures + :failed, tries = tries + :tried, last_cause = :cause, updated_at = now(),
+    retries = coalesce(:retries, retries), retried_for = coalesce(:retried_for, retried_for)
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
 
 -- name: park

@@ -67,6 +67,8 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         listed_of(row),
         order=row["order_request"],
         failures=row["failures"],
+        retries=row["retries"],
+        retried_for=row["retried_for"],
         tries=row["tries"],
         trace=row["trace"],
         plan=OrderPlan.read(plan) if plan else None,

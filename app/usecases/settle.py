@@ -27,6 +27,7 @@ from app.errors import (
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
+from app.usecases.retried import next_retry
 from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
@@ -58,8 +59,8 @@ class Settlement:
                 log.warning("lease_lost", **context)
             case EndingError():
                 await self._end(delivery, error)
-            case SourceGoneError() if delivery.failures + 1 < self.attempts:
-                await self._ask_again(delivery, context, error)
+            case SourceGoneError() if (number := next_retry(delivery, error)) is not None:
+                await self._ask_again(delivery, context, error, number)
             case PermanentError():
                 await self._fail(delivery, error.error_type, error)
             case WrongBytesError():
@@ -74,11 +75,16 @@ class Settlement:
                 await self._retry(delivery, context, failed=False, asked=asked)
 
     async def _ask_again(
-        self, delivery: Delivery, context: dict[str, object], error: SourceGoneError
+        self,
+        delivery: Delivery,
+        context: dict[str, object],
+        error: SourceGoneError,
+        number: int,
     ) -> None:
         """Have files made available again that have left rs-order's cache: it takes a while.
 
-        Where rs-order does not do that for the order as it stands, the delivery ends.
+        Where rs-order does not do that for the order as it stands, the delivery ends. It is this
+        retry of those after which the archive got no further.
         """
         try:
             begun = await self.source.retry(delivery)
@@ -93,7 +99,10 @@ class Settlement:
             await self._fail(delivery, error.error_type, SourceGoneError(f"{stays}: ask again"))
             return
         cause = f"{error}; rs-order makes it available again"
-        await self._retry(delivery, context | {"cause": cause}, failed=True, asked=_RESTORING)
+        position = -1 if error.position is None else error.position
+        retried = number, max(delivery.retried_for, position)
+        context |= {"cause": cause, "order_retry": number}
+        await self._retry(delivery, context, failed=False, asked=_RESTORING, retried=retried)
 
     async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
         async with self.store.transaction() as tx:
@@ -140,6 +149,7 @@ class Settlement:
         *,
         failed: bool,
         asked: float | None = None,
+        retried: tuple[int, int] | None = None,
     ) -> None:
         after = timedelta(seconds=self.backoff.pause(delivery.tries, asked))
         log.warning(
@@ -149,4 +159,6 @@ class Settlement:
             **context,
         )
         metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
-        await self.leases.release(delivery, after=after, failed=failed, cause=str(context["cause"]))
+        await self.leases.release(
+            delivery, after=after, failed=failed, cause=str(context["cause"]), retried=retried
+        )

@@ -44,6 +44,7 @@ from app.usecases.completion import CompletionGuard
 from app.usecases.free_place import Places, may_keep_place
 from app.usecases.remove import Removal
 from app.usecases.resume import FROM_THE_START, Resumption, Unfinished, tell_unusable
+from app.usecases.retried import next_retry
 from app.usecases.segments import SegmentFiles, Segments
 from app.usecases.tails import KeptArchive, Tails
 from app.usecases.uploads import Uploads
@@ -409,7 +410,9 @@ class Transfers:
 
     def _passes(self, error: BaseException, delivery: Delivery) -> bool:
         """Whether there is another attempt after an error, and the upload as good as it was."""
-        if isinstance(error, (WrongFileError, SourceGoneError)):
+        if isinstance(error, SourceGoneError):
+            return next_retry(delivery, error) is not None
+        if isinstance(error, WrongFileError):
             return delivery.failures + 1 < self.attempts
         return isinstance(error, _PASSING) and not isinstance(error, UploadLostError)
 

@@ -11,7 +11,7 @@ import aiohttp
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
-from app.errors import SourceNotReadyError, SourceUnavailableError
+from app.errors import SourceGoneError, SourceNotReadyError, SourceUnavailableError
 from streams.regards.refusals import seen_as
 from streams.regards.requests import Requests, breaking_off
 from streams.regards.resume import Connection, Resumption, resumed
@@ -46,9 +46,8 @@ class Downloads:
         async def open_at(offset: int) -> AsyncIterator[Connection]:
             headers = {"Range": f"bytes={offset}-"} | validators if offset else {}
             path = f"/orders/files/{file.file_id}"
-            async with self._requests.ask(
-                delivery, path, what, headers=headers, timeout=_UNWATCHED
-            ) as response:
+            asked = self._requests.ask(delivery, path, what, headers=headers, timeout=_UNWATCHED)
+            async with _placed(file), asked as response:
                 if response.status == 202:
                     raise SourceNotReadyError(f"rs-order has not made {what} available yet")
                 if _is_another(response, file):
@@ -76,6 +75,15 @@ class Downloads:
             async with aclosing(unstalled(response.content, limit=self._stall_timeout)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+
+@contextlib.asynccontextmanager
+async def _placed(file: ManifestFile) -> AsyncIterator[None]:
+    """Let a refusal that says that a file is gone say where in the archive that is."""
+    try:
+        yield
+    except SourceGoneError as error:
+        raise SourceGoneError(str(error), position=file.position) from None
 
 
 def _is_another(response: aiohttp.ClientResponse, file: ManifestFile) -> bool:

@@ -292,8 +292,9 @@ class OrderSourceContract:
         file = (await orders.files())["a.bin"]
         (before,) = await orders.suborders()
         orders.advance(CACHE)
-        with pytest.raises(SourceGoneError):
-            await orders.read(file)
+        with pytest.raises(SourceGoneError) as gone:
+            await orders.read(replace(file, position=7))
+        assert gone.value.position == 7
         assert (await orders.facts()).may_be_retried
         assert await orders.source.retry(ORDERED)
         orders.advance(0)

@@ -154,6 +154,7 @@ class HalfMade:
         self.store = Store()
         self.source = BreakingSource(self.files, until=12)
         self.reports: list[Progress] = []
+        self.orders: Any = MemoryOrders()  # where orders are retried
         self._heir: Delivery | None = None
         self.aim(TARGET)
 
@@ -239,7 +240,7 @@ class HalfMade:
             leases=self.deliveries.leases(owner),
             backoff=Backoff(first=0, longest=0),
             attempts=ATTEMPTS,
-            source=MemoryOrders(),
+            source=self.orders,
         )
 
     async def begin_twice(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -119,27 +120,67 @@ async def test_rs_order_that_is_away_is_asked_later(
     assert await deliveries.states() == ["AVAILABLE"]
 
 
-async def test_what_left_the_cache_is_made_available_again(
-    deliveries: Deliveries, orders: MemoryOrders
-) -> None:
-    delivery = await deliveries.claimed()
-    orders.hold(delivery, {"a": b"a", "b": b"b"}, unrestorable="b")  # so it may be retried
-    settlement = Settlement(
+def settlement(deliveries: Deliveries, orders: Any) -> Settlement:
+    return Settlement(
         store=deliveries.store,
         leases=deliveries.leases("w"),
         backoff=Backoff(first=1, longest=1),
         attempts=2,
         source=orders,
     )
-    await settlement.settle(delivery, SourceGoneError("file 1 is gone"))
+
+
+async def test_what_left_the_cache_is_made_available_again(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    delivery = await deliveries.claimed()
+    orders.hold(delivery, {"a": b"a", "b": b"b"}, unrestorable="b")  # so it may be retried
+    await settlement(deliveries, orders).settle(delivery, SourceGoneError("file 1 is gone"))
     active = await deliveries.active()
-    assert active.failures == 1
+    assert (active.failures, active.retries) == (0, 1)
     assert active.last_cause == "file 1 is gone; rs-order makes it available again"
+
+
+class Retried:
+    """An rs-order that makes available again whatever it is asked for."""
+
+    retries = 0
+
+    async def retry(self, _delivery: Delivery) -> bool:
+        self.retries += 1
+        return True
+
+
+async def gone(deliveries: Deliveries, orders: Retried, position: int) -> None:
+    """Let the next attempt meet a file that is gone."""
     await deliveries.elapse(timedelta(minutes=1))
-    again = await deliveries.leases("w").claim(Work.TRANSFER)
-    assert again is not None
-    await settlement.settle(again, SourceGoneError("file 1 is gone"))
-    assert await deliveries.states() == ["ERROR"], "it was tried as often as it may be"
+    delivery = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert delivery is not None
+    error = SourceGoneError(f"file {position} is gone", position=position)
+    await settlement(deliveries, orders).settle(delivery, error)
+
+
+async def test_many_files_that_left_the_cache_are_no_failures(deliveries: Deliveries) -> None:
+    """They expire with their suborder, and may be met in as many attempts."""
+    orders = Retried()
+    await deliveries.ready(files=60)
+    for position in range(60):
+        await gone(deliveries, orders, position)
+    active = await deliveries.active()
+    assert (active.failures, active.retries, active.retried_for) == (0, 1, 59)
+    assert orders.retries == 60
+
+
+async def test_an_order_is_not_retried_for_ever(deliveries: Deliveries) -> None:
+    """It gets no further: one file is gone each time, or another one before it."""
+    orders = Retried()
+    await deliveries.ready(files=9)
+    for position in (3, 7, 7, 3, 6, 7):
+        await gone(deliveries, orders, position)
+        assert await deliveries.states() == ["TRANSFERRING"]
+    await gone(deliveries, orders, 7)
+    assert await deliveries.states() == ["ERROR"]
+    assert orders.retries == 6
 
 
 async def test_what_left_the_cache_of_an_order_that_is_done_is_gone(
@@ -147,12 +188,5 @@ async def test_what_left_the_cache_of_an_order_that_is_done_is_gone(
 ) -> None:
     delivery = await deliveries.claimed()
     orders.hold(delivery, {"a": b"a"})
-    settlement = Settlement(
-        store=deliveries.store,
-        leases=deliveries.leases("w"),
-        backoff=Backoff(first=1, longest=1),
-        attempts=2,
-        source=orders,
-    )
-    await settlement.settle(delivery, SourceGoneError("file 1 is gone"))
+    await settlement(deliveries, orders).settle(delivery, SourceGoneError("file 1 is gone"))
     assert await deliveries.states() == ["ERROR"]

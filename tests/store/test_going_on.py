@@ -9,12 +9,14 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from app.delivery.model import Delivery
 from app.delivery.progress import Phase
 from app.delivery.states import Work
 from app.errors import (
     DeliveryError,
     LeaseLostError,
     RetryableError,
+    SourceGoneError,
     SourceRefusedError,
     SourceUnavailableError,
     TargetRefusedError,
@@ -249,6 +251,49 @@ async def test_what_is_other_bytes_everywhere_begins_again(half: HalfMade) -> No
     assert await half.deliveries.states() == ["DONE"]
     assert len(half.store.aborted) == 1
     assert half.source.reads["first.bin"] == 2
+    assert half.store.open() == []
+
+
+class Retried:
+    """An rs-order whose orders can be retried; where that is away, it is not known."""
+
+    def __init__(self) -> None:
+        self.retries = 0
+
+    async def retry(self, _delivery: Delivery) -> bool:
+        self.retries += 1
+        return True
+
+
+async def test_a_file_that_left_the_cache_costs_nothing_that_was_sent(half: HalfMade) -> None:
+    """Nor an attempt: it comes back, however many are gone, one after the other."""
+    half.orders = Retried()
+    await half.plan()
+    for number in range(ATTEMPTS + 2):
+        half.source.until = 12 if number == 0 else 0
+        half.source.error = SourceGoneError("410", position=number)
+        assert isinstance(await half.attempt(breaks="third.bin"), SourceGoneError)
+        await half.deliveries.elapse(timedelta(minutes=1))
+        assert (half.store.aborted, len(half.store.open())) == ([], 1)
+    assert half.orders.retries == ATTEMPTS + 2
+    assert await half.attempt() is None
+    assert await half.deliveries.states() == ["DONE"]
+    assert {half.store.sent[number] for number in range(1, 13)} == {1}
+    assert half.source.reads["first.bin"] == half.source.reads["second.bin"] == 1
+    assert (await half.deliveries.rows())[0].failures == 0
+
+
+async def test_a_file_that_is_gone_for_good_leaves_no_upload(half: HalfMade) -> None:
+    half.orders = Retried()
+    await half.plan()
+    half.source.until = 1
+    half.source.error = SourceGoneError("410", position=2)
+    while await half.deliveries.states() == ["TRANSFERRING"] or not half.orders.retries:
+        await half.attempt(breaks="third.bin")
+        half.source.until = 0
+        await half.deliveries.elapse(timedelta(minutes=1))
+    assert half.orders.retries == 5
+    assert await half.deliveries.states() == ["ERROR"]
     assert half.store.open() == []
 
 

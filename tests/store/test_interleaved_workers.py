@@ -323,8 +323,11 @@ class GatedLeases:
         failed: bool,
         cause: str,
         tried: bool = True,
+        retried: tuple[int, int] | None = None,
     ) -> None:
-        await self.leases.release(delivery, after=after, failed=failed, cause=cause, tried=tried)
+        await self.leases.release(
+            delivery, after=after, failed=failed, cause=cause, tried=tried, retried=retried
+        )
 
 
 def uploads_of(deliveries: Deliveries, sink: Sink) -> Uploads:

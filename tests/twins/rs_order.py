@@ -273,7 +273,10 @@ class MemoryOrders(_Bytes):
             with self._downloads.reading(order, ordered) as reading:
                 yield Opened(content=_content(ordered), end=reading.end)
         except RefusedError as error:
-            raise _refusal(error.status, f"file {file.file_id}: {error}") from None
+            told = _refusal(error.status, f"file {file.file_id}: {error}")
+            if isinstance(told, SourceGoneError):
+                told.position = file.position
+            raise told from None
         finally:
             self.clock.run_due()
 

@@ -174,6 +174,7 @@ class MemoryLeases:
         failed: bool,
         cause: str,
         tried: bool = True,
+        retried: tuple[int, int] | None = None,
     ) -> None:
         """Let go of a lease."""
 
@@ -188,6 +189,8 @@ class MemoryLeases:
                 tries=row.delivery.tries + tried,
                 last_cause=cause,
             )
+            if retried is not None:
+                changed = changed.having(retries=retried[0], retried_for=retried[1])
             return replace(
                 changed,
                 lease_owner=None,
