@@ -159,7 +159,8 @@ class UnitOfWork(Protocol):
         """Add a segment; a delivery that waits for it may be claimed, the first time `after`.
 
         rs-order told so many suborders, the least that there will be. False when it was announced
-        before.
+        before. What the whole order has (None) may be announced again, unless that is to be listed
+        yet, or the order was done the last time.
         """
 
     async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:
@@ -236,7 +237,8 @@ class DeliveryStore(Protocol):
     async def quiet_orders(self, after: timedelta, *, limit: int) -> list[Delivery]:
         """Return deliveries that wait for rs-order and have heard nothing for so long.
 
-        Each is returned once in that time.
+        Parked ones, and ones that wait with their lease, as their archive can't pause. Each is
+        returned once in that time.
         """
 
     async def holds_place(self, delivery: Delivery) -> bool:

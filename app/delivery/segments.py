@@ -19,6 +19,7 @@ class Segment:
 
     number: int  # from 1, as they were announced
     suborder: int | None  # rs-order's; None: what its whole order has that is in no other segment
+    at_end: bool = True  # whether the order was done when it was announced: so that was all of it
     listed: bool = False  # whether its files are in the manifest
     file_count: int = 0  # of those that are in no segment before
 
@@ -38,13 +39,14 @@ class OrderSoFar:
 
     @property
     def rest_is_listed(self) -> bool:
-        """Whether what the whole order has is in the manifest, too."""
-        return any(segment.suborder is None for segment in self.segments)
+        """Whether what the whole order has in the end is in the manifest, too."""
+        return any(segment.suborder is None and segment.at_end for segment in self.segments)
 
     @property
     def all_announced(self) -> bool:
         """Whether each suborder that rs-order tells of is a segment, or all of the order is one."""
-        return self.rest_is_listed or len(self.segments) == self.total_suborders
+        named = [segment for segment in self.segments if segment.suborder is not None]
+        return self.rest_is_listed or len(named) == self.total_suborders
 
 
 def suborders_are(count: int, least: int | None) -> str:

@@ -104,6 +104,7 @@ def segment_of(row: asyncpg.Record) -> Segment:
     return Segment(
         number=row["number"],
         suborder=row["suborder_id"],
+        at_end=row["at_end"],
         listed=row["listed"],
         file_count=row["file_count"],
     )

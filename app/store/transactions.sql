@@ -234,7 +234,8 @@ SELECT id FROM advanced;
 
 -- name: announce
 -- Add a segment. What waits for it may be claimed: the first time not before :after, since the end of a
--- small order follows at once. No row if it was announced before.
+-- small order follows at once. No row if it was announced before; one of what the whole order has, if such a
+-- one waits to be listed, or is the last one, since the order was done by then.
 WITH counted AS (
     UPDATE delivery SET
         announced = announced + 1, parked = false,
@@ -243,11 +244,12 @@ WITH counted AS (
         not_before = CASE WHEN parked THEN now() WHEN announced = 0 THEN now() + :after ELSE not_before END
     WHERE id = :id AND NOT EXISTS (
         SELECT 1 FROM segment
-        WHERE delivery_id = :id AND suborder_id IS NOT DISTINCT FROM :suborder::bigint)
-    RETURNING announced
+        WHERE delivery_id = :id AND suborder_id IS NOT DISTINCT FROM :suborder::bigint
+          AND (:suborder::bigint IS NOT NULL OR listed_at IS NULL OR at_end))
+    RETURNING announced, order_done
 )
-INSERT INTO segment (delivery_id, number, suborder_id)
-SELECT :id, announced, :suborder FROM counted
+INSERT INTO segment (delivery_id, number, suborder_id, at_end)
+SELECT :id, announced, :suborder, order_done FROM counted
 RETURNING number;
 
 -- name: end_order
@@ -276,8 +278,8 @@ RETURNING number;
 
 -- name: segments
 -- What is known of a delivery's order, and its segments in their order.
-SELECT d.order_done, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id, s.listed_at IS NOT NULL AS listed,
-       s.file_count
+SELECT d.order_done, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id, s.at_end,
+       s.listed_at IS NOT NULL AS listed, s.file_count
 FROM delivery d LEFT JOIN segment s ON s.delivery_id = d.id
 WHERE d.id = :id
 ORDER BY s.number;
@@ -364,11 +366,17 @@ LIMIT :limit;
 
 -- name: quiet_orders
 -- Deliveries that wait for rs-order, and have heard nothing for so long, nor were given here meanwhile: those
--- that wait for longest. (Nothing else goes by `not_before` while they wait.)
+-- that wait for longest. Some wait with their lease, as their archive can't pause. (Nothing else goes by
+-- `not_before` while they wait.)
 UPDATE delivery SET not_before = now()
 WHERE id IN (
-    SELECT id FROM delivery
-    WHERE state NOT IN ({ended}) AND (state = 'ORDERED' OR parked) AND order_id IS NOT NULL
+    SELECT id FROM delivery d
+    WHERE state NOT IN ({ended}) AND order_id IS NOT NULL
+      AND (state = 'ORDERED' OR parked
+           OR state = 'TRANSFERRING' AND plan IS NOT NULL AND NOT order_done AND announced = listed
+              AND NOT EXISTS (
+                  SELECT 1 FROM segment
+                  WHERE delivery_id = d.id AND listed_at >= now() - :after::interval))
       AND not_before < now() - :after::interval
     ORDER BY not_before
     LIMIT :limit

@@ -15,10 +15,16 @@ from app.delivery.order_facts import FileState, OrderFacts, OrderState
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import DeliveryStore, OrderSource
 from app.delivery.states import State
-from app.errors import DeliveryError, ErrorType, OrderNotToldError, SourceRefusedError
+from app.errors import (
+    DeliveryError,
+    ErrorType,
+    OrderNotToldError,
+    SourceNotReadyError,
+    SourceRefusedError,
+)
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
-from app.usecases.order_progress import order_progressed
+from app.usecases.order_progress import announce_available, order_progressed
 
 log = get_logger(__name__)
 
@@ -54,7 +60,8 @@ class OrderInquiry:
             await self._end(delivery, f"nothing was heard of it for long, and {error}")
             return
         if facts is None:
-            return  # this rs-order does not tell; the delivery's own time is its bound
+            await self._look_for_files(delivery)
+            return
         log.info(
             "order_asked",
             **delivery.log_context,
@@ -85,18 +92,45 @@ class OrderInquiry:
         """
         available: dict[int, None] = {}
         pending: set[int] = set()
+        untold = False  # of which suborder some are
         try:
             async for ordered in self.source.every_file(delivery, facts):
                 if ordered.suborder_id is None:
-                    continue
-                if ordered.state == FileState.AVAILABLE:
+                    untold = untold or ordered.state == FileState.AVAILABLE
+                elif ordered.state == FileState.AVAILABLE:
                     available[ordered.suborder_id] = None
                 elif ordered.state == FileState.PENDING:
                     pending.add(ordered.suborder_id)
         except OrderNotToldError:
+            untold = True
+        if untold:
+            await self._look_for_files(delivery)
             return
         for suborder in [each for each in available if each not in pending]:
             await self._said(delivery, OrderStatus.SUBORDER_DONE, suborder_id=suborder)
+
+    async def _look_for_files(self, delivery: Delivery) -> None:
+        """Announce what can be downloaded, where rs-order does not tell of its orders.
+
+        It lists files, not of which suborder they are, nor whether more come. So what is available
+        and in no segment is one of its own; should that be a part of a suborder, the rest follows
+        with that, or at the end. An end that was not heard can't be known: the delivery's own time
+        is its bound.
+        """
+        try:
+            new = {file.file_id async for file in self.source.listing(delivery)}
+        except SourceNotReadyError:  # it lists nothing of an order that is not done
+            return
+        if new:
+            async for known in self.store.files(delivery):
+                new.discard(known.file_id)
+        log.info("order_listed", **delivery.log_context, order_id=delivery.order_id, files=len(new))
+        if not new:
+            return
+        async with self.store.transaction() as tx:
+            current = await tx.lock(delivery.tenant, delivery.correlation_id)
+            if current is not None and current.id == delivery.id and _waits(current):
+                await announce_available(tx, current)
 
     async def _said(self, delivery: Delivery, status: OrderStatus, **fields: Any) -> None:
         event = OrderEvent(
@@ -113,5 +147,11 @@ class OrderInquiry:
             current = await tx.lock(delivery.tenant, delivery.correlation_id)
             if current is None or current.id != delivery.id:
                 return
-            if current.parked or current.state is State.ORDERED:
+            if _waits(current):
                 await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)
+
+
+def _waits(delivery: Delivery) -> bool:
+    """Whether a delivery needs more of its order."""
+    begun = delivery.state is State.TRANSFERRING and delivery.plan is not None
+    return delivery.state is State.ORDERED or (begun and not delivery.order_done)

@@ -228,12 +228,22 @@ async def _announce(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> No
             order_id=event.order_id,
             total_suborders=event.total_suborders,
         )
-    if event.suborder_id is None:
-        return
-    if not await tx.announce(
+    if event.suborder_id is not None and await tx.announce(
         delivery, event.suborder_id, total_suborders=event.total_suborders, after=END_FOLLOWS
     ):
-        return
+        await _wake(tx, delivery)
+
+
+async def announce_available(tx: UnitOfWork, delivery: Delivery) -> None:
+    """Note that something of the order of a delivery that waits is available, and not of what."""
+    if delivery.state is State.ORDERED:
+        await tx.advance(delivery, State.AVAILABLE)
+    if await tx.announce(delivery, None):
+        await _wake(tx, delivery)
+
+
+async def _wake(tx: UnitOfWork, delivery: Delivery) -> None:
+    """Wake who lays out, or goes on with, what a segment was announced of."""
     if delivery.state in _WAITING:
         await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
     elif delivery.parked:

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
 from app.errors import SourceGoneError
 from app.usecases.ask_orders import OrderInquiry
+from app.usecases.plan import END_AWAITED
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
+from compose.embedded.stack import TENANT
+from tests.builders import make_lease
 from tests.deliveries import Deliveries
 from tests.twins.rs_order import MemoryOrders
 
@@ -37,21 +41,37 @@ def inquiry(deliveries: Deliveries, orders: MemoryOrders) -> OrderInquiry:
     return OrderInquiry(source=orders, store=deliveries.store, limit=10)
 
 
-async def parked(deliveries: Deliveries, orders: MemoryOrders) -> Delivery:
+async def parked(deliveries: Deliveries, orders: MemoryOrders, **switches: Any) -> Delivery:
     """Return a delivery that has archived the first suborder, and waits for the next one."""
+    await waiting(deliveries, orders, **switches)
+    return await park(deliveries)
+
+
+async def park(deliveries: Deliveries) -> Delivery:
+    """Park what a worker has claimed."""
+    await deliveries.leases("w").park(await deliveries.active(), cause="waits")
+    return await deliveries.active()
+
+
+async def waiting(deliveries: Deliveries, orders: MemoryOrders, **switches: Any) -> None:
+    """Archive the first suborder of a delivery, under a lease."""
     delivery = await ordered(deliveries)
-    orders.hold(delivery, FILES, suborder_files=1, user_places=1)
+    orders.hold(delivery, FILES, suborder_files=1, user_places=1, **switches)
     suborder = orders.said[-1]["subOrderId"]
     await deliveries.tell(OrderStatus.SUBORDER_DONE, order_id=1, suborder_id=suborder)
     await deliveries.elapse(timedelta(seconds=2))
     claimed = await deliveries.leases("w").claim(Work.PLAN)
     assert claimed is not None
+    await deliveries.elapse(END_AWAITED)
     await deliveries.plan_ahead(claimed, orders)
+    await go_on(deliveries, orders)
+
+
+async def go_on(deliveries: Deliveries, orders: MemoryOrders) -> None:
+    """Archive what is announced, under a lease."""
     claimed = await deliveries.leases("w").claim(Work.TRANSFER)
     assert claimed is not None
     await deliveries.archive_listed(claimed, orders)
-    await deliveries.leases("w").park(claimed, cause="waits")
-    return await deliveries.active()
 
 
 async def test_the_end_of_an_order_that_was_not_heard(
@@ -86,6 +106,120 @@ async def test_a_parked_archive_is_asked_about_once_in_a_while(
     await inquiry(deliveries, orders).look()
     active = await deliveries.active()
     assert (active.parked, active.announced) == (False, 2), "the next one is there by now"
+
+
+UNTOLD = pytest.mark.parametrize(
+    "untold", ["order_facts", "dataset_files"], ids=["of orders", "of files"]
+)
+
+
+async def test_files_that_are_there_are_found_where_rs_order_tells_nothing(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    """They are archived as they come; the end, where that is heard, tells that they are all."""
+    await parked(deliveries, orders, partial_content=False, order_facts=False)
+    for number in (2, 3):
+        await deliveries.elapse(QUIET)
+        await inquiry(deliveries, orders).look()
+        active = await deliveries.active()
+        assert (active.parked, active.announced) == (False, number)
+        await go_on(deliveries, orders)
+        await park(deliveries)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    active = await deliveries.active()
+    assert (active.parked, active.announced) == (True, 3), "nothing is new"
+    assert not active.order_done, "nor is it known whether there will be"
+    await deliveries.tell(OrderStatus.DONE, order_id=1, total_suborders=3)
+    claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert claimed is not None
+    files = deliveries.segments(orders).of(claimed, make_lease())
+    got = [file.member async for file in files.all() if isinstance(file, ManifestFile)]
+    assert got == ["P_v1/f1", "P_v1/f2", "P_v1/f3"]
+    so_far = await deliveries.store.order_so_far(claimed)
+    assert so_far.rest_is_listed, "all of it was listed once more at the end"
+    assert [segment.at_end for segment in so_far.segments] == [False, False, False, True]
+
+
+async def test_the_end_is_known_where_orders_are_told_and_files_are_not(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await parked(deliveries, orders, partial_content=False, dataset_files=False)
+    for announced, done in ((2, False), (2, True)):
+        await deliveries.elapse(QUIET)
+        await inquiry(deliveries, orders).look()
+        active = await deliveries.active()
+        assert (active.parked, active.announced, active.order_done) == (False, announced, done)
+        await go_on(deliveries, orders)
+        await park(deliveries)
+
+
+@UNTOLD
+async def test_the_first_files_are_found_where_rs_order_tells_nothing(
+    deliveries: Deliveries, orders: MemoryOrders, untold: str
+) -> None:
+    switches = {"suborder_files": 1, "user_places": 1, "partial_content": False, untold: False}
+    orders.hold(await ordered(deliveries), FILES, **switches)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    active = await deliveries.active()
+    assert (active.state, active.announced, active.order_done) == (State.AVAILABLE, 1, False)
+    assert ("order-ready", TENANT) in [
+        (kind, body.get("tenant")) for kind, body in await deliveries.owed()
+    ]
+
+
+async def test_where_no_file_is_there_nothing_changes(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    delivery = await ordered(deliveries)
+    switches = {"order_facts": False, "partial_content": False, "restore_seconds": 3600}
+    orders.hold(delivery, FILES, **switches)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    assert await deliveries.states() == ["ORDERED"]
+    assert (await deliveries.active()).announced == 0
+
+
+async def test_a_list_that_is_not_ready_tells_nothing(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    orders.hold(
+        await ordered(deliveries),
+        FILES,
+        order_facts=False,
+        partial_content=True,
+        suborder_files=1,
+        user_places=1,
+    )
+    orders.faults = orders.faults.model_copy(update={"listing_not_ready": 1})
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    assert await deliveries.states() == ["ORDERED"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_archive_that_waits_with_its_lease_is_asked_about(
+    deliveries: Deliveries, orders: MemoryOrders, *, told: bool
+) -> None:
+    """It can't pause, where the compiled digest is missing."""
+    await waiting(deliveries, orders, order_facts=told, partial_content=False)
+    await inquiry(deliveries, orders).look()
+    assert (await deliveries.active()).announced == 1, "its last files were listed just now"
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    active = await deliveries.active()
+    assert (active.state, active.announced) == (State.TRANSFERRING, 2)
+
+
+async def test_an_archive_that_waits_with_its_lease_ends_with_its_order(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await waiting(deliveries, orders)
+    orders.clock.advance(8 * 24 * 3600)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    assert await deliveries.states() == ["ERROR"]
 
 
 async def test_an_order_that_expired_ends_its_delivery_in_words(

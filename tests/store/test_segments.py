@@ -578,3 +578,30 @@ async def test_rs_order_tells_more_suborders_as_it_begins_them(deliveries: Deliv
     assert (files.segments, files.total_suborders) == (2, 3)
     await announce(deliveries, order, 9, total_suborders=2)  # it was said before
     assert (await deliveries.active()).total_suborders == 3
+
+
+async def test_what_the_whole_order_has_is_announced_until_its_end(deliveries: Deliveries) -> None:
+    """Once at a time; and once the order is done, for the last time."""
+    order = Order({7: [file(1)], 8: [file(2)], 9: [file(3)]}, told=False)
+
+    async def announce_rest() -> bool:
+        async with deliveries.store.transaction() as tx:
+            return await tx.announce(delivery, None)
+
+    delivery = await begun(deliveries, Order(order.suborders))
+    assert await announce_rest()
+    assert not await announce_rest(), "it is to be listed yet"
+    order.available.add(7)
+    await given(deliveries, order, delivery)
+    order.available.add(8)
+    assert await announce_rest()
+    await given(deliveries, order, delivery)
+    so_far = await deliveries.store.order_so_far(delivery)
+    assert [segment.suborder for segment in so_far.segments] == [7, None, None]
+    assert (so_far.rest_is_listed, so_far.all_announced) == (False, False)
+    order.available.add(9)
+    await deliveries.tell(DONE, order_id=1, total_suborders=3)
+    got = [each for each in await given(deliveries, order, delivery) if not isinstance(each, Seam)]
+    assert got == ["f1", "f2", "f3"]
+    assert (await deliveries.store.order_so_far(delivery)).rest_is_listed
+    assert not await announce_rest(), "there is no more"

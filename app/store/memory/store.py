@@ -84,9 +84,13 @@ class MemoryStore:
             quiet = [
                 row
                 for delivery_id, row in session.rows(self._database.deliveries)
-                if (row.state is State.ORDERED or row.delivery.parked)
-                and row.delivery.order_id is not None
+                if row.delivery.order_id is not None
                 and row.not_before < session.now - after
+                and (
+                    row.state is State.ORDERED
+                    or row.delivery.parked
+                    or self._waits_with_lease(session, row, after)
+                )
                 and not session.skips(self._database.deliveries, delivery_id)
             ]
             quiet.sort(key=lambda row: row.not_before)
@@ -101,6 +105,20 @@ class MemoryStore:
                 if changed is not None:
                     found.append(changed.delivery)
         return found
+
+    def _waits_with_lease(self, session: Session, row: DeliveryRow, after: timedelta) -> bool:
+        """Whether an archive that may not be able to pause had nothing new for so long."""
+        delivery = row.delivery
+        return (
+            row.state is State.TRANSFERRING
+            and delivery.plan is not None
+            and not delivery.order_done
+            and delivery.announced == row.listed
+            and all(
+                segment.listed_at is None or segment.listed_at < session.now - after
+                for _, segment in session.rows(self._database.segments, delivery.id)
+            )
+        )
 
     async def holds_place(self, delivery: Delivery) -> bool:
         """Whether a delivery's order may keep its user's place."""

@@ -534,16 +534,23 @@ class MemoryUnitOfWork:
             )
             return replace(changed, not_before=due)
 
+        def repeats(segment: Segment) -> bool:
+            if segment.suborder is None and suborder is None:
+                return segment.at_end or not segment.listed
+            return segment.suborder == suborder
+
         row = await deliveries.update(
             self._database,
             self._session,
             delivery.id,
             announced,
-            lambda _: all(each.suborder != suborder for each in self._segments(delivery)),
+            lambda _: not any(repeats(each) for each in self._segments(delivery)),
         )
         if row is None:
             return False
-        segment = Segment(number=row.delivery.announced, suborder=suborder)
+        segment = Segment(
+            number=row.delivery.announced, suborder=suborder, at_end=row.delivery.order_done
+        )
         return await self._session.insert(
             self._database.segments,
             (delivery.id, segment.number),
