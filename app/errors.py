@@ -23,6 +23,7 @@ DeliveryError
 │   │   └── TargetForbiddenError      the operator does not let tenants deliver there
 │   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
 │   ├── OrderTooLargeError        the order holds more files than a delivery may have
+│   ├── TooManySubordersError     the order has more suborders than its tenant takes
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
 ├── WrongBytesError           a new attempt may get it right; some of them, then the delivery ends
 │   ├── WrongFileError            a file is not what the listing says
@@ -170,6 +171,12 @@ class OrderTooLargeError(PermanentError):
     """The order holds more files than a delivery may have, or than a worker can lay out."""
 
     error_type = ErrorType.ORDER_LIMIT_REACHED
+
+
+class TooManySubordersError(PermanentError):
+    """rs-order has split the order into more suborders than the tenant's max_suborders allows."""
+
+    error_type = ErrorType.TOO_MANY_SUBORDERS
 
 
 class SourceRefusedError(PermanentError):

@@ -56,6 +56,19 @@ def suborders_are(count: int, least: int | None) -> str:
     return f"{count} of at least {least} suborders {'is' if count == 1 else 'are'}"
 
 
+def too_many_suborders(total: int, most: int) -> str | None:
+    """Say that an order has more suborders than its tenant takes; None: it has not.
+
+    `most` is 0 where it takes any number.
+    """
+    if not 0 < most < total:
+        return None
+    return (
+        f"was split into {total} suborders, and the tenant's max_suborders allows {most}: "
+        "ask for less data at once"
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OrderPlan(Noted):
     """What is known of an archive that begins before all of its order is available."""

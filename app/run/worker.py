@@ -90,7 +90,12 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         after=after_end(settings.lease_duration),
         limit=_SWEEP_BATCH_SIZE,
     )
-    inquiry = OrderInquiry(source=services.source, store=store, limit=_INQUIRY_BATCH_SIZE)
+    inquiry = OrderInquiry(
+        source=services.source,
+        store=store,
+        limit=_INQUIRY_BATCH_SIZE,
+        max_suborders=services.configuration.tenants.max_suborders,
+    )
     places = Places(source=services.source, store=store, limit=_INQUIRY_BATCH_SIZE)
     forget = partial(
         services.database.janitor().forget,
@@ -169,7 +174,11 @@ def _workers(
     )
     check_user = partial(check, store=store, tenants=tenants, users=services.users)
     planning = Planning(
-        source=services.source, store=store, room=room, archive_format=formats.DEFAULT
+        source=services.source,
+        store=store,
+        room=room,
+        archive_format=formats.DEFAULT,
+        max_suborders=tenants.max_suborders,
     )
     slots = partial(
         Slots,

@@ -90,6 +90,10 @@ class ConfiguredTenants:
         """Whether the tenant is in maintenance: its requests wait."""
         return tenant in self._configuration.paused
 
+    def max_suborders(self, tenant: str) -> int:
+        """Return how many suborders an order may have; 0: any number, or no tenant of ours."""
+        return self.settings(tenant).max_suborders if self.known(tenant) else 0
+
     def look(self) -> int:
         """Return the number of a look at the store that begins now: see `apply`."""
         return next(self._looks)

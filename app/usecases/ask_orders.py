@@ -6,6 +6,7 @@ be lost. What it answers is applied as if it had been said.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,6 +33,36 @@ _QUIET = timedelta(minutes=15)
 _MOST_FAILURES = 3  # in a row, before the others are left for another look
 
 
+class _Suborders:
+    """The suborders of an order, by the files that it has."""
+
+    def __init__(self) -> None:
+        self._available: dict[int, None] = {}
+        self._pending: set[int] = set()
+        self._all: set[int] = set()
+
+    def add(self, suborder: int, state: str) -> None:
+        """Note the state of a file of a suborder."""
+        self._all.add(suborder)
+        if state == FileState.AVAILABLE:
+            self._available[suborder] = None
+        elif state == FileState.PENDING:
+            self._pending.add(suborder)
+
+    @property
+    def total(self) -> int:
+        """How many there are; more, where an order was retried."""
+        return len(self._all)
+
+    @property
+    def whole(self) -> list[int]:
+        """Those that can be downloaded, in the order in which they were told.
+
+        Not those of which a part is still to come: they are announced when all of it is there.
+        """
+        return [suborder for suborder in self._available if suborder not in self._pending]
+
+
 @dataclass(frozen=True, kw_only=True)
 class OrderInquiry:
     """Asks about the orders that deliveries wait for."""
@@ -39,6 +70,7 @@ class OrderInquiry:
     source: OrderSource
     store: DeliveryStore
     limit: int  # orders in one look: the others have their turn at the next one
+    max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
 
     async def look(self) -> None:
         """Ask about the orders that were quiet for longest. One process does it for all."""
@@ -77,37 +109,43 @@ class OrderInquiry:
             )
         elif facts.complete:
             failed = facts.status == OrderState.FAILED
+            most = self.max_suborders(delivery.tenant)
+            suborders = await self._suborders(delivery, facts) if most else None
             await self._said(
                 delivery,
                 OrderStatus.FAILED if failed else OrderStatus.DONE,
                 errors=max(1, facts.in_error or 0) if facts.may_be_retried else 0,
+                total_suborders=suborders.total if suborders else None,
             )
         elif facts.available or facts.waiting_for_user:
             await self._announce(delivery, facts)
 
     async def _announce(self, delivery: Delivery, facts: OrderFacts) -> None:
-        """Announce suborders that can be downloaded: some may be, of which it was not heard.
-
-        Not those of which a part is still to come: they are announced when all of it is there.
-        """
-        available: dict[int, None] = {}
-        pending: set[int] = set()
-        untold = False  # of which suborder some are
-        try:
-            async for ordered in self.source.every_file(delivery, facts):
-                if ordered.suborder_id is None:
-                    untold = untold or ordered.state == FileState.AVAILABLE
-                elif ordered.state == FileState.AVAILABLE:
-                    available[ordered.suborder_id] = None
-                elif ordered.state == FileState.PENDING:
-                    pending.add(ordered.suborder_id)
-        except OrderNotToldError:
-            untold = True
-        if untold:
+        """Announce suborders that can be downloaded: some may be, of which it was not heard."""
+        suborders = await self._suborders(delivery, facts)
+        if suborders is None:
             await self._look_for_files(delivery)
             return
-        for suborder in [each for each in available if each not in pending]:
-            await self._said(delivery, OrderStatus.SUBORDER_DONE, suborder_id=suborder)
+        for suborder in suborders.whole:
+            await self._said(
+                delivery,
+                OrderStatus.SUBORDER_DONE,
+                suborder_id=suborder,
+                total_suborders=suborders.total,
+            )
+
+    async def _suborders(self, delivery: Delivery, facts: OrderFacts) -> _Suborders | None:
+        """Return what is known of the order's suborders; None where that is not told."""
+        suborders = _Suborders()
+        try:
+            async for ordered in self.source.every_file(delivery, facts):
+                if ordered.suborder_id is not None:
+                    suborders.add(ordered.suborder_id, ordered.state)
+                elif ordered.state == FileState.AVAILABLE:
+                    return None
+        except OrderNotToldError:
+            return None
+        return suborders
 
     async def _look_for_files(self, delivery: Delivery) -> None:
         """Announce what can be downloaded, where rs-order does not tell of its orders.
@@ -140,7 +178,8 @@ class OrderInquiry:
             order_id=delivery.order_id,
             **fields,
         )
-        await order_progressed(event, store=self.store)
+        most = self.max_suborders(delivery.tenant)
+        await order_progressed(event, store=self.store, max_suborders=most)
 
     async def _end(self, delivery: Delivery, cause: str) -> None:
         async with self.store.transaction() as tx:

@@ -10,6 +10,7 @@ from app.delivery.model import Delivery
 from app.delivery.orders import ANSWER_PATIENCE, OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, UnitOfWork
+from app.delivery.segments import too_many_suborders
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.telemetry.logs import get_logger
@@ -193,13 +194,8 @@ async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent, max_subo
 def _too_many(delivery: Delivery, event: OrderEvent, max_suborders: int) -> str | None:
     """Say that the order has more suborders than its tenant takes; None where it has not."""
     total = max(event.total_suborders or 0, delivery.total_suborders or 0)
-    if not 0 < max_suborders < total or event.status in _REFUSALS:
-        return None
-    return _cause(
-        event,
-        f"was split into {total} suborders, and the tenant's max_suborders allows "
-        f"{max_suborders}: ask for less data at once",
-    )
+    what = too_many_suborders(total, max_suborders)
+    return None if what is None or event.status in _REFUSALS else _cause(event, what)
 
 
 async def _apply_suborder(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:

@@ -7,7 +7,7 @@ the end of that, so that its lease can be renewed meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,9 +19,15 @@ from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts
 from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
-from app.delivery.segments import OrderPlan
+from app.delivery.segments import OrderPlan, too_many_suborders
 from app.delivery.states import State
-from app.errors import EmptyOrderError, LeaseLostError, OrderNotToldError, SourceNotReadyError
+from app.errors import (
+    EmptyOrderError,
+    LeaseLostError,
+    OrderNotToldError,
+    SourceNotReadyError,
+    TooManySubordersError,
+)
 from app.telemetry.logs import get_logger
 from app.usecases.laying_out import Room, write
 
@@ -40,12 +46,14 @@ class Planning:
     store: DeliveryStore
     room: Room
     archive_format: PlannedFormat  # the archive's name tells it
+    max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
 
     async def plan(self, delivery: Delivery) -> None:
         """Lay out the archive, and make the delivery ready for transfer.
 
-        Raises EmptyOrderError, OrderTooLargeError, SourceNotReadyError when it is too early,
-        LeaseLostError when the delivery moved on meanwhile, and what reading the listing raises.
+        Raises EmptyOrderError, OrderTooLargeError, TooManySubordersError, SourceNotReadyError when
+        it is too early, LeaseLostError when the delivery moved on meanwhile, and what reading the
+        listing raises.
         """
         async with AsyncExitStack() as stack:
             if delivery.announced and not delivery.order_done:
@@ -123,8 +131,15 @@ class Planning:
             return None
 
     async def _files(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[ListedFile]:
+        suborders: set[int] = set()
         async for ordered in self.source.every_file(delivery, facts):
+            if ordered.suborder_id is not None:
+                suborders.add(ordered.suborder_id)
             yield ordered.file
+        # What rs-order says of their number counts only those that it has begun.
+        most = self.max_suborders(delivery.tenant)
+        if many := too_many_suborders(len(suborders), most):
+            raise TooManySubordersError(f"order {delivery.order_id} {many}")
 
     async def _await_end(self, delivery: Delivery) -> None:
         """Raise SourceNotReadyError while the end of the order may still tell all its files."""

@@ -37,8 +37,13 @@ async def ordered(deliveries: Deliveries) -> Delivery:
     return await deliveries.active()
 
 
-def inquiry(deliveries: Deliveries, orders: MemoryOrders) -> OrderInquiry:
-    return OrderInquiry(source=orders, store=deliveries.store, limit=10)
+def inquiry(deliveries: Deliveries, orders: Any, *, max_suborders: int = 0) -> OrderInquiry:
+    return OrderInquiry(
+        source=orders,
+        store=deliveries.store,
+        limit=10,
+        max_suborders=lambda _tenant: max_suborders,
+    )
 
 
 async def parked(deliveries: Deliveries, orders: MemoryOrders, **switches: Any) -> Delivery:
@@ -241,6 +246,26 @@ async def test_an_order_that_is_not_there_ends_its_delivery(
     await deliveries.elapse(QUIET)
     await inquiry(deliveries, orders).look()
     assert await deliveries.states() == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("switches", "states"),
+    [
+        ({"suborder_files": 1, "user_places": 1}, ["ERROR"]),
+        ({"suborder_files": 1, "user_places": 3}, ["ERROR"]),
+        ({"suborder_files": 2, "user_places": 2}, ["AVAILABLE"]),
+    ],
+    ids=["goes on", "is done", "is not too many"],
+)
+async def test_an_order_of_more_suborders_than_the_tenant_takes_ends_its_delivery(
+    deliveries: Deliveries, orders: MemoryOrders, switches: dict[str, Any], states: list[str]
+) -> None:
+    orders.hold(await ordered(deliveries), FILES, **switches)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, max_suborders=2).look()
+    assert await deliveries.states() == states
+    told = [body.get("errorType") for _, body in await deliveries.owed()]
+    assert ("TOO_MANY_SUBORDERS" in told) is (states == ["ERROR"])
 
 
 async def test_rs_order_that_is_away_is_asked_later(

@@ -22,6 +22,7 @@ from app.errors import (
     LeaseLostError,
     OrderNotToldError,
     SourceNotReadyError,
+    TooManySubordersError,
 )
 from app.usecases import plan as planning
 from app.usecases import segments
@@ -383,6 +384,22 @@ async def test_more_suborders_at_the_end_than_the_tenant_takes(deliveries: Deliv
     await deliveries.tell(SUBORDER_DONE, order_id=1, suborder_id=7, max_suborders=1)
     await deliveries.tell(DONE, order_id=1, total_suborders=2, max_suborders=1)
     assert await deliveries.states() == ["ERROR"]
+
+
+async def test_the_plan_tells_more_suborders_than_the_tenant_takes(
+    deliveries: Deliveries,
+) -> None:
+    """rs-order itself counts only those that it has begun."""
+    order = Order({7: [file(1)], 8: [file(2)], 9: [file(3)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7, total_suborders=1, max_suborders=2)
+    claimed = await claim(deliveries, Work.PLAN)
+    plans = planner(deliveries, order)
+    with pytest.raises(TooManySubordersError, match="order 1 was split into 3 suborders") as many:
+        await replace(plans, max_suborders=lambda _tenant: 2).plan(claimed)
+    assert many.value.error_type == "TOO_MANY_SUBORDERS"
+    await replace(plans, max_suborders=lambda _tenant: 3).plan(claimed)
+    assert (await deliveries.active()).state is State.READY
 
 
 async def test_an_order_of_one_suborder_is_taken_as_before(deliveries: Deliveries) -> None:
