@@ -17,6 +17,7 @@ from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import DeliveryStore, OrderSource
 from app.delivery.states import State
 from app.errors import (
+    UNFORESEEN,
     DeliveryError,
     ErrorType,
     OrderNotToldError,
@@ -73,15 +74,24 @@ class OrderInquiry:
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
 
     async def look(self) -> None:
-        """Ask about the orders that were quiet for longest. One process does it for all."""
+        """Ask about the orders that were quiet for longest. One process does it for all.
+
+        One after the other is taken: those after the last one are due all the same.
+        """
         failures = 0  # in a row
-        for delivery in await self.store.quiet_orders(_QUIET, limit=self.limit):
+        for _ in range(self.limit):
+            quiet = await self.store.quiet_orders(_QUIET, limit=1)
+            if not quiet:
+                return
+            delivery = quiet[0]
             try:
                 await self._ask(delivery)
                 failures = 0
-            except DeliveryError as error:
+            except Exception as error:  # noqa: BLE001 - it must not hold up the others
                 failures += 1
-                log.warning("order_not_asked", **delivery.log_context, cause=str(error))
+                foreseen = isinstance(error, DeliveryError)
+                cause = str(error) if foreseen else f"{UNFORESEEN}: {error!r}"
+                log.warning("order_not_asked", **delivery.log_context, cause=cause)
                 if failures == _MOST_FAILURES:
                     return  # nor does it answer for the others now
 

@@ -16,7 +16,7 @@ from datetime import timedelta
 from app.delivery import outgoing
 from app.delivery.model import Delivery
 from app.delivery.ports import DeliveryStore, OrderSource, UnitOfWork
-from app.errors import DeliveryError, PermanentError
+from app.errors import UNFORESEEN, DeliveryError, PermanentError
 from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -71,7 +71,7 @@ class Places:
             try:
                 await self._free(place.delivery)
                 failures = 0
-            except DeliveryError as error:
+            except Exception as error:  # noqa: BLE001 - it must not hold up the others
                 failures += 1
                 if place.age < _LONGEST_LIFE:
                     _log_failure(place.delivery, error, "it is asked again")
@@ -103,11 +103,12 @@ class Places:
         return noted
 
 
-def _log_failure(delivery: Delivery, error: DeliveryError, consequence: str) -> None:
+def _log_failure(delivery: Delivery, error: Exception, consequence: str) -> None:
+    foreseen = isinstance(error, DeliveryError)
     log.warning(
         "place_not_freed",
         **delivery.log_context,
         order_id=delivery.order_id,
-        cause=str(error),
+        cause=str(error) if foreseen else f"{UNFORESEEN}: {error!r}",
         consequence=consequence,
     )

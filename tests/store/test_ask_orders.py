@@ -9,9 +9,10 @@ import pytest
 
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
+from app.delivery.order_facts import OrderFacts
 from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
-from app.errors import SourceGoneError
+from app.errors import SourceGoneError, SourceUnavailableError
 from app.usecases.ask_orders import OrderInquiry
 from app.usecases.plan import END_AWAITED
 from app.usecases.settle import Settlement
@@ -266,6 +267,56 @@ async def test_an_order_of_more_suborders_than_the_tenant_takes_ends_its_deliver
     assert await deliveries.states() == states
     told = [body.get("errorType") for _, body in await deliveries.owed()]
     assert ("TOO_MANY_SUBORDERS" in told) is (states == ["ERROR"])
+
+
+async def test_a_suborder_that_is_half_restored_is_not_announced(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    switches = {"suborder_files": 2, "user_places": 2, "restore_file_seconds": 10}
+    orders.hold(await ordered(deliveries), FILES, **switches)
+    orders.clock.advance(10)  # a file of each: of the first, one more is to come
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    so_far = await deliveries.store.order_so_far(await deliveries.active())
+    assert [segment.suborder for segment in so_far.segments] == [2]
+    orders.clock.advance(10)
+    await deliveries.elapse(QUIET)
+    await deliveries.tell(OrderStatus.SUBORDER_DONE, order_id=1, suborder_id=1)
+    so_far = await deliveries.store.order_so_far(await deliveries.active())
+    assert [segment.suborder for segment in so_far.segments] == [2, 1]
+
+
+class Bad(MemoryOrders):
+    """Gives no answer for some orders, or one that is not understood."""
+
+    def __init__(self, error: Exception, bad: set[str]) -> None:
+        super().__init__()
+        self.error = error
+        self.bad = bad
+        self.asked: list[str] = []
+
+    async def order(self, delivery: Delivery) -> OrderFacts | None:
+        self.asked.append(delivery.correlation_id)
+        if delivery.correlation_id in self.bad:
+            raise self.error
+        return OrderFacts(status="DONE")
+
+
+@pytest.mark.parametrize("error", [SourceUnavailableError("it is away"), ValueError("unforeseen")])
+async def test_orders_that_give_no_answer_hold_up_no_other(
+    deliveries: Deliveries, error: Exception
+) -> None:
+    names = [f"c{number}" for number in range(6)]
+    for number, name in enumerate(names, start=1):
+        await deliveries.granted(name)
+        await deliveries.tell(OrderStatus.GRANTED, name, order_id=number)
+        await deliveries.elapse(timedelta(seconds=1))
+    orders = Bad(error, set(names[:4]))
+    await deliveries.elapse(QUIET)
+    for _ in range(2):
+        await inquiry(deliveries, orders).look()
+    assert orders.asked == names
+    assert await deliveries.states() == ["ORDERED"] * 4 + ["AVAILABLE"] * 2
 
 
 async def test_rs_order_that_is_away_is_asked_later(
