@@ -22,6 +22,14 @@ class Ending:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OrderError:
+    """What rs-order said of an order that ended with errors."""
+
+    error_type: ErrorType
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
     """A delivery as stored."""
 
@@ -39,6 +47,7 @@ class Delivery:
     order_id: int | None = None  # rs-order's; None: it has not told it yet
     total_suborders: int | None = None  # that rs-order cut the order into, as it said last
     order_done: bool = False  # it says that no further suborder comes
+    order_error: OrderError | None = None  # and this, while files were downloaded
     announced: int = 0  # suborders that it says are available
     plan: OrderPlan | None = None  # None: all was available when the archive was laid out
     parked: bool = False  # its archive is half-made, and goes on when a further suborder comes

@@ -163,8 +163,17 @@ class UnitOfWork(Protocol):
         yet, or the order was done the last time.
         """
 
-    async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:
-        """Note that no further suborder comes; a delivery that waits for that may be claimed."""
+    async def end_order(
+        self,
+        delivery: Delivery,
+        total_suborders: int | None,
+        *,
+        error: tuple[ErrorType, str] | None = None,
+    ) -> None:
+        """Note that no further suborder comes; a delivery that waits for that may be claimed.
+
+        `error` is what rs-order said of it, if it ended with errors.
+        """
 
     async def list_segment(
         self,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import asyncpg
 
 from app.delivery.manifest import ManifestFile
-from app.delivery.model import Delivery, Ended, Ending
+from app.delivery.model import Delivery, Ended, Ending, OrderError
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import State
@@ -45,11 +45,21 @@ def listed_of(row: asyncpg.Record) -> Delivery:
 def _ending_of(row: asyncpg.Record) -> Ending | None:
     if row["ending_type"] is None:
         return None
+    return Ending(error_type=_known(row["ending_type"]), message=row["ending_message"])
+
+
+def _order_error_of(row: asyncpg.Record) -> OrderError | None:
+    if row["order_error_type"] is None:
+        return None
+    error_type = _known(row["order_error_type"])
+    return OrderError(error_type=error_type, message=row["order_error_message"])
+
+
+def _known(word: str) -> ErrorType:
     try:
-        error_type = ErrorType(row["ending_type"])
+        return ErrorType(word)
     except ValueError:  # a later version's word; the message says what it is
-        error_type = ErrorType.INTERNAL_ERROR
-    return Ending(error_type=error_type, message=row["ending_message"])
+        return ErrorType.INTERNAL_ERROR
 
 
 def delivery_of(row: asyncpg.Record) -> Delivery:
@@ -67,6 +77,7 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         listed_of(row),
         order=row["order_request"],
         failures=row["failures"],
+        order_error=_order_error_of(row),
         retries=row["retries"],
         retried_for=row["retried_for"],
         tries=row["tries"],

@@ -239,11 +239,21 @@ class PostgresUnitOfWork:
         )
         return await self._connection.fetchval(*announced) is not None
 
-    async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:
+    async def end_order(
+        self,
+        delivery: Delivery,
+        total_suborders: int | None,
+        *,
+        error: tuple[ErrorType, str] | None = None,
+    ) -> None:
         """Note that no further suborder comes."""
-        await self._connection.execute(
-            *SQL["end_order"](id=delivery.id, total_suborders=total_suborders)
+        ended = SQL["end_order"](
+            id=delivery.id,
+            total_suborders=total_suborders,
+            error_type=error[0].value if error else None,
+            error_message=error[1] if error else None,
         )
+        await self._connection.execute(*ended)
 
     async def list_segment(
         self,

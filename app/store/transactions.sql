@@ -258,6 +258,8 @@ UPDATE delivery SET
     order_done = true, parked = false,
     last_cause = CASE WHEN NOT parked THEN last_cause END,  -- that it was waited for
     total_suborders = coalesce(:total_suborders, total_suborders),
+    order_error_type = coalesce(:error_type, order_error_type),
+    order_error_message = coalesce(:error_message, order_error_message),
     not_before = CASE WHEN parked OR state = 'AVAILABLE' THEN now() ELSE not_before END
 WHERE id = :id;
 

@@ -12,7 +12,7 @@ from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, UnitOfWork
 from app.delivery.segments import too_many_suborders
 from app.delivery.states import State
-from app.errors import ErrorType
+from app.errors import ErrorType, as_cause
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 
@@ -306,17 +306,21 @@ async def _apply_begun(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) ->
     """Apply the end of an order of which some was available before.
 
     While files are downloaded, its errors may be downloads of ours that broke off: whether all
-    files came is seen at the end, where rs-order told them all.
+    files came is seen at the end, where rs-order told them all. What it says of them is kept until
+    then.
     """
     if event.status not in (OrderStatus.DONE, OrderStatus.FAILED):
         return
     failed = event.status is OrderStatus.FAILED
     told = delivery.state is State.TRANSFERRING and delivery.plan and delivery.plan.told
-    if (failed or event.errors > 0) and not told:
+    error = None
+    if failed or event.errors > 0:
         what = "failed" if failed else f"ended with {event.errors} files in error"
-        await fail(tx, delivery, _error_type(event), _cause(event, what), answered=True)
+        error = _error_type(event), as_cause(_cause(event, what))
+    if error is not None and not told:
+        await fail(tx, delivery, *error, answered=True)
         return
-    await tx.end_order(delivery, event.total_suborders)
+    await tx.end_order(delivery, event.total_suborders, error=error)
     if delivery.state is State.AVAILABLE:
         await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
     elif delivery.parked:

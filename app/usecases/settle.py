@@ -15,10 +15,12 @@ from app.errors import (
     DeliveryError,
     EndingError,
     ErrorType,
+    IncompleteOrderError,
     LeaseLostError,
     PermanentError,
     RetryableError,
     SourceGoneError,
+    SourceRefusedError,
     SourceUnavailableError,
     StoreUnavailableError,
     WorkerStoppedError,
@@ -33,6 +35,8 @@ from app.waiting.backoff import Backoff
 log = get_logger(__name__)
 
 _RESTORING = 30.0  # seconds before files are asked for that rs-order makes available again
+# What comes of an order that ended with errors.
+_OF_THE_ORDER = (IncompleteOrderError, SourceRefusedError)
 # What wakes the workers for a piece of work; they look for checks by themselves.
 _WAKES: Mapping[Work | None, Kind] = {Work.PLAN: Kind.ORDER_READY, Work.TRANSFER: Kind.TRANSFER}
 
@@ -111,7 +115,12 @@ class Settlement:
                 current = await tx.lock(delivery.tenant, delivery.correlation_id)
             if current is None or (current.id, current.attempt) != (delivery.id, delivery.attempt):
                 return
-            await fail(tx, current, error_type, str(error), lets_go=True)
+            message = str(error)
+            if current.order_error is not None and isinstance(error, _OF_THE_ORDER):
+                message += f"; rs-order said that {current.order_error.message}"
+                if error_type is ErrorType.INTERNAL_ERROR:
+                    error_type = current.order_error.error_type
+            await fail(tx, current, error_type, message, lets_go=True)
 
     async def _end(self, delivery: Delivery, error: EndingError) -> None:
         """End what was claimed to look for its archive, which is not there; else let it be claimed.

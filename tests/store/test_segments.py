@@ -22,6 +22,8 @@ from app.errors import (
     LeaseLostError,
     OrderNotToldError,
     SourceNotReadyError,
+    SourceRefusedError,
+    TargetRefusedError,
     TooManySubordersError,
 )
 from app.usecases import plan as planning
@@ -29,7 +31,9 @@ from app.usecases import segments
 from app.usecases.intervene import why_not_retried
 from app.usecases.laying_out import Room
 from app.usecases.plan import Planning
+from app.usecases.settle import Settlement
 from app.views.deliveries import Filter
+from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from sinks import formats
 from sinks.pipeline.budget import Budget
@@ -82,6 +86,16 @@ def planner(deliveries: Deliveries, order: Order) -> Planning:
     memory = Budget(1 << 30)
     room = Room(memory=memory.size, reserve=memory.reserve, most_files=100)
     return Planning(source=order, store=deliveries.store, room=room, archive_format=formats.DEFAULT)
+
+
+def settlement(deliveries: Deliveries, order: Order) -> Settlement:
+    return Settlement(
+        store=deliveries.store,
+        leases=deliveries.leases("w"),
+        backoff=Backoff(first=1, longest=1),
+        attempts=2,
+        source=order,
+    )
 
 
 async def claim(deliveries: Deliveries, work: Work) -> Delivery:
@@ -622,3 +636,61 @@ async def test_what_the_whole_order_has_is_announced_until_its_end(deliveries: D
     assert got == ["f1", "f2", "f3"]
     assert (await deliveries.store.order_so_far(delivery)).rest_is_listed
     assert not await announce_rest(), "there is no more"
+
+
+@pytest.mark.parametrize(
+    ("said", "error_type", "words"),
+    [
+        (
+            {"status": DONE, "errors": 1, "error_type": "FORBIDDEN", "message": "no right to f3"},
+            "FORBIDDEN",
+            "; rs-order said that order 1 ended with 1 files in error: no right to f3",
+        ),
+        (
+            {"status": OrderStatus.FAILED, "message": "the tape is torn", "error_type": "TAPE"},
+            "INTERNAL_ERROR",
+            "; rs-order said that order 1 failed: the tape is torn",
+        ),
+        ({"status": DONE}, "INTERNAL_ERROR", "what became of them"),
+    ],
+    ids=["done", "failed", "no error"],
+)
+async def test_what_rs_order_said_at_the_end_is_told_where_files_are_missing(
+    deliveries: Deliveries, said: dict[str, Any], error_type: str, words: str
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2), file(3)]})
+    delivery = await begun(deliveries, order)
+    order.gone = {3}
+    await announce(deliveries, order, 8)
+    await deliveries.tell(order_id=1, total_suborders=2, **said)
+    with pytest.raises(IncompleteOrderError) as missing:
+        await given(deliveries, order, delivery)
+    await settlement(deliveries, order).settle(delivery, missing.value)
+    (error,) = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
+    assert error["errorType"] == error_type
+    assert error["message"].endswith(words)
+
+
+async def test_what_rs_order_said_at_the_end_is_not_told_of_what_failed_otherwise(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await deliveries.tell(DONE, order_id=1, errors=1, error_type="FORBIDDEN", message="no right")
+    await settlement(deliveries, order).settle(delivery, TargetRefusedError("no bucket"))
+    (error,) = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
+    assert (error["errorType"], error["message"]) == ("INTERNAL_ERROR", "no bucket")
+
+
+async def test_what_rs_order_said_at_the_end_is_told_of_a_file_that_it_refuses(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await deliveries.tell(DONE, order_id=1, errors=1, error_type="FORBIDDEN", message="no right")
+    await settlement(deliveries, order).settle(delivery, SourceRefusedError("422 for file 2"))
+    (error,) = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
+    assert error["errorType"] == "FORBIDDEN"
+    assert error["message"] == (
+        "422 for file 2; rs-order said that order 1 ended with 1 files in error: no right"
+    )

@@ -18,7 +18,7 @@ from app.delivery.ingress import (
     event_key,
 )
 from app.delivery.manifest import Manifest, ManifestFile
-from app.delivery.model import Delivery, Denied, Ended, Ending
+from app.delivery.model import Delivery, Denied, Ended, Ending, OrderError
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
@@ -564,8 +564,15 @@ class MemoryUnitOfWork:
         return [row.segment for _, row in rows]
 
     @_statement
-    async def end_order(self, delivery: Delivery, total_suborders: int | None) -> None:
+    async def end_order(
+        self,
+        delivery: Delivery,
+        total_suborders: int | None,
+        *,
+        error: tuple[ErrorType, str] | None = None,
+    ) -> None:
         """Note that no further suborder comes."""
+        said = OrderError(error_type=error[0], message=error[1]) if error else None
 
         def ended(row: DeliveryRow) -> DeliveryRow:
             old = row.delivery
@@ -573,6 +580,7 @@ class MemoryUnitOfWork:
             waits = old.parked or row.state is State.AVAILABLE
             changed = row.having(
                 order_done=True,
+                order_error=said or old.order_error,
                 parked=False,
                 total_suborders=total,
                 last_cause=None if old.parked else old.last_cause,
