@@ -137,6 +137,13 @@ class ConnectionSection(Section):
     rs_order_token_ttl: float = Field(
         300, gt=0, description="Seconds that a token for rs-order is good for."
     )
+    rs_order_user_places: int = Field(
+        2,
+        ge=0,
+        description="Suborders of a user that rs-order restores, or keeps for download, at a time. "
+        "An order that has them all, for suborders that were downloaded and of which rs-order does "
+        "not see that, ends its delivery, as it goes no further; 0: none is ended for that.",
+    )
     rs_admin_url: str = Field(
         "",
         pattern=r"^(https?://.*)?$",

@@ -6,13 +6,14 @@ be lost. What it answers is applied as if it had been said.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from app.delivery.model import Delivery
-from app.delivery.order_facts import FileState, OrderFacts, OrderState
+from app.delivery.order_facts import FileState, OrderFacts, OrderFile, OrderState
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import DeliveryStore, OrderSource
 from app.delivery.states import State
@@ -31,6 +32,7 @@ from app.usecases.order_progress import announce_available, order_progressed
 log = get_logger(__name__)
 
 _QUIET = timedelta(minutes=15)
+_NAMED = 3  # files in a cause
 _MOST_FAILURES = 3  # in a row, before the others are left for another look
 
 
@@ -38,17 +40,17 @@ class _Suborders:
     """The suborders of an order, by the files that it has."""
 
     def __init__(self) -> None:
-        self._available: dict[int, None] = {}
-        self._pending: set[int] = set()
+        self.available: dict[int, int] = {}  # files that wait to be downloaded, and their suborders
+        self.pending: Counter[int] = Counter()  # files to be restored, by suborder
         self._all: set[int] = set()
 
-    def add(self, suborder: int, state: str) -> None:
-        """Note the state of a file of a suborder."""
+    def add(self, file: OrderFile, suborder: int) -> None:
+        """Note a file of a suborder."""
         self._all.add(suborder)
-        if state == FileState.AVAILABLE:
-            self._available[suborder] = None
-        elif state == FileState.PENDING:
-            self._pending.add(suborder)
+        if file.state == FileState.AVAILABLE:
+            self.available[file.file.file_id] = suborder
+        elif file.state == FileState.PENDING:
+            self.pending[suborder] += 1
 
     @property
     def total(self) -> int:
@@ -61,7 +63,8 @@ class _Suborders:
 
         Not those of which a part is still to come: they are announced when all of it is there.
         """
-        return [suborder for suborder in self._available if suborder not in self._pending]
+        available = dict.fromkeys(self.available.values())
+        return [suborder for suborder in available if suborder not in self.pending]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,7 @@ class OrderInquiry:
     store: DeliveryStore
     limit: int  # orders in one look: the others have their turn at the next one
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
+    user_places: int = 0  # suborders of a user that rs-order has available at a time; 0: not known
 
     async def look(self) -> None:
         """Ask about the orders that were quiet for longest. One process does it for all.
@@ -143,6 +147,39 @@ class OrderInquiry:
                 suborder_id=suborder,
                 total_suborders=suborders.total,
             )
+        if self.user_places and delivery.parked and facts.waiting_for_user is not False:
+            await self._end_if_stuck(delivery, suborders)
+
+    async def _end_if_stuck(self, delivery: Delivery, suborders: _Suborders) -> None:
+        """End a delivery whose order has all places of its user, and gives none of them back.
+
+        That is, for suborders that were downloaded, of which rs-order does not see that. What is in
+        the archive of one that is parked was read to its end; so a file of it that is still to be
+        downloaded, a quarter of an hour later, stays so, and with it the place of its suborder.
+        (It is seen, not concluded from the files' sizes: not every rs-order may be like that.)
+        """
+        unread = dict(suborders.available)
+        read: dict[int, list[str]] = {}
+        async for file in self.store.files(delivery):
+            suborder = unread.pop(file.file_id, None)
+            if suborder is not None:
+                read.setdefault(suborder, []).append(file.member)
+        others = {*unread.values(), *suborders.pending}
+        kept = [name for suborder in read.keys() - others for name in read[suborder]]
+        if len(read.keys() - others) < self.user_places or not suborders.pending:
+            return
+        named = ", ".join(sorted(kept)[:_NAMED])
+        more = f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
+        await self._end(
+            delivery,
+            f"order {delivery.order_id} goes no further: {sum(suborders.pending.values())} of its "
+            f"files wait for a place of its user, and it has all {self.user_places} itself, for "
+            "suborders of which rs-order does not see that they were downloaded; it does not see "
+            "that of files of 2 GiB and more, nor of those at other servers, here of "
+            f"{named}{more}: order these in other orders, so that none has more than "
+            f"{self.user_places} suborders with such files",
+            unless_announced=delivery.announced,
+        )
 
     async def _suborders(self, delivery: Delivery, facts: OrderFacts) -> _Suborders | None:
         """Return what is known of the order's suborders; None where that is not told."""
@@ -150,7 +187,7 @@ class OrderInquiry:
         try:
             async for ordered in self.source.every_file(delivery, facts):
                 if ordered.suborder_id is not None:
-                    suborders.add(ordered.suborder_id, ordered.state)
+                    suborders.add(ordered, ordered.suborder_id)
                 elif ordered.state == FileState.AVAILABLE:
                     return None
         except OrderNotToldError:
@@ -191,10 +228,15 @@ class OrderInquiry:
         most = self.max_suborders(delivery.tenant)
         await order_progressed(event, store=self.store, max_suborders=most)
 
-    async def _end(self, delivery: Delivery, cause: str) -> None:
+    async def _end(
+        self, delivery: Delivery, cause: str, *, unless_announced: int | None = None
+    ) -> None:
+        """End a delivery that waits; not if more suborders than so many were announced by now."""
         async with self.store.transaction() as tx:
             current = await tx.lock(delivery.tenant, delivery.correlation_id)
             if current is None or current.id != delivery.id:
+                return
+            if unless_announced not in (None, current.announced):
                 return
             if _waits(current):
                 await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)

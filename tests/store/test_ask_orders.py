@@ -38,12 +38,15 @@ async def ordered(deliveries: Deliveries) -> Delivery:
     return await deliveries.active()
 
 
-def inquiry(deliveries: Deliveries, orders: Any, *, max_suborders: int = 0) -> OrderInquiry:
+def inquiry(
+    deliveries: Deliveries, orders: Any, *, max_suborders: int = 0, user_places: int = 0
+) -> OrderInquiry:
     return OrderInquiry(
         source=orders,
         store=deliveries.store,
         limit=10,
         max_suborders=lambda _tenant: max_suborders,
+        user_places=user_places,
     )
 
 
@@ -62,8 +65,8 @@ async def park(deliveries: Deliveries) -> Delivery:
 async def waiting(deliveries: Deliveries, orders: MemoryOrders, **switches: Any) -> None:
     """Archive the first suborder of a delivery, under a lease."""
     delivery = await ordered(deliveries)
-    orders.hold(delivery, FILES, suborder_files=1, user_places=1, **switches)
-    suborder = orders.said[-1]["subOrderId"]
+    orders.hold(delivery, FILES, **{"suborder_files": 1, "user_places": 1} | switches)
+    suborder = announced_by(orders)[0]
     await deliveries.tell(OrderStatus.SUBORDER_DONE, order_id=1, suborder_id=suborder)
     await deliveries.elapse(timedelta(seconds=2))
     claimed = await deliveries.leases("w").claim(Work.PLAN)
@@ -71,6 +74,11 @@ async def waiting(deliveries: Deliveries, orders: MemoryOrders, **switches: Any)
     await deliveries.elapse(END_AWAITED)
     await deliveries.plan_ahead(claimed, orders)
     await go_on(deliveries, orders)
+
+
+def announced_by(orders: MemoryOrders) -> list[int]:
+    """Return the suborders that rs-order has said to be there."""
+    return [said["subOrderId"] for said in orders.said if said["status"] == "SUBORDER_DONE"]
 
 
 async def go_on(deliveries: Deliveries, orders: MemoryOrders) -> None:
@@ -226,6 +234,55 @@ async def test_an_archive_that_waits_with_its_lease_ends_with_its_order(
     await deliveries.elapse(QUIET)
     await inquiry(deliveries, orders).look()
     assert await deliveries.states() == ["ERROR"]
+
+
+async def stuck(deliveries: Deliveries, orders: MemoryOrders, **switches: Any) -> Delivery:
+    """Park a delivery that has archived all that its order makes available, in two suborders."""
+    await waiting(deliveries, orders, **{"user_places": 2, "large_file_bytes": 1} | switches)
+    await park(deliveries)
+    second = announced_by(orders)[1]
+    await deliveries.tell(OrderStatus.SUBORDER_DONE, order_id=1, suborder_id=second)
+    await go_on(deliveries, orders)
+    return await park(deliveries)
+
+
+async def test_an_order_that_keeps_all_places_itself_ends_its_delivery_and_names_the_files(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await stuck(deliveries, orders)
+    await inquiry(deliveries, orders, user_places=2).look()
+    assert await deliveries.states() == ["TRANSFERRING"], "rs-order may be slow to see it"
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, user_places=2).look()
+    assert await deliveries.states() == ["ERROR"]
+    owed = await deliveries.owed()
+    (error,) = [body for _, body in owed if body.get("status") == "ERROR"]
+    assert "order 1 goes no further: 1 of its files wait for a place" in error["message"]
+    assert "it has all 2 itself" in error["message"]
+    assert "here of f1, f2: " in error["message"]
+    assert [body["orderId"] for kind, body in owed if kind == "cancel"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("switches", "places"),
+    [
+        ({}, 3),  # there is one more: the third suborder may just be restored
+        ({}, 0),  # how many there are is not known
+        ({"large_file_bytes": 0, "restore_seconds": 0}, 2),  # rs-order sees the downloads
+        ({"large_file_bytes": 2}, 2),  # of the first one
+        ({"dataset_files": False, "partial_content": False}, 2),  # the states are not told
+        ({"suborder_files": 2, "user_places": 2}, 2),  # all is there
+    ],
+    ids=["another place", "unknown places", "seen", "one seen", "untold", "nothing awaited"],
+)
+async def test_an_order_that_may_go_on_does_not_end_its_delivery(
+    deliveries: Deliveries, orders: MemoryOrders, switches: dict[str, Any], places: int
+) -> None:
+    await stuck(deliveries, orders, **switches)
+    for _ in range(2):
+        await deliveries.elapse(QUIET)
+        await inquiry(deliveries, orders, user_places=places).look()
+        assert await deliveries.states() == ["TRANSFERRING"]
 
 
 async def test_an_order_that_expired_ends_its_delivery_in_words(
