@@ -124,8 +124,9 @@ bench-queue: setup ## What many requests at once cost: time, memory, database (R
 bench-workers: setup ## What more workers add, at a slow source (WORKERS="1 2 4")
 	@$(BIN)/python -m tests.bench.scale_workers $(or $(WORKERS),1 2 4)
 
-bench-handover: setup ## What is sent and fetched again when a worker ends at 90 % (SIZE=8192 MiB, FILE=64)
-	@$(BIN)/python -m tests.bench.handover --size $(or $(SIZE),8192) --file $(or $(FILE),64)
+bench-handover: setup ## What is sent and fetched again when a worker ends at 90 % (SIZE=2048 MiB, FILE=64)
+	@$(BIN)/python -m tests.bench.handover --size $(or $(SIZE),2048) --file $(or $(FILE),64) \
+		$(if $(S3),--s3 $(S3))
 
 bench-checkpoints: setup ## What checkpoints cost an undisturbed transfer (SIZE=2048 MiB, ROUNDS=9)
 	@$(BIN)/python -m tests.bench.checkpoints --size $(or $(SIZE),2048) --rounds $(or $(ROUNDS),9)

@@ -1,11 +1,14 @@
 """What is sent and fetched again when a worker ends in the midst of a large transfer.
 
-    make bench-handover [SIZE=8192] [FILE=64]        # MiB: of all files, of each
+    make bench-handover [SIZE=2048] [FILE=64] [S3=URL]       # MiB: of all files, of each
 
 Two workers on the whole stack; one of them transfers. When 90 % of the bytes are stored it gets
 SIGTERM, or SIGKILL, and the other one goes on. What passes is counted between the workers and the
 servers: parts that the store has confirmed, bytes and files that rs-order has given. The archive
 must be that of a run which nothing disturbs; what is more than it may be ends the program with 1.
+
+The embedded S3 server has all of it in memory, three times: larger ones need another server, that
+knows the embedded one's key (`compose.embedded.s3`) and has its bucket.
 """
 
 from __future__ import annotations
@@ -134,14 +137,19 @@ async def _working(workers: list[Worker]) -> Worker:
 
 
 async def deliver(
-    stack: Stack, client: Client, product: str, size: int, *, ends: signal.Signals | None
+    stack: Stack,
+    client: Client,
+    product: str,
+    size: int,
+    endpoint: str,
+    ends: signal.Signals | None,
 ) -> Figures:
-    """Deliver a product; a worker is ended in its midst by a signal."""
+    """Deliver a product to an S3 server; a worker is ended in its midst by a signal."""
     for log in stack.folder.glob("worker-*.log"):
         log.unlink()  # of the run before
     environment = stack.environment
     target = S3Target(
-        endpoint=environment["DELIVERY_S3_ENDPOINT"],
+        endpoint=endpoint,
         region=environment["DELIVERY_S3_REGION"],
         key=s3.KEY,
         secret=s3.SECRET,
@@ -182,7 +190,7 @@ async def deliver(
     )
 
 
-async def _main(size: int, file: int) -> int:
+async def _main(size: int, file: int, server: str | None) -> int:
     missed = 0
     with tempfile.TemporaryDirectory() as name:
         products = Path(name)
@@ -197,10 +205,11 @@ async def _main(size: int, file: int) -> int:
             running_stack(products, switches=UNLIMITED) as stack,
             Client.connected(stack) as client,
         ):
-            undisturbed = await deliver(stack, client, "large", total, ends=None)
+            endpoint = server or stack.environment["DELIVERY_S3_ENDPOINT"]
+            undisturbed = await deliver(stack, client, "large", total, endpoint, None)
             print(f"{size} MiB in files of {file}, parts of {_PART // MIB}; again:", flush=True)
             for ends in (signal.SIGTERM, signal.SIGKILL):
-                found = await deliver(stack, client, "large", total, ends=ends)
+                found = await deliver(stack, client, "large", total, endpoint, ends)
                 assert found.md5 == undisturbed.md5, "another archive than without a signal"
                 most = Most.after(ends, file * MIB)
                 held = found.parts_again <= most.parts and found.files_again <= most.files
@@ -218,7 +227,8 @@ async def _main(size: int, file: int) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--size", type=int, default=8192, help="MiB of all files")
+    parser.add_argument("--size", type=int, default=2048, help="MiB of all files")
     parser.add_argument("--file", type=int, default=64, help="MiB of each")
+    parser.add_argument("--s3", help="URL of another S3 server than the embedded one")
     asked = parser.parse_args()
-    sys.exit(asyncio.run(_main(asked.size, asked.file)))
+    sys.exit(asyncio.run(_main(asked.size, asked.file, asked.s3)))
