@@ -458,11 +458,16 @@ class Outbox(Protocol):
 class OrderSource(Protocol):
     """rs-order's REST side."""
 
-    def listing(self, delivery: Delivery, suborder: int | None = None) -> AsyncIterator[ListedFile]:
+    def listing(
+        self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
+    ) -> AsyncIterator[ListedFile]:
         """Iterate over the files that can be downloaded, page after page.
 
         Those of the delivery's order, or of one of its suborders. A file that was asked for once
         is not among them any more.
+
+        Raises SourceNotReadyError where rs-order says that more files come; not of a suborder, nor
+        with `so_far`, as long as some are there.
         """
 
     async def order(self, delivery: Delivery) -> OrderFacts | None:

@@ -203,9 +203,10 @@ class OrderInquiry:
         is its bound.
         """
         try:
-            new = {file.file_id async for file in self.source.listing(delivery)}
-        except SourceNotReadyError:  # it lists nothing of an order that is not done
-            return
+            listed = self.source.listing(delivery, so_far=True)
+            new = {file.file_id async for file in listed}
+        except SourceNotReadyError:  # nothing is there
+            new = set()
         if new:
             async for known in self.store.files(delivery):
                 new.discard(known.file_id)

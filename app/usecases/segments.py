@@ -163,9 +163,8 @@ class SegmentFiles:
         """List a segment to its end, and lay it out behind the files before it."""
         by, delivery, plan = self._by, self._delivery, self._plan
         async with AsyncExitStack() as stack:
-            listing = await by.room.read(
-                delivery, by.source.listing(delivery, segment.suborder), stack, behind=given
-            )
+            files = by.source.listing(delivery, segment.suborder, so_far=not segment.at_end)
+            listing = await by.room.read(delivery, files, stack, behind=given)
             addition = Addition(
                 suffix=by.archive_format.suffix,
                 folders=plan.folders,

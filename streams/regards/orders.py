@@ -54,11 +54,13 @@ class RsOrder:
         )
 
     async def listing(
-        self, delivery: Delivery, suborder: int | None = None
+        self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
     ) -> AsyncIterator[ListedFile]:
         """Iterate over the files of the delivery's order, or of one of its suborders.
 
-        Raises SourceNotReadyError (206), and what `streams.regards.refusals` makes of refusals;
+        Raises SourceNotReadyError (206: more files come), and what `streams.regards.refusals` makes
+        of refusals; of what may be incomplete (`so_far`, or a suborder: that was announced, and it
+        is its order that is not done) the pages that a 206 may have are read. Raises
         SourceUnavailableError also when an answer is no page, and when the listing changed while it
         was read, for then a file may have slipped from one page to another unseen.
         """
@@ -71,7 +73,9 @@ class RsOrder:
         announced: int | None = None
         seen: set[int] = set()
         while True:
-            page = await self._page_of_listing(delivery, path, listed, number)
+            page = await self._page_of_listing(
+                delivery, path, listed, number, some=so_far or suborder is not None
+            )
             if page is None:
                 break
             if page.total is not None:
@@ -88,26 +92,35 @@ class RsOrder:
             raise _changed(listed, f"it announced {announced} files and listed {len(seen)}")
 
     async def _page_of_listing(
-        self, delivery: Delivery, path: str, listed: str, number: int
+        self, delivery: Delivery, path: str, listed: str, number: int, *, some: bool
     ) -> Page[ListedFile] | None:
-        """Return the page of this number; None: there is no file."""
+        """Return the page of this number; None: there is no file.
+
+        Where `some` files are of use, a 206 that has them is a page like others.
+        """
         what = f"page {number} of the files of {listed}"
         query = {"page": number, "size": self._page_size, "sort": "id,asc"}
         async with self._requests.ask(delivery, path, what, params=query) as response:
             if response.status == 204:
                 return None
-            if response.status == 206:
-                raise SourceNotReadyError(f"rs-order has not finished {listed}")
+            unfinished = SourceNotReadyError(f"rs-order has not finished {listed}")
+            if response.status == 206 and not some:
+                raise unfinished
             with breaking_off(what):
                 body = await response.read()
             try:
-                return read_listed(body, number)
+                page = read_listed(body, number)
             except UNREADABLE as error:
+                if response.status == 206:
+                    raise unfinished from None
                 raise SourceUnavailableError(
                     f"rs-order's answer for {what} is not a page of files ({error!r}); "
                     f"{seen_as(response)}: is it a page of a gateway before it? "
                     "check DELIVERY_RS_ORDER_URL"
                 ) from None
+            if response.status == 206 and not page.entries:
+                raise unfinished
+            return page
 
     async def order(self, delivery: Delivery) -> OrderFacts | None:
         """Ask about the order. None: it is not told, for whatever reason that stays.

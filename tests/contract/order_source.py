@@ -54,9 +54,13 @@ class Orders:
     advance: Callable[[float], object]  # lets seconds pass
 
     async def listed(
-        self, delivery: Delivery = ORDERED, suborder: int | None = None
+        self,
+        delivery: Delivery = ORDERED,
+        suborder: int | None = None,
+        *,
+        so_far: bool = False,
     ) -> list[ListedFile]:
-        return [file async for file in self.source.listing(delivery, suborder)]
+        return [file async for file in self.source.listing(delivery, suborder, so_far=so_far)]
 
     async def names(self, suborder: int | None = None) -> list[str]:
         """Return the names of what can be downloaded."""
@@ -159,6 +163,19 @@ class OrderSourceContract:
         assert {(file.size, file.md5) for file in await orders.listed()} == {(None, None)}
 
     # Suborders.
+
+    async def test_what_is_not_finished_is_listed_where_some_files_are_of_use(
+        self, orders: Orders
+    ) -> None:
+        orders.hold(ORDERED, FILES, suborder_files=2, user_places=1, restore_file_seconds=10)
+        (first, *_) = await orders.suborders()
+        with pytest.raises(SourceNotReadyError):
+            await orders.listed(so_far=True)
+        orders.advance(10)
+        with pytest.raises(SourceNotReadyError):
+            await orders.listed()
+        assert [file.filename for file in await orders.listed(so_far=True)] == ["a.bin"]
+        assert await orders.names(first) == ["a.bin"]
 
     async def test_suborders_become_available_one_after_the_other(self, orders: Orders) -> None:
         orders.hold(ORDERED, FILES, **TAPE)

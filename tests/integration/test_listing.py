@@ -238,7 +238,7 @@ class Files:
         self.read = 0
 
     async def listing(
-        self, _delivery: Delivery, _suborder: int | None = None
+        self, _delivery: Delivery, _suborder: int | None = None, *, so_far: bool = False
     ) -> AsyncIterator[ListedFile]:
         for number in range(self.count):
             self.read += 1

@@ -281,7 +281,7 @@ class Source:
         self._link = Link(party=PARTY, weather=rs_order.weather, deadline=_DEADLINE)
 
     async def listing(
-        self, delivery: Delivery, suborder: int | None = None
+        self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
     ) -> AsyncIterator[ListedFile]:
         """Iterate over the files of a delivery's order, or of one of its suborders."""
         for file in await self._link.ask(

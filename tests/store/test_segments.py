@@ -54,7 +54,7 @@ class Order:
         self.asked: list[int | None] = []
 
     async def listing(
-        self, _delivery: Delivery, suborder: int | None = None
+        self, _delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
     ) -> AsyncIterator[ListedFile]:
         self.asked.append(suborder)
         for number, files in self.suborders.items():
@@ -249,11 +249,11 @@ async def test_a_segment_that_can_not_be_listed_now_costs_nothing_of_what_there_
         away = False
 
         async def listing(
-            self, delivery: Delivery, suborder: int | None = None
+            self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
         ) -> AsyncIterator[ListedFile]:
             if self.away:
                 raise SourceNotReadyError("not now")
-            async for each in super().listing(delivery, suborder):
+            async for each in super().listing(delivery, suborder, so_far=so_far):
                 yield each
 
     order = Away({7: [file(1)], 8: [file(2)]})

@@ -212,7 +212,7 @@ class MemoryOrders(_Bytes):
     # Lists of files
 
     async def listing(
-        self, delivery: Delivery, suborder: int | None = None
+        self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
     ) -> AsyncIterator[ListedFile]:
         """Iterate over the files that can be downloaded."""
         order = self._order(delivery)
@@ -225,7 +225,8 @@ class MemoryOrders(_Bytes):
                 raise SourceRefusedError(f"order {order.order_id} has no suborder {suborder}")
             found = list(named.available.values())
             finished = named.state in (SuborderState.WAITING, SuborderState.ENDED)
-        if self.behaviour.switches.partial_content and not finished:
+        takes_some = bool(found) and (so_far or suborder is not None)
+        if self.behaviour.switches.partial_content and not finished and not takes_some:
             raise SourceNotReadyError(
                 f"suborder {suborder} of order {delivery.order_id} is not finished"
             )
@@ -313,9 +314,7 @@ class Source(MemoryOrders):
         return plan_files(self.files)
 
     async def listing(
-        self,
-        delivery: Delivery,
-        suborder: int | None = None,
+        self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
     ) -> AsyncIterator[ListedFile]:
         """Iterate over its files as they are now."""
         for file in list_files(self.files):

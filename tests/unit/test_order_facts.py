@@ -297,6 +297,44 @@ async def test_what_goes_wrong_with_a_suborder_names_it(
             _ = [file async for file in source.listing(ORDERED, 12)]
 
 
+class Unfinished(Script):
+    """Answers 206, with a page."""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        answer = await super().handle(request)
+        answer.set_status(206)
+        return answer
+
+
+AVAILABLE = "/orders/7/files/available"
+OF_SUBORDER = "/orders/7/filesTask/12/files/available"
+
+
+@pytest.mark.parametrize(
+    ("path", "suborder", "so_far"), [(OF_SUBORDER, 12, False), (AVAILABLE, None, True)]
+)
+async def test_a_206_with_files_is_read_page_by_page_where_some_are_of_use(
+    path: str, suborder: int | None, so_far: bool
+) -> None:
+    pages = [page([1, 2], total=3, pages=2), page([3], total=3, pages=2)]
+    async with rs_order(Unfinished({path: lambda number: pages[number]})) as source:
+        listed = [file async for file in source.listing(ORDERED, suborder, so_far=so_far)]
+    assert [file.file_id for file in listed] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("answer", [206, "<html>", {}, page([], total=0, pages=0)])
+async def test_a_206_without_files_says_that_more_come(answer: Answer) -> None:
+    async with rs_order(Unfinished({OF_SUBORDER: answer})) as source:
+        with pytest.raises(SourceNotReadyError, match="not finished suborder 12 of order 7"):
+            _ = [file async for file in source.listing(ORDERED, 12)]
+
+
+async def test_a_206_of_a_whole_order_says_that_more_come() -> None:
+    async with rs_order(Unfinished({AVAILABLE: page([1], total=1, pages=1)})) as source:
+        with pytest.raises(SourceNotReadyError, match="not finished order 7"):
+            _ = [file async for file in source.listing(ORDERED)]
+
+
 # A retry
 
 
