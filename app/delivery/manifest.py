@@ -47,8 +47,8 @@ class ManifestFile:
 class Extent:
     """What bounds of an archive rest on, beside number and total of its files."""
 
-    sizes_known: bool  # of each file
-    name_bytes: int  # of all members' names, in UTF-8
+    sizes_known: bool = False  # of each file
+    name_bytes: int = 0  # of all members' names, in UTF-8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

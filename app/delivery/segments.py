@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from app.delivery.manifest import Extent
 from app.delivery.targets import Noted
 
 
@@ -70,15 +71,16 @@ def too_many_suborders(total: int, most: int) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OrderPlan(Noted):
-    """What is known of an archive that begins before all of its order is available."""
+class OrderPlan(Extent, Noted):
+    """What is known of an archive that begins before all of its order is available.
+
+    Where not all files were told, it has no extent: neither sizes nor names are known.
+    """
 
     told: bool  # whether rs-order told all files; else the rest is the least that there will be
     folders: bool  # whether members are in folders of their products
     files: int = 0
     total_bytes: int = 0  # sum of the known sizes
-    name_bytes: int = 0  # of all members' names, in UTF-8
-    sizes_known: bool = False  # of each file
     ids: int = 0  # of the files, summed up (`ids_of`)
     # Folders of products whose own name was taken, by the product's digest in decimals.
     renamed: Mapping[str, str] = field(default_factory=dict)

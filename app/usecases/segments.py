@@ -63,7 +63,8 @@ class SegmentFiles:
         self._plan = plan
         self._lease = lease
         has = delivery.file_count
-        self._most = has + _MORE if plan.told else max(_UNTOLD_FILES, _GROWTH * has)
+        # How many there are at most in this attempt.
+        self.most_files = has + _MORE if plan.told else max(_UNTOLD_FILES, _GROWTH * has)
         self.segments = 0  # that were given
         self.total_suborders: int | None = None  # that rs-order told, at the last look
         self.full = False  # whether there is more, for which this attempt has no room
@@ -71,17 +72,9 @@ class SegmentFiles:
 
     @property
     def extent(self) -> Extent:
-        """What bounds of the archive rest on."""
-        plan = self._plan
-        if plan.told:
-            names = plan.name_bytes + (self._most - plan.files) * _NAME
-            return Extent(sizes_known=plan.sizes_known, name_bytes=names)
-        return Extent(sizes_known=False, name_bytes=self._most * _NAME)
-
-    @property
-    def most_files(self) -> int:
-        """How many there are at most in this attempt."""
-        return self._most
+        """What bounds of the archive rest on: what is planned, and room for more."""
+        names = (self.most_files - self._plan.files) * _NAME
+        return Extent(sizes_known=self._plan.sizes_known, name_bytes=self._plan.name_bytes + names)
 
     async def all(self) -> AsyncIterator[ManifestFile | Seam]:
         """Iterate over the files, from the first, with the seams between segments.
@@ -156,7 +149,7 @@ class SegmentFiles:
                     raise
                 self.failed = error
                 return None
-        self.full = given + segment.file_count > self._most
+        self.full = given + segment.file_count > self.most_files
         return None if self.full else segment
 
     async def _list(self, segment: Segment, given: int) -> Segment:
