@@ -152,12 +152,15 @@ class PostgresLeases:
 
     async def park(self, delivery: Delivery, *, cause: str) -> None:
         """Let go of a half-made archive until its order goes on."""
+        parked = SQL["park"](
+            id=delivery.id, attempt=delivery.attempt, owner=self._owner, cause=cause
+        )
         with translate_errors():
-            await self._pool.execute(
-                *SQL["park"](
-                    id=delivery.id, attempt=delivery.attempt, owner=self._owner, cause=cause
-                )
-            )
+            async with self._pool.acquire() as connection, connection.transaction():
+                if await connection.fetchval(*parked) is False:
+                    await connection.execute(
+                        *SQL["go_on"](id=delivery.id, attempt=delivery.attempt)
+                    )
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the upload of this attempt."""

@@ -127,7 +127,13 @@ UPDATE delivery SET
     parked = announced = listed AND NOT order_done,
     rank = least(rank, requested_at - priority * interval '1 minute' - interval '6 hours'),
     updated_at = now()
-WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING';
+WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
+RETURNING parked;
+
+-- name: go_on
+-- The next segment came as the archive was parked: it waits for nothing.
+UPDATE delivery SET last_cause = NULL
+WHERE id = :id AND attempt = :attempt AND state = 'TRANSFERRING' AND lease_owner IS NULL AND NOT parked;
 
 -- name: record_upload
 -- Note the multipart upload of an attempt, before its first part.

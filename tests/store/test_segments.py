@@ -343,7 +343,9 @@ async def test_what_came_while_it_was_parked_is_due_at_once(deliveries: Deliveri
     await given(deliveries, order, delivery)
     await announce(deliveries, order, 8)
     await deliveries.leases("w").park(delivery, cause="waits")
-    assert not (await deliveries.active()).parked
+    due = await deliveries.active()
+    assert (due.parked, due.last_cause) == (False, None), "it waits for nothing"
+    assert (await deliveries.moved(delivery.id))[-1].cause == "waits"
     assert await deliveries.leases("w").claim(Work.TRANSFER) is not None
 
 

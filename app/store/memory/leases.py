@@ -219,8 +219,16 @@ class MemoryLeases:
             )
 
         async with self._database.session() as session:
-            await self._change(
+            if not await self._change(
                 session, delivery, parked, fits=lambda row: row.state is State.TRANSFERRING
+            ):
+                return
+            await deliveries.update(
+                self._database,
+                session,
+                delivery.id,
+                lambda row: row.having(last_cause=None),  # which its history has, all the same
+                lambda row: not row.delivery.parked,
             )
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
