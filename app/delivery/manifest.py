@@ -138,6 +138,10 @@ class Addition:
         if self._in_folders:
             self._folders.take(file.member.partition("/")[0])
 
+    def adds(self, files: Iterable[ListedFile]) -> bool:
+        """Whether some of the files are not in the archive yet."""
+        return any(file.file_id not in self._known for file in files)
+
     def of(self, files: Iterable[ListedFile]) -> Iterator[ManifestFile]:
         """Lay out those of the files that are not in the archive yet, in their order."""
         more = (file for file in files if file.file_id not in self._known)

@@ -20,7 +20,7 @@ class OrderState(StrEnum):
     FAILED = "FAILED"  # all are
     EXPIRED = "EXPIRED"  # its time is over; its files are gone
     DELETED = "DELETED"  # it was cancelled; likewise
-    ERROR = "ERROR"  # rs-order failed to delete it
+    ERROR = "ERROR"  # rs-order failed to delete it; so some of its files may be gone
 
 
 class FileState(StrEnum):
@@ -67,15 +67,13 @@ class OrderFacts:
 
     @property
     def gone(self) -> bool:
-        """Whether its files are gone for good."""
-        return self.status in {OrderState.EXPIRED, OrderState.DELETED}
+        """Whether its files are gone for good, or may be."""
+        return self.status in {OrderState.EXPIRED, OrderState.DELETED, OrderState.ERROR}
 
     @property
     def complete(self) -> bool:
         """Whether no further suborder comes of itself."""
-        return (
-            self.gone or self.may_be_retried or self.status in {OrderState.DONE, OrderState.ERROR}
-        )
+        return self.gone or self.may_be_retried or self.status == OrderState.DONE
 
     @property
     def may_be_retried(self) -> bool:

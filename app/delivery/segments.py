@@ -23,6 +23,7 @@ class Segment:
     at_end: bool = True  # whether the order was done when it was announced: so that was all of it
     listed: bool = False  # whether its files are in the manifest
     file_count: int = 0  # of those that are in no segment before
+    age: timedelta = field(default=timedelta(), compare=False)  # since it was announced
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,10 +45,24 @@ class OrderSoFar:
         return any(segment.suborder is None and segment.at_end for segment in self.segments)
 
     @property
+    def suborders(self) -> int:
+        """How many were announced."""
+        return sum(segment.suborder is not None for segment in self.segments)
+
+    @property
     def all_announced(self) -> bool:
         """Whether each suborder that rs-order tells of is a segment, or all of the order is one."""
         named = [segment for segment in self.segments if segment.suborder is not None]
         return self.rest_is_listed or len(named) == self.total_suborders
+
+    @property
+    def took_unnamed(self) -> bool:
+        """Whether files are in the manifest of which no suborder was announced until then."""
+        return any(segment.suborder is None and segment.file_count for segment in self.segments)
+
+    def comes_after_all(self, segment: Segment) -> bool:
+        """Whether a segment was announced when all that the order has was one already."""
+        return any(each.suborder is None and each.number < segment.number for each in self.segments)
 
 
 def suborders_are(count: int, least: int | None) -> str:

@@ -118,4 +118,5 @@ def segment_of(row: asyncpg.Record) -> Segment:
         at_end=row["at_end"],
         listed=row["listed"],
         file_count=row["file_count"],
+        age=row["segment_age"],
     )

@@ -280,8 +280,8 @@ RETURNING number;
 
 -- name: segments
 -- What is known of a delivery's order, and its segments in their order.
-SELECT d.order_done, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id, s.at_end,
-       s.listed_at IS NOT NULL AS listed, s.file_count
+SELECT d.order_done, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id,
+       s.at_end, s.listed_at IS NOT NULL AS listed, s.file_count, now() - s.announced_at AS segment_age
 FROM delivery d LEFT JOIN segment s ON s.delivery_id = d.id
 WHERE d.id = :id
 ORDER BY s.number;

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 from app.delivery.lease import Lease
 from app.delivery.listing import Listing
 from app.delivery.manifest import Addition, Extent, ManifestFile, Seam, ids_of
 from app.delivery.model import Delivery
+from app.delivery.order_facts import OrderFacts
 from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.errors import (
+    EmptyOrderError,
     IncompleteOrderError,
     LeaseLostError,
     OrderNotToldError,
     RetryableError,
+    SourceNotReadyError,
 )
 from app.telemetry.logs import get_logger
 from app.usecases.laying_out import MEMORY_A_FILE, Room, write
@@ -36,6 +40,9 @@ _UNTOLD_FILES = 10_000  # that an archive has room for where rs-order does not t
 _GROWTH = 2  # or so many times as many as it has
 _MORE = 100  # files that it has room for beyond those that were told: equal ones are told once
 _NAME = 100  # bytes that their names are taken to have
+# An announcement may be there before the list is: so an empty one is not believed at first.
+_EMPTY_TRIES = 4
+_EMPTY_AGE = timedelta(minutes=5)  # of the announcement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,8 @@ class SegmentFiles:
         """Iterate over the files, from the first, with the seams between segments.
 
         The end says that the archive is whole; `Seam.PAUSE`, that it goes on in another attempt.
-        Raises IncompleteOrderError, what listing a segment raises, and LeaseLostError.
+        Raises IncompleteOrderError, EmptyOrderError, what listing a segment raises, and
+        LeaseLostError.
         """
         given = self.segments = 0
         while True:
@@ -97,7 +105,7 @@ class SegmentFiles:
                     yield Seam.PAUSE
                     return
             else:
-                listed = await self._listed(segment, given)
+                listed = await self._listed(segment, so_far, given)
                 if listed is None:
                     yield Seam.PAUSE
                     return
@@ -136,14 +144,14 @@ class SegmentFiles:
                 return True
         return False
 
-    async def _listed(self, segment: Segment, given: int) -> Segment | None:
+    async def _listed(self, segment: Segment, so_far: OrderSoFar, given: int) -> Segment | None:
         """Return a segment that is in the manifest; None where this attempt can't have it.
 
         It has no room, or listing it fails for now: what there is can be kept until it does not.
         """
         if not segment.listed:
             try:
-                segment = await self._list(segment, given)
+                segment = await self._list(segment, so_far, given)
             except RetryableError as error:
                 if not self._by.pauses:
                     raise
@@ -152,7 +160,7 @@ class SegmentFiles:
         self.full = given + segment.file_count > self.most_files
         return None if self.full else segment
 
-    async def _list(self, segment: Segment, given: int) -> Segment:
+    async def _list(self, segment: Segment, so_far: OrderSoFar, given: int) -> Segment:
         """List a segment to its end, and lay it out behind the files before it."""
         by, delivery, plan = self._by, self._delivery, self._plan
         async with AsyncExitStack() as stack:
@@ -165,6 +173,10 @@ class SegmentFiles:
             )
             async for file in self._files(0, given):
                 addition.behind(file)
+            # What rs-order does not see downloaded stays in the list of the whole order.
+            whole = segment.suborder is None
+            if not listing or (whole and not await asyncio.to_thread(addition.adds, listing)):
+                await self._check_empty(segment, so_far, given)
             return await self._write(segment, listing, addition, given)
 
     async def _write(
@@ -192,16 +204,59 @@ class SegmentFiles:
         )
         return listed
 
+    async def _check_empty(self, segment: Segment, so_far: OrderSoFar, files: int) -> None:
+        """Raise SourceNotReadyError while a list without a further file is not to be believed.
+
+        It is where the archive has all that is in the segment: a retry puts what was downloaded
+        into a new suborder. After a while it is left to the end, where rs-order tells all files;
+        where it does not, raises IncompleteOrderError.
+        """
+        delivery, told = self._delivery, self._plan.told
+        if so_far.comes_after_all(segment):
+            return
+        order = f"order {delivery.order_id}"
+        total = so_far.total_suborders or 0
+        unheard = total - so_far.suborders
+        if segment.suborder is not None:
+            why = (
+                f"suborder {segment.suborder} of {order} was announced, and rs-order lists no "
+                "file of it"
+            )
+        elif unheard > 0 and not told and not so_far.took_unnamed:
+            why = (
+                f"{unheard} of the {total} suborders of {order} "
+                f"{'was' if unheard == 1 else 'were'} never announced, and rs-order lists no "
+                "further file"
+            )
+        else:
+            return
+        facts = await self._facts()
+        if await self._has_all_of(segment, facts, files):
+            return
+        if segment.age < _EMPTY_AGE or delivery.tries < _EMPTY_TRIES:
+            raise SourceNotReadyError(why)
+        if not told:
+            raise IncompleteOrderError(
+                f"{why}: nothing is delivered, as the archive would lack them; ask again, and look "
+                "into rs-order for what became of them"
+            )
+
+    async def _has_all_of(self, segment: Segment, facts: OrderFacts | None, files: int) -> bool:
+        """Whether all files of a segment are in the archive, as far as rs-order tells."""
+        if self._plan.told:
+            return not await self._missing(facts, files, segment.suborder)
+        # A number that is told of an order that is still being made, may grow.
+        return facts is not None and facts.complete and 0 < (facts.files or 0) <= files
+
     async def _is_whole(self, so_far: OrderSoFar, files: int) -> bool:
         """Whether the archive has all files of an order that is done.
 
         Where some may be missing, all of the order is listed once more, as another segment. Raises
-        IncompleteOrderError.
+        IncompleteOrderError, EmptyOrderError.
         """
         plan = self._plan
         if so_far.rest_is_listed:
-            if plan.told:
-                await self._check(files)
+            await self._check(files)
             return True
         if plan.told and so_far.all_announced and await self._has_all(files):
             return True
@@ -212,28 +267,61 @@ class SegmentFiles:
     async def _check(self, files: int) -> None:
         """Raise IncompleteOrderError unless each file that rs-order tells is in the archive.
 
-        There may be more: of equal files in one suborder rs-order tells one, and lists all.
+        There may be more: of equal files in one suborder rs-order tells one, and lists all. Where
+        it tells none, nothing may be known of the order that speaks against it. Raises
+        EmptyOrderError where there is none.
         """
-        delivery, told = self._delivery, self._plan.files
-        async with self._by.room.reserve(files * MEMORY_A_FILE):
-            missing = await self._missing(files)
+        order, plan = self._delivery.order_id, self._plan
+        if not files:
+            raise EmptyOrderError(f"order {order} is done, and rs-order listed no file of it")
+        facts = await self._facts()
+        missing = await self._missing(facts, files) if plan.told else 0
         if missing:
             raise IncompleteOrderError(
-                f"order {delivery.order_id} was to have {told} files, and {missing} of them never "
+                f"order {order} was to have {plan.files} files, and {missing} of them never "
                 "came: nothing is delivered, as the archive would lack them; ask again, and look "
                 "into rs-order for what became of them"
             )
 
-    async def _missing(self, files: int) -> int:
-        """Return how many of the files that rs-order tells are not in the archive."""
+    async def _facts(self) -> OrderFacts | None:
+        """Ask about the order; None: it is not told.
+
+        Raises IncompleteOrderError when it is gone: what is gone is in no list, so no list tells
+        that the archive has all of it.
+        """
+        delivery = self._delivery
+        facts = await self._by.source.order(delivery)
+        if facts is not None and facts.gone:
+            raise IncompleteOrderError(
+                f"order {delivery.order_id} is {facts.status} at rs-order, and it can't be told "
+                "whether all of its files came before: nothing is delivered, as the archive might "
+                "lack some; ask again"
+            )
+        return facts
+
+    async def _missing(
+        self, facts: OrderFacts | None, files: int, suborder: int | None = None
+    ) -> int:
+        """Return how many files that rs-order tells are not in the archive.
+
+        Of the order, or of one of its suborders.
+        """
         delivery, source = self._delivery, self._by.source
-        archived = {file.file_id async for file in self._files(0, files)}
-        facts = await source.order(delivery)
-        with suppress(OrderNotToldError):
-            if facts is not None:
-                ids = [each.file.file_id async for each in source.every_file(delivery, facts)]
-                return len(set(ids) - archived)
-        return max(0, self._plan.files - files)
+        too_few = max(0, self._plan.files - files)
+        if facts is None:
+            return too_few
+        async with self._by.room.reserve(files * MEMORY_A_FILE):
+            archived = {file.file_id async for file in self._files(0, files)}
+            missing: set[int] = set()
+            try:
+                async for each in source.every_file(delivery, facts):
+                    meant = suborder is None or each.suborder_id in (suborder, None)
+                    if meant and each.file.file_id not in archived:
+                        missing.add(each.file.file_id)
+            except OrderNotToldError:
+                return too_few
+        # What is deleted while it is read, is told no more.
+        return max(len(missing), too_few) if suborder is None else len(missing)
 
     async def _has_all(self, files: int) -> bool:
         """Whether the archive's files are those that were told."""

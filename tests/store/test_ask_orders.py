@@ -376,6 +376,19 @@ async def test_orders_that_give_no_answer_hold_up_no_other(
     assert await deliveries.states() == ["ORDERED"] * 4 + ["AVAILABLE"] * 2
 
 
+async def test_an_order_that_rs_order_failed_to_delete_is_not_done(
+    deliveries: Deliveries, orders: MemoryOrders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def order(_delivery: Delivery) -> OrderFacts:
+        return OrderFacts(status="ERROR")
+
+    await parked(deliveries, orders)
+    monkeypatch.setattr(orders, "order", order)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    assert await deliveries.states() == ["ERROR"]
+
+
 async def test_rs_order_that_is_away_is_asked_later(
     deliveries: Deliveries, orders: MemoryOrders
 ) -> None:

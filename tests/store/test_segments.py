@@ -12,7 +12,7 @@ import pytest
 from app.delivery.lease import Lease
 from app.delivery.manifest import ListedFile, ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.order_facts import OrderFacts, OrderFile
+from app.delivery.order_facts import DatasetFacts, OrderFacts, OrderFile
 from app.delivery.orders import OrderStatus
 from app.delivery.segments import OrderPlan
 from app.delivery.states import State, Work
@@ -52,6 +52,7 @@ class Order:
         self.available: set[int] = set()  # suborders
         self.gone: set[int] = set()  # files
         self.asked: list[int | None] = []
+        self.facts: OrderFacts | None = OrderFacts(status="RUNNING") if told else None
 
     async def listing(
         self, _delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
@@ -64,12 +65,19 @@ class Order:
                         yield file
 
     async def order(self, _delivery: Delivery) -> OrderFacts | None:
-        return OrderFacts(status="RUNNING") if self.told else None
+        return self.facts
 
     async def every_file(self, _delivery: Delivery, _facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        if not self.told:
+            raise OrderNotToldError("there is no such list")
         for number, files in sorted(self.suborders.items(), reverse=True):
             for file in files:
                 yield OrderFile(file=file, state="PENDING", suborder_id=number)
+
+    def end(self, status: str) -> None:
+        """Let it expire, or be deleted: its files are gone, and are in no list."""
+        self.facts = OrderFacts(status=status)
+        self.suborders = {}
 
     async def retry(self, _delivery: Delivery) -> bool:
         raise NotImplementedError
@@ -696,3 +704,196 @@ async def test_what_rs_order_said_at_the_end_is_told_of_a_file_that_it_refuses(
     assert error["message"] == (
         "422 for file 2; rs-order said that order 1 ended with 1 files in error: no right"
     )
+
+
+# What is missing makes no smaller archive
+
+
+async def untold(deliveries: Deliveries, order: Order, **said: Any) -> Delivery:
+    """Announce the first suborder of an order whose files are not told, and begin the transfer."""
+    await deliveries.granted()
+    await announce(deliveries, order, next(iter(order.suborders)), **said)
+    claimed = await claim(deliveries, Work.PLAN)
+    await deliveries.elapse(planning.END_AWAITED)
+    await planner(deliveries, order).plan(claimed)
+    return await claim(deliveries, Work.TRANSFER)
+
+
+async def given_up(deliveries: Deliveries, delivery: Delivery, *, times: int) -> Delivery:
+    """Give up an attempt for later, again and again; return the one after them."""
+    for _ in range(times):
+        await deliveries.leases("w").release(
+            delivery, after=timedelta(), failed=False, cause="not now"
+        )
+        delivery = await claim(deliveries, Work.TRANSFER)
+    return delivery
+
+
+async def why_it_paused(deliveries: Deliveries, order: Order, delivery: Delivery) -> Exception:
+    """Return why an attempt leaves the rest of its archive to another one."""
+    files = deliveries.segments(order).of(delivery, make_lease())
+    assert [each async for each in files.all()][-1] is Seam.PAUSE
+    assert files.failed is not None
+    return files.failed
+
+
+@pytest.mark.parametrize("status", ["EXPIRED", "DELETED", "ERROR"])
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_order_that_is_gone_makes_no_smaller_archive(
+    deliveries: Deliveries, status: str, *, told: bool
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]}, told=told)
+    order.facts = OrderFacts(status="RUNNING")
+    begin = begun if told else untold
+    delivery = await begin(deliveries, order)
+    await given(deliveries, order, delivery)
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    order.end(status)
+    with pytest.raises(IncompleteOrderError, match=f"order 1 is {status} at rs-order"):
+        await given(deliveries, order, delivery)
+
+
+async def test_an_order_that_is_gone_before_its_last_list_is_not_whole(
+    deliveries: Deliveries,
+) -> None:
+    """A suborder that was never announced would be in it."""
+    order = Order({7: [file(1)], 8: [file(2)]}, told=False)
+    delivery = await untold(deliveries, order)
+    await given(deliveries, order, delivery)
+    await deliveries.tell(DONE, order_id=1, total_suborders=1)
+    order.end("EXPIRED")
+    with pytest.raises(IncompleteOrderError, match="order 1 is EXPIRED at rs-order"):
+        await given(deliveries, order, delivery)
+
+
+async def test_a_plan_that_was_made_too_early_and_an_order_that_is_gone(
+    deliveries: Deliveries,
+) -> None:
+    class Growing(Order):
+        async def every_file(
+            self, _delivery: Delivery, _facts: OrderFacts
+        ) -> AsyncIterator[OrderFile]:
+            yield OrderFile(file=file(1), state="AVAILABLE", suborder_id=7)
+
+    order = Growing({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await given(deliveries, order, delivery)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    order.end("DELETED")
+    with pytest.raises(IncompleteOrderError, match="order 1 is DELETED at rs-order"):
+        await given(deliveries, order, delivery)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_empty_list_of_a_suborder_is_asked_for_again(
+    deliveries: Deliveries, *, told: bool
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]}, told=told)
+    delivery = await (begun if told else untold)(deliveries, order)
+    await given(deliveries, order, delivery)
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    order.available.remove(8)
+    why = await why_it_paused(deliveries, order, delivery)
+    assert isinstance(why, SourceNotReadyError)
+    assert "suborder 8 of order 1 was announced, and rs-order lists no file of it" in str(why)
+    order.available.add(8)
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)][-1] in ("f2", "P_v1/f2")
+
+
+async def test_an_empty_list_of_a_suborder_ends_the_delivery_after_some_tries(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]}, told=False)
+    delivery = await untold(deliveries, order)
+    await given(deliveries, order, delivery)
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    order.available.remove(8)
+    delivery = await given_up(deliveries, delivery, times=9)
+    assert isinstance(await why_it_paused(deliveries, order, delivery), SourceNotReadyError)
+    await deliveries.elapse(timedelta(minutes=6))  # since it was announced
+    delivery = await claim(deliveries, Work.TRANSFER)
+    with pytest.raises(IncompleteOrderError, match=r"suborder 8 of order 1 .*; ask again"):
+        await given(deliveries, order, delivery)
+
+
+async def test_a_list_that_is_empty_for_long_is_left_to_the_end_where_all_files_are_told(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await given(deliveries, order, delivery)
+    await announce(deliveries, order, 8)
+    order.available.remove(8)
+    delivery = await given_up(deliveries, delivery, times=9)
+    await deliveries.elapse(timedelta(minutes=6))
+    delivery = await claim(deliveries, Work.TRANSFER)
+    assert (await given(deliveries, order, delivery))[-2:] == [Seam.WAIT, Seam.PAUSE]
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    with pytest.raises(IncompleteOrderError, match="1 of them never came"):
+        await given(deliveries, order, delivery)
+
+
+async def test_a_retried_order_has_a_suborder_of_files_that_are_there(
+    deliveries: Deliveries,
+) -> None:
+    """What was made available again is of a new suborder, and listed until it is downloaded."""
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await given(deliveries, order, delivery)
+    order.suborders = {7: [], 8: [file(2)], 9: [file(1)]}
+    order.gone = {1}
+    await announce(deliveries, order, 9)
+    assert (await given(deliveries, order, delivery))[-2:] == [Seam.WAIT, Seam.PAUSE]
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=3)
+    got = await given(deliveries, order, delivery)
+    assert got[:4] == ["f1", Seam.SEGMENT, "f2", Seam.SEGMENT]
+    assert Seam.PAUSE not in got
+
+
+async def test_a_retried_order_of_which_the_number_of_files_is_told(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 9: [file(1)]}, told=False)
+    delivery = await untold(deliveries, order)
+    await given(deliveries, order, delivery)
+    order.gone = {1}
+    await announce(deliveries, order, 9)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    order.facts = replace(
+        OrderFacts(status="DONE"), datasets=(DatasetFacts(dataset_id=1, files=1, size=1),)
+    )
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["P_v1/f1"]
+    assert Seam.PAUSE not in got
+
+
+async def test_suborders_that_were_never_heard_of_and_are_in_no_list(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]}, told=False)
+    delivery = await untold(deliveries, order)
+    await given(deliveries, order, delivery)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    why = await why_it_paused(deliveries, order, delivery)
+    assert isinstance(why, SourceNotReadyError)
+    assert "1 of the 2 suborders of order 1 was never announced" in str(why)
+    order.available.add(8)
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["P_v1/f1", "P_v1/f2"]
+
+
+async def test_an_archive_of_nothing_is_no_archive(deliveries: Deliveries) -> None:
+    order = Order({7: [file(1)]})
+    delivery = await begun(deliveries, order)
+    order.gone = {1}
+    await deliveries.tell(DONE, order_id=1, total_suborders=1)
+    delivery = await given_up(deliveries, delivery, times=9)
+    await deliveries.elapse(timedelta(minutes=6))
+    delivery = await claim(deliveries, Work.TRANSFER)
+    with pytest.raises(EmptyOrderError, match="order 1 is done, and rs-order listed no file"):
+        await given(deliveries, order, delivery)

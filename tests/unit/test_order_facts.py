@@ -417,7 +417,7 @@ def test_numbers_of_an_order_are_known_when_those_of_each_dataset_are() -> None:
         (OrderState.FAILED, True, False, True),
         (OrderState.EXPIRED, True, True, False),
         (OrderState.DELETED, True, True, False),
-        (OrderState.ERROR, True, False, False),
+        (OrderState.ERROR, True, True, False),
         ("A_LATER_WORD", False, False, False),
     ],
 )

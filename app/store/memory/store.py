@@ -340,7 +340,10 @@ class MemoryStore:
         if row is None:
             raise LeaseLostError(f"{delivery} is gone")
         return OrderSoFar(
-            segments=sorted((row.segment for _, row in rows), key=lambda each: each.number),
+            segments=sorted(
+                (replace(row.segment, age=session.now - row.announced_at) for _, row in rows),
+                key=lambda each: each.number,
+            ),
             done=row.delivery.order_done,
             total_suborders=row.delivery.total_suborders,
             age=session.now - min((row.announced_at for _, row in rows), default=session.now),
