@@ -91,7 +91,9 @@ def _read_time(value: Any) -> datetime | None:
 
 def _read_page(body: bytes, page: int, read: Callable[[dict[str, Any], int | None], T]) -> Page[T]:
     answer = json.loads(body)
-    content = answer.get("content") or []
+    content = answer["content"]
+    if not isinstance(content, list):
+        raise TypeError("its content is no list")
     metadata = answer.get("metadata") or {}
     total = _number(metadata.get("totalElements"))
     entries = [read(entry, total) for entry in content]

@@ -285,6 +285,9 @@ async def test_files_that_can_not_be_asked_for_now_are_told(status: int) -> None
         (404, SourceRefusedError),
         (503, SourceUnavailableError),
         ("<html>", SourceUnavailableError),
+        ({}, SourceUnavailableError),
+        ({"status": "UP"}, SourceUnavailableError),
+        ({"content": None}, SourceUnavailableError),
         (page([], total=2, pages=1), SourceUnavailableError),
     ],
 )
