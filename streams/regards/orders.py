@@ -113,11 +113,7 @@ class RsOrder:
             except UNREADABLE as error:
                 if response.status == 206:
                     raise unfinished from None
-                raise SourceUnavailableError(
-                    f"rs-order's answer for {what} is not a page of files ({error!r}); "
-                    f"{seen_as(response)}: is it a page of a gateway before it? "
-                    "check DELIVERY_RS_ORDER_URL"
-                ) from None
+                raise _unreadable(response, what, "not a page of files", error) from None
             if response.status == 206 and not page.entries:
                 raise unfinished
             return page
@@ -127,21 +123,22 @@ class RsOrder:
 
         A refusal alone does not tell whether the order is refused, or there is no such question
         in this rs-order, or not for this user's role: that is seen by what its listing answers.
+        Raises SourceRefusedError when the order is; SourceUnavailableError also when an answer is
+        no order.
         """
         what = f"order {delivery.order_id}"
         path = f"/user/orders/{delivery.order_id}"
         async with self._requests.ask(delivery, path, what, judged=_untold) as response:
-            status = response.status
-            if status == 200:
+            if not _untold(response.status):
+                _check_answered(response, what)
                 with breaking_off(what):
                     body = await response.read()
-        if status != 200:
-            await self._check_listing(delivery)
-            return None
-        try:
-            return read_facts(body)
-        except UNREADABLE:
-            return None
+                try:
+                    return read_facts(body)
+                except UNREADABLE as error:
+                    raise _unreadable(response, what, "no order", error) from None
+        await self._check_listing(delivery)
+        return None
 
     async def _check_listing(self, delivery: Delivery) -> None:
         """Raise SourceRefusedError when there is no such order, or not for this user."""
@@ -154,8 +151,9 @@ class RsOrder:
     async def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
         """Iterate over all files of the delivery's order, each once, dataset by dataset.
 
-        Raises OrderNotToldError where that is refused for good, is no such list, or where pages
-        stay short of what they announce; what `refusals` makes of what passes.
+        Raises OrderNotToldError where that is refused for good, or where pages stay short of what
+        they announce; SourceUnavailableError also when an answer is no page; what `refusals` makes
+        of what passes.
         """
         if facts.files is None:
             raise _not_all_told(delivery, "it does not tell how many they are")
@@ -205,19 +203,16 @@ class RsOrder:
         async with self._requests.ask(
             delivery, path, what, params=query, judged=_untold
         ) as response:
-            if response.status != 200:
+            if _untold(response.status):
                 raise _not_all_told(delivery, f"it answered {response.status} for {what}")
+            _check_answered(response, what)
             with breaking_off(what):
                 body = await response.read()
             try:
                 # It takes some 20 ms: the loop has leases to renew.
                 return await asyncio.to_thread(read_of_dataset, body, number, listed=listed)
             except UNREADABLE as error:
-                raise _not_all_told(
-                    delivery,
-                    f"its answer for {what} is not a page of files ({error!r}); "
-                    f"{seen_as(response)}",
-                ) from None
+                raise _unreadable(response, what, "not a page of files", error) from None
 
     async def retry(self, delivery: Delivery) -> bool:
         """Ask for a retry. False: the order does not allow it now, or there are no retries here."""
@@ -244,6 +239,21 @@ class RsOrder:
 def _untold(status: int) -> bool:
     """Whether an answer means that this rs-order does not answer such a question."""
     return stays(status) or status == 501
+
+
+def _check_answered(response: aiohttp.ClientResponse, what: str) -> None:
+    """Raise SourceUnavailableError when there is nothing in an answer without refusal."""
+    if response.status != 200:
+        raise SourceUnavailableError(f"rs-order answered {response.status} for {what}")
+
+
+def _unreadable(
+    response: aiohttp.ClientResponse, what: str, is_no: str, error: Exception
+) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"rs-order's answer for {what} is {is_no} ({error!r}); {seen_as(response)}: is it a page "
+        "of a gateway before it? check DELIVERY_RS_ORDER_URL"
+    )
 
 
 def _changed(listed: str, how: str) -> SourceUnavailableError:

@@ -135,8 +135,16 @@ async def test_the_end_of_an_order_is_a_point_in_time(written: str, read: dateti
         {"status": "DONE", "percentCompleted": "half"},
     ],
 )
-async def test_an_answer_that_is_no_order_tells_nothing(answer: Answer) -> None:
-    assert await told({FACTS: answer}) is None
+async def test_an_answer_that_is_no_order_is_asked_for_again(answer: Answer) -> None:
+    """A gateway's page does not say that this rs-order tells nothing of its orders."""
+    with pytest.raises(SourceUnavailableError, match=r"for order 7 is no order .*; it is 200"):
+        await told({FACTS: answer, LIST: {"content": []}})
+
+
+@pytest.mark.parametrize("status", [202, 204, 206])
+async def test_an_answer_without_an_order_is_asked_for_again(status: int) -> None:
+    with pytest.raises(SourceUnavailableError, match=f"answered {status} for order 7"):
+        await told({FACTS: status, LIST: {"content": []}})
 
 
 @pytest.mark.parametrize("status", [*STAYS, 501])
@@ -259,11 +267,15 @@ async def test_of_an_order_whose_number_of_files_is_not_told_none_is_asked_for(
     assert script.asked == []
 
 
-@pytest.mark.parametrize(
-    "answer", [*STAYS, 501, 204, 206, "<html>", {"content": [{}]}, {"content": 5}]
-)
-async def test_an_rs_order_without_files_of_datasets_says_so(answer: Answer) -> None:
+@pytest.mark.parametrize("status", [*STAYS, 501])
+async def test_an_rs_order_without_files_of_datasets_says_so(status: int) -> None:
     with pytest.raises(OrderNotToldError, match=r"all files of order 7: .*dataset 3"):
+        await every(Script({dataset(): status}), facts_of(1))
+
+
+@pytest.mark.parametrize("answer", [204, 206, "<html>", {}, {"content": [{}]}, {"content": 5}])
+async def test_an_answer_that_is_no_page_of_a_dataset_is_asked_for_again(answer: Answer) -> None:
+    with pytest.raises(SourceUnavailableError, match=r"page 0 of dataset 3 of order 7"):
         await every(Script({dataset(): answer}), facts_of(1))
 
 
