@@ -26,10 +26,12 @@ from app.errors import (
     LeaseLostError,
     OrderNotToldError,
     SourceNotReadyError,
+    SourceUnavailableError,
     TooManySubordersError,
 )
 from app.telemetry.logs import get_logger
 from app.usecases.laying_out import Room, write
+from app.usecases.untold import is_untold
 
 log = get_logger(__name__)
 
@@ -89,8 +91,7 @@ class Planning:
 
         Its files come into the manifest segment by segment, while it is transferred.
         """
-        facts = await self.source.order(delivery)
-        listing = None if facts is None else await self._every_file(delivery, facts, stack)
+        facts, listing = await self._told(delivery, stack)
         if listing is None:
             await self._await_end(delivery)
             archive_name = archive_of_many(delivery.correlation_id, self.archive_format.suffix)
@@ -120,15 +121,23 @@ class Planning:
         suffix = self.archive_format.suffix
         return await asyncio.to_thread(Layout, delivery.correlation_id, listing, suffix=suffix)
 
-    async def _every_file(
-        self, delivery: Delivery, facts: OrderFacts, stack: AsyncExitStack
-    ) -> Listing | None:
-        """Read all files of the order; None where rs-order does not tell them."""
+    async def _told(
+        self, delivery: Delivery, stack: AsyncExitStack
+    ) -> tuple[OrderFacts | None, Listing | None]:
+        """Return what rs-order tells of the order, and all its files; None for what it does not."""
+        facts = None
         try:
-            return await self.room.read(delivery, self._files(delivery, facts), stack) or None
+            facts = await self.source.order(delivery)
+            if facts is None:
+                return None, None
+            files = self._files(delivery, facts)
+            return facts, await self.room.read(delivery, files, stack) or None
         except OrderNotToldError as error:
             log.info("order_not_told", **delivery.log_context, cause=str(error))
-            return None
+        except SourceUnavailableError as error:
+            if not await is_untold(delivery, self.source, error):
+                raise
+        return facts, None
 
     async def _files(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[ListedFile]:
         suborders: set[int] = set()

@@ -27,9 +27,11 @@ from app.errors import (
     OrderNotToldError,
     RetryableError,
     SourceNotReadyError,
+    SourceUnavailableError,
 )
 from app.telemetry.logs import get_logger
 from app.usecases.laying_out import MEMORY_A_FILE, Room, write
+from app.usecases.untold import TRIES, is_untold
 from app.waiting.patience import until_answered
 
 log = get_logger(__name__)
@@ -41,8 +43,7 @@ _GROWTH = 2  # or so many times as many as it has
 _MORE = 100  # files that it has room for beyond those that were told: equal ones are told once
 _NAME = 100  # bytes that their names are taken to have
 # An announcement may be there before the list is: so an empty one is not believed at first.
-_EMPTY_TRIES = 4
-_EMPTY_AGE = timedelta(minutes=5)  # of the announcement
+_EMPTY_AGE = timedelta(minutes=5)  # of the announcement, and after some tries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +234,7 @@ class SegmentFiles:
         facts = await self._facts()
         if await self._has_all_of(segment, facts, files):
             return
-        if segment.age < _EMPTY_AGE or delivery.tries < _EMPTY_TRIES:
+        if segment.age < _EMPTY_AGE or delivery.tries < TRIES:
             raise SourceNotReadyError(why)
         if not told:
             raise IncompleteOrderError(
@@ -290,7 +291,12 @@ class SegmentFiles:
         that the archive has all of it.
         """
         delivery = self._delivery
-        facts = await self._by.source.order(delivery)
+        try:
+            facts = await self._by.source.order(delivery)
+        except SourceUnavailableError as error:
+            if not await is_untold(delivery, self._by.source, error):
+                raise
+            return None
         if facts is not None and facts.gone:
             raise IncompleteOrderError(
                 f"order {delivery.order_id} is {facts.status} at rs-order, and it can't be told "
@@ -319,6 +325,10 @@ class SegmentFiles:
                     if meant and each.file.file_id not in archived:
                         missing.add(each.file.file_id)
             except OrderNotToldError:
+                return too_few
+            except SourceUnavailableError as error:
+                if not await is_untold(delivery, source, error):
+                    raise
                 return too_few
         # What is deleted while it is read, is told no more.
         return max(len(missing), too_few) if suborder is None else len(missing)

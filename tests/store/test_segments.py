@@ -23,6 +23,7 @@ from app.errors import (
     OrderNotToldError,
     SourceNotReadyError,
     SourceRefusedError,
+    SourceUnavailableError,
     TargetRefusedError,
     TooManySubordersError,
 )
@@ -897,3 +898,92 @@ async def test_an_archive_of_nothing_is_no_archive(deliveries: Deliveries) -> No
     delivery = await claim(deliveries, Work.TRANSFER)
     with pytest.raises(EmptyOrderError, match="order 1 is done, and rs-order listed no file"):
         await given(deliveries, order, delivery)
+
+
+# Questions that fail
+
+
+class Mute(Order):
+    """Answers neither about the order nor for its datasets; lists may be away, too."""
+
+    def __init__(self, *args: Any, facts: bool = False, pages: bool = False, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.answers = (facts, pages)
+        self.lists = True
+
+    async def listing(
+        self, delivery: Delivery, suborder: int | None = None
+    ) -> AsyncIterator[ListedFile]:
+        if not self.lists:
+            raise SourceUnavailableError("503")
+        async for each in super().listing(delivery, suborder):
+            yield each
+
+    async def order(self, delivery: Delivery) -> OrderFacts | None:
+        if not self.answers[0]:
+            raise SourceUnavailableError("500 for the order")
+        return await super().order(delivery)
+
+    async def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        if not self.answers[1]:
+            raise SourceUnavailableError("500 for a dataset")
+        async for each in super().every_file(delivery, facts):
+            yield each
+
+
+async def plan_given_up(deliveries: Deliveries, *, times: int) -> Delivery:
+    """Claim a delivery whose archive is to be laid out, which was given up so many times."""
+    delivery = await claim(deliveries, Work.PLAN)
+    for _ in range(times):
+        await deliveries.leases("w").release(
+            delivery, after=timedelta(), failed=False, cause="not now"
+        )
+        delivery = await claim(deliveries, Work.PLAN)
+    return delivery
+
+
+@pytest.mark.parametrize("facts", [True, False])
+async def test_a_question_that_always_fails_does_not_hold_up_an_archive(
+    deliveries: Deliveries, *, facts: bool
+) -> None:
+    order = Mute({7: [file(1)], 8: [file(2)]}, facts=facts)
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    claimed = await plan_given_up(deliveries, times=1)
+    await deliveries.elapse(planning.END_AWAITED)
+    with pytest.raises(SourceUnavailableError, match="500 for"):
+        await planner(deliveries, order).plan(claimed)
+    claimed = await plan_given_up(deliveries, times=3)
+    await planner(deliveries, order).plan(claimed)
+    ready = await deliveries.active()
+    assert ready.plan is not None
+    assert not ready.plan.told
+
+
+async def test_an_rs_order_that_is_away_is_not_one_that_does_not_tell(
+    deliveries: Deliveries,
+) -> None:
+    order = Mute({7: [file(1)]})
+    order.lists = False
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    claimed = await plan_given_up(deliveries, times=9)
+    await deliveries.elapse(planning.END_AWAITED)
+    with pytest.raises(SourceUnavailableError, match="500 for the order"):
+        await planner(deliveries, order).plan(claimed)
+    order.lists = True
+    order.answers = (True, True)
+    await planner(deliveries, order).plan(claimed)
+    ready = await deliveries.active()
+    assert ready.plan is not None
+    assert ready.plan.told
+
+
+async def test_the_end_of_an_order_that_is_asked_about_in_vain_is_awaited_for_a_minute(
+    deliveries: Deliveries,
+) -> None:
+    order = Mute({7: [file(1)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    with pytest.raises(SourceNotReadyError, match="begins then, or once some of it"):
+        await planner(deliveries, order).plan(await plan_given_up(deliveries, times=9))
