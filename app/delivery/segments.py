@@ -50,10 +50,19 @@ class OrderSoFar:
         return sum(segment.suborder is not None for segment in self.segments)
 
     @property
-    def all_announced(self) -> bool:
-        """Whether each suborder that rs-order tells of is a segment, or all of the order is one."""
+    def each_adds(self) -> bool:
+        """Whether no suborder is known of that is not in the manifest, or has no file there.
+
+        Until the whole order is listed, others may be, unless rs-order told how many there are.
+        """
+        if self.rest_is_listed and self.took_unnamed:
+            return True
+        total = self.total_suborders
+        if total is None and self.rest_is_listed:
+            total = 0
         named = [segment for segment in self.segments if segment.suborder is not None]
-        return self.rest_is_listed or len(named) == self.total_suborders
+        empty = not all(segment.file_count for segment in named)
+        return total is not None and len(named) >= total and not empty
 
     @property
     def took_unnamed(self) -> bool:

@@ -7,11 +7,12 @@ listed, laid out behind what the archive has, and transferred; then the next one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from app.delivery.lease import Lease
 from app.delivery.listing import Listing
@@ -35,6 +36,8 @@ from app.usecases.untold import TRIES, is_untold
 from app.waiting.patience import until_answered
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 _LINGER = 2.0  # seconds that an archive stays open for the next segment before it is parked
 _LOOK = 0.25  # seconds between two looks for it
@@ -76,7 +79,8 @@ class SegmentFiles:
         self.segments = 0  # that were given
         self.total_suborders: int | None = None  # that rs-order told, at the last look
         self.full = False  # whether there is more, for which this attempt has no room
-        self.failed: RetryableError | None = None  # why the next segment could not be listed
+        # Why the next segment could not be listed, or whether there is one not be known.
+        self.failed: RetryableError | None = None
 
     @property
     def extent(self) -> Extent:
@@ -96,7 +100,11 @@ class SegmentFiles:
             so_far = await self._look()
             segment = so_far.segment(self.segments + 1)
             if segment is None and so_far.done:
-                if await self._is_whole(so_far, given):
+                whole = await self._unless_away(self._is_whole(so_far, given))
+                if whole is None:
+                    yield Seam.PAUSE
+                    return
+                if whole:
                     return
                 # Files that are downloaded meanwhile would leave the list between two pages.
                 yield Seam.WAIT
@@ -151,15 +159,25 @@ class SegmentFiles:
         It has no room, or listing it fails for now: what there is can be kept until it does not.
         """
         if not segment.listed:
-            try:
-                segment = await self._list(segment, so_far, given)
-            except RetryableError as error:
-                if not self._by.pauses:
-                    raise
-                self.failed = error
+            listed = await self._unless_away(self._list(segment, so_far, given))
+            if listed is None:
                 return None
+            segment = listed
         self.full = given + segment.file_count > self.most_files
         return None if self.full else segment
+
+    async def _unless_away(self, asked: Awaitable[T]) -> T | None:
+        """Return what was asked for; None when it fails for now, and the archive can pause.
+
+        Raises RetryableError where it can't.
+        """
+        try:
+            return await asked
+        except RetryableError as error:
+            if not self._by.pauses:
+                raise
+            self.failed = error
+            return None
 
     async def _list(self, segment: Segment, so_far: OrderSoFar, given: int) -> Segment:
         """List a segment to its end, and lay it out behind the files before it."""
@@ -255,11 +273,10 @@ class SegmentFiles:
         Where some may be missing, all of the order is listed once more, as another segment. Raises
         IncompleteOrderError, EmptyOrderError.
         """
-        plan = self._plan
+        if self._plan.told and so_far.each_adds and await self._has_all(files):
+            return True
         if so_far.rest_is_listed:
             await self._check(files)
-            return True
-        if plan.told and so_far.all_announced and await self._has_all(files):
             return True
         async with self._by.store.transaction() as tx:
             await tx.announce(self._delivery, None)

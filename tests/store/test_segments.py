@@ -640,7 +640,7 @@ async def test_what_the_whole_order_has_is_announced_until_its_end(deliveries: D
     await given(deliveries, order, delivery)
     so_far = await deliveries.store.order_so_far(delivery)
     assert [segment.suborder for segment in so_far.segments] == [7, None, None]
-    assert (so_far.rest_is_listed, so_far.all_announced) == (False, False)
+    assert not so_far.rest_is_listed
     order.available.add(9)
     await deliveries.tell(DONE, order_id=1, total_suborders=3)
     got = [each for each in await given(deliveries, order, delivery) if not isinstance(each, Seam)]
@@ -987,3 +987,56 @@ async def test_the_end_of_an_order_that_is_asked_about_in_vain_is_awaited_for_a_
     await announce(deliveries, order, 7)
     with pytest.raises(SourceNotReadyError, match="begins then, or once some of it"):
         await planner(deliveries, order).plan(await plan_given_up(deliveries, times=9))
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_end_that_can_not_be_asked_about_does_not_hold_up_an_archive(
+    deliveries: Deliveries, *, told: bool
+) -> None:
+    order = Mute({7: [file(1)], 8: [file(2)]}, told=told, facts=True, pages=told)
+    delivery = await (begun if told else untold)(deliveries, order)
+    order.suborders = {7: [file(1)], 8: [file(2), file(3)]}  # of equal ones it told one
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    order.answers = (False, False)
+    why = await why_it_paused(deliveries, order, delivery)
+    assert str(why) == "500 for the order"
+    delivery = await given_up(deliveries, delivery, times=4)
+    order.lists = False
+    assert str(await why_it_paused(deliveries, order, delivery)) == "500 for the order"
+    order.lists = True
+    got = await given(deliveries, order, delivery)
+    assert len([each for each in got if not isinstance(each, Seam)]) == 3
+    assert got[-1] is not Seam.PAUSE
+
+
+async def test_an_archive_that_has_all_needs_no_answer(deliveries: Deliveries) -> None:
+    class Refused(Order):
+        refused = False
+
+        async def order(self, delivery: Delivery) -> OrderFacts | None:
+            if self.refused:
+                raise SourceRefusedError("404 for order 1")
+            return await super().order(delivery)
+
+    order = Refused({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await announce(deliveries, order, 8)
+    await given(deliveries, order, delivery)
+    await deliveries.tell(DONE, order_id=1)  # and not of how many suborders it was
+    order.end("DELETED")
+    order.refused = True
+    got = await given(deliveries, order, delivery)
+    assert got == ["f1", Seam.SEGMENT, "f2", Seam.SEGMENT, Seam.WAIT]
+
+
+async def test_a_last_check_that_fails_fails_an_archive_that_can_not_pause(
+    deliveries: Deliveries,
+) -> None:
+    order = Mute({7: [file(1)]}, told=False, facts=True)
+    delivery = await untold(deliveries, order)
+    await deliveries.tell(DONE, order_id=1, total_suborders=1)
+    order.answers = (False, False)
+    files = replace(deliveries.segments(order), pauses=False).of(delivery, make_lease()).all()
+    with pytest.raises(SourceUnavailableError, match="500 for the order"):
+        _ = [each async for each in files]
