@@ -212,8 +212,10 @@ async def _announce(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> No
     """Note a suborder that is available: a segment of the archive, if it is told which.
 
     Else, and where all of the order was available when the archive was laid out, its end tells.
+    (A worker of the version before lays out all at once, and notes no end.)
     """
-    if delivery.order_done and delivery.plan is None:
+    laid_out = delivery.order_done or delivery.state in (State.READY, State.TRANSFERRING)
+    if laid_out and delivery.plan is None:
         return
     if delivery.state in _WAITING:
         named = delivery.order_id is not None or event.order_id is not None

@@ -1040,3 +1040,16 @@ async def test_a_last_check_that_fails_fails_an_archive_that_can_not_pause(
     files = replace(deliveries.segments(order), pauses=False).of(delivery, make_lease()).all()
     with pytest.raises(SourceUnavailableError, match="500 for the order"):
         _ = [each async for each in files]
+
+
+@pytest.mark.parametrize("state", [State.READY, State.TRANSFERRING])
+async def test_a_suborder_of_what_the_version_before_has_laid_out_changes_nothing(
+    deliveries: Deliveries, state: State
+) -> None:
+    """It knows of no segments, and lays out what is available as all: its row has no plan."""
+    await deliveries.granted()
+    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
+    await deliveries.put(await deliveries.active(), state)
+    await deliveries.tell(SUBORDER_DONE, order_id=1, suborder_id=7, total_suborders=1)
+    active = await deliveries.active()
+    assert (active.state, active.announced, active.plan) == (state, 0, None)
