@@ -120,7 +120,7 @@ class StreamingArchiver:
             worker_memory=self.worker_memory.size,
             max_object_size=self.max_object_size,
             sent_in=None if after is None else after.part_size,
-            sent_members=0 if after is None else len(after.members),
+            sent_members=0 if after is None else after.most_members,
         )
         meter = Meter(delivery, self.report)
         transfer = _Transfer(self, delivery, archive_format, plan, target, upload, lease, meter)
@@ -259,11 +259,12 @@ class _Transfer:
         self, files: AsyncIterator[ManifestFile | Seam], writer: ArchiveWriter, after: Checkpoint
     ) -> None:
         """Take the members before a checkpoint as made: their files are not read again."""
-        for finished in after.members:
-            while isinstance(file := await anext(files), Seam):
-                pass
-            writer.skip(file, finished)
-            self.meter.skip(file.size or 0)
+        async for members in after.members():
+            for finished in members:
+                while isinstance(file := await anext(files), Seam):
+                    pass
+                writer.skip(file, finished)
+                self.meter.skip(file.size or 0)
 
     async def complete(
         self, archive: ArchiveStream, may_complete: Callable[[StoredObject], Awaitable[bool]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from uuid import uuid4
 import jwt
 
 from app.audit import Actor, AuditRecord
-from app.delivery.checkpoint import Step, Tail
+from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep, Step, Tail
 from app.delivery.ingress import (
     Arrival,
     ArrivalKind,
@@ -377,6 +377,16 @@ def archive_blocks(
         for batch in writer.batches(members):
             yield from batch
     yield from writer.end()
+
+
+def checkpoint_of(steps: Sequence[Step]) -> Checkpoint:
+    """Return what steps lead to, whose members are at hand."""
+    by_reach = {step.reaches: step.members for step in steps}
+
+    async def load(step: SavedStep) -> Sequence[FinishedMember]:
+        return by_reach[step.reaches]
+
+    return Checkpoint.of([step.saved for step in steps], load)
 
 
 async def not_saved(_step: Step) -> bool:

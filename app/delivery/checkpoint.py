@@ -10,7 +10,7 @@ end of the last member, less than a part, is its *tail*, an object of its own be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from app.delivery.object_store import StoredPart
@@ -78,6 +78,45 @@ class Step:
         """Parts and members up to where it ends: more than any step before it has."""
         return self.boundary.parts, self.boundary.members
 
+    @property
+    def saved(self) -> SavedStep:
+        """What is read of it first."""
+        return SavedStep(
+            follows=self.follows,
+            part_size=self.part_size,
+            boundary=self.boundary,
+            parts=self.parts,
+            members=len(self.members),
+            finished=sum(member.size for member in self.members),
+            tail=self.tail,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SavedStep:
+    """A step without its members, which take memory: those of a million files, 200 MB."""
+
+    follows: int
+    part_size: int
+    boundary: Boundary
+    parts: Sequence[StoredPart]
+    members: int  # how many it has
+    finished: int  # bytes of the archive that these are
+    tail: Tail | None = None
+
+    @property
+    def follows_members(self) -> int:
+        """Members up to where it begins."""
+        return self.boundary.members - self.members
+
+    @property
+    def reaches(self) -> tuple[int, int]:
+        """Parts and members up to where it ends."""
+        return self.boundary.parts, self.boundary.members
+
+
+LoadMembers = Callable[[SavedStep], Awaitable[Sequence[FinishedMember]]]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
@@ -86,19 +125,21 @@ class Checkpoint:
     part_size: int  # bytes of each part
     boundary: Boundary
     parts: Sequence[StoredPart]  # all up to it
-    members: Sequence[FinishedMember]  # all that end before it, or in the tail
+    steps: Sequence[SavedStep]  # of all members that end before it, or in the tail
+    load: LoadMembers = field(repr=False, compare=False)
     tail: Tail | None = None
     sent: int = 0  # parts that the store was found to have, up to it and behind
 
     @classmethod
-    def of(cls, steps: Sequence[Step]) -> Checkpoint:
+    def of(cls, steps: Sequence[SavedStep], load: LoadMembers) -> Checkpoint:
         """Return what steps lead to: all that were saved of an upload, in their order.
 
-        Raises CheckpointUnusableError when one is missing, or they do not fit together.
+        `load` gives the members of one. Raises CheckpointUnusableError when one is missing, or they
+        do not fit together.
         """
         for before, step in zip([None, *steps], steps, strict=False):
             parts, members = before.reaches if before else (0, 0)
-            if len(step.members) != step.boundary.members - members:
+            if step.members != step.boundary.members - members:
                 raise CheckpointUnusableError(
                     f"of the members that end before part {step.boundary.parts} does, not all "
                     "are known"
@@ -116,7 +157,8 @@ class Checkpoint:
             part_size=last.part_size,
             boundary=last.boundary,
             parts=[part for step in steps for part in step.parts],
-            members=[member for step in steps for member in step.members],
+            steps=steps,
+            load=load,
             tail=last.tail,
         )
         if last.tail is not None and checkpoint.kept != checkpoint.finished:
@@ -124,7 +166,32 @@ class Checkpoint:
                 f"the tail behind part {last.boundary.parts} does not end where the members do: "
                 f"at byte {checkpoint.kept} instead of {checkpoint.finished}"
             )
+        if last.tail is None and checkpoint.remade < 0:
+            raise CheckpointUnusableError(
+                f"the members that end before part {last.boundary.parts} does have "
+                f"{checkpoint.finished} bytes, more than the {checkpoint.offset} before its end"
+            )
         return checkpoint
+
+    async def members(self) -> AsyncIterator[Sequence[FinishedMember]]:
+        """Iterate over all that end before it, or in the tail: those of a step at a time.
+
+        Raises CheckpointUnusableError where they are not what was saved, and StoreUnavailableError.
+        """
+        for step in self.steps:
+            members = await self.load(step)
+            size = sum(member.size for member in members)
+            if (len(members), size) != (step.members, step.finished):
+                raise CheckpointUnusableError(
+                    f"of the members that end before part {step.boundary.parts} does, not all "
+                    "are known any more"
+                )
+            yield members
+
+    @property
+    def most_members(self) -> int:
+        """How many are in memory at a time."""
+        return max((step.members for step in self.steps), default=0)
 
     @property
     def offset(self) -> int:
@@ -139,7 +206,7 @@ class Checkpoint:
     @property
     def finished(self) -> int:
         """Bytes of the archive that are members which ended."""
-        return sum(member.size for member in self.members)
+        return sum(step.finished for step in self.steps)
 
     @property
     def remade(self) -> int:

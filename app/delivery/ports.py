@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
-from app.delivery.checkpoint import Checkpoint, Step, Tail, TailObject
+from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep, Step, Tail, TailObject
 from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
@@ -402,8 +402,13 @@ class Checkpoints(Protocol):
         the upload is another one: then nothing changes.
         """
 
-    async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
+    async def steps(self, delivery: Delivery, upload: Upload) -> list[SavedStep]:
         """Return what was saved of an upload, in its order; nothing once the delivery has ended."""
+
+    async def members(
+        self, delivery: Delivery, upload: Upload, step: SavedStep
+    ) -> list[FinishedMember]:
+        """Return the members of a step that was saved; none where it was replaced, or is gone."""
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta

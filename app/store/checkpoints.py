@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from app.delivery.checkpoint import Boundary, FinishedMember, Step, Tail, TailObject
+from app.delivery.checkpoint import Boundary, FinishedMember, SavedStep, Step, Tail, TailObject
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart, Upload
 from app.store.pool import translate_errors
@@ -66,11 +66,28 @@ class PostgresCheckpoints:
                 )
         return True
 
-    async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
-        """Return what was saved of an upload."""
+    async def steps(self, delivery: Delivery, upload: Upload) -> list[SavedStep]:
+        """Return what was saved of an upload, without the members."""
         with translate_errors():
             rows = await self._pool.fetch(*SQL["steps"](id=delivery.id, upload_id=upload.upload_id))
         return [_step_of(row) for row in rows]
+
+    async def members(
+        self, delivery: Delivery, upload: Upload, step: SavedStep
+    ) -> list[FinishedMember]:
+        """Return the members of a step."""
+        parts, members = step.reaches
+        asked = SQL["members"](
+            id=delivery.id, upload_id=upload.upload_id, parts=parts, members=members
+        )
+        with translate_errors():
+            row = await self._pool.fetchrow(*asked)
+        if row is None:
+            return []
+        return [
+            FinishedMember(size, record)
+            for size, record in zip(row["member_sizes"], row["member_records"], strict=True)
+        ]
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
@@ -121,8 +138,8 @@ class PostgresCheckpoints:
             return bool(await self._pool.fetchval(*asked))
 
 
-def _step_of(row: asyncpg.Record) -> Step:
-    return Step(
+def _step_of(row: asyncpg.Record) -> SavedStep:
+    return SavedStep(
         follows=row["follows"],
         part_size=row["part_size"],
         boundary=Boundary(
@@ -135,10 +152,8 @@ def _step_of(row: asyncpg.Record) -> Step:
             StoredPart(etag=etag, md5=md5)
             for etag, md5 in zip(row["part_etags"], row["part_md5s"], strict=True)
         ],
-        members=[
-            FinishedMember(size, record)
-            for size, record in zip(row["member_sizes"], row["member_records"], strict=True)
-        ],
+        members=row["count"],
+        finished=row["finished"],
         tail=None
         if row["tail_key"] is None
         else Tail(key=row["tail_key"], size=row["tail_size"], md5=row["tail_md5"]),

@@ -30,8 +30,17 @@ SELECT EXISTS (
       AND (attempt > :attempt OR NOT :for_another::boolean));
 
 -- name: steps
--- What was saved of an upload, in its order.
-SELECT * FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDER BY parts, members;
+-- What was saved of an upload, in its order; of the members, how many a step has, and their bytes.
+SELECT follows, part_size, parts, md5_state, members, crc, part_etags, part_md5s,
+       cardinality(member_sizes) AS count,
+       (SELECT coalesce(sum(size), 0)::bigint FROM unnest(member_sizes) AS size) AS finished,
+       tail_key, tail_size, tail_md5
+FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDER BY parts, members;
+
+-- name: members
+-- The members of a step.
+SELECT member_sizes, member_records FROM checkpoint
+WHERE delivery_id = :id AND upload_id = :upload_id AND parts = :parts AND members = :members;
 
 -- name: record_tail
 -- Note an object that an attempt is about to put where its upload is open: no row when its lease or its

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from app.delivery.checkpoint import Checkpoint, Step
+from app.delivery.checkpoint import Checkpoint, SavedStep
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, Upload
 from app.delivery.ports import Checkpoints
@@ -63,7 +64,7 @@ class Resumption:
             return None
         try:
             there = await self.objects.part_etags(target, upload)
-            checkpoint = self._last_that_is(there, steps, delivery)
+            checkpoint = self._last_that_is(there, steps, delivery, upload)
         except (CheckpointUnusableError, UploadLostError, TargetRefusedError) as error:
             tell_unusable(delivery, upload, str(error), FROM_THE_START)
             return None
@@ -74,13 +75,14 @@ class Resumption:
         )
 
     def _last_that_is(
-        self, there: dict[int, str], steps: list[Step], delivery: Delivery
+        self, there: dict[int, str], steps: list[SavedStep], delivery: Delivery, upload: Upload
     ) -> Checkpoint:
         """Return the last boundary up to which all parts are there. Raises CheckpointUnusableError.
 
         What lies behind was not saved, or is not there: it is sent again.
         """
-        checkpoint = Checkpoint.of(steps)
+        load = partial(self.checkpoints.members, delivery, upload)
+        checkpoint = Checkpoint.of(steps, load)
         same = _same(checkpoint, there)
         if same == len(checkpoint.parts):
             return checkpoint
@@ -91,10 +93,9 @@ class Resumption:
         earlier = [step for step in steps if step.boundary.parts <= same]
         if not earlier:
             raise CheckpointUnusableError(flaw)
-        assert delivery.upload is not None  # noqa: S101 - it has steps
         consequence = f"the transfer goes on behind part {earlier[-1].boundary.parts}"
-        tell_unusable(delivery, delivery.upload, flaw, consequence)
-        return Checkpoint.of(earlier)
+        tell_unusable(delivery, upload, flaw, consequence)
+        return Checkpoint.of(earlier, load)
 
     async def is_kept(
         self, delivery: Delivery, upload: Upload, *, for_another: bool = False

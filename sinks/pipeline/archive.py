@@ -65,7 +65,7 @@ class ArchiveStream:
         self._stored = dict(enumerate(() if after is None else after.parts, start=1))
         self._reached = len(self._stored)  # parts from the first that are stored without a gap
         # Parts and members of the last step that was saved; and what may be the next one's end.
-        self._saved = (0, 0) if after is None else (len(after.parts), len(after.members))
+        self._saved = (0, 0) if after is None else (len(after.parts), after.boundary.members)
         self._begun = self._saved[1]  # members that were in the archive before
         self._boundaries: dict[int, Boundary] = {}  # by part
         self._ended_by: Seam | None = None  # what the last segment was ended by

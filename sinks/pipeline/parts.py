@@ -58,8 +58,8 @@ def plan_parts(
     It gets along with `memory` bytes where it can, and else takes two parts and a small prefetch,
     up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
     worker can't take it. Where a part was sent already, the others are of its size, `sent_in`, and
-    what was saved of `sent_members` is in memory, too: CheckpointUnusableError when this worker has
-    not so much, and could make the archive from the start.
+    what was saved of `sent_members` is in memory at a time, too: CheckpointUnusableError when this
+    worker has not so much, and could make the archive from the start.
     """
     if total_bytes > max_object_size:
         raise ArchiveTooLargeError(
@@ -85,9 +85,9 @@ def plan_parts(
             return rest
         if plan.memory <= worker_memory:
             raise CheckpointUnusableError(
-                f"what was sent is in parts of {sent_in} bytes and has {sent_members} files, for "
-                f"which this worker would need {rest.memory} bytes of memory, and it has "
-                f"{worker_memory}"
+                f"what was sent is in parts of {sent_in} bytes, and was saved {sent_members} files "
+                f"at a time: for that this worker would need {rest.memory} bytes of memory, and "
+                f"it has {worker_memory}"
             )
     if plan.memory > worker_memory:
         raise ArchiveTooLargeError(

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import pytest
 
-from app.delivery.checkpoint import Checkpoint, Step, Tail
+from app.delivery.checkpoint import Step, Tail
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
@@ -32,7 +32,7 @@ from app.errors import (
 from sinks.pipeline.digest import TwoPasses, paired_md5
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
-from tests.builders import make_lease, make_transfer, name_bytes, plan_files
+from tests.builders import checkpoint_of, make_lease, make_transfer, name_bytes, plan_files
 from tests.conftest import noise
 from tests.twins.rs_order import Source
 
@@ -111,7 +111,7 @@ class Making:
             may_complete=may_complete,
             save=self._save,
             put_aside=self._put_aside,
-            after=Checkpoint.of(self.steps) if self.steps else None,
+            after=checkpoint_of(self.steps) if self.steps else None,
         )
 
     async def _save(self, step: Step) -> bool:

@@ -192,9 +192,14 @@ class ArchiveStream:
         self._after = None if tail else after
         self._digested = b"" if after is None else after.boundary.md5_state
         self._stored = dict(enumerate(() if after is None else after.parts, start=1))
-        self._finished = [] if after is None else list(after.members)
+        self._finished: list[FinishedMember] = []  # behind the checkpoint
+        self._before = 0 if after is None else after.boundary.members
         self._boundaries: list[Boundary] = []
-        self._saved = (0, 0) if after is None else (len(after.parts), len(after.members))
+        self._saved = (0, 0) if after is None else (len(after.parts), after.boundary.members)
+
+    @property
+    def _members(self) -> int:
+        return self._before + len(self._finished)
 
     @property
     def size(self) -> int:
@@ -210,7 +215,7 @@ class ArchiveStream:
             self._verifier.verify(file, content)
             self._meter.files += 1
             member = _member(file.member, content, _kind_of(self._process))
-            before = len(self._finished)
+            before = self._members
             buffer += self._unsent(member)
             while len(buffer) > size:
                 number += 1
@@ -234,7 +239,7 @@ class ArchiveStream:
     @property
     def rest(self) -> Rest | None:
         """What is in no part where it paused; None if nothing came."""
-        if len(self._finished) == self._saved[1]:
+        if self._members == self._saved[1]:
             return None
         return Rest(self._digested, Part.of(self._tail) if self._tail else None)
 
@@ -245,11 +250,9 @@ class ArchiveStream:
         return Step(
             follows=parts,
             part_size=self._plan.part_size,
-            boundary=Boundary(
-                parts=len(stored), md5_state=state, members=len(self._finished), crc=0
-            ),
+            boundary=Boundary(parts=len(stored), md5_state=state, members=self._members, crc=0),
             parts=stored[parts:],
-            members=self._finished[members:],
+            members=self._finished[members - self._before :],
             tail=tail,
         )
 
@@ -287,7 +290,7 @@ class ArchiveStream:
             part_size=self._plan.part_size,
             boundary=boundary,
             parts=[self._stored[number] for number in range(parts + 1, boundary.parts + 1)],
-            members=self._finished[members : boundary.members],
+            members=self._finished[members - self._before : boundary.members - self._before],
         )
 
     def saved(self, step: Step) -> None:

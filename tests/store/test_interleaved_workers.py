@@ -21,7 +21,15 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail, TailObject
+from app.delivery.checkpoint import (
+    Boundary,
+    Checkpoint,
+    FinishedMember,
+    SavedStep,
+    Step,
+    Tail,
+    TailObject,
+)
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import Whose, marks_of, whose
@@ -255,8 +263,13 @@ class GatedCheckpoints:
         await self.gate.turn()
         return await self.checkpoints.save(delivery, upload, step)
 
-    async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
+    async def steps(self, delivery: Delivery, upload: Upload) -> list[SavedStep]:
         return await self.checkpoints.steps(delivery, upload)
+
+    async def members(
+        self, delivery: Delivery, upload: Upload, step: SavedStep
+    ) -> list[FinishedMember]:
+        return await self.checkpoints.members(delivery, upload, step)
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta

@@ -160,10 +160,11 @@ class _Begun:
             if (len(content), hashlib.md5(content).digest()) != (tail.size, tail.md5):
                 raise CheckpointUnusableError(f"{tail.key} is another one, or gone")
             self._archive += content
-        for finished in after.members:
-            while isinstance(file := await anext(files), Seam):
-                pass
-            self._writer.skip(file, finished)
+        async for members in after.members():
+            for finished in members:
+                while isinstance(file := await anext(files), Seam):
+                    pass
+                self._writer.skip(file, finished)
 
     def add(self, members: list[tuple[ManifestFile, bytes]]) -> None:
         """Add a segment."""
@@ -176,7 +177,7 @@ class _Begun:
         put_aside: Callable[[PartBody], Awaitable[Tail]],
     ) -> None:
         """Save all that was added."""
-        size, before = self._by.part_size, len(self._after.members) if self._after else 0
+        size, before = self._by.part_size, self._after.boundary.members if self._after else 0
         if self._writer.count == before:
             return
         known = len(self._parts)

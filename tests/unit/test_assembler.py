@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Tail
+from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step, Tail
 from app.delivery.object_store import StoredPart
 from app.errors import CheckpointUnusableError
 from sinks.pipeline.assembler import PartAssembler
 from sinks.pipeline.digest import TwoPasses, paired_md5
 from sinks.pipeline.parts import Part
+from tests import builders
 
 Behind = list[Boundary | None]
 
@@ -41,16 +41,24 @@ def assembled(
 
 
 def checkpoint_of(
-    members: list[list[bytes]], parts: list[Part], boundary: Boundary, size: int
+    members: list[list[bytes]],
+    parts: list[Part],
+    boundary: Boundary,
+    size: int,
+    *,
+    tail: bytes = b"",
 ) -> Checkpoint:
-    return Checkpoint(
+    step = Step(
+        follows=0,
         part_size=size,
         boundary=boundary,
         parts=[StoredPart(etag="e", md5=part.md5) for part in parts[: boundary.parts]],
         members=[
             FinishedMember(sum(map(len, blocks)), b"") for blocks in members[: boundary.members]
         ],
+        tail=Tail(key="t", size=len(tail), md5=hashlib.md5(tail).digest()) if tail else None,
     )
+    return builders.checkpoint_of([step])
 
 
 @given(
@@ -163,10 +171,7 @@ def test_what_goes_on_behind_a_pause_is_what_would_have_come(
         assert rest.body is None or rest.body.md5 == hashlib.md5(tail).digest()
         assert len(tail) < size
         boundary = Boundary(parts=len(sent), md5_state=rest.md5_state, members=end, crc=0)
-        checkpoint, began = checkpoint_of(members, sent, boundary, size), end
-        if tail:
-            noted = Tail(key="t", size=len(tail), md5=hashlib.md5(tail).digest())
-            checkpoint = replace(checkpoint, tail=noted)
+        checkpoint, began = checkpoint_of(members, sent, boundary, size, tail=tail), end
         assert checkpoint.remade == 0
     assert [part.read() for part in sent] == [part.read() for part in expected]
     assert [part.md5 for part in sent] == [part.md5 for part in expected]

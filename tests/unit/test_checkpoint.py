@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step
+from app.delivery.checkpoint import Boundary, FinishedMember, Step
 from app.delivery.object_store import StoredPart
 from app.errors import CheckpointUnusableError
+from tests.builders import checkpoint_of
 
 
 def step(parts: int, *, follows: int, members: int, before: int) -> Step:
@@ -26,9 +27,9 @@ SECOND = step(5, follows=2, members=2, before=1)
 
 
 def test_steps_lead_to_the_boundary_of_the_last_one() -> None:
-    found = Checkpoint.of([FIRST, SECOND])
+    found = checkpoint_of([FIRST, SECOND])
     assert (found.boundary, found.offset, found.remade) == (SECOND.boundary, 5 * 64, 5 * 64 - 3)
-    assert (len(found.parts), len(found.members)) == (5, 3)
+    assert (len(found.parts), found.finished, found.most_members) == (5, 3, 2)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,12 @@ def test_steps_lead_to_the_boundary_of_the_last_one() -> None:
         pytest.param([FIRST, replace(SECOND, part_size=128)], id="two sizes of parts"),
         pytest.param([FIRST, step(5, follows=2, members=2, before=2)], id="a member is missing"),
         pytest.param([replace(FIRST, parts=[])], id="a part is missing"),
+        pytest.param(
+            [replace(FIRST, members=[FinishedMember(2 * 64 + 1, b"")])],
+            id="a member ends behind the boundary",
+        ),
     ],
 )
 def test_steps_that_do_not_fit_together_lead_nowhere(steps: list[Step]) -> None:
     with pytest.raises(CheckpointUnusableError):
-        Checkpoint.of(steps)
+        checkpoint_of(steps)

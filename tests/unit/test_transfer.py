@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import REGISTRY
 
-from app.delivery.checkpoint import Checkpoint, Step, Tail
+from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep, Step, Tail
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
@@ -35,6 +35,7 @@ from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.transfer import PutAside, StreamingArchiver
 from tests.builders import (
     archive_blocks,
+    checkpoint_of,
     make_lease,
     make_transfer,
     name_bytes,
@@ -115,6 +116,7 @@ async def follow(
     put_aside: PutAside = never_put,
     after: Checkpoint | None = None,
     lease: Lease | None = None,
+    budget: Budget | None = None,
 ) -> StoredObject | None:
     """Transfer files with seams between them."""
 
@@ -125,7 +127,8 @@ async def follow(
         for file in files:
             yield file
 
-    return await archiver_of(source, store).run(
+    archiver = archiver_of(source, store)
+    return await replace(archiver, worker_memory=budget or archiver.worker_memory).run(
         delivery,
         files if isinstance(files, AsyncIterator) else given(files),
         TARGET,
@@ -202,7 +205,7 @@ class Saved:
         return True
 
     def checkpoint(self) -> Checkpoint | None:
-        return Checkpoint.of(self.steps) if self.steps else None
+        return checkpoint_of(self.steps) if self.steps else None
 
 
 LARGE = {
@@ -243,6 +246,37 @@ async def test_who_goes_on_makes_the_same_object_and_reads_no_file_again_but_one
     assert source.reads["first.bin"] == 1
     assert {source.reads[f"small/{number}"] for number in range(300)} == {1}
     assert max(source.reads.values()) <= len(breaks)
+
+
+@goes_on
+async def test_what_was_saved_is_read_once_there_is_memory_for_it() -> None:
+    """Of a million files it takes 200 MB; so none waits for memory with that in its hands."""
+    source, store, saved = Counted(LARGE), MemoryObjectStore(least_part=PART), Saved()
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    source.fail = "fourth.bin"
+    with pytest.raises(SourceUnavailableError):
+        await run(source, store, delivery, upload, save=saved.save)
+    source.fail = None
+    checkpoint = saved.checkpoint()
+    assert checkpoint is not None
+    loaded: list[SavedStep] = []
+
+    async def load(step: SavedStep) -> Sequence[FinishedMember]:
+        loaded.append(step)
+        return await checkpoint.load(step)
+
+    budget = Budget(64 * MIB)
+    after = replace(checkpoint, load=load)
+    async with budget.reserve(budget.size):
+        running = asyncio.create_task(
+            follow(source, store, delivery, upload, source.manifest(), after=after, budget=budget)
+        )
+        while not budget.is_wanted():
+            await asyncio.sleep(0)
+        assert loaded == []
+    assert await running is not None
+    assert loaded == checkpoint.steps != []
 
 
 def segmented(
@@ -447,7 +481,7 @@ async def test_a_stopped_worker_waits_for_no_suborder() -> None:
     assert given_up.is_set()
     checkpoint = saved.checkpoint()
     assert checkpoint is not None
-    assert (len(checkpoint.members), checkpoint.remade) == (len(LARGE), 0)
+    assert (checkpoint.boundary.members, checkpoint.remade) == (len(LARGE), 0)
 
 
 @goes_on

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from app.delivery.checkpoint import Step, TailObject
+from app.delivery.checkpoint import FinishedMember, SavedStep, Step, TailObject
 from app.delivery.model import Delivery
 from app.delivery.object_store import Upload
 from app.delivery.states import State
@@ -43,11 +43,21 @@ class MemoryCheckpoints:
             )
         return True
 
-    async def steps(self, delivery: Delivery, upload: Upload) -> list[Step]:
-        """Return what was saved of an upload."""
+    async def steps(self, delivery: Delivery, upload: Upload) -> list[SavedStep]:
+        """Return what was saved of an upload, without the members."""
         async with self._database.session() as session:
-            found = [row.step for row in self._saved_of(session, delivery, upload)]
+            found = [row.step.saved for row in self._saved_of(session, delivery, upload)]
         return sorted(found, key=lambda step: step.reaches)
+
+    async def members(
+        self, delivery: Delivery, upload: Upload, step: SavedStep
+    ) -> list[FinishedMember]:
+        """Return the members of a step."""
+        async with self._database.session() as session:
+            for row in self._saved_of(session, delivery, upload):
+                if row.step.reaches == step.reaches:
+                    return list(row.step.members)
+        return []
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
