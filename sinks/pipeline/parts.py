@@ -59,7 +59,8 @@ def plan_parts(
     up to `worker_memory`. Raises ArchiveTooLargeError, before anything is sent, when target or
     worker can't take it. Where a part was sent already, the others are of its size, `sent_in`, and
     what was saved of `sent_members` is in memory at a time, too: CheckpointUnusableError when this
-    worker has not so much, and could make the archive from the start.
+    worker has not so much, or there are more files by now than fit, and it could make the archive
+    from the start.
     """
     if total_bytes > max_object_size:
         raise ArchiveTooLargeError(
@@ -81,8 +82,14 @@ def plan_parts(
     if sent_in is not None:
         saved = sent_members * _SAVED
         rest = _plan_with(sent_in, memory=memory, directory=directory + saved)
-        if rest.memory <= worker_memory:
+        is_enough = sent_in >= part_size_for(total_bytes)
+        if is_enough and rest.memory <= worker_memory:
             return rest
+        if not is_enough and plan.memory <= worker_memory:
+            raise CheckpointUnusableError(
+                f"what was sent is in parts of {sent_in} bytes, and the files have become "
+                f"{total_bytes} bytes, which take {size} in each of {MAX_PARTS} parts"
+            )
         if plan.memory <= worker_memory:
             raise CheckpointUnusableError(
                 f"what was sent is in parts of {sent_in} bytes, and was saved {sent_members} files "

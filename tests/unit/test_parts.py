@@ -73,6 +73,16 @@ def test_parts_too_large_for_the_memory_were_sent_in_vain_where_smaller_ones_do(
         plan(4 * TIB, sent_in=480 * MIB, worker_memory=256 * MIB)
 
 
+def test_parts_too_small_for_what_an_archive_has_become_were_sent_in_vain() -> None:
+    """More was announced since: it would end at part 10,000, hours later, and for good."""
+    assert plan(70 * 1024**3, sent_in=8 * MIB).part_size == 8 * MIB
+    with pytest.raises(CheckpointUnusableError, match=r"parts of 8388608 bytes.*take 11534336"):
+        plan(100 * 1024**3, sent_in=8 * MIB)
+    # What a target or worker can't take at all is told as ever.
+    with pytest.raises(ArchiveTooLargeError, match="DELIVERY_WORKER_MEMORY"):
+        plan(4 * TIB, sent_in=8 * MIB, worker_memory=256 * MIB)
+
+
 def test_what_was_saved_of_many_files_is_part_of_the_memory() -> None:
     few = plan(1, sent_in=8 * MIB, file_count=1_000_000)
     many = plan(1, sent_in=8 * MIB, file_count=1_000_000, sent_members=1_000_000)

@@ -20,6 +20,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredObject, StoredPart, Upload
 from app.delivery.progress import Progress
 from app.errors import (
+    ArchiveTooLargeError,
     RetryableError,
     SourceUnavailableError,
     StoreUnavailableError,
@@ -277,6 +278,20 @@ async def test_what_was_saved_is_read_once_there_is_memory_for_it() -> None:
         assert loaded == []
     assert await running is not None
     assert loaded == checkpoint.steps != []
+
+
+async def test_an_archive_that_has_more_parts_than_an_upload_takes_ends_in_words_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Files whose size rs-order does not tell: no store is asked for a part that it must refuse."""
+    monkeypatch.setattr("sinks.pipeline.parts.MAX_PARTS", 3)
+    source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
+    delivery = replace(delivery_of("P_v1.zip", source), total_bytes=0)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    files = [replace(file, size=None) for file in source.manifest()]
+    with pytest.raises(ArchiveTooLargeError, match=rf"3 parts of {PART}.*order_size_limit_bytes"):
+        await follow(source, store, delivery, upload, files)
+    assert set(await store.part_etags(TARGET, upload)) <= {1, 2, 3}
 
 
 def segmented(
