@@ -912,11 +912,11 @@ class Mute(Order):
         self.lists = True
 
     async def listing(
-        self, delivery: Delivery, suborder: int | None = None
+        self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
     ) -> AsyncIterator[ListedFile]:
         if not self.lists:
             raise SourceUnavailableError("503")
-        async for each in super().listing(delivery, suborder):
+        async for each in super().listing(delivery, suborder, so_far=so_far):
             yield each
 
     async def order(self, delivery: Delivery) -> OrderFacts | None:
