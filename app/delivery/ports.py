@@ -205,6 +205,13 @@ class UnitOfWork(Protocol):
         is noted. It is due after that time. Again changes nothing.
         """
 
+    async def record_places_of(self, user: Delivery, *, within: timedelta, limit: int) -> int:
+        """Note that the orders of a delivery's user which are done may keep places, due at once.
+
+        That is, of the last deliveries which ended within that time, as many as `limit`. Return how
+        many were not noted before.
+        """
+
     async def forget_place(self, delivery: Delivery) -> bool:
         """Note that a delivery's order keeps no place. False when that was noted before."""
 

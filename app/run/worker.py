@@ -95,6 +95,7 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         store=store,
         limit=_INQUIRY_BATCH_SIZE,
         max_suborders=services.configuration.tenants.max_suborders,
+        frees_places=settings.cancel_delivered_orders,
         user_places=settings.rs_order_user_places,
     )
     places = Places(source=services.source, store=store, limit=_INQUIRY_BATCH_SIZE)

@@ -336,6 +336,13 @@ class PostgresUnitOfWork:
         )
         await self._connection.execute(*recorded)
 
+    async def record_places_of(self, user: Delivery, *, within: timedelta, limit: int) -> int:
+        """Note that orders of a delivery's user which are done may keep places."""
+        recorded = SQL["record_places_of"](
+            tenant=user.tenant, user=user.user, within=within, limit=limit
+        )
+        return len(await self._connection.fetch(*recorded))
+
     async def forget_place(self, delivery: Delivery) -> bool:
         """Note that a delivery's order keeps no place."""
         return await self._connection.fetchval(*SQL["forget_place"](id=delivery.id)) is not None

@@ -316,6 +316,17 @@ WHERE :several::boolean
    OR EXISTS (SELECT 1 FROM delivery_file WHERE delivery_id = :id AND size >= :unseen)
 ON CONFLICT DO NOTHING;
 
+-- name: record_places_of
+-- The orders of a user's last deliveries that are done may keep places of theirs.
+INSERT INTO place (delivery_id, due_at)
+SELECT id, now() FROM delivery
+WHERE tenant = :tenant AND user_email = :user AND state = 'DONE' AND order_id IS NOT NULL
+  AND finished_at > now() - :within::interval
+ORDER BY finished_at DESC
+LIMIT :limit
+ON CONFLICT DO NOTHING
+RETURNING delivery_id;
+
 -- name: forget_place
 -- It keeps none, or not any more. No row if that was noted before.
 DELETE FROM place WHERE delivery_id = :id RETURNING delivery_id;

@@ -27,6 +27,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
+from app.usecases.free_place import may_lack_place
 from app.usecases.order_progress import announce_available, order_progressed
 
 log = get_logger(__name__)
@@ -75,6 +76,7 @@ class OrderInquiry:
     store: DeliveryStore
     limit: int  # orders in one look: the others have their turn at the next one
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
+    frees_places: bool = False  # at rs-order, of orders that are delivered
     user_places: int = 0  # suborders of a user that rs-order has available at a time; 0: not known
 
     async def look(self) -> None:
@@ -133,6 +135,9 @@ class OrderInquiry:
             )
         elif facts.available or facts.waiting_for_user:
             await self._announce(delivery, facts)
+        elif self.frees_places:
+            async with self.store.transaction() as tx:
+                await may_lack_place(tx, delivery)
 
     async def _announce(self, delivery: Delivery, facts: OrderFacts) -> None:
         """Announce suborders that can be downloaded: some may be, of which it was not heard."""

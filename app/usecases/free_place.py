@@ -1,11 +1,13 @@
 """A delivered order must not keep its user's place at rs-order.
 
 rs-order takes a suborder for downloaded once each of its files was. It never sees that of files of
-2 GiB and more, so it waits for its user until the order expires, and restores nothing else.
+2 GiB and more, nor of those at other servers, so it waits for its user until the order expires, and
+restores nothing else.
 
 Which orders may do so is noted as their deliveries become done, so that whichever worker runs asks
-about them until rs-order tells. A delivery that ends in ERROR needs none of this: its order is
-cancelled in the transaction that ends it (`fail`), or as soon as it is named.
+about them until rs-order tells. Where a file is, is not known; so those of small files are noted
+once another order of their user gets no further. A delivery that ends in ERROR needs none of this:
+its order is cancelled in the transaction that ends it (`fail`), or as soon as it is named.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from app.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 _UNSEEN = 1 << 31  # bytes of the smallest file whose download rs-order does not see
+_LATELY = timedelta(days=1)  # an order that is done longer has lost its files, and its place
+_SUSPECTS = 20  # orders of one user
 _OWN_TURN = timedelta(minutes=1)  # in which the worker that has delivered it asks by itself
 _LONGEST_PAUSE = timedelta(hours=1)
 # rs-order lets an order live for a week at most: then its place is free.
@@ -33,6 +37,11 @@ async def may_keep_place(tx: UnitOfWork, delivery: Delivery) -> None:
     """Note, as a delivery becomes done, that its order may keep its user's place, if it may."""
     if delivery.order_id is not None and _may(delivery):
         await tx.record_place(delivery, unseen=_UNSEEN, after=_OWN_TURN)
+
+
+async def may_lack_place(tx: UnitOfWork, delivery: Delivery) -> None:
+    """Note that a delivery's order may wait for a place which one that is delivered keeps."""
+    await tx.record_places_of(delivery, within=_LATELY, limit=_SUSPECTS)
 
 
 def _may(delivery: Delivery) -> bool:

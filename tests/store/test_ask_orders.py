@@ -14,11 +14,12 @@ from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
 from app.errors import SourceGoneError, SourceUnavailableError
 from app.usecases.ask_orders import OrderInquiry
+from app.usecases.free_place import Places
 from app.usecases.plan import END_AWAITED
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
-from tests.builders import make_lease
+from tests.builders import make_lease, make_stored
 from tests.deliveries import Deliveries
 from tests.twins.rs_order import MemoryOrders
 
@@ -39,13 +40,19 @@ async def ordered(deliveries: Deliveries) -> Delivery:
 
 
 def inquiry(
-    deliveries: Deliveries, orders: Any, *, max_suborders: int = 0, user_places: int = 0
+    deliveries: Deliveries,
+    orders: Any,
+    *,
+    max_suborders: int = 0,
+    user_places: int = 0,
+    frees_places: bool = True,
 ) -> OrderInquiry:
     return OrderInquiry(
         source=orders,
         store=deliveries.store,
         limit=10,
         max_suborders=lambda _tenant: max_suborders,
+        frees_places=frees_places,
         user_places=user_places,
     )
 
@@ -470,3 +477,23 @@ async def test_what_left_the_cache_of_an_order_that_is_done_is_gone(
     orders.hold(delivery, {"a": b"a"})
     await settlement(deliveries, orders).settle(delivery, SourceGoneError("file 1 is gone"))
     assert await deliveries.states() == ["ERROR"]
+
+
+@pytest.mark.parametrize("frees_places", [True, False])
+async def test_a_place_that_a_small_delivery_keeps_is_looked_for_once_another_order_waits(
+    deliveries: Deliveries, orders: MemoryOrders, *, frees_places: bool
+) -> None:
+    """Its file is at another server: rs-order does not see that it was downloaded."""
+    done = await deliveries.available("before")
+    orders.hold(done, FILES, external=".*", user_places=1)
+    transferring = await deliveries.put(done, State.TRANSFERRING)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(transferring, State.DONE, result=make_stored())
+    await deliveries.granted("after")
+    await deliveries.tell(OrderStatus.GRANTED, "after", order_id=2)
+    orders.hold(await deliveries.active("after"), FILES, user_places=1)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, frees_places=frees_places).look()
+    await Places(source=orders, store=deliveries.store).look()
+    cancels = [body["orderId"] for kind, body in await deliveries.owed() if kind == "cancel"]
+    assert cancels == ([done.order_id] if frees_places else [])

@@ -716,6 +716,26 @@ class MemoryUnitOfWork:
         await self._session.insert(self._database.places, delivery.id, row)
 
     @_statement
+    async def record_places_of(self, user: Delivery, *, within: timedelta, limit: int) -> int:
+        """Note that orders of a delivery's user which are done may keep places."""
+        now = self._session.now
+        done = [
+            (row.finished_at, delivery_id)
+            for delivery_id, row in self._session.rows(self._database.deliveries)
+            if (row.delivery.tenant, row.delivery.user) == (user.tenant, user.user)
+            and row.state is State.DONE
+            and row.delivery.order_id is not None
+            and row.finished_at is not None
+            and row.finished_at > now - within
+        ]
+        rows = [
+            PlaceRow(delivery_id=delivery_id, since=now, due_at=now)
+            for _, delivery_id in sorted(done, reverse=True)[:limit]
+        ]
+        places = self._database.places
+        return sum([await self._session.insert(places, row.delivery_id, row) for row in rows])
+
+    @_statement
     async def forget_place(self, delivery: Delivery) -> bool:
         """Note that a delivery's order keeps no place."""
         return await self._session.delete(self._database.places, delivery.id) is not None
