@@ -7,14 +7,16 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.checkpoint import FinishedMember
+from app.delivery.manifest import ManifestFile, Seam
 from sinks.formats.archive_format import Member
 from sinks.formats.zip import Zip
 from sinks.pipeline.rechunk import rechunk
-from tests.builders import archive_blocks, make_file
+from tests.builders import make_file
 from tests.conftest import noise
 
 GIB = 1024**3
@@ -85,12 +87,15 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[[Path, list[str]], None]]] = 
 }
 
 
+_Given = tuple[ManifestFile, Iterable[bytes]]
+
+
 def _repeated(block: bytes, size: int) -> Iterator[bytes]:
     for _ in range(size // len(block)):
         yield block
 
 
-def _made(kind: str) -> Iterable[tuple[ManifestFile, Iterable[bytes]]]:
+def _made(kind: str) -> Iterable[_Given]:
     """Yield the members of an archive."""
     match kind:
         case "one":
@@ -116,7 +121,65 @@ def _made(kind: str) -> Iterable[tuple[ManifestFile, Iterable[bytes]]]:
             yield make_file("b", size=1), [b"b"]
 
 
+def _made_in_attempts(kind: str) -> Iterable[_Given | Seam]:
+    """Yield the members of an archive, and where one attempt ends and another goes on."""
+    match kind:
+        case "none, with seams":
+            yield Seam.PAUSE
+        case "one, with seams":
+            yield Seam.PAUSE
+            yield make_file("one.txt", size=3), [b"one"]
+            yield Seam.PAUSE
+        case "many, with seams":  # of which the second lies where the members become too many
+            for number in range(70_000):
+                if number in {30_000, 65_535, 65_536}:
+                    yield Seam.PAUSE
+                yield make_file(f"{number % 100}/{number}", size=1), [b"x"]
+        case "large, with seams":  # what is behind begins, and ends, beyond 4 GiB
+            size = 4 * GIB + 1024**2
+            yield make_file("before.txt", size=6), [b"before"]
+            yield Seam.PAUSE
+            yield make_file("stored.bin", size=size), _repeated(noise(1024 * 1024), size)
+            yield Seam.PAUSE
+            yield make_file("behind.txt", size=6), [b"behind"]
+            yield make_file("large.csv", size=size), _repeated(b"0,1,2,3\n" * 2**17, size)
+            yield Seam.PAUSE
+            yield make_file("unknown size"), [b"unknown"]
+            yield make_file("empty", size=0), []
+
+
 KINDS = ["none", "one", "names", "many", "large, stored", "large, compressed", "size not listed"]
+KINDS += ["none, with seams", "one, with seams", "many, with seams", "large, with seams"]
+LARGE = {"large, stored", "large, with seams"}  # archives beyond 4 GiB
+
+
+def _write(kind: str, to: BinaryIO) -> list[str]:
+    """Write an archive as attempts do that go on with it; return its members' names."""
+    files: list[ManifestFile] = []
+    known: list[FinishedMember] = []
+    made = _made_in_attempts if kind.endswith("with seams") else _made
+    coming: Iterator[_Given | Seam] = iter(made(kind))
+    paused = True
+
+    def members() -> Iterator[Member]:
+        nonlocal paused
+        paused = False
+        for item in coming:
+            if isinstance(item, Seam):
+                paused = True
+                return
+            files.append(item[0])
+            yield item[0], rechunk(item[1])
+
+    while paused:
+        writer = Zip().writer(compression="auto")
+        for file, finished in zip(files, known, strict=True):
+            writer.skip(file, finished)
+        for batch in writer.batches(members()):
+            to.writelines(batch)
+        known += writer.finished(len(known), writer.count)
+    to.writelines(writer.end())
+    return [file.member for file in files]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -124,20 +187,12 @@ def archive(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, list[str]]]:
     folder = tmp_path_factory.mktemp("readers")
-    if request.param == "large, stored" and shutil.disk_usage(folder).free < 6 * GIB:
+    if request.param in LARGE and shutil.disk_usage(folder).free < 6 * GIB:
         pytest.skip("needs 6 GiB of disk")
-    names: list[str] = []
-
-    def members() -> Iterator[Member]:
-        for file, chunks in _made(request.param):
-            names.append(file.member)
-            yield file, rechunk(chunks)
-
     path = folder / "a.zip"
     with path.open("wb") as file:
-        for block in archive_blocks(Zip(), members()):
-            file.write(block)
-    assert (path.stat().st_size > 4 * GIB) == (request.param == "large, stored")
+        names = _write(request.param, file)
+    assert (path.stat().st_size > 4 * GIB) == (request.param in LARGE)
     yield path, names
     path.unlink()
 
