@@ -140,9 +140,9 @@ bench-start: setup ## Time a start on a stack that is up, and the command line (
 bench-web: setup ## Time GET /settings beside two transfers in the same process (SECONDS=20)
 	@$(BIN)/python -m tests.bench.web --seconds $(or $(SECONDS),20)
 
-simulate: setup ## Nights in memory until one fails (SEEDS=1000, TIME=seconds), or one again (SEED=n)
+simulate: setup ## Nights in memory until one fails (SEEDS=1000, TIME=seconds, KIND=any), or one again (SEED=n)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) \
-		$(if $(TIME),--time $(TIME)) $(if $(FIRST),--first $(FIRST))
+		$(if $(TIME),--time $(TIME)) $(if $(FIRST),--first $(FIRST)) $(if $(KIND),--kind $(KIND))
 
 simulate-proof: setup ## Put known defects back, one after the other: a night has to see each (SEEDS=2000)
 	@$(BIN)/python -m tests.simulation.defects --seeds $(or $(SEEDS),2000)

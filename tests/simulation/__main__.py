@@ -9,12 +9,13 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 from tests.simulation import found
 from tests.simulation.drawing import draw as drawing
 from tests.simulation.night import Night, play
-from tests.simulation.plan import draw
+from tests.simulation.plan import KINDS, draw
 from tests.simulation.shrink import shrink
 
 _BATCH = 10  # nights that a process plays before it tells
@@ -25,6 +26,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="play this night alone, and tell all of it")
     parser.add_argument("--first", type=int, default=0, help="the first seed (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1000, help="how many (%(default)s)")
+    parser.add_argument("--kind", choices=KINDS, default="", help="play nights of this kind alone")
     parser.add_argument("--time", type=float, help="begin no night after so many seconds")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
     parser.add_argument("--keep", type=Path, help="write the plan of a failure to this file")
@@ -38,13 +40,13 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _play_some(seeds: range, until: float) -> tuple[int, int | None]:
+def _play_some(seeds: range, kind: str, until: float) -> tuple[int, int | None]:
     """Play nights up to a moment; return how many there were, and the seed of one that failed."""
     warnings.simplefilter("ignore")
     for played, seed in enumerate(seeds):
         if time.time() > until:
             return played, None
-        if play(draw(seed)).wrong:
+        if play(draw(seed, of=kind), to_the_end=False).wrong:
             return played + 1, seed
     return len(seeds), None
 
@@ -61,7 +63,7 @@ def _search(options: argparse.Namespace) -> int:
     played, failed = 0, None
     with ProcessPoolExecutor(options.jobs) as pool:
         batches = list(_batches(options.first, options.seeds))
-        for count, seed in pool.map(_play_some, batches, [until] * len(batches)):
+        for count, seed in pool.map(_play_some, batches, repeat(options.kind), repeat(until)):
             played += count
             if seed is not None:
                 failed = seed
@@ -71,8 +73,9 @@ def _search(options: argparse.Namespace) -> int:
     _say(f"{played} nights, {rate:.0f} a minute")
     if failed is None:
         return 0
-    night = play(draw(failed))
-    _say(f"\nSEED={failed} fails:")
+    night = play(draw(failed, of=options.kind), to_the_end=not options.plain)
+    named = f" KIND={options.kind}" if options.kind else ""
+    _say(f"\nSEED={failed}{named} fails:")
     if not options.plain:
         night = shrink(night)
     _tell(night)
@@ -118,7 +121,7 @@ def main() -> int:
         return _found()
     if options.seed is None:
         return _search(options)
-    night = play(draw(options.seed))
+    night = play(draw(options.seed, of=options.kind))
     for line in night.lines:
         _say(str(line))
     for what in night.wrong:

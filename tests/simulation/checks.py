@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +33,7 @@ class Checks:
     epoch: datetime  # when the loop's clock is at zero
     calm_at: datetime | None = None  # when all is well from then on
     found: list[str] = field(default_factory=list)
+    on_wrong: Callable[[], object] = list  # told of each
     _bodies: dict[str, dict[str, Any]] = field(default_factory=dict)  # by message id
 
     def __post_init__(self) -> None:
@@ -43,6 +45,7 @@ class Checks:
         """Write down what is wrong."""
         if what not in self.found:
             self.found.append(what)
+            self.on_wrong()
 
     def heard(self, heard: Heard) -> None:
         """A client hears something."""

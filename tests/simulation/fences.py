@@ -7,23 +7,31 @@
 - An upload whose attempt has its delivery is aborted by that attempt alone; another one also by an
   attempt of the same delivery or key, and by the process that leads the sweep. One of which steps
   are saved is gone on with: no attempt that worked on it and lost its lease aborts it.
-- An object is removed by an attempt of its delivery, or by the sweep; never while a client was
-  answered with it.
+- An attempt that fails aborts the upload that it opened, unless another may go on with it; one
+  that was told that it lost its lease sends no more.
+- Who goes on with an upload does so behind parts that are there as they were sent.
+- An object is removed by an attempt of its delivery, or by the sweep for its delivery; never while
+  a client was answered with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
+from app.delivery.checkpoint import Checkpoint
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.states import State
+from app.store.memory import MemoryLeases
+from app.usecases.remove import Removal
+from app.usecases.resume import Resumption
 from app.usecases.transfer import Transfers
 from sinks.stores.memory import MemoryTarget
 from tests.simulation.postgres import Leadership, SimulatedDatabase
@@ -35,7 +43,10 @@ NOTICED = 12.0 + 1.0 + 4.0
 
 _WORK: ContextVar[Delivery | None] = ContextVar("_WORK", default=None)
 _SINCE: ContextVar[float] = ContextVar("_SINCE", default=0.0)
+# For which delivery an object is removed.
+_REMOVING: ContextVar[Delivery | None] = ContextVar("_REMOVING", default=None)
 _MARK = "rs-delivery-id"
+_STOPS = 1.0  # seconds until a transfer that is told to stop sends nothing more
 
 
 @dataclass(frozen=True)
@@ -68,17 +79,6 @@ class _Opened:
     at: float  # when, by the clock of the night
 
 
-def watched(deliver: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `Transfers.deliver`, which tells the store in memory what it works on."""
-
-    async def known(self: Transfers, delivery: Delivery, lease: Any) -> None:
-        _WORK.set(delivery)  # in the context of this task, and of those that it makes
-        _SINCE.set(asyncio.get_running_loop().time())
-        await deliver(self, delivery, lease)
-
-    return known
-
-
 class Fences:
     """Looks at each request that changes something at the object store."""
 
@@ -89,6 +89,10 @@ class Fences:
         self._opened: dict[str, _Opened] = {}  # by upload id
         self._appeared: dict[tuple[str, str], float] = {}  # by delivery id and ETag
         self._sent: set[tuple[tuple[Process, UUID, int] | None, str]] = set()  # by, upload id
+        # What attempts have recorded as theirs, and have not dealt with yet, by upload id.
+        self._recorded: dict[tuple[tuple[Process, UUID, int] | None, str], Upload] = {}
+        self._listed: dict[tuple[tuple[Process, UUID, int] | None, str], Mapping[int, str]] = {}
+        self._told_lost: dict[tuple[Process, UUID, int], float] = {}  # when, by attempt
 
     @staticmethod
     def asker() -> Asker:
@@ -120,10 +124,19 @@ class Fences:
         now = asyncio.get_running_loop().time()
         self._opened[upload.upload_id] = _Opened(upload, asker, now)
 
-    def sends(self, asker: Asker, upload: Upload) -> None:
+    def listed(self, asker: Asker, upload: Upload, etags: Mapping[int, str]) -> None:
+        """An attempt is told which parts of an upload are there."""
+        self._listed[asker.attempt, upload.upload_id] = etags
+
+    def sends(self, asker: Asker, upload: Upload, number: int) -> None:
         """A part is sent."""
-        self._must_be_its_own(asker, upload, f"sends a part of {upload.key}")
-        self._sent.add((asker.attempt, upload.upload_id))
+        what = f"sends a part of {upload.key}"
+        self._must_be_its_own(asker, upload, what)
+        self._must_not_know(asker, what)
+        if (asker.attempt, upload.upload_id) not in self._sent:
+            self._sent.add((asker.attempt, upload.upload_id))
+            if (etags := self._listed.get((asker.attempt, upload.upload_id))) is not None:
+                self._goes_on_behind(asker, upload, number, etags)
 
     def completes(self, asker: Asker, target: MemoryTarget, upload: Upload) -> None:
         """A completion is asked for."""
@@ -134,8 +147,13 @@ class Fences:
         if noted not in self._database.completions:
             self.wrong(f"{asker} {what}, and has not noted it")
 
+    def made(self, asker: Asker, upload: Upload) -> None:
+        """An attempt is told that its object is there."""
+        self._recorded.pop((asker.attempt, upload.upload_id), None)
+
     def aborts(self, asker: Asker, upload: Upload) -> None:
         """An abort is asked for."""
+        self._recorded.pop((asker.attempt, upload.upload_id), None)
         opened = self._opened[upload.upload_id]
         if opened.by.attempt == asker.attempt or (asker.attempt, upload.upload_id) in self._sent:
             if self._is_saved(opened) and not self._has(asker):
@@ -154,6 +172,9 @@ class Fences:
     def removes(self, asker: Asker, key: str, there: FoundObject | None) -> None:
         """A removal is asked for."""
         what = f"removes {key}"
+        delivery = _REMOVING.get()
+        if there is not None and delivery is not None and there.marks[_MARK] != str(delivery.id):
+            self.wrong(f"{asker} {what} for {delivery}, which is another's")
         if asker.delivery is None:
             self._must_lead(asker, what)
             return
@@ -168,6 +189,94 @@ class Fences:
             told = row.result
             if told is not None and (told.url, told.etag) == (url, there.etag):
                 self.wrong(f"{url} is removed, and {row.delivery} is DONE with it")
+
+    def patches(self) -> Iterator[Any]:
+        """Iterate over the patches by which it is known who asks, and what attempts know."""
+        yield patch.object(Transfers, "deliver", self._watched_work())
+        yield patch.object(Removal, "remove", _watched_removal())
+        yield patch.object(Resumption, "is_kept", self._watched_keeping())
+        yield patch.object(MemoryLeases, "record_upload", self._watched_record())
+        for name in ("renew", "holds"):
+            yield patch.object(MemoryLeases, name, self._watched_lease(name))
+
+    def _watched_work(self) -> Any:
+        deliver = Transfers.deliver
+
+        async def known(transfers: Transfers, delivery: Delivery, lease: Any) -> None:
+            _WORK.set(delivery)  # in the context of this task, and of those that it makes
+            _SINCE.set(asyncio.get_running_loop().time())
+            try:
+                await deliver(transfers, delivery, lease)
+            except GeneratorExit:  # the night is over
+                raise
+            except BaseException as error:
+                if not _is_cut_short(error):
+                    self._fails(self.asker())
+                raise
+
+        return known
+
+    def _watched_keeping(self) -> Any:
+        is_kept = Resumption.is_kept
+
+        async def watched(
+            resumption: Resumption, delivery: Delivery, upload: Upload, **options: Any
+        ) -> bool:
+            kept = await is_kept(resumption, delivery, upload, **options)
+            if kept:
+                self._recorded.pop((self.asker().attempt, upload.upload_id), None)
+            return kept
+
+        return watched
+
+    def _watched_record(self) -> Any:
+        record_upload = MemoryLeases.record_upload
+
+        async def watched(leases: MemoryLeases, delivery: Delivery, upload: Upload) -> bool:
+            self._recorded[self.asker().attempt, upload.upload_id] = upload
+            return await record_upload(leases, delivery, upload)
+
+        return watched
+
+    def _watched_lease(self, name: str) -> Any:
+        ask = getattr(MemoryLeases, name)
+
+        async def watched(leases: MemoryLeases, delivery: Delivery) -> bool:
+            has: bool = await ask(leases, delivery)
+            if not has:
+                attempt = current(), delivery.id, delivery.attempt
+                self._told_lost.setdefault(attempt, asyncio.get_running_loop().time())
+            return has
+
+        return watched
+
+    def _fails(self, asker: Asker) -> None:
+        """An attempt fails: it has aborted what it opened, or left it to another."""
+        for (attempt, _), upload in list(self._recorded.items()):
+            if attempt == asker.attempt:
+                self.wrong(f"{asker} fails, and leaves its upload of {upload.key}")
+
+    def _goes_on_behind(
+        self, asker: Asker, upload: Upload, number: int, etags: Mapping[int, str]
+    ) -> None:
+        """Have it be wrong unless the parts before the one that is sent are as they were sent."""
+        assert asker.delivery is not None
+        rows = [row for _, row in self._database.checkpoints.of(asker.delivery.id)]
+        steps = [row.step for row in rows if row.upload_id == upload.upload_id]
+        steps.sort(key=lambda step: step.reaches)
+        saved = Checkpoint.of(steps).parts if steps else []
+        for before, part in enumerate(saved[: number - 1], start=1):
+            if etags.get(before) != part.etag:
+                self.wrong(f"{asker} goes on with {upload.key}, and part {before} is another one")
+
+    def _must_not_know(self, asker: Asker, what: str) -> None:
+        """Have it be wrong if an attempt has been told that it lost its lease."""
+        told = None if asker.attempt is None else self._told_lost.get(asker.attempt)
+        if told is None:
+            return
+        known = asyncio.get_running_loop().time() - max(told, asker.process.thawed)
+        if known > _STOPS:
+            self.wrong(f"{asker} {what} {known:.0f} s after it was told that it lost its lease")
 
     def _must_be_its_own(self, asker: Asker, upload: Upload, what: str) -> None:
         opened = self._opened[upload.upload_id]
@@ -229,10 +338,16 @@ class Fences:
         )
 
     def _is_saved(self, opened: _Opened) -> bool:
-        """Whether steps of an upload are saved."""
+        """Whether steps of an upload are saved, and it is still the one that is recorded."""
         assert opened.by.delivery is not None
+        row = self._database.deliveries.get(opened.by.delivery.id)
+        recorded = None if row is None else row.delivery.upload
         saved = self._database.checkpoints.of(opened.by.delivery.id)
-        return any(row.upload_id == opened.upload.upload_id for _, row in saved)
+        return (
+            recorded is not None
+            and recorded.upload_id == opened.upload.upload_id
+            and any(row.upload_id == opened.upload.upload_id for _, row in saved)
+        )
 
     def _must_lead(self, asker: Asker, what: str) -> None:
         if not self._leader.leads("sweep", asker.process):
@@ -276,3 +391,24 @@ class Fences:
         assert delivery.archive_name is not None
         key = object_key(delivery.correlation_id, delivery.archive_name)
         return opened.upload.key.endswith(key)
+
+
+def _is_cut_short(error: BaseException) -> bool:
+    """Whether an attempt was cancelled while it let go of what it had: the next one does."""
+    task = asyncio.current_task()
+    again = task is not None and task.cancelling() > 1
+    return again or (isinstance(error, asyncio.CancelledError) and error.__context__ is not None)
+
+
+def _watched_removal() -> Any:
+    """Return `remove`, of which it is known for which delivery it removes an object."""
+    remove = Removal.remove
+
+    async def watched(removal: Removal, delivery: Delivery, target: Any, key: str) -> bool:
+        _REMOVING.set(delivery)
+        try:
+            return await remove(removal, delivery, target, key)
+        finally:
+            _REMOVING.set(None)
+
+    return watched

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -22,14 +23,19 @@ from app.delivery.ingress import ArrivalKind, Ingress, event_key
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.states import State
-from app.store.memory import MemoryLeases
+from app.errors import ErrorType
+from app.store.memory import MemoryCheckpoints, MemoryLeases, MemoryStore
 from app.store.memory.rows import DeliveryRow, InboxRow, OutboxRow
 from app.store.memory.session import Session
 from app.store.memory.transaction import MemoryUnitOfWork
 from streams.amqp import names
 from streams.amqp.messages import _digest
+from streams.channels import Channel
 from streams.events import ingress_id_of
+from streams.kafka import agents
+from tests.simulation import worker
 from tests.simulation.kafka import Record
+from tests.simulation.owed import Owed, called, subjects
 from tests.simulation.postgres import Change
 from tests.simulation.processes import PROCESS, Process
 from tests.simulation.rabbitmq import Stored
@@ -46,6 +52,7 @@ _AS_CLAIMED = (
     (MemoryLeases, "discard_completion"),
     (MemoryLeases, "release"),
     (MemoryLeases, "record_upload"),
+    (MemoryCheckpoints, "save"),
 )
 
 
@@ -55,9 +62,13 @@ class Moments:
 
     parties: Parties
     wrong: Callable[[str], None]
+    patience: timedelta  # see `Owed`
     _published: set[str] = field(default_factory=set)  # message ids
     _saved: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     _appended: set[bytes] = field(default_factory=set)  # events
+    _keys: dict[bytes, bytes] = field(default_factory=dict)  # by event
+    # Of which events are being handled: by an agent of a process.
+    _in_hand: set[tuple[Process | None, Channel, bytes]] = field(default_factory=set)
     _postponed: set[UUID] = field(default_factory=set)  # events, by their ingress id
     _buried: set[bytes] = field(default_factory=set)  # events
     _noting: set[tuple[Process | None, UUID, int]] = field(default_factory=set)  # attempts
@@ -65,8 +76,12 @@ class Moments:
     # Deliveries, by who claimed them last: process, tenant, correlation id, attempt.
     _claims: dict[tuple[str | None, str, str, int], UUID] = field(default_factory=dict)
 
+    # Until when each lease (by a worker, of a delivery, at an attempt) was good.
+    _good_until: dict[tuple[str, UUID, int], datetime] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         parties = self.parties
+        self._owed = Owed(parties.database, self.patience, self.wrong)
         parties.database.on_commit = self._committing
         parties.broker.on_publish = self._publishing
         parties.broker.acknowledged = self._acknowledged
@@ -77,6 +92,7 @@ class Moments:
     # PostgreSQL.
 
     def _committing(self, session: Session, changes: Sequence[Change]) -> None:
+        self._owed.committing(session, changes)
         for change in changes:
             before, after = change.before, change.after
             match change.table:
@@ -100,6 +116,13 @@ class Moments:
         acting = _ACTING.get()
         if before.state.ended and after.state is not before.state:
             self.wrong(f"{delivery} goes from {before.state} to {after.state}")
+        if after.state is State.ERROR and delivery.completing and not after.delivery.completing:
+            self.wrong(f"{delivery} ends, and it is forgotten what it may have completed")
+        if after.error is not None and before.error is None and after.error[0] == ErrorType.EXPIRED:
+            self._expires(session, before)
+        if after.lease_owner is not None and after.lease_until is not None:
+            lease = after.lease_owner, delivery.id, after.delivery.attempt
+            self._good_until[lease] = after.lease_until
         if acting is not None and (acting.id, acting.attempt) != (delivery.id, delivery.attempt):
             self.wrong(f"attempt {acting.attempt} of {acting} changes attempt {delivery.attempt}")
         claimed = after.lease_owner is not None and (
@@ -114,6 +137,11 @@ class Moments:
             return
         if _is_held(before, after):
             self.wrong(f"{delivery} is changed by {name}, and {owner} has it")
+
+    def _expires(self, session: Session, row: DeliveryRow) -> None:
+        delivery = row.delivery
+        if delivery.ending is None and delivery.expires_at > session.now:
+            self.wrong(f"{delivery} expires before its time")
 
     def _is_answered(self, session: Session, delivery: Delivery, changes: Sequence[Change]) -> None:
         """An answer of rs-order is taken for the order of a delivery that has ended."""
@@ -168,13 +196,13 @@ class Moments:
         (Later it may have waited for PostgreSQL.)
         """
         process, database = PROCESS.get(), self.parties.database
-        row = database.deliveries.get(delivery.id)
         attempt = process, delivery.id, delivery.attempt
-        if attempt in self._noting or process is None or row is None or row.lease_until is None:
+        if attempt in self._noting or process is None:
             return
         self._noting.add(attempt)
-        left = database.seconds_until(row.lease_until) + database.ahead.total_seconds()
-        if (row.lease_owner, row.delivery.attempt) == (process.name, delivery.attempt) and left < 0:
+        until = self._good_until[process.name, delivery.id, delivery.attempt]
+        left = database.seconds_until(until) + database.ahead.total_seconds()
+        if left < 0:
             self.wrong(f"{process} completes {delivery} {-left:.0f} s after its lease ran out")
 
     def _forgotten(self, row: OutboxRow) -> None:
@@ -183,7 +211,7 @@ class Moments:
             return
         withdrawn = row.not_sent or self._may_be_withdrawn(message)
         if message.kind is not Kind.ORDER or not withdrawn:
-            self.wrong(f"{_called(message)} is forgotten before it is sent")
+            self.wrong(f"{called(message)} is forgotten before it is sent")
 
     def _may_be_withdrawn(self, message: OutgoingMessage) -> bool:
         row = self.parties.database.deliveries.get(message.delivery_id)
@@ -206,15 +234,15 @@ class Moments:
     def _sent(self, lane: Lane, row: OutboxRow) -> None:
         """A message is sent for the first time."""
         if row.not_sent:
-            self.wrong(f"{_called(row.message)} is sent before it is noted that it may be out")
+            self.wrong(f"{called(row.message)} is sent before it is noted that it may be out")
         for _, other in self.parties.database.outbox.of(lane):
             if (
                 other.id < row.id
-                and _names(other.message) & _names(row.message)
+                and subjects(other.message) & subjects(row.message)
                 and str(other.message.message_id) not in self._published
                 and not self._may_be_withdrawn(other.message)
             ):
-                self.wrong(f"{_called(row.message)} is sent before {_called(other.message)}")
+                self.wrong(f"{called(row.message)} is sent before {called(other.message)}")
 
     def _acknowledged(self, stored: Stored) -> None:
         if any(
@@ -227,14 +255,15 @@ class Moments:
         digest = base64.urlsafe_b64encode(_digest(tenant, message)).decode()
         saved = self._saved.get(digest)
         if saved is None:
-            self.wrong(f"{_called(message)} is acknowledged before it is saved")
+            self.wrong(f"{_message(message)} is acknowledged before it is saved")
         elif saved.isdisjoint(self._appended):
-            self.wrong(f"{_called(message)} is acknowledged before Kafka has it")
+            self.wrong(f"{_message(message)} is acknowledged before Kafka has it")
 
     # Kafka.
 
     def _append(self, topic: str, record: Record) -> None:
         self._appended.add(record.value)
+        self._keys[record.value] = record.key
         if topic.endswith("dead-letters"):
             self._buried.add(record.value)
 
@@ -265,7 +294,10 @@ class Moments:
         """Iterate over the patches by which it is known who does something."""
         yield patch.object(MemoryUnitOfWork, "advance", self._watched_advance())
         yield patch.object(MemoryLeases, "record_completion", self._watched_completion())
+        yield patch.object(MemoryStore, "swept", self._watched_sweep())
+        yield patch.object(worker, "handler_of", self._watched_handlers())
         yield from self._watched_events()
+        yield from self._owed.patches()
         for of, name in _AS_CLAIMED:
             yield patch.object(of, name, _as_claimed(getattr(of, name)))
 
@@ -287,6 +319,57 @@ class Moments:
 
         yield patch.object(MemoryUnitOfWork, "record_receipts", recorded)
         yield patch.object(MemoryUnitOfWork, "answers_before", looked)
+
+    def _watched_handlers(self) -> Any:
+        """Return `handler_of`, whose handlers are looked at: one event of a key at a time."""
+        handler_of = agents.handler_of
+
+        def watched(channel: Channel, dependencies: Any) -> Any:
+            handle = handler_of(channel, dependencies)
+
+            async def handled(values: Sequence[bytes]) -> None:
+                keys = {(PROCESS.get(), channel, self._keys[value]) for value in values}
+                for _, _, key in keys & self._in_hand:
+                    self.wrong(f"two events of {key.decode()} are handled at once")
+                self._in_hand |= keys
+                try:
+                    await handle(values)
+                finally:
+                    self._in_hand -= keys
+
+            return handled
+
+        return watched
+
+    def _watched_sweep(self) -> Any:
+        """Return `swept`, at which it is looked whether its delivery's object may still come."""
+        swept = MemoryStore.swept
+
+        async def watched(store: MemoryStore, delivery: Delivery, *, took: timedelta) -> bool:
+            known = self._may_come(delivery)
+            is_swept = await swept(store, delivery, took=took)
+            if is_swept and (late := known & self._may_come(delivery)):
+                names = sorted(f"{row_id}" for row_id, _ in late)
+                self.wrong(f"{delivery} is swept, and {', '.join(names)} may still complete it")
+            return is_swept
+
+        return watched
+
+    def _may_come(self, delivery: Delivery) -> set[tuple[UUID, datetime]]:
+        """Return whose completions may let an object of a delivery's name appear, until when."""
+        database = self.parties.database
+        own = database.deliveries.get(delivery.id)
+        if own is None or own.delivery.completing is None:
+            return set()
+        url = own.delivery.completing.url
+        return {
+            (row.delivery.id, row.completing_until)
+            for _, row in database.deliveries.items()
+            if row.completing_until is not None
+            and database.seconds_until(row.completing_until) > 0
+            and row.delivery.completing is not None
+            and row.delivery.completing.url == url
+        }
 
     def _watched_completion(self) -> Any:
         """Return `record_completion`, at which it is looked whether its lease holds."""
@@ -323,11 +406,12 @@ def _as_claimed(method: Any) -> Any:
     """Return a method, of which it is known for which delivery it is called."""
 
     async def acting(self: Any, delivery: Delivery, *args: Any, **kwargs: Any) -> Any:
-        token = _ACTING.set(delivery)
+        before = _ACTING.get()
+        _ACTING.set(delivery)
         try:
             return await method(self, delivery, *args, **kwargs)
         finally:
-            _ACTING.reset(token)
+            _ACTING.set(before)  # no token: what is left when the night is over ends elsewhere
 
     return acting
 
@@ -347,15 +431,5 @@ def _is_held(before: DeliveryRow, after: DeliveryRow) -> bool:
     )
 
 
-def _names(message: OutgoingMessage) -> set[Any]:
-    names: set[Any] = {message.delivery_id}
-    if message.kind is Kind.ORDER:
-        names.add((message.tenant, message.correlation_id))
-    return names
-
-
-def _called(message: Any) -> str:
-    if isinstance(message, OutgoingMessage):
-        status = message.body.get("status", "")
-        return f"{message.kind.value} {status} of {message.tenant}/{message.correlation_id}"
+def _message(message: Any) -> str:
     return f"message {message.message_id}"

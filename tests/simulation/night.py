@@ -28,7 +28,7 @@ from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
 from app.waiting.grace import Grace
 from streams.kafka.dispatch import Dispatcher
-from tests.simulation import archives, fences
+from tests.simulation import archives
 from tests.simulation.bounds import Bounds
 from tests.simulation.checks import Checks
 from tests.simulation.clients import Clients
@@ -124,15 +124,18 @@ def _settings(ttl: float, *, shared: bool) -> Settings:
 class _Played:
     """A night while it is played."""
 
-    def __init__(self, plan: Plan, loop: SimulatedLoop, draws: Draws) -> None:
-        self.night = Night(plan)
-        self._plan = plan
+    def __init__(
+        self, night: Night, loop: SimulatedLoop, draws: Draws, *, to_the_end: bool
+    ) -> None:
+        self.night = night
+        self._plan = plan = night.plan
         self._loop = loop
         self.weather = weather = Weather(draws, plan.faults, self.note, pace=plan.pace)
         database = SimulatedDatabase(weather, now=self._now)
         leader = Leadership(database)
         broker = Broker(weather)
         self.parties = Parties(
+            weather=weather,
             database=database,
             leader=leader,
             broker=broker,
@@ -148,9 +151,15 @@ class _Played:
         )
         self.clients = Clients(weather, broker)
         self.checks = Checks(
-            self.parties, self.clients, patient=plan.patience == PATIENT, epoch=_EPOCH
+            self.parties,
+            self.clients,
+            patient=plan.patience == PATIENT,
+            epoch=_EPOCH,
+            found=night.wrong,
         )
-        self.moments = Moments(self.parties, self.checks.wrong)
+        if not to_the_end:
+            self.checks.on_wrong = loop.stop
+        self.moments = Moments(self.parties, self.checks.wrong, timedelta(seconds=plan.patience))
         self.workers: list[Worker] = []
         self._bounds = Bounds(database, self.checks.wrong)
         self._crashed = asyncio.Event()
@@ -362,35 +371,40 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
         yield
 
 
-def play(plan: Plan) -> Night:
-    """Play a night."""
+def play(plan: Plan, *, to_the_end: bool = True) -> Night:
+    """Play a night, to its end or until something is wrong."""
     gc_was_on = gc.isenabled()
     gc.disable()
     gc.freeze()  # what is there already is not looked at: modules are many
     try:
-        return _play(plan)
+        return _play(plan, to_the_end=to_the_end)
     finally:
         _forget_tasks()
         if gc_was_on:
             gc.enable()
 
 
-def _play(plan: Plan) -> Night:
-    draws = Draws(plan.seed)
+def _play(plan: Plan, *, to_the_end: bool) -> Night:
+    night, draws = Night(plan), Draws(plan.seed)
     loop = SimulatedLoop(draws.of("order"), disorder=plan.disorder)
     loop.set_exception_handler(lambda _loop, _context: None)
     asyncio.set_event_loop(loop)
     try:
         with _world(loop, draws):
-            played = loop.run_until_complete(_played(plan, loop, draws))
+            work = _played(night, loop, draws, to_the_end=to_the_end)
+            try:
+                loop.run_until_complete(work)
+            except RuntimeError:  # it was stopped
+                if to_the_end or not night.wrong:
+                    raise
+            finally:
+                work.close()  # what it patched is as before
     finally:
         loop.close()
         asyncio.set_event_loop(None)
         # What would hold on to the night until the next one, and be frozen with it.
         structlog.reset_defaults()
         RUNNING.clear()
-    night = played.night
-    night.wrong = played.checks.found
     night.steps = loop.steps
     night.seconds = loop.time()
     return night
@@ -407,8 +421,8 @@ def _forget_tasks() -> None:
             pass
 
 
-async def _played(plan: Plan, loop: SimulatedLoop, draws: Draws) -> _Played:
-    played = _Played(plan, loop, draws)
+async def _played(night: Night, loop: SimulatedLoop, draws: Draws, *, to_the_end: bool) -> None:
+    played = _Played(night, loop, draws, to_the_end=to_the_end)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, played.logged],
         logger_factory=structlog.ReturnLoggerFactory(),
@@ -418,6 +432,6 @@ async def _played(plan: Plan, loop: SimulatedLoop, draws: Draws) -> _Played:
     with contextlib.ExitStack() as stack:
         for watched in played.moments.patches():
             stack.enter_context(watched)
-        stack.enter_context(patch.object(Transfers, "deliver", fences.watched(Transfers.deliver)))
+        for watched in played.parties.shelf.fences.patches():
+            stack.enter_context(watched)
         await played.play()
-    return played

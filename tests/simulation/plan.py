@@ -193,7 +193,7 @@ _LASTING = ("freeze", "is away", "is read-only", "jumps", "cut off")
 class Kind:
     """A kind of night: what it has, and how much of it. Where there are several, one is drawn."""
 
-    weight: int  # how often it is drawn
+    weight: int  # how often it is drawn; 0: by its name alone, so that seeds stay what they were
     faults: tuple[str, ...] = ("",)  # the beginnings of the names of those that it may have
     share: float = 0.4  # of 1: how many of them
     always: dict[str, float] = field(default_factory=dict)  # of 1: how often these come
@@ -204,6 +204,7 @@ class Kind:
         default_factory=lambda: _ANYTHING | _PEOPLE | _LOST_ANSWER,
     )
     ambush_counts: tuple[int, ...] = (0, 2, 5)
+    numbers: int = 8  # the last of a night's steps of one name at which one lies in wait
     lasts: tuple[float, ...] = (0.5, 5.0, 25.0, 45.0)  # seconds
     paces: tuple[float, ...] = (0.02, 0.5, 4.0)
     ttls: tuple[float, ...] = (60.0, 240.0, 600.0)
@@ -346,13 +347,89 @@ KINDS = {
         clocks=(0.0,),
         shared=1.0,
     ),
+    # Archives have many parts, and workers lose them in the midst of it.
+    "resumes": Kind(
+        weight=0,
+        faults=("the object store loses",),
+        share=0.5,
+        always={"rs-order has many files": 0.9, "the object store is silent": 0.02},
+        users=("known-a",),
+        disasters=_DEATHS | _PARTITIONS,
+        disaster_counts=(0, 2),
+        at=("after part",),
+        ambushes={"freeze": 6, "cut off from PostgreSQL": 3, "kill": 1},
+        ambush_counts=(8, 16),
+        numbers=80,
+        lasts=(9.0, 11.0, 13.0, 16.0),
+        successors=(0.0, 0.0, 2.0, 6.0),
+        paces=(0.5, 2.0),
+        ttls=(240.0, 600.0),
+        ids=(20,),
+        again=(0,),
+        cancelled=0.0,
+        steps=(0,),
+        clocks=(0.0,),
+    ),
+    # Workers stand still, or are cut off, right where their archives appear.
+    "completions": Kind(
+        weight=0,
+        faults=("the object store", "PostgreSQL loses"),
+        share=0.3,
+        users=("known-a", "known-b"),
+        disasters=_DEATHS | _PARTITIONS,
+        disaster_counts=(0, 2),
+        at=(
+            "after part",
+            "before complete",
+            "after commit: a completion",
+            "after complete",
+            "after commit: DONE",
+        ),
+        ambushes={"freeze": 5, "cut off from PostgreSQL": 5, "lose the answer": 2, "kill": 1}
+        | {"a client cancels": 1, "a person cancels": 1},
+        ambush_counts=(8, 16),
+        numbers=16,
+        lasts=(9.0, 11.0, 14.0, 25.0),
+        successors=(0.0, 0.0, 2.0, 6.0),
+        paces=(0.02, 0.5),
+        ttls=(60.0, 240.0, 600.0),
+        ids=(6, 20),
+        again=(0, 0, 1),
+        cancelled=0.0,
+        steps=(0, 3),
+        clocks=(0.0,),
+    ),
+    # rs-admin answers late, and what it was asked for has ended, or is asked about by another.
+    "checks": Kind(
+        weight=0,
+        faults=("RabbitMQ", "PostgreSQL loses"),
+        share=0.3,
+        always={"rs-admin is slow": 0.6, "rs-admin is away": 0.1},
+        users=("new-c", "stranger-d"),
+        disasters=_DEATHS | _PARTITIONS,
+        disaster_counts=(0, 2, 5),
+        at=("after commit: a claim", "after commit: a renewal", "after commit: it is opened"),
+        ambushes=_PEOPLE | _LOST_ANSWER | {"freeze": 3, "kill": 1, "cut off from PostgreSQL": 2},
+        ambush_counts=(4, 8),
+        lasts=(5.0, 14.0, 18.0),
+        paces=(0.02,),
+        ttls=(20.0, 60.0, 240.0),
+        ids=(2, 6, 20),
+        again=(0, 1, 2),
+        cancelled=0.6,
+        steps=(0, 3, 8),
+    ),
 }
 
 
-def draw(seed: int, *, deliveries: int = 20) -> Plan:
-    """Draw a plan. Of faults some are left out each night: else some would hide others."""
+def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
+    """Draw a plan, `of` one kind or of any.
+
+    Of faults some are left out each night: else some would hide others.
+    """
     draws = Draws(seed).of("plan")
-    name = draws.choices(list(KINDS), [kind.weight for kind in KINDS.values()])[0]
+    drawn = draws.choices(list(KINDS), [kind.weight for kind in KINDS.values()])[0]
+    name = of or drawn
     kind = KINDS[name]
     faults = {
         fault: draws.uniform(0, most)
@@ -421,7 +498,7 @@ def _ambush(draws: Random, kind: Kind) -> Ambush:
     what, lasts = _drawn(draws, kind.ambushes, kind.lasts)
     return Ambush(
         at=draws.choice(kind.at),
-        number=draws.randint(1, 8),
+        number=draws.randint(1, kind.numbers),
         what=what,
         lasts=lasts,
         successor=draws.choice(kind.successors),

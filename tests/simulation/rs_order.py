@@ -169,9 +169,11 @@ class RsOrder:
         key = tenant, correlation_id
         if key in self._last_files and self.weather.strikes(f"{PARTY} has the same files again"):
             return self._last_files[key]
-        count = self._draws.choice((1, 1, 2, 3))
+        count, sizes = self._draws.choice((1, 1, 2, 3)), [0, 1, 40, 900]  # bytes
+        if self.weather.strikes(f"{PARTY} has many files"):
+            count, sizes = self._draws.choice((6, 9)), [900]
         files = {
-            next(self._file_ids): self._draws.randbytes(self._draws.choice((0, 1, 40, 900)))
+            next(self._file_ids): self._draws.randbytes(self._draws.choice(sizes))
             for _ in range(count)
         }
         self._last_files[key] = files

@@ -104,7 +104,7 @@ class Objects:
     ) -> StoredPart:
         """Store a part."""
         store, fences = self._shelf.store, self._shelf.fences
-        fences.sends(fences.asker(), upload)
+        fences.sends(fences.asker(), upload, number)
         return await self._ask(
             target,
             f"part {number} of {upload.key}",
@@ -114,10 +114,12 @@ class Objects:
 
     async def part_etags(self, target: MemoryTarget, upload: Upload) -> dict[int, str]:
         """Return the ETags of the parts that are there."""
-        store = self._shelf.store
-        return await self._ask(
+        store, fences = self._shelf.store, self._shelf.fences
+        there = await self._ask(
             target, f"list parts of {upload.key}", lambda: store.part_etags(target, upload)
         )
+        fences.listed(fences.asker(), upload, there)
+        return there
 
     def etag_of(self, target: MemoryTarget, parts: Sequence[StoredPart]) -> str | None:
         """Return the ETag that an object of these parts must have."""
@@ -144,7 +146,9 @@ class Objects:
                 shelf.appears(target, upload.key, before)
             return etag
 
-        return await self._ask(target, f"complete {upload.key}", complete)
+        etag = await self._ask(target, f"complete {upload.key}", complete)
+        shelf.fences.made(shelf.fences.asker(), upload)
+        return etag
 
     async def abort(self, target: MemoryTarget, upload: Upload) -> None:
         """Abort an upload."""

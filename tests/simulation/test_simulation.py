@@ -246,11 +246,12 @@ def test_a_night_that_fails_without_a_defect_does_not_show_it(
         return subprocess.CompletedProcess(options, 1, f"9 nights\n\nSEED={seed} fails:\n  lost\n")
 
     monkeypatch.setattr(defects, "_play", play)
-    monkeypatch.setattr(defects, "_fails_without", lambda seed: seed == 3)
-    assert defects.find(DEFECTS[0], seeds=10, jobs=1) == "SEED=5: lost"
+    monkeypatch.setattr(defects, "_fails_without", lambda seed, kind: (seed, kind) == (3, "ends"))
+    defect = replace(DEFECTS[0], kind="ends")
+    assert defects.find(defect, seeds=10, jobs=1) == "SEED=5 KIND=ends: lost"
     assert played == [
-        ("--plain", "--first=0", "--seeds=10", "--jobs=1"),
-        ("--plain", "--first=4", "--seeds=6", "--jobs=1"),
+        ("--plain", "--first=0", "--seeds=10", "--kind=ends", "--jobs=1"),
+        ("--plain", "--first=4", "--seeds=6", "--kind=ends", "--jobs=1"),
     ]
 
 

@@ -17,7 +17,7 @@ from app.audit import Actor
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import Work
 from app.delivery.targets import Blocked, TargetKinds
-from app.errors import DeliveryError
+from app.errors import DeliveryError, SourceUnavailableError
 from app.run import worker as composition
 from app.settings import Settings
 from app.store.memory import (
@@ -54,6 +54,7 @@ from tests.simulation.postgres import Leadership, SimulatedDatabase
 from tests.simulation.processes import Process
 from tests.simulation.rs_order import RsOrder, Source
 from tests.simulation.targets import Objects, Shelf
+from tests.simulation.weather import Weather
 
 KINDS = TargetKinds(MemoryTarget)
 EVENTS = "events of an agent"
@@ -63,8 +64,9 @@ _PART_SIZE = 4 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Parties:
-    """Whom all workers talk to."""
+    """Whom all workers talk to, and how their networks are."""
 
+    weather: Weather
     database: SimulatedDatabase
     leader: Leadership
     broker: rabbitmq.Broker
@@ -87,16 +89,21 @@ class _Janitor:
         return 0
 
 
+@dataclass(frozen=True)
 class _Users:
-    """rs-admin: it knows who has a name that it knows."""
+    """rs-admin: it knows who has a name that it knows. It may be slow, or away for a request."""
+
+    weather: Weather
 
     def remembers(self, tenant: str, email: str) -> bool:
         del tenant
         return email.startswith("known")
 
     async def known(self, tenant: str, email: str) -> bool:
-        del tenant
-        await asyncio.sleep(0.01)
+        slow = self.weather.strikes("rs-admin is slow")
+        await asyncio.sleep(self.weather.draws.of("rs-admin").uniform(0.5, 20) if slow else 0.01)
+        if self.weather.strikes("rs-admin is away"):
+            raise SourceUnavailableError(f"rs-admin can't be asked about user {email} of {tenant}")
         return not email.startswith("stranger")
 
 
@@ -257,7 +264,7 @@ class Worker:
         producer: Any = kafka.Producer(parties.log)
         events = EventLog(producer, Topics())
         objects = Objects(parties.shelf)
-        users = _Users()
+        users = _Users(parties.weather)
         source = Source(parties.rs_order)
         vault = vault_of(settings)
 
@@ -364,7 +371,7 @@ async def steer(
         store=database.store,
         tracking=database.tracking,
         tenants=ConfiguredTenants(settings, KINDS),
-        users=_Users(),
+        users=_Users(parties.weather),
     )
     actor = Actor(name="operator", role="ADMIN", tenant=step.tenant)
     act = interventions.cancel if step.what == "cancel" else interventions.retry
