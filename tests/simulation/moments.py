@@ -292,7 +292,7 @@ class Moments:
 
     def patches(self) -> Iterator[Any]:
         """Iterate over the patches by which it is known who does something."""
-        yield patch.object(MemoryUnitOfWork, "advance", self._watched_advance())
+        yield from self._watched_transactions()
         yield patch.object(MemoryLeases, "record_completion", self._watched_completion())
         yield patch.object(MemoryStore, "swept", self._watched_sweep())
         yield patch.object(worker, "handler_of", self._watched_handlers())
@@ -383,11 +383,21 @@ class Moments:
 
         return watched
 
-    def _watched_advance(self) -> Any:
-        """Return `advance`, at which it is looked whether the right one moves a delivery on."""
-        advance = MemoryUnitOfWork.advance
+    def _watched_transactions(self) -> Iterator[Any]:
+        """Iterate over the patches by which it is looked whether the right one moves it on.
 
-        async def watched(
+        Who can't, as it has moved on meanwhile, tells nothing of it.
+        """
+        advance, enqueue = MemoryUnitOfWork.advance, MemoryUnitOfWork.enqueue
+        moved_on: WeakKeyDictionary[MemoryUnitOfWork, set[UUID]] = WeakKeyDictionary()
+
+        async def tells(tx: MemoryUnitOfWork, *messages: OutgoingMessage) -> None:
+            for message in messages:
+                if message.delivery_id in moved_on.get(tx, ()):
+                    self.wrong(f"{called(message)} is owed, and its delivery had moved on")
+            await enqueue(tx, *messages)
+
+        async def moves(
             tx: MemoryUnitOfWork, delivery: Delivery, state: State, **changes: Any
         ) -> bool:
             advanced = await advance(tx, delivery, state, **changes)
@@ -397,9 +407,12 @@ class Moments:
                 self.wrong(
                     f"attempt {delivery.attempt} of {delivery} moves it on in a later attempt"
                 )
+            if not advanced:
+                moved_on.setdefault(tx, set()).add(delivery.id)
             return advanced
 
-        return watched
+        yield patch.object(MemoryUnitOfWork, "advance", moves)
+        yield patch.object(MemoryUnitOfWork, "enqueue", tells)
 
 
 def _as_claimed(method: Any) -> Any:

@@ -1,6 +1,7 @@
 """What is owed to clients and to rs-order, and what rs-order answers: looked at at each commit.
 
-- An order is owed when its delivery is granted, an end when it ends, by the same commit.
+- An order is owed when its delivery is granted, an end when it ends, by the same commit; and never
+  two ends that differ.
 - A message goes out when those before it, about the same, are dealt with.
 - No order request goes out while the answer to another one of its id, which asked for something
   else, may come, for as long as that is waited for. What may be either's is taken for neither's.
@@ -36,6 +37,7 @@ class Owed:
     database: SimulatedDatabase
     patience: timedelta  # with which an order request waits for the answer to another one
     wrong: Callable[[str], None]
+    _ends: dict[UUID, object] = field(default_factory=dict)  # what is told, by message id
     _out: dict[UUID, float] = field(default_factory=dict)  # since when an order request may be out
 
     def committing(self, session: Session, changes: Sequence[Change]) -> None:
@@ -64,6 +66,8 @@ class Owed:
         status = message.body.get("status", "")
         if message.kind is not Kind.RESPONSE or status not in _ENDS:
             return
+        if self._ends.setdefault(message.message_id, message.body) != message.body:
+            self.wrong(f"{called(message)} is owed, and another end was before")
         known = self.database.deliveries.get(message.delivery_id)
         row_after = known if change is None else change.after
         if (row_after and row_after.state) is not _ENDS[status]:
@@ -111,6 +115,7 @@ class Owed:
                 self.wrong(f"{before.delivery} is moved on by an event that arrived before it")
         if answered is not None:
             self._leaves_no_doubt(session, answered, receipt, changes)
+            self._is_the_oldest(session, answered, changes)
 
     def _leaves_no_doubt(
         self,
@@ -135,6 +140,20 @@ class Owed:
                 and out < began
             ):
                 self.wrong(f"{now.delivery} waits on, and what was answered may be its own order")
+
+    def _is_the_oldest(
+        self, session: Session, answered: DeliveryRow, changes: Sequence[Change]
+    ) -> None:
+        """Have it be wrong if an earlier delivery waits for its answer: answers come in order."""
+        delivery = answered.delivery
+        for _, other in self.database.deliveries.of((delivery.tenant, delivery.correlation_id)):
+            if (
+                other.delivery.requested_at < delivery.requested_at
+                and other.order_awaited
+                and other.awaits(session.now)
+                and _of(changes, other.delivery.id) is None
+            ):
+                self.wrong(f"an answer is taken for {delivery}, and {other.delivery} comes first")
 
     def patches(self) -> Iterator[Any]:
         """Iterate over the patches by which it is known what a relay is about to send."""

@@ -399,6 +399,35 @@ KINDS = {
         steps=(0, 3),
         clocks=(0.0,),
     ),
+    # Answers of rs-order come late, never, out of their order: several of an id are waited for.
+    "answers": Kind(
+        weight=0,
+        faults=("PostgreSQL", "Kafka", "RabbitMQ", "rs-order mixes", "rs-order says"),
+        share=0.3,
+        always={"rs-order is late": 0.6, "rs-order never answers an order": 0.1},
+        users=("known-a",),
+        disasters={"Kafka is away": 2, "PostgreSQL is away": 1, "freeze": 2},
+        disaster_counts=(0, 2, 5),
+        at=(
+            "before append to delivery.order-events",
+            "after append to delivery.order-events",
+            "after commit: an arrival",
+            "after commit: a receipt",
+        ),
+        ambushes={"freeze": 3, "cut off from PostgreSQL": 3, "Kafka is away": 1}
+        | _LOST_ANSWER
+        | {"a client cancels": 2},
+        ambush_counts=(4, 8),
+        numbers=16,
+        lasts=(3.0, 14.0, 25.0),
+        paces=(0.02,),
+        ttls=(20.0, 60.0),
+        ids=(1, 2),
+        again=(1, 2, 3),
+        cancelled=0.8,
+        steps=(0, 3),
+        clocks=(0.0,),
+    ),
     # rs-admin answers late, and what it was asked for has ended, or is asked about by another.
     "checks": Kind(
         weight=0,

@@ -712,7 +712,7 @@ class OpenChannel:
     def cancel(self, tag: str) -> None:
         """Read no more."""
         consumer = self.consumers.pop(tag, None)
-        if consumer is not None:
+        if consumer is not None and consumer in consumer.queue.readers:  # none, once it restarts
             consumer.queue.readers.remove(consumer)
 
     def deliver(self, stored: Stored, consumer: Consumer) -> None:
