@@ -1,6 +1,7 @@
 """Who may touch an upload: looked at as each request is made, not as it arrives.
 
-- An attempt opens uploads of its delivery, once those that earlier attempts left are aborted; it
+- An attempt opens uploads of its delivery, once those that earlier attempts left are aborted, and
+  none after one of which it was not told whether it is open; it
   sends parts of those that it opened, or that an attempt before has left recorded, and completes
   them after PostgreSQL has noted what is about to appear. It holds the lease then, or has lost it
   so short a time ago that it may not know.
@@ -30,6 +31,7 @@ from app.delivery.naming import object_key
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.states import State
 from app.store.memory import MemoryLeases
+from app.store.memory.transaction import MemoryUnitOfWork
 from app.usecases.remove import Removal
 from app.usecases.resume import Resumption
 from app.usecases.transfer import Transfers
@@ -88,7 +90,10 @@ class Fences:
         self._leader = leader
         self._opened: dict[str, _Opened] = {}  # by upload id
         self._appeared: dict[tuple[str, str], float] = {}  # by delivery id and ETag
+        self._there: dict[str, FoundObject] = {}  # what appeared last, by URL
         self._sent: set[tuple[tuple[Process, UUID, int] | None, str]] = set()  # by, upload id
+        # Who has asked for an upload, and was not told of it.
+        self._opening: set[tuple[Process, UUID, int] | None] = set()
         # What attempts have recorded as theirs, and have not dealt with yet, by upload id.
         self._recorded: dict[tuple[tuple[Process, UUID, int] | None, str], Upload] = {}
         self._listed: dict[tuple[tuple[Process, UUID, int] | None, str], Mapping[int, str]] = {}
@@ -112,12 +117,19 @@ class Fences:
         if asker.delivery is None or str(asker.delivery.id) != marks[_MARK]:
             self.wrong(f"{asker} opens an upload of {key} for another delivery")
         self._must_hold(asker, f"opens an upload of {key}")
+        if asker.attempt in self._opening:
+            self.wrong(f"{asker} opens an upload of {key} again, and may have opened one")
+        self._opening.add(asker.attempt)
         for upload in beside:
             opened = self._opened[upload.upload_id]
             if self._had_to_abort(asker, opened):
                 self.wrong(f"{asker} opens an upload of {key} beside that of {opened.by}")
         if there is not None and self._is_made(asker, there):
             self.wrong(f"{asker} opens an upload of {key}, and its archive is there")
+
+    def told_opened(self, asker: Asker) -> None:
+        """An attempt is told that an upload is open."""
+        self._opening.discard(asker.attempt)
 
     def opened(self, asker: Asker, upload: Upload) -> None:
         """An upload is open."""
@@ -194,6 +206,7 @@ class Fences:
         """Iterate over the patches by which it is known who asks, and what attempts know."""
         yield patch.object(Transfers, "deliver", self._watched_work())
         yield patch.object(Removal, "remove", _watched_removal())
+        yield patch.object(MemoryUnitOfWork, "relied_on", self._watched_reliance())
         yield patch.object(Resumption, "is_kept", self._watched_keeping())
         yield patch.object(MemoryLeases, "record_upload", self._watched_record())
         for name in ("renew", "holds"):
@@ -215,6 +228,22 @@ class Fences:
                 raise
 
         return known
+
+    def _watched_reliance(self) -> Any:
+        relied_on = MemoryUnitOfWork.relied_on
+
+        async def watched(
+            tx: MemoryUnitOfWork, delivery: Delivery, url: str, etag: str, **options: Any
+        ) -> bool:
+            there = self._there.get(url)
+            its = there is None or there.etag != etag or there.marks[_MARK] == str(delivery.id)
+            if not its and _REMOVING.get() is not None:
+                self.wrong(
+                    f"an object at {url} is about to be removed for {delivery}, and is not its"
+                )
+            return await relied_on(tx, delivery, url, etag, **options)
+
+        return watched
 
     def _watched_keeping(self) -> Any:
         is_kept = Resumption.is_kept
@@ -313,8 +342,9 @@ class Fences:
             for _, row in database.deliveries.items()
         )
 
-    def appeared(self, found: FoundObject) -> None:
+    def appeared(self, url: str, found: FoundObject) -> None:
         """An object is visible from now on."""
+        self._there[url] = found
         self._appeared[found.marks[_MARK], found.etag] = asyncio.get_running_loop().time()
 
     def _is_made(self, asker: Asker, there: FoundObject) -> bool:

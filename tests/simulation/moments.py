@@ -28,6 +28,7 @@ from app.store.memory import MemoryCheckpoints, MemoryLeases, MemoryStore
 from app.store.memory.rows import DeliveryRow, InboxRow, OutboxRow
 from app.store.memory.session import Session
 from app.store.memory.transaction import MemoryUnitOfWork
+from app.usecases.settle import Settlement
 from streams.amqp import names
 from streams.amqp.messages import _digest
 from streams.channels import Channel
@@ -44,6 +45,8 @@ from tests.simulation.worker import Parties
 
 # As which delivery's worker something is done: as it was claimed.
 _ACTING: ContextVar[Delivery | None] = ContextVar("_ACTING", default=None)
+# Of which delivery it is decided what an error means for it.
+_SETTLED: ContextVar[Delivery | None] = ContextVar("_SETTLED", default=None)
 _DEFEATED = "was taken over while its archive was completed"
 _ARRIVED = ("requests", "order-events", "cancels")  # topics of what came over RabbitMQ
 _AS_CLAIMED = (
@@ -73,8 +76,6 @@ class Moments:
     _buried: set[bytes] = field(default_factory=set)  # events
     _noting: set[tuple[Process | None, UUID, int]] = field(default_factory=set)  # attempts
     _known_since: dict[UUID, float] = field(default_factory=dict)  # arrivals, by ingress id
-    # Deliveries, by who claimed them last: process, tenant, correlation id, attempt.
-    _claims: dict[tuple[str | None, str, str, int], UUID] = field(default_factory=dict)
 
     # Until when each lease (by a worker, of a delivery, at an attempt) was good.
     _good_until: dict[tuple[str, UUID, int], datetime] = field(default_factory=dict)
@@ -128,9 +129,6 @@ class Moments:
         claimed = after.lease_owner is not None and (
             after.lease_owner != owner or after.delivery.attempt != delivery.attempt
         )
-        if claimed:
-            now = after.delivery
-            self._claims[name, now.tenant, now.correlation_id, now.attempt] = now.id
         if claimed and before.is_leased(session.now):
             self.wrong(f"{delivery} is claimed by {name}, and {owner} has it")
         if claimed or after.state is not before.state or name == owner:
@@ -167,28 +165,22 @@ class Moments:
 
     def told_done(self, event: Mapping[str, Any]) -> None:
         """A worker logs that it has brought a delivery to its end."""
-        client = event["tenant"], event["correlation_id"]
-        ended = [row for _, row in self.parties.database.deliveries.of(client)]
-        if not any(
-            row.state is State.DONE and row.delivery.attempt == event["attempt"] for row in ended
-        ):
-            self.wrong(f"attempt {event['attempt']} of {'/'.join(client)} says it is done, and no")
+        delivery = self.parties.shelf.fences.asker().delivery
+        assert delivery is not None
+        row = self.parties.database.deliveries.get(delivery.id)
+        if row is None or (row.state, row.delivery.attempt) != (State.DONE, event["attempt"]):
+            self.wrong(f"attempt {event['attempt']} of {delivery} says it is done, and is not")
 
     def told_lost(self, event: Mapping[str, Any]) -> None:
         """A worker logs that another one has brought its delivery to its end."""
-        process, client = PROCESS.get(), (event["tenant"], event["correlation_id"])
-        # Another delivery of this correlation id may have been done before.
-        name = process.name if process is not None else None
-        claimed = self._claims.get((name, *client, event["attempt"]))
-        row = self.parties.database.deliveries.get(claimed) if claimed is not None else None
-        if (
-            _DEFEATED in event["cause"]
-            and row is not None
-            and (row.state, row.delivery.attempt) == (State.DONE, event["attempt"])
-        ):
-            self.wrong(
-                f"attempt {event['attempt']} of {'/'.join(client)} is done, and says it lost"
-            )
+        settled = _SETTLED.get()
+        if settled is None or _DEFEATED not in event["cause"]:
+            return
+        row = self.parties.database.deliveries.get(settled.id)
+        if row is None or row.delivery.attempt != settled.attempt:
+            return
+        if row.state is State.DONE:
+            self.wrong(f"attempt {settled.attempt} of {settled} is done, and says it lost")
 
     def _notes_completion(self, delivery: Delivery) -> None:
         """An attempt is about to let its object appear: the first time it must know its lease.
@@ -296,6 +288,7 @@ class Moments:
         yield patch.object(MemoryLeases, "record_completion", self._watched_completion())
         yield patch.object(MemoryStore, "swept", self._watched_sweep())
         yield patch.object(worker, "handler_of", self._watched_handlers())
+        yield patch.object(Settlement, "settle", _settled(Settlement.settle))
         yield from self._watched_events()
         yield from self._owed.patches()
         for of, name in _AS_CLAIMED:
@@ -413,6 +406,16 @@ class Moments:
 
         yield patch.object(MemoryUnitOfWork, "advance", moves)
         yield patch.object(MemoryUnitOfWork, "enqueue", tells)
+
+
+def _settled(settle: Any) -> Any:
+    """Return `settle`, of which it is known of which delivery it decides."""
+
+    async def settling(settlement: Settlement, delivery: Delivery, error: Any) -> None:
+        _SETTLED.set(delivery)  # in the context of this slot's task
+        await settle(settlement, delivery, error)
+
+    return settling
 
 
 def _as_claimed(method: Any) -> Any:

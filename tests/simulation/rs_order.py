@@ -169,13 +169,15 @@ class RsOrder:
         key = tenant, correlation_id
         if key in self._last_files and self.weather.strikes(f"{PARTY} has the same files again"):
             return self._last_files[key]
-        count, sizes = self._draws.choice((1, 1, 2, 3)), [0, 1, 40, 900]  # bytes
+        count, many = self._draws.choice((1, 1, 2, 3)), False
         if self.weather.strikes(f"{PARTY} has many files"):
-            count, sizes = self._draws.choice((6, 9)), [900]
-        files = {
-            next(self._file_ids): self._draws.randbytes(self._draws.choice(sizes))
-            for _ in range(count)
-        }
+            count, many = self._draws.choice((6, 9)), True
+        whole = many and self._draws.random() < 0.7
+        files = {}
+        for _ in range(count):
+            file_id = next(self._file_ids)
+            size = 900 if many else self._draws.choice((0, 1, 40, 900))  # bytes
+            files[file_id] = self._draws.randbytes(_of_a_part(file_id) if whole else size)
         self._last_files[key] = files
         return files
 
@@ -327,6 +329,14 @@ class Source:
             takes=self._rs_order.weather.pace,
         )
         yield _pieces(content)
+
+
+def _of_a_part(file_id: int) -> int:
+    """Return the size of a file that is as large as a part, as it is archived.
+
+    Behind such a one any kind of worker can go on: no member begins before it.
+    """
+    return 512 - len(f"f{file_id} 500\n")
 
 
 def _listed(file_id: int, name: str, content: bytes, *, listed: int) -> ListedFile:

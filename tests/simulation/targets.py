@@ -45,7 +45,7 @@ class Shelf:
     def appears(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
         """An object is visible from now on, in place of the one before."""
         self._places.setdefault(target.container, target)
-        self.fences.appeared(self.store.objects(target)[key].found)
+        self.fences.appeared(target.url_of(key), self.store.objects(target)[key].found)
         self.appeared(target, key, before)
 
     def places(self) -> list[MemoryTarget]:
@@ -97,7 +97,9 @@ class Objects:
             fences.opened(asker, upload)
             return upload
 
-        return await self._ask(target, f"open an upload of {key}", create)
+        upload = await self._ask(target, f"open an upload of {key}", create)
+        fences.told_opened(asker)
+        return upload
 
     async def put_part(
         self, target: MemoryTarget, upload: Upload, number: int, part: PartBody

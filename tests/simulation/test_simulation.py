@@ -16,7 +16,9 @@ from random import Random
 
 import pytest
 
+from app.store.memory.transaction import MemoryUnitOfWork
 from tests.simulation import defects
+from tests.simulation.checks import Checks
 from tests.simulation.defects import DEFECTS, ROOT, Defect
 from tests.simulation.loop import SimulatedLoop, StandsStillError
 from tests.simulation.night import Night, play
@@ -212,6 +214,22 @@ for seed in (11, 12, 13):
 """
     _, second, third = map(int, run_python("-c", play_three).split())
     assert abs(third - second) < 1000
+
+
+def test_a_night_may_be_of_a_kind_that_is_asked_for() -> None:
+    assert draw(11, of="late").kind == "late"
+    assert draw(11) == draw(11, of=draw(11).kind)
+
+
+def test_a_night_of_a_search_ends_at_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it patched is as before: else the next night would be another one."""
+    before = MemoryUnitOfWork.advance
+    whole = play(draw(11))
+    monkeypatch.setattr(Checks, "appeared", lambda checks, *_: checks.wrong("it appears"))
+    night = play(draw(11), to_the_end=False)
+    assert night.wrong == ["it appears"]
+    assert 0 < night.seconds < whole.seconds
+    assert MemoryUnitOfWork.advance is before
 
 
 def test_the_same_seed_gives_the_same_night_in_another_process() -> None:
