@@ -96,6 +96,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/store/memory/transaction.py",
         before="            lambda row: row.message.delivery_id == delivery.id and row.not_sent,\n",
         after="            lambda row: row.message.delivery_id == delivery.id,\n",
+        kind="answers",
     ),
     Defect(
         name="an order request is sent before it is noted",
@@ -147,6 +148,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/usecases/uploads.py",
         before="            if upload.upload_id not in kept:\n",
         after="            if True:\n",
+        kind="resumes",
     ),
     Defect(
         name="completed without asking the database",
@@ -166,6 +168,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/usecases/transfer.py",
         before="        return ended or (again and await self.store.done_by(delivery))\n",
         after="        return ended\n",
+        kind="completions",
     ),
     Defect(
         name="what was completed before is not looked for",
@@ -174,6 +177,7 @@ DEFECTS: tuple[Defect, ...] = (
         "        result = await self._completed_before(delivery, target, key, lease)\n",
         after="        unfinished = await self._fence(delivery, target, key, lease)\n"
         "        result = None\n",
+        kind="completions",
     ),
     Defect(
         name="how far an archive is, is saved without a look at the attempt",
@@ -203,6 +207,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/usecases/sweep.py",
         before="            leftover.warn(error, tried_again=True)\n            return False\n",
         after="            leftover.warn(error, tried_again=True)\n",
+        kind="waits",
     ),
     Defect(
         name="a sweep does not wait for completions",
@@ -216,6 +221,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/usecases/sweep.py",
         before="                await removal.remove_late(delivery, leftover.recorded)\n",
         after="                del removal\n",
+        kind="outages",
     ),
     Defect(
         name="the answer to an order that ended is not awaited",
@@ -234,6 +240,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/usecases/order_progress.py",
         before="    if not _waits(active) or any(ended.order != active.order for ended in awaited):\n",
         after="    if not _waits(active):\n",
+        kind="answers",
     ),
     Defect(
         name="an order request does not wait for the answer to another",
@@ -254,6 +261,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/usecases/order_progress.py",
         before="    if not awaited and active is None:\n",
         after="    if False:\n",
+        kind="overtaken",
     ),
     Defect(
         name="an order of an earlier delivery is taken",
@@ -266,6 +274,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/usecases/order_progress.py",
         before="        if active is not None and arrived_at is not None and arrived_at < active.requested_at:\n            active = None\n",
         after="",
+        kind="overtaken",
     ),
     Defect(
         name="the failed order is not cancelled",
@@ -329,6 +338,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/store/memory/leases.py",
         before="return (row.delivery.attempt, row.lease_owner) == (delivery.attempt, self._owner)",
         after="return row.lease_owner == self._owner",
+        kind="takeovers",
     ),
     Defect(
         name="another worker's lease is believed",
@@ -348,12 +358,14 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/store/memory/store.py",
         before="            row is not None and row.state is State.DONE and row.delivery.attempt == delivery.attempt\n",
         after="            row is not None and row.state is State.DONE\n",
+        kind="completions",
     ),
     Defect(
         name="an object is removed that a client was told",
         path="app/usecases/remove.py",
         before="            if await tx.relied_on(delivery, url, found.etag, namespace=target.namespace):\n                return False\n",
         after="",
+        kind="late",
     ),
     Defect(
         name="what is removed is not looked at",
@@ -456,6 +468,7 @@ DEFECTS: tuple[Defect, ...] = (
         path="app/usecases/uploads.py",
         before="        found = await self.objects.open_uploads(target, key)\n        if not found:\n            return True\n        others = await self.store.uploads_of_others(delivery, container=target.container, key=key)\n",
         after="        others = await self.store.uploads_of_others(delivery, container=target.container, key=key)\n        found = await self.objects.open_uploads(target, key)\n",
+        kind="shares",
     ),
     Defect(
         name="uploads are aborted in doubt",

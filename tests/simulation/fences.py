@@ -35,6 +35,7 @@ from app.store.memory.transaction import MemoryUnitOfWork
 from app.usecases.remove import Removal
 from app.usecases.resume import Resumption
 from app.usecases.transfer import Transfers
+from app.usecases.uploads import Uploads
 from sinks.stores.memory import MemoryTarget
 from tests.simulation.postgres import Leadership, SimulatedDatabase
 from tests.simulation.processes import Process, current
@@ -47,6 +48,8 @@ _WORK: ContextVar[Delivery | None] = ContextVar("_WORK", default=None)
 _SINCE: ContextVar[float] = ContextVar("_SINCE", default=0.0)
 # For which delivery an object is removed.
 _REMOVING: ContextVar[Delivery | None] = ContextVar("_REMOVING", default=None)
+# Which upload an attempt goes on with while it aborts others.
+_GOES_ON_WITH: ContextVar[str | None] = ContextVar("_GOES_ON_WITH", default=None)
 _MARK = "rs-delivery-id"
 _STOPS = 1.0  # seconds until a transfer that is told to stop sends nothing more
 
@@ -166,6 +169,8 @@ class Fences:
     def aborts(self, asker: Asker, upload: Upload) -> None:
         """An abort is asked for."""
         self._recorded.pop((asker.attempt, upload.upload_id), None)
+        if upload.upload_id == _GOES_ON_WITH.get():
+            self.wrong(f"{asker} aborts {upload.key}, which it goes on with")
         opened = self._opened[upload.upload_id]
         if opened.by.attempt == asker.attempt or (asker.attempt, upload.upload_id) in self._sent:
             if self._is_saved(opened) and not self._has(asker):
@@ -207,6 +212,7 @@ class Fences:
         yield patch.object(Transfers, "deliver", self._watched_work())
         yield patch.object(Removal, "remove", _watched_removal())
         yield patch.object(MemoryUnitOfWork, "relied_on", self._watched_reliance())
+        yield patch.object(Uploads, "abort_orphans", _watched_aborts())
         yield patch.object(Resumption, "is_kept", self._watched_keeping())
         yield patch.object(MemoryLeases, "record_upload", self._watched_record())
         for name in ("renew", "holds"):
@@ -428,6 +434,22 @@ def _is_cut_short(error: BaseException) -> bool:
     task = asyncio.current_task()
     again = task is not None and task.cancelling() > 1
     return again or (isinstance(error, asyncio.CancelledError) and error.__context__ is not None)
+
+
+def _watched_aborts() -> Any:
+    """Return `abort_orphans`, of which it is known which upload it is to leave."""
+    abort_orphans = Uploads.abort_orphans
+
+    async def watched(
+        uploads: Uploads, *of: Any, but: Upload | None = None, **options: Any
+    ) -> bool:
+        _GOES_ON_WITH.set(None if but is None else but.upload_id)
+        try:
+            return await abort_orphans(uploads, *of, but=but, **options)
+        finally:
+            _GOES_ON_WITH.set(None)
+
+    return watched
 
 
 def _watched_removal() -> Any:

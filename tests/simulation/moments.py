@@ -82,7 +82,7 @@ class Moments:
 
     def __post_init__(self) -> None:
         parties = self.parties
-        self._owed = Owed(parties.database, self.patience, self.wrong)
+        self.owed = Owed(parties.database, self.patience, self.wrong)
         parties.database.on_commit = self._committing
         parties.broker.on_publish = self._publishing
         parties.broker.acknowledged = self._acknowledged
@@ -93,7 +93,7 @@ class Moments:
     # PostgreSQL.
 
     def _committing(self, session: Session, changes: Sequence[Change]) -> None:
-        self._owed.committing(session, changes)
+        self.owed.committing(session, changes)
         for change in changes:
             before, after = change.before, change.after
             match change.table:
@@ -290,7 +290,7 @@ class Moments:
         yield patch.object(worker, "handler_of", self._watched_handlers())
         yield patch.object(Settlement, "settle", _settled(Settlement.settle))
         yield from self._watched_events()
-        yield from self._owed.patches()
+        yield from self.owed.patches()
         for of, name in _AS_CLAIMED:
             yield patch.object(of, name, _as_claimed(getattr(of, name)))
 

@@ -195,6 +195,8 @@ class _Played:
             self.moments.told_done(event)
         elif name == "lease_lost":
             self.moments.told_lost(event)
+        elif name == "order_event_ignored":
+            self.moments.owed.ignored(event)
         # What is bound to the context comes in an order that differs from process to process.
         text = " ".join(f"{key}={value}" for key, value in sorted(event.items()))
         self.night.lines.append(

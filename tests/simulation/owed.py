@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -27,6 +27,7 @@ from app.store.memory.session import Session
 from tests.simulation.postgres import Change, SimulatedDatabase
 
 _WAITING = (State.GRANTED, State.ORDERED)
+_REFUSALS = ("DENIED", "FAILED")  # which name no order, or one that there is not
 _ENDS = {"DONE": State.DONE, "ERROR": State.ERROR, "DENIED": None}  # None: it is forgotten
 
 
@@ -154,6 +155,20 @@ class Owed:
                 and _of(changes, other.delivery.id) is None
             ):
                 self.wrong(f"an answer is taken for {delivery}, and {other.delivery} comes first")
+
+    def ignored(self, event: Mapping[str, Any]) -> None:
+        """A worker logs that an event of rs-order is about none of the deliveries."""
+        client = event["tenant"], event["correlation_id"]
+        rows = [row for _, row in self.database.deliveries.of(client)]
+        order = event["order_id"]
+        answers = event["status"] in _REFUSALS if order is None else True
+        if not answers or any(not row.state.ended for row in rows):
+            return
+        if any(order in (row.delivery.order_id, *row.repeated_orders) for row in rows if order):
+            return
+        waiting = [row.delivery for row in rows if row.awaits(self.database.time())]
+        if waiting:
+            self.wrong(f"an answer of rs-order is taken for none, and {waiting[0]} waits for one")
 
     def patches(self) -> Iterator[Any]:
         """Iterate over the patches by which it is known what a relay is about to send."""

@@ -433,6 +433,7 @@ KINDS = {
     "overtaken": Kind(
         weight=0,
         faults=("rs-order says",),
+        always={"rs-order denies": 0.5},
         users=("known-a",),
         disasters={"cut off from PostgreSQL": 1},
         disaster_counts=(4, 7),
@@ -539,6 +540,24 @@ KINDS = {
         again=(0,),
         cancelled=0.1,
         steps=(0, 3),
+        clocks=(0.0,),
+    ),
+    # PostgreSQL is away from a completion until the time is over: no worker notes what it made.
+    "outages": Kind(
+        weight=0,
+        faults=(),
+        users=("known-a", "known-b"),
+        disaster_counts=(0,),
+        at=("before complete", "after complete"),
+        ambushes={"PostgreSQL is away": 1},
+        ambush_counts=(1,),
+        lasts=(62.0, 70.0, 80.0),
+        paces=(0.02, 0.5),
+        ttls=(10.0, 20.0, 60.0),
+        ids=(6, 20),
+        again=(0,),
+        cancelled=0.0,
+        steps=(0,),
         clocks=(0.0,),
     ),
     # rs-admin answers late, and what it was asked for has ended, or is asked about by another.

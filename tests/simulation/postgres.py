@@ -151,6 +151,10 @@ class SimulatedDatabase(MemoryDatabase):
         if (cause := self._weather.why_away(PARTY)) is not None:
             raise StoreUnavailableError(cause)
 
+    def time(self) -> datetime:
+        """Return what its clock shows."""
+        return self._now()
+
     def seconds_until(self, moment: datetime) -> float:
         """Return how long it is until its clock shows a time."""
         return (moment - self._now()).total_seconds()
