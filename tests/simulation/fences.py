@@ -286,9 +286,12 @@ class Fences:
         return watched
 
     def _fails(self, asker: Asker) -> None:
-        """An attempt fails: it has aborted what it opened, or left it to another."""
-        for (attempt, _), upload in list(self._recorded.items()):
-            if attempt == asker.attempt:
+        """An attempt fails: it has aborted what it opened, or saved it for another."""
+        assert asker.delivery is not None
+        rows = [row for _, row in self._database.checkpoints.of(asker.delivery.id)]
+        saved = {row.upload_id for row in rows}
+        for (attempt, upload_id), upload in list(self._recorded.items()):
+            if attempt == asker.attempt and upload_id not in saved:
                 self.wrong(f"{asker} fails, and leaves its upload of {upload.key}")
 
     def _goes_on_behind(
