@@ -327,7 +327,8 @@ class Transfers:
     ) -> StoredObject | None:
         """Stream the archive into an upload; None when it goes on later.
 
-        What fails leaves no object. Nor an upload, unless the next attempt can go on with it.
+        What fails leaves no object. Nor an upload, unless the next attempt can go on with it. Raises
+        why the next suborder could not be listed, if that is why it paused.
         """
         completion = CompletionGuard(
             delivery=delivery,
@@ -346,7 +347,7 @@ class Transfers:
             else:
                 extent, files = segments.extent, segments.all()
                 delivery = replace(delivery, file_count=segments.most_files)
-            return await self.archiver.run(
+            made = await self.archiver.run(
                 delivery,
                 files,
                 target,
@@ -359,6 +360,9 @@ class Transfers:
                 put_aside=kept.put_aside,
                 after=after,
             )
+            if made is None and segments is not None and segments.failed is not None:
+                raise segments.failed
+            return made
         except CheckpointUnusableError:
             raise
         except BaseException as error:
@@ -381,12 +385,7 @@ class Transfers:
             raise
 
     async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles | None) -> None:
-        """Let go of a half-made archive: it goes on when its order does.
-
-        Raises why the next suborder could not be listed, if that is why it paused.
-        """
-        if segments is not None and segments.failed is not None:
-            raise segments.failed
+        """Let go of a half-made archive: it goes on when its order does."""
         lease.finishes()
         if segments is None or segments.full:
             release = partial(
