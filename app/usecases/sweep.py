@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from math import ceil
 
 from app.delivery.model import Delivery
@@ -137,22 +138,24 @@ class Sweep:
     async def _sweep(self, leftover: _Leftover) -> float:
         """Return 0 if nothing of the delivery is left, as far as can be known.
 
-        Else the seconds after which there is another look. What refuses one step keeps none of the
-        others from being done.
+        Else the seconds after which there is another look. A place that fails in one step keeps no
+        other step from being done elsewhere.
 
         If a completion may have been under way when this look began, there is another one: what
         appeared in the midst of it was not seen.
         """
         began = time.monotonic()
         pause = 0.0
+        passing: DeliveryError | None = None
         for step in (self._abort_recorded, self._drop_tails, self._abort_orphans):
             try:
                 pause = max(pause, await step(leftover))
             except PermanentError as error:
                 leftover.warn(error)
             except (TargetUnavailableError, SecretUnreadableError) as error:
-                leftover.warn(error, tried_again=True)
-                return max(pause, _BACKOFF.first)
+                passing, pause = passing or error, max(pause, _BACKOFF.first)
+        if passing is not None:
+            leftover.warn(passing, tried_again=True)
         if pause:
             return pause
         took = timedelta(seconds=time.monotonic() - began)
@@ -190,15 +193,29 @@ class Sweep:
         count as swept, and there is another look.
         """
         delivery, pause = leftover.delivery, 0.0
+        passing: TargetUnavailableError | None = None
         tails = Tails(checkpoints=self.checkpoints, uploads=self.uploads)
         for tail in await self.checkpoints.tails(delivery):
-            async with self._asking(self.uploads.opened(tail.target)):
-                if not await tails.drop(delivery, [tail], today=leftover.current):
-                    pause = _BACKOFF.longest
+            drop = partial(tails.drop, delivery, [tail], today=leftover.current)
+            try:
+                async with self._asking(self.uploads.opened(tail.target)):
+                    dropped = await drop()
+            except SecretUnreadableError:
+                dropped = await drop()  # which tells that it can't
+            except TargetUnavailableError as error:
+                passing = passing or error
+                continue
+            if not dropped:
+                pause = _BACKOFF.longest
+        if passing is not None:
+            raise passing
         return pause
 
     @contextlib.asynccontextmanager
     async def _asking(self, target: Target) -> AsyncIterator[None]:
+        """Ask a place, in time. Raises TargetUnavailableError, also while it is left alone."""
+        if (pause := self._pauses.get(target.endpoint)) and pause.until > time.monotonic():
+            raise TargetUnavailableError(f"{target} did not answer just now, and is left alone")
         try:
             async with asyncio.timeout(self.patience):
                 yield

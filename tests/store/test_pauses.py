@@ -338,3 +338,19 @@ async def test_what_was_put_with_other_credentials_is_dropped_with_those_of_toda
     assert await pausing.sweep() == 1
     assert await pausing.tails(delivery) == []
     assert pausing.beside() == []
+
+
+async def test_a_place_that_is_away_keeps_no_other_from_being_swept(pausing: Pausing) -> None:
+    """The tenant has moved: what is beside its old archive waits, but no upload at its new place."""
+    delivery = await pausing.attempt(pause_after=2)
+    async with pausing.deliveries.store.transaction() as tx:
+        await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
+    await pausing.deliveries.elapse(timedelta(minutes=20))
+    moved = MemoryTarget(server="elsewhere:1", container="archives")
+    pausing.deliveries.tenants.give(TENANT, target=moved)
+    (left,) = pausing.open()
+    await pausing.shelf.create_upload(moved, left.key, {}, media_type="application/zip")
+    pausing.shelf.silent = True
+    assert await pausing.sweep() == 0
+    assert pausing.open() == []
+    assert len(await pausing.tails(delivery)) == 1
