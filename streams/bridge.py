@@ -138,12 +138,14 @@ class Bridge(Service):
                 self._unheard.answered()
 
     async def _all_was_read(self) -> bool:
-        """Ask for what changes nothing: once that is answered, what was acknowledged was read."""
+        """Ask for what changes nothing: once that is answered, what was acknowledged was read.
+
+        However long it takes: aiormq closes a channel on which a question is given up.
+        """
         assert self._channel is not None  # noqa: S101 - else nothing was
         try:
-            async with asyncio.timeout(_ANSWER):  # also of the wait for a connection
-                await self._channel.set_qos(prefetch_count=self._per_consumer)
-        except (TimeoutError, *CONNECTION_EXCEPTIONS):
+            await self._channel.set_qos(prefetch_count=self._per_consumer)
+        except CONNECTION_EXCEPTIONS:
             return False
         return True
 
@@ -183,10 +185,18 @@ class Bridge(Service):
             await close_quietly(queue.cancel(tag))
         await self._finished()
         if self._channel is not None:
-            if self._unheard and await self._all_was_read():
-                self._unheard.lost()
+            await self._forget_what_was_read()
             await close_quietly(self._channel.close())
         await self._finished()
+
+    async def _forget_what_was_read(self) -> None:
+        """Have what was acknowledged before a stop not count as lost when the channel closes."""
+        if self._unheard and self._connection.connected.is_set():
+            asked = asyncio.create_task(self._all_was_read())
+            await asyncio.wait([asked], timeout=_ANSWER)
+            if asked.done() and asked.result():
+                self._unheard.lost()
+            asked.cancel()
 
     async def _finished(self) -> None:
         if self._busy:
@@ -233,9 +243,9 @@ class Bridge(Service):
                 log.exception("message_failed", queue=queue, message_id=message.message_id)
                 await self._dead_letter(queue, message, f"{UNFORESEEN}: {error!r}")
             else:
-                await message.ack()
                 if message.delivery_mode == DeliveryMode.PERSISTENT:
                     self._unheard.sent(arrival.ingress_id)
+                await message.ack()
         except RetryableError as error:
             log.warning("message_returned", queue=queue, cause=str(error))
             await _give_back(message)
@@ -273,6 +283,8 @@ class Bridge(Service):
                     log.warning("return_not_noted", messages=len(returned), cause=str(error))
                     return
                 self._returned = [*returned, *self._returned]
+            except Exception as error:
+                log.exception("return_not_noted", messages=len(returned), cause=repr(error))
 
     def _check(self, message: AbstractIncomingMessage) -> None:
         broken = undecodable(message)

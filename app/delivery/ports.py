@@ -16,7 +16,14 @@ from uuid import UUID
 
 from app.audit import AuditRecord
 from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep, Step, Tail, TailObject
-from app.delivery.ingress import Arrival, Asked, AskedBefore, Ingress, Opening
+from app.delivery.ingress import (
+    Arrival,
+    Asked,
+    AskedBefore,
+    IncomingMessage,
+    Ingress,
+    Opening,
+)
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
 from app.delivery.model import Delivery, Denied, Ended, HeldPlace
@@ -40,20 +47,17 @@ class UnitOfWork(Protocol):
         were handled before, or are copies of a message that was.
         """
 
-    async def ended_before(self, refused: Sequence[UUID]) -> list[Ended]:
-        """Return the deliveries of which requests, by their ids, were refused as copies.
-
-        That is, of each correlation id the last one, if it has ended and none is active. Of a
-        request that Kafka gives again, there is none.
-        """
-
     async def note_denial(self, denied: Denied) -> None:
         """Keep why a request is denied, with what the inbox keeps of it."""
 
-    async def denied_before(self, refused: Sequence[UUID]) -> dict[UUID, Denied]:
-        """Return of requests that were refused as copies, by their ids, those that were denied.
+    async def answered_before(
+        self, refused: Sequence[IncomingMessage]
+    ) -> dict[UUID, Ended | Denied]:
+        """Return how requests were answered, by the ids of messages refused as copies of them.
 
-        Of a request that Kafka gives again, there is none.
+        Each is taken for a copy of the last one that counted. Where that opened no delivery, as one
+        of its correlation id was active, it is how the last one of those has ended. None is told
+        while one is active, nor of what Kafka gives again.
         """
 
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:

@@ -13,12 +13,16 @@ DELETE FROM arrival WHERE id = ANY (:ids::uuid[]);
 
 -- name: note_returned_arrivals
 -- RabbitMQ may not have read that these were acknowledged: it is about to give them again.
-UPDATE arrival SET returned_at = clock_timestamp() WHERE id = ANY (:ids::uuid[]) RETURNING id;
+UPDATE arrival SET returned_at = clock_timestamp()
+WHERE id IN (SELECT id FROM arrival WHERE id = ANY (:ids::uuid[]) ORDER BY id FOR UPDATE)
+RETURNING id;
 
 -- name: note_returned_receipts
 -- The same of those that were handled, be they copies themselves, unless their copy was there already.
 UPDATE inbox SET returned_at = clock_timestamp()
-WHERE ingress_id = ANY (:ids::uuid[]) AND NOT EXISTS (
+WHERE ingress_id IN (
+    SELECT ingress_id FROM inbox WHERE ingress_id = ANY (:ids::uuid[]) ORDER BY ingress_id FOR UPDATE
+) AND NOT EXISTS (
     SELECT 1 FROM inbox copy
     WHERE copy.digest = inbox.digest AND copy.kind = inbox.kind
       AND copy.ingress_id <> inbox.ingress_id AND copy.arrived_at >= inbox.arrived_at);

@@ -12,7 +12,14 @@ from uuid import UUID
 import asyncpg
 
 from app.audit import AuditRecord
-from app.delivery.ingress import Asked, AskedBefore, Ingress, Opening, event_key
+from app.delivery.ingress import (
+    Asked,
+    AskedBefore,
+    IncomingMessage,
+    Ingress,
+    Opening,
+    event_key,
+)
 from app.delivery.manifest import Extent, Manifest, ManifestFile
 from app.delivery.model import Delivery, Denied, Ended, HeldPlace
 from app.delivery.naming import object_key
@@ -59,11 +66,6 @@ class PostgresUnitOfWork:
         )
         return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
 
-    async def ended_before(self, refused: Sequence[UUID]) -> list[Ended]:
-        """Return the deliveries that have ended of requests that were refused as copies."""
-        rows = await self._connection.fetch(*SQL["ended_before"](ids=list(refused)))
-        return [ended_of(row) for row in rows]
-
     async def note_denial(self, denied: Denied) -> None:
         """Keep why a request is denied."""
         error_type, reason = denied.error
@@ -71,15 +73,24 @@ class PostgresUnitOfWork:
             *SQL["note_denial"](id=denied.request, error_type=error_type, reason=reason)
         )
 
-    async def denied_before(self, refused: Sequence[UUID]) -> dict[UUID, Denied]:
-        """Return of requests that were refused as copies those that were denied."""
-        rows = await self._connection.fetch(*SQL["denied_before"](ids=list(refused)))
-        return {
-            row["copy"]: Denied(
-                request=row["request"], error=(row["denied_as"], row["denied_because"])
+    async def answered_before(
+        self, refused: Sequence[IncomingMessage]
+    ) -> dict[UUID, Ended | Denied]:
+        """Return how requests were answered of which messages were refused as copies."""
+        answered: dict[UUID, Ended | Denied] = {}
+        for row in await self._connection.fetch(
+            *SQL["answered_before"](
+                ids=[message.ingress.id for message in refused],
+                tenants=[message.tenant for message in refused],
+                correlation_ids=[message.correlation_id for message in refused],
             )
-            for row in rows
-        }
+        ):
+            if row["id"] is not None:
+                answered[row["copy"]] = ended_of(row)
+            elif row["denied_as"] is not None:
+                error = row["denied_as"], row["denied_because"]
+                answered[row["copy"]] = Denied(request=row["request"], error=error)
+        return answered
 
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
         """Save new deliveries, unless their correlation id is in use."""

@@ -50,32 +50,38 @@ FROM judged
 ON CONFLICT (ingress_id) DO NOTHING
 RETURNING ingress_id, arrived_at, counted;
 
--- name: ended_before
--- Of requests that were refused as copies, the deliveries of what was counted: of each correlation id
--- the last one, unless one is active.
-SELECT DISTINCT ON (d.tenant, d.correlation_id) d.*
-FROM inbox copy
-JOIN inbox known ON known.digest = copy.digest AND known.kind = copy.kind AND known.counted
-JOIN delivery d ON d.id = known.ingress_id
-WHERE copy.ingress_id = ANY (:ids::uuid[]) AND NOT copy.counted
-  AND d.state IN ({ended}) AND NOT EXISTS (
-      SELECT 1 FROM delivery active
-      WHERE active.tenant = d.tenant AND active.correlation_id = d.correlation_id
-        AND active.state NOT IN ({ended}))
-ORDER BY d.tenant, d.correlation_id, d.requested_at DESC, d.id;
-
 -- name: note_denial
 -- Keep why a request is denied: of one that did not come over AMQP, there is nothing to keep it with.
 UPDATE inbox SET denied_as = :error_type, denied_because = :reason WHERE ingress_id = :id;
 
--- name: denied_before
--- Of requests that were refused as copies, what was counted and denied: of each the last one.
-SELECT DISTINCT ON (copy.ingress_id)
-    copy.ingress_id AS copy, known.ingress_id AS request, known.denied_as, known.denied_because
-FROM inbox copy
-JOIN inbox known ON known.digest = copy.digest AND known.kind = copy.kind AND known.counted
-WHERE copy.ingress_id = ANY (:ids::uuid[]) AND NOT copy.counted AND known.denied_as IS NOT NULL
-ORDER BY copy.ingress_id, known.arrived_at DESC;
+-- name: answered_before
+-- How requests were answered of which these messages were refused as copies: each is one of the last that
+-- counted. Its delivery, if that has ended; where it opened none, the last one of its client that has ended,
+-- or why it was denied, if none was requested since. No row while one is active.
+WITH refused AS (
+    SELECT message.*, known.ingress_id AS request, known.arrived_at, known.denied_as, known.denied_because
+    FROM unnest(:ids::uuid[], :tenants::text[], :correlation_ids::text[])
+         AS message (copy, tenant, correlation_id)
+    JOIN inbox ON inbox.ingress_id = message.copy AND NOT inbox.counted
+    CROSS JOIN LATERAL (
+        SELECT * FROM inbox known
+        WHERE known.digest = inbox.digest AND known.kind = inbox.kind AND known.counted
+        ORDER BY known.arrived_at DESC, known.ingress_id
+        LIMIT 1
+    ) known
+    WHERE NOT EXISTS (
+        SELECT 1 FROM delivery active
+        WHERE active.tenant = message.tenant AND active.correlation_id = message.correlation_id
+          AND active.state NOT IN ({ended}))
+)
+SELECT refused.copy, refused.request, refused.denied_as, refused.denied_because, d.*
+FROM refused LEFT JOIN LATERAL (
+    SELECT * FROM delivery d
+    WHERE d.tenant = refused.tenant AND d.correlation_id = refused.correlation_id
+      AND d.state IN ({ended}) AND (refused.denied_as IS NULL OR d.requested_at > refused.arrived_at)
+    ORDER BY d.id = refused.request DESC, d.requested_at DESC, d.id
+    LIMIT 1
+) d ON true;
 
 -- name: open_deliveries
 -- Save new deliveries, each with its time to live from :requested_at on (null is now). No row for one

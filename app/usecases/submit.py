@@ -8,7 +8,7 @@ from datetime import datetime
 
 from app.delivery import outgoing
 from app.delivery.ingress import DeliveryRequest, IncomingMessage, Opening
-from app.delivery.model import Delivery, Denied
+from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.ports import DeliveryStore, UnitOfWork, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State, Work
@@ -40,7 +40,8 @@ async def receive(
     requests = [(message, await _judge(message)) for message in messages]
     async with store.transaction() as tx:
         counted = await tx.record_receipts([message.ingress for message in messages])
-        openings, refused = [], []
+        openings: list[Opening] = []
+        refused: list[IncomingMessage] = []
         for message, request in requests:
             arrived_at = counted.get(message.ingress.id)
             if arrived_at is None:
@@ -74,15 +75,16 @@ async def _tell_again(tx: UnitOfWork, refused: Sequence[IncomingMessage]) -> Non
     has given that twice, as PostgreSQL was away and has only seen the second. It is answered so;
     and who has the answer already is told the same, with the same message id.
     """
-    ids = [message.ingress.id for message in refused]
-    again = [outgoing.told_again(ended) for ended in await tx.ended_before(ids)]
-    denied = await tx.denied_before(ids)
+    answered = await tx.answered_before(refused)
     for copy in refused:
-        before = denied.get(copy.ingress.id)
-        # Of one that is active, the client would take it for the answer.
-        if before and await tx.lock(copy.tenant, copy.correlation_id) is None:
-            again.append(outgoing.denied_again(copy, before))
-    await tx.enqueue(*(told for told in again if told is not None))
+        told = None
+        match answered.get(copy.ingress.id):
+            case Ended() as ended:
+                told = outgoing.told_again(ended)
+            case Denied() as denied:
+                told = outgoing.denied_again(copy, denied)
+        if told is not None:
+            await tx.enqueue(told)
 
 
 async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestError:

@@ -327,8 +327,8 @@ class Transfers:
     ) -> StoredObject | None:
         """Stream the archive into an upload; None when it goes on later.
 
-        What fails leaves no object. Nor an upload, unless the next attempt can go on with it. Raises
-        why the next suborder could not be listed, if that is why it paused.
+        What fails leaves no object. Nor an upload, unless the next attempt can go on with it. What
+        pauses as the next suborder could not be listed, raises why.
         """
         completion = CompletionGuard(
             delivery=delivery,
@@ -362,7 +362,6 @@ class Transfers:
             )
             if made is None and segments is not None and segments.failed is not None:
                 raise segments.failed
-            return made
         except CheckpointUnusableError:
             raise
         except BaseException as error:
@@ -383,6 +382,7 @@ class Transfers:
                 with suppress(DeliveryError):
                     await self.leases.discard_completion(delivery)
             raise
+        return made
 
     async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles | None) -> None:
         """Let go of a half-made archive: it goes on when its order does."""

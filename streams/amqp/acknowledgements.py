@@ -28,7 +28,8 @@ class Unheard:
         """Note that the channel has answered a question.
 
         Let go are those from before the question that was answered last: what was acknowledged
-        while this one x
+        while this one was asked may be behind it, and what RabbitMQ has read need not be on its
+        disk.
         """
         self._before, self._since = self._since, []
 

@@ -271,6 +271,41 @@ async def test_a_copy_of_a_request_that_was_denied_is_answered_as_that_was(
     assert told[0] == told[1]
 
 
+async def test_a_copy_is_answered_as_the_last_request_like_it(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    """Its user was not known at first; the client, which names no message, asked the same again."""
+    denied = make_message("c")
+    await inbox.saved(denied.ingress)
+    await _denied(deliveries, denied)
+    again = make_message("c", digest=digest_of(denied))
+    await inbox.saved(again.ingress)
+    await deliveries.grant(again)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1)
+    copy = make_message("c", digest=digest_of(denied), redelivered=True)
+    await inbox.saved(copy.ingress)
+    await deliveries.grant(copy)
+    told = [m.body.get("status") for m in await deliveries.outgoing()]
+    assert (told.count("DENIED"), told.count("ERROR")) == (1, 2)
+
+
+async def test_a_copy_of_a_request_that_was_ignored_is_answered_as_what_was_active_then(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    """It may be the same asked for again: an answer is owed."""
+    await deliveries.grant(make_message("c"))
+    ignored = make_message("c")
+    await inbox.saved(ignored.ingress)
+    await deliveries.grant(ignored)
+    await deliveries.tell(OrderStatus.FAILED, order_id=1)
+    copy = make_message("c", digest=digest_of(ignored), redelivered=True)
+    await inbox.saved(copy.ingress)
+    await deliveries.grant(copy)
+    told = [m for m in await deliveries.outgoing() if m.body.get("status") == "ERROR"]
+    assert len(told) == 2
+    assert told[0] == told[1]
+
+
 async def test_a_copy_of_a_request_that_was_denied_does_not_answer_one_that_is_active(
     deliveries: Deliveries, inbox: Inbox
 ) -> None:

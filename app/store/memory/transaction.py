@@ -13,6 +13,7 @@ from app.delivery.ingress import (
     ArrivalKind,
     Asked,
     AskedBefore,
+    IncomingMessage,
     Ingress,
     Opening,
     event_key,
@@ -129,27 +130,6 @@ class MemoryUnitOfWork:
         )
 
     @_statement
-    async def ended_before(self, refused: Sequence[UUID]) -> list[Ended]:
-        """Return the deliveries that have ended of requests that were refused as copies."""
-        found: dict[tuple[str, str], DeliveryRow] = {}
-        for ingress_id in refused:
-            copy = self._session.get(self._database.inbox, ingress_id)
-            if copy is None or copy.counted:
-                continue
-            for _, known in self._session.rows(self._database.inbox, (copy.kind, copy.digest)):
-                row = self._session.get(self._database.deliveries, known.ingress_id)
-                if known.counted and row is not None:
-                    client = row.delivery.tenant, row.delivery.correlation_id
-                    last = found.get(client)
-                    if last is None or last.delivery.requested_at < row.delivery.requested_at:
-                        found[client] = row
-        return [
-            Ended(delivery=row.delivery, result=row.result, error=row.error)
-            for client, row in sorted(found.items())
-            if row.state.ended and not self._of(*client, lambda other: not other.state.ended)
-        ]
-
-    @_statement
     async def note_denial(self, denied: Denied) -> None:
         """Keep why a request is denied."""
         await self._session.update(
@@ -159,18 +139,45 @@ class MemoryUnitOfWork:
         )
 
     @_statement
-    async def denied_before(self, refused: Sequence[UUID]) -> dict[UUID, Denied]:
-        """Return of requests that were refused as copies those that were denied."""
-        found = {}
-        for ingress_id in refused:
-            copy = self._session.get(self._database.inbox, ingress_id)
-            if copy is None or copy.counted:
-                continue
-            known = self._session.rows(self._database.inbox, (copy.kind, copy.digest))
-            for _, row in sorted(known, key=lambda one: one[1].arrived_at):
-                if row.counted and row.denied is not None:
-                    found[ingress_id] = Denied(request=row.ingress_id, error=row.denied)
-        return found
+    async def answered_before(
+        self, refused: Sequence[IncomingMessage]
+    ) -> dict[UUID, Ended | Denied]:
+        """Return how requests were answered of which messages were refused as copies."""
+        answered: dict[UUID, Ended | Denied] = {}
+        for message in refused:
+            answer = self._answered_before(message)
+            if answer is not None:
+                answered[message.ingress.id] = answer
+        return answered
+
+    def _answered_before(self, message: IncomingMessage) -> Ended | Denied | None:
+        copy = self._session.get(self._database.inbox, message.ingress.id)
+        client = message.tenant, message.correlation_id
+        if copy is None or copy.counted or self._of(*client, lambda row: not row.state.ended):
+            return None
+        known = max(
+            (
+                row
+                for _, row in self._session.rows(self._database.inbox, (copy.kind, copy.digest))
+                if row.counted
+            ),
+            key=lambda row: row.arrived_at,
+            default=None,
+        )
+        if known is None:
+            return None
+        since = self._of(
+            *client,
+            lambda row: known.denied is None or row.delivery.requested_at > known.arrived_at,
+        )
+        if since:
+            _, ended = max(
+                since, key=lambda kept: (kept[0] == known.ingress_id, kept[1].delivery.requested_at)
+            )
+            return Ended(delivery=ended.delivery, result=ended.result, error=ended.error)
+        if known.denied is not None:
+            return Denied(request=known.ingress_id, error=known.denied)
+        return None
 
     @_statement
     async def open_deliveries(self, openings: Sequence[Opening]) -> list[Delivery]:
