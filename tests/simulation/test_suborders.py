@@ -131,4 +131,4 @@ def test_the_files_of_an_order_have_ids_of_their_own() -> None:
 
 
 def test_a_night_in_which_orders_are_cut_ends_well() -> None:
-    assert not play(replace(draw(7), suborders=True)).wrong
+    assert not play(replace(draw(8), suborders=True)).wrong
