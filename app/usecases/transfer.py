@@ -143,6 +143,7 @@ class Transfers:
             try:
                 result = await self._archive(delivery, target, upload, lease, after, segments)
                 if result is None:
+                    assert segments is not None  # noqa: S101 - what is planned whole ends whole
                     await self._park(delivery, lease, segments)
                     return None
             except CheckpointUnusableError as error:
@@ -384,10 +385,10 @@ class Transfers:
             raise
         return made
 
-    async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles | None) -> None:
+    async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles) -> None:
         """Let go of a half-made archive: it goes on when its order does."""
         lease.finishes()
-        if segments is None or segments.full:
+        if segments.full:
             release = partial(
                 self.leases.release,
                 delivery,

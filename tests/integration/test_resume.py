@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +13,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from app.delivery.manifest import ManifestFile, Seam
+from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredPart, Upload
 from app.delivery.states import Work
@@ -23,16 +21,14 @@ from app.errors import SourceUnavailableError
 from app.settings import Settings
 from app.usecases.expire import expire
 from compose.embedded.stack import TENANT
-from sinks.formats.zip import Zip
 from sinks.pipeline.parts import Part
-from sinks.pipeline.rechunk import rechunk
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
-from tests.builders import archive_blocks, make_lease, plan_files
 from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.transfers import MIB
 from tests.integration.worker import CountingSource, TransferWorker
+from tests.seams import archive_in_segments, deliver_to_a_pause
 from tests.unit.test_assembler import goes_on
 
 pytestmark = [pytest.mark.stack, goes_on]
@@ -134,8 +130,7 @@ def stopped(
 
 def undisturbed() -> str:
     """Return the MD5 of the archive that no worker was stopped at."""
-    members = ((file, rechunk([FILES[file.member]])) for file in plan_files(FILES))
-    return hashlib.md5(b"".join(archive_blocks(Zip(), members))).hexdigest()
+    return hashlib.md5(archive_in_segments(FILES, [])).hexdigest()
 
 
 async def test_the_next_attempt_goes_on_and_sends_and_reads_nothing_again_but_at_the_seam(
@@ -219,47 +214,20 @@ async def test_what_ends_while_it_is_half_made_leaves_nothing(
 ENDS = [1, 30, 52]  # files up to a pause: before the first part is full, and behind it
 
 
-class Seamed:
-    """A store of deliveries, whose files come in segments, and end with a pause after some."""
-
-    def __init__(self, store: Any, pause_after: int | None) -> None:
-        self._store = store
-        self._pause_after = pause_after
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile | Seam]:
-        number = 0
-        async for file in self._store.files(delivery):
-            yield file
-            number += 1
-            if number == self._pause_after:
-                yield Seam.PAUSE
-                return
-            if number in ENDS:
-                yield Seam.SEGMENT
-
-
 async def attempt(stopped: Stopped, pause_after: int | None) -> Delivery:
     """Let a worker make as much of an archive as there is; its lease is over then."""
     deliveries = stopped.worker.deliveries
     await deliveries.let_leases_run_out()
     claimed = await deliveries.leases("w").claim(Work.TRANSFER)
     assert claimed is not None
-    store: Any = Seamed(deliveries.store, pause_after)
-    await replace(stopped.worker.transfers, store=store).deliver(claimed, make_lease())
+    transfers = stopped.worker.transfers
+    await deliver_to_a_pause(transfers, claimed, ends=ENDS, pause_after=pause_after)
     return claimed
 
 
 def in_segments() -> str:
     """Return the MD5 of the archive that never paused."""
-    files, edges = plan_files(FILES), [0, *ENDS, len(FILES)]
-    segments = (
-        ((file, rechunk([FILES[file.member]])) for file in files[start:end])
-        for start, end in itertools.pairwise(edges)
-    )
-    return hashlib.md5(b"".join(archive_blocks(Zip(), *segments))).hexdigest()
+    return hashlib.md5(archive_in_segments(FILES, ENDS)).hexdigest()
 
 
 async def test_an_archive_that_pauses_fetches_every_file_once_and_leaves_nothing(

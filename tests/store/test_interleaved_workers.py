@@ -13,6 +13,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -40,6 +41,7 @@ from app.delivery.ports import Checkpoints, Leases
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.errors import (
+    CheckpointUnusableError,
     DeliveryError,
     ErrorType,
     ForeignObjectError,
@@ -54,9 +56,11 @@ from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
+from sinks.pipeline.parts import Part
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_found, make_lease, make_stored, make_upload
 from tests.deliveries import Deliveries
+from tests.seams import Seamed, planned_ahead
 from tests.store.conftest import OTHER
 from tests.twins.rs_order import MemoryOrders
 
@@ -83,6 +87,8 @@ class Bucket:
     objects: dict[str, str] = field(default_factory=dict)  # the upload of each key's object
     parts: dict[str, dict[int, str]] = field(default_factory=dict)  # ETags, of each upload
     etags: dict[str, str] = field(default_factory=dict)  # of what uploads became
+    asides: dict[str, bytes] = field(default_factory=dict)  # tails, by key
+    missed: list[str] = field(default_factory=list)  # tails that who had the lease did not find
 
     def put(self, upload: Upload, number: int, etag: str) -> None:
         """Store a part."""
@@ -191,6 +197,16 @@ class Sink:
             return None
         return make_found(etag=self.bucket.etags[there], marks=self.bucket.marks[there])
 
+    async def put_aside(
+        self, target: S3Target, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        await self.gate.turn()
+        self.bucket.asides[key] = body.read()
+
+    async def drop_aside(self, target: S3Target, key: str) -> None:
+        await self.gate.turn()
+        self.bucket.asides.pop(key, None)
+
     async def delete(self, target: S3Target, key: str, *, etag: str) -> None:
         raise AssertionError("nothing that was delivered is removed")
 
@@ -224,7 +240,7 @@ class GatedArchiver:
         save: Callable[[Step], Awaitable[bool]],
         put_aside: Callable[[PartBody], Awaitable[Tail]],
         after: Checkpoint | None = None,
-    ) -> StoredObject:
+    ) -> StoredObject | None:
         parts = {1: "first", 2: self.name}
         if after is None:
             await self.gate.turn()
@@ -241,6 +257,70 @@ class GatedArchiver:
             self.bucket.late.append(upload.upload_id)
         await self.gate.turn()
         return result
+
+
+@dataclass
+class PausingArchiver(GatedArchiver):
+    """Pauses before its second part, and once more: each time with more in its tail."""
+
+    async def run(
+        self,
+        delivery: Delivery,
+        files: AsyncIterator[ManifestFile | Seam],
+        target: Target,
+        upload: Upload,
+        *,
+        save: Callable[[Step], Awaitable[bool]],
+        put_aside: Callable[[PartBody], Awaitable[Tail]],
+        after: Checkpoint | None = None,
+        **others: Any,
+    ) -> StoredObject | None:
+        made = 0 if after is None else after.boundary.members
+        if after is None:
+            await self.gate.turn()
+            self.bucket.put(upload, 1, "first")
+        else:
+            await self._read(delivery, after)
+        if made == PAUSES:
+            return await super().run(
+                delivery,
+                files,
+                target,
+                upload,
+                save=save,
+                put_aside=put_aside,
+                after=after,
+                **others,
+            )
+        tail = await put_aside(Part.of(bytes(made + 1)))
+        if not await save(paused(made + 1, tail)):
+            raise LeaseLostError("another worker has the archive that pauses")
+        return None
+
+    async def _read(self, delivery: Delivery, after: Checkpoint) -> None:
+        await self.gate.turn()
+        assert after.tail is not None
+        if self.bucket.asides.get(after.tail.key) != bytes(after.tail.size):
+            if await self.deliveries.leases(self.name).holds(delivery):
+                self.bucket.missed.append(after.tail.key)
+            raise CheckpointUnusableError("the tail is gone")
+
+
+PAUSES = 2
+
+
+def paused(members: int, tail: Tail) -> Step:
+    """Return what is saved at a pause: of the members, each but the first is a byte."""
+    first = members == 1
+    part = StoredPart(etag="first", md5=None)
+    return Step(
+        follows=0 if first else 1,
+        part_size=64,
+        boundary=Boundary(parts=1, md5_state=bytes(16), members=members, crc=0),
+        parts=[part] if first else [],
+        members=[FinishedMember(65 if first else 1, b"")],
+        tail=tail,
+    )
 
 
 STEP = Step(
@@ -350,12 +430,20 @@ def uploads_of(deliveries: Deliveries, sink: Sink) -> Uploads:
 
 
 class Worker:
-    """Claims and delivers, one step at a time."""
+    """Claims and delivers, one step at a time; archives that pause, where the archiver does."""
 
-    def __init__(self, deliveries: Deliveries, bucket: Bucket, name: str) -> None:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        bucket: Bucket,
+        name: str,
+        archiver: type[GatedArchiver] = GatedArchiver,
+    ) -> None:
         self.gate = Gate()
+        self._pauses = archiver is PausingArchiver
         self.leases = GatedLeases(self.gate, deliveries.leases(name))
         sink: Any = Sink(self.gate, bucket)
+        segments: Any = Seamed(deliveries.store, ends=[], pause_after=None)
         self.transfers = Transfers(
             store=deliveries.store,
             leases=self.leases,
@@ -363,8 +451,9 @@ class Worker:
             objects=sink,
             uploads=uploads_of(deliveries, sink),
             checkpoints=GatedCheckpoints(self.gate, deliveries.checkpoints(name)),
-            archiver=GatedArchiver(self.gate, bucket, deliveries, name),
-            segments=deliveries.segments(),
+            archiver=archiver(self.gate, bucket, deliveries, name),
+            segments=segments,
+            frees_places=False,
         )
         self.settlement = Settlement(
             store=deliveries.store,
@@ -380,6 +469,8 @@ class Worker:
             delivery = await self.leases.claim(Work.TRANSFER)
             if delivery is None:
                 continue
+            if self._pauses:
+                delivery = planned_ahead(delivery)
             try:
                 await self.transfers.deliver(delivery, make_lease())
             except DeliveryError as error:
@@ -418,6 +509,10 @@ steps = st.lists(
 )
 # Claim, begin, record, send, save, send, note: the next step completes.
 TO_SAVED, TO_COMPLETION = [0] * 5, [0] * 7
+# Claim, begin, record, send, note, put, that it was, save, park.
+TO_PAUSED = [0] * 9
+# Claim, look, look, read, note, put, that it was, save, drop, that it was, park.
+TO_PAUSED_AGAIN = [0] * 11
 REST = [1] * 14
 REST_TURNS = 14  # of each worker; what it has begun before has ended by then
 
@@ -429,10 +524,17 @@ orders = examples(
 )
 
 
-async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery]) -> Bucket:
+async def play(
+    deliveries: Deliveries,
+    steps: list[object],
+    asked: list[Delivery],
+    *,
+    archiver: type[GatedArchiver] = GatedArchiver,
+) -> Bucket:
     """Let workers deliver what was asked for, in that order, until all has ended and is swept."""
     bucket = Bucket()
-    workers = [Worker(deliveries, bucket, f"w{number}") for number in range(WORKERS)]
+    worker_of = partial(Worker, deliveries, bucket, archiver=archiver)
+    workers = [worker_of(f"w{number}") for number in range(WORKERS)]
     rest = itertools.count()
     try:
         for step in steps:
@@ -441,7 +543,7 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
                     await workers[number].step()
                 case ("kill", int(number)):
                     await workers[number].stop()
-                    workers[number] = Worker(deliveries, bucket, f"w{uuid4().hex[:6]}")
+                    workers[number] = worker_of(f"w{uuid4().hex[:6]}")
                 case "cancel":
                     await cancel(deliveries, asked)
                 case _:
@@ -456,6 +558,7 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
         while not await all_ended() or next(rest) < REST_TURNS:
             for worker in workers:
                 await worker.step()
+            assert bucket.missed == [], "who begins again and again never ends"
             if next(turns) % 15 == 14:
                 await deliveries.let_leases_run_out()
     finally:
@@ -472,6 +575,7 @@ async def play(deliveries: Deliveries, steps: list[object], asked: list[Delivery
     ).look()
     assert bucket.open == {}
     assert bucket.late == []
+    assert bucket.asides == {}
     return bucket
 
 
@@ -509,6 +613,24 @@ async def test_one_of_many_workers_delivers_whatever_their_order(
     assert bucket.completed
     row = await deliveries.row(asked)
     assert (row.state, row.lease_owner) == (State.DONE, None)
+    assert await said(deliveries, asked) == ["GRANTED", "DONE"]
+
+
+@given(steps=steps)
+@example(steps=[*TO_PAUSED, *TO_PAUSED_AGAIN, *REST])
+@example(steps=[*TO_PAUSED, ("kill", 0), *REST])
+@example(steps=[*TO_PAUSED[:-1], "lease runs out", *[1] * 5, 0, *REST])
+@example(steps=[*TO_PAUSED, *[1] * 7, "lease runs out", *[2] * 12, *REST])
+@example(steps=[*TO_PAUSED, *TO_PAUSED_AGAIN[:-2], "lease runs out", *[1] * 4, 0, 0, *REST])
+@orders
+async def test_an_archive_that_pauses_is_delivered_whatever_the_order(
+    deliveries: Deliveries, steps: list[object]
+) -> None:
+    """Who has the lease finds what was put aside; and nothing is left of it."""
+    asked = await deliveries.ready(f"c-{uuid4().hex}")
+    bucket = await play(deliveries, steps, [asked], archiver=PausingArchiver)
+    assert bucket.completed
+    assert (await deliveries.row(asked)).state is State.DONE
     assert await said(deliveries, asked) == ["GRANTED", "DONE"]
 
 

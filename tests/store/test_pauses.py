@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from app.delivery.checkpoint import TailObject
-from app.delivery.manifest import ManifestFile, Seam
+from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, Upload
 from app.delivery.states import State, Work
@@ -28,16 +26,15 @@ from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from compose.embedded.stack import TENANT
-from sinks.formats.zip import Zip
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
-from sinks.pipeline.rechunk import rechunk
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.transfer import StreamingArchiver
-from tests.builders import archive_blocks, list_files, make_lease, plan_files
+from tests.builders import list_files
 from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB, QUICK
+from tests.seams import archive_in_segments, deliver_to_a_pause
 from tests.twins.rs_order import Source
 from tests.unit.test_assembler import goes_on
 
@@ -86,28 +83,6 @@ class Shelf(MemoryObjectStore):
         await super().drop_aside(target, key)
 
 
-class Seamed:
-    """A store of deliveries, whose files come in segments, and end with a pause after some."""
-
-    def __init__(self, store: Any, pause_after: int | None) -> None:
-        self._store = store
-        self._pause_after = pause_after
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def files(self, delivery: Delivery) -> AsyncIterator[ManifestFile | Seam]:
-        number = 0
-        async for file in self._store.files(delivery):
-            yield file
-            number += 1
-            if number == self._pause_after:
-                yield Seam.PAUSE
-                return
-            if number in ENDS:
-                yield Seam.SEGMENT
-
-
 class Pausing:
     """A delivery whose files come some at a time."""
 
@@ -132,9 +107,8 @@ class Pausing:
         await self.deliveries.let_leases_run_out()
         claimed = await self.deliveries.leases(owner).claim(Work.TRANSFER)
         assert claimed is not None
-        store: Any = Seamed(self.deliveries.store, pause_after)
         transfers = Transfers(
-            store=store,
+            store=self.deliveries.store,
             leases=self.deliveries.leases(owner),
             tenants=self.deliveries.tenants,
             objects=self.shelf,
@@ -155,7 +129,7 @@ class Pausing:
             segments=self.deliveries.segments(),
             patience=QUICK,
         )
-        await transfers.deliver(claimed, make_lease())
+        await deliver_to_a_pause(transfers, claimed, ends=ENDS, pause_after=pause_after)
         return claimed
 
     async def tails(self, delivery: Delivery) -> list[TailObject]:
@@ -180,13 +154,7 @@ class Pausing:
 
     async def check_archive(self, delivery: Delivery) -> None:
         """The archive is the one that never paused."""
-        files = plan_files(FILES)
-        edges = [0, *ENDS, len(files)]
-        segments = (
-            ((file, rechunk([FILES[file.member]])) for file in files[start:end])
-            for start, end in itertools.pairwise(edges)
-        )
-        archive = b"".join(archive_blocks(Zip(), *segments, compression="store"))
+        archive = archive_in_segments(FILES, ENDS, compression="store")
         row = await self.deliveries.row(delivery)
         assert row.state is State.DONE
         told = (await self.deliveries.outgoing())[-1].body
@@ -341,7 +309,7 @@ async def test_what_was_put_with_other_credentials_is_dropped_with_those_of_toda
 
 
 async def test_a_place_that_is_away_keeps_no_other_from_being_swept(pausing: Pausing) -> None:
-    """The tenant has moved: what is beside its old archive waits, but no upload at its new place."""
+    """The tenant has moved: what is beside its old archive waits, and nothing at its new place."""
     delivery = await pausing.attempt(pause_after=2)
     async with pausing.deliveries.store.transaction() as tx:
         await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.delivery.model import Delivery
+from app.delivery.ports import Checkpoints
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
 from app.settings import Settings
 from compose.embedded.stack import TENANT
+from tests.builders import make_upload
 from tests.deliveries import Deliveries, DeliveriesInMemory, DeliveriesInPostgres
 from tests.store.conftest import OTHER
+from tests.store.test_checkpoints import step as step_of
+from tests.store.test_checkpoints import steps_of, tail_of
 from tests.store.test_state_machine import World
 from tests.store.test_state_machine import steps as lives
 
@@ -77,6 +81,7 @@ class Queue:
 
     deliveries: Deliveries
     held: list[tuple[str, Delivery]] = field(default_factory=list)
+    claimed: list[tuple[str, Delivery]] = field(default_factory=list)  # also what was taken over
     added: int = 0
 
     async def add(self, tenant: str, target: str, priority: int) -> object:
@@ -93,6 +98,7 @@ class Queue:
         if claimed is None:
             return None
         self.held.append((worker, claimed))
+        self.claimed.append((worker, claimed))
         return claimed.tenant, claimed.correlation_id, claimed.attempt, claimed.last_cause
 
     async def renew(self, which: int) -> object:
@@ -120,6 +126,62 @@ class Queue:
         async with self.deliveries.store.transaction() as tx:
             return await tx.advance(delivery, State.ERROR)
 
+    async def park(self, which: int) -> object:
+        if not self.held:
+            return None
+        worker, delivery = self.held.pop(which % len(self.held))
+        await self.deliveries.leases(worker).park(delivery, cause="waits for the next suborder")
+        row = await self.deliveries.row(delivery)
+        return row.tries, row.last_cause, row.lease_owner
+
+    # Half-made archives, of attempts that may have lost their lease.
+
+    def _of(self, which: int) -> tuple[str, Checkpoints, Delivery] | None:
+        if not self.claimed:
+            return None
+        worker, delivery = self.claimed[which % len(self.claimed)]
+        return worker, self.deliveries.checkpoints(worker), delivery
+
+    async def open(self, which: int, upload: str) -> object:
+        if (of := self._of(which)) is None:
+            return None
+        worker, _, delivery = of
+        return await self.deliveries.leases(worker).record_upload(delivery, UPLOADS[upload])
+
+    async def save(self, which: int, upload: str, back: int, members: int) -> object:
+        """Save what follows the last step, or an earlier one: then its answer was lost."""
+        if (of := self._of(which)) is None:
+            return None
+        _, checkpoints, delivery = of
+        saved = await checkpoints.steps(delivery, UPLOADS[upload])
+        parts, before = saved[-1 - back].reaches if len(saved) > back else (0, 0)
+        tail = tail_of(delivery.attempt) if members else None
+        taken = step_of(parts + 1, follows=parts, members=members, after=before, tail=tail)
+        answer = await checkpoints.save(delivery, UPLOADS[upload], taken)
+        return answer, await steps_of(checkpoints, delivery, UPLOADS[upload])
+
+    async def put(self, which: int, upload: str, minutes: int) -> object:
+        if (of := self._of(which)) is None:
+            return None
+        _, checkpoints, delivery = of
+        key, until = tail_of(delivery.attempt).key, timedelta(minutes=minutes)
+        noted = await checkpoints.record_tail(delivery, UPLOADS[upload], key, until=until)
+        return noted, await checkpoints.tails(delivery)
+
+    async def drop(self, which: int, attempts: list[int], minutes: int) -> object:
+        if (of := self._of(which)) is None:
+            return None
+        _, checkpoints, delivery = of
+        keys, took = [tail_of(each).key for each in attempts], timedelta(minutes=minutes)
+        await checkpoints.forget_tails(delivery, keys, took=took)
+        return await checkpoints.tails(delivery)
+
+    async def keep(self, which: int, upload: str, another: bool) -> object:
+        if (of := self._of(which)) is None:
+            return None
+        _, checkpoints, delivery = of
+        return await checkpoints.is_kept(delivery, UPLOADS[upload], for_another=another)
+
     async def elapse(self, minutes: int) -> object:
         await self.deliveries.elapse(timedelta(minutes=minutes))
         return None
@@ -130,6 +192,8 @@ class Queue:
             return await store.record_wait(TENANT, target, "away", limit=9)
         return await store.clear_wait(TENANT, "away", limit=9)
 
+
+UPLOADS = {name: replace(make_upload(upload_id=name), target=name) for name in ("u1", "u2")}
 
 some_tenant = st.sampled_from([TENANT, OTHER, "third"])
 some_target = st.sampled_from(["near", "far"])
@@ -160,11 +224,66 @@ work = st.one_of(
 )
 
 
+some_upload = st.sampled_from(["u1", "u1", "u1", "u2"])
+half_made = st.one_of(
+    add,
+    st.tuples(st.just("claim"), st.sampled_from("ab"), st.none(), st.just(Blocked())),
+    st.tuples(st.just("open"), which, some_upload),
+    st.tuples(st.just("open"), which, some_upload),
+    st.tuples(st.just("save"), which, some_upload, st.sampled_from([0, 0, 1]), st.integers(0, 2)),
+    st.tuples(st.just("save"), which, some_upload, st.sampled_from([0, 0, 1]), st.integers(0, 2)),
+    st.tuples(st.just("put"), which, some_upload, st.sampled_from([-60, 60])),
+    st.tuples(st.just("drop"), which, st.lists(st.integers(1, 3)), st.sampled_from([0, 30])),
+    st.tuples(st.just("keep"), which, some_upload, st.booleans()),
+    st.tuples(st.just("park"), which),
+    st.tuples(st.just("release"), which, st.just(0)),
+    st.tuples(st.just("end"), which),
+    st.tuples(st.just("elapse"), st.sampled_from([40, 100])),
+)
+
+
 @given(steps=st.lists(work, max_size=30))
 @drawn
 async def test_work_is_given_out_in_the_same_order_by_both(
     both: Both, steps: list[tuple[Any, ...]]
 ) -> None:
+    await compare(both, steps)
+
+
+@given(steps=st.lists(half_made, max_size=40))
+@example(
+    steps=[
+        ("add", TENANT, "near", 1),
+        ("claim", "a", None, Blocked()),
+        ("open", 0, "u1"),
+        ("put", 0, "u1", 60),
+        ("save", 0, "u1", 0, 2),
+        ("park", 0),
+        ("claim", "b", None, Blocked()),
+        ("save", 0, "u1", 0, 1),  # it was taken over
+        ("save", 1, "u1", 1, 1),
+        ("put", 1, "u1", 60),
+        ("drop", 1, [1, 2], 0),
+        ("elapse", 40),
+        ("elapse", 40),
+        ("drop", 1, [1, 2], 30),  # what was put an hour ago, by a look that began before that
+        ("elapse", 40),
+        ("drop", 1, [1], 30),
+        ("keep", 0, "u1", True),
+        ("keep", 1, "u1", True),
+        ("end", 0),
+        ("keep", 0, "u1", True),
+    ]
+)
+@drawn
+async def test_half_made_archives_are_kept_the_same_by_both(
+    both: Both, steps: list[tuple[Any, ...]]
+) -> None:
+    await compare(both, steps)
+
+
+async def compare(both: Both, steps: list[tuple[Any, ...]]) -> None:
+    """Take steps in both, and compare each answer."""
     queues = [Queue(deliveries) for deliveries in both]
     try:
         for name, *arguments in steps:
