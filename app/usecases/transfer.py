@@ -195,20 +195,21 @@ class Transfers:
         that is under way makes this archive.
         """
         unfinished = await self._ask(lease, partial(self.resumption.find, delivery, target, key))
-        check = partial(self._check_held, delivery, lease)
-        if unfinished is None and delivery.upload is not None:
+        if unfinished is None:
+            check = partial(self._check_held, delivery, lease)
             await self._ask(lease, partial(self.uploads.abort_last, delivery, check=check))
         if delivery.attempt > 1:
             # A predecessor may have died between opening an upload and noting it.
             kept = unfinished.upload if unfinished else None
-            abort = partial(self.uploads.abort_orphans, delivery, target, key, but=kept)
-            await self._ask(lease, partial(abort, check=check))
+            await self._ask(
+                lease, partial(self.uploads.abort_orphans, delivery, target, key, but=kept)
+            )
         return unfinished
 
     async def _check_held(self, delivery: Delivery, lease: Lease) -> None:
         """Raise LeaseLostError unless this attempt is surely the last one.
 
-        A later one may go on with what earlier ones left, or have opened another upload.
+        A later one may go on with what earlier ones left.
         """
         holds = partial(self.leases.holds, delivery)
         if not (

@@ -74,26 +74,17 @@ class Uploads:
             )
 
     async def abort_orphans(
-        self,
-        delivery: Delivery,
-        target: Target,
-        key: str,
-        *,
-        but: Upload | None = None,
-        check: Check | None = None,
+        self, delivery: Delivery, target: Target, key: str, *, but: Upload | None = None
     ) -> bool:
         """Abort the open uploads of the delivery's key, `but` one, that no other one has recorded.
 
-        Unless `check` raises, once they are listed: what a later attempt opens is not among them.
         False, and nothing was aborted, when another delivery, of any tenant, may have opened one of
-        them and not recorded it yet. Looked at after the store has listed what is open, so an
-        upload of a delivery that began in between is not among it.
+        them and not recorded it yet, or a later attempt has begun. Looked at after the store has
+        listed what is open, so an upload of a delivery that began in between is not among it.
         """
         found = await self.objects.open_uploads(target, key)
         if not found:
             return True
-        if check is not None:
-            await check()
         others = await self.store.uploads_of_others(delivery, container=target.container, key=key)
         if others is None:
             return False

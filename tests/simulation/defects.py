@@ -127,7 +127,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="no fence before an attempt",
         path="app/usecases/transfer.py",
-        before="            await self._ask(lease, partial(self.uploads.abort_last, delivery))\n        if delivery.attempt > 1:\n",
+        before="            await self._ask(lease, partial(self.uploads.abort_last, delivery, check=check))\n        if delivery.attempt > 1:\n",
         after="            pass\n        if False:\n",
     ),
     Defect(
