@@ -210,6 +210,7 @@ class Worker:
         self._patience = timedelta(seconds=patience)
         self._stopping = asyncio.Event()
         self.held: Held | None = None  # once it has started
+        self._started: list[Any] = []  # its parts
         self._main = process.start(self._run())
 
     @property
@@ -218,8 +219,10 @@ class Worker:
         return self._main.done()
 
     def failure(self) -> BaseException | None:
-        """Return what it crashed of."""
-        return self._main.exception() if self._main.done() else None
+        """Return what it crashed of, or one of its parts: then the real one ends."""
+        if self._main.done():
+            return self._main.exception()
+        return next((part.crash_reason for part in self._started if part.crash_reason), None)
 
     def stop(self) -> None:
         """Ask it to stop in order."""
@@ -227,11 +230,10 @@ class Worker:
 
     async def _run(self) -> None:
         parts, held = await self._parts()
-        started: list[Any] = []
         try:
             for part in parts:
                 await part.start()
-                started.append(part)
+                self._started.append(part)
             held.since = asyncio.get_running_loop().time()
             self.held = held
             await self._stopping.wait()
@@ -239,7 +241,7 @@ class Worker:
             self.held = None
             for each in held.slots:
                 each.stop_claiming()
-            for part in reversed(started):
+            for part in reversed(self._started):
                 await part.stop()
 
     async def _parts(self) -> tuple[Sequence[Any], Held]:

@@ -198,13 +198,15 @@ class MemoryOutbox:
     async def _let_wait(self, session: Session, row: OutboxRow) -> None:
         """Look at an order request again later, and note what it waits for."""
         own = session.get(self._database.deliveries, row.message.delivery_id)
-        assert own is not None  # noqa: S101 - it waits for another one's
+        if own is None:
+            return
         pause = min(_MAX_ANSWER_INTERVAL, (session.now - own.state_since) / 4)
         later = replace(row, due_at=session.now + max(_ANSWER_INTERVAL, pause))
         session.put(self._database.outbox, row.id, later)
-        out_at, earlier = max(
-            self._others(session, own), key=lambda other: (other[0], -other[1].int)
-        )
+        others = self._others(session, own)
+        if not others:
+            return  # what it waits for has come while others were published
+        out_at, earlier = max(others, key=lambda other: (other[0], -other[1].int))
         cause = waits_for_answer(earlier, out_at + self._patience)
         await self._note_cause(session, row, cause)
 
