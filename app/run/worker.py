@@ -221,7 +221,8 @@ class Root(Service):
 async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Service]:
     """Run a worker, with the HTTP server beside it if asked; stop it in order at the end.
 
-    First the ways in (AMQP, Kafka), then the work under way, all kinds at once, then the ways out.
+    First the ways in (AMQP, Kafka), while the work under way hands itself over; then what is left
+    of that, all kinds at once; then the ways out.
     Raises ConfigurationError, also for weak secrets.
     """
     refuse_weak_secrets(settings, http=site)
@@ -264,7 +265,8 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         groups: list[Sequence[Service]] = [[part] for part in parts]
         for group in [*groups, slots, [consumer], [bridge]]:
             await stack.enter_async_context(running(group, of=root))
-        # The ways in take a while to close; meanwhile, nothing new may begin.
+        # The ways in may take longer to close than there is grace, where a broker is silent.
+        # Meanwhile, nothing new may begin, and what runs needs neither of them to be handed over.
         stack.callback(_stop_claiming, slots)
         log.info("worker_ready", worker=settings.worker_id)
         preparing = asyncio.create_task(services.objects.prepare())

@@ -104,9 +104,14 @@ class Slots(Service):
         return claimed is not None
 
     def stop_claiming(self) -> None:
-        """Begin nothing more; what runs goes on, for the grace of a process that begins to stop."""
+        """Begin nothing more, and tell what runs, which has the grace of a process that stops.
+
+        It hands itself over, or ends, while the process closes its ways in: it needs none of them.
+        """
         self._claims = False
         self._grace.begin()
+        for lease in self._running.values():
+            lease.stopping.set()
 
     def _begin(self, delivery: Delivery, asked_at: float) -> None:
         lease = Lease(
@@ -210,10 +215,9 @@ class Slots(Service):
 
     async def on_stop(self) -> None:
         """Let what runs hand itself over, or end, while there is grace; then hand it back."""
+        self.stop_claiming()
         if not self._running:
             return
-        for lease in self._running.values():
-            lease.stopping.set()
         _, pending = await asyncio.wait(set(self._running), timeout=self._grace.left())
         for task in pending:
             task.cancel()

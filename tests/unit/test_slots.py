@@ -113,6 +113,23 @@ async def test_nothing_is_claimed_once_the_process_is_about_to_stop() -> None:
     assert working.queue.due == [second]
 
 
+async def test_what_runs_is_told_at_once_that_the_process_stops_and_needs_no_grace_then() -> None:
+    """The ways in may take longer to close than there is grace: meanwhile, it is handed over."""
+    now = [0.0]
+    working = Working(grace=Grace(60, clock=lambda: now[0]))
+    working.queue.due = [make_transfer()]
+    await working.slots.start()
+    await until(lambda: working.begun)
+    working.slots.stop_claiming()
+    assert working.held.stopping.is_set()
+    working.end.set()  # as a transfer that is told so ends
+    await until(lambda: working.done)
+    now[0] = 72.0
+    await working.slots.stop()
+    assert working.done == working.begun
+    assert working.ended == []
+
+
 async def test_a_delivery_claimed_during_the_stop_is_given_back() -> None:
     working = Working()
     working.queue.due = [make_transfer()]
