@@ -276,7 +276,10 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
 
 @contextlib.asynccontextmanager
 async def running(parts: Sequence[Service], *, of: Service) -> AsyncIterator[None]:
-    """Run parts `of` a whole, which crashes when one of them does; stop them at once at the end."""
+    """Run parts `of` a whole, which crashes when one of them does; stop them at once at the end.
+
+    Returns when all have stopped. Raises the first of what they raise then.
+    """
     started: list[Service] = []
     try:
         for part in parts:
@@ -285,7 +288,16 @@ async def running(parts: Sequence[Service], *, of: Service) -> AsyncIterator[Non
             started.append(part)
         yield
     finally:
-        await asyncio.gather(*(part.stop() for part in started))
+        # Who waits for all of them closes what they use: none is left behind for another's error.
+        ends = await asyncio.gather(*(part.stop() for part in started), return_exceptions=True)
+        _raise_first([end for end in ends if isinstance(end, BaseException)])
+
+
+def _raise_first(errors: Sequence[BaseException]) -> None:
+    for other in errors[1:]:
+        errors[0].add_note(f"and {other!r}, as another part stopped")
+    if errors:
+        raise errors[0]
 
 
 def _warn_without_checkpoints() -> None:

@@ -46,3 +46,33 @@ async def test_what_has_started_beside_one_that_does_not_is_stopped() -> None:
             pass
     assert one.asked.is_set()
     assert not never.asked.is_set()
+
+
+class Unstoppable(Service):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    async def on_stop(self) -> None:
+        raise ConnectionError(self.name)
+
+
+class Slow(Service):
+    """Takes some turns of the loop to stop."""
+
+    ended = False
+
+    async def on_stop(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        self.ended = True
+
+
+async def test_what_does_not_stop_as_it_should_leaves_the_others_their_time() -> None:
+    """What all of them use is closed behind them, and not beneath one that still hands over."""
+    slow, late = Slow(), Slow()
+    with pytest.raises(ConnectionError, match="first") as raised:
+        async with running([slow, Unstoppable("first"), Unstoppable("second"), late], of=Root()):
+            pass
+    assert (slow.ended, late.ended) == (True, True)
+    assert raised.value.__notes__ == ["and ConnectionError('second'), as another part stopped"]
