@@ -60,9 +60,11 @@ T = TypeVar("T")
 
 PutAside = Callable[[PartBody], Awaitable[Tail]]
 
-# Of what ends early, and can be gone on with: seconds for what would be done again otherwise.
+# Of what ends early, and can be gone on with: seconds for what would be done again otherwise. When
+# the worker stops, one after the other: DELIVERY_SHUTDOWN_GRACE tells of the sum.
 _READING = 10.0  # files that are open
-_SENDING = 10.0  # parts that are on their way, and what lies behind them
+_SENDING = 7.0  # parts that are on their way, and what lies behind them
+_SAVING = 3.0  # how far it is then
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ class _Transfer:
             keeping.cancel()
             await archive.stop()
             if saves:
-                await checkpoints.save()
+                await checkpoints.save(_SAVING if self.lease.stopping.is_set() else None)
         return archive
 
     async def _read(self, tail: Tail, waits: Waits) -> list[bytes]:

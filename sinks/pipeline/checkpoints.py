@@ -72,11 +72,13 @@ class Checkpoints:
                 raise LeaseLostError("another worker has the archive that pauses")
             self._archive.saved(step)
 
-    async def save(self) -> None:
+    async def save(self, seconds: float | None = None) -> None:
         """Save how far the archive is. What PostgreSQL is away for comes with the next one.
 
-        Raises nothing: an archive is as good without.
+        It has `seconds` to answer; None: as many as any other time. Raises nothing: an archive is
+        as good without.
         """
+        seconds = _TIMEOUT if seconds is None else seconds
         async with self._saving:
             self._due.clear()
             self._sent = 0
@@ -85,11 +87,11 @@ class Checkpoints:
                 step = self._archive.step()
                 if step is None:
                     return
-                async with asyncio.timeout(_TIMEOUT):
+                async with asyncio.timeout(seconds):
                     if await self._save(step):
                         self._archive.saved(step)
             except Exception as error:
-                late = f"PostgreSQL did not answer within {_TIMEOUT:g} s"
+                late = f"PostgreSQL did not answer within {seconds:g} s"
                 log.warning(
                     "checkpoint_waits",
                     parts=step and step.boundary.parts,

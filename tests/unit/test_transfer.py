@@ -29,6 +29,7 @@ from app.errors import (
 )
 from sinks import formats, transfer
 from sinks.formats.archive_format import ArchiveFormat
+from sinks.pipeline import checkpoints
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.checkpoints import SaveStep
 from sinks.pipeline.rechunk import rechunk
@@ -530,6 +531,40 @@ async def test_a_stopped_worker_that_can_put_nothing_aside_ends_at_the_last_part
     checkpoint = saved.checkpoint()
     assert checkpoint is not None
     assert (checkpoint.tail, checkpoint.boundary.parts > 0) == (None, True)
+
+
+@goes_on
+async def test_a_stopped_worker_waits_for_a_silent_database_no_longer_than_for_all_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twenty seconds are all that a hand-over has: the last step is saved within them, or not."""
+    monkeypatch.setattr(checkpoints, "_TIMEOUT", 3600)
+    monkeypatch.setattr(transfer, "_SAVING", 0)
+    source, store = Stopping(MORE, at="second.bin"), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    asked = asyncio.Event()
+
+    async def save(_step: Step) -> bool:
+        asked.set()
+        await asyncio.Event().wait()
+        return True
+
+    async def put_aside(_rest: PartBody) -> Tail:
+        raise TargetRefusedError("AccessDenied")
+
+    async with asyncio.timeout(60):
+        with pytest.raises(WorkerStoppedError):
+            await run(
+                source,
+                store,
+                delivery,
+                upload,
+                save=save,
+                put_aside=put_aside,
+                lease=source.lease,
+            )
+    assert asked.is_set()
 
 
 @goes_on
