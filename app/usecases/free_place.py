@@ -18,7 +18,7 @@ from datetime import timedelta
 from app.delivery import outgoing
 from app.delivery.model import Delivery
 from app.delivery.ports import DeliveryStore, OrderSource, UnitOfWork
-from app.errors import UNFORESEEN, DeliveryError, PermanentError
+from app.errors import UNFORESEEN, DeliveryError, OrderNotToldError, PermanentError
 from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -31,6 +31,7 @@ _LONGEST_PAUSE = timedelta(hours=1)
 # rs-order lets an order live for a week at most: then its place is free.
 _LONGEST_LIFE = timedelta(hours=168)
 _MOST_FAILURES = 3  # in a row, before the others are left for another look
+_LEFT = "it is not asked again: if the order keeps a place, it does so until it expires"
 
 
 async def may_keep_place(tx: UnitOfWork, delivery: Delivery) -> None:
@@ -96,11 +97,16 @@ class Places:
             facts = await self.source.order(delivery)
         except PermanentError as error:
             await self._forget(delivery)
-            _log_failure(delivery, error, "it keeps no place if it is gone; else until it expires")
+            _log_failure(delivery, error, _LEFT)
             return
-        waits = facts is not None and facts.waiting_for_user
-        if await self._forget(delivery, cancel=bool(waits)) and waits:
+        waits = None if facts is None else facts.waiting_for_user
+        if not await self._forget(delivery, cancel=bool(waits)):
+            return
+        if waits:
             log.info("place_freed", **delivery.log_context, order_id=delivery.order_id)
+        elif waits is None and not (facts is not None and facts.gone):
+            untold = f"rs-order does not tell whether order {delivery.order_id} waits for its user"
+            _log_failure(delivery, OrderNotToldError(untold), _LEFT)
 
     async def _forget(self, delivery: Delivery, *, cancel: bool = False) -> bool:
         """Note that nothing is to be done any more; False when another has noted it before."""

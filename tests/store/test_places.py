@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
@@ -179,6 +180,35 @@ async def test_an_order_that_no_longer_waits_for_its_user_is_left_alone(
         await transfers(deliveries, Told(waits=waits)).deliver(delivery, make_lease())
         assert not await deliveries.store.holds_place(delivery)
     assert await cancels(deliveries) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        (None, "rs-order does not tell whether order 1 waits for its user"),
+        (
+            OrderFacts(status="RUNNING", waiting_for_user=None),
+            "rs-order does not tell whether order 1 waits for its user",
+        ),
+        (OrderFacts(status="RUNNING", waiting_for_user=False), None),
+        (OrderFacts(status="EXPIRED", waiting_for_user=None), None),
+    ],
+    ids=["no question", "no word", "it does not", "gone"],
+)
+async def test_what_is_not_told_is_in_the_log_and_asked_no_more(
+    deliveries: Deliveries, facts: OrderFacts | None, cause: str | None
+) -> None:
+    class Answering:
+        async def order(self, _delivery: Delivery) -> OrderFacts | None:
+            return facts
+
+    delivery = await claimed(deliveries)
+    with capture_logs() as lines:
+        await transfers(deliveries, Answering()).deliver(delivery, make_lease())
+    assert not await deliveries.store.holds_place(delivery)
+    told = [line for line in lines if line["event"] == "place_not_freed"]
+    assert [line["cause"] for line in told] == ([cause] if cause else [])
+    assert all("it is not asked again" in line["consequence"] for line in told)
 
 
 async def test_an_order_that_is_not_there_keeps_no_place(deliveries: Deliveries) -> None:
