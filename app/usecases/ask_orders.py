@@ -175,14 +175,15 @@ class OrderInquiry:
             return
         named = ", ".join(sorted(kept)[:_NAMED])
         more = f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
+        awaited, places = sum(suborders.pending.values()), self.user_places
         await self._end(
             delivery,
-            f"order {delivery.order_id} goes no further: {sum(suborders.pending.values())} of its "
-            f"files wait for a place of its user, and it has all {self.user_places} itself, for "
-            "suborders of which rs-order does not see that they were downloaded; it does not see "
-            "that of files of 2 GiB and more, nor of those at other servers, here of "
-            f"{named}{more}: order these in other orders, so that none has more than "
-            f"{self.user_places} suborders with such files",
+            f"order {delivery.order_id} goes no further: {awaited} of its files "
+            f"{'waits' if awaited == 1 else 'wait'} for a place of its user, and its own suborders "
+            f"keep {'the only one' if places == 1 else f'all {places} places'}. They were "
+            "downloaded, but rs-order does not see that of files of 2 GiB and more, or at other "
+            f"servers (here: {named}{more}). Order these files apart, so that no order has them "
+            + ("beside others" if places == 1 else f"in {places} suborders or more"),
             unless_announced=delivery.announced,
         )
 

@@ -65,6 +65,11 @@ class Settlement:
                 await self._end(delivery, error)
             case SourceGoneError() if (number := next_retry(delivery, error)) is not None:
                 await self._ask_again(delivery, context, error, number)
+            case SourceGoneError():
+                again = f"its order was retried {delivery.retries} times, and the archive got no"
+                advice = "further: ask again, for less data at once"
+                gone = SourceGoneError(f"{error}; {again} {advice}")
+                await self._fail(delivery, error.error_type, gone)
             case PermanentError():
                 await self._fail(delivery, error.error_type, error)
             case WrongBytesError():

@@ -264,9 +264,10 @@ async def test_an_order_that_keeps_all_places_itself_ends_its_delivery_and_names
     assert await deliveries.states() == ["ERROR"]
     owed = await deliveries.owed()
     (error,) = [body for _, body in owed if body.get("status") == "ERROR"]
-    assert "order 1 goes no further: 1 of its files wait for a place" in error["message"]
-    assert "it has all 2 itself" in error["message"]
-    assert "here of f1, f2: " in error["message"]
+    assert "order 1 goes no further: 1 of its files waits for a place" in error["message"]
+    assert "its own suborders keep all 2 places" in error["message"]
+    assert "(here: f1, f2). Order these files apart" in error["message"]
+    assert error["message"].endswith("so that no order has them in 2 suborders or more")
     assert [body["orderId"] for kind, body in owed if kind == "cancel"] == [1]
 
 
@@ -468,6 +469,11 @@ async def test_an_order_is_not_retried_for_ever(deliveries: Deliveries) -> None:
     await gone(deliveries, orders, 7)
     assert await deliveries.states() == ["ERROR"]
     assert orders.retries == 6
+    (error,) = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
+    assert error["message"] == (
+        "file 7 is gone; its order was retried 5 times, and the archive got no further: ask again, "
+        "for less data at once"
+    )
 
 
 async def test_what_left_the_cache_of_an_order_that_is_done_is_gone(
