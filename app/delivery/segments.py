@@ -75,10 +75,13 @@ class OrderSoFar:
 
 
 def suborders_are(count: int, least: int | None) -> str:
-    """Return "2 of at least 3 suborders are", or "1 suborder is" where the least is not told."""
-    if least is None:
-        return "1 suborder is" if count == 1 else f"{count} suborders are"
-    return f"{count} of at least {least} suborders {'is' if count == 1 else 'are'}"
+    """Return "2 of at least 3 suborders are", or "1 suborder is".
+
+    The least is left out where it is not told, or says nothing: there is one at least.
+    """
+    of = f" of at least {least}" if least is not None and least > 1 else ""
+    noun = "suborder" if count == 1 and not of else "suborders"
+    return f"{count}{of} {noun} {'is' if count == 1 else 'are'}"
 
 
 def too_many_suborders(total: int, most: int) -> str | None:

@@ -59,7 +59,8 @@ def check_checkpoints() -> Finding:
     return bad(
         "transfers",
         "checkpoints",
-        f"no checkpoints: {flaw}; a transfer that breaks off begins again from its first file",
+        f"no checkpoints: {flaw}; a transfer that breaks off begins again from its first file, "
+        "and an archive that waits for a suborder keeps its worker's memory",
         BUILD_ADVICE,
     )
 
@@ -160,8 +161,9 @@ def parked(depths: Sequence[Depth]) -> Finding:
     if not waiting:
         return good("deliveries", check, "no archive waits for a further suborder")
     tenant, longest = max(((d.tenant, d.oldest_parked) for d in depths), key=lambda one: one[1])
+    archives = "archive waits" if waiting == 1 else "archives wait"
     summary = (
-        f"{waiting} half-made archives wait for rs-order to make a further suborder available, one "
+        f"{waiting} half-made {archives} for rs-order to make a further suborder available, one "
         f"of tenant {tenant} for {longest / 60:.0f} minutes"
     )
     if longest <= _PARKED_LONG:
@@ -183,9 +185,10 @@ def places(held: Sequence[PlacesHeld]) -> Finding:
     if not count:
         return good("deliveries", check, "no delivered order may keep its user's place at rs-order")
     tenant, oldest = max(((one.tenant, one.oldest) for one in held), key=lambda one: one[1])
+    orders = "order may keep its user's place" if count == 1 else "orders may keep users' places"
     summary = (
-        f"{count} delivered orders may keep their users' places at rs-order, one of tenant "
-        f"{tenant} for {oldest / 60:.0f} minutes"
+        f"{count} delivered {orders} at rs-order, one of tenant {tenant} for {oldest / 60:.0f} "
+        "minutes"
     )
     if oldest <= _HELD_LONG:
         return good("deliveries", check, summary)
@@ -194,7 +197,8 @@ def places(held: Sequence[PlacesHeld]) -> Finding:
         check,
         summary,
         "rs-order does not say whether it still waits for their users, who may have to wait for "
-        "further orders; `place_not_freed` in the log has the cause",
+        "further orders; `place_not_freed` in the log has the delivery, its order and the cause: "
+        "see that rs-order answers `GET /user/orders/{id}`, or cancel the order there",
     )
 
 

@@ -306,7 +306,8 @@ def _warn_without_checkpoints() -> None:
         log.warning(
             "no_checkpoints",
             cause=flaw,
-            consequence="transfers that break off begin again from their first file",
+            consequence="transfers that break off begin again from their first file, and an "
+            "archive that waits for a suborder keeps its worker's memory",
             advice=BUILD_ADVICE,
         )
 

@@ -26,6 +26,7 @@ def depth(tenant: str, waiting: int, longest: float) -> Depth:
         ([], True, "no archive waits"),
         ([depth("a", 0, 0)], True, "no archive waits"),
         ([depth("a", 2, 600), depth("b", 1, 10_800)], True, "3 half-made archives"),
+        ([depth("a", 1, 600)], True, "1 half-made archive waits for rs-order"),
         ([depth("a", 2, 600), depth("b", 1, 10_801)], False, "one of tenant b for 180 minutes"),
     ],
 )
@@ -42,7 +43,12 @@ def test_archives_that_wait_are_counted_and_those_that_wait_for_hours_named(
     ("held", "ok", "told"),
     [
         ([], True, "no delivered order may keep its user's place"),
-        ([PlacesHeld(tenant="a", places=2, oldest=3600)], True, "2 delivered orders"),
+        ([PlacesHeld(tenant="a", places=2, oldest=3600)], True, "2 delivered orders may keep"),
+        (
+            [PlacesHeld(tenant="a", places=1, oldest=60)],
+            True,
+            "1 delivered order may keep its user's place at rs-order",
+        ),
         (
             [
                 PlacesHeld(tenant="a", places=2, oldest=60),
@@ -59,4 +65,4 @@ def test_places_of_which_rs_order_says_nothing_are_told(
     finding = places(held)
     assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "places")
     assert told in finding.message
-    assert ok or "place_not_freed" in finding.advice
+    assert ok or "`place_not_freed` in the log has the delivery, its order" in finding.advice

@@ -45,6 +45,8 @@ PARKED = tracked(
             tracked(state=State.AVAILABLE, announced=1, total_suborders=3),
             "1 of at least 3 suborders is available",
         ),
+        (tracked(announced=1, total_suborders=1), "1 suborder is available"),
+        (tracked(announced=1), "1 suborder is available"),
         (
             tracked(listed=1, announced=2, total_suborders=1),
             "2 of at least 2 suborders are available",

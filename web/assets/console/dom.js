@@ -65,8 +65,8 @@ export function suborders(delivery) {
 }
 
 function counted(count, total) {
-  const of = total ? ` of at least ${total}` : "";
-  return `${count}${of} ${count === 1 && !total ? "suborder" : "suborders"} ${count === 1 ? "is" : "are"}`;
+  const of = total > 1 ? ` of at least ${total}` : "";
+  return `${count}${of} ${count === 1 && !of ? "suborder" : "suborders"} ${count === 1 ? "is" : "are"}`;
 }
 
 // Some ids no path can hold: then the page is that of the delivery's own id.
