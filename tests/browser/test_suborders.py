@@ -61,6 +61,10 @@ async def test_what_a_delivery_waits_for_is_told_in_words_until_it_is_there(
     await expect(page.get_by_role("progressbar")).to_have_count(0)
     await expect(page.get_by_role("button", name="Try now")).to_have_count(0)
     await expect(states(page)).to_have_text(["in the archive", "awaited from rs-order"])
+    heading = page.get_by_role("columnheader", name="Name")
+    files = page.get_by_role("table").filter(has=heading)
+    await expect(files.locator("caption")).to_have_text("Listed so far: 2 of 6 files")
+    await expect(names(files)).to_have_text(["f0.txt", "f1.txt"])
     await shot(page, "suborders")
     await fits(page)
     await shot(page, "narrow-suborders")
@@ -72,8 +76,12 @@ async def test_what_a_delivery_waits_for_is_told_in_words_until_it_is_there(
     await expect(states(page)).to_have_text(
         ["in the archive", "in the archive", "awaited from rs-order"]
     )
+    await expect(files.locator("caption")).to_have_text("Listed so far: 4 of 6 files")
+    await expect(names(files)).to_have_text([f"f{number}.txt" for number in range(4)])
     await slow.advance(RESTORE)
     await expect(page.locator("h1 + div")).to_contain_text("DONE", timeout=60_000)
+    await expect(files.locator("caption")).to_have_text("6 files, as they are in the archive")
+    await expect(names(files)).to_have_text([f"f{number}.txt" for number in range(6)])
     await expect(states(page)).to_have_text(["in the archive"] * 3)
     await expect(page.locator(".waits")).to_have_count(0)
     await expect(page.get_by_role("definition").filter(has_text="s3://")).to_be_visible()
@@ -83,6 +91,11 @@ def states(page: Page) -> Locator:
     """Return what is told of each suborder."""
     table = page.get_by_role("table").filter(has_text="As rs-order makes them available")
     return table.locator("td[data-label=State]")
+
+
+def names(files: Locator) -> Locator:
+    """Return the names of files that are shown."""
+    return files.locator("tbody td:first-child")
 
 
 async def test_an_order_of_one_suborder_has_no_table_of_them(

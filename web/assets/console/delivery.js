@@ -46,6 +46,7 @@ export async function delivery(content, { signal, rest, query }) {
   let shown = 0;
   let looked = 0; // when it was asked for last
   let attended = null; // the delivery whose stream is followed
+  let list = null; // of its files
   async function look() {
     const mine = ++asked;
     looked = Date.now();
@@ -64,7 +65,8 @@ export async function delivery(content, { signal, rest, query }) {
     order.textContent = JSON.stringify(found.order, null, 2);
     offer(actions, own ? [] : buttons(found, path, again));
     attend();
-    if (!before || before.files !== found.files || before.id !== found.id) await listing(files, path, found, signal);
+    if (before?.id !== found.id) list = fileList(files, path, found.id, signal);
+    await list(found);
   }
   const again = () => look().catch((error) => { if (!signal.aborted) head.append(alertOf(error)); });
   await look();
@@ -186,26 +188,46 @@ function buttons(found, path, again) {
   return shown;
 }
 
-async function listing(place, path, found, signal) {
-  place.replaceChildren();
-  if (!found.files) {
-    place.append(h("p", { class: "dim" }, "They are known once the order is done."));
-    return;
-  }
+// The files of one delivery, page by page. An archive that grows by suborders has more of them later: those that are
+// shown stay, and so does the reader's place.
+function fileList(place, path, id, signal) {
+  const caption = h("caption", {});
   const body = h("tbody", {});
-  const more = h("button", { type: "button" }, "More files");
-  place.append(h("table", {}, h("caption", {}, `${found.files} files, as they are in the archive`),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Name"),
-      h("th", { scope: "col", class: "number" }, "Size"))), body), h("p", {}, more));
-  let next = `${path}/files?id=${found.id}`;
-  async function page() {
-    const { content, links } = await call("GET", next, { signal });
-    body.append(...content.map((file) => h("tr", {}, h("td", {}, file.member),
-      h("td", { class: "number" }, size(file.bytes)))));
+  const more = h("button", { type: "button", hidden: true, onclick: () => read(next) }, "More files");
+  const table = h("table", {}, caption, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Name"),
+    h("th", { scope: "col", class: "number" }, "Size"))), body);
+  let next = `${path}/files?id=${id}`; // the page to be read; null: the last one ended with the list
+  let last = null; // the page that was read before: more may come into it
+  let seen = null; // what was listed when it was read
+  place.replaceChildren(h("p", { class: "dim" }, "They are known once a suborder is listed."));
+
+  async function read(address) {
+    const { content, links } = await call("GET", address, { signal });
+    if (address === last?.address) last.rows.forEach((row) => row.remove());
+    else if (address !== next) return; // it was asked for twice
+    const rows = content.map((file) => h("tr", {}, h("td", {}, file.member),
+      h("td", { class: "number" }, size(file.bytes))));
+    body.append(...rows);
+    last = { address, rows };
     const link = links.find(({ rel }) => rel === "next");
-    next = link && link.href.replace(/^.*?(?=\/deliveries)/, "");
+    next = link ? link.href.replace(/^.*?(?=\/deliveries)/, "") : null;
     more.hidden = !next;
   }
-  more.addEventListener("click", page);
-  await page();
+
+  return async function show(found) {
+    if (!found.files) return;
+    if (!table.isConnected) place.replaceChildren(table, h("p", {}, more));
+    caption.textContent = filesKnown(found);
+    const listed = `${found.files} ${found.listedSubOrders}`;
+    if (listed === seen) return;
+    if (more.hidden) await read(next ?? last.address);
+    seen = listed;
+  };
+}
+
+function filesKnown({ files, segments = [], state, orderDone, finishedAt }) {
+  const listed = segments.reduce((sum, segment) => sum + (segment.files ?? 0), 0);
+  const whole = orderDone && listed >= files && segments.every((segment) => segment.listedAt);
+  if (!segments.length || state === "DONE" || whole) return `${files} files, as they are in the archive`;
+  return `${finishedAt ? "Listed" : "Listed so far"}: ${listed < files ? `${listed} of ${files}` : listed} files`;
 }
