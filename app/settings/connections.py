@@ -68,7 +68,10 @@ class ConnectionSection(Section):
         "appended to its topic again.",
     )
     reconcile_interval: float = Field(
-        30, gt=0, description="Seconds between looks for lost events and uploads left open."
+        30,
+        gt=0,
+        description="Seconds between looks for lost events, uploads left open, orders of which "
+        "nothing was heard for long, and places that delivered orders may keep at rs-order.",
     )
 
     # PostgreSQL
@@ -141,8 +144,9 @@ class ConnectionSection(Section):
         2,
         ge=0,
         description="Suborders of a user that rs-order restores, or keeps for download, at a time. "
-        "An order that has them all, for suborders that were downloaded and of which rs-order does "
-        "not see that, ends its delivery, as it goes no further; 0: none is ended for that.",
+        "An order whose own suborders keep all these places, although they were downloaded, as "
+        "rs-order does not see that, goes no further and ends its delivery; 0: none is ended for "
+        "this.",
     )
     rs_admin_url: str = Field(
         "",

@@ -38,9 +38,9 @@ class TransferSection(Section):
     )
     cancel_delivered_orders: bool = Field(
         True,
-        description="Whether an order of several suborders, or with a file of 2 GiB or more, is "
-        "cancelled at rs-order once it is delivered, where rs-order still waits for its download: "
-        "it would keep one of its user's places until it expires.",
+        description="Whether an order that is delivered is cancelled at rs-order where that still "
+        "waits for its download (several suborders, a file of 2 GiB or more, or another order of "
+        "its user that gets no further): else it keeps one of its user's places until it expires.",
     )
     compression: Literal["auto", "store", "deflate"] = Field(
         "auto", description="`auto` decides for each file by a sample; `store`; `deflate`."
