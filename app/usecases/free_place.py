@@ -5,7 +5,7 @@ rs-order takes a suborder for downloaded once each of its files was. It never se
 restores nothing else.
 
 Which orders may do so is noted as their deliveries become done, so that whichever worker runs asks
-about them until rs-order tells. Where a file is, is not known; so those of small files are noted
+about them until rs-order answers. Where a file is, is not known; so those of small files are noted
 once another order of their user gets no further. A delivery that ends in ERROR needs none of this:
 its order is cancelled in the transaction that ends it (`fail`), or as soon as it is named.
 """

@@ -271,6 +271,17 @@ async def test_an_order_that_keeps_all_places_itself_ends_its_delivery_and_names
     assert [body["orderId"] for kind, body in owed if kind == "cancel"] == [1]
 
 
+async def test_an_order_that_keeps_the_only_place_is_told_so(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await stuck(deliveries, orders)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, user_places=1).look()
+    (error,) = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
+    assert "its own suborders keep the only one. They were downloaded" in error["message"]
+    assert error["message"].endswith("so that no order has them beside others")
+
+
 @pytest.mark.parametrize(
     ("switches", "places"),
     [

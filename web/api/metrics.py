@@ -71,7 +71,7 @@ class DatabaseCollector(Collector):
         places = GaugeMetricFamily(
             "delivery_places_held",
             "Deliveries that are DONE, whose order may keep one of its user's places at rs-order: "
-            "it is asked until it tells. Of the database: take max.",
+            "it is asked until it answers. Of the database: take max.",
             labels=("tenant",),
         )
         held = GaugeMetricFamily(
