@@ -55,23 +55,49 @@ class OrderSoFar:
 
         Until the whole order is listed, others may be, unless rs-order told how many there are.
         """
-        if self.rest_is_listed and self.took_unnamed:
+        if any(segment.at_end and _was_found(segment) for segment in self.segments):
             return True
         total = self.total_suborders
         if total is None and self.rest_is_listed:
             total = 0
         named = [segment for segment in self.segments if segment.suborder is not None]
         empty = not all(segment.file_count for segment in named)
-        return total is not None and len(named) >= total and not empty
+        return total is not None and self.heard_of >= total and not empty
 
     @property
-    def took_unnamed(self) -> bool:
-        """Whether files are in the manifest of which no suborder was announced until then."""
-        return any(segment.suborder is None and segment.file_count for segment in self.segments)
+    def heard_of(self) -> int:
+        """How many suborders were announced, or are in the manifest without.
+
+        What was found is one at least each time. Where it was announced after all, that added no
+        file.
+        """
+        empty = sum(_is_empty(segment) for segment in self.segments)
+        return self.suborders + max(0, sum(_was_found(each) for each in self.segments) - empty)
+
+    def may_have_been_found(self, segment: Segment) -> bool:
+        """Whether the files of a segment may be in the manifest, found before it was announced.
+
+        Each time that some were found accounts for one suborder that adds none.
+        """
+        before = self.segments[: segment.number - 1]
+        return sum(map(_was_found, before)) > sum(map(_is_empty, before))
 
     def comes_after_all(self, segment: Segment) -> bool:
         """Whether a segment was announced when all that the order has was one already."""
-        return any(each.suborder is None and each.number < segment.number for each in self.segments)
+        return any(
+            each.suborder is None and each.at_end and each.number < segment.number
+            for each in self.segments
+        )
+
+
+def _was_found(segment: Segment) -> bool:
+    """Whether it has files of which no suborder was announced until then."""
+    return segment.suborder is None and segment.file_count > 0
+
+
+def _is_empty(segment: Segment) -> bool:
+    """Whether it is a suborder that added no file."""
+    return segment.suborder is not None and segment.listed and not segment.file_count
 
 
 def suborders_are(count: int, least: int | None) -> str:

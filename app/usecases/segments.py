@@ -228,7 +228,8 @@ class SegmentFiles:
 
         It is where the archive has all that is in the segment: a retry puts what was downloaded
         into a new suborder. After a while it is left to the end, where rs-order tells all files;
-        where it does not, raises IncompleteOrderError.
+        where it does not, raises IncompleteOrderError unless what is meant may have been found,
+        and downloaded, before it was announced.
         """
         delivery, told = self._delivery, self._plan.told
         if so_far.comes_after_all(segment):
@@ -241,7 +242,7 @@ class SegmentFiles:
                 f"suborder {segment.suborder} of {order} was announced, and rs-order lists no "
                 "file of it"
             )
-        elif unheard > 0 and not told and not so_far.took_unnamed:
+        elif unheard > 0 and not told:
             why = (
                 f"{unheard} of the {total} suborders of {order} "
                 f"{'was' if unheard == 1 else 'were'} never announced, and rs-order lists no "
@@ -254,7 +255,9 @@ class SegmentFiles:
             return
         if segment.age < _EMPTY_AGE or delivery.tries < TRIES:
             raise SourceNotReadyError(why)
-        if not told:
+        named = segment.suborder is not None
+        found = so_far.may_have_been_found(segment) if named else so_far.heard_of >= total
+        if not told and not found:
             raise IncompleteOrderError(
                 f"{why}: nothing is delivered, as the archive would lack them; ask again, and look "
                 "into rs-order for what became of them"

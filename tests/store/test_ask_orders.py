@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts
 from app.delivery.orders import OrderStatus
@@ -154,6 +154,15 @@ async def test_files_that_are_there_are_found_where_rs_order_tells_nothing(
     await deliveries.tell(OrderStatus.DONE, order_id=1, total_suborders=3)
     claimed = await deliveries.leases("w").claim(Work.TRANSFER)
     assert claimed is not None
+    files = deliveries.segments(orders).of(claimed, make_lease())
+    assert [file async for file in files.all()][-1] is Seam.PAUSE, "a list may be behind"
+    for _ in range(4):
+        after = timedelta(minutes=2)
+        await deliveries.leases("w").release(claimed, after=after, failed=False, cause="not yet")
+        await deliveries.elapse(after)
+        again = await deliveries.leases("w").claim(Work.TRANSFER)
+        assert again is not None
+        claimed = again
     files = deliveries.segments(orders).of(claimed, make_lease())
     got = [file.member async for file in files.all() if isinstance(file, ManifestFile)]
     assert got == ["P_v1/f1", "P_v1/f2", "P_v1/f3"]

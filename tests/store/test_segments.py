@@ -888,6 +888,94 @@ async def test_suborders_that_were_never_heard_of_and_are_in_no_list(
     assert [each for each in got if not isinstance(each, Seam)] == ["P_v1/f1", "P_v1/f2"]
 
 
+async def found(deliveries: Deliveries, order: Order, delivery: Delivery, suborder: int) -> None:
+    """Let what was never announced be found, archived, and so be downloaded."""
+    order.available.add(suborder)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.announce(delivery, None)
+    await given(deliveries, order, delivery)
+    order.gone |= {each.file_id for each in order.suborders[suborder]}
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_is_announced_after_what_was_found_is_believed_no_sooner(
+    deliveries: Deliveries, *, told: bool
+) -> None:
+    """What was found before the order's end was not all that it has."""
+    order = Order({7: [file(1)], 8: [file(2)], 9: [file(3)]}, told=told)
+    delivery = await (begun if told else untold)(deliveries, order)
+    await given(deliveries, order, delivery)
+    await found(deliveries, order, delivery, 8)
+    await announce(deliveries, order, 9)
+    await deliveries.tell(DONE, order_id=1, total_suborders=3)
+    order.available.remove(9)
+    why = await why_it_paused(deliveries, order, delivery)
+    assert isinstance(why, SourceNotReadyError)
+    assert "suborder 9 of order 1 was announced, and rs-order lists no file of it" in str(why)
+    order.available.add(9)
+    got = [each for each in await given(deliveries, order, delivery) if not isinstance(each, Seam)]
+    assert [each[-2:] for each in got] == ["f1", "f2", "f3"]
+
+
+async def believed(deliveries: Deliveries, delivery: Delivery) -> Delivery:
+    """Return the attempt from which on an empty list of what is announced now is believed."""
+    delivery = await given_up(deliveries, delivery, times=4)
+    await deliveries.elapse(timedelta(minutes=6))
+    return await claim(deliveries, Work.TRANSFER)
+
+
+async def test_a_suborder_that_was_found_before_it_is_announced_may_be_empty(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)]}, told=False)
+    delivery = await untold(deliveries, order)
+    await given(deliveries, order, delivery)
+    await found(deliveries, order, delivery, 8)
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=2)
+    assert isinstance(await why_it_paused(deliveries, order, delivery), SourceNotReadyError)
+    delivery = await believed(deliveries, delivery)
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["P_v1/f1", "P_v1/f2"]
+    assert Seam.PAUSE not in got
+
+
+async def test_what_was_found_is_as_many_suborders_as_the_times_it_was_found(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)], 9: [file(3)]}, told=False)
+    delivery = await untold(deliveries, order)
+    await given(deliveries, order, delivery)
+    await found(deliveries, order, delivery, 8)
+    await found(deliveries, order, delivery, 9)
+    await deliveries.tell(DONE, order_id=1, total_suborders=3)
+    assert "2 of the 3 suborders of order 1 were never announced" in str(
+        await why_it_paused(deliveries, order, delivery)
+    ), "a list may be behind"
+    delivery = await believed(deliveries, delivery)
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["P_v1/f1", "P_v1/f2", "P_v1/f3"]
+    assert Seam.PAUSE not in got
+
+
+@pytest.mark.parametrize("late", [[], [8]], ids=["found", "found, then announced"])
+async def test_a_suborder_that_was_neither_heard_of_nor_found_ends_the_delivery(
+    deliveries: Deliveries, late: list[int]
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2)], 9: [file(3)]}, told=False)
+    delivery = await untold(deliveries, order)
+    await given(deliveries, order, delivery)
+    await found(deliveries, order, delivery, 8)
+    for suborder in late:
+        await announce(deliveries, order, suborder)
+    await deliveries.tell(DONE, order_id=1, total_suborders=3)
+    delivery = await believed(deliveries, delivery)
+    assert isinstance(await why_it_paused(deliveries, order, delivery), SourceNotReadyError)
+    delivery = await believed(deliveries, delivery)
+    with pytest.raises(IncompleteOrderError, match=r"of the 3 suborders of order 1 w.* never"):
+        await given(deliveries, order, delivery)
+
+
 async def test_an_archive_of_nothing_is_no_archive(deliveries: Deliveries) -> None:
     order = Order({7: [file(1)]})
     delivery = await begun(deliveries, order)
