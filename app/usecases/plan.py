@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from app.delivery import outgoing
@@ -31,7 +31,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.usecases.laying_out import Room, write
-from app.usecases.untold import is_untold
+from app.usecases.untold import Question, Unanswered
 
 log = get_logger(__name__)
 
@@ -49,6 +49,7 @@ class Planning:
     room: Room
     archive_format: PlannedFormat  # the archive's name tells it
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
+    unanswered: Unanswered = field(default_factory=Unanswered)
 
     async def plan(self, delivery: Delivery) -> None:
         """Lay out the archive, and make the delivery ready for transfer.
@@ -125,19 +126,24 @@ class Planning:
         self, delivery: Delivery, stack: AsyncExitStack
     ) -> tuple[OrderFacts | None, Listing | None]:
         """Return what rs-order tells of the order, and all its files; None for what it does not."""
-        facts = None
+        facts = listing = None
+        question = Question.ORDER
         try:
             facts = await self.source.order(delivery)
+            self.unanswered.answered(delivery, question)
             if facts is None:
                 return None, None
+            question = Question.FILES
             files = self._files(delivery, facts)
-            return facts, await self.room.read(delivery, files, stack) or None
+            listing = await self.room.read(delivery, files, stack) or None
         except OrderNotToldError as error:
             log.info("order_not_told", **delivery.log_context, cause=str(error))
         except SourceUnavailableError as error:
-            if not await is_untold(delivery, self.source, error):
+            if not await self.unanswered.is_untold(delivery, question, self.source, error):
                 raise
-        return facts, None
+            return facts, None
+        self.unanswered.answered(delivery, question)
+        return facts, listing
 
     async def _files(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[ListedFile]:
         suborders: set[int] = set()

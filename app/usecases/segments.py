@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -32,7 +32,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.usecases.laying_out import MEMORY_A_FILE, Room, write
-from app.usecases.untold import TRIES, is_untold
+from app.usecases.untold import TRIES, Question, Unanswered
 from app.waiting.patience import until_answered
 
 log = get_logger(__name__)
@@ -58,6 +58,7 @@ class Segments:
     room: Room  # that never waits for memory: who asks has some already
     archive_format: PlannedFormat
     pauses: bool = True  # whether an archive can go on later; else it waits with what it has
+    unanswered: Unanswered = field(default_factory=Unanswered)
 
     def of(self, delivery: Delivery, lease: Lease) -> SegmentFiles:
         """Return the files of a delivery that a worker has claimed."""
@@ -266,7 +267,7 @@ class SegmentFiles:
     async def _has_all_of(self, segment: Segment, facts: OrderFacts | None, files: int) -> bool:
         """Whether all files of a segment are in the archive, as far as rs-order tells."""
         if self._plan.told:
-            return not await self._missing(facts, files, segment.suborder)
+            return await self._missing(facts, files, segment.suborder) == 0
         # A number that is told of an order that is still being made, may grow.
         return facts is not None and facts.complete and 0 < (facts.files or 0) <= files
 
@@ -290,13 +291,20 @@ class SegmentFiles:
 
         There may be more: of equal files in one suborder rs-order tells one, and lists all. Where
         it tells none, nothing may be known of the order that speaks against it. Raises
-        EmptyOrderError where there is none.
+        EmptyOrderError where there is none, and SourceUnavailableError where it told them once, and
+        does not tell now whether these are among those that the archive has.
         """
         order, plan = self._delivery.order_id, self._plan
         if not files:
             raise EmptyOrderError(f"order {order} is done, and rs-order listed no file of it")
         facts = await self._facts()
         missing = await self._missing(facts, files) if plan.told else 0
+        if missing is None:
+            raise SourceUnavailableError(
+                f"rs-order does not answer which files order {order} has, and the archive has "
+                "others than those that it told before: whether it lacks one is not known, so "
+                "rs-order is asked again"
+            )
         if missing:
             raise IncompleteOrderError(
                 f"order {order} was to have {plan.files} files, and {missing} of them never "
@@ -314,9 +322,10 @@ class SegmentFiles:
         try:
             facts = await self._by.source.order(delivery)
         except SourceUnavailableError as error:
-            if not await is_untold(delivery, self._by.source, error):
+            if not await self._is_untold(Question.ORDER, error):
                 raise
             return None
+        self._by.unanswered.answered(delivery, Question.ORDER)
         if facts is not None and facts.gone:
             raise IncompleteOrderError(
                 f"order {delivery.order_id} is {facts.status} at rs-order, and it can't be told "
@@ -325,17 +334,20 @@ class SegmentFiles:
             )
         return facts
 
+    async def _is_untold(self, question: Question, error: SourceUnavailableError) -> bool:
+        by = self._by
+        return await by.unanswered.is_untold(self._delivery, question, by.source, error)
+
     async def _missing(
         self, facts: OrderFacts | None, files: int, suborder: int | None = None
-    ) -> int:
-        """Return how many files that rs-order tells are not in the archive.
+    ) -> int | None:
+        """Return how many files that rs-order tells are not in the archive; None: it is not known.
 
         Of the order, or of one of its suborders.
         """
         delivery, source = self._delivery, self._by.source
-        too_few = max(0, self._plan.files - files)
         if facts is None:
-            return too_few
+            return await self._missing_of_plan(files)
         async with self._by.room.reserve(files * MEMORY_A_FILE):
             archived = {file.file_id async for file in self._files(0, files)}
             missing: set[int] = set()
@@ -345,13 +357,28 @@ class SegmentFiles:
                     if meant and each.file.file_id not in archived:
                         missing.add(each.file.file_id)
             except OrderNotToldError:
-                return too_few
+                return await self._missing_of_plan(files)
             except SourceUnavailableError as error:
-                if not await is_untold(delivery, source, error):
+                if not await self._is_untold(Question.FILES, error):
                     raise
-                return too_few
+                return await self._missing_of_plan(files)
+        self._by.unanswered.answered(delivery, Question.FILES)
         # What is deleted while it is read, is told no more.
+        too_few = max(0, self._plan.files - files)
         return max(len(missing), too_few) if suborder is None else len(missing)
+
+    async def _missing_of_plan(self, files: int) -> int | None:
+        """Return how many files that were told at first are not in the archive; None: not known.
+
+        Their number alone tells only that some are: instead of one that was told the archive may
+        have one that is equal to another. Nor does anything that was told before an order that
+        ended with errors.
+        """
+        too_few = self._plan.files - files
+        if too_few > 0:
+            return too_few
+        whole = self._delivery.order_error is None and await self._has_all(files)
+        return 0 if whole else None
 
     async def _has_all(self, files: int) -> bool:
         """Whether the archive's files are those that were told."""

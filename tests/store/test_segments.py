@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -33,6 +33,7 @@ from app.usecases.intervene import why_not_retried
 from app.usecases.laying_out import Room
 from app.usecases.plan import Planning
 from app.usecases.settle import Settlement
+from app.usecases.untold import Question, Unanswered
 from app.views.deliveries import Filter
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
@@ -40,6 +41,8 @@ from sinks import formats
 from sinks.pipeline.budget import Budget
 from tests.builders import make_lease, make_listed
 from tests.deliveries import Deliveries
+
+Attempts = Callable[[], Awaitable[str | list[str]]]
 
 DONE, SUBORDER_DONE = OrderStatus.DONE, OrderStatus.SUBORDER_DONE
 
@@ -1019,10 +1022,12 @@ class Mute(Order):
             yield each
 
 
-async def plan_given_up(deliveries: Deliveries, *, times: int) -> Delivery:
-    """Claim a delivery whose archive is to be laid out, which was given up so many times."""
+async def plan_claimed(deliveries: Deliveries, order: Order) -> Delivery:
+    """Claim a delivery whose archive is to be laid out, and which was given up often."""
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
     delivery = await claim(deliveries, Work.PLAN)
-    for _ in range(times):
+    for _ in range(9):
         await deliveries.leases("w").release(
             delivery, after=timedelta(), failed=False, cause="not now"
         )
@@ -1030,22 +1035,44 @@ async def plan_given_up(deliveries: Deliveries, *, times: int) -> Delivery:
     return delivery
 
 
+async def plan_in_vain(plans: Planning, claimed: Delivery, *, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(SourceUnavailableError, match="500 for"):
+            await plans.plan(claimed)
+
+
 @pytest.mark.parametrize("facts", [True, False])
 async def test_a_question_that_always_fails_does_not_hold_up_an_archive(
     deliveries: Deliveries, *, facts: bool
 ) -> None:
     order = Mute({7: [file(1)], 8: [file(2)]}, facts=facts)
-    await deliveries.granted()
-    await announce(deliveries, order, 7)
-    claimed = await plan_given_up(deliveries, times=1)
+    claimed = await plan_claimed(deliveries, order)
     await deliveries.elapse(planning.END_AWAITED)
-    with pytest.raises(SourceUnavailableError, match="500 for"):
-        await planner(deliveries, order).plan(claimed)
-    claimed = await plan_given_up(deliveries, times=3)
-    await planner(deliveries, order).plan(claimed)
+    plans = planner(deliveries, order)
+    await plan_in_vain(plans, claimed, times=3)
+    await plans.plan(claimed)
     ready = await deliveries.active()
     assert ready.plan is not None
     assert not ready.plan.told
+
+
+async def test_a_question_that_was_answered_between_did_not_fail_in_a_row(
+    deliveries: Deliveries,
+) -> None:
+    order = Mute({7: [file(1)]})
+    claimed = await plan_claimed(deliveries, order)
+    await deliveries.elapse(planning.END_AWAITED)
+    plans = planner(deliveries, order)
+    await plan_in_vain(plans, claimed, times=3)  # asking for the order
+    order.answers = (True, False)
+    await plan_in_vain(plans, claimed, times=3)  # asking for its files
+    order.answers = (False, False)
+    await plan_in_vain(plans, claimed, times=3)
+    order.answers = (True, True)
+    await plans.plan(claimed)
+    ready = await deliveries.active()
+    assert ready.plan is not None
+    assert ready.plan.told
 
 
 async def test_an_rs_order_that_is_away_is_not_one_that_does_not_tell(
@@ -1053,15 +1080,13 @@ async def test_an_rs_order_that_is_away_is_not_one_that_does_not_tell(
 ) -> None:
     order = Mute({7: [file(1)]})
     order.lists = False
-    await deliveries.granted()
-    await announce(deliveries, order, 7)
-    claimed = await plan_given_up(deliveries, times=9)
+    claimed = await plan_claimed(deliveries, order)
     await deliveries.elapse(planning.END_AWAITED)
-    with pytest.raises(SourceUnavailableError, match="500 for the order"):
-        await planner(deliveries, order).plan(claimed)
+    plans = planner(deliveries, order)
+    await plan_in_vain(plans, claimed, times=9)
     order.lists = True
     order.answers = (True, True)
-    await planner(deliveries, order).plan(claimed)
+    await plans.plan(claimed)
     ready = await deliveries.active()
     assert ready.plan is not None
     assert ready.plan.told
@@ -1071,31 +1096,114 @@ async def test_the_end_of_an_order_that_is_asked_about_in_vain_is_awaited_for_a_
     deliveries: Deliveries,
 ) -> None:
     order = Mute({7: [file(1)]})
-    await deliveries.granted()
-    await announce(deliveries, order, 7)
+    claimed = await plan_claimed(deliveries, order)
+    plans = planner(deliveries, order)
+    await plan_in_vain(plans, claimed, times=3)
     with pytest.raises(SourceNotReadyError, match="begins then, or once some of it"):
-        await planner(deliveries, order).plan(await plan_given_up(deliveries, times=9))
+        await plans.plan(claimed)
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_an_end_that_can_not_be_asked_about_does_not_hold_up_an_archive(
-    deliveries: Deliveries, *, told: bool
-) -> None:
+async def test_only_so_many_questions_that_fail_are_remembered(deliveries: Deliveries) -> None:
+    order = Mute({7: [file(1)]})
+    claimed = await plan_claimed(deliveries, order)
+    another = await deliveries.granted("another")
+    unanswered = Unanswered(most=1)
+    error = SourceUnavailableError("500")
+    for _ in range(9):
+        for each in (claimed, another):
+            assert not await unanswered.is_untold(each, Question.ORDER, order, error)
+
+
+def attempts_at(deliveries: Deliveries, order: Order, delivery: Delivery) -> Attempts:
+    """Return what says, at each call, why an attempt of one worker leaves the rest to another."""
+    by = deliveries.segments(order)
+
+    async def attempt() -> str | list[str]:
+        files = by.of(delivery, make_lease())
+        got = [each async for each in files.all()]
+        if got[-1] is Seam.PAUSE:
+            return str(files.failed)
+        return [each.member for each in got if not isinstance(each, Seam)]
+
+    return attempt
+
+
+async def mute_at_the_end(deliveries: Deliveries, *, told: bool, **said: Any) -> Mute:
+    """Archive two suborders of an order that is done, and that is not told from then on.
+
+    The delivery was given up for later often, for other reasons.
+    """
     order = Mute({7: [file(1)], 8: [file(2)]}, told=told, facts=True, pages=told)
     delivery = await (begun if told else untold)(deliveries, order)
-    order.suborders = {7: [file(1)], 8: [file(2), file(3)]}  # of equal ones it told one
+    await announce(deliveries, order, 8)
+    await given(deliveries, order, delivery)
+    await deliveries.tell(DONE, order_id=1, **{"total_suborders": 2} | said)
+    await given_up(deliveries, delivery, times=9)
+    order.answers = (False, False)
+    return order
+
+
+async def test_an_end_that_can_not_be_asked_about_does_not_hold_up_an_archive(
+    deliveries: Deliveries,
+) -> None:
+    order = await mute_at_the_end(deliveries, told=False)
+    attempt = attempts_at(deliveries, order, await deliveries.active())
+    for _ in range(3):
+        assert await attempt() == "500 for the order"
+    order.lists = False
+    assert await attempt() == "500 for the order"
+    order.lists = True
+    assert await attempt() == ["P_v1/f1", "P_v1/f2"]
+
+
+@pytest.mark.parametrize("error", [None, "no right"])
+async def test_the_files_that_were_told_at_first_tell_that_an_archive_is_whole(
+    deliveries: Deliveries, error: str | None
+) -> None:
+    """Unless the order ended with errors."""
+    said = {"errors": 1, "message": error} if error else {}
+    order = await mute_at_the_end(deliveries, told=True, total_suborders=3, **said)
+    attempt = attempts_at(deliveries, order, await deliveries.active())
+    for _ in range(3):
+        assert await attempt() == "500 for the order"
+    if error is None:
+        assert await attempt() == ["f1", "f2"]
+        return
+    for _ in range(2):
+        assert "whether it lacks one is not known" in str(await attempt())
+    order.answers = (True, True)
+    assert await attempt() == ["f1", "f2"]
+
+
+@pytest.mark.parametrize("question", ["order", "files", "none"])
+async def test_a_number_of_files_does_not_tell_that_an_archive_is_whole(
+    deliveries: Deliveries, question: str
+) -> None:
+    """Of equal files rs-order tells one, and lists all; another one may never be available."""
+
+    class Equal(Mute):
+        async def order(self, delivery: Delivery) -> OrderFacts | None:
+            return (
+                None
+                if question == "none" and not all(self.answers)
+                else await super().order(delivery)
+            )
+
+    order = Equal({7: [file(1)], 8: [file(2), file(3)]}, facts=True, pages=True)
+    delivery = await begun(deliveries, order)
+    order.suborders = {7: [file(1)], 8: [file(2), file(4)]}
     await announce(deliveries, order, 8)
     await deliveries.tell(DONE, order_id=1, total_suborders=2)
-    order.answers = (False, False)
-    why = await why_it_paused(deliveries, order, delivery)
-    assert str(why) == "500 for the order"
-    delivery = await given_up(deliveries, delivery, times=4)
-    order.lists = False
-    assert str(await why_it_paused(deliveries, order, delivery)) == "500 for the order"
-    order.lists = True
-    got = await given(deliveries, order, delivery)
-    assert len([each for each in got if not isinstance(each, Seam)]) == 3
-    assert got[-1] is not Seam.PAUSE
+    order.answers = (question != "order", False)
+    attempt = attempts_at(deliveries, order, delivery)
+    for _ in range(9):
+        why = str(await attempt())
+    assert "whether it lacks one is not known" in why
+    order.suborders = {7: [file(1)], 8: [file(2), file(3)]}
+    order.available = set()
+    order.answers = (True, True)
+    with pytest.raises(IncompleteOrderError, match="was to have 3 files, and 1 of them"):
+        await attempt()
 
 
 async def test_an_archive_that_has_all_needs_no_answer(deliveries: Deliveries) -> None:
