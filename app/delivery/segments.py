@@ -137,3 +137,10 @@ class OrderPlan(Extent, Noted):
     ids: int = 0  # of the files, summed up (`ids_of`)
     # Folders of products whose own name was taken, by the product's digest in decimals.
     renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def is_all_of(self, ordered: int | None) -> bool:
+        """Whether it is of all files of an order, by the number that was ordered; None: untold.
+
+        It may have been made before rs-order had cut all of the order into suborders.
+        """
+        return self.told and 0 < (ordered or 0) <= self.files

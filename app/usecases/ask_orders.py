@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from app.delivery.manifest import ids_of
 from app.delivery.model import Delivery
 from app.delivery.order_facts import FileState, OrderFacts, OrderFile, OrderState
 from app.delivery.orders import OrderEvent, OrderStatus
@@ -24,16 +25,19 @@ from app.errors import (
     OrderNotToldError,
     SourceNotReadyError,
     SourceRefusedError,
+    SourceUnavailableError,
 )
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 from app.usecases.free_place import may_lack_place
 from app.usecases.order_progress import announce_available, order_progressed
+from app.usecases.untold import Question, Unanswered
 
 log = get_logger(__name__)
 
 _QUIET = timedelta(minutes=15)
 _NAMED = 3  # files in a cause
+_TRIES = 2  # looks in a row at which a question fails: then it counts as not told
 _MOST_FAILURES = 3  # in a row, before the others are left for another look
 
 
@@ -78,6 +82,7 @@ class OrderInquiry:
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
     frees_places: bool = False  # at rs-order, of orders that are delivered
     user_places: int = 0  # suborders of a user that rs-order has available at a time; 0: not known
+    unanswered: Unanswered = field(default_factory=Unanswered)
 
     async def look(self) -> None:
         """Ask about the orders that were quiet for longest. One process does it for all.
@@ -103,7 +108,7 @@ class OrderInquiry:
 
     async def _ask(self, delivery: Delivery) -> None:
         try:
-            facts = await self.source.order(delivery)
+            facts = await self._facts(delivery)
         except SourceRefusedError as error:
             await self._end(delivery, f"nothing was heard of it for long, and {error}")
             return
@@ -117,7 +122,9 @@ class OrderInquiry:
             status=facts.status,
             expires_at=facts.expires_at,
         )
-        if facts.gone:
+        if facts.gone and await self._has_all(delivery, facts):
+            await self._said(delivery, OrderStatus.DONE)
+        elif facts.gone:
             await self._end(
                 delivery,
                 f"order {delivery.order_id} is {facts.status} at rs-order, and its files are gone "
@@ -139,6 +146,33 @@ class OrderInquiry:
             async with self.store.transaction() as tx:
                 await may_lack_place(tx, delivery)
 
+    async def _facts(self, delivery: Delivery) -> OrderFacts | None:
+        """Ask about an order; None: it is not told."""
+        try:
+            facts = await self.source.order(delivery)
+        except SourceUnavailableError as error:
+            if not await self._is_untold(delivery, Question.ORDER, error):
+                raise
+            return None
+        self.unanswered.answered(delivery, Question.ORDER)
+        return facts
+
+    async def _is_untold(
+        self, delivery: Delivery, question: Question, error: SourceUnavailableError
+    ) -> bool:
+        return await self.unanswered.is_untold(delivery, question, self.source, error, tries=_TRIES)
+
+    async def _has_all(self, delivery: Delivery, facts: OrderFacts) -> bool:
+        """Whether all files of an order that is gone came before: its end was not heard then."""
+        plan = delivery.plan
+        if plan is None or not plan.is_all_of(facts.files):
+            return False
+        files = ids = 0
+        async for file in self.store.files(delivery):
+            files += 1
+            ids = ids_of([file], ids)
+        return (files, ids) == (plan.files, plan.ids)
+
     async def _announce(self, delivery: Delivery, facts: OrderFacts) -> None:
         """Announce suborders that can be downloaded: some may be, of which it was not heard."""
         suborders = await self._suborders(delivery, facts)
@@ -152,7 +186,7 @@ class OrderInquiry:
                 suborder_id=suborder,
                 total_suborders=suborders.total,
             )
-        if self.user_places and delivery.parked and facts.waiting_for_user is not False:
+        if self.user_places and delivery.parked and facts.waiting_for_user:
             await self._end_if_stuck(delivery, suborders)
 
     async def _end_if_stuck(self, delivery: Delivery, suborders: _Suborders) -> None:
@@ -198,6 +232,11 @@ class OrderInquiry:
                     return None
         except OrderNotToldError:
             return None
+        except SourceUnavailableError as error:
+            if not await self._is_untold(delivery, Question.FILES, error):
+                raise
+            return None
+        self.unanswered.answered(delivery, Question.FILES)
         return suborders
 
     async def _look_for_files(self, delivery: Delivery) -> None:

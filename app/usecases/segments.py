@@ -251,7 +251,7 @@ class SegmentFiles:
             )
         else:
             return
-        facts = await self._facts()
+        facts = await self._facts(files)
         if await self._has_all_of(segment, facts, files):
             return
         if segment.age < _EMPTY_AGE or delivery.tries < TRIES:
@@ -297,7 +297,7 @@ class SegmentFiles:
         order, plan = self._delivery.order_id, self._plan
         if not files:
             raise EmptyOrderError(f"order {order} is done, and rs-order listed no file of it")
-        facts = await self._facts()
+        facts = await self._facts(files)
         missing = await self._missing(facts, files) if plan.told else 0
         if missing is None:
             raise SourceUnavailableError(
@@ -312,11 +312,11 @@ class SegmentFiles:
                 "into rs-order for what became of them"
             )
 
-    async def _facts(self) -> OrderFacts | None:
-        """Ask about the order; None: it is not told.
+    async def _facts(self, files: int) -> OrderFacts | None:
+        """Ask about the order; None: it is not told, and what was told before counts.
 
         Raises IncompleteOrderError when it is gone: what is gone is in no list, so no list tells
-        that the archive has all of it.
+        that the archive has all of it; but for what was told before, if that was all of it.
         """
         delivery = self._delivery
         try:
@@ -327,6 +327,9 @@ class SegmentFiles:
             return None
         self._by.unanswered.answered(delivery, Question.ORDER)
         if facts is not None and facts.gone:
+            told_all = delivery.order_error is None and self._plan.is_all_of(facts.files)
+            if told_all and await self._has_all(files):
+                return None
             raise IncompleteOrderError(
                 f"order {delivery.order_id} is {facts.status} at rs-order, and it can't be told "
                 "whether all of its files came before: nothing is delivered, as the archive might "

@@ -48,17 +48,19 @@ class Unanswered:
         question: Question,
         source: OrderSource,
         error: SourceUnavailableError,
+        *,
+        tries: int = TRIES,
     ) -> bool:
         """Whether a question about a delivery's order counts as not told, as it failed once more.
 
-        It failed some times in a row, and rs-order is not away: it answers for the order's files.
-        Raises SourceRefusedError where it refuses those.
+        It failed so many times in a row, and rs-order is not away: it answers for the order's
+        files. Raises SourceRefusedError where it refuses those.
         """
         key = delivery.id, question
         failed = self._failed[key] = self._failed.pop(key, 0) + 1
         if len(self._failed) > self._most:
             self._failed.popitem(last=False)
-        if failed < TRIES:
+        if failed < tries:
             return False
         try:
             await anext(aiter(source.listing(delivery)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.order_facts import OrderFacts
+from app.delivery.order_facts import DatasetFacts, OrderFacts
 from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
 from app.errors import SourceGoneError, SourceUnavailableError
@@ -426,6 +427,91 @@ async def test_rs_order_that_is_away_is_asked_later(
         await deliveries.elapse(QUIET)
         await inquiry(deliveries, orders).look()
     assert await deliveries.states() == ["AVAILABLE"]
+
+
+@pytest.mark.parametrize("question", ["order", "every_file"])
+async def test_files_are_found_where_a_question_fails_each_time(
+    deliveries: Deliveries, orders: MemoryOrders, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    await parked(deliveries, orders, partial_content=False)
+
+    def fails(*_asked: Any) -> Any:
+        raise SourceUnavailableError("500")
+
+    monkeypatch.setattr(orders, question, fails)
+    inquiries = inquiry(deliveries, orders)
+    for announced in (1, 2):
+        await deliveries.elapse(QUIET)
+        await inquiries.look()
+        active = await deliveries.active()
+        assert (active.parked, active.announced) == (announced == 1, announced)
+    so_far = await deliveries.store.order_so_far(active)
+    assert [segment.suborder is None for segment in so_far.segments] == [False, True]
+
+
+async def test_a_question_that_fails_with_the_lists_finds_nothing(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await parked(deliveries, orders, partial_content=False)
+    orders.faults = orders.faults.model_copy(update={"answers_500": 99})
+    inquiries = inquiry(deliveries, orders)
+    for _ in range(5):
+        await deliveries.elapse(QUIET)
+        await inquiries.look()
+    assert (await deliveries.active()).announced == 1
+
+
+@pytest.mark.parametrize("total", [3, None])
+@pytest.mark.parametrize("ordered_files", [3, 4, None])
+async def test_an_order_that_is_gone_and_was_archived_before_is_done(
+    deliveries: Deliveries,
+    orders: MemoryOrders,
+    monkeypatch: pytest.MonkeyPatch,
+    total: int | None,
+    ordered_files: int | None,
+) -> None:
+    """Only its end was not heard. That all of it was told is known by the number of its files."""
+    await waiting(deliveries, orders, user_places=3)
+    await park(deliveries)
+    for suborder in announced_by(orders)[1:]:
+        said: dict[str, Any] = {"suborder_id": suborder, "total_suborders": total}
+        await deliveries.tell(OrderStatus.SUBORDER_DONE, order_id=1, **said)
+    await go_on(deliveries, orders)
+    await park(deliveries)
+    dataset = DatasetFacts(dataset_id=1, files=ordered_files, size=None)
+
+    async def order(_delivery: Delivery) -> OrderFacts:
+        return OrderFacts(status="EXPIRED", datasets=(dataset,))
+
+    monkeypatch.setattr(orders, "order", order)
+    orders.clock.advance(8 * 24 * 3600)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    if ordered_files != 3:
+        assert await deliveries.states() == ["ERROR"]
+        return
+    assert (await deliveries.active()).order_done
+    claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert claimed is not None
+    got = [file async for file in deliveries.segments(orders).of(claimed, make_lease()).all()]
+    assert [file.member for file in got if isinstance(file, ManifestFile)] == ["f1", "f2", "f3"]
+    assert Seam.PAUSE not in got
+
+
+async def test_an_order_of_which_it_is_not_told_whether_it_waits_does_not_end_its_delivery(
+    deliveries: Deliveries, orders: MemoryOrders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = await stuck(deliveries, orders)
+    facts = await orders.order(delivery)
+    assert facts is not None
+
+    async def order(_delivery: Delivery) -> OrderFacts:
+        return replace(facts, waiting_for_user=None)
+
+    monkeypatch.setattr(orders, "order", order)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, user_places=2).look()
+    assert await deliveries.states() == ["TRANSFERRING"]
 
 
 def settlement(deliveries: Deliveries, orders: Any) -> Settlement:

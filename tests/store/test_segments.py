@@ -789,6 +789,26 @@ async def test_a_plan_that_was_made_too_early_and_an_order_that_is_gone(
         await given(deliveries, order, delivery)
 
 
+@pytest.mark.parametrize("ordered_files", [2, 3])
+async def test_an_order_that_is_gone_and_was_told_whole_needs_no_list(
+    deliveries: Deliveries, ordered_files: int
+) -> None:
+    """One of its suborders is the retry of files that were downloaded: it was not heard of."""
+    order = Order({7: [file(1)], 8: [file(2)]})
+    delivery = await begun(deliveries, order)
+    await announce(deliveries, order, 8)
+    await given(deliveries, order, delivery)
+    await deliveries.tell(DONE, order_id=1, total_suborders=3)
+    order.end("EXPIRED")
+    datasets = (DatasetFacts(dataset_id=1, files=ordered_files, size=None),)
+    order.facts = OrderFacts(status="EXPIRED", datasets=datasets)
+    if ordered_files == 2:
+        assert Seam.PAUSE not in await given(deliveries, order, delivery)
+        return
+    with pytest.raises(IncompleteOrderError, match="order 1 is EXPIRED at rs-order"):
+        await given(deliveries, order, delivery)
+
+
 @pytest.mark.parametrize("told", [True, False])
 async def test_an_empty_list_of_a_suborder_is_asked_for_again(
     deliveries: Deliveries, *, told: bool
