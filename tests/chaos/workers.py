@@ -15,6 +15,7 @@ from compose.embedded.processes import Child, running, start
 from compose.embedded.stack import ROOT, Stack
 
 _PAUSE = 0.5  # seconds before a new start, as a supervisor has it
+_TOLD = 40  # lines of a log, which is gone when its test is over
 
 
 class Worker:
@@ -55,7 +56,7 @@ class Worker:
 async def running_workers(
     stack: Stack, count: int, settings: Mapping[str, str]
 ) -> AsyncIterator[list[Worker]]:
-    """Run so many workers, each supervised."""
+    """Run so many workers, each supervised. What is raised meanwhile has the end of their logs."""
     async with contextlib.AsyncExitStack() as opened:
         workers = []
         for number in range(count):
@@ -71,6 +72,10 @@ async def running_workers(
         supervisors = [asyncio.create_task(worker.supervise()) for worker in workers]
         try:
             yield workers
+        except Exception as error:
+            for worker in workers:
+                error.add_note(f"{worker.child.name}:\n{worker.child.tail(_TOLD)}")
+            raise
         finally:
             for supervisor in supervisors:
                 supervisor.cancel()
