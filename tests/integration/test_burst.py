@@ -115,6 +115,55 @@ async def test_an_answer_of_rs_order_reads_its_own_deliveries_alone(
         assert most <= 1, plan
 
 
+@pytest.mark.parametrize("state", ["ORDERED", "TRANSFERRING"])
+@pytest.mark.parametrize("analyzed", ["never", "before", "now"])
+async def test_a_look_at_quiet_orders_reads_those_that_it_takes(
+    deliveries: Deliveries, *, state: str, analyzed: str
+) -> None:
+    """However many wait for rs-order, or have begun and don't."""
+    await _count(deliveries, "before" if analyzed == "before" else "never", state=state)
+    await deliveries.pool.execute(
+        "UPDATE delivery SET order_id = 1, parked = $1, announced = 1, listed = 1, "
+        "plan = CASE WHEN state = 'TRANSFERRING' THEN '{}'::json END, "
+        "not_before = now() - interval '1 hour' - random() * interval '1 hour' WHERE tenant = 't'",
+        state == "TRANSFERRING",
+    )
+    await deliveries.pool.execute(
+        "INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, "
+        "order_request, priority, requested_at, expires_at, rank, order_id, not_before) "
+        "SELECT gen_random_uuid(), 't', 'b' || n, 'AVAILABLE', 'u', 'default', '{}', 1, now(), "
+        "now(), now(), 1, now() - interval '3 hours' FROM generate_series(1, $1::int) AS n",
+        _WAITING,
+    )
+    if analyzed == "now":
+        await deliveries.pool.execute("ANALYZE")
+    most, plan = await _read(deliveries, "quiet_orders", after=timedelta(minutes=15), limit=1)
+    assert most == 1, plan
+
+
+@pytest.mark.parametrize("analyzed", ["never", "before", "now"])
+async def test_the_places_of_a_user_are_looked_for_among_its_own_deliveries(
+    deliveries: Deliveries, *, analyzed: str
+) -> None:
+    """Of which there are many, and more of others."""
+    await _count(deliveries, "before" if analyzed == "before" else "never", state="DONE")
+    await deliveries.pool.execute(
+        "UPDATE delivery SET order_id = 1, user_email = 'u' || right(correlation_id, 1), "
+        "finished_at = now() - random() * interval '1 hour' WHERE tenant = 't'"
+    )
+    if analyzed == "now":
+        await deliveries.pool.execute("ANALYZE")
+    most, plan = await _read(
+        deliveries,
+        "record_places_of",
+        tenant="t",
+        user="u7",
+        within=timedelta(days=1),
+        limit=20,
+    )
+    assert most == 20, plan
+
+
 async def test_a_burst_of_orders_takes_as_many_statements_as_passes(
     deliveries: Deliveries,
 ) -> None:
