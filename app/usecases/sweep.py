@@ -125,7 +125,7 @@ class Sweep:
         ends = time.monotonic() + _TURN_TIMEOUT
         later: defaultdict[int, list[Delivery]] = defaultdict(list)  # by the pause, in seconds
         for leftover in leftovers:
-            skipped = self._paused(leftover) or time.monotonic() > ends
+            skipped = self._all_paused(leftover) or time.monotonic() > ends
             pause = _BACKOFF.first if skipped else await self._sweep(leftover)
             if pause:
                 later[ceil(max(pause, self._paused(leftover)))].append(leftover.delivery)
@@ -158,6 +158,8 @@ class Sweep:
             leftover.warn(passing, tried_again=True)
         if pause:
             return pause
+        for endpoint in leftover.endpoints:
+            self._pauses.pop(endpoint, None)
         took = timedelta(seconds=time.monotonic() - began)
         return 0.0 if await self.store.swept(leftover.delivery, took=took) else _BACKOFF.first
 
@@ -227,7 +229,6 @@ class Sweep:
         except TargetUnavailableError:
             self._failed(target)
             raise
-        self._pauses.pop(target.endpoint, None)
 
     def _failed(self, target: Target) -> None:
         last = self._pauses.get(target.endpoint)
@@ -242,6 +243,12 @@ class Sweep:
         return max(
             (pause.until - now for pause in pauses if pause and pause.until > now), default=0
         )
+
+    def _all_paused(self, leftover: _Leftover) -> bool:
+        """Whether every place of the delivery is left alone."""
+        now = time.monotonic()
+        pauses = [self._pauses.get(endpoint) for endpoint in leftover.endpoints]
+        return bool(pauses) and all(pause and pause.until > now for pause in pauses)
 
     def _leftover(self, delivery: Delivery) -> _Leftover:
         try:

@@ -145,9 +145,12 @@ class KeptArchive:
         self._asked = False  # whether it has tried to put one
 
     async def save(self, step: Step) -> bool:
-        """Save a step; see `ports.Checkpoints.save`. What was put aside before is dropped then."""
+        """Save a step; see `ports.Checkpoints.save`. What was put aside before is dropped then.
+
+        Not by a worker that stops: it has no time to ask a store, and others drop it, too.
+        """
         saved = await self._tails.checkpoints.save(self._delivery, self._upload, step)
-        if saved and self._had:
+        if saved and self._had and not self._lease.stopping.is_set():
             self._had = False
             await self._tails.drop_soon(self._delivery, before=self._delivery.attempt)
         return saved

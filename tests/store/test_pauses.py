@@ -143,14 +143,17 @@ class Pausing:
         return list(self.shelf.open())
 
     async def sweep(self) -> int:
-        return await Sweep(
+        return await self.sweeper().look()
+
+    def sweeper(self) -> Sweep:
+        return Sweep(
             store=self.deliveries.store,
             tenants=self.deliveries.tenants,
             uploads=self.uploads,
             checkpoints=self.deliveries.checkpoints("sweep"),
             after=timedelta(),
             limit=9,
-        ).look()
+        )
 
     async def check_archive(self, delivery: Delivery) -> None:
         """The archive is the one that never paused."""
@@ -319,6 +322,12 @@ async def test_a_place_that_is_away_keeps_no_other_from_being_swept(pausing: Pau
     (left,) = pausing.open()
     await pausing.shelf.create_upload(moved, left.key, {}, media_type="application/zip")
     pausing.shelf.silent = True
-    assert await pausing.sweep() == 0
+    sweep = pausing.sweeper()
+    assert await sweep.look() == 0
     assert pausing.open() == []
     assert len(await pausing.tails(delivery)) == 1
+    # Also while the old place is left alone.
+    await pausing.shelf.create_upload(moved, left.key, {}, media_type="application/zip")
+    await pausing.deliveries.elapse(timedelta(minutes=1))
+    assert await sweep.look() == 0
+    assert pausing.open() == []
