@@ -50,7 +50,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.waiting.backoff import Backoff
 from app.waiting.turns import Turns
 from streams.amqp import names
-from streams.amqp.acknowledgements import Unheard
+from streams.amqp.acknowledgements import Unheard, is_answered
 from streams.amqp.dead_letters import copied
 from streams.amqp.messages import read
 from streams.amqp.parameters import AmqpParameters
@@ -138,16 +138,9 @@ class Bridge(Service):
                 self._unheard.answered()
 
     async def _all_was_read(self) -> bool:
-        """Ask for what changes nothing: once that is answered, what was acknowledged was read.
-
-        However long it takes: aiormq closes a channel on which a question is given up.
-        """
+        """Ask for what changes nothing: once that is answered, what was acknowledged was read."""
         assert self._channel is not None  # noqa: S101 - else nothing was
-        try:
-            await self._channel.set_qos(prefetch_count=self._per_consumer)
-        except CONNECTION_EXCEPTIONS:
-            return False
-        return True
+        return await is_answered(self._channel.set_qos(prefetch_count=self._per_consumer))
 
     def _closed(self, *_: object) -> None:
         """Note what was acknowledged in vain, perhaps, on the channel that is gone."""

@@ -7,7 +7,11 @@ order: when it answers a later question, it has read all that was sent before.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from uuid import UUID
+
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 
 class Unheard:
@@ -37,3 +41,21 @@ class Unheard:
         """Return all that there are, and let them go: their messages may come again."""
         lost, self._before, self._since = [*self._before, *self._since], [], []
         return lost
+
+
+async def is_answered(question: Awaitable[object]) -> bool:
+    """Whether a channel answered a question, and was not closed before.
+
+    However long it takes: aiormq closes a channel on which a question is given up.
+    """
+    try:
+        await question
+    except CONNECTION_EXCEPTIONS:
+        return False
+    except asyncio.CancelledError:
+        # So aiormq ends, too, what it was asked on a connection that is stuck.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return False
+    return True
