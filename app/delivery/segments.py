@@ -32,6 +32,7 @@ class OrderSoFar:
 
     segments: Sequence[Segment]
     done: bool  # no further suborder comes
+    with_errors: bool  # that the order ended with, as rs-order said
     total_suborders: int | None  # that rs-order cut it into, as it said last
     age: timedelta  # since the first segment was announced; 0: none was
 

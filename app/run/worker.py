@@ -98,7 +98,12 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         frees_places=settings.cancel_delivered_orders,
         user_places=settings.rs_order_user_places,
     )
-    places = Places(source=services.source, store=store, limit=_INQUIRY_BATCH_SIZE)
+    places = Places(
+        source=services.source,
+        store=store,
+        frees=settings.cancel_delivered_orders,
+        limit=_INQUIRY_BATCH_SIZE,
+    )
     forget = partial(
         services.database.janitor().forget,
         finished=timedelta(seconds=settings.finished_retention),
@@ -108,10 +113,9 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
         ("reconcile", append, settings.reconcile_interval),
         ("sweep", sweep.look, settings.reconcile_interval),
         ("orders", inquiry.look, settings.reconcile_interval),
+        ("places", places.look, settings.reconcile_interval),
         ("janitor", forget, _JANITOR_INTERVAL),
     ]
-    if settings.cancel_delivered_orders:
-        led_jobs.append(("places", places.look, settings.reconcile_interval))
     return [
         Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
         *(

@@ -101,6 +101,7 @@ GROUP BY tenant, state;
 SELECT d.tenant, count(*) AS places,
        greatest(0, extract(epoch FROM now() - min(p.since)))::float8 AS oldest
 FROM place p JOIN delivery d ON d.id = p.delivery_id
+WHERE p.answered_at IS NULL
 GROUP BY d.tenant;
 
 -- name: outcomes

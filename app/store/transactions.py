@@ -538,6 +538,7 @@ class PostgresStore:
         return OrderSoFar(
             segments=[segment_of(row) for row in rows if row["number"] is not None],
             done=rows[0]["order_done"],
+            with_errors=rows[0]["with_errors"],
             total_suborders=rows[0]["total_suborders"],
             age=rows[0]["age"] or timedelta(),
         )

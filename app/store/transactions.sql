@@ -286,7 +286,7 @@ RETURNING number;
 
 -- name: segments
 -- What is known of a delivery's order, and its segments in their order.
-SELECT d.order_done, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id,
+SELECT d.order_done, d.order_error_type IS NOT NULL AS with_errors, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id,
        s.at_end, s.listed_at IS NOT NULL AS listed, s.file_count, now() - s.announced_at AS segment_age
 FROM delivery d LEFT JOIN segment s ON s.delivery_id = d.id
 WHERE d.id = :id
@@ -324,8 +324,8 @@ ON CONFLICT DO NOTHING;
 
 -- name: record_places_of
 -- The orders of a user's last deliveries that are done may keep places of theirs.
-INSERT INTO place (delivery_id, due_at)
-SELECT id, now() FROM delivery
+INSERT INTO place (delivery_id, since, due_at)
+SELECT id, finished_at, now() FROM delivery
 WHERE tenant = :tenant AND user_email = :user AND state = 'DONE' AND order_id IS NOT NULL
   AND finished_at > now() - :within::interval
 ORDER BY finished_at DESC
@@ -334,8 +334,8 @@ ON CONFLICT DO NOTHING
 RETURNING delivery_id;
 
 -- name: forget_place
--- It keeps none, or not any more. No row if that was noted before.
-DELETE FROM place WHERE delivery_id = :id RETURNING delivery_id;
+-- It keeps none, or not any more; or that can't be known. No row if that was noted before.
+UPDATE place SET answered_at = now() WHERE delivery_id = :id AND answered_at IS NULL RETURNING delivery_id;
 
 -- name: retry_now
 -- What waits for a later attempt may be claimed now.
@@ -405,7 +405,7 @@ RETURNING *;
 
 -- name: holds_place
 -- Whether a delivery's order may keep its user's place.
-SELECT EXISTS (SELECT 1 FROM place WHERE delivery_id = :id);
+SELECT EXISTS (SELECT 1 FROM place WHERE delivery_id = :id AND answered_at IS NULL);
 
 -- name: due_place
 -- The place that is due for longest; it is due again after a minute, which doubles each time, at most to
@@ -415,7 +415,7 @@ WITH due AS (
         tries = tries + 1,
         due_at = now() + least(interval '1 minute' * 2 ^ least(tries, 20), :longest::interval)
     WHERE delivery_id IN (
-        SELECT delivery_id FROM place WHERE due_at <= now()
+        SELECT delivery_id FROM place WHERE due_at <= now() AND answered_at IS NULL
         ORDER BY due_at, delivery_id
         LIMIT 1
         FOR UPDATE SKIP LOCKED

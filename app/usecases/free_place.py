@@ -56,6 +56,7 @@ class Places:
 
     source: OrderSource
     store: DeliveryStore
+    frees: bool = True  # else what was noted before that was forbidden is only forgotten
     limit: int = 100  # orders in one look: the others have their turn at the next one
 
     async def free_soon(self, delivery: Delivery) -> None:
@@ -93,6 +94,9 @@ class Places:
 
     async def _free(self, delivery: Delivery) -> None:
         """Cancel an order if rs-order still waits for its user. Raises what passes."""
+        if not self.frees:
+            await self._forget(delivery)
+            return
         try:
             facts = await self.source.order(delivery)
         except PermanentError as error:

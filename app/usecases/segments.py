@@ -79,6 +79,7 @@ class SegmentFiles:
         self.most_files = has + _MORE if plan.told else max(_UNTOLD_FILES, _GROWTH * has)
         self.segments = 0  # that were given
         self.total_suborders: int | None = None  # that rs-order told, at the last look
+        self._with_errors = False  # whether it said by then that the order ended with some
         self.full = False  # whether there is more, for which this attempt has no room
         # Why the next segment could not be listed, or whether there is one not be known.
         self.failed: RetryableError | None = None
@@ -97,6 +98,7 @@ class SegmentFiles:
         LeaseLostError.
         """
         given = self.segments = 0
+        self.full, self.failed = False, None
         while True:
             so_far = await self._look()
             segment = so_far.segment(self.segments + 1)
@@ -131,6 +133,7 @@ class SegmentFiles:
             partial(self._by.store.order_so_far, self._delivery), good=self._lease.safe_to_complete
         )
         self.total_suborders = so_far.total_suborders
+        self._with_errors = so_far.with_errors
         return so_far
 
     async def _files(self, first: int, count: int) -> AsyncIterator[ManifestFile]:
@@ -327,7 +330,7 @@ class SegmentFiles:
             return None
         self._by.unanswered.answered(delivery, Question.ORDER)
         if facts is not None and facts.gone:
-            told_all = delivery.order_error is None and self._plan.is_all_of(facts.files)
+            told_all = not self._with_errors and self._plan.is_all_of(facts.files)
             if told_all and await self._has_all(files):
                 return None
             raise IncompleteOrderError(
@@ -380,7 +383,7 @@ class SegmentFiles:
         too_few = self._plan.files - files
         if too_few > 0:
             return too_few
-        whole = self._delivery.order_error is None and await self._has_all(files)
+        whole = not self._with_errors and await self._has_all(files)
         return 0 if whole else None
 
     async def _has_all(self, files: int) -> bool:

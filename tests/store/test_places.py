@@ -226,6 +226,29 @@ async def test_no_place_is_noted_where_that_is_set_so(deliveries: Deliveries) ->
     assert not await deliveries.store.holds_place(delivery)
 
 
+async def test_what_was_noted_before_that_was_forbidden_is_forgotten(
+    deliveries: Deliveries,
+) -> None:
+    source: Any = Told(fails=1)
+    await transfers(deliveries, source).deliver(await claimed(deliveries), make_lease())
+    await deliveries.elapse(LATER)
+    await Places(source=source, store=deliveries.store, frees=False).look()
+    assert (source.asked, await cancels(deliveries)) == (["c"], [])
+    assert await deliveries.overview.places_held() == []
+
+
+async def test_an_order_that_was_asked_about_is_not_suspected_again(
+    deliveries: Deliveries,
+) -> None:
+    source = Told(waits=None)
+    delivery = await claimed(deliveries)
+    await transfers(deliveries, source).deliver(delivery, make_lease())
+    async with deliveries.store.transaction() as tx:
+        assert await tx.record_places_of(delivery, within=timedelta(days=1), limit=9) == 0
+    await places(deliveries, source).look()
+    assert source.asked == ["c"]
+
+
 async def test_what_is_not_told_for_a_week_is_given_up(deliveries: Deliveries) -> None:
     source = Told(fails=1_000)
     delivery = await claimed(deliveries)

@@ -1195,6 +1195,17 @@ async def test_the_files_that_were_told_at_first_tell_that_an_archive_is_whole(
     assert await attempt() == ["f1", "f2"]
 
 
+async def test_an_error_that_rs_order_says_during_an_attempt_counts(deliveries: Deliveries) -> None:
+    order = Mute({7: [file(1)], 8: [file(2)]}, facts=True, pages=True)
+    attempt = attempts_at(deliveries, order, await begun(deliveries, order))
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1, total_suborders=3, errors=1, message="no right")
+    order.answers = (False, False)
+    for _ in range(9):
+        why = await attempt()
+    assert "whether it lacks one is not known" in str(why)
+
+
 @pytest.mark.parametrize("question", ["order", "files", "none"])
 async def test_a_number_of_files_does_not_tell_that_an_archive_is_whole(
     deliveries: Deliveries, question: str

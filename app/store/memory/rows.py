@@ -139,6 +139,7 @@ class PlaceRow:
     since: datetime
     due_at: datetime
     tries: int = 0
+    answered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

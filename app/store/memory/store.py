@@ -123,12 +123,15 @@ class MemoryStore:
     async def holds_place(self, delivery: Delivery) -> bool:
         """Whether a delivery's order may keep its user's place."""
         async with self._database.session() as session:
-            return session.get(self._database.places, delivery.id) is not None
+            place = session.get(self._database.places, delivery.id)
+        return place is not None and not place.answered
 
     async def due_place(self, *, longest: timedelta) -> HeldPlace | None:
         """Return the place that is due for longest."""
         async with self._database.session() as session:
-            due = session.where(self._database.places, lambda row: row.due_at <= session.now)
+            due = session.where(
+                self._database.places, lambda row: row.due_at <= session.now and not row.answered
+            )
             free = [row for key, row in due if not session.skips(self._database.places, key)]
             if not free:
                 return None
@@ -345,6 +348,7 @@ class MemoryStore:
                 key=lambda each: each.number,
             ),
             done=row.delivery.order_done,
+            with_errors=row.delivery.order_error is not None,
             total_suborders=row.delivery.total_suborders,
             age=session.now - min((row.announced_at for _, row in rows), default=session.now),
         )

@@ -225,6 +225,8 @@ class MemoryTracking:
         since: dict[str, list[datetime]] = {}
         async with self._database.session() as session:
             for delivery_id, place in session.rows(self._database.places):
+                if place.answered:
+                    continue
                 row = session.get(self._database.deliveries, delivery_id)
                 assert row is not None  # noqa: S101 - its place goes with it
                 since.setdefault(row.delivery.tenant, []).append(place.since)

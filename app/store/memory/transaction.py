@@ -736,8 +736,8 @@ class MemoryUnitOfWork:
             and row.finished_at > now - within
         ]
         rows = [
-            PlaceRow(delivery_id=delivery_id, since=now, due_at=now)
-            for _, delivery_id in sorted(done, reverse=True)[:limit]
+            PlaceRow(delivery_id=delivery_id, since=finished_at, due_at=now)
+            for finished_at, delivery_id in sorted(done, reverse=True)[:limit]
         ]
         places = self._database.places
         return sum([await self._session.insert(places, row.delivery_id, row) for row in rows])
@@ -745,7 +745,13 @@ class MemoryUnitOfWork:
     @_statement
     async def forget_place(self, delivery: Delivery) -> bool:
         """Note that a delivery's order keeps no place."""
-        return await self._session.delete(self._database.places, delivery.id) is not None
+        noted = await self._session.update(
+            self._database.places,
+            delivery.id,
+            lambda row: replace(row, answered=True),
+            lambda row: not row.answered,
+        )
+        return noted is not None
 
     @_statement
     async def audit(self, done: AuditRecord) -> None:
