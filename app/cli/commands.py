@@ -43,11 +43,11 @@ COMMANDS: Mapping[str, Entry] = {
     "migrate": Entry("app.cli.migrate:migrate", "Bring the database schema up to date."),
     "retry": Entry(
         "app.cli.interventions:retry",
-        "Try again: at once what waits for a later attempt, anew what ended in ERROR.",
+        "Try again: at once what waits for a later attempt, from the start what ended in ERROR.",
     ),
     "rotate-keys": Entry(
         "app.cli.keys:rotate_keys",
-        "Seal every stored secret anew with the first of DELIVERY_SECRET_KEYS.",
+        "Seal every stored secret again with the first of DELIVERY_SECRET_KEYS.",
     ),
     "serve": Entry("app.cli.worker:serve", "Work and answer HTTP in one process."),
     "settings": Entry(

@@ -40,7 +40,7 @@ def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @tenant_option
 def retry(ids: Sequence[str], tenant: str | None) -> None:
-    """Try again: at once what waits for a later attempt, anew what ended in ERROR."""
+    """Try again: at once what waits for a later attempt, from the start what ended in ERROR."""
     settings = load_settings()
     actor = caller(chosen_tenant(settings, tenant))
 

@@ -29,7 +29,7 @@ def make_key() -> None:
 
 @click.command("rotate-keys")
 def rotate_keys() -> None:
-    """Seal every stored secret anew with the first of DELIVERY_SECRET_KEYS.
+    """Seal every stored secret again with the first of DELIVERY_SECRET_KEYS.
 
     Put the new key before the old one, restart every process, run this, then remove the old key.
     """
@@ -39,7 +39,7 @@ def rotate_keys() -> None:
             return await database.tenant_settings().reseal(caller(INSTANCE))
 
     changed = asyncio.run(run(load_settings()))
-    click.echo(f"values sealed anew: {changed}")
+    click.echo(f"values sealed again: {changed}")
 
 
 @click.command()

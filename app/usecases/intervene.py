@@ -220,7 +220,7 @@ def _of(user: str | None, delivery: Delivery | None) -> Delivery | None:
 
 async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) -> State:
     """End a delivery that is locked, or note that it ends; return the state that it is in then."""
-    message = f"cancelled by {actor.name or 'somebody without a name'}"
+    message = f"cancelled by {actor.name or 'a caller without a name'}"
     if reason:
         message += f": {reason}"
     state = await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message)

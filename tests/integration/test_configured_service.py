@@ -234,8 +234,8 @@ def test_keys_are_made_and_changed(environment: None, database: str, pool: async
     assert delivery("settings", "set", "s3_server", server, DELIVERY_DATABASE_URL=database)
     refused = delivery("rotate-keys", **one)
     assert (refused.returncode, "DELIVERY_SECRET_KEYS" in refused.stderr) == (1, True)
-    assert delivery("rotate-keys", **both).stdout == "values sealed anew: 1\n"
-    assert delivery("rotate-keys", **one).stdout == "values sealed anew: 1\n"
+    assert delivery("rotate-keys", **both).stdout == "values sealed again: 1\n"
+    assert delivery("rotate-keys", **one).stdout == "values sealed again: 1\n"
     without = delivery(
         "worker",
         DELIVERY_DATABASE_URL=database,
