@@ -205,8 +205,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a sweep forgets what it could not ask",
         path="app/usecases/sweep.py",
-        before="            leftover.warn(error, tried_again=True)\n            return False\n",
-        after="            leftover.warn(error, tried_again=True)\n",
+        before="                passing, pause = passing or error, max(pause, _BACKOFF.first)\n",
+        after="                passing = passing or error\n",
         kind="waits",
     ),
     Defect(
@@ -219,8 +219,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="late objects stay",
         path="app/usecases/sweep.py",
-        before="                await removal.remove_late(delivery, leftover.recorded)\n",
-        after="                del removal\n",
+        before="            await removal.remove_late(delivery, leftover.recorded)\n",
+        after="            del removal\n",
         kind="outages",
     ),
     Defect(
@@ -480,8 +480,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="the last upload is not aborted, nor orphans",
         path="app/usecases/sweep.py",
-        before="            if not await self._abort(leftover):\n                return False\n",
-        after="            pass\n",
+        before="                pause = max(pause, await step(leftover))\n",
+        after="                pass\n",
         kind="takeovers",
     ),
     Defect(
