@@ -27,7 +27,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "delivery_history": ("SELECT", "INSERT"),
     "inbox": _ALL,
     "outbox": _ALL,
-    "place": _ALL,
+    "place": ("SELECT", "INSERT", "UPDATE"),
     "schema_migration": ("SELECT",),
     "segment": ("SELECT", "INSERT", "UPDATE"),
     "setting_version": ("USAGE",),
