@@ -50,6 +50,8 @@ class Owed:
                     self._enqueued(after, changes)
                 elif after.message.kind is Kind.ORDER and before.not_sent and not after.not_sent:
                     self._begins(session, after)
+                elif after.not_sent:  # RabbitMQ surely never had it
+                    self._out.pop(after.message.delivery_id, None)
             elif (
                 change.table == "inbox" and before is None and after.kind is ArrivalKind.ORDER_EVENT
             ):
