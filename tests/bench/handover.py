@@ -45,6 +45,7 @@ _AT = 0.9  # of the bytes are stored when a worker ends
 _LEASE = 10  # seconds after which a dead worker is missed
 _UNSAVED = 256 * MIB  # that a worker sends before it saves a checkpoint
 _IN_FLIGHT = 4  # parts that a transfer sends at the same time
+_AHEAD = 7  # files that a transfer reads at the same time, beside the one that is archived
 
 
 @dataclass
@@ -118,13 +119,15 @@ class Most:
     def after(cls, ends: signal.Signals, file: int) -> Most:
         """Return what holds for files of so many bytes: killed, what was sent since a checkpoint.
 
+        And of those that were read ahead, what was not in the archive yet.
+
         Stopped in order, a worker puts aside what is in no part, and reads what is open to its end;
         where that takes too long, the file at the seam is read again.
         """
         if ends is signal.SIGTERM:
             return cls(parts=_IN_FLIGHT, files=1)
         parts = _UNSAVED // _PART + _IN_FLIGHT
-        return cls(parts=parts, files=-(-parts * _PART // file) + 1)
+        return cls(parts=parts, files=-(-parts * _PART // file) + 1 + _AHEAD)
 
 
 async def _working(workers: list[Worker]) -> Worker:
@@ -145,8 +148,6 @@ async def deliver(
     ends: signal.Signals | None,
 ) -> Figures:
     """Deliver a product to an S3 server; a worker is ended in its midst by a signal."""
-    for log in stack.folder.glob("worker-*.log"):
-        log.unlink()  # of the run before
     environment = stack.environment
     target = S3Target(
         endpoint=endpoint,
@@ -201,27 +202,32 @@ async def _main(size: int, file: int, server: str | None) -> int:
         for number in range(1, size // file):
             os.link(first, folder / f"{number:04}.bin")  # one of them on disk is enough
         total = size // file * file * MIB
-        async with (
-            running_stack(products, switches=UNLIMITED) as stack,
-            Client.connected(stack) as client,
-        ):
-            endpoint = server or stack.environment["DELIVERY_S3_ENDPOINT"]
-            undisturbed = await deliver(stack, client, "large", total, endpoint, None)
-            print(f"{size} MiB in files of {file}, parts of {_PART // MIB}; again:", flush=True)
-            for ends in (signal.SIGTERM, signal.SIGKILL):
-                found = await deliver(stack, client, "large", total, endpoint, ends)
-                assert found.md5 == undisturbed.md5, "another archive than without a signal"
-                most = Most.after(ends, file * MIB)
-                held = found.parts_again <= most.parts and found.files_again <= most.files
-                missed += not held
-                print(
-                    f"{ends.name}: sent {found.parts_again * _PART // MIB} MiB "
-                    f"({found.parts_again} of {found.parts} parts; at most {most.parts}), fetched "
-                    f"{(found.given - undisturbed.given) / MIB:.1f} MiB "
-                    f"({found.files_again} of {size // file} files; at most {most.files})"
-                    f"{'' if held else ': TOO MUCH'}",
-                    flush=True,
-                )
+
+        async def delivered(ends: signal.Signals | None) -> Figures:
+            """Deliver on a stack of its own: who ended before is in no group any more."""
+            async with (
+                running_stack(products, switches=UNLIMITED) as stack,
+                Client.connected(stack) as client,
+            ):
+                endpoint = server or stack.environment["DELIVERY_S3_ENDPOINT"]
+                return await deliver(stack, client, "large", total, endpoint, ends)
+
+        undisturbed = await delivered(None)
+        print(f"{size} MiB in files of {file}, parts of {_PART // MIB}; again:", flush=True)
+        for ends in (signal.SIGTERM, signal.SIGKILL):
+            found = await delivered(ends)
+            assert found.md5 == undisturbed.md5, "another archive than without a signal"
+            most = Most.after(ends, file * MIB)
+            held = found.parts_again <= most.parts and found.files_again <= most.files
+            missed += not held
+            print(
+                f"{ends.name}: sent {found.parts_again * _PART // MIB} MiB "
+                f"({found.parts_again} of {found.parts} parts; at most {most.parts}), fetched "
+                f"{(found.given - undisturbed.given) / MIB:.1f} MiB "
+                f"({found.files_again} of {size // file} files; at most {most.files})"
+                f"{'' if held else ': TOO MUCH'}",
+                flush=True,
+            )
     return 1 if missed else 0
 
 
