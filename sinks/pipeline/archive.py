@@ -179,6 +179,7 @@ class ArchiveStream:
         self._permits.release()
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
+        self._rest = None  # nothing else lets go of its bytes before cycles are collected
         if self._repeats is not None:
             self._meter.repeated()
 
