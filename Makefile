@@ -22,7 +22,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-sse bench-start bench-web chaos screenshots format docs record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-start bench-web chaos screenshots format docs record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -111,6 +111,9 @@ bench-latency: setup ## Tiny deliveries through the whole stack (DELIVERIES=500)
 
 bench-suborders: setup ## An order of many suborders, two restored at a time (SUBORDERS=40)
 	@$(BIN)/python -m tests.bench.suborders --suborders $(or $(SUBORDERS),40)
+
+bench-parked: setup ## What many archives that wait for a suborder hold of a worker (DELIVERIES=100)
+	@$(BIN)/python -m tests.bench.parked --deliveries $(or $(DELIVERIES),100)
 
 bench-plan: setup ## What planning a large order holds: the loop, memory, time (FILES="100000 1000000", PAGE=100)
 	@$(BIN)/python -m tests.bench.plan --page $(or $(PAGE),100) $(or $(FILES),100000 1000000)

@@ -87,9 +87,12 @@ async def _main(deliveries: int) -> None:
             running_stack(Path(name), switches=_SWITCHES) as stack,
             running_service(stack, extra=extra) as (child, _),
             Client.connected(stack) as client,
-            asyncpg.create_pool(stack.environment["DELIVERY_DATABASE_URL"], max_size=1) as pool,
+            asyncpg.create_pool(
+                stack.environment["DELIVERY_DATABASE_URL"], min_size=1, max_size=1
+            ) as pool,
         ):
-            for _ in range(3):  # what the first ones take is no matter of parking
+            # What is kept of transfers that were is no matter of parking.
+            for _ in range(deliveries):
                 alone = await _deliver(client, "one")
             before = await Held.by(child, pool)
             for number in range(deliveries):
