@@ -230,6 +230,13 @@ async def test_a_message_that_rabbitmq_took_back_is_not_handed_on(
     assert event.redelivered
 
 
+async def noted_as_returned(pool: asyncpg.Pool) -> None:
+    """Return once it is noted that the one message comes again."""
+    async with asyncio.timeout(20):
+        while not await pool.fetchval("SELECT returned_at FROM arrival"):
+            await asyncio.sleep(0.01)
+
+
 async def test_a_redelivery_is_noted_once_postgresql_answers(
     settings: Settings,
     held: HeldLog,
@@ -250,9 +257,7 @@ async def test_a_redelivery_is_noted_once_postgresql_answers(
         await client.send(request_for("P"), delivery_mode=2)
         await held.arrived.wait()
         await connection.close()
-        async with asyncio.timeout(20):
-            while not await pool.fetchval("SELECT returned_at FROM arrival"):
-                await asyncio.sleep(0.01)
+        await noted_as_returned(pool)
 
 
 async def test_an_acknowledgement_that_may_not_have_been_read_is_noted(
@@ -264,9 +269,7 @@ async def test_an_acknowledgement_that_may_not_have_been_read_is_noted(
         await client.send(request_for("P"), delivery_mode=2)
         await written(settings, held.topics.of(REQUESTS), 1)
         way.cut()
-        async with asyncio.timeout(20):
-            while not await pool.fetchval("SELECT returned_at FROM arrival"):
-                await asyncio.sleep(0.01)
+        await noted_as_returned(pool)
 
 
 async def test_what_was_acknowledged_before_a_stop_was_read(

@@ -132,6 +132,12 @@ class Pausing:
         await deliver_to_a_pause(transfers, claimed, ends=ENDS, pause_after=pause_after)
         return claimed
 
+    async def expire(self, delivery: Delivery) -> None:
+        """End a delivery, and let what may still come at its end be over."""
+        async with self.deliveries.store.transaction() as tx:
+            await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
+        await self.deliveries.elapse(timedelta(minutes=20))
+
     async def tails(self, delivery: Delivery) -> list[TailObject]:
         return await self.deliveries.checkpoints("any").tails(delivery)
 
@@ -282,9 +288,7 @@ async def test_what_a_place_refuses_to_drop_stays_noted_and_is_asked_for_again(
     pausing: Pausing,
 ) -> None:
     delivery = await pausing.attempt(pause_after=2)
-    async with pausing.deliveries.store.transaction() as tx:
-        await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
-    await pausing.deliveries.elapse(timedelta(minutes=20))
+    await pausing.expire(delivery)
     pausing.shelf.refuses = TARGET
     assert await pausing.sweep() == 0
     assert pausing.open() == [], "the upload can be aborted, and is"
@@ -301,9 +305,7 @@ async def test_what_was_put_with_other_credentials_is_dropped_with_those_of_toda
     pausing: Pausing,
 ) -> None:
     delivery = await pausing.attempt(pause_after=2)
-    async with pausing.deliveries.store.transaction() as tx:
-        await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
-    await pausing.deliveries.elapse(timedelta(minutes=20))
+    await pausing.expire(delivery)
     pausing.deliveries.tenants.give(TENANT, target=TODAY)
     pausing.shelf.refuses = TARGET
     assert await pausing.sweep() == 1
@@ -314,9 +316,7 @@ async def test_what_was_put_with_other_credentials_is_dropped_with_those_of_toda
 async def test_a_place_that_is_away_keeps_no_other_from_being_swept(pausing: Pausing) -> None:
     """The tenant has moved: what is beside its old archive waits, and nothing at its new place."""
     delivery = await pausing.attempt(pause_after=2)
-    async with pausing.deliveries.store.transaction() as tx:
-        await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
-    await pausing.deliveries.elapse(timedelta(minutes=20))
+    await pausing.expire(delivery)
     moved = MemoryTarget(server="elsewhere:1", container="archives")
     pausing.deliveries.tenants.give(TENANT, target=moved)
     (left,) = pausing.open()
