@@ -86,9 +86,9 @@ class TargetKind(Protocol):
     def settings(self) -> type[BaseModel]:
         """What an entry of the tenants' setting `delivery_targets` must be.
 
-        With the field `kind`, unless it is the first kind. What is called `secret` there is masked,
-        sealed, and kept for the server whose `scheme`, `host` and `port` stand beside it; where no
-        host does, for all that stands there.
+        With the field `type`, which names the kind; the first kind may do without. What is called
+        `secret` there is masked, sealed, and kept for the server whose `scheme`, `host` and `port`
+        stand beside it; where no host does, for all that stands there.
         """
 
     def configured(self, place: Mapping[str, Any]) -> Target:
@@ -106,7 +106,10 @@ class TargetKind(Protocol):
 
 
 class TargetKinds:
-    """The kinds of stores that archives can be put on. What names no kind is of the first one."""
+    """The kinds of stores that archives can be put on. What names no kind is of the first one.
+
+    What tenants set names it as `type`, what is noted of a target as `kind`.
+    """
 
     def __init__(self, default: TargetKind, *others: TargetKind) -> None:
         self._default = default
@@ -114,27 +117,29 @@ class TargetKinds:
 
     def read(self, noted: Mapping[str, Any]) -> Target:
         """Read a target that was noted. Raises TargetUnavailableError: another version's kind."""
-        return self._of(noted).read(noted)
+        return self._called(self._named(noted, "kind")).read(noted)
 
     def configured(self, place: Mapping[str, Any]) -> Target:
         """Return the target that a tenant has set. Raises like `read`."""
-        return self._of(place).configured(place)
+        return self._called(self.type_of(place)).configured(place)
 
     def flaw_of(self, place: Mapping[str, Any], settings: Settings) -> tuple[str, str] | None:
         """Return why the operator does not allow a target. Raises like `read`."""
-        return self._of(place).flaw_of(place, settings)
+        return self._called(self.type_of(place)).flaw_of(place, settings)
 
     def settings(self) -> dict[str, type[BaseModel]]:
         """Return what an entry of `delivery_targets` must be, by its kind."""
         return {name: kind.settings for name, kind in self._kinds.items()}
 
-    def kind_of(self, described: Any) -> str | None:
-        """Return the kind that something describes a target of; None where it describes none."""
-        kind = described.get("kind", self._default.kind) if isinstance(described, Mapping) else None
+    def type_of(self, place: Any) -> str | None:
+        """Return the kind that a tenant has set a target of; None where this is no such entry."""
+        return self._named(place, "type")
+
+    def _named(self, described: Any, name: str) -> str | None:
+        kind = described.get(name, self._default.kind) if isinstance(described, Mapping) else None
         return kind if isinstance(kind, str) else None
 
-    def _of(self, described: Mapping[str, Any]) -> TargetKind:
-        kind = self.kind_of(described)
+    def _called(self, kind: str | None) -> TargetKind:
         if kind not in self._kinds:
             raise TargetUnavailableError(
                 f"this version knows no store of the kind {kind!r}: finish the upgrade"

@@ -278,9 +278,9 @@ def _entry(kinds: TargetKinds) -> Any:
     tagged = tuple(Annotated[model, Tag(kind)] for kind, model in models.items())
     parsed = {model: kind for kind, model in models.items()}
     chosen = Discriminator(
-        lambda entry: parsed.get(type(entry)) or kinds.kind_of(entry),
-        custom_error_type="kind",
-        custom_error_message=f"kind must be one of {', '.join(models)}",
+        lambda entry: parsed.get(type(entry)) or kinds.type_of(entry),
+        custom_error_type="type",
+        custom_error_message=f"type must be one of {', '.join(models)}",
     )
     return Annotated[Union[tagged], chosen]  # noqa: UP007 - made here
 

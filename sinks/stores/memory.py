@@ -30,7 +30,7 @@ from sinks.stores.expected import Expected, etag_of
 class MemorySettings(BaseModel):
     """An entry of `delivery_targets`."""
 
-    kind: Literal["memory"] = "memory"
+    type: Literal["memory"] = "memory"
     server: str = "memory:0"
     container: str
     prefix: str = ""

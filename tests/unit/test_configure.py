@@ -63,7 +63,7 @@ async def test_an_earlier_read_does_not_replace_a_later_one() -> None:
 def test_a_target_of_a_later_version_waits_and_stops_no_other() -> None:
     """While versions are mixed, one tenant's setting must not end what delivers for all."""
     tenants = ConfiguredTenants(Settings(tenants=("one", "other")), KINDS)
-    later = {"far": {"kind": "from-tomorrow", "place": "x"}}
+    later = {"far": {"type": "from-tomorrow", "place": "x"}}
     stored = {"delivery_targets": StoredValue(value=later, version=1)}
     tenants.apply(Configuration(settings={"one": stored}))
     settings = tenants.settings("one")

@@ -21,7 +21,7 @@ from tests.builders import make_s3_server
 KINDS = TargetKinds(S3Target, MemoryTarget)
 SERVER = make_s3_server(host="s3.example", port=443, region="r", key="k", secret="s")
 PLAIN = {"s3_server": SERVER, "bucket": "archives", "prefix": "/in/"}
-MEMORY = {"kind": "memory", "container": "archives", "prefix": "in"}
+MEMORY = {"type": "memory", "container": "archives", "prefix": "in"}
 
 
 def parse(kinds: TargetKinds, value: Any) -> Any:
@@ -29,7 +29,7 @@ def parse(kinds: TargetKinds, value: Any) -> Any:
     return Definitions(kinds).parse("delivery_targets", value, current={}, settings=Settings())
 
 
-def test_entries_are_read_by_their_kinds() -> None:
+def test_entries_are_read_by_their_types() -> None:
     parsed = parse(KINDS, {"plain": PLAIN, "memory": MEMORY})
     assert parsed["plain"] == PLAIN | {"addressing_style": "path"}
     tenants = ConfiguredTenants(Settings(tenants=("t",)), KINDS)
@@ -43,6 +43,13 @@ def test_entries_are_read_by_their_kinds() -> None:
         prefix="in/",
     )
     assert targets["memory"] == MemoryTarget(container="archives", prefix="in/")
+
+
+@pytest.mark.parametrize("kinds", [KINDS, TargetKinds(S3Target)])
+def test_an_entry_of_s3_may_name_its_type(kinds: TargetKinds) -> None:
+    parsed = parse(kinds, {"plain": PLAIN | {"type": "s3"}})
+    assert parsed["plain"] == PLAIN | {"type": "s3", "addressing_style": "path"}
+    assert kinds.configured(parsed["plain"]) == kinds.configured(PLAIN)
 
 
 @pytest.mark.parametrize("kinds", [KINDS, TargetKinds(S3Target)])
@@ -63,11 +70,11 @@ def test_what_is_said_of_an_entry_is_the_same_with_one_kind_or_several(
     assert said.startswith(reason)
 
 
-@pytest.mark.parametrize("entry", [PLAIN | {"kind": "tape"}, PLAIN | {"kind": 1}, "far"])
+@pytest.mark.parametrize("entry", [PLAIN | {"type": "tape"}, PLAIN | {"type": 1}, "far"])
 def test_an_unknown_kind_is_refused_in_words(entry: Any) -> None:
     with pytest.raises(InvalidSettingError) as raised:
         parse(KINDS, {"far": entry})
-    assert raised.value.reasons == ("delivery_targets.far: kind must be one of s3, memory",)
+    assert raised.value.reasons == ("delivery_targets.far: type must be one of s3, memory",)
 
 
 class LocalTarget(MemoryTarget):
@@ -108,7 +115,7 @@ def test_the_first_kind_says_it_of_the_default_target() -> None:
 class AccountSettings(BaseModel):
     """An entry of a kind that is reached by the name of an account, or by a host alone."""
 
-    kind: Literal["account"] = "account"
+    type: Literal["account"] = "account"
     account: str = ""
     host: str | None = None
     secret: str
@@ -139,7 +146,7 @@ def test_a_masked_secret_is_kept_for_what_stands_beside_it(
     known: dict[str, str], sent: dict[str, str], kept: bool
 ) -> None:
     definitions = Definitions(TargetKinds(S3Target, AccountTarget))
-    common = {"kind": "account", "secret": MASK}
+    common = {"type": "account", "secret": MASK}
 
     def parse() -> Any:
         current = {"far": common | known | {"secret": "stored"}}

@@ -12,6 +12,7 @@ from app.tenants.definitions import Bucket, Prefix, S3Server, Token, Value
 class DeliveryTarget(Value):
     """A place for archives that requests choose by its name."""
 
+    type: Literal["s3"] | None = Field(None, description="Kind of the store; this one without.")
     s3_server: S3Server
     bucket: Bucket
     prefix: Prefix | None = Field(None, description="Put before every key, with a / between.")
