@@ -1,4 +1,8 @@
-"""Secrets within the values of settings: each is masked where it is shown, and kept by its mask."""
+"""Secrets within the values of settings: each is masked where it is shown, and kept by its mask.
+
+A secret is told by its name, whatever it opens: `secret`, `password`, `sas`; and `key`, unless a
+`secret` stands beside it, whose name it is then.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from app.network.hosts import endpoint_of
 
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 
+_NAMES = ("secret", "password", "sas", "key")
+
 
 def masked(value: Any) -> Any:
     """Return a value as it may be shown."""
@@ -20,10 +26,9 @@ def with_secrets(value: Any, change: Callable[[str], str]) -> Any:
     """Return a value with each of its secrets changed."""
     if not isinstance(value, dict):
         return value
+    found = _secrets_of(value)
     return {
-        name: change(inner)
-        if name == "secret" and isinstance(inner, str)
-        else with_secrets(inner, change)
+        name: change(inner) if name in found else with_secrets(inner, change)
         for name, inner in value.items()
     }
 
@@ -43,9 +48,11 @@ def unmasked(value: Any, current: Any) -> Any:
     if not isinstance(value, dict):
         return value
     known = current if isinstance(current, dict) else {}
-    if _is_server(value) and value["secret"] == MASK:
-        return value | {"secret": known["secret"]}
-    return {name: unmasked(inner, known.get(name)) for name, inner in value.items()}
+    found = _secrets_of(value)
+    return {
+        name: known[name] if name in found and inner == MASK else unmasked(inner, known.get(name))
+        for name, inner in value.items()
+    }
 
 
 def not_kept(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
@@ -53,32 +60,30 @@ def not_kept(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
 
     One that was given for a server is not sent, as a signature, to another.
     """
+    if not isinstance(value, dict):
+        return
     known = current if isinstance(current, dict) else {}
-    if _is_server(value) and value["secret"] == MASK:
-        if not isinstance(known.get("secret"), str):
-            yield f"{'.'.join(where)}.secret: there is no stored one to keep; send it"
-        elif _beside(value) != _beside(known):
+    found, stored = _secrets_of(value), _secrets_of(known)
+    for name, inner in value.items():
+        at = ".".join((*where, name))
+        if name not in found:
+            yield from not_kept(inner, known.get(name), (*where, name))
+        elif inner == MASK and name not in stored:
+            yield f"{at}: there is no stored one to keep; send it"
+        elif inner == MASK and _beside(value) != _beside(known):
             other = "another scheme, host or port" if "host" in value else "other values beside it"
-            yield (
-                f"{'.'.join(where)}.secret: the stored one is for {other}; "
-                "send the secret for this one"
-            )
-    for name, inner, at in _inner(value, where):
-        yield from not_kept(inner, known.get(name), at)
+            yield f"{at}: the stored one is for {other}; send the {name} for this one"
 
 
-def _beside(server: Mapping[str, Any]) -> Any:
+def _beside(place: Mapping[str, Any]) -> Any:
     """Return what a secret is for: the server beside it, or else all that stands there."""
-    if "host" in server:
-        return endpoint_of({"scheme": "", "port": ""} | dict(server)).lower()
-    return {name: value for name, value in server.items() if name != "secret"}
+    if "host" in place:
+        return endpoint_of({"scheme": "", "port": ""} | dict(place)).lower()
+    found = _secrets_of(place)
+    return {name: value for name, value in place.items() if name not in found}
 
 
-def _is_server(value: Any) -> bool:
-    # A target may be called "secret".
-    return isinstance(value, dict) and isinstance(value.get("secret"), str)
-
-
-def _inner(value: Any, where: tuple[str, ...]) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    if isinstance(value, dict):
-        yield from ((name, inner, (*where, name)) for name, inner in value.items())
+def _secrets_of(value: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the secrets of an object itself; a target may be called "secret"."""
+    found = {name for name in _NAMES if isinstance(value.get(name), str)}
+    return frozenset(found - {"key"} if "secret" in found else found)

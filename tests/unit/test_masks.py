@@ -1,0 +1,46 @@
+"""Secrets are told by their names, whatever they open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.tenants.masks import MASK, masked, not_kept, same_secrets, unmasked
+
+S3 = {"s3_server": {"host": "h", "key": "id", "secret": "s"}, "bucket": "b"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (S3, {"s3_server": {"host": "h", "key": "id", "secret": MASK}, "bucket": "b"}),
+        ({"account": "a", "key": "k"}, {"account": "a", "key": MASK}),
+        ({"account": "a", "sas": "sig=s"}, {"account": "a", "sas": MASK}),
+        ({"host": "h", "password": "p"}, {"host": "h", "password": MASK}),
+        ({"key": {"sas": {"bucket": "b"}}}, {"key": {"sas": {"bucket": "b"}}}),
+    ],
+)
+def test_secrets_are_masked_by_their_names_and_targets_of_such_names_are_none(
+    value: Any, shown: Any
+) -> None:
+    assert masked({"far": value}) == {"far": shown}
+
+
+@pytest.mark.parametrize("name", ["key", "sas", "password"])
+def test_a_masked_secret_is_kept_where_the_same_stands_beside_it(name: str) -> None:
+    stored = {"far": {"account": "a", name: "stored"}}
+    sent = {"far": {"account": "a", name: MASK}}
+    assert not list(not_kept(sent, stored, ("targets",)))
+    assert unmasked(sent, stored) == stored
+    assert not same_secrets(stored, {"far": {"account": "a", name: "another"}})
+
+
+def test_a_masked_secret_is_not_kept_for_another_place_nor_in_place_of_another_kind() -> None:
+    stored = {"far": {"account": "a", "key": "stored"}}
+    assert list(not_kept({"far": {"account": "b", "key": MASK}}, stored, ("targets",))) == [
+        "targets.far.key: the stored one is for other values beside it; send the key for this one"
+    ]
+    assert list(not_kept({"far": {"account": "a", "sas": MASK}}, stored, ("targets",))) == [
+        "targets.far.sas: there is no stored one to keep; send it"
+    ]
