@@ -24,7 +24,8 @@ from app.run.doctor import examine
 from app.run.wiring.tenants import open_configuration
 from app.settings import Settings
 from app.usecases.fail import fail
-from sinks.stores.s3.breaker import Breakers
+from sinks.stores.breaker import Breakers
+from sinks.stores.s3.breaker import SIGNS
 from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
@@ -94,7 +95,7 @@ async def test_a_forbidden_request_says_nothing_about_its_server() -> None:
     async def probe(_target: S3Target) -> None:
         raise AssertionError
 
-    breakers = Breakers(probe)
+    breakers = Breakers(probe, SIGNS)
     for _ in range(5):
         with pytest.raises(TargetForbiddenError), breakers.watching(at("a", 1)):
             raise TargetForbiddenError("no")

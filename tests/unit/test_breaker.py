@@ -13,7 +13,8 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 
 from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
 from app.waiting.backoff import Backoff
-from sinks.stores.s3.breaker import BreakerPolicy, Breakers
+from sinks.stores.breaker import BreakerPolicy, Breakers
+from sinks.stores.s3.breaker import SIGNS
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 
@@ -48,28 +49,30 @@ class Server:
         finally:
             self._now -= 1
 
-    breakers: Breakers
+    breakers: Breakers[S3Target]
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
-    made.breakers = Breakers(made.probe, policy=QUICK)
+    made.breakers = Breakers(made.probe, SIGNS, policy=QUICK)
     yield made
     await made.breakers.close()
 
 
-def fail(breakers: Breakers, target: S3Target = TARGET, cause: Exception | None = None) -> None:
+def fail(
+    breakers: Breakers[S3Target], target: S3Target = TARGET, cause: Exception | None = None
+) -> None:
     with pytest.raises(TargetUnavailableError), breakers.watching(target):
         raise TargetUnavailableError("S3 did not begin an upload") from cause
 
 
-def answer(breakers: Breakers, target: S3Target = TARGET) -> None:
+def answer(breakers: Breakers[S3Target], target: S3Target = TARGET) -> None:
     with breakers.watching(target):
         pass
 
 
-async def changed(breakers: Breakers) -> None:
+async def changed(breakers: Breakers[S3Target]) -> None:
     """Wait for the next opening or closing."""
     happened = asyncio.Event()
     breakers.on_change.append(happened.set)
@@ -148,7 +151,7 @@ async def test_a_probe_that_fails_unforeseen_is_made_again() -> None:
             raise KeyError("unforeseen")
         await server.probe(target)
 
-    server.breakers = Breakers(probe, policy=QUICK)
+    server.breakers = Breakers(probe, SIGNS, policy=QUICK)
     server.answers.set()
     fail(server.breakers, cause=TimeoutError())
     await changed(server.breakers)
@@ -172,7 +175,7 @@ async def test_silence_opens_a_circuit_at_once(server: Server) -> None:
 
 async def test_a_quick_request_without_an_answer_opens_a_circuit_before_its_deadline() -> None:
     server = Server()
-    breakers = server.breakers = Breakers(server.probe, policy=replace(QUICK, silence=0.01))
+    breakers = server.breakers = Breakers(server.probe, SIGNS, policy=replace(QUICK, silence=0.01))
     with breakers.watching(TARGET, quick=True):
         await changed(breakers)
         assert breakers.trouble(TARGET) is not None
@@ -189,7 +192,7 @@ async def test_a_cancelled_request_teaches_nothing(server: Server) -> None:
 
 async def test_failures_far_apart_open_no_circuit() -> None:
     server = Server()
-    server.breakers = Breakers(server.probe, policy=replace(QUICK, window=0))
+    server.breakers = Breakers(server.probe, SIGNS, policy=replace(QUICK, window=0))
     for _ in range(9):
         fail(server.breakers)
     assert server.breakers.trouble(TARGET) is None
@@ -255,7 +258,7 @@ async def test_a_circuit_that_opens_again_while_its_probe_ends_has_one_prober() 
 
     asked: list[S3Target] = []
     before = asyncio.all_tasks()
-    breakers = Breakers(probe, policy=replace(QUICK, probe=60))
+    breakers = Breakers(probe, SIGNS, policy=replace(QUICK, probe=60))
     fail(breakers, cause=TimeoutError())
     await changed(breakers)
     fail(breakers, cause=TimeoutError())
@@ -272,7 +275,7 @@ async def test_a_gauge_shows_an_open_circuit() -> None:
     registry = CollectorRegistry()
     server = Server()
     gauge = Gauge("up", "Whether it answers.", ("server",), registry=registry)
-    breakers = server.breakers = Breakers(server.probe, policy=QUICK, up=gauge)
+    breakers = server.breakers = Breakers(server.probe, SIGNS, policy=QUICK, up=gauge)
 
     def up() -> float | None:
         return registry.get_sample_value("up", {"server": "s3.example:9000"})
@@ -303,7 +306,7 @@ async def test_a_target_that_no_tenant_has_any_more_is_neither_probed_nor_shown(
     registry = CollectorRegistry()
     server = Server()
     gauge = Gauge("up", "Whether it answers.", ("server",), registry=registry)
-    breakers = server.breakers = Breakers(server.probe, policy=QUICK, up=gauge)
+    breakers = server.breakers = Breakers(server.probe, SIGNS, policy=QUICK, up=gauge)
     used = [TARGET, OTHER]
     breakers.in_use = lambda: used
     answer(breakers, OTHER)
@@ -335,7 +338,7 @@ async def test_a_probe_asks_with_the_credentials_that_hold_now() -> None:
         asked.put_nowait(target)
         await server.probe(target)
 
-    breakers = server.breakers = Breakers(probe, policy=QUICK)
+    breakers = server.breakers = Breakers(probe, SIGNS, policy=QUICK)
     fail(breakers, cause=TimeoutError())
     corrected = replace(TARGET, secret="corrected")
     breakers.in_use = lambda: [OTHER, corrected]
@@ -348,7 +351,7 @@ async def test_a_probe_that_can_not_be_sent_holds_nothing_back_any_more() -> Non
     async def probe(_target: S3Target) -> None:
         raise TargetForbiddenError("its name leads to loopback by now")
 
-    breakers = Breakers(probe, policy=QUICK)
+    breakers = Breakers(probe, SIGNS, policy=QUICK)
     fail(breakers, cause=TimeoutError())
     await changed(breakers)
     assert breakers.trouble(TARGET) is None
@@ -356,7 +359,7 @@ async def test_a_probe_that_can_not_be_sent_holds_nothing_back_any_more() -> Non
 
 async def test_the_number_of_circuits_is_bounded() -> None:
     server = Server()
-    breakers = server.breakers = Breakers(server.probe, policy=QUICK, most=3)
+    breakers = server.breakers = Breakers(server.probe, SIGNS, policy=QUICK, most=3)
     fail(breakers, cause=TimeoutError())
     for number in range(9):
         answer(breakers, replace(OTHER, endpoint=f"http://h{number}.example"))

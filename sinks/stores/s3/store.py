@@ -18,8 +18,9 @@ from app.errors import (
     UploadLostError,
     WrongObjectError,
 )
+from sinks.stores.breaker import Breakers
 from sinks.stores.expected import Expected, etag_of
-from sinks.stores.s3.breaker import Breakers
+from sinks.stores.s3.breaker import SIGNS
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.completion import S3Completion
 from sinks.stores.s3.conditions import KnownConditions
@@ -65,7 +66,7 @@ class S3ObjectStore:
         completion: float = COMPLETION_TIMEOUT,
     ) -> None:
         self.clients = clients
-        self.breakers = Breakers(self.find_bucket, up=up)
+        self.breakers = Breakers(self.find_bucket, SIGNS, up=up)
         self.conditions = KnownConditions()
         self._short = short  # seconds
         self._completion = completion  # seconds
