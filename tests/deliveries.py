@@ -292,14 +292,12 @@ class Deliveries(ABC):
         memory = Budget(1 << 30)
         room = Room(memory=memory.size, reserve=memory.reserve_at_once, most_files=1_000_000)
         given: Any = source
-        return Segments(source=given, store=self.store, room=room, archive_format=formats.DEFAULT)
+        return Segments(source=given, store=self.store, room=room, suffix_of=formats.suffix_of)
 
     async def plan_ahead(self, delivery: Delivery, source: OrderSource) -> None:
         """Plan the archive of an order of which a part is available."""
         room = self.segments(source).room
-        planning = Planning(
-            source=source, store=self.store, room=room, archive_format=formats.DEFAULT
-        )
+        planning = Planning(source=source, store=self.store, room=room, suffix_of=formats.suffix_of)
         await planning.plan(delivery)
 
     async def archive_listed(self, delivery: Delivery, source: Any) -> None:

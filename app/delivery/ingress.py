@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from app.delivery.formats import DEFAULT_FORMAT
 from app.delivery.states import State
 
 
@@ -70,6 +71,7 @@ class DeliveryRequest:
     priority: int  # 1 to 255
     trace: str | None = None  # W3C traceparent
     target: str
+    format: str | None = None  # None: the tenant's
     user: str
     order: dict[str, Any]  # queries, filters and user as received, for rs-order
 
@@ -82,6 +84,7 @@ class Opening:
     state: State  # RECEIVED or GRANTED
     requested_at: datetime | None  # by the store's clock; None: now
     ttl: timedelta  # it expires so long after
+    format: str = DEFAULT_FORMAT  # that is asked for, or the tenant's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

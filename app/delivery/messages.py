@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from app.delivery.formats import FormatName
 from app.delivery.orders import OrderStatus
 from app.delivery.states import Status
 from app.errors import ErrorType
@@ -98,6 +99,15 @@ class Order(Wire):
     filters: OrderFilters | None = None
 
 
+class DeliveryOptions(Wire):
+    """How a client wants to be delivered to. REGARDS has no such object; all of it is optional."""
+
+    format: FormatName | None = Field(
+        None,
+        description="What the files are delivered as; missing: the tenant's `delivery_format`.",
+    )
+
+
 class DeliveryRequestDtoEvent(Wire):
     """A client asks for products to be delivered."""
 
@@ -109,6 +119,7 @@ class DeliveryRequestDtoEvent(Wire):
         None, description="Name of the target; missing or blank: `regards-s3-minio`."
     )
     order: Order
+    delivery: DeliveryOptions | None = None
 
 
 class DeliveryCancelRequestDtoEvent(Wire):

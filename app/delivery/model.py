@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from app.delivery.formats import DEFAULT_FORMAT
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan
 from app.delivery.states import State, Work
@@ -49,6 +50,7 @@ class Delivery:
     order_done: bool = False  # it says that no further suborder comes
     order_error: OrderError | None = None  # and this, while files were downloaded
     announced: int = 0  # suborders that it says are available
+    format: str = DEFAULT_FORMAT  # what its files are delivered as; maybe a later version's
     plan: OrderPlan | None = None  # None: all was available when the archive was laid out
     parked: bool = False  # its archive is half-made, and goes on when a further suborder comes
     archive_name: str | None = None  # with its format's suffix; None: not planned yet

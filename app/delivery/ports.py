@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import ClassVar, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
@@ -520,10 +520,14 @@ class OrderSource(Protocol):
         """
 
 
-class PlannedFormat(Protocol):
-    """The format that archives are planned as, as far as plans go by it."""
+class SuffixOf(Protocol):
+    """What plans go by of the formats of archives."""
 
-    suffix: ClassVar[str]  # of their names, with its dot; the transfer knows the format by it
+    def __call__(self, name: str, /) -> str:
+        """Return what archives of a format are called behind their names, as `.zip`.
+
+        The transfer knows the format by it. Raises RetryableError for one of another version.
+        """
 
 
 class Archiver(Protocol):

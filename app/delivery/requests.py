@@ -32,7 +32,7 @@ def parse_request(
         request = DeliveryRequestDtoEvent.model_validate(body)
     except ValidationError as error:
         raise InvalidRequestError(broken_rules(error)) from None
-    target = request.target_delivery
+    target, options = request.target_delivery, request.delivery
     return DeliveryRequest(
         id=delivery_id,
         tenant=tenant,
@@ -41,6 +41,7 @@ def parse_request(
         priority=priority,
         trace=trace,
         target=target if target and target.strip() else DEFAULT_TARGET,
+        format=options.format if options else None,
         user=request.order.user,
         order=request.order.body(),
     )

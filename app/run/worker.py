@@ -165,7 +165,7 @@ def _workers(
             source=services.source,
             store=store,
             room=replace(room, reserve=memory.reserve_at_once),
-            archive_format=formats.DEFAULT,
+            suffix_of=formats.suffix_of,
             pauses=without_checkpoints() is None,
         ),
         patience=patience,
@@ -183,7 +183,7 @@ def _workers(
         source=services.source,
         store=store,
         room=room,
-        archive_format=formats.DEFAULT,
+        suffix_of=formats.suffix_of,
         max_suborders=tenants.max_suborders,
     )
     slots = partial(

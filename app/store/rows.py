@@ -33,6 +33,7 @@ def listed_of(row: asyncpg.Record) -> Delivery:
         order_done=row["order_done"],
         announced=row["announced"],
         parked=row["parked"],
+        format=row["format"],
         archive_name=row["archive_name"],
         file_count=row["file_count"],
         total_bytes=row["total_bytes"],

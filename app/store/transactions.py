@@ -110,6 +110,7 @@ class PostgresUnitOfWork:
                 requested_at=[opening.requested_at for opening in openings],
                 ttls=[opening.ttl for opening in openings],
                 traces=[request.trace for request in requests],
+                formats=[opening.format for opening in openings],
             )
         )
         return [delivery_of(row) for row in opened]

@@ -87,14 +87,15 @@ FROM refused LEFT JOIN LATERAL (
 -- Save new deliveries, each with its time to live from :requested_at on (null is now). No row for one
 -- whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
-                      origin_app, priority, requested_at, expires_at, trace, rank)
+                      origin_app, priority, requested_at, expires_at, trace, rank, format)
 SELECT id, tenant, correlation_id, state, user_email, target, order_request,
-       origin_app, priority, at, at + ttl, trace, at - priority * interval '1 minute'
+       origin_app, priority, at, at + ttl, trace, at - priority * interval '1 minute', format
 FROM unnest(:ids::uuid[], :tenants::text[], :correlation_ids::text[], :states::text[],
             :users::text[], :targets::text[], :orders::json[], :origin_apps::text[],
-            :priorities::smallint[], :requested_at::timestamptz[], :ttls::interval[], :traces::text[])
+            :priorities::smallint[], :requested_at::timestamptz[], :ttls::interval[], :traces::text[],
+            :formats::text[])
      AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
-                 origin_app, priority, requested_at, ttl, trace),
+                 origin_app, priority, requested_at, ttl, trace, format),
      LATERAL (SELECT coalesce(requested_at, clock_timestamp()) AS at) AS request
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ({ended}) DO NOTHING
 RETURNING *;

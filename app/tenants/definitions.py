@@ -25,6 +25,7 @@ from pydantic import (
     ValidationError,
 )
 
+from app.delivery.formats import DEFAULT_FORMAT, FORMATS, FormatName
 from app.delivery.targets import Target, TargetKinds
 from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
 from app.network.hosts import endpoint_of, port_of
@@ -235,6 +236,17 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             of_regards=False,
         ),
         Definition(
+            name="delivery_format",
+            title="Format of deliveries",
+            takes=", ".join(f"`{name}`" for name in FORMATS),
+            description="What files are delivered as, unless a request chooses by "
+            "`delivery.format`.",
+            type=TypeAdapter(FormatName),
+            default=lambda _settings, _tenant: DEFAULT_FORMAT,
+            java_class="java.lang.String",
+            of_regards=False,
+        ),
+        Definition(
             name="delivery_targets",
             title="Further targets, by name",
             takes="object: name → target",
@@ -332,6 +344,7 @@ def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") 
         request_ttl=timedelta(hours=values["request_ttl"]),
         order_size_limit_bytes=values["order_size_limit_bytes"],
         max_suborders=values["max_suborders"],
+        delivery_format=values["delivery_format"],
         target=kinds.configured(default),
         targets=targets,
         not_understood=not_understood,

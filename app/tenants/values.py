@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.delivery.formats import DEFAULT_FORMAT
 from app.delivery.targets import DEFAULT_TARGET, Target
 from app.errors import TargetUnavailableError
 
@@ -61,6 +62,7 @@ class TenantSettings:
     request_ttl: timedelta
     order_size_limit_bytes: int
     target: Target  # the default
+    delivery_format: str = DEFAULT_FORMAT  # of requests that choose none
     max_suborders: int = 0  # that an order may have; 0: any number
     targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
     # Why others of them can't be used by this version, by name.

@@ -101,6 +101,7 @@ class Interventions:
             origin_app=as_property(last.origin_app),
             priority=last.priority,
             target=last.target,
+            format=last.format,
             user=last.user,
             order=last.order,
         )

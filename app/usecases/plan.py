@@ -18,7 +18,7 @@ from app.delivery.manifest import Layout, ListedFile, Manifest, archive_of_many,
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts
 from app.delivery.outgoing import Kind
-from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
+from app.delivery.ports import DeliveryStore, OrderSource, SuffixOf
 from app.delivery.segments import OrderPlan, too_many_suborders
 from app.delivery.states import State
 from app.errors import (
@@ -47,7 +47,7 @@ class Planning:
     source: OrderSource
     store: DeliveryStore
     room: Room
-    archive_format: PlannedFormat  # the archive's name tells it
+    suffix_of: SuffixOf
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
     unanswered: Unanswered = field(default_factory=Unanswered)
 
@@ -95,7 +95,7 @@ class Planning:
         facts, listing = await self._told(delivery, stack)
         if listing is None:
             await self._await_end(delivery)
-            archive_name = archive_of_many(delivery.correlation_id, self.archive_format.suffix)
+            archive_name = archive_of_many(delivery.correlation_id, self.suffix_of(delivery.format))
             plan = OrderPlan(told=False, folders=True)
         else:
             layout = await self._laid_out(delivery, listing)
@@ -119,7 +119,7 @@ class Planning:
         )
 
     async def _laid_out(self, delivery: Delivery, listing: Listing) -> Layout:
-        suffix = self.archive_format.suffix
+        suffix = self.suffix_of(delivery.format)
         return await asyncio.to_thread(Layout, delivery.correlation_id, listing, suffix=suffix)
 
     async def _told(

@@ -19,7 +19,7 @@ from app.delivery.listing import Listing
 from app.delivery.manifest import Addition, Extent, ManifestFile, Seam, ids_of
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts
-from app.delivery.ports import DeliveryStore, OrderSource, PlannedFormat
+from app.delivery.ports import DeliveryStore, OrderSource, SuffixOf
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.errors import (
     EmptyOrderError,
@@ -56,7 +56,7 @@ class Segments:
     source: OrderSource
     store: DeliveryStore
     room: Room  # that never waits for memory: who asks has some already
-    archive_format: PlannedFormat
+    suffix_of: SuffixOf
     pauses: bool = True  # whether an archive can go on later; else it waits with what it has
     unanswered: Unanswered = field(default_factory=Unanswered)
 
@@ -190,7 +190,7 @@ class SegmentFiles:
             files = by.source.listing(delivery, segment.suborder, so_far=not segment.at_end)
             listing = await by.room.read(delivery, files, stack, behind=given)
             addition = Addition(
-                suffix=by.archive_format.suffix,
+                suffix=by.suffix_of(self._delivery.format),
                 folders=plan.folders,
                 renamed={int(product): folder for product, folder in plan.renamed.items()},
             )

@@ -121,11 +121,13 @@ def opening(
 ) -> Opening:
     """Return what a request would open, requested then (None: now) by the store's clock."""
     at_once = users.remembers(request.tenant, request.user) and not tenants.paused(request.tenant)
+    settings = tenants.settings(request.tenant)
     return Opening(
         request=request,
         state=State.GRANTED if at_once else State.RECEIVED,
         requested_at=requested_at,
-        ttl=tenants.settings(request.tenant).request_ttl,
+        ttl=settings.request_ttl,
+        format=request.format or settings.delivery_format,
     )
 
 

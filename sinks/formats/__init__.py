@@ -7,7 +7,20 @@ from sinks.formats.archive_format import ArchiveFormat
 from sinks.formats.zip import Zip
 
 FORMATS: tuple[ArchiveFormat, ...] = (Zip(),)
-DEFAULT = FORMATS[0]  # what archives are planned as
+
+
+def suffix_of(name: str) -> str:
+    """Return what archives of a format are called behind their names: a dot, and its own name.
+
+    Raises RetryableError for one that is none of these: a worker of another version may know it.
+    """
+    suffix = f".{name}"
+    if suffix not in {known_format.suffix for known_format in FORMATS}:
+        raise RetryableError(
+            f"archives are asked for as {name}, a format that this worker does not know: one of "
+            "the version that took the request in can plan them"
+        )
+    return suffix
 
 
 def format_of(archive_name: str) -> ArchiveFormat:

@@ -118,7 +118,7 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
         callbacks.watch()
         idle, began = _peak(), time.monotonic()
         room = Room(memory=memory.size, reserve=memory.reserve, most_files=1_000_000)
-        planning = Planning(source=order, store=store, room=room, archive_format=formats.DEFAULT)
+        planning = Planning(source=order, store=store, room=room, suffix_of=formats.suffix_of)
         await planning.plan(delivery)
         took = time.monotonic() - began
         assert await pool.fetchval("SELECT count(*) FROM delivery_file") == files

@@ -103,7 +103,7 @@ async def plan(
     most_files: int = 1_000_000,
 ) -> None:
     room = Room(memory=memory, reserve=Budget(memory).reserve, most_files=most_files)
-    planning = Planning(source=source, store=store, room=room, archive_format=formats.DEFAULT)
+    planning = Planning(source=source, store=store, room=room, suffix_of=formats.suffix_of)
     await planning.plan(delivery)
 
 
@@ -307,7 +307,7 @@ async def test_a_large_listing_waits_until_transfers_have_left_memory_for_it(
     source = Files(6000)
     room = Room(memory=memory.size, reserve=memory.reserve, most_files=10**6)
     planning = Planning(
-        source=source, store=deliveries.store, room=room, archive_format=formats.DEFAULT
+        source=source, store=deliveries.store, room=room, suffix_of=formats.suffix_of
     )
     async with memory.reserve(1):
         waiting = asyncio.create_task(planning.plan(delivery))

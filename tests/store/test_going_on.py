@@ -70,7 +70,7 @@ async def test_a_worker_that_stops_leaves_nothing_to_be_sent_or_read_again(
     assert await half.deliveries.states() == ["DONE"]
     assert half.source.reads == Counter(list(FILES))
     assert half.store.sent == Counter(range(1, max(half.store.sent) + 1))
-    assert half.object().content == made(formats.DEFAULT, FILES, compression="store")
+    assert half.object().content == made(formats.FORMATS[0], FILES, compression="store")
     assert half.store.open() == []
 
 

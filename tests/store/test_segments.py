@@ -97,7 +97,7 @@ def file(number: int, *, product: str = "P", name: str | None = None) -> ListedF
 def planner(deliveries: Deliveries, order: Order) -> Planning:
     memory = Budget(1 << 30)
     room = Room(memory=memory.size, reserve=memory.reserve, most_files=100)
-    return Planning(source=order, store=deliveries.store, room=room, archive_format=formats.DEFAULT)
+    return Planning(source=order, store=deliveries.store, room=room, suffix_of=formats.suffix_of)
 
 
 def settlement(deliveries: Deliveries, order: Order) -> Settlement:

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app.delivery.formats import FORMATS as NAMES
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.errors import RetryableError
 from sinks import formats
-from sinks.formats import FORMATS, format_of
+from sinks.formats import FORMATS, format_of, suffix_of
 from sinks.formats.archive_format import BLOCK, ArchiveFormat, Member
 from sinks.pipeline.rechunk import rechunk
 from tests.builders import archive_blocks, make_file
@@ -232,6 +233,16 @@ def test_the_words_of_a_format_are_those_of_names_and_headers(
 def test_a_name_tells_its_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "FORMATS", both := (*FORMATS, Tar()))
     assert [format_of(f"P_v1.tar.zip{kind.suffix}") for kind in both] == list(both)
+
+
+def test_each_format_that_may_be_asked_for_is_made() -> None:
+    suffixes = [suffix_of(name) for name in NAMES]
+    assert suffixes == [kind.suffix for kind in FORMATS]
+
+
+def test_a_format_of_another_version_is_planned_by_that() -> None:
+    with pytest.raises(RetryableError, match="asked for as cab, a format that this worker does"):
+        suffix_of("cab")
 
 
 def test_a_name_of_another_version_is_left_to_that() -> None:

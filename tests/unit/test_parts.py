@@ -24,7 +24,7 @@ def plan(total: int, **changes: int) -> PartPlan:
         "worker_memory": 1280 * MIB,
         "max_object_size": 5 * TIB,
     }
-    return plan_parts(formats.DEFAULT, **{**given, **changes})
+    return plan_parts(formats.FORMATS[0], **{**given, **changes})
 
 
 @given(st.integers(0, 5 * TIB), st.integers(1, 100_000))

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from app.delivery.formats import FORMATS
 from app.delivery.ingress import DeliveryRequest
 from app.delivery.requests import parse_request
 from app.errors import InvalidRequestError
@@ -55,6 +56,33 @@ def test_a_target_with_an_impossible_name_is_refused() -> None:
     assert broken(GOOD | {"targetDelivery": "t" * 256}) == (
         "targetDelivery must not be longer than 255 characters",
     )
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"delivery": None}, {"delivery": {}}, {"delivery": {"format": None, "new": 1}}]
+)
+def test_a_request_that_chooses_no_format_leaves_it_to_its_tenant(options: dict[str, Any]) -> None:
+    assert parse(GOOD | options).format is None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_request_chooses_its_format(name: str) -> None:
+    assert parse(GOOD | {"delivery": {"format": name}}).format == name
+
+
+@pytest.mark.parametrize("name", ["", "ZIP", "cab", " zip", "{0}"])
+def test_a_format_that_is_not_made_is_refused(name: str) -> None:
+    (reason,) = broken(GOOD | {"delivery": {"format": name}})
+    assert reason.startswith("delivery.format must be zip")
+    assert reason.endswith(f"; {name} is not a format this version makes")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [("zip", "delivery must be an object"), ({"format": 1}, "delivery.format must be a text")],
+)
+def test_options_of_another_type_are_refused(options: object, reason: str) -> None:
+    assert broken(GOOD | {"delivery": options}) == (reason,)
 
 
 def test_every_broken_rule_is_named() -> None:

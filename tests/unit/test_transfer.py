@@ -587,7 +587,7 @@ async def test_a_stopped_worker_lets_an_archive_end_of_which_every_file_is_open(
     delivery = delivery_of("P_v1.zip", source)
     upload = await store.create_upload(TARGET, "key", {}, media_type="")
     await run(source, store, delivery, upload, lease=source.lease)
-    assert store.objects(TARGET)["key"].content == made(formats.DEFAULT, files)
+    assert store.objects(TARGET)["key"].content == made(formats.FORMATS[0], files)
 
 
 async def test_a_stopped_worker_goes_on_with_what_no_other_could_go_on_with(

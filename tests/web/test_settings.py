@@ -108,6 +108,8 @@ async def test_an_unknown_setting_is_not_found(api: Api, method: str) -> None:
         ("s3_server", SERVER | {"key": "a\r\nX: b"}, ["s3_server.key: must not have control"]),
         ("s3_server", SERVER | {"key": "clé"}, ["s3_server.key: must have ASCII characters"]),
         ("s3_server", SERVER | {"secret": "hunter2-é"}, ["s3_server.secret: must have ASCII"]),
+        ("delivery_format", "cab", ["delivery_format: must be zip"]),
+        ("delivery_format", None, ["delivery_format: "]),
         (
             "delivery_targets",
             {"far": {"s3_server": SERVER, "bucket": "far", "prefix": "a/../b"}},

@@ -208,6 +208,7 @@ class MemoryUnitOfWork:
                 requested_at=at,
                 expires_at=at + opening.ttl,
                 trace=request.trace,
+                format=opening.format,
             ),
             rank=at - request.priority * timedelta(minutes=1),
             not_before=self._session.now,

@@ -60,7 +60,7 @@ def objects() -> Any:
     several = [*one, _listed(4, "Q", "a.tif"), _listed(5, "q", "a.tif"), _listed(6, "R/S", "")]
     made: dict[str, Any] = {"metadata": marks_of(DELIVERY)}
     for name, files in (("one product", one), ("several products", several)):
-        layout = Layout("d/001", files, suffix=formats.DEFAULT.suffix)
+        layout = Layout("d/001", files, suffix=formats.FORMATS[0].suffix)
         made[name] = {
             "key": object_key("d/001", layout.archive_name),
             "members": [file.member for file in layout],

@@ -11,6 +11,7 @@ const TITLES = {
   "delivery_bucket": "Bucket of archives",
   "order_size_limit_bytes": "Largest order (bytes)",
   "max_suborders": "Suborders of an order, at most",
+  "delivery_format": "Format of deliveries",
   "delivery_targets": "Further targets, by name"
 };
 const TESTED = ["s3_server", "delivery_targets"];

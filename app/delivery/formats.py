@@ -1,0 +1,26 @@
+"""What a client may ask its files to be delivered as (contract, section 6): `delivery.format`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+ZIP = "zip"
+
+# Those that this version makes, each by one of `sinks.formats`.
+FORMATS: tuple[str, ...] = (ZIP,)
+DEFAULT_FORMAT = ZIP
+
+
+def _made(name: str) -> str:
+    """Refuse what this version does not make."""
+    if name not in FORMATS:
+        *others, last = FORMATS
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"must be {known}; {name[:100]!r} is not a format this version makes")
+    return name
+
+
+# A word, and no enum: one that a later version has written in a row or a setting can be read.
+FormatName = Annotated[str, AfterValidator(_made), Field(json_schema_extra={"enum": list(FORMATS)})]
