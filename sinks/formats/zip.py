@@ -209,7 +209,7 @@ class _Batch:
                 ZIP_64 if is_64 else ZIP_32,
                 self._compression.open(file.member, blocks),
             )
-            if number == _BATCH or most >= _BATCH_BYTES:
+            if number == _BATCH or most >= _BATCH_BYTES or self._before.is_at_the_border():
                 return
 
 
@@ -233,6 +233,15 @@ class _Extent(NamedTuple):
         That is read by the widest set of programs, so it is kept wherever nothing can overflow.
         """
         return self.members + members < _MEMBERS_32 and self.size + size <= _LIMIT_32
+
+    def is_at_the_border(self) -> bool:
+        """Whether a batch may be the one in which members no longer fit into ZIP32.
+
+        What a batch has is known as a bound while it is made, and exactly behind it. So there each
+        member is a batch, and which of them is ZIP64 does not depend on where batches begin: that
+        differs where an attempt has paused.
+        """
+        return self.size <= _LIMIT_32 < self.size + 2 * _BATCH_BYTES
 
 
 class ZipWriter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import zipfile
 import zlib
 from datetime import UTC, datetime
@@ -120,3 +121,31 @@ def test_what_is_no_record_of_a_member_is_not_gone_on_with() -> None:
     writer = Zip().writer(compression="store")
     with pytest.raises(CheckpointUnusableError, match="member a of the archive"):
         writer.skip(make_file("a"), FinishedMember(10, b"another format's"))
+
+
+@given(st.integers(-700_000, 100_000), st.lists(st.integers(1, 60), max_size=6))
+def test_which_members_are_zip64_does_not_depend_on_where_an_attempt_paused(
+    beyond: int, lengths: list[int]
+) -> None:
+    """Near 4 GiB, where small members count as more than they have while a batch is made."""
+    files = {f"{number}.csv": b"0;1;2\n" * (200 * number) for number in range(1, 60)}
+    undisturbed = behind(0xFFFFFFFF + beyond, [files])
+    names = iter(files)
+    pauses = [{name: files[name] for name in itertools.islice(names, length)} for length in lengths]
+    pauses.append({name: files[name] for name in names})
+    assert behind(0xFFFFFFFF + beyond, pauses) == undisturbed
+
+
+def behind(size: int, pauses: list[dict[str, bytes]]) -> bytes:
+    """Return what comes behind a first member of about `size` bytes, with pauses in between."""
+    writer = Zip().writer(compression="auto")
+    first = zipped({"first": b""})
+    with zipfile.ZipFile(io.BytesIO(first)) as read:
+        start = read.start_dir
+    entry = first[start : start + 46]
+    writer.skip(make_file("first"), FinishedMember(size, entry))
+    made = []
+    for files in pauses:
+        members = ((make_file(name, file), rechunk([file])) for name, file in files.items())
+        made += [b"".join(batch) for batch in writer.batches(members)]
+    return b"".join([*made, *writer.end()])
