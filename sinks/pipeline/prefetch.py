@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from app.delivery.manifest import ManifestFile, Seam
@@ -20,7 +20,11 @@ from sinks.formats.archive_format import BLOCK
 from sinks.pipeline.handover import AbortedError, ByteQueue
 
 _MIN_SHARE = 64 * 1024  # what the bookkeeping of an empty file may count for
-_SHARES = 4  # large files that are read ahead at the same time
+_SHARES = 4  # of the budget: no file has more than one
+# Files larger than their share that are open at the same time: the one that is archived, and the
+# next. Of one further behind no more could be read than its share, and each that is broken off, as
+# an attempt ends, counts for its user's quota and is fetched again.
+_LARGE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Prefetcher:
         self._source = source
         self._free = self._budget = budget
         self._connections = asyncio.Semaphore(connections)
+        self._large = asyncio.Semaphore(_LARGE)
         self._loop = asyncio.get_running_loop()
         self._freed = asyncio.Event()
         self._opened: queue.SimpleQueue[Opened | Seam | BaseException | None] = queue.SimpleQueue()
@@ -52,10 +57,10 @@ class Prefetcher:
     async def run(self, files: AsyncIterator[ManifestFile | Seam]) -> None:
         """Open every file in its turn, also those behind a seam, unless it ends before.
 
-        Returns when all are read.
+        Returns when all are read. What `files` raises, the archiving thread is told.
         """
-        try:
-            async with asyncio.TaskGroup() as downloads:
+        async with asyncio.TaskGroup() as downloads:
+            try:
                 async for file in files:
                     if file is Seam.WAIT:
                         await self._all_archived()
@@ -63,18 +68,25 @@ class Prefetcher:
                     if isinstance(file, Seam):
                         self._put(file)
                         continue
-                    share = await self._reserve(file)
-                    await self._connections.acquire()
+                    share = self._share(file)
+                    turns = [self._connections]
+                    if file.size is None or file.size > share:
+                        turns.append(self._large)
+                    await self._reserve(share)
+                    for turn in turns:
+                        await turn.acquire()
                     if self._over:
                         return
                     chunks = ByteQueue(self._loop, share, batch=BLOCK)
                     self._live.add(chunks)
                     self._opened.put(Opened(file, chunks, share))
-                    downloads.create_task(self._download(file, chunks))
+                    downloads.create_task(self._download(file, chunks, turns))
+            except DeliveryError as error:
+                # The thread must hear why there are no more files: also where it waits for the
+                # bytes of one that is open, which ends like this, and not as one that is cancelled.
+                self.abort(error)
+            else:
                 self._put(None)
-        except* DeliveryError as group:
-            # Reading the manifest failed: the thread that waits for the next file must hear it.
-            self._opened.put(group.exceptions[0])
 
     def _put(self, seam: Seam | None) -> None:
         self._opened.put(seam)
@@ -87,16 +99,19 @@ class Prefetcher:
             self._freed.clear()
             await self._freed.wait()
 
-    async def _reserve(self, file: ManifestFile) -> int:
+    def _share(self, file: ManifestFile) -> int:
         most = self._budget // _SHARES
-        share = most if file.size is None else min(max(file.size, _MIN_SHARE), most)
+        return most if file.size is None else min(max(file.size, _MIN_SHARE), most)
+
+    async def _reserve(self, share: int) -> None:
         while self._free < share:
             self._freed.clear()
             await self._freed.wait()
         self._free -= share
-        return share
 
-    async def _download(self, file: ManifestFile, chunks: ByteQueue) -> None:
+    async def _download(
+        self, file: ManifestFile, chunks: ByteQueue, turns: Sequence[asyncio.Semaphore]
+    ) -> None:
         try:
             async with self._source.download(self._delivery, file) as stream:
                 async for chunk in stream:
@@ -110,7 +125,8 @@ class Prefetcher:
         except Exception as error:  # noqa: BLE001 - it travels to the thread, which raises it
             chunks.end(error)
         finally:
-            self._connections.release()
+            for turn in turns:
+                turn.release()
 
     def next(self) -> Opened | Seam | None:
         """Return the next file or seam, or None after the last.
