@@ -28,7 +28,7 @@ from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.fail import fail
-from app.usecases.submit import opening, save, unknown_target
+from app.usecases.submit import opening, save, unfit_target
 from app.views.deliveries import Tracked, Tracking
 
 log = get_logger(__name__)
@@ -131,9 +131,9 @@ class Interventions:
         async with self.store.transaction() as tx:
             before = await tx.asked_before(asked, active=named or key is None)
             if before is None:
-                unknown = unknown_target(request, tenants=self.tenants)
-                if unknown is not None:
-                    raise InvalidRequestError([unknown])
+                unfit = unfit_target(request, tenants=self.tenants)
+                if unfit is not None:
+                    raise InvalidRequestError([unfit])
                 delivery_id = (await self._open(tx, actor, "submit", request)).id
             elif before.request == asked.request:
                 delivery_id = before.delivery_id

@@ -12,7 +12,7 @@ from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.ports import DeliveryStore, UnitOfWork, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State, Work
-from app.errors import ErrorType, InvalidRequestError, as_cause
+from app.errors import ErrorType, InvalidRequestError, TargetUnavailableError, as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
@@ -50,8 +50,8 @@ async def receive(
                 tx.on_commit(metrics.REQUESTS.labels(message.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
                 await _denied(tx, message, ErrorType.INVALID_CONTENT, str(request))
-            elif (unknown := unknown_target(request, tenants=tenants)) is not None:
-                await _denied(tx, message, ErrorType.INVALID_CONTENT, unknown)
+            elif (unfit := unfit_target(request, tenants=tenants)) is not None:
+                await _denied(tx, message, ErrorType.INVALID_CONTENT, unfit)
             else:
                 openings.append(opening(request, arrived_at, tenants=tenants, users=users))
         deliveries = await save(tx, openings, tenants=tenants) if openings else []
@@ -103,13 +103,28 @@ async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestEr
         return error
 
 
-def unknown_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
-    """Return what is wrong with the target that a request chooses; None if nothing."""
+def unfit_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
+    """Return what is wrong with the target that a request chooses; None if nothing.
+
+    It is unknown, or can't keep what is asked for. (One that only another version can use is that
+    version's to judge: its deliveries wait.)
+    """
     settings = tenants.settings(request.tenant)
-    if settings.knows(request.target):
+    if not settings.knows(request.target):
+        known = ", ".join(sorted(settings.names))
+        return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
+    format_name = request.format or settings.delivery_format
+    try:
+        target = settings.target_named(request.target)
+    except TargetUnavailableError:
         return None
-    known = ", ".join(sorted(settings.names))
-    return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
+    lacks = None if target is None else tenants.kinds.lacks(target, format_name)
+    if lacks is None:
+        return None
+    return (
+        f"targetDelivery {request.target[:100]!r} can't keep a delivery as {format_name}: {lacks}; "
+        "choose another delivery.format, or another target"
+    )
 
 
 def opening(

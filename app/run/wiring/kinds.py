@@ -10,4 +10,7 @@ STORES: tuple[StoreKind, ...] = (
     S3,  # first, as what names no kind is of this one
 )
 
-KINDS = TargetKinds(*(store.targets for store in STORES))
+KINDS = TargetKinds(
+    *(store.targets for store in STORES),
+    lacking={store.targets.kind: store.lacks for store in STORES},
+)
