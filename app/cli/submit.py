@@ -26,6 +26,7 @@ from rich.progress import (
 
 from app.cli.options import chosen_tenant
 from app.delivery import progress as transfers
+from app.delivery.formats import FORMATS
 from app.delivery.states import Status
 from app.errors import ConfigurationError, DeliveryError
 from app.run.wiring.amqp import open_connection
@@ -46,9 +47,22 @@ class DeliveryFailedError(DeliveryError):
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--tenant", help="Tenant of the request; default: the first of DELIVERY_TENANTS.")
 @click.option("--priority", type=click.IntRange(1, names.MAX_PRIORITY), default=1)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(FORMATS),
+    help="What the files are delivered as; default: what FILE says, else the tenant's.",
+)
 @click.option("--wait", is_flag=True, help="Show progress, and print the answer.")
 @click.option("--timeout", type=float, default=3600, show_default=True, help="Seconds to wait.")
-def submit(file: Path, tenant: str | None, priority: int, wait: bool, timeout: float) -> None:
+def submit(
+    file: Path,
+    tenant: str | None,
+    priority: int,
+    format_name: str | None,
+    wait: bool,
+    timeout: float,
+) -> None:
     """Send the delivery request in FILE (JSON; - for standard input).
 
     It goes over AMQP, as that of any client. Without a correlationId it is given one, which is
@@ -56,6 +70,8 @@ def submit(file: Path, tenant: str | None, priority: int, wait: bool, timeout: f
     """
     settings = load_settings()
     body = _read(file)
+    if format_name is not None:
+        body["delivery"] = _options(file, body) | {"format": format_name}
     tenant = chosen_tenant(settings, tenant)
     try:
         asyncio.run(
@@ -78,6 +94,14 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(body.setdefault("correlationId", f"d-{uuid4().hex[:12]}"), str):
         raise click.UsageError(f"{file}: correlationId must be a text")
     return body
+
+
+def _options(file: Path, body: dict[str, Any]) -> dict[str, Any]:
+    """Return what a request says of its delivery."""
+    options = body.get("delivery") or {}
+    if not isinstance(options, dict):
+        raise click.UsageError(f"{file}: delivery must be an object")
+    return options
 
 
 async def _submit(

@@ -48,6 +48,14 @@ async def test_waiting_shows_the_way_and_prints_the_answer(
     assert "1/1 files" in error
 
 
+async def test_an_option_chooses_the_format(stack: Stack, make_product: Callable[..., str]) -> None:
+    body = request_for(make_product({"a": b"a"}), delivery={"format": "zip"})
+    arguments = ("-", "--wait", "--format", "tar.zst")
+    code, out, error = await submit(stack, *arguments, stdin=json.dumps(body).encode())
+    assert code == 0, error
+    assert json.loads(out)["url"].endswith("_v1.tar.zst")
+
+
 async def test_a_denial_is_an_exit_code(stack: Stack) -> None:
     code, out, error = await submit(stack, "-", "--wait", stdin=b'{"order": {}}')
     assert code == 1

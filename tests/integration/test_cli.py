@@ -100,6 +100,7 @@ def test_migrate_says_what_it_did(database: str) -> None:
         ("{", "is not JSON"),
         ("[]", "holds no JSON object"),
         ('{"correlationId": 1}', "correlationId must be a text"),
+        ('{"delivery": "tar"}', "delivery must be an object"),
     ],
 )
 def test_a_request_file_that_cannot_be_read_is_told(
@@ -108,7 +109,7 @@ def test_a_request_file_that_cannot_be_read_is_told(
     file = tmp_path / "request.json"
     if content is not None:
         file.write_text(content)
-    ended = delivery("submit", str(file))
+    ended = delivery("submit", str(file), "--format", "tar")
     assert ended.returncode == 2
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
