@@ -24,6 +24,7 @@ DeliveryError
 │   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
 │   ├── OrderTooLargeError        the order holds more files than a delivery may have
 │   ├── TooManySubordersError     the order has more suborders than its tenant takes
+│   ├── SizeNotToldError          a tar needs a file's size before its bytes
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
 ├── WrongBytesError           a new attempt may get it right; some of them, then the delivery ends
 │   ├── WrongFileError            a file is not what the listing says
@@ -204,6 +205,12 @@ class TargetForbiddenError(TargetRefusedError):
 
 class ForeignObjectError(PermanentError):
     """Where the archive goes is that of another tenant or user, which is never replaced."""
+
+
+class SizeNotToldError(PermanentError):
+    """A format needs to know a file's size in advance, and rs-order does not tell it."""
+
+    error_type = ErrorType.INVALID_CONTENT  # another format is to be asked for
 
 
 class ArchiveTooLargeError(PermanentError):

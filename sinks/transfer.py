@@ -43,7 +43,7 @@ from app.errors import (
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import BYTES_KEPT, TARGET_BYTES, TRANSFERS_RESUMED
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot
-from sinks.formats import format_of
+from sinks.formats import FORMATS, FormatsMade, format_of
 from sinks.formats.archive_format import ArchiveFormat, ArchiveWriter
 from sinks.pipeline.archive import ArchiveStream
 from sinks.pipeline.budget import Budget
@@ -82,10 +82,15 @@ class StreamingArchiver:
     max_object_size: int  # bytes
     connections: int  # files of a transfer that are read at the same time
     patience: Patience  # with a store that is away
+    formats: FormatsMade = FORMATS
 
     def media_type(self, delivery: Delivery) -> str:
         """Return the media type of its archive's format."""
-        return _format_of(delivery).media_type
+        return self._format_of(delivery).media_type
+
+    def _format_of(self, delivery: Delivery) -> ArchiveFormat:
+        assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
+        return format_of(delivery.archive_name, self.formats)
 
     async def run(
         self,
@@ -110,7 +115,7 @@ class StreamingArchiver:
         While the target is away, what was sent is kept, and what failed is sent again; without a
         slot, when that takes long.
         """
-        archive_format = _format_of(delivery)
+        archive_format = self._format_of(delivery)
         plan = plan_parts(
             archive_format,
             total_bytes=delivery.total_bytes,
@@ -142,11 +147,6 @@ class StreamingArchiver:
             ticking.cancel()
         meter.enter(Phase.DONE)
         return result
-
-
-def _format_of(delivery: Delivery) -> ArchiveFormat:
-    assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
-    return format_of(delivery.archive_name)
 
 
 @dataclass(frozen=True)

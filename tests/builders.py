@@ -373,10 +373,13 @@ def archive_blocks(
 ) -> Iterator[bytes]:
     """Yield the bytes of the archive that a format makes of members, segment by segment."""
     writer = archive_format.writer(compression=compression)
-    for members in segments:
-        for batch in writer.batches(members):
-            yield from batch
-    yield from writer.end()
+    try:
+        for members in segments:
+            for batch in writer.batches(members):
+                yield from batch
+        yield from writer.end()
+    finally:
+        writer.close()
 
 
 def checkpoint_of(steps: Sequence[Step]) -> Checkpoint:

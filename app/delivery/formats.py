@@ -6,19 +6,19 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-ZIP = "zip"
-
 # Those that this version makes, each by one of `sinks.formats`.
-FORMATS: tuple[str, ...] = (ZIP,)
-DEFAULT_FORMAT = ZIP
+FORMATS: tuple[str, ...] = ("zip", "tar", "tar.zst")
+DEFAULT_FORMAT = FORMATS[0]
 
 
 def _made(name: str) -> str:
     """Refuse what this version does not make."""
     if name not in FORMATS:
         *others, last = FORMATS
-        known = f"{', '.join(others)} or {last}" if others else last
-        raise ValueError(f"must be {known}; {name[:100]!r} is not a format this version makes")
+        raise ValueError(
+            f"must be {', '.join(others)} or {last}; {name[:100]!r} is not a format this version "
+            "makes"
+        )
     return name
 
 

@@ -140,7 +140,9 @@ class DeliveryResponseDtoEvent(Wire):
     status: Status
     error_type: ErrorType | None = Field(None, description="With DENIED and ERROR.")
     message: str | None = Field(None, description="The cause, with DENIED and ERROR.")
-    url: str | None = Field(None, description="With DONE: `s3://bucket/correlationId/name.zip`.")
+    url: str | None = Field(
+        None, description="With DONE: `s3://bucket/correlationId/name.zip`; as its format says."
+    )
     md5: str | None = Field(None, description="With DONE: MD5 of the archive, hex, lower case.")
 
 

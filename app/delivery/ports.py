@@ -524,7 +524,7 @@ class SuffixOf(Protocol):
     """What plans go by of the formats of archives."""
 
     def __call__(self, name: str, /) -> str:
-        """Return what archives of a format are called behind their names, as `.zip`.
+        """Return what archives of a format have at the end of their names, with its dot.
 
         The transfer knows the format by it. Raises RetryableError for one of another version.
         """

@@ -45,6 +45,13 @@ class TransferSection(Section):
     compression: Literal["auto", "store", "deflate"] = Field(
         "auto", description="`auto` decides for each file by a sample; `store`; `deflate`."
     )
+    zstd_level: int = Field(
+        3,
+        ge=1,
+        le=19,
+        description="How hard a `tar.zst` is compressed, 1 to 19: 1 is several times as fast as 3, "
+        "and 6 three times as slow. A transfer that goes on at another level begins again.",
+    )
     transfer_memory: int = Field(
         128 * MIB,
         ge=32 * MIB,

@@ -249,6 +249,7 @@ class DeliveryView(View):
     parked_since: Milliseconds | None = Field(
         None, description="Since when a half-made archive waits for the next suborder."
     )
+    format: str | None = Field(None, description="What its files are delivered as.")
     archive_name: str | None = None
     files: int | None = None
     bytes: int | None = Field(None, description="Of the files together.")
@@ -294,6 +295,7 @@ class DeliveryView(View):
             listed_sub_orders=tracked.listed or None,
             order_done=delivery.order_done or None,
             parked_since=tracked.parked_since,
+            format=delivery.format,
             archive_name=delivery.archive_name,
             files=delivery.file_count,
             bytes=delivery.total_bytes,

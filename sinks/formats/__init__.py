@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from app.errors import RetryableError
 from sinks.formats.archive_format import ArchiveFormat
+from sinks.formats.tar import Tar
+from sinks.formats.tar_zst import DEFAULT_LEVEL, TarZst
 from sinks.formats.zip import Zip
 
-FORMATS: tuple[ArchiveFormat, ...] = (Zip(),)
+FormatsMade = tuple[ArchiveFormat, ...]
+
+
+def formats_with(*, zstd_level: int) -> FormatsMade:
+    """Return the formats as an operator wants them; `zstd_level` is 1 to 19."""
+    return Zip(), Tar(), TarZst(zstd_level)
+
+
+FORMATS = formats_with(zstd_level=DEFAULT_LEVEL)
 
 
 def suffix_of(name: str) -> str:
@@ -23,16 +33,16 @@ def suffix_of(name: str) -> str:
     return suffix
 
 
-def format_of(archive_name: str) -> ArchiveFormat:
+def format_of(archive_name: str, formats: FormatsMade = FORMATS) -> ArchiveFormat:
     """Return the format that an archive was planned as, which its name tells.
 
     By the name, and not by what is planned today: a delivery may have been planned before. Raises
     RetryableError for a name of none of these: a worker of another version may know it.
     """
-    for known_format in FORMATS:
+    for known_format in formats:
         if archive_name.endswith(known_format.suffix):
             return known_format
-    known = ", ".join(known_format.suffix for known_format in FORMATS)
+    known = ", ".join(known_format.suffix for known_format in formats)
     raise RetryableError(
         f"{archive_name} is of no format that this worker knows ({known}): one of the version that "
         "planned it can make it"

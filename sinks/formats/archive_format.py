@@ -29,7 +29,9 @@ class ArchiveWriter(Protocol):
 
         In blocks about as large as those that come in; each batch is read to its end before the
         next one. It takes members one after the other, reads each to its end before it asks for
-        the next one, and holds no more than a block or two. Raises what reading a member raises.
+        the next one, and holds no more than a block or two beside what its format's `memory` tells.
+        Raises what reading a member raises, and SizeNotToldError. The bytes of a member depend on
+        it alone, not on what comes in the same batch.
         """
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
@@ -44,9 +46,12 @@ class ArchiveWriter(Protocol):
     def end(self) -> Iterator[bytes]:
         """Return what comes behind the last member."""
 
+    def close(self) -> None:
+        """End the threads that it has; nothing is asked of it behind that."""
+
 
 class ArchiveFormat(Protocol):
-    """One way to make an archive of files. It has no state: transfers share it."""
+    """One way to make an archive of files. It never changes: transfers share it."""
 
     suffix: ClassVar[str]  # of archives' names, with its dot; no suffix is the end of another
     media_type: ClassVar[str]  # that the object is stored with
@@ -59,9 +64,10 @@ class ArchiveFormat(Protocol):
         """
 
     def memory(self, *, file_count: int, name_bytes: int) -> int:
-        """Return the bytes of memory that a writer keeps of its members until the archive's end.
+        """Return the bytes of memory that a writer takes at most, beside a block or two.
 
-        At most; `name_bytes` is what all their names have, in UTF-8.
+        What it keeps of its members until the archive's end, and what it holds of those that it
+        makes just now. `name_bytes` is what all their names have, in UTF-8.
         """
 
     def writer(self, *, compression: str) -> ArchiveWriter:

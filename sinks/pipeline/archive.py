@@ -199,6 +199,7 @@ class ArchiveStream:
             end = error
         self._verifier.close()
         self._assembler.close()
+        self._writer.close()
         self._loop.call_soon_threadsafe(self._parts.put_nowait, end)
 
     def _cause_of(self, unusable: CheckpointUnusableError) -> BaseException:

@@ -23,6 +23,7 @@ from tests.client import (
     request_for,
 )
 from tests.conftest import noise
+from tests.readers import READERS
 from tests.standin import StandIn
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("service")]
@@ -87,6 +88,41 @@ async def test_an_archive_of_many_parts_and_pages_is_whole(
     for command in used:
         read = subprocess.run([*command, path], capture_output=True, text=True, check=False)
         assert read.returncode == 0, f"{command}: {read.stdout}{read.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"), [("tar", "application/x-tar"), ("tar.zst", "application/zstd")]
+)
+async def test_a_request_chooses_what_its_files_are_delivered_as(
+    client: Client, make_product: Callable[..., str], name: str, media_type: str
+) -> None:
+    files = {"a.txt": b"text " * 1000, "b.bin": noise(21 * MIB), "empty.dat": b""}
+    product = make_product(files)
+    body = request_for(product, delivery={"format": name})
+
+    answer = await client.answer(body)
+
+    correlation_id = body["correlationId"]
+    archive = await client.fetch(answer["url"])
+    assert answer == {
+        "correlationId": correlation_id,
+        "status": "DONE",
+        "url": f"s3://deliveries/{correlation_id}/{product}_v1.{name}",
+        "md5": hashlib.md5(archive).hexdigest(),
+    }
+    assert READERS[f".{name}"](archive) == files
+    assert await client.media_type(answer["url"]) == media_type
+
+
+async def test_a_format_that_is_not_made_is_denied(client: Client) -> None:
+    body = request_for("P", delivery={"format": "cab"})
+    assert await client.answer(body) == {
+        "correlationId": body["correlationId"],
+        "status": "DENIED",
+        "errorType": "INVALID_CONTENT",
+        "message": "delivery.format must be zip, tar or tar.zst; cab is not a format this version "
+        "makes",
+    }
 
 
 async def test_messages_are_in_the_order_and_the_form_of_the_contract(

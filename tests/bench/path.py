@@ -37,7 +37,8 @@ RESULTS = HERE / "results.json"
 PLOT = HERE.parent.parent / "docs" / "data-path.svg"
 CHECKPOINTS = ["without checkpoints", "with checkpoints"]
 LARGE = [way for way in WAYS if way not in ("ours, one GET at a time", *CHECKPOINTS)]
-SMALL = ["verified copy", "ours, auto", "ours, one GET at a time", "staged"]
+SMALL = ["verified copy", "ours, auto", "ours, tar", "ours, tar.zst"]
+SMALL += ["ours, one GET at a time", "staged"]
 
 
 Figures = dict[str, Any]

@@ -69,6 +69,7 @@ async def _ours(
     job: Job,
     *,
     compression: str = "auto",
+    suffix: str = ".zip",
     connections: int = 8,
     saving: Callable[[Upload], AbstractAsyncContextManager[SaveStep]] = _unsaved,
 ) -> str:
@@ -99,7 +100,7 @@ async def _ours(
         requested_at=now,
         expires_at=now,
         attempt=1,
-        archive_name="a.zip",
+        archive_name=f"a{suffix}",
         file_count=len(manifest),
         total_bytes=job.size,
     )
@@ -128,7 +129,7 @@ async def _ours(
             connections=connections,
             patience=Patience(limit=0, backoff=Backoff(first=1, longest=1)),
         )
-        upload = await sink.create_upload(target, "ours/a.zip")
+        upload = await sink.create_upload(target, f"ours/a{suffix}")
         async with saving(upload) as save:
             stored = await archiver.run(
                 delivery,
@@ -216,6 +217,14 @@ async def deflate(job: Job) -> str:
     return await _ours(job, compression="deflate")
 
 
+async def tar(job: Job) -> str:
+    return await _ours(job, suffix=".tar")
+
+
+async def tar_zst(job: Job) -> str:
+    return await _ours(job, suffix=".tar.zst")
+
+
 async def one_get(job: Job) -> str:
     return await _ours(job, connections=1)
 
@@ -248,6 +257,8 @@ WAYS: dict[str, Way] = {
     "ours, auto": auto,
     "ours, store": store,
     "ours, deflate": deflate,
+    "ours, tar": tar,
+    "ours, tar.zst": tar_zst,
     "ours, one GET at a time": one_get,
     "without checkpoints": without_checkpoints,
     "with checkpoints": with_checkpoints,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import itertools
-import zipfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,11 +27,13 @@ from app.errors import (
     UploadLostError,
     WrongFileError,
 )
+from sinks.formats import format_of
 from sinks.pipeline.digest import TwoPasses, paired_md5
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
 from tests.builders import checkpoint_of, make_lease, make_transfer, name_bytes, plan_files
 from tests.conftest import noise
+from tests.readers import READERS
 from tests.twins.rs_order import Source
 
 PART = 5 * MIB // 64 * 64
@@ -41,7 +41,6 @@ TARGET = MemoryTarget(container="archives")
 pauses = pytest.mark.skipif(
     isinstance(paired_md5(), TwoPasses), reason="not built: no state of an MD5 can be had"
 )
-KEY = "c/P_v1.zip"
 FILES = {
     "large.bin": noise(7 * MIB),  # more than a part
     "b.csv": b"0,1,2,3\n" * 50_000,
@@ -63,12 +62,20 @@ class Making:
     allows: bool = True
     steps: list[Step] = field(default_factory=list)  # that were saved
     keeps: bool = True  # whether what is to be saved is still its own
+    suffix: str = ".zip"  # of the archive's format
+
+    @property
+    def key(self) -> str:
+        return f"c/P_v1{self.suffix}"
+
+    def members(self, archive: bytes) -> dict[str, bytes]:
+        return READERS[self.suffix](archive)
 
     @cached_property
     def delivery(self) -> Delivery:
         files = self.source.files
         return make_transfer(
-            archive_name="P_v1.zip",
+            archive_name=f"P_v1{self.suffix}",
             file_count=len(files),
             total_bytes=sum(map(len, files.values())),
         )
@@ -79,7 +86,7 @@ class Making:
     async def begin(self) -> Upload:
         media_type = self.archiver().media_type(self.delivery)
         return await self.store.create_upload(
-            TARGET, KEY, marks_of(self.delivery), media_type=media_type
+            TARGET, self.key, marks_of(self.delivery), media_type=media_type
         )
 
     async def run(
@@ -97,7 +104,7 @@ class Making:
         """Transfer files, with seams between them."""
 
         async def may_complete(expected: StoredObject) -> bool:
-            self.asked.append((expected, await self.store.find(TARGET, KEY)))
+            self.asked.append((expected, await self.store.find(TARGET, self.key)))
             return self.allows
 
         return await self.archiver().run(
@@ -120,13 +127,13 @@ class Making:
         return self.keeps
 
     async def _put_aside(self, rest: PartBody) -> Tail:
-        key = f"{KEY}.unfinished-{len(self.steps)}"
+        key = f"{self.key}.unfinished-{len(self.steps)}"
         await self.store.put_aside(TARGET, key, rest, marks_of(self.delivery))
         return Tail(key=key, size=len(rest), md5=rest.md5)
 
     @property
     def object(self) -> MemoryObject | None:
-        return self.store.objects(TARGET).get(KEY)
+        return self.store.objects(TARGET).get(self.key)
 
 
 async def _each(files: Iterable[ManifestFile | Seam]) -> AsyncIterator[ManifestFile | Seam]:
@@ -142,11 +149,6 @@ def in_segments(*lengths: int) -> list[ManifestFile | Seam]:
     return files
 
 
-def _members(archive: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        return {name: opened.read(name) for name in opened.namelist()}
-
-
 class ArchiverContract:
     """To be subclassed where there is a fixture `making`."""
 
@@ -155,21 +157,21 @@ class ArchiverContract:
         result = await making.run(upload)
         made = making.object
         assert made is not None
-        assert _members(made.content) == FILES
-        assert list(_members(made.content)) == list(FILES)
+        assert making.members(made.content) == FILES
+        assert list(making.members(made.content)) == list(FILES)
         assert result == StoredObject(
-            url=TARGET.url_of(KEY),
+            url=TARGET.url_of(making.key),
             md5=hashlib.md5(made.content).hexdigest(),
             size=len(made.content),
             etag=made.found.etag,
         )
         assert len(made.parts) > 1
-        assert await making.store.open_uploads(TARGET, KEY) == []
+        assert await making.store.open_uploads(TARGET, making.key) == []
 
     async def test_the_object_has_the_media_type_of_its_format(self, making: Making) -> None:
         await making.run(await making.begin())
         assert making.object is not None
-        assert making.object.media_type == "application/zip"
+        assert making.object.media_type == format_of(making.key).media_type
 
     async def test_it_is_asked_for_the_whole_object_before_that_appears(
         self, making: Making
@@ -180,7 +182,7 @@ class ArchiverContract:
     async def test_segments_are_one_archive(self, making: Making) -> None:
         await making.follow(await making.begin(), in_segments(4, 1, 0, 7))
         assert making.object is not None
-        assert list(_members(making.object.content).items()) == list(FILES.items())
+        assert list(making.members(making.object.content).items()) == list(FILES.items())
 
     @pauses
     @pytest.mark.parametrize("ends", [[1], [3, 9], [2, 2, 20], [0, 5, len(FILES)]])
@@ -198,7 +200,7 @@ class ArchiverContract:
         undisturbed = replace(making, store=MemoryObjectStore(), source=Source(FILES), steps=[])
         assert await undisturbed.follow(await undisturbed.begin(), files) == result
         assert making.object is not None
-        assert list(_members(making.object.content).items()) == list(FILES.items())
+        assert list(making.members(making.object.content).items()) == list(FILES.items())
         assert making.source.read == sum(map(len, FILES.values()))
         assert making.reports[-1].files_done == len(FILES)
 
@@ -244,7 +246,7 @@ class ArchiverContract:
         assert await making.follow(upload, files) is None
         assert making.object is None
         assert making.asked == []
-        assert await making.store.open_uploads(TARGET, KEY) == [upload]
+        assert await making.store.open_uploads(TARGET, making.key) == [upload]
 
     async def test_nothing_appears_that_is_not_allowed(self, making: Making) -> None:
         making.allows = False
@@ -252,7 +254,8 @@ class ArchiverContract:
         with pytest.raises(LeaseLostError):
             await making.run(upload)
         assert making.object is None
-        assert await making.store.open_uploads(TARGET, KEY) == [upload]  # its owner aborts it
+        # Its owner aborts it.
+        assert await making.store.open_uploads(TARGET, making.key) == [upload]
 
     async def test_a_source_that_breaks_off_makes_no_object(self, making: Making) -> None:
         making.source.fail = "large.bin"
@@ -283,7 +286,7 @@ class ArchiverContract:
         files = [replace(file, size=None, md5=None) for file in plan_files(FILES)]
         await making.run(await making.begin(), files=files)
         assert making.object is not None
-        assert _members(making.object.content) == FILES
+        assert making.members(making.object.content) == FILES
 
     async def test_an_upload_that_is_gone_is_told(self, making: Making) -> None:
         upload = await making.begin()
@@ -300,7 +303,9 @@ class ArchiverContract:
 
     async def test_the_object_of_another_user_is_left_as_it_is(self, making: Making) -> None:
         theirs = marks_of(replace(making.delivery, user="other@example.org"))
-        other = await making.store.create_upload(TARGET, KEY, theirs, media_type="application/zip")
+        other = await making.store.create_upload(
+            TARGET, making.key, theirs, media_type="application/zip"
+        )
         part = await making.store.put_part(TARGET, other, 1, Part.of(b"theirs"))
         await making.store.complete(TARGET, other, [part], 6, marks=theirs)
         with pytest.raises(ForeignObjectError):

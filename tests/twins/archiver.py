@@ -79,9 +79,9 @@ class PlainArchiver:
                 )
             )
 
+        begun = _Begun(self, delivery, target, upload, after)
         try:
             tell(Phase.TRANSFERRING)
-            begun = _Begun(self, delivery, target, upload, after)
             await begun.go_on(files)
             segment: list[tuple[ManifestFile, bytes]] = []
             async for file in files:
@@ -114,6 +114,8 @@ class PlainArchiver:
         except BaseException:
             tell(Phase.FAILED)
             raise
+        finally:
+            begun.close()
         tell(Phase.DONE)
         return replace(expected, etag=etag)
 
@@ -205,6 +207,10 @@ class _Begun:
         self._archive += b"".join(self._writer.end())
         await self._send(-(-len(self._archive) // self._by.part_size))
         return self._archive, self._parts
+
+    def close(self) -> None:
+        """End the threads of the archive's format."""
+        self._writer.close()
 
     async def _send(self, count: int) -> None:
         """Send the first parts, so many, as far as they are not there."""

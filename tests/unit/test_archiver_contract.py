@@ -11,6 +11,7 @@ import pytest
 
 from app.delivery.ports import Archiver
 from app.delivery.progress import Progress
+from sinks.formats import FORMATS
 from sinks.pipeline.budget import Budget
 from sinks.stores.memory import MemoryObjectStore
 from sinks.transfer import StreamingArchiver
@@ -18,6 +19,8 @@ from tests.contract.archiver import PART, ArchiverContract, Making, in_segments
 from tests.integration.transfers import MIB, QUICK
 from tests.twins.archiver import PlainArchiver
 from tests.twins.rs_order import Source
+
+SUFFIXES = [known_format.suffix for known_format in FORMATS]
 
 
 def streaming(
@@ -44,26 +47,27 @@ def plain(source: Source, store: MemoryObjectStore, report: Callable[[Progress],
 class TestStreaming(ArchiverContract):
     """All that is asked of an archiver, of the one in use."""
 
-    @pytest.fixture
-    def making(self) -> Making:
+    @pytest.fixture(params=SUFFIXES)
+    def making(self, request: pytest.FixtureRequest) -> Making:
         """Files, a store, and the archiver that streams."""
-        return Making(make=streaming)
+        return Making(make=streaming, suffix=request.param)
 
 
 class TestTwin(ArchiverContract):
     """The same of its twin."""
 
-    @pytest.fixture
-    def making(self) -> Making:
+    @pytest.fixture(params=SUFFIXES)
+    def making(self, request: pytest.FixtureRequest) -> Making:
         """Files, a store, and the archiver in one coroutine."""
-        return Making(make=plain)
+        return Making(make=plain, suffix=request.param)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("lengths", [(), (4, 1, 0, 7)])
-async def test_both_make_the_same_object(lengths: tuple[int, ...]) -> None:
+async def test_both_make_the_same_object(suffix: str, lengths: tuple[int, ...]) -> None:
     made = []
     for make in (streaming, plain):
-        making = Making(make=make)
+        making = Making(make=make, suffix=suffix)
         result = await making.follow(await making.begin(), in_segments(*lengths))
         assert making.object is not None
         made.append((result, members_of(making.object.content), making.object.parts))

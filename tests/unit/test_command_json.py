@@ -75,8 +75,9 @@ SHOWN = (
     '"expiresAt": "2026-01-02T03:04:05.678+00:00", '
     '"updatedAt": "2026-01-02T03:04:05.678+00:00", '
     '"stateSince": "2026-01-31T12:00:00.000+00:00", '
-    '"finishedAt": "2026-01-31T12:00:00.000+00:00", "orderId": 42, "archiveName": "P.zip", '
-    '"files": 2, "bytes": 0, "attempt": 1, "url": "s3://bucket/archives/d-001/P_v1.zip", '
+    '"finishedAt": "2026-01-31T12:00:00.000+00:00", "orderId": 42, "format": "zip", '
+    '"archiveName": "P.zip", "files": 2, "bytes": 0, "attempt": 1, '
+    '"url": "s3://bucket/archives/d-001/P_v1.zip", '
     '"md5": "900150983cd24fb0d6963f7d28e17f72", "archiveBytes": 1523654}'
 )
 ORDER = (

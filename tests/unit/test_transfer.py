@@ -29,6 +29,7 @@ from app.errors import (
 )
 from sinks import formats, transfer
 from sinks.formats.archive_format import ArchiveFormat
+from sinks.formats.tar import Tar
 from sinks.pipeline import checkpoints
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.checkpoints import SaveStep
@@ -46,14 +47,14 @@ from tests.builders import (
 )
 from tests.conftest import noise
 from tests.integration.transfers import MIB, QUICK
-from tests.tar_format import Tar
+from tests.readers import READERS
 from tests.twins.rs_order import Source
 from tests.unit.test_assembler import goes_on
-from tests.unit.test_formats import FILES, READERS, each_format, made
+from tests.unit.test_formats import FILES, each_format, made
 
 PART = 5 * MIB // 64 * 64
 TARGET = MemoryTarget(container="archives")
-CONTENT = {**FILES, "large.csv": b"0,1,2,3\n" * MIB, "tiny": b"!"}
+CONTENT = {**FILES, "large.csv": b"0,1,2,3\n" * MIB, "large.bin": noise(6 * MIB), "tiny": b"!"}
 
 
 def delivery_of(archive_name: str, source: Source) -> Delivery:
@@ -147,10 +148,9 @@ async def follow(
 
 @each_format
 async def test_the_object_is_what_the_format_makes(
-    archive_format: ArchiveFormat, monkeypatch: pytest.MonkeyPatch
+    archive_format: ArchiveFormat,
 ) -> None:
     """Whatever format: the stages around it, and the store, know nothing of it."""
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
     source, store = Source(CONTENT), MemoryObjectStore(least_part=PART)
     delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
     media_type = archiver_of(source, store).media_type(delivery)
@@ -225,10 +225,9 @@ BREAKS = ["second.bin", "third.csv", "fourth.bin"]  # behind the first part
 @each_format
 @pytest.mark.parametrize("seed", range(4))
 async def test_who_goes_on_makes_the_same_object_and_reads_no_file_again_but_one(
-    archive_format: ArchiveFormat, seed: int, monkeypatch: pytest.MonkeyPatch
+    archive_format: ArchiveFormat, seed: int
 ) -> None:
     """Each attempt breaks off at a file that is drawn; the next one goes on from what was saved."""
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
     chance = random.Random(seed)
     source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
     delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
@@ -335,13 +334,12 @@ class Stopping(Counted):
 @each_format
 @pytest.mark.parametrize("seed", range(6))
 async def test_an_archive_that_pauses_and_breaks_off_is_the_one_that_does_not(
-    archive_format: ArchiveFormat, seed: int, monkeypatch: pytest.MonkeyPatch
+    archive_format: ArchiveFormat, seed: int
 ) -> None:
     """Of what paused no file is read again; of what broke off, those behind the last step.
 
     Breaks are behind a pause and before the next boundary, too: the tail is still there.
     """
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
     chance = random.Random(seed)
     source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
     delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
@@ -386,22 +384,20 @@ async def test_an_archive_pauses_exactly_at_the_end_of_a_part() -> None:
     source = Counted({"a": bytes(PART - overhead), "b": bytes(1000)})
     assert len(segmented(Tar(), source, [1])[1]) > PART
     store, saved = MemoryObjectStore(least_part=PART), Saved()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
-        delivery = delivery_of("P_v1.tar", source)
-        upload = await store.create_upload(TARGET, "key", {}, media_type="")
-        files, archive = segmented(Tar(), source, [1])
-        paused: list[ManifestFile | Seam] = [files[0], Seam.PAUSE]
-        for _ in range(2):
-            after = saved.checkpoint()
-            assert (
-                await follow(source, store, delivery, upload, paused, save=saved.save, after=after)
-                is None
-            )
-        (step,) = saved.steps
-        assert (step.boundary.parts, step.boundary.members, step.tail) == (1, 1, None)
+    delivery = delivery_of("P_v1.tar", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    files, archive = segmented(Tar(), source, [1])
+    paused: list[ManifestFile | Seam] = [files[0], Seam.PAUSE]
+    for _ in range(2):
         after = saved.checkpoint()
-        await follow(source, store, delivery, upload, files, save=saved.save, after=after)
+        assert (
+            await follow(source, store, delivery, upload, paused, save=saved.save, after=after)
+            is None
+        )
+    (step,) = saved.steps
+    assert (step.boundary.parts, step.boundary.members, step.tail) == (1, 1, None)
+    after = saved.checkpoint()
+    await follow(source, store, delivery, upload, files, save=saved.save, after=after)
     assert store.objects(TARGET)["key"].content == archive
     assert source.reads == {"a": 1, "b": 1}
 
@@ -438,10 +434,9 @@ MORE = {name: content for name, content in LARGE.items() if name != "last"} | {
 @each_format
 @pytest.mark.parametrize("at", ["first.bin", *BREAKS])
 async def test_a_stopped_worker_ends_what_it_reads_and_no_file_is_read_again(
-    archive_format: ArchiveFormat, at: str, monkeypatch: pytest.MonkeyPatch
+    archive_format: ArchiveFormat, at: str
 ) -> None:
     """What lies behind its last part, which may be the first one, is put aside."""
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Tar()))
     source, store = Stopping(MORE, at=at), MemoryObjectStore(least_part=PART)
     delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
     upload = await store.create_upload(TARGET, "key", {}, media_type="")

@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.tenants.secret_rules import require_token_secret
 from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
+from sinks.formats import formats_with
 from sinks.pipeline.budget import Budget
 from sinks.transfer import StreamingArchiver
 from streams.amqp.dead_letters import count_dead_letters
@@ -108,6 +109,7 @@ class WorkerServices(Services):
             max_object_size=settings.max_object_size,
             connections=settings.source_connections,
             patience=patience,
+            formats=formats_with(zstd_level=settings.zstd_level),
         )
 
     async def count_dead_letters(self) -> None:
