@@ -43,7 +43,8 @@ class TransferSection(Section):
         "its user that gets no further): else it keeps one of its user's places until it expires.",
     )
     compression: Literal["auto", "store", "deflate"] = Field(
-        "auto", description="`auto` decides for each file by a sample; `store`; `deflate`."
+        "auto",
+        description="Of a ZIP: `auto` decides for each file by a sample; `store`; `deflate`.",
     )
     zstd_level: int = Field(
         3,
