@@ -269,7 +269,8 @@ class Deliveries(ABC):
 
     async def plan(self, delivery: Delivery, listing: Sequence[ListedFile]) -> None:
         """Make a delivery ready that is available."""
-        archive, members = lay_out(delivery.correlation_id, listing)
+        suffix = formats.suffix_of(delivery.format)
+        archive, members = lay_out(delivery.correlation_id, listing, suffix=suffix)
         async with self.store.transaction() as tx:
             await tx.add_files(delivery, members)
             assert await tx.advance(delivery, State.READY, manifest=make_manifest(members, archive))

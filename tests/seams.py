@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from app.delivery.formats import DEFAULT_FORMAT
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ManifestFile, Seam
 from app.delivery.model import Delivery
@@ -14,7 +15,7 @@ from app.delivery.ports import DeliveryStore
 from app.delivery.segments import OrderPlan
 from app.errors import RetryableError
 from app.usecases.transfer import Transfers
-from sinks.formats.zip import Zip
+from sinks.formats import format_of, suffix_of
 from sinks.pipeline.rechunk import rechunk
 from tests.builders import archive_blocks, make_lease, plan_files
 
@@ -83,7 +84,11 @@ async def deliver_to_a_pause(
 
 
 def archive_in_segments(
-    files: Mapping[str, bytes], ends: Sequence[int], *, compression: str = "auto"
+    files: Mapping[str, bytes],
+    ends: Sequence[int],
+    *,
+    compression: str = "auto",
+    format_name: str = DEFAULT_FORMAT,
 ) -> bytes:
     """Return the archive that never paused."""
     planned, edges = plan_files(files), [0, *ends, len(files)]
@@ -91,4 +96,5 @@ def archive_in_segments(
         ((file, rechunk([files[file.member]])) for file in planned[start:end])
         for start, end in itertools.pairwise(edges)
     )
-    return b"".join(archive_blocks(Zip(), *segments, compression=compression))
+    archive_format = format_of(suffix_of(format_name))
+    return b"".join(archive_blocks(archive_format, *segments, compression=compression))

@@ -30,6 +30,8 @@ _SMALL = BLOCK  # bytes, with its headers; a member of more is archived apart
 # time, so that all threads have work.
 _JOB_BYTES = 256 * 1024
 _BATCH, _BATCH_BYTES = 4096, 4 * BLOCK
+_PIECE = BLOCK + 4096  # bytes that are compressed at once, at most: with a header, filled up
+_BUFFERS = 512 * 1024  # that a compressor has beside its tables, and the piece
 
 
 class _Frame(NamedTuple):
@@ -182,6 +184,14 @@ def _compressor(level: int) -> Any:
     return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
 
 
+def memory_of_level(level: int) -> int:
+    """Return the bytes that a compressor takes at most."""
+    import zstandard
+
+    of_level = zstandard.ZstdCompressionParameters.from_level(level, source_size=_PIECE)
+    return int(of_level.estimated_compression_context_size()) + _PIECE + _BUFFERS
+
+
 class TarZst:
     """See `ArchiveFormat`. Each member is compressed; what does not shrink is stored."""
 
@@ -199,15 +209,10 @@ class TarZst:
 
     def memory(self, *, file_count: int, name_bytes: int) -> int:
         """Return the bytes that members' sizes take, and what is being compressed."""
-        import zstandard
-
         del name_bytes
-        piece = BLOCK + 4096  # with its headers
-        of_level = zstandard.ZstdCompressionParameters.from_level
-        context = of_level(self._level, source_size=piece).estimated_compression_context_size()
         # Each piece as it came, and compressed; those that are being compressed, also joined.
-        pieces = (2 * _IN_FLIGHT + _THREADS) * _bound(piece)
-        return memory_of(file_count) + pieces + _THREADS * context
+        pieces = (2 * _IN_FLIGHT + _THREADS) * _bound(_PIECE)
+        return memory_of(file_count) + pieces + _THREADS * memory_of_level(self._level)
 
     def writer(self, *, compression: str) -> TarZstWriter:
         """Begin an archive."""

@@ -26,7 +26,7 @@ class PartPlan:
     in_flight: int  # parts being sent at the same time
     prefetch: int  # of files read ahead
     lag: int  # that the digests of source and archive may each be behind
-    directory: int  # what is kept of the members until the archive's end
+    directory: int  # what the format keeps of its members, and holds of those under way
 
     @property
     def memory(self) -> int:
@@ -99,7 +99,7 @@ def plan_parts(
     if plan.memory > worker_memory:
         raise ArchiveTooLargeError(
             f"the archive needs {plan.memory} bytes of memory ({plan.in_flight + 1} parts of "
-            f"{size}, {directory} for the names of its files), and a worker has {worker_memory}: "
+            f"{size}, {directory} for its members), and a worker has {worker_memory}: "
             f"order less at once, or raise DELIVERY_WORKER_MEMORY to {plan.memory} or more"
         )
     return plan

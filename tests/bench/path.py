@@ -18,13 +18,17 @@ import platform
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import zstandard
 
 from tests.bench.payloads import md5, pattern
 from tests.bench.plot import draw
@@ -110,19 +114,39 @@ def run(way: str, payload: Payload, files: list[tuple[int, int, str]], at: Serve
     return figures
 
 
+def _zipped(path: Path) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                yield member  # its CRC is checked by reading it to its end
+
+
+def _tarred(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|") as archive:
+        yield from filter(None, map(archive.extractfile, archive))
+
+
+def _compressed(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file:
+        plain = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        with tarfile.open(fileobj=plain, mode="r|") as archive:
+            yield from filter(None, map(archive.extractfile, archive))
+
+
+CHECKED = {"ours, auto": _zipped, "ours, tar": _tarred, "ours, tar.zst": _compressed}
+
+
 def check(payload: Payload, files: list[tuple[int, int, str]], source: str) -> None:
-    """Fail unless our archive holds just these files: on a sink that keeps what it gets."""
-    with tempfile.TemporaryDirectory() as folder:
-        with server("null_s3", "--keep", folder) as sink:
-            figures = run("ours, auto", payload, files, Servers(source, sink))
-        path = Path(folder) / "object"
-        with path.open("rb") as file:
-            assert hashlib.file_digest(file, "md5").hexdigest() == figures["md5"]
-        with zipfile.ZipFile(path) as archive:
-            for name, (_, _, expected) in zip(archive.namelist(), files, strict=True):
-                with archive.open(name) as member:
-                    # The member's CRC is checked by reading it to its end.
-                    assert hashlib.md5(member.read()).hexdigest() == expected, name
+    """Fail unless our archives hold just these files: on a sink that keeps what it gets."""
+    for way, members in CHECKED.items():
+        with tempfile.TemporaryDirectory() as folder:
+            with server("null_s3", "--keep", folder) as sink:
+                figures = run(way, payload, files, Servers(source, sink))
+            path = Path(folder) / "object"
+            with path.open("rb") as file:
+                assert hashlib.file_digest(file, "md5").hexdigest() == figures["md5"]
+            for member, (_, _, expected) in zip(members(path), files, strict=True):
+                assert hashlib.md5(member.read()).hexdigest() == expected, way
 
 
 def measure(payload: Payload, ways: list[str], rounds: int, at: Servers) -> dict[str, Figures]:

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
+from app.delivery.formats import DEFAULT_FORMAT, FORMATS
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredPart, Upload
@@ -28,6 +29,7 @@ from tests.client import Client, contents
 from tests.conftest import noise
 from tests.integration.transfers import MIB
 from tests.integration.worker import CountingSource, TransferWorker
+from tests.readers import READERS
 from tests.seams import archive_in_segments, deliver_to_a_pause
 from tests.unit.test_assembler import goes_on
 
@@ -102,10 +104,10 @@ class Stopped:
         parts: Any = (pool, settings, self.sink, target, self.source)
         self.worker = TransferWorker(*parts)
 
-    async def begin(self, breaks: str) -> None:
+    async def begin(self, breaks: str, *, format_name: str = DEFAULT_FORMAT) -> None:
         """Let a worker transfer until a file breaks off."""
         worker = self.worker
-        await worker.plan(self.name)
+        await worker.plan(self.name, format_name=format_name)
         self.source.fail = breaks
         async with worker.running():
             await worker.until(self.name, lambda row: row["tries"] > 0)
@@ -128,19 +130,20 @@ def stopped(
     return Stopped(pool, settings, sink, target)
 
 
-def undisturbed() -> str:
+def undisturbed(format_name: str = DEFAULT_FORMAT) -> str:
     """Return the MD5 of the archive that no worker was stopped at."""
-    return hashlib.md5(archive_in_segments(FILES, [])).hexdigest()
+    return hashlib.md5(archive_in_segments(FILES, [], format_name=format_name)).hexdigest()
 
 
+@pytest.mark.parametrize("format_name", FORMATS)
 async def test_the_next_attempt_goes_on_and_sends_and_reads_nothing_again_but_at_the_seam(
-    stopped: Stopped, client: Client
+    stopped: Stopped, client: Client, format_name: str
 ) -> None:
     files_again = _counted("source_files_again")
-    await stopped.begin("third.bin")
+    await stopped.begin("third.bin", format_name=format_name)
     row = await stopped.end()
-    assert (row["state"], row["attempt"], row["md5"]) == ("DONE", 2, undisturbed())
-    assert contents(await client.fetch(row["url"])) == FILES
+    assert (row["state"], row["attempt"], row["md5"]) == ("DONE", 2, undisturbed(format_name))
+    assert READERS[f".{format_name}"](await client.fetch(row["url"])) == FILES
     assert stopped.sink.parts == Counter(range(1, max(stopped.sink.parts) + 1))
     reads = stopped.source.gets
     assert {name for name, count in reads.items() if count > 1} <= {

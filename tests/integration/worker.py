@@ -11,6 +11,7 @@ from functools import partial
 
 import asyncpg
 
+from app.delivery.formats import DEFAULT_FORMAT
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import Work
@@ -28,7 +29,7 @@ from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from streams.work.slots import Slots
-from tests.builders import list_files
+from tests.builders import list_files, make_body
 from tests.integration.conftest import Deliveries
 from tests.integration.transfers import MIB, QUICK, Bench
 from tests.twins.rs_order import Source
@@ -130,10 +131,17 @@ class TransferWorker:
             await slots.stop()
 
     async def plan(
-        self, name: str, *, target: str | None = None, tenant: str = TENANT, user: str = USER
+        self,
+        name: str,
+        *,
+        target: str | None = None,
+        tenant: str = TENANT,
+        user: str = USER,
+        format_name: str = DEFAULT_FORMAT,
     ) -> None:
         """Make a delivery of all files ready."""
-        delivery = await self.deliveries.available(name, tenant=tenant)
+        body = make_body(name) | {"delivery": {"format": format_name}}
+        delivery = await self.deliveries.available(name, tenant=tenant, body=body)
         await self.deliveries.pool.execute(
             "UPDATE delivery SET user_email = $2 WHERE id = $1", delivery.id, user
         )

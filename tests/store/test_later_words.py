@@ -13,11 +13,13 @@ from structlog.testing import capture_logs
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.ports import Outbox
 from app.delivery.states import State
+from app.errors import RetryableError
 from app.views.deliveries import DeliveryView, Filter
 from app.views.events import StateEvent
 from compose.embedded.stack import TENANT
 from tests.builders import make_arrival, make_outgoing
 from tests.deliveries import Deliveries
+from tests.twins.rs_order import Source
 
 LATER = "OF_A_LATER_VERSION"
 HOUR = timedelta(hours=1)
@@ -46,6 +48,19 @@ async def test_a_delivery_that_failed_for_a_later_reason_is_shown_with_its_word(
     assert [DeliveryView.of(tracked).body()["errorType"] for tracked in found] == [LATER] * 4
     *_, last, _ = await deliveries.changes.replay(TENANT, 0, limit=9)
     assert StateEvent.of_change(last).error_type == LATER
+
+
+async def test_a_delivery_of_a_later_format_is_planned_by_that_version(
+    deliveries: Deliveries,
+) -> None:
+    """A tenant has chosen it there, and goes on with this version meanwhile."""
+    deliveries.tenants.give(TENANT, delivery_format=LATER)
+    delivery = await deliveries.available()
+    assert delivery.format == LATER
+    source = Source({"a": b"a"})
+    with pytest.raises(RetryableError, match=f"{LATER}, a format that this worker does not know"):
+        await deliveries.plan_ahead(delivery, source)
+    assert await deliveries.states() == ["AVAILABLE"]
 
 
 async def test_deliveries_that_failed_for_a_later_reason_are_counted_by_its_word(

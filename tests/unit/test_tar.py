@@ -18,7 +18,7 @@ from app.errors import ErrorType, SizeNotToldError
 from sinks.formats import formats_with
 from sinks.formats.archive_format import BLOCK, ArchiveFormat, Member
 from sinks.formats.tar import Tar
-from sinks.formats.tar_zst import TarZst
+from sinks.formats.tar_zst import TarZst, memory_of_level
 from sinks.pipeline.rechunk import rechunk
 from tests.builders import archive_blocks, make_file
 from tests.conftest import noise
@@ -166,6 +166,15 @@ def test_an_operator_chooses_how_hard_is_compressed(level: int) -> None:
     archive = made(known[".tar.zst"], {"m": content})
     assert archive == b"".join(map(compressor.compress, frames_of(archive)))
     assert (len(archive) < len(made(TarZst(), {"m": content}))) == (level > 3)
+
+
+@pytest.mark.parametrize("level", range(1, 20))
+def test_a_compressor_takes_no_more_memory_than_is_planned(level: int) -> None:
+    compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
+    content = noise(BLOCK // 2) + bytes(BLOCK // 2 + 4096)
+    for size in (1, 10_000, 300_000, BLOCK, len(content)):
+        compressor.compress(content[:size])
+    assert compressor.memory_size() <= memory_of_level(level)
 
 
 def test_a_harder_level_counts_for_more_memory() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import random
+import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from app.delivery.progress import Progress
 from app.errors import (
     ArchiveTooLargeError,
     RetryableError,
+    SizeNotToldError,
     SourceUnavailableError,
     StoreUnavailableError,
     TargetRefusedError,
@@ -292,6 +294,21 @@ async def test_an_archive_that_has_more_parts_than_an_upload_takes_ends_in_words
     with pytest.raises(ArchiveTooLargeError, match=rf"3 parts of {PART}.*order_size_limit_bytes"):
         await follow(source, store, delivery, upload, files)
     assert set(await store.part_etags(TARGET, upload)) <= {1, 2, 3}
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.zst"])
+async def test_a_tar_of_a_large_file_whose_size_is_not_told_ends_in_words(suffix: str) -> None:
+    """No object appears, and no thread is left that waits for the rest."""
+    source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of(f"P_v1{suffix}", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    files = [replace(file, size=None) for file in source.manifest()]
+    before = set(threading.enumerate())
+    with pytest.raises(SizeNotToldError, match=r"second\.bin.*Ask for these files as zip"):
+        await follow(source, store, delivery, upload, files)
+    assert store.objects(TARGET) == {}
+    left = set(threading.enumerate()) - before
+    assert [thread for thread in left if thread.name.startswith("archive")] == []
 
 
 def segmented(
