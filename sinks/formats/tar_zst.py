@@ -25,11 +25,11 @@ DEFAULT_LEVEL = 3  # what zstd itself takes
 _THREADS = 4
 # Frames that are not handed on yet: one for each thread, and the next one is at hand.
 _IN_FLIGHT = _THREADS + 1
-_SMALL = BLOCK  # bytes, with its headers; a member of more is archived apart
+_SMALL = BLOCK  # bytes; a member of more is archived apart
 # Small members are compressed some at a time, for what a hand-over costs; and archived some at a
 # time, so that all threads have work.
 _JOB_BYTES = 256 * 1024
-_BATCH, _BATCH_BYTES = 4096, 4 * BLOCK
+_BATCH, _BATCH_BYTES = 1024, 2 * BLOCK
 _PIECE = BLOCK + 4096  # bytes that are compressed at once, at most: with a header, filled up
 _BUFFERS = 512 * 1024  # that a compressor has beside its tables, and the piece
 
@@ -143,13 +143,14 @@ class _Batch:
         while member is not None:
             file, blocks = member
             head, file_size, blocks = laid_out(file, blocks)
-            job.append(_Frame([head, *blocks, padding(file_size)], ends=True))
-            job_size += file_size
-            size += file_size
-            count += 1
-            if job_size >= _JOB_BYTES:
+            more = len(head) + file_size
+            if job_size + more > _JOB_BYTES and job:
                 yield job
                 job, job_size = [], 0
+            job.append(_Frame([head, *blocks, padding(file_size)], ends=True))
+            job_size += more
+            size += more
+            count += 1
             if count == _BATCH or size >= _BATCH_BYTES:
                 break
             member = next(self._coming, None)
@@ -210,8 +211,8 @@ class TarZst:
     def memory(self, *, file_count: int, name_bytes: int) -> int:
         """Return the bytes that members' sizes take, and what is being compressed."""
         del name_bytes
-        # Each piece as it came, and compressed; those that are being compressed, also joined.
-        pieces = (2 * _IN_FLIGHT + _THREADS) * _bound(_PIECE)
+        # Each piece as it came, and compressed; what is being compressed, also joined.
+        pieces = 2 * _IN_FLIGHT * _bound(_PIECE) + _THREADS * _PIECE
         return memory_of(file_count) + pieces + _THREADS * memory_of_level(self._level)
 
     def writer(self, *, compression: str) -> TarZstWriter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.delivery.manifest import ManifestFile
@@ -128,6 +129,29 @@ def test_each_piece_of_a_member_is_a_frame_and_no_frame_has_two_members() -> Non
         *[512 + 512],
         *[1024],
     ]
+
+
+def cut(content: bytes) -> list[bytes]:
+    """Return the pieces of a member that are a frame each."""
+    member = made(Tar(), {"m": content})[:-1024]
+    edges = [0, *range(512 + BLOCK, 512 + len(content), BLOCK), len(member)]
+    return [member[start:end] for start, end in itertools.pairwise(edges)]
+
+
+@given(
+    sizes=st.lists(
+        st.sampled_from([0, 1, 511, 512, 200_000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK]),
+        max_size=12,
+    )
+)
+@example(sizes=[0] * 3000)
+@settings(max_examples=20, deadline=None)
+def test_members_of_any_size_are_framed_each_by_itself(sizes: list[int]) -> None:
+    """However many are compressed, or archived, at once."""
+    members = ((make_file("m", noise(size)), rechunk([noise(size)])) for size in sizes)
+    archive = b"".join(archive_blocks(TarZst(), members))
+    pieces = [piece for size in sizes for piece in cut(noise(size))]
+    assert frames_of(archive) == [*pieces, bytes(1024)]
 
 
 def test_the_bytes_are_those_of_one_thread_alone() -> None:
