@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from enum import Enum, auto
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from app.delivery.model import Delivery
 
@@ -31,6 +31,12 @@ def marks_of(delivery: Delivery) -> dict[str, str]:
         _ID: str(delivery.id),
         _USER: hashlib.sha256(delivery.user.encode()).hexdigest(),
     }
+
+
+def tenant_of(marks: Mapping[str, str]) -> str | None:
+    """Return the tenant that marks name; None where they name none."""
+    quoted = marks.get(_TENANT)
+    return None if quoted is None else unquote(quoted)
 
 
 def whose(metadata: Mapping[str, str], marks: Mapping[str, str]) -> Whose:

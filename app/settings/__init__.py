@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.errors import ConfigurationError
 from app.settings.connections import ConnectionSection
+from app.settings.file import FileSection
 from app.settings.kafka import KafkaSection
 from app.settings.process import ProcessSection
 from app.settings.s3 import S3Section
@@ -19,7 +20,13 @@ from app.settings.transfers import TransferSection
 
 
 class Settings(
-    ProcessSection, TransferSection, TenantSection, S3Section, KafkaSection, ConnectionSection
+    ProcessSection,
+    TransferSection,
+    TenantSection,
+    S3Section,
+    FileSection,
+    KafkaSection,
+    ConnectionSection,
 ):
     """What an operator can set."""
 

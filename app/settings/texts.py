@@ -70,6 +70,18 @@ def prefix(text: str) -> str:
     return text
 
 
+def folder(text: str) -> str:
+    """Accept the absolute path of a folder, other than that of all."""
+    line(text)
+    if not text.startswith("/") or any(
+        part in ("", ".", "..") for part in text.strip("/").split("/")
+    ):
+        raise ValueError("must be an absolute path, with no empty part, . or .. between slashes")
+    if any(part.startswith(".rs-delivery-") for part in text.split("/")):
+        raise ValueError("must have no part that begins with .rs-delivery-: the service's own do")
+    return text
+
+
 def server_address(text: str, *schemes: str) -> str:
     """Accept a URL that has user and password in it; several hosts are separated by commas.
 

@@ -190,7 +190,7 @@ class Configure:
             name,
             value,
             current=self._current(change, tenant, name),
-            settings=self._tenants.static,
+            settings=self._tenants.static.of_tenant(tenant),
         )
         own = {known: stored.value for known, stored in change.values.items()}
         self._check_place(tenant, name, own, own | {name: parsed})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from app.delivery.targets import TargetKinds
+from sinks.stores.file.kind import FILE
 from sinks.stores.kinds import StoreKind
 from sinks.stores.s3.kind import S3
 
 STORES: tuple[StoreKind, ...] = (
     S3,  # first, as what names no kind is of this one
+    FILE,
 )
 
 KINDS = TargetKinds(

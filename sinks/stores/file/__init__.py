@@ -1,0 +1,1 @@
+"""Archives in a folder of a shared file system."""

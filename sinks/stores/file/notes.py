@@ -1,0 +1,133 @@
+"""What an object says of itself: whose it is, and its ETag.
+
+Not every file system keeps attributes with a file (NFS hardly does), so it lies beside it, in a
+hidden file that is written before the object appears. It tells the object that it is about by size
+and time of change, and by the number of its inode where several would fit: so what was written by
+other means has none, and what was copied here with its times still has its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from app.delivery.object_store import FoundObject
+from app.delivery.targets import Noted
+from app.errors import TargetRefusedError
+from sinks.stores.file.folders import Place
+from sinks.stores.file.names import NEW, NOTES, hidden, ids
+
+_LARGEST = 64 * 1024  # bytes that are read of one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note(Noted):
+    """What is noted of one object."""
+
+    name: str
+    etag: str
+    size: int  # bytes
+    changed: int  # nanoseconds since 1970
+    inode: int
+    media_type: str
+    marks: Mapping[str, str]
+
+    def is_about(self, file: os.stat_result) -> bool:
+        """Whether a file is the object."""
+        return (self.size, self.changed) == (file.st_size, file.st_mtime_ns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class There:
+    """A file that has the name of an object."""
+
+    file: os.stat_result
+    found: FoundObject
+    noted_by: str | None  # the id of the upload that noted it; None: none has
+
+
+def write_note(place: Place, folder: int, upload_id: str, note: Note) -> None:
+    """Note what will be the object: whole, and lasting, before this returns."""
+    name, new = (hidden(note.name, upload_id, ending) for ending in (NOTES, NEW))
+    raw = json.dumps(asdict(note)).encode()
+    with contextlib.suppress(FileNotFoundError):  # of a try before
+        place.system.unlink(new, at=folder)
+    write_file(place, new, raw, at=folder)
+    place.system.rename(new, name, at=folder, to_at=folder)
+    place.system.sync(folder)
+
+
+def write_file(place: Place, name: str, raw: bytes, *, at: int) -> None:
+    """Make a small file, lasting."""
+    fd = place.system.make_file(name, at=at)
+    try:
+        write_all(place, fd, raw, 0)
+        place.system.sync(fd)
+    finally:
+        place.system.close(fd)
+
+
+def write_all(place: Place, fd: int, data: bytes | memoryview, offset: int) -> int:
+    """Write bytes; return where they end."""
+    left = memoryview(data)
+    while left:
+        place.check()
+        written = place.system.write(fd, left, offset)
+        left, offset = left[written:], offset + written
+    return offset
+
+
+def look(place: Place, folder: int, name: str) -> There | None:
+    """Describe what has an object's name. Raises TargetRefusedError where that is no file."""
+    try:
+        file = place.system.describe(name, at=folder)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(file.st_mode):
+        raise TargetRefusedError(
+            f"{place.target.path}/…/{name} is a link or a folder, and no archive is put there: "
+            "remove it, or ask with another correlationId"
+        )
+    noted = {
+        upload_id: note
+        for upload_id in ids(name, NOTES, place.system.names(folder))
+        if (note := _read(place, folder, name, upload_id)) is not None and note.is_about(file)
+    }
+    for upload_id, note in sorted(noted.items(), key=lambda one: one[1].inode != file.st_ino):
+        found = FoundObject(size=file.st_size, etag=note.etag, marks=dict(note.marks))
+        return There(file=file, found=found, noted_by=upload_id)
+    # Nothing is known of its bytes: what tells it from another is when it was written.
+    etag = f"{file.st_size:x}-{file.st_mtime_ns:x}"
+    return There(file=file, found=FoundObject(size=file.st_size, etag=etag), noted_by=None)
+
+
+def drop_note(place: Place, folder: int, name: str, upload_id: str) -> None:
+    """Remove what an upload has noted."""
+    for ending in (NOTES, NEW):
+        with contextlib.suppress(FileNotFoundError):
+            place.system.unlink(hidden(name, upload_id, ending), at=folder)
+
+
+def _read(place: Place, folder: int, name: str, upload_id: str) -> Note | None:
+    """Return a note; None where there is none, or none that can be understood."""
+    try:
+        raw = read_file(place, hidden(name, upload_id, NOTES), at=folder)
+        note = Note.read(json.loads(raw))
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return None
+    marks = note.marks
+    good = isinstance(marks, dict) and all(isinstance(each, str) for each in marks.values())
+    return note if good and note.name == name and isinstance(note.etag, str) else None
+
+
+def read_file(place: Place, name: str, *, at: int) -> bytes:
+    """Return a small file."""
+    fd = place.system.open_file(name, at=at)
+    try:
+        return place.system.read(fd, _LARGEST, 0)
+    finally:
+        place.system.close(fd)

@@ -1,0 +1,164 @@
+"""Objects that are there, and what is put aside. All of it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from app.delivery.object_store import FoundObject
+from app.errors import TargetRefusedError, TargetUnavailableError
+from sinks.stores.file import names
+from sinks.stores.file.folders import Place
+from sinks.stores.file.notes import Note, drop_note, look, write_note
+from sinks.stores.file.uploads import Pieces, write_pieces
+
+_PIECE = 1024 * 1024  # bytes that are read at once
+_TRIES = 5
+_MEDIA_TYPE = "application/octet-stream"
+
+
+def find(place: Place, key: str) -> FoundObject | None:
+    """Describe an object."""
+    with place.folder_of(key) as found:
+        there = None if found is None else look(place, *found)
+        return None if there is None else there.found
+
+
+def delete(place: Place, key: str, etag: str) -> None:
+    """Remove an object, if it is still the one with this ETag."""
+    with place.folder_of(key) as found:
+        there = None if found is None else look(place, *found)
+        if found is None or there is None or there.found.etag != etag:
+            raise TargetRefusedError(
+                f"{place.target} does not remove {key}: it is gone, or another one by now"
+            )
+        folder, name = found
+        _remove(place, folder, name)
+    place.leave(key)
+
+
+def drop(place: Place, key: str) -> None:
+    """Remove an object, if it is there."""
+    with place.folder_of(key) as found:
+        if found is None:
+            return
+        _remove(place, *found)
+    place.leave(key)
+
+
+def _remove(place: Place, folder: int, name: str) -> None:
+    """Remove a file, then what is noted of it and of ones before."""
+    with contextlib.suppress(FileNotFoundError):
+        place.system.unlink(name, at=folder)
+    listed = place.system.names(folder)
+    under_way = set(names.ids(name, names.UPLOAD, listed))  # they may just have noted theirs
+    for ending in (names.NOTES, names.NEW):
+        for upload_id in set(names.ids(name, ending, listed)) - under_way:
+            drop_note(place, folder, name, upload_id)
+    place.system.sync(folder)
+
+
+def put_aside(
+    place: Place,
+    key: str,
+    pieces: Pieces,
+    md5: bytes,
+    marks: Mapping[str, str],
+    *,
+    read_back: bool,
+) -> None:
+    """Make a small object, which appears whole; one that is there is replaced."""
+    place.check_allowed(marks)
+    put_id = names.new_id()
+    for left in reversed(range(_TRIES)):
+        try:
+            with place.folder_of(key, make=True) as found:
+                assert found is not None  # noqa: S101 - it is made
+                _put(place, *found, put_id, pieces, md5, marks, read_back=read_back)
+        except FileNotFoundError as error:
+            if not left:
+                raise TargetUnavailableError(
+                    f"the folder of {key} in {place.target} is removed again and again while it "
+                    "is written there"
+                ) from error
+        except BaseException:
+            with contextlib.suppress(Exception), place.folder_of(key) as found:
+                if found is not None:
+                    _discard(place, *found, put_id)
+            with contextlib.suppress(Exception):
+                place.leave(key)
+            raise
+        else:
+            return
+
+
+def _put(
+    place: Place,
+    folder: int,
+    name: str,
+    put_id: str,
+    pieces: Pieces,
+    md5: bytes,
+    marks: Mapping[str, str],
+    *,
+    read_back: bool,
+) -> None:
+    system, new = place.system, names.hidden(name, put_id, names.WHOLE)
+    size = sum(map(len, pieces))
+    place.check_room(folder, size)
+    fd = system.make_file(new, at=folder)
+    try:
+        write_pieces(place, fd, pieces, 0, read_back=read_back)
+        file = system.describe_open(fd)
+    finally:
+        system.close(fd)
+    before = look(place, folder, name)
+    note = Note(
+        name=name,
+        etag=md5.hex(),
+        size=size,
+        changed=file.st_mtime_ns,
+        inode=file.st_ino,
+        media_type=_MEDIA_TYPE,
+        marks=dict(marks),
+    )
+    write_note(place, folder, put_id, note)
+    place.check()
+    system.rename(new, name, at=folder, to_at=folder)
+    system.sync(folder)
+    if before is not None and before.noted_by is not None:
+        drop_note(place, folder, name, before.noted_by)
+
+
+def _discard(place: Place, folder: int, name: str, put_id: str) -> None:
+    """Remove what was not put; if it was put all the same, what is noted of it stays."""
+    with contextlib.suppress(FileNotFoundError):
+        place.system.unlink(names.hidden(name, put_id, names.WHOLE), at=folder)
+    there = look(place, folder, name)
+    if there is None or there.noted_by != put_id:
+        drop_note(place, folder, name, put_id)
+
+
+def read(place: Place, key: str, size: int) -> list[bytes]:
+    """Return the bytes of an object, in pieces, and one byte more than `size` at most."""
+    with place.folder_of(key) as found:
+        if found is None:
+            return []
+        folder, name = found
+        try:
+            fd = place.system.open_file(name, at=folder)
+        except FileNotFoundError:
+            return []
+        pieces: list[bytes] = []
+        try:
+            have, left = 0, size + 1
+            while left:
+                place.check()
+                piece = place.system.read(fd, min(left, _PIECE), have)
+                if not piece:
+                    break
+                pieces.append(piece)
+                have, left = have + len(piece), left - len(piece)
+        finally:
+            place.system.close(fd)
+        return pieces

@@ -1,0 +1,233 @@
+"""Objects in folders: uploads that appear as one file, complete and verified, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from prometheus_client import Gauge
+
+from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.errors import TargetRefusedError
+from app.settings import Settings
+from app.telemetry import tracing
+from sinks.stores.expected import Expected, etag_of
+from sinks.stores.file import objects, uploads
+from sinks.stores.file.circuits import Circuits
+from sinks.stores.file.completion import FileCompletion
+from sinks.stores.file.faults import translated
+from sinks.stores.file.folders import Place
+from sinks.stores.file.roots import Roots
+from sinks.stores.file.system import System
+from sinks.stores.file.target import FileTarget
+from sinks.stores.file.threads import Call, Threads
+
+T = TypeVar("T")
+
+# What a call may take, in seconds.
+CALL_TIMEOUT = 30.0
+COMPLETION_TIMEOUT = 900.0  # it copies no more than some parts, but syncs all
+# In which an object may appear after its completion was asked for: with what that takes, less than
+# the time after which others take it for decided (`app.usecases.transfer`).
+COMPLETION_WINDOW = 840.0
+_PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
+_MIN_RATE = 256 * 1024  # bytes a second
+_MAX_SIZES = 1000  # uploads of which the size of parts is remembered
+
+
+class FileObjectStore:
+    """See `app.delivery.object_store`. Every call has a deadline, and a thread that may hang."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        up: Gauge | None = None,
+        system: System | None = None,
+        short: float = CALL_TIMEOUT,
+    ) -> None:
+        self._roots = Roots.of(settings)
+        self._mounted = settings.file_roots_are_mounted
+        self._min_free = settings.file_min_free
+        self._read_back = settings.file_read_back
+        self._system = system or System()
+        self._short = short  # seconds
+        self._threads: dict[str, Threads] = {}  # by root
+        self._part_sizes: dict[str, int] = {}  # bytes, by upload id: of those begun here
+        self.circuits = Circuits(self.find_folder, up=up)
+
+    async def call(
+        self,
+        target: FileTarget,
+        action: str,
+        act: Callable[[Place], T],
+        *,
+        seconds: float | None = None,
+    ) -> T:
+        """Do something at a target in a thread: every call goes through here."""
+
+        def run(call: Call) -> T:
+            place = Place(
+                system=self._system,
+                roots=self._roots,
+                target=target,
+                mounted=self._mounted,
+                min_free=self._min_free,
+                check=call.check,
+            )
+            try:
+                return act(place)
+            except OSError as error:
+                raise translated(error, target, action) from error
+
+        attributes = {"file.directory": target.path}
+        with (
+            tracing.span(f"file {action}", kind=tracing.CLIENT, attributes=attributes),
+            self.circuits.watching(target),
+        ):
+            return await self._threads_of(target).run(
+                f"to {action} in {target}", seconds or self._short, run
+            )
+
+    def _threads_of(self, target: FileTarget) -> Threads:
+        root = self._roots.holding(target.path) or ""  # "": it is refused before it is touched
+        if root not in self._threads:
+            self._threads[root] = Threads(root or target.path)
+        return self._threads[root]
+
+    async def find_folder(self, target: FileTarget) -> None:
+        """Raise DeliveryError unless the folder is there, with room."""
+
+        def look(place: Place) -> None:
+            with place.open() as fd:
+                place.check_room(fd, 0)
+
+        await self.call(target, "look", look)
+
+    async def create_upload(
+        self, target: FileTarget, key: str, marks: Mapping[str, str], *, media_type: str
+    ) -> Upload:
+        """Open an upload."""
+        create = partial(uploads.create, key=key, marks=marks, media_type=media_type)
+        return await self.call(target, "begin an upload", create)
+
+    async def put_part(
+        self, target: FileTarget, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        """Write part `number` (from 1). Raises WrongObjectError when it is not read as written."""
+        if number == 1:
+            self._remember(upload, len(part))
+        put = partial(
+            uploads.put,
+            upload=upload,
+            number=number,
+            pieces=[piece async for piece in part],
+            md5=part.md5,
+            part_size=self._part_sizes.get(upload.upload_id),
+            read_back=self._read_back,
+        )
+        await self.call(target, "write a part", put, seconds=_for_bytes(len(part)))
+        return StoredPart(etag=part.md5.hex(), md5=part.md5)
+
+    def _remember(self, upload: Upload, part_size: int) -> None:
+        """Remember the size of an upload's parts: they may be written before the first is."""
+        self._part_sizes.pop(upload.upload_id, None)
+        self._part_sizes[upload.upload_id] = part_size
+        if len(self._part_sizes) > _MAX_SIZES:
+            del self._part_sizes[next(iter(self._part_sizes))]
+
+    async def part_etags(self, target: FileTarget, upload: Upload) -> dict[int, str]:
+        """Return the ETags of the parts that are there, by their numbers."""
+        return await self.call(target, "list parts", partial(uploads.etags, upload=upload))
+
+    def etag_of(self, target: FileTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
+        """Return the ETag that the whole object must have."""
+        return etag_of(parts)
+
+    async def complete(
+        self,
+        target: FileTarget,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str],
+        again: bool = False,
+    ) -> str:
+        """Make the object appear, and verify it: by size, inode, and the ETags of its parts."""
+        etag = etag_of(parts)
+        if etag is None:
+            raise TargetRefusedError(
+                f"{target} does not complete {upload.key}: parts without an MD5 are none of its own"
+            )
+
+        def complete(place: Place) -> str:
+            completion = FileCompletion(
+                place=place,
+                upload=upload,
+                parts=parts,
+                expected=Expected(size=size, etag=etag, marks=marks),
+                ask_until=ask_until,
+            )
+            return completion.run(again=again)
+
+        ask_until = time.monotonic() + COMPLETION_WINDOW
+        made = await self.call(target, "complete", complete, seconds=COMPLETION_TIMEOUT)
+        self._part_sizes.pop(upload.upload_id, None)
+        return made
+
+    async def abort(self, target: FileTarget, upload: Upload) -> None:
+        """Abort an upload, also of a predecessor; one that is gone already is fine."""
+
+        def abort(place: Place) -> None:
+            if place.is_there():
+                uploads.abort(place, upload)
+
+        await self.call(target, "abort an upload", abort)
+        self._part_sizes.pop(upload.upload_id, None)
+
+    async def open_uploads(self, target: FileTarget, key: str) -> list[Upload]:
+        """Return every open upload of this key."""
+        return await self.call(target, "list uploads", partial(uploads.list_open, key=key))
+
+    async def find(self, target: FileTarget, key: str) -> FoundObject | None:
+        """Describe the object with this key; None if there is none."""
+        return await self.call(target, "describe a file", partial(objects.find, key=key))
+
+    async def put_aside(
+        self, target: FileTarget, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        """Make a small object at once."""
+        put = partial(
+            objects.put_aside,
+            key=key,
+            pieces=[piece async for piece in body],
+            md5=body.md5,
+            marks=marks,
+            read_back=self._read_back,
+        )
+        await self.call(target, "put a file aside", put, seconds=_for_bytes(len(body)))
+
+    async def read_aside(self, target: FileTarget, key: str, *, size: int) -> list[bytes]:
+        """Return the bytes of an object that was put aside, in pieces; none if it is gone."""
+        read = partial(objects.read, key=key, size=size)
+        return await self.call(target, "read a file", read, seconds=_for_bytes(size))
+
+    async def drop_aside(self, target: FileTarget, key: str) -> None:
+        """Remove an object that was put aside; one that is gone already is fine."""
+        await self.call(target, "remove a file", partial(objects.drop, key=key))
+
+    async def delete(self, target: FileTarget, key: str, *, etag: str) -> None:
+        """Remove the object with this key, as long as it has this ETag; looked at just before."""
+        await self.call(target, "remove a file", partial(objects.delete, key=key, etag=etag))
+
+    async def aclose(self) -> None:
+        """End all probes. Threads that hang are left behind."""
+        await self.circuits.close()
+
+
+def _for_bytes(size: int) -> float:
+    """Return how long so many bytes may take, in seconds."""
+    return _PART_TIMEOUT + size // _MIN_RATE
