@@ -22,7 +22,7 @@ from sinks.stores.file import names, uploads
 from sinks.stores.file.faults import lost
 from sinks.stores.file.folders import Place
 from sinks.stores.file.ledger import Recorded
-from sinks.stores.file.notes import Note, There, drop_note, look, write_all, write_note
+from sinks.stores.file.notes import Note, There, look, tidy, write_all, write_note
 from sinks.stores.file.uploads import OpenUpload
 
 _MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
@@ -71,8 +71,7 @@ class FileCompletion:
                 return None
             folder, name = found
             uploads.remove(self.place, folder, name, self.upload.upload_id)
-            if there.noted_by != self.upload.upload_id:
-                drop_note(self.place, folder, name, self.upload.upload_id)
+            tidy(self.place, folder, name)
             self.place.system.sync(folder)  # whoever made it may have died before that
             return there.found.etag
 
@@ -92,8 +91,7 @@ class FileCompletion:
             self.place.system.sync(upload.beside)
             self._check(upload, note)
             if there is not None:
-                if there.noted_by is not None:
-                    drop_note(self.place, upload.beside, upload.name, there.noted_by)
+                tidy(self.place, upload.beside, upload.name)
                 self.expected.tell_replaced(there.found, self.place.target, self.upload.key)
         return note.etag
 

@@ -153,24 +153,23 @@ class Place:
             if error.errno in _NO_FOLDER:
                 raise self._no_folder(part) from error
             raise
-        with contextlib.suppress(FileExistsError):
-            self.system.make_folder(part, 0o700, at=at)
-            self.system.sync(at)
+        mode = self.target.mode
+        enter = mode | (mode & 0o444) >> 2 | 0o700  # by those who may read the files in it
+        try:
+            self.system.make_folder(part, enter, at=at)
+        except FileExistsError:
+            return self.system.open_folder(part, at=at)
+        self.system.sync(at)
         fd = self.system.open_folder(part, at=at)
         try:
-            self._share(fd)
+            inherited = self.system.describe_open(fd).st_mode & 0o7000  # setgid is
+            self.own(fd, enter | inherited)
         except BaseException:
             self.system.close(fd)
-            with contextlib.suppress(OSError):  # or it would stay as one that none can enter
+            with contextlib.suppress(OSError):  # or it would stay as one that few can enter
                 self.system.remove_folder(part, at=at)
             raise
         return fd
-
-    def _share(self, fd: int) -> None:
-        """Let those enter a new folder who may read the files in it."""
-        mode = self.target.mode
-        enter = mode | (mode & 0o444) >> 2 | 0o700
-        self.own(fd, enter | self.system.describe_open(fd).st_mode & 0o7000)  # setgid is inherited
 
     def own(self, fd: int, mode: int) -> None:
         """Give what is open the target's group, and a mode."""

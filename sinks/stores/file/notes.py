@@ -19,7 +19,7 @@ from app.delivery.object_store import FoundObject
 from app.delivery.targets import Noted
 from app.errors import TargetRefusedError
 from sinks.stores.file.folders import Place
-from sinks.stores.file.names import NEW, NOTES, hidden, ids
+from sinks.stores.file.names import NEW, NOTES, UPLOAD, WHOLE, hidden, ids
 
 _LARGEST = 64 * 1024  # bytes that are read of one
 
@@ -105,11 +105,19 @@ def look(place: Place, folder: int, name: str) -> There | None:
     return There(file=file, found=FoundObject(size=file.st_size, etag=etag), noted_by=None)
 
 
-def drop_note(place: Place, folder: int, name: str, upload_id: str) -> None:
-    """Remove what an upload has noted."""
-    for ending in (NOTES, NEW):
-        with contextlib.suppress(FileNotFoundError):
-            place.system.unlink(hidden(name, upload_id, ending), at=folder)
+def tidy(place: Place, folder: int, name: str) -> None:
+    """Remove what is noted of no object that is there: by uploads that are gone, or replaced.
+
+    What is being completed has its upload there until its object is; so it is seen as one of both.
+    """
+    listed = place.system.names(folder)
+    there = look(place, folder, name)
+    kept = {*ids(name, UPLOAD, listed), *([there.noted_by] if there else [])}
+    for ending in (NOTES, NEW, WHOLE):
+        for upload_id in ids(name, ending, listed):
+            if upload_id not in kept:
+                with contextlib.suppress(FileNotFoundError):
+                    place.system.unlink(hidden(name, upload_id, ending), at=folder)
 
 
 def _read(place: Place, folder: int, name: str, upload_id: str) -> Note | None:

@@ -9,7 +9,7 @@ from app.delivery.object_store import FoundObject
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.file import names
 from sinks.stores.file.folders import Place
-from sinks.stores.file.notes import Note, drop_note, look, write_note
+from sinks.stores.file.notes import Note, look, tidy, write_note
 from sinks.stores.file.uploads import Pieces, write_pieces
 
 _PIECE = 1024 * 1024  # bytes that are read at once
@@ -47,14 +47,10 @@ def drop(place: Place, key: str) -> None:
 
 
 def _remove(place: Place, folder: int, name: str) -> None:
-    """Remove a file, then what is noted of it and of ones before."""
+    """Remove a file, then what is noted of it."""
     with contextlib.suppress(FileNotFoundError):
         place.system.unlink(name, at=folder)
-    listed = place.system.names(folder)
-    under_way = set(names.ids(name, names.UPLOAD, listed))  # they may just have noted theirs
-    for ending in (names.NOTES, names.NEW):
-        for upload_id in set(names.ids(name, ending, listed)) - under_way:
-            drop_note(place, folder, name, upload_id)
+    tidy(place, folder, name)
     place.system.sync(folder)
 
 
@@ -84,7 +80,7 @@ def put_aside(
         except BaseException:
             with contextlib.suppress(Exception), place.folder_of(key) as found:
                 if found is not None:
-                    _discard(place, *found, put_id)
+                    tidy(place, *found)
             with contextlib.suppress(Exception):
                 place.leave(key)
             raise
@@ -112,7 +108,6 @@ def _put(
         file = system.describe_open(fd)
     finally:
         system.close(fd)
-    before = look(place, folder, name)
     note = Note(
         name=name,
         etag=md5.hex(),
@@ -126,17 +121,7 @@ def _put(
     place.check()
     system.rename(new, name, at=folder, to_at=folder)
     system.sync(folder)
-    if before is not None and before.noted_by is not None:
-        drop_note(place, folder, name, before.noted_by)
-
-
-def _discard(place: Place, folder: int, name: str, put_id: str) -> None:
-    """Remove what was not put; if it was put all the same, what is noted of it stays."""
-    with contextlib.suppress(FileNotFoundError):
-        place.system.unlink(names.hidden(name, put_id, names.WHOLE), at=folder)
-    there = look(place, folder, name)
-    if there is None or there.noted_by != put_id:
-        drop_note(place, folder, name, put_id)
+    tidy(place, folder, name)
 
 
 def read(place: Place, key: str, size: int) -> list[bytes]:

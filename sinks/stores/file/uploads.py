@@ -19,7 +19,7 @@ from sinks.stores.file import names
 from sinks.stores.file.faults import lost
 from sinks.stores.file.folders import Place
 from sinks.stores.file.ledger import Ledger, Recorded, header
-from sinks.stores.file.notes import drop_note, look, read_file, write_all, write_file
+from sinks.stores.file.notes import read_file, tidy, write_all, write_file
 from sinks.stores.file.target import FileTarget
 
 _TRIES = 5  # while others remove the folders that one makes, since they are empty
@@ -276,9 +276,7 @@ def abort(place: Place, upload: Upload) -> None:
             return
         folder, name = found
         remove(place, folder, name, upload.upload_id)
-        there = look(place, folder, name)
-        if there is None or there.noted_by != upload.upload_id:
-            drop_note(place, folder, name, upload.upload_id)
+        tidy(place, folder, name)
         place.system.sync(folder)
     place.leave(upload.key)
 
