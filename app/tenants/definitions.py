@@ -47,7 +47,7 @@ _Region = Annotated[
 Prefix = Annotated[
     str, AfterValidator(prefix), Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
 ]
-_Host = Annotated[
+Host = Annotated[
     str, AfterValidator(host), Field(json_schema_extra={"pattern": "^[A-Za-z0-9.:\\[\\]-]+$"})
 ]
 Bucket = Annotated[
@@ -67,7 +67,7 @@ class S3Server(Value):
     """An S3-compatible server and how to sign in."""
 
     scheme: Literal["http", "https"]
-    host: _Host = Field(description="Host name or IP address.")
+    host: Host = Field(description="Host name or IP address.")
     port: int = Field(ge=1, le=65535)
     region: _Region
     key: Token = Field(description="Access key.")

@@ -6,10 +6,12 @@ from app.delivery.targets import TargetKinds
 from sinks.stores.file.kind import FILE
 from sinks.stores.kinds import StoreKind
 from sinks.stores.s3.kind import S3
+from sinks.stores.sftp.kind import SFTP
 
 STORES: tuple[StoreKind, ...] = (
     S3,  # first, as what names no kind is of this one
     FILE,
+    SFTP,
 )
 
 KINDS = TargetKinds(

@@ -1,0 +1,1 @@
+"""Files of an SFTP server as objects."""

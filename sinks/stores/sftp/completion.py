@@ -1,0 +1,220 @@
+"""The completion of an upload: its file gets the object's name, verified, and replaces no other's.
+
+Where nothing is, by a rename that fails where something is (SFTP's own); where something is that
+may be replaced, by one that replaces it in one step (`posix-rename@openssh.com`), right after it
+was looked at: no server knows a condition for that. Other deliveries are kept away by a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import asyncssh
+from asyncssh import sftp as words
+
+from app.delivery.object_store import FoundObject, StoredPart, Upload
+from app.errors import (
+    DeliveryError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    UploadLostError,
+    WrongObjectError,
+)
+from sinks.stores.expected import Expected, etag_of
+from sinks.stores.sftp import files
+from sinks.stores.sftp.paths import Place
+from sinks.stores.sftp.requests import COMPLETION_TIMEOUT, GONE
+from sinks.stores.sftp.sidecar import Note, note_of, read_notes, write_notes
+from sinks.stores.sftp.target import SftpTarget
+from sinks.stores.sftp.upload import OpenUpload, Written
+
+if TYPE_CHECKING:
+    from sinks.stores.sftp.store import SftpObjectStore
+
+_MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftpCompletion:
+    """One upload whose parts are all there."""
+
+    store: SftpObjectStore
+    target: SftpTarget
+    upload: Upload
+    parts: Sequence[StoredPart]
+    expected: Expected
+
+    @property
+    def _place(self) -> Place:
+        return Place.of(self.target, self.upload.key)
+
+    async def run(self, *, again: bool) -> str:
+        """Let the object appear; return its ETag. See `ObjectStore.complete`."""
+        for _ in range(_MAX_ROUNDS):
+            found = await self.store.find(self.target, self.upload.key)
+            if found is not None and self.expected.is_made(found, again=again):
+                # By this upload, or by one before it: then this one is left over.
+                with contextlib.suppress(DeliveryError):
+                    await self.store.abort(self.target, self.upload)
+                return found.etag
+            if found is not None:
+                self.expected.check_replaceable(found, self.target, self.upload.key)
+            if await self.appear(over=found):
+                if found is not None:
+                    self.expected.tell_replaced(found, self.target, self.upload.key)
+                return self.etag
+        raise TargetUnavailableError(
+            f"{self.upload.key} in {self.target} is written by others again and again"
+        )
+
+    @property
+    def etag(self) -> str:
+        """The ETag of the object: as S3 makes it, of the MD5s of its parts."""
+        digests = [StoredPart(etag=part.etag, md5=_md5(part)) for part in self.parts]
+        return etag_of(digests) or ""
+
+    async def appear(self, *, over: FoundObject | None) -> bool:
+        """Give the file its name; False where something has come there meanwhile.
+
+        Looks what came of it, where that is in doubt.
+        """
+        try:
+            came = await self._rename(over)
+        except (TargetUnavailableError, UploadLostError) as doubt:
+            found = await self.store.find(self.target, self.upload.key)
+            if found is not None and self.expected.is_met(found):
+                return True
+            raise type(doubt)(f"{doubt}; the object is not there") from doubt.__cause__
+        if came:
+            found = await self.store.find(self.target, self.upload.key)
+            if found is None or not self.expected.is_met(found):
+                raise WrongObjectError(self.expected.flaw_of(found, self.target, self.upload.key))
+            with contextlib.suppress(DeliveryError):  # the next one who looks for uploads ends it
+                await self.store.abort(self.target, self.upload)
+        return came
+
+    async def _rename(self, over: FoundObject | None) -> bool:
+        async with self.store.call(
+            self.target,
+            "complete",
+            f"complete the upload of {self.upload.key}",
+            key=self.upload.key,
+            seconds=COMPLETION_TIMEOUT,
+        ) as sftp:
+            opened = await self.store.opened(sftp, self.target, self.upload)
+            try:
+                await self._make_whole(sftp, opened)
+                await self._note(sftp, opened)
+                return await self._give_name(sftp, opened, replacing=over is not None)
+            except GONE as error:
+                opened.lost(error)
+
+    async def _make_whole(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> None:
+        """See that the file holds the parts that are named, and nothing else."""
+        written = [self._named(opened, n, part) for n, part in enumerate(self.parts, start=1)]
+        if not written:
+            self._refuse("it has no part")
+        usual = written[0].size
+        if any(part.size != usual for part in written[:-1]) or written[-1].size > usual:
+            self._refuse("its parts have several sizes")
+        if any(part.offset not in (None, (part.number - 1) * usual) for part in written):
+            self._begin_again("parts of another size were sent before")
+        if any(begun not in written for begun in opened.begun):
+            self._begin_again("a part may still be written to by a worker that had others")
+        for part in written:
+            if part.offset is None:
+                await self._move(sftp, opened, part, (part.number - 1) * usual)
+        size = sum(part.size for part in written)
+        if size != self.expected.size:
+            found = FoundObject(size=size, etag=self.etag)
+            raise WrongObjectError(self.expected.flaw_of(found, self.target, self.upload.key))
+        there = await sftp.stat(opened.data)
+        if (there.size or 0) > size:
+            await sftp.truncate(opened.data, size)
+            there = await sftp.stat(opened.data)
+        if there.size != size:
+            self._begin_again(f"its file has {there.size} bytes of {size}")
+
+    def _named(self, opened: OpenUpload, number: int, part: StoredPart) -> Written:
+        written = opened.parts.get(number)
+        if written is None or written.md5 != part.etag:
+            self._begin_again(f"part {number} is not the one that was sent")
+        return written
+
+    async def _move(
+        self, sftp: asyncssh.SFTPClient, opened: OpenUpload, part: Written, offset: int
+    ) -> None:
+        """Copy a part that came before its place was known there; what is read is verified."""
+        digest = hashlib.md5(usedforsecurity=False)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            async for piece in files.receive(sftp, opened.path_of(part), at_most=part.size):
+                await asyncio.to_thread(digest.update, piece)
+                yield piece
+
+        async with files.opened(sftp, opened.data, files.WRITE) as file:
+            await files.send(sftp, file, offset, pieces())
+            await files.sync(file)
+        if digest.hexdigest() != part.md5:
+            self._begin_again(f"part {part.number} is not read as it was sent")
+
+    async def _note(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> None:
+        """Note whose the object will be, beside what is noted of the one that is there."""
+        there = await files.described(sftp, self._place.object)
+        known = await read_notes(sftp, self.target, self._place)
+        kept = note_of(there, known) if there is not None else None
+        # A time that tells it from the one that it replaces.
+        modified = (
+            int(time.time()) if there is None else max(int(time.time()), (there.mtime or 0) + 1)
+        )
+        with contextlib.suppress(asyncssh.SFTPError):  # some servers don't let it be set
+            await sftp.utime(opened.data, (modified, modified))
+        note = Note(
+            size=self.expected.size,
+            modified=(await sftp.stat(opened.data)).mtime or 0,
+            etag=self.etag,
+            marks=self.expected.marks,
+        )
+        notes = [note] if kept is None else [note, kept]
+        await write_notes(sftp, self._place, notes, by=f"{opened.folder}/sidecar.json")
+
+    async def _give_name(
+        self, sftp: asyncssh.SFTPClient, opened: OpenUpload, *, replacing: bool
+    ) -> bool:
+        path = self._place.object
+        if replacing:
+            try:
+                await sftp.posix_rename(opened.data, path)
+            except words.SFTPOpUnsupported as error:
+                raise TargetRefusedError(
+                    f"{self.target.url_of(self.upload.key)} is there already, and the server can't "
+                    "replace a file in one step (posix-rename@openssh.com): remove it, or ask "
+                    "again with another correlationId"
+                ) from error
+            return True
+        try:
+            await sftp.rename(opened.data, path)
+        except (words.SFTPFailure, words.SFTPFileAlreadyExists, words.SFTPPermissionDenied):
+            if await files.described(sftp, path) is None:
+                raise
+            return False
+        return True
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise TargetRefusedError(f"{self.target} does not complete {self.upload.key}: {why}")
+
+    def _begin_again(self, why: str) -> NoReturn:
+        raise UploadLostError(
+            f"the upload of {self.upload.key} in {self.target} can't be completed: {why}; it "
+            "begins again"
+        )
+
+
+def _md5(part: StoredPart) -> bytes:
+    return part.md5 if part.md5 is not None else bytes.fromhex(part.etag)

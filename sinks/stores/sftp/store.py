@@ -1,0 +1,329 @@
+"""An SFTP server's folder: files that appear whole and verified, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import asyncssh
+from asyncssh import sftp as words
+from prometheus_client import Gauge
+
+from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
+from sinks.stores.breaker import Breakers
+from sinks.stores.expected import Expected, etag_of
+from sinks.stores.sftp import files
+from sinks.stores.sftp import upload as uploads
+from sinks.stores.sftp.completion import SftpCompletion
+from sinks.stores.sftp.connections import SftpConnections
+from sinks.stores.sftp.paths import Place
+from sinks.stores.sftp.requests import (
+    CALL_TIMEOUT,
+    GONE,
+    SIGNS,
+    for_part,
+    traced,
+    translate_errors,
+)
+from sinks.stores.sftp.sidecar import object_of, read_notes
+from sinks.stores.sftp.target import SftpTarget
+from sinks.stores.sftp.upload import OpenUpload
+
+_MAX_KNOWN = 1000  # uploads of which a process knows what is there
+_ROUNDS = 3  # in which folders may be removed as empty while they are made
+
+
+@dataclass
+class _Known:
+    """An upload that this process works on."""
+
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    open: OpenUpload | None = None
+
+
+class SftpObjectStore:
+    """See `app.delivery.object_store`. Every call has a deadline, and none is made twice here.
+
+    A part counts as stored once the server has answered each write, and, where it can be asked, its
+    disk (`fsync@openssh.com`). SSH makes sure that the bytes are those that were sent; what the
+    disk keeps is not read again. The object's size is compared when it has its name.
+    """
+
+    def __init__(
+        self,
+        connections: SftpConnections,
+        *,
+        up: Gauge | None = None,
+        short: float = CALL_TIMEOUT,
+    ) -> None:
+        self.connections = connections
+        self.breakers = Breakers(self.find_folder, SIGNS, up=up)
+        self._short = short  # seconds
+        self._known: OrderedDict[str, _Known] = OrderedDict()  # by upload id
+
+    @contextlib.asynccontextmanager
+    async def call(
+        self,
+        target: SftpTarget,
+        verb: str,
+        action: str,
+        *,
+        key: str = "",
+        part: int | None = None,
+        seconds: float | None = None,
+    ) -> AsyncIterator[asyncssh.SFTPClient]:
+        """Give the client for one call: every call goes through here, and tells the breaker."""
+        with (
+            traced(verb, target, key, part),
+            self.breakers.watching(target, quick=seconds is None),
+        ):
+            try:
+                async with (
+                    translate_errors(target, action, seconds or self._short),
+                    self.connections.of(target) as sftp,
+                ):
+                    yield sftp
+            except TargetUnavailableError as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    self.connections.drop(target)
+                raise
+
+    async def create_upload(
+        self,
+        target: SftpTarget,
+        key: str,
+        marks: Mapping[str, str] | None = None,
+        *,
+        media_type: str = "application/octet-stream",
+    ) -> Upload:
+        """Open an upload: make its hidden folder."""
+        place = Place.of(target, key)
+        upload = Upload(container=target.container, key=key, upload_id=uuid4().hex)
+        notes = {"key": key, "marks": dict(marks or {}), "media_type": media_type}
+        async with self.call(target, "begin", f"begin an upload of {key}", key=key) as sftp:
+            folder = place.upload(upload.upload_id)
+            await self._make_folder(sftp, place, folder)
+            opened = await uploads.begin(sftp, target, upload, folder, notes)
+        self._keep(upload).open = opened
+        return upload
+
+    @staticmethod
+    async def _make_folder(sftp: asyncssh.SFTPClient, place: Place, folder: str) -> None:
+        """Make an upload's folder, and those above it, but the target's own."""
+        for last in range(1, _ROUNDS + 1):
+            try:
+                await files.make_folder(sftp, folder, private=True)
+            except GONE:
+                await sftp.stat(place.base)
+                if last == _ROUNDS:
+                    raise
+                with contextlib.suppress(*GONE):  # an upload that ends has just removed one
+                    for parent in reversed(place.parents()):
+                        await files.make_folder(sftp, parent)
+            else:
+                return
+
+    async def put_part(
+        self, target: SftpTarget, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        """Write part `number` (from 1) at its place. Raises UploadLostError."""
+        try:
+            async with self.call(
+                target,
+                "put part",
+                f"take part {number} of {upload.key}",
+                key=upload.key,
+                part=number,
+                seconds=for_part(len(part)),
+            ) as sftp:
+                opened = await self.opened(sftp, target, upload)
+                written = await opened.put(sftp, number, part)
+        except UploadLostError:
+            self._known.pop(upload.upload_id, None)
+            raise
+        return StoredPart(etag=written.md5, md5=bytes.fromhex(written.md5))
+
+    async def part_etags(self, target: SftpTarget, upload: Upload) -> dict[int, str]:
+        """Return the ETags of the parts that are there, by their numbers.
+
+        Another process that works on the upload is shut out by that.
+        """
+        async with self.call(
+            target, "list parts", f"list the parts of {upload.key}", key=upload.key
+        ) as sftp:
+            opened = await self.opened(sftp, target, upload)
+            if await files.described(sftp, opened.data) is None:
+                self._known.pop(upload.upload_id, None)
+                opened.lost()
+        return {number: written.md5 for number, written in sorted(opened.parts.items())}
+
+    def etag_of(self, target: SftpTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
+        """Return the ETag that the whole object must have: as S3 makes it."""
+        return etag_of(parts)
+
+    async def complete(
+        self,
+        target: SftpTarget,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str],
+        again: bool = False,
+    ) -> str:
+        """Make the object appear, verify its size, and return its ETag."""
+        completion = SftpCompletion(
+            store=self,
+            target=target,
+            upload=upload,
+            parts=parts,
+            expected=Expected(size=size, etag=etag_of(parts), marks=marks),
+        )
+        return await completion.run(again=again)
+
+    async def abort(self, target: SftpTarget, upload: Upload) -> None:
+        """Abort an upload, also of a predecessor; one that is gone already is fine.
+
+        Its folder gets another name, by which nothing finds it; then what is in it is removed.
+        """
+        place = Place.of(target, upload.key)
+        folder, gone = place.upload(upload.upload_id), place.gone(upload.upload_id)
+        self._known.pop(upload.upload_id, None)
+        async with self.call(
+            target, "abort", f"abort the upload of {upload.key}", key=upload.key
+        ) as sftp:
+            try:
+                await sftp.rename(folder, gone)
+            except GONE:
+                pass
+            except asyncssh.SFTPError:
+                if await files.described(sftp, folder) is not None:
+                    raise
+            await files.remove_folder(sftp, gone)
+            await self._remove_empty(sftp, place)
+
+    async def open_uploads(self, target: SftpTarget, key: str) -> list[Upload]:
+        """Return every upload of this key that is open, or of which something is left."""
+        place = Place.of(target, key)
+        async with self.call(target, "list uploads", f"list the uploads of {key}", key=key) as sftp:
+            try:
+                names = await files.names_in(sftp, place.folder)
+            except GONE:
+                await sftp.stat(place.base)
+                return []
+        return place.uploads_of(names, container=target.container, key=key)
+
+    async def find(self, target: SftpTarget, key: str) -> FoundObject | None:
+        """Describe the object with this key; None if there is none."""
+        place = Place.of(target, key)
+        async with self.call(target, "look", f"describe {key}", key=key) as sftp:
+            attrs = await files.described(sftp, place.object)
+            if attrs is None:
+                return None
+            if attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+                raise TargetRefusedError(
+                    f"{target.url_of(key)} is a folder: remove it, or ask again with another "
+                    "correlationId"
+                )
+            return object_of(attrs, await read_notes(sftp, target, place))
+
+    async def put_aside(
+        self, target: SftpTarget, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        """Make a small object: an upload of one part, over whatever is there."""
+        upload = await self.create_upload(target, key, marks)
+        try:
+            part = await self.put_part(target, upload, 1, body)
+            completion = SftpCompletion(
+                store=self,
+                target=target,
+                upload=upload,
+                parts=[part],
+                expected=Expected(size=len(body), etag=etag_of([part]), marks=marks),
+            )
+            if not await completion.appear(over=await self.find(target, key)):
+                raise TargetUnavailableError(f"{key} in {target} is written by others")
+        except BaseException:
+            with contextlib.suppress(TargetRefusedError, TargetUnavailableError):
+                await self.abort(target, upload)
+            raise
+
+    async def read_aside(self, target: SftpTarget, key: str, *, size: int) -> list[bytes]:
+        """Return the bytes of an object that was put aside, in pieces; none if it is gone."""
+        place = Place.of(target, key)
+        async with self.call(
+            target, "read aside", f"give {key}", key=key, seconds=for_part(size)
+        ) as sftp:
+            try:
+                pieces = files.receive(sftp, place.object, at_most=size + 1)
+                return [piece async for piece in pieces]
+            except GONE:
+                await sftp.stat(place.base)
+                return []
+
+    async def drop_aside(self, target: SftpTarget, key: str) -> None:
+        """Remove an object that was put aside, and what was left of others of its name."""
+        place = Place.of(target, key)
+        async with self.call(target, "drop aside", f"remove {key}", key=key) as sftp:
+            await self._remove(sftp, place)
+        for upload in await self.open_uploads(target, key):
+            await self.abort(target, upload)
+
+    async def delete(self, target: SftpTarget, key: str, *, etag: str) -> None:
+        """Remove the object with this key, after a look whether it has this ETag."""
+        found = await self.find(target, key)
+        if found is None or found.etag != etag:
+            raise TargetRefusedError(f"{target} does not remove {key}: it is not {etag}")
+        place = Place.of(target, key)
+        async with self.call(target, "delete", f"remove {key}", key=key) as sftp:
+            await self._remove(sftp, place)
+
+    async def _remove(self, sftp: asyncssh.SFTPClient, place: Place) -> None:
+        await files.remove(sftp, place.object)
+        await files.remove(sftp, place.sidecar)
+        await self._remove_empty(sftp, place)
+
+    @staticmethod
+    async def _remove_empty(sftp: asyncssh.SFTPClient, place: Place) -> None:
+        """Remove the folders above an object that have nothing in them."""
+        with contextlib.suppress(asyncssh.SFTPError):
+            for folder in place.parents():
+                await sftp.rmdir(folder)
+
+    async def find_folder(self, target: SftpTarget) -> None:
+        """Raise DeliveryError unless the credentials are good and the folder exists."""
+        async with self.call(target, "look", "look") as sftp:
+            if not await sftp.isdir(target.path):
+                raise words.SFTPNoSuchFile(f"{target.path} is no folder")
+
+    async def opened(
+        self, sftp: asyncssh.SFTPClient, target: SftpTarget, upload: Upload
+    ) -> OpenUpload:
+        """Return an upload that this process goes on with. Raises UploadLostError."""
+        known = self._keep(upload)
+        async with known.taking:
+            if known.open is None:
+                folder = Place.of(target, upload.key).upload(upload.upload_id)
+                try:
+                    known.open = await uploads.take_over(sftp, target, upload, folder)
+                except UploadLostError:
+                    self._known.pop(upload.upload_id, None)
+                    raise
+            return known.open
+
+    def _keep(self, upload: Upload) -> _Known:
+        known = self._known.setdefault(upload.upload_id, _Known())
+        self._known.move_to_end(upload.upload_id)
+        while len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)
+        return known
+
+    async def aclose(self) -> None:
+        """End all probes, close all connections."""
+        await self.breakers.close()
+        await self.connections.aclose()
