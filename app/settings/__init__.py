@@ -10,6 +10,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from app.errors import ConfigurationError
+from app.settings.azure import AzureSection
 from app.settings.connections import ConnectionSection
 from app.settings.file import FileSection
 from app.settings.kafka import KafkaSection
@@ -25,6 +26,7 @@ class Settings(
     TenantSection,
     S3Section,
     FileSection,
+    AzureSection,
     KafkaSection,
     ConnectionSection,
 ):

@@ -10,7 +10,10 @@ import structlog
 from structlog.typing import Processor
 
 # Libraries that tell at INFO what interests their own developers only.
-QUIET = ("aiokafka", "faust", "mode", "aiobotocore", "botocore", "aio_pika", "aiormq", "asyncio")
+QUIET = (
+    *("aiokafka", "faust", "mode", "aiobotocore", "botocore", "azure", "aio_pika", "aiormq"),
+    "asyncio",
+)
 
 
 # Drivers that tell with a traceback that a server went away.

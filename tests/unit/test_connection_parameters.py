@@ -34,7 +34,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         (r"aio_pika\.(connect|RobustConnection)\((?!\*\*parameters\.arguments)", set()),
         (r"database_url\.get_secret_value", {"app/store/parameters.py"}),
         (r"amqp_url\.get_secret_value", {"streams/amqp/parameters.py", "app/cli/topology.py"}),
-        (r"aiohttp\.TCPConnector\(", {"streams/regards/https.py"}),
+        (
+            r"aiohttp\.TCPConnector\(",
+            {"streams/regards/https.py", "sinks/stores/azure/session.py"},
+        ),
     ],
 )
 def test_the_options_of_a_connection_come_from_one_place(call: str, places: set[str]) -> None:

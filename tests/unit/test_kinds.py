@@ -32,11 +32,12 @@ def test_no_kind_is_called_as_another() -> None:
 
 def test_what_a_kind_can_not_be_opened_with_is_found_before() -> None:
     assert check_stores(Settings()) == {}
-    ((kind, (finding,)),) = check_stores(Settings(s3_ca="/nowhere/ca.pem")).items()
-    assert kind == "s3"
-    assert (finding.part, finding.check, finding.ok) == ("s3", "certificates", False)
-    assert finding.advice == "see DELIVERY_S3_CA"
-    assert "/nowhere/ca.pem" in finding.message
+    found = check_stores(Settings(s3_ca="/nowhere/ca.pem"))
+    assert found.keys() == {"s3", "azure"}
+    for kind, (finding,) in found.items():
+        assert (finding.part, finding.check, finding.ok) == (kind, "certificates", False)
+        assert finding.advice == "see DELIVERY_S3_CA"
+        assert "/nowhere/ca.pem" in finding.message
 
 
 async def test_it_is_not_opened_with_that_either() -> None:
@@ -71,6 +72,7 @@ async def test_the_doctor_tries_the_targets_of_other_kinds_than_one_that_can_not
             Settings(s3_ca="/nowhere/ca.pem", tenants=("t",)), cast("ConfiguredTenants", tenants)
         )
     ]
-    assert found[0] == ("s3", "certificates", False)
-    assert found[1:]
-    assert {(part, ok) for part, _, ok in found[1:]} == {("memory", True)}
+    refused = [("s3", "certificates", False), ("azure", "certificates", False)]
+    assert found[:2] == refused
+    assert found[2:]
+    assert {(part, ok) for part, _, ok in found[2:]} == {("memory", True)}

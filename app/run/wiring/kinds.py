@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.delivery.targets import TargetKinds
 from sinks.stores.file.kind import FILE
+from sinks.stores.azure.kind import AZURE
 from sinks.stores.kinds import StoreKind
 from sinks.stores.s3.kind import S3
 from sinks.stores.sftp.kind import SFTP
@@ -12,6 +13,7 @@ STORES: tuple[StoreKind, ...] = (
     S3,  # first, as what names no kind is of this one
     FILE,
     SFTP,
+    AZURE,
 )
 
 KINDS = TargetKinds(

@@ -12,8 +12,8 @@ from prometheus_client import Gauge
 from app.errors import ConfigurationError
 from app.settings import Settings
 from app.views.findings import Finding, bad
+from sinks.stores.https import check_ca
 from sinks.stores.kinds import ManagedStore, StoreKind
-from sinks.stores.s3.https import check_ca
 from sinks.stores.s3.target import S3Target
 
 

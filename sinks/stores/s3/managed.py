@@ -10,8 +10,8 @@ from prometheus_client import Gauge
 from app.delivery.targets import TargetCheck, TargetTrouble
 from app.errors import DeliveryError
 from app.network.hosts import AllowedHosts
+from sinks.stores.https import check_ca
 from sinks.stores.s3.clients import S3Clients
-from sinks.stores.s3.https import check_ca
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.rights import try_target
 from sinks.stores.s3.store import S3ObjectStore

@@ -28,7 +28,8 @@ from app.errors import (
 )
 from app.network.hosts import AllowedHosts
 from app.telemetry import tracing
-from sinks.stores.s3.https import said
+from sinks.stores.guard import ForbiddenAddressError
+from sinks.stores.https import said
 from sinks.stores.s3.target import ADVICE, S3Target
 
 if TYPE_CHECKING:
@@ -149,8 +150,6 @@ async def translate_errors(target: S3Target, action: str, seconds: float) -> Asy
 
 def _forbidden(error: _NoEndpoint) -> str | None:
     """Return why a connection was not opened; None if it failed for another reason."""
-    from sinks.stores.s3.session import ForbiddenAddressError
-
     cause = getattr(error.kwargs.get("error"), "os_error", None)
     return str(cause) if isinstance(cause, ForbiddenAddressError) else None
 

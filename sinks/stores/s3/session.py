@@ -9,13 +9,14 @@ a proxy's tunnel, too; its CA may be the site's.
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from ssl import SSLContext
 from typing import Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+
+from sinks.stores.guard import EndlessAnswerError, Judge, judged
 
 _MAX_ERROR = 256 * 1024  # bytes
 _MAX_ANSWER = 8 * 1024 * 1024  # bytes; a list of a thousand uploads has two MiB at most
@@ -23,20 +24,9 @@ _MAX_ANSWER = 8 * 1024 * 1024  # bytes; a list of a thousand uploads has two MiB
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REGION = "x-amz-bucket-region"
 
-# Returns why no connection may be opened to an address; None if one may.
-Judge = Callable[[str], str | None]
-
-
-class ForbiddenAddressError(OSError):
-    """A connection that is not opened; its text is the same for all addresses of a name."""
-
 
 class RedirectedError(aiohttp.ClientError):
     """An answer that leads elsewhere."""
-
-
-class EndlessAnswerError(aiohttp.ClientPayloadError):
-    """An answer that is longer than any that was asked for."""
 
 
 class GuardedSession(AIOHTTPSession):
@@ -56,7 +46,7 @@ class GuardedSession(AIOHTTPSession):
         more = dict(connector_args or {})
         # A proxy of the operator's environment connects by itself: it has to judge addresses, too.
         if scheme not in (proxies or {}):
-            more["socket_factory"] = _judged(judge)
+            more["socket_factory"] = judged(judge)
         super().__init__(proxies=proxies, connector_args=more, **others)
 
     def _get_ssl_context(self) -> SSLContext:
@@ -78,17 +68,6 @@ class GuardedSession(AIOHTTPSession):
     async def _get_session(self, proxy_url: str | None) -> _Direct:
         # Private there, so tests hold it: there is no other way to say how requests are made.
         return _Direct(await super()._get_session(proxy_url))  # type: ignore[misc]
-
-
-def _judged(judge: Judge) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
-    def make(info: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, address = info
-        flaw = judge(str(address[0]))
-        if flaw is not None:
-            raise ForbiddenAddressError(flaw)
-        return socket.socket(family, kind, protocol)
-
-    return make
 
 
 class _Direct:

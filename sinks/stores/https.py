@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from app.network.tls import TlsFiles, context_of, explain
 
 _SETTING = "DELIVERY_S3"
@@ -11,6 +13,11 @@ def check_ca(ca: str) -> None:
     """Raise ConfigurationError unless the file holds CAs; an empty name is none."""
     if ca:
         context_of(TlsFiles(setting=_SETTING, ca=ca))
+
+
+def context_for(ca: str) -> ssl.SSLContext:
+    """Return what connections are opened with: it trusts public CAs, and those of the file."""
+    return context_of(TlsFiles(setting=_SETTING, ca=ca), public_too=True)
 
 
 def said(error: BaseException) -> str:

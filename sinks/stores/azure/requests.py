@@ -1,0 +1,202 @@
+"""How requests to Azure's blob storage are bounded, and what its answers mean here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from urllib.parse import parse_qs
+
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestTimeoutError,
+    ServiceResponseTimeoutError,
+)
+
+from app.errors import (
+    DeliveryError,
+    TargetForbiddenError,
+    TargetRefusedError,
+    TargetUnavailableError,
+)
+from sinks.stores.azure.target import HOSTS_ADVICE, AzureTarget
+from sinks.stores.guard import ForbiddenAddressError
+from sinks.stores.https import said
+
+# What a call may take, in seconds.
+CALL_TIMEOUT = 30.0
+COMMIT_TIMEOUT = 300.0  # of a list of thousands of blocks
+# In which a completion is asked for after it was noted that it may be: with its deadline, less than
+# the time after which others take it for decided (`app.usecases.transfer`).
+COMPLETION_WINDOW = 45.0
+_PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
+_MIN_RATE = 256 * 1024  # bytes a second
+
+NO_BLOB = ("BlobNotFound", "404")  # to HEAD, without a body, some only say the number
+NO_CONTAINER = ("ContainerNotFound",)
+NOT_MET = ("ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet", "412")
+LOST_BLOCKS = ("InvalidBlockList", "InvalidBlobOrBlock")
+
+# A block that was spoilt on its way is worth another try, too; a lease on a blob ends.
+_PASSING = ("Md5Mismatch", "OperationTimedOut", "ServerBusy", "LeaseIdMissing", "BlobOverwritten")
+_SPARED = ("ServerBusy", "OperationTimedOut")  # answers of a server that has too much to do
+
+_ACCESS = "give it the rights to read, create, write, delete and list blobs in this container"
+_ADVICE = {
+    "ContainerNotFound": "create the container, or correct the tenant's settings",
+    "ContainerBeingDeleted": "create the container again once Azure has removed it",
+    "ContainerDisabled": "let the owner of the account enable the container",
+    "AccountIsDisabled": "let the owner of the account enable it",
+    "AuthenticationFailed": "correct key or SAS, and see that the clock of this machine is right",
+    "InvalidAuthenticationInfo": "correct key, SAS or identity",
+    "NoAuthenticationInformation": "correct key, SAS or identity",
+    "AuthorizationPermissionMismatch": _ACCESS,
+    "AuthorizationFailure": f"{_ACCESS}, and let the account's firewall take this machine",
+    "AuthorizationServiceMismatch": "give a SAS for blobs",
+    "AuthorizationResourceTypeMismatch": "give a SAS for containers and objects",
+    "AuthorizationProtocolMismatch": "give an https endpoint, or a SAS that allows http",
+    "AuthorizationSourceIPMismatch": "give a SAS that allows the address of this machine",
+    "InsufficientAccountPermissions": _ACCESS,
+    "BlobImmutableDueToPolicy": "let the owner of the container end its immutability policy",
+    "BlobImmutableDueToLegalHold": "let the owner of the container end its legal hold",
+    "BlockCountExceedsLimit": "wait until Azure drops the blocks of earlier attempts, after a week",
+    "InvalidBlobOrBlock": "another program has staged blocks of this name: remove the blob, or "
+    "wait a week",
+    "InvalidBlobType": "remove the blob of this name: it is no block blob",
+    "SnapshotsPresent": "remove the snapshots of the blob",
+    "403": _ACCESS,
+    "404": "create the container, or correct the tenant's settings",
+}
+
+
+def for_part(size: int) -> float:
+    """Return how long a part of so many bytes may take, in seconds."""
+    return _PART_TIMEOUT + size // _MIN_RATE
+
+
+@contextlib.asynccontextmanager
+async def translate_errors(target: AzureTarget, action: str, seconds: float) -> AsyncIterator[None]:
+    """Bound a call, and sort Azure's answers into those that pass and those that stay.
+
+    No message holds a secret: what the library says of an error has URLs in it, and a SAS is a part
+    of those, so none of it is told.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise TargetUnavailableError(
+            f"Azure did not {action} in {target} within {seconds:g} s"
+        ) from error
+    except HttpResponseError as error:
+        if error.response is None:
+            raise _without_answer(target, action, error) from error
+        raise _refusal(target, action, error) from error
+    except (AzureError, OSError, ValueError) as error:
+        # ValueError: what was answered can't be read, since it is a gateway's page, likely.
+        raise _without_answer(target, action, error) from error
+
+
+def _refusal(target: AzureTarget, action: str, error: HttpResponseError) -> DeliveryError:
+    status, code = error.status_code or 0, _code(error)
+    if 300 <= status < 400:
+        return TargetUnavailableError(
+            f"{target} led elsewhere instead of doing what was asked ({action}): correct the "
+            "endpoint, unless it passes"
+        )
+    sentence = f"Azure refused to {action} in {target} ({code})"
+    passes = status >= 500 and status != 501  # Not Implemented: it stays so
+    if passes or status in (408, 429) or code in _PASSING:
+        return TargetUnavailableError(sentence)
+    ended = _end_of_sas(target) if status == 403 else None
+    if ended is not None and ended < datetime.now(UTC):
+        return TargetRefusedError(
+            f"{sentence}: its SAS has expired at {ended:%FT%TZ}; give another"
+        )
+    return TargetRefusedError(
+        f"{sentence}: {_ADVICE.get(code, 'see what Azure says of that code')}"
+    )
+
+
+def _without_answer(target: AzureTarget, action: str, error: Exception) -> DeliveryError:
+    inner = getattr(error, "inner_exception", None)
+    refused = getattr(inner, "os_error", inner)
+    if isinstance(refused, ForbiddenAddressError):
+        return forbidden(target, str(refused))
+    if isinstance(error, ClientAuthenticationError):
+        return TargetUnavailableError(
+            f"this service has no identity to {action} with in {target} ({type(error).__name__}): "
+            "see that one is assigned to it, or give a key or a SAS"
+        )
+    return TargetUnavailableError(f"Azure did not {action} in {target} ({said(inner or error)})")
+
+
+def _end_of_sas(target: AzureTarget) -> datetime | None:
+    """Return when a target's SAS ends, where it has one that says so."""
+    for text in parse_qs(target.sas or "").get("se", []):
+        try:
+            end = datetime.fromisoformat(text)
+        except ValueError:
+            continue
+        return end if end.tzinfo else end.replace(tzinfo=UTC)
+    return None
+
+
+def forbidden(target: AzureTarget, flaw: str) -> TargetForbiddenError:
+    """Return the error of a target that tenants may not have."""
+    return TargetForbiddenError(f"nothing is sent to {target}: {flaw}: {HOSTS_ADVICE}")
+
+
+def impossible(target: AzureTarget, error: Exception) -> TargetRefusedError:
+    """Return the error of a target that no client can be made for."""
+    return TargetRefusedError(
+        f"Azure can't be asked for {target} ({type(error).__name__}): correct account, endpoint, "
+        "key and SAS in the tenant's settings"
+    )
+
+
+def _code(error: HttpResponseError) -> str:
+    """Return Azure's word for an error; its status where there is none."""
+    told = getattr(error, "error_code", None)
+    if told is None and error.response is not None:
+        told = getattr(error.response, "headers", {}).get("x-ms-error-code")
+    return str(getattr(told, "value", told) or error.status_code or "")
+
+
+def code_of(error: DeliveryError) -> str:
+    """Return Azure's word for an error that `translate_errors` raised; empty if it said nothing."""
+    cause = error.__cause__
+    return _code(cause) if isinstance(cause, HttpResponseError) and cause.response else ""
+
+
+def by_azure(error: DeliveryError) -> bool:
+    """Whether an error is what a server of Azure's blob storage said."""
+    cause = error.__cause__
+    return isinstance(cause, HttpResponseError) and is_of_azure(cause.response)
+
+
+def is_of_azure(response: object) -> bool:
+    """Whether only Azure's blob storage answers like that: with an id of its request."""
+    headers = getattr(response, "headers", {})
+    return "x-ms-request-id" in headers and "x-ms-version" in headers
+
+
+def said_anything(error: DeliveryError) -> bool:
+    """Whether a server answered, whatever it said."""
+    cause = error.__cause__
+    return isinstance(cause, HttpResponseError) and cause.response is not None
+
+
+def answered(error: DeliveryError) -> bool:
+    """Whether Azure answered, and did not only say that it has too much to do."""
+    return said_anything(error) and code_of(error) not in _SPARED
+
+
+def silent(error: DeliveryError) -> bool:
+    """Whether nothing came within its time."""
+    return isinstance(
+        error.__cause__, (TimeoutError, ServiceRequestTimeoutError, ServiceResponseTimeoutError)
+    )

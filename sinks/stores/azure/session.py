@@ -1,0 +1,84 @@
+"""How Azure's servers are spoken to over HTTP: where it is allowed, and no more than is asked for.
+
+What aiohttp's session does not do by itself: an address is judged before a connection is opened to
+it, and an answer is read up to a limit. No redirect is followed, as the library asks for none.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from sinks.stores.guard import EndlessAnswerError, Judge, judged
+from sinks.stores.https import context_for
+
+_MAX_ANSWER = 32 * 1024 * 1024  # bytes; a list of 100,000 blocks has half of it
+_MAX_ERROR = 256 * 1024  # bytes
+_CONNECTIONS = 64
+
+
+class GuardedSession:
+    """The session of one client: what `AioHttpTransport` asks of one."""
+
+    auto_decompress = False
+
+    def __init__(self, endpoint: str, *, judge: Judge, ca: str = "") -> None:
+        address = urlsplit(endpoint)
+        # A proxy of the operator's environment connects by itself: it has to judge addresses, too.
+        proxied = address.scheme in getproxies() and not proxy_bypass(address.hostname or "")
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=context_for(ca),
+                limit=_CONNECTIONS,
+                socket_factory=None if proxied else judged(judge),
+            ),
+            trust_env=proxied,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def request(self, method: str, url: str, **arguments: Any) -> Any:
+        """Make a request; its answer is bounded."""
+        answer = await self._session.request(method, url, **arguments)
+        longest = _MAX_ERROR if answer.status >= 300 else _MAX_ANSWER
+        answer.content = _Bounded(answer.content, longest)  # type: ignore[assignment]
+        return answer
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Do nothing: the client that has made it closes it."""
+
+
+class _Bounded:
+    """The bytes of an answer, up to a limit."""
+
+    def __init__(self, content: aiohttp.StreamReader, longest: int) -> None:
+        self._content = content
+        self._left = longest
+        self._longest = longest
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def read(self, size: int = -1) -> bytes:
+        """Return the next bytes. Raises EndlessAnswerError."""
+        found = await self._content.read(size)
+        self._left -= len(found)
+        if self._left < 0:
+            raise EndlessAnswerError(f"an answer has more than {self._longest} bytes")
+        return found

@@ -1,0 +1,146 @@
+"""Azure's blob storage: block blobs that appear complete and verified, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.errors import TargetRefusedError
+from sinks.stores.azure.blocks import BlockId, new_upload_id, of_upload
+from sinks.stores.azure.calls import AzureCalls, NotMetError
+from sinks.stores.azure.completion import AzureCompletion
+from sinks.stores.azure.fence import end_upload
+from sinks.stores.azure.metadata import as_metadata
+from sinks.stores.azure.objects import object_of
+from sinks.stores.azure.records import UploadRecords
+from sinks.stores.azure.requests import COMPLETION_WINDOW
+from sinks.stores.azure.target import AzureTarget
+from sinks.stores.expected import Expected, etag_of
+
+_ASIDE_TYPE = "application/octet-stream"
+
+
+class AzureObjectStore:
+    """See `app.delivery.object_store`; what makes an upload a fence is in `fence`.
+
+    A part is a block, whose MD5 Azure compares when it takes it, and which its id tells. So the
+    list that makes the object names what was verified, and its ETag is told in advance, as S3 makes
+    it; Azure's own is opaque.
+    """
+
+    def __init__(self, calls: AzureCalls) -> None:
+        self.calls = calls
+        self._records = UploadRecords(calls)
+
+    async def create_upload(
+        self, target: AzureTarget, key: str, marks: Mapping[str, str], *, media_type: str
+    ) -> Upload:
+        """Open an upload: a record of it beside the object's name."""
+        return await self._records.begin(target, key, marks, media_type=media_type)
+
+    async def put_part(
+        self, target: AzureTarget, upload: Upload, number: int, part: PartBody
+    ) -> StoredPart:
+        """Stage part `number` (from 1) as a block of its own, each time it is sent.
+
+        Raises WrongObjectError when Azure stored other bytes, UploadLostError when the upload is
+        gone.
+        """
+        await self._records.check(target, upload)
+        block = BlockId.new(upload.upload_id, number, part.md5)
+        await self.calls.stage(target, upload.key, block, part)
+        return StoredPart(etag=part.md5.hex(), md5=part.md5)
+
+    async def part_etags(self, target: AzureTarget, upload: Upload) -> dict[int, str]:
+        """Return the ETags of the parts that are there; of one that was sent again, the last."""
+        await self._records.check(target, upload)
+        staged = of_upload(await self.calls.staged(target, upload.key), upload.upload_id)
+        return {number: blocks[-1].id.md5.hex() for number, blocks in staged.items()}
+
+    def etag_of(self, target: AzureTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
+        """Return the ETag that an object of these parts must have."""
+        return etag_of(parts)
+
+    async def complete(
+        self,
+        target: AzureTarget,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        *,
+        marks: Mapping[str, str],
+        again: bool = False,
+    ) -> str:
+        """Make the object appear, and verify it by size and ETag; return that.
+
+        What is there already is replaced if it is of the same tenant and user, or carries no marks;
+        ForeignObjectError if it is another's. On a condition, so that nothing may come in between.
+        Raises TargetUnavailableError while the object is not there, UploadLostError when it can't
+        come any more, and WrongObjectError when another one came, or would.
+        """
+        completion = AzureCompletion(
+            calls=self.calls,
+            records=self._records,
+            target=target,
+            upload=upload,
+            parts=parts,
+            expected=Expected(size=size, etag=etag_of(parts), marks=marks),
+            ask_until=time.monotonic() + COMPLETION_WINDOW,
+        )
+        return await completion.run(again=again)
+
+    async def abort(self, target: AzureTarget, upload: Upload) -> None:
+        """End an upload, also of a predecessor; one that is gone already is fine."""
+        await end_upload(self.calls, self._records, target, upload)
+
+    async def open_uploads(self, target: AzureTarget, key: str) -> list[Upload]:
+        """Return every open upload of this key."""
+        return await self._records.of_key(target, key)
+
+    async def find(self, target: AzureTarget, key: str) -> FoundObject | None:
+        """Describe the object with this key; None if there is none."""
+        return object_of(await self.calls.describe(target, key))
+
+    async def put_aside(
+        self, target: AzureTarget, key: str, body: PartBody, marks: Mapping[str, str]
+    ) -> None:
+        """Make a small object at once, of one block; replaces one that is there.
+
+        Raises WrongObjectError when Azure stored other bytes.
+        """
+        block = BlockId.new(new_upload_id(), 1, body.md5)
+        if len(body):
+            await self.calls.stage(target, key, block, body)
+        await self.calls.commit(
+            target,
+            key,
+            [block] if len(body) else [],
+            metadata=as_metadata(marks),
+            media_type=_ASIDE_TYPE,
+            md5=body.md5,
+            anyway=True,
+        )
+
+    async def read_aside(self, target: AzureTarget, key: str, *, size: int) -> list[bytes]:
+        """Return the bytes of an object that was put aside, in pieces; none if it is gone."""
+        return await self.calls.read(target, key, size=size + 1)
+
+    async def drop_aside(self, target: AzureTarget, key: str) -> None:
+        """Remove an object that was put aside; one that is gone already is fine."""
+        await self.calls.remove(target, key)
+
+    async def delete(self, target: AzureTarget, key: str, *, etag: str) -> None:
+        """Remove the object with this key, as long as it has this ETag. Raises TargetRefusedError.
+
+        On condition that it is still the one that was looked at.
+        """
+        blob = await self.calls.describe(target, key)
+        found = object_of(blob)
+        try:
+            if blob is not None and found is not None and found.etag == etag:
+                await self.calls.remove(target, key, version=blob.version)
+                return
+        except NotMetError:
+            pass
+        raise TargetRefusedError(f"{target} does not remove {key}: it is not {etag} any more")
