@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from app.delivery.targets import TargetKinds
-from sinks.stores.file.kind import FILE
 from sinks.stores.azure.kind import AZURE
+from sinks.stores.file.kind import FILE
 from sinks.stores.kinds import StoreKind
 from sinks.stores.s3.kind import S3
 from sinks.stores.sftp.kind import SFTP
