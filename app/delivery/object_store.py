@@ -8,6 +8,7 @@ What the use-cases rest on, whichever store it is (`tests/contract/object_store.
 - There is no object before `complete` asked for it. When that has returned, the object is whole,
   has the size and the ETag that were expected, and carries the upload's marks.
 - No completion takes the place of an object whose marks are another tenant's or another user's.
+- No object that is put at once does, either (`put_object`): it is whole, or not there.
 - What is put aside is an object of its own: whole, or not there. It is read by those who put it.
 
 Every call may raise TargetUnavailableError (ask again later) and TargetRefusedError (it stays so),
@@ -147,6 +148,23 @@ class ObjectStore(Protocol[TargetT_contra]):
 
     async def find(self, target: TargetT_contra, key: str) -> FoundObject | None:
         """Describe the object with this key; None if there is none."""
+
+    async def put_object(
+        self,
+        target: TargetT_contra,
+        key: str,
+        body: PartBody,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> str:
+        """Make an object of at most one part's bytes at once, maybe none; return its ETag.
+
+        What is there already is replaced if it is of the same tenant and user, or carries no marks.
+        Nothing fences it: who asks bounds the time in which it may come. Raises ForeignObjectError
+        when what is there is another's, WrongObjectError when other bytes were stored, and
+        TargetUnavailableError when it is not known whether it came.
+        """
 
     async def put_aside(
         self, target: TargetT_contra, key: str, body: PartBody, marks: Mapping[str, str]

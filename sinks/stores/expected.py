@@ -84,6 +84,11 @@ class Expected:
             by=self.marks.get("rs-delivery-id"),
         )
 
+    def tell_others_replaced(self, found: FoundObject, target: Target, key: str) -> None:
+        """Log the same, unless what was there is of the same delivery: of many files none is."""
+        if whose(found.marks, self.marks) is not Whose.ITS_OWN:
+            self.tell_replaced(found, target, key)
+
     def flaw_of(self, found: FoundObject | None, target: Target, key: str) -> str:
         """Return in words how what was found differs."""
         return f"{key} in {target} should have {self.size} bytes and ETag {self.etag}, found " + (

@@ -132,6 +132,19 @@ class Stores:
         """Describe an object."""
         return await self._of(target).find(target, key)
 
+    async def put_object(
+        self,
+        target: Target,
+        key: str,
+        body: PartBody,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> str:
+        """Make an object at once."""
+        store = self._of(target)
+        return await store.put_object(target, key, body, marks, media_type=media_type)
+
     async def put_aside(
         self, target: Target, key: str, body: PartBody, marks: Mapping[str, str]
     ) -> None:

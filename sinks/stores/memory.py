@@ -263,19 +263,33 @@ class MemoryObjectStore:
         there = self.objects(target).get(key)
         return None if there is None else replace(there.found, marks=dict(there.found.marks))
 
+    async def put_object(
+        self,
+        target: MemoryTarget,
+        key: str,
+        body: PartBody,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> str:
+        """Make an object of one part; nothing comes between the look at its place and that."""
+        self._check(target)
+        made = await _whole(key, body, marks, media_type)
+        expected = Expected(size=made.found.size, etag=made.found.etag, marks=marks)
+        found = await self.find(target, key)
+        if found is not None:
+            expected.check_replaceable(found, target, key)
+            expected.tell_others_replaced(found, target, key)
+        self._objects.setdefault(_place(target), {})[key] = made
+        return made.found.etag
+
     async def put_aside(
         self, target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str]
     ) -> None:
-        """Make an object of one part. Bytes of another MD5 were spoilt on their way."""
+        """Make an object of one part."""
         self._check(target)
-        content = b"".join([piece async for piece in body])
-        if bytes.fromhex(_md5(content)) != body.md5:
-            raise TargetUnavailableError(f"{key} came with another MD5")
-        self._objects.setdefault(_place(target), {})[key] = MemoryObject(
-            found=FoundObject(size=len(content), etag=_md5(content), marks=dict(marks)),
-            media_type="application/octet-stream",
-            parts=(content,),
-        )
+        made = await _whole(key, body, marks, "application/octet-stream")
+        self._objects.setdefault(_place(target), {})[key] = made
 
     async def read_aside(self, target: MemoryTarget, key: str, *, size: int) -> list[bytes]:
         """Return the bytes of an object."""
@@ -343,6 +357,20 @@ class MemoryObjectStore:
     async def examine(self, target: MemoryTarget) -> list[TargetCheck]:
         """Return whether the container is there."""
         return await self.probe(target)
+
+
+async def _whole(
+    key: str, body: PartBody, marks: Mapping[str, str], media_type: str
+) -> MemoryObject:
+    """Return what becomes of a body. Bytes of another MD5 were spoilt on their way."""
+    content = b"".join([piece async for piece in body])
+    if bytes.fromhex(_md5(content)) != body.md5:
+        raise TargetUnavailableError(f"{key} came with another MD5")
+    return MemoryObject(
+        found=FoundObject(size=len(content), etag=_md5(content), marks=dict(marks)),
+        media_type=media_type,
+        parts=(content,),
+    )
 
 
 def _md5(content: bytes) -> str:

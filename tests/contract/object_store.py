@@ -271,6 +271,52 @@ class ObjectStoreContract:
         gone = Upload(container=place.missing.container, key=place.key, upload_id="u")
         await place.store.abort(place.missing, gone)
 
+    # What is put at once.
+
+    async def put_at_once(self, place: Place, content: bytes, marks: dict[str, str]) -> str:
+        return await place.store.put_object(
+            place.target, place.key, Part.of(content), marks, media_type="image/tiff"
+        )
+
+    @pytest.mark.parametrize("content", [b"content", b"", PART])
+    async def test_what_is_put_at_once_is_an_object_that_carries_the_marks(
+        self, place: Place, content: bytes
+    ) -> None:
+        marks = marks_of(make_delivery())
+        etag = await self.put_at_once(place, content, marks)
+        assert await place.find() == FoundObject(size=len(content), etag=etag, marks=marks)
+        assert await place.holds() == content
+        assert await place.open_uploads() == []
+
+    @pytest.mark.parametrize("marked", [True, False])
+    async def test_what_is_put_at_once_replaces_what_is_of_the_same_user_or_without_marks(
+        self, place: Place, marked: bool
+    ) -> None:
+        await place.put(b"first", marks_of(make_delivery()) if marked else None)
+        for content in (b"second", b"third"):
+            marks = marks_of(make_delivery())
+            etag = await self.put_at_once(place, content, marks)
+            found = FoundObject(size=len(content), etag=etag, marks=marks)
+            assert await place.find() == found
+            assert await place.holds() == content
+
+    @pytest.mark.parametrize("other", [{"tenant": "swot"}, {"user": "x@example.org"}])
+    @pytest.mark.parametrize("content", [b"mine", b"theirs"])
+    async def test_what_is_put_at_once_replaces_no_object_of_another_tenant_or_user(
+        self, place: Place, other: dict[str, str], content: bytes
+    ) -> None:
+        theirs = marks_of(make_delivery(**other))
+        etag = await self.put_at_once(place, b"theirs", theirs)
+        with pytest.raises(ForeignObjectError, match=r"is not replaced"):
+            await self.put_at_once(place, content, marks_of(make_delivery()))
+        assert await place.find() == FoundObject(size=6, etag=etag, marks=theirs)
+
+    async def test_nothing_is_put_at_once_where_there_is_no_container(self, place: Place) -> None:
+        with pytest.raises(TargetRefusedError):
+            await place.store.put_object(
+                place.missing, place.key, Part.of(b"content"), {}, media_type=ZIP
+            )
+
     # What is put aside.
 
     async def test_what_is_put_aside_is_read_as_it_was_and_dropped(self, place: Place) -> None:

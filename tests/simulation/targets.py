@@ -170,6 +170,24 @@ class Objects:
         store = self._shelf.store
         return await self._ask(target, f"find {key}", lambda: store.find(target, key))
 
+    async def put_object(
+        self,
+        target: MemoryTarget,
+        key: str,
+        body: PartBody,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> str:
+        """Make an object at once."""
+        store = self._shelf.store
+        return await self._ask(
+            target,
+            f"put {key}",
+            lambda: store.put_object(target, key, body, marks, media_type=media_type),
+            takes=self._shelf.weather.pace,
+        )
+
     async def put_aside(
         self, target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str]
     ) -> None:

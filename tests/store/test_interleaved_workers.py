@@ -197,6 +197,17 @@ class Sink:
             return None
         return make_found(etag=self.bucket.etags[there], marks=self.bucket.marks[there])
 
+    async def put_object(
+        self,
+        target: S3Target,
+        key: str,
+        body: PartBody,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> str:
+        raise AssertionError("an archive is no file by itself")
+
     async def put_aside(
         self, target: S3Target, key: str, body: PartBody, marks: Mapping[str, str]
     ) -> None:

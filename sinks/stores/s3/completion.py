@@ -19,8 +19,8 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from sinks.stores.expected import Expected
-from sinks.stores.s3.conditions import Conditions
-from sinks.stores.s3.requests import NO_CONDITION, NO_OBJECT, answered, code_of
+from sinks.stores.s3.conditions import NO_OTHER, Conditions, condition_on
+from sinks.stores.s3.requests import NO_CONDITION, NO_OBJECT, NOT_MET, answered, code_of
 from sinks.stores.s3.target import S3Target
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-_NOT_MET = ("PreconditionFailed", "412")
 _MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
 _PROBE_TIMEOUT = 5.0  # seconds that a probe may take
 _NO_UPLOAD = "rs-delivery-no-such-upload"  # a probe's: nothing can come of it
@@ -90,10 +89,10 @@ class S3Completion:
         if self.sink.conditions.of(self.target) is Conditions.REFUSED:
             conditional = False
         try:
-            etag = await self._complete(_condition(found) if conditional else {})
+            etag = await self._complete(condition_on(found) if conditional else {})
         except _NotMetError as error:
             # Only 412 says that the store looked: 404 is any gateway's word, too.
-            if code_of(error.refusal) in _NOT_MET:
+            if code_of(error.refusal) in NOT_MET:
                 self.sink.conditions.learn(self.target, Conditions.KEPT)
             return None
         except _NoConditionError:
@@ -150,7 +149,7 @@ class S3Completion:
                 raise
             code = code_of(error)
             # On `If-Match`, an object that has gone is told like one that was never there.
-            if code in _NOT_MET or (code in NO_OBJECT and "IfMatch" in condition):
+            if code in NOT_MET or (code in NO_OBJECT and "IfMatch" in condition):
                 raise _NotMetError(error) from error
             if code in NO_CONDITION:
                 raise _NoConditionError from error
@@ -167,11 +166,11 @@ class S3Completion:
         nothing = replace(self.upload, upload_id=_NO_UPLOAD)
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
-                await self.sink.ask_to_complete(self.target, nothing, self.parts[:1], _NO_OTHER)
+                await self.sink.ask_to_complete(self.target, nothing, self.parts[:1], NO_OTHER)
         except TimeoutError:
             return
         except TargetRefusedError as error:
-            if code_of(error) in _NOT_MET:
+            if code_of(error) in NOT_MET:
                 conditions = Conditions.KEPT
         except UploadLostError:
             pass
@@ -181,10 +180,3 @@ class S3Completion:
                 return
         self.sink.conditions.learn(self.target, conditions)
         log.info("target_conditions", target=str(self.target), conditions=conditions.name.lower())
-
-
-_NO_OTHER = {"IfNoneMatch": "*"}
-
-
-def _condition(found: FoundObject | None) -> Mapping[str, str]:
-    return _NO_OTHER if found is None else {"IfMatch": f'"{found.etag}"'}

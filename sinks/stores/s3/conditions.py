@@ -1,26 +1,36 @@
 """Which stores complete an upload on a condition: found out once a target, and remembered a while.
 
-Not every store knows `If-None-Match` and `If-Match` of CompleteMultipartUpload. Some refuse what
-they don't know; more ignore it, and replace what is there. See docs/architecture.md.
+Not every store knows `If-None-Match` and `If-Match` of CompleteMultipartUpload, nor of PutObject.
+Some refuse what they don't know; more ignore it, and replace what is there. See
+docs/architecture.md.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
+from app.delivery.object_store import FoundObject
 from sinks.stores.s3.target import S3Target
 
 _LIFETIME = 3600.0  # seconds: stores are upgraded, and exchanged
 
 
-class Conditions(Enum):
-    """What a store makes of a condition of a completion."""
+NO_OTHER = {"IfNoneMatch": "*"}
 
-    KEPT = auto()  # it has refused to complete, since there was an object
+
+def condition_on(found: FoundObject | None) -> Mapping[str, str]:
+    """Return the condition that what was found, if anything, is what is replaced."""
+    return NO_OTHER if found is None else {"IfMatch": f'"{found.etag}"'}
+
+
+class Conditions(Enum):
+    """What a store makes of a condition of a completion, or of a PUT."""
+
+    KEPT = auto()  # it has refused to make an object, since there was one
     IN_DOUBT = auto()  # it was never seen to refuse: it may ignore them
-    REFUSED = auto()  # it completes nothing that is asked for on a condition
+    REFUSED = auto()  # it makes nothing that is asked for on a condition
 
 
 class KnownConditions:

@@ -55,6 +55,7 @@ _PASSING = (
     "ConditionalRequestConflict",
 )
 
+NOT_MET = ("PreconditionFailed", "412")
 NO_OBJECT = ("404", "NoSuchKey", "NotFound")
 # What stores say that do nothing on a condition.
 NO_CONDITION = ("NotImplemented", "501", "InvalidArgument", "InvalidRequest")
