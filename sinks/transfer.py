@@ -3,6 +3,12 @@
     event loop         source ─► Prefetcher ─┐                                ┌─► put_part ─► store
     archive's thread                         └─► Verifier ─► format ─► parts ─┘
 
+Files that are delivered as they are go to the store by themselves, and become the lines of their
+manifest, which is what the parts are of (`formats.files`):
+
+    event loop         source ─► Prefetcher ─┐          ┌─► put ─► store ─┐       ┌─► put_part
+    archive's thread                         └─► Placer ┘        manifest └─► parts
+
 All stages run at once. The event loop reads from rs-order and writes to the store; a thread of the
 transfer's own makes the archive (`pipeline.archive`), with the digests beside it. What is between
 two stages is bounded in bytes, so the slowest of them sets the pace of all, up to the source's
@@ -26,7 +32,7 @@ from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, PartBody, StoredObject, StoredPart, Upload
-from app.delivery.ports import OrderSource
+from app.delivery.ports import Folder, OrderSource
 from app.delivery.progress import Phase, Report
 from app.delivery.targets import Target
 from app.errors import (
@@ -45,14 +51,23 @@ from app.telemetry.metrics import BYTES_KEPT, TARGET_BYTES, TRANSFERS_RESUMED
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot
 from sinks.formats import FORMATS, FormatsMade, format_of
 from sinks.formats.archive_format import ArchiveFormat, ArchiveWriter
+from sinks.formats.files import Files
 from sinks.pipeline.archive import ArchiveStream
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.checkpoints import Checkpoints, SaveStep
 from sinks.pipeline.digest import without_checkpoints
 from sinks.pipeline.meter import Meter
-from sinks.pipeline.parts import Part, PartPlan, plan_parts, within
-from sinks.pipeline.prefetch import Prefetcher
-from sinks.pipeline.verify import FileVerifier
+from sinks.pipeline.parts import (
+    FolderPlan,
+    Part,
+    PartPlan,
+    plan_folder,
+    plan_parts,
+    within,
+)
+from sinks.pipeline.placing import Placer, Placing, UnlessThere, found_before
+from sinks.pipeline.prefetch import FileSource, Prefetcher
+from sinks.pipeline.verify import FileCounter, FileVerifier
 
 log = get_logger(__name__)
 
@@ -86,9 +101,9 @@ class StreamingArchiver:
 
     def media_type(self, delivery: Delivery) -> str:
         """Return the media type of its archive's format."""
-        return self._format_of(delivery).media_type
+        return self._form_of(delivery).media_type
 
-    def _format_of(self, delivery: Delivery) -> ArchiveFormat:
+    def _form_of(self, delivery: Delivery) -> ArchiveFormat | Files:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
         return format_of(delivery.archive_name, self.formats)
 
@@ -105,6 +120,7 @@ class StreamingArchiver:
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: SaveStep,
         put_aside: PutAside,
+        folder: Folder,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
@@ -115,22 +131,10 @@ class StreamingArchiver:
         While the target is away, what was sent is kept, and what failed is sent again; without a
         slot, when that takes long.
         """
-        archive_format = self._format_of(delivery)
-        plan = plan_parts(
-            archive_format,
-            total_bytes=delivery.total_bytes,
-            file_count=delivery.file_count,
-            name_bytes=name_bytes,
-            at_most=at_most,
-            part_size=self.part_size,
-            memory=self.memory,
-            worker_memory=self.worker_memory.size,
-            max_object_size=self.max_object_size,
-            sent_in=None if after is None else after.part_size,
-            sent_members=0 if after is None else after.most_members,
-        )
+        form = self._form_of(delivery)
+        plan = self._plan(form, delivery, name_bytes, at_most, after)
         meter = Meter(delivery, self.report)
-        transfer = _Transfer(self, delivery, archive_format, plan, target, upload, lease, meter)
+        transfer = _Transfer(self, delivery, form, plan, target, upload, lease, meter, folder)
         ticking = asyncio.create_task(meter.tick())
         try:
             async with transfer.memory():
@@ -148,6 +152,28 @@ class StreamingArchiver:
         meter.enter(Phase.DONE)
         return result
 
+    def _plan(
+        self,
+        form: ArchiveFormat | Files,
+        delivery: Delivery,
+        name_bytes: int,
+        at_most: int,
+        after: Checkpoint | None,
+    ) -> PartPlan | FolderPlan:
+        limits: dict[str, Any] = {
+            "file_count": delivery.file_count,
+            "name_bytes": name_bytes,
+            "part_size": self.part_size,
+            "memory": self.memory,
+            "worker_memory": self.worker_memory.size,
+            "max_object_size": self.max_object_size,
+            "sent_in": None if after is None else after.part_size,
+            "sent_members": 0 if after is None else after.most_members,
+        }
+        if isinstance(form, Files):
+            return plan_folder(form, total_bytes=delivery.total_bytes, **limits)
+        return plan_parts(form, total_bytes=delivery.total_bytes, at_most=at_most, **limits)
+
 
 @dataclass(frozen=True)
 class _Transfer:
@@ -155,12 +181,18 @@ class _Transfer:
 
     by: StreamingArchiver
     delivery: Delivery
-    archive_format: ArchiveFormat
-    plan: PartPlan
+    form: ArchiveFormat | Files
+    sizes: PartPlan | FolderPlan
     target: Target
     upload: Upload
     lease: Lease
     meter: Meter
+    folder: Folder
+
+    @property
+    def plan(self) -> PartPlan:
+        """Sizes of the object's own upload."""
+        return self.sizes.manifest if isinstance(self.sizes, FolderPlan) else self.sizes
 
     async def stream(
         self,
@@ -176,21 +208,27 @@ class _Transfer:
         Should it fail, what was sent is known as far as it can be gone on from. Where the source
         ends it, parts that are on their way arrive before, if they do soon.
         """
-        plan, meter = self.plan, self.meter
         waits = Waits(self.by.patience, self.aside, wanted=self.by.worker_memory.is_wanted)
         tail = await self._read(after.tail, waits) if after and after.tail else []
-        source = Prefetcher(
-            self.delivery, self.by.source, budget=plan.prefetch, connections=self.by.connections
-        )
-        verifier = FileVerifier(meter.count, lag=plan.lag)
-        writer = self.archive_format.writer(compression=self.by.compression)
+        sending = _Sending(self, waits)
+        making = self._making(sending)
+        source = making.source
         if after is not None:
-            await self._skip(files, writer, after)
-        archive = ArchiveStream(source, verifier, writer, plan, meter, after=after, tail=tail)
+            await self._skip(files, making.writer, after)
+        archive = ArchiveStream(
+            source,
+            making.verifier,
+            making.writer,
+            self.plan,
+            self.meter,
+            after=after,
+            tail=tail,
+            repeats=making.placer is None,
+        )
         del tail
         checkpoints = Checkpoints(archive, save)
         keeping = asyncio.create_task(checkpoints.keep())
-        sender = _PartSender(self, archive, checkpoints, waits)
+        sender = _PartSender(self, archive, checkpoints, sending)
         hand_over = _HandOver(self.lease, source)
         saves = True
         try:
@@ -217,10 +255,42 @@ class _Transfer:
             raise
         finally:
             keeping.cancel()
-            await archive.stop()
+            await making.stop(archive)
             if saves:
                 await checkpoints.save(_SAVING if self.lease.stopping.is_set() else None)
         return archive
+
+    def _making(self, sending: _Sending) -> _Making:
+        """Return what makes the object: an archive of the files, or the list of them."""
+        by, delivery, plan = self.by, self.delivery, self.plan
+        if not isinstance(self.form, Files):
+            source = Prefetcher(
+                delivery, by.source, budget=plan.prefetch, connections=by.connections
+            )
+            verifier = FileVerifier(self.meter.count, lag=plan.lag)
+            return _Making(source, verifier, self.form.writer(compression=by.compression))
+        assert isinstance(self.sizes, FolderPlan)  # noqa: S101 - `_plan` made it
+        placing = Placing(
+            objects=by.objects,
+            target=self.target,
+            folder=self.upload.key.removesuffix(self.form.suffix),
+            marks=marks_of(delivery),
+            plan=self.sizes,
+            max_object_size=by.max_object_size,
+            may=self.folder,
+            send=sending.send,
+            # The thread may wait for the next file.
+            failed=lambda error: source.abort(error),  # noqa: PLW0108 - it is made below
+        )
+        placer = Placer(placing)
+        files: FileSource = by.source
+        if self.folder.may_be_there:
+            find = partial(found_before, placing)
+            files = UnlessThere(by.source, find, placer.there, self.meter.found)
+        source = Prefetcher(delivery, files, budget=plan.prefetch, connections=by.connections)
+        counter = FileCounter(self.meter.count, lag=plan.lag)
+        writer = self.form.writer(delivery.correlation_id, placer.place)
+        return _Making(source, counter, writer, placer)
 
     async def _read(self, tail: Tail, waits: Waits) -> list[bytes]:
         """Return what lies beyond the last part, in pieces, as it was put aside.
@@ -314,7 +384,7 @@ class _Transfer:
     @contextlib.asynccontextmanager
     async def memory(self) -> AsyncIterator[None]:
         """Hold memory. Who must wait for it has no slot meanwhile: who has memory may need one."""
-        budget, size = self.by.worker_memory, self.plan.memory
+        budget, size = self.by.worker_memory, self.sizes.memory
         async with contextlib.AsyncExitStack() as share:
             if budget.has(size):
                 await share.enter_async_context(budget.reserve(size))
@@ -330,7 +400,7 @@ class _Transfer:
 
         Raises TargetUnavailableError when too much of the worker's memory is.
         """
-        with self.by.worker_memory.idle(self.plan.memory):
+        with self.by.worker_memory.idle(self.sizes.memory):
             async with self.lease.aside():
                 yield
 
@@ -340,21 +410,72 @@ class _Transfer:
         yield
 
 
+@dataclass(frozen=True)
+class _Making:
+    """What makes the object of a delivery."""
+
+    source: Prefetcher
+    verifier: FileVerifier
+    writer: ArchiveWriter
+    placer: Placer | None = None  # where files are delivered as they are
+
+    async def stop(self, archive: ArchiveStream) -> None:
+        """Make sure that nothing of it runs, or is on its way."""
+        if self.placer is None:
+            await archive.stop()
+            return
+        self.placer.abort()  # the archive's thread may wait for it
+        try:
+            await archive.stop()
+        finally:
+            await self.placer.close()
+
+
+class _Sending:
+    """Sends what a transfer has, each however often; without a slot while nothing gets on."""
+
+    def __init__(self, transfer: _Transfer, waits: Waits) -> None:
+        self._transfer = transfer
+        self._waits = waits
+        self._last = time.monotonic()  # when bytes of whichever body were taken
+
+    async def send(self, body: Part | None, act: Callable[[], Awaitable[T]]) -> T:
+        """Ask the store, with a body if there is one; return what it answers."""
+        transfer = self._transfer
+        if body is not None:
+            body.moved = self._bytes_moved
+        done = await out_of_slot(
+            partial(self._waits.through, act),
+            transfer.lease.aside,
+            after=transfer.by.patience.silence,
+            moved=self._last_moved,
+        )
+        self._bytes_moved()
+        if body is not None:
+            TARGET_BYTES.labels(transfer.delivery.tenant).inc(len(body))
+        return done
+
+    def _bytes_moved(self) -> None:
+        self._last = time.monotonic()
+
+    def _last_moved(self) -> float:
+        return self._last
+
+
 class _PartSender:
-    """Sends the parts of a transfer, each however often; without a slot while none gets on."""
+    """Sends the parts of the delivery's object."""
 
     def __init__(
         self,
         transfer: _Transfer,
         archive: ArchiveStream,
         checkpoints: Checkpoints,
-        waits: Waits,
+        by: _Sending,
     ) -> None:
         self._transfer = transfer
         self._archive = archive
         self._checkpoints = checkpoints
-        self._waits = waits
-        self._last = time.monotonic()  # when bytes of whichever part were taken
+        self._by = by
         self._sending: set[asyncio.Task[None]] = set()
 
     async def send(self, stages: asyncio.TaskGroup, after: Checkpoint | None) -> None:
@@ -387,32 +508,13 @@ class _PartSender:
         """Send one part; return when it is stored."""
         transfer = self._transfer
         put = partial(transfer.by.objects.put_part, transfer.target, transfer.upload, number, part)
-        stored = await self._sent(part, put)
+        stored = await self._by.send(part, put)
         self._archive.sent(number, stored)
         self._checkpoints.sent(len(part))
 
     async def put_aside(self, put: PutAside, rest: Part) -> Tail:
         """Put what lies beyond the last part aside; return when it is stored."""
-        return await self._sent(rest, partial(put, rest))
-
-    async def _sent(self, part: Part, put: Callable[[], Awaitable[T]]) -> T:
-        part.moved = self._bytes_moved
-        transfer = self._transfer
-        stored = await out_of_slot(
-            partial(self._waits.through, put),
-            transfer.lease.aside,
-            after=transfer.by.patience.silence,
-            moved=self._last_moved,
-        )
-        self._bytes_moved()
-        TARGET_BYTES.labels(transfer.delivery.tenant).inc(len(part))
-        return stored
-
-    def _bytes_moved(self) -> None:
-        self._last = time.monotonic()
-
-    def _last_moved(self) -> float:
-        return self._last
+        return await self._by.send(rest, partial(put, rest))
 
 
 class _HandOver:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -31,6 +31,7 @@ from app.delivery.outgoing import Kind, OutgoingMessage
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
 from app.delivery.targets import DEFAULT_TARGET
+from app.errors import LeaseLostError
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
@@ -400,3 +401,19 @@ async def not_saved(_step: Step) -> bool:
 async def never_put(_rest: PartBody) -> Tail:
     """Put nothing aside: the archive does not pause."""
     raise AssertionError("it pauses")
+
+
+@dataclass
+class OpenFolder:
+    """A place beside an object where files may be put."""
+
+    may_be_there: bool = False
+    cleared: list[str] = field(default_factory=list)
+    may: bool = True  # whether the lease holds
+
+    async def may_put(self) -> None:
+        if not self.may:
+            raise LeaseLostError("its lease ran out")
+
+    async def clear(self, key: str) -> None:
+        self.cleared.append(key)

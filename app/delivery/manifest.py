@@ -16,6 +16,7 @@ from app.delivery.naming import (
     safe_name,
 )
 
+MANIFEST_NAME = "manifest.json"  # of the list beside files that are delivered as they are
 _IDS = (1 << 63) - 1  # what a column of PostgreSQL holds
 
 
@@ -84,7 +85,8 @@ def ids_of(files: Iterable[ManifestFile], others: int = 0) -> int:
 class Layout:
     """The archive of an order laid out (contract, section 3): its name, then its members.
 
-    `suffix` is that of the archive's format, as `.tar`: ASCII, at the end of its name.
+    `suffix` is that of the archive's format, as `.tar`: ASCII, at the end of its name; or the whole
+    name of the manifest, where files are delivered as they are, beside it.
     `files` is read twice, once here and once as the members are, in the order of the ids: so a
     listing read twice gives the same archive. A million files take some 100 MB at most, whatever
     their names, and half a minute: outside the event loop, please.
@@ -99,7 +101,10 @@ class Layout:
             if folder is not None and len(first) < 2:
                 first.append(folder)
         self.single = len(first) == 1  # all files are of one product: at the root
-        if self.single:
+        self._suffix = suffix
+        if suffix == MANIFEST_NAME:
+            self.archive_name = MANIFEST_NAME
+        elif self.single:
             self.archive_name = first[0] + suffix
         else:
             self.archive_name = archive_of_many(correlation_id, suffix)
@@ -111,7 +116,7 @@ class Layout:
 
     def __iter__(self) -> Iterator[ManifestFile]:
         folder_of = _root if self.single else self._folders.of
-        yield from _members(self._files, 0, folder_of, TakenNames())
+        yield from _members(self._files, 0, folder_of, _beside(self._suffix))
 
 
 class Addition:
@@ -121,7 +126,7 @@ class Addition:
     """
 
     def __init__(self, *, suffix: str, folders: bool, renamed: Mapping[int, str]) -> None:
-        self._taken = TakenNames()
+        self._taken = _beside(suffix)
         self._in_folders = folders
         self._folders = _Folders(suffix, renamed)
         self._known: set[int] = set()
@@ -149,8 +154,15 @@ class Addition:
         yield from _members(more, len(self._known), folder_of, self._taken)
 
 
+def told_url(url: str, archive_name: str | None) -> str:
+    """Return where a client finds what an object tells of: beside a manifest, all files."""
+    return url.removesuffix(MANIFEST_NAME) if archive_name == MANIFEST_NAME else url
+
+
 def archive_of_many(correlation_id: str, suffix: str) -> str:
     """Return the name of an archive of several products."""
+    if suffix == MANIFEST_NAME:
+        return suffix
     name = safe_component(correlation_id, fallback="_")
     return fitted(f"delivery-{name}", suffix)
 
@@ -194,6 +206,14 @@ class _Folders:
         """Return the folder of a file's product, which may be a new one."""
         self.add(file)
         return self.of(file)
+
+
+def _beside(suffix: str) -> TakenNames:
+    """Return the names that members may not have: they are not all in one archive."""
+    taken = TakenNames()
+    if suffix == MANIFEST_NAME:
+        taken.take(MANIFEST_NAME)
+    return taken
 
 
 def _root(_file: ListedFile) -> str:

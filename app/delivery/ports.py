@@ -302,6 +302,9 @@ class DeliveryStore(Protocol):
     async def clear_wait(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away from transfers that wait; return from how many."""
 
+    async def delivered_before(self, delivery: Delivery, url: str) -> Delivery | None:
+        """Return the delivery of the same client that an object was last told of, but this one."""
+
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
 
@@ -530,6 +533,23 @@ class SuffixOf(Protocol):
         """
 
 
+class Folder(Protocol):
+    """What an attempt may do beside its object, where files are delivered as they are."""
+
+    @property
+    def may_be_there(self) -> bool:
+        """Whether some of the files may have been put before."""
+
+    async def may_put(self) -> None:
+        """Return if a file may be put now; asked right before each request that makes an object.
+
+        It is noted that there are some, and until when they may come. Raises LeaseLostError.
+        """
+
+    async def clear(self, key: str) -> None:
+        """Abort uploads of a file that earlier attempts may have left open."""
+
+
 class Archiver(Protocol):
     """Streams the files of a delivery into one verified object."""
 
@@ -549,6 +569,7 @@ class Archiver(Protocol):
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
         put_aside: Callable[[PartBody], Awaitable[Tail]],
+        folder: Folder,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer. `may_complete` is asked each time right before the object would appear.
@@ -560,6 +581,9 @@ class Archiver(Protocol):
 
         How far it is, is saved now and then, and when it fails; it goes on `after` what was saved
         of this upload. Raises CheckpointUnusableError where that can't be done.
+
+        Where files are delivered as they are, each is put beside the upload's key while `folder`
+        allows it; the object is the list of them, and what was put is there when it appears.
 
         `at_most` is the bytes that the files may have: more than the delivery's total where sizes
         of some are unknown. `name_bytes` is what their names in the archive have together.

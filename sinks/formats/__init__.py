@@ -1,9 +1,10 @@
-"""Formats of archives: each is a file here, and an entry of `FORMATS`."""
+"""Formats of archives: each is a file here, and an entry of `FORMATS`; and files as they are."""
 
 from __future__ import annotations
 
 from app.errors import RetryableError
 from sinks.formats.archive_format import ArchiveFormat
+from sinks.formats.files import Files
 from sinks.formats.tar import Tar
 from sinks.formats.tar_zst import DEFAULT_LEVEL, TarZst
 from sinks.formats.zip import Zip
@@ -17,6 +18,7 @@ def formats_with(*, zstd_level: int) -> FormatsMade:
 
 
 FORMATS = formats_with(zstd_level=DEFAULT_LEVEL)
+FILES = Files()
 
 
 def suffix_of(name: str) -> str:
@@ -33,12 +35,14 @@ def suffix_of(name: str) -> str:
     return suffix
 
 
-def format_of(archive_name: str, formats: FormatsMade = FORMATS) -> ArchiveFormat:
-    """Return the format that an archive was planned as, which its name tells.
+def format_of(archive_name: str, formats: FormatsMade = FORMATS) -> ArchiveFormat | Files:
+    """Return the form that a delivery was planned as, which the name of its object tells.
 
     By the name, and not by what is planned today: a delivery may have been planned before. Raises
     RetryableError for a name of none of these: a worker of another version may know it.
     """
+    if archive_name == FILES.suffix:
+        return FILES
     for known_format in formats:
         if archive_name.endswith(known_format.suffix):
             return known_format

@@ -50,10 +50,10 @@ class ArchiveWriter(Protocol):
         """End the threads that it has; nothing is asked of it behind that."""
 
 
-class ArchiveFormat(Protocol):
-    """One way to make an archive of files. It never changes: transfers share it."""
+class Form(Protocol):
+    """What a delivery's object is. It never changes: transfers share it."""
 
-    suffix: ClassVar[str]  # of archives' names, with its dot; no suffix is the end of another
+    suffix: ClassVar[str]  # of objects' names, with its dot; no suffix is the end of another
     media_type: ClassVar[str]  # that the object is stored with
 
     def largest(self, *, total_bytes: int, file_count: int) -> int:
@@ -69,6 +69,10 @@ class ArchiveFormat(Protocol):
         What it keeps of its members until the archive's end, and what it holds of those that it
         makes just now. `name_bytes` is what all their names have, in UTF-8.
         """
+
+
+class ArchiveFormat(Form, Protocol):
+    """One way to make an archive of files."""
 
     def writer(self, *, compression: str) -> ArchiveWriter:
         """Begin an archive.

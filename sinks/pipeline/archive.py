@@ -28,6 +28,7 @@ class ArchiveStream:
     `writer` makes it, in a thread of its own. (Not one of the default executor: transfers that wait
     for each other's there would stand still for ever.) It knows the members that end before the
     checkpoint; the prefetcher brings those behind. `tail` is what this has beyond its last part.
+    `repeats` tells that members behind a checkpoint that does not end with one are read again.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ArchiveStream:
         *,
         after: Checkpoint | None = None,
         tail: Sequence[bytes] = (),
+        repeats: bool = True,
     ) -> None:
         self._prefetcher = prefetcher
         self._verifier = verifier
@@ -73,7 +75,7 @@ class ArchiveStream:
         # that are there. None: there was none, or it paused, or this one is past that.
         self._repeats = (
             None
-            if after is None or after.tail is not None
+            if after is None or after.tail is not None or not repeats
             else max(after.sent, self._reached) + 1 - self._reached
         )
 

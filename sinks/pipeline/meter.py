@@ -38,6 +38,10 @@ class Meter:
         self.files += 1
         self._skipped = self.bytes, self.files
 
+    def found(self, size: int) -> None:
+        """Count the bytes of a file that an earlier attempt has put; the file is counted later."""
+        self.kept += size
+
     def repeated(self) -> None:
         """Count all that was read so far as read by an earlier attempt, too."""
         skipped_bytes, skipped_files = self._skipped

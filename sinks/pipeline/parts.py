@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from app.delivery.manifest import ManifestFile
 from app.errors import ArchiveTooLargeError, CheckpointUnusableError
-from sinks.formats.archive_format import ArchiveFormat
+from sinks.formats.archive_format import BLOCK, Form
 
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
+_MANIFEST_PART = 5 * MIB  # the least that stores take
 _MIN_PREFETCH = 16 * MIB
 # More parts at once gain nothing on one host, and cost memory.
 _MAX_IN_FLIGHT = 4
@@ -36,7 +38,7 @@ class PartPlan:
 
 
 def plan_parts(
-    archive_format: ArchiveFormat,
+    archive_format: Form,
     *,
     total_bytes: int,
     file_count: int,
@@ -70,7 +72,7 @@ def plan_parts(
 
     def part_size_for(total_bytes: int) -> int:
         largest = archive_format.largest(total_bytes=total_bytes, file_count=file_count)
-        return -(-largest // (MAX_PARTS * MIB)) * MIB
+        return _part_size_for(largest)
 
     # Whole blocks of MD5, as `sinks.pipeline.digest` needs them.
     size = max(-(-part_size // 64) * 64, part_size_for(total_bytes))
@@ -103,6 +105,81 @@ def plan_parts(
             f"order less at once, or raise DELIVERY_WORKER_MEMORY to {plan.memory} or more"
         )
     return plan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderPlan:
+    """Sizes of a delivery whose files are objects of their own, in bytes."""
+
+    manifest: PartPlan  # of the list of them
+    files: int  # that are on their way to the store, with the one that is being read
+    part_size: int  # of a part of a file, and of the largest file that is put at once
+
+    @property
+    def memory(self) -> int:
+        """Bytes held at most."""
+        return self.manifest.memory + self.files
+
+    def part_size_of(self, file: ManifestFile) -> int:
+        """Return the bytes of each part of a file but the last."""
+        most = (self.files - BLOCK) // 2 // 64 * 64
+        if file.size is None:
+            return most
+        return min(most, max(self.part_size, _part_size_for(file.size)))
+
+
+def plan_folder(
+    form: Form,
+    *,
+    total_bytes: int,
+    file_count: int,
+    name_bytes: int,
+    part_size: int,
+    memory: int,
+    worker_memory: int,
+    max_object_size: int,
+    sent_in: int | None = None,
+    sent_members: int = 0,
+) -> FolderPlan:
+    """Choose part sizes so that the largest file that there may be fits into 10,000 parts.
+
+    Two parts of it are in memory, one that is read and one that is sent; or more small ones. The
+    rest is as `plan_parts` has it, for the manifest. Raises what that raises.
+    """
+    manifest = replace(
+        plan_parts(
+            form,
+            total_bytes=0,
+            at_most=0,
+            file_count=file_count,
+            name_bytes=name_bytes,
+            part_size=min(part_size, _MANIFEST_PART),
+            memory=memory,
+            worker_memory=worker_memory,
+            max_object_size=max_object_size,
+            sent_in=sent_in,
+            sent_members=sent_members,
+        ),
+        in_flight=1,
+    )
+    largest = _part_size_for(min(total_bytes, max_object_size))
+    room = memory * 3 // 4 - 2 * manifest.part_size
+    size = max(largest, min(part_size, (room - BLOCK) // 2), 64) // 64 * 64
+    files = max(room, 2 * size + BLOCK)
+    plan = FolderPlan(manifest=manifest, files=files, part_size=size)
+    if plan.memory > worker_memory:
+        raise ArchiveTooLargeError(
+            f"the files need {plan.memory} bytes of memory (two parts of {size} of the largest, "
+            f"and {manifest.memory} for reading them and for the manifest), and a worker has "
+            f"{worker_memory}: order less at once, or raise DELIVERY_WORKER_MEMORY to "
+            f"{plan.memory} or more"
+        )
+    return plan
+
+
+def _part_size_for(size: int) -> int:
+    """Return the least that each part has of so many bytes, in whole mebibytes."""
+    return -(-size // (MAX_PARTS * MIB)) * MIB
 
 
 def _plan_with(size: int, *, memory: int, directory: int) -> PartPlan:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.ports import OrderSource
 from app.errors import DeliveryError
 from sinks.formats.archive_format import BLOCK
 from sinks.pipeline.handover import AbortedError, ByteQueue
@@ -25,6 +26,15 @@ _SHARES = 4  # of the budget: no file has more than one
 # next. Of one further behind no more could be read than its share, and each that is broken off, as
 # an attempt ends, counts for its user's quota and is fetched again.
 _LARGE = 2
+
+
+class FileSource(Protocol):
+    """Where the bytes of files come from: `OrderSource.download`."""
+
+    def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a file's bytes, from the first to the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,7 @@ class Prefetcher:
     """Feeds the files of a delivery to one archiving thread, in order."""
 
     def __init__(
-        self, delivery: Delivery, source: OrderSource, *, budget: int, connections: int
+        self, delivery: Delivery, source: FileSource, *, budget: int, connections: int
     ) -> None:
         self._delivery = delivery
         self._source = source

@@ -72,3 +72,14 @@ class FileVerifier:
     def close(self) -> None:
         """End the thread."""
         self._executor.close()
+
+
+class FileCounter(FileVerifier):
+    """Passes blocks on, and leaves it to the one that takes them to verify each file."""
+
+    def verified(self, file: ManifestFile, blocks: Iterable[bytes]) -> Iterator[bytes]:  # noqa: ARG002
+        """Pass a file's blocks on. It counts as passed once the next one is asked for."""
+        for block in blocks:
+            self._count(len(block))
+            yield block
+        self.passed += 1

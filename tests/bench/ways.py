@@ -39,7 +39,7 @@ from streams.regards.resume import Resumption
 from streams.regards.tokens import TokenSigner
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
 from tests.bench.upload import MIB, PART, Job, Multipart, Way
-from tests.builders import make_lease, name_bytes, never_put, not_saved
+from tests.builders import OpenFolder, make_lease, name_bytes, never_put, not_saved
 from tests.deliveries import DeliveriesInPostgres
 
 DATABASE = "BENCH_DATABASE_URL"  # of the way that saves how far it is
@@ -142,6 +142,7 @@ async def _ours(
                 may_complete=may_complete,
                 save=save,
                 put_aside=never_put,
+                folder=OpenFolder(),
             )
         assert stored is not None
         return stored.md5

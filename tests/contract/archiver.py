@@ -31,7 +31,14 @@ from sinks.formats import format_of
 from sinks.pipeline.digest import TwoPasses, paired_md5
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
-from tests.builders import checkpoint_of, make_lease, make_transfer, name_bytes, plan_files
+from tests.builders import (
+    OpenFolder,
+    checkpoint_of,
+    make_lease,
+    make_transfer,
+    name_bytes,
+    plan_files,
+)
 from tests.conftest import noise
 from tests.readers import READERS
 from tests.twins.rs_order import Source
@@ -61,6 +68,7 @@ class Making:
     asked: list[tuple[StoredObject, FoundObject | None]] = field(default_factory=list)
     allows: bool = True
     steps: list[Step] = field(default_factory=list)  # that were saved
+    folder: OpenFolder = field(default_factory=OpenFolder)
     keeps: bool = True  # whether what is to be saved is still its own
     suffix: str = ".zip"  # of the archive's format
 
@@ -118,6 +126,7 @@ class Making:
             may_complete=may_complete,
             save=self._save,
             put_aside=self._put_aside,
+            folder=self.folder,
             after=checkpoint_of(self.steps) if self.steps else None,
         )
 

@@ -17,7 +17,7 @@ from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from sinks.transfer import StreamingArchiver
-from tests.builders import make_lease, make_transfer, name_bytes, never_put, not_saved
+from tests.builders import OpenFolder, make_lease, make_transfer, name_bytes, never_put, not_saved
 from tests.twins.rs_order import Source
 
 MIB = 1024 * 1024
@@ -99,6 +99,7 @@ class Bench:
                 may_complete=asked,
                 save=not_saved,
                 put_aside=never_put,
+                folder=OpenFolder(),
             )
         except DeliveryError:
             await self._abort(upload)

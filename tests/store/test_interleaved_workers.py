@@ -37,7 +37,7 @@ from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, PartBody, StoredObject, StoredPart, Upload
 from app.delivery.outgoing import Kind
-from app.delivery.ports import Checkpoints, Leases
+from app.delivery.ports import Checkpoints, Folder, Leases
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.errors import (
@@ -250,6 +250,7 @@ class GatedArchiver:
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
         put_aside: Callable[[PartBody], Awaitable[Tail]],
+        folder: Folder,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         parts = {1: "first", 2: self.name}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,12 +14,15 @@ from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, PartBody, StoredObject, StoredPart, Upload
-from app.delivery.ports import OrderSource
+from app.delivery.ports import Folder, OrderSource
 from app.delivery.progress import Phase, Progress
 from app.delivery.targets import Target
 from app.errors import CheckpointUnusableError, LeaseLostError, WrongFileError
 from sinks.formats import format_of
+from sinks.formats.archive_format import ArchiveWriter
+from sinks.formats.files import Files, Placed, media_type_of
 from sinks.pipeline.parts import MIB, Part
+from sinks.pipeline.placing import MD5_MARK
 from sinks.pipeline.rechunk import rechunk
 
 
@@ -54,6 +58,7 @@ class PlainArchiver:
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
         put_aside: Callable[[PartBody], Awaitable[Tail]],
+        folder: Folder,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
@@ -93,7 +98,8 @@ class PlainArchiver:
                         tell(Phase.PAUSED)
                         return None
                     continue
-                segment.append((file, await self._read(delivery, file)))
+                content = await self._read(delivery, file, begun, folder)
+                segment.append((file, content))
                 done_bytes += len(segment[-1][1])
                 done_files += 1
                 tell(Phase.TRANSFERRING)
@@ -119,8 +125,22 @@ class PlainArchiver:
         tell(Phase.DONE)
         return replace(expected, etag=etag)
 
-    async def _read(self, delivery: Delivery, file: ManifestFile) -> bytes:
-        """Return a file's bytes. Raises WrongFileError unless they are what the listing says."""
+    async def _read(
+        self, delivery: Delivery, file: ManifestFile, begun: _Begun, folder: Folder
+    ) -> bytes:
+        """Return a file's bytes; one that is delivered as it is, is put where it is to be.
+
+        Raises WrongFileError unless they are what the listing says.
+        """
+        if begun.folder is not None and folder.may_be_there and await begun.has(file):
+            return b""
+        content = await self._content(delivery, file)
+        if begun.folder is not None:
+            await folder.may_put()
+            await begun.put(file, content)
+        return content
+
+    async def _content(self, delivery: Delivery, file: ManifestFile) -> bytes:
         async with self.source.download(delivery, file) as chunks:
             content = b"".join([chunk async for chunk in chunks])
         for expected, found in (
@@ -143,8 +163,16 @@ class _Begun:
         upload: Upload,
         after: Checkpoint | None,
     ) -> None:
-        archive_format = format_of(delivery.archive_name or "")
-        self._writer = archive_format.writer(compression=by.compression)
+        form = format_of(delivery.archive_name or "")
+        self.folder: str | None = None  # what keys of files begin with that are no archive
+        self._placed: dict[int, Placed] = {}
+        self._marks = marks_of(delivery)
+        self._writer: ArchiveWriter
+        if isinstance(form, Files):
+            self.folder = upload.key.removesuffix(form.suffix)
+            self._writer = form.writer(delivery.correlation_id, self._there)
+        else:
+            self._writer = form.writer(compression=by.compression)
         self._by = by
         self._target = target
         self._upload = upload
@@ -167,6 +195,35 @@ class _Begun:
                 while isinstance(file := await anext(files), Seam):
                     pass
                 self._writer.skip(file, finished)
+
+    async def has(self, file: ManifestFile) -> bool:
+        """Whether an earlier attempt has put a file."""
+        found = await self._by.objects.find(self._target, f"{self.folder}{file.member}")
+        if found is None or not found.has(self._marks) or found.size != file.size:
+            return False
+        if file.md5 is None or found.marks.get(MD5_MARK) != file.md5:
+            return False
+        self._placed[file.position] = Placed(size=found.size, md5=file.md5)
+        return True
+
+    async def put(self, file: ManifestFile, content: bytes) -> None:
+        """Put a file, however large."""
+        placed = Placed(size=len(content), md5=hashlib.md5(content).hexdigest())
+        await self._by.objects.put_object(
+            self._target,
+            f"{self.folder}{file.member}",
+            Part.of(content),
+            self._marks | {MD5_MARK: placed.md5},
+            media_type=media_type_of(file.member),
+        )
+        self._placed[file.position] = placed
+
+    def _there(self, file: ManifestFile, blocks: Iterator[bytes]) -> Future[Placed]:
+        for _ in blocks:
+            pass
+        done: Future[Placed] = Future()
+        done.set_result(self._placed.pop(file.position))
+        return done
 
     def add(self, members: list[tuple[ManifestFile, bytes]]) -> None:
         """Add a segment."""

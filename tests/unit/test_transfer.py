@@ -19,6 +19,7 @@ from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredObject, StoredPart, Upload
+from app.delivery.ports import Folder
 from app.delivery.progress import Progress
 from app.errors import (
     ArchiveTooLargeError,
@@ -39,6 +40,7 @@ from sinks.pipeline.rechunk import rechunk
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.transfer import PutAside, StreamingArchiver
 from tests.builders import (
+    OpenFolder,
     archive_blocks,
     checkpoint_of,
     make_lease,
@@ -122,6 +124,7 @@ async def follow(
     after: Checkpoint | None = None,
     lease: Lease | None = None,
     budget: Budget | None = None,
+    folder: Folder | None = None,
 ) -> StoredObject | None:
     """Transfer files with seams between them."""
 
@@ -144,6 +147,7 @@ async def follow(
         may_complete=allowed,
         save=save,
         put_aside=put_aside,
+        folder=folder or OpenFolder(),
         after=after,
     )
 

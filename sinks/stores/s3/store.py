@@ -300,7 +300,7 @@ class S3ObjectStore:
         On a condition, as `complete` does, where the store is known to keep it; else after a look.
         """
         asked: dict[str, Any] = dict(target.opened_with)
-        what = {
+        what: dict[str, Any] = {
             "Bucket": target.bucket,
             "Key": key,
             "Body": body,
@@ -314,7 +314,7 @@ class S3ObjectStore:
             async with self._call(
                 target, "put", f"take {key}", key=key, seconds=for_part(len(body))
             ) as client:
-                answer = await client.put_object(**what, **condition)
+                answer = await client.put_object(**(what | dict(condition)))
                 etag = answer["ETag"].strip('"')
             _is_md5_of(body, answer, key)
             return etag

@@ -1,0 +1,344 @@
+"""Files on their way to the store, each an object of its own: many small ones at the same time.
+
+The archive's thread brings their bytes, one file after the other, and goes on with the next one
+while the event loop sends them. A file that fits into a part is whole in memory, and verified,
+before it is sent; of a larger one parts are sent as they come, and it is completed once it is
+verified. So no wrong file ever appears.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from app.delivery.manifest import ManifestFile
+from app.delivery.model import Delivery
+from app.delivery.object_store import ObjectStore, StoredPart, Upload
+from app.delivery.ports import Folder
+from app.delivery.targets import Target
+from app.errors import (
+    ArchiveTooLargeError,
+    DeliveryError,
+    TargetUnavailableError,
+    UploadLostError,
+    WrongFileError,
+)
+from app.waiting.patience import Retried
+from sinks.formats.files import Placed, media_type_of
+from sinks.pipeline.digest import paired_md5
+from sinks.pipeline.handover import AbortedError
+from sinks.pipeline.parts import MAX_PARTS, FolderPlan, Part
+from sinks.pipeline.prefetch import FileSource
+from sinks.pipeline.room import Room
+
+T = TypeVar("T")
+
+MD5_MARK = "rs-delivery-md5"  # of a file's object, where it was known before it was sent
+_CLEARING = 10.0  # seconds in which uploads are aborted that lead to nothing; else others do it
+
+# Does something at the store, again and again while it is away; a body of so many bytes is sent.
+Send = Callable[[Part | None, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placing:
+    """Where files are put, and as whose."""
+
+    objects: ObjectStore[Any]
+    target: Target
+    folder: str  # what their keys begin with
+    marks: Mapping[str, str]
+    plan: FolderPlan
+    max_object_size: int  # bytes
+    may: Folder
+    send: Send
+    failed: Callable[[BaseException], None]  # told of what ends it
+
+
+class Placer:
+    """Puts files. `place` is for the archive's thread, all else for the event loop."""
+
+    def __init__(self, by: Placing) -> None:
+        self._by = by
+        self._loop = asyncio.get_running_loop()
+        self._room = Room(by.plan.files)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._open: set[_LargeFile] = set()
+        self._stopped = False
+        self.there: dict[int, Placed] = {}  # by position: files that need not be put
+
+    def place(self, file: ManifestFile, blocks: Iterator[bytes]) -> Future[Placed]:
+        """Take a file's bytes, and begin to put it; return what tells when it is there.
+
+        Raises WrongFileError, and what reading it, or putting an earlier one, raises.
+        """
+        part_size = self._by.plan.part_size_of(file)
+        key = self._by.folder + file.member
+        digests = paired_md5()
+        large: _LargeFile | None = None
+        pieces: list[bytes | memoryview] = []
+        have = size = 0
+        for block in blocks:
+            size += len(block)
+            self._check_size(file, size)
+            self._room.take(len(block))
+            rest = memoryview(block)
+            while have + len(rest) > part_size:
+                pieces.append(rest[: part_size - have])
+                digests.update(pieces[-1])
+                rest = rest[part_size - have :]
+                large = large or _LargeFile(self, file, key)
+                large.put(Part(pieces, part_size, digests.next_part()))
+                pieces, have = [], 0
+            digests.update(rest)
+            pieces.append(rest)
+            have += len(rest)
+        if not size and (there := self.there.pop(file.position, None)) is not None:
+            done: Future[Placed] = Future()
+            done.set_result(there)
+            return done
+        if file.size is not None and size != file.size:
+            raise WrongFileError(f"{_named(file)}: expected {file.size} bytes, got {size}")
+        last = Part(pieces, have, digests.next_part())
+        placed = Placed(size=size, md5=digests.digest().hex())
+        if file.md5 is not None and placed.md5 != file.md5:
+            raise WrongFileError(f"{_named(file)}: expected MD5 {file.md5}, got {placed.md5}")
+        if large is None:
+            return self.submit(partial(self._put, key, file, last, placed))
+        large.put(last)
+        return large.complete(placed)
+
+    def _check_size(self, file: ManifestFile, size: int) -> None:
+        if file.size is not None and size > file.size:
+            raise WrongFileError(f"{_named(file)}: expected {file.size} bytes, got more")
+        most = min(self._by.max_object_size, MAX_PARTS * self._by.plan.part_size_of(file))
+        if size > most:
+            raise ArchiveTooLargeError(
+                f"{_named(file)} is larger than {most} bytes, which is all that one object takes "
+                "here: raise DELIVERY_MAX_OBJECT_SIZE if the target takes more; a file whose size "
+                "rs-order does not tell may need a larger DELIVERY_PART_SIZE"
+            )
+
+    def submit(self, act: Callable[[], Awaitable[T]]) -> Future[T]:
+        """Have something done in the event loop; for the archive's thread."""
+        return asyncio.run_coroutine_threadsafe(self._tracked(act), self._loop)
+
+    def _tracked(self, act: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+        async def run() -> T:
+            if self._stopped:
+                raise AbortedError
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - `submit` made one
+            self._tasks.add(task)
+            try:
+                return await act()
+            except Exception as error:
+                self._room.fail(error)
+                self._by.failed(error)
+                raise
+            finally:
+                self._tasks.discard(task)
+
+        return run()
+
+    async def _put(self, key: str, file: ManifestFile, body: Part, placed: Placed) -> Placed:
+        """Put a file that is whole, and verified."""
+        by = self._by
+        marks = {**by.marks, MD5_MARK: placed.md5}
+        media_type = media_type_of(file.member)
+
+        async def put() -> str:
+            await by.may.may_put()
+            return await by.objects.put_object(by.target, key, body, marks, media_type=media_type)
+
+        try:
+            await by.send(body, put)
+        finally:
+            self._room.give(len(body))
+        return placed
+
+    def abort(self) -> None:
+        """Send nothing more; a thread that waits for room or for a file goes on with an error."""
+        self._stopped = True
+        self._room.fail(AbortedError())
+        for task in self._tasks:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Return when nothing is on its way any more; leave no upload open."""
+        self.abort()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLEARING):
+                await asyncio.gather(*(large.abort() for large in set(self._open)))
+
+    # Of the files that are larger than a part.
+
+    @property
+    def by(self) -> Placing:
+        """Where they are put."""
+        return self._by
+
+    def opened(self, large: _LargeFile) -> None:
+        """Note that an upload is open."""
+        self._open.add(large)
+
+    def closed(self, large: _LargeFile) -> None:
+        """Note that it is an object."""
+        self._open.discard(large)
+
+    def sent(self, part: Part) -> None:
+        """Note that a part has left memory."""
+        self._room.give(len(part))
+
+
+class _LargeFile:
+    """The upload of a file that is larger than a part; begun by the archive's thread."""
+
+    def __init__(self, placer: Placer, file: ManifestFile, key: str) -> None:
+        self._placer = placer
+        self._by = placer.by
+        self._file = file
+        self._key = key
+        # What is marked is compared before the object appears.
+        known = {} if file.md5 is None else {MD5_MARK: file.md5}
+        self._marks = {**self._by.marks, **known}
+        self._upload: Upload | None = None
+        self._opening = placer.submit(self._open)
+        self._parts: list[Future[StoredPart]] = []
+
+    def put(self, part: Part) -> None:
+        """Begin to send the next part."""
+        number = len(self._parts) + 1
+        self._parts.append(self._placer.submit(partial(self._send, number, part)))
+
+    def complete(self, placed: Placed) -> Future[Placed]:
+        """Let the object appear, once all parts are there."""
+        return self._placer.submit(partial(self._complete, placed))
+
+    async def _open(self) -> Upload:
+        """Open the upload; asked for once, as one that was not answered may be open all the same.
+
+        Then the attempt is given up, and the next one aborts what it finds.
+        """
+        by = self._by
+        await by.may.may_put()
+        await by.may.clear(self._key)
+        self._upload = await by.objects.create_upload(
+            by.target, self._key, self._marks, media_type=media_type_of(self._file.member)
+        )
+        self._placer.opened(self)
+        return self._upload
+
+    async def _send(self, number: int, part: Part) -> StoredPart:
+        by = self._by
+        try:
+            upload = await _result(self._opening)
+
+            async def put() -> StoredPart:
+                await by.may.may_put()
+                return await by.objects.put_part(by.target, upload, number, part)
+
+            with self._found_again():
+                stored: StoredPart = await by.send(part, put)
+        finally:
+            self._placer.sent(part)
+        return stored
+
+    async def _complete(self, placed: Placed) -> Placed:
+        by = self._by
+        upload = await _result(self._opening)
+        parts = [await _result(part) for part in self._parts]
+
+        async def complete(*, again: bool) -> str:
+            await by.may.may_put()
+            return await by.objects.complete(
+                by.target, upload, parts, placed.size, marks=self._marks, again=again
+            )
+
+        with self._found_again():
+            await by.send(None, Retried(complete))
+        self._placer.closed(self)
+        return placed
+
+    @contextlib.contextmanager
+    def _found_again(self) -> Iterator[None]:
+        """Tell an upload that is lost as what passes: the delivery's own is another one."""
+        try:
+            yield
+        except UploadLostError as error:
+            raise TargetUnavailableError(f"{_named(self._file)}: {error}") from error
+
+    async def abort(self) -> None:
+        """Abort the upload, if the store can be asked; else the next attempt does, or the sweep."""
+        if self._upload is not None:
+            with contextlib.suppress(DeliveryError):
+                await self._by.objects.abort(self._by.target, self._upload)
+
+
+async def _result(future: Future[T]) -> T:
+    """Wait for what another task does, without ending it."""
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+def _named(file: ManifestFile) -> str:
+    return f"file {file.file_id} ({file.member})"
+
+
+class UnlessThere:
+    """Files of a delivery, but for those that an earlier attempt has put: they are not read again.
+
+    An object counts that has the marks of this very delivery, and the size and MD5 that the file is
+    to have: such an object appears only once its file is verified.
+    """
+
+    def __init__(
+        self,
+        source: FileSource,
+        find: Callable[[ManifestFile], Awaitable[Placed | None]],
+        there: dict[int, Placed],
+        count: Callable[[int], object],
+    ) -> None:
+        self._source = source
+        self._find = find
+        self._there = there
+        self._count = count
+
+    @contextlib.asynccontextmanager
+    async def download(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a file's bytes: none of one that is there, which is noted before."""
+        placed = await self._find(file)
+        if placed is not None:
+            self._there[file.position] = placed
+            self._count(placed.size)
+            yield _nothing()
+            return
+        async with self._source.download(delivery, file) as chunks:
+            yield chunks
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    nothing: tuple[bytes, ...] = ()
+    for piece in nothing:
+        yield piece
+
+
+async def found_before(placing: Placing, file: ManifestFile) -> Placed | None:
+    """Return a file that an earlier attempt of the delivery has put."""
+    key = placing.folder + file.member
+    find = partial(placing.objects.find, placing.target, key)
+    found = await placing.send(None, find)
+    if found is None or not found.has(placing.marks):
+        return None
+    md5 = found.marks.get(MD5_MARK)
+    if md5 is None or file.md5 not in (None, md5) or file.size not in (None, found.size):
+        return None
+    return Placed(size=found.size, md5=md5)
