@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
+from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.object_store import StoredPart
 from app.errors import CheckpointUnusableError
 
@@ -44,14 +46,32 @@ class Tail:
     md5: bytes  # 16 bytes
 
 
+_FILES = ".files-"  # behind the manifest's name
+
+
+def noted_files_of(manifest_key: str, delivery: UUID, attempt: int) -> str:
+    """Return what the files beside a manifest are noted as, as one object that there never is."""
+    return f"{manifest_key}{_FILES}{delivery}-{attempt}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TailObject:
-    """An object at a target that holds a tail, or may come to hold it."""
+    """What an attempt has beside its object: one that holds a tail, or may come to hold it.
+
+    Or all the files that are delivered as they are: which these are is in the delivery's manifest.
+    """
 
     key: str
     attempt: int  # of the delivery: that puts it
     target: str = field(repr=False)  # where, sealed: as `Upload.target` was
     dropped: bool  # it was removed, but may be there again: put late
+
+    @property
+    def manifest_key(self) -> str | None:
+        """The key of the manifest beside which there are files; None: it is a tail."""
+        folder, slash, name = self.key.rpartition("/")
+        is_of_files = name.startswith(f"{MANIFEST_NAME}{_FILES}")
+        return f"{folder}{slash}{MANIFEST_NAME}" if is_of_files else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from app.delivery.ingress import IncomingMessage
+from app.delivery.manifest import told_url
 from app.delivery.messages import (
     DeliveryResponseDtoEvent,
     OrderCancelRequestDtoEvent,
@@ -126,8 +127,9 @@ def denied(
 
 
 def done(delivery: Delivery, result: StoredObject) -> OutgoingMessage:
-    """Tell the client where its archive is."""
-    return _response(delivery, Status.DONE, result=result)
+    """Tell the client where its archive is, or where its files are."""
+    url = told_url(result.url, delivery.archive_name)
+    return _response(delivery, Status.DONE, result=replace(result, url=url))
 
 
 def error(delivery: Delivery, error_type: ErrorType, message: str) -> OutgoingMessage:

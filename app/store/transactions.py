@@ -500,6 +500,15 @@ class PostgresStore:
         with translate_errors():
             return len(await self._pool.fetch(*cleared))
 
+    async def delivered_before(self, delivery: Delivery, url: str) -> Delivery | None:
+        """Return the delivery of the same client that an object was last told of."""
+        asked = SQL["delivered_before"](
+            url=url, tenant=delivery.tenant, user=delivery.user, id=delivery.id
+        )
+        with translate_errors():
+            row = await self._pool.fetchrow(*asked)
+        return delivery_of(row) if row else None
+
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
         with translate_errors():

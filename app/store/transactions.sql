@@ -506,6 +506,13 @@ WHERE id IN (
 )
 RETURNING id;
 
+-- name: delivered_before
+-- The last delivery, but this one, that told its client of an object: of the same tenant and user.
+SELECT * FROM delivery
+WHERE url = :url AND state = 'DONE' AND tenant = :tenant AND user_email = :user AND id <> :id
+ORDER BY finished_at DESC
+LIMIT 1;
+
 -- name: done_by
 -- Whether a delivery was brought to its end by this attempt.
 SELECT EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt = :attempt AND state = 'DONE');

@@ -16,10 +16,12 @@ from datetime import timedelta
 from functools import partial
 from math import ceil
 
+from app.delivery.checkpoint import TailObject
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.ports import Checkpoints, DeliveryStore
-from app.delivery.targets import Target
+from app.delivery.states import State
+from app.delivery.targets import Target, same_place
 from app.errors import (
     DeliveryError,
     PermanentError,
@@ -28,6 +30,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
+from app.usecases.folders import Folders
 from app.usecases.remove import Removal
 from app.usecases.tails import Tails
 from app.usecases.uploads import Uploads
@@ -37,6 +40,8 @@ log = get_logger(__name__)
 
 _CONCURRENCY = 8  # places
 _TURN_TIMEOUT = 60.0  # seconds of a place in one look; what is left has its turn later
+_FILES_TURN = 20.0  # seconds of a delivery's files in one look
+_SOON = 1.0  # seconds until the next files of such a delivery have their turn
 _BACKOFF = Backoff(first=30.0, longest=3600.0)  # of a place, by its failures in a row
 
 
@@ -97,6 +102,9 @@ class Sweep:
     limit: int  # deliveries at a time
     patience: float = 30.0  # seconds that a place may take for one step
     _pauses: dict[str, _Pause] = field(default_factory=dict)  # by endpoint
+    # Of files that are removed look by look: the position up to which none is left, by what they
+    # are noted as. Another process begins again from the first.
+    _cleared: dict[str, int] = field(default_factory=dict)
 
     async def look(self) -> int:
         """Sweep what is due; return how many deliveries have nothing open any more.
@@ -147,7 +155,8 @@ class Sweep:
         began = time.monotonic()
         pause = 0.0
         passing: DeliveryError | None = None
-        for step in (self._abort_recorded, self._drop_tails, self._abort_orphans):
+        steps = (self._abort_recorded, self._drop_tails, self._clear_folders, self._abort_orphans)
+        for step in steps:
             try:
                 pause = max(pause, await step(leftover))
             except PermanentError as error:
@@ -198,6 +207,8 @@ class Sweep:
         passing: TargetUnavailableError | None = None
         tails = Tails(checkpoints=self.checkpoints, uploads=self.uploads)
         for tail in await self.checkpoints.tails(delivery):
+            if tail.manifest_key is not None:
+                continue
             drop = partial(tails.drop, delivery, [tail], today=leftover.current)
             try:
                 async with self._asking(self.uploads.opened(tail.target)):
@@ -212,6 +223,55 @@ class Sweep:
         if passing is not None:
             raise passing
         return pause
+
+    async def _clear_folders(self, leftover: _Leftover) -> float:
+        """Remove the files that a delivery has put as they are, wherever that was.
+
+        Where it is done, they stay, and only what is open of them is aborted. What may come late
+        stays noted, as with tails.
+        """
+        pause = 0.0
+        for noted in await self.checkpoints.tails(leftover.delivery):
+            if noted.manifest_key is not None:
+                pause = max(pause, await self._clear_folder(leftover, noted, noted.manifest_key))
+        return pause
+
+    async def _clear_folder(
+        self, leftover: _Leftover, noted: TailObject, manifest_key: str
+    ) -> float:
+        delivery = leftover.delivery
+        folders = Folders(store=self.store, checkpoints=self.checkpoints, uploads=self.uploads)
+        place = self.uploads.opened(noted.target)
+        if leftover.current is not None and same_place(leftover.current, place):
+            place = leftover.current  # with the credentials of today
+        began = time.monotonic()
+        last = self._cleared.get(noted.key, -1)
+        stays = _is_delivered(leftover, place, manifest_key)
+        clear = folders.abort_uploads if stays else folders.remove
+        clearing = clear(delivery, place, manifest_key, after=last)
+        async with contextlib.aclosing(clearing):
+            while True:
+                async with self._asking(place):
+                    cleared = await anext(clearing, None)
+                if cleared is None:
+                    break
+                last = self._cleared[noted.key] = cleared
+                if time.monotonic() - began > _FILES_TURN:
+                    return _SOON
+        if await self._has_files_behind(delivery, last):
+            return _BACKOFF.first  # the next delivery of its client is on its way there
+        if not stays:
+            async with self._asking(place):
+                await folders.remove_replaced(delivery, place, manifest_key)
+        self._cleared.pop(noted.key, None)
+        took = timedelta(seconds=time.monotonic() - began)
+        await self.checkpoints.forget_tails(delivery, [noted.key], took=took)
+        return 0.0
+
+    async def _has_files_behind(self, delivery: Delivery, position: int) -> bool:
+        async for _ in self.store.files(delivery, after=position):
+            return True
+        return False
 
     @contextlib.asynccontextmanager
     async def _asking(self, target: Target) -> AsyncIterator[None]:
@@ -263,3 +323,15 @@ class Sweep:
         with contextlib.suppress(TargetUnavailableError):  # of another version's kind
             return self.tenants.settings(delivery.tenant).target_named(delivery.target)
         return None
+
+
+def _is_delivered(leftover: _Leftover, place: Target, manifest_key: str) -> bool:
+    """Whether files at a place are those that a client was told of."""
+    delivery, recorded = leftover.delivery, leftover.recorded
+    return (
+        delivery.state is State.DONE
+        and delivery.upload is not None
+        and delivery.upload.key == manifest_key
+        # Where that is not known any more, nothing is removed.
+        and (recorded is None or same_place(recorded, place))
+    )

@@ -88,7 +88,9 @@ class Tails:
                 there = [
                     tail
                     for tail in await self.checkpoints.tails(delivery)
-                    if not tail.dropped and (before is None or tail.attempt < before)
+                    if tail.manifest_key is None
+                    and not tail.dropped
+                    and (before is None or tail.attempt < before)
                 ]
                 await self.drop(delivery, there)
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from app.delivery import outgoing
 from app.delivery.checkpoint import Checkpoint
 from app.delivery.lease import Lease
-from app.delivery.manifest import Extent, ManifestFile, Seam
+from app.delivery.manifest import MANIFEST_NAME, Extent, ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
@@ -41,6 +41,7 @@ from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.completion import CompletionGuard
+from app.usecases.folders import AttemptFolder, Folders
 from app.usecases.free_place import Places, may_keep_place
 from app.usecases.remove import Removal
 from app.usecases.resume import FROM_THE_START, Resumption, Unfinished, tell_unusable
@@ -93,6 +94,11 @@ class Transfers:
         """Return what puts aside and drops what archives that paused have behind their parts."""
         return Tails(checkpoints=self.checkpoints, uploads=self.uploads)
 
+    @property
+    def folders(self) -> Folders:
+        """Return what notes and removes files that are delivered as they are."""
+        return Folders(store=self.store, checkpoints=self.checkpoints, uploads=self.uploads)
+
     async def deliver(self, delivery: Delivery, lease: Lease) -> None:
         """Make the archive and end the delivery; or, where that pauses, only what came of it.
 
@@ -133,6 +139,7 @@ class Transfers:
         if result is not None and unfinished is not None:  # which is of no use any more
             await self._ask(lease, partial(self.uploads.abort_last, delivery))
         segments = self.segments.of(delivery, lease) if delivery.plan is not None else None
+        folder = AttemptFolder(self.folders, delivery, target, lease)
         lost = 0
         while result is None:
             if unfinished is None:
@@ -141,7 +148,9 @@ class Transfers:
                 upload = unfinished.upload
             after = unfinished.after if unfinished else None
             try:
-                result = await self._archive(delivery, target, upload, lease, after, segments)
+                result = await self._archive(
+                    delivery, target, upload, lease, after, segments, folder
+                )
                 if result is None:
                     assert segments is not None  # noqa: S101 - what is planned whole ends whole
                     await self._park(delivery, lease, segments)
@@ -153,6 +162,7 @@ class Transfers:
                     result = await self._completed_before(delivery, target, key, lease)
             except UploadLostError as error:
                 lost += 1
+                folder.begins_again()
                 if lost == _MAX_LOST_UPLOADS:
                     raise
                 log.warning("upload_lost", key=key, upload_id=upload.upload_id, cause=str(error))
@@ -326,6 +336,7 @@ class Transfers:
         lease: Lease,
         after: Checkpoint | None,
         segments: SegmentFiles | None,
+        folder: AttemptFolder,
     ) -> StoredObject | None:
         """Stream the archive into an upload; None when it goes on later.
 
@@ -341,6 +352,8 @@ class Transfers:
         )
         kept = KeptArchive(self.tails, delivery, target, upload, lease)
         try:
+            if delivery.archive_name == MANIFEST_NAME:
+                await self._ask(lease, partial(folder.begin, upload, goes_on=after is not None))
             if segments is None:
                 extent = await until_answered(
                     partial(self.store.extent, delivery), good=lease.safe_to_complete
@@ -360,6 +373,7 @@ class Transfers:
                 may_complete=completion.allowed,
                 save=kept.save,
                 put_aside=kept.put_aside,
+                folder=folder,
                 after=after,
             )
             if made is None and segments is not None and segments.failed is not None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, told_url
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
@@ -303,7 +303,7 @@ class DeliveryView(View):
             worker=tracked.worker,
             last_cause=cause,
             next_attempt_at=tracked.not_before if waits else None,
-            url=result.url if result else None,
+            url=told_url(result.url, delivery.archive_name) if result else None,
             md5=result.md5 if result else None,
             archive_bytes=result.size if result else None,
             error_type=error_type,

@@ -301,6 +301,22 @@ class MemoryStore:
                 )
         return len(found[:limit])
 
+    async def delivered_before(self, delivery: Delivery, url: str) -> Delivery | None:
+        """Return the delivery of the same client that an object was last told of."""
+
+        def told(_session: Session, row: DeliveryRow) -> bool:
+            return (
+                row.state is State.DONE
+                and row.result is not None
+                and row.result.url == url
+                and (row.delivery.tenant, row.delivery.user) == (delivery.tenant, delivery.user)
+                and row.delivery.id != delivery.id
+            )
+
+        found = await self._found(told)
+        last = max(found, key=lambda row: row.finished_at or row.updated_at, default=None)
+        return None if last is None else last.delivery
+
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
         async with self._database.session() as session:

@@ -1,0 +1,262 @@
+"""Files beside a manifest: noted before the first is put, and removed when they are in no answer.
+
+Which files there may be is in the delivery's manifest in PostgreSQL, and where, is noted with each
+attempt. So whichever process dies, and whenever, the sweep finds them. Nothing fences a file that
+is put: it may come as long as a request takes, and is looked for once more after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+from app.delivery.checkpoint import noted_files_of
+from app.delivery.lease import Lease
+from app.delivery.manifest import ManifestFile
+from app.delivery.marks import marks_of
+from app.delivery.model import Delivery
+from app.delivery.object_store import FoundObject, Upload
+from app.delivery.ports import Checkpoints, DeliveryStore
+from app.delivery.targets import Target
+from app.errors import LeaseLostError
+from app.telemetry import metrics
+from app.telemetry.logs import get_logger
+from app.usecases.uploads import Uploads
+from app.waiting.patience import until_answered
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+# After that, an object that was asked for is there, or never will be: longer than any store's
+# deadline for one, a completion of many parts or a PUT of a large one.
+_LATE = timedelta(minutes=45)
+_NOTED = 2 * _LATE  # for so long it is noted at a time that files may come
+_BATCH = 32  # files that are asked for at the same time
+_ONE_PART = 5 * 1024 * 1024  # bytes of a file that may have had an upload, at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Notes files, and removes them."""
+
+    store: DeliveryStore
+    checkpoints: Checkpoints
+    uploads: Uploads
+
+    async def remove(
+        self, delivery: Delivery, target: Target, manifest_key: str, *, after: int = -1
+    ) -> AsyncGenerator[int, None]:
+        """Remove a delivery's files at a place, some at a time, from behind a position on.
+
+        Give the position up to which none is left, again and again. It ends before the last one
+        where the same client's next delivery is on its way there: what that puts is its own. Only
+        what has the delivery's marks is removed. Raises what the store raises.
+        """
+        async for files in self._batches(delivery, after):
+            await self._abort_uploads(delivery, target, manifest_key, files)
+            keys = [_key_beside(manifest_key, file) for file in files]
+            if await self._found(delivery, target, keys):
+                # Looked at without the lock: a place that is silent keeps no connection to the
+                # database. What follows was found to answer.
+                async with self.store.transaction() as tx:
+                    await tx.lock_object(target.url_of(manifest_key), target.namespace)
+                    if await self._is_in_use(delivery, target, manifest_key):
+                        return
+                    found = await self._found(delivery, target, keys)
+                    await _all(
+                        self.uploads.objects.delete(target, key, etag=there.etag)
+                        for key, there in found.items()
+                    )
+                metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc(len(found))
+                log.info(
+                    "files_removed",
+                    **delivery.log_context,
+                    folder=target.url_of(_key_beside(manifest_key)),
+                    files=len(found),
+                    of=delivery.file_count,
+                )
+            yield files[-1].position
+
+    async def abort_uploads(
+        self, delivery: Delivery, target: Target, manifest_key: str, *, after: int = -1
+    ) -> AsyncGenerator[int, None]:
+        """Abort what may be open of a delivery's large files; give positions, as `remove` does."""
+        async for files in self._batches(delivery, after):
+            await self._abort_uploads(delivery, target, manifest_key, files)
+            yield files[-1].position
+
+    async def _batches(self, delivery: Delivery, after: int) -> AsyncIterator[list[ManifestFile]]:
+        files: list[ManifestFile] = []
+        async for file in self.store.files(delivery, after=after):
+            files.append(file)
+            if len(files) == _BATCH:
+                yield files
+                files = []
+        if files:
+            yield files
+
+    async def _abort_uploads(
+        self, delivery: Delivery, target: Target, manifest_key: str, files: Sequence[ManifestFile]
+    ) -> None:
+        await _all(
+            self.uploads.abort_orphans(delivery, target, _key_beside(manifest_key, file))
+            for file in files
+            if file.size is None or file.size > _ONE_PART
+        )
+
+    async def _found(
+        self, delivery: Delivery, target: Target, keys: Sequence[str]
+    ) -> dict[str, FoundObject]:
+        """Return which of these are there, and are the delivery's."""
+        marks = marks_of(delivery)
+        found = await _all(self.uploads.objects.find(target, key) for key in keys)
+        return {
+            key: there
+            for key, there in zip(keys, found, strict=True)
+            if there is not None and there.has(marks)
+        }
+
+    async def _is_in_use(self, delivery: Delivery, target: Target, manifest_key: str) -> bool:
+        """Whether another delivery under way may be putting files there."""
+        return (
+            await self.store.uploads_of_others(
+                delivery, container=target.container, key=manifest_key
+            )
+            != frozenset()
+        )
+
+    async def replace(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
+        """Remove what the same client was delivered there before: the manifest first.
+
+        So nothing tells of files that are being replaced. Raises what the store raises.
+        """
+        before = await self._replaced(delivery, target, manifest_key)
+        if before is None:
+            return
+        found = await self.uploads.objects.find(target, manifest_key)
+        if found is not None and found.has(marks_of(before)):
+            await self.uploads.objects.delete(target, manifest_key, etag=found.etag)
+            log.info(
+                "delivery_replaced",
+                **delivery.log_context,
+                url=target.url_of(manifest_key),
+                replaced=str(before.id),
+            )
+        marks = marks_of(before)
+        async for files in self._batches(before, -1):
+            keys = [_key_beside(manifest_key, file) for file in files]
+            found_files = await self._found(before, target, keys)
+            await _all(
+                self.uploads.objects.delete(target, key, etag=there.etag)
+                for key, there in found_files.items()
+                if there.has(marks)
+            )
+
+    async def remove_replaced(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
+        """Remove the rest of what a delivery that failed had begun to replace."""
+        before = await self._replaced(delivery, target, manifest_key)
+        if before is None:
+            return
+        found = await self.uploads.objects.find(target, manifest_key)
+        if found is not None and found.has(marks_of(before)):
+            return  # it is as it was
+        async for _ in self.remove(before, target, manifest_key):
+            pass
+
+    async def _replaced(
+        self, delivery: Delivery, target: Target, manifest_key: str
+    ) -> Delivery | None:
+        ask = partial(self.store.delivered_before, delivery, target.url_of(manifest_key))
+        return await until_answered(ask)
+
+
+class AttemptFolder:
+    """See `ports.Folder`: that of one attempt."""
+
+    def __init__(self, by: Folders, delivery: Delivery, target: Target, lease: Lease) -> None:
+        self._by = by
+        self._delivery = delivery
+        self._target = target
+        self._lease = lease
+        self._upload: Upload | None = None
+        self._until = 0.0  # by the monotonic clock: files may come
+        self._noting = asyncio.Lock()
+        self.may_be_there = delivery.attempt > 1
+
+    async def begin(self, upload: Upload, *, goes_on: bool) -> None:
+        """Note that files may come beside an upload's key; make room for them.
+
+        Unless it `goes_on` with what an earlier attempt has put: then there is room. Raises
+        LeaseLostError, and what the store raises.
+        """
+        self._upload, self._until = upload, 0.0
+        await self.may_put()
+        if goes_on:
+            return
+        await until_answered(self._wait_for_removal, good=self._lease.safe_to_complete)
+        await self._by.replace(self._delivery, self._target, upload.key)
+
+    async def _wait_for_removal(self) -> None:
+        """Return when no removal is under way that does not know of this delivery."""
+        assert self._upload is not None  # noqa: S101 - it has begun
+        async with self._by.store.transaction() as tx:
+            await tx.lock_object(self._target.url_of(self._upload.key), self._target.namespace)
+
+    async def may_put(self) -> None:
+        """Return if a file may be put now. Raises LeaseLostError."""
+        self._check_lease()
+        if self._lasts():
+            return
+        async with self._noting:
+            if not self._lasts():
+                await self._note()
+        self._check_lease()
+
+    def _lasts(self) -> bool:
+        return time.monotonic() + _LATE.total_seconds() < self._until
+
+    async def _note(self) -> None:
+        assert self._upload is not None  # noqa: S101 - it has begun
+        delivery = self._delivery
+        key = noted_files_of(self._upload.key, delivery.id, delivery.attempt)
+        placed = self._by.uploads.located(self._upload, self._target)
+        until = time.monotonic() + _NOTED.total_seconds()
+        note = partial(self._by.checkpoints.record_tail, delivery, placed, key, until=_NOTED)
+        if not await until_answered(note, good=self._lease.safe_to_complete):
+            raise LeaseLostError(f"{delivery} was taken over before its next file was put")
+        self._until = until
+
+    def _check_lease(self) -> None:
+        if not self._lease.safe_to_complete():
+            raise LeaseLostError(
+                f"the lease of {self._delivery} ran out before its next file was put"
+            )
+
+    async def clear(self, key: str) -> None:
+        """Abort uploads of a file that earlier attempts may have left open."""
+        if self.may_be_there:
+            await self._by.uploads.abort_orphans(self._delivery, self._target, key)
+
+    def begins_again(self) -> None:
+        """Note that this attempt has lost its upload: what it has put is there."""
+        self.may_be_there = True
+
+
+async def _all(asked: Iterable[Awaitable[T]]) -> list[T]:
+    """Return the answers, once all are there. Raises the first error among them."""
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+
+def _key_beside(manifest_key: str, file: ManifestFile | None = None) -> str:
+    folder, slash, _ = manifest_key.rpartition("/")
+    return f"{folder}{slash}{file.member if file else ''}"
