@@ -64,26 +64,26 @@ class Making:
     make: Callable[[Source, MemoryObjectStore, Callable[[Progress], None]], Archiver]
     source: Source = field(default_factory=lambda: Source(FILES))
     store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore(least_part=PART))
+    archive_name: str = "P_v1.zip"
     reports: list[Progress] = field(default_factory=list)
     asked: list[tuple[StoredObject, FoundObject | None]] = field(default_factory=list)
     allows: bool = True
     steps: list[Step] = field(default_factory=list)  # that were saved
     folder: OpenFolder = field(default_factory=OpenFolder)
     keeps: bool = True  # whether what is to be saved is still its own
-    suffix: str = ".zip"  # of the archive's format
+
+    def members(self, archive: bytes) -> dict[str, bytes]:
+        return READERS[self.archive_name.removeprefix("P_v1")](archive)
 
     @property
     def key(self) -> str:
-        return f"c/P_v1{self.suffix}"
-
-    def members(self, archive: bytes) -> dict[str, bytes]:
-        return READERS[self.suffix](archive)
+        return f"c/{self.archive_name}"
 
     @cached_property
     def delivery(self) -> Delivery:
         files = self.source.files
         return make_transfer(
-            archive_name=f"P_v1{self.suffix}",
+            archive_name=self.archive_name,
             file_count=len(files),
             total_bytes=sum(map(len, files.values())),
         )

@@ -50,7 +50,7 @@ class TestStreaming(ArchiverContract):
     @pytest.fixture(params=SUFFIXES)
     def making(self, request: pytest.FixtureRequest) -> Making:
         """Files, a store, and the archiver that streams."""
-        return Making(make=streaming, suffix=request.param)
+        return Making(make=streaming, archive_name=f"P_v1{request.param}")
 
 
 class TestTwin(ArchiverContract):
@@ -59,7 +59,7 @@ class TestTwin(ArchiverContract):
     @pytest.fixture(params=SUFFIXES)
     def making(self, request: pytest.FixtureRequest) -> Making:
         """Files, a store, and the archiver in one coroutine."""
-        return Making(make=plain, suffix=request.param)
+        return Making(make=plain, archive_name=f"P_v1{request.param}")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -67,7 +67,7 @@ class TestTwin(ArchiverContract):
 async def test_both_make_the_same_object(suffix: str, lengths: tuple[int, ...]) -> None:
     made = []
     for make in (streaming, plain):
-        making = Making(make=make, suffix=suffix)
+        making = Making(make=make, archive_name=f"P_v1{suffix}")
         result = await making.follow(await making.begin(), in_segments(*lengths))
         assert making.object is not None
         made.append((result, members_of(making.object.content), making.object.parts))
