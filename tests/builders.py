@@ -39,6 +39,7 @@ from app.tenants.values import TenantSettings
 from app.views.dead_letters import DeadLetter
 from app.waiting.places import Places
 from compose.embedded.stack import TENANT, USER
+from sinks.formats import FORMATS
 from sinks.formats.archive_format import ArchiveFormat, Member
 from sinks.stores.s3.target import S3Target
 from streams.kafka.dispatch import PendingEvent
@@ -369,11 +370,16 @@ class GivenTenants(ConfiguredTenants):
         self._given[tenant] = replace(self.settings(tenant), **changes)
 
 
+def archive_format(suffix: str) -> ArchiveFormat:
+    """Return the format of archives whose names end like that."""
+    return next(each for each in FORMATS if each.suffix == suffix)
+
+
 def archive_blocks(
-    archive_format: ArchiveFormat, *segments: Iterable[Member], compression: str = "auto"
+    of_format: ArchiveFormat, *segments: Iterable[Member], compression: str = "auto"
 ) -> Iterator[bytes]:
     """Yield the bytes of the archive that a format makes of members, segment by segment."""
-    writer = archive_format.writer(compression=compression)
+    writer = of_format.writer(compression=compression)
     try:
         for members in segments:
             for batch in writer.batches(members):

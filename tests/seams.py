@@ -15,9 +15,9 @@ from app.delivery.ports import DeliveryStore
 from app.delivery.segments import OrderPlan
 from app.errors import RetryableError
 from app.usecases.transfer import Transfers
-from sinks.formats import format_of, suffix_of
+from sinks.formats import suffix_of
 from sinks.pipeline.rechunk import rechunk
-from tests.builders import archive_blocks, make_lease, plan_files
+from tests.builders import archive_blocks, archive_format, make_lease, plan_files
 
 
 @dataclass
@@ -96,5 +96,5 @@ def archive_in_segments(
         ((file, rechunk([files[file.member]])) for file in planned[start:end])
         for start, end in itertools.pairwise(edges)
     )
-    archive_format = format_of(suffix_of(format_name))
-    return b"".join(archive_blocks(archive_format, *segments, compression=compression))
+    planned_format = archive_format(suffix_of(format_name))
+    return b"".join(archive_blocks(planned_format, *segments, compression=compression))

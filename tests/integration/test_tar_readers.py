@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from app.delivery.checkpoint import FinishedMember
-from sinks.formats import format_of
 from sinks.formats.archive_format import BLOCK, Member
 from sinks.pipeline.rechunk import rechunk
-from tests.builders import make_file
+from tests.builders import archive_format, make_file
 from tests.conftest import noise
 
 GIB = 1024**3
@@ -55,7 +54,7 @@ def _in_attempts(suffix: str, seams: Iterable[int]) -> Iterator[bytes]:
     known: list[FinishedMember] = []
     files = [make_file(name, content) for name, content in FILES.items()]
     for end in [*seams, len(FILES)]:
-        writer = format_of(suffix).writer(compression="auto")
+        writer = archive_format(suffix).writer(compression="auto")
         for file, finished in zip(files, known, strict=False):
             writer.skip(file, finished)
         for batch in writer.batches(_members(FILES, len(known), end)):
@@ -120,7 +119,7 @@ def test_a_member_of_more_than_a_header_of_old_can_tell_is_listed(
 ) -> None:
     """Of its bytes there are none: a disk keeps no hole."""
     path = tmp_path / "large.tar"
-    writer = format_of(".tar").writer(compression="auto")
+    writer = archive_format(".tar").writer(compression="auto")
     large = make_file("large.bin", size=size), iter(())
     with path.open("wb") as file:
         for batch in writer.batches([large]):

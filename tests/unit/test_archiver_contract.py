@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import zipfile
+import os
 from collections.abc import Callable
 
 import pytest
@@ -70,27 +68,18 @@ async def test_both_make_the_same_object(suffix: str, lengths: tuple[int, ...]) 
         making = Making(make=make, archive_name=f"P_v1{suffix}")
         result = await making.follow(await making.begin(), in_segments(*lengths))
         assert making.object is not None
-        made.append((result, members_of(making.object.content), making.object.parts))
-    (one, its_members, its_parts), (other, other_members, other_parts) = made
-    assert its_members == other_members  # each is a line that can be read, should they differ
+        made.append((result, making.object))
+    (one, its), (other, others) = made
+    # Where they differ, and not megabytes side by side: comparing those as text takes minutes.
+    assert first_difference(its.content, others.content) is None
     assert one == other
-    assert [hashlib.md5(part).digest() for part in its_parts] == [
-        hashlib.md5(part).digest() for part in other_parts
-    ]
+    assert [len(part) for part in its.parts] == [len(part) for part in others.parts]
 
 
-def members_of(archive: bytes) -> list[tuple[object, ...]]:
-    """Return what an archive tells of its members, and the MD5 of their bytes as they lie in it."""
-    with zipfile.ZipFile(io.BytesIO(archive)) as read:
-        infos = read.infolist()
-        ends = [*(info.header_offset for info in infos[1:]), read.start_dir]
-    return [
-        (
-            info.filename,
-            info.header_offset,
-            info.compress_size,
-            info.CRC,
-            hashlib.md5(archive[info.header_offset : end]).hexdigest(),
-        )
-        for info, end in zip(infos, ends, strict=True)
-    ]
+def first_difference(one: bytes, other: bytes) -> tuple[int, bytes, bytes] | None:
+    """Return where two archives are different from, and what each has around there."""
+    if one == other:
+        return None
+    same = len(os.path.commonprefix([one, other]))
+    around = slice(max(0, same - 64), same + 64)
+    return same, one[around], other[around]

@@ -53,7 +53,7 @@ def of_size(size: int | None, count: int) -> list[ManifestFile]:
 
 
 def prefetcher(source: Held) -> Prefetcher:
-    return Prefetcher(make_transfer(), source, budget=BUDGET, connections=8)  # type: ignore[arg-type]
+    return Prefetcher(make_transfer(), source, budget=BUDGET, connections=8)
 
 
 async def test_what_ends_the_listing_is_told_also_where_a_file_is_half_read() -> None:

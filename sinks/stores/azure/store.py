@@ -6,19 +6,20 @@ import time
 from collections.abc import Mapping, Sequence
 
 from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
-from app.errors import TargetRefusedError
+from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.azure.blocks import BlockId, new_upload_id, of_upload
 from sinks.stores.azure.calls import AzureCalls, NotMetError
 from sinks.stores.azure.completion import AzureCompletion
 from sinks.stores.azure.fence import end_upload
-from sinks.stores.azure.metadata import as_metadata
-from sinks.stores.azure.objects import object_of
+from sinks.stores.azure.metadata import ETAG, as_metadata
+from sinks.stores.azure.objects import object_of, version_of
 from sinks.stores.azure.records import UploadRecords
 from sinks.stores.azure.requests import COMPLETION_WINDOW
 from sinks.stores.azure.target import AzureTarget
 from sinks.stores.expected import Expected, etag_of
 
 _ASIDE_TYPE = "application/octet-stream"
+_MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
 
 
 class AzureObjectStore:
@@ -101,6 +102,44 @@ class AzureObjectStore:
     async def find(self, target: AzureTarget, key: str) -> FoundObject | None:
         """Describe the object with this key; None if there is none."""
         return object_of(await self.calls.describe(target, key))
+
+    async def put_object(
+        self,
+        target: AzureTarget,
+        key: str,
+        body: PartBody,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> str:
+        """Make an object of one block, on condition that nothing comes after the look before."""
+        etag = etag_of([StoredPart(etag=body.md5.hex(), md5=body.md5)])
+        assert etag is not None  # noqa: S101 - the part has an MD5
+        expected = Expected(size=len(body), etag=etag, marks=marks)
+        for _ in range(_MAX_ROUNDS):
+            blob = await self.calls.describe(target, key)
+            found = object_of(blob)
+            if found is not None:
+                expected.check_replaceable(found, target, key)
+            blocks = [BlockId.new(new_upload_id(), 1, body.md5)] if len(body) else []
+            for block in blocks:
+                await self.calls.stage(target, key, block, body)
+            try:
+                await self.calls.commit(
+                    target,
+                    key,
+                    blocks,
+                    metadata=as_metadata(marks) | {ETAG: etag},
+                    media_type=media_type,
+                    md5=body.md5,
+                    version=version_of(blob),
+                )
+            except NotMetError:
+                continue  # something else is there by now
+            if found is not None:
+                expected.tell_others_replaced(found, target, key)
+            return etag
+        raise TargetUnavailableError(f"{key} in {target} is written by others again and again")
 
     async def put_aside(
         self, target: AzureTarget, key: str, body: PartBody, marks: Mapping[str, str]

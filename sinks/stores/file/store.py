@@ -23,6 +23,7 @@ from sinks.stores.file.roots import Roots
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
 from sinks.stores.file.threads import Call, Threads
+from sinks.stores.whole import put_by_upload
 
 T = TypeVar("T")
 
@@ -195,6 +196,18 @@ class FileObjectStore:
     async def find(self, target: FileTarget, key: str) -> FoundObject | None:
         """Describe the object with this key; None if there is none."""
         return await self.call(target, "describe a file", partial(objects.find, key=key))
+
+    async def put_object(
+        self,
+        target: FileTarget,
+        key: str,
+        body: PartBody,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> str:
+        """Put an object at once: by an upload of one part."""
+        return await put_by_upload(self, target, key, body, marks, media_type=media_type)
 
     async def put_aside(
         self, target: FileTarget, key: str, body: PartBody, marks: Mapping[str, str]

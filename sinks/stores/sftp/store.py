@@ -33,6 +33,7 @@ from sinks.stores.sftp.requests import (
 from sinks.stores.sftp.sidecar import object_of, read_notes
 from sinks.stores.sftp.target import SftpTarget
 from sinks.stores.sftp.upload import OpenUpload
+from sinks.stores.whole import put_by_upload
 
 _MAX_KNOWN = 1000  # uploads of which a process knows what is there
 _ROUNDS = 3  # in which folders may be removed as empty while they are made
@@ -231,6 +232,18 @@ class SftpObjectStore:
                     "correlationId"
                 )
             return object_of(attrs, await read_notes(sftp, target, place))
+
+    async def put_object(
+        self,
+        target: SftpTarget,
+        key: str,
+        body: PartBody,
+        marks: Mapping[str, str],
+        *,
+        media_type: str,
+    ) -> str:
+        """Put an object at once: by an upload of one part."""
+        return await put_by_upload(self, target, key, body, marks, media_type=media_type)
 
     async def put_aside(
         self, target: SftpTarget, key: str, body: PartBody, marks: Mapping[str, str]
