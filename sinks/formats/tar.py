@@ -72,7 +72,7 @@ def padding(size: int) -> bytes:
     return bytes(-size % RECORD)
 
 
-def sizes_of(file: ManifestFile, finished: FinishedMember) -> int:
+def size_of(file: ManifestFile, finished: FinishedMember) -> int:
     """Return how many bytes a member has that is made. Raises CheckpointUnusableError: it has not.
 
     Nothing else is kept of it.
@@ -124,7 +124,7 @@ class TarWriter:
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
         """Take a member as made. Raises CheckpointUnusableError unless its record is of tar."""
-        self._sizes.append(sizes_of(file, finished))
+        self._sizes.append(size_of(file, finished))
 
     def finished(self, first: int, end: int) -> list[FinishedMember]:
         """Return what is known of members: their sizes."""

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import ManifestFile
 from sinks.formats.archive_format import BLOCK, Member
-from sinks.formats.tar import END, laid_out, largest_of, memory_of, padding, sizes_of
+from sinks.formats.tar import END, laid_out, largest_of, memory_of, padding, size_of
 
 DEFAULT_LEVEL = 3  # what zstd itself takes
 # Threads that compress, for each transfer; on fewer processors they wait for one.
@@ -107,7 +107,7 @@ class TarZstWriter:
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
         """Take a member as made. Raises CheckpointUnusableError unless its record is of tar."""
-        self._sizes.append(sizes_of(file, finished))
+        self._sizes.append(size_of(file, finished))
 
     def finished(self, first: int, end: int) -> list[FinishedMember]:
         """Return what is known of members: the sizes of their frames."""
