@@ -123,8 +123,8 @@ STATE = (
     '"priority": 1, "requestedAt": "2026-01-01T00:00:00.000+00:00", '
     '"expiresAt": "2026-01-01T00:00:00.000+00:00", '
     '"updatedAt": "2026-01-01T00:00:00.000+00:00", '
-    '"stateSince": "2026-01-01T00:00:00.000+00:00", "files": 0, "bytes": 0, "attempt": 3, '
-    '"at": "2026-01-01T00:00:00.000+00:00", "cause": "S3 is away"}\r\n\r\n'
+    '"stateSince": "2026-01-01T00:00:00.000+00:00", "format": "zip", "files": 0, "bytes": 0, '
+    '"attempt": 3, "at": "2026-01-01T00:00:00.000+00:00", "cause": "S3 is away"}\r\n\r\n'
 )
 PROGRESS = (
     'event: progress\r\ndata: {"correlationId": "d-001", "phase": "transferring", "attempt": 2, '
