@@ -24,8 +24,8 @@ from sinks.stores.file.target import FileTarget
 
 log = get_logger(__name__)
 
+PROBES = Backoff(first=1.0, longest=60.0)
 _FAILURES = 3  # in a row
-_PROBES = Backoff(first=1.0, longest=60.0)
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Circuits:
         probe: Callable[[FileTarget], Awaitable[None]],
         *,
         up: Gauge | None = None,
-        backoff: Backoff = _PROBES,
+        backoff: Backoff = PROBES,
     ) -> None:
         self._probe = probe
         self._up = up

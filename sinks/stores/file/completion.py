@@ -25,8 +25,8 @@ from sinks.stores.file.ledger import Recorded
 from sinks.stores.file.notes import Note, There, look, tidy, write_all, write_note
 from sinks.stores.file.uploads import OpenUpload
 
+LOCK_TIMEOUT = 20.0  # seconds that parts may still be written, by others or tries before
 _MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
-_LOCK_TIMEOUT = 20.0  # seconds that parts may still be written, by others or tries before
 _LOCK_INTERVAL = 0.05  # seconds
 _PIECE = 1024 * 1024  # bytes that are copied at once
 # What says that a file system can't do one thing, which another may stand in for.
@@ -42,7 +42,7 @@ class FileCompletion:
     parts: Sequence[StoredPart]
     expected: Expected
     ask_until: float  # by the clock: what appears later is not decided when it was said to be
-    lock_timeout: float = _LOCK_TIMEOUT  # seconds
+    lock_timeout: float = LOCK_TIMEOUT  # seconds
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 

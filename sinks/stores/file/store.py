@@ -13,10 +13,11 @@ from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError
 from app.settings import Settings
 from app.telemetry import tracing
+from app.waiting.backoff import Backoff
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.file import objects, uploads
-from sinks.stores.file.circuits import Circuits
-from sinks.stores.file.completion import FileCompletion
+from sinks.stores.file.circuits import PROBES, Circuits
+from sinks.stores.file.completion import LOCK_TIMEOUT, FileCompletion
 from sinks.stores.file.faults import translated
 from sinks.stores.file.folders import Place
 from sinks.stores.file.roots import Roots
@@ -48,6 +49,8 @@ class FileObjectStore:
         up: Gauge | None = None,
         system: System | None = None,
         short: float = CALL_TIMEOUT,
+        lock: float = LOCK_TIMEOUT,
+        probes: Backoff = PROBES,
     ) -> None:
         self._roots = Roots.of(settings)
         self._mounted = settings.file_roots_are_mounted
@@ -55,9 +58,10 @@ class FileObjectStore:
         self._read_back = settings.file_read_back
         self._system = system or System()
         self._short = short  # seconds
+        self._lock = lock  # seconds
         self._threads: dict[str, Threads] = {}  # by root
         self._part_sizes: dict[str, int] = {}  # bytes, by upload id: of those begun here
-        self.circuits = Circuits(self.find_folder, up=up)
+        self.circuits = Circuits(self.find_folder, up=up, backoff=probes)
 
     async def call(
         self,
@@ -171,6 +175,7 @@ class FileObjectStore:
                 parts=parts,
                 expected=Expected(size=size, etag=etag, marks=marks),
                 ask_until=ask_until,
+                lock_timeout=self._lock,
             )
             return completion.run(again=again)
 

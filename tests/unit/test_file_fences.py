@@ -1,0 +1,217 @@
+"""What one worker does to an upload of a folder while another has it, or had it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.delivery.marks import marks_of
+from app.delivery.object_store import StoredPart, Upload
+from app.errors import ForeignObjectError, TargetUnavailableError, UploadLostError
+from sinks.pipeline.parts import Part
+from sinks.stores.file.store import FileObjectStore
+from sinks.stores.file.system import System
+from sinks.stores.file.target import FileTarget
+from tests.builders import make_delivery
+from tests.contract.object_store import ZIP
+from tests.unit.test_file_store import make_settings
+
+KEY = "c/a.zip"
+MARKS = marks_of(make_delivery())
+
+
+class Stuck(System):
+    """A worker that stands still in the midst of writing a part."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self.there = threading.Event()
+        self.goes_on = threading.Event()
+
+    def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        if bytes(data) == self._text:
+            self.there.set()
+            self.goes_on.wait(30)
+        return super().write(fd, data, offset)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> FileTarget:
+    return FileTarget(path=str(tmp_path))
+
+
+def store_of(target: FileTarget, system: System | None = None) -> FileObjectStore:
+    return FileObjectStore(make_settings(Path(target.path)), system=system, lock=0.1)
+
+
+async def begin(
+    store: FileObjectStore, target: FileTarget, *contents: bytes
+) -> tuple[Upload, list[StoredPart]]:
+    upload = await store.create_upload(target, KEY, MARKS, media_type=ZIP)
+    return upload, [
+        await store.put_part(target, upload, number, Part.of(content))
+        for number, content in enumerate(contents, start=1)
+    ]
+
+
+@pytest.fixture
+async def stuck(target: FileTarget) -> tuple[Stuck, asyncio.Task[StoredPart], Upload]:
+    """A worker that writes other bytes than those of the first part, and does not get on."""
+    system = Stuck(b"late!")
+    upload, _ = await begin(store_of(target), target, b"first")
+    late = store_of(target, system).put_part(target, upload, 1, Part.of(b"late!"))
+    writing = asyncio.create_task(late)
+    await asyncio.to_thread(system.there.wait, 30)
+    return system, writing, upload
+
+
+StuckWorker = tuple[Stuck, "asyncio.Task[StoredPart]", Upload]
+
+
+async def test_no_object_appears_while_a_part_is_being_written(
+    target: FileTarget, stuck: StuckWorker
+) -> None:
+    """It would be written over, once it is there."""
+    system, writing, upload = stuck
+    store = store_of(target)
+    first = StoredPart(etag=Part.of(b"first").md5.hex(), md5=Part.of(b"first").md5)
+    with pytest.raises(UploadLostError, match=r"a part is still being written after 0.1 s"):
+        await store.complete(target, upload, [first], 5, marks=MARKS)
+    with pytest.raises(TargetUnavailableError, match=r"part 1 of c/a.zip .* is just being written"):
+        await store.put_part(target, upload, 1, Part.of(b"first"))
+    assert await store.find(target, KEY) is None
+    system.goes_on.set()
+    late = await writing
+    # What was named before is not there any more; what is there can be.
+    with pytest.raises(UploadLostError, match=r"part 1 .* is not the one that was sent"):
+        await store.complete(target, upload, [first], 5, marks=MARKS)
+    await store.complete(target, upload, [late], 5, marks=MARKS)
+    assert (Path(target.path) / KEY).read_bytes() == b"late!"
+
+
+async def test_an_abort_waits_for_no_writer_and_what_is_written_late_is_nowhere(
+    target: FileTarget, stuck: StuckWorker
+) -> None:
+    system, writing, upload = stuck
+    store = store_of(target)
+    await store.abort(target, upload)
+    assert list(Path(target.path).iterdir()) == []
+    successor, parts = await begin(store, target, b"other")
+    await store.complete(target, successor, parts, 5, marks=MARKS)
+    system.goes_on.set()
+    late = await writing
+    with pytest.raises(UploadLostError):
+        await store.complete(target, upload, [late], 5, marks=marks_of(make_delivery()))
+    assert (Path(target.path) / KEY).read_bytes() == b"other"
+
+
+async def test_a_writer_that_comes_right_after_a_completion_writes_nothing(
+    target: FileTarget,
+) -> None:
+    """It had found the upload before, and gets its lock when that is over."""
+    store = store_of(target)
+    upload, parts = await begin(store, target, b"whole")
+
+    class Between(System):
+        def lock(self, fd: int, start: int = 0, size: int = 0) -> None:
+            asyncio.run(store_of(target).complete(target, upload, parts, 5, marks=MARKS))
+            super().lock(fd, start, size)
+
+    with pytest.raises(UploadLostError):
+        await store_of(target, Between()).put_part(target, upload, 1, Part.of(b"wrong"))
+    assert (Path(target.path) / KEY).read_bytes() == b"whole"
+
+
+async def test_what_a_worker_left_that_died_between_two_steps_takes_no_part(
+    target: FileTarget,
+) -> None:
+    """The object is there, and the upload has its file, too."""
+    store = store_of(target)
+    upload, _ = await begin(store, target, b"whole")
+    (data,) = Path(target.path).rglob("data")
+    (Path(target.path) / KEY).hardlink_to(data)
+    for asking in (
+        store.put_part(target, upload, 1, Part.of(b"wrong")),
+        store.part_etags(target, upload),
+    ):
+        with pytest.raises(UploadLostError, match="its object is there"):
+            await asking
+    await store.abort(target, upload)
+    assert (Path(target.path) / KEY).read_bytes() == b"whole"
+
+
+async def test_an_upload_that_holds_what_came_out_of_an_exchange_takes_no_part(
+    target: FileTarget,
+) -> None:
+    store = store_of(target)
+    upload, parts = await begin(store, target, b"whole")
+    (data,) = Path(target.path).rglob("data")
+    other = Path(target.path) / "other"
+    other.write_bytes(b"other")
+    other.rename(data)
+    for asking in (
+        store.put_part(target, upload, 1, Part.of(b"wrong")),
+        store.part_etags(target, upload),
+        store.complete(target, upload, parts, 5, marks=MARKS),
+    ):
+        with pytest.raises(UploadLostError, match="its data has become another file"):
+            await asking
+    assert await store.find(target, KEY) is None
+
+
+@pytest.mark.parametrize("same_user", [True, False])
+async def test_of_two_completions_at_once_one_takes_the_place_of_the_other_or_is_refused(
+    target: FileTarget, same_user: bool
+) -> None:
+    stores = store_of(target), store_of(target)
+    users = ("u@example.org", "u@example.org" if same_user else "v@example.org")
+    all_marks = [marks_of(make_delivery(user=user)) for user in users]
+    for _ in range(20):
+        uploads = []
+        for store, marks, content in zip(stores, all_marks, (b"one", b"two"), strict=True):
+            upload = await store.create_upload(target, KEY, marks, media_type=ZIP)
+            uploads.append((upload, [await store.put_part(target, upload, 1, Part.of(content))]))
+        ended = await asyncio.gather(
+            *(
+                store.complete(target, upload, parts, 3, marks=marks)
+                for store, marks, (upload, parts) in zip(stores, all_marks, uploads, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        for store, (upload, _) in zip(stores, uploads, strict=True):
+            await store.abort(target, upload)
+        failed = [error for error in ended if isinstance(error, BaseException)]
+        if same_user:
+            assert failed == []
+        else:
+            (refused,) = failed
+            assert isinstance(refused, ForeignObjectError)
+        found = await stores[0].find(target, KEY)
+        assert found is not None
+        content = (Path(target.path) / KEY).read_bytes()
+        assert found.marks == all_marks[0 if content == b"one" else 1]
+        assert len(list(Path(target.path).rglob(".rs-delivery-*"))) == 1
+        await stores[0].delete(target, KEY, etag=found.etag)
+
+
+async def test_an_object_that_was_copied_with_its_times_is_still_whose_it_was(
+    target: FileTarget,
+) -> None:
+    """As from a backup: its inode is another."""
+    store = store_of(target)
+    upload, parts = await begin(store, target, b"whole")
+    await store.complete(target, upload, parts, 5, marks=MARKS)
+    path = Path(target.path) / KEY
+    before = await store.find(target, KEY)
+    file = path.stat()
+    path.unlink()
+    path.write_bytes(b"whole")
+    assert (found := await store.find(target, KEY)) is not None
+    assert found.marks == {}
+
+    os.utime(path, ns=(file.st_atime_ns, file.st_mtime_ns))
+    assert await store.find(target, KEY) == before
