@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import asyncssh
 
 from compose.embedded.processes import free_port, listens, running, start, wait_until
+from compose.embedded.stack import ROOT
 from sinks.stores.sftp.target import SftpTarget
 
 USER, PASSWORD = "deliverer", "made-up password"
@@ -88,6 +91,7 @@ class Faults:
     before: Callable[[str, tuple[Any, ...]], Any] | None = None
     after: Callable[[str, tuple[Any, ...]], Any] | None = None
     steps: list[str] = field(default_factory=list)
+    opened: list[Any] = field(default_factory=list)  # files: of a broken connection, some stay so
 
     def wrapped(self, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
         """Return a step with what comes before and after."""
@@ -101,6 +105,8 @@ class Faults:
             done = act(*arguments)
             if asyncio.iscoroutine(done):
                 done = await done
+            if name == "open":
+                self.opened.append(done)
             await _called(self.after, name, arguments)
             return done
 
@@ -149,6 +155,11 @@ class OwnServer(SftpServer):
             connection.abort()
         self.connections.clear()
 
+    def break_off(self) -> None:
+        """Break off all of them, and take no step in which that happens."""
+        self.break_connections()
+        raise asyncssh.SFTPFailure("broken off")
+
 
 @contextlib.asynccontextmanager
 async def own_server(
@@ -180,55 +191,66 @@ async def own_server(
     ):
         yield server
         server.break_connections()
+        for file in server.faults.opened:
+            file.close()
 
 
 def sshd() -> Path | None:
-    """Return OpenSSH's server, if it is installed here."""
-    found = os.environ.get("SSHD") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-    return Path(found) if found else None
+    """Return OpenSSH's server, if it is here: the machine's, or what `make setup` has unpacked."""
+    places = (Path("/usr/sbin/sshd"), ROOT / ".tools/openssh/usr/sbin/sshd")
+    return next((place for place in places if os.access(place, os.X_OK)), None)
 
 
 @contextlib.asynccontextmanager
-async def openssh(folder: Path) -> AsyncIterator[SftpServer]:
-    """Run OpenSSH's server for the user of this process."""
+async def openssh() -> AsyncIterator[SftpServer]:
+    """Run OpenSSH's server for one user: that of this process, or an unprivileged one.
+
+    So it needs no rights, and no user of its own.
+    """
     program = sshd()
     assert program is not None
-    archives = folder / "archives"
-    archives.mkdir()
-    for name in ("host", "user"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name],
-            check=True,
+    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    with tempfile.TemporaryDirectory(prefix="openssh-") as made:
+        folder = Path(made)
+        archives = folder / "archives"
+        archives.mkdir()
+        shutil.copy(program, folder / "sshd")  # where any user can run it
+        for name in ("host", "user"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name],
+                check=True,
+            )
+        port = free_port()
+        config = folder / "sshd_config"
+        config.write_text(
+            f"""
+            ListenAddress 127.0.0.1
+            Port {port}
+            HostKey {folder}/host
+            PidFile none
+            AuthorizedKeysFile {folder}/user.pub
+            StrictModes no
+            UsePAM yes
+            PasswordAuthentication no
+            Subsystem sftp internal-sftp
+            """
         )
-    (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
-    port = free_port()
-    config = folder / "sshd_config"
-    config.write_text(
-        f"""
-        ListenAddress 127.0.0.1
-        Port {port}
-        HostKey {folder}/host
-        PidFile none
-        AuthorizedKeysFile {folder}/authorized
-        StrictModes no
-        UsePAM no
-        PasswordAuthentication no
-        PermitRootLogin yes
-        Subsystem sftp internal-sftp
-        """
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it gives up its rights
-    child = start("OpenSSH", [program, "-D", "-e", "-f", config], log=folder / "sshd.log")
-    async with running(child):
-        await wait_until(lambda: listens(port), child)
-        yield SftpServer(
-            port=port,
-            host_key=(folder / "host.pub").read_text().strip(),
-            folder=archives,
-            path=str(archives),
-            user=subprocess.run(
-                ["id", "-un"], check=True, capture_output=True, text=True
-            ).stdout.strip(),
-            key=(folder / "user").read_text(),
+        key, host_key = (folder / "user").read_text(), (folder / "host.pub").read_text().strip()
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, user.pw_uid, user.pw_gid)
+        child = start(
+            "OpenSSH",
+            [folder / "sshd", "-D", "-e", "-f", config],
+            log=folder / "sshd.log",
+            user=user.pw_name if os.geteuid() == 0 else None,
         )
+        async with running(child):
+            await wait_until(lambda: listens(port), child)
+            yield SftpServer(
+                port=port,
+                host_key=host_key,
+                folder=archives,
+                path=str(archives),
+                user=user.pw_name,
+                key=key,
+            )

@@ -35,16 +35,18 @@ class TestAsyncssh(ObjectStoreContract):
             yield place_at(server, store)
 
 
+@pytest.fixture(scope="module")
+async def ssh_server() -> AsyncIterator[SftpServer]:
+    """OpenSSH's server, one for all."""
+    async with openssh() as server:
+        yield server
+
+
 @pytest.mark.skipif(sshd() is None, reason="OpenSSH's server is not installed: run `make setup`")
 class TestOpenSsh(ObjectStoreContract):
     """The same of OpenSSH's."""
 
-    @pytest.fixture(scope="class")
-    async def server(self, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SftpServer]:
-        async with openssh(tmp_path_factory.mktemp("openssh")) as server:
-            yield server
-
     @pytest.fixture
-    async def place(self, server: SftpServer) -> AsyncIterator[Place]:
+    async def place(self, ssh_server: SftpServer) -> AsyncIterator[Place]:
         async with open_store() as store:
-            yield place_at(server, store)
+            yield place_at(ssh_server, store)

@@ -200,7 +200,7 @@ class SftpCompletion:
             return True
         try:
             await sftp.rename(opened.data, path)
-        except (words.SFTPFailure, words.SFTPFileAlreadyExists, words.SFTPPermissionDenied):
+        except (words.SFTPFailure, words.SFTPPermissionDenied):
             if await files.described(sftp, path) is None:
                 raise
             return False

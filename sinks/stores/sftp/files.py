@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import cast
@@ -14,6 +15,7 @@ from asyncssh import sftp as words
 from sinks.stores.sftp.requests import GONE
 
 _IN_FLIGHT = 1024 * 1024  # bytes that are sent of one file, and not confirmed yet
+_MAX_BLOCK = 256 * 1024  # bytes of one request, if the server takes as much
 _PIECE = 1024 * 1024  # bytes that are read at once
 _AT_ONCE = 32  # files that are removed at the same time
 _CLOSE_TIMEOUT = 10.0  # seconds
@@ -58,7 +60,7 @@ async def send(
     pieces: AsyncIterable[bytes | memoryview],
 ) -> int:
     """Write pieces from an offset on, several requests at a time; return how many bytes."""
-    block = sftp.limits.max_write_len
+    block = min(sftp.limits.max_write_len, _MAX_BLOCK)
     flying: deque[asyncio.Task[int]] = deque()
     in_flight, end = 0, offset
     try:
@@ -103,6 +105,15 @@ async def sync(file: asyncssh.SFTPClientFile) -> None:
         await file.fsync()
 
 
+async def room_in(sftp: asyncssh.SFTPClient, folder: str) -> float:
+    """Return how many bytes are free where a folder lies; infinite, where no server tells."""
+    try:
+        told = await sftp.statvfs(folder)
+    except asyncssh.SFTPError:
+        return math.inf
+    return told.bavail * told.frsize
+
+
 async def touch(sftp: asyncssh.SFTPClient, path: str) -> None:
     """Make an empty file; of one that is there nothing stays."""
     async with opened(sftp, path, CREATE):
@@ -130,9 +141,6 @@ async def make_folder(sftp: asyncssh.SFTPClient, path: str, *, private: bool = F
     except words.SFTPFailure:  # which is all that most servers say of one that is there
         if private or not await sftp.isdir(path):
             raise
-    except words.SFTPFileAlreadyExists:
-        if private:
-            raise
 
 
 async def replace(sftp: asyncssh.SFTPClient, path: str, by: str) -> None:
@@ -149,7 +157,7 @@ async def replace(sftp: asyncssh.SFTPClient, path: str, by: str) -> None:
 
 async def remove(sftp: asyncssh.SFTPClient, path: str) -> None:
     """Remove a file; one that is gone already is fine."""
-    with contextlib.suppress(*GONE):
+    with contextlib.suppress(GONE):
         await sftp.remove(path)
 
 
@@ -161,7 +169,7 @@ async def remove_folder(sftp: asyncssh.SFTPClient, path: str) -> None:
         return
     for some in _some(entry for entry in entries if entry.filename not in (".", "..")):
         await asyncio.gather(*(_remove_entry(sftp, path, entry) for entry in some))
-    with contextlib.suppress(*GONE):
+    with contextlib.suppress(GONE):
         await sftp.rmdir(path)
 
 

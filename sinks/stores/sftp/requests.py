@@ -26,28 +26,20 @@ COMPLETION_TIMEOUT = 120.0  # of a part that came before its place was known, it
 _PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
 _MIN_RATE = 256 * 1024  # bytes a second
 
-GONE = (words.SFTPNoSuchFile, words.SFTPNoSuchPath)
+GONE = words.SFTPNoSuchFile
 LOST = (
     words.SFTPConnectionLost,
     words.SFTPNoConnection,
     asyncssh.DisconnectError,
     OSError,
 )
-_FULL = (words.SFTPNoSpaceOnFilesystem, words.SFTPQuotaExceeded)
-
-# Of a server of version 3, nearly all is a "Failure": that passes, as far as can be known.
-_ADVICE: dict[type[words.SFTPError], str] = {
+# All that version 3 tells, which is the one that servers have. Nearly all else is a "Failure":
+# that may pass, as far as can be known.
+_ADVICE: dict[type[asyncssh.SFTPError], str] = {
     words.SFTPNoSuchFile: "create the folder, or correct path in the tenant's settings",
-    words.SFTPNoSuchPath: "create the folder, or correct path in the tenant's settings",
-    words.SFTPNotADirectory: "correct path in the tenant's settings: it must be a folder",
     words.SFTPPermissionDenied: "give the user the right to create, write, rename and remove files "
     "and folders there",
-    words.SFTPCannotDelete: "give the user the right to remove files there",
-    words.SFTPWriteProtect: "the file system there is read-only: see the server",
     words.SFTPOpUnsupported: "the server can't do this: use another one, such as OpenSSH",
-    words.SFTPInvalidFilename: "the server takes no such name",
-    words.SFTPFileIsADirectory: "there is a folder of that name: remove it",
-    words.SFTPLinkLoop: "correct the links there",
 }
 
 
@@ -69,7 +61,7 @@ async def translate_errors(target: SftpTarget, action: str, seconds: float) -> A
         raise TargetUnavailableError(
             f"the SFTP server did not {action} in {target} within {seconds:g} s"
         ) from error
-    except _FULL as error:
+    except words.SFTPNoSpaceOnFilesystem as error:  # said here: `OpenUpload.put`
         raise TargetUnavailableError(
             f"the SFTP server can't {action}: {target} is full ({said(error)}): make room there"
         ) from error

@@ -123,7 +123,7 @@ class SftpObjectStore:
                 await sftp.stat(place.base)
                 if last == _ROUNDS:
                     raise
-                with contextlib.suppress(*GONE):  # an upload that ends has just removed one
+                with contextlib.suppress(GONE):  # an upload that ends has just removed one
                     for parent in reversed(place.parents()):
                         await files.make_folder(sftp, parent)
             else:

@@ -31,6 +31,7 @@ from typing import NoReturn
 from uuid import uuid4
 
 import asyncssh
+from asyncssh import sftp as words
 
 from app.delivery.object_store import PartBody, Upload
 from app.errors import TargetUnavailableError, UploadLostError
@@ -137,9 +138,14 @@ class OpenUpload:
         if written.offset is not None:
             await files.touch(sftp, begun)
         path, flags = (begun, files.CREATE) if written.offset is None else (self.data, files.WRITE)
-        async with files.opened(sftp, path, flags) as file:
-            sent = await files.send(sftp, file, written.offset or 0, part)
-            await files.sync(file)
+        try:
+            async with files.opened(sftp, path, flags) as file:
+                sent = await files.send(sftp, file, written.offset or 0, part)
+                await files.sync(file)
+        except words.SFTPFailure as error:  # which is all that most servers say of a full disk
+            if await files.room_in(sftp, self.folder) < written.size:
+                raise words.SFTPNoSpaceOnFilesystem(error.reason or "no space left") from error
+            raise
         if sent != written.size:
             raise TargetUnavailableError(
                 f"part {written.number} of {self.upload.key} has {written.size} bytes, and gave "

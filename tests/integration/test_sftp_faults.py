@@ -1,0 +1,559 @@
+"""What goes wrong at an SFTP server leaves nothing half-made, and is said in words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from app.delivery.marks import marks_of
+from app.delivery.object_store import StoredPart, Upload
+from app.errors import (
+    DeliveryError,
+    ForeignObjectError,
+    TargetForbiddenError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    UploadLostError,
+)
+from app.network.hosts import AllowedHosts
+from compose.embedded.processes import free_port
+from sinks.pipeline.parts import Part
+from sinks.stores.sftp.connections import SftpConnections
+from sinks.stores.sftp.managed import SftpStore, open_store
+from sinks.stores.sftp.probe import try_for_tenant
+from sinks.stores.sftp.target import SftpTarget
+from tests.builders import make_delivery
+from tests.sftp_server import PASSWORD, USER, OwnServer, own_server
+
+KEY = "c-1/a.zip"
+MARKS = marks_of(make_delivery())
+PART, REST = bytes(range(256)) * 1024, b"the rest"
+WHOLE = PART + REST
+OBJECT = ["c-1", "c-1/.a.zip.rs-delivery.json", "c-1/a.zip"]
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[OwnServer]:
+    async with own_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[SftpStore]:
+    async with open_store() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[SftpStore]:
+    """The store of another process."""
+    async with open_store() as opened:
+        yield opened
+
+
+async def send(store: SftpStore, target: SftpTarget, upload: Upload) -> list[StoredPart]:
+    return [
+        await store.put_part(target, upload, number, Part.of(content))
+        for number, content in enumerate((PART, REST), start=1)
+    ]
+
+
+async def complete(
+    store: SftpStore,
+    target: SftpTarget,
+    upload: Upload,
+    parts: list[StoredPart],
+    *,
+    again: bool = False,
+) -> str:
+    return await store.complete(target, upload, parts, len(WHOLE), marks=MARKS, again=again)
+
+
+async def begin(store: SftpStore, target: SftpTarget) -> Upload:
+    return await store.create_upload(target, KEY, MARKS, media_type="application/zip")
+
+
+class At:
+    """Acts once, before the server takes a certain step: the n-th of those of these names."""
+
+    def __init__(self, act: Any, *, step: int = 0, names: str = "") -> None:
+        self.act = act
+        self.step = step
+        self.names = names.split()
+        self.count = 0
+        self.acted = False
+
+    def __call__(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        if self.names and name not in self.names:
+            return None
+        self.count += 1
+        if self.count - 1 != self.step or self.acted:
+            return None
+        self.acted = True
+        return self.act()
+
+
+# The fence.
+
+
+async def count_steps(server: OwnServer, store: SftpStore) -> int:
+    """Return how many steps a completion takes; its object is removed."""
+    upload = await begin(store, server.target)
+    parts = await send(store, server.target, upload)
+    server.faults.steps.clear()
+    etag = await complete(store, server.target, upload, parts)
+    steps = len(server.faults.steps)
+    await store.delete(server.target, KEY, etag=etag)
+    return steps
+
+
+async def test_once_an_abort_has_returned_no_completion_makes_an_object(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """Whichever step it comes before: an object was there already, or never comes."""
+    outcomes = set()
+    for step in range(await count_steps(server, store)):
+        upload = await begin(store, server.target)
+        parts = await send(store, server.target, upload)
+        there: list[bool] = []
+
+        async def abort(upload: Upload = upload, there: list[bool] = there) -> None:
+            server.faults.before = None
+            await other.abort(server.target, upload)
+            there.append(await other.find(server.target, KEY) is not None)
+
+        server.faults.before = At(abort, step=step)
+        try:
+            etag = await complete(store, server.target, upload, parts)
+        except (UploadLostError, TargetUnavailableError):
+            assert there == [False]
+            assert await other.find(server.target, KEY) is None
+            outcomes.add("aborted")
+        else:
+            assert there in ([True], [])  # after its last step nothing is asked
+            assert await server.content(server.target.url_of(KEY)) == WHOLE
+            await store.delete(server.target, KEY, etag=etag)
+            outcomes.add("completed")
+        server.faults.before = None
+        assert await other.open_uploads(server.target, KEY) == []
+    assert outcomes == {"aborted", "completed"}
+
+
+async def test_a_worker_that_has_lost_its_upload_can_not_spoil_it(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """It was about to write when another one went on: the same bytes are all that may come."""
+    target = server.target
+    upload = await begin(store, target)
+    first = await store.put_part(target, upload, 1, Part.of(PART))
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        writing.set()
+        await go_on.wait()
+
+    server.faults.before = At(hold, names="write")
+    stale = asyncio.create_task(store.put_part(target, upload, 2, Part.of(REST)))
+    await writing.wait()
+    assert await other.part_etags(target, upload) == {1: first.etag}
+    with pytest.raises(UploadLostError, match="may still be written to"):
+        await other.put_part(target, upload, 2, Part.of(b"THE REST"))
+    second = await other.put_part(target, upload, 2, Part.of(REST))
+    await complete(other, target, upload, [first, second])
+    go_on.set()
+    with pytest.raises(UploadLostError):
+        await stale
+    assert await server.content(target.url_of(KEY)) == WHOLE
+    assert server.left() == OBJECT
+
+
+async def test_a_completion_waits_for_no_writer_that_had_other_bytes(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    first = await store.put_part(target, upload, 1, Part.of(PART))
+    server.faults.before = At(server.break_connections, names="write")
+    with pytest.raises(TargetUnavailableError):
+        await store.put_part(target, upload, 2, Part.of(b"other bytes"))
+    with pytest.raises(UploadLostError, match="may still be written to"):
+        await other.complete(target, upload, [first], len(PART), marks=MARKS)
+    assert await other.find(target, KEY) is None
+
+
+async def test_a_worker_whose_upload_is_taken_over_begins_again(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+    assert await other.part_etags(target, upload) == {1: parts[0].etag, 2: parts[1].etag}
+    with pytest.raises(UploadLostError):
+        await store.put_part(target, upload, 3, Part.of(b"more"))
+    await complete(other, target, upload, parts)
+
+
+# Broken off.
+
+
+async def test_a_connection_that_breaks_at_any_step_costs_a_try_and_nothing_else(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target = server.target
+
+    async def tried(call: Any, *arguments: Any, **options: Any) -> Any:
+        for _ in range(3):
+            try:
+                return await call(*arguments, **options)
+            except TargetUnavailableError:
+                again.append(True)
+        raise AssertionError
+
+    async def deliver() -> Any:
+        while True:
+            upload = await tried(begin, store, target)
+            try:
+                parts = [
+                    await tried(store.put_part, target, upload, number, Part.of(content))
+                    for number, content in enumerate((PART, REST), start=1)
+                ]
+                return await tried(complete, store, target, upload, parts, again=bool(again))
+            except UploadLostError:
+                again.append(True)
+                await tried(store.abort, target, upload)
+
+    again: list[bool] = []
+    server.faults.steps.clear()
+    etag = await deliver()
+    steps = len(server.faults.steps)
+    assert steps > 20
+    for when, act in (("before", server.break_off), ("after", server.break_connections)):
+        for step in range(steps):
+            again.clear()
+            await tried(store.delete, target, KEY, etag=etag)
+            setattr(server.faults, when, At(act, step=step))
+            assert await deliver() == etag
+            setattr(server.faults, when, None)
+            assert await server.content(target.url_of(KEY)) == WHOLE
+            for left in await store.open_uploads(target, KEY):
+                await store.abort(target, left)
+            assert server.left() == OBJECT
+
+
+async def test_a_server_that_is_silent_is_waited_for_no_longer_than_a_call_may_take(
+    server: OwnServer,
+) -> None:
+    async with contextlib.aclosing(SftpStore(SftpConnections(), short=0.2)) as store:
+        assert await store.find(server.target, KEY) is None
+        released = asyncio.Event()
+        server.faults.before = At(released.wait, names="stat")
+        with pytest.raises(TargetUnavailableError, match="did not describe"):
+            await store.find(server.target, KEY)
+        assert len(store.connections) == 0
+        assert await store.find(server.target, KEY) is None  # over another connection
+        released.set()
+
+
+async def test_what_listens_and_says_nothing_is_no_server() -> None:
+    async def hear(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gone.wait()
+        writer.close()
+
+    gone = asyncio.Event()
+    port = free_port()
+    listening = await asyncio.start_server(hear, "127.0.0.1", port)
+    target = make_target(port=port)
+    async with contextlib.aclosing(SftpStore(SftpConnections(), short=0.2)) as store:
+        with pytest.raises(TargetUnavailableError):
+            await store.look(target)
+        assert store.trouble(target) is not None
+    gone.set()
+    listening.close()
+    await listening.wait_closed()
+
+
+def make_target(**fields: Any) -> SftpTarget:
+    given: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "user": USER,
+        "host_key": f"SHA256:{'A' * 43}",
+        "path": "/archives",
+        "password": PASSWORD,
+    }
+    return SftpTarget(**given | fields)
+
+
+# What a server refuses.
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (asyncssh.SFTPFailure("Failure"), TargetUnavailableError, "see the server's log"),
+        (asyncssh.SFTPPermissionDenied("no"), TargetRefusedError, "give the user the right"),
+    ],
+)
+async def test_an_error_of_the_disk_is_said_in_words_and_shows_nothing(
+    server: OwnServer, store: SftpStore, error: Exception, kind: type[DeliveryError], words: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    target = server.target
+    upload = await begin(store, target)
+    server.faults.before = At(fail, names="write")
+    with pytest.raises(kind, match=words):
+        await store.put_part(target, upload, 1, Part.of(PART))
+    assert await store.find(target, KEY) is None
+    assert await store.part_etags(target, upload) == {}
+    parts = await send(store, target, upload)  # it has passed
+    await complete(store, target, upload, parts)
+    assert server.left() == OBJECT
+
+
+async def test_a_full_disk_is_known_by_its_room_where_the_server_only_fails(
+    server: OwnServer, store: SftpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise asyncssh.SFTPFailure("Failure")
+
+    full = list(os.statvfs("/"))
+    full[4] = 0  # blocks that are free for others than root
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(full))
+    upload = await begin(store, server.target)
+    server.faults.before = At(fail, names="write")
+    with pytest.raises(TargetUnavailableError, match="is full"):
+        await store.put_part(server.target, upload, 1, Part.of(PART))
+
+
+async def test_a_file_that_can_not_be_replaced_in_one_step_is_not_replaced(
+    server: OwnServer, store: SftpStore
+) -> None:
+    def unsupported(name: str, _: tuple[Any, ...]) -> None:
+        if name == "posix_rename":
+            raise asyncssh.SFTPOpUnsupported("never heard of it")
+
+    server.faults.before = unsupported
+    target = server.target
+    first = await begin(store, target)
+    await complete(store, target, first, await send(store, target, first))
+    upload = await begin(store, target)
+    part = await store.put_part(target, upload, 1, Part.of(b"new"))
+    with pytest.raises(TargetRefusedError, match="can't replace a file in one step"):
+        await store.complete(target, upload, [part], 3, marks=MARKS)
+    assert await server.content(target.url_of(KEY)) == WHOLE
+
+
+# What is noted of objects.
+
+
+async def test_an_object_of_another_client_carries_no_marks_though_it_took_the_place_of_one(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    await complete(store, target, upload, await send(store, target, upload))
+    path = server.file(target.url_of(KEY))
+    os.utime(path, (1, 1))  # a person has touched it
+    found = await store.find(target, KEY)
+    assert found is not None
+    assert found.marks == MARKS
+    path.write_bytes(b"another's")
+    found = await store.find(target, KEY)
+    assert found is not None
+    assert (found.size, found.marks) == (9, {})
+
+
+async def test_whose_an_object_is_stays_known_when_its_replacement_breaks_off(
+    server: OwnServer, store: SftpStore
+) -> None:
+    """Twice: what was noted of those that never came is not what is there."""
+    target = server.target
+    theirs = marks_of(make_delivery(user="x@example.org"))
+    upload = await store.create_upload(target, KEY, theirs)
+    parts = await send(store, target, upload)
+    await store.complete(target, upload, parts, len(WHOLE), marks=theirs)
+    for content in (b"first", b"second"):
+        upload = await begin(store, target)
+        part = await store.put_part(target, upload, 1, Part.of(content))
+        server.faults.before = At(server.break_off, names="posix_rename", step=1)
+        with pytest.raises(TargetUnavailableError):
+            await store.complete(target, upload, [part], len(content), marks=theirs)
+        server.faults.before = None
+        found = await store.find(target, KEY)
+        assert found is not None
+        assert (found.size, found.marks) == (len(WHOLE), theirs)
+    upload = await begin(store, target)
+    with pytest.raises(ForeignObjectError):
+        await complete(store, target, upload, await send(store, target, upload))
+
+
+async def test_notes_that_can_not_be_read_leave_the_object_alone(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    await complete(store, target, upload, await send(store, target, upload))
+    (server.folder / "c-1/.a.zip.rs-delivery.json").write_text("{}")
+    upload = await begin(store, target)
+    with pytest.raises(TargetRefusedError, match=r"\.a\.zip\.rs-delivery\.json .* can't be read"):
+        await complete(store, target, upload, await send(store, target, upload))
+
+
+# Who is spoken to.
+
+
+async def test_a_server_with_another_host_key_is_told_nothing(
+    server: OwnServer, store: SftpStore
+) -> None:
+    pinned = asyncssh.generate_private_key("ssh-ed25519")
+    target = replace(
+        server.target,
+        host_key=pinned.export_public_key().decode(),
+        key=None,
+        password=PASSWORD,
+    )
+    with pytest.raises(TargetRefusedError, match="is not the server that is expected") as raised:
+        await store.look(target)
+    shown = asyncssh.import_public_key(server.host_key).get_fingerprint()
+    for text in (shown, pinned.get_fingerprint(), "host_key in the tenant's settings"):
+        assert text in str(raised.value)
+    assert PASSWORD not in str(raised.value)
+    assert server.faults.steps == []
+
+
+@pytest.mark.parametrize("pinned", ["ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256"])
+async def test_a_fingerprint_pins_a_key_of_whatever_type(tmp_path: Path, pinned: str) -> None:
+    kinds = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
+    order = (pinned, *(kind for kind in kinds if kind != pinned))
+    async with own_server(tmp_path, host_keys=order) as server, open_store() as store:
+        fingerprint = asyncssh.import_public_key(server.host_key).get_fingerprint()
+        for host_key in (fingerprint, server.host_key, f"[127.0.0.1]:22 {server.host_key}"):
+            await store.look(replace(server.target, host_key=host_key))
+
+
+async def test_a_server_without_a_key_of_the_pinned_type_is_told_so(
+    server: OwnServer, store: SftpStore
+) -> None:
+    pinned = asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_public_key().decode()
+    with pytest.raises(TargetRefusedError, match="has no key of the type of host_key"):
+        await store.look(replace(server.target, host_key=pinned))
+
+
+async def test_a_password_lets_in_and_another_does_not(server: OwnServer, store: SftpStore) -> None:
+    by_password = replace(server.target, key=None, password=PASSWORD)
+    await store.look(by_password)
+    with pytest.raises(TargetRefusedError, match="with this password") as raised:
+        await store.look(replace(by_password, password="another made-up one"))
+    assert "made-up" not in str(raised.value)
+    assert "made-up" not in repr(by_password)
+
+
+async def test_a_private_key_that_is_not_known_there_is_refused(
+    server: OwnServer, store: SftpStore
+) -> None:
+    key = asyncssh.generate_private_key("ssh-rsa").export_private_key("pkcs8-pem").decode()
+    target = replace(server.target, key=key)
+    with pytest.raises(TargetRefusedError, match="with this key") as raised:
+        await store.look(target)
+    for text in (str(raised.value), repr(target), str(target)):
+        assert "PRIVATE KEY" not in text
+
+
+async def test_no_connection_is_opened_to_where_tenants_may_not_deliver(server: OwnServer) -> None:
+    hosts = AllowedHosts.of(["*"])
+    async with open_store(hosts=hosts) as store:
+        for host in ("127.0.0.1", "localhost"):
+            with pytest.raises(TargetForbiddenError, match="loopback"):
+                await store.look(replace(server.target, host=host))
+    assert server.connections == set()
+
+
+async def test_an_address_is_judged_when_a_name_leads_there(server: OwnServer) -> None:
+    class Judge:
+        """Allows the name, and not the address that it leads to."""
+
+        def flaw_of(self, _endpoint: str) -> None:
+            return None
+
+        def flaw_of_address(self, _endpoint: str, address: str) -> str:
+            return f"{address} is forbidden"
+
+    hosts: Any = Judge()
+    async with open_store(hosts=hosts) as store:
+        with pytest.raises(TargetForbiddenError, match="is forbidden"):
+            await store.look(server.target)
+    assert server.connections == set()
+
+
+# Connections.
+
+
+async def test_all_calls_of_a_target_share_a_connection(
+    server: OwnServer, store: SftpStore
+) -> None:
+    await asyncio.gather(*(store.find(server.target, f"k-{n}") for n in range(20)))
+    await store.find(replace(server.target, prefix="in/"), "k")
+    assert len(server.connections) == 1
+
+
+async def test_a_connection_that_is_not_used_is_closed(server: OwnServer) -> None:
+    async with contextlib.aclosing(SftpStore(SftpConnections(idle=0.01))) as store:
+        await store.find(server.target, KEY)
+        (connection,) = server.connections
+        await connection.wait_closed()
+        assert len(store.connections) == 0
+        assert await store.find(server.target, KEY) is None
+
+
+# Tried.
+
+
+async def test_a_target_that_is_good_is_said_to_be_and_nothing_is_left(
+    server: OwnServer, store: SftpStore
+) -> None:
+    for steps in (await store.probe(server.target), await store.examine(server.target)):
+        assert [(step.check, step.ok) for step in steps] == [
+            ("reachable", True),
+            ("credentials and folder", True),
+            ("writable", True),
+        ]
+    assert server.left() == []
+
+
+async def test_trying_a_target_ends_at_the_step_that_fails(
+    server: OwnServer, store: SftpStore
+) -> None:
+    def denied() -> None:
+        raise asyncssh.SFTPPermissionDenied("no")
+
+    for target, failed, words in (
+        (replace(server.target, key=None, password="wrong"), 1, "does not let the user"),
+        (replace(server.target, path="/gone"), 1, "create the folder, or correct path"),
+        (server.target, 2, "give the user the right"),
+    ):
+        server.faults.before = At(denied, names="mkdir")
+        for steps in (await store.probe(target),):
+            assert [step.ok for step in steps] == [True] * failed + [False]
+            assert words in steps[-1].flaw
+    assert server.left() == []
+
+
+async def test_a_tenant_is_told_the_same_of_whatever_is_no_ssh_server(store: SftpStore) -> None:
+    target = make_target(port=free_port())
+    (step,) = await try_for_tenant(store, target, seconds=0.1)
+    assert (step.check, step.ok) == ("reachable", False)
+    assert step.flaw.startswith("no SFTP server can be used for folder /archives")
+    with pytest.raises(TargetUnavailableError) as raised:
+        await store.look(target)
+    assert str(store.told(target, raised.value)) == step.flaw
+    (step,) = await store.examine(target)
+    assert "no SFTP server answers" in step.flaw  # what an operator is told
