@@ -56,7 +56,7 @@ async def test_as_many_bytes_are_on_their_way_as_are_meant_to_be_and_no_more(blo
 
 
 async def test_pieces_need_not_be_as_requests_are() -> None:
-    pieces = [b"a" * 10, memoryview(b"b" * 100), b"", b"c"]
+    pieces: list[bytes | memoryview] = [b"a" * 10, memoryview(b"b" * 100), b"", b"c"]
     file: Any = File()
     part = Part(pieces, 111, b"")
     assert await send(server(7), file, 0, part) == 111

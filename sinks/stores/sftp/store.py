@@ -282,7 +282,7 @@ class SftpObjectStore:
     async def drop_aside(self, target: SftpTarget, key: str) -> None:
         """Remove an object that was put aside, and what was left of others of its name."""
         place = Place.of(target, key)
-        async with self.call(target, "drop aside", f"remove {key}", key=key) as sftp:
+        async with self.call(target, "delete", f"remove {key}", key=key) as sftp:
             await self._remove(sftp, place)
         for upload in await self.open_uploads(target, key):
             await self.abort(target, upload)
