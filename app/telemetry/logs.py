@@ -12,6 +12,7 @@ from structlog.typing import Processor
 # Libraries that tell at INFO what interests their own developers only.
 QUIET = (
     *("aiokafka", "faust", "mode", "aiobotocore", "botocore", "azure", "aio_pika", "aiormq"),
+    *("aiokafka", "faust", "mode", "aiobotocore", "botocore", "asyncssh", "aio_pika", "aiormq"),
     "asyncio",
 )
 

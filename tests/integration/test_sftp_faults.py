@@ -147,6 +147,60 @@ async def test_once_an_abort_has_returned_no_completion_makes_an_object(
     assert outcomes == {"aborted", "completed"}
 
 
+async def test_what_comes_to_the_place_meanwhile_is_not_replaced(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """Whichever step of the completion it comes before: the first one stays."""
+    target = server.target
+    theirs = marks_of(make_delivery(tenant="swot"))
+
+    async def come() -> None:
+        server.faults.before = None
+        upload = await other.create_upload(target, KEY, theirs)
+        try:
+            part = await other.put_part(target, upload, 1, Part.of(b"theirs"))
+            await other.complete(target, upload, [part], 6, marks=theirs)
+        except ForeignObjectError:
+            await other.abort(target, upload)
+
+    outcomes = set()
+    for step in range(await count_steps(server, store)):
+        upload = await begin(store, target)
+        parts = await send(store, target, upload)
+        server.faults.before = At(come, step=step)
+        try:
+            await complete(store, target, upload, parts)
+        except ForeignObjectError:
+            outcomes.add("theirs")
+            await store.abort(target, upload)
+            content, marks = b"theirs", theirs
+        else:
+            outcomes.add("ours")
+            content, marks = WHOLE, MARKS
+        server.faults.before = None
+        assert await server.content(target.url_of(KEY)) == content
+        found = await store.find(target, KEY)
+        assert found is not None
+        assert (found.size, found.marks) == (len(content), marks)
+        await store.delete(target, KEY, etag=found.etag)
+        assert server.left() == []
+    assert outcomes == {"theirs", "ours"}
+
+
+async def test_an_upload_that_is_aborted_as_it_begins_is_begun_again(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    async def sweep() -> None:
+        server.faults.before = None
+        for upload in await other.open_uploads(server.target, KEY):
+            await other.abort(server.target, upload)
+
+    server.faults.before = At(sweep, names="open")
+    with pytest.raises(TargetUnavailableError, match="was aborted as it began"):
+        await begin(store, server.target)
+    assert server.left() == []
+
+
 async def test_a_worker_that_has_lost_its_upload_can_not_spoil_it(
     server: OwnServer, store: SftpStore, other: SftpStore
 ) -> None:

@@ -30,7 +30,7 @@ from sinks.stores.expected import Expected, etag_of
 from sinks.stores.sftp import files
 from sinks.stores.sftp.paths import Place
 from sinks.stores.sftp.requests import COMPLETION_TIMEOUT, GONE
-from sinks.stores.sftp.sidecar import Note, note_of, read_notes, write_notes
+from sinks.stores.sftp.sidecar import Note, note_of, object_of, read_notes, write_notes
 from sinks.stores.sftp.target import SftpTarget
 from sinks.stores.sftp.upload import OpenUpload, Written
 
@@ -49,6 +49,7 @@ class SftpCompletion:
     upload: Upload
     parts: Sequence[StoredPart]
     expected: Expected
+    ask_until: float  # by the clock: what is asked for later is not decided when it was said to be
 
     @property
     def _place(self) -> Place:
@@ -84,20 +85,26 @@ class SftpCompletion:
 
         Looks what came of it, where that is in doubt.
         """
+        if time.monotonic() > self.ask_until:
+            raise TargetUnavailableError(
+                f"{self.target} took too long to say what is in the place of {self.upload.key}; "
+                "its completion is asked for again"
+            )
         try:
             came = await self._rename(over)
         except (TargetUnavailableError, UploadLostError) as doubt:
             found = await self.store.find(self.target, self.upload.key)
-            if found is not None and self.expected.is_met(found):
-                return True
-            raise type(doubt)(f"{doubt}; the object is not there") from doubt.__cause__
-        if came:
+            if found is None or not self.expected.is_met(found):
+                raise type(doubt)(f"{doubt}; the object is not there") from doubt.__cause__
+        else:
+            if not came:
+                return False
             found = await self.store.find(self.target, self.upload.key)
             if found is None or not self.expected.is_met(found):
                 raise WrongObjectError(self.expected.flaw_of(found, self.target, self.upload.key))
-            with contextlib.suppress(DeliveryError):  # the next one who looks for uploads ends it
-                await self.store.abort(self.target, self.upload)
-        return came
+        with contextlib.suppress(DeliveryError):  # it is there; what is left over is found later
+            await self.store.abort(self.target, self.upload)
+        return True
 
     async def _rename(self, over: FoundObject | None) -> bool:
         async with self.store.call(
@@ -110,7 +117,8 @@ class SftpCompletion:
             opened = await self.store.opened(sftp, self.target, self.upload)
             try:
                 await self._make_whole(sftp, opened)
-                await self._note(sftp, opened)
+                if not await self._note(sftp, opened, over):
+                    return False
                 return await self._give_name(sftp, opened, replacing=over is not None)
             except GONE as error:
                 opened.lost(error)
@@ -125,7 +133,7 @@ class SftpCompletion:
             self._refuse("its parts have several sizes")
         if any(part.offset not in (None, (part.number - 1) * usual) for part in written):
             self._begin_again("parts of another size were sent before")
-        if any(begun not in written for begun in opened.begun):
+        if any(begun.offset is not None and begun not in written for begun in opened.begun):
             self._begin_again("a part may still be written to by a worker that had others")
         for part in written:
             if part.offset is None:
@@ -164,15 +172,21 @@ class SftpCompletion:
         if digest.hexdigest() != part.md5:
             self._begin_again(f"part {part.number} is not read as it was sent")
 
-    async def _note(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> None:
-        """Note whose the object will be, beside what is noted of the one that is there."""
+    async def _note(
+        self, sftp: asyncssh.SFTPClient, opened: OpenUpload, over: FoundObject | None
+    ) -> bool:
+        """Note whose the object will be, beside what is noted of the one that is there.
+
+        False where that is not the one that was looked at before.
+        """
         there = await files.described(sftp, self._place.object)
         known = await read_notes(sftp, self.target, self._place)
-        kept = note_of(there, known) if there is not None else None
+        if (None if there is None else object_of(there, known)) != over:
+            return False
+        kept = None if there is None else note_of(there, known)
         # A time that tells it from the one that it replaces.
-        modified = (
-            int(time.time()) if there is None else max(int(time.time()), (there.mtime or 0) + 1)
-        )
+        after = 0 if there is None else (there.mtime or 0) + 1
+        modified = max(int(time.time()), after)
         with contextlib.suppress(asyncssh.SFTPError):  # some servers don't let it be set
             await sftp.utime(opened.data, (modified, modified))
         note = Note(
@@ -183,6 +197,7 @@ class SftpCompletion:
         )
         notes = [note] if kept is None else [note, kept]
         await write_notes(sftp, self._place, notes, by=f"{opened.folder}/sidecar.json")
+        return True
 
     async def _give_name(
         self, sftp: asyncssh.SFTPClient, opened: OpenUpload, *, replacing: bool

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 
-import asyncssh
 from prometheus_client import Gauge
 
 from app.delivery.targets import TargetCheck, TargetTrouble
@@ -65,6 +63,5 @@ async def open_store(
 
     `hosts` are where tenants may deliver to; without, anywhere.
     """
-    asyncssh.set_log_level(logging.WARNING)  # it tells each connection and each request else
     async with contextlib.aclosing(SftpStore(SftpConnections(hosts=hosts), up=up)) as store:
         yield store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from sinks.stores.sftp.connections import SftpConnections
 from sinks.stores.sftp.paths import Place
 from sinks.stores.sftp.requests import (
     CALL_TIMEOUT,
+    COMPLETION_WINDOW,
     GONE,
     SIGNS,
     for_part,
@@ -35,7 +37,7 @@ from sinks.stores.sftp.target import SftpTarget
 from sinks.stores.sftp.upload import OpenUpload
 from sinks.stores.whole import put_by_upload
 
-_MAX_KNOWN = 1000  # uploads of which a process knows what is there
+_MAX_KNOWN = 100  # uploads of which a process knows what is there
 _ROUNDS = 3  # in which folders may be removed as empty while they are made
 
 
@@ -109,7 +111,12 @@ class SftpObjectStore:
         async with self.call(target, "begin", f"begin an upload of {key}", key=key) as sftp:
             folder = place.upload(upload.upload_id)
             await self._make_folder(sftp, place, folder)
-            opened = await uploads.begin(sftp, target, upload, folder, notes)
+            try:
+                opened = await uploads.begin(sftp, target, upload, folder, notes)
+            except GONE as error:
+                raise TargetUnavailableError(
+                    f"the upload of {key} in {target} was aborted as it began: it begins again"
+                ) from error
         self._keep(upload).open = opened
         return upload
 
@@ -178,14 +185,25 @@ class SftpObjectStore:
         again: bool = False,
     ) -> str:
         """Make the object appear, verify its size, and return its ETag."""
-        completion = SftpCompletion(
+        completion = self._completion(target, upload, parts, size, marks)
+        return await completion.run(again=again)
+
+    def _completion(
+        self,
+        target: SftpTarget,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        size: int,
+        marks: Mapping[str, str],
+    ) -> SftpCompletion:
+        return SftpCompletion(
             store=self,
             target=target,
             upload=upload,
             parts=parts,
             expected=Expected(size=size, etag=etag_of(parts), marks=marks),
+            ask_until=time.monotonic() + COMPLETION_WINDOW,
         )
-        return await completion.run(again=again)
 
     async def abort(self, target: SftpTarget, upload: Upload) -> None:
         """Abort an upload, also of a predecessor; one that is gone already is fine.
@@ -252,13 +270,7 @@ class SftpObjectStore:
         upload = await self.create_upload(target, key, marks)
         try:
             part = await self.put_part(target, upload, 1, body)
-            completion = SftpCompletion(
-                store=self,
-                target=target,
-                upload=upload,
-                parts=[part],
-                expected=Expected(size=len(body), etag=etag_of([part]), marks=marks),
-            )
+            completion = self._completion(target, upload, [part], len(body), marks)
             if not await completion.appear(over=await self.find(target, key)):
                 raise TargetUnavailableError(f"{key} in {target} is written by others")
         except BaseException:
