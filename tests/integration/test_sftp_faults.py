@@ -221,6 +221,9 @@ async def test_a_worker_that_has_lost_its_upload_can_not_spoil_it(
     with pytest.raises(UploadLostError, match="may still be written to"):
         await other.put_part(target, upload, 2, Part.of(b"THE REST"))
     second = await other.put_part(target, upload, 2, Part.of(REST))
+    with pytest.raises(UploadLostError, match="may still be written to"):  # it still may
+        await other.put_part(target, upload, 2, Part.of(b"THE REST"))
+    assert await other.part_etags(target, upload) == {1: first.etag, 2: second.etag}
     await complete(other, target, upload, [first, second])
     go_on.set()
     with pytest.raises(UploadLostError):

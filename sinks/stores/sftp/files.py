@@ -16,7 +16,7 @@ from sinks.stores.sftp.requests import GONE
 
 _IN_FLIGHT = 1024 * 1024  # bytes that are sent of one file, and not confirmed yet
 _MAX_BLOCK = 256 * 1024  # bytes of one request, if the server takes as much
-_PIECE = 1024 * 1024  # bytes that are read at once
+_PIECE = 256 * 1024  # bytes that are read at once
 _AT_ONCE = 32  # files that are removed at the same time
 _CLOSE_TIMEOUT = 10.0  # seconds
 _PRIVATE = asyncssh.SFTPAttrs(permissions=0o700)
@@ -86,8 +86,7 @@ async def receive(
     sftp: asyncssh.SFTPClient, path: str, *, at_most: int
 ) -> AsyncGenerator[bytes, None]:
     """Give the bytes of a file, up to a number of them."""
-    file = await sftp.open(path, READ, encoding=None)
-    try:
+    async with opened(sftp, path, READ) as file:
         offset = 0
         while offset < at_most:
             piece = cast("bytes", await file.read(min(_PIECE, at_most - offset), offset))
@@ -95,8 +94,6 @@ async def receive(
                 break
             yield piece
             offset += len(piece)
-    finally:
-        await _let_go(file)
 
 
 async def sync(file: asyncssh.SFTPClientFile) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 from pydantic import AfterValidator, Field, model_validator
 
 from app.settings.texts import line
@@ -36,12 +34,16 @@ def _path(text: str) -> str:
 def _private_key(text: str) -> str:
     if text == MASK:  # the stored one is kept
         return text
+    # Imported when one is set: most commands read none.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
     data = text.strip().encode() + b"\n"
     try:
         if b"BEGIN OPENSSH PRIVATE KEY" in data:
-            load_ssh_private_key(data, password=None)
+            serialization.load_ssh_private_key(data, password=None)
         else:
-            load_pem_private_key(data, password=None)
+            serialization.load_pem_private_key(data, password=None)
     except TypeError:
         raise ValueError("is protected by a passphrase: give the key without one") from None
     except (ValueError, UnsupportedAlgorithm):

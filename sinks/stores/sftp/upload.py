@@ -120,16 +120,22 @@ class OpenUpload:
                 f"part {number} of {self.upload.key} in {self.target} may still be written to by a "
                 "worker that had other bytes for it; the upload begins again"
             )
+        # An earlier writer of the same bytes may have the file open for ever: that stays noted.
+        in_doubt = written in self.begun and written.offset is not None
         self.begun.add(written)
         self.parts.pop(number, None)
         try:
             if before is not None:
                 await files.remove(sftp, self.path_of(before))
             await self._write(sftp, written, part)
-            await files.replace(sftp, self.path_of(written), self._begun_at(written))
+            if in_doubt:
+                await files.touch(sftp, self.path_of(written))
+            else:
+                await files.replace(sftp, self.path_of(written), self._begun_at(written))
         except GONE as error:
             self.lost(error)
-        self.begun.discard(written)
+        if not in_doubt:
+            self.begun.discard(written)
         self.parts[number] = written
         return written
 
