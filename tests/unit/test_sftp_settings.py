@@ -158,6 +158,11 @@ def test_a_key_leads_nowhere_but_into_the_folder(key: str) -> None:
         Place.of(SftpTarget.configured(ENTRY), key)
 
 
+def test_a_key_may_have_whatever_a_file_may_be_called() -> None:
+    place = Place.of(SftpTarget.configured(ENTRY), "c\u00a0d/…/ a.zip")
+    assert place.object == "/in/archives/c\u00a0d/…/ a.zip"
+
+
 def test_names_beside_an_object_fit_whatever_its_own_length() -> None:
     target = SftpTarget.configured(ENTRY)
     names = set()

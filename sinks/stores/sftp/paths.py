@@ -19,6 +19,7 @@ from app.delivery.object_store import Upload
 from app.errors import TargetRefusedError
 from sinks.stores.sftp.target import SftpTarget
 
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _UPLOAD_ID = re.compile("[A-Za-z0-9]{1,64}")
 _MAX_LABEL = 160  # bytes of an object's name that are kept in the names beside it
 _GONE = ".gone"
@@ -36,7 +37,7 @@ class Place:
     def of(cls, target: SftpTarget, key: str) -> Place:
         """Return the place of a key. TargetRefusedError for one that would lead elsewhere."""
         parts = key.split("/")
-        if any(part in ("", ".", "..") or not part.isprintable() for part in parts):
+        if any(part in ("", ".", "..") or _CONTROL.search(part) for part in parts):
             raise TargetRefusedError(f"{key!r} is no path of a file in {target}")
         base = target.path.rstrip("/")
         return cls(base=base or "/", folder="/".join([base, *parts[:-1]]) or "/", name=parts[-1])
