@@ -46,7 +46,8 @@ class Delivery:
     requested_at: datetime  # by the store's clock
     expires_at: datetime  # by the store's clock; an active one is ended then
     order_id: int | None = None  # rs-order's; None: it has not told it yet
-    total_suborders: int | None = None  # that rs-order cut the order into, as it said last
+    # That rs-order cut the order into, as it said last: the least, until the order is done.
+    total_suborders: int | None = None
     order_done: bool = False  # it says that no further suborder comes
     order_error: OrderError | None = None  # and this, while files were downloaded
     announced: int = 0  # suborders that it says are available

@@ -162,7 +162,8 @@ class UnitOfWork(Protocol):
     ) -> bool:
         """Add a segment; a delivery that waits for it may be claimed, the first time `after`.
 
-        rs-order told so many suborders, the least that there will be. False when it was announced
+        rs-order told so many suborders, the least that there will be; nothing of an order that was
+        done without a number. False when it was announced
         before. What the whole order has (None) may be announced again, unless that is to be listed
         yet, or the order was done the last time.
         """
@@ -176,6 +177,7 @@ class UnitOfWork(Protocol):
     ) -> None:
         """Note that no further suborder comes; a delivery that waits for that may be claimed.
 
+        So many suborders there are; None: that is not told, and what was told before was the least.
         `error` is what rs-order said of it, if it ended with errors.
         """
 

@@ -33,7 +33,7 @@ class OrderSoFar:
     segments: Sequence[Segment]
     done: bool  # no further suborder comes
     with_errors: bool  # that the order ended with, as rs-order said
-    total_suborders: int | None  # that rs-order cut it into, as it said last
+    total_suborders: int | None  # that rs-order cut it into, as it said; the least until `done`
     age: timedelta  # since the first segment was announced; 0: none was
 
     def segment(self, number: int) -> Segment | None:
@@ -58,12 +58,19 @@ class OrderSoFar:
         """
         if any(segment.at_end and _was_found(segment) for segment in self.segments):
             return True
+        unknown = self.total_suborders is None
+        return self.all_heard_of or (unknown and self.rest_is_listed and self._none_is_empty)
+
+    @property
+    def all_heard_of(self) -> bool:
+        """Whether as many as rs-order told with the end are in the manifest, each with files."""
         total = self.total_suborders
-        if total is None and self.rest_is_listed:
-            total = 0
+        return total is not None and self.heard_of >= total and self._none_is_empty
+
+    @property
+    def _none_is_empty(self) -> bool:
         named = [segment for segment in self.segments if segment.suborder is not None]
-        empty = not all(segment.file_count for segment in named)
-        return total is not None and self.heard_of >= total and not empty
+        return all(segment.file_count for segment in named)
 
     @property
     def heard_of(self) -> int:
@@ -131,6 +138,8 @@ class OrderPlan(Extent, Noted):
     Where not all files were told, it has no extent: neither sizes nor names are known.
     """
 
+    # Whether the order counts more files than it told: then it told them too early, perhaps.
+    short: bool = False
     told: bool  # whether rs-order told all files; else the rest is the least that there will be
     folders: bool  # whether members are in folders of their products
     files: int = 0

@@ -246,7 +246,9 @@ SELECT id FROM advanced;
 WITH counted AS (
     UPDATE delivery SET
         announced = announced + 1, parked = false,
-        total_suborders = greatest(total_suborders, :total_suborders::bigint),  -- null: not told
+        -- Null: not told. What is said late of an order that is done tells the least there are, too.
+        total_suborders = CASE WHEN NOT order_done OR total_suborders IS NOT NULL
+                               THEN greatest(total_suborders, :total_suborders::bigint) END,
         last_cause = CASE WHEN NOT parked THEN last_cause END,  -- that it was waited for
         not_before = CASE WHEN parked THEN now() WHEN announced = 0 THEN now() + :after ELSE not_before END
     WHERE id = :id AND NOT EXISTS (
@@ -260,11 +262,12 @@ SELECT :id, announced, :suborder, order_done FROM counted
 RETURNING number;
 
 -- name: end_order
--- No further suborder comes. What waits for that may be claimed.
+-- No further suborder comes. What waits for that may be claimed. Only what is told with the end is how many there
+-- are (null: it is not told): what was told before, is the least that there would be.
 UPDATE delivery SET
     order_done = true, parked = false,
     last_cause = CASE WHEN NOT parked THEN last_cause END,  -- that it was waited for
-    total_suborders = coalesce(:total_suborders, total_suborders),
+    total_suborders = :total_suborders,
     order_error_type = coalesce(:error_type, order_error_type),
     order_error_message = coalesce(:error_message, order_error_message),
     not_before = CASE WHEN parked OR state = 'AVAILABLE' THEN now() ELSE not_before END

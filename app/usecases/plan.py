@@ -37,6 +37,7 @@ log = get_logger(__name__)
 
 # An order of which rs-order does not tell all files may be done soon, and is known then.
 END_AWAITED = timedelta(seconds=60)
+_MADE_MEANWHILE = timedelta(seconds=10)  # what an order is given that is still being cut
 _SHORTEST_LIFE = timedelta(hours=6)  # of an order of one suborder, by rs-order's defaults
 
 
@@ -94,13 +95,17 @@ class Planning:
         """
         facts, listing = await self._told(delivery, stack)
         if listing is None:
-            await self._await_end(delivery)
+            why = (
+                f"rs-order does not tell all files of order {delivery.order_id} before it is done; "
+                "its archive begins then"
+            )
+            await self._await_end(delivery, why, pause=END_AWAITED)
             archive_name = archive_of_many(delivery.correlation_id, self.suffix_of(delivery.format))
             plan = OrderPlan(told=False, folders=True)
         else:
             layout = await self._laid_out(delivery, listing)
             archive_name = layout.archive_name
-            plan = await asyncio.to_thread(_plan_of, layout)
+            plan = await asyncio.to_thread(_plan_of, layout, ordered=facts.files if facts else None)
         manifest = Manifest(
             archive_name=archive_name, file_count=plan.files, total_bytes=plan.total_bytes
         )
@@ -147,7 +152,9 @@ class Planning:
 
     async def _files(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[ListedFile]:
         suborders: set[int] = set()
+        told = 0
         async for ordered in self.source.every_file(delivery, facts):
+            told += 1
             if ordered.suborder_id is not None:
                 suborders.add(ordered.suborder_id)
             yield ordered.file
@@ -155,16 +162,26 @@ class Planning:
         most = self.max_suborders(delivery.tenant)
         if many := too_many_suborders(len(suborders), most):
             raise TooManySubordersError(f"order {delivery.order_id} {many}")
+        # The number is that of all files of what was ordered, also of those that are filtered out.
+        if told < (facts.files or 0) and not _filters_files(delivery):
+            few = f"order {delivery.order_id} has {facts.files} files, and tells {told} of them"
+            why = f"{few}; its archive begins once it tells all"
+            await self._await_end(delivery, why, pause=_MADE_MEANWHILE)
+            raise OrderNotToldError(few)
 
-    async def _await_end(self, delivery: Delivery) -> None:
-        """Raise SourceNotReadyError while the end of the order may still tell all its files."""
+    async def _await_end(self, delivery: Delivery, why: str, *, pause: timedelta) -> None:
+        """Raise SourceNotReadyError while the order may still tell all its files."""
         left = END_AWAITED - (await self.store.order_so_far(delivery)).age
         if left > timedelta():
             raise SourceNotReadyError(
-                f"rs-order does not tell all files of order {delivery.order_id} before it is done; "
-                "its archive begins then, or once some of it is available for a minute",
-                retry_after=left.total_seconds(),
+                f"{why}, or once some of it is available for a minute",
+                retry_after=min(left, pause).total_seconds(),
             )
+
+
+def _filters_files(delivery: Delivery) -> bool:
+    """Whether some files of the products that were ordered may not be of the order."""
+    return bool((delivery.order.get("filters") or {}).get("filenameRegExp"))
 
 
 def _begins_by(facts: OrderFacts | None) -> datetime | None:
@@ -177,8 +194,8 @@ def _begins_by(facts: OrderFacts | None) -> datetime | None:
     return facts.expires_at - _SHORTEST_LIFE
 
 
-def _plan_of(layout: Layout) -> OrderPlan:
-    """Return what is planned of an archive whose files are all known."""
+def _plan_of(layout: Layout, *, ordered: int | None) -> OrderPlan:
+    """Return what is planned of an archive whose files are all known; so many were ordered."""
     files = total = names = ids = 0
     sizes_known = True
     for file in layout:
@@ -189,6 +206,7 @@ def _plan_of(layout: Layout) -> OrderPlan:
         ids = ids_of([file], ids)
     return OrderPlan(
         told=True,
+        short=files < (ordered or 0),
         folders=not layout.single,
         files=files,
         total_bytes=total,

@@ -280,7 +280,9 @@ class SegmentFiles:
         Where some may be missing, all of the order is listed once more, as another segment. Raises
         IncompleteOrderError, EmptyOrderError.
         """
-        if self._plan.told and so_far.each_adds and await self._has_all(files):
+        plan = self._plan
+        adds = so_far.all_heard_of or (so_far.each_adds and not plan.short)
+        if plan.told and adds and await self._has_all(files):
             return True
         if so_far.rest_is_listed:
             await self._check(files)
@@ -378,12 +380,13 @@ class SegmentFiles:
 
         Their number alone tells only that some are: instead of one that was told the archive may
         have one that is equal to another. Nor does anything that was told before an order that
-        ended with errors.
+        ended with errors, or while it counted more.
         """
         too_few = self._plan.files - files
         if too_few > 0:
             return too_few
-        whole = not self._with_errors and await self._has_all(files)
+        believed = not self._with_errors and not self._plan.short
+        whole = believed and await self._has_all(files)
         return 0 if whole else None
 
     async def _has_all(self, files: int) -> bool:

@@ -254,6 +254,112 @@ async def test_a_plan_of_an_order_that_was_still_being_made_is_not_believed(
     assert [each for each in got if not isinstance(each, Seam)] == ["f1", "f2"]
 
 
+class Cut(Order):
+    """An order that tells only the files of some suborders: the others are being made yet."""
+
+    def __init__(self, suborders: Mapping[int, Sequence[ListedFile]], told: set[int]) -> None:
+        super().__init__(suborders)
+        self.cut = told
+
+    async def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        async for each in super().every_file(delivery, facts):
+            if each.suborder_id in self.cut:
+                yield each
+
+
+async def test_the_least_number_of_suborders_is_not_the_number_at_the_end(
+    deliveries: Deliveries,
+) -> None:
+    """What was said of the second one and of the end is lost; that it is done, was asked."""
+    order = Cut({7: [file(1)], 8: [file(2)]}, told={7})
+    delivery = await begun(deliveries, order, total_suborders=1)
+    order.available.add(8)
+    await deliveries.tell(DONE, order_id=1)
+    assert (await deliveries.active()).total_suborders is None
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["f1", "f2"]
+
+
+async def test_what_is_said_late_does_not_tell_how_many_suborders_there_are(
+    deliveries: Deliveries,
+) -> None:
+    order = Cut({7: [file(1)], 8: [file(2)], 9: [file(3)]}, told={7, 8})
+    delivery = await begun(deliveries, order, total_suborders=1)
+    order.available |= {8, 9}
+    await deliveries.tell(DONE, order_id=1)
+    await announce(deliveries, order, 8, total_suborders=2)
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["f1", "f2", "f3"]
+
+
+async def test_an_order_that_is_still_being_made_is_asked_for_all_its_files_again(
+    deliveries: Deliveries,
+) -> None:
+    """A plan of a part of them would name the archive, and lay it out, by that part."""
+    order = Cut({7: [file(1)], 8: [file(2, product="Q")]}, told={7})
+    ordered = DatasetFacts(dataset_id=1, files=2, size=None)
+    order.facts = OrderFacts(status="RUNNING", datasets=(ordered,))
+    await deliveries.granted()
+    await announce(deliveries, order, 7, total_suborders=1)
+    claimed = await claim(deliveries, Work.PLAN)
+    with pytest.raises(SourceNotReadyError, match="order 1 has 2 files, and tells 1 of them") as to:
+        await planner(deliveries, order).plan(claimed)
+    assert 0 < (to.value.retry_after or 0) <= 10
+    order.cut.add(8)
+    await planner(deliveries, order).plan(claimed)
+    ready = await deliveries.active()
+    assert ready.plan is not None
+    assert (ready.plan.told, ready.plan.files, ready.archive_name) == (True, 2, "delivery-c.zip")
+
+
+async def test_an_order_that_tells_too_few_files_for_a_minute_does_not_tell_them(
+    deliveries: Deliveries,
+) -> None:
+    order = Cut({7: [file(1)], 8: [file(2)]}, told={7})
+    ordered = DatasetFacts(dataset_id=1, files=2, size=None)
+    order.facts = OrderFacts(status="RUNNING", datasets=(ordered,))
+    delivery = await untold(deliveries, order)
+    assert delivery.plan is not None
+    assert not delivery.plan.told
+    assert delivery.archive_name == "delivery-c.zip"
+
+
+async def test_files_that_are_filtered_out_are_not_waited_for(deliveries: Deliveries) -> None:
+    """rs-order counts them; whether it tells all of the others is seen at the end."""
+    order = Order({7: [file(1)], 8: [file(2)]})
+    ordered = DatasetFacts(dataset_id=1, files=5, size=None)
+    order.facts = OrderFacts(status="RUNNING", datasets=(ordered,))
+    filters = {"dataTypes": ["RAWDATA"], "filenameRegExp": "f.*"}
+    message = deliveries.message()
+    body = message.body | {"order": message.body["order"] | {"filters": filters}}
+    await deliveries.receive(replace(message, body=body))
+    await announce(deliveries, order, 7, total_suborders=1)
+    await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
+    delivery = await claim(deliveries, Work.TRANSFER)
+    assert delivery.plan is not None
+    assert (delivery.plan.told, delivery.plan.short, delivery.plan.files) == (True, True, 2)
+    await announce(deliveries, order, 8)
+    await deliveries.tell(DONE, order_id=1)
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["f1", "f2"]
+    assert order.asked == [7, 8, None], "how many suborders there are was not told"
+
+
+async def test_what_was_told_too_early_does_not_tell_that_nothing_is_missing(
+    deliveries: Deliveries,
+) -> None:
+    """Files of which no suborder was announced may have left the list before its end is asked."""
+    order = Cut({7: [file(1)], 8: [file(2)]}, told={7})
+    delivery = await begun(deliveries, order, total_suborders=1)
+    assert delivery.plan is not None
+    short = replace(delivery, plan=replace(delivery.plan, short=True))
+    await deliveries.tell(DONE, order_id=1)
+    order.told, order.facts = False, None
+    assert isinstance(await why_it_paused(deliveries, order, short), SourceUnavailableError)
+    got = await given(deliveries, order, delivery)
+    assert [each for each in got if not isinstance(each, Seam)] == ["f1"], "it was told as whole"
+
+
 async def test_a_segment_that_can_not_be_listed_now_costs_nothing_of_what_there_is(
     deliveries: Deliveries,
 ) -> None:

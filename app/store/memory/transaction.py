@@ -530,6 +530,8 @@ class MemoryUnitOfWork:
             old = row.delivery
             due = row.not_before
             told = [each for each in (old.total_suborders, total_suborders) if each is not None]
+            if old.order_done and old.total_suborders is None:
+                told = []  # what is said late, is the least that there are
             if old.parked:
                 due = now
             elif not old.announced:
@@ -584,13 +586,12 @@ class MemoryUnitOfWork:
 
         def ended(row: DeliveryRow) -> DeliveryRow:
             old = row.delivery
-            total = old.total_suborders if total_suborders is None else total_suborders
             waits = old.parked or row.state is State.AVAILABLE
             changed = row.having(
                 order_done=True,
                 order_error=said or old.order_error,
                 parked=False,
-                total_suborders=total,
+                total_suborders=total_suborders,
                 last_cause=None if old.parked else old.last_cause,
             )
             return replace(changed, not_before=self._session.now if waits else row.not_before)
