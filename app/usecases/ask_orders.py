@@ -16,7 +16,7 @@ from app.delivery.manifest import ids_of
 from app.delivery.model import Delivery
 from app.delivery.order_facts import FileState, OrderFacts, OrderFile, OrderState
 from app.delivery.orders import OrderEvent, OrderStatus
-from app.delivery.ports import DeliveryStore, OrderSource
+from app.delivery.ports import DeliveryStore, OrderSource, UnitOfWork
 from app.delivery.states import State
 from app.errors import (
     UNFORESEEN,
@@ -140,11 +140,11 @@ class OrderInquiry:
                 errors=max(1, facts.in_error or 0) if facts.may_be_retried else 0,
                 total_suborders=suborders.total if suborders else None,
             )
-        elif facts.available or facts.waiting_for_user:
-            await self._announce(delivery, facts)
-        elif self.frees_places:
-            async with self.store.transaction() as tx:
-                await may_lack_place(tx, delivery)
+        else:
+            if facts.available or facts.waiting_for_user:
+                await self._announce(delivery, facts)
+            if self.frees_places:
+                await self._look_for_places(delivery)
 
     async def _facts(self, delivery: Delivery) -> OrderFacts | None:
         """Ask about an order; None: it is not told."""
@@ -259,9 +259,20 @@ class OrderInquiry:
         if not new:
             return
         async with self.store.transaction() as tx:
-            current = await tx.lock(delivery.tenant, delivery.correlation_id)
-            if current is not None and current.id == delivery.id and _waits(current):
+            current = await self._waiting(tx, delivery)
+            if current is not None:
                 await announce_available(tx, current)
+
+    async def _look_for_places(self, delivery: Delivery) -> None:
+        """Note that others may keep the place that an order needs which has nothing new.
+
+        It may have files of its own that wait to be downloaded, as rs-order takes those for that of
+        which it did not see the download.
+        """
+        async with self.store.transaction() as tx:
+            current = await self._waiting(tx, delivery)
+            if current is not None and current.announced == delivery.announced:
+                await may_lack_place(tx, current)
 
     async def _said(self, delivery: Delivery, status: OrderStatus, **fields: Any) -> None:
         event = OrderEvent(
@@ -279,16 +290,16 @@ class OrderInquiry:
     ) -> None:
         """End a delivery that waits; not if more suborders than so many were announced by now."""
         async with self.store.transaction() as tx:
-            current = await tx.lock(delivery.tenant, delivery.correlation_id)
-            if current is None or current.id != delivery.id:
-                return
-            if unless_announced not in (None, current.announced):
-                return
-            if _waits(current):
+            current = await self._waiting(tx, delivery)
+            if current is not None and unless_announced in (None, current.announced):
                 await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)
 
-
-def _waits(delivery: Delivery) -> bool:
-    """Whether a delivery needs more of its order."""
-    begun = delivery.state is State.TRANSFERRING and delivery.plan is not None
-    return delivery.state is State.ORDERED or (begun and not delivery.order_done)
+    @staticmethod
+    async def _waiting(tx: UnitOfWork, delivery: Delivery) -> Delivery | None:
+        """Return a delivery as it is now, locked; None where it needs no more of its order."""
+        current = await tx.lock(delivery.tenant, delivery.correlation_id)
+        if current is None or current.id != delivery.id:
+            return None
+        begun = current.state is State.TRANSFERRING and current.plan is not None
+        waits = current.state is State.ORDERED or (begun and not current.order_done)
+        return current if waits else None

@@ -33,11 +33,13 @@ def orders() -> MemoryOrders:
     return MemoryOrders()
 
 
-async def ordered(deliveries: Deliveries) -> Delivery:
+async def ordered(
+    deliveries: Deliveries, correlation_id: str = "c", *, order_id: int = 1
+) -> Delivery:
     """Return a delivery that has heard of its order's name, and nothing since."""
-    await deliveries.granted()
-    await deliveries.tell(OrderStatus.GRANTED, order_id=1)
-    return await deliveries.active()
+    await deliveries.granted(correlation_id)
+    await deliveries.tell(OrderStatus.GRANTED, correlation_id, order_id=order_id)
+    return await deliveries.active(correlation_id)
 
 
 def inquiry(
@@ -58,24 +60,40 @@ def inquiry(
     )
 
 
-async def parked(deliveries: Deliveries, orders: MemoryOrders, **switches: Any) -> Delivery:
+async def parked(
+    deliveries: Deliveries,
+    orders: MemoryOrders,
+    correlation_id: str = "c",
+    *,
+    order_id: int = 1,
+    **switches: Any,
+) -> Delivery:
     """Return a delivery that has archived the first suborder, and waits for the next one."""
-    await waiting(deliveries, orders, **switches)
-    return await park(deliveries)
+    await waiting(deliveries, orders, correlation_id, order_id=order_id, **switches)
+    return await park(deliveries, correlation_id)
 
 
-async def park(deliveries: Deliveries) -> Delivery:
+async def park(deliveries: Deliveries, correlation_id: str = "c") -> Delivery:
     """Park what a worker has claimed."""
-    await deliveries.leases("w").park(await deliveries.active(), cause="waits")
-    return await deliveries.active()
+    await deliveries.leases("w").park(await deliveries.active(correlation_id), cause="waits")
+    return await deliveries.active(correlation_id)
 
 
-async def waiting(deliveries: Deliveries, orders: MemoryOrders, **switches: Any) -> None:
+async def waiting(
+    deliveries: Deliveries,
+    orders: MemoryOrders,
+    correlation_id: str = "c",
+    *,
+    order_id: int = 1,
+    **switches: Any,
+) -> None:
     """Archive the first suborder of a delivery, under a lease."""
-    delivery = await ordered(deliveries)
+    delivery = await ordered(deliveries, correlation_id, order_id=order_id)
     orders.hold(delivery, FILES, **{"suborder_files": 1, "user_places": 1} | switches)
-    suborder = announced_by(orders)[0]
-    await deliveries.tell(OrderStatus.SUBORDER_DONE, order_id=1, suborder_id=suborder)
+    suborder = announced_by(orders, order_id)[0]
+    await deliveries.tell(
+        OrderStatus.SUBORDER_DONE, correlation_id, order_id=order_id, suborder_id=suborder
+    )
     await deliveries.elapse(timedelta(seconds=2))
     claimed = await deliveries.leases("w").claim(Work.PLAN)
     assert claimed is not None
@@ -84,9 +102,13 @@ async def waiting(deliveries: Deliveries, orders: MemoryOrders, **switches: Any)
     await go_on(deliveries, orders)
 
 
-def announced_by(orders: MemoryOrders) -> list[int]:
-    """Return the suborders that rs-order has said to be there."""
-    return [said["subOrderId"] for said in orders.said if said["status"] == "SUBORDER_DONE"]
+def announced_by(orders: MemoryOrders, order_id: int = 1) -> list[int]:
+    """Return the suborders of an order that rs-order has said to be there."""
+    return [
+        said["subOrderId"]
+        for said in orders.said
+        if (said["status"], said["orderId"]) == ("SUBORDER_DONE", order_id)
+    ]
 
 
 async def go_on(deliveries: Deliveries, orders: MemoryOrders) -> None:
@@ -609,3 +631,34 @@ async def test_a_place_that_a_small_delivery_keeps_is_looked_for_once_another_or
     await Places(source=orders, store=deliveries.store).look()
     cancels = [body["orderId"] for kind, body in await deliveries.owed() if kind == "cancel"]
     assert cancels == ([done.order_id] if frees_places else [])
+
+
+async def test_a_place_that_a_small_delivery_keeps_is_looked_for_once_a_half_made_one_waits(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    """It keeps the other place itself: rs-order does not see that its file was downloaded."""
+    delivered = await deliveries.available("before")
+    switches = {"user_places": 2, "suborder_files": 1, "large_file_bytes": 1}
+    orders.hold(delivered, {"small": b"s"}, **switches)
+    transferring = await deliveries.put(delivered, State.TRANSFERRING)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(transferring, State.DONE, result=make_stored())
+    await parked(deliveries, orders, order_id=2, **switches)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, user_places=2).look()
+    active = await deliveries.active()
+    assert (active.parked, active.announced) == (True, 1), "nothing is new"
+    await Places(source=orders, store=deliveries.store).look()
+    cancels = [body["orderId"] for kind, body in await deliveries.owed() if kind == "cancel"]
+    assert cancels == [delivered.order_id]
+
+
+async def test_an_order_that_goes_on_lacks_no_place(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await deliveries.done("before")
+    await parked(deliveries, orders, "after", order_id=2)
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders).look()
+    assert (await deliveries.active("after")).announced == 2
+    assert await deliveries.overview.places_held() == []
