@@ -91,6 +91,15 @@ class HeldPlace:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeptPlaces:
+    """A parked delivery whose order keeps places of its user for what was downloaded."""
+
+    delivery: UUID  # its id
+    correlation_id: str
+    places: int  # at rs-order; more than 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
     """A delivery that has ended, and how."""
 

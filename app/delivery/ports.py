@@ -26,7 +26,7 @@ from app.delivery.ingress import (
 )
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
-from app.delivery.model import Delivery, Denied, Ended, HeldPlace
+from app.delivery.model import Delivery, Denied, Ended, HeldPlace, KeptPlaces
 from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.orders import ANSWER_LIMIT
@@ -220,6 +220,14 @@ class UnitOfWork(Protocol):
 
     async def forget_place(self, delivery: Delivery) -> bool:
         """Note that a delivery's order keeps no place. False when that was noted before."""
+
+    async def record_kept_places(self, delivery: Delivery, places: int) -> list[KeptPlaces]:
+        """Note how many of its user's places a parked delivery's order was seen to keep.
+
+        That is, for suborders that were downloaded, while it waits for another; it holds until the
+        delivery is parked again. Return all of that user that keep some, this one among them, in
+        the order in which they were requested.
+        """
 
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small, such as counting, once all of it is committed."""

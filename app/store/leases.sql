@@ -124,7 +124,7 @@ WHERE id = :id AND attempt = :attempt AND lease_owner = :owner;
 -- on it counts as six hours older: its client's next suborder waits for the place that this one has.
 UPDATE delivery SET
     lease_owner = NULL, lease_until = NULL, not_before = now(), tries = 0, last_cause = :cause,
-    parked = announced = listed AND NOT order_done,
+    parked = announced = listed AND NOT order_done, kept_places = 0,
     rank = least(rank, requested_at - priority * interval '1 minute' - interval '6 hours'),
     updated_at = now()
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'

@@ -21,7 +21,7 @@ from app.delivery.ingress import (
     event_key,
 )
 from app.delivery.manifest import Extent, Manifest, ManifestFile
-from app.delivery.model import Delivery, Denied, Ended, HeldPlace
+from app.delivery.model import Delivery, Denied, Ended, HeldPlace, KeptPlaces
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
@@ -358,6 +358,21 @@ class PostgresUnitOfWork:
     async def forget_place(self, delivery: Delivery) -> bool:
         """Note that a delivery's order keeps no place."""
         return await self._connection.fetchval(*SQL["forget_place"](id=delivery.id)) is not None
+
+    async def record_kept_places(self, delivery: Delivery, places: int) -> list[KeptPlaces]:
+        """Note how many places a parked delivery's order keeps; return its user's that do."""
+        await self._connection.execute(*SQL["record_kept_places"](id=delivery.id, places=places))
+        rows = await self._connection.fetch(
+            *SQL["kept_places_of"](tenant=delivery.tenant, user=delivery.user)
+        )
+        return [
+            KeptPlaces(
+                delivery=row["id"],
+                correlation_id=row["correlation_id"],
+                places=row["kept_places"],
+            )
+            for row in rows
+        ]
 
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small once all of it is committed."""

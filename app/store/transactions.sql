@@ -341,6 +341,16 @@ RETURNING delivery_id;
 -- It keeps none, or not any more; or that can't be known. No row if that was noted before.
 UPDATE place SET answered_at = now() WHERE delivery_id = :id AND answered_at IS NULL RETURNING delivery_id;
 
+-- name: record_kept_places
+-- So many of its user's places a parked delivery's order was seen to keep for what was downloaded.
+UPDATE delivery SET kept_places = :places WHERE id = :id AND parked AND kept_places <> :places;
+
+-- name: kept_places_of
+-- Which parked deliveries of a user keep places so, the one that was requested first, first.
+SELECT id, correlation_id, kept_places FROM delivery
+WHERE tenant = :tenant AND user_email = :user AND parked AND kept_places > 0
+ORDER BY requested_at, id;
+
 -- name: retry_now
 -- What waits for a later attempt may be claimed now.
 UPDATE delivery SET not_before = now()

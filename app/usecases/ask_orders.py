@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.delivery.manifest import ids_of
-from app.delivery.model import Delivery
+from app.delivery.model import Delivery, KeptPlaces
 from app.delivery.order_facts import FileState, OrderFacts, OrderFile, OrderState
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import DeliveryStore, OrderSource, UnitOfWork
@@ -70,6 +70,39 @@ class _Suborders:
         """
         available = dict.fromkeys(self.available.values())
         return [suborder for suborder in available if suborder not in self.pending]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What an order keeps of its user's places, although it was downloaded."""
+
+    places: int  # as many as its suborders
+    files: int  # that these have
+    named: list[str]  # some of them, as they are called in the archive
+
+
+def _who_keeps(places: int, kept: _Kept, others: list[KeptPlaces]) -> str:
+    """Say who keeps all places of a user for what was downloaded, and what to do: a cause's end."""
+    more = f" and {kept.files - len(kept.named)} more" if kept.files > len(kept.named) else ""
+    unseen = (
+        "They were downloaded, but rs-order does not see that of files of 2 GiB and more, or at "
+        f"other servers (here: {', '.join(kept.named)}{more})."
+    )
+    apart = "Order these files apart, so that no order has them "
+    if kept.places >= places:
+        return (
+            f"its own suborders keep {'the only one' if places == 1 else f'all {places} places'}. "
+            f"{unseen} {apart}"
+            + ("beside others" if places == 1 else f"in {places} suborders or more")
+        )
+    names = [each.correlation_id for each in others]
+    and_more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    others_are = f"{'delivery' if len(names) == 1 else 'deliveries'} {', '.join(names[:_NAMED])}"
+    return (
+        f"its own suborders and those of {others_are}{and_more}, all of the same user, keep all "
+        f"{places} places. {unseen} This delivery was requested last, and ends so that the others "
+        f"go on: ask again once they are done. {apart}beside others"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,35 +223,54 @@ class OrderInquiry:
             await self._end_if_stuck(delivery, suborders)
 
     async def _end_if_stuck(self, delivery: Delivery, suborders: _Suborders) -> None:
-        """End a delivery whose order has all places of its user, and gives none of them back.
+        """End a delivery if orders like its own have all places of its user, and give none back.
 
         That is, for suborders that were downloaded, of which rs-order does not see that. What is in
         the archive of one that is parked was read to its end; so a file of it that is still to be
         downloaded, a quarter of an hour later, stays so, and with it the place of its suborder.
         (It is seen, not concluded from the files' sizes: not every rs-order may be like that.)
+
+        Where several orders have all of them together, the one that was requested last ends, at its
+        own look: with its order cancelled, the others go on.
         """
-        unread = dict(suborders.available)
-        read: dict[int, list[str]] = {}
-        async for file in self.store.files(delivery):
-            suborder = unread.pop(file.file_id, None)
-            if suborder is not None:
-                read.setdefault(suborder, []).append(file.member)
-        others = {*unread.values(), *suborders.pending}
-        kept = [name for suborder in read.keys() - others for name in read[suborder]]
-        if len(read.keys() - others) < self.user_places or not suborders.pending:
-            return
-        named = ", ".join(sorted(kept)[:_NAMED])
-        more = f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
+        kept = await self._kept(delivery, suborders)
         awaited, places = sum(suborders.pending.values()), self.user_places
-        await self._end(
-            delivery,
-            f"order {delivery.order_id} goes no further: {awaited} of its files "
-            f"{'waits' if awaited == 1 else 'wait'} for a place of its user, and its own suborders "
-            f"keep {'the only one' if places == 1 else f'all {places} places'}. They were "
-            "downloaded, but rs-order does not see that of files of 2 GiB and more, or at other "
-            f"servers (here: {named}{more}). Order these files apart, so that no order has them "
-            + ("beside others" if places == 1 else f"in {places} suborders or more"),
-            unless_announced=delivery.announced,
+        async with self.store.transaction() as tx:
+            current = await self._waiting(tx, delivery)
+            if current is None or current.announced != delivery.announced:
+                return
+            keeping = await tx.record_kept_places(current, kept.places if awaited else 0)
+            others = [each for each in keeping if each.delivery != current.id]
+            if not awaited or sum(each.places for each in keeping) < places:
+                return
+            if kept.places < places:
+                alone = any(each.places >= places for each in others)
+                if alone or keeping[-1].delivery != current.id:
+                    return  # another one ends, and gives its places back
+            goes_no_further = (
+                f"order {delivery.order_id} goes no further: {awaited} of its files "
+                f"{'waits' if awaited == 1 else 'wait'} for a place of its user, and "
+            )
+            cause = goes_no_further + _who_keeps(places, kept, others)
+            await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)
+
+    async def _kept(self, delivery: Delivery, suborders: _Suborders) -> _Kept:
+        """Look which suborders are in the archive, and wait for their download all the same."""
+        files = Counter(suborders.available.values())
+        unread = files.copy()
+        read: dict[int, list[str]] = {}  # the first files of each suborder that has some
+        async for file in self.store.files(delivery):
+            suborder = suborders.available.get(file.file_id)
+            if suborder is not None:
+                unread[suborder] -= 1
+                names = read.setdefault(suborder, [])
+                if len(names) < _NAMED:
+                    names.append(file.member)
+        kept = [each for each in read if not unread[each] and each not in suborders.pending]
+        return _Kept(
+            places=len(kept),
+            files=sum(files[suborder] for suborder in kept),
+            named=sorted(name for suborder in kept for name in read[suborder])[:_NAMED],
         )
 
     async def _suborders(self, delivery: Delivery, facts: OrderFacts) -> _Suborders | None:
@@ -285,13 +337,11 @@ class OrderInquiry:
         most = self.max_suborders(delivery.tenant)
         await order_progressed(event, store=self.store, max_suborders=most)
 
-    async def _end(
-        self, delivery: Delivery, cause: str, *, unless_announced: int | None = None
-    ) -> None:
-        """End a delivery that waits; not if more suborders than so many were announced by now."""
+    async def _end(self, delivery: Delivery, cause: str) -> None:
+        """End a delivery that waits."""
         async with self.store.transaction() as tx:
             current = await self._waiting(tx, delivery)
-            if current is not None and unless_announced in (None, current.announced):
+            if current is not None:
                 await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)
 
     @staticmethod

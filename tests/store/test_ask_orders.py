@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -20,8 +21,10 @@ from app.usecases.plan import END_AWAITED
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
+from compose.rs_order.states import SuborderState
 from tests.builders import make_lease, make_stored
 from tests.deliveries import Deliveries
+from tests.store.conftest import OTHER
 from tests.twins.rs_order import MemoryOrders
 
 QUIET = timedelta(minutes=16)
@@ -662,3 +665,101 @@ async def test_an_order_that_goes_on_lacks_no_place(
     await inquiry(deliveries, orders).look()
     assert (await deliveries.active("after")).announced == 2
     assert await deliveries.overview.places_held() == []
+
+
+async def crossed(deliveries: Deliveries, orders: MemoryOrders) -> None:
+    """Park two deliveries of a user that wait for each other's place.
+
+    The second suborder of the older one is cut after the first one of the younger had its place.
+    """
+    switches = {"suborder_files": 1, "large_file_bytes": 1}
+    await parked(deliveries, orders, "older", user_places=1, **switches)
+    older = orders.orders.by_id[1]
+    later = [each for each in older.suborders if each.state is SuborderState.QUEUED]
+    for suborder in later:
+        orders.orders._places.leave(older.owner, suborder)  # noqa: SLF001 - it is not cut yet
+    await parked(deliveries, orders, "younger", order_id=2, user_places=2, **switches)
+    for suborder in later:
+        orders.orders._places.ask(older.owner, suborder)  # noqa: SLF001 - now it is
+
+
+async def test_of_two_orders_that_keep_each_others_places_the_younger_ends(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await crossed(deliveries, orders)
+    for _ in range(2):
+        await deliveries.elapse(QUIET)
+        await inquiry(deliveries, orders, user_places=2).look()
+    assert await deliveries.states("younger") == ["ERROR"]
+    owed = await deliveries.owed()
+    (error,) = [body for _, body in owed if body.get("status") == "ERROR"]
+    assert error["message"].startswith(
+        "order 2 goes no further: 2 of its files wait for a place of its user, and its own "
+        "suborders and those of delivery older, all of the same user, keep all 2 places. They were "
+        "downloaded, but rs-order does not see that of files of 2 GiB and more, or at other "
+        "servers (here: f1). This delivery was requested last, and ends so that the others go on"
+    )
+    assert [body["orderId"] for kind, body in owed if kind == "cancel"] == [2]
+    orders.orders.cancel(2)
+    orders.clock.run_due()
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, user_places=2).look()
+    active = await deliveries.active("older")
+    assert (active.parked, active.announced) == (False, 2), "it has the place, and goes on"
+
+
+async def test_the_older_of_two_orders_that_keep_each_others_places_waits_for_the_younger(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await crossed(deliveries, orders)
+    await deliveries.elapse(QUIET)
+    (older,) = await deliveries.store.quiet_orders(QUIET, limit=1)
+    assert older.correlation_id == "older"
+    looks = replace(inquiry(deliveries, orders, user_places=2), limit=1)
+    await looks.look()
+    await deliveries.elapse(QUIET)
+    await looks.look()
+    assert (await deliveries.store.quiet_orders(QUIET, limit=9))[0].correlation_id == "younger"
+    assert await deliveries.states() == ["TRANSFERRING"] * 2
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, user_places=2).look()
+    assert await deliveries.states() == ["TRANSFERRING", "ERROR"]
+
+
+async def test_orders_with_another_place_go_on(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await crossed(deliveries, orders)
+    for _ in range(3):
+        await deliveries.elapse(QUIET)
+        await inquiry(deliveries, orders, user_places=3).look()
+    assert await deliveries.states() == ["TRANSFERRING"] * 2
+
+
+async def test_the_places_that_a_user_s_orders_keep_are_known_while_they_are_parked(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    await crossed(deliveries, orders)
+    older, younger = await deliveries.active("older"), await deliveries.active("younger")
+
+    async def keeping(delivery: Delivery, places: int) -> list[tuple[str, int]]:
+        async with deliveries.store.transaction() as tx:
+            kept = await tx.record_kept_places(delivery, places)
+        return [(each.correlation_id, each.places) for each in kept]
+
+    assert await keeping(younger, 1) == [("younger", 1)]
+    assert await keeping(older, 1) == [("older", 1), ("younger", 1)]
+    assert await keeping(replace(older, id=uuid4(), user="another"), 1) == []
+    assert await keeping(replace(older, id=uuid4(), tenant=OTHER), 1) == []
+    assert await keeping(younger, 0) == [("older", 1)]
+    more = older.announced + 1
+    await deliveries.tell(OrderStatus.SUBORDER_DONE, "older", order_id=1, suborder_id=more)
+    assert await keeping(younger, 1) == [("younger", 1)], "it goes on"
+    claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+    assert claimed is not None
+    assert claimed.plan is not None
+    segment = (await deliveries.store.order_so_far(claimed)).segments[1]
+    async with deliveries.store.transaction() as tx:
+        assert await tx.list_segment(claimed, segment, claimed.plan, more_files=0, more_bytes=0)
+    assert (await park(deliveries, "older")).parked
+    assert await keeping(younger, 1) == [("younger", 1)], "it is seen at the next look"

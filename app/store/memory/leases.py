@@ -211,6 +211,7 @@ class MemoryLeases:
             age = timedelta(minutes=old.priority) + _BEGUN
             return replace(
                 row.having(parked=waits, tries=0, last_cause=cause),
+                kept_places=0,
                 lease_owner=None,
                 lease_until=None,
                 not_before=session.now,

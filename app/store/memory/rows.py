@@ -35,6 +35,7 @@ class DeliveryRow:
     completing_namespace: str | None = None  # where `delivery.completing` may appear
     completing_until: datetime | None = None
     listed: int = 0  # segments whose files are in the manifest
+    kept_places: int = 0  # of its user, that its order was seen to keep since it was parked
     completing_attempt: int | None = None  # that noted it, unless it has begun again since
     order_awaited: bool = False  # it has ended, and the answer to its order request is due
     answers_due: int = 0  # answers that may come beside the first: the request was sent again

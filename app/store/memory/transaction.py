@@ -19,7 +19,7 @@ from app.delivery.ingress import (
     event_key,
 )
 from app.delivery.manifest import Manifest, ManifestFile
-from app.delivery.model import Delivery, Denied, Ended, Ending, OrderError
+from app.delivery.model import Delivery, Denied, Ended, Ending, KeptPlaces, OrderError
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
@@ -754,6 +754,33 @@ class MemoryUnitOfWork:
             lambda row: not row.answered,
         )
         return noted is not None
+
+    @_statement
+    async def record_kept_places(self, delivery: Delivery, places: int) -> list[KeptPlaces]:
+        """Note how many places a parked delivery's order keeps; return its user's that do."""
+        await deliveries.update(
+            self._database,
+            self._session,
+            delivery.id,
+            lambda row: replace(row, kept_places=places),
+            lambda row: row.delivery.parked and row.kept_places != places,
+        )
+        keeping = [
+            row
+            for _, row in self._session.rows(self._database.deliveries)
+            if (row.delivery.tenant, row.delivery.user) == (delivery.tenant, delivery.user)
+            and row.delivery.parked
+            and row.kept_places
+        ]
+        keeping.sort(key=lambda row: (row.delivery.requested_at, row.delivery.id))
+        return [
+            KeptPlaces(
+                delivery=row.delivery.id,
+                correlation_id=row.delivery.correlation_id,
+                places=row.kept_places,
+            )
+            for row in keeping
+        ]
 
     @_statement
     async def audit(self, done: AuditRecord) -> None:
