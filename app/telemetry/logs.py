@@ -11,9 +11,8 @@ from structlog.typing import Processor
 
 # Libraries that tell at INFO what interests their own developers only.
 QUIET = (
-    *("aiokafka", "faust", "mode", "aiobotocore", "botocore", "azure", "aio_pika", "aiormq"),
-    *("aiokafka", "faust", "mode", "aiobotocore", "botocore", "asyncssh", "aio_pika", "aiormq"),
-    "asyncio",
+    *("aiokafka", "faust", "mode", "aio_pika", "aiormq", "asyncio"),
+    *("aiobotocore", "botocore", "asyncssh", "azure"),
 )
 
 

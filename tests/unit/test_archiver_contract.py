@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -80,6 +79,6 @@ def first_difference(one: bytes, other: bytes) -> tuple[int, bytes, bytes] | Non
     """Return where two archives are different from, and what each has around there."""
     if one == other:
         return None
-    same = len(os.path.commonprefix([one, other]))
+    same = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
     around = slice(max(0, same - 64), same + 64)
     return same, one[around], other[around]
