@@ -1,0 +1,277 @@
+"""An upload that has ended makes no object: whatever order requests are carried out in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from app.delivery.marks import marks_of
+from app.delivery.object_store import StoredPart, Upload
+from app.errors import DeliveryError, TargetUnavailableError, UploadLostError
+from sinks.pipeline.parts import Part
+from sinks.stores.azure import completion
+from sinks.stores.azure.blocks import BlockId
+from sinks.stores.azure.calls import AzureCalls, Blob
+from sinks.stores.azure.metadata import DISCARD
+from sinks.stores.azure.objects import object_of
+from sinks.stores.azure.records import UploadRecords
+from sinks.stores.azure.store import AzureObjectStore
+from tests.builders import make_delivery
+from tests.unit.azure_model import TARGET, AzureModel, at_once
+
+KEY = "c/a.zip"
+MARKS = marks_of(make_delivery())
+PART = Part.of(b"content")
+
+
+@pytest.fixture(autouse=True)
+def _codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "code_of", str)  # of the model's errors
+
+
+def store_on(model: AzureModel) -> AzureObjectStore:
+    return AzureObjectStore(cast("AzureCalls", model))
+
+
+@dataclass
+class Course:
+    """Several who make requests, one at a time, in an order that is given."""
+
+    model: AzureModel
+    waiting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    steps: list[str] = field(default_factory=list)
+
+    async def turn(self) -> None:
+        name = cast("asyncio.Task[None]", asyncio.current_task()).get_name()
+        self.waiting[name] = called = asyncio.get_running_loop().create_future()
+        await called
+
+    async def run(
+        self, actors: dict[str, Callable[[], Coroutine[Any, Any, None]]], order: Sequence[int]
+    ) -> list[int]:
+        """Let each in `order` (an index of those that want a turn) take its next step.
+
+        Behind its end, the first. Returns from how many each was chosen.
+        """
+        self.model.turn = self.turn
+        tasks = [asyncio.create_task(actor(), name=name) for name, actor in actors.items()]
+        for task in tasks:
+            task.add_done_callback(lambda task: self.done.add(task.get_name()))
+        choices = []
+        while True:
+            while len(self.waiting) + len(self.done) < len(tasks):
+                await asyncio.sleep(0)
+            if not self.waiting:
+                break
+            ready = sorted(self.waiting)
+            name = ready[order[len(choices)] if len(choices) < len(order) else 0]
+            choices.append(len(ready))
+            self.steps.append(name)
+            self.waiting.pop(name).set_result(None)
+        for task in tasks:
+            task.result()
+        self.model.turn = at_once
+        return choices
+
+
+async def every_order(
+    begin: Callable[[], Awaitable[tuple[AzureModel, dict[str, Any], Callable[[], None]]]],
+    *,
+    at_least: int,
+) -> None:
+    """Run every order that there is, each on a beginning of its own, and check each."""
+    runs = 0
+    orders: list[list[int]] = [[]]
+    while orders:
+        order = orders.pop()
+        model, actors, check = await begin()
+        course = Course(model)
+        choices = await course.run(actors, order)
+        try:
+            check()
+        except AssertionError as error:
+            raise AssertionError(f"{error}, in the order {course.steps}") from error
+        runs += 1
+        for step in range(len(order), len(choices)):
+            first = order + [0] * (step - len(order))
+            orders += [[*first, index] for index in range(1, choices[step])]
+    assert runs >= at_least
+
+
+def seen(model: AzureModel) -> tuple[int, dict[str, str]] | None:
+    """Return what there is under the key, but for its version."""
+    found = object_of(model.blobs.get(KEY))
+    return None if found is None else (found.size, dict(found.marks))
+
+
+async def begun(
+    model: AzureModel, marks: dict[str, str] = MARKS, *, parts: int = 1
+) -> tuple[Upload, list[StoredPart]]:
+    store = store_on(model)
+    upload = await store.create_upload(TARGET, KEY, marks, media_type="application/zip")
+    sent = [await store.put_part(TARGET, upload, n, PART) for n in range(1, parts + 1)]
+    return upload, sent
+
+
+def beside(model: AzureModel) -> list[str]:
+    """Return what should not be there once all is over."""
+    return [name for name, blob in model.blobs.items() if name != KEY or DISCARD in blob.metadata]
+
+
+@pytest.mark.parametrize(
+    ("there", "asked_before"),
+    [
+        ("nothing", False),
+        ("nothing", True),
+        ("an object", False),
+        ("an object", True),
+        ("another object, for a while", True),
+    ],
+)
+async def test_what_has_ended_makes_no_object_in_any_order_of_requests(
+    there: str, asked_before: bool
+) -> None:
+    """A completion, an end, and a part whose answer was lost and that comes late."""
+
+    async def begin() -> tuple[AzureModel, dict[str, Any], Callable[[], None]]:
+        model = AzureModel()
+        store = store_on(model)
+        if there == "an object":
+            earlier = MARKS | {"rs-delivery-id": "1"}
+            other, sent = await begun(model, earlier)
+            await store.complete(TARGET, other, sent, 7, marks=earlier)
+        upload, sent = await begun(model)
+        if asked_before:  # and nothing came of it
+            await UploadRecords(cast("AzureCalls", model)).claim(TARGET, upload)
+        at_end: list[Blob | None] = []
+
+        async def complete() -> None:
+            with suppress(DeliveryError):
+                await store.complete(TARGET, upload, sent, 7, marks=MARKS)
+
+        async def end() -> None:
+            await store.abort(TARGET, upload)
+            at_end.append(model.blobs.get(KEY))
+
+        async def late() -> None:
+            await model.stage(TARGET, KEY, BlockId.new(upload.upload_id, 1, PART.md5), PART)
+
+        async def foreign() -> None:
+            await model.commit(TARGET, KEY, [], metadata={}, media_type="", anyway=True)
+            await model.remove(TARGET, KEY)
+            at_end.append(model.blobs.get(KEY))
+
+        def check() -> None:
+            assert model.blobs.get(KEY) == at_end[-1], "it changed after the end"
+            assert not beside(model)
+
+        third = {"foreign": foreign} if there.startswith("another") else {"late": late}
+        return model, {"complete": complete, "end": end} | third, check
+
+    await every_order(begin, at_least=100)
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_an_end_that_breaks_off_anywhere_is_gone_on_with(there: bool) -> None:
+    for steps in range(20):
+        model = AzureModel()
+        store = store_on(model)
+        if there:
+            await store.put_aside(TARGET, KEY, PART, {})
+        upload, _ = await begun(model, parts=2)
+        await UploadRecords(cast("AzureCalls", model)).claim(TARGET, upload)
+        before = seen(model)
+        left = iter(range(steps))
+
+        async def turn(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise TargetUnavailableError("away")
+
+        model.turn = turn
+        broke_off = False
+        try:
+            await store.abort(TARGET, upload)
+        except TargetUnavailableError:
+            broke_off = True
+        model.turn = at_once
+        assert seen(model) == before
+        if broke_off:
+            assert await store.open_uploads(TARGET, KEY) == [upload]
+            with pytest.raises(UploadLostError) if steps > 1 else nullcontext():
+                await store.put_part(TARGET, upload, 1, PART)
+            await store.abort(TARGET, upload)
+        assert seen(model) == before
+        assert await store.open_uploads(TARGET, KEY) == []
+        assert not beside(model)
+        if not broke_off:
+            return
+    raise AssertionError
+
+
+async def test_nothing_is_seen_of_an_upload_that_ends_before_it_was_completed() -> None:
+    model = AzureModel()
+    upload, _ = await begun(model)
+    seen = []
+
+    async def turn() -> None:
+        seen.append(model.blobs.get(KEY))
+
+    model.turn = turn
+    await store_on(model).abort(TARGET, upload)
+    assert seen
+    assert not any(seen)
+    assert not model.blobs
+
+
+async def test_uploads_whose_blocks_a_fence_has_discarded_are_told_that_they_are_lost() -> None:
+    model = AzureModel()
+    store = store_on(model)
+    ended, _ = await begun(model)
+    other, sent = await begun(model)
+    await UploadRecords(cast("AzureCalls", model)).claim(TARGET, ended)
+    await store.abort(TARGET, ended)
+    with pytest.raises(UploadLostError, match="part 1 of"):
+        await store.complete(TARGET, other, sent, 7, marks=MARKS)
+    again = [await store.put_part(TARGET, other, 1, PART)]
+    assert await store.complete(TARGET, other, again, 7, marks=MARKS)
+
+
+async def test_two_completions_of_two_uploads_make_one_object_in_any_order() -> None:
+    async def begin() -> tuple[AzureModel, dict[str, Any], Callable[[], None]]:
+        model = AzureModel()
+        store = store_on(model)
+        etags: list[str] = []
+
+        def completion_of(upload: Upload, sent: list[StoredPart]) -> Any:
+            async def complete() -> None:
+                with suppress(UploadLostError):
+                    etags.append(await store.complete(TARGET, upload, sent, 7, marks=MARKS))
+
+            return complete
+
+        actors = {name: completion_of(*await begun(model)) for name in ("one", "other")}
+
+        def check() -> None:
+            assert etags, "neither was completed"
+            found = object_of(model.blobs.get(KEY))
+            assert found is not None
+            assert {found.etag} == {*etags}
+
+        return model, actors, check
+
+    await every_order(begin, at_least=100)
+
+
+def test_an_id_is_read_as_it_was_made_and_another_programs_is_not_read() -> None:
+    made = BlockId.new("0123456789abcdef" * 2, 50_000, PART.md5)
+    assert BlockId.read(str(made)) == made
+    assert len(str(made)) == 64
+    assert BlockId.new(made.upload_id, 50_000, PART.md5) != made
+    for other in ("", "MDAwMDE=", "block-000001", "\N{SNOWMAN}" * 64, "A" * 60):
+        assert BlockId.read(other) is None
