@@ -54,7 +54,8 @@ _ADVICE = {
     "InvalidAuthenticationInfo": "correct key, SAS or identity",
     "NoAuthenticationInformation": "correct key, SAS or identity",
     "AuthorizationPermissionMismatch": _ACCESS,
-    "AuthorizationFailure": f"{_ACCESS}, and let the account's firewall take this machine",
+    "AuthorizationFailure": f"correct key or SAS, {_ACCESS}, and let the account's firewall take "
+    "this machine",
     "AuthorizationServiceMismatch": "give a SAS for blobs",
     "AuthorizationResourceTypeMismatch": "give a SAS for containers and objects",
     "AuthorizationProtocolMismatch": "give an https endpoint, or a SAS that allows http",
@@ -180,8 +181,7 @@ def by_azure(error: DeliveryError) -> bool:
 
 def is_of_azure(response: object) -> bool:
     """Whether only Azure's blob storage answers like that: with an id of its request."""
-    headers = getattr(response, "headers", {})
-    return "x-ms-request-id" in headers and "x-ms-version" in headers
+    return "x-ms-request-id" in getattr(response, "headers", {})
 
 
 def said_anything(error: DeliveryError) -> bool:

@@ -1,7 +1,8 @@
 """How Azure's servers are spoken to over HTTP: where it is allowed, and no more than is asked for.
 
 What aiohttp's session does not do by itself: an address is judged before a connection is opened to
-it, and an answer is read up to a limit. No redirect is followed, as the library asks for none.
+it; what answers has to be Azure's, as its library can't read a gateway's page; and an answer is
+read up to a limit. No redirect is followed, as the library asks for none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from sinks.stores.https import context_for
 _MAX_ANSWER = 32 * 1024 * 1024  # bytes; a list of 100,000 blocks has half of it
 _MAX_ERROR = 256 * 1024  # bytes
 _CONNECTIONS = 64
+_REQUEST_ID = "x-ms-request-id"  # in each answer of Azure's
+
+
+class NotAzureError(aiohttp.ClientError):
+    """An answer that Azure has not given: a gateway's page, likely."""
 
 
 class GuardedSession:
@@ -44,8 +50,11 @@ class GuardedSession:
     async def request(self, method: str, url: str, **arguments: Any) -> Any:
         """Make a request; its answer is bounded."""
         answer = await self._session.request(method, url, **arguments)
+        if answer.status < 300 and _REQUEST_ID not in answer.headers:
+            answer.close()
+            raise NotAzureError("what answers is no blob storage of Azure's")
         longest = _MAX_ERROR if answer.status >= 300 else _MAX_ANSWER
-        answer.content = _Bounded(answer.content, longest)  # type: ignore[assignment]
+        answer.content = _Bounded(answer, longest)  # type: ignore[assignment]
         return answer
 
     async def close(self) -> None:
@@ -67,8 +76,9 @@ class GuardedSession:
 class _Bounded:
     """The bytes of an answer, up to a limit."""
 
-    def __init__(self, content: aiohttp.StreamReader, longest: int) -> None:
-        self._content = content
+    def __init__(self, answer: aiohttp.ClientResponse, longest: int) -> None:
+        self._answer = answer
+        self._content = answer.content
         self._left = longest
         self._longest = longest
 
@@ -80,5 +90,6 @@ class _Bounded:
         found = await self._content.read(size)
         self._left -= len(found)
         if self._left < 0:
+            self._answer.close()
             raise EndlessAnswerError(f"an answer has more than {self._longest} bytes")
         return found

@@ -1,0 +1,107 @@
+"""A proxy before Azurite, with the faults of a network and of what may answer in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from compose.embedded.azurite import Azurite
+from sinks.stores.azure.target import AzureTarget
+from tests.servers import serving
+
+_AZURE = {"x-ms-request-id": "1", "x-ms-version": "2025-01-01"}
+_BUSY = {"x-ms-error-code": "ServerBusy"} | _AZURE
+
+
+@dataclass
+class AzureProxy:
+    """What befalls the next requests, by what they ask for: `PUT`, `comp=block` and the like."""
+
+    server: Azurite
+    session: aiohttp.ClientSession
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)  # a silent one has come
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # silence is
+    requests: int = 0
+
+    def _fault(self, request: web.Request) -> str | None:
+        asked = {request.method, *(f"{name}={value}" for name, value in request.query.items())}
+        waiting = [faults for name, faults in self.faults.items() if name in asked and faults]
+        return waiting[0].pop(0) if waiting else None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:  # noqa: PLR0911 - a table
+        """Answer a request, or do to it what befalls it."""
+        self.requests += 1
+        match self._fault(request):
+            case "busy":
+                return web.Response(status=503, headers=_BUSY)
+            case "page":
+                return web.Response(text="<html>maintenance</html>", content_type="text/html")
+            case "redirect":
+                return web.Response(status=307, headers={"location": "http://169.254.169.254/"})
+            case "endless":
+                return await _answer_without_end(request)
+            case "reset":
+                _cut(request)
+            case "silent":
+                self.heard.set()
+                await self.over.wait()
+            case "lost":
+                await self._forward(request, await request.read())
+                _cut(request)
+            case "spoilt":
+                return await self._forward(request, b"?" + (await request.read())[1:])
+            case _:
+                return await self._forward(request, await request.read())
+        return web.Response()
+
+    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
+        url = URL(f"{self.server.url.rsplit('/', 1)[0]}{request.raw_path}", encoded=True)
+        async with self.session.request(
+            request.method,
+            url,
+            headers=request.headers,
+            data=body or None,
+            skip_auto_headers=("Content-Type", "Accept-Encoding"),  # what is signed stays
+        ) as answer:
+            content = await answer.read()
+        kept = {
+            name: value
+            for name, value in answer.headers.items()
+            if name.lower() not in ("transfer-encoding", "connection", "keep-alive")
+        }
+        return web.Response(status=answer.status, headers=kept, body=content)
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def _answer_without_end(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"content-type": "application/xml"} | _AZURE)
+    await answer.prepare(request)
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            await answer.write(b"<a>" * 100_000)
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def running_proxy(
+    server: Azurite, target: AzureTarget
+) -> AsyncIterator[tuple[AzureProxy, AzureTarget]]:
+    """Run it; give it, and the target behind it."""
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        proxy = AzureProxy(server=server, session=session)
+        async with serving(proxy.handle) as port:
+            yield (
+                proxy,
+                replace(target, endpoint=f"http://127.0.0.1:{port}/{server.account}"),
+            )
