@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from app.delivery.targets import Target
 from app.network.hosts import canonical
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
@@ -18,13 +19,20 @@ def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for tenant, own in settings:
         for name, target in {"default": own.target, **own.targets}.items():
-            place = f"{canonical(target.endpoint)}/{target.container}/{target.prefix}"
-            found[place].setdefault(tenant, name)
+            found[_place_of(target)].setdefault(tenant, name)
     return {
         place: [f"{tenant} ({name})" for tenant, name in whose.items()]
         for place, whose in found.items()
         if len(whose) > 1
     }
+
+
+def _place_of(target: Target) -> str:
+    """Return where a target's keys begin, as people write it."""
+    endpoint, container = canonical(target.endpoint), target.container
+    if container.startswith("/") and endpoint.endswith(container):  # a folder's has its path
+        return f"{endpoint}/{target.prefix}"
+    return f"{endpoint}/{container}/{target.prefix}"
 
 
 def warn_of_places(tenants: ConfiguredTenants, names: Iterable[str]) -> None:

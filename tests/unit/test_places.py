@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.tenants.places import shared
 from app.tenants.values import TenantSettings
+from sinks.stores.file.target import FileTarget
 from tests.builders import make_target, make_tenant_settings
 
 
@@ -42,3 +43,14 @@ def test_case_counts_in_the_path_of_an_endpoint_and_nowhere_else() -> None:
         ]
     )
     assert found == {"https://store/Maps/bucket/": ["a (default)", "c (default)"]}
+
+
+def test_a_folder_is_one_place_by_whatever_path_and_prefix_it_is_named() -> None:
+    found = shared(
+        [
+            ("a", make_tenant_settings(target=FileTarget(path="/mnt/a", prefix="in/"))),
+            ("b", make_tenant_settings(target=FileTarget(path="/mnt/a/in"))),
+            ("c", make_tenant_settings(target=FileTarget(path="/mnt/a"))),
+        ]
+    )
+    assert found == {"file:///mnt/a/in/": ["a (default)", "b (default)"]}
