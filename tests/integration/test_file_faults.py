@@ -344,6 +344,79 @@ class Without(System):
         return super().__getattribute__(name)
 
 
+class Nfs(Quick):
+    """Keeps what is open under a name of its own, as a client of NFS does; exchanges nothing."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, tuple[int, int]] = {}  # inodes, by what is open
+        self._kept: dict[tuple[int, int], Path] = {}
+
+    def open_file(self, name: str, *, at: int, write: bool = False) -> int:
+        return self._opened(super().open_file(name, at=at, write=write))
+
+    def make_file(self, name: str, *, at: int) -> int:
+        return self._opened(super().make_file(name, at=at))
+
+    def _opened(self, fd: int) -> int:
+        file = os.fstat(fd)
+        self._open[fd] = file.st_dev, file.st_ino
+        return fd
+
+    def close(self, fd: int) -> None:
+        inode = self._open.pop(fd, None)
+        super().close(fd)
+        if inode in self._kept and inode not in self._open.values():
+            self._kept.pop(inode).unlink()
+
+    def unlink(self, name: str, *, at: int) -> None:
+        if name.startswith(".nfs"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        file = os.stat(name, dir_fd=at, follow_symlinks=False)
+        inode = file.st_dev, file.st_ino
+        if inode not in self._open.values():
+            super().unlink(name, at=at)
+            return
+        kept = Path(f"/proc/self/fd/{at}").readlink() / f".nfs{file.st_ino}"
+        os.rename(name, kept, src_dir_fd=at)
+        self._kept[inode] = kept
+
+    def exchange(self, name: str, to: str, *, at: int, to_at: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_what_nfs_keeps_of_open_files_is_gone_when_they_are_closed(
+    tmp_path: Path, replaces: bool
+) -> None:
+    life = Life(tmp_path, replaces=replaces)
+    await life.prepare()
+    await life.deliver(store_of(tmp_path, Nfs()), life.marks, FIRST, SECOND, END)
+    assert life.content() == NEW
+    assert len(hidden_in(tmp_path)) == 1
+    await life.check()
+
+
+async def test_an_abort_is_done_although_nfs_keeps_a_file_that_a_call_has_open(
+    tmp_path: Path,
+) -> None:
+    system, target = Nfs(), target_of(tmp_path)
+    store = store_of(tmp_path, system)
+    upload = await store.create_upload(target, KEY, {}, media_type=ZIP)
+    part = await store.put_part(target, upload, 1, Part.of(NEW))
+    (folder,) = tmp_path.rglob("*.upload")
+    at = os.open(folder, os.O_RDONLY)
+    held = system.open_file("data", at=at)
+    await store.abort(target, upload)
+    with pytest.raises(UploadLostError):
+        await store.complete(target, upload, [part], len(NEW), marks={})
+    assert await store.find(target, KEY) is None
+    system.close(held)
+    os.close(at)
+    for left in await store.open_uploads(target, KEY):
+        await store.abort(target, left)
+    assert hidden_in(tmp_path) == []
+
+
 @pytest.mark.parametrize("lacks", [("link",), ("exchange",), ("move", "exchange")])
 @pytest.mark.parametrize("replaces", [False, True])
 async def test_an_archive_appears_where_the_file_system_has_links_or_renames(

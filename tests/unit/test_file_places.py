@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -474,6 +476,45 @@ async def test_a_call_that_was_given_up_goes_no_further_when_it_is_back(tmp_path
     assert await asyncio.to_thread(done.wait, 30)
     assert list((tmp_path / "in").iterdir()) == []
     await store.aclose()
+
+
+async def test_a_call_that_hangs_holds_no_part_of_an_archive(tmp_path: Path) -> None:
+    """The transfer may be given up, and its memory be another's, hours before it is back."""
+
+    class Slow(System):
+        there = threading.Event()
+        back = threading.Event()
+
+        def lock(self, fd: int, start: int = 0, size: int = 0) -> None:
+            self.there.set()
+            self.back.wait(30)
+            super().lock(fd, start, size)
+
+    system = Slow()
+    store, target = (
+        FileObjectStore(make_settings(tmp_path), system=system),
+        FileTarget(path=str(tmp_path)),
+    )
+    upload = await store.create_upload(target, "c/a.zip", {}, media_type=ZIP)
+
+    class Pieces(bytearray):
+        """Can be looked at from afar."""
+
+    whole = Pieces(b"content")
+    held = weakref.ref(whole)
+    part = Part([memoryview(whole)], 7, b"0" * 16)
+    putting = asyncio.create_task(store.put_part(target, upload, 1, part))
+    await asyncio.to_thread(system.there.wait, 30)
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    del part, whole, putting
+    async with asyncio.timeout(30):
+        while held() is not None:
+            gc.collect()
+            await asyncio.sleep(0)
+    assert not system.back.is_set()
+    system.back.set()
 
 
 async def test_three_failures_in_a_row_hold_back_what_would_go_there(tmp_path: Path) -> None:

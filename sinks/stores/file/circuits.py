@@ -67,7 +67,8 @@ class Circuits:
         try:
             yield
         except TargetUnavailableError as error:
-            self._failed(target, error)
+            if not isinstance(error.__cause__, BlockingIOError):  # another has a lock: it is good
+                self._failed(target, error)
             raise
         except DeliveryError:
             self._answered(target)

@@ -87,13 +87,23 @@ class FileCompletion:
             write_note(self.place, upload.beside, self.upload.upload_id, note)
             if not self._appear(upload, there):
                 return None
-            uploads.remove(self.place, upload.beside, upload.name, self.upload.upload_id)
-            self.place.system.sync(upload.beside)
+            # Before the lock is let go of: it is the object, or what that has taken the place of.
+            with contextlib.suppress(FileNotFoundError):
+                self.place.system.unlink(names.DATA, at=upload.folder)
             self._check(upload, note)
-            if there is not None:
-                tidy(self.place, upload.beside, upload.name)
-                self.expected.tell_replaced(there.found, self.place.target, self.upload.key)
+        self._clean()
+        if there is not None:
+            self.expected.tell_replaced(there.found, self.place.target, self.upload.key)
         return note.etag
+
+    def _clean(self) -> None:
+        """Remove what is left of the upload, once none of its files is open here."""
+        with self.place.folder_of(self.upload.key) as found:
+            if found is not None:
+                folder, name = found
+                uploads.remove(self.place, folder, name, self.upload.upload_id)
+                tidy(self.place, folder, name)
+                self.place.system.sync(folder)
 
     def _lock(self, upload: OpenUpload) -> None:
         """Keep all others from writing parts.

@@ -101,6 +101,7 @@ def _put(
 ) -> None:
     system, new = place.system, names.hidden(name, put_id, names.WHOLE)
     size = sum(map(len, pieces))
+    place.check()
     place.check_room(folder, size)
     fd = system.make_file(new, at=folder)
     try:

@@ -70,6 +70,7 @@ class FileObjectStore:
         act: Callable[[Place], T],
         *,
         seconds: float | None = None,
+        holds: list[bytes | memoryview] | None = None,
     ) -> T:
         """Do something at a target in a thread: every call goes through here."""
 
@@ -93,7 +94,7 @@ class FileObjectStore:
             self.circuits.watching(target),
         ):
             return await self._threads_of(target).run(
-                f"to {action} in {target}", seconds or self._short, run
+                f"to {action} in {target}", seconds or self._short, run, holds=holds
             )
 
     def _threads_of(self, target: FileTarget) -> Threads:
@@ -124,16 +125,18 @@ class FileObjectStore:
         """Write part `number` (from 1). Raises WrongObjectError when it is not read as written."""
         if number == 1:
             self._remember(upload, len(part))
+        pieces = [piece async for piece in part]
         put = partial(
             uploads.put,
             upload=upload,
             number=number,
-            pieces=[piece async for piece in part],
+            pieces=pieces,
             md5=part.md5,
             part_size=self._part_sizes.get(upload.upload_id),
             read_back=self._read_back,
         )
-        await self.call(target, "write a part", put, seconds=_for_bytes(len(part)))
+        seconds = _for_bytes(len(part))
+        await self.call(target, "write a part", put, seconds=seconds, holds=pieces)
         return StoredPart(etag=part.md5.hex(), md5=part.md5)
 
     def _remember(self, upload: Upload, part_size: int) -> None:
@@ -218,15 +221,17 @@ class FileObjectStore:
         self, target: FileTarget, key: str, body: PartBody, marks: Mapping[str, str]
     ) -> None:
         """Make a small object at once."""
+        pieces = [piece async for piece in body]
         put = partial(
             objects.put_aside,
             key=key,
-            pieces=[piece async for piece in body],
+            pieces=pieces,
             md5=body.md5,
             marks=marks,
             read_back=self._read_back,
         )
-        await self.call(target, "put a file aside", put, seconds=_for_bytes(len(body)))
+        seconds = _for_bytes(len(body))
+        await self.call(target, "put a file aside", put, seconds=seconds, holds=pieces)
 
     async def read_aside(self, target: FileTarget, key: str, *, size: int) -> list[bytes]:
         """Return the bytes of an object that was put aside, in pieces; none if it is gone."""

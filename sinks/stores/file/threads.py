@@ -48,8 +48,18 @@ class Threads:
         self._idle = 0
         self.hung = 0  # calls that were given up, and have not come back
 
-    async def run(self, what: str, seconds: float, act: Callable[[Call], T]) -> T:
+    async def run(
+        self,
+        what: str,
+        seconds: float,
+        act: Callable[[Call], T],
+        *,
+        holds: list[bytes | memoryview] | None = None,
+    ) -> T:
         """Return what `act` returns, or raise what it raises.
+
+        What it `holds` is let go of when it is given up, as it may hang for hours: it finds the
+        list empty then, and has to look at `Call.check` after it has read it.
 
         Raises TargetUnavailableError when that takes longer than `seconds`, or when all threads
         hang: `what` is in its sentence.
@@ -71,10 +81,12 @@ class Threads:
                 f"{seconds:g} s; see whether its server is there"
             ) from error
         finally:
-            self._leave(call, future)
+            call.abandoned = True
+            if holds is not None:
+                holds.clear()
+            self._leave(future)
 
-    def _leave(self, call: Call, future: Future[Any]) -> None:
-        call.abandoned = True
+    def _leave(self, future: Future[Any]) -> None:
         if not future.done() and not future.cancel():
             with self._work:
                 self.hung += 1

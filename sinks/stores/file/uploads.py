@@ -178,6 +178,7 @@ def put(
             ) from error
         open_upload.check_open()
         size = sum(map(len, pieces))
+        place.check()
         place.check_room(open_upload.data, size)
         ledger.forget(number)
         offset = _offset(ledger, number, part_size)
@@ -221,6 +222,7 @@ def write_pieces(place: Place, fd: int, pieces: Pieces, offset: int, *, read_bac
     end = offset
     for piece in pieces:
         end = write_all(place, fd, piece, end)
+    place.check()  # the pieces are taken away from a call that was given up
     place.system.sync(fd)
     there = place.system.describe_open(fd).st_size
     if there < end:
@@ -245,6 +247,7 @@ def _compare(place: Place, fd: int, pieces: Pieces, offset: int) -> None:
                     f"{offset} and {offset + len(part)} of a file"
                 )
             offset += len(part)
+    place.check()
 
 
 def etags(place: Place, upload: Upload) -> dict[int, str]:
@@ -282,31 +285,53 @@ def abort(place: Place, upload: Upload) -> None:
 
 
 def remove(place: Place, beside: int, name: str, upload_id: str) -> None:
-    """Remove the folder of an upload, its data first; one that is gone already is fine."""
+    """Remove the folder of an upload, its data first; one that is gone already is fine.
+
+    NFS keeps a file that this machine has open under a name of its own (`.nfs…`), until it is
+    closed. The folder of an upload in which a call still hangs stays until then, without data.
+    """
     system, called = place.system, names.hidden(name, upload_id, names.UPLOAD)
     try:
         folder = system.open_folder(called, at=beside)
     except FileNotFoundError:
         return
     try:
-        for left in reversed(range(_TRIES)):
+        for _ in range(_TRIES):
             with contextlib.suppress(FileNotFoundError):
                 system.unlink(names.DATA, at=folder)
-            for entry in system.names(folder):
-                with contextlib.suppress(FileNotFoundError):
-                    system.unlink(entry, at=folder)
+            kept = _empty(place, folder)
             try:
                 system.remove_folder(called, at=beside)
             except FileNotFoundError:
                 return
             except OSError as error:
                 # A worker that lost its lease puts something there meanwhile.
-                if not left or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+                if kept:
+                    return
             else:
                 return
     finally:
         system.close(folder)
+    raise TargetUnavailableError(
+        f"{place.target} can't be rid of an upload of {name}: files come into it again and again"
+    )
+
+
+def _empty(place: Place, folder: int) -> bool:
+    """Remove all files of a folder; return whether some are kept, as they are open."""
+    kept = False
+    for entry in place.system.names(folder):
+        try:
+            place.system.unlink(entry, at=folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            kept = True
+    return kept
 
 
 def check_parts(open_upload: OpenUpload, parts: Sequence[StoredPart]) -> list[tuple[int, Recorded]]:
