@@ -9,7 +9,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,18 +122,28 @@ async def _called(
 
 
 class _LetIn(asyncssh.SSHServer):
-    def __init__(self, keys: list[asyncssh.SSHKey], connections: set[Any]) -> None:
+    def __init__(self, keys: list[asyncssh.SSHKey], connections: set[Any], *, asks: bool) -> None:
         self._keys = keys
+        self._asks = asks
         self._connections = connections
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connections.add(conn)
 
     def password_auth_supported(self) -> bool:
-        return True
+        return not self._asks
 
     def validate_password(self, username: str, password: str) -> bool:
         return (username, password) == (USER, PASSWORD)
+
+    def kbdint_auth_supported(self) -> bool:
+        return self._asks
+
+    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
+        return "", "", "", [("Password: ", False)]
+
+    def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> bool:
+        return self.validate_password(username, responses[0])
 
     def public_key_auth_supported(self) -> bool:
         return True
@@ -167,13 +177,16 @@ async def own_server(
     *,
     disk: type[Disk] = Disk,
     host_keys: tuple[str, ...] = ("ssh-ed25519",),
-    user_key: str = "ssh-ed25519",
+    asks: bool = False,
 ) -> AsyncIterator[OwnServer]:
-    """Run asyncssh's server on a folder, in which `archives` is the target's."""
+    """Run asyncssh's server on a folder, in which `archives` is the target's.
+
+    Where it `asks`, it takes passwords as answers to a question alone, as servers with PAM do.
+    """
     archives = folder / "archives"
     archives.mkdir(exist_ok=True)
     keys = [asyncssh.generate_private_key(kind) for kind in host_keys]
-    own = asyncssh.generate_private_key(user_key)
+    own = asyncssh.generate_private_key("ssh-ed25519")
     server = OwnServer(
         port=free_port(),
         host_key=keys[0].export_public_key().decode().strip(),
@@ -185,7 +198,7 @@ async def own_server(
         "127.0.0.1",
         server.port,
         server_host_keys=keys,
-        server_factory=lambda: _LetIn([own.convert_to_public()], server.connections),
+        server_factory=lambda: _LetIn([own.convert_to_public()], server.connections, asks=asks),
         sftp_factory=lambda chan: disk(chan, server.faults, folder),
         allow_scp=False,
     ):

@@ -514,6 +514,16 @@ async def test_a_password_lets_in_and_another_does_not(server: OwnServer, store:
     assert "made-up" not in repr(by_password)
 
 
+async def test_a_server_that_asks_for_the_password_is_given_it(
+    tmp_path: Path, store: SftpStore
+) -> None:
+    async with own_server(tmp_path, asks=True) as server:
+        by_password = replace(server.target, key=None, password=PASSWORD)
+        await store.look(by_password)
+        with pytest.raises(TargetRefusedError, match="with this password"):
+            await store.look(replace(by_password, password="another made-up one"))
+
+
 async def test_a_private_key_that_is_not_known_there_is_refused(
     server: OwnServer, store: SftpStore
 ) -> None:

@@ -12,10 +12,9 @@ import pytest
 
 from app.settings import Settings
 from sinks.pipeline.parts import MIB, Part
-from sinks.stores.sftp.managed import open_store
+from sinks.stores.sftp.managed import SftpStore, open_store
 from tests.client import contents
-from tests.integration.test_resume import FILES, CountingSink, Stopped, undisturbed
-from tests.integration.worker import TransferWorker
+from tests.integration.test_resume import FILES, Stopped, undisturbed
 from tests.sftp_server import OwnServer, own_server
 from tests.unit.test_assembler import goes_on
 
@@ -28,23 +27,31 @@ async def server(tmp_path: Path) -> AsyncIterator[OwnServer]:
         yield running
 
 
-async def test_another_worker_sends_nothing_again_that_is_there(
+class Handed:
+    """The store of one process, and then that of another."""
+
+    def __init__(self, store: SftpStore) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+async def test_another_process_sends_nothing_again_that_is_there(
     pool: asyncpg.Pool, settings: Settings, server: OwnServer
 ) -> None:
     async with open_store() as one, open_store() as other:
-        first: Any = (pool, settings, one, server.target)
-        stopped = Stopped(*first)
+        handed = Handed(one)
+        parts: Any = (pool, settings, handed, server.target)
+        stopped = Stopped(*parts)
         await stopped.begin("third.bin")
-        sink = CountingSink(other)  # type: ignore[arg-type]  # of whatever kind
-        second: Any = (pool, settings, sink, server.target, stopped.source)
-        worker = TransferWorker(*second, owner="other")
-        async with worker.running():
-            row = await worker.ended(stopped.name)
+        handed.store = other
+        row = await stopped.end()
         assert (row["state"], row["attempt"], row["md5"]) == ("DONE", 2, undisturbed())
         assert contents(await server.content(row["url"])) == FILES
-        sent = stopped.sink.parts + sink.parts
+        sent = stopped.sink.parts
         assert sent == Counter(range(1, max(sent) + 1))
-        assert sink.aborted == 0
+        assert stopped.sink.aborted == 0
         assert [name for name in server.left() if "rs-delivery-" in name] == []
 
 
