@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncssh
@@ -24,13 +25,15 @@ from app.errors import (
     UploadLostError,
 )
 from app.network.hosts import AllowedHosts
+from app.run import doctor
+from app.settings import Settings
 from compose.embedded.processes import free_port
 from sinks.pipeline.parts import Part
 from sinks.stores.sftp.connections import SftpConnections
 from sinks.stores.sftp.managed import SftpStore, open_store
 from sinks.stores.sftp.probe import try_for_tenant
 from sinks.stores.sftp.target import SftpTarget
-from tests.builders import make_delivery
+from tests.builders import make_delivery, make_tenant_settings
 from tests.sftp_server import PASSWORD, USER, OwnServer, own_server
 
 KEY = "c-1/a.zip"
@@ -582,6 +585,23 @@ async def test_a_connection_that_is_not_used_is_closed(server: OwnServer) -> Non
 
 
 # Tried.
+
+
+async def test_the_doctor_tries_every_target(server: OwnServer) -> None:
+    targets = {"good": server.target, "gone": replace(server.target, path="/gone")}
+    settings = make_tenant_settings(target=server.target, targets=targets)
+    tenants: Any = SimpleNamespace(
+        unreadable=dict, borrowing=dict, paused=lambda _: False, settings=lambda _: settings
+    )
+    process = Settings(tenants=("t",), s3_allowed_hosts=("127.0.0.0/8",))
+    found = {
+        finding.check: finding.message
+        async for finding in doctor.check_targets(process, tenants)
+        if finding.part == "sftp" and not finding.ok
+    }
+    assert found.keys() == {"t gone: credentials and folder"}
+    assert "create the folder" in found["t gone: credentials and folder"]
+    assert server.left() == []
 
 
 async def test_a_target_that_is_good_is_said_to_be_and_nothing_is_left(

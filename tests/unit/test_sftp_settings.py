@@ -12,10 +12,12 @@ from app.errors import InvalidSettingError, TargetRefusedError
 from app.settings import Settings
 from app.tenants.definitions import Definitions
 from app.tenants.masks import MASK, masked
+from app.tenants.places import shared
 from sinks.stores.s3.target import S3Target
 from sinks.stores.sftp.host_key import HostKey
 from sinks.stores.sftp.paths import Place
 from sinks.stores.sftp.target import SftpTarget
+from tests.builders import make_tenant_settings
 
 KINDS = TargetKinds(S3Target, SftpTarget)
 PAIR = asyncssh.generate_private_key("ssh-ed25519")
@@ -61,11 +63,25 @@ def test_an_entry_becomes_a_target() -> None:
         key=KEY,
         prefix="p/",
     )
-    assert str(target) == "folder /in/archives at sftp://sftp.example.org:22"
+    assert str(target) == "folder /in/archives at sftp://deliverer@sftp.example.org:22"
     assert target.url_of("p/c 1/a#.zip") == (
         "sftp://sftp.example.org:22/in/archives/p/c%201/a%23.zip"
     )
     assert KINDS.read(target.noted()) == target
+
+
+def test_folders_of_users_that_have_roots_of_their_own_are_no_shared_place() -> None:
+    one = SftpTarget.configured(ENTRY | {"user": "one"})
+    other = SftpTarget.configured(ENTRY | {"user": "an@other"})
+    assert other.endpoint == "sftp://an%40other@sftp.example.org:22"
+    assert one.namespace == other.namespace == "sftp.example.org:22"
+
+    def whose(*targets: SftpTarget) -> list[list[str]]:
+        settings = [make_tenant_settings(target=target) for target in targets]
+        return [*shared(zip(("t", "u"), settings, strict=True)).values()]
+
+    assert whose(one, other) == []
+    assert whose(one, one) == [["t (default)", "u (default)"]]
 
 
 def test_a_servers_root_may_be_the_folder() -> None:

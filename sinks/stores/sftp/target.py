@@ -39,7 +39,11 @@ class SftpTarget(Noted):
 
     @property
     def endpoint(self) -> str:
-        """The server, without the user: it is shown to people."""
+        """The server, as its user sees it: what is / to one may be a folder of its own."""
+        return self._server.replace("://", f"://{quote(self.user, safe='')}@", 1)
+
+    @property
+    def _server(self) -> str:
         return endpoint_of({"scheme": "sftp", "host": self.host, "port": self.port})
 
     @property
@@ -63,9 +67,12 @@ class SftpTarget(Noted):
         return {}
 
     def url_of(self, key: str) -> str:
-        """Return what clients call the object; a name is written as it must be in a URL."""
+        """Return what clients call the object: it names no user.
+
+        Names are written as they must be in a URL.
+        """
         path = "/".join(part for part in (self.path.strip("/"), key) if part)
-        return f"{self.endpoint}/{quote(path, safe=_PLAIN)}"
+        return f"{self._server}/{quote(path, safe=_PLAIN)}"
 
     def noted(self) -> dict[str, Any]:
         """Return all fields, and the kind."""
