@@ -28,6 +28,8 @@ RUN grep -oE '^(luqum|ply)==[^ ]+' requirements/dev.txt > /tmp/standin.txt && \
 FROM python:3.12-slim-bookworm AS base
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin delivery
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# asyncssh asks for the name of the process's user, which another --user than this may not have.
+ENV LOGNAME=delivery
 USER delivery
 STOPSIGNAL SIGTERM
 

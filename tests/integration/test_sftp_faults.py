@@ -538,6 +538,19 @@ async def test_a_private_key_that_is_not_known_there_is_refused(
         assert "PRIVATE KEY" not in text
 
 
+async def test_a_process_whose_user_has_no_name_says_what_to_set(
+    server: OwnServer, store: SftpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs as a user of its own number."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    with pytest.raises(TargetUnavailableError, match="LOGNAME"):
+        await store.look(server.target)
+
+
 async def test_no_connection_is_opened_to_where_tenants_may_not_deliver(server: OwnServer) -> None:
     hosts = AllowedHosts.of(["*"])
     async with open_store(hosts=hosts) as store:

@@ -141,6 +141,9 @@ class SftpConnections:
             except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
                 # A fingerprint may be that of a key of another type.
                 refusal = error
+            except BaseException:
+                sock.close()  # which asyncssh may not have begun to use
+                raise
         assert refusal is not None  # noqa: S101 - there is an algorithm
         if not seen.shown:
             raise TargetRefusedError(
@@ -292,9 +295,8 @@ async def _sign_in(
             f"user or {means} in the tenant's settings, or let the user in there"
         ) from error
     except ValueError as error:  # before anything was sent: the process has no user's name
-        sock.close()
         raise TargetUnavailableError(
-            f"{target} can't be asked ({said(error)}): correct it where this service runs"
+            f"{target} can't be asked ({said(error)}): set it where this service runs"
         ) from error
     except (*LOST, asyncssh.Error) as error:
         raise TargetUnavailableError(
