@@ -107,6 +107,23 @@ class StreamingArchiver:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
         return format_of(delivery.archive_name, self.formats)
 
+    def memory_of(
+        self,
+        delivery: Delivery,
+        *,
+        at_most: int,
+        name_bytes: int,
+        after: Checkpoint | None = None,
+    ) -> int:
+        """Return the bytes of memory that a transfer holds to its end."""
+        return self._plan(
+            self._form_of(delivery),
+            delivery,
+            at_most=at_most,
+            name_bytes=name_bytes,
+            after=after,
+        ).memory
+
     async def run(
         self,
         delivery: Delivery,
@@ -132,7 +149,7 @@ class StreamingArchiver:
         slot, when that takes long.
         """
         form = self._form_of(delivery)
-        plan = self._plan(form, delivery, name_bytes, at_most, after)
+        plan = self._plan(form, delivery, at_most=at_most, name_bytes=name_bytes, after=after)
         meter = Meter(delivery, self.report)
         transfer = _Transfer(self, delivery, form, plan, target, upload, lease, meter, folder)
         ticking = asyncio.create_task(meter.tick())
@@ -156,8 +173,9 @@ class StreamingArchiver:
         self,
         form: ArchiveFormat | Files,
         delivery: Delivery,
-        name_bytes: int,
+        *,
         at_most: int,
+        name_bytes: int,
         after: Checkpoint | None,
     ) -> PartPlan | FolderPlan:
         limits: dict[str, Any] = {

@@ -291,7 +291,9 @@ class Deliveries(ABC):
     def segments(self, source: OrderSource | None = None) -> Segments:
         """Return what archives are made from whose order goes on meanwhile."""
         memory = Budget(1 << 30)
-        room = Room(memory=memory.size, reserve=memory.reserve_at_once, most_files=1_000_000)
+        room = Room(
+            memory=memory.size, reserve=memory.reserve_at_once, most_files=1_000_000, grows=True
+        )
         given: Any = source
         return Segments(source=given, store=self.store, room=room, suffix_of=formats.suffix_of)
 

@@ -566,6 +566,19 @@ class Archiver(Protocol):
     def media_type(self, delivery: Delivery) -> str:
         """Return the media type of the delivery's object, before it is made."""
 
+    def memory_of(
+        self,
+        delivery: Delivery,
+        *,
+        at_most: int,
+        name_bytes: int,
+        after: Checkpoint | None = None,
+    ) -> int:
+        """Return the bytes of memory that `run`, called with the same, holds to its end.
+
+        Raises ArchiveTooLargeError when no worker has as many, and CheckpointUnusableError.
+        """
+
     async def run(
         self,
         delivery: Delivery,

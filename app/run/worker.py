@@ -164,7 +164,7 @@ def _workers(
         segments=Segments(
             source=services.source,
             store=store,
-            room=replace(room, reserve=memory.reserve_at_once),
+            room=replace(room, reserve=memory.reserve_at_once, grows=True),
             suffix_of=formats.suffix_of,
             pauses=without_checkpoints() is None,
         ),
@@ -185,6 +185,7 @@ def _workers(
         room=room,
         suffix_of=formats.suffix_of,
         max_suborders=tenants.max_suborders,
+        memory_of=transfers.memory_of,
     )
     slots = partial(
         Slots,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from app.delivery.listing import Listing
@@ -23,6 +23,7 @@ log = get_logger(__name__)
 
 MEMORY_A_FILE = 400  # bytes, at most: of the packed listing, and to tell ids and names apart
 _UNPACKED_FILES = 5000  # files that may be held without asking for memory, and packed in one go
+_GROWTH = 2  # times as many files each time, where a listing does not tell how long it is
 _BATCH_SIZE = 1000  # files laid out, and written, in one go
 
 Reserve = Callable[[int], AbstractAsyncContextManager[None]]
@@ -35,6 +36,34 @@ class Room:
     memory: int  # bytes that the worker's work shares
     reserve: Reserve  # holds some of it for as long as its block takes
     most_files: int  # of a delivery
+    # Whether more may be reserved beside what is held: only who never waits for it can do that.
+    grows: bool = False
+    taken: int = 0  # bytes of it that who asks has already, and keeps
+
+    def beside(self, taken: int) -> Room:
+        """Return the room that there is beside so many bytes."""
+        return replace(self, taken=taken)
+
+    @property
+    def fits(self) -> int:
+        """How many files there can ever be memory for."""
+        return max(0, self.memory - self.taken) // MEMORY_A_FILE
+
+    def of(self, delivery: Delivery, files: int) -> AbstractAsyncContextManager[None]:
+        """Hold the memory of so many files, however few. Raises OrderTooLargeError."""
+        self.check(delivery, files)
+        return self.reserve(files * MEMORY_A_FILE)
+
+    def check(self, delivery: Delivery, files: int) -> None:
+        """Raise OrderTooLargeError unless there can be memory for so many files of an order."""
+        if files > self.fits:
+            beside = f" beside the {self.taken} bytes of its transfer" if self.taken else ""
+            needed = self.taken + files * MEMORY_A_FILE
+            raise OrderTooLargeError(
+                f"order {delivery.order_id} holds {files} files or more, and a worker has memory "
+                f"for {self.fits}{beside}: order less at once, or raise DELIVERY_WORKER_MEMORY to "
+                f"{needed} or more"
+            )
 
     async def read(
         self,
@@ -46,36 +75,35 @@ class Room:
     ) -> Listing:
         """Pack a listing; so many files are in the manifest already.
 
-        What memory it needs is held once, with next to nothing in hand: who held some and asked for
-        more would wait for ever for others who do the same. Raises OrderTooLargeError.
+        Who may wait for the memory that it needs gets it once, with next to nothing in hand: who
+        held some and waited for more would wait for ever for others who do the same. Raises
+        OrderTooLargeError.
         """
         listing = Listing()
         some: list[ListedFile] = []
-        count, room = behind, _UNPACKED_FILES
+        count, room, held = behind, _UNPACKED_FILES, 0
         async for file in files:
             count += 1
             expected = max(count, behind + (file.listed or 0))
             if expected > self.most_files:
-                raise _too_large(delivery, expected, self.most_files, "DELIVERY_MAX_ORDER_FILES")
+                raise OrderTooLargeError(
+                    f"order {delivery.order_id} holds {expected} files or more, and a delivery may "
+                    f"have {self.most_files}: order less at once, or raise DELIVERY_MAX_ORDER_FILES"
+                )
             if expected > room:
-                fits = self.memory // MEMORY_A_FILE
-                if expected > fits:
-                    raise _too_large(delivery, expected, fits, "DELIVERY_WORKER_MEMORY")
-                room = expected if file.listed else min(self.most_files, fits)
-                await stack.enter_async_context(self.reserve(room * MEMORY_A_FILE))
+                self.check(delivery, expected)
+                most = min(self.most_files, self.fits)
+                if not file.listed:
+                    expected = min(most, max(expected, _GROWTH * room)) if self.grows else most
+                room = expected
+                await stack.enter_async_context(self.reserve((room - held) * MEMORY_A_FILE))
+                held = room
             some.append(file)
             if len(some) == _UNPACKED_FILES:
                 await asyncio.to_thread(listing.add, some)
                 some = []
         await asyncio.to_thread(listing.add, some)
         return listing
-
-
-def _too_large(delivery: Delivery, files: int, most: int, setting: str) -> OrderTooLargeError:
-    return OrderTooLargeError(
-        f"order {delivery.order_id} holds {files} files or more, and a delivery may have {most}: "
-        f"order less at once, or raise {setting}"
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

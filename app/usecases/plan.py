@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from app.delivery import outgoing
 from app.delivery.listing import Listing
-from app.delivery.manifest import Layout, ListedFile, Manifest, archive_of_many, ids_of
+from app.delivery.manifest import Extent, Layout, ListedFile, Manifest, archive_of_many, ids_of
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts
 from app.delivery.outgoing import Kind
@@ -31,6 +31,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.usecases.laying_out import Room, write
+from app.usecases.segments import extent_of, most_files_of
 from app.usecases.untold import Question, Unanswered
 
 log = get_logger(__name__)
@@ -51,13 +52,15 @@ class Planning:
     suffix_of: SuffixOf
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
     unanswered: Unanswered = field(default_factory=Unanswered)
+    # Bytes that the transfer of a delivery holds while its segments are listed.
+    memory_of: Callable[[Delivery, Extent], int] = lambda _delivery, _extent: 0
 
     async def plan(self, delivery: Delivery) -> None:
         """Lay out the archive, and make the delivery ready for transfer.
 
-        Raises EmptyOrderError, OrderTooLargeError, TooManySubordersError, SourceNotReadyError when
-        it is too early, LeaseLostError when the delivery moved on meanwhile, and what reading the
-        listing raises.
+        Raises EmptyOrderError, OrderTooLargeError, ArchiveTooLargeError, TooManySubordersError,
+        SourceNotReadyError when it is too early, LeaseLostError when the delivery moved on
+        meanwhile, and what reading the listing raises.
         """
         async with AsyncExitStack() as stack:
             if delivery.announced and not delivery.order_done:
@@ -109,6 +112,8 @@ class Planning:
         manifest = Manifest(
             archive_name=archive_name, file_count=plan.files, total_bytes=plan.total_bytes
         )
+        if plan.told:
+            self._check_room(delivery, manifest, plan)
         async with self.store.transaction() as tx:
             if not await tx.advance(
                 delivery, State.READY, manifest=manifest, plan=plan, begins_by=_begins_by(facts)
@@ -122,6 +127,21 @@ class Planning:
             bytes=plan.total_bytes,
             whole_order_known=plan.told,
         )
+
+    def _check_room(self, delivery: Delivery, manifest: Manifest, plan: OrderPlan) -> None:
+        """Raise OrderTooLargeError if its last suborder can't be listed beside its transfer.
+
+        And ArchiveTooLargeError if there is no memory for that itself: before anything is sent.
+        """
+        most = most_files_of(plan, plan.files)
+        transfer = replace(
+            delivery,
+            archive_name=manifest.archive_name,
+            file_count=most,
+            total_bytes=manifest.total_bytes,
+        )
+        taken = self.memory_of(transfer, extent_of(plan, most))
+        self.room.beside(taken).check(delivery, plan.files)
 
     async def _laid_out(self, delivery: Delivery, listing: Listing) -> Layout:
         suffix = self.suffix_of(delivery.format)

@@ -31,7 +31,7 @@ from app.errors import (
     SourceUnavailableError,
 )
 from app.telemetry.logs import get_logger
-from app.usecases.laying_out import MEMORY_A_FILE, Room, write
+from app.usecases.laying_out import Room, write
 from app.usecases.untold import TRIES, Question, Unanswered
 from app.waiting.patience import until_answered
 
@@ -47,6 +47,17 @@ _MORE = 100  # files that it has room for beyond those that were told: equal one
 _NAME = 100  # bytes that their names are taken to have
 # An announcement may be there before the list is: so an empty one is not believed at first.
 _EMPTY_AGE = timedelta(minutes=5)  # of the announcement, and after some tries
+
+
+def most_files_of(plan: OrderPlan, files: int) -> int:
+    """Return how many files an archive has room for in an attempt that begins with so many."""
+    return files + _MORE if plan.told else max(_UNTOLD_FILES, _GROWTH * files)
+
+
+def extent_of(plan: OrderPlan, most_files: int) -> Extent:
+    """Return what bounds of an archive rest on that has room for so many files."""
+    names = (most_files - plan.files) * _NAME
+    return Extent(sizes_known=plan.sizes_known, name_bytes=plan.name_bytes + names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +87,8 @@ class SegmentFiles:
         self._lease = lease
         has = delivery.file_count
         # How many there are at most in this attempt.
-        self.most_files = has + _MORE if plan.told else max(_UNTOLD_FILES, _GROWTH * has)
+        self.most_files = most_files_of(plan, has)
+        self.beside = 0  # bytes of memory that the transfer has while segments are listed
         self.segments = 0  # that were given
         self.total_suborders: int | None = None  # that rs-order told, at the last look
         self._with_errors = False  # whether it said by then that the order ended with some
@@ -87,8 +99,7 @@ class SegmentFiles:
     @property
     def extent(self) -> Extent:
         """What bounds of the archive rest on: what is planned, and room for more."""
-        names = (self.most_files - self._plan.files) * _NAME
-        return Extent(sizes_known=self._plan.sizes_known, name_bytes=self._plan.name_bytes + names)
+        return extent_of(self._plan, self.most_files)
 
     async def all(self) -> AsyncIterator[ManifestFile | Seam]:
         """Iterate over the files, from the first, with the seams between segments.
@@ -188,7 +199,8 @@ class SegmentFiles:
         by, delivery, plan = self._by, self._delivery, self._plan
         async with AsyncExitStack() as stack:
             files = by.source.listing(delivery, segment.suborder, so_far=not segment.at_end)
-            listing = await by.room.read(delivery, files, stack, behind=given)
+            room = by.room.beside(self.beside)
+            listing = await room.read(delivery, files, stack, behind=given)
             addition = Addition(
                 suffix=by.suffix_of(self._delivery.format),
                 folders=plan.folders,
@@ -356,7 +368,7 @@ class SegmentFiles:
         delivery, source = self._delivery, self._by.source
         if facts is None:
             return await self._missing_of_plan(files)
-        async with self._by.room.reserve(files * MEMORY_A_FILE):
+        async with self._by.room.beside(self.beside).of(delivery, files):
             archived = {file.file_id async for file in self._files(0, files)}
             missing: set[int] = set()
             try:

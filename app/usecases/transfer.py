@@ -362,6 +362,7 @@ class Transfers:
             else:
                 extent, files = segments.extent, segments.all()
                 delivery = replace(delivery, file_count=segments.most_files)
+                segments.beside = self.memory_of(delivery, extent, after)
             made = await self.archiver.run(
                 delivery,
                 files,
@@ -430,6 +431,18 @@ class Transfers:
         if isinstance(error, WrongFileError):
             return delivery.failures + 1 < self.attempts
         return isinstance(error, _PASSING) and not isinstance(error, UploadLostError)
+
+    def memory_of(self, delivery: Delivery, extent: Extent, after: Checkpoint | None = None) -> int:
+        """Return the bytes of memory that the transfer of a delivery holds to its end.
+
+        Raises ArchiveTooLargeError when no worker has as many, and CheckpointUnusableError.
+        """
+        return self.archiver.memory_of(
+            delivery,
+            at_most=self._at_most(delivery, extent),
+            name_bytes=extent.name_bytes,
+            after=after,
+        )
 
     def _at_most(self, delivery: Delivery, extent: Extent) -> int:
         """Return the bytes that the files may have, as far as it is known before."""

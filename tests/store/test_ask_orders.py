@@ -641,7 +641,7 @@ async def test_a_place_that_a_small_delivery_keeps_is_looked_for_once_a_half_mad
 ) -> None:
     """It keeps the other place itself: rs-order does not see that its file was downloaded."""
     delivered = await deliveries.available("before")
-    switches = {"user_places": 2, "suborder_files": 1, "large_file_bytes": 1}
+    switches: dict[str, Any] = {"user_places": 2, "suborder_files": 1, "large_file_bytes": 1}
     orders.hold(delivered, {"small": b"s"}, **switches)
     transferring = await deliveries.put(delivered, State.TRANSFERRING)
     async with deliveries.store.transaction() as tx:
@@ -672,7 +672,7 @@ async def crossed(deliveries: Deliveries, orders: MemoryOrders) -> None:
 
     The second suborder of the older one is cut after the first one of the younger had its place.
     """
-    switches = {"suborder_files": 1, "large_file_bytes": 1}
+    switches: dict[str, Any] = {"suborder_files": 1, "large_file_bytes": 1}
     await parked(deliveries, orders, "older", user_places=1, **switches)
     older = orders.orders.by_id[1]
     later = [each for each in older.suborders if each.state is SuborderState.QUEUED]

@@ -237,6 +237,9 @@ class GatedArchiver:
     def media_type(self, delivery: Delivery) -> str:
         return "application/zip"
 
+    def memory_of(self, *_args: Any, **_kwargs: Any) -> int:
+        return 0
+
     async def run(
         self,
         delivery: Delivery,

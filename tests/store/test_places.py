@@ -58,6 +58,9 @@ class Made:
     def media_type(self, _delivery: Delivery) -> str:
         return "application/zip"
 
+    def memory_of(self, *_args: Any, **_kwargs: Any) -> int:
+        return 0
+
     async def run(self, *_args: Any, **_kwargs: Any) -> StoredObject:
         return make_stored()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.delivery.lease import Lease
-from app.delivery.manifest import ListedFile, ManifestFile, Seam
+from app.delivery.manifest import Extent, ListedFile, ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.order_facts import DatasetFacts, OrderFacts, OrderFile
 from app.delivery.orders import OrderStatus
@@ -21,6 +21,7 @@ from app.errors import (
     IncompleteOrderError,
     LeaseLostError,
     OrderNotToldError,
+    OrderTooLargeError,
     SourceNotReadyError,
     SourceRefusedError,
     SourceUnavailableError,
@@ -30,7 +31,7 @@ from app.errors import (
 from app.usecases import plan as planning
 from app.usecases import segments
 from app.usecases.intervene import why_not_retried
-from app.usecases.laying_out import Room
+from app.usecases.laying_out import MEMORY_A_FILE, Room
 from app.usecases.plan import Planning
 from app.usecases.settle import Settlement
 from app.usecases.untold import Question, Unanswered
@@ -384,6 +385,48 @@ async def test_a_segment_that_can_not_be_listed_now_costs_nothing_of_what_there_
         got.append(each if isinstance(each, Seam) else each.member)
     assert got == ["f1", Seam.SEGMENT, Seam.PAUSE]
     assert isinstance(segments_of.failed, SourceNotReadyError)
+
+
+async def test_a_segment_that_no_worker_has_the_memory_for_ends_the_delivery_in_words(
+    deliveries: Deliveries,
+) -> None:
+    """What its transfer holds is never free: without an end it would be listed until it expires."""
+    order = Order({7: [file(1)], 8: [file(number) for number in range(2, 5003)]}, told=False)
+    delivery = await untold(deliveries, order)
+    memory = Budget(20_000 * MEMORY_A_FILE)
+    room = Room(memory=memory.size, reserve=memory.reserve_at_once, most_files=10**6, grows=True)
+    files = replace(deliveries.segments(order), room=room).of(delivery, make_lease())
+    files.beside = memory.size - 5000 * MEMORY_A_FILE
+    await announce(deliveries, order, 8)
+    async with memory.reserve(files.beside):
+        with pytest.raises(OrderTooLargeError, match="raise DELIVERY_WORKER_MEMORY"):
+            assert [each async for each in files.all()]
+
+
+async def test_an_order_that_can_not_be_listed_beside_its_transfer_is_refused_before_that(
+    deliveries: Deliveries,
+) -> None:
+    order = Order({7: [file(1)], 8: [file(2), file(3)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    claimed = await claim(deliveries, Work.PLAN)
+    asked: list[tuple[str | None, int, int, int]] = []
+
+    def taken(delivery: Delivery, extent: Extent) -> int:
+        sizes = delivery.file_count, delivery.total_bytes, extent.name_bytes
+        asked.append((delivery.archive_name, *sizes))
+        return memory.size - beside * MEMORY_A_FILE
+
+    memory = Budget(1 << 20)
+    room = Room(memory=memory.size, reserve=memory.reserve, most_files=100)
+    plans = replace(planner(deliveries, order), room=room, memory_of=taken)
+    beside = 2
+    with pytest.raises(OrderTooLargeError, match="order 1 holds 3 files or more"):
+        await plans.plan(claimed)
+    assert asked == [("P_v1.zip", 103, 6, 10_006)]
+    beside = 3
+    await plans.plan(claimed)
+    assert (await deliveries.active()).state is State.READY
 
 
 async def test_a_file_too_few_is_no_archive(deliveries: Deliveries) -> None:

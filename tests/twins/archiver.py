@@ -45,6 +45,17 @@ class PlainArchiver:
         """Return the media type of its archive's format."""
         return format_of(delivery.archive_name or "").media_type
 
+    def memory_of(
+        self,
+        delivery: Delivery,
+        *,
+        at_most: int,
+        name_bytes: int,
+        after: Checkpoint | None = None,
+    ) -> int:
+        """Return the bytes of memory that a transfer holds: none are counted here."""
+        return 0
+
     async def run(
         self,
         delivery: Delivery,

@@ -286,6 +286,25 @@ async def test_what_was_saved_is_read_once_there_is_memory_for_it() -> None:
     assert loaded == checkpoint.steps != []
 
 
+async def test_the_memory_that_a_transfer_holds_is_known_before() -> None:
+    source, store = Source(FILES), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    budget = Budget(64 * MIB)
+    held: list[bool] = []
+
+    async def files() -> AsyncIterator[ManifestFile | Seam]:
+        for file in source.manifest():
+            held.append(budget.has(free) and not budget.has(free + 1))
+            yield file
+
+    free = budget.size - archiver_of(source, store).memory_of(
+        delivery, at_most=delivery.total_bytes, name_bytes=name_bytes(source.files)
+    )
+    assert await follow(source, store, delivery, upload, files(), budget=budget) is not None
+    assert set(held) == {True}
+
+
 async def test_an_archive_that_has_more_parts_than_an_upload_takes_ends_in_words_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
