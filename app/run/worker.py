@@ -73,8 +73,11 @@ def _relays(services: WorkerServices) -> list[Service]:
     ]
 
 
-def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
-    """Make what is due by the clock; what one process does for all is led."""
+def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[Service]:
+    """Make what is due by the clock; what one process does for all is led.
+
+    `room` is what looks at orders have, that never wait for memory.
+    """
     settings = services.settings
     store, arrivals = services.database.store, services.database.arrivals
     leading = services.database.leader.leading
@@ -93,6 +96,7 @@ def make_timers(services: WorkerServices, uploads: Uploads) -> list[Service]:
     inquiry = OrderInquiry(
         source=services.source,
         store=store,
+        room=room,
         limit=_INQUIRY_BATCH_SIZE,
         max_suborders=services.configuration.tenants.max_suborders,
         frees_places=settings.cancel_delivered_orders,
@@ -152,6 +156,7 @@ def _workers(
     patience = Patience.of(settings.target_patience, backoff)
     memory = Budget(settings.worker_memory)
     room = Room(memory=memory.size, reserve=memory.reserve, most_files=settings.max_order_files)
+    room_at_once = replace(room, reserve=memory.reserve_at_once, grows=True)
     transfers = Transfers(
         store=store,
         leases=leases,
@@ -164,7 +169,7 @@ def _workers(
         segments=Segments(
             source=services.source,
             store=store,
-            room=replace(room, reserve=memory.reserve_at_once, grows=True),
+            room=room_at_once,
             suffix_of=formats.suffix_of,
             pauses=without_checkpoints() is None,
         ),
@@ -196,7 +201,7 @@ def _workers(
         grace=Grace(settings.shutdown_grace),
     )
     waits = Timer(name="targets", job=away.record_waits, interval=_WAIT_REPORT_INTERVAL)
-    return [waits, *make_timers(services, uploads)], [
+    return [waits, *make_timers(services, uploads, room_at_once)], [
         slots(
             kind=Work.CHECK,
             count=_USER_CHECK_CONCURRENCY,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from app.errors import (
     DeliveryError,
     ErrorType,
     OrderNotToldError,
+    OrderTooLargeError,
     SourceNotReadyError,
     SourceRefusedError,
     SourceUnavailableError,
@@ -30,6 +32,7 @@ from app.errors import (
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 from app.usecases.free_place import may_lack_place
+from app.usecases.laying_out import Room
 from app.usecases.order_progress import announce_available, order_progressed
 from app.usecases.untold import Question, Unanswered
 
@@ -111,6 +114,7 @@ class OrderInquiry:
 
     source: OrderSource
     store: DeliveryStore
+    room: Room  # that never waits for memory: what has none now, has its turn at a later look
     limit: int  # orders in one look: the others have their turn at the next one
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
     frees_places: bool = False  # at rs-order, of orders that are delivered
@@ -165,13 +169,11 @@ class OrderInquiry:
             )
         elif facts.complete:
             failed = facts.status == OrderState.FAILED
-            most = self.max_suborders(delivery.tenant)
-            suborders = await self._suborders(delivery, facts) if most else None
             await self._said(
                 delivery,
                 OrderStatus.FAILED if failed else OrderStatus.DONE,
                 errors=max(1, facts.in_error or 0) if facts.may_be_retried else 0,
-                total_suborders=suborders.total if suborders else None,
+                total_suborders=await self._total_suborders(delivery, facts),
             )
         else:
             if facts.available or facts.waiting_for_user:
@@ -208,19 +210,20 @@ class OrderInquiry:
 
     async def _announce(self, delivery: Delivery, facts: OrderFacts) -> None:
         """Announce suborders that can be downloaded: some may be, of which it was not heard."""
-        suborders = await self._suborders(delivery, facts)
-        if suborders is None:
-            await self._look_for_files(delivery)
-            return
-        for suborder in suborders.whole:
-            await self._said(
-                delivery,
-                OrderStatus.SUBORDER_DONE,
-                suborder_id=suborder,
-                total_suborders=suborders.total,
-            )
-        if self.user_places and delivery.parked and facts.waiting_for_user:
-            await self._end_if_stuck(delivery, suborders)
+        async with AsyncExitStack() as stack:
+            suborders = await self._suborders(delivery, facts, stack)
+            if suborders is not None:
+                for suborder in suborders.whole:
+                    await self._said(
+                        delivery,
+                        OrderStatus.SUBORDER_DONE,
+                        suborder_id=suborder,
+                        total_suborders=suborders.total,
+                    )
+                if self.user_places and delivery.parked and facts.waiting_for_user:
+                    await self._end_if_stuck(delivery, suborders)
+                return
+        await self._look_for_files(delivery)
 
     async def _end_if_stuck(self, delivery: Delivery, suborders: _Suborders) -> None:
         """End a delivery if orders like its own have all places of its user, and give none back.
@@ -258,23 +261,44 @@ class OrderInquiry:
         """Look which suborders are in the archive, and wait for their download all the same."""
         files = Counter(suborders.available.values())
         unread = files.copy()
-        read: dict[int, list[str]] = {}  # the first files of each suborder that has some
         async for file in self.store.files(delivery):
             suborder = suborders.available.get(file.file_id)
             if suborder is not None:
                 unread[suborder] -= 1
-                names = read.setdefault(suborder, [])
-                if len(names) < _NAMED:
-                    names.append(file.member)
-        kept = [each for each in read if not unread[each] and each not in suborders.pending]
-        return _Kept(
-            places=len(kept),
-            files=sum(files[suborder] for suborder in kept),
-            named=sorted(name for suborder in kept for name in read[suborder])[:_NAMED],
-        )
+        kept = {
+            suborder
+            for suborder, count in unread.items()
+            if not count and suborder not in suborders.pending
+        }
+        named: list[str] = []
+        if kept:
+            async for file in self.store.files(delivery):
+                if suborders.available.get(file.file_id) in kept:
+                    named.append(file.member)
+                if len(named) == _NAMED:
+                    break
+        return _Kept(places=len(kept), files=sum(files[each] for each in kept), named=named)
 
-    async def _suborders(self, delivery: Delivery, facts: OrderFacts) -> _Suborders | None:
-        """Return what is known of the order's suborders; None where that is not told."""
+    async def _total_suborders(self, delivery: Delivery, facts: OrderFacts) -> int | None:
+        """Return how many suborders the order has, where that is of use, and told."""
+        if not self.max_suborders(delivery.tenant):
+            return None
+        async with AsyncExitStack() as stack:
+            suborders = await self._suborders(delivery, facts, stack)
+            return None if suborders is None else suborders.total
+
+    async def _suborders(
+        self, delivery: Delivery, facts: OrderFacts, stack: AsyncExitStack
+    ) -> _Suborders | None:
+        """Return what is known of the order's suborders; None where that is not told.
+
+        Nor where a worker has no memory for as many files. Raises RetryableError while others have
+        that memory.
+        """
+        files = facts.files or 0
+        if files > self.room.fits:
+            return None
+        await stack.enter_async_context(self.room.of(delivery, files))
         suborders = _Suborders()
         try:
             async for ordered in self.source.every_file(delivery, facts):
@@ -300,20 +324,31 @@ class OrderInquiry:
         is its bound.
         """
         try:
-            listed = self.source.listing(delivery, so_far=True)
-            new = {file.file_id async for file in listed}
-        except SourceNotReadyError:  # nothing is there
-            new = set()
-        if new:
-            async for known in self.store.files(delivery):
-                new.discard(known.file_id)
-        log.info("order_listed", **delivery.log_context, order_id=delivery.order_id, files=len(new))
-        if not new:
+            files = await self._new_files(delivery)
+        except OrderTooLargeError as error:
+            await self._end(delivery, str(error), error.error_type)
+            return
+        log.info("order_listed", **delivery.log_context, order_id=delivery.order_id, files=files)
+        if not files:
             return
         async with self.store.transaction() as tx:
             current = await self._waiting(tx, delivery)
             if current is not None:
                 await announce_available(tx, current)
+
+    async def _new_files(self, delivery: Delivery) -> int:
+        """Return how many files can be downloaded that are not in the archive."""
+        async with AsyncExitStack() as stack:
+            listed = self.source.listing(delivery, so_far=True)
+            try:
+                held = self.room.held(delivery, listed, stack)
+                new = {file.file_id async for file in held}
+            except SourceNotReadyError:  # nothing is there
+                return 0
+            if new:
+                async for known in self.store.files(delivery):
+                    new.discard(known.file_id)
+            return len(new)
 
     async def _look_for_places(self, delivery: Delivery) -> None:
         """Note that others may keep the place that an order needs which has nothing new.
@@ -337,12 +372,17 @@ class OrderInquiry:
         most = self.max_suborders(delivery.tenant)
         await order_progressed(event, store=self.store, max_suborders=most)
 
-    async def _end(self, delivery: Delivery, cause: str) -> None:
+    async def _end(
+        self,
+        delivery: Delivery,
+        cause: str,
+        error_type: ErrorType = ErrorType.INTERNAL_ERROR,
+    ) -> None:
         """End a delivery that waits."""
         async with self.store.transaction() as tx:
             current = await self._waiting(tx, delivery)
             if current is not None:
-                await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)
+                await fail(tx, current, error_type, cause)
 
     @staticmethod
     async def _waiting(tx: UnitOfWork, delivery: Delivery) -> Delivery | None:

@@ -7,6 +7,7 @@ segment is ever seen: all of it is one transaction.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
@@ -50,7 +51,9 @@ class Room:
         return max(0, self.memory - self.taken) // MEMORY_A_FILE
 
     def of(self, delivery: Delivery, files: int) -> AbstractAsyncContextManager[None]:
-        """Hold the memory of so many files, however few. Raises OrderTooLargeError."""
+        """Hold the memory that so many files take. Raises OrderTooLargeError."""
+        if files <= _UNPACKED_FILES:
+            return contextlib.nullcontext()
         self.check(delivery, files)
         return self.reserve(files * MEMORY_A_FILE)
 
@@ -73,14 +76,31 @@ class Room:
         *,
         behind: int = 0,
     ) -> Listing:
-        """Pack a listing; so many files are in the manifest already.
+        """Pack a listing; so many files are in the manifest already. Raises OrderTooLargeError."""
+        listing = Listing()
+        some: list[ListedFile] = []
+        async for file in self.held(delivery, files, stack, behind=behind):
+            some.append(file)
+            if len(some) == _UNPACKED_FILES:
+                await asyncio.to_thread(listing.add, some)
+                some = []
+        await asyncio.to_thread(listing.add, some)
+        return listing
+
+    async def held(
+        self,
+        delivery: Delivery,
+        files: AsyncIterator[ListedFile],
+        stack: AsyncExitStack,
+        *,
+        behind: int = 0,
+    ) -> AsyncIterator[ListedFile]:
+        """Iterate over a listing of which each file is kept, with the memory for that held.
 
         Who may wait for the memory that it needs gets it once, with next to nothing in hand: who
         held some and waited for more would wait for ever for others who do the same. Raises
         OrderTooLargeError.
         """
-        listing = Listing()
-        some: list[ListedFile] = []
         count, room, held = behind, _UNPACKED_FILES, 0
         async for file in files:
             count += 1
@@ -98,12 +118,7 @@ class Room:
                 room = expected
                 await stack.enter_async_context(self.reserve((room - held) * MEMORY_A_FILE))
                 held = room
-            some.append(file)
-            if len(some) == _UNPACKED_FILES:
-                await asyncio.to_thread(listing.add, some)
-                some = []
-        await asyncio.to_thread(listing.add, some)
-        return listing
+            yield file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

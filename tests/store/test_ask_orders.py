@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,20 +10,22 @@ from uuid import uuid4
 
 import pytest
 
-from app.delivery.manifest import ManifestFile, Seam
+from app.delivery.manifest import ListedFile, ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.order_facts import DatasetFacts, OrderFacts
+from app.delivery.order_facts import DatasetFacts, OrderFacts, OrderFile
 from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
 from app.errors import SourceGoneError, SourceUnavailableError
 from app.usecases.ask_orders import OrderInquiry
 from app.usecases.free_place import Places
+from app.usecases.laying_out import MEMORY_A_FILE, Room
 from app.usecases.plan import END_AWAITED
 from app.usecases.settle import Settlement
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from compose.rs_order.states import SuborderState
-from tests.builders import make_lease, make_stored
+from sinks.pipeline.budget import Budget
+from tests.builders import make_lease, make_listed, make_stored
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
 from tests.twins.rs_order import MemoryOrders
@@ -52,10 +55,12 @@ def inquiry(
     max_suborders: int = 0,
     user_places: int = 0,
     frees_places: bool = True,
+    room: Room | None = None,
 ) -> OrderInquiry:
     return OrderInquiry(
         source=orders,
         store=deliveries.store,
+        room=room or deliveries.segments().room,
         limit=10,
         max_suborders=lambda _tenant: max_suborders,
         frees_places=frees_places,
@@ -763,3 +768,90 @@ async def test_the_places_that_a_user_s_orders_keep_are_known_while_they_are_par
         assert await tx.list_segment(claimed, segment, claimed.plan, more_files=0, more_bytes=0)
     assert (await park(deliveries, "older")).parked
     assert await keeping(younger, 1) == [("younger", 1)], "it is seen at the next look"
+
+
+class Large(MemoryOrders):
+    """An rs-order whose orders have, by what they say and list, so many files more."""
+
+    def __init__(self, more: int) -> None:
+        super().__init__()
+        self.more = more
+        self.held: list[bool] = []  # whether memory for them was held as they were told
+        self.memory = Budget(20_000 * MEMORY_A_FILE)
+
+    def room(self) -> Room:
+        return Room(
+            memory=self.memory.size,
+            reserve=self.memory.reserve_at_once,
+            most_files=1_000_000,
+            grows=True,
+        )
+
+    async def order(self, delivery: Delivery) -> OrderFacts | None:
+        facts = await super().order(delivery)
+        if facts is None:
+            return None
+        more = DatasetFacts(dataset_id=0, files=self.more, size=None)
+        return replace(facts, datasets=(*facts.datasets, more))
+
+    async def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        async for file in super().every_file(delivery, facts):
+            yield file
+        free = self.memory.size - (facts.files or 0) * MEMORY_A_FILE
+        self.held.append(not self.memory.has(free + 1))
+
+    async def listing(
+        self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
+    ) -> AsyncIterator[ListedFile]:
+        async for file in super().listing(delivery, suborder, so_far=so_far):
+            yield file
+        for number in range(self.more if so_far else 0):
+            yield make_listed("more", file_id=1_000_000 + number)
+
+
+async def test_a_look_at_a_large_order_holds_the_memory_that_it_takes(
+    deliveries: Deliveries,
+) -> None:
+    orders = Large(6_000)
+    orders.hold(await ordered(deliveries), FILES, suborder_files=1, user_places=1)
+    inquiries = inquiry(deliveries, orders, room=orders.room())
+    await deliveries.elapse(QUIET)
+    async with orders.memory.reserve(orders.memory.size):
+        await inquiries.look()
+    assert (orders.held, await deliveries.states()) == ([], ["ORDERED"]), "it has its turn later"
+    await deliveries.elapse(QUIET)
+    await inquiries.look()
+    assert (orders.held, await deliveries.states()) == ([True], ["AVAILABLE"])
+    assert orders.memory.has(orders.memory.size)
+
+
+async def test_an_order_that_is_too_large_to_be_looked_at_by_its_files_is_listed(
+    deliveries: Deliveries,
+) -> None:
+    orders = Large(0)
+    await parked(deliveries, orders, partial_content=False)
+    orders.more = 20_000
+    await deliveries.elapse(QUIET)
+    await inquiry(deliveries, orders, room=orders.room()).look()
+    assert len(orders.held) == 1, "as it was planned"
+    assert await deliveries.states() == ["ERROR"]
+    (error,) = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
+    assert error["errorType"] == "ORDER_LIMIT_REACHED"
+    assert "raise DELIVERY_WORKER_MEMORY" in error["message"]
+
+
+async def test_the_files_that_a_list_has_are_compared_in_memory_that_is_held(
+    deliveries: Deliveries,
+) -> None:
+    orders = Large(0)
+    await parked(deliveries, orders, order_facts=False, partial_content=False)
+    orders.more = 6_000
+    inquiries = inquiry(deliveries, orders, room=orders.room())
+    await deliveries.elapse(QUIET)
+    async with orders.memory.reserve(orders.memory.size):
+        await inquiries.look()
+    assert (await deliveries.active()).announced == 1
+    await deliveries.elapse(QUIET)
+    await inquiries.look()
+    assert (await deliveries.active()).announced == 2
+    assert orders.memory.has(orders.memory.size)
