@@ -309,7 +309,8 @@ async def _apply_begun(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) ->
 
     While files are downloaded, its errors may be downloads of ours that broke off: whether all
     files came is seen at the end, where rs-order told them all. What it says of them is kept until
-    then.
+    then. Where it did not, its errors end the delivery, ours or not: a file that could not be
+    restored is in no list, and its suborder neither missing nor empty.
     """
     if event.status not in (OrderStatus.DONE, OrderStatus.FAILED):
         return

@@ -635,6 +635,18 @@ async def test_errors_while_files_are_downloaded_may_be_our_own(deliveries: Deli
     assert got == ["f1", Seam.SEGMENT, "f2", Seam.SEGMENT]
 
 
+async def test_errors_end_the_delivery_where_no_file_is_told(deliveries: Deliveries) -> None:
+    """Each suborder was heard of, none is empty, and yet the archive would lack a file."""
+    order = Order({7: [file(1)], 8: [file(2), file(3)]}, told=False)
+    order.gone = {3}  # it could not be restored: no list has it
+    delivery = await untold(deliveries, order)
+    await announce(deliveries, order, 8, errors=1, total_suborders=2)
+    assert await deliveries.states() == ["TRANSFERRING"], "it may be a download of ours"
+    assert "P_v1/f2" in await given(deliveries, order, delivery)
+    await deliveries.tell(DONE, order_id=1, errors=1, total_suborders=2)
+    assert await deliveries.states() == ["ERROR"]
+
+
 async def test_an_attempt_that_is_over_lists_nothing(deliveries: Deliveries) -> None:
     order = Order({7: [file(1)]})
     first = await begun(deliveries, order)
