@@ -145,8 +145,9 @@ class ConnectionSection(Section):
         ge=0,
         description="Suborders of a user that rs-order restores, or keeps for download, at a time. "
         "An order whose own suborders keep all these places, although they were downloaded, as "
-        "rs-order does not see that, goes no further and ends its delivery; 0: none is ended for "
-        "this.",
+        "rs-order does not see that, goes no further and ends its delivery; of several orders of "
+        "a user that keep all of them together, the delivery that was requested last ends; 0: none "
+        "is ended for this.",
     )
     rs_admin_url: str = Field(
         "",
