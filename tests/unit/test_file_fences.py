@@ -198,6 +198,39 @@ async def test_of_two_completions_at_once_one_takes_the_place_of_the_other_or_is
         await stores[0].delete(target, KEY, etag=found.etag)
 
 
+async def test_what_appears_outlives_a_crash_of_the_machine(target: FileTarget) -> None:
+    """It is synced before it has its name, and its name before the completion is told."""
+
+    class Recording(System):
+        def __init__(self) -> None:
+            self.done: list[str] = []
+
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            self.done.append(f"write {name_of(fd)}")
+            return super().write(fd, data, offset)
+
+        def sync(self, fd: int) -> None:
+            self.done.append(f"sync {name_of(fd)}")
+            super().sync(fd)
+
+        def link(self, name: str, to: str, *, at: int, to_at: int) -> None:
+            self.done.append("link")
+            super().link(name, to, at=at, to_at=to_at)
+
+    def name_of(fd: int) -> str:
+        """Return what is open: `note` for one, as the name is drawn."""
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        return "note" if path.suffix == ".new" else path.name
+
+    system = Recording()
+    store = store_of(target, system)
+    upload, parts = await begin(store, target, b"first", b"last")
+    assert system.done[-4:] == ["write data", "sync data", "write parts", "sync parts"]
+    system.done.clear()
+    await store.complete(target, upload, parts, 9, marks=MARKS)
+    assert system.done == ["sync data", "write note", "sync note", "sync c", "link", "sync c"]
+
+
 async def test_an_object_that_was_copied_with_its_times_is_still_whose_it_was(
     target: FileTarget,
 ) -> None:

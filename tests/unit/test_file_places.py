@@ -331,7 +331,8 @@ async def test_archives_and_folders_get_mode_and_group(
     finally:
         os.umask(before)
     made = tmp_path / "in" / "c" / "a.zip"
-    assert made.stat().st_mode & 0o7777 == mode
+    (note,) = made.parent.glob(".rs-delivery-*")
+    assert [path.stat().st_mode & 0o7777 for path in (made, note)] == [mode] * 2
     assert [path.stat().st_mode & 0o7777 for path in (made.parent, made.parent.parent)] == [
         0o2000 | folder
     ] * 2

@@ -56,15 +56,17 @@ def write_note(place: Place, folder: int, upload_id: str, note: Note) -> None:
     raw = json.dumps(asdict(note)).encode()
     with contextlib.suppress(FileNotFoundError):  # of a try before
         place.system.unlink(new, at=folder)
-    write_file(place, new, raw, at=folder)
+    write_file(place, new, raw, at=folder, mode=place.target.mode)  # who copies both can read it
     place.system.rename(new, name, at=folder, to_at=folder)
     place.system.sync(folder)
 
 
-def write_file(place: Place, name: str, raw: bytes, *, at: int) -> None:
-    """Make a small file, lasting."""
+def write_file(place: Place, name: str, raw: bytes, *, at: int, mode: int | None = None) -> None:
+    """Make a small file, lasting; without a mode, for this user alone."""
     fd = place.system.make_file(name, at=at)
     try:
+        if mode is not None:
+            place.own(fd, mode)
         write_all(place, fd, raw, 0)
         place.system.sync(fd)
     finally:

@@ -241,7 +241,8 @@ def _compare(place: Place, fd: int, pieces: Pieces, offset: int) -> None:
         for begin in range(0, len(view), _PIECE):
             place.check()
             part = view[begin : begin + _PIECE]
-            if place.system.read(fd, len(part), offset) != part:
+            # (Views are compared byte by byte, without letting other threads run.)
+            if place.system.read(fd, len(part), offset) != part.tobytes():
                 raise WrongObjectError(
                     f"{place.target} gave other bytes back than were written, between byte "
                     f"{offset} and {offset + len(part)} of a file"
