@@ -198,6 +198,28 @@ async def test_of_two_completions_at_once_one_takes_the_place_of_the_other_or_is
         await stores[0].delete(target, KEY, etag=found.etag)
 
 
+async def test_an_upload_that_was_begun_by_another_name_of_the_file_is_not_ones_own(
+    target: FileTarget,
+) -> None:
+    """PostgreSQL is asked by container and key whose it is, and knows it by the other."""
+    store = store_of(target)
+    theirs = await store.create_upload(target, "in/c/a.zip", {}, media_type=ZIP)
+    inner = FileTarget(path=f"{target.path}/in")
+    own = await store.create_upload(inner, "c/a.zip", MARKS, media_type=ZIP)
+    assert await store.open_uploads(inner, "c/a.zip") == [own]
+    assert await store.open_uploads(target, "in/c/a.zip") == [theirs]
+
+
+async def test_an_upload_whose_worker_died_while_it_began_is_found(target: FileTarget) -> None:
+    store = store_of(target)
+    upload = await store.create_upload(target, KEY, MARKS, media_type=ZIP)
+    (about,) = Path(target.path).rglob("about.json")
+    about.unlink()
+    assert await store.open_uploads(target, KEY) == [upload]
+    await store.abort(target, upload)
+    assert list(Path(target.path).iterdir()) == []
+
+
 async def test_what_appears_outlives_a_crash_of_the_machine(target: FileTarget) -> None:
     """It is synced before it has its name, and its name before the completion is told."""
 

@@ -89,7 +89,7 @@ def create(place: Place, key: str, marks: Mapping[str, str], media_type: str) ->
                 assert found is not None  # noqa: S101 - it is made
                 folder, name = found
                 place.check_room(folder, 0)
-                _make(place, folder, names.hidden(name, upload_id, names.UPLOAD), marks, media_type)
+                _make(place, folder, name, upload, marks, media_type)
         except FileNotFoundError as error:
             if not left:
                 raise TargetUnavailableError(
@@ -106,13 +106,24 @@ def create(place: Place, key: str, marks: Mapping[str, str], media_type: str) ->
 
 
 def _make(
-    place: Place, beside: int, called: str, marks: Mapping[str, str], media_type: str
+    place: Place,
+    beside: int,
+    name: str,
+    upload: Upload,
+    marks: Mapping[str, str],
+    media_type: str,
 ) -> None:
-    system = place.system
+    system, called = place.system, names.hidden(name, upload.upload_id, names.UPLOAD)
     system.make_folder(called, 0o700, at=beside)
     folder = system.open_folder(called, at=beside)
     try:
-        about = json.dumps({"mediaType": media_type, "marks": dict(marks)}).encode()
+        said = {
+            "container": upload.container,
+            "key": upload.key,
+            "mediaType": media_type,
+            "marks": dict(marks),
+        }
+        about = json.dumps(said).encode()
         write_file(place, names.ABOUT, about, at=folder)
         write_file(place, names.DATA, b"", at=folder)
         data = system.describe(names.DATA, at=folder)
@@ -259,15 +270,37 @@ def etags(place: Place, upload: Upload) -> dict[int, str]:
 
 
 def list_open(place: Place, key: str) -> list[Upload]:
-    """Return every open upload of a key."""
+    """Return every open upload of a key.
+
+    Not those that were begun by another name of the same file: of a target whose path is longer,
+    and its prefix shorter. They are another's, who is asked for by that name.
+    """
     with place.folder_of(key) as found:
         if found is None:
             return []
         folder, name = found
-        return [
+        listed = [
             Upload(container=place.target.container, key=key, upload_id=upload_id)
             for upload_id in names.ids(name, names.UPLOAD, place.system.names(folder))
         ]
+        return [upload for upload in listed if _is_begun_as(place, folder, name, upload)]
+
+
+def _is_begun_as(place: Place, beside: int, name: str, upload: Upload) -> bool:
+    """Whether an upload was begun by these names; or by a worker that died before it noted any."""
+    system = place.system
+    try:
+        called = names.hidden(name, upload.upload_id, names.UPLOAD)
+        folder = system.open_folder(called, at=beside)
+    except FileNotFoundError:
+        return False
+    try:
+        said = json.loads(read_file(place, names.ABOUT, at=folder))
+        return (said["container"], said["key"]) == (upload.container, upload.key)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return True
+    finally:
+        system.close(folder)
 
 
 def abort(place: Place, upload: Upload) -> None:
