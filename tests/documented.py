@@ -19,6 +19,7 @@ from app.tenants.definitions import Definitions
 from compose.rs_order.faults import Faults
 from compose.rs_order.states import FILE_MOVES
 from compose.rs_order.switches import Switches
+from sinks.stores.azure.rights import NEEDED as AZURE_RIGHTS
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
 
@@ -96,6 +97,14 @@ def _s3_rights() -> str:
     return _table(("right", "for"), ((f"`{right.name}`", right.why) for right in S3_RIGHTS))
 
 
+def _azure_rights() -> str:
+    under = "data action, below `Microsoft.Storage/storageAccounts/blobServices/containers/`"
+    return _table(
+        ("permission of a SAS", under, "for"),
+        ((f"`{right.sas}`", f"`{right.action}`", right.why) for right in AZURE_RIGHTS),
+    )
+
+
 def _fields(model: type[BaseModel], what: str) -> str:
     return _table(
         (what, "default", "meaning"),
@@ -126,6 +135,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "rights in RabbitMQ, without declaring": lambda: _rabbitmq_rights(declares=False),
         "policy of S3": _s3_policy,
         "rights in S3": _s3_rights,
+        "rights in Azure": _azure_rights,
     },
     "docs/stand-in.md": {
         "moves of a file": _file_moves,
