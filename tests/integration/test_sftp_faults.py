@@ -150,6 +150,37 @@ async def test_once_an_abort_has_returned_no_completion_makes_an_object(
     assert outcomes == {"aborted", "completed"}
 
 
+async def test_who_takes_an_upload_over_ends_it_or_finds_it_ended(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """Whichever step of the completion of another process it comes before."""
+    target = server.target
+    outcomes = set()
+    for step in range(await count_steps(server, store)):
+        upload = await begin(store, target)
+        parts = await send(store, target, upload)
+
+        async def take_over(upload: Upload = upload) -> None:
+            server.faults.before = None
+            with contextlib.suppress(UploadLostError):  # it has become the object
+                await other.part_etags(target, upload)
+
+        server.faults.before = At(take_over, step=step)
+        try:
+            await complete(store, target, upload, parts)
+        except UploadLostError:
+            assert await other.find(target, KEY) is None
+            outcomes.add("taken over")
+        else:
+            outcomes.add("completed")
+        server.faults.before = None
+        etag = await complete(other, target, upload, parts, again=True)
+        assert await server.content(target.url_of(KEY)) == WHOLE
+        assert server.left() == OBJECT
+        await other.delete(target, KEY, etag=etag)
+    assert outcomes == {"taken over", "completed"}
+
+
 async def test_what_comes_to_the_place_meanwhile_is_not_replaced(
     server: OwnServer, store: SftpStore, other: SftpStore
 ) -> None:
@@ -311,13 +342,17 @@ async def test_a_connection_that_breaks_at_any_step_costs_a_try_and_nothing_else
 async def test_a_server_that_is_silent_is_waited_for_no_longer_than_a_call_may_take(
     server: OwnServer,
 ) -> None:
-    async with contextlib.aclosing(SftpStore(SftpConnections(), short=0.2)) as store:
+    connections = SftpConnections()
+    async with (
+        contextlib.aclosing(SftpStore(connections)) as store,
+        contextlib.aclosing(SftpStore(connections, short=0.2)) as hasty,
+    ):
         assert await store.find(server.target, KEY) is None
         released = asyncio.Event()
         server.faults.before = At(released.wait, names="stat")
         with pytest.raises(TargetUnavailableError, match="did not describe"):
-            await store.find(server.target, KEY)
-        assert len(store.connections) == 0
+            await hasty.find(server.target, KEY)
+        assert len(connections) == 0
         assert await store.find(server.target, KEY) is None  # over another connection
         released.set()
 
