@@ -94,8 +94,7 @@ class HeldPlace:
 class KeptPlaces:
     """A parked delivery whose order keeps places of its user for what was downloaded."""
 
-    delivery: UUID  # its id
-    correlation_id: str
+    delivery: Delivery
     places: int  # at rs-order; more than 0
 
 

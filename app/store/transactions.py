@@ -365,14 +365,7 @@ class PostgresUnitOfWork:
         rows = await self._connection.fetch(
             *SQL["kept_places_of"](tenant=delivery.tenant, user=delivery.user)
         )
-        return [
-            KeptPlaces(
-                delivery=row["id"],
-                correlation_id=row["correlation_id"],
-                places=row["kept_places"],
-            )
-            for row in rows
-        ]
+        return [KeptPlaces(delivery=delivery_of(row), places=row["kept_places"]) for row in rows]
 
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small once all of it is committed."""

@@ -347,7 +347,7 @@ UPDATE delivery SET kept_places = :places WHERE id = :id AND parked AND kept_pla
 
 -- name: kept_places_of
 -- Which parked deliveries of a user keep places so, the one that was requested first, first.
-SELECT id, correlation_id, kept_places FROM delivery
+SELECT * FROM delivery
 WHERE tenant = :tenant AND user_email = :user AND parked AND kept_places > 0
 ORDER BY requested_at, id;
 

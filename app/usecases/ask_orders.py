@@ -98,7 +98,7 @@ def _who_keeps(places: int, kept: _Kept, others: list[KeptPlaces]) -> str:
             f"{unseen} {apart}"
             + ("beside others" if places == 1 else f"in {places} suborders or more")
         )
-    names = [each.correlation_id for each in others]
+    names = [each.delivery.correlation_id for each in others]
     and_more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     others_are = f"{'delivery' if len(names) == 1 else 'deliveries'} {', '.join(names[:_NAMED])}"
     return (
@@ -239,23 +239,32 @@ class OrderInquiry:
         kept = await self._kept(delivery, suborders)
         awaited, places = sum(suborders.pending.values()), self.user_places
         async with self.store.transaction() as tx:
-            current = await self._waiting(tx, delivery)
-            if current is None or current.announced != delivery.announced:
-                return
-            keeping = await tx.record_kept_places(current, kept.places if awaited else 0)
-            others = [each for each in keeping if each.delivery != current.id]
-            if not awaited or sum(each.places for each in keeping) < places:
-                return
-            if kept.places < places:
-                alone = any(each.places >= places for each in others)
-                if alone or keeping[-1].delivery != current.id:
-                    return  # another one ends, and gives its places back
-            goes_no_further = (
-                f"order {delivery.order_id} goes no further: {awaited} of its files "
-                f"{'waits' if awaited == 1 else 'wait'} for a place of its user, and "
-            )
-            cause = goes_no_further + _who_keeps(places, kept, others)
-            await fail(tx, current, ErrorType.INTERNAL_ERROR, cause)
+            keeping = await tx.record_kept_places(delivery, kept.places if awaited else 0)
+        others = [each for each in keeping if each.delivery.id != delivery.id]
+        if not awaited or sum(each.places for each in keeping) < places:
+            return
+        if kept.places < places:
+            last = keeping[-1].delivery.id == delivery.id
+            if not last or any(each.places >= places for each in others):
+                return  # another one ends, and gives its places back
+            for each in others:
+                if not await self._still_waits(each.delivery):
+                    return
+        await self._end(
+            delivery,
+            f"order {delivery.order_id} goes no further: {awaited} of its files "
+            f"{'waits' if awaited == 1 else 'wait'} for a place of its user, and "
+            + _who_keeps(places, kept, others),
+            unless_announced=delivery.announced,
+        )
+
+    async def _still_waits(self, delivery: Delivery) -> bool:
+        """Whether the order of another delivery keeps its places: it may have expired since."""
+        try:
+            facts = await self.source.order(delivery)
+        except SourceRefusedError:
+            return False
+        return facts is not None and not facts.complete and bool(facts.waiting_for_user)
 
     async def _kept(self, delivery: Delivery, suborders: _Suborders) -> _Kept:
         """Look which suborders are in the archive, and wait for their download all the same."""
@@ -377,11 +386,13 @@ class OrderInquiry:
         delivery: Delivery,
         cause: str,
         error_type: ErrorType = ErrorType.INTERNAL_ERROR,
+        *,
+        unless_announced: int | None = None,
     ) -> None:
-        """End a delivery that waits."""
+        """End a delivery that waits; not if more suborders than so many were announced by now."""
         async with self.store.transaction() as tx:
             current = await self._waiting(tx, delivery)
-            if current is not None:
+            if current is not None and unless_announced in (None, current.announced):
                 await fail(tx, current, error_type, cause)
 
     @staticmethod

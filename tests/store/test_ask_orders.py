@@ -731,6 +731,24 @@ async def test_the_older_of_two_orders_that_keep_each_others_places_waits_for_th
     assert await deliveries.states() == ["TRANSFERRING", "ERROR"]
 
 
+async def test_an_order_that_is_gone_since_it_was_looked_at_keeps_no_place(
+    deliveries: Deliveries, orders: MemoryOrders
+) -> None:
+    """The younger one has its place, and what it waits for is being restored."""
+    await crossed(deliveries, orders)
+    async with deliveries.store.transaction() as tx:
+        await tx.record_kept_places(await deliveries.active("older"), 1)
+    await deliveries.elapse(QUIET)
+    (looked_at,) = await deliveries.store.quiet_orders(QUIET, limit=1)
+    assert looked_at.correlation_id == "older"
+    orders.behaviour.switches = orders.behaviour.switches.changed({"restore_seconds": 3600})
+    orders.orders.cancel(1)
+    await inquiry(deliveries, orders, user_places=2).look()
+    younger = await deliveries.active("younger")
+    assert (younger.state, younger.announced) == (State.TRANSFERRING, 1)
+    assert await deliveries.states("older") == ["TRANSFERRING"], "it was not asked about"
+
+
 async def test_orders_with_another_place_go_on(
     deliveries: Deliveries, orders: MemoryOrders
 ) -> None:
@@ -750,7 +768,7 @@ async def test_the_places_that_a_user_s_orders_keep_are_known_while_they_are_par
     async def keeping(delivery: Delivery, places: int) -> list[tuple[str, int]]:
         async with deliveries.store.transaction() as tx:
             kept = await tx.record_kept_places(delivery, places)
-        return [(each.correlation_id, each.places) for each in kept]
+        return [(each.delivery.correlation_id, each.places) for each in kept]
 
     assert await keeping(younger, 1) == [("younger", 1)]
     assert await keeping(older, 1) == [("older", 1), ("younger", 1)]

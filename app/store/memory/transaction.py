@@ -773,14 +773,7 @@ class MemoryUnitOfWork:
             and row.kept_places
         ]
         keeping.sort(key=lambda row: (row.delivery.requested_at, row.delivery.id))
-        return [
-            KeptPlaces(
-                delivery=row.delivery.id,
-                correlation_id=row.delivery.correlation_id,
-                places=row.kept_places,
-            )
-            for row in keeping
-        ]
+        return [KeptPlaces(delivery=row.delivery, places=row.kept_places) for row in keeping]
 
     @_statement
     async def audit(self, done: AuditRecord) -> None:
