@@ -267,10 +267,13 @@ class Deliveries(ABC):
         await self.plan(delivery, listing)
         return await self.active(correlation_id, delivery.tenant)
 
-    async def plan(self, delivery: Delivery, listing: Sequence[ListedFile]) -> None:
+    async def plan(
+        self, delivery: Delivery, listing: Sequence[ListedFile], *, archive_name: str | None = None
+    ) -> None:
         """Make a delivery ready that is available."""
         suffix = formats.suffix_of(delivery.format)
         archive, members = lay_out(delivery.correlation_id, listing, suffix=suffix)
+        archive = archive_name or archive
         async with self.store.transaction() as tx:
             await tx.add_files(delivery, members)
             assert await tx.advance(delivery, State.READY, manifest=make_manifest(members, archive))

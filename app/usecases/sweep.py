@@ -327,11 +327,8 @@ class Sweep:
 
 def _is_delivered(leftover: _Leftover, place: Target, manifest_key: str) -> bool:
     """Whether files at a place are those that a client was told of."""
-    delivery, recorded = leftover.delivery, leftover.recorded
-    return (
-        delivery.state is State.DONE
-        and delivery.upload is not None
-        and delivery.upload.key == manifest_key
-        # Where that is not known any more, nothing is removed.
-        and (recorded is None or same_place(recorded, place))
-    )
+    upload = leftover.delivery.upload
+    if leftover.delivery.state is not State.DONE:
+        return False
+    # Of equal ones at two servers both stay: what is in doubt is not removed.
+    return upload is None or (upload.container, upload.key) == (place.container, manifest_key)

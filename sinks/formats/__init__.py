@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.delivery.formats import AS_FILES
 from app.errors import RetryableError
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.formats.files import Files
@@ -24,8 +25,11 @@ FILES = Files()
 def suffix_of(name: str) -> str:
     """Return what archives of a format are called behind their names: a dot, and its own name.
 
-    Raises RetryableError for one that is none of these: a worker of another version may know it.
+    Of files that are delivered as they are it is the whole name of their manifest. Raises
+    RetryableError for one that is none of these: a worker of another version may know it.
     """
+    if name == AS_FILES:
+        return FILES.suffix
     suffix = f".{name}"
     if suffix not in {known_format.suffix for known_format in FORMATS}:
         raise RetryableError(

@@ -1,0 +1,358 @@
+"""Files that are delivered as they are, beside their manifest: noted, found again, and removed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.delivery.manifest import MANIFEST_NAME, ManifestFile
+from app.delivery.marks import marks_of
+from app.delivery.model import Delivery
+from app.delivery.object_store import PartBody
+from app.delivery.states import State, Work
+from app.delivery.targets import TargetKinds
+from app.errors import (
+    DeliveryError,
+    ErrorType,
+    SourceUnavailableError,
+    TargetUnavailableError,
+    WrongFileError,
+)
+from app.usecases.fail import fail
+from app.usecases.sweep import Sweep
+from app.usecases.transfer import Transfers
+from app.usecases.uploads import Uploads
+from compose.embedded.stack import TENANT
+from sinks.pipeline.budget import Budget
+from sinks.pipeline.parts import MIB, Part
+from sinks.stores.memory import MemoryObjectStore, MemoryTarget
+from sinks.transfer import StreamingArchiver
+from tests.builders import list_files, make_lease
+from tests.conftest import noise
+from tests.deliveries import Deliveries
+from tests.integration.transfers import QUICK
+from tests.twins.rs_order import Source
+
+FILES = {
+    **{f"f{number}.bin": noise(1000 + number, str(number)) for number in range(40)},
+    "large.bin": noise(7 * MIB),
+    "last.bin": noise(400 * 1024, "last"),
+}
+TARGET = MemoryTarget(container="archives")
+ELSEWHERE = MemoryTarget(container="elsewhere")
+MANIFEST = f"c/{MANIFEST_NAME}"
+LATE = timedelta(hours=2)  # after that, nothing that was asked for comes any more
+
+
+class CountedSource(Source):
+    """Counts how often each file is fetched."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        super().__init__(files)
+        self.gets = Counter[str]()
+
+    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
+        self.gets[file.member] += 1
+        async for chunk in super().chunks(delivery, file):
+            yield chunk
+
+
+class Shelf(MemoryObjectStore):
+    """A store that can be silent when something is to be removed."""
+
+    silent = False
+
+    async def delete(self, target: MemoryTarget, key: str, *, etag: str) -> None:
+        if self.silent:
+            raise TargetUnavailableError("it says nothing")
+        await super().delete(target, key, etag=etag)
+
+
+class Folder:
+    """A client's deliveries of one correlation id, as files."""
+
+    def __init__(self, deliveries: Deliveries) -> None:
+        self.deliveries = deliveries
+        self.shelf = Shelf(least_part=5 * MIB)
+        deliveries.tenants.give(TENANT, target=TARGET)
+        self.uploads = Uploads(
+            objects=self.shelf,
+            seal=deliveries.vault,
+            store=deliveries.store,
+            kinds=TargetKinds(MemoryTarget),
+        )
+        self.source = CountedSource(FILES)
+
+    async def plan(self, files: Mapping[str, bytes] = FILES) -> None:
+        self.source = CountedSource(files)
+        delivery = await self.deliveries.available()
+        await self.deliveries.plan(delivery, list_files(files), archive_name=MANIFEST_NAME)
+
+    async def attempt(self, *, fail: str | None = None) -> Delivery:
+        """Let a worker deliver; what it raises is raised, and its lease is over then."""
+        await self.deliveries.let_leases_run_out()
+        self.source.fail = fail
+        leases = self.deliveries.leases("w")
+        claimed = await leases.claim(Work.TRANSFER)
+        assert claimed is not None
+        transfers = Transfers(
+            store=self.deliveries.store,
+            leases=leases,
+            tenants=self.deliveries.tenants,
+            objects=self.shelf,
+            uploads=self.uploads,
+            checkpoints=self.deliveries.checkpoints("w"),
+            archiver=StreamingArchiver(
+                self.source,
+                self.shelf,
+                lambda _progress: None,
+                compression="store",
+                part_size=5 * MIB,
+                memory=32 * MIB,
+                worker_memory=Budget(64 * MIB),
+                max_object_size=1024**4,
+                connections=4,
+                patience=QUICK,
+            ),
+            segments=self.deliveries.segments(),
+            patience=QUICK,
+        )
+        await transfers.deliver(claimed, make_lease())
+        return claimed
+
+    async def current(self) -> Delivery:
+        async with self.deliveries.store.transaction() as tx:
+            delivery = await tx.lock(TENANT, "c")
+        assert delivery is not None
+        return delivery
+
+    async def end(self) -> Delivery:
+        """Let the delivery fail."""
+        delivery = await self.current()
+        async with self.deliveries.store.transaction() as tx:
+            await fail(tx, delivery, ErrorType.EXPIRED, "its time was over")
+        return delivery
+
+    def there(self, target: MemoryTarget = TARGET) -> dict[str, bytes]:
+        return {
+            key.removeprefix("c/"): there.content
+            for key, there in self.shelf.objects(target).items()
+        }
+
+    async def noted(self, delivery: Delivery) -> list[str | None]:
+        tails = await self.deliveries.checkpoints("any").tails(delivery)
+        return [tail.manifest_key for tail in tails]
+
+    async def sweep(self) -> int:
+        await self.deliveries.elapse(timedelta(minutes=1))
+        return await self.sweeper().look()
+
+    def sweeper(self) -> Sweep:
+        return Sweep(
+            store=self.deliveries.store,
+            tenants=self.deliveries.tenants,
+            uploads=self.uploads,
+            checkpoints=self.deliveries.checkpoints("sweep"),
+            after=timedelta(),
+            limit=9,
+        )
+
+    def check_delivered(self, files: Mapping[str, bytes] = FILES) -> None:
+        there = self.there()
+        manifest = json.loads(there.pop(MANIFEST_NAME))
+        assert there == files
+        assert {told["path"]: told["md5"] for told in manifest["files"]} == {
+            name: hashlib.md5(content).hexdigest() for name, content in files.items()
+        }
+
+
+@pytest.fixture
+async def folder(deliveries: Deliveries) -> Folder:
+    """A delivery that is planned."""
+    made = Folder(deliveries)
+    await made.plan()
+    return made
+
+
+async def test_the_client_is_told_the_folder_and_the_manifests_md5(folder: Folder) -> None:
+    delivery = await folder.attempt()
+    folder.check_delivered()
+    told = (await folder.deliveries.outgoing())[-1].body
+    manifest = folder.there()[MANIFEST_NAME]
+    assert told["url"] == "memory://archives/c/"
+    assert told["md5"] == hashlib.md5(manifest).hexdigest()
+    assert (await folder.deliveries.row(delivery)).state is State.DONE
+    assert folder.shelf.open() == []
+
+
+@pytest.mark.parametrize("broken", ["large.bin", "last.bin"])
+async def test_the_next_attempt_fetches_what_is_not_there(folder: Folder, broken: str) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail=broken)
+    there = folder.there()
+    assert there.keys() < FILES.keys()
+    first = Counter(folder.source.gets)
+    await folder.attempt()
+    folder.check_delivered()
+    assert folder.source.gets - first == Counter(FILES.keys() - there.keys())
+    assert folder.shelf.open() == []
+
+
+@pytest.mark.parametrize("broken", ["large.bin", "last.bin"])
+async def test_nothing_is_left_of_a_delivery_that_failed(folder: Folder, broken: str) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail=broken)
+    delivery = await folder.end()
+    assert await folder.noted(delivery) == [MANIFEST]
+    await folder.sweep()
+    assert folder.there() == {}
+    assert folder.shelf.open() == []
+
+
+async def test_what_comes_late_is_removed_too(folder: Folder) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    delivery = await folder.end()
+    await folder.sweep()
+    assert await folder.noted(delivery) == [MANIFEST]
+    late = Part.of(FILES["f3.bin"])
+    await folder.shelf.put_object(TARGET, "c/f3.bin", late, marks_of(delivery), media_type="")
+    await folder.deliveries.elapse(LATE)
+    assert await folder.sweep() == 1
+    assert folder.there() == {}
+    assert await folder.noted(delivery) == []
+    assert await folder.sweep() == 0
+
+
+async def test_what_is_anothers_stays(folder: Folder) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    await folder.shelf.drop_aside(TARGET, "c/f3.bin")
+    await folder.shelf.put_object(TARGET, "c/f3.bin", Part.of(b"others"), {}, media_type="")
+    await folder.end()
+    await folder.sweep()
+    assert folder.there() == {"f3.bin": b"others"}
+
+
+async def test_a_place_that_is_silent_is_asked_again(folder: Folder) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    await folder.end()
+    folder.shelf.silent = True
+    assert await folder.sweep() == 0
+    assert folder.there()
+    folder.shelf.silent = False
+    await folder.sweep()
+    assert folder.there() == {}
+
+
+async def test_what_a_worker_that_died_had_begun_is_removed(folder: Folder) -> None:
+    """Uploads of files that no process knows of any more."""
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    delivery = await folder.end()
+    await folder.shelf.create_upload(
+        TARGET, "c/large.bin", marks_of(delivery), media_type="application/octet-stream"
+    )
+    await folder.sweep()
+    assert folder.shelf.open() == []
+
+
+async def test_the_next_attempt_aborts_what_the_last_one_had_open(folder: Folder) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="large.bin")
+    delivery = await folder.current()
+    await folder.shelf.create_upload(TARGET, "c/large.bin", marks_of(delivery), media_type="")
+    await folder.attempt()
+    folder.check_delivered()
+    assert folder.shelf.open() == []
+
+
+async def test_what_an_attempt_put_elsewhere_is_removed_when_it_is_done(folder: Folder) -> None:
+    """The tenant has changed its target meanwhile."""
+    folder.deliveries.tenants.give(TENANT, target=ELSEWHERE)
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    folder.deliveries.tenants.give(TENANT, target=TARGET)
+    delivery = await folder.attempt()
+    assert folder.there(ELSEWHERE)
+    await folder.sweep()
+    assert folder.there(ELSEWHERE) == {}
+    folder.check_delivered()
+    await folder.deliveries.elapse(LATE)
+    assert await folder.sweep() == 1
+    folder.check_delivered()
+    assert await folder.noted(delivery) == []
+
+
+async def test_a_wrong_file_never_appears(folder: Folder) -> None:
+    folder.source.files = {**FILES, "last.bin": noise(400 * 1024, "another")}
+    with pytest.raises(WrongFileError):
+        await folder.attempt()
+    assert {"last.bin", MANIFEST_NAME}.isdisjoint(folder.there())
+
+
+async def test_an_id_that_is_used_again_replaces_the_files_before(folder: Folder) -> None:
+    await folder.attempt()
+    again = {"f1.bin": b"another", "g.bin": b"new"}
+    await folder.plan(again)
+    await folder.attempt()
+    folder.check_delivered(again)
+
+
+async def test_the_old_manifest_goes_before_any_file_is_replaced(folder: Folder) -> None:
+    await folder.attempt()
+    seen: list[bool] = []
+
+    async def put_object(
+        target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str], **how: Any
+    ) -> str:
+        seen.append(bool(folder.there()))
+        return await MemoryObjectStore.put_object(
+            folder.shelf, target, key, body, marks, media_type=how["media_type"]
+        )
+
+    again = {"f1.bin": b"another"}
+    await folder.plan(again)
+    folder.shelf.put_object = put_object  # type: ignore[method-assign]
+    await folder.attempt()
+    assert seen == [False]
+    folder.check_delivered(again)
+
+
+async def test_what_a_delivery_that_failed_had_begun_to_replace_is_removed(folder: Folder) -> None:
+    await folder.attempt()
+    await folder.plan({"f1.bin": b"another"})
+    folder.shelf.silent = True
+    with pytest.raises(DeliveryError):
+        await folder.attempt()
+    folder.shelf.silent = False
+    folder.check_delivered()  # nothing of it was removed yet: it stays
+    await folder.end()
+    await folder.sweep()
+    folder.check_delivered()
+    await folder.plan({"f1.bin": b"another", "z.bin": noise(400 * 1024)})
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="z.bin")
+    await folder.end()
+    await folder.sweep()
+    assert folder.there() == {}
+
+
+async def test_files_of_a_delivery_that_failed_stay_while_the_next_one_is_under_way(
+    folder: Folder,
+) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    await folder.end()
+    await folder.plan()
+    assert await folder.sweep() == 0
+    await folder.attempt()
+    await folder.sweep()
+    folder.check_delivered()
