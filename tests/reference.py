@@ -56,6 +56,8 @@ def lay_out(
                 member=taken.claim(folder, name),
                 size=file.size,
                 md5=file.md5,
+                product_id=file.product_id,
+                product_version=file.version,
             )
         )
     if single:

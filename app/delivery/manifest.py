@@ -15,6 +15,7 @@ from app.delivery.naming import (
     safe_component,
     safe_name,
 )
+from app.errors import as_cause
 
 MANIFEST_NAME = "manifest.json"  # of the list beside files that are delivered as they are
 _IDS = (1 << 63) - 1  # what a column of PostgreSQL holds
@@ -42,6 +43,8 @@ class ManifestFile:
     member: str  # name in the archive, folders included; safe, and no other member's
     size: int | None  # bytes, where the listing tells
     md5: str | None  # hex, lower case, where the listing tells
+    product_id: str | None = None  # rs-order's; None: planned by a version that did not keep it
+    product_version: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,6 +237,8 @@ def _members(
             member=taken.claim(folder_of(file), name),
             size=file.size,
             md5=file.md5,
+            product_id=as_cause(file.product_id),
+            product_version=file.version,
         )
 
 

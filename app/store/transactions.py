@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from uuid import UUID
 
 import asyncpg
@@ -41,6 +42,10 @@ from app.waiting.wakeup import Wakeup
 SQL = load(__name__)
 
 _BATCH_SIZE = 1000
+
+
+_FILE_COLUMNS = tuple(each.name for each in fields(ManifestFile))
+_file = attrgetter(*_FILE_COLUMNS)
 
 
 class PostgresUnitOfWork:
@@ -309,10 +314,8 @@ class PostgresUnitOfWork:
         try:
             await self._connection.copy_records_to_table(
                 "delivery_file",
-                columns=("delivery_id", "position", "file_id", "member", "size", "md5"),
-                records=[
-                    (delivery.id, f.position, f.file_id, f.member, f.size, f.md5) for f in files
-                ],
+                columns=("delivery_id", *_FILE_COLUMNS),
+                records=[(delivery.id, *_file(each)) for each in files],
             )
         except asyncpg.UniqueViolationError:
             raise LeaseLostError(f"{delivery} was planned by another worker meanwhile") from None

@@ -25,7 +25,7 @@ from app.errors import CheckpointUnusableError
 from sinks.formats.archive_format import Member
 
 AT_ONCE = 32  # files that may be on their way to the target at the same time
-_LINE = MAX_MEMBER_BYTES + 512  # bytes of the manifest that a file takes at most
+_LINE = MAX_MEMBER_BYTES + 2048  # bytes of the manifest that a file takes, with its product's id
 _BEGIN = 2048  # bytes of what stands before the first line, at most
 _KEPT = 8  # bytes of memory a file: the size of its line
 _RECORD = b"files"  # what is kept of a line that was written: nothing but whose it is
@@ -112,9 +112,11 @@ class ManifestWriter:
 
 
 def _line(file: ManifestFile, placed: Placed) -> bytes:
+    product = {"product": file.product_id, "version": file.product_version}
     return _json(
         {
             "path": file.member,
+            **{name: value for name, value in product.items() if value is not None},
             "size": placed.size,
             "md5": placed.md5,
             "mediaType": media_type_of(file.member),
