@@ -313,7 +313,7 @@ class DeliveryStore(Protocol):
         """Take that cause away from transfers that wait; return from how many."""
 
     async def delivered_before(self, delivery: Delivery, url: str) -> Delivery | None:
-        """Return the delivery of the same client that an object was last told of, but this one."""
+        """Return the last delivery before this one that told the same client of an object."""
 
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""

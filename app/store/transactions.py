@@ -512,9 +512,13 @@ class PostgresStore:
             return len(await self._pool.fetch(*cleared))
 
     async def delivered_before(self, delivery: Delivery, url: str) -> Delivery | None:
-        """Return the delivery of the same client that an object was last told of."""
+        """Return the last delivery before this one that told the same client of an object."""
         asked = SQL["delivered_before"](
-            url=url, tenant=delivery.tenant, user=delivery.user, id=delivery.id
+            url=url,
+            tenant=delivery.tenant,
+            user=delivery.user,
+            id=delivery.id,
+            requested_at=delivery.requested_at,
         )
         with translate_errors():
             row = await self._pool.fetchrow(*asked)

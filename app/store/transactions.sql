@@ -520,9 +520,11 @@ WHERE id IN (
 RETURNING id;
 
 -- name: delivered_before
--- The last delivery, but this one, that told its client of an object: of the same tenant and user.
+-- The last delivery before one that told its client of an object: of the same tenant and user. (Those
+-- behind it are none of its business, should it be asked for by a worker that stood still.)
 SELECT * FROM delivery
 WHERE url = :url AND state = 'DONE' AND tenant = :tenant AND user_email = :user AND id <> :id
+  AND requested_at < :requested_at
 ORDER BY finished_at DESC
 LIMIT 1;
 

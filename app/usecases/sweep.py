@@ -232,8 +232,20 @@ class Sweep:
         """
         pause = 0.0
         for noted in await self.checkpoints.tails(leftover.delivery):
-            if noted.manifest_key is not None:
-                pause = max(pause, await self._clear_folder(leftover, noted, noted.manifest_key))
+            if noted.manifest_key is None:
+                continue
+            try:
+                again = await self._clear_folder(leftover, noted, noted.manifest_key)
+            except PermanentError as error:
+                again = _BACKOFF.longest
+                log.warning(
+                    "files_left",
+                    **leftover.delivery.log_context,
+                    key=noted.manifest_key,
+                    cause=str(error),
+                    consequence="it is tried again, as long as the delivery is kept",
+                )
+            pause = max(pause, again)
         return pause
 
     async def _clear_folder(

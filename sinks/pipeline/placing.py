@@ -39,7 +39,7 @@ from sinks.pipeline.room import Room
 T = TypeVar("T")
 
 MD5_MARK = "rs-delivery-md5"  # of a file's object, where it was known before it was sent
-_CLEARING = 10.0  # seconds in which uploads are aborted that lead to nothing; else others do it
+_CLEARING = 3.0  # seconds in which uploads are aborted that lead to nothing; else others do it
 
 # Does something at the store, again and again while it is away; a body of so many bytes is sent.
 Send = Callable[[Part | None, Callable[[], Awaitable[Any]]], Awaitable[Any]]

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.marks import marks_of
@@ -21,10 +22,12 @@ from app.errors import (
     DeliveryError,
     ErrorType,
     SourceUnavailableError,
+    TargetRefusedError,
     TargetUnavailableError,
     WrongFileError,
 )
 from app.usecases.fail import fail
+from app.usecases.folders import Folders
 from app.usecases.sweep import Sweep
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
@@ -66,11 +69,13 @@ class CountedSource(Source):
 class Shelf(MemoryObjectStore):
     """A store that can be silent when something is to be removed."""
 
-    silent = False
+    silent = refuses = False
 
     async def delete(self, target: MemoryTarget, key: str, *, etag: str) -> None:
         if self.silent:
             raise TargetUnavailableError("it says nothing")
+        if self.refuses:
+            raise TargetRefusedError("403")
         await super().delete(target, key, etag=etag)
 
 
@@ -250,6 +255,60 @@ async def test_a_place_that_is_silent_is_asked_again(folder: Folder) -> None:
     folder.shelf.silent = False
     await folder.sweep()
     assert folder.there() == {}
+
+
+async def test_a_place_that_refuses_is_asked_again_an_hour_later(folder: Folder) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    delivery = await folder.end()
+    folder.shelf.refuses = True
+    with capture_logs() as logs:
+        assert await folder.sweep() == 0
+    (told,) = [entry for entry in logs if entry["event"] == "files_left"]
+    assert told["cause"] == "403"
+    folder.shelf.refuses = False
+    assert await folder.sweep() == 0
+    assert folder.there()
+    await folder.deliveries.elapse(timedelta(hours=1))
+    await folder.sweep()
+    assert folder.there() == {}
+    assert await folder.noted(delivery) == [MANIFEST]
+
+
+async def test_many_files_are_removed_look_by_look(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    await folder.end()
+    monkeypatch.setattr("app.usecases.sweep._FILES_TURN", 0.0)
+    await folder.deliveries.elapse(timedelta(minutes=1))
+    sweeper = folder.sweeper()
+    left = [len(folder.there())]
+    while folder.there():
+        assert await sweeper.look() == 0
+        left.append(len(folder.there()))
+        await folder.deliveries.elapse(timedelta(seconds=2))
+    assert left == sorted(left, reverse=True)
+    assert len(left) == 3
+
+
+async def test_what_is_delivered_later_is_no_business_of_one_that_failed(folder: Folder) -> None:
+    """A worker that stood still may replace only what was there before its delivery."""
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    stale = await folder.end()
+    await folder.deliveries.elapse(timedelta(minutes=1))
+    await folder.plan()
+    await folder.attempt()
+    folders = Folders(
+        store=folder.deliveries.store,
+        checkpoints=folder.deliveries.checkpoints("w"),
+        uploads=folder.uploads,
+    )
+    await folders.replace(stale, TARGET, MANIFEST)
+    await folders.remove_replaced(stale, TARGET, MANIFEST)
+    folder.check_delivered()
 
 
 async def test_what_a_worker_that_died_had_begun_is_removed(folder: Folder) -> None:

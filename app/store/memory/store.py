@@ -302,7 +302,7 @@ class MemoryStore:
         return len(found[:limit])
 
     async def delivered_before(self, delivery: Delivery, url: str) -> Delivery | None:
-        """Return the delivery of the same client that an object was last told of."""
+        """Return the last delivery before this one that told the same client of an object."""
 
         def told(_session: Session, row: DeliveryRow) -> bool:
             return (
@@ -311,6 +311,7 @@ class MemoryStore:
                 and row.result.url == url
                 and (row.delivery.tenant, row.delivery.user) == (delivery.tenant, delivery.user)
                 and row.delivery.id != delivery.id
+                and row.delivery.requested_at < delivery.requested_at
             )
 
         found = await self._found(told)
