@@ -189,5 +189,12 @@ class Client:
             )
             return [upload["Key"] for upload in answer.get("Uploads", [])]
 
+    async def objects(self, correlation_id: str) -> list[str]:
+        """Return what a delivery has at the target, as paths in its folder."""
+        prefix = f"{correlation_id}/"
+        async with self._s3() as store:
+            answer = await store.list_objects_v2(Bucket=s3.BUCKET, Prefix=prefix)
+            return sorted(found["Key"].removeprefix(prefix) for found in answer.get("Contents", []))
+
     def _s3(self) -> Any:
         return s3.client(self._environment["DELIVERY_S3_ENDPOINT"], s3.KEY, s3.SECRET, s3.REGION)

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 AS_FILES = "files"  # no archive: plain objects, and a manifest of them
-# Those that this version makes, each by one of `sinks.formats`.
-FORMATS: tuple[str, ...] = ("zip", "tar", "tar.zst")
+# Those that this version makes, each by one of `sinks.formats`, or as they are.
+FORMATS: tuple[str, ...] = ("zip", "tar", "tar.zst", AS_FILES)
 DEFAULT_FORMAT = FORMATS[0]
 
 

@@ -16,6 +16,7 @@ from app.delivery.checkpoint import FinishedMember
 from app.delivery.formats import FORMATS as NAMES
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.errors import CheckpointUnusableError, RetryableError
+from sinks.formats import FILES as AS_THEY_ARE
 from sinks.formats import FORMATS, format_of, suffix_of
 from sinks.formats.archive_format import BLOCK, ArchiveFormat, Member
 from sinks.pipeline.rechunk import rechunk
@@ -217,7 +218,7 @@ def test_a_name_tells_its_format() -> None:
 
 def test_each_format_that_may_be_asked_for_is_made() -> None:
     suffixes = [suffix_of(name) for name in NAMES]
-    assert suffixes == [kind.suffix for kind in FORMATS]
+    assert suffixes == [*(kind.suffix for kind in FORMATS), AS_THEY_ARE.suffix]
 
 
 def test_a_format_of_another_version_is_planned_by_that() -> None:
