@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.naming import MAX_BYTES, safe_component, safe_name, shorten
+from app.errors import as_cause
 
 
 class _Taken:
@@ -56,7 +57,7 @@ def lay_out(
                 member=taken.claim(folder, name),
                 size=file.size,
                 md5=file.md5,
-                product_id=file.product_id,
+                product_id=as_cause(file.product_id),
                 product_version=file.version,
             )
         )

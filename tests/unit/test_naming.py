@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.delivery.listing import Listing
-from app.delivery.manifest import Layout, ListedFile
+from app.delivery.manifest import MANIFEST_NAME, Addition, Layout, ListedFile, archive_of_many
 from app.delivery.naming import object_key, safe_name
 from tests import reference
 from tests.builders import make_listed
@@ -145,3 +145,28 @@ def test_the_archive_has_the_suffix_however_long_its_name(suffix: str, products:
     name = Layout("é" * 300, files, suffix=suffix).archive_name
     assert name.endswith(suffix)
     assert len(name.encode()) <= 255
+
+
+@pytest.mark.parametrize("products", [["P", "P", "P"], ["P", "Q", "Q"]], ids=["one", "several"])
+def test_no_file_takes_the_place_of_the_manifest_beside_it(products: list[str]) -> None:
+    names = ["a.tif", "Manifest.json", "manifest.json"]
+    files = [
+        listed(number, name, product=product)
+        for number, (name, product) in enumerate(zip(names, products, strict=True), start=1)
+    ]
+    layout = Layout("c", files[:2], suffix=MANIFEST_NAME)
+    assert layout.archive_name == MANIFEST_NAME
+    members = list(layout)
+    more = Addition(suffix=MANIFEST_NAME, folders=not layout.single, renamed=layout.renamed)
+    for member in members:
+        more.behind(member)
+    members += more.of(files[2:])
+    if len(set(products)) == 1:
+        expected = ["a.tif", "Manifest (2).json", "manifest (3).json"]
+    else:
+        expected = ["P_v1/a.tif", "Q_v1/Manifest.json", "Q_v1/manifest (2).json"]
+    assert [member.member for member in members] == expected
+
+
+def test_many_products_of_which_not_all_are_told_have_one_manifest() -> None:
+    assert archive_of_many("c", MANIFEST_NAME) == MANIFEST_NAME
