@@ -102,9 +102,9 @@ class Sweep:
     limit: int  # deliveries at a time
     patience: float = 30.0  # seconds that a place may take for one step
     _pauses: dict[str, _Pause] = field(default_factory=dict)  # by endpoint
-    # Of files that are removed look by look: the position up to which none is left, by what they
-    # are noted as. Another process begins again from the first.
-    _cleared: dict[str, int] = field(default_factory=dict)
+    # Of files that are removed look by look: the position up to which none is left, and when the
+    # first was looked for, by what they are noted as. Another process begins again from the first.
+    _cleared: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     async def look(self) -> int:
         """Sweep what is due; return how many deliveries have nothing open any more.
@@ -256,8 +256,8 @@ class Sweep:
         place = self.uploads.opened(noted.target)
         if leftover.current is not None and same_place(leftover.current, place):
             place = leftover.current  # with the credentials of today
-        began = time.monotonic()
-        last = self._cleared.get(noted.key, -1)
+        now = time.monotonic()
+        last, began = self._cleared.get(noted.key, (-1, now))
         stays = _is_delivered(leftover, place, manifest_key)
         clear = folders.abort_uploads if stays else folders.remove
         clearing = clear(delivery, place, manifest_key, after=last)
@@ -267,8 +267,9 @@ class Sweep:
                     cleared = await anext(clearing, None)
                 if cleared is None:
                     break
-                last = self._cleared[noted.key] = cleared
-                if time.monotonic() - began > _FILES_TURN:
+                last = cleared
+                self._cleared[noted.key] = last, began
+                if time.monotonic() - now > _FILES_TURN:
                     return _SOON
         if await self._has_files_behind(delivery, last):
             return _BACKOFF.first  # the next delivery of its client is on its way there
