@@ -8,8 +8,9 @@ is put: it may come as long as a request takes, and is looked for once more afte
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,8 +18,8 @@ from typing import TypeVar
 
 from app.delivery.checkpoint import noted_files_of
 from app.delivery.lease import Lease
-from app.delivery.manifest import ManifestFile
-from app.delivery.marks import marks_of
+from app.delivery.manifest import MANIFEST_NAME, ManifestFile
+from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.ports import Checkpoints, DeliveryStore
@@ -38,6 +39,7 @@ T = TypeVar("T")
 _LATE = timedelta(minutes=45)
 _NOTED = 2 * _LATE  # for so long it is noted at a time that files may come
 _BATCH = 32  # files that are asked for at the same time
+_READ = 8 * 1024 * 1024  # bytes of a manifest that are read: some 30,000 files
 _ONE_PART = 5 * 1024 * 1024  # bytes of a file that may have had an upload, at least
 
 
@@ -61,14 +63,15 @@ class Folders:
         async for files in self._batches(delivery, after):
             await self._abort_uploads(delivery, target, manifest_key, files)
             keys = [_key_beside(manifest_key, file) for file in files]
-            if await self._found(delivery, target, keys):
+            marks = marks_of(delivery)
+            if await self._found(target, keys, marks):
                 # Looked at without the lock: a place that is silent keeps no connection to the
                 # database. What follows was found to answer.
                 async with self.store.transaction() as tx:
                     await tx.lock_object(target.url_of(manifest_key), target.namespace)
                     if await self._is_in_use(delivery, target, manifest_key):
                         return
-                    found = await self._found(delivery, target, keys)
+                    found = await self._found(target, keys, marks)
                     await _all(
                         self.uploads.objects.delete(target, key, etag=there.etag)
                         for key, there in found.items()
@@ -111,10 +114,9 @@ class Folders:
         )
 
     async def _found(
-        self, delivery: Delivery, target: Target, keys: Sequence[str]
+        self, target: Target, keys: Sequence[str], marks: Mapping[str, str]
     ) -> dict[str, FoundObject]:
-        """Return which of these are there, and are the delivery's."""
-        marks = marks_of(delivery)
+        """Return which of these are there, and have the marks."""
         found = await _all(self.uploads.objects.find(target, key) for key in keys)
         return {
             key: there
@@ -136,27 +138,66 @@ class Folders:
 
         So nothing tells of files that are being replaced. Raises what the store raises.
         """
-        before = await self._replaced(delivery, target, manifest_key)
-        if before is None:
-            return
         found = await self.uploads.objects.find(target, manifest_key)
-        if found is not None and found.has(marks_of(before)):
+        before = await self._replaced(delivery, target, manifest_key)
+        marks: Mapping[str, str] | None = None if before is None else marks_of(before)
+        keys: list[str] = []
+        if found is not None and whose(found.marks, marks_of(delivery)) is Whose.ITS_USERS:
+            if marks is None or not found.has(marks):
+                if await self._is_told(delivery, target, manifest_key, found):
+                    return  # of one that came later: this worker stood still
+                marks, before = found.marks, None  # of one that is kept no more
+                keys = await self._told_by(delivery, target, manifest_key, found)
             await self.uploads.objects.delete(target, manifest_key, etag=found.etag)
-            log.info(
-                "delivery_replaced",
-                **delivery.log_context,
-                url=target.url_of(manifest_key),
-                replaced=str(before.id),
+            log.info("delivery_replaced", **delivery.log_context, url=target.url_of(manifest_key))
+        if marks is None:
+            return
+        for first in range(0, len(keys), _BATCH):
+            await self._delete(target, keys[first : first + _BATCH], marks)
+        if before is not None:
+            async for files in self._batches(before, -1):
+                await self._delete(target, [_key_beside(manifest_key, f) for f in files], marks)
+
+    async def _delete(self, target: Target, keys: Sequence[str], marks: Mapping[str, str]) -> None:
+        """Remove those of some objects that have marks."""
+        found = await self._found(target, keys, marks)
+        await _all(
+            self.uploads.objects.delete(target, key, etag=there.etag)
+            for key, there in found.items()
+        )
+
+    async def _is_told(
+        self, delivery: Delivery, target: Target, manifest_key: str, found: FoundObject
+    ) -> bool:
+        """Whether a client was told a manifest, by a delivery that is kept."""
+        async with self.store.transaction() as tx:
+            return await tx.relied_on(
+                delivery, target.url_of(manifest_key), found.etag, namespace=target.namespace
             )
-        marks = marks_of(before)
-        async for files in self._batches(before, -1):
-            keys = [_key_beside(manifest_key, file) for file in files]
-            found_files = await self._found(before, target, keys)
-            await _all(
-                self.uploads.objects.delete(target, key, etag=there.etag)
-                for key, there in found_files.items()
-                if there.has(marks)
-            )
+
+    async def _told_by(
+        self, delivery: Delivery, target: Target, manifest_key: str, found: FoundObject
+    ) -> list[str]:
+        """Return the keys of what a manifest tells; none where it is too large, or another thing.
+
+        Its delivery is kept no more, so nothing else tells them.
+        """
+        flaw = f"it has {found.size} bytes, more than are read"
+        if found.size <= _READ:
+            pieces = await self.uploads.objects.read_aside(target, manifest_key, size=found.size)
+            paths = await asyncio.to_thread(_paths_of, b"".join(pieces))
+            if paths:
+                folder = manifest_key.removesuffix(MANIFEST_NAME)
+                return [folder + path for path in paths]
+            flaw = "it is none of this service"
+        log.warning(
+            "files_left",
+            **delivery.log_context,
+            key=manifest_key,
+            cause=f"the delivery that this manifest is of is kept no more, and {flaw}",
+            consequence="its files stay, unless the next delivery has one of the same name",
+        )
+        return []
 
     async def remove_replaced(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
         """Remove the rest of what a delivery that failed had begun to replace."""
@@ -246,6 +287,18 @@ class AttemptFolder:
     def begins_again(self) -> None:
         """Note that this attempt has lost its upload: what it has put is there."""
         self.may_be_there = True
+
+
+def _paths_of(manifest: bytes) -> list[str]:
+    try:
+        paths = [file["path"] for file in json.loads(manifest)["files"]]
+    except (ValueError, TypeError, KeyError):
+        return []
+    return [path for path in paths if isinstance(path, str) and _is_below(path)]
+
+
+def _is_below(path: str) -> bool:
+    return {"", ".", ".."}.isdisjoint(path.split("/"))
 
 
 async def _all(asked: Iterable[Awaitable[T]]) -> list[T]:

@@ -7,8 +7,10 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
@@ -169,12 +171,14 @@ class Folder:
             limit=9,
         )
 
-    def check_delivered(self, files: Mapping[str, bytes] = FILES) -> None:
+    def check_delivered(
+        self, files: Mapping[str, bytes] = FILES, *, listed: Mapping[str, bytes] | None = None
+    ) -> None:
         there = self.there()
         manifest = json.loads(there.pop(MANIFEST_NAME))
         assert there == files
         assert {told["path"]: told["md5"] for told in manifest["files"]} == {
-            name: hashlib.md5(content).hexdigest() for name, content in files.items()
+            name: hashlib.md5(content).hexdigest() for name, content in (listed or files).items()
         }
 
 
@@ -375,6 +379,32 @@ async def test_an_id_that_is_used_again_replaces_the_files_before(folder: Folder
     await folder.plan(again)
     await folder.attempt()
     folder.check_delivered(again)
+
+
+async def test_what_is_kept_no_more_is_replaced_by_what_its_manifest_tells(
+    folder: Folder,
+) -> None:
+    """The row of its delivery is gone, as rows of long ago are."""
+    old = marks_of(replace(await folder.current(), id=uuid4()))
+    told = json.dumps({"files": [{"path": "x.bin"}, {"path": "theirs.bin"}, {"path": "gone"}]})
+    await put(folder, MANIFEST_NAME, told.encode(), old)
+    await put(folder, "x.bin", b"x", old)
+    await put(folder, "theirs.bin", b"theirs", {})
+    await folder.attempt()
+    folder.check_delivered({**FILES, "theirs.bin": b"theirs"}, listed=FILES)
+
+
+async def test_a_manifest_that_tells_nothing_is_replaced_all_the_same(folder: Folder) -> None:
+    old = marks_of(replace(await folder.current(), id=uuid4()))
+    await put(folder, MANIFEST_NAME, b"[1, 2]", old)
+    with capture_logs() as logs:
+        await folder.attempt()
+    assert [entry["key"] for entry in logs if entry["event"] == "files_left"] == [MANIFEST]
+    folder.check_delivered()
+
+
+async def put(folder: Folder, name: str, content: bytes, marks: Mapping[str, str]) -> None:
+    await folder.shelf.put_object(TARGET, f"c/{name}", Part.of(content), marks, media_type="")
 
 
 async def test_the_old_manifest_goes_before_any_file_is_replaced(folder: Folder) -> None:
