@@ -167,8 +167,17 @@ async def test_an_upload_whose_begin_is_not_answered_is_open_and_found(
 # What answers in its place, or not at all.
 
 
-@pytest.mark.parametrize("fault", ["busy", "reset", "page", "redirect", "endless"])
-@pytest.mark.parametrize("asked", ["find", "list", "blocks", "part", "read"])
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        (asked, fault)
+        for asked in ("find", "list", "blocks", "part", "read")
+        for fault in ("busy", "reset", "page", "redirect", "endless")
+        # An answer to HEAD has no body. The library's download of a piece leaves its connection to
+        # the garbage collector when it breaks off so.
+        if fault != "endless" or asked not in ("find", "read")
+    ],
+)
 async def test_what_is_no_answer_of_azures_passes_and_is_told_in_words(
     store: AzureStore,
     proxied: tuple[AzureProxy, AzureTarget],
