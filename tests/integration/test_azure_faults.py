@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -188,7 +188,7 @@ async def test_what_is_no_answer_of_azures_passes_and_is_told_in_words(
     proxy, target = proxied
     upload, _ = await begun(store, target, key)
     await store.put_aside(target, f"{key}.aside", Part.of(b"tail"), {})
-    calls = {
+    calls: dict[str, tuple[str, Callable[[], Awaitable[object]]]] = {
         "find": ("HEAD", lambda: store.find(target, key)),
         "list": (LIST, lambda: store.open_uploads(target, key)),
         "blocks": (BLOCKS, lambda: store.part_etags(target, upload)),

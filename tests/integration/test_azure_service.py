@@ -44,7 +44,7 @@ async def test_an_archive_is_delivered_to_a_container_that_a_tenant_has_set(
     ):
         place = {"type": "azure", "account": server.account, "container": target.container}
         place |= {"endpoint": server.url, "key": server.key, "prefix": "far/off"}
-        token = delivery("token", **(stack.environment | apart)).stdout.strip()
+        token = delivery("token", **{**stack.environment, **apart}).stdout.strip()
         signed = {"Authorization": f"Bearer {token}"}
         async with aiohttp.ClientSession(url, headers=signed) as session:
             value = {"value": {"far": place}}

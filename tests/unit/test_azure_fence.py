@@ -63,7 +63,7 @@ class Course:
         tasks = [asyncio.create_task(actor(), name=name) for name, actor in actors.items()]
         for task in tasks:
             task.add_done_callback(lambda task: self.done.add(task.get_name()))
-        choices = []
+        choices: list[int] = []
         while True:
             while len(self.waiting) + len(self.done) < len(tasks):
                 await asyncio.sleep(0)
