@@ -179,6 +179,7 @@ class ArchiveStream:
         *,
         after: Checkpoint | None = None,
         tail: Sequence[bytes] = (),
+        repeats: bool = True,
     ) -> None:
         del writer
         self._prefetcher = prefetcher
