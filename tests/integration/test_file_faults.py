@@ -25,6 +25,7 @@ from app.errors import (
 )
 from app.settings import Settings
 from sinks.pipeline.parts import Part
+from sinks.stores.file.names import MARKER
 from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
@@ -101,7 +102,7 @@ def target_of(root: Path) -> FileTarget:
 
 def hidden_in(root: Path) -> list[str]:
     """Return all of the service's own names."""
-    return [path.name for path in root.rglob(".rs-delivery-*")]
+    return [path.name for path in root.rglob(".rs-delivery-*") if path.name != MARKER]
 
 
 class Life:

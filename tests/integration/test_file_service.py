@@ -17,6 +17,7 @@ import pytest
 
 from app.settings import Settings
 from compose.embedded.stack import Stack
+from sinks.stores.file.names import MARKER
 from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.target import FileTarget
 from tests.client import Client, contents, request_for
@@ -27,7 +28,7 @@ from tests.integration.test_resume import ENDS, FILES, Stopped, attempt, in_segm
 from tests.service import running_service
 from tests.standin import StandIn
 from tests.unit.test_assembler import goes_on
-from tests.unit.test_file_store import content_of, make_settings
+from tests.unit.test_file_store import content_of, make_settings, mark
 
 MIB = 1024 * 1024
 
@@ -43,12 +44,12 @@ def shared(tmp_path: Path) -> Path:
 @pytest.fixture
 def extra(apart: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """Settings of a service that allows it."""
+    mark(tmp_path)
     return apart | {
         "DELIVERY_LOG_FORMAT": "json",
         "DELIVERY_LEASE_TTL": "3",
         "DELIVERY_SHUTDOWN_GRACE": "0",
         "DELIVERY_FILE_ROOTS": str(tmp_path),
-        "DELIVERY_FILE_ROOTS_ARE_MOUNTED": "false",
         "DELIVERY_FILE_MIN_FREE": "0",
     }
 
@@ -64,7 +65,10 @@ def files_in(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in found
-        if not (path.name.startswith(".rs-delivery-") and path.name.endswith(".json"))
+        if not (
+            path.name == MARKER
+            or (path.name.startswith(".rs-delivery-") and path.name.endswith(".json"))
+        )
     )
 
 

@@ -18,7 +18,7 @@ from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
 from tests.builders import make_delivery
 from tests.contract.object_store import ZIP
-from tests.unit.test_file_store import make_settings
+from tests.unit.test_file_store import left_in, make_settings
 
 KEY = "c/a.zip"
 MARKS = marks_of(make_delivery())
@@ -99,7 +99,7 @@ async def test_an_abort_waits_for_no_writer_and_what_is_written_late_is_nowhere(
     system, writing, upload = stuck
     store = store_of(target)
     await store.abort(target, upload)
-    assert list(Path(target.path).iterdir()) == []
+    assert left_in(Path(target.path)) == []
     successor, parts = await begin(store, target, b"other")
     await store.complete(target, successor, parts, 5, marks=MARKS)
     system.goes_on.set()
@@ -194,7 +194,8 @@ async def test_of_two_completions_at_once_one_takes_the_place_of_the_other_or_is
         assert found is not None
         content = (Path(target.path) / KEY).read_bytes()
         assert found.marks == all_marks[0 if content == b"one" else 1]
-        assert len(list(Path(target.path).rglob(".rs-delivery-*"))) == 1
+        assert len(list(Path(target.path).rglob(".rs-delivery-*.json"))) == 1
+        assert len(left_in(Path(target.path))) == 3
         await stores[0].delete(target, KEY, etag=found.etag)
 
 

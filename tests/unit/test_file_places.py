@@ -30,13 +30,14 @@ from app.tenants.definitions import Definitions
 from app.waiting.backoff import Backoff
 from sinks.pipeline.parts import Part
 from sinks.stores.file.managed import FileStore
+from sinks.stores.file.names import MARKER
 from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_delivery
 from tests.contract.object_store import ZIP
-from tests.unit.test_file_store import content_of, make_settings
+from tests.unit.test_file_store import content_of, left_in, make_settings, mark
 
 Act = Callable[[FileObjectStore, FileTarget, str], Awaitable[object]]
 
@@ -86,7 +87,7 @@ async def test_no_key_leads_out_of_its_folder_or_to_the_services_own_names(
     with pytest.raises(TargetRefusedError, match="is no name of a file"):
         await act(FileObjectStore(make_settings(root)), FileTarget(path=str(root)), key)
     assert untouched(outside)
-    assert list(root.iterdir()) == []
+    assert left_in(root) == []
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -239,6 +240,7 @@ def test_each_tenant_may_have_folders_of_its_own() -> None:
 async def test_another_tenants_folder_is_refused_when_it_is_used_too(tmp_path: Path) -> None:
     """It may have been set before the operator had a folder for each."""
     (tmp_path / "sentinel").mkdir()
+    mark(tmp_path / "sentinel")
     settings = make_settings(tmp_path / "{tenant}", tenants=("sentinel", "swot"))
     store, target = FileObjectStore(settings), FileTarget(path=f"{tmp_path}/sentinel")
     theirs, own = (marks_of(make_delivery(tenant=name)) for name in ("swot", "sentinel"))
@@ -273,23 +275,46 @@ def test_a_root_that_is_no_folder_is_refused_at_start(monkeypatch: pytest.Monkey
 # What is there.
 
 
-async def test_what_is_not_mounted_is_waited_for(tmp_path: Path) -> None:
+async def test_what_is_not_mounted_is_waited_for(root: Path) -> None:
     """Written to the folder below, archives would be where none looks for them."""
-    device = tmp_path.stat().st_dev
-
-    class Bare(System):
-        def device_of(self, path: str) -> int:
-            assert path == "/"
-            return device
-
-    settings = make_settings(tmp_path, file_roots_are_mounted=True)
-    store, target = FileObjectStore(settings, system=Bare()), FileTarget(path=str(tmp_path))
-    with pytest.raises(TargetUnavailableError, match="mount the shared one"):
-        await store.create_upload(target, "c/a.zip", {}, media_type=ZIP)
-    assert list(tmp_path.iterdir()) == []
-    gone = FileObjectStore(make_settings(tmp_path / "gone"))
+    store, target = FileObjectStore(make_settings(root)), FileTarget(path=str(root))
+    upload = await store.create_upload(target, "c/a.zip", {}, media_type=ZIP)
+    part = await store.put_part(target, upload, 1, Part.of(b"mine"))
+    mounted = root.rename(root.with_name("mounted"))
+    root.mkdir()
+    for asking in (
+        store.create_upload(target, "c/b.zip", {}, media_type=ZIP),
+        store.put_part(target, upload, 1, Part.of(b"mine")),
+        store.find(target, "c/a.zip"),
+        store.abort(target, upload),  # another worker that sees it could complete it after that
+    ):
+        with pytest.raises(
+            TargetUnavailableError, match=rf"{root}, .* make it once: `touch '{root}/{MARKER}'`"
+        ):
+            await asking
+    assert left_in(root) == []
+    root.rmdir()
+    mounted.rename(root)
+    await store.complete(target, upload, [part], 4, marks={})
+    gone = FileObjectStore(make_settings(root / "gone"))
     with pytest.raises(TargetUnavailableError, match="is not there: mount it"):
-        await gone.find(FileTarget(path=f"{tmp_path}/gone/x"), "k")
+        await gone.find(FileTarget(path=f"{root}/gone/x"), "k")
+
+
+async def test_a_mount_below_an_allowed_folder_is_none_that_its_mark_vouches_for(
+    root: Path,
+) -> None:
+    class Mounted(System):
+        def describe_open(self, fd: int) -> os.stat_result:
+            found = super().describe_open(fd)
+            if Path(f"/proc/self/fd/{fd}").readlink() != root / "far":
+                return found
+            return os.stat_result([*found[:2], found.st_dev + 1, *found[3:10]])
+
+    (root / "far").mkdir()
+    store = FileObjectStore(make_settings(root), system=Mounted())
+    with pytest.raises(TargetRefusedError, match=f"another file system than {root}: .*_ROOTS"):
+        await store.find(FileTarget(path=f"{root}/far"), "c/a.zip")
 
 
 async def test_a_part_that_has_no_room_is_not_begun(tmp_path: Path) -> None:
@@ -325,7 +350,7 @@ async def test_archives_and_folders_get_mode_and_group(
     before = os.umask(0o077)
     try:
         upload = await store.create_upload(target, "in/c/a.zip", {}, media_type=ZIP)
-        assert [path.stat().st_mode & 0o077 for path in tmp_path.rglob(".rs-delivery-*")] == [0]
+        assert [path.stat().st_mode & 0o077 for path in tmp_path.rglob(".rs-delivery-*.*")] == [0]
         part = await store.put_part(target, upload, 1, Part.of(b"x"))
         await store.complete(target, upload, [part], 1, marks={})
     finally:
@@ -345,7 +370,7 @@ async def test_a_group_that_there_is_not_is_refused_in_words(tmp_path: Path) -> 
         await FileObjectStore(make_settings(tmp_path)).create_upload(
             target, "c/a.zip", {}, media_type=ZIP
         )
-    assert list(tmp_path.iterdir()) == []
+    assert left_in(tmp_path) == []
 
 
 # Trying one.
@@ -357,7 +382,7 @@ async def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     store, target = FileStore(make_settings(tmp_path)), FileTarget(path=str(tmp_path))
     for tried in (await store.probe(target), await store.examine(target)):
         assert [(step.check, step.flaw) for step in tried] == [(step, "") for step in STEPS]
-    assert list(tmp_path.iterdir()) == []
+    assert left_in(tmp_path) == []
     await store.look(target)
 
 
@@ -389,7 +414,7 @@ async def test_what_a_folder_lacks_is_told_by_its_step(
     assert [found.check for found in tried] == STEPS[: STEPS.index(step) + 1]
     assert [found.ok for found in tried] == [True] * (len(tried) - 1) + [False]
     assert words in tried[-1].flaw
-    assert list(tmp_path.iterdir()) == []
+    assert left_in(tmp_path) == []
 
 
 async def test_a_folder_that_is_missing_or_not_allowed_is_told(root: Path) -> None:
@@ -426,9 +451,8 @@ async def test_a_file_system_that_hangs_holds_up_no_other_and_is_found_when_it_i
     bad.mkdir()
     good.mkdir()
     system = Hanging(bad)
-    settings = Settings(
-        file_roots=(str(bad), str(good)), file_roots_are_mounted=False, file_min_free=0
-    )
+    mark(bad, good)
+    settings = Settings(file_roots=(str(bad), str(good)), file_min_free=0)
     probes = Backoff(first=0.01, longest=0.01)
     store = FileStore(settings, system=system, short=0.05, probes=probes)
     hung, other = FileTarget(path=str(bad)), FileTarget(path=str(good))

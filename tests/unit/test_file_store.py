@@ -10,14 +10,28 @@ import pytest
 
 from app.settings import Settings
 from sinks.stores.file.managed import FileStore
+from sinks.stores.file.names import MARKER
 from sinks.stores.file.target import FileTarget
 from tests.contract.object_store import ObjectStoreContract, Place
 
 
 def make_settings(root: Path, **more: object) -> Settings:
-    """Return settings that allow a folder, which need not be mounted."""
-    defaults = {"file_roots": (str(root),), "file_roots_are_mounted": False, "file_min_free": 0}
-    return Settings(**(defaults | more))  # type: ignore[arg-type]
+    """Return settings that allow a folder, which is marked if it is there."""
+    if root.is_dir():
+        mark(root)
+    return Settings(**({"file_roots": (str(root),), "file_min_free": 0} | more))  # type: ignore[arg-type]
+
+
+def mark(*roots: Path) -> None:
+    """Do what an operator does once their file systems are mounted."""
+    for root in roots:
+        (root / MARKER).touch()
+
+
+def left_in(folder: Path) -> list[str]:
+    """Return what there is in a folder, and in all below it, but for its mark."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(name for name in names if name != MARKER)
 
 
 async def content_of(url: str) -> bytes:

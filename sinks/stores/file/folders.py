@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from app.delivery.marks import tenant_of
 from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
 from sinks.stores.file.groups import group_id
-from sinks.stores.file.names import HIDDEN
+from sinks.stores.file.names import HIDDEN, MARKER
 from sinks.stores.file.roots import Roots
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
@@ -29,7 +29,6 @@ class Place:
     system: System
     roots: Roots
     target: FileTarget
-    mounted: bool  # whether a root must be on another file system than that of /
     min_free: int  # bytes
     # Raises TargetUnavailableError once none waits for the call any more: it goes no further then.
     check: Callable[[], None]
@@ -45,18 +44,20 @@ class Place:
         """Open the folder of the target.
 
         Raises TargetUnavailableError where the root is not mounted, TargetRefusedError where there
-        is no such folder, or a link on the way.
+        is no such folder, or a link or another mount on the way.
         """
         self.check_allowed({})
         root = self.roots.holding(self.target.path)
         assert root is not None  # noqa: S101 - it is allowed
         with contextlib.ExitStack() as opened:
-            fd = self._open_root(root)
+            root_fd = fd = self._open_root(root)
             opened.callback(self.system.close, fd)
             for part in self.target.path[len(root) :].strip("/").split("/"):
                 if part:
                     fd = self._open_part(part, at=fd)
                     opened.callback(self.system.close, fd)
+            if fd != root_fd:
+                self._check_one_file_system(fd, root_fd, root)
             yield fd
 
     def is_there(self) -> bool:
@@ -79,18 +80,31 @@ class Place:
                 "DELIVERY_FILE_ROOTS"
             ) from error
         try:
-            if self.mounted:
-                self._check_mounted(fd, root)
+            self._check_marked(fd, root)
         except BaseException:
             self.system.close(fd)
             raise
         return fd
 
-    def _check_mounted(self, fd: int, root: str) -> None:
-        if self.system.describe_open(fd).st_dev == self.system.device_of("/"):
+    def _check_marked(self, fd: int, root: str) -> None:
+        """Without it, this is what lies below a mount that is missing: the disk of this machine."""
+        try:
+            self.system.describe(MARKER, at=fd)
+        except FileNotFoundError as error:
             raise TargetUnavailableError(
-                f"{root}, which {self.target} is in, is on the file system of /, where nothing is "
-                "written: mount the shared one (DELIVERY_FILE_ROOTS_ARE_MOUNTED=false allows it)"
+                f"{root}, which {self.target} is in, has no file {MARKER}: its file system is not "
+                "mounted on this worker, or was never marked. Mount it; then, if the file is still "
+                f"not there, make it once: `touch '{root}/{MARKER}'`"
+            ) from error
+
+    def _check_one_file_system(self, fd: int, root_fd: int, root: str) -> None:
+        """Raise TargetRefusedError where a mount lies between: no marker says whether it is there."""
+        here, above = (self.system.describe_open(each).st_dev for each in (fd, root_fd))
+        if here != above:
+            raise TargetRefusedError(
+                f"{self.target} is on another file system than {root}: the operator names the "
+                "folder that this is mounted at in DELIVERY_FILE_ROOTS, and marks it by a file "
+                f"{MARKER} in it"
             )
 
     def _open_part(self, part: str, *, at: int) -> int:

@@ -10,6 +10,9 @@ Of an object `a.zip`, in the folder where it is or comes to be:
     .rs-delivery-<digest>-<upload>.json       whose the object is: `notes` (`.new`: being written)
     .rs-delivery-<digest>-<upload>.whole      what is put aside, while it is being written
 
+In each folder that the operator allows, made by the operator: `.rs-delivery-root`, which says that
+the file system is mounted.
+
 `digest` stands for the object's name, which may be as long as a name can be.
 """
 
@@ -20,6 +23,7 @@ import re
 from uuid import uuid4
 
 HIDDEN = ".rs-delivery-"
+MARKER = ".rs-delivery-root"
 UPLOAD, WHOLE, NOTES, NEW = ".upload", ".whole", ".json", ".new"
 DATA, PARTS, ABOUT = "data", "parts", "about.json"
 _ID = re.compile("[0-9a-f]{32}")

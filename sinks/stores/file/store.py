@@ -53,7 +53,6 @@ class FileObjectStore:
         probes: Backoff = PROBES,
     ) -> None:
         self._roots = Roots.of(settings)
-        self._mounted = settings.file_roots_are_mounted
         self._min_free = settings.file_min_free
         self._read_back = settings.file_read_back
         self._system = system or System()
@@ -79,7 +78,6 @@ class FileObjectStore:
                 system=self._system,
                 roots=self._roots,
                 target=target,
-                mounted=self._mounted,
                 min_free=self._min_free,
                 check=call.check,
             )

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import struct
-from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # none waits for the other end of a pipe
@@ -60,10 +59,6 @@ class System:
     def describe_open(self, fd: int) -> os.stat_result:
         """Describe what is open."""
         return os.fstat(fd)
-
-    def device_of(self, path: str) -> int:
-        """Return which file system a path is on."""
-        return Path(path).stat().st_dev
 
     def free(self, fd: int) -> int:
         """Return the bytes that this user may still write to the file system."""
