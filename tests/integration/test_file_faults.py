@@ -397,7 +397,7 @@ async def test_what_nfs_keeps_of_open_files_is_gone_when_they_are_closed(
     await life.check()
 
 
-async def test_an_abort_is_done_although_nfs_keeps_a_file_that_a_call_has_open(
+async def test_an_abort_ends_an_upload_at_once_and_is_over_when_nfs_keeps_nothing_of_it(
     tmp_path: Path,
 ) -> None:
     system, target = Nfs(), target_of(tmp_path)
@@ -407,14 +407,15 @@ async def test_an_abort_is_done_although_nfs_keeps_a_file_that_a_call_has_open(
     (folder,) = tmp_path.rglob("*.upload")
     at = os.open(folder, os.O_RDONLY)
     held = system.open_file("data", at=at)
-    await store.abort(target, upload)
+    with pytest.raises(TargetUnavailableError, match="this machine still has files of it open"):
+        await store.abort(target, upload)
     with pytest.raises(UploadLostError):
         await store.complete(target, upload, [part], len(NEW), marks={})
     assert await store.find(target, KEY) is None
+    assert await store.open_uploads(target, KEY) == [upload]
     system.close(held)
     os.close(at)
-    for left in await store.open_uploads(target, KEY):
-        await store.abort(target, left)
+    await store.abort(target, upload)
     assert hidden_in(tmp_path) == []
 
 

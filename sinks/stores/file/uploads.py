@@ -322,7 +322,8 @@ def remove(place: Place, beside: int, name: str, upload_id: str) -> None:
     """Remove the folder of an upload, its data first; one that is gone already is fine.
 
     NFS keeps a file that this machine has open under a name of its own (`.nfs…`), until it is
-    closed. The folder of an upload in which a call still hangs stays until then, without data.
+    closed. Raises TargetUnavailableError while a call that hangs has one: what is left can't be
+    completed, but it is not gone.
     """
     system, called = place.system, names.hidden(name, upload_id, names.UPLOAD)
     try:
@@ -343,7 +344,11 @@ def remove(place: Place, beside: int, name: str, upload_id: str) -> None:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 if kept:
-                    return
+                    raise TargetUnavailableError(
+                        f"{place.target} keeps an upload of {name}, without its data: this machine "
+                        "still has files of it open, in a call that hangs or a worker that is "
+                        "about to stop; it is removed once these are closed"
+                    ) from error
             else:
                 return
     finally:
