@@ -460,3 +460,42 @@ async def test_another_users_archive_that_comes_after_the_look_is_not_replaced(
     for upload in await store_of(tmp_path).open_uploads(life.target, KEY):
         await store_of(tmp_path).abort(life.target, upload)
     assert len(hidden_in(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE])
+async def test_an_upload_that_is_ended_while_it_begins_is_begun_under_another_id(
+    tmp_path: Path, number: int
+) -> None:
+    """Who ended it has no reason to look for it again."""
+
+    class Removed(Quick):
+        ended: tuple[Upload, ...] = ()
+
+        def make_file(self, name: str, *, at: int) -> int:
+            if not self.ended:
+                self.ended = tuple(asyncio.run(other.open_uploads(target, KEY)))
+                asyncio.run(other.abort(target, self.ended[0]))
+                raise OSError(number, os.strerror(number))
+            return super().make_file(name, at=at)
+
+    target, other, system = target_of(tmp_path), store_of(tmp_path), Removed()
+    upload = await store_of(tmp_path, system).create_upload(target, KEY, {}, media_type=ZIP)
+    assert await other.open_uploads(target, KEY) == [upload]
+    assert upload not in system.ended
+
+
+async def test_what_is_put_aside_is_put_into_its_folder_again_where_nfs_calls_that_stale(
+    tmp_path: Path,
+) -> None:
+    class Stale(Quick):
+        failed = False
+
+        def make_file(self, name: str, *, at: int) -> int:
+            if not self.failed:
+                self.failed = True
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return super().make_file(name, at=at)
+
+    target = target_of(tmp_path)
+    await store_of(tmp_path, Stale()).put_aside(target, KEY, Part.of(NEW), {})
+    assert await store_of(tmp_path).read_aside(target, KEY, size=100) == [NEW]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 
 from app.delivery.object_store import Upload
 from app.errors import (
@@ -64,6 +63,6 @@ def lost(target: FileTarget, upload: Upload, why: str = "") -> UploadLostError:
     )
 
 
-def is_one_of(error: OSError, numbers: Iterable[int]) -> bool:
-    """Whether an error is one of some."""
-    return error.errno in tuple(numbers)
+def is_removed(error: BaseException) -> bool:
+    """Whether something is gone that was open, or looked up: NFS calls what was open stale."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE)

@@ -98,7 +98,7 @@ class Place:
             ) from error
 
     def _check_one_file_system(self, fd: int, root_fd: int, root: str) -> None:
-        """Raise TargetRefusedError where a mount lies between: no marker says whether it is there."""
+        """Raise TargetRefusedError where a mount lies between, of which the marker says nothing."""
         here, above = (self.system.describe_open(each).st_dev for each in (fd, root_fd))
         if here != above:
             raise TargetRefusedError(

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from app.delivery.object_store import FoundObject
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.file import names
+from sinks.stores.file.faults import is_removed
 from sinks.stores.file.folders import Place
 from sinks.stores.file.notes import Note, look, tidy, write_note
-from sinks.stores.file.uploads import Pieces, write_pieces
+from sinks.stores.file.uploads import TRIES, Pieces, write_pieces
 
 _PIECE = 1024 * 1024  # bytes that are read at once
-_TRIES = 5
 _MEDIA_TYPE = "application/octet-stream"
 
 
@@ -66,24 +66,24 @@ def put_aside(
     """Make a small object, which appears whole; one that is there is replaced."""
     place.check_allowed(marks)
     put_id = names.new_id()
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(TRIES)):
         try:
             with place.folder_of(key, make=True) as found:
                 assert found is not None  # noqa: S101 - it is made
                 _put(place, *found, put_id, pieces, md5, marks, read_back=read_back)
-        except FileNotFoundError as error:
-            if not left:
-                raise TargetUnavailableError(
-                    f"the folder of {key} in {place.target} is removed again and again while it "
-                    "is written there"
-                ) from error
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(Exception), place.folder_of(key) as found:
                 if found is not None:
                     tidy(place, *found)
             with contextlib.suppress(Exception):
                 place.leave(key)
-            raise
+            if not is_removed(error):
+                raise
+            if not left:
+                raise TargetUnavailableError(
+                    f"the folder of {key} in {place.target} is removed again and again while it "
+                    "is written there"
+                ) from error
         else:
             return
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from app.delivery.object_store import StoredPart, Upload
 from app.errors import TargetUnavailableError, UploadLostError, WrongObjectError
 from sinks.stores.file import names
-from sinks.stores.file.faults import lost
+from sinks.stores.file.faults import is_removed, lost
 from sinks.stores.file.folders import Place
 from sinks.stores.file.ledger import Ledger, Recorded, header
 from sinks.stores.file.notes import read_file, tidy, write_all, write_file
 from sinks.stores.file.target import FileTarget
 
-_TRIES = 5  # while others remove the folders that one makes, since they are empty
+TRIES = 5  # while others remove the folders that one makes, since they are empty
 _PIECE = 1024 * 1024  # bytes that are read at once
 
 Pieces = Sequence[bytes | memoryview]
@@ -81,28 +81,28 @@ class OpenUpload:
 def create(place: Place, key: str, marks: Mapping[str, str], media_type: str) -> Upload:
     """Open one."""
     place.check_allowed(marks)
-    upload_id = names.new_id()
-    upload = Upload(container=place.target.container, key=key, upload_id=upload_id)
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(TRIES)):
+        # One that was removed stays so: what ended it must not meet it again.
+        upload = Upload(container=place.target.container, key=key, upload_id=names.new_id())
         try:
             with place.folder_of(key, make=True) as found:
                 assert found is not None  # noqa: S101 - it is made
                 folder, name = found
                 place.check_room(folder, 0)
                 _make(place, folder, name, upload, marks, media_type)
-        except FileNotFoundError as error:
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # what is left is found by `list_open`
+                abort(place, upload)
+            if not is_removed(error):
+                raise
             if not left:
                 raise TargetUnavailableError(
                     f"the folder of {key} in {place.target} is removed again and again while an "
                     "upload begins in it"
                 ) from error
-        except BaseException:
-            with contextlib.suppress(Exception):  # what is left is found by `list_open`
-                abort(place, upload)
-            raise
         else:
-            break
-    return upload
+            return upload
+    raise AssertionError  # the last try returns, or raises
 
 
 def _make(
@@ -331,7 +331,7 @@ def remove(place: Place, beside: int, name: str, upload_id: str) -> None:
     except FileNotFoundError:
         return
     try:
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             with contextlib.suppress(FileNotFoundError):
                 system.unlink(names.DATA, at=folder)
             kept = _empty(place, folder)
